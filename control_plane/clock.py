@@ -1,0 +1,41 @@
+"""Time as a value: only the shell asks what time it is, and it asks one of these.
+
+The rule of this module: nothing else in the project calls ``datetime.now`` or ``time.monotonic``. Pure code
+takes ``now`` as an argument; tests pass a clock that they move themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A source of wall-clock time, of monotonic time, and of waiting."""
+
+    def now(self) -> datetime:
+        """Return the present moment as an aware datetime in UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds from an arbitrary start that never go backwards."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that many seconds of monotonic time."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """Return the machine's wall-clock time in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return the machine's monotonic clock in seconds."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the event loop's clock."""
+        await asyncio.sleep(seconds)
