@@ -1,0 +1,1 @@
+"""The pure model of apps, instances, internal routes and network policies."""

@@ -1,0 +1,65 @@
+"""What a command did: the new State, the rows to write, and whom it concerns.
+
+The rule of this module: cost follows what changed. A Change names the apps whose instances may now want other
+resources; nobody else is looked at, and the store writes only the rows named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from control_plane.model.entities import Entity
+from control_plane.model.state import State
+from control_plane.names import AppGuid
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The difference between two States.
+
+    Attributes:
+        puts: entities that are new or have new content.
+        drops: entities that are gone.
+        apps: every app whose instances' resources may differ now.
+    """
+
+    puts: tuple[Entity, ...] = ()
+    drops: tuple[Entity, ...] = ()
+    apps: frozenset[AppGuid] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Tell whether anything changed at all."""
+        return bool(self.puts or self.drops)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[Result]):
+    """A command's answer: what State becomes, what changed on the way, and what to tell the caller.
+
+    ``state`` is the very same object as before where the command changed nothing.
+    """
+
+    state: State
+    result: Result
+    change: Change = field(default_factory=Change)
+
+
+def decide(
+    state: State,
+    result: Result,
+    *,
+    puts: Iterable[Entity] = (),
+    drops: Iterable[Entity] = (),
+    apps: Iterable[AppGuid] = (),
+) -> Decision[Result]:
+    """Apply drops, then puts, to a State, and say what that changed."""
+    change = Change(tuple(puts), tuple(drops), frozenset(apps))
+    for entity in change.drops:
+        state = state.drop(entity)
+    for entity in change.puts:
+        state = state.put(entity)
+    return Decision(state, result, change)

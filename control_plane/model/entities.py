@@ -1,0 +1,126 @@
+"""The nouns of the domain: apps, their instances, the routes mapped to them, and who may talk to whom.
+
+The rule of this module: an entity is a value. It is never changed, only replaced, and whoever holds one may
+keep it for as long as it likes. Everything here was parsed before (``control_plane.names``), so nothing is
+checked again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from control_plane.names import Address, AppGuid, AppName, Hostname, InstanceGuid, Port
+
+
+class AppProtocol(StrEnum):
+    """What an app speaks on its own port, behind Envoy."""
+
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    TCP = "tcp"
+
+
+class OperatingSystem(StrEnum):
+    """What an app's containers run; container-to-container networking is for Linux only."""
+
+    LINUX = "linux"
+    WINDOWS = "windows"
+
+
+class Transport(StrEnum):
+    """The transport protocol that a network policy names."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AppKey:
+    """How people name an app: unique within its space."""
+
+    org: str
+    space: str
+    name: AppName
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An app, which has any number of instances.
+
+    Attributes:
+        ports: the ports it listens on, in the order given, without repetition.
+        c2c_port: the one of them that 61443 forwards to; None where there is no such port (Windows).
+        ssh: whether an SSH server listens on 2222 beside the app.
+    """
+
+    guid: AppGuid
+    key: AppKey
+    ports: tuple[Port, ...]
+    c2c_port: Port | None
+    protocol: AppProtocol = AppProtocol.HTTP1
+    os: OperatingSystem = OperatingSystem.LINUX
+    ssh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One running copy of an app, with an Envoy beside it.
+
+    Attributes:
+        guid: its identity; also the first name in its certificates.
+        index: the lowest number that was free among its app's instances.
+        address: where other containers reach its Envoy.
+        app_address: where its Envoy reaches the app.
+    """
+
+    guid: InstanceGuid
+    app_guid: AppGuid
+    index: int
+    address: Address
+    app_address: Address
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RouteMapping:
+    """An internal route that resolves to the instances of an app (several apps may share a route)."""
+
+    hostname: Hostname
+    app_guid: AppGuid
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NetworkPolicy:
+    """Leave for one app's instances to connect to ports of another's; without one, nobody connects."""
+
+    source: AppGuid
+    destination: AppGuid
+    transport: Transport
+    start_port: Port
+    end_port: Port
+
+    def allows(self, transport: Transport, port: int) -> bool:
+        """Tell whether the policy names this port."""
+        return transport is self.transport and self.start_port <= port <= self.end_port
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """Leave to enrol instances of one app; only the hash of the token is ever kept.
+
+    Attributes:
+        digest: hexadecimal SHA-256 of the token.
+        uses_left: how many enrolments it is still good for.
+        address_range: CIDR that an enrolling address may lie in besides the connection's source, or "".
+    """
+
+    digest: str = field(repr=False)
+    app_guid: AppGuid
+    expires_at: datetime
+    uses_left: int
+    address_range: str = ""
+
+
+Entity = App | Instance | RouteMapping | NetworkPolicy | JoinToken
+"""Everything that the store keeps a row of."""

@@ -1,0 +1,190 @@
+"""All that was ever committed, as one immutable value, with the indexes that make questions cheap.
+
+The rule of this module: a State is never changed. ``put`` and ``drop`` return a new one that shares what did
+not change with the old (persistent hash tries), so a change costs the same with ten instances or ten thousand,
+and whoever reads an old State goes on reading it undisturbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, TypeVar, assert_never
+
+from rpds import HashTrieMap
+
+from control_plane.model.entities import (
+    App,
+    AppKey,
+    Entity,
+    Instance,
+    JoinToken,
+    NetworkPolicy,
+    RouteMapping,
+)
+from control_plane.names import Address, AppGuid, Hostname, InstanceGuid
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_Sets: TypeAlias = "HashTrieMap[K, frozenset[V]]"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Apps, instances, route mappings, network policies and join tokens, and how to find them.
+
+    The maps are for this package; others ask the methods.
+    """
+
+    apps: HashTrieMap[AppGuid, App] = field(default_factory=HashTrieMap)
+    instances: HashTrieMap[InstanceGuid, Instance] = field(default_factory=HashTrieMap)
+    tokens: HashTrieMap[str, JoinToken] = field(default_factory=HashTrieMap)
+    guid_by_key: HashTrieMap[AppKey, AppGuid] = field(default_factory=HashTrieMap)
+    instance_by_address: HashTrieMap[Address, InstanceGuid] = field(default_factory=HashTrieMap)
+    instances_by_app: _Sets[AppGuid, InstanceGuid] = field(default_factory=HashTrieMap)
+    hostnames_by_app: _Sets[AppGuid, Hostname] = field(default_factory=HashTrieMap)
+    apps_by_hostname: _Sets[Hostname, AppGuid] = field(default_factory=HashTrieMap)
+    policies_by_source: _Sets[AppGuid, NetworkPolicy] = field(default_factory=HashTrieMap)
+    policies_by_destination: _Sets[AppGuid, NetworkPolicy] = field(default_factory=HashTrieMap)
+
+    @classmethod
+    def of(cls, entities: Iterable[Entity]) -> State:
+        """Build the State that has exactly these entities, as when they are read back from disk."""
+        state = cls()
+        for entity in entities:
+            state = state.put(entity)
+        return state
+
+    def app(self, guid: AppGuid) -> App | None:
+        """Return the app with this GUID."""
+        return self.apps.get(guid)
+
+    def app_named(self, key: AppKey) -> App | None:
+        """Return the app with this name in this space."""
+        guid = self.guid_by_key.get(key)
+        return None if guid is None else self.apps[guid]
+
+    def instance(self, guid: InstanceGuid) -> Instance | None:
+        """Return the instance with this GUID."""
+        return self.instances.get(guid)
+
+    def instance_at(self, address: Address) -> Instance | None:
+        """Return the instance that holds this address."""
+        guid = self.instance_by_address.get(address)
+        return None if guid is None else self.instances[guid]
+
+    def instances_of(self, app: AppGuid) -> tuple[Instance, ...]:
+        """Return an app's instances by index."""
+        guids = self.instances_by_app.get(app, frozenset())
+        return tuple(sorted((self.instances[guid] for guid in guids), key=lambda i: i.index))
+
+    def hostnames_of(self, app: AppGuid) -> tuple[Hostname, ...]:
+        """Return the internal routes mapped to an app, sorted."""
+        return tuple(sorted(self.hostnames_by_app.get(app, frozenset())))
+
+    def apps_of(self, hostname: Hostname) -> frozenset[AppGuid]:
+        """Return the apps that an internal route is mapped to."""
+        return self.apps_by_hostname.get(hostname, frozenset())
+
+    def policies_from(self, source: AppGuid) -> tuple[NetworkPolicy, ...]:
+        """Return the policies that let this app's instances connect to others, sorted."""
+        return tuple(sorted(self.policies_by_source.get(source, frozenset())))
+
+    def policies_to(self, destination: AppGuid) -> tuple[NetworkPolicy, ...]:
+        """Return the policies that let others connect to this app's instances, sorted."""
+        return tuple(sorted(self.policies_by_destination.get(destination, frozenset())))
+
+    def put(self, entity: Entity) -> State:
+        """Return a State with this entity, instead of the one with the same key if there is one."""
+        match entity:
+            case App():
+                return self._without_key_of(entity.guid)._put_app(entity)
+            case Instance():
+                return self._without_address_of(entity.guid)._put_instance(entity)
+            case RouteMapping(hostname, app):
+                return replace(
+                    self,
+                    hostnames_by_app=_with(self.hostnames_by_app, app, hostname),
+                    apps_by_hostname=_with(self.apps_by_hostname, hostname, app),
+                )
+            case NetworkPolicy():
+                return replace(
+                    self,
+                    policies_by_source=_with(self.policies_by_source, entity.source, entity),
+                    policies_by_destination=_with(
+                        self.policies_by_destination, entity.destination, entity
+                    ),
+                )
+            case JoinToken():
+                return replace(self, tokens=self.tokens.insert(entity.digest, entity))
+            case _:
+                assert_never(entity)
+
+    def drop(self, entity: Entity) -> State:
+        """Return a State without this entity; what refers to it is the caller's to drop first."""
+        match entity:
+            case App():
+                state = self._without_key_of(entity.guid)
+                return replace(state, apps=state.apps.discard(entity.guid))
+            case Instance():
+                state = self._without_address_of(entity.guid)
+                return replace(
+                    state,
+                    instances=state.instances.discard(entity.guid),
+                    instances_by_app=_less(state.instances_by_app, entity.app_guid, entity.guid),
+                )
+            case RouteMapping(hostname, app):
+                return replace(
+                    self,
+                    hostnames_by_app=_less(self.hostnames_by_app, app, hostname),
+                    apps_by_hostname=_less(self.apps_by_hostname, hostname, app),
+                )
+            case NetworkPolicy():
+                return replace(
+                    self,
+                    policies_by_source=_less(self.policies_by_source, entity.source, entity),
+                    policies_by_destination=_less(
+                        self.policies_by_destination, entity.destination, entity
+                    ),
+                )
+            case JoinToken():
+                return replace(self, tokens=self.tokens.discard(entity.digest))
+            case _:
+                assert_never(entity)
+
+    def _put_app(self, app: App) -> State:
+        return replace(
+            self,
+            apps=self.apps.insert(app.guid, app),
+            guid_by_key=self.guid_by_key.insert(app.key, app.guid),
+        )
+
+    def _put_instance(self, instance: Instance) -> State:
+        return replace(
+            self,
+            instances=self.instances.insert(instance.guid, instance),
+            instance_by_address=self.instance_by_address.insert(instance.address, instance.guid),
+            instances_by_app=_with(self.instances_by_app, instance.app_guid, instance.guid),
+        )
+
+    def _without_key_of(self, guid: AppGuid) -> State:
+        old = self.apps.get(guid)
+        if old is None:
+            return self
+        return replace(self, guid_by_key=self.guid_by_key.discard(old.key))
+
+    def _without_address_of(self, guid: InstanceGuid) -> State:
+        old = self.instances.get(guid)
+        if old is None or self.instance_by_address.get(old.address) != guid:
+            return self
+        return replace(self, instance_by_address=self.instance_by_address.discard(old.address))
+
+
+def _with(index: _Sets[K, V], key: K, member: V) -> _Sets[K, V]:
+    return index.insert(key, index.get(key, frozenset()) | {member})
+
+
+def _less(index: _Sets[K, V], key: K, member: V) -> _Sets[K, V]:
+    rest = index.get(key, frozenset()) - {member}
+    return index.insert(key, rest) if rest else index.discard(key)
