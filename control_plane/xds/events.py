@@ -1,0 +1,65 @@
+"""What a request told the server, for those who keep records: the ledger, the log, the metrics.
+
+The rule of this module: a machine never logs and never counts; it returns these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from control_plane.xds.messages import ErrorDetail, Node
+from control_plane.xds.resource import TypeUrl, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The stream's first request told who the client is."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The client's interest in a type changed; ``names`` is what it asked for anew, ``*`` for all."""
+
+    type_url: TypeUrl
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """The client lost interest in these names."""
+
+    type_url: TypeUrl
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """The client accepted a response: it has these versions now, and None of what was removed."""
+
+    type_url: TypeUrl
+    nonce: str
+    versions: Mapping[str, Version | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Nacked:
+    """The client refused a response with these resources and goes on with what it had."""
+
+    type_url: TypeUrl
+    nonce: str
+    versions: Mapping[str, Version | None]
+    error: ErrorDetail
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The request answers a response that a newer one has overtaken; only its names were taken."""
+
+    type_url: TypeUrl
+    nonce: str
+
+
+Event = Connected | Subscribed | Unsubscribed | Acked | Nacked | Stale

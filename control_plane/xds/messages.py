@@ -1,0 +1,77 @@
+"""Requests and responses of the protocol as values, free of protobuf.
+
+The rule of this module: it has the fields of ``envoy/service/discovery/v3/discovery.proto`` that a server
+acts on, under their own names, and nothing else. ``control_plane.server.wire`` translates to and from bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Who a client says it is: a claim, until the shell compares it with the client's certificate."""
+
+    id: str
+    cluster: str = ""
+    user_agent: str = ""
+    client_features: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDetail:
+    """Why a client refused a response (``google.rpc.Status``)."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SotwRequest:
+    """A ``DiscoveryRequest``."""
+
+    type_url: TypeUrl
+    resource_names: tuple[str, ...] = ()
+    version_info: str = ""
+    response_nonce: str = ""
+    error_detail: ErrorDetail | None = None
+    node: Node | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaRequest:
+    """A ``DeltaDiscoveryRequest``."""
+
+    type_url: TypeUrl
+    subscribe: tuple[str, ...] = ()
+    unsubscribe: tuple[str, ...] = ()
+    initial_resource_versions: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    response_nonce: str = ""
+    error_detail: ErrorDetail | None = None
+    node: Node | None = None
+
+
+Request = SotwRequest | DeltaRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One response, SotW or delta, ready to be serialised.
+
+    Attributes:
+        version: ``version_info`` or ``system_version_info``.
+        removed: ``removed_resources``; always empty in SotW.
+    """
+
+    type_url: TypeUrl
+    nonce: Nonce
+    version: Version
+    resources: tuple[Resource, ...]
+    removed: tuple[str, ...] = ()

@@ -1,0 +1,132 @@
+"""Resources, and the snapshots that say which of them a node should have.
+
+The rule of this module: a version is the hash of the content. "The version for a resource type is not a
+property of an individual xDS stream but rather a property of the resources themselves" (xDS protocol, "ACK/NACK
+and resource type instance version"), so the same bytes have the same version on every stream, on every replica
+and after a restart, and nothing that did not change is ever sent twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NewType
+
+TypeUrl = NewType("TypeUrl", str)
+Version = NewType("Version", str)
+Nonce = NewType("Nonce", str)
+
+WILDCARD = "*"
+"""The name that subscribes to all that the server holds ready for the node."""
+
+_VERSION_DIGITS = 16
+
+
+def version_of(content: bytes) -> Version:
+    """Return the version of some content: 64 bits of its SHA-256, in hexadecimal."""
+    return Version(hashlib.sha256(content).hexdigest()[:_VERSION_DIGITS])
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One named resource of a type, serialised once.
+
+    Attributes:
+        name: what clients subscribe to.
+        body: the serialised message; kept out of ``repr`` since a Secret holds a private key.
+        version: the hash of ``body``.
+        aliases: other names that mean the same resource (delta only).
+    """
+
+    type_url: TypeUrl
+    name: str
+    body: bytes = field(repr=False)
+    version: Version
+    aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, type_url: str, name: str, body: bytes, aliases: Iterable[str] = ()
+    ) -> Resource:
+        """Make the resource that has this content."""
+        return cls(TypeUrl(type_url), name, body, version_of(body), tuple(aliases))
+
+
+def _no_versions() -> Mapping[str, Version]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSnapshot:
+    """The resources of one type that one node should have, by name.
+
+    Attributes:
+        resources: what exists.
+        pending: names that will exist in a moment; until then they are neither sent nor called missing,
+            since Envoy would open the listener without its certificate and reset connections.
+        recorded: names that exist and whose version is known, while their content is gone (private keys
+            do not survive a restart). A client that states this version is up to date; for any other the
+            content has to be made anew.
+        version: the version of the type: the hash of all names and versions.
+    """
+
+    resources: Mapping[str, Resource]
+    pending: frozenset[str] = frozenset()
+    recorded: Mapping[str, Version] = field(default_factory=_no_versions)
+    version: Version = Version("")
+    aliases: Mapping[str, Resource] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of(
+        cls,
+        resources: Iterable[Resource] = (),
+        *,
+        pending: Iterable[str] = (),
+        recorded: Mapping[str, Version] | None = None,
+    ) -> TypeSnapshot:
+        """Collect resources by name.
+
+        Raises:
+            ValueError: a name occurs twice, which no response may have.
+        """
+        by_name: dict[str, Resource] = {}
+        aliases: dict[str, Resource] = {}
+        for resource in resources:
+            if resource.name in by_name:
+                raise ValueError(f"resource name occurs twice in a snapshot: {resource.name!r}")
+            by_name[resource.name] = resource
+            for alias in resource.aliases:
+                aliases[alias] = resource
+        lines = "\n".join(f"{name}\0{by_name[name].version}" for name in sorted(by_name))
+        return cls(
+            MappingProxyType(by_name),
+            frozenset(pending),
+            MappingProxyType(dict(recorded or {})),
+            version_of(lines.encode()),
+            MappingProxyType(aliases),
+        )
+
+    def find(self, name: str) -> Resource | None:
+        """Return the resource that a client means by a name or an alias."""
+        return self.resources.get(name) or self.aliases.get(name)
+
+
+EMPTY = TypeSnapshot.of()
+"""The snapshot of a type of which the node has nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one node should have, by type."""
+
+    types: Mapping[TypeUrl, TypeSnapshot] = field(default_factory=lambda: MappingProxyType({}))
+
+    def of_type(self, type_url: TypeUrl) -> TypeSnapshot:
+        """Return the node's resources of one type; of a type nobody set, it has none."""
+        return self.types.get(type_url, EMPTY)
+
+    def replacing(self, types: Mapping[TypeUrl, TypeSnapshot]) -> Snapshot:
+        """Return this snapshot with some types replaced."""
+        return Snapshot(MappingProxyType({**self.types, **types}))

@@ -1,0 +1,97 @@
+"""What differs from one resource type to the next.
+
+The rule of this module: the machines know no type by name. Whatever they do differently for one type is a
+property here, with the reason beside it, so a type of one's own behaves as its author says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+from control_plane.xds.resource import TypeUrl
+
+_PREFIX = "type.googleapis.com/envoy."
+
+CLUSTER = TypeUrl(_PREFIX + "config.cluster.v3.Cluster")
+ENDPOINT = TypeUrl(_PREFIX + "config.endpoint.v3.ClusterLoadAssignment")
+LISTENER = TypeUrl(_PREFIX + "config.listener.v3.Listener")
+ROUTE = TypeUrl(_PREFIX + "config.route.v3.RouteConfiguration")
+SECRET = TypeUrl(_PREFIX + "extensions.transport_sockets.tls.v3.Secret")
+EXTENSION_CONFIG = TypeUrl(_PREFIX + "config.core.v3.TypedExtensionConfig")
+
+
+class AfterNack(Enum):
+    """When content that a client refused may be sent to it again."""
+
+    WHEN_CHANGED = "when changed"
+    """Never: only other content. Envoy 1.40 ACKs a Secret that it refused before and goes on serving the
+    old one, so the ACK of a second attempt would be a lie."""
+
+    AFTER_A_WHILE = "after a while"
+    """With growing pauses: the cause may lie outside the content, as a port that was taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceType:
+    """How resources of one type are delivered.
+
+    Attributes:
+        complete: every SotW response carries all that the client needs. "The server must include the complete
+            state of the world" for Listener and Cluster; for other types a response may be partial.
+        after_nack: when refused content may be sent again.
+        batch: how many resources one partial response has at the most. A NACK refuses the whole response, so
+            with 1 it is always known which resource was refused.
+        after: types whose new resources are in place before those of this type are sent, and whose old ones
+            are withdrawn only after this type lets go of them (make before break).
+        refreshes: types that are sent again after each update of this type, since the client waits for
+            them even if they are unchanged ("Warming of Cluster is completed only when a new
+            ClusterLoadAssignment response is supplied").
+    """
+
+    url: TypeUrl
+    complete: bool = False
+    after_nack: AfterNack = AfterNack.WHEN_CHANGED
+    batch: int = 1000
+    after: tuple[TypeUrl, ...] = ()
+    refreshes: tuple[TypeUrl, ...] = ()
+
+
+ENVOY_TYPES: tuple[ResourceType, ...] = (
+    ResourceType(CLUSTER, complete=True, after_nack=AfterNack.AFTER_A_WHILE, refreshes=(ENDPOINT,)),
+    ResourceType(ENDPOINT, after=(CLUSTER,)),
+    ResourceType(SECRET, batch=1),
+    ResourceType(EXTENSION_CONFIG),
+    ResourceType(
+        LISTENER,
+        complete=True,
+        after_nack=AfterNack.AFTER_A_WHILE,
+        after=(CLUSTER, ENDPOINT),
+    ),
+    ResourceType(ROUTE, after=(CLUSTER, ENDPOINT, LISTENER)),
+)
+"""The types that Envoy knows, in the order in which their responses leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceTypes:
+    """The types that a server knows; any other is delivered with the defaults, last."""
+
+    ordered: tuple[ResourceType, ...]
+    by_url: Mapping[TypeUrl, ResourceType]
+
+    @classmethod
+    def of(cls, types: Iterable[ResourceType] = ENVOY_TYPES) -> ResourceTypes:
+        """Index types by URL, in the order in which their responses leave."""
+        ordered = tuple(types)
+        return cls(ordered, MappingProxyType({each.url: each for each in ordered}))
+
+    def get(self, url: TypeUrl) -> ResourceType:
+        """Return what is known of a type, or the defaults."""
+        return self.by_url.get(url) or ResourceType(url)
+
+    def followers(self, url: TypeUrl) -> tuple[TypeUrl, ...]:
+        """Return the types that are sent only after this one."""
+        return tuple(each.url for each in self.ordered if url in each.after)

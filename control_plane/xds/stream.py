@@ -1,0 +1,237 @@
+"""One xDS stream: who is at the other end, which types it asks for, and in which order they are served.
+
+The rules of this module (quotations are from the xDS protocol):
+
+- "Only the first request on a stream is guaranteed to carry the node identifier. [...] The node identifier should
+  always be identical if present more than once": it is remembered, and another one ends the stream.
+- On an aggregated stream every request names its type, and "each resource type has its own" exchange; on a
+  stream of one type the type is implicit, and another one ends the stream.
+- Make before break: "CDS updates (if any) must always be pushed first", then EDS, LDS and RDS, each after the
+  client answered the one before; "stale CDS clusters and related EDS endpoints (ones no longer being referenced)
+  can then be removed". One refused cluster does not keep the listeners waiting, but as long as a listener is
+  refused nothing is withdrawn that the one before it may use.
+- "Management server is expected to provide the EDS/RDS updates during warming", also unchanged ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+
+from control_plane.errors import PeerLimitExceeded, PeerProtocolError
+from control_plane.names import shown
+from control_plane.xds.delta import DeltaMachine
+from control_plane.xds.events import Connected, Event
+from control_plane.xds.limits import StreamLimits
+from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
+from control_plane.xds.refusal import NodeRefusals, Refusal
+from control_plane.xds.resource import Nonce, Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource_type import ResourceTypes
+from control_plane.xds.sotw import SotwMachine
+
+Machine = SotwMachine | DeltaMachine
+
+
+class Stream:
+    """The protocol state of one stream; the shell reads requests, writes replies, and does nothing else."""
+
+    def __init__(
+        self,
+        types: ResourceTypes,
+        *,
+        only: TypeUrl | None = None,
+        limits: StreamLimits | None = None,
+    ) -> None:
+        """Start before the first request.
+
+        Args:
+            types: what is known of each resource type.
+            only: the type that a per-type service implies; None on an aggregated stream.
+            limits: how much the client may ask for.
+        """
+        self._types = types
+        self._only = only
+        self._limits = limits or StreamLimits()
+        self._counter = itertools.count(1)
+        self._refusals = NodeRefusals()
+        self._offered: dict[TypeUrl, Mapping[str, Resource]] = {}
+        self.node: Node | None = None
+        self.machines: dict[TypeUrl, Machine] = {}
+
+    def identify(self, request: Request) -> Connected | None:
+        """Take the node of a request; the first one tells who the client is.
+
+        Raises:
+            PeerProtocolError: the first request has no node id, or a later one has another.
+        """
+        node = request.node
+        if self.node is None:
+            if node is None or not node.id:
+                raise PeerProtocolError("the first request of a stream must carry node.id")
+            if len(node.id.encode()) > self._limits.node_id_octets:
+                raise PeerLimitExceeded(
+                    f"node.id longer than {self._limits.node_id_octets} octets: {shown(node.id)}"
+                )
+            self.node = node
+            return Connected(node)
+        if node is not None and node.id and node.id != self.node.id:
+            raise PeerProtocolError(
+                f"node.id changed on the stream: {shown(self.node.id)} became {shown(node.id)}"
+            )
+        return None
+
+    def bind(self, refusals: NodeRefusals) -> None:
+        """Give the stream what its node refused before, on this stream or an earlier one."""
+        self._refusals = refusals
+
+    def receive(self, request: Request, now: float) -> tuple[Event, ...]:
+        """Take a request whose node was identified; return what it told.
+
+        Args:
+            request: a request of the variant that this stream speaks.
+            now: seconds of the server's monotonic clock.
+
+        Raises:
+            PeerProtocolError: it has no type URL, or one that this stream is not for.
+            PeerLimitExceeded: it asks for more than the limits allow.
+        """
+        machine = self._machine(self._type_of(request), request)
+        match machine, request:
+            case SotwMachine(), SotwRequest():
+                self._check_names(machine, request.resource_names, set())
+                return machine.receive(request, now)
+            case DeltaMachine(), DeltaRequest():
+                self._check_names(machine, request.subscribe, machine.subscription.names)
+                self._check_names(machine, request.initial_resource_versions, set())
+                return machine.receive(request, now)
+            case _:
+                raise PeerProtocolError("a stream speaks one variant, SotW or delta, not both")
+
+    def replies(self, snapshot: Snapshot, now: float) -> list[Reply]:
+        """Return the responses to send now, and remember them as in flight.
+
+        Args:
+            snapshot: all that the node should have.
+            now: seconds of the server's monotonic clock.
+        """
+        replies: list[Reply] = []
+        for url in self._in_order():
+            machine = self.machines[url]
+            if self._must_wait(url, snapshot, now):
+                continue
+            content = self._content(url, snapshot)
+            reply = machine.reply(content, now)
+            if reply is None:
+                continue
+            replies.append(reply)
+            if self._types.followers(url):
+                self._offered[url] = content.resources
+            self._refresh(url, reply)
+        return replies
+
+    def missing(self, snapshot: Snapshot) -> frozenset[tuple[TypeUrl, str]]:
+        """Return what the client wants and whose content is gone and has to be made anew."""
+        return frozenset(
+            (url, name)
+            for url, machine in self.machines.items()
+            for name in machine.missing(snapshot.of_type(url))
+        )
+
+    def refusal(self, url: TypeUrl, name: str) -> Refusal | None:
+        """Return what the node refused of this name, if it accepted nothing since."""
+        return self._refusals.of_type(self._types.get(url)).get(name)
+
+    def next_retry(self, now: float) -> float | None:
+        """Return the moment at which something that the client refused may be sent again."""
+        moments = [
+            self._refusals.of_type(machine.type).next_retry(now)
+            for machine in self.machines.values()
+        ]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _type_of(self, request: Request) -> TypeUrl:
+        if self._only is None:
+            if not request.type_url:
+                raise PeerProtocolError("type_url is required on an aggregated stream")
+            return request.type_url
+        if request.type_url and request.type_url != self._only:
+            raise PeerProtocolError(
+                f"this service serves {self._only} only, not {shown(request.type_url)}"
+            )
+        return self._only
+
+    def _machine(self, url: TypeUrl, request: Request) -> Machine:
+        machine = self.machines.get(url)
+        if machine is not None:
+            return machine
+        if len(self.machines) >= self._limits.types:
+            raise PeerLimitExceeded(f"more than {self._limits.types} resource types on a stream")
+        if len(url) > self._limits.name_octets:
+            raise PeerLimitExceeded(
+                f"type_url longer than {self._limits.name_octets} octets: {shown(url)}"
+            )
+        kind = SotwMachine if isinstance(request, SotwRequest) else DeltaMachine
+        refusals = self._refusals.of_type(self._types.get(url))
+        self.machines[url] = machine = kind(self._types.get(url), refusals, self._new_nonce)
+        return machine
+
+    def _new_nonce(self) -> Nonce:
+        return Nonce(str(next(self._counter)))
+
+    def _check_names(self, machine: Machine, names: Collection[str], kept: set[str]) -> None:
+        others = sum(len(m.subscription.names) for m in self.machines.values() if m is not machine)
+        total = others + len(kept.union(names))
+        if total > self._limits.names:
+            raise PeerLimitExceeded(
+                f"more than {self._limits.names} resource names on a stream: {total}"
+            )
+        for name in names:
+            if len(name) > self._limits.name_octets:
+                raise PeerLimitExceeded(
+                    f"resource name longer than {self._limits.name_octets} octets: {shown(name)}"
+                )
+
+    def _in_order(self) -> list[TypeUrl]:
+        known = [each.url for each in self._types.ordered if each.url in self.machines]
+        return known + [url for url in self.machines if url not in self._types.by_url]
+
+    def _must_wait(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
+        """Tell whether a type that comes first still has something to send or to hear."""
+        return any(
+            machine.is_due(self._content(before, snapshot), now)
+            for before in self._types.get(url).after
+            if (machine := self.machines.get(before)) is not None
+        )
+
+    def _content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:
+        """Return what to offer of a type: what should be, and what others may still refer to."""
+        target = snapshot.of_type(url)
+        leaving = self._offered.get(url, {}).keys() - target.resources.keys()
+        if not leaving or self._followers_in_step(url, snapshot):
+            return target
+        kept = [self._offered[url][name] for name in leaving]
+        return TypeSnapshot.of(
+            [*target.resources.values(), *kept],
+            pending=target.pending,
+            recorded=target.recorded,
+        )
+
+    def _followers_in_step(self, url: TypeUrl, snapshot: Snapshot) -> bool:
+        return all(
+            self.machines[follower].in_step(snapshot.of_type(follower))
+            for follower in self._types.followers(url)
+            if follower in self.machines
+        )
+
+    def _refresh(self, url: TypeUrl, reply: Reply) -> None:
+        """Owe the client what it waits for to warm what it was just sent.
+
+        A child usually has its parent's name; where one has not, it could be any of them.
+        """
+        updated = {resource.name for resource in reply.resources}
+        for child in self._types.get(url).refreshes:
+            machine = self.machines.get(child)
+            if machine is None or not updated:
+                continue
+            names = machine.subscription.names
+            machine.owe(frozenset(updated if updated <= names else names))
