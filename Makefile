@@ -1,0 +1,57 @@
+# Every target sets up what it needs in .venv; the machine needs Python 3.11 or newer with pip, and make.
+PYTHON ?= python3
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PURE := control_plane/errors.py,control_plane/names.py,control_plane/clock.py,control_plane/planner.py,control_plane/model/*,control_plane/ca/*,control_plane/xds/*
+
+.PHONY: help demo test check fmt generate bench clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## show a certificate follow its routes on two real Envoys, in under 30 seconds
+	$(BIN)/c2c demo $(DEMO_ARGS)
+
+test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch coverage of the pure packages
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@echo "branch coverage of everything that ran in this process: $$($(BIN)/coverage report --format=total) %"
+	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
+
+check: $(READY)  ## formatter, linter, types, import contract, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python protos/generate.py --check
+
+fmt: $(READY)  ## format the code and apply the linter's safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: $(READY)  ## write control_plane/api from protos/
+	$(BIN)/python protos/generate.py
+
+bench: $(READY)  ## measure, and write bench/latest.json
+	$(BIN)/python bench/run.py
+
+clean:  ## remove .venv and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian's python3 has no ensurepip without python3-venv: its own pip can still fill a virtual environment.
+# The build backend comes first, so that constraints.txt decides its version too.
+INSTALL := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip install --quiet \
+	--disable-pip-version-check --constraint constraints.txt
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and this is " + sys.version.split()[0] + ": say make PYTHON=...")'
+	@echo "setting up $(VENV), once for each change of pyproject.toml or constraints.txt"
+	@$(PYTHON) -m venv $(VENV) >/dev/null || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip; }
+	@$(INSTALL) pip setuptools
+	@$(INSTALL) --no-build-isolation --editable '.[envoy,dev]'
+	@touch $@
