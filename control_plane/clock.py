@@ -1,7 +1,7 @@
 """Time as a value: only the shell asks what time it is, and it asks one of these.
 
-The rule of this module: nothing else in the project calls ``datetime.now`` or ``time.monotonic``. Pure code
-takes ``now`` as an argument; tests pass a clock that they move themselves.
+The rule of this module: nothing else in the project calls ``datetime.now`` or ``time.monotonic``.
+Pure code takes ``now`` as an argument; tests pass a clock that they move themselves.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Every error this project raises on purpose, sorted by whose fault it is.
 
-The rule of this module: an error says who has to act. The caller of the API (``InvalidRequest``), the xDS
-client at the other end of a stream (``PeerProtocolError``), the operator (``ConfigurationError``), or
-ourselves (``IssuanceError``, ``StorageError``). Exactly one function, ``server.status.status_of``, maps them
-to gRPC status codes, so nothing below the server knows about gRPC.
+The rule of this module: an error says who has to act. The caller of the API (``InvalidRequest``),
+the xDS client at the other end of a stream (``PeerProtocolError``), the operator
+(``ConfigurationError``), or ourselves (``IssuanceError``, ``StorageError``). Exactly one function,
+``server.status.status_of``, maps them to gRPC status codes, so nothing below the server knows about
+gRPC.
 
 Messages start in lower case, have no final period, and name the value and the rule that it breaks.
 """
@@ -41,7 +42,7 @@ class NotFound(InvalidRequest):
 
 
 class AlreadyExists(InvalidRequest):
-    """The request would create something that exists with other properties (gRPC ALREADY_EXISTS)."""
+    """What the request would create exists with other properties (gRPC ALREADY_EXISTS)."""
 
 
 class FailedPrecondition(InvalidRequest):
@@ -61,11 +62,11 @@ class PermissionDenied(InvalidRequest):
 
 
 class PeerProtocolError(ControlPlaneError):
-    """An xDS client broke the protocol; its stream ends, nobody else's does (gRPC INVALID_ARGUMENT)."""
+    """An xDS client broke the protocol; its stream ends, no other does (gRPC INVALID_ARGUMENT)."""
 
 
 class PeerLimitExceeded(PeerProtocolError):
-    """An xDS client asked for more than a limit allows; its stream ends (gRPC RESOURCE_EXHAUSTED)."""
+    """An xDS client passed a limit; its stream ends, no other does (gRPC RESOURCE_EXHAUSTED)."""
 
 
 class ConfigurationError(ControlPlaneError):

@@ -1,8 +1,9 @@
 """Names and numbers of the domain, parsed or refused with the exact rule.
 
-The rule of this module: a value that carries one of these types was checked here. Host and domain names keep
-the rules of Cloud Foundry's API (RFC 1035 lengths, letters in any case, underscore allowed in the host of a
-route); they are compared and stored in lower case, since DNS is case-insensitive (RFC 4343).
+The rule of this module: a value that carries one of these types was checked here. Host and domain
+names keep the rules of Cloud Foundry's API (RFC 1035 lengths, letters in any case, underscore
+allowed in the host of a route); they are compared and stored in lower case, since DNS is
+case-insensitive (RFC 4343).
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ MAX_HOSTNAME_OCTETS = 253
 """RFC 1035, section 2.3.4: 255 octets on the wire, less the root label and one length octet."""
 
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_-]+")
-_DOMAIN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
+_LDH_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
 _APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_GUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _SHOWN = 80
 
 
 def shown(value: object) -> str:
-    """Return a value as an error message may quote it: escaped, and cut where it would flood the reader."""
+    """Return a value as an error message may quote it: escaped, and cut if it would flood it."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
@@ -50,8 +51,8 @@ def parse_host(text: str, *, field: str = "hostname") -> str:
     """Return the first label of an internal route in lower case.
 
     Raises:
-        InvalidArgument: it is empty, a wildcard, more than one label, too long, or has other characters than
-            letters, digits, ``-`` and ``_``.
+        InvalidArgument: it is empty, a wildcard, more than one label, too long, or has other
+            characters than letters, digits, ``-`` and ``_``.
     """
     if not text:
         raise InvalidArgument("hostname missing: an internal route needs a host", field=field)
@@ -60,10 +61,13 @@ def parse_host(text: str, *, field: str = "hostname") -> str:
             f"wildcard hosts are not supported for internal domains: {shown(text)}", field=field
         )
     if "/" in text:
-        raise InvalidArgument(f"paths are not supported for internal domains: {shown(text)}", field=field)
+        raise InvalidArgument(
+            f"paths are not supported for internal domains: {shown(text)}", field=field
+        )
     if not _HOST_LABEL.fullmatch(text):
         raise InvalidArgument(
-            f"hostname may only have letters, digits, '-' and '_' in one label: {shown(text)}", field=field
+            f"hostname may only have letters, digits, '-' and '_' in one label: {shown(text)}",
+            field=field,
         )
     if len(text) > MAX_LABEL_OCTETS:
         raise InvalidArgument(
@@ -82,7 +86,9 @@ def parse_domain(text: str, *, field: str = "domain") -> Domain:
     if not name:
         raise InvalidArgument("domain missing", field=field)
     if len(name) > MAX_HOSTNAME_OCTETS:
-        raise InvalidArgument(f"domain longer than {MAX_HOSTNAME_OCTETS} octets: {shown(text)}", field=field)
+        raise InvalidArgument(
+            f"domain longer than {MAX_HOSTNAME_OCTETS} octets: {shown(text)}", field=field
+        )
     labels = name.split(".")
     if len(labels) < 2:
         raise InvalidArgument(f"domain needs at least two labels: {shown(text)}", field=field)
@@ -91,8 +97,10 @@ def parse_domain(text: str, *, field: str = "domain") -> Domain:
             raise InvalidArgument(
                 f"domain label longer than {MAX_LABEL_OCTETS} octets: {shown(label)}", field=field
             )
-        if not _DOMAIN_LABEL.fullmatch(label):
-            raise InvalidArgument(f"domain does not comply with RFC 1035: {shown(text)}", field=field)
+        if not _LDH_LABEL.fullmatch(label):
+            raise InvalidArgument(
+                f"domain does not comply with RFC 1035: {shown(text)}", field=field
+            )
     return Domain(name.lower())
 
 
@@ -105,8 +113,8 @@ def route_hostname(host: str, domain: Domain, *, field: str = "hostname") -> Hos
     name = f"{host}.{domain}"
     if len(name) > MAX_HOSTNAME_OCTETS:
         raise InvalidArgument(
-            f"host combined with domain name must be no more than {MAX_HOSTNAME_OCTETS} characters: "
-            f"{len(name)} in {shown(name)}",
+            f"host combined with domain name must be no more than {MAX_HOSTNAME_OCTETS} "
+            f"characters: {len(name)} in {shown(name)}",
             field=field,
         )
     return Hostname(name)
@@ -116,17 +124,19 @@ def parse_app_name(text: str, *, field: str = "name") -> AppName:
     """Return the name of an app.
 
     Raises:
-        InvalidArgument: it is empty, longer than 63 characters, or has other characters than letters,
-            digits, ``-``, ``_`` and ``.``, the first a letter or digit.
+        InvalidArgument: it is empty, longer than 63 characters, or has other characters than
+            letters, digits, ``-``, ``_`` and ``.``, the first a letter or digit.
     """
     if not text:
         raise InvalidArgument("app name missing", field=field)
     if len(text) > MAX_LABEL_OCTETS:
-        raise InvalidArgument(f"app name longer than {MAX_LABEL_OCTETS} characters: {shown(text)}", field=field)
+        raise InvalidArgument(
+            f"app name longer than {MAX_LABEL_OCTETS} characters: {shown(text)}", field=field
+        )
     if not _APP_NAME.fullmatch(text):
         raise InvalidArgument(
-            f"app name must start with a letter or digit and have only letters, digits, '.', '-' and '_': "
-            f"{shown(text)}",
+            "app name must start with a letter or digit and have only letters, digits, '.', '-' "
+            f"and '_': {shown(text)}",
             field=field,
         )
     return AppName(text)
@@ -136,13 +146,16 @@ def parse_guid(text: str, *, field: str) -> str:
     """Return a GUID that can be a DNS label and a certificate's common name.
 
     Raises:
-        InvalidArgument: it is empty, longer than 63 characters, or has characters that no DNS label has.
+        InvalidArgument: it is empty, longer than 63 characters, has other characters than letters,
+            digits and ``-``, or starts or ends with ``-``.
     """
     if not text:
         raise InvalidArgument(f"{field.replace('_', ' ')} missing", field=field)
-    if len(text) > MAX_LABEL_OCTETS or not _GUID.fullmatch(text):
+    if len(text) > MAX_LABEL_OCTETS or not _LDH_LABEL.fullmatch(text):
         raise InvalidArgument(
-            f"guid must be 1 to {MAX_LABEL_OCTETS} letters, digits and '-': {shown(text)}", field=field
+            f"guid must be 1 to {MAX_LABEL_OCTETS} letters, digits and '-', with '-' neither first "
+            f"nor last: {shown(text)}",
+            field=field,
         )
     return text
 
@@ -159,19 +172,29 @@ def parse_port(value: int, *, field: str = "port") -> Port:
 
 
 def parse_address(text: str, *, field: str = "address") -> Address:
-    """Return an IPv4 or IPv6 address in its canonical form.
+    """Return an IPv4 or IPv6 address in its canonical form, an IPv4-mapped one as IPv4.
 
     Raises:
-        InvalidArgument: it is no IP address, or one that no instance can have (unspecified, multicast).
+        InvalidArgument: it is no IP address, or one that no instance can have (unspecified,
+            multicast, broadcast, or an IPv6 address with a scope).
     """
     if not text:
         raise InvalidArgument(f"{field.replace('_', ' ')} missing", field=field)
     try:
-        address = ipaddress.ip_address(text)
+        parsed = ipaddress.ip_address(text)
     except ValueError:
         raise InvalidArgument(f"not an IP address: {shown(text)}", field=field) from None
-    if address.is_unspecified or address.is_multicast or getattr(address, "scope_id", None):
+    # A socket of both families shows an IPv4 peer as IPv4-mapped (RFC 4291, section 2.5.5.2).
+    address = getattr(parsed, "ipv4_mapped", None) or parsed
+    if (
+        address.is_unspecified
+        or address.is_multicast
+        or address == _BROADCAST
+        or getattr(parsed, "scope_id", None)
+    ):
         raise InvalidArgument(
-            f"an instance cannot have an unspecified, multicast or scoped address: {shown(text)}", field=field
+            "an instance cannot have an unspecified, multicast, broadcast or scoped address: "
+            f"{shown(text)}",
+            field=field,
         )
     return Address(str(address))
