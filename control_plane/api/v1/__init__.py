@@ -1,0 +1,1 @@
+"""Messages and services of the proto package c2c.v1."""
