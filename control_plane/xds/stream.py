@@ -137,6 +137,15 @@ class Stream:
             for name in machine.missing(snapshot.of_type(url))
         )
 
+    def in_step(self, snapshot: Snapshot) -> bool:
+        """Tell whether the client has all that it asked for and should have, and nothing besides."""
+        for url, machine in self.machines.items():
+            content = snapshot.of_type(url)
+            awaited = any(machine.subscription.wants(name) for name in content.pending)
+            if awaited or not machine.in_step(content):
+                return False
+        return True
+
     def refusal(self, url: TypeUrl, name: str) -> Refusal | None:
         """Return what the node refused of this name, if it accepted nothing since."""
         return self._refusals.of_type(self._types.get(url)).get(name)
