@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PURE := control_plane/errors.py,control_plane/names.py,control_plane/clock.py,control_plane/planner.py,control_plane/model/*,control_plane/ca/*,control_plane/xds/*
 
-.PHONY: help demo test check fmt generate bench clean
+.PHONY: help demo test check check-format check-lint check-types check-imports check-generated fmt generate bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,11 +21,21 @@ test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch co
 	@echo "branch coverage of everything that ran in this process: $$($(BIN)/coverage report --format=total) %"
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
-check: $(READY)  ## formatter, linter, types, import contract, generated code
+check: check-format check-lint check-types check-imports check-generated  ## formatter, linter, types, import contract, generated code
+
+check-format: $(READY)
 	$(BIN)/ruff format --check .
+
+check-lint: $(READY)
 	$(BIN)/ruff check .
+
+check-types: $(READY)
 	$(BIN)/mypy
+
+check-imports: $(READY)
 	$(BIN)/lint-imports --no-logo
+
+check-generated: $(READY)
 	$(BIN)/python protos/generate.py --check
 
 fmt: $(READY)  ## format the code and apply the linter's safe fixes
