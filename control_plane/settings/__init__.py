@@ -1,0 +1,19 @@
+"""What the operator decides, read once at start."""
+
+from control_plane.settings.conflicts import admin_socket
+from control_plane.settings.fields import Setting, Settings, all_settings
+from control_plane.settings.load import Loaded, find_data_dir, load_settings
+from control_plane.settings.values import LogFormat, LogLevel, SocketAddress
+
+__all__ = [
+    "Loaded",
+    "LogFormat",
+    "LogLevel",
+    "Setting",
+    "Settings",
+    "SocketAddress",
+    "admin_socket",
+    "all_settings",
+    "find_data_dir",
+    "load_settings",
+]

@@ -1,0 +1,95 @@
+"""Rules that single settings keep and several break together.
+
+The rule of this module: each rule says which settings it is about, so that it is not checked where
+one of them could not be read at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from control_plane.settings.values import SocketAddress
+
+MAX_SOCKET_PATH_OCTETS = 107
+"""unix(7): ``sun_path`` has 108 octets, the last of them NUL."""
+
+MAX_TRUSTED_CA_OCTETS = 512 * 1024
+"""Cloud Foundry's bound on the CA certificates that an Envoy is told to trust."""
+
+_LISTENERS = ("xds_address", "enroll_address", "http_address", "admin_address")
+
+
+class Conflict(NamedTuple):
+    """A rule that settings break together."""
+
+    names: frozenset[str]
+    sentence: str
+
+
+def admin_socket(data_dir: Path) -> Path:
+    """Return the Unix socket on which a server with this data directory answers its operator."""
+    return data_dir / "admin.sock"
+
+
+def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Name every rule that these settings break.
+
+    Args:
+        values: every setting by its name.
+    """
+    yield from _half_given(
+        values, "ca_cert", "ca_key", "an own CA needs its certificate and its private key"
+    )
+    yield from _half_given(
+        values, "router_ca", "router_sans", "routers are admitted by CA and name together"
+    )
+    yield from _shared_addresses(values)
+    yield from _oversize_bundle(values["router_ca"])
+    yield from _long_socket_path(values["data_dir"])
+    if not values["internal_domains"]:
+        yield Conflict(
+            frozenset({"internal_domains"}),
+            "internal_domains is empty: no route could be mapped, name at least one domain",
+        )
+
+
+def _half_given(values: Mapping[str, Any], one: str, other: str, why: str) -> Iterator[Conflict]:
+    if bool(values[one]) != bool(values[other]):
+        given, missing = (one, other) if values[one] else (other, one)
+        yield Conflict(frozenset({one, other}), f"{given} is set and {missing} is not: {why}")
+
+
+def _shared_addresses(values: Mapping[str, Any]) -> Iterator[Conflict]:
+    seen: dict[SocketAddress, str] = {}
+    for name in _LISTENERS:
+        address: SocketAddress | None = values[name]
+        # Port 0 is a different free port each time.
+        if address is None or address.port == 0:
+            continue
+        first = seen.setdefault(address, name)
+        if first != name:
+            yield Conflict(
+                frozenset({first, name}),
+                f"{first} and {name} are both {address}: each needs an address of its own",
+            )
+
+
+def _oversize_bundle(path: Path | None) -> Iterator[Conflict]:
+    size = path.stat().st_size if path and path.is_file() else 0
+    if size > MAX_TRUSTED_CA_OCTETS:
+        yield Conflict(
+            frozenset({"router_ca"}),
+            f"router_ca has {size} bytes and may have {MAX_TRUSTED_CA_OCTETS}: {path}",
+        )
+
+
+def _long_socket_path(data_dir: Path) -> Iterator[Conflict]:
+    octets = len(bytes(admin_socket(data_dir)))
+    if octets > MAX_SOCKET_PATH_OCTETS:
+        yield Conflict(
+            frozenset({"data_dir"}),
+            f"data_dir is too long, its admin socket would have a path of {octets} octets and may "
+            f"have {MAX_SOCKET_PATH_OCTETS}: {data_dir}",
+        )

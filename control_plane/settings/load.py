@@ -1,0 +1,149 @@
+"""Where settings come from: flags first, then C2C_* variables, then one TOML file, then defaults.
+
+The rule of this module: whatever is wrong is reported at once, each problem with the source that it
+stands in, and nothing is ever half loaded. An empty variable counts as not set, since that is what
+``${NAME:-}`` in a compose file leaves.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.names import shown
+from control_plane.settings.conflicts import conflicts
+from control_plane.settings.fields import Setting, Settings, all_settings
+from control_plane.settings.values import read_path
+
+CONFIG_VARIABLE = "C2C_CONFIG"
+
+DEFAULT_ORIGIN = "default"
+
+
+class Loaded(NamedTuple):
+    """Settings, and for each of them where its value came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+class _Raw(NamedTuple):
+    """A value as its source has it."""
+
+    value: object
+    origin: str
+
+
+def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Loaded:
+    """Read every setting from the first source that has it.
+
+    Args:
+        flags: values by the name of the setting, and ``config``, the TOML file; None or an empty
+            tuple means that the flag was not given.
+        environ: the process's environment variables.
+
+    Raises:
+        ConfigurationError: with every problem of every source.
+    """
+    table, problems = _read_config(flags.get("config"), environ)
+    values = {setting.name: setting.default for setting in all_settings()}
+    values["data_dir"] = _default_data_dir(environ)
+    origins = dict.fromkeys(values, DEFAULT_ORIGIN)
+    refused: set[str] = set()
+    for setting in all_settings():
+        raw = _find(setting, flags, environ, table)
+        if raw is None:
+            continue
+        origins[setting.name] = raw.origin
+        try:
+            values[setting.name] = setting.read(raw.value)
+        except InvalidArgument as error:
+            problems.append(f"{raw.origin}: {error}")
+            refused.add(setting.name)
+    # A value that was refused is missing here, which is no contradiction of its own.
+    problems += [each.sentence for each in conflicts(values) if not each.names & refused]
+    if problems:
+        raise ConfigurationError(problems)
+    return Loaded(Settings(**cast(dict[str, Any], values)), origins)
+
+
+def find_data_dir(flag: str | None, config: str | None, environ: Mapping[str, str]) -> Path:
+    """Return the data directory of the server that a command talks to.
+
+    Only this setting is read, so that a command works while another setting is wrong.
+
+    Raises:
+        ConfigurationError: the TOML file cannot be read, or the path is none.
+    """
+    table, problems = _read_config(config, environ, check_names=False)
+    if problems:
+        raise ConfigurationError(problems)
+    setting = next(each for each in all_settings() if each.name == "data_dir")
+    raw = _find(setting, {"data_dir": flag}, environ, table)
+    if raw is None:
+        return _default_data_dir(environ)
+    try:
+        return read_path(raw.value)
+    except InvalidArgument as error:
+        raise ConfigurationError([f"{raw.origin}: {error}"]) from None
+
+
+def _default_data_dir(environ: Mapping[str, str]) -> Path:
+    """XDG base directory specification: state that outlives a restart, and is no configuration."""
+    state = environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if state.startswith("/") else Path("~/.local/state")
+    return read_path(str(base / "c2c"))
+
+
+def _find(
+    setting: Setting, flags: Mapping[str, object], environ: Mapping[str, str], table: _Table
+) -> _Raw | None:
+    flag = flags.get(setting.name)
+    if flag is not None and flag != ():
+        return _Raw(flag, setting.flag)
+    text = environ.get(setting.variable, "")
+    if text:
+        return _Raw(text, setting.variable)
+    if setting.name in table.values:
+        return _Raw(table.values[setting.name], f"{setting.name} in {table.path}")
+    return None
+
+
+class _Table(NamedTuple):
+    """What the TOML file says; no path where there is no file."""
+
+    values: Mapping[str, object]
+    path: Path | None
+
+
+def _read_config(
+    flag: object, environ: Mapping[str, str], *, check_names: bool = True
+) -> tuple[_Table, list[str]]:
+    given = _Raw(flag, "--config") if flag else _Raw(environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)
+    empty = _Table({}, None)
+    if not given.value:
+        return empty, []
+    try:
+        path = read_path(given.value)
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return empty, [f"{given.origin}: cannot read {shown(given.value)}: {error.strerror}"]
+    except (InvalidArgument, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return empty, [f"{given.origin}: {shown(given.value)} is not a TOML file: {error}"]
+    unknown = [_unknown(name, path) for name in values] if check_names else []
+    return _Table(values, path), [problem for problem in unknown if problem]
+
+
+def _unknown(name: str, path: Path) -> str | None:
+    """Return what is wrong with a key of the TOML file."""
+    import difflib  # noqa: PLC0415 - 4 ms, and needed only when something is wrong
+
+    known = [setting.name for setting in all_settings()]
+    if name in known:
+        return None
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    hint = f"did you mean {near[0]}" if near else f"known are: {', '.join(known)}"
+    return f"unknown setting {shown(name)} in {path}: {hint}"

@@ -1,0 +1,251 @@
+"""How one setting is read: from text (a flag, a variable) or from a value of TOML.
+
+The rule of this module: a reader returns the value or refuses it in one sentence that names the
+value and the rule. A reader knows nothing of where the value came from.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from control_plane.errors import InvalidArgument
+from control_plane.names import MAX_HOSTNAME_OCTETS, MAX_LABEL_OCTETS, shown
+
+T = TypeVar("T")
+_Choice = TypeVar("_Choice", bound=StrEnum)
+Reader = Callable[[object], T]
+
+_HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+_BYTES = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class LogLevel(StrEnum):
+    """The least important events that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """What a log line looks like; ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketAddress:
+    """Where a server listens or is reached: an IP address or host name, and a port (0: any)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return the form that it is read from, IPv6 in brackets (RFC 3986, section 3.2.2)."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Tell whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def read_text(value: object) -> str:
+    """Return a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise InvalidArgument(f"must be a text that is not empty: {shown(value)}")
+    return value
+
+
+def read_path(value: object) -> Path:
+    """Return an absolute path; a relative one is below the working directory, ``~`` is the home."""
+    path = Path(read_text(value))
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise InvalidArgument(f"path has no home directory to begin at: {shown(value)}") from None
+
+
+def read_file_path(value: object) -> Path:
+    """Return the path of a file that exists."""
+    path = read_path(value)
+    if not path.is_file():
+        raise InvalidArgument(f"file not found: {shown(str(path))}")
+    return path
+
+
+def read_bool(value: object) -> bool:
+    """Return a switch: true, yes, on and 1, or false, no, off and 0, in any letter case."""
+    if isinstance(value, bool):
+        return value
+    text = value.lower() if isinstance(value, str) else ""
+    if text not in _TRUE | _FALSE:
+        raise InvalidArgument(f"must be true or false: {shown(value)}")
+    return text in _TRUE
+
+
+def read_listen_address(value: object) -> SocketAddress:
+    """Return where to listen: an IP address and a port; a name could mean several addresses."""
+    address = _split_address(value, first_port=0)
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        raise InvalidArgument(
+            f"must be an IP address and a port, as in 127.0.0.1:18000: {shown(value)}"
+        ) from None
+    return address
+
+
+def read_server_address(value: object) -> SocketAddress:
+    """Return where a server is reached: an IP address or host name, and a port."""
+    address = _split_address(value, first_port=1)
+    read_host(address.host)
+    return address
+
+
+def read_host(value: object) -> str:
+    """Return an IP address or a host name (RFC 1123, section 2.1), the latter in lower case."""
+    text = read_text(value)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        labels = text.split(".")
+    # Four numbers are an address that went wrong, and no host is called that (RFC 1123, 2.1).
+    if (
+        len(text) > MAX_HOSTNAME_OCTETS
+        or labels[-1].isdigit()
+        or not all(_HOST_LABEL.fullmatch(each) and len(each) <= MAX_LABEL_OCTETS for each in labels)
+    ):
+        raise InvalidArgument(f"not an IP address or host name: {shown(text)}")
+    return text.lower()
+
+
+def duration_between(least: timedelta, most: timedelta) -> Reader[timedelta]:
+    """Return a reader of durations such as 500ms, 10m or 1h30m."""
+
+    def read(value: object) -> timedelta:
+        text = value if isinstance(value, str) else ""
+        if not _DURATION.fullmatch(text):
+            raise InvalidArgument(
+                f"must be a number and a unit (ms, s, m, h, d), as in 10m or 24h: {shown(value)}"
+            )
+        try:
+            duration = sum(
+                (float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text)),
+                timedelta(),
+            )
+        except OverflowError:
+            duration = timedelta.max
+        if not least <= duration <= most:
+            raise InvalidArgument(
+                f"must be between {format_duration(least)} and {format_duration(most)}: {text}"
+            )
+        return duration
+
+    return read
+
+
+def format_duration(duration: timedelta) -> str:
+    """Return a duration as it would be written: 1h30m, 250ms; 0s for none."""
+    rest, text = duration, ""
+    for unit in ("d", "h", "m", "s", "ms"):
+        number, rest = divmod(rest, _UNITS[unit])
+        text += f"{number}{unit}" if number else ""
+    return {"1d": "24h"}.get(text, text) or "0s"
+
+
+def size_between(least: int, most: int) -> Reader[int]:
+    """Return a reader of sizes in bytes such as 65536, 64KiB or 4MiB."""
+
+    def read(value: object) -> int:
+        text = str(value) if isinstance(value, str | int) else ""
+        match = _SIZE.fullmatch(text)
+        if match is None:
+            raise InvalidArgument(
+                f"must be bytes or a number and B, KiB, MiB or GiB, as in 4MiB: {shown(value)}"
+            )
+        size = int(match[1]) * _BYTES[match[2]]
+        if not least <= size <= most:
+            raise InvalidArgument(f"must be between {least} and {most} bytes: {text}")
+        return size
+
+    return read
+
+
+def count_between(least: int, most: int) -> Reader[int]:
+    """Return a reader of whole numbers."""
+
+    def read(value: object) -> int:
+        text = str(value) if isinstance(value, str | int) else ""
+        if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or not least <= int(text) <= most:
+            raise InvalidArgument(
+                f"must be a whole number between {least} and {most}: {shown(value)}"
+            )
+        return int(text)
+
+    return read
+
+
+def choice_of(kind: type[_Choice]) -> Reader[_Choice]:
+    """Return a reader of one of a few words."""
+
+    def read(value: object) -> _Choice:
+        try:
+            return kind(read_text(value))
+        except (InvalidArgument, ValueError):
+            known = ", ".join(kind)
+            raise InvalidArgument(f"must be one of {known}: {shown(value)}") from None
+
+    return read
+
+
+def list_of(read_one: Reader[T]) -> Reader[tuple[T, ...]]:
+    """Return a reader of lists: a list in TOML, values with commas between them elsewhere.
+
+    A value that is there twice counts once, where it is first.
+    """
+
+    def read(value: object) -> tuple[T, ...]:
+        given = value if isinstance(value, list | tuple) else read_text(value).split(",")
+        parts = (part.strip() if isinstance(part, str) else part for part in given)
+        return tuple(dict.fromkeys(read_one(part) for part in parts))
+
+    return read
+
+
+def _split_address(value: object, *, first_port: int) -> SocketAddress:
+    text = value if isinstance(value, str) else ""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not (colon and host) or (":" in host and not bracketed):
+        raise InvalidArgument(
+            f"must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000: {shown(value)}"
+        )
+    if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not first_port <= int(port) <= 65535:
+        raise InvalidArgument(f"port must be {first_port}-65535: {shown(value)}")
+    return SocketAddress(host[1:-1] if bracketed else host, int(port))

@@ -1,0 +1,429 @@
+"""Settings: where they come from, how they are read, and what is said when they are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from control_plane.errors import ConfigurationError
+from control_plane.settings import (
+    LogFormat,
+    LogLevel,
+    Settings,
+    SocketAddress,
+    admin_socket,
+    all_settings,
+    find_data_dir,
+    load_settings,
+)
+from control_plane.settings.values import format_duration
+
+HOME = {"HOME": "/home/op"}
+
+
+def problems_of(
+    flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """Return every problem that loading these reports."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(flags or {}, environ or {})
+    return caught.value.problems
+
+
+def test_defaults_need_nothing_from_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without flags, variables and file, every setting has a safe default: loopback only."""
+    monkeypatch.setenv("HOME", "/home/op")
+    loaded = load_settings({}, {})
+    settings = loaded.settings
+
+    assert settings == Settings(data_dir=Path("/home/op/.local/state/c2c"))
+    assert settings.xds_address.is_loopback
+    assert settings.enroll_address.is_loopback
+    assert settings.http_address.is_loopback
+    assert settings.admin_address is None
+    assert settings.internal_domains == ("apps.internal",)
+    assert settings.certificate_lifetime == timedelta(hours=24)
+    assert settings.policies_per_source == 150
+    assert not settings.unproxied_port_mappings
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_data_dir_follows_xdg() -> None:
+    """State that outlives a restart belongs into XDG_STATE_HOME, which counts if absolute."""
+    assert load_settings({}, {"XDG_STATE_HOME": "/state"}).settings.data_dir == Path("/state/c2c")
+    assert load_settings({}, {"XDG_STATE_HOME": "state"}) == load_settings({}, {})
+
+
+def test_flags_win_over_variables_over_the_file_over_defaults(tmp_path: Path) -> None:
+    """A setting is taken from the first source that has it, and says which one that was."""
+    config = tmp_path / "c2c.toml"
+    config.write_text(
+        'xds_address = "127.0.0.1:1"\n'
+        'enroll_address = "127.0.0.1:2"\n'
+        'http_address = "127.0.0.1:3"\n'
+    )
+    loaded = load_settings(
+        {"config": str(config), "xds_address": "127.0.0.1:31"},
+        {"C2C_XDS_ADDRESS": "127.0.0.1:21", "C2C_ENROLL_ADDRESS": "127.0.0.1:22"},
+    )
+    settings, origins = loaded
+
+    assert settings.xds_address.port == 31
+    assert settings.enroll_address.port == 22
+    assert settings.http_address.port == 3
+    assert settings.log_level is LogLevel.INFO
+    assert origins["xds_address"] == "--xds-address"
+    assert origins["enroll_address"] == "C2C_ENROLL_ADDRESS"
+    assert origins["http_address"] == f"http_address in {config}"
+    assert origins["log_level"] == "default"
+
+
+def test_c2c_config_names_the_file_unless_the_flag_does(tmp_path: Path) -> None:
+    """The file is found by --config, else by C2C_CONFIG."""
+    for name in ("flag", "variable"):
+        (tmp_path / f"{name}.toml").write_text(f'trust_domain = "{name}.internal"\n')
+    environ = {"C2C_CONFIG": str(tmp_path / "variable.toml")}
+
+    assert load_settings({}, environ).settings.trust_domain == "variable.internal"
+    flags = {"config": str(tmp_path / "flag.toml")}
+    assert load_settings(flags, environ).settings.trust_domain == "flag.internal"
+
+
+def test_empty_variable_counts_as_not_set() -> None:
+    """A compose file's ``${NAME:-}`` leaves an empty variable, which means nothing."""
+    environ = {"C2C_ADMIN_ADDRESS": "", "C2C_CONFIG": "", "C2C_LOG_LEVEL": ""}
+
+    assert load_settings({}, environ).settings == load_settings({}, {}).settings
+
+
+def test_every_setting_is_read_from_text_and_from_toml(tmp_path: Path) -> None:
+    """Each setting has a flag, a variable and a key, and reads the same value from all of them."""
+    pem = tmp_path / "ca.pem"
+    pem.write_text("pem")
+    texts = {
+        "data_dir": str(tmp_path),
+        "xds_address": "0.0.0.0:18000",
+        "enroll_address": "[::1]:0",
+        "http_address": "127.0.0.1:0",
+        "admin_address": "127.0.0.1:18003",
+        "server_names": "Control-Plane,10.0.0.1",
+        "internal_domains": "apps.internal, Other.Internal.",
+        "trust_domain": "example.org",
+        "ca_cert": str(pem),
+        "ca_key": str(pem),
+        "certificate_lifetime": "1h30m",
+        "log_level": "debug",
+        "log_format": "json",
+        "drain_time": "1.5s",
+        "router_ca": str(pem),
+        "router_sans": "gorouter.service.cf.internal",
+        "unproxied_port_mappings": "yes",
+        "policies_per_source": "5",
+        "max_message_size": "1MiB",
+        "max_names_per_stream": "100",
+        "max_streams_per_node": "4",
+        "max_new_streams_per_second": "20",
+    }
+    assert set(texts) == {setting.name for setting in all_settings()}
+    by_variable = load_settings({}, {f"C2C_{name.upper()}": text for name, text in texts.items()})
+    by_flag = load_settings(
+        {
+            setting.name: tuple(texts[setting.name].split(","))
+            if setting.is_list
+            else texts[setting.name]
+            for setting in all_settings()
+        },
+        {},
+    )
+    config = tmp_path / "c2c.toml"
+    typed = {
+        "server_names": '["control-plane", "10.0.0.1"]',
+        "internal_domains": '["apps.internal", "other.internal"]',
+        "router_sans": '["gorouter.service.cf.internal"]',
+        "unproxied_port_mappings": "true",
+        "policies_per_source": "5",
+        "max_message_size": "1_048_576",
+        "max_names_per_stream": "100",
+        "max_streams_per_node": "4",
+        "max_new_streams_per_second": "20",
+    }
+    config.write_text(
+        "".join(f"{name} = {typed.get(name, repr(text))}\n" for name, text in texts.items())
+    )
+    by_file = load_settings({"config": str(config)}, {})
+
+    expected = Settings(
+        data_dir=tmp_path,
+        xds_address=SocketAddress("0.0.0.0", 18000),  # noqa: S104 - a value that is read, not bound
+        enroll_address=SocketAddress("::1", 0),
+        http_address=SocketAddress("127.0.0.1", 0),
+        admin_address=SocketAddress("127.0.0.1", 18003),
+        server_names=("control-plane", "10.0.0.1"),
+        internal_domains=by_flag.settings.internal_domains,
+        trust_domain=by_flag.settings.trust_domain,
+        ca_cert=pem,
+        ca_key=pem,
+        certificate_lifetime=timedelta(minutes=90),
+        log_level=LogLevel.DEBUG,
+        log_format=LogFormat.JSON,
+        drain_time=timedelta(milliseconds=1500),
+        router_ca=pem,
+        router_sans=("gorouter.service.cf.internal",),
+        unproxied_port_mappings=True,
+        policies_per_source=5,
+        max_message_size=2**20,
+        max_names_per_stream=100,
+        max_streams_per_node=4,
+        max_new_streams_per_second=20,
+    )
+    assert by_variable.settings == by_flag.settings == by_file.settings == expected
+    assert expected.internal_domains == ("apps.internal", "other.internal")
+    assert "default" not in {*by_variable.origins.values(), *by_file.origins.values()}
+
+
+DURATION = "must be a number and a unit (ms, s, m, h, d), as in 10m or 24h"
+
+REFUSED = [
+    ("xds_address", "18000", "must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000"),
+    ("xds_address", ":18000", "must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000"),
+    (
+        "xds_address",
+        "::1:18000",
+        "must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000",
+    ),
+    ("xds_address", "127.0.0.1:65536", "port must be 0-65535"),
+    ("xds_address", "127.0.0.1:", "port must be 0-65535"),
+    ("xds_address", "127.0.0.1:+1", "port must be 0-65535"),
+    (
+        "xds_address",
+        "localhost:1",
+        "must be an IP address and a port, as in 127.0.0.1:18000",
+    ),
+    ("server_names", "a_b", "not an IP address or host name"),
+    ("server_names", "-a", "not an IP address or host name"),
+    ("server_names", "10.0.0.256", "not an IP address or host name"),
+    ("server_names", "a" * 64, "not an IP address or host name"),
+    ("server_names", "a..b", "not an IP address or host name"),
+    ("internal_domains", "internal", "domain needs at least two labels"),
+    ("internal_domains", "*.internal", "domain does not comply with RFC 1035"),
+    (
+        "trust_domain",
+        "C2C",
+        "trust domain must be 1 to 255 lower-case letters, digits, '.', '-' and '_'",
+    ),
+    ("ca_cert", "/nowhere/ca.pem", "file not found"),
+    ("certificate_lifetime", "24", DURATION),
+    ("certificate_lifetime", "-1h", DURATION),
+    ("certificate_lifetime", "1 h", DURATION),
+    ("certificate_lifetime", "one day", DURATION),
+    ("log_level", "loud", "must be one of debug, info, warning, error"),
+    ("log_format", "xml", "must be one of auto, json, console"),
+    ("unproxied_port_mappings", "maybe", "must be true or false"),
+    ("policies_per_source", "0", "must be a whole number between 1 and 1000000"),
+    ("policies_per_source", "1.5", "must be a whole number between 1 and 1000000"),
+    ("policies_per_source", "٣", "must be a whole number between 1 and 1000000"),
+    (
+        "max_message_size",
+        "4MB",
+        "must be bytes or a number and B, KiB, MiB or GiB, as in 4MiB",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "rule"), REFUSED)
+def test_a_bad_value_is_one_sentence_with_source_rule_and_value(
+    name: str, text: str, rule: str
+) -> None:
+    """A value that breaks a rule is quoted, with the variable it stands in and the rule."""
+    variable = f"C2C_{name.upper()}"
+    shown = f"{text!r:.80}" if len(repr(text)) <= 80 else f"{text!r:.80}..."
+
+    assert problems_of({}, {variable: text}) == (f"{variable}: {rule}: {shown}",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rule"),
+    [
+        ("certificate_lifetime", "3s", "must be between 4s and 90d: 3s"),
+        ("certificate_lifetime", "91d", "must be between 4s and 90d: 91d"),
+        ("certificate_lifetime", "9" * 40 + "d", f"must be between 4s and 90d: {'9' * 40}d"),
+        ("drain_time", "61m", "must be between 0s and 1h: 61m"),
+        ("max_message_size", "1KiB", "must be between 65536 and 1073741824 bytes: 1KiB"),
+    ],
+)
+def test_a_value_out_of_bounds_is_told_the_bounds(name: str, text: str, rule: str) -> None:
+    """A value of the right form outside its bounds is answered with both bounds."""
+    assert problems_of({name: text}) == (f"--{name.replace('_', '-')}: {rule}",)
+
+
+@pytest.mark.parametrize(
+    ("toml", "rule"),
+    [
+        ("xds_address = 18000", "must be HOST:PORT"),
+        ("policies_per_source = true", "must be a whole number"),
+        ("max_message_size = true", "must be bytes"),
+        ("unproxied_port_mappings = 1", "must be true or false: 1"),
+        ("certificate_lifetime = 24", "must be a number and a unit"),
+        ("internal_domains = [1]", "must be a text that is not empty: 1"),
+        ("internal_domains = []", "internal_domains is empty"),
+        ("log_level = 1", "must be one of"),
+        ('data_dir = ""', "must be a text that is not empty: ''"),
+    ],
+)
+def test_a_toml_value_of_the_wrong_type_is_refused(tmp_path: Path, toml: str, rule: str) -> None:
+    """TOML has types: a value of another type than the setting's is refused, never guessed at."""
+    config = tmp_path / "c2c.toml"
+    config.write_text(toml)
+
+    (problem,) = problems_of({"config": str(config)})
+
+    assert rule in problem
+
+
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
+    """Three sources with a mistake each, and a contradiction: four sentences at once."""
+    config = tmp_path / "c2c.toml"
+    config.write_text('log_level = "loud"\nxds_adress = "127.0.0.1:1"\n')
+
+    assert problems_of(
+        {"config": str(config), "drain_time": "soon", "router_sans": ("gorouter",)},
+        {"C2C_POLICIES_PER_SOURCE": "none"},
+    ) == (
+        f"unknown setting 'xds_adress' in {config}: did you mean xds_address",
+        f"log_level in {config}: must be one of debug, info, warning, error: 'loud'",
+        f"--drain-time: {DURATION}: 'soon'",
+        "C2C_POLICIES_PER_SOURCE: must be a whole number between 1 and 1000000: 'none'",
+        "router_sans is set and router_ca is not: routers are admitted by CA and name together",
+    )
+
+
+def test_an_unknown_key_without_a_near_one_is_told_the_known_ones(tmp_path: Path) -> None:
+    """An operator who guesses wildly is shown every key there is."""
+    config = tmp_path / "c2c.toml"
+    config.write_text("colour = 1\n")
+
+    (problem,) = problems_of({"config": str(config)})
+
+    assert problem.startswith(f"unknown setting 'colour' in {config}: known are: data_dir, xds_")
+
+
+def test_a_config_file_that_cannot_be_used_is_one_problem(tmp_path: Path) -> None:
+    """A missing file, a directory, bytes that are no text, text that is no TOML: one sentence."""
+    missing, latin, broken = (tmp_path / name for name in ("missing", "latin", "broken"))
+    latin.write_bytes(b"log_level = '\xe9'")
+    broken.write_text("log_level =")
+
+    assert problems_of({"config": str(missing)}) == (
+        f"--config: cannot read '{missing}': No such file or directory",
+    )
+    assert problems_of({}, {"C2C_CONFIG": str(tmp_path)}) == (
+        f"C2C_CONFIG: cannot read '{tmp_path}': Is a directory",
+    )
+    for path in (latin, broken):
+        (problem,) = problems_of({"config": str(path)})
+        assert problem.startswith(f"--config: '{path}' is not a TOML file: ")
+
+
+def test_a_ca_needs_certificate_and_key(tmp_path: Path) -> None:
+    """Half of an own CA is refused, and not reported twice when the other half is a bad value."""
+    pem = tmp_path / "ca.pem"
+    pem.write_text("pem")
+
+    assert problems_of({"ca_key": str(pem)}) == (
+        "ca_key is set and ca_cert is not: an own CA needs its certificate and its private key",
+    )
+    assert problems_of({"ca_key": str(pem), "ca_cert": "/nowhere"}) == (
+        "--ca-cert: file not found: '/nowhere'",
+    )
+
+
+def test_two_listeners_cannot_have_one_address() -> None:
+    """Each listener needs an address of its own; port 0 is a free one each time."""
+    rule = "each needs an address of its own"
+    assert problems_of({"http_address": "127.0.0.1:18000", "admin_address": "127.0.0.1:18001"}) == (
+        f"xds_address and http_address are both 127.0.0.1:18000: {rule}",
+        f"enroll_address and admin_address are both 127.0.0.1:18001: {rule}",
+    )
+    load_settings({"xds_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"}, {})
+
+
+def test_a_data_dir_too_long_for_a_socket_is_refused_early() -> None:
+    """A Unix socket's path has 107 octets at most, which bind() would say much later."""
+    fits = "/" + "d" * (107 - len("//admin.sock"))
+
+    assert load_settings({"data_dir": fits}, {}).settings.data_dir == Path(fits)
+    (problem,) = problems_of({"data_dir": fits + "d"})
+    assert problem.startswith("data_dir is too long, its admin socket would have a path of 108 oct")
+
+
+def test_a_router_bundle_past_cloud_foundrys_bound_is_refused(tmp_path: Path) -> None:
+    """T7: trusted CA certificates are at most 512 KiB."""
+    bundle = tmp_path / "routers.pem"
+    bundle.write_bytes(b"x" * (512 * 1024 + 1))
+
+    assert problems_of({"router_ca": str(bundle), "router_sans": "gorouter"}) == (
+        f"router_ca has 524289 bytes and may have 524288: {bundle}",
+    )
+
+
+def test_settings_made_directly_keep_the_same_rules() -> None:
+    """Nobody can construct settings that contradict each other, and nobody can change them."""
+    with pytest.raises(ConfigurationError, match="internal_domains is empty"):
+        Settings(data_dir=Path("/d"), internal_domains=())
+    settings = Settings(data_dir=Path("/d"))
+    with pytest.raises(FrozenInstanceError):
+        settings.data_dir = Path("/e")  # type: ignore[misc]  # its refusal is the point
+
+
+def test_find_data_dir_reads_one_setting_only(tmp_path: Path) -> None:
+    """A command finds the running server although other settings are wrong."""
+    config = tmp_path / "c2c.toml"
+    config.write_text('data_dir = "/from/file"\nlog_level = "loud"\ncolour = 1\n')
+    environ = {"C2C_XDS_ADDRESS": "nonsense", "XDG_STATE_HOME": "/state"}
+
+    assert find_data_dir(None, None, environ) == Path("/state/c2c")
+    assert find_data_dir(None, str(config), environ) == Path("/from/file")
+    assert find_data_dir("/flag", str(config), environ) == Path("/flag")
+    assert find_data_dir(None, None, environ | {"C2C_DATA_DIR": "/var"}) == Path("/var")
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        find_data_dir(None, str(tmp_path / "missing"), environ)
+    with pytest.raises(ConfigurationError, match="no home directory"):
+        find_data_dir("~nobody-of-this-name/x", None, environ)
+    assert admin_socket(Path("/d")) == Path("/d/admin.sock")
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [
+        (timedelta(), "0s"),
+        (timedelta(milliseconds=250), "250ms"),
+        (timedelta(minutes=90), "1h30m"),
+        (timedelta(hours=24), "24h"),
+        (timedelta(days=90), "90d"),
+    ],
+)
+def test_durations_are_written_as_they_are_read(duration: timedelta, text: str) -> None:
+    """What a message says of a duration can be pasted back as a setting."""
+    assert format_duration(duration) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "text", "loopback"),
+    [
+        (SocketAddress("127.0.5.1", 1), "127.0.5.1:1", True),
+        (SocketAddress("::1", 2), "[::1]:2", True),
+        (SocketAddress("10.0.0.1", 3), "10.0.0.1:3", False),
+        (SocketAddress("localhost", 4), "localhost:4", True),
+        (SocketAddress("control-plane", 5), "control-plane:5", False),
+    ],
+)
+def test_socket_addresses_know_their_form_and_reach(
+    address: SocketAddress, text: str, *, loopback: bool
+) -> None:
+    """An address is written as it is read, IPv6 in brackets, and says if others can reach it."""
+    assert str(address) == text
+    assert address.is_loopback is loopback
