@@ -59,7 +59,8 @@ INSTALL := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip in
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and this is " + sys.version.split()[0] + ": say make PYTHON=...")'
 	@echo "setting up $(VENV), once for each change of pyproject.toml or constraints.txt"
-	@$(PYTHON) -m venv $(VENV) >/dev/null || { \
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+		$(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || { \
 		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip; }
 	@$(INSTALL) pip setuptools
