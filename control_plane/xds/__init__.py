@@ -1,1 +1,1 @@
-"""The xDS transport protocol with no I/O: what a server owes its clients, as values and plain objects."""
+"""The xDS transport protocol with no I/O: what a server owes its clients, in plain objects."""

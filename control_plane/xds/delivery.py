@@ -1,7 +1,8 @@
-"""How far each resource got on its way to one client: what operators ask and what commands wait for.
+"""How far each resource got on its way to one client, as operators ask and commands wait for.
 
-The rule of this module: nothing is recorded twice. The machines know what was sent and accepted, the refusals
-know what was not; this only reads them, against the snapshot that the node should have.
+The rule of this module: nothing is recorded twice. The machines know what was sent and accepted,
+the refusals know what was not; this only reads them, against the snapshot that the node should
+have.
 """
 
 from __future__ import annotations

@@ -1,20 +1,26 @@
 """The delta machine: what one incremental stream owes its client for one type.
 
-The rules of the protocol, in the order in which this module keeps them (quotations are from the xDS protocol):
+The rules of the protocol, in the order in which this module keeps them (quotations are from the xDS
+protocol):
 
-1. ``initial_resource_versions`` count in the first request only: "the reconnecting client must provide the
-   server with all resource names it is interested in", "no state is assumed to be preserved".
-2. "The server must honor changes to the subscription state even if the nonce is stale. The nonce may be used to
-   correlate an ack/nack with a server response, but should *not* be used to reject stale requests."
+1. ``initial_resource_versions`` count in the first request only: "the reconnecting client must
+   provide the server with all resource names it is interested in", "no state is assumed to be
+   preserved".
+2. "The server must honor changes to the subscription state even if the nonce is stale. The nonce
+   may be used to correlate an ack/nack with a server response, but should *not* be used to reject
+   stale requests."
 3. NACK means ``error_detail``, nothing else, and is never answered with the same content.
-4. Every name in ``resource_names_subscribe`` is owed an answer, also one that the client has: "the server *must*
-   still provide those resources in the response; [...] the client may have 'forgotten' those resources".
-   The one exception is content that is ``recorded``: its private key is gone, so it cannot be sent again.
-5. "When a client has a wildcard subscription *and* a subscription to another specific resource name", giving
-   up the name "must" be answered with it "in either the removed_resources field [...] or in the resources field".
-6. "When a resource subscribed to by a client does not exist, the server will send [...] that resource's name in
-   the removed_resources field", and sends the resource "if one of those resources springs into existence later".
-   A name that is ``pending`` is neither: Envoy would open the listener and reset connections.
+4. Every name in ``resource_names_subscribe`` is owed an answer, also one that the client has: "the
+   server *must* still provide those resources in the response; [...] the client may have
+   'forgotten' those resources". The one exception is content that is ``recorded``: its private key
+   is gone, so it cannot be sent again.
+5. "When a client has a wildcard subscription *and* a subscription to another specific resource
+   name", giving up the name "must" be answered with it "in either the removed_resources field [...]
+   or in the resources field".
+6. "When a resource subscribed to by a client does not exist, the server will send [...] that
+   resource's name in the removed_resources field", and sends the resource "if one of those
+   resources springs into existence later". A name that is ``pending`` is neither: Envoy would open
+   the listener and reset connections.
 7. The first answer to a wildcard is sent even when it is empty, or Envoy waits for it in vain.
 8. Nothing else is sent but what changed.
 """
@@ -88,7 +94,7 @@ class DeltaMachine:
         return self.subscription.wants(name)
 
     def owe(self, names: frozenset[str]) -> None:
-        """Send these again even if unchanged: the client waits for them to warm what was sent before."""
+        """Send these again even if unchanged: the client waits for them to warm what it got."""
         self._owed |= {name for name in names if self.subscription.wants(name)}
 
     def reply(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
@@ -99,8 +105,8 @@ class DeltaMachine:
         if not due and WILDCARD not in self._owed:
             return None
         turn = self.exchange.take_turn(due, self.type.batch)
-        # A name and an alias of one resource may both be due; "it is an error for a server to send a single
-        # response that contains the same resource name twice".
+        # A name and an alias of one resource may both be due; "it is an error for a server to send
+        # a single response that contains the same resource name twice".
         found = {name: snapshot.find(name) for name in turn}
         resources = {each.name: each for each in found.values() if each is not None}
         removed = tuple(name for name, each in found.items() if each is None)
@@ -128,7 +134,7 @@ class DeltaMachine:
         return bool(self._due(snapshot, now))
 
     def missing(self, snapshot: TypeSnapshot) -> frozenset[str]:
-        """Return the names that the client wants and whose content is gone and has to be made anew."""
+        """Return the names that the client wants and whose content has to be made anew."""
         return frozenset(
             name
             for name, version in snapshot.recorded.items()

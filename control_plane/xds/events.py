@@ -21,7 +21,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The client's interest in a type changed; ``names`` is what it asked for anew, ``*`` for all."""
+    """The client's interest in a type grew by these names (``*`` for all), known ones included."""
 
     type_url: TypeUrl
     names: frozenset[str]

@@ -1,8 +1,9 @@
 """One response at a time, and the answer to it: what SotW and delta have in common.
 
-The rule of this module: one reply is in flight for each stream and type. The next is made only after the
-client ACKed or NACKed the last, from the snapshot as it is by then; changes that come meanwhile merge. A slow
-client coalesces by itself, a fast one waits for nothing, and no timer is needed.
+The rule of this module: one reply is in flight for each stream and type. The next is made only
+after the client ACKed or NACKed the last, from the snapshot as it is by then; changes that come
+meanwhile merge. A slow client coalesces by itself, a fast one waits for nothing, and no timer is
+needed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ NonceFactory = Callable[[], Nonce]
 
 
 class ConfigStatus(Enum):
-    """How far a resource got, as ``envoy.service.status.v3.ConfigStatus`` has it from the server's view."""
+    """How far a resource got, in the words of ``envoy.service.status.v3.ConfigStatus``."""
 
     SYNCED = "SYNCED"
     """The client ACKed the content that it should have."""
@@ -47,7 +48,15 @@ class Accepted:
 class Exchange:
     """What the client of one stream has of one type, and the response that awaits its answer."""
 
-    __slots__ = ("_last_name", "_refusals", "_type_url", "accepted", "in_flight", "last_nonce", "sent_at")
+    __slots__ = (
+        "_last_name",
+        "_refusals",
+        "_type_url",
+        "accepted",
+        "in_flight",
+        "last_nonce",
+        "sent_at",
+    )
 
     def __init__(self, type_url: TypeUrl, refusals: Refusals) -> None:
         """Start with a client that has nothing."""
@@ -68,15 +77,16 @@ class Exchange:
     def answered(self, nonce: str) -> bool:
         """Tell whether a request with this nonce answers the response in flight.
 
-        "The response_nonce field tells the server which of its responses the ACK or NACK is associated with."
+        "The response_nonce field tells the server which of its responses the ACK or NACK is
+        associated with."
         """
         return self.in_flight is not None and nonce == self.last_nonce
 
     def settle(self, error: ErrorDetail | None, now: float) -> Acked | Nacked:
         """Take the client's answer to the response in flight.
 
-        "NACK signifies unsuccessful configuration and is indicated by the presence of the error_detail field":
-        versions say nothing, since a NACK may carry the current one.
+        "NACK signifies unsuccessful configuration and is indicated by the presence of the
+        error_detail field": versions say nothing, since a NACK may carry the current one.
         """
         versions = self.in_flight or {}
         self.in_flight = None
@@ -105,7 +115,7 @@ class Exchange:
         return self._refusals.holds_back(name, version, now)
 
     def take_turn(self, names: Iterable[str], limit: int) -> list[str]:
-        """Return the next names for a response of limited size, after those of the last, round and round.
+        """Return the names of the next response of limited size, round and round.
 
         A name whose content changes all the time cannot starve the others.
         """

@@ -1,7 +1,7 @@
 """How much one client may ask for.
 
-The rule of this module: what a client can make the server remember is bounded, each bound is a number here, and
-a client that passes one loses its stream and disturbs nobody else.
+The rule of this module: what a client can make the server remember is bounded, each bound is a
+number here, and a client that passes one loses its stream and disturbs nobody else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Requests and responses of the protocol as values, free of protobuf.
 
-The rule of this module: it has the fields of ``envoy/service/discovery/v3/discovery.proto`` that a server
-acts on, under their own names, and nothing else. ``control_plane.server.wire`` translates to and from bytes.
+The rule of this module: it has the fields of ``envoy/service/discovery/v3/discovery.proto`` that a
+server acts on, under their own names, and nothing else. ``control_plane.server.wire`` translates to
+and from bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Who a client says it is: a claim, until the shell compares it with the client's certificate."""
+    """Who a client says it is: a claim, until it is compared with the client's certificate."""
 
     id: str
     cluster: str = ""

@@ -1,8 +1,9 @@
 """What a node refused, and whether it may be sent again.
 
-The rule of this module: a NACK is never answered with the same content at once (go-control-plane's issue 46 and
-Istio's issue 21111 are endless loops of that). It is remembered for the node and not for the stream, since a
-client that reconnects would refuse it once more or, worse, ACK it without applying it.
+The rule of this module: a NACK is never answered with the same content at once (go-control-plane's
+issue 46 and Istio's issue 21111 are endless loops of that). It is remembered for the node and not
+for the stream, since a client that reconnects would refuse it once more or, worse, ACK it without
+applying it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Resources, and the snapshots that say which of them a node should have.
 
-The rule of this module: a version is the hash of the content. "The version for a resource type is not a
-property of an individual xDS stream but rather a property of the resources themselves" (xDS protocol, "ACK/NACK
-and resource type instance version"), so the same bytes have the same version on every stream, on every replica
-and after a restart, and nothing that did not change is ever sent twice.
+The rule of this module: a version is the hash of the content. "The version for a resource type is
+not a property of an individual xDS stream but rather a property of the resources themselves" (xDS
+protocol, "ACK/NACK and resource type instance version"), so the same bytes have the same version on
+every stream, on every replica and after a restart, and nothing that did not change is ever sent
+twice.
 """
 
 from __future__ import annotations
@@ -47,9 +48,7 @@ class Resource:
     aliases: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls, type_url: str, name: str, body: bytes, aliases: Iterable[str] = ()
-    ) -> Resource:
+    def of(cls, type_url: str, name: str, body: bytes, aliases: Iterable[str] = ()) -> Resource:
         """Make the resource that has this content."""
         return cls(TypeUrl(type_url), name, body, version_of(body), tuple(aliases))
 
@@ -64,11 +63,12 @@ class TypeSnapshot:
 
     Attributes:
         resources: what exists.
-        pending: names that will exist in a moment; until then they are neither sent nor called missing,
-            since Envoy would open the listener without its certificate and reset connections.
-        recorded: names that exist and whose version is known, while their content is gone (private keys
-            do not survive a restart). A client that states this version is up to date; for any other the
-            content has to be made anew.
+        pending: names that will exist in a moment; until then they are neither sent nor called
+            missing, since Envoy would open the listener without its certificate and reset
+            connections.
+        recorded: names that exist and whose version is known, while their content is gone (private
+            keys do not survive a restart). A client that states this version is up to date; for any
+            other the content has to be made anew.
         version: the version of the type: the hash of all names and versions.
     """
 

@@ -1,7 +1,8 @@
 """What differs from one resource type to the next.
 
-The rule of this module: the machines know no type by name. Whatever they do differently for one type is a
-property here, with the reason beside it, so a type of one's own behaves as its author says.
+The rule of this module: the machines know no type by name. Whatever they do differently for one
+type is a property here, with the reason beside it, so a type of one's own behaves as its author
+says.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class AfterNack(Enum):
     """When content that a client refused may be sent to it again."""
 
     WHEN_CHANGED = "when changed"
-    """Never: only other content. Envoy 1.40 ACKs a Secret that it refused before and goes on serving the
-    old one, so the ACK of a second attempt would be a lie."""
+    """Never: only other content. Envoy 1.40 ACKs a Secret that it refused before and goes on
+    serving the old one, so the ACK of a second attempt would be a lie."""
 
     AFTER_A_WHILE = "after a while"
     """With growing pauses: the cause may lie outside the content, as a port that was taken."""
@@ -39,15 +40,16 @@ class ResourceType:
     """How resources of one type are delivered.
 
     Attributes:
-        complete: every SotW response carries all that the client needs. "The server must include the complete
-            state of the world" for Listener and Cluster; for other types a response may be partial.
+        complete: every SotW response carries all that the client needs. "The server must include
+            the complete state of the world" for Listener and Cluster; for other types a response
+            may be partial.
         after_nack: when refused content may be sent again.
-        batch: how many resources one partial response has at the most. A NACK refuses the whole response, so
-            with 1 it is always known which resource was refused.
-        after: types whose new resources are in place before those of this type are sent, and whose old ones
-            are withdrawn only after this type lets go of them (make before break).
-        refreshes: types that are sent again after each update of this type, since the client waits for
-            them even if they are unchanged ("Warming of Cluster is completed only when a new
+        batch: how many resources one partial response has at the most. A NACK refuses the whole
+            response, so with 1 it is always known which resource was refused.
+        after: types whose new resources are in place before those of this type are sent, and whose
+            old ones are withdrawn only after this type lets go of them (make before break).
+        refreshes: types that are sent again after each update of this type, since the client waits
+            for them even if they are unchanged ("Warming of Cluster is completed only when a new
             ClusterLoadAssignment response is supplied").
     """
 

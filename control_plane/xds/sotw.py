@@ -1,21 +1,24 @@
 """The state-of-the-world machine: what one stream owes its client for one type.
 
-The rules of the protocol, in the order in which this module keeps them (quotations are from the xDS protocol):
+The rules of the protocol, in the order in which this module keeps them (quotations are from the xDS
+protocol):
 
-1. A first request is initial whatever its nonce, which "is valid only in the context of an individual xDS
-   stream; it does not survive stream restarts" (Envoy sends old ones: issues 15767, 30155, 30206).
-2. The names of every request are taken, stale or not. "Within a stream, new DiscoveryRequests supersede any
-   prior DiscoveryRequests having the same resource type."
-3. "The management server should not send a DiscoveryResponse for any DiscoveryRequest that has a stale nonce":
-   what a stale request asks for anew waits for a fresh one, or leaves with the next change.
+1. A first request is initial whatever its nonce, which "is valid only in the context of an
+   individual xDS stream; it does not survive stream restarts" (Envoy sends old ones: issues 15767,
+   30155, 30206).
+2. The names of every request are taken, stale or not. "Within a stream, new DiscoveryRequests
+   supersede any prior DiscoveryRequests having the same resource type."
+3. "The management server should not send a DiscoveryResponse for any DiscoveryRequest that has a
+   stale nonce": what a stale request asks for anew waits for a fresh one, or leaves with the next
+   change.
 4. NACK means ``error_detail``, nothing else, and is never answered with the same content.
-5. "When the client sends a new request that changes the set of resources being requested, the server must
-   resend any newly requested resources, even if it previously sent those resources".
-6. Listener and Cluster responses have "the complete state of the world"; the first is sent even when it is
-   empty. Other types are sent in part, and never empty, since there "an empty DiscoveryResponse is effectively
-   a no-op".
-7. Nothing is sent again that the client has. "If the management server provides the same set of resources
-   rather than waiting for a change to occur, it will cause needless work".
+5. "When the client sends a new request that changes the set of resources being requested, the
+   server must resend any newly requested resources, even if it previously sent those resources".
+6. Listener and Cluster responses have "the complete state of the world"; the first is sent even
+   when it is empty. Other types are sent in part, and never empty, since there "an empty
+   DiscoveryResponse is effectively a no-op".
+7. Nothing is sent again that the client has. "If the management server provides the same set of
+   resources rather than waiting for a change to occur, it will cause needless work".
 """
 
 from __future__ import annotations
@@ -102,7 +105,7 @@ class SotwMachine:
         return self.subscription.wildcard if name == WILDCARD else name in self.subscription.names
 
     def owe(self, names: frozenset[str]) -> None:
-        """Send these again even if unchanged: the client waits for them to warm what was sent before."""
+        """Send these again even if unchanged: the client waits for them to warm what it got."""
         self._owed |= {name for name in names if self.subscription.wants(name)}
 
     def reply(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
@@ -121,7 +124,8 @@ class SotwMachine:
         versions: dict[str, Version | None] = {each.name: each.version for each in resources}
         self._owed -= versions.keys()
         if self.type.complete:
-            # Absence from a complete response is deletion, so what is absent is part of its content.
+            # Absence from a complete response is deletion, so what is absent is part of its
+            # content.
             versions |= {name: None for name in self.exchange.accepted if name not in versions}
             self._owed.clear()
         reply = Reply(self.type.url, self._new_nonce(), snapshot.version, resources)
@@ -135,7 +139,7 @@ class SotwMachine:
         return self.exchange.in_flight is not None or self._due(snapshot, now) is not None
 
     def missing(self, snapshot: TypeSnapshot) -> frozenset[str]:
-        """Return the names that the client wants and whose content is gone and has to be made anew."""
+        """Return the names that the client wants and whose content has to be made anew."""
         return frozenset(name for name in snapshot.recorded if self.subscription.wants(name))
 
     def in_step(self, snapshot: TypeSnapshot) -> bool:
@@ -153,9 +157,9 @@ class SotwMachine:
     def _resume(self, snapshot: TypeSnapshot, now: float) -> None:
         """Leave a reconnected client alone that says it has this very version.
 
-        "Servers may decide to optimize by not resending resources that the client had already seen on the
-        previous stream [...] it is generally safe for servers to do this optimization for LDS and CDS when the
-        only subscription is a wildcard subscription".
+        "Servers may decide to optimize by not resending resources that the client had already seen
+        on the previous stream [...] it is generally safe for servers to do this optimization for
+        LDS and CDS when the only subscription is a wildcard subscription".
         """
         version, self._resumed_version = self._resumed_version, ""
         if not self.type.complete or version != snapshot.version:

@@ -1,16 +1,18 @@
-"""One xDS stream: who is at the other end, which types it asks for, and in which order they are served.
+"""One xDS stream: who is at the other end, which types it asks for, and which is served first.
 
 The rules of this module (quotations are from the xDS protocol):
 
-- "Only the first request on a stream is guaranteed to carry the node identifier. [...] The node identifier should
-  always be identical if present more than once": it is remembered, and another one ends the stream.
-- On an aggregated stream every request names its type, and "each resource type has its own" exchange; on a
-  stream of one type the type is implicit, and another one ends the stream.
-- Make before break: "CDS updates (if any) must always be pushed first", then EDS, LDS and RDS, each after the
-  client answered the one before; "stale CDS clusters and related EDS endpoints (ones no longer being referenced)
-  can then be removed". One refused cluster does not keep the listeners waiting, but as long as a listener is
-  refused nothing is withdrawn that the one before it may use.
-- "Management server is expected to provide the EDS/RDS updates during warming", also unchanged ones.
+- "Only the first request on a stream is guaranteed to carry the node identifier. [...] The node
+  identifier should always be identical if present more than once": it is remembered, and another
+  one ends the stream.
+- On an aggregated stream every request names its type, and "each resource type has its own"
+  exchange; on a stream of one type the type is implicit, and another one ends the stream.
+- Make before break: "CDS updates (if any) must always be pushed first", then EDS, LDS and RDS, each
+  after the client answered the one before; "stale CDS clusters and related EDS endpoints (ones no
+  longer being referenced) can then be removed". One refused cluster does not keep the listeners
+  waiting, but as long as a listener is refused nothing is withdrawn that the one before it may use.
+- "Management server is expected to provide the EDS/RDS updates during warming", also unchanged
+  ones.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ Machine = SotwMachine | DeltaMachine
 
 
 class Stream:
-    """The protocol state of one stream; the shell reads requests, writes replies, and does nothing else."""
+    """The protocol state of one stream; the shell only reads requests and writes replies."""
 
     def __init__(
         self,
@@ -138,7 +140,7 @@ class Stream:
         )
 
     def in_step(self, snapshot: Snapshot) -> bool:
-        """Tell whether the client has all that it asked for and should have, and nothing besides."""
+        """Tell whether the client has all that it asked for and should have, and no more."""
         for url, machine in self.machines.items():
             content = snapshot.of_type(url)
             awaited = any(machine.subscription.wants(name) for name in content.pending)

@@ -1,7 +1,7 @@
 """What the client of one stream wants of one type: names, the wildcard, and the legacy wildcard.
 
-The rule of this module: it answers "does the client want this name?" as the xDS protocol, section "How the
-client specifies what resources to return", says, for both variants.
+The rule of this module: it answers "does the client want this name?" as the xDS protocol, section
+"How the client specifies what resources to return", says, for both variants.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ class Subscription:
     names: set[str] = field(default_factory=set)
     wildcard: bool = False
     explicit: bool = False
-    """Whether any name was ever given: "once the client does explicitly subscribe to a resource name (whether
-    it be "*" or any other name), then this legacy semantic is no longer available"."""
+    """Whether any name was ever given: "once the client does explicitly subscribe to a resource
+    name (whether it be "*" or any other name), then this legacy semantic is no longer
+    available"."""
 
     def wants(self, name: str) -> bool:
         """Tell whether a resource of this name is for the client."""
@@ -29,14 +30,15 @@ class Subscription:
     def replace(self, requested: Iterable[str]) -> frozenset[str]:
         """Take the full list of names of a SotW request; return what it asks for anew.
 
-        "In the SotW protocol variants, each request must contain the full list of resource names being
-        subscribed to".
+        "In the SotW protocol variants, each request must contain the full list of resource names
+        being subscribed to".
         """
         full = frozenset(requested)
         if full:
             self.explicit = True
-        # "if the client sends a request for a given resource type but has never explicitly subscribed to any
-        # resource names [...] the server should treat that identically to [...] explicitly subscribed to '*'"
+        # "if the client sends a request for a given resource type but has never explicitly
+        # subscribed to any resource names [...] the server should treat that identically to [...]
+        # explicitly subscribed to '*'"
         wildcard = WILDCARD in full or not self.explicit
         names = full - {WILDCARD}
         added = names - self.names
@@ -52,12 +54,13 @@ class Subscription:
         if added:
             self.explicit = True
         elif first and not dropped:
-            # "(legacy behavior) the request must have no resources in both resource_names_subscribe and
-            # resource_names_unsubscribe"
+            # "(legacy behavior) the request must have no resources in both resource_names_subscribe
+            # and resource_names_unsubscribe"
             added = frozenset({WILDCARD})
         self.wildcard = (self.wildcard or WILDCARD in added) and WILDCARD not in dropped
         self.names |= added - {WILDCARD}
-        # "The server must cleanly process such a request; it can simply ignore these phantom unsubscriptions."
+        # "The server must cleanly process such a request; it can simply ignore these phantom
+        # unsubscriptions."
         gone = frozenset(self.names & dropped)
         self.names -= gone
         return Turn(added - dropped, gone | (dropped & {WILDCARD}))
@@ -65,7 +68,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """How one delta request turned a subscription: what it asks for (known or not), and what it gave up."""
+    """How a delta request turned a subscription: what it asks for, known or not, and gives up."""
 
     added: frozenset[str]
     dropped: frozenset[str]
