@@ -1,0 +1,31 @@
+"""IP addresses and ports as Envoy writes them.
+
+The rule of this module: an address was parsed before (``control_plane.names``), so it is never
+resolved by name, neither here nor by Envoy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
+
+
+def socket_address(address: str, port: int) -> Address:
+    """Return a TCP address to connect to."""
+    return Address(socket_address=SocketAddress(address=address, port_value=port))
+
+
+def host_prefix_len(address: str) -> int:
+    """Return the prefix length that has exactly this address in it: 32, or 128 for IPv6."""
+    return ipaddress.ip_address(address).max_prefixlen
+
+
+def in_order(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return the addresses without repetition in numerical order, IPv4 first.
+
+    The caller's order must not reach the bytes: the same set of sources is the same message.
+    """
+    parsed = {ipaddress.ip_address(address) for address in addresses}
+    return tuple(str(ip) for ip in sorted(parsed, key=lambda ip: (ip.version, int(ip))))

@@ -1,0 +1,109 @@
+"""The cluster through which Envoy reaches the app.
+
+The rule of this module: Envoy adds no limit and no failure of its own between a client and the
+app. Hence no circuit breaker that trips, and no HTTP/1.1 connection to the app that is used twice:
+an app that closes an idle connection just as Envoy reuses it costs the client a 503, whatever the
+retry policy, and on loopback a new connection is cheap.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import assert_never
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterDiscoveryType,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    HttpProtocolOptions,
+    RoutingPriority,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions as UpstreamHttpProtocolOptions,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptionsExplicitHttpConfig as ExplicitHttpConfig,
+)
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.envoy.addresses import socket_address
+from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, preserve_case
+from control_plane.model.entities import AppProtocol
+
+CONNECT_TIMEOUT = timedelta(seconds=0.25)
+"""Cloud Foundry's; the app is on the same host."""
+
+UNLIMITED = 2**32 - 1
+"""The largest limit that Envoy's circuit breakers can express."""
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def service_cluster_name(app_port: int) -> str:
+    """Return the name of the cluster for an app's port, as Cloud Foundry has it."""
+    return f"service-cluster-{app_port}"
+
+
+def service_cluster(app_port: int, app_address: str, protocol: AppProtocol) -> bytes:
+    """Build the cluster that has the app's port as its only endpoint."""
+    name = service_cluster_name(app_port)
+    endpoint = Endpoint(address=socket_address(app_address, app_port))
+    cluster = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC,
+        connect_timeout=CONNECT_TIMEOUT,
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=name,
+            endpoints=[LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=endpoint)])],
+        ),
+        # Envoy reads one entry for each priority: an entry for each limit, as Cloud Foundry sends,
+        # leaves all limits but the first at 1024.
+        circuit_breakers=CircuitBreakers(
+            thresholds=[_no_limit(RoutingPriority.DEFAULT), _no_limit(RoutingPriority.HIGH)]
+        ),
+        typed_extension_protocol_options=_protocol_options(protocol),
+    )
+    return bytes(cluster)
+
+
+def _no_limit(priority: RoutingPriority) -> CircuitBreakersThresholds:
+    return CircuitBreakersThresholds(
+        priority=priority,
+        max_connections=UNLIMITED,
+        max_pending_requests=UNLIMITED,
+        max_requests=UNLIMITED,
+        max_retries=UNLIMITED,
+    )
+
+
+def _protocol_options(protocol: AppProtocol) -> dict[str, Any]:
+    match protocol:
+        case AppProtocol.HTTP1:
+            http1 = Http1ProtocolOptions(enable_trailers=True, header_key_format=preserve_case())
+            explicit = ExplicitHttpConfig(http_protocol_options=http1)
+        case AppProtocol.HTTP2:
+            explicit = ExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+        case AppProtocol.TCP:
+            return {}
+        case _:
+            assert_never(protocol)
+    options = UpstreamHttpProtocolOptions(
+        explicit_http_config=explicit,
+        common_http_protocol_options=HttpProtocolOptions(
+            max_requests_per_connection=1 if protocol is AppProtocol.HTTP1 else None,
+            max_headers_count=MAX_HEADERS,
+            max_response_headers_kb=MAX_HEADERS_KIB,
+        ),
+    )
+    return {_HTTP_OPTIONS: Any.pack(options)}

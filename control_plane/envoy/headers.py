@@ -1,0 +1,38 @@
+"""How HTTP headers pass through Envoy: as they were sent, and as many as an app would accept.
+
+The rule of this module: both sides of the proxy have the same settings, the listener for requests
+and the cluster for responses. It is the app that refuses a header, not Envoy, whose own limits
+(60 KiB, 100 headers) are lower than those of many servers.
+"""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http1ProtocolOptionsHeaderKeyFormat,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
+    PreserveCaseFormatterConfig,
+)
+from envoy_data_plane.google.protobuf import Any
+
+MAX_HEADERS_KIB = 1024
+"""The most that a message's headers may take: what Go's net/http takes, more than most do."""
+
+MAX_HEADERS = 10_000
+"""The most headers that a message may have; most servers only bound their bytes."""
+
+
+def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
+    """Return the setting that keeps the case of HTTP/1.1 header names, and the reason phrase.
+
+    Names are case-insensitive (RFC 9110, section 5.1), yet there are apps and clients that compare
+    them as text; Envoy would write all of them in lower case.
+    """
+    config = PreserveCaseFormatterConfig(forward_reason_phrase=True)
+    return Http1ProtocolOptionsHeaderKeyFormat(
+        stateful_formatter=TypedExtensionConfig(
+            name="envoy.http.stateful_header_formatters.preserve_case",
+            typed_config=Any.pack(config),
+        )
+    )

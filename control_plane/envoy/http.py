@@ -1,0 +1,103 @@
+"""An HTTP connection manager that an app cannot tell from its clients, as far as HTTP allows it.
+
+The rule of this module: each default of Envoy by which the app or its client would get something
+else than without Envoy is undone, and the reason stands beside it. What stays different:
+X-Forwarded-For and X-Forwarded-Proto are added, since the app's peer is Envoy;
+X-Forwarded-Client-Cert and x-envoy-* headers of the client are dropped, since apps and Envoy trust
+them; an upgrade to anything but a websocket is refused.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http1ProtocolOptions,
+    HttpProtocolOptions,
+    SchemeHeaderTransformation,
+)
+from envoy_data_plane.envoy.config.listener.v3 import Filter
+from envoy_data_plane.envoy.config.route.v3 import (
+    Route,
+    RouteAction,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerServerHeaderTransformation,
+    HttpConnectionManagerUpgradeConfig,
+    HttpFilter,
+)
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, preserve_case
+
+NEVER = timedelta(0)
+"""How Envoy spells "no timeout"."""
+
+
+def connection_manager(
+    stat_prefix: str, *, cluster: str, filters: tuple[HttpFilter, ...] = ()
+) -> Filter:
+    """Return the network filter that proxies HTTP to a cluster, after these HTTP filters."""
+    config = HttpConnectionManager(
+        stat_prefix=stat_prefix,
+        route_config=_everything_to(cluster),
+        http_filters=[*filters, _router()],
+        http_protocol_options=_http1(),
+        common_http_protocol_options=HttpProtocolOptions(max_headers_count=MAX_HEADERS),
+        max_request_headers_kb=MAX_HEADERS_KIB,
+        # A websocket or a gRPC stream may be silent for as long as it likes (default: 5 minutes).
+        stream_idle_timeout=NEVER,
+        # The answer to Expect: 100-continue is the app's; Envoy would invite every upload.
+        proxy_100_continue=True,
+        upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")],
+        # X-Forwarded-For ends in the peer's address, and X-Forwarded-Proto is https, whatever
+        # the client wrote there.
+        use_remote_address=True,
+        # A plaintext HTTP/2 server may refuse a request that says it came by https (Kestrel does).
+        scheme_header_transformation=SchemeHeaderTransformation(match_upstream=True),
+        # The Server header is the app's, or absent; Envoy would write "envoy".
+        server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+        # X-Request-Id is the client's, or absent.
+        generate_request_id=False,
+        preserve_external_request_id=True,
+    )
+    return Filter(
+        name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(config)
+    )
+
+
+def _http1() -> Http1ProtocolOptions:
+    return Http1ProtocolOptions(
+        accept_http_10=True,
+        # HTTP/1.0 does without Host, but Envoy asks the app in HTTP/1.1, which does not.
+        default_host_for_http_10="localhost",
+        enable_trailers=True,
+        header_key_format=preserve_case(),
+        # An app may have methods of its own (RFC 9110, section 9.1).
+        allow_custom_methods=True,
+    )
+
+
+def _everything_to(cluster: str) -> RouteConfiguration:
+    route = Route(
+        match=RouteMatch(prefix="/"),
+        # An app may take as long as it likes to answer (default: 15 seconds).
+        route=RouteAction(cluster=cluster, timeout=NEVER),
+    )
+    return RouteConfiguration(
+        name=cluster,
+        virtual_hosts=[VirtualHost(name=cluster, domains=["*"], routes=[route])],
+        # Says once more what X-Forwarded-For says.
+        request_headers_to_remove=["x-envoy-external-address"],
+    )
+
+
+def _router() -> HttpFilter:
+    # No x-envoy-expected-rq-timeout-ms to the app, no x-envoy-upstream-service-time to its client.
+    config = Router(suppress_envoy_headers=True)
+    return HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(config))

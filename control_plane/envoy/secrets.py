@@ -1,0 +1,38 @@
+"""Secrets for SDS: a certificate with its key, or what to verify a peer by.
+
+The rule of this module: this is the rotation path, a message for each instance and each renewal, so
+it is built with protobuf's own classes (4 us, where the other builders take a hundred times that)
+and the PEM travels inline. Nothing here shows, logs or keeps a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+
+
+def tls_secret(name: str, chain_pem: bytes, key_pem: bytes) -> bytes:
+    """Build a secret that lets a listener present this chain, leaf first, with its private key."""
+    secret = secret_pb2.Secret(name=name)
+    secret.tls_certificate.certificate_chain.inline_bytes = chain_pem
+    secret.tls_certificate.private_key.inline_bytes = key_pem
+    return bytes(secret.SerializeToString(deterministic=True))
+
+
+def validation_secret(name: str, ca_pem: bytes, dns_names: Iterable[str] = ()) -> bytes:
+    """Build a secret that verifies clients: signed by these CAs, and with one of these DNS names.
+
+    Args:
+        name: the name that listeners know it by.
+        ca_pem: one or more certificates.
+        dns_names: any one of them must be in the certificate; none given, any certificate will do.
+    """
+    secret = secret_pb2.Secret(name=name)
+    context = secret.validation_context
+    context.trusted_ca.inline_bytes = ca_pem
+    for dns_name in dns_names:
+        matcher = context.match_typed_subject_alt_names.add()
+        matcher.san_type = matcher.DNS
+        matcher.matcher.exact = dns_name
+    return bytes(secret.SerializeToString(deterministic=True))
