@@ -162,7 +162,7 @@ BAD: list[tuple[Callable[[str], str], str, str]] = [
     (parse_address, "10.0.0.1:8080", ADDRESS_SYNTAX),
     (parse_address, "[::1]", ADDRESS_SYNTAX),
     (parse_address, " 10.0.0.1", ADDRESS_SYNTAX),
-    (parse_address, "0.0.0.0", ADDRESS_KIND),  # noqa: S104 - refused, not bound
+    (parse_address, "0.0.0.0", ADDRESS_KIND),
     (parse_address, "::", ADDRESS_KIND),
     (parse_address, "::ffff:0.0.0.0", ADDRESS_KIND),
     (parse_address, "224.0.0.1", ADDRESS_KIND),
