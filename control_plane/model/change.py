@@ -1,20 +1,21 @@
 """What a command did: the new State, the rows to write, and whom it concerns.
 
-The rule of this module: cost follows what changed. A Change names the apps whose instances may now want other
-resources; nobody else is looked at, and the store writes only the rows named here.
+The rule of this module: cost follows what changed. A Change names the apps whose instances may now
+want other resources; nobody else is looked at, and the store writes only the rows named here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from control_plane.model.entities import Entity
+from control_plane.model.entities import Entity, key_of
 from control_plane.model.state import State
 from control_plane.names import AppGuid
 
 Result = TypeVar("Result")
+LaterResult = TypeVar("LaterResult")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,20 @@ class Decision(Generic[Result]):
     result: Result
     change: Change = field(default_factory=Change)
 
+    def then(
+        self, command: Callable[[State, Result], Decision[LaterResult]]
+    ) -> Decision[LaterResult]:
+        """Go on with a second command, as one change with the first: both happen or neither.
+
+        Args:
+            command: gets the State and the result that the first command led to.
+
+        Raises:
+            InvalidRequest: whatever the second command refuses; then nothing happened at all.
+        """
+        later = command(self.state, self.result)
+        return Decision(later.state, later.result, merged([self.change, later.change]))
+
 
 def decide(
     state: State,
@@ -63,3 +78,21 @@ def decide(
     for entity in change.puts:
         state = state.put(entity)
     return Decision(state, result, change)
+
+
+def merged(changes: Iterable[Change]) -> Change:
+    """Return what successive Changes come to: for each entity, what the last of them says of it."""
+    puts: dict[Hashable, Entity] = {}
+    drops: dict[Hashable, Entity] = {}
+    apps: set[AppGuid] = set()
+    for change in changes:
+        for entity in change.drops:
+            key = key_of(entity)
+            puts.pop(key, None)
+            drops[key] = entity
+        for entity in change.puts:
+            key = key_of(entity)
+            drops.pop(key, None)
+            puts[key] = entity
+        apps |= change.apps
+    return Change(tuple(puts.values()), tuple(drops.values()), frozenset(apps))

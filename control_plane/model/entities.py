@@ -1,15 +1,17 @@
-"""The nouns of the domain: apps, their instances, the routes mapped to them, and who may talk to whom.
+"""The nouns of the domain: apps, their instances, their routes, and who may talk to whom.
 
-The rule of this module: an entity is a value. It is never changed, only replaced, and whoever holds one may
-keep it for as long as it likes. Everything here was parsed before (``control_plane.names``), so nothing is
-checked again.
+The rule of this module: an entity is a value. It is never changed, only replaced, and whoever holds
+one may keep it for as long as it likes. Everything here was parsed before, so nothing is checked
+again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import assert_never
 
 from control_plane.names import Address, AppGuid, AppName, Hostname, InstanceGuid, Port
 
@@ -51,7 +53,7 @@ class App:
 
     Attributes:
         ports: the ports it listens on, in the order given, without repetition.
-        c2c_port: the one of them that 61443 forwards to; None where there is no such port (Windows).
+        c2c_port: the one of them that 61443 forwards to; None where none is (Windows).
         ssh: whether an SSH server listens on 2222 beside the app.
     """
 
@@ -84,7 +86,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, order=True)
 class RouteMapping:
-    """An internal route that resolves to the instances of an app (several apps may share a route)."""
+    """An internal route that resolves to an app's instances (several apps may share a route)."""
 
     hostname: Hostname
     app_guid: AppGuid
@@ -92,7 +94,7 @@ class RouteMapping:
 
 @dataclass(frozen=True, slots=True, order=True)
 class NetworkPolicy:
-    """Leave for one app's instances to connect to ports of another's; without one, nobody connects."""
+    """Leave for one app's instances to connect to ports of another's; without it, nobody does."""
 
     source: AppGuid
     destination: AppGuid
@@ -112,7 +114,8 @@ class JoinToken:
     Attributes:
         digest: hexadecimal SHA-256 of the token.
         uses_left: how many enrolments it is still good for.
-        address_range: CIDR that an enrolling address may lie in besides the connection's source, or "".
+        address_range: CIDR that an enrolling address may lie in besides the connection's source,
+            or "".
     """
 
     digest: str = field(repr=False)
@@ -124,3 +127,18 @@ class JoinToken:
 
 Entity = App | Instance | RouteMapping | NetworkPolicy | JoinToken
 """Everything that the store keeps a row of."""
+
+
+def key_of(entity: Entity) -> Hashable:
+    """Return what two versions of an entity share: of equal keys a State has one entity only."""
+    match entity:
+        case App():
+            return App, entity.guid
+        case Instance():
+            return Instance, entity.guid
+        case RouteMapping() | NetworkPolicy():
+            return entity
+        case JoinToken():
+            return JoinToken, entity.digest
+        case _:
+            assert_never(entity)

@@ -1,13 +1,13 @@
 """All that was ever committed, as one immutable value, with the indexes that make questions cheap.
 
-The rule of this module: a State is never changed. ``put`` and ``drop`` return a new one that shares what did
-not change with the old (persistent hash tries), so a change costs the same with ten instances or ten thousand,
-and whoever reads an old State goes on reading it undisturbed.
+The rule of this module: a State is never changed. ``put`` and ``drop`` return a new one that shares
+what did not change with the old (persistent hash tries), so a change costs the same with ten apps
+or with ten thousand, and whoever reads an old State goes on reading it undisturbed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar, assert_never
 
@@ -21,6 +21,7 @@ from control_plane.model.entities import (
     JoinToken,
     NetworkPolicy,
     RouteMapping,
+    Transport,
 )
 from control_plane.names import Address, AppGuid, Hostname, InstanceGuid
 
@@ -55,6 +56,37 @@ class State:
         for entity in entities:
             state = state.put(entity)
         return state
+
+    def entities(self) -> Iterator[Entity]:
+        """Yield everything there is, apps first since all else refers to them."""
+        yield from self.apps.values()
+        yield from self.instances.values()
+        yield from self.all_routes()
+        yield from self.all_policies()
+        yield from self.all_tokens()
+
+    def all_apps(self) -> tuple[App, ...]:
+        """Return every app by org, space and name."""
+        return tuple(sorted(self.apps.values(), key=lambda app: app.key))
+
+    def all_instances(self) -> tuple[Instance, ...]:
+        """Return every instance, those of an app together and by index."""
+        return tuple(i for app in self.all_apps() for i in self.instances_of(app.guid))
+
+    def all_routes(self) -> tuple[RouteMapping, ...]:
+        """Return every route mapping by hostname."""
+        pairs = ((name, app) for name, apps in self.apps_by_hostname.items() for app in apps)
+        return tuple(sorted(RouteMapping(name, app) for name, app in pairs))
+
+    def all_policies(self) -> tuple[NetworkPolicy, ...]:
+        """Return every network policy by source and destination."""
+        return tuple(sorted(p for policies in self.policies_by_source.values() for p in policies))
+
+    def all_tokens(self) -> tuple[JoinToken, ...]:
+        """Return every join token, the first to expire first."""
+        return tuple(
+            sorted(self.tokens.values(), key=lambda token: (token.expires_at, token.digest))
+        )
 
     def app(self, guid: AppGuid) -> App | None:
         """Return the app with this GUID."""
@@ -95,13 +127,41 @@ class State:
         """Return the policies that let others connect to this app's instances, sorted."""
         return tuple(sorted(self.policies_by_destination.get(destination, frozenset())))
 
+    def has_policy(self, policy: NetworkPolicy) -> bool:
+        """Tell whether exactly this policy exists; another may allow the same and more."""
+        return policy in self.policies_by_source.get(policy.source, frozenset())
+
+    def token(self, digest: str) -> JoinToken | None:
+        """Return the join token with this hash."""
+        return self.tokens.get(digest)
+
+    def tokens_of(self, app: AppGuid) -> tuple[JoinToken, ...]:
+        """Return the join tokens that enrol instances of this app, the first to expire first."""
+        return tuple(token for token in self.all_tokens() if token.app_guid == app)
+
+    def sources_of(self, app: AppGuid, transport: Transport, port: int) -> tuple[Address, ...]:
+        """Return the addresses of all instances that a policy lets connect to this port, sorted."""
+        sources = {p.source for p in self.policies_to(app) if p.allows(transport, port)}
+        return tuple(sorted(i.address for source in sources for i in self.instances_of(source)))
+
     def put(self, entity: Entity) -> State:
         """Return a State with this entity, instead of the one with the same key if there is one."""
         match entity:
             case App():
-                return self._without_key_of(entity.guid)._put_app(entity)
-            case Instance():
-                return self._without_address_of(entity.guid)._put_instance(entity)
+                state = self._without_key_of(entity.guid)
+                return replace(
+                    state,
+                    apps=state.apps.insert(entity.guid, entity),
+                    guid_by_key=state.guid_by_key.insert(entity.key, entity.guid),
+                )
+            case Instance(guid, app, _, address):
+                state = self._without_address_of(guid)
+                return replace(
+                    state,
+                    instances=state.instances.insert(guid, entity),
+                    instance_by_address=state.instance_by_address.insert(address, guid),
+                    instances_by_app=_with(state.instances_by_app, app, guid),
+                )
             case RouteMapping(hostname, app):
                 return replace(
                     self,
@@ -153,21 +213,6 @@ class State:
             case _:
                 assert_never(entity)
 
-    def _put_app(self, app: App) -> State:
-        return replace(
-            self,
-            apps=self.apps.insert(app.guid, app),
-            guid_by_key=self.guid_by_key.insert(app.key, app.guid),
-        )
-
-    def _put_instance(self, instance: Instance) -> State:
-        return replace(
-            self,
-            instances=self.instances.insert(instance.guid, instance),
-            instance_by_address=self.instance_by_address.insert(instance.address, instance.guid),
-            instances_by_app=_with(self.instances_by_app, instance.app_guid, instance.guid),
-        )
-
     def _without_key_of(self, guid: AppGuid) -> State:
         old = self.apps.get(guid)
         if old is None:
@@ -176,7 +221,7 @@ class State:
 
     def _without_address_of(self, guid: InstanceGuid) -> State:
         old = self.instances.get(guid)
-        if old is None or self.instance_by_address.get(old.address) != guid:
+        if old is None:
             return self
         return replace(self, instance_by_address=self.instance_by_address.discard(old.address))
 

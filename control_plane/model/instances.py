@@ -1,0 +1,138 @@
+"""Commands on instances: register, move, remove.
+
+The rule of this module: an address belongs to one instance at a time, since policies and names are
+enforced by address; and an index belongs to one instance of its app.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+from control_plane.errors import AlreadyExists, NotFound
+from control_plane.model.change import Decision, decide
+from control_plane.model.entities import Instance
+from control_plane.model.reach import neighbours, require_networking
+from control_plane.model.state import State
+from control_plane.names import (
+    Address,
+    AppGuid,
+    InstanceGuid,
+    parse_address,
+    parse_guid,
+    shown,
+)
+
+DEFAULT_APP_ADDRESS = "127.0.0.1"
+"""Where an app listens that shares its network namespace with its Envoy, and hides behind it."""
+
+
+def register_instance(
+    state: State,
+    guid: str,
+    app: AppGuid,
+    address: str,
+    app_address: str = DEFAULT_APP_ADDRESS,
+    *,
+    holder_gone: bool = False,
+) -> Decision[Instance]:
+    """Make an instance of an app known, with the lowest index that is free.
+
+    The instance that this app has at this very address already, if there is one, is the answer.
+
+    Args:
+        guid: what the instance is known by if it is new.
+        app_address: where its Envoy reaches the app; "" for the default.
+        holder_gone: whether another instance that holds the address is known to be gone; then it
+            is removed and the address passes to the new one.
+
+    Raises:
+        InvalidArgument: the GUID or an address breaks a rule.
+        NotFound: there is no such app.
+        FailedPrecondition: the app runs on Windows.
+        AlreadyExists: the GUID is taken by an instance with another app or address, or the address
+            by an instance that is not gone.
+    """
+    name = InstanceGuid(parse_guid(guid, field="guid"))
+    place = parse_address(address)
+    app_place = parse_address(app_address or DEFAULT_APP_ADDRESS, field="app_address")
+    require_networking(state, app)
+    same = state.instance(name) or state.instance_at(place)
+    if same and (same.app_guid, same.address, same.app_address) == (app, place, app_place):
+        return Decision(state, same)
+    if state.instance(name) is not None:
+        raise AlreadyExists(
+            f"instance {shown(name)} exists with another app or address", field="guid"
+        )
+    holders = _holders(state, place, holder_gone=holder_gone)
+    freed = {holder.index for holder in holders if holder.app_guid == app}
+    taken = {other.index for other in state.instances_of(app)} - freed
+    index = next(number for number in count() if number not in taken)
+    instance = Instance(name, app, index, place, app_place)
+    return decide(
+        state, instance, puts=[instance], drops=holders, apps=_concerned(state, instance, *holders)
+    )
+
+
+def move_instance(
+    state: State,
+    guid: InstanceGuid,
+    address: str,
+    app_address: str = "",
+    *,
+    holder_gone: bool = False,
+) -> Decision[Instance]:
+    """Give an instance another address; it keeps its identity and its index.
+
+    Args:
+        app_address: where its Envoy reaches the app; "" for where it did before.
+        holder_gone: as in ``register_instance``.
+
+    Raises:
+        InvalidArgument: an address breaks a rule.
+        NotFound: there is no such instance.
+        AlreadyExists: the address is held by an instance that is not gone.
+    """
+    place = parse_address(address)
+    old = state.instance(guid)
+    if old is None:
+        raise NotFound(f"instance {shown(guid)} not found", field="guid")
+    app_place = parse_address(app_address or old.app_address, field="app_address")
+    new = Instance(guid, old.app_guid, old.index, place, app_place)
+    if new == old:
+        return Decision(state, old)
+    holders = _holders(state, place, holder_gone=holder_gone, besides=guid)
+    return decide(state, new, puts=[new], drops=holders, apps=_concerned(state, new, *holders))
+
+
+def remove_instance(state: State, guid: InstanceGuid) -> Decision[Instance | None]:
+    """Forget an instance, which is the answer; None and no change where there is none.
+
+    Its identity is worth nothing from here on.
+    """
+    instance = state.instance(guid)
+    if instance is None:
+        return Decision(state, None)
+    return decide(state, instance, drops=[instance], apps=_concerned(state, instance))
+
+
+def _holders(
+    state: State, address: Address, *, holder_gone: bool, besides: InstanceGuid | None = None
+) -> tuple[Instance, ...]:
+    """Return the instance that has to give up an address, if there is one.
+
+    Raises:
+        AlreadyExists: it is not gone. Its name stays untold: who asks may be anybody with a token.
+    """
+    holder = state.instance_at(address)
+    if holder is None or holder.guid == besides:
+        return ()
+    if not holder_gone:
+        raise AlreadyExists(
+            f"address {shown(address)} is held by another instance: remove that one first",
+            field="address",
+        )
+    return (holder,)
+
+
+def _concerned(state: State, *instances: Instance) -> frozenset[AppGuid]:
+    return frozenset().union(*(neighbours(state, instance.app_guid) for instance in instances))

@@ -1,0 +1,108 @@
+"""Commands on join tokens: add, spend, drop those that expired.
+
+The rule of this module: a token is known by its hash only, and whoever shows a wrong one learns
+nothing but that it is wrong. A token that is used up is kept until it expires, so that its holder
+is told why.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+from datetime import datetime
+
+from control_plane.errors import AlreadyExists, InvalidArgument, Unauthenticated
+from control_plane.model.change import Decision, decide
+from control_plane.model.entities import JoinToken
+from control_plane.model.reach import require_networking
+from control_plane.model.state import State
+from control_plane.names import Address, AppGuid, shown
+
+
+def add_token(
+    state: State,
+    digest: str,
+    app: AppGuid,
+    now: datetime,
+    expires_at: datetime,
+    uses: int = 1,
+    address_range: str = "",
+) -> Decision[JoinToken]:
+    """Let whoever has the token with this hash enrol instances of an app.
+
+    Args:
+        digest: hexadecimal SHA-256 of the token.
+        uses: how many enrolments it is good for.
+        address_range: CIDR that enrolling addresses may lie in besides the connection's source; ""
+            for none.
+
+    Raises:
+        InvalidArgument: it would be good for no enrolment, or has no valid address range.
+        NotFound: there is no such app.
+        FailedPrecondition: the app runs on Windows.
+        AlreadyExists: the token is known with other properties.
+    """
+    if uses < 1:
+        raise InvalidArgument(f"a join token needs at least one use, not {uses}", field="uses")
+    if expires_at <= now:
+        raise InvalidArgument(
+            f"a join token has to expire in the future, not at {_moment(expires_at)}", field="ttl"
+        )
+    token = JoinToken(digest, app, expires_at, uses, _parse_range(address_range))
+    require_networking(state, app)
+    existing = state.token(digest)
+    if existing == token:
+        return Decision(state, token)
+    if existing is not None:
+        raise AlreadyExists("join token exists with other properties", field="token")
+    return decide(state, token, puts=[token])
+
+
+def spend_token(state: State, digest: str, now: datetime) -> Decision[JoinToken]:
+    """Use a token once; the answer says which app it enrols for, and what is left of it.
+
+    Raises:
+        Unauthenticated: it is not known, has expired or is used up.
+    """
+    token = state.token(digest)
+    if token is None:
+        raise Unauthenticated("join token is not known", field="token")
+    if token.expires_at <= now:
+        raise Unauthenticated(
+            f"join token expired at {_moment(token.expires_at)}: ask for a new one", field="token"
+        )
+    if token.uses_left < 1:
+        raise Unauthenticated("join token is used up: ask for a new one", field="token")
+    spent = replace(token, uses_left=token.uses_left - 1)
+    return decide(state, spent, puts=[spent])
+
+
+def drop_expired_tokens(state: State, now: datetime) -> Decision[int]:
+    """Forget the tokens that expired; the answer says how many that were."""
+    expired = [token for token in state.all_tokens() if token.expires_at <= now]
+    return decide(state, len(expired), drops=expired)
+
+
+def admits(token: JoinToken, address: Address, source: Address) -> bool:
+    """Tell whether an instance may enrol with an address, given where its connection comes from."""
+    if address == source:
+        return True
+    if not token.address_range:
+        return False
+    return ipaddress.ip_address(address) in ipaddress.ip_network(token.address_range)
+
+
+def _parse_range(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise InvalidArgument(
+            f"not an address range in CIDR notation, such as 10.255.0.0/16: {shown(text)}",
+            field="address_range",
+        ) from None
+
+
+def _moment(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")

@@ -1,0 +1,140 @@
+"""Join tokens: good for one app, a number of times, for a while; wrong ones tell nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from control_plane.errors import AlreadyExists, InvalidArgument, NotFound, Unauthenticated
+from control_plane.model.entities import JoinToken
+from control_plane.model.instances import register_instance
+from control_plane.model.state import State
+from control_plane.model.tokens import add_token, admits, drop_expired_tokens, spend_token
+from control_plane.names import Address
+from tests.unit.model.world import NOW, A, register, world
+
+DIGEST = "d" * 64
+LATER = NOW + timedelta(minutes=10)
+
+
+@pytest.fixture
+def state() -> State:
+    """Return app a with a token for two enrolments."""
+    return add_token(world("a"), DIGEST, A, NOW, LATER, uses=2).state
+
+
+def test_a_token_is_spent_use_by_use(state: State) -> None:
+    """Each use says the app, and after the last one the token is told as used up."""
+    first = spend_token(state, DIGEST, NOW)
+    second = spend_token(first.state, DIGEST, LATER - timedelta(microseconds=1))
+
+    assert (first.result.app_guid, first.result.uses_left) == (A, 1)
+    assert second.result.uses_left == 0
+    assert first.change.apps == frozenset()
+    with pytest.raises(Unauthenticated, match=r"^join token is used up: ask for a new one$"):
+        spend_token(second.state, DIGEST, NOW)
+
+
+def test_an_expired_token_is_worth_nothing_from_that_moment(state: State) -> None:
+    """The moment of expiry itself is too late."""
+    with pytest.raises(Unauthenticated) as caught:
+        spend_token(state, DIGEST, LATER)
+
+    assert caught.value.rule == (
+        "join token expired at 2026-01-01T12:10:00+00:00: ask for a new one"
+    )
+    assert caught.value.field == "token"
+
+
+def test_an_unknown_token_tells_nothing(state: State) -> None:
+    """The refusal names neither an app nor the token."""
+    with pytest.raises(Unauthenticated) as caught:
+        spend_token(state, "e" * 64, NOW)
+
+    assert caught.value.rule == "join token is not known"
+
+
+def test_a_refused_enrolment_spends_nothing(state: State) -> None:
+    """Spending and registering are one change: if the address is refused, no use is lost."""
+    taken = register(state, "a0", A, "10.0.0.1")
+
+    with pytest.raises(AlreadyExists):
+        spend_token(taken, DIGEST, NOW).then(
+            lambda state, token: register_instance(state, "a0", token.app_guid, "10.0.0.2")
+        )
+    enrolled = spend_token(taken, DIGEST, NOW).then(
+        lambda state, token: register_instance(state, "a1", token.app_guid, "10.0.0.2")
+    )
+
+    left = enrolled.state.token(DIGEST)
+    assert left is not None
+    assert left.uses_left == 1
+    assert enrolled.change.puts == (left, enrolled.result)
+    assert enrolled.change.apps == {A}
+
+
+def test_adding_a_token_twice_is_one_token(state: State) -> None:
+    """The same token with other properties is refused."""
+    assert not add_token(state, DIGEST, A, NOW, LATER, uses=2).change
+
+    with pytest.raises(AlreadyExists, match="join token exists with other properties"):
+        add_token(state, DIGEST, A, NOW, LATER, uses=3)
+
+
+def test_a_token_expires_in_the_future() -> None:
+    """A token that could never be used is refused."""
+    with pytest.raises(InvalidArgument) as caught:
+        add_token(world("a"), DIGEST, A, NOW, NOW)
+
+    assert caught.value.rule == (
+        "a join token has to expire in the future, not at 2026-01-01T12:00:00+00:00"
+    )
+    assert caught.value.field == "ttl"
+
+
+def test_a_token_for_an_app_that_is_gone_is_refused() -> None:
+    """An app may be deleted between being found and getting a token."""
+    with pytest.raises(NotFound, match="app 'guid-a' not found"):
+        add_token(State(), DIGEST, A, NOW, LATER)
+
+
+def test_expired_tokens_are_dropped_and_others_stay(state: State) -> None:
+    """A token that is used up stays until it expires, so that its holder is told why."""
+    spent = spend_token(state, DIGEST, NOW).state
+    spent = spend_token(spent, DIGEST, NOW).state
+    longer = add_token(spent, "e" * 64, A, NOW, LATER + timedelta(seconds=1)).state
+
+    assert drop_expired_tokens(longer, NOW).result == 0
+    assert drop_expired_tokens(longer, NOW).state is longer
+    dropped = drop_expired_tokens(longer, LATER)
+
+    assert dropped.result == 1
+    assert [token.digest for token in dropped.state.all_tokens()] == ["e" * 64]
+
+
+@pytest.mark.parametrize(
+    ("address", "source", "address_range", "admitted"),
+    [
+        ("10.255.0.4", "10.255.0.4", "", True),
+        ("10.255.0.4", "10.255.0.5", "", False),
+        ("10.255.0.4", "192.0.2.1", "10.255.0.0/16", True),
+        ("10.254.0.4", "192.0.2.1", "10.255.0.0/16", False),
+        ("192.0.2.1", "192.0.2.1", "10.255.0.0/16", True),
+        ("10.255.0.4", "192.0.2.1", "10.255.0.4", True),
+        ("2001:db8::4", "192.0.2.1", "2001:db8::/64", True),
+        ("2001:db8::4", "192.0.2.1", "10.255.0.0/16", False),
+    ],
+)
+def test_an_address_is_the_connections_or_in_the_tokens_range(
+    address: str, source: str, address_range: str, *, admitted: bool
+) -> None:
+    """An instance claims only an address that somebody vouches for."""
+    token = add_token(world("a"), DIGEST, A, NOW, LATER, 1, address_range).result
+
+    assert admits(token, Address(address), Address(source)) is admitted
+
+
+def test_the_hash_of_a_token_is_in_no_repr() -> None:
+    """Whoever logs a token logs nothing that helps to find it."""
+    assert DIGEST not in repr(JoinToken(DIGEST, A, LATER, 1))

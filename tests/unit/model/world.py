@@ -1,0 +1,51 @@
+"""A small world for the model's tests: apps named by one letter, and their instances."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from control_plane.model.apps import create_app
+from control_plane.model.change import Decision
+from control_plane.model.entities import NetworkPolicy, Transport
+from control_plane.model.instances import register_instance
+from control_plane.model.policies import PolicySpec, add_policies
+from control_plane.model.routes import RouteResult, map_route
+from control_plane.model.spec import AppSpec
+from control_plane.model.state import State
+from control_plane.names import AppGuid, Domain, Port
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+DOMAINS = frozenset({Domain("apps.internal"), Domain("mesh.example")})
+
+A, B, C, D = (AppGuid(f"guid-{letter}") for letter in "abcd")
+
+
+def world(*names: str) -> State:
+    """Return a State with these apps: app ``a`` has the GUID ``guid-a``."""
+    state = State()
+    for name in names or "abcd":
+        state = create_app(state, f"guid-{name}", AppSpec(name)).state
+    return state
+
+
+def register(state: State, guid: str, app: AppGuid, address: str) -> State:
+    """Return a State with one more instance."""
+    return register_instance(state, guid, app, address).state
+
+
+def mapping(state: State, app: AppGuid, host: str) -> Decision[RouteResult]:
+    """Map a host under apps.internal."""
+    return map_route(state, app, host, "apps.internal", DOMAINS)
+
+
+def allow(
+    state: State, source: AppGuid, destination: AppGuid, port: int = 61443, protocol: str = "tcp"
+) -> State:
+    """Return a State with one more policy."""
+    spec = PolicySpec(source, destination, protocol, port, port)
+    return add_policies(state, [spec]).state
+
+
+def policy(source: AppGuid, destination: AppGuid, port: int = 61443) -> NetworkPolicy:
+    """Return a policy for one TCP port."""
+    return NetworkPolicy(source, destination, Transport.TCP, Port(port), Port(port))
