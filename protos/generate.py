@@ -3,7 +3,8 @@
 The rule of this script: the same sources and the versions of constraints.txt give the same bytes.
 Descriptors keep the file names of the proto package (``c2c/v1/route.proto``), which is what gRPC
 reflection shows; only the imports of the generated modules are moved into our package, so that
-nobody needs a top-level ``c2c``.
+nobody needs a top-level ``c2c``. Comments are kept in a descriptor set beside the modules, which
+have none: they are what ``grpcurl describe`` prints.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ PROTOS = Path(__file__).resolve().parent
 API = PROTOS.parent / "control_plane" / "api"
 
 PACKAGES = {
-    "__init__.py": '"""Code generated from protos/ by protos/generate.py."""\n',
-    "v1/__init__.py": '"""Messages and services of the proto package c2c.v1."""\n',
+    "__init__.py": b'"""Code generated from protos/ by protos/generate.py."""\n',
+    "v1/__init__.py": b'"""Messages and services of the proto package c2c.v1."""\n',
 }
 
-_IMPORT = re.compile(r"^from c2c\.v1 import ", re.MULTILINE)
+DESCRIPTOR_SET = "c2c.v1.binpb"
+
+_IMPORT = re.compile(rb"^from c2c\.v1 import ", re.MULTILINE)
 _SERVICE = re.compile(r"^service ", re.MULTILINE)
 
 
-def generate() -> dict[str, str]:
+def generate() -> dict[str, bytes]:
     """Return the content of each file below control_plane/api by its relative path.
 
     Raises:
@@ -40,6 +43,8 @@ def generate() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
         _protoc(sources, f"--python_out={out}", _plugin("mypy"), f"--mypy_out=quiet:{out}")
+        descriptors = out / DESCRIPTOR_SET
+        _protoc(sources, "--include_source_info", f"--descriptor_set_out={descriptors}")
         if services:
             _protoc(
                 services,
@@ -48,12 +53,10 @@ def generate() -> dict[str, str]:
                 f"--mypy_grpc_out=quiet:{out}",
             )
         modules = {
-            f"v1/{path.name}": _IMPORT.sub(
-                "from control_plane.api.v1 import ", path.read_text("utf-8")
-            )
+            f"v1/{path.name}": _IMPORT.sub(b"from control_plane.api.v1 import ", path.read_bytes())
             for path in (out / "c2c" / "v1").iterdir()
         }
-    return PACKAGES | modules
+        return PACKAGES | modules | {f"v1/{DESCRIPTOR_SET}": descriptors.read_bytes()}
 
 
 def _plugin(name: str) -> str:
@@ -68,16 +71,16 @@ def _protoc(sources: list[Path], *options: str) -> None:
         sys.exit("protoc failed")
 
 
-def committed() -> dict[str, str]:
+def committed() -> dict[str, bytes]:
     """Return the content of each file that is below control_plane/api now, by relative path."""
     return {
-        path.relative_to(API).as_posix(): path.read_text("utf-8")
+        path.relative_to(API).as_posix(): path.read_bytes()
         for path in API.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
 
 
-def differences(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
+def differences(wanted: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
     """Return one sentence for each file that is missing, stale or not generated at all."""
     return [
         *(f"{name} is missing" for name in sorted(wanted.keys() - found.keys())),
@@ -90,14 +93,14 @@ def differences(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
     ]
 
 
-def write(wanted: dict[str, str], found: dict[str, str]) -> None:
+def write(wanted: dict[str, bytes], found: dict[str, bytes]) -> None:
     """Make the files below control_plane/api those that are wanted."""
     for name in found.keys() - wanted.keys():
         (API / name).unlink()
-    for name, text in wanted.items():
+    for name, content in wanted.items():
         path = API / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        path.write_bytes(content)
 
 
 def main() -> None:
