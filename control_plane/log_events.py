@@ -1,0 +1,86 @@
+"""What happens here, by name: the one list of events that the log can have.
+
+The rule of this module: an event is a fact that is over, named ``subject.past_participle``, and its
+name never changes with the data, which goes into fields. So one name finds every such fact, and
+whoever reads a log can read here what may be in it. Fields that several events share have one name:
+``app`` and ``instance`` are GUIDs, ``type_url``, ``version`` and ``nonce`` are those of xDS,
+``revision`` is that of the State, ``peer`` is the other end's address, ``reason`` says why.
+"""
+
+from __future__ import annotations
+
+AUDIT_LOGGER = "control_plane.audit"
+"""The logger of who did what, and who was not let: ``structlog.get_logger(AUDIT_LOGGER)``."""
+
+JOIN_TOKEN_PREFIX = "c2cjt_"  # noqa: S105 - what tokens begin with, so that the log can spot one
+"""How every join token begins; nothing else does, so a text with it is never logged."""
+
+# The server.
+SERVER_STARTED = "server.started"
+SERVER_STOPPING = "server.stopping"
+SERVER_STOPPED = "server.stopped"
+SETTING_WARNED = "setting.warned"
+CALL_FAILED = "call.failed"
+SERVER_CERTIFICATE_RENEWED = "server_certificate.renewed"
+CA_CREATED = "ca.created"
+CA_LOADED = "ca.loaded"
+STATE_LOADED = "state.loaded"
+STORE_FAILED = "store.failed"
+EVENT_LOOP_LAGGED = "event_loop.lagged"
+
+# Commands that changed the State.
+APP_CREATED = "app.created"
+APP_UPDATED = "app.updated"
+APP_DELETED = "app.deleted"
+ROUTE_MAPPED = "route.mapped"
+ROUTE_UNMAPPED = "route.unmapped"
+POLICY_ADDED = "policy.added"
+POLICY_REMOVED = "policy.removed"
+INSTANCE_REGISTERED = "instance.registered"
+INSTANCE_REMOVED = "instance.removed"
+
+# Certificates.
+CERTIFICATE_ISSUED = "certificate.issued"
+CERTIFICATE_FAILED = "certificate.failed"
+CERTIFICATE_RENEWED = "certificate.renewed"
+CERTIFICATE_SERVED = "certificate.served"
+CERTIFICATE_EXPIRING = "certificate.expiring"
+
+# The xDS streams.
+STREAM_OPENED = "stream.opened"
+STREAM_CLOSED = "stream.closed"
+STREAM_REFUSED = "stream.refused"
+STREAM_FAILED = "stream.failed"
+XDS_SENT = "xds.sent"
+XDS_ACKED = "xds.acked"
+XDS_NACKED = "xds.nacked"
+XDS_STALE = "xds.stale"
+
+# Readiness and names.
+INSTANCE_CONNECTED = "instance.connected"
+INSTANCE_GONE = "instance.gone"
+INSTANCE_READY = "instance.ready"
+NAME_PUBLISHED = "name.published"
+NAME_WITHDRAWN = "name.withdrawn"
+
+# The sidecar.
+SIDECAR_STARTED = "sidecar.started"
+SIDECAR_STOPPING = "sidecar.stopping"
+SIDECAR_RETRYING = "sidecar.retrying"
+IDENTITY_RENEWED = "identity.renewed"
+ENVOY_STARTED = "envoy.started"
+ENVOY_EXITED = "envoy.exited"
+APP_STARTED = "app.started"
+APP_EXITED = "app.exited"
+APP_EXPOSED = "app.exposed"
+
+# For AUDIT_LOGGER: who did what, and who was not let.
+AUDIT_COMMAND = "audit.command"
+AUDIT_TOKEN_CREATED = "audit.token_created"  # noqa: S105 - the name of an event
+AUDIT_ENROLLED = "audit.enrolled"
+AUDIT_ENROLLMENT_REFUSED = "audit.enrollment_refused"
+AUDIT_IDENTITY_RENEWED = "audit.identity_renewed"
+AUDIT_OPERATOR_CERT_ISSUED = "audit.operator_cert_issued"
+AUDIT_ACCESS_DENIED = "audit.access_denied"
+AUDIT_NAME_DENIED = "audit.name_denied"
+AUDIT_NODE_REFUSED = "audit.node_refused"
