@@ -6,7 +6,7 @@ enforced by address; and an index belongs to one instance of its app.
 
 from __future__ import annotations
 
-from itertools import count
+from bisect import bisect_left
 
 from control_plane.errors import AlreadyExists, NotFound
 from control_plane.model.change import Decision, decide
@@ -64,9 +64,7 @@ def register_instance(
             f"instance {shown(name)} exists with another app or address", field="guid"
         )
     holders = _holders(state, place, holder_gone=holder_gone)
-    freed = {holder.index for holder in holders if holder.app_guid == app}
-    taken = {other.index for other in state.instances_of(app)} - freed
-    index = next(number for number in count() if number not in taken)
+    index = _lowest_free_index(decide(state, None, drops=holders).state, app)
     instance = Instance(name, app, index, place, app_place)
     return decide(
         state, instance, puts=[instance], drops=holders, apps=_concerned(state, instance, *holders)
@@ -132,6 +130,12 @@ def _holders(
             field="address",
         )
     return (holder,)
+
+
+def _lowest_free_index(state: State, app: AppGuid) -> int:
+    """Return the first number that is missing from an app's indexes, which are sorted."""
+    instances = state.instances_of(app)
+    return bisect_left(range(len(instances)), 1, key=lambda place: instances[place].index > place)
 
 
 def _concerned(state: State, *instances: Instance) -> frozenset[AppGuid]:

@@ -2,14 +2,16 @@
 
 The rule of this module: a State is never changed. ``put`` and ``drop`` return a new one that shares
 what did not change with the old (persistent hash tries), so a change costs the same with ten apps
-or with ten thousand, and whoever reads an old State goes on reading it undisturbed.
+or with ten thousand, and whoever reads an old State goes on reading it undisturbed. What belongs to
+one app is kept sorted, since it is read far more often than it changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar, assert_never
+from typing import Any, TypeAlias, TypeVar, assert_never
 
 from rpds import HashTrieMap
 
@@ -28,14 +30,14 @@ from control_plane.names import Address, AppGuid, Hostname, InstanceGuid
 K = TypeVar("K")
 V = TypeVar("V")
 
-_Sets: TypeAlias = "HashTrieMap[K, frozenset[V]]"
+_Lists: TypeAlias = "HashTrieMap[K, tuple[V, ...]]"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """Apps, instances, route mappings, network policies and join tokens, and how to find them.
 
-    The maps are for this package; others ask the methods.
+    ``apps``, ``instances`` and ``tokens`` may be read as maps; for all else there are the methods.
     """
 
     apps: HashTrieMap[AppGuid, App] = field(default_factory=HashTrieMap)
@@ -43,11 +45,11 @@ class State:
     tokens: HashTrieMap[str, JoinToken] = field(default_factory=HashTrieMap)
     guid_by_key: HashTrieMap[AppKey, AppGuid] = field(default_factory=HashTrieMap)
     instance_by_address: HashTrieMap[Address, InstanceGuid] = field(default_factory=HashTrieMap)
-    instances_by_app: _Sets[AppGuid, InstanceGuid] = field(default_factory=HashTrieMap)
-    hostnames_by_app: _Sets[AppGuid, Hostname] = field(default_factory=HashTrieMap)
-    apps_by_hostname: _Sets[Hostname, AppGuid] = field(default_factory=HashTrieMap)
-    policies_by_source: _Sets[AppGuid, NetworkPolicy] = field(default_factory=HashTrieMap)
-    policies_by_destination: _Sets[AppGuid, NetworkPolicy] = field(default_factory=HashTrieMap)
+    instances_by_app: _Lists[AppGuid, Instance] = field(default_factory=HashTrieMap)
+    hostnames_by_app: _Lists[AppGuid, Hostname] = field(default_factory=HashTrieMap)
+    apps_by_hostname: _Lists[Hostname, AppGuid] = field(default_factory=HashTrieMap)
+    policies_by_source: _Lists[AppGuid, NetworkPolicy] = field(default_factory=HashTrieMap)
+    policies_by_destination: _Lists[AppGuid, NetworkPolicy] = field(default_factory=HashTrieMap)
 
     @classmethod
     def of(cls, entities: Iterable[Entity]) -> State:
@@ -108,28 +110,27 @@ class State:
 
     def instances_of(self, app: AppGuid) -> tuple[Instance, ...]:
         """Return an app's instances by index."""
-        guids = self.instances_by_app.get(app, frozenset())
-        return tuple(sorted((self.instances[guid] for guid in guids), key=lambda i: i.index))
+        return self.instances_by_app.get(app, ())
 
     def hostnames_of(self, app: AppGuid) -> tuple[Hostname, ...]:
         """Return the internal routes mapped to an app, sorted."""
-        return tuple(sorted(self.hostnames_by_app.get(app, frozenset())))
+        return self.hostnames_by_app.get(app, ())
 
-    def apps_of(self, hostname: Hostname) -> frozenset[AppGuid]:
-        """Return the apps that an internal route is mapped to."""
-        return self.apps_by_hostname.get(hostname, frozenset())
+    def apps_of(self, hostname: Hostname) -> tuple[AppGuid, ...]:
+        """Return the apps that an internal route is mapped to, sorted."""
+        return self.apps_by_hostname.get(hostname, ())
 
     def policies_from(self, source: AppGuid) -> tuple[NetworkPolicy, ...]:
         """Return the policies that let this app's instances connect to others, sorted."""
-        return tuple(sorted(self.policies_by_source.get(source, frozenset())))
+        return self.policies_by_source.get(source, ())
 
     def policies_to(self, destination: AppGuid) -> tuple[NetworkPolicy, ...]:
         """Return the policies that let others connect to this app's instances, sorted."""
-        return tuple(sorted(self.policies_by_destination.get(destination, frozenset())))
+        return self.policies_by_destination.get(destination, ())
 
     def has_policy(self, policy: NetworkPolicy) -> bool:
         """Tell whether exactly this policy exists; another may allow the same and more."""
-        return policy in self.policies_by_source.get(policy.source, frozenset())
+        return policy in self.policies_from(policy.source)
 
     def token(self, digest: str) -> JoinToken | None:
         """Return the join token with this hash."""
@@ -155,12 +156,12 @@ class State:
                     guid_by_key=state.guid_by_key.insert(entity.key, entity.guid),
                 )
             case Instance(guid, app, _, address):
-                state = self._without_address_of(guid)
+                state = self._without_instance(guid)
                 return replace(
                     state,
                     instances=state.instances.insert(guid, entity),
                     instance_by_address=state.instance_by_address.insert(address, guid),
-                    instances_by_app=_with(state.instances_by_app, app, guid),
+                    instances_by_app=_with(state.instances_by_app, app, entity, _index_of),
                 )
             case RouteMapping(hostname, app):
                 return replace(
@@ -188,12 +189,7 @@ class State:
                 state = self._without_key_of(entity.guid)
                 return replace(state, apps=state.apps.discard(entity.guid))
             case Instance():
-                state = self._without_address_of(entity.guid)
-                return replace(
-                    state,
-                    instances=state.instances.discard(entity.guid),
-                    instances_by_app=_less(state.instances_by_app, entity.app_guid, entity.guid),
-                )
+                return self._without_instance(entity.guid)
             case RouteMapping(hostname, app):
                 return replace(
                     self,
@@ -219,17 +215,46 @@ class State:
             return self
         return replace(self, guid_by_key=self.guid_by_key.discard(old.key))
 
-    def _without_address_of(self, guid: InstanceGuid) -> State:
+    def _without_instance(self, guid: InstanceGuid) -> State:
         old = self.instances.get(guid)
         if old is None:
             return self
-        return replace(self, instance_by_address=self.instance_by_address.discard(old.address))
+        return replace(
+            self,
+            instances=self.instances.discard(guid),
+            instance_by_address=self.instance_by_address.discard(old.address),
+            instances_by_app=_less(self.instances_by_app, old.app_guid, old, _index_of),
+        )
 
 
-def _with(index: _Sets[K, V], key: K, member: V) -> _Sets[K, V]:
-    return index.insert(key, index.get(key, frozenset()) | {member})
+def _index_of(instance: Instance) -> int:
+    return instance.index
 
 
-def _less(index: _Sets[K, V], key: K, member: V) -> _Sets[K, V]:
-    rest = index.get(key, frozenset()) - {member}
-    return index.insert(key, rest) if rest else index.discard(key)
+def _itself(member: V) -> V:
+    return member
+
+
+def _with(
+    lists: _Lists[K, V], key: K, member: V, order: Callable[[V], Any] = _itself
+) -> _Lists[K, V]:
+    members = lists.get(key, ())
+    at = _place(members, member, order)
+    if members[at : at + 1] == (member,):
+        return lists
+    return lists.insert(key, (*members[:at], member, *members[at:]))
+
+
+def _less(
+    lists: _Lists[K, V], key: K, member: V, order: Callable[[V], Any] = _itself
+) -> _Lists[K, V]:
+    members = lists.get(key, ())
+    at = _place(members, member, order)
+    if members[at : at + 1] != (member,):
+        return lists
+    rest = (*members[:at], *members[at + 1 :])
+    return lists.insert(key, rest) if rest else lists.discard(key)
+
+
+def _place(members: tuple[V, ...], member: V, order: Callable[[V], Any]) -> int:
+    return bisect_left(members, order(member), key=order)

@@ -414,7 +414,7 @@ INSTANCES = (
         "address-unspecified",
         "an instance cannot have an unspecified, multicast, broadcast or scoped address: '0.0.0.0'",
         "address",
-        address="0.0.0.0",  # noqa: S104 - the point is that it is refused
+        address="0.0.0.0",
     ),
     _instance(
         "app-address-a-port",

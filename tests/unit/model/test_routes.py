@@ -22,7 +22,7 @@ def test_a_mapped_route_resolves_to_the_app() -> None:
     assert decision.result.mapping == RouteMapping(NAME, A)
     assert not decision.result.already
     assert decision.state.hostnames_of(A) == (NAME,)
-    assert decision.state.apps_of(NAME) == {A}
+    assert decision.state.apps_of(NAME) == (A,)
 
 
 def test_mapping_twice_says_so_and_changes_nothing() -> None:
@@ -39,11 +39,11 @@ def test_mapping_twice_says_so_and_changes_nothing() -> None:
 def test_apps_share_a_route() -> None:
     """A route resolves to every app that it is mapped to, and unmapping one leaves the others."""
     state = mapping(mapping(world(), A, "shop").state, B, "shop").state
-    assert state.apps_of(NAME) == {A, B}
+    assert state.apps_of(NAME) == (A, B)
 
     state = unmap_route(state, A, "shop", "apps.internal").state
 
-    assert state.apps_of(NAME) == {B}
+    assert state.apps_of(NAME) == (B,)
     assert state.hostnames_of(A) == ()
 
 

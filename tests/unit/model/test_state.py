@@ -43,6 +43,16 @@ def test_dropping_every_entity_leaves_nothing(state: State) -> None:
     assert state == State()
 
 
+def test_putting_or_dropping_twice_is_doing_it_once(state: State) -> None:
+    """An entity that is there already, or gone already, leaves State as it is."""
+    for entity in state.entities():
+        without = state.drop(entity)
+
+        assert state.put(entity) == state
+        assert without.drop(entity) == without
+        assert without != state
+
+
 def test_an_old_state_goes_on_answering(state: State) -> None:
     """Whoever holds a State is undisturbed by what comes after it."""
     before = list(state.entities())
