@@ -158,7 +158,7 @@ def test_every_setting_is_read_from_text_and_from_toml(tmp_path: Path) -> None:
 
     expected = Settings(
         data_dir=tmp_path,
-        xds_address=SocketAddress("0.0.0.0", 18000),  # noqa: S104 - a value that is read, not bound
+        xds_address=SocketAddress("0.0.0.0", 18000),
         enroll_address=SocketAddress("::1", 0),
         http_address=SocketAddress("127.0.0.1", 0),
         admin_address=SocketAddress("127.0.0.1", 18003),
