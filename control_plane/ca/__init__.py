@@ -1,0 +1,76 @@
+"""Certificates: what is asked for, who signs it, and the check that stands before publishing.
+
+The rule of this package: it is pure (the time, the keys and the serial numbers are arguments), and
+nothing else in the project uses ``cryptography``. ``issue`` is ``prepare``, ``sign`` and ``lint``;
+only the last makes a ``Leaf``.
+"""
+
+from __future__ import annotations
+
+from control_plane.ca.authority import Authority, create_authority
+from control_plane.ca.certificate import (
+    Certificate,
+    fingerprint,
+    read_certificate,
+    read_certificates,
+)
+from control_plane.ca.csr import make_csr, parse_csr
+from control_plane.ca.identity import (
+    ControlPlaneIdentity,
+    Identity,
+    InstanceIdentity,
+    OperatorIdentity,
+    peer_identity,
+)
+from control_plane.ca.issuer import issue
+from control_plane.ca.keys import KeyFactory, KeyPair, PublicKey, load_key_pair, new_key_pair
+from control_plane.ca.linter import Leaf
+from control_plane.ca.loader import load_authority
+from control_plane.ca.profile import Profile, renew_at
+from control_plane.ca.request import (
+    C2CRequest,
+    IdentityRequest,
+    OperatorRequest,
+    Request,
+    ServerRequest,
+)
+from control_plane.ca.san import San
+from control_plane.ca.size import check_size, handshake_bytes
+from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN, TrustDomain, parse_trust_domain
+
+__all__ = [
+    "DEFAULT_TRUST_DOMAIN",
+    "Authority",
+    "C2CRequest",
+    "Certificate",
+    "ControlPlaneIdentity",
+    "Identity",
+    "IdentityRequest",
+    "InstanceIdentity",
+    "KeyFactory",
+    "KeyPair",
+    "Leaf",
+    "OperatorIdentity",
+    "OperatorRequest",
+    "Profile",
+    "PublicKey",
+    "Request",
+    "San",
+    "ServerRequest",
+    "TrustDomain",
+    "check_size",
+    "create_authority",
+    "fingerprint",
+    "handshake_bytes",
+    "issue",
+    "load_authority",
+    "load_key_pair",
+    "make_csr",
+    "new_key_pair",
+    "parse_csr",
+    "parse_trust_domain",
+    "peer_identity",
+    "read_certificate",
+    "read_certificates",
+    "renew_at",
+]

@@ -1,0 +1,80 @@
+"""Who is at the other end of a TLS connection, as the verified certificate says.
+
+The rule of this module: an identity is exactly one SPIFFE id of our trust domain, in exactly one of
+three shapes. Everything else is nobody, also a certificate that our own CA signed for another
+purpose (a C2C certificate has no URI, so it opens nothing here).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from control_plane.ca.certificate import Certificate, read_certificate
+from control_plane.ca.spiffe import TrustDomain, read_spiffe_id
+from control_plane.errors import InvalidArgument, Unauthenticated
+from control_plane.names import AppGuid, InstanceGuid, parse_guid
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceIdentity:
+    """An instance of an app, until its certificate ends."""
+
+    app_guid: AppGuid
+    instance_guid: InstanceGuid
+    not_after: datetime
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorIdentity:
+    """Somebody who may use the operator's API."""
+
+    name: str
+    not_after: datetime
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneIdentity:
+    """The control plane itself."""
+
+    not_after: datetime
+    serial: int
+
+
+Identity = InstanceIdentity | OperatorIdentity | ControlPlaneIdentity
+
+
+def peer_identity(certificate: bytes, trust_domain: TrustDomain) -> Identity:
+    """Return who presented a certificate (PEM or DER), which the handshake must have verified.
+
+    Raises:
+        Unauthenticated: it cannot be read, or does not hold exactly one SPIFFE id of a shape that
+            we issue.
+    """
+    try:
+        return _identity(read_certificate(certificate), trust_domain)
+    except InvalidArgument as error:
+        raise Unauthenticated(f"client certificate refused: {error.rule}") from None
+
+
+def _identity(certificate: Certificate, trust_domain: TrustDomain) -> Identity:
+    uris = certificate.san.uris
+    if len(uris) != 1:
+        raise InvalidArgument(f"it needs exactly one SPIFFE id and has {len(uris)} URIs")
+    not_after, serial = certificate.not_after, certificate.serial
+    match read_spiffe_id(uris[0], trust_domain):
+        case ("app", app, "instance", instance):
+            return InstanceIdentity(
+                AppGuid(parse_guid(app, field="certificate")),
+                InstanceGuid(parse_guid(instance, field="certificate")),
+                not_after,
+                serial,
+            )
+        case ("operator", name):
+            return OperatorIdentity(name, not_after, serial)
+        case ("control-plane",):
+            return ControlPlaneIdentity(not_after, serial)
+        case segments:
+            raise InvalidArgument(f"nobody of ours has the SPIFFE path /{'/'.join(segments)}")

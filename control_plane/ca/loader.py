@@ -1,0 +1,125 @@
+"""An authority read from PEM: the embedded CA after a restart, or an operator's own.
+
+The rule of this module: whatever would make clients refuse every leaf is found here, at start, and
+all of it at once. An operator's CA may be an intermediate, RSA or EC; its file then holds the whole
+path up to the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from control_plane.ca.authority import Authority
+from control_plane.ca.certificate import UNREADABLE, extension_of, is_issued_by
+from control_plane.ca.keys import KeyPair, accept_public_key, load_key_pair
+from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.names import shown
+
+
+def load_authority(cert_pem: bytes, key_pem: bytes, *, now: datetime) -> Authority:
+    """Return the authority of a certificate file and a key file.
+
+    Args:
+        cert_pem: the CA's certificate; if it is not self-signed, then each certificate that issued
+            the one before, up to the root.
+        key_pem: the private key of the first certificate, unencrypted.
+        now: an aware datetime; every certificate must be valid then.
+
+    Raises:
+        ConfigurationError: the files do not make an authority that clients would believe.
+    """
+    problems: list[str] = []
+    path = _read_path(cert_pem, now, problems)
+    key = _read_key(key_pem, problems)
+    if path and key and not _is_key_of(key, path[0]):
+        problems.append(
+            "CA key does not belong to the CA certificate, which must be the first in its file"
+        )
+    if problems or not path or not key:
+        raise ConfigurationError(problems)
+    intermediates = path[1:-1]
+    return Authority(path[0], key, chain=(path[0], *intermediates), roots=(path[-1],))
+
+
+def _read_path(pem: bytes, now: datetime, problems: list[str]) -> list[x509.Certificate]:
+    try:
+        path = x509.load_pem_x509_certificates(pem)
+        for below, certificate in enumerate(path):
+            name = _named(certificate.subject)
+            faults = [*_authority_faults(certificate, below), *_validity_faults(certificate, now)]
+            problems.extend(f"CA certificate {name} {fault}" for fault in faults)
+        problems.extend(_order_problems(path))
+    except UNREADABLE:
+        problems.append("CA certificate: not X.509 certificates in PEM")
+        return []
+    return path
+
+
+def _read_key(pem: bytes, problems: list[str]) -> KeyPair | None:
+    try:
+        return load_key_pair(pem)
+    except InvalidArgument as error:
+        problems.append(f"CA key: {error.rule}")
+        return None
+
+
+def _is_key_of(key: KeyPair, certificate: x509.Certificate) -> bool:
+    try:
+        return accept_public_key(certificate.public_key()) == key.public
+    except (InvalidArgument, *UNREADABLE):
+        return False
+
+
+def _authority_faults(certificate: x509.Certificate, below: int) -> Iterator[str]:
+    """Name what keeps clients from taking a certificate as a CA with so many CAs below it."""
+    constraints = extension_of(certificate, x509.BasicConstraints)
+    if constraints is None or not constraints.ca:
+        yield "is not a CA (basic constraints)"
+    elif constraints.path_length is not None and constraints.path_length < below:
+        yield f"allows {constraints.path_length} CAs below it and has {below} (path length)"
+    # Absent means unrestricted (RFC 5280, section 4.2.1.3): so "openssl req -x509" makes it.
+    key_usage = extension_of(certificate, x509.KeyUsage)
+    if key_usage is not None and not key_usage.key_cert_sign:
+        yield "may not sign certificates (key usage)"
+    usages = extension_of(certificate, x509.ExtendedKeyUsage)
+    if usages is not None and not _is_for_tls(usages):
+        yield "is not for TLS servers and clients both (extended key usage)"
+    names = extension_of(certificate, x509.NameConstraints)
+    if names is not None and names.permitted_subtrees:
+        yield "permits certain names only, which GUIDs and addresses are not (name constraints)"
+
+
+def _is_for_tls(usages: x509.ExtendedKeyUsage) -> bool:
+    needed = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH}
+    return ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages or needed.issubset(usages)
+
+
+def _validity_faults(certificate: x509.Certificate, now: datetime) -> Iterator[str]:
+    if now < certificate.not_valid_before_utc:
+        yield f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
+    if now >= certificate.not_valid_after_utc:
+        yield f"expired on {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _order_problems(path: Sequence[x509.Certificate]) -> Iterator[str]:
+    """Check that each certificate was issued by the next one, and the last by itself."""
+    for certificate, issuer in pairwise(path):
+        if not is_issued_by(certificate, issuer):
+            yield (
+                f"CA certificate {_named(certificate.subject)} was not issued by the next one in "
+                f"its file, {_named(issuer.subject)}"
+            )
+    if not is_issued_by(path[-1], path[-1]):
+        yield (
+            f"CA certificate {_named(path[-1].subject)} was issued by {_named(path[-1].issuer)}: "
+            f"append the certificates up to the root to its file"
+        )
+
+
+def _named(name: x509.Name) -> str:
+    return shown(name.rfc4514_string())

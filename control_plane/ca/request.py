@@ -1,0 +1,188 @@
+"""What a certificate is asked for: one frozen request for each kind of certificate.
+
+The rule of this module: a request that exists can be issued as it stands. Its names were parsed,
+sorted and deduplicated, so the same facts in another order are the same request and lead to the
+same certificate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+from control_plane.ca.san import San, parse_dns_name
+from control_plane.ca.spiffe import TrustDomain, spiffe_id
+from control_plane.ca.subject import Subject, parse_unit
+from control_plane.errors import InvalidArgument
+from control_plane.names import (
+    MAX_HOSTNAME_OCTETS,
+    MAX_LABEL_OCTETS,
+    parse_address,
+    parse_guid,
+    shown,
+)
+
+
+class Usage(StrEnum):
+    """What a key may prove in a TLS handshake (extended key usage, RFC 5280, section 4.2.1.12)."""
+
+    CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
+    SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
+
+
+@dataclass(frozen=True, slots=True)
+class C2CRequest:
+    """The certificate that an instance shows to other containers: ``c2c-cert-and-key``.
+
+    Attributes:
+        hostnames: every internal route mapped to the app, in any order.
+        index: the number of the instance in its app, which is the first label of its per-index
+            names.
+        address: where other containers reach the instance.
+
+    Raises:
+        InvalidArgument: a value breaks its rule; ``field`` names it.
+    """
+
+    instance_guid: str
+    app_guid: str
+    org: str
+    space: str
+    hostnames: tuple[str, ...]
+    index: int
+    address: str
+    # Apps present it as servers; Cloud Foundry lets it prove clients too.
+    usages: ClassVar[tuple[Usage, ...]] = (Usage.CLIENT_AUTH, Usage.SERVER_AUTH)
+
+    subject: Subject = field(init=False, repr=False, compare=False)
+    san: San = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Parse every value, and put the names into their order."""
+        if self.index < 0:
+            raise InvalidArgument(
+                f"instance index must not be negative: {self.index}", field="index"
+            )
+        subject = _instance_subject(self)
+        hostnames = {parse_dns_name(hostname) for hostname in self.hostnames}
+        per_index = {f"{self.index}.{hostname}" for hostname in hostnames}
+        names = hostnames | {name for name in per_index if len(name) <= MAX_HOSTNAME_OCTETS}
+        dns = (subject.common_name, *sorted(names - {subject.common_name}))
+        object.__setattr__(self, "hostnames", tuple(sorted(hostnames)))
+        object.__setattr__(self, "subject", subject)
+        object.__setattr__(self, "address", parse_address(self.address))
+        object.__setattr__(self, "san", San(dns=dns, ips=(self.address,)))
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRequest:
+    """The certificate that proves to be an instance: to us, and on the ports from 61001.
+
+    Raises:
+        InvalidArgument: a value breaks its rule; ``field`` names it.
+    """
+
+    trust_domain: TrustDomain
+    instance_guid: str
+    app_guid: str
+    org: str
+    space: str
+    address: str
+    # A client of the control plane, and the server behind 61001.
+    usages: ClassVar[tuple[Usage, ...]] = (Usage.CLIENT_AUTH, Usage.SERVER_AUTH)
+
+    subject: Subject = field(init=False, repr=False, compare=False)
+    san: San = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Parse every value."""
+        subject = _instance_subject(self)
+        san = San(
+            dns=(subject.common_name,),
+            ips=(parse_address(self.address),),
+            uris=(
+                spiffe_id(self.trust_domain, "app", self.app_guid, "instance", self.instance_guid),
+            ),
+        )
+        object.__setattr__(self, "san", san)
+        object.__setattr__(self, "subject", subject)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRequest:
+    """The certificate of the control plane's own ports.
+
+    Attributes:
+        dns_names: the names that sidecars and operators reach it by, in order of preference.
+        addresses: the addresses that they reach it by.
+
+    Raises:
+        InvalidArgument: there is no name at all, or a value breaks its rule.
+    """
+
+    trust_domain: TrustDomain
+    dns_names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    # Whoever steals it is still no client of ours.
+    usages: ClassVar[tuple[Usage, ...]] = (Usage.SERVER_AUTH,)
+
+    subject: Subject = field(init=False, repr=False, compare=False)
+    san: San = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Parse every value."""
+        if not self.dns_names and not self.addresses:
+            raise InvalidArgument(
+                "a server certificate needs a DNS name or an address", field="dns_names"
+            )
+        dns = dict.fromkeys(parse_dns_name(name, field="dns_names") for name in self.dns_names)
+        ips = dict.fromkeys(parse_address(ip, field="addresses") for ip in self.addresses)
+        uri = spiffe_id(self.trust_domain, "control-plane")
+        object.__setattr__(self, "san", San(dns=tuple(dns), ips=tuple(ips), uris=(uri,)))
+        object.__setattr__(self, "subject", Subject("control-plane"))
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRequest:
+    """The certificate of somebody who may use the operator's API over TCP.
+
+    Raises:
+        InvalidArgument: the name is empty, too long, or has other characters than letters, digits,
+            ``.``, ``-`` and ``_``.
+    """
+
+    trust_domain: TrustDomain
+    name: str
+    # No operator's laptop can pose as an app or as the control plane.
+    usages: ClassVar[tuple[Usage, ...]] = (Usage.CLIENT_AUTH,)
+
+    subject: Subject = field(init=False, repr=False, compare=False)
+    san: San = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Parse the name."""
+        if not 1 <= len(self.name) <= MAX_LABEL_OCTETS:
+            raise InvalidArgument(
+                f"operator name must have 1 to {MAX_LABEL_OCTETS} characters: {shown(self.name)}",
+                field="name",
+            )
+        uri = spiffe_id(self.trust_domain, "operator", self.name)
+        object.__setattr__(self, "san", San(uris=(uri,)))
+        object.__setattr__(self, "subject", Subject(self.name))
+
+
+Request = C2CRequest | IdentityRequest | ServerRequest | OperatorRequest
+"""Everything that can be asked for."""
+
+
+def _instance_subject(request: C2CRequest | IdentityRequest) -> Subject:
+    """Return the subject as Cloud Foundry has it: authorisation libraries take it apart."""
+    return Subject(
+        common_name=parse_guid(request.instance_guid, field="instance_guid"),
+        units=(
+            parse_unit("organization", request.org, field="org"),
+            parse_unit("space", request.space, field="space"),
+            parse_unit("app", parse_guid(request.app_guid, field="app_guid"), field="app_guid"),
+        ),
+    )

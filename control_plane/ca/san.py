@@ -1,0 +1,69 @@
+"""The names that a certificate is good for (subjectAltName, RFC 5280, section 4.2.1.6).
+
+The rule of this module: order is part of the value, since it is part of the bytes; and a DNS name
+gets into a certificate only in the form that it has here (``x509.DNSName`` itself would take
+``a..b``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from control_plane.errors import InvalidArgument
+from control_plane.names import MAX_HOSTNAME_OCTETS, shown
+
+_DNS_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+
+
+@dataclass(frozen=True, slots=True)
+class San:
+    """The names of one certificate, each kind in the order of the certificate.
+
+    Attributes:
+        dns: host names; the first is the instance's GUID in every certificate of an instance.
+        ips: addresses in canonical form.
+        uris: SPIFFE ids.
+    """
+
+    dns: tuple[str, ...] = ()
+    ips: tuple[str, ...] = ()
+    uris: tuple[str, ...] = ()
+
+    def extension(self) -> x509.SubjectAlternativeName:
+        """Return the X.509 extension: DNS names, then addresses, then URIs."""
+        names: list[x509.GeneralName] = [x509.DNSName(name) for name in self.dns]
+        names.extend(x509.IPAddress(ipaddress.ip_address(ip)) for ip in self.ips)
+        names.extend(x509.UniformResourceIdentifier(uri) for uri in self.uris)
+        return x509.SubjectAlternativeName(names)
+
+
+def read_san(extension: x509.SubjectAlternativeName) -> San:
+    """Return the DNS names, addresses and URIs of a certificate, and leave out other kinds."""
+    return San(
+        dns=tuple(extension.get_values_for_type(x509.DNSName)),
+        ips=tuple(str(ip) for ip in extension.get_values_for_type(x509.IPAddress)),
+        uris=tuple(extension.get_values_for_type(x509.UniformResourceIdentifier)),
+    )
+
+
+def parse_dns_name(text: str, *, field: str = "hostname") -> str:
+    """Return a host name, of one label or more, in lower case.
+
+    Raises:
+        InvalidArgument: it breaks RFC 1035, section 2.3.4, or has other characters than letters,
+            digits, ``-`` and ``_`` (which Cloud Foundry allows in the host of a route).
+    """
+    if len(text) > MAX_HOSTNAME_OCTETS:
+        raise InvalidArgument(
+            f"DNS name longer than {MAX_HOSTNAME_OCTETS} octets: {shown(text)}", field=field
+        )
+    if not _DNS_NAME.fullmatch(text):
+        raise InvalidArgument(
+            f"DNS name must be labels of 1 to 63 letters, digits, '-' and '_': {shown(text)}",
+            field=field,
+        )
+    return text.lower()

@@ -1,0 +1,82 @@
+"""SPIFFE ids: who somebody is, as a URI in a certificate (SPIFFE-ID, section 2).
+
+The rule of this module: an id is read strictly or not at all. No escapes, no empty or dot segments,
+no query, no other trust domain than ours; whatever looks nearly right belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+from control_plane.errors import InvalidArgument
+from control_plane.names import shown
+
+TrustDomain = NewType("TrustDomain", str)
+
+DEFAULT_TRUST_DOMAIN = TrustDomain("c2c.internal")
+
+MAX_TRUST_DOMAIN_OCTETS = 255
+"""SPIFFE-ID, section 2.1."""
+
+MAX_ID_OCTETS = 2048
+"""SPIFFE-ID, section 2.3."""
+
+_SCHEME = "spiffe://"
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]+")
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def parse_trust_domain(text: str, *, field: str = "trust_domain") -> TrustDomain:
+    """Return the name of a trust domain.
+
+    Raises:
+        InvalidArgument: it breaks SPIFFE-ID, section 2.1.
+    """
+    if len(text) > MAX_TRUST_DOMAIN_OCTETS or not _TRUST_DOMAIN.fullmatch(text):
+        raise InvalidArgument(
+            f"trust domain must be 1 to {MAX_TRUST_DOMAIN_OCTETS} lower-case letters, digits, '.', "
+            f"'-' and '_': {shown(text)}",
+            field=field,
+        )
+    return TrustDomain(text)
+
+
+def spiffe_id(trust_domain: TrustDomain, *segments: str) -> str:
+    """Return the URI of somebody in a trust domain.
+
+    Raises:
+        InvalidArgument: a segment breaks SPIFFE-ID, section 2.2, or the whole is too long.
+    """
+    for segment in segments:
+        _check_segment(segment)
+    uri = f"{_SCHEME}{trust_domain}/{'/'.join(segments)}"
+    if len(uri) > MAX_ID_OCTETS:
+        raise InvalidArgument(f"SPIFFE id longer than {MAX_ID_OCTETS} octets: {shown(uri)}")
+    return uri
+
+
+def read_spiffe_id(uri: str, trust_domain: TrustDomain) -> tuple[str, ...]:
+    """Return the path segments of a SPIFFE id in our trust domain.
+
+    Raises:
+        InvalidArgument: it is not a SPIFFE id, or one of another trust domain.
+    """
+    if not uri.startswith(_SCHEME) or len(uri) > MAX_ID_OCTETS:
+        raise InvalidArgument(f"not a SPIFFE id: {shown(uri)}")
+    domain, _, path = uri.removeprefix(_SCHEME).partition("/")
+    if domain != trust_domain:
+        raise InvalidArgument(
+            f"SPIFFE id of another trust domain than {trust_domain}: {shown(uri)}"
+        )
+    segments = tuple(path.split("/"))
+    for segment in segments:
+        _check_segment(segment)
+    return segments
+
+
+def _check_segment(segment: str) -> None:
+    if segment in (".", "..") or not _SEGMENT.fullmatch(segment):
+        raise InvalidArgument(
+            f"segment of a SPIFFE id must be letters, digits, '.', '-' and '_': {shown(segment)}"
+        )

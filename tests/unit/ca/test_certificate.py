@@ -1,0 +1,140 @@
+"""Reading certificates: plain values from any bytes, or one sentence."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control_plane.ca import (
+    Authority,
+    C2CRequest,
+    KeyPair,
+    Profile,
+    San,
+    fingerprint,
+    issue,
+    new_key_pair,
+    read_certificate,
+    read_certificates,
+)
+from control_plane.ca.certificate import is_issued_by
+from control_plane.errors import InvalidArgument
+from tests.unit.ca.forge import CA, NOW, made
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Parsed a serial number which wasn't positive"  # the library's, for mutated ones
+)
+
+
+def test_read(authority: Authority, profile: Profile, request_c2c: C2CRequest) -> None:
+    """A certificate is read into plain values, the same from PEM and from DER."""
+    key = new_key_pair()
+    leaf = issue(authority, profile, request_c2c, key=lambda: key, now=NOW, serial=0xABC)
+    read = read_certificate(leaf.certificate_chain_pem)
+    der = x509.load_pem_x509_certificate(leaf.certificate_chain_pem).public_bytes(Encoding.DER)
+
+    assert read == read_certificate(der)
+    assert read.serial == leaf.serial
+    assert read.san == leaf.san
+    assert read.subject.startswith("CN=b66d0aa2-cf1f-4b4e-6029-b6c5,OU=")
+    assert read.issuer == "CN=c2c CA"
+    assert (read.not_before, read.not_after) == (leaf.not_before, leaf.not_after)
+    assert read.public_key == key.public
+    assert read.fingerprint == fingerprint(der)
+
+
+def test_read_chain(authority: Authority, profile: Profile, request_c2c: C2CRequest) -> None:
+    """A chain is read in its order; a CA's certificate has no names."""
+    leaf = issue(authority, profile, request_c2c, key=new_key_pair, now=NOW, serial=1)
+
+    first, second = read_certificates(leaf.certificate_chain_pem)
+
+    assert first.san == leaf.san
+    assert second.fingerprint == authority.fingerprint == leaf.issuer_fingerprint
+    assert second.san == San()
+
+
+def test_fingerprint_is_that_of_openssl(authority: Authority, tmp_path: Path) -> None:
+    """The fingerprint has the digits that the openssl command shows."""
+    path = tmp_path / "ca.pem"
+    path.write_bytes(authority.certificate_pem)
+    command = ["openssl", "x509", "-in", str(path), "-noout", "-fingerprint", "-sha256"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    digits = shown.split("=")[1].strip().replace(":", "").lower()
+    assert authority.fingerprint == f"sha256:{digits}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\n", new_key_pair().private_pem()],
+    ids=["empty", "garbage", "begin-only", "private-key"],
+)
+def test_not_certificates(data: bytes) -> None:
+    """What is no certificate is refused, and not quoted."""
+    with pytest.raises(InvalidArgument, match=r"^not an X\.509 certificate in PEM or DER$"):
+        read_certificate(data)
+    with pytest.raises(InvalidArgument, match=r"^not X\.509 certificates in PEM$") as caught:
+        read_certificates(data)
+
+    assert caught.value.field == "certificate"
+
+
+def test_unknown_key() -> None:
+    """A certificate for a kind of key that nobody here has is refused."""
+    p521 = made("x", key=KeyPair(ec.generate_private_key(ec.SECP521R1())))
+
+    with pytest.raises(InvalidArgument, match="elliptic curve must be P-256 or P-384") as caught:
+        read_certificate(p521.pem)
+
+    assert caught.value.field == "certificate"
+
+
+def test_issued_by() -> None:
+    """Name and signature must both be the issuer's."""
+    root = made("root")
+    leaf = made("leaf", by=root)
+
+    assert is_issued_by(leaf.certificate, root.certificate)
+    assert not is_issued_by(leaf.certificate, made("root").certificate)
+    assert not is_issued_by(leaf.certificate, made("other", key=root.key).certificate)
+
+
+@functools.cache
+def sample() -> bytes:
+    """Return a certificate with names, in DER."""
+    names = San(("a.b",), ("10.0.0.1",), ("spiffe://c2c.internal/a",)).extension()
+    end = NOW + timedelta(days=1)
+    maker = made("x", extensions=[*CA, (names, False)], end=end)
+    return maker.certificate.public_bytes(Encoding.DER)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=4))
+def test_mutated_certificates(changes: list[tuple[int, int]]) -> None:
+    """A certificate with some bytes changed is read or refused, and nothing else happens."""
+    data = bytearray(sample())
+    for position, value in changes:
+        data[position % len(data)] = value
+
+    try:
+        read = read_certificate(bytes(data))
+    except InvalidArgument:
+        return
+
+    assert read.fingerprint == fingerprint(bytes(data))
+
+
+@given(st.binary(max_size=1000))
+def test_any_bytes(data: bytes) -> None:
+    """Random bytes are refused with our error and no other."""
+    with pytest.raises(InvalidArgument):
+        read_certificate(data)

@@ -1,0 +1,225 @@
+"""An operator's CA: what is accepted, and everything that is wrong with what is not."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from control_plane.ca import Authority, KeyPair, load_authority, new_key_pair
+from control_plane.errors import ConfigurationError
+from tests.unit.ca.forge import CA, NOW, Extensions, Maker, key_usage, made
+
+
+def problems_of(cert_pem: bytes, key_pem: bytes) -> tuple[str, ...]:
+    """Return why an authority cannot be loaded."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_authority(cert_pem, key_pem, now=NOW)
+    return caught.value.problems
+
+
+def loaded(*path: Maker) -> Authority:
+    """Load the authority whose path, from the CA up to the root, these are."""
+    return load_authority(b"".join(maker.pem for maker in path), path[0].key.private_pem(), now=NOW)
+
+
+def test_embedded_ca_after_a_restart(authority: Authority) -> None:
+    """What the embedded CA wrote is loaded as the same authority."""
+    again = load_authority(authority.certificate_pem, authority.key.private_pem(), now=NOW)
+
+    assert again.fingerprint == authority.fingerprint
+    assert again.chain_pem == authority.chain_pem
+    assert again.trust_bundle_pem == authority.trust_bundle_pem
+
+
+def test_intermediate() -> None:
+    """An intermediate is sent with all above it but the root, and the root is what is trusted."""
+    root = made("root")
+    middle = made("middle", by=root)
+    ca = made("ca", by=middle)
+    authority = loaded(ca, middle, root)
+
+    assert authority.chain_pem == ca.pem + middle.pem
+    assert authority.trust_bundle_pem == root.pem
+
+
+def test_rsa_and_p384(rsa_key: KeyPair, p384_key: KeyPair) -> None:
+    """The keys of an operator's CAs may be of several kinds, in one path too."""
+    root = made("root", key=rsa_key)
+
+    assert loaded(root).key.public == rsa_key.public
+    assert loaded(made("ca", by=root, key=p384_key), root).key.public == p384_key.public
+
+
+def test_what_openssl_req_makes(tmp_path: Path) -> None:
+    """The CA of the usual one-line openssl command is accepted."""
+    key, certificate = tmp_path / "ca.key", tmp_path / "ca.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=mine"]
+    command += ["-days", "3650", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    made_at = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_before_utc
+
+    authority = load_authority(certificate.read_bytes(), key.read_bytes(), now=made_at)
+
+    assert authority.certificate.subject.rfc4514_string() == "CN=mine"
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        [(key_usage(key_cert_sign=True), True)],
+        [(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]), False)],
+        [
+            (
+                x509.ExtendedKeyUsage(
+                    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+                ),
+                False,
+            )
+        ],
+        [(x509.NameConstraints(None, [x509.DNSName("example.com")]), True)],
+    ],
+    ids=["key-usage", "any-usage", "both-usages", "excluded-names"],
+)
+def test_harmless_restrictions(extensions: Extensions) -> None:
+    """A CA may be restricted, as long as our leaves keep within it."""
+    assert loaded(made("ca", extensions=[*CA, *extensions])).certificate.subject
+
+
+@pytest.mark.parametrize(
+    ("extensions", "problem"),
+    [
+        ([], "CA certificate 'CN=ca' is not a CA (basic constraints)"),
+        (
+            [(x509.BasicConstraints(ca=False, path_length=None), True)],
+            "CA certificate 'CN=ca' is not a CA (basic constraints)",
+        ),
+        (
+            [*CA, (key_usage(key_cert_sign=False), True)],
+            "CA certificate 'CN=ca' may not sign certificates (key usage)",
+        ),
+        (
+            [*CA, (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)],
+            "CA certificate 'CN=ca' is not for TLS servers and clients both (extended key usage)",
+        ),
+        (
+            [*CA, (x509.NameConstraints([x509.DNSName("apps.internal")], None), True)],
+            (
+                "CA certificate 'CN=ca' permits certain names only, which GUIDs and addresses are "
+                "not (name constraints)"
+            ),
+        ),
+    ],
+    ids=["no-constraints", "no-ca", "no-cert-sign", "servers-only", "permitted-names"],
+)
+def test_certificates_that_no_client_takes_as_a_ca(extensions: Extensions, problem: str) -> None:
+    """What would make clients refuse every leaf is found when the CA is loaded."""
+    ca = made("ca", extensions=extensions)
+
+    assert problems_of(ca.pem, ca.key.private_pem()) == (problem,)
+
+
+def test_validity() -> None:
+    """A CA that expired, or is not valid yet, is refused with its date."""
+    moment = timedelta(seconds=1)
+    old = made("old", end=NOW)
+    new = made("new", start=NOW + moment)
+
+    assert problems_of(old.pem, old.key.private_pem()) == (
+        "CA certificate 'CN=old' expired on 2026-03-01T12:00:00Z",
+    )
+    assert problems_of(new.pem, new.key.private_pem()) == (
+        "CA certificate 'CN=new' is not valid before 2026-03-01T12:00:01Z",
+    )
+
+
+def test_path_length() -> None:
+    """A root that allows no CA below it cannot have one."""
+    root = made("root", extensions=[(x509.BasicConstraints(ca=True, path_length=0), True)])
+    ca = made("ca", by=root)
+
+    assert loaded(root).roots == (root.certificate,)
+    assert problems_of(ca.pem + root.pem, ca.key.private_pem()) == (
+        "CA certificate 'CN=root' allows 0 CAs below it and has 1 (path length)",
+    )
+
+
+def test_missing_root() -> None:
+    """An intermediate alone is refused, with what to do about it."""
+    ca = made("ca", by=made("root"))
+
+    assert problems_of(ca.pem, ca.key.private_pem()) == (
+        (
+            "CA certificate 'CN=ca' was issued by 'CN=root': append the certificates up to the "
+            "root to its file"
+        ),
+    )
+
+
+def test_wrong_order() -> None:
+    """The CA must come first and the root last."""
+    root = made("root")
+    middle = made("middle", by=root)
+    ca = made("ca", by=middle)
+
+    assert problems_of(ca.pem + root.pem + middle.pem, ca.key.private_pem()) == (
+        "CA certificate 'CN=ca' was not issued by the next one in its file, 'CN=root'",
+        "CA certificate 'CN=root' was not issued by the next one in its file, 'CN=middle'",
+        (
+            "CA certificate 'CN=middle' was issued by 'CN=root': append the certificates up to the "
+            "root to its file"
+        ),
+    )
+
+
+def test_impostor_in_the_path() -> None:
+    """An issuer with the right name and another key is not the issuer."""
+    ca = made("ca", by=made("root"))
+
+    assert problems_of(ca.pem + made("root").pem, ca.key.private_pem()) == (
+        "CA certificate 'CN=ca' was not issued by the next one in its file, 'CN=root'",
+    )
+
+
+def test_foreign_key() -> None:
+    """A key that is not the certificate's is refused before anything is signed with it."""
+    mismatch = "CA key does not belong to the CA certificate, which must be the first in its file"
+
+    assert problems_of(made("ca").pem, new_key_pair().private_pem()) == (mismatch,)
+
+
+def test_certificate_with_an_unknown_kind_of_key() -> None:
+    """A CA certificate whose key we cannot use belongs to no key of ours."""
+    p521 = KeyPair(ec.generate_private_key(ec.SECP521R1()))
+    mismatch = "CA key does not belong to the CA certificate, which must be the first in its file"
+
+    assert problems_of(made("ca", key=p521).pem, new_key_pair().private_pem()) == (mismatch,)
+    der = made("ca").certificate.public_bytes(Encoding.DER)
+    id_ec_public_key = bytes.fromhex("06072a8648ce3d0201")
+    unknown = der.replace(id_ec_public_key, id_ec_public_key[:-1] + b"\x7f")
+    pem = x509.load_der_x509_certificate(unknown).public_bytes(Encoding.PEM)
+    assert mismatch in problems_of(pem, new_key_pair().private_pem())
+
+
+def test_everything_at_once() -> None:
+    """Every problem of both files is reported at once."""
+    ca = made("ca", extensions=[], end=NOW - timedelta(hours=1))
+
+    assert problems_of(ca.pem, b"") == (
+        "CA certificate 'CN=ca' is not a CA (basic constraints)",
+        "CA certificate 'CN=ca' expired on 2026-03-01T11:00:00Z",
+        "CA key: not a private key in PEM",
+    )
+    assert problems_of(b"", b"") == (
+        "CA certificate: not X.509 certificates in PEM",
+        "CA key: not a private key in PEM",
+    )
+    assert problems_of(b"\x00", ca.key.private_pem()) == (
+        "CA certificate: not X.509 certificates in PEM",
+    )
