@@ -79,16 +79,16 @@ def test_openssl_reads_what_we_mean(
     path.write_bytes(leaf.certificate_chain_pem)
 
     text = openssl("x509", "-in", path, "-noout", "-text")
-    lines = [line.strip() for line in text.splitlines()]
+    # OpenSSL 3.2 dropped the spaces around the sign.
+    lines = [line.strip().replace(" = ", "=") for line in text.splitlines()]
 
     def after(heading: str) -> str:
         return lines[lines.index(heading) + 1]
 
     assert after("Serial Number:").replace(":", "") == f"{serial:x}"
-    assert "Issuer: CN = c2c CA" in lines
+    assert "Issuer: CN=c2c CA" in lines
     assert (
-        f"Subject: OU = space:dev + OU = organization:acme + OU = app:{request_c2c.app_guid}, "
-        f"CN = {GUID}"
+        f"Subject: OU=space:dev + OU=organization:acme + OU=app:{request_c2c.app_guid}, CN={GUID}"
     ) in lines
     assert "Not Before: Mar  1 11:55:00 2026 GMT" in lines
     assert "Not After : Mar  2 12:00:00 2026 GMT" in lines
@@ -108,7 +108,7 @@ def test_openssl_reads_what_we_mean(
 def test_openssl_verifies(
     any_authority: Authority, request_c2c: C2CRequest, tmp_path: Path, purpose: str
 ) -> None:
-    """The chain verifies strictly for servers and for clients, with the trust bundle only."""
+    """The chain verifies for servers and clients, by the trust bundle alone; ours also strictly."""
     leaf = issue(
         any_authority, Profile(), request_c2c, key=new_key_pair, now=REAL_NOW, serial=2**126
     )
