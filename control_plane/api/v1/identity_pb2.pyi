@@ -26,8 +26,8 @@ class RenewRequest(_message.Message):
     csr: _builtins.bytes
     """A certificate signing request (PKCS#10), PEM or DER, best for a new key."""
     address: _builtins.str
-    """The instance's address if it has a new one: the source address of this connection, or one
-    that the rule of its enrolment allows. Empty leaves it as it is.
+    """The instance's address if it has a new one, which must be the source address of this
+    connection. Empty leaves it as it is.
     """
     app_address: _builtins.str
     """Where its Envoy reaches the app if that has changed. Empty leaves it as it is."""

@@ -42,7 +42,7 @@ class CreateJoinTokenRequest(_message.Message):
     """
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long it is good; 10 minutes if absent."""
+        """How long it is good, 1 second to 30 days; 10 minutes if absent."""
 
     def __init__(
         self,
@@ -75,7 +75,9 @@ class CreateJoinTokenResponse(_message.Message):
     server: _builtins.str
     """host:port of the EnrollmentService."""
     fingerprint: _builtins.str
-    """The SHA-256 of the CA certificate (DER) in hexadecimal, by which a sidecar knows that server."""
+    """"sha256:" and the SHA-256 of the CA certificate (DER) in hexadecimal, by which a sidecar knows
+    that server.
+    """
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

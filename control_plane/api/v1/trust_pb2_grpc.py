@@ -47,7 +47,8 @@ class TrustServiceServicer:
     """
 
     def GetTrustBundle(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the CA certificates to trust; after a CA rotation, those of both CAs.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
