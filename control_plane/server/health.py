@@ -1,0 +1,64 @@
+"""Whether the server takes calls, by the gRPC health checking protocol (grpc.health.v1).
+
+The rule of this module: draining is announced at once and waits for nobody. A watcher that does not
+read holds up its own stream and no other (grpcio's own servicer keeps a lock while it writes, so
+that one slow watcher would hold up the shutdown).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from control_plane.errors import NotFound
+from control_plane.names import shown
+
+_Status = health_pb2.HealthCheckResponse
+
+WHOLE_SERVER = ""
+"""The service name that stands for all of them."""
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """Tells of each service of one server whether it takes calls."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        """Say that these are served, and the server as a whole."""
+        self._services = frozenset({WHOLE_SERVER, *services})
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """Say from now on that nothing is served: whoever balances load looks elsewhere."""
+        self._draining.set()
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        """Return the status of a service.
+
+        Raises:
+            NotFound: this server has no such service.
+        """
+        if request.service not in self._services:
+            raise NotFound(f"unknown service {shown(request.service)}", field="service")
+        draining = self._draining.is_set()
+        return _Status(status=_Status.NOT_SERVING if draining else _Status.SERVING)
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Yield the status of a service, and again when it changes."""
+        if request.service not in self._services:
+            # Says the protocol: the service may be added later, so the stream stays open.
+            yield _Status(status=_Status.SERVICE_UNKNOWN)
+            await asyncio.Event().wait()
+        if not self._draining.is_set():
+            yield _Status(status=_Status.SERVING)
+            await self._draining.wait()
+        yield _Status(status=_Status.NOT_SERVING)
+        # After the last word the stream is left to the client, or to the end of the server.
+        await asyncio.Event().wait()

@@ -1,0 +1,115 @@
+"""Errors as gRPC status: the one place where whose fault it is becomes a status code.
+
+The rule of this module: what was raised on purpose (``control_plane.errors``) is told to the
+caller, with the request field at fault as a ``google.rpc.BadRequest``, so that a program need not
+read the sentence. Anything else is a defect of ours: the caller learns that there was one, and the
+log which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
+
+import grpc
+import structlog
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from control_plane import log_events
+from control_plane.errors import (
+    AlreadyExists,
+    ControlPlaneError,
+    FailedPrecondition,
+    InvalidArgument,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    PeerLimitExceeded,
+    PeerProtocolError,
+    PermissionDenied,
+    StorageError,
+    Unauthenticated,
+    Unavailable,
+)
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_CODES: tuple[tuple[type[ControlPlaneError], grpc.StatusCode], ...] = (
+    (InvalidArgument, grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+    (AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
+    (FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
+    (LimitExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
+    (PeerLimitExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (PeerProtocolError, grpc.StatusCode.INVALID_ARGUMENT),
+    (StorageError, grpc.StatusCode.UNAVAILABLE),
+    (Unavailable, grpc.StatusCode.UNAVAILABLE),
+    (ControlPlaneError, grpc.StatusCode.INTERNAL),
+)
+"""The first that fits counts, so what is special stands before what is general."""
+
+
+def code_of(error: Exception) -> grpc.StatusCode:
+    """Return the status code that says whose fault an error is; INTERNAL for a defect of ours."""
+    return next(
+        (code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL
+    )
+
+
+def status_of(error: Exception) -> status_pb2.Status:
+    """Return what a caller is told of an error: nothing but the code for a defect of ours."""
+    number: int = code_of(error).value[0]
+    if not isinstance(error, ControlPlaneError):
+        return status_pb2.Status(code=number, message="internal error")
+    status = status_pb2.Status(code=number, message=str(error))
+    if isinstance(error, InvalidRequest) and error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.rule
+        )
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return status
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Answers every unary call whose method raised, so that no method has to."""
+
+    def __init__(self) -> None:
+        """Log defects under this module's name."""
+        self._log = structlog.get_logger(__name__)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails],
+            Awaitable[grpc.RpcMethodHandler[_Request, _Response] | None],
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
+        """Wrap the method that a call is for, if it is a unary one."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        # The stubs of grpc give the synchronous API's type; in grpc.aio a method is awaited.
+        method = cast("Callable[..., Awaitable[_Response]]", handler.unary_unary)
+
+        async def answered(
+            request: _Request, context: grpc.aio.ServicerContext[_Request, _Response]
+        ) -> _Response:
+            try:
+                return await method(request, context)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001 - this is where all of them become an answer
+                if code_of(error) is grpc.StatusCode.INTERNAL:
+                    self._log.exception(log_events.CALL_FAILED, method=handler_call_details.method)
+                await context.abort_with_status(rpc_status.to_status(status_of(error)))
+
+        return grpc.unary_unary_rpc_method_handler(
+            answered,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
