@@ -144,7 +144,7 @@ class CreateAppResponse(_message.Message):
     already: _builtins.bool
     """Whether it existed already, so that nothing was changed."""
     revision: _builtins.int
-    """The revision of the whole state that this answer shows. It grows with each change."""
+    """How many changes there were since the control plane started, this one included."""
     @_builtins.property
     def app(self) -> Global___App: ...
     def __init__(
@@ -242,7 +242,7 @@ class UpdateAppResponse(_message.Message):
     already: _builtins.bool
     """Whether it had these properties already, so that nothing was changed."""
     revision: _builtins.int
-    """The revision of the whole state that this answer shows."""
+    """How many changes there were since the control plane started, this one included."""
     @_builtins.property
     def app(self) -> Global___App: ...
     def __init__(
@@ -385,7 +385,7 @@ class DeleteAppResponse(_message.Message):
     already: _builtins.bool
     """Whether there was no such app, so that nothing was changed."""
     revision: _builtins.int
-    """The revision of the whole state that this answer shows."""
+    """How many changes there were since the control plane started, this one included."""
     def __init__(
         self,
         *,

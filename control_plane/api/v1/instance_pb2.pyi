@@ -119,7 +119,7 @@ class RegisterInstanceResponse(_message.Message):
     already: _builtins.bool
     """Whether it was registered already, so that nothing was changed."""
     revision: _builtins.int
-    """The revision of the whole state that this answer shows. It grows with each change."""
+    """How many changes there were since the control plane started, this one included."""
     @_builtins.property
     def instance(self) -> Global___Instance: ...
     def __init__(
@@ -213,7 +213,7 @@ class RemoveInstanceResponse(_message.Message):
     already: _builtins.bool
     """Whether there was no such instance, so that nothing was changed."""
     revision: _builtins.int
-    """The revision of the whole state that this answer shows."""
+    """How many changes there were since the control plane started, this one included."""
     def __init__(
         self,
         *,

@@ -155,7 +155,7 @@ class AddNetworkPoliciesResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the whole state that this answer shows. It grows with each change."""
+    """How many changes there were since the control plane started, this one included."""
     complete: _builtins.bool
     """Whether every instance got as far as was waited for."""
     @_builtins.property
@@ -219,7 +219,7 @@ class RemoveNetworkPoliciesResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the whole state that this answer shows."""
+    """How many changes there were since the control plane started, this one included."""
     complete: _builtins.bool
     """Whether every instance got as far as was waited for."""
     @_builtins.property

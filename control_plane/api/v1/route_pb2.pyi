@@ -122,7 +122,7 @@ class MapRouteResponse(_message.Message):
     already: _builtins.bool
     """Whether it was mapped already, so that nothing was changed."""
     revision: _builtins.int
-    """The revision of the whole state that this answer shows. It grows with each change."""
+    """How many changes there were since the control plane started, this one included."""
     complete: _builtins.bool
     """Whether every instance got as far as was waited for."""
     @_builtins.property
@@ -204,7 +204,7 @@ class UnmapRouteResponse(_message.Message):
     already: _builtins.bool
     """Whether it was not mapped to this app, so that nothing was changed."""
     revision: _builtins.int
-    """The revision of the whole state that this answer shows."""
+    """How many changes there were since the control plane started, this one included."""
     complete: _builtins.bool
     """Whether every instance got as far as was waited for."""
     @_builtins.property
