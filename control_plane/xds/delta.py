@@ -9,18 +9,20 @@ protocol):
 2. "The server must honor changes to the subscription state even if the nonce is stale. The nonce
    may be used to correlate an ack/nack with a server response, but should *not* be used to reject
    stale requests."
-3. NACK means ``error_detail``, nothing else, and is never answered with the same content.
+3. NACK means ``error_detail``, nothing else, and is never answered with the same content. What was
+   refused among others is tried again by itself.
 4. Every name in ``resource_names_subscribe`` is owed an answer, also one that the client has: "the
    server *must* still provide those resources in the response; [...] the client may have
-   'forgotten' those resources". The one exception is content that is ``recorded``: its private key
-   is gone, so it cannot be sent again.
+   'forgotten' those resources". The one exception is content that is ``recorded``, whose private
+   key is gone, so it cannot be sent again.
 5. "When a client has a wildcard subscription *and* a subscription to another specific resource
    name", giving up the name "must" be answered with it "in either the removed_resources field [...]
    or in the resources field".
 6. "When a resource subscribed to by a client does not exist, the server will send [...] that
    resource's name in the removed_resources field", and sends the resource "if one of those
    resources springs into existence later". A name that is ``pending`` is neither: Envoy would open
-   the listener and reset connections.
+   the listener and reset connections. A name and an alias of one resource may both be due, but "it
+   is an error for a server to send a single response that contains the same resource name twice".
 7. The first answer to a wildcard is sent even when it is empty, or Envoy waits for it in vain.
 8. Nothing else is sent but what changed.
 """
@@ -39,7 +41,7 @@ from control_plane.xds.subscription import Subscription, Turn
 class DeltaMachine:
     """One type on one delta stream."""
 
-    __slots__ = ("_new_nonce", "_owed", "_started", "exchange", "subscription", "type")
+    __slots__ = ("_new_nonce", "_started", "exchange", "subscription", "type")
 
     def __init__(
         self, resource_type: ResourceType, refusals: Refusals, new_nonce: NonceFactory
@@ -47,10 +49,9 @@ class DeltaMachine:
         """Start before the client's first request of this type."""
         self.type = resource_type
         self.subscription = Subscription()
-        self.exchange = Exchange(resource_type.url, refusals)
+        self.exchange = Exchange(resource_type, refusals)
         self._new_nonce = new_nonce
         self._started = False
-        self._owed: set[str] = set()
 
     def receive(self, request: DeltaRequest, now: float) -> tuple[Event, ...]:
         """Take a request; return what it told."""
@@ -72,49 +73,36 @@ class DeltaMachine:
         return tuple(events)
 
     def _take(self, turn: Turn) -> None:
-        self._owed |= turn.added
+        exchange = self.exchange
+        exchange.owed |= turn.added
         if self.subscription.wildcard:
-            self._owed |= turn.dropped
-        accepted = self.exchange.accepted
-        for name in [name for name, has in accepted.items() if not self._remembers(name, has)]:
-            del accepted[name]
-        self._owed = {
-            name
-            for name in self._owed
-            if (self.subscription.wildcard if name == WILDCARD else self.subscription.wants(name))
-        }
-
-    def _remembers(self, name: str, has: Accepted) -> bool:
-        """Tell whether what the client was told of a name still matters.
-
-        That a name does not exist is remembered only for those who asked for it by name.
-        """
-        if has.version is None:
-            return name in self.subscription.names
-        return self.subscription.wants(name)
+            exchange.owed |= turn.dropped
+        exchange.retain(self.subscription.wants)
 
     def owe(self, names: frozenset[str]) -> None:
         """Send these again even if unchanged: the client waits for them to warm what it got."""
-        self._owed |= {name for name in names if self.subscription.wants(name)}
+        self.exchange.owed |= {name for name in names if self.subscription.wants(name)}
 
-    def reply(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
-        """Return the response to send now, and remember it as in flight."""
+    def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
+        """Return the response to send now, and remember it as in flight.
+
+        Args:
+            snapshot: what the node should have of this type.
+            now: seconds of the server's monotonic clock.
+            withdraw: whether anything may be taken from the client now.
+        """
         if not self._started or self.exchange.in_flight is not None:
             return None
-        due = self._due(snapshot, now)
-        if not due and WILDCARD not in self._owed:
+        due = self._due(snapshot, now, withdraw=withdraw)
+        if not due and WILDCARD not in self.exchange.owed:
             return None
-        turn = self.exchange.take_turn(due, self.type.batch)
-        # A name and an alias of one resource may both be due; "it is an error for a server to send
-        # a single response that contains the same resource name twice".
+        turn = self.exchange.turn(due, self.type.batch)
         found = {name: snapshot.find(name) for name in turn}
         resources = {each.name: each for each in found.values() if each is not None}
         removed = tuple(name for name, each in found.items() if each is None)
-        versions: dict[str, Version | None] = {
-            name: each.version if each is not None else None for name, each in found.items()
-        }
+        self.exchange.owed -= {WILDCARD, *turn}
+        versions = {name: due[name] for name in turn}
         versions |= {each.name: each.version for each in resources.values()}
-        self._owed -= {WILDCARD, *versions}
         reply = Reply(
             self.type.url,
             self._new_nonce(),
@@ -125,13 +113,13 @@ class DeltaMachine:
         self.exchange.send(reply.nonce, versions, now)
         return reply
 
-    def is_due(self, snapshot: TypeSnapshot, now: float) -> bool:
+    def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
         """Tell whether a response is in flight, or would be sent now."""
         if not self._started:
             return False
-        if self.exchange.in_flight is not None or WILDCARD in self._owed:
+        if self.exchange.in_flight is not None or WILDCARD in self.exchange.owed:
             return True
-        return bool(self._due(snapshot, now))
+        return bool(self._due(snapshot, now, withdraw=withdraw))
 
     def missing(self, snapshot: TypeSnapshot) -> frozenset[str]:
         """Return the names that the client wants and whose content has to be made anew."""
@@ -147,29 +135,40 @@ class DeltaMachine:
             return True
         if self.exchange.in_flight is not None:
             return False
-        return all(
-            self._target(name, snapshot) == self.exchange.has(name)
+        return not any(
+            self._differs(name, snapshot) or self._target(name, snapshot) != self.exchange.has(name)
             for name in self._interest(snapshot)
         )
 
-    def _due(self, snapshot: TypeSnapshot, now: float) -> list[str]:
-        return [name for name in self._interest(snapshot) if self._is_owed(name, snapshot, now)]
+    def _due(
+        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
+    ) -> dict[str, Version | None]:
+        """Return what would be told now: the version of each name, None for its absence."""
+        due = {
+            name: self._target(name, snapshot)
+            for name in self._interest(snapshot)
+            if self._differs(name, snapshot)
+        }
+        return {
+            name: version
+            for name, version in due.items()
+            if self.exchange.may_send(name, version, now)
+            and (withdraw or version is not None or not self.exchange.may_have(name))
+        }
 
     def _interest(self, snapshot: TypeSnapshot) -> set[str]:
         """Return every name that the client wants, or has and may have to lose."""
         if not self.subscription.wildcard:
             return self.subscription.names
         listed = {*snapshot.resources, *self.subscription.names, *self.exchange.accepted}
-        return (listed | self._owed) - {WILDCARD}
+        return (listed | self.exchange.owed) - {WILDCARD}
 
-    def _is_owed(self, name: str, snapshot: TypeSnapshot, now: float) -> bool:
+    def _differs(self, name: str, snapshot: TypeSnapshot) -> bool:
+        """Tell whether the client has to be told of a name, once it may be."""
         resource = snapshot.find(name)
         if resource is None and (name in snapshot.pending or name in snapshot.recorded):
             return False
-        target = resource.version if resource is not None else None
-        if self.exchange.holds_back(name, target, now):
-            return False
-        return name in self._owed or self.exchange.has(name) != target
+        return name in self.exchange.owed or self.exchange.has(name) != self._target(name, snapshot)
 
     def _target(self, name: str, snapshot: TypeSnapshot) -> Version | None:
         resource = snapshot.find(name)

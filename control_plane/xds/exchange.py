@@ -8,14 +8,15 @@ needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from control_plane.xds.events import Acked, Nacked
 from control_plane.xds.messages import ErrorDetail
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import Nonce, TypeUrl, Version
+from control_plane.xds.resource import Nonce, Version
+from control_plane.xds.resource_type import ResourceType
 
 NonceFactory = Callable[[], Nonce]
 """Gives a nonce that was never given before on the stream."""
@@ -39,30 +40,49 @@ class ConfigStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the client has of one name: a version, or None after it was told of the absence."""
+    """What the client has of one name, and since when, by the server's monotonic clock."""
 
-    version: Version | None
+    version: Version
     at: float
 
 
 class Exchange:
-    """What the client of one stream has of one type, and the response that awaits its answer."""
+    """What the client of one stream has of one type, and the response that awaits its answer.
+
+    Attributes:
+        accepted: what the client has, by name.
+        owed: the names that are sent (or called missing) next, whatever the client has of them.
+        in_flight: what the response that awaits its answer told anew, None for a removal; None if
+            no response does.
+        last_nonce: the nonce of the last response, answered or not; empty before the first.
+        sent_at: when that left, in seconds of the server's monotonic clock.
+    """
 
     __slots__ = (
         "_last_name",
         "_refusals",
-        "_type_url",
+        "_refused_removals",
+        "_type",
         "accepted",
         "in_flight",
         "last_nonce",
+        "owed",
         "sent_at",
     )
 
-    def __init__(self, type_url: TypeUrl, refusals: Refusals) -> None:
-        """Start with a client that has nothing."""
-        self._type_url = type_url
+    def __init__(self, resource_type: ResourceType, refusals: Refusals) -> None:
+        """Start with a client that has nothing.
+
+        Args:
+            resource_type: of what type.
+            refusals: what content the node refused. Which removals it refused is known to this
+                stream alone, since clients make up the names of what does not exist.
+        """
+        self._type = resource_type
         self._refusals = refusals
+        self._refused_removals = Refusals(resource_type)
         self.accepted: dict[str, Accepted] = {}
+        self.owed: set[str] = set()
         self.in_flight: Mapping[str, Version | None] | None = None
         self.last_nonce = Nonce("")
         self.sent_at = 0.0
@@ -70,6 +90,9 @@ class Exchange:
 
     def send(self, nonce: Nonce, versions: Mapping[str, Version | None], now: float) -> None:
         """Remember a response as in flight."""
+        self.owed -= versions.keys()
+        if versions:
+            self._last_name = list(versions)[-1]
         self.in_flight = versions
         self.last_nonce = nonce
         self.sent_at = now
@@ -91,37 +114,73 @@ class Exchange:
         versions = self.in_flight or {}
         self.in_flight = None
         if error is not None:
-            for name, version in versions.items():
-                self._refusals.note(name, version, error, now)
-                if self.has(name) == version:
-                    self.accepted.pop(name, None)
-            return Nacked(self._type_url, self.last_nonce, versions, error)
+            self._refuse(versions, error, now)
+            return Nacked(self._type.url, self.last_nonce, versions, error)
         for name, version in versions.items():
             self._refusals.clear(name)
-            self.accepted[name] = Accepted(version, now)
-        return Acked(self._type_url, self.last_nonce, versions)
+            self._refused_removals.clear(name)
+            if version is None:
+                self.accepted.pop(name, None)
+            else:
+                self.accepted[name] = Accepted(version, now)
+        return Acked(self._type.url, self.last_nonce, versions)
+
+    def _refuse(
+        self, versions: Mapping[str, Version | None], error: ErrorDetail, now: float
+    ) -> None:
+        """Note a refusal; where it leaves open what the client has, it is owed the next content.
+
+        Envoy applies the good clusters and listeners of a response that it refuses.
+        """
+        together = len(versions) > 1
+        for name, version in versions.items():
+            self._against(version).note(name, version, error, now, together=together)
+            resent = version is not None and version == self.has(name)
+            if together or resent:
+                self.owed.add(name)
+            if resent:
+                del self.accepted[name]
+
+    def retain(self, wanted: Callable[[str], bool]) -> None:
+        """Forget what concerns names that the client does not want any more."""
+        for name in [name for name in self.accepted if not wanted(name)]:
+            del self.accepted[name]
+        self.owed = {name for name in self.owed if wanted(name)}
+        self._refused_removals.retain(wanted)
 
     def has(self, name: str) -> Version | None:
         """Return the version that the client has of a name."""
         accepted = self.accepted.get(name)
         return accepted.version if accepted else None
 
-    def lacks(self, name: str, version: Version, now: float) -> bool:
-        """Tell whether the client has other content than this version, and may be sent it."""
-        return self.has(name) != version and not self._refusals.holds_back(name, version, now)
+    def may_have(self, name: str) -> bool:
+        """Tell whether the client has content of a name, or may have applied what it refused."""
+        return name in self.accepted or self._refusals.get(name) is not None
 
-    def holds_back(self, name: str, version: Version | None, now: float) -> bool:
-        """Tell whether the client refused this content, so that it must not be sent (yet)."""
-        return self._refusals.holds_back(name, version, now)
+    def may_send(self, name: str, version: Version | None, now: float) -> bool:
+        """Tell whether the client did not refuse this content, or long enough ago."""
+        return not self._against(version).holds_back(name, version, now)
 
-    def take_turn(self, names: Iterable[str], limit: int) -> list[str]:
+    def was_refused(self) -> bool:
+        """Tell whether the node refused content of this type that it did not accept since."""
+        return not self._refusals.is_empty()
+
+    def next_retry(self, now: float) -> float | None:
+        """Return the moment at which something that was refused may be sent again."""
+        moments = (self._refusals.next_retry(now), self._refused_removals.next_retry(now))
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def turn(self, due: Mapping[str, Version | None], limit: int) -> list[str]:
         """Return the names of the next response of limited size, round and round.
 
-        A name whose content changes all the time cannot starve the others.
+        A name whose content changes all the time cannot starve the others. Content that was
+        refused before has a response of its own, so that another NACK hits nothing else.
         """
-        ordered = sorted(names, key=lambda name: (name <= self._last_name, name))
-        turn = ordered[:limit]
-        self._last_name = turn[-1] if turn else self._last_name
+        turn: list[str] = []
+        for name in sorted(due, key=lambda name: (name <= self._last_name, name))[:limit]:
+            if self._against(due[name]).concerns(name, due[name]):
+                return turn or [name]
+            turn.append(name)
         return turn
 
     def status(self, name: str, version: Version) -> ConfigStatus:
@@ -130,7 +189,9 @@ class Exchange:
             return ConfigStatus.STALE
         if self.has(name) == version:
             return ConfigStatus.SYNCED
-        refusal = self._refusals.get(name)
-        if refusal is not None and refusal.version == version:
+        if self._refusals.concerns(name, version):
             return ConfigStatus.ERROR
         return ConfigStatus.NOT_SENT
+
+    def _against(self, version: Version | None) -> Refusals:
+        return self._refused_removals if version is None else self._refusals

@@ -4,10 +4,14 @@ The rule of this module: a NACK is never answered with the same content at once 
 issue 46 and Istio's issue 21111 are endless loops of that). It is remembered for the node and not
 for the stream, since a client that reconnects would refuse it once more or, worse, ACK it without
 applying it.
+
+A NACK refuses a whole response. Of several resources that were refused together it is not known
+which is bad, so each is tried again by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from control_plane.xds.messages import ErrorDetail
@@ -52,18 +56,49 @@ class Refusals:
         """Return what is known against the resource of this name."""
         return self._by_name.get(name)
 
-    def note(self, name: str, version: Version | None, error: ErrorDetail, now: float) -> None:
-        """Remember that the node refused this content."""
+    def note(
+        self,
+        name: str,
+        version: Version | None,
+        error: ErrorDetail,
+        now: float,
+        *,
+        together: bool = False,
+    ) -> None:
+        """Remember that the node refused this content.
+
+        Args:
+            name: of what resource.
+            version: of what content; None if it was a removal.
+            error: what the client said.
+            now: seconds of the server's monotonic clock.
+            together: whether it was refused among others, so that it may be innocent; then it is
+                tried again whatever its type.
+        """
         before = self._by_name.get(name)
         attempts = before.attempts + 1 if before and before.version == version else 1
         retry_at = None
-        if self._type.after_nack is AfterNack.AFTER_A_WHILE:
+        if together or self._type.after_nack is AfterNack.AFTER_A_WHILE:
             retry_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempts - 1, 10))
         self._by_name[name] = Refusal(version, error, now, attempts, retry_at)
 
     def clear(self, name: str) -> None:
         """Forget the refusal: the node accepted content of this name."""
         self._by_name.pop(name, None)
+
+    def retain(self, wanted: Callable[[str], bool]) -> None:
+        """Forget the refusals of names that nobody wants."""
+        for name in [name for name in self._by_name if not wanted(name)]:
+            del self._by_name[name]
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing is refused."""
+        return not self._by_name
+
+    def concerns(self, name: str, version: Version | None) -> bool:
+        """Tell whether this very content was the last that was refused of its name."""
+        refusal = self._by_name.get(name)
+        return refusal is not None and refusal.version == version
 
     def holds_back(self, name: str, version: Version | None, now: float) -> bool:
         """Tell whether this content must not be sent (yet)."""
@@ -74,8 +109,8 @@ class Refusals:
 
     def next_retry(self, now: float) -> float | None:
         """Return the moment at which something held back may be sent again, if there is one."""
-        moments = [r.retry_at for r in self._by_name.values() if r.retry_at and r.retry_at > now]
-        return min(moments, default=None)
+        moments = (each.retry_at for each in self._by_name.values())
+        return min((at for at in moments if at is not None and at > now), default=None)
 
 
 class NodeRefusals:

@@ -14,15 +14,16 @@ protocol):
 4. NACK means ``error_detail``, nothing else, and is never answered with the same content.
 5. "When the client sends a new request that changes the set of resources being requested, the
    server must resend any newly requested resources, even if it previously sent those resources".
-6. Listener and Cluster responses have "the complete state of the world"; the first is sent even
-   when it is empty. Other types are sent in part, and never empty, since there "an empty
-   DiscoveryResponse is effectively a no-op".
+6. Listener and Cluster responses have "the complete state of the world" (``CompleteState`` says
+   what that is after a NACK); the first is sent even when it is empty. Other types are sent in
+   part, and never empty, since there "an empty DiscoveryResponse is effectively a no-op".
 7. Nothing is sent again that the client has. "If the management server provides the same set of
    resources rather than waiting for a change to occur, it will cause needless work".
 """
 
 from __future__ import annotations
 
+from control_plane.xds.complete import CompleteState, Offer
 from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.messages import Reply, SotwRequest
@@ -38,9 +39,9 @@ class SotwMachine:
     __slots__ = (
         "_deferred",
         "_new_nonce",
-        "_owed",
         "_resumed_version",
         "_started",
+        "_state",
         "exchange",
         "subscription",
         "type",
@@ -52,12 +53,12 @@ class SotwMachine:
         """Start before the client's first request of this type."""
         self.type = resource_type
         self.subscription = Subscription()
-        self.exchange = Exchange(resource_type.url, refusals)
+        self.exchange = Exchange(resource_type, refusals)
         self._new_nonce = new_nonce
         self._started = False
-        self._owed: set[str] = set()
         self._deferred: set[str] = set()
         self._resumed_version: str = ""
+        self._state = CompleteState(self.exchange)
 
     def receive(self, request: SotwRequest, now: float) -> tuple[Event, ...]:
         """Take a request; return what it told."""
@@ -68,7 +69,8 @@ class SotwMachine:
             self._resumed_version = request.version_info
         elif self.exchange.answered(request.response_nonce):
             events.append(self.exchange.settle(request.error_detail, now))
-            self._forget_deleted()
+            if request.error_detail is None:
+                self._state.accepted()
         elif request.response_nonce and self.exchange.last_nonce:
             stale = request.response_nonce != self.exchange.last_nonce
         if stale:
@@ -83,12 +85,10 @@ class SotwMachine:
         if stale:
             self._deferred |= added
         else:
-            self._owed |= added | self._deferred
+            self.exchange.owed |= added | self._deferred
             self._deferred.clear()
-        self._owed = {name for name in self._owed if self._still_wanted(name)}
-        accepted = self.exchange.accepted
-        for name in [name for name in accepted if not self.subscription.wants(name)]:
-            del accepted[name]
+        self._deferred = {name for name in self._deferred if self.subscription.wants(name)}
+        self.exchange.retain(self.subscription.wants)
         events: list[Event] = []
         if added:
             events.append(Subscribed(self.type.url, added))
@@ -96,47 +96,42 @@ class SotwMachine:
             events.append(Unsubscribed(self.type.url, dropped))
         return events
 
-    def _forget_deleted(self) -> None:
-        accepted = self.exchange.accepted
-        for name in [name for name, has in accepted.items() if has.version is None]:
-            del accepted[name]
-
-    def _still_wanted(self, name: str) -> bool:
-        return self.subscription.wildcard if name == WILDCARD else name in self.subscription.names
-
     def owe(self, names: frozenset[str]) -> None:
         """Send these again even if unchanged: the client waits for them to warm what it got."""
-        self._owed |= {name for name in names if self.subscription.wants(name)}
+        self.exchange.owed |= {name for name in names if self.subscription.wants(name)}
 
-    def reply(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
-        """Return the response to send now, and remember it as in flight."""
+    def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
+        """Return the response to send now, and remember it as in flight.
+
+        Args:
+            snapshot: what the node should have of this type.
+            now: seconds of the server's monotonic clock.
+            withdraw: whether anything may be taken from the client now.
+        """
         if not self._started or self.exchange.in_flight is not None:
             return None
         self._resume(snapshot, now)
-        due = self._due(snapshot, now)
-        if due is None:
+        offer = self._offer(snapshot, now, withdraw=withdraw)
+        if offer is None:
             return None
-        self._owed |= self._deferred
+        self.exchange.owed |= self._deferred
         self._deferred.clear()
-        if not self.type.complete:
-            due = self.exchange.take_turn(due, self.type.batch)
-        resources = tuple(snapshot.resources[name] for name in due)
-        versions: dict[str, Version | None] = {each.name: each.version for each in resources}
-        self._owed -= versions.keys()
+        version = snapshot.version
         if self.type.complete:
-            # Absence from a complete response is deletion, so what is absent is part of its
-            # content.
-            versions |= {name: None for name in self.exchange.accepted if name not in versions}
-            self._owed.clear()
-        reply = Reply(self.type.url, self._new_nonce(), snapshot.version, resources)
-        self.exchange.send(reply.nonce, versions, now)
+            version = TypeSnapshot.of(offer.resources).version
+            self.exchange.owed.clear()
+            self._state.sent(offer)
+        reply = Reply(self.type.url, self._new_nonce(), version, offer.resources)
+        self.exchange.send(reply.nonce, offer.news, now)
         return reply
 
-    def is_due(self, snapshot: TypeSnapshot, now: float) -> bool:
+    def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
         """Tell whether a response is in flight, or would be sent now."""
         if not self._started:
             return False
-        return self.exchange.in_flight is not None or self._due(snapshot, now) is not None
+        if self.exchange.in_flight is not None:
+            return True
+        return self._offer(snapshot, now, withdraw=withdraw) is not None
 
     def missing(self, snapshot: TypeSnapshot) -> frozenset[str]:
         """Return the names that the client wants and whose content has to be made anew."""
@@ -149,54 +144,57 @@ class SotwMachine:
         if self.exchange.in_flight is not None:
             return False
         wanted = {each.name: each.version for each in self._wanted(snapshot)}
+        if not self.type.complete:
+            return all(self.exchange.has(name) == version for name, version in wanted.items())
         has = {name: accepted.version for name, accepted in self.exchange.accepted.items()}
-        if self.type.complete:
-            return has == wanted
-        return all(has.get(name) == version for name, version in wanted.items())
+        return not self.exchange.owed and has == wanted
 
     def _resume(self, snapshot: TypeSnapshot, now: float) -> None:
         """Leave a reconnected client alone that says it has this very version.
 
         "Servers may decide to optimize by not resending resources that the client had already seen
         on the previous stream [...] it is generally safe for servers to do this optimization for
-        LDS and CDS when the only subscription is a wildcard subscription".
+        LDS and CDS when the only subscription is a wildcard subscription". It is not if the client
+        refused something since: what it states is the last version that it ACKed.
         """
         version, self._resumed_version = self._resumed_version, ""
-        if not self.type.complete or version != snapshot.version:
+        if not self.type.complete or version != snapshot.version or self.exchange.was_refused():
             return
         if self.subscription.wildcard and not self.subscription.names:
             for each in snapshot.resources.values():
                 self.exchange.accepted[each.name] = Accepted(each.version, now)
-            self._owed.clear()
+            self._state.resumed(snapshot.resources)
+            self.exchange.owed.clear()
 
-    def _due(self, snapshot: TypeSnapshot, now: float) -> list[str] | None:
-        """Return the names that a response would have now, or None for no response."""
-        wanted = self._wanted(snapshot)
-        lacking = {r.name for r in wanted if self.exchange.lacks(r.name, r.version, now)}
+    def _offer(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
+        owed = self.exchange.owed | self._deferred
         if self.type.complete:
-            due = self._owed or lacking or self._leftovers(wanted, now)
-            return [each.name for each in wanted] if due else None
-        owed = self._owed | self._deferred if lacking else self._owed
-        lacking |= {
-            r.name
-            for r in wanted
-            if r.name in owed and not self.exchange.holds_back(r.name, r.version, now)
-        }
-        return list(lacking) or None
+            wanted = self._wanted(snapshot)
+            offer = self._state.offer(wanted, snapshot, now, owed=owed, withdraw=withdraw)
+            awaited = WILDCARD in self.exchange.owed
+        else:
+            offer = self._part(snapshot, now, owed)
+            awaited = False
+        return offer if awaited or not all(map(self._is_deferred, offer.reasons)) else None
 
-    def _leftovers(self, wanted: list[Resource], now: float) -> bool:
-        """Tell whether the client has something that it should delete."""
-        names = {each.name for each in wanted}
-        return any(
-            name not in names and not self.exchange.holds_back(name, None, now)
-            for name in self.exchange.accepted
-        )
+    def _part(self, snapshot: TypeSnapshot, now: float, owed: set[str]) -> Offer:
+        exchange = self.exchange
+        due: dict[str, Version | None] = {
+            each.name: each.version
+            for each in self._wanted(snapshot)
+            if (each.name in owed or exchange.has(each.name) != each.version)
+            and exchange.may_send(each.name, each.version, now)
+        }
+        turn = exchange.turn(due, self.type.batch)
+        resources = tuple(snapshot.resources[name] for name in turn)
+        return Offer(resources, {name: due[name] for name in turn}, due.keys())
+
+    def _is_deferred(self, name: str) -> bool:
+        """Tell whether only stale requests asked for a name."""
+        if WILDCARD in self._deferred and name not in self.exchange.accepted:
+            return True
+        return name in self._deferred
 
     def _wanted(self, snapshot: TypeSnapshot) -> list[Resource]:
-        if self.subscription.wildcard:
-            return [snapshot.resources[name] for name in sorted(snapshot.resources)]
-        return [
-            snapshot.resources[name]
-            for name in sorted(self.subscription.names)
-            if name in snapshot.resources
-        ]
+        names = sorted(filter(self.subscription.wants, snapshot.resources))
+        return [snapshot.resources[name] for name in names]

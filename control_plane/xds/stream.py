@@ -18,7 +18,7 @@ The rules of this module (quotations are from the xDS protocol):
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.names import shown
@@ -27,7 +27,7 @@ from control_plane.xds.events import Connected, Event
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals, Refusal
-from control_plane.xds.resource import Nonce, Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource import Nonce, Snapshot, TypeUrl
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.sotw import SotwMachine
 
@@ -56,7 +56,6 @@ class Stream:
         self._limits = limits or StreamLimits()
         self._counter = itertools.count(1)
         self._refusals = NodeRefusals()
-        self._offered: dict[TypeUrl, Mapping[str, Resource]] = {}
         self.node: Node | None = None
         self.machines: dict[TypeUrl, Machine] = {}
 
@@ -121,14 +120,11 @@ class Stream:
             machine = self.machines[url]
             if self._must_wait(url, snapshot, now):
                 continue
-            content = self._content(url, snapshot)
-            reply = machine.reply(content, now)
-            if reply is None:
-                continue
-            replies.append(reply)
-            if self._types.followers(url):
-                self._offered[url] = content.resources
-            self._refresh(url, reply)
+            withdraw = self._may_withdraw(url, snapshot)
+            reply = machine.reply(snapshot.of_type(url), now, withdraw=withdraw)
+            if reply is not None:
+                replies.append(reply)
+                self._refresh(url, reply)
         return replies
 
     def missing(self, snapshot: Snapshot) -> frozenset[tuple[TypeUrl, str]]:
@@ -154,10 +150,7 @@ class Stream:
 
     def next_retry(self, now: float) -> float | None:
         """Return the moment at which something that the client refused may be sent again."""
-        moments = [
-            self._refusals.of_type(machine.type).next_retry(now)
-            for machine in self.machines.values()
-        ]
+        moments = [machine.exchange.next_retry(now) for machine in self.machines.values()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _type_of(self, request: Request) -> TypeUrl:
@@ -209,25 +202,15 @@ class Stream:
     def _must_wait(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
         """Tell whether a type that comes first still has something to send or to hear."""
         return any(
-            machine.is_due(self._content(before, snapshot), now)
+            self.machines[before].is_due(
+                snapshot.of_type(before), now, withdraw=self._may_withdraw(before, snapshot)
+            )
             for before in self._types.get(url).after
-            if (machine := self.machines.get(before)) is not None
+            if before in self.machines
         )
 
-    def _content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:
-        """Return what to offer of a type: what should be, and what others may still refer to."""
-        target = snapshot.of_type(url)
-        leaving = self._offered.get(url, {}).keys() - target.resources.keys()
-        if not leaving or self._followers_in_step(url, snapshot):
-            return target
-        kept = [self._offered[url][name] for name in leaving]
-        return TypeSnapshot.of(
-            [*target.resources.values(), *kept],
-            pending=target.pending,
-            recorded=target.recorded,
-        )
-
-    def _followers_in_step(self, url: TypeUrl, snapshot: Snapshot) -> bool:
+    def _may_withdraw(self, url: TypeUrl, snapshot: Snapshot) -> bool:
+        """Tell whether nobody refers any more to what should not be there."""
         return all(
             self.machines[follower].in_step(snapshot.of_type(follower))
             for follower in self._types.followers(url)

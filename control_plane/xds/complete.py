@@ -1,0 +1,118 @@
+"""The complete state of one type, as a state-of-the-world response has it.
+
+The rule of this module: absence from a complete response is deletion, and one refused resource has
+the whole response refused. So a response has all that the client should have; but in place of what
+it refused, or must not lose yet, it has what the client had of that before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from control_plane.xds.exchange import Exchange
+from control_plane.xds.resource import WILDCARD, Resource, TypeSnapshot, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a response would have.
+
+    Attributes:
+        news: what of it the client does not have, or is owed: the version of each name, None for
+            its absence. The client's answer concerns these.
+        reasons: the names for which it should be sent.
+    """
+
+    resources: tuple[Resource, ...]
+    news: Mapping[str, Version | None]
+    reasons: AbstractSet[str]
+
+
+class CompleteState:
+    """What one client was offered of one type, and what it took of that."""
+
+    __slots__ = ("_exchange", "_had", "_sent")
+
+    def __init__(self, exchange: Exchange) -> None:
+        """Start with a client of which nothing is known."""
+        self._exchange = exchange
+        self._sent: Mapping[str, Resource] = MappingProxyType({})
+        self._had: Mapping[str, Resource] | None = None
+
+    def sent(self, offer: Offer) -> None:
+        """Remember what the response in flight has."""
+        self._sent = {each.name: each for each in offer.resources}
+
+    def accepted(self) -> None:
+        """Take note that the client has what was sent last, and nothing else."""
+        self._had = self._sent
+
+    def resumed(self, resources: Mapping[str, Resource]) -> None:
+        """Take note that the client has these from an earlier stream, and nothing else."""
+        self._had = resources
+
+    def offer(
+        self,
+        wanted: Iterable[Resource],
+        snapshot: TypeSnapshot,
+        now: float,
+        *,
+        owed: AbstractSet[str],
+        withdraw: bool,
+    ) -> Offer:
+        """Return what a response would have now.
+
+        Args:
+            wanted: what the client should have, of what it asked for.
+            snapshot: all that its node should have.
+            now: seconds of the server's monotonic clock.
+            owed: names that count as news though the client may have them.
+            withdraw: whether anything may be taken from the client now.
+        """
+        state = {each.name: each for each in wanted}
+        kept = self._kept(state.keys(), snapshot, now, withdraw=withdraw)
+        for name, resource in list(state.items()):
+            if not self._exchange.may_send(name, resource.version, now):
+                self._replace_refused(state, name)
+        state |= kept
+        news: dict[str, Version | None] = {
+            name: each.version
+            for name, each in state.items()
+            if name in owed or self._exchange.has(name) != each.version
+        }
+        gone = (self._exchange.accepted.keys() | owed) - state.keys() - {WILDCARD}
+        news |= dict.fromkeys(gone - snapshot.pending - snapshot.recorded.keys())
+        reasons = {
+            name
+            for name, version in news.items()
+            if name not in kept and self._exchange.may_send(name, version, now)
+        }
+        return Offer(tuple(state[name] for name in sorted(state)), news, reasons)
+
+    def _kept(
+        self, target: AbstractSet[str], snapshot: TypeSnapshot, now: float, *, withdraw: bool
+    ) -> dict[str, Resource]:
+        """Return what the client should not have any more, but will or must not lose yet."""
+        known = {**self._sent, **(self._had or {})}
+        return {
+            name: known[name]
+            for name in (self._exchange.accepted.keys() | self._exchange.owed) - target
+            if name in known
+            and (
+                not withdraw
+                or name in snapshot.pending
+                or name in snapshot.recorded
+                or not self._exchange.may_send(name, None, now)
+            )
+        }
+
+    def _replace_refused(self, state: dict[str, Resource], name: str) -> None:
+        if self._had is None or name in self._exchange.owed:
+            return  # what the client has of it is not known, and to leave it out is to delete it
+        if name in self._had:
+            state[name] = self._had[name]
+        else:
+            del state[name]

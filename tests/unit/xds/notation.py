@@ -1,0 +1,81 @@
+"""A short notation for resources and responses, so that a test reads like a transcript.
+
+``c@1`` is the resource ``c`` with the content of its version 1, ``c@1|x`` one that is also called
+``x``, ``?c`` a name whose content is pending, and ``=c@1`` one of which only the version is
+recorded. A response is written ``1 CDS c@1 d@2 -e``: its nonce, its type, its resources, and the
+names in ``removed_resources``.
+"""
+
+from __future__ import annotations
+
+from control_plane.xds.messages import Reply
+from control_plane.xds.resource import (
+    Resource,
+    Snapshot,
+    TypeSnapshot,
+    TypeUrl,
+    Version,
+    version_of,
+)
+from control_plane.xds.resource_type import (
+    CLUSTER,
+    ENDPOINT,
+    EXTENSION_CONFIG,
+    LISTENER,
+    ROUTE,
+    SECRET,
+)
+
+TYPES = {
+    "CDS": CLUSTER,
+    "EDS": ENDPOINT,
+    "LDS": LISTENER,
+    "RDS": ROUTE,
+    "SDS": SECRET,
+    "ECDS": EXTENSION_CONFIG,
+}
+
+
+def url_of(short: str) -> TypeUrl:
+    """Return the type URL that a short name stands for; anything else stands for itself."""
+    return TYPES.get(short, TypeUrl(short))
+
+
+def short_of(url: TypeUrl) -> str:
+    """Return the short name of a type URL, or the URL if it has none."""
+    return next((short for short, each in TYPES.items() if each == url), url)
+
+
+def resource(short: str, text: str) -> Resource:
+    """Return the resource that ``c@1`` or ``c@1|alias`` stands for."""
+    label, *aliases = text.split("|")
+    name = label.partition("@")[0]
+    return Resource.of(url_of(short), name, label.encode(), aliases)
+
+
+def version(text: str) -> Version:
+    """Return the version of the resource that ``c@1`` stands for."""
+    return version_of(text.encode())
+
+
+def content(short: str, text: str) -> TypeSnapshot:
+    """Return the resources of one type: ``c@1 d@1 ?pending =recorded@1``."""
+    words = text.split()
+    recorded = [word[1:] for word in words if word[0] == "="]
+    return TypeSnapshot.of(
+        [resource(short, word) for word in words if word[0] not in "?="],
+        pending=[word[1:] for word in words if word[0] == "?"],
+        recorded={label.partition("@")[0]: version(label) for label in recorded},
+    )
+
+
+def snapshot(**types: str) -> Snapshot:
+    """Return all that a node should have: ``snapshot(CDS="c@1", LDS="l@1")``."""
+    return Snapshot({url_of(short): content(short, text) for short, text in types.items()})
+
+
+def shown(reply: Reply) -> str:
+    """Write a response in the notation above."""
+    resources = [each.body.decode() for each in reply.resources]
+    removed = [f"-{name}" for name in reply.removed]
+    return " ".join([reply.nonce, short_of(reply.type_url), *resources, *removed])

@@ -1,0 +1,177 @@
+"""Make before break: in which order the types of one stream are served."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.xds.peers import DeltaPeer, SotwPeer
+
+VARIANTS = pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+Variant = type[SotwPeer | DeltaPeer]
+
+
+def connected(variant: Variant, *, cds: str, lds: str) -> SotwPeer | DeltaPeer:
+    """Return a client that has accepted all clusters and listeners."""
+    peer = variant(CDS=cds, LDS=lds)
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    assert peer.stream.in_step(peer.snapshot)
+    return peer
+
+
+@VARIANTS
+def test_clusters_leave_before_listeners(variant: Variant) -> None:
+    """O1, O6: a listener is sent only after the client answered for the clusters of that change."""
+    peer = connected(variant, cds="c@1", lds="l@1")
+    assert peer.put(CDS="c@2", LDS="l@2") == ["3 CDS c@2"]
+    assert peer.ack("CDS") == ["4 LDS l@2"]
+    assert peer.ack("LDS") == []
+
+
+@VARIANTS
+def test_listeners_wait_for_clusters_in_flight(variant: Variant) -> None:
+    """O6: also if they were asked for, or changed, only after the clusters left."""
+    peer = variant(CDS="c@1", LDS="l@1")
+    assert peer.ask("CDS") == ["1 CDS c@1"]
+    assert peer.ask("LDS") == []
+    assert peer.put(LDS="l@2") == []
+    assert peer.ack("CDS") == ["2 LDS l@2"]
+
+
+@VARIANTS
+def test_port_is_added_cluster_first(variant: Variant) -> None:
+    """O1: cluster, then listener."""
+    peer = connected(variant, cds="", lds="")
+    assert [line[2:] for line in peer.put(CDS="c@1", LDS="l@1")] == ["CDS c@1"]
+    assert [line[2:] for line in peer.ack("CDS")] == ["LDS l@1"]
+
+
+def test_port_is_removed_listener_first() -> None:
+    """O1: listener, then cluster."""
+    peer = connected(DeltaPeer, cds="c@1 d@1", lds="l@1 m@1")
+    assert peer.put(CDS="c@1", LDS="l@1") == ["3 LDS -m"]
+    assert peer.ack("LDS") == ["4 CDS -d"]
+    assert peer.ack("CDS") == []
+
+
+def test_port_is_removed_listener_first_also_as_complete_state() -> None:
+    """O1, R3: a response that is due meanwhile still has the cluster."""
+    peer = connected(SotwPeer, cds="c@1 d@1", lds="l@1 m@1")
+    assert peer.put(CDS="c@1", LDS="l@1") == ["3 LDS l@1"]
+    assert peer.put(CDS="c@2", LDS="l@1") == ["4 CDS c@2 d@1"]
+    assert peer.ack("LDS") == []
+    assert peer.ack("CDS") == ["5 CDS c@2"]
+    assert peer.ack("CDS") == []
+
+
+@VARIANTS
+def test_listener_moves_from_one_cluster_to_another(variant: Variant) -> None:
+    """O1: the new cluster comes first and the old one goes last."""
+    peer = connected(variant, cds="c@1", lds="l@c")
+    peer.put(CDS="d@1", LDS="l@d")
+    told = [*peer.ack("CDS"), *peer.ack("LDS"), *peer.ack("CDS")]
+    last = "CDS d@1" if variant is SotwPeer else "CDS -c"
+    assert [line[2:] for line in told] == ["LDS l@d", last]
+
+
+def test_nothing_is_withdrawn_as_long_as_a_listener_is_refused() -> None:
+    """O1: the listener before it, which the client goes on using, may need what would go."""
+    peer = connected(DeltaPeer, cds="c@1", lds="l@c")
+    assert peer.put(CDS="d@1", LDS="l@d") == ["3 CDS d@1"]
+    assert peer.ack("CDS") == ["4 LDS l@d"]
+    assert peer.nack("LDS") == []
+    assert peer.wait(1) == ["5 LDS l@d"]
+    assert peer.ack("LDS") == ["6 CDS -c"]
+
+
+def test_nothing_is_withdrawn_as_long_as_a_listener_is_refused_as_complete_state() -> None:
+    """O1, R3: and a response that is due meanwhile has what would go."""
+    peer = connected(SotwPeer, cds="c@1", lds="l@c")
+    assert peer.put(CDS="d@1", LDS="l@d") == ["3 CDS c@1 d@1"]
+    peer.ack("CDS")
+    assert peer.nack("LDS") == []
+    assert peer.put(CDS="d@2") == ["5 CDS c@1 d@2"]
+    assert peer.ack("CDS") == []
+    assert peer.wait(1) == ["6 LDS l@d"]
+    assert peer.ack("LDS") == ["7 CDS d@2"]
+    assert peer.ack("CDS") == []
+
+
+@VARIANTS
+def test_refused_cluster_does_not_keep_the_listeners_waiting(variant: Variant) -> None:
+    """O6: a NACK is an answer too; the cluster is retried and the rest goes on."""
+    peer = connected(variant, cds="c@1", lds="l@1")
+    assert [line[2:] for line in peer.put(CDS="c@2", LDS="l@2")] == ["CDS c@2"]
+    assert [line[2:] for line in peer.nack("CDS")] == ["LDS l@2"]
+
+
+@VARIANTS
+def test_cluster_that_was_refused_and_is_gone_is_not_sent_again(variant: Variant) -> None:
+    """O1: what is kept for the listeners is what the client has, and not what it never took."""
+    peer = connected(variant, cds="c@1", lds="l@1")
+    peer.put(CDS="b@1 c@1")
+    peer.nack("CDS")
+    assert [line[2:] for line in peer.put(CDS="c@1", LDS="l@2")] == ["LDS l@2"]
+    assert peer.wait(10) == []
+    assert peer.ack("LDS") == []
+    assert peer.wait(1e6) == []
+
+
+def test_cluster_that_a_client_asks_for_and_never_had_is_called_missing_at_once() -> None:
+    """W7, O1: to withhold that would protect nobody."""
+    peer = connected(DeltaPeer, cds="c@1", lds="l@1")
+    peer.put(LDS="l@2")
+    assert peer.ask("CDS", "x") == ["4 CDS -x"]
+
+
+@VARIANTS
+def test_endpoints_follow_clusters_and_come_before_listeners(variant: Variant) -> None:
+    """O1, O6: clusters, endpoints, listeners, routes."""
+    peer = variant(CDS="c@1", EDS="c@1", LDS="l@1", RDS="r@1")
+    assert peer.ask("RDS", "r") == ["1 RDS r@1"]
+    peer.ask("LDS")
+    peer.ask("CDS")
+    peer.ask("EDS", "c")
+    peer.ack("LDS")
+    peer.ack("CDS")
+    peer.ack("EDS")
+    peer.ack("RDS")
+    peer.ack("LDS")
+    assert peer.stream.in_step(peer.snapshot)
+    told = peer.put(CDS="c@2", EDS="c@2", LDS="l@2", RDS="r@2")
+    for expected in ("CDS c@2", "EDS c@2", "LDS l@2", "RDS r@2"):
+        assert [line.split(" ", 1)[1] for line in told] == [expected]
+        told = peer.ack(expected.split()[0])
+    assert told == []
+
+
+@VARIANTS
+def test_routes_wait_for_the_clusters_they_name(variant: Variant) -> None:
+    """O5: routes are not warmed, so their clusters have to be in place."""
+    peer = variant(CDS="c@1", RDS="r@1")
+    peer.ask("CDS")
+    peer.ask("RDS", "r")
+    peer.ack("CDS")
+    peer.ack("RDS")
+    assert [line[2:] for line in peer.put(CDS="c@2", RDS="r@2")] == ["CDS c@2"]
+    assert [line[2:] for line in peer.ack("CDS")] == ["RDS r@2"]
+
+
+def test_endpoints_follow_after_a_reconnect() -> None:
+    """C4: a cluster that changed while the client was away hangs in warming without endpoints."""
+    peer = DeltaPeer(CDS="c@2", EDS="c@1")
+    assert peer.ask("CDS", has="c@1") == ["1 CDS c@2"]
+    assert peer.ask("EDS", "c", has="c@1") == []
+    assert peer.ack("CDS") == ["2 EDS c@1"]
+
+
+@VARIANTS
+def test_secret_is_sent_whatever_else_is_in_flight(variant: Variant) -> None:
+    """O3: a listener warms until its secret comes, so the secret waits for nothing."""
+    peer = variant(CDS="c@1", LDS="l@1", SDS="s@1")
+    peer.ask("CDS")
+    peer.ask("LDS")
+    peer.ack("CDS")
+    assert peer.ask("SDS", "s") == ["3 SDS s@1"]

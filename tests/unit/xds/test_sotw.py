@@ -1,0 +1,502 @@
+"""What a state-of-the-world stream owes its client for one type."""
+
+from __future__ import annotations
+
+from control_plane.xds.events import Acked, Nacked, Stale, Subscribed, Unsubscribed
+from control_plane.xds.resource_type import CLUSTER, SECRET, AfterNack, ResourceType, ResourceTypes
+from control_plane.xds.sotw import SotwMachine
+from tests.unit.xds.notation import url_of, version
+from tests.unit.xds.peers import REFUSED, SotwPeer
+
+
+def test_wildcard_is_answered_with_all() -> None:
+    """W3: the name ``*`` subscribes to whatever the server holds ready for the node."""
+    assert SotwPeer(CDS="c@1 d@1").ask("CDS", "*") == ["1 CDS c@1 d@1"]
+
+
+def test_empty_list_is_the_wildcard_as_long_as_no_name_was_given() -> None:
+    """W4: an empty list of names is the legacy wildcard, in the first request and in later ones."""
+    peer = SotwPeer(CDS="c@1")
+    assert peer.ask("CDS") == ["1 CDS c@1"]
+    assert peer.told()[-1] == Subscribed(CLUSTER, frozenset({"*"}))
+    peer.ack("CDS")
+    assert peer.put(CDS="c@1 d@1") == ["2 CDS c@1 d@1"]
+
+
+def test_four_steps_of_the_legacy_wildcard() -> None:
+    """W5: ``[]`` is ``*``, ``[*, A]`` is ``*`` and A, ``[A]`` is A, and then ``[]`` is nothing."""
+    peer = SotwPeer(CDS="a@1 b@1")
+    assert peer.ask("CDS") == ["1 CDS a@1 b@1"]
+    assert peer.ask("CDS", "*", "a") == ["2 CDS a@1 b@1"]
+    peer.ack("CDS")
+    assert peer.ask("CDS", "a") == []
+    assert peer.put(CDS="a@1 b@2") == []
+    assert peer.put(CDS="a@2 b@2") == ["3 CDS a@2"]
+    peer.ack("CDS")
+    assert peer.ask("CDS") == []
+    assert peer.told() == (Unsubscribed(CLUSTER, frozenset({"a"})),)
+    assert peer.put(CDS="a@3 b@3 c@1") == []
+
+
+def test_only_what_was_asked_for_is_sent() -> None:
+    """W1: a client that asks for one secret is sent that one and no other."""
+    peer = SotwPeer(SDS="a@1 b@1")
+    assert peer.ask("SDS", "a") == ["1 SDS a@1"]
+    peer.ack("SDS")
+    assert peer.put(SDS="a@1 b@2") == []
+
+
+def test_many_names_may_share_a_stream() -> None:
+    """W14: the names of a request are answered whether they come in one request or in several."""
+    peer = SotwPeer(EDS="a@1 b@1 c@1")
+    assert peer.ask("EDS", "a", "b") == ["1 EDS a@1 b@1"]
+    peer.ack("EDS")
+    assert peer.ask("EDS", "a", "b", "c") == ["2 EDS c@1"]
+    peer.ack("EDS")
+    assert peer.put(EDS="a@2 b@1 c@2") == ["3 EDS a@2 c@2"]
+
+
+def test_name_asked_for_again_is_sent_again() -> None:
+    """W2: a name that was given up and is asked for again is sent although it did not change."""
+    peer = SotwPeer(SDS="a@1 b@1")
+    peer.ask("SDS", "a", "b")
+    peer.ack("SDS")
+    peer.ack("SDS")
+    assert peer.ask("SDS", "a") == []
+    assert peer.ask("SDS", "a", "b") == ["3 SDS b@1"]
+
+
+def test_new_name_in_a_complete_type_is_answered_with_all() -> None:
+    """W2, R3: a cluster that is asked for by name too is sent again, in the full state."""
+    peer = SotwPeer(CDS="a@1 b@1")
+    peer.ask("CDS", "*")
+    peer.ack("CDS")
+    assert peer.ask("CDS", "*", "a") == ["2 CDS a@1 b@1"]
+    assert peer.ack("CDS") == []
+
+
+def test_name_asked_for_again_while_in_flight_is_sent_again() -> None:
+    """W2: the client may have let go of what is under way to it."""
+    peer = SotwPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    peer.ask("SDS", nonce="")
+    assert peer.ask("SDS", "s", nonce="") == []
+    assert peer.ack("SDS") == ["2 SDS s@1"]
+    assert peer.ack("SDS") == []
+
+
+def test_name_given_up_while_in_flight_is_not_sent_again() -> None:
+    """A10: the last request counts."""
+    peer = SotwPeer(SDS="s@1 t@1")
+    peer.ask("SDS", "s")
+    assert peer.ask("SDS", "t", nonce="") == []
+    assert peer.ack("SDS") == ["2 SDS t@1"]
+    peer.ack("SDS")
+    assert peer.put(SDS="s@2 t@1") == []
+
+
+def test_missing_name_is_sent_once_it_exists() -> None:
+    """W8: a subscription to a name that does not exist is kept."""
+    peer = SotwPeer(SDS="")
+    assert peer.ask("SDS", "x") == []
+    assert peer.put(SDS="x@1") == ["1 SDS x@1"]
+
+
+def test_pending_name_is_sent_once_it_exists() -> None:
+    """W16: nothing is sent for a name whose content is being made."""
+    peer = SotwPeer(SDS="?s")
+    assert peer.ask("SDS", "s") == []
+    assert peer.put(SDS="s@1") == ["1 SDS s@1"]
+
+
+def test_first_complete_response_is_sent_even_when_it_is_empty() -> None:
+    """R3: an empty response says that there is nothing, which Envoy waits to hear."""
+    peer = SotwPeer()
+    assert peer.ask("LDS") == ["1 LDS"]
+    assert peer.ack("LDS") == []
+
+
+def test_complete_response_names_all_that_stays() -> None:
+    """R3: absence from a response is deletion, so each has everything."""
+    peer = SotwPeer(CDS="a@1 b@1 c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    assert peer.put(CDS="a@2 b@1 c@1") == ["2 CDS a@2 b@1 c@1"]
+    assert peer.ack("CDS") == []
+    assert peer.told() == (Acked(CLUSTER, "2", {"a": version("a@2")}),)
+    assert peer.put(CDS="a@2 b@1") == ["3 CDS a@2 b@1"]
+    assert peer.ack("CDS") == []
+    assert peer.put(CDS="") == ["4 CDS"]
+    assert peer.ack("CDS") == []
+
+
+def test_partial_response_has_only_what_changed_and_is_never_empty() -> None:
+    """R4: of other types a response may be partial, and an empty one would say nothing."""
+    peer = SotwPeer(EDS="a@1 b@1")
+    peer.ask("EDS", "a", "b")
+    peer.ack("EDS")
+    assert peer.put(EDS="a@2 b@1") == ["2 EDS a@2"]
+    peer.ack("EDS")
+    assert peer.put(EDS="") == []
+    assert peer.put(EDS="a@2 b@1") == []
+    assert peer.put(EDS="a@2 b@2") == ["3 EDS b@2"]
+
+
+def test_ack_is_not_answered() -> None:
+    """A6, R6: nothing is sent again that the client has."""
+    peer = SotwPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    assert peer.ack("SDS") == []
+    assert peer.told() == (Acked(SECRET, "1", {"s": version("s@1")}),)
+    assert peer.put(SDS="s@1") == []
+    assert peer.ack("SDS") == []
+    assert peer.told() == ()
+
+
+def test_changes_merge_while_a_response_is_in_flight() -> None:
+    """A10: only the last state is sent to a client that is slow to answer."""
+    peer = SotwPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    assert peer.put(SDS="s@2") == []
+    assert peer.put(SDS="s@3") == []
+    assert peer.ack("SDS") == ["2 SDS s@3"]
+
+
+def test_several_requests_before_the_first_response_are_answered_once() -> None:
+    """A10: a client may send hints at one version; the last is answered."""
+    peer = SotwPeer(SDS="?a ?b")
+    assert peer.ask("SDS", "a") == []
+    assert peer.ask("SDS", "b") == []
+    assert peer.put(SDS="a@1 b@1") == ["1 SDS b@1"]
+    assert peer.ack("SDS") == []
+
+
+def test_stale_request_is_not_answered() -> None:
+    """A8: what a stale request asks for waits for a fresh one, and is not lost."""
+    peer = SotwPeer(SDS="a@1 b@1")
+    peer.ask("SDS", "a")
+    peer.ack("SDS")
+    assert peer.put(SDS="a@2 b@1") == ["2 SDS a@2"]
+    assert peer.ask("SDS", "a", "b", nonce="1") == []
+    assert Stale(SECRET, "1") in peer.told()
+    assert peer.ack("SDS") == ["3 SDS b@1"]
+
+
+def test_stale_request_is_not_answered_even_if_nothing_is_in_flight() -> None:
+    """A8: a nonce is stale once a newer response was sent, whether that was answered or not."""
+    peer = SotwPeer(SDS="a@1 b@1", CDS="c@1 d@1")
+    for short, names in {"SDS": ("a",), "CDS": ("c",)}.items():
+        peer.ask(short, *names)
+        peer.ack(short)
+    peer.put(SDS="a@2 b@1", CDS="c@2 d@1")
+    peer.ack("SDS")
+    peer.ack("CDS")
+    assert peer.ask("SDS", "a", "b", nonce="2") == []
+    assert peer.ask("CDS", "c", "d", nonce="1") == []
+    assert peer.ask("SDS", "a", "b") == ["5 SDS b@1"]
+    assert peer.ask("CDS", "c", "d") == ["6 CDS c@2 d@1"]
+
+
+def test_what_a_stale_request_asks_for_leaves_with_the_next_change() -> None:
+    """A8, W2: a response that is made anyway has it."""
+    peer = SotwPeer(EDS="a@1 b@1")
+    peer.ask("EDS", "a", "b")
+    peer.ack("EDS")
+    peer.put(EDS="a@2 b@1")
+    peer.ack("EDS")
+    peer.ask("EDS", "a", nonce="1")
+    assert peer.ask("EDS", "a", "b", nonce="1") == []
+    assert peer.put(EDS="a@3 b@1") == ["3 EDS b@1 a@3"]
+    assert peer.ack("EDS") == []
+
+
+def test_stale_request_for_everything_is_answered_with_the_next_change() -> None:
+    """A8, W3: likewise a stale ``*``."""
+    peer = SotwPeer(CDS="a@1")
+    peer.ask("CDS", "a")
+    peer.ack("CDS")
+    peer.put(CDS="a@2")
+    peer.ack("CDS")
+    assert peer.ask("CDS", "*", nonce="1") == []
+    assert peer.put(CDS="a@3 b@1") == ["3 CDS a@3 b@1"]
+    assert peer.ack("CDS") == []
+
+
+def test_what_a_stale_request_gives_up_is_given_up() -> None:
+    """A10: the names of every request are taken, so a name that is not wanted is not sent."""
+    peer = SotwPeer(SDS="a@1 b@1")
+    peer.ask("SDS", "a")
+    peer.put(SDS="a@2 b@1")
+    peer.ack("SDS")
+    peer.ask("SDS", "a", "b", nonce="1")
+    peer.ask("SDS", "a", nonce="1")
+    assert peer.ack("SDS") == []
+    assert peer.put(SDS="a@2 b@2") == []
+
+
+def test_what_only_stale_requests_ask_for_is_bounded() -> None:
+    """A8, A10: of a client that never sends a fresh request the last list is remembered."""
+    peer = SotwPeer(SDS="a@1")
+    peer.ask("SDS", "a")
+    peer.put(SDS="a@2")
+    peer.ack("SDS")
+    for number in range(100):
+        peer.ask("SDS", f"x{number}", nonce="1")
+    machine = peer.stream.machines[SECRET]
+    assert machine.subscription.names == {"x99"}
+    assert isinstance(machine, SotwMachine)
+    assert machine.exchange.owed | machine._deferred == {"x99"}
+
+
+def test_first_request_may_carry_the_nonce_of_an_earlier_stream() -> None:
+    """A9: Envoy sends old nonces when it reconnects; the request is initial all the same."""
+    peer = SotwPeer(SDS="s@1")
+    assert peer.ask("SDS", "s", nonce="17") == ["1 SDS s@1"]
+    assert peer.told()[1:] == (Subscribed(SECRET, frozenset({"s"})),)
+
+
+def test_second_request_may_carry_it_too_if_nothing_was_sent_yet() -> None:
+    """A9: no response of this stream has overtaken it."""
+    peer = SotwPeer(SDS="?s ?t")
+    peer.ask("SDS", "s", nonce="17")
+    peer.ask("SDS", "s", "t", nonce="17")
+    assert peer.put(SDS="t@1 ?s") == ["1 SDS t@1"]
+
+
+def test_refused_content_is_not_sent_again() -> None:
+    """A7: a NACK is never answered with what was refused."""
+    peer = SotwPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    assert peer.nack("SDS") == []
+    assert peer.told() == (Nacked(SECRET, "1", {"s": version("s@1")}, REFUSED),)
+    assert peer.wait(1e6) == []
+    assert peer.put(SDS="s@2") == ["2 SDS s@2"]
+
+
+def test_nack_is_known_by_its_error() -> None:
+    """A4, A5: a NACK may state the current version, and an ACK an old one."""
+    peer = SotwPeer(CDS="c@1")
+    peer.ask("CDS")
+    peer.ask("CDS", has="c@1", error=REFUSED)
+    assert isinstance(peer.told()[0], Nacked)
+    peer.put(CDS="c@2")
+    peer.ask("CDS", has="c@1")
+    assert isinstance(peer.told()[0], Acked)
+
+
+def test_refused_complete_state_is_sent_again_after_a_pause() -> None:
+    """A7: a port that was taken may be free later; the pauses double."""
+    peer = SotwPeer(LDS="a@1 b@1")
+    peer.ask("LDS")
+    assert peer.nack("LDS") == []
+    assert peer.stream.next_retry(peer.now) == peer.now + 1
+    assert peer.wait(0.9) == []
+    assert peer.wait(0.1) == ["2 LDS a@1 b@1"]
+    assert peer.nack("LDS") == []
+    assert peer.wait(1.9) == []
+    assert peer.wait(0.1) == ["3 LDS a@1 b@1"]
+    assert peer.ack("LDS") == []
+
+
+def test_refused_resource_does_not_ride_along_with_others() -> None:
+    """A7: it would have them refused too; what the client has of it takes its place."""
+    peer = SotwPeer(LDS="a@1 b@1")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    assert peer.put(LDS="a@1 b@2 c@1") == ["2 LDS a@1 b@2 c@1"]
+    peer.ack("LDS")
+    assert peer.put(LDS="a@1 b@3 c@1") == ["3 LDS a@1 b@3 c@1"]
+    assert peer.nack("LDS") == []
+    assert peer.put(LDS="a@2 b@3 c@1") == ["4 LDS a@2 b@2 c@1"]
+    assert peer.ack("LDS") == []
+    assert peer.wait(1) == ["5 LDS a@2 b@3 c@1"]
+    assert peer.ack("LDS") == []
+
+
+def test_refused_resource_that_the_client_never_had_is_left_out() -> None:
+    """A7: so a listener whose port is taken does not keep the others from changing."""
+    peer = SotwPeer(LDS="a@1")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    peer.put(LDS="a@1 b@1")
+    assert peer.nack("LDS") == []
+    assert peer.put(LDS="a@2 b@1") == ["3 LDS a@2"]
+    assert peer.ack("LDS") == []
+    assert peer.wait(1) == ["4 LDS a@2 b@1"]
+
+
+def test_refused_resource_stays_in_while_it_is_not_known_what_the_client_has() -> None:
+    """R3: to leave it out could delete what a client kept from an earlier stream."""
+    before = SotwPeer(LDS="a@1")
+    before.ask("LDS")
+    before.nack("LDS")
+    after = SotwPeer(LDS="a@1 b@1", refusals=before.refusals)
+    assert after.ask("LDS") == ["1 LDS a@1 b@1"]
+    assert after.nack("LDS") == []
+    assert after.put(LDS="a@1 b@2") == ["2 LDS a@1 b@2"]
+
+
+def test_refused_resource_is_not_sent_before_its_time_to_one_who_asks_again() -> None:
+    """A7: a name that is asked for again is owed, but not content that was refused a moment ago."""
+    peer = SotwPeer(CDS="c@1")
+    peer.ask("CDS", "c", "d")
+    peer.nack("CDS")
+    peer.ask("CDS", "d")
+    assert peer.ask("CDS", "c", "d") == []
+    assert peer.wait(1) == ["2 CDS c@1"]
+
+
+def test_what_was_refused_among_others_is_withdrawn() -> None:
+    """A14, R3: Envoy applies the good listeners of a refused response, so they must go too."""
+    peer = SotwPeer(LDS="a@1 b@1")
+    peer.ask("LDS")
+    peer.nack("LDS")
+    assert peer.put(LDS="") == ["2 LDS"]
+    assert peer.ack("LDS") == []
+
+
+def test_what_was_refused_among_others_is_put_back() -> None:
+    """A14: nor does a client have the old content for sure after it refused new content of two."""
+    peer = SotwPeer(LDS="a@1 b@1")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    peer.put(LDS="a@2 b@2")
+    peer.nack("LDS")
+    assert peer.put(LDS="a@1 b@1") == ["3 LDS a@1 b@1"]
+    assert peer.ack("LDS") == []
+
+
+def test_what_did_not_change_is_not_held_against_it() -> None:
+    """A7: a listener that only rode along in a refused response is as good as before."""
+    peer = SotwPeer(LDS="a@1")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    peer.put(LDS="a@1 b@1")
+    peer.nack("LDS")
+    assert peer.stream.refusal(url_of("LDS"), "a") is None
+    assert peer.put(LDS="a@1") == []
+
+
+def test_refused_removal_is_asked_for_again_after_a_pause() -> None:
+    """A7: a state without a listener was what was refused; until then the listener is in it."""
+    peer = SotwPeer(LDS="a@1 b@1")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    assert peer.put(LDS="a@1") == ["2 LDS a@1"]
+    assert peer.nack("LDS") == []
+    assert peer.put(LDS="a@2") == ["3 LDS a@2 b@1"]
+    assert peer.ack("LDS") == []
+    assert peer.wait(1) == ["4 LDS a@2"]
+    assert peer.ack("LDS") == []
+    assert peer.wait(1e6) == []
+
+
+def test_complete_type_may_be_one_that_is_never_tried_again() -> None:
+    """A7: a type of one's own may be complete and quarantine what was refused."""
+    mine = ResourceType(url_of("x"), complete=True, after_nack=AfterNack.WHEN_CHANGED)
+    peer = SotwPeer(types=ResourceTypes.of([mine]), x="a@1")
+    assert peer.ask("x") == ["1 x a@1"]
+    assert peer.nack("x") == []
+    assert peer.wait(1e6) == []
+    assert peer.put(x="a@2") == ["2 x a@2"]
+
+
+def test_resources_that_were_refused_together_are_tried_alone() -> None:
+    """A7: one bad route among three must not quarantine the good ones."""
+    peer = SotwPeer(RDS="a@1 b@1 c@1")
+    assert peer.ask("RDS", "a", "b", "c") == ["1 RDS a@1 b@1 c@1"]
+    assert peer.nack("RDS") == []
+    assert peer.wait(1) == ["2 RDS a@1"]
+    assert peer.ack("RDS") == ["3 RDS b@1"]
+    assert peer.nack("RDS") == ["4 RDS c@1"]
+    assert peer.ack("RDS") == []
+    assert peer.wait(1e6) == []
+
+
+def test_secrets_leave_one_by_one() -> None:
+    """A7: a NACK refuses the whole response, so each secret has its own."""
+    peer = SotwPeer(SDS="a@1 b@1")
+    assert peer.ask("SDS", "a", "b") == ["1 SDS a@1"]
+    assert peer.ack("SDS") == ["2 SDS b@1"]
+    assert peer.nack("SDS") == []
+    assert peer.put(SDS="a@2 b@2") == ["3 SDS a@2"]
+    assert peer.ack("SDS") == ["4 SDS b@2"]
+
+
+def test_secrets_that_are_asked_for_again_leave_one_by_one() -> None:
+    """W2: what is owed beyond one response is sent with the next ones."""
+    peer = SotwPeer(SDS="a@1 b@1")
+    peer.ask("SDS", "a", "b")
+    peer.ack("SDS")
+    peer.ack("SDS")
+    peer.ask("SDS", "x")
+    assert peer.ask("SDS", "a", "b") == ["3 SDS a@1"]
+    assert peer.ack("SDS") == ["4 SDS b@1"]
+    assert peer.ack("SDS") == []
+
+
+def test_wildcard_of_a_partial_type_is_answered_in_parts() -> None:
+    """W3, R4: everything means everything for each type; an empty answer is still none."""
+    peer = SotwPeer(SDS="")
+    assert peer.ask("SDS", "*") == []
+    assert peer.put(SDS="a@1 b@1") == ["1 SDS a@1"]
+    assert peer.ack("SDS") == ["2 SDS b@1"]
+    assert peer.ack("SDS") == []
+
+
+def test_client_that_reconnects_with_the_current_version_is_left_alone() -> None:
+    """C3: that is safe for a wildcard, in which no new name can hide."""
+    peer = SotwPeer(LDS="a@1 b@1")
+    assert peer.ask("LDS", has="a@1 b@1") == []
+    assert peer.put(LDS="a@1") == ["1 LDS a@1"]
+    assert peer.ack("LDS") == []
+
+
+def test_client_that_reconnects_with_an_old_version_is_sent_everything() -> None:
+    """C3: a version of the type says nothing about its parts."""
+    assert SotwPeer(LDS="a@1 b@2").ask("LDS", has="a@1 b@1") == ["1 LDS a@1 b@2"]
+
+
+def test_client_that_reconnects_with_names_is_sent_everything() -> None:
+    """C3, C2: a name may be new, and the version does not tell."""
+    assert SotwPeer(CDS="a@1").ask("CDS", "a", has="a@1") == ["1 CDS a@1"]
+    assert SotwPeer(CDS="a@1").ask("CDS", "*", "a", has="a@1") == ["1 CDS a@1"]
+
+
+def test_secret_is_always_sent_to_a_client_that_reconnects() -> None:
+    """C3: a client that states the current version may have forgotten the secret."""
+    assert SotwPeer(SDS="s@1").ask("SDS", "s", has="s@1") == ["1 SDS s@1"]
+
+
+def test_client_that_refused_something_is_sent_everything_when_it_reconnects() -> None:
+    """C3, A14: it states the last version that it ACKed, and may have applied more since."""
+    before = SotwPeer(LDS="a@1 b@1")
+    before.ask("LDS")
+    before.ack("LDS")
+    before.put(LDS="a@2 b@2")
+    before.nack("LDS")
+    after = SotwPeer(LDS="a@1 b@1", refusals=before.refusals)
+    assert after.ask("LDS", has="a@1 b@1") == ["1 LDS a@1 b@1"]
+
+
+def test_pending_name_of_a_complete_type_stays() -> None:
+    """W16, R3: to leave it out would say that it does not exist."""
+    peer = SotwPeer(LDS="a@1 b@1")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    assert peer.put(LDS="a@1 ?b") == []
+    assert peer.put(LDS="a@2 ?b") == ["2 LDS a@2 b@1"]
+    assert peer.ack("LDS") == []
+    assert peer.put(LDS="a@2") == ["3 LDS a@2"]
+
+
+def test_secret_is_served_while_an_old_listener_drains() -> None:
+    """O4: a secret that no listener names any more is sent as long as the client asks for it."""
+    peer = SotwPeer(LDS="l@1", SDS="s@1")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    peer.ask("SDS", "s")
+    peer.ack("SDS")
+    assert peer.put(LDS="") == ["3 LDS"]
+    peer.ack("LDS")
+    assert peer.put(SDS="s@2") == ["4 SDS s@2"]

@@ -1,0 +1,280 @@
+"""Who is at the other end of a stream, which types it carries, and what bounds it."""
+
+from __future__ import annotations
+
+import pytest
+
+from control_plane.errors import PeerLimitExceeded, PeerProtocolError
+from control_plane.xds.events import Acked, Connected
+from control_plane.xds.limits import StreamLimits
+from control_plane.xds.messages import DeltaRequest, Node, Reply, SotwRequest
+from control_plane.xds.refusal import NodeRefusals
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, SECRET
+from tests.unit.xds.notation import snapshot, url_of
+from tests.unit.xds.peers import NODE, DeltaPeer, Peer, SotwPeer
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+@pytest.mark.parametrize("only", [None, SECRET], ids=["aggregated", "one type"])
+def test_four_kinds_of_streams(variant: type[SotwPeer | DeltaPeer], only: None) -> None:
+    """V1: both variants work on an aggregated stream and on one of a single type."""
+    peer = variant(only=only, SDS="s@1")
+    assert peer.ask("SDS", "s") == ["1 SDS s@1"]
+    assert peer.ack("SDS") == []
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_types_of_one_stream_are_independent(variant: type[SotwPeer | DeltaPeer]) -> None:
+    """V3: a response of one type waits for no other type, and neither does its answer."""
+    peer = variant(SDS="s@1", ECDS="e@1")
+    assert peer.ask("SDS", "s") == ["1 SDS s@1"]
+    assert peer.ask("ECDS", "e") == ["2 ECDS e@1"]
+    assert peer.put(ECDS="e@2") == []
+    assert peer.ack("ECDS") == ["3 ECDS e@2"]
+    assert peer.put(SDS="s@2") == []
+    assert peer.ack("SDS") == ["4 SDS s@2"]
+
+
+def test_aggregated_stream_needs_a_type() -> None:
+    """V4: on an aggregated stream nothing else tells the type."""
+    with pytest.raises(PeerProtocolError, match="type_url is required on an aggregated stream"):
+        DeltaPeer().ask("")
+
+
+def test_stream_of_one_type_implies_it() -> None:
+    """V4: on a stream of one type the type may be left out."""
+    peer = DeltaPeer(only=SECRET, SDS="s@1")
+    assert peer.send(DeltaRequest(url_of(""), ("s",), node=NODE)) == ["1 SDS s@1"]
+
+
+def test_stream_of_one_type_refuses_another() -> None:
+    """V4: another type on it is an error."""
+    with pytest.raises(PeerProtocolError, match=r"serves .*Secret only, not '.*Cluster'"):
+        DeltaPeer(only=SECRET).ask("CDS")
+
+
+def test_two_streams_of_one_node_both_work() -> None:
+    """V6: a client that reconnects may overlap with itself; each stream has its own state."""
+    refusals = NodeRefusals()
+    old, new = (DeltaPeer(SDS="s@1", refusals=refusals) for _ in range(2))
+    assert old.ask("SDS", "s") == ["1 SDS s@1"]
+    assert new.ask("SDS", "s") == ["1 SDS s@1"]
+    assert old.ack("SDS") == []
+    assert new.put(SDS="s@2") == []
+    assert new.ack("SDS") == ["2 SDS s@2"]
+    assert old.put(SDS="s@2") == ["2 SDS s@2"]
+
+
+def test_what_one_stream_refuses_is_held_back_on_the_other() -> None:
+    """V6, A7: a refusal is the node's, not the stream's."""
+    refusals = NodeRefusals()
+    old, new = (DeltaPeer(SDS="s@1", refusals=refusals) for _ in range(2))
+    old.ask("SDS", "s")
+    old.nack("SDS")
+    assert new.ask("SDS", "s") == []
+
+
+def test_first_request_tells_the_node() -> None:
+    """N1: only the first request must carry the node, and the stream remembers it."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    assert peer.told()[0] == Connected(NODE)
+    assert peer.send(DeltaRequest(SECRET, response_nonce="1")) == []
+    assert [type(event) for event in peer.told()] == [Acked]
+    assert peer.stream.node == NODE
+
+
+@pytest.mark.parametrize("node", [None, Node("")], ids=["none", "empty id"])
+def test_stream_without_a_node_is_refused(node: Node | None) -> None:
+    """N1: a stream whose client does not say who it is cannot be served."""
+    peer = DeltaPeer(node=node)
+    with pytest.raises(PeerProtocolError, match=r"must carry node\.id"):
+        peer.ask("SDS", "s")
+
+
+def test_node_may_be_repeated() -> None:
+    """N2: the node may come again if it is the same; one without an id says nothing."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    assert peer.send(DeltaRequest(SECRET, response_nonce="1", node=NODE)) == []
+    assert peer.send(DeltaRequest(SECRET, node=Node(""))) == []
+
+
+def test_another_node_ends_the_stream() -> None:
+    """N2: a server that authorises by node must not let a stream become another's."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    with pytest.raises(PeerProtocolError, match="'instance-1' became 'instance-2'"):
+        peer.send(DeltaRequest(SECRET, ("s",), node=Node("instance-2")))
+
+
+def test_node_comes_once_for_all_types() -> None:
+    """N3: with set_node_on_first_message_only the node comes once a stream, not once a type."""
+    peer = SotwPeer(CDS="c@1", LDS="l@1")
+    assert peer.ask("CDS") == ["1 CDS c@1"]
+    assert peer.take_node() is None
+    peer.ack("CDS")
+    assert peer.ask("LDS") == ["2 LDS l@1"]
+
+
+def test_nothing_is_sent_that_needs_a_client_feature() -> None:
+    """N4: Envoy states no client feature, so nothing depends on one, such as a TTL."""
+    with_features = Node("instance-1", client_features=frozenset({"xds.config.resource-in-sotw"}))
+    told = [SotwPeer(SDS="s@1", node=node).ask("SDS", "s") for node in (NODE, with_features)]
+    assert told == [["1 SDS s@1"], ["1 SDS s@1"]]
+    assert set(Reply.__slots__) == {"type_url", "nonce", "version", "resources", "removed"}
+
+
+def test_nonces_are_unique_in_a_stream() -> None:
+    """A1: each response has a nonce of its own, over all types."""
+    peer = SotwPeer(CDS="c@1", SDS="s@1", ECDS="e@1")
+    told = [*peer.ask("CDS"), *peer.ask("SDS", "s"), *peer.ask("ECDS", "e"), *peer.ack("SDS")]
+    nonces = [each.split()[0] for each in told]
+    assert len(nonces) == len(set(nonces)) == 3
+    assert all(nonces)
+
+
+def test_nonce_of_one_type_does_not_answer_another() -> None:
+    """V3, A1: the answer to a cluster is none to a secret."""
+    peer = DeltaPeer(CDS="c@1", SDS="s@1")
+    peer.ask("CDS")
+    peer.ask("SDS", "s")
+    peer.put(SDS="s@2")
+    assert peer.ask("SDS", nonce=peer.nonces["CDS"]) == []
+    assert peer.ack("SDS") == ["3 SDS s@2"]
+
+
+def test_response_has_the_type_of_its_request() -> None:
+    """R2: the type URL of a response and of all in it is the one that was asked for."""
+    peer = DeltaPeer(CDS="c@1", SDS="s@1")
+    peer.stream.identify(DeltaRequest(SECRET, node=NODE))
+    peer.stream.receive(DeltaRequest(SECRET, ("s",)), 0.0)
+    (reply,) = peer.stream.replies(peer.snapshot, 0.0)
+    assert reply.type_url == SECRET
+    assert {each.type_url for each in reply.resources} == {SECRET}
+
+
+def test_type_that_nobody_knows_is_served_all_the_same() -> None:
+    """W7, W8: a type of which the node has nothing is one whose resources do not exist yet."""
+    peer = DeltaPeer()
+    assert peer.ask("mine", "x") == ["1 mine -x"]
+    peer.ack("mine")
+    assert peer.put(mine="x@1") == ["2 mine x@1"]
+
+
+def test_nothing_is_sent_for_a_type_that_was_not_asked_for() -> None:
+    """W1: resources of a type leave once the client asks for the type."""
+    peer = DeltaPeer(CDS="c@1", SDS="s@1")
+    assert peer.hear() == []
+    peer.ask("SDS", "s")
+    peer.ack("SDS")
+    assert peer.put(CDS="c@2") == []
+
+
+def test_variants_do_not_mix() -> None:
+    """V1: a stream is of one variant; a request of the other one breaks the protocol."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    with pytest.raises(PeerProtocolError, match="one variant"):
+        peer.send(SotwRequest(SECRET, ("s",)))
+
+
+def test_next_retry_is_the_earliest_of_all_types() -> None:
+    """A7: whoever serves the stream has to know when to look again."""
+    peer = DeltaPeer(CDS="c@1", LDS="l@1")
+    peer.ask("LDS")
+    peer.nack("LDS")
+    assert peer.stream.next_retry(peer.now) == 101.0
+    peer.now += 0.5
+    peer.ask("CDS")
+    peer.nack("CDS")
+    assert peer.stream.next_retry(peer.now) == 101.0
+    peer.now += 0.6
+    assert peer.stream.next_retry(peer.now) == 101.5
+
+
+def test_stream_is_in_step_when_all_types_are() -> None:
+    """A14: in step means that everything was ACKed, which is not that it was applied."""
+    peer = DeltaPeer(CDS="c@1", SDS="s@1 ?t")
+    assert peer.stream.in_step(peer.snapshot)
+    peer.ask("CDS")
+    peer.ask("SDS", "s")
+    assert not peer.stream.in_step(peer.snapshot)
+    peer.ack("CDS")
+    assert not peer.stream.in_step(peer.snapshot)
+    peer.ack("SDS")
+    assert peer.stream.in_step(peer.snapshot)
+    assert not peer.stream.in_step(snapshot(CDS="c@1", SDS="s@2"))
+
+
+def test_stream_is_not_in_step_while_something_is_pending() -> None:
+    """W16: content that the client wants and that is being made is still to come."""
+    peer = SotwPeer(SDS="?s")
+    peer.ask("SDS", "s")
+    assert not peer.stream.in_step(peer.snapshot)
+    assert peer.put(SDS="s@1") == ["1 SDS s@1"]
+    peer.ack("SDS")
+    assert peer.stream.in_step(peer.snapshot)
+
+
+def test_machine_that_was_not_asked_has_nothing_to_say() -> None:
+    """W1: before its first request a client wants nothing, and is in step with anything."""
+    for variant, request in ((SotwPeer, SotwRequest), (DeltaPeer, DeltaRequest)):
+        peer: Peer = variant(CDS="c@1")
+        machine = peer.stream._machine(CLUSTER, request(CLUSTER))
+        contents = peer.snapshot.of_type(CLUSTER)
+        assert machine.reply(contents, 0.0) is None
+        assert machine.in_step(contents)
+        assert not machine.is_due(contents, 0.0)
+
+
+def test_node_id_is_bounded() -> None:
+    """N1: a node id has so many octets at the most, however many characters these are."""
+    limits = StreamLimits(node_id_octets=4)
+    DeltaPeer(limits=limits, node=Node("éé")).ask("SDS", "s")
+    with pytest.raises(PeerLimitExceeded, match=r"node\.id longer than 4 octets: 'ééx'"):
+        DeltaPeer(limits=limits, node=Node("ééx")).ask("SDS", "s")
+
+
+def test_types_are_bounded() -> None:
+    """V3: a stream carries so many types at the most."""
+    peer = DeltaPeer(limits=StreamLimits(types=2))
+    peer.ask("CDS")
+    peer.ask("LDS")
+    peer.ack("CDS")
+    with pytest.raises(PeerLimitExceeded, match="more than 2 resource types"):
+        peer.ask("SDS", "s")
+    assert CLUSTER in peer.stream.machines
+    assert LISTENER in peer.stream.machines
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_names_are_bounded_over_all_types(variant: type[SotwPeer | DeltaPeer]) -> None:
+    """W14: a client may ask for so many names at the most."""
+    peer = variant(limits=StreamLimits(names=3))
+    peer.ask("SDS", "a", "b")
+    peer.ask("EDS", "c")
+    with pytest.raises(PeerLimitExceeded, match="more than 3 resource names on a stream: 4"):
+        peer.ask("EDS", "c", "d")
+
+
+def test_names_that_replace_others_do_not_count_twice() -> None:
+    """W14: only the last list of a state-of-the-world client counts."""
+    peer = SotwPeer(limits=StreamLimits(names=2))
+    peer.ask("EDS", "a", "b")
+    peer.ask("EDS", "c", "d")
+    assert peer.stream.machines[ENDPOINT].subscription.names == {"c", "d"}
+
+
+def test_refused_removals_are_forgotten_with_the_name() -> None:
+    """A7, W7: a client that refuses removals of ever new names leaves nothing behind."""
+    peer = DeltaPeer()
+    for number in range(3):
+        peer.ask("SDS", f"x{number}")
+        peer.nack("SDS")
+        peer.ask("SDS", drop=[f"x{number}"])
+    after = DeltaPeer(refusals=peer.refusals)
+    after.ask("SDS", "x0")
+    for each in (peer, after):
+        exchange = each.stream.machines[SECRET].exchange
+        assert all(exchange.may_send(f"x{number}", None, each.now) for number in range(3))
