@@ -41,7 +41,7 @@ from control_plane.xds.subscription import Subscription, Turn
 class DeltaMachine:
     """One type on one delta stream."""
 
-    __slots__ = ("_new_nonce", "_started", "exchange", "subscription", "type")
+    __slots__ = ("_new_nonce", "_started", "_stated", "exchange", "subscription", "type")
 
     def __init__(
         self, resource_type: ResourceType, refusals: Refusals, new_nonce: NonceFactory
@@ -52,12 +52,14 @@ class DeltaMachine:
         self.exchange = Exchange(resource_type, refusals)
         self._new_nonce = new_nonce
         self._started = False
+        self._stated: frozenset[str] = frozenset()
 
     def receive(self, request: DeltaRequest, now: float) -> tuple[Event, ...]:
         """Take a request; return what it told."""
         events: list[Event] = []
         first, self._started = not self._started, True
         if first:
+            self._stated = frozenset(request.initial_resource_versions)
             for name, version in request.initial_resource_versions.items():
                 self.exchange.accepted[name] = Accepted(Version(version), now)
         elif self.exchange.answered(request.response_nonce):
@@ -78,6 +80,11 @@ class DeltaMachine:
         if self.subscription.wildcard:
             exchange.owed |= turn.dropped
         exchange.retain(self.subscription.wants)
+
+    def asked(self) -> set[str]:
+        """Return the names that are remembered for no other reason than that the client said so."""
+        stated = self._stated & self.exchange.accepted.keys()
+        return self.subscription.names | self.exchange.owed | stated
 
     def owe(self, names: frozenset[str]) -> None:
         """Send these again even if unchanged: the client waits for them to warm what it got."""

@@ -96,6 +96,10 @@ class SotwMachine:
             events.append(Unsubscribed(self.type.url, dropped))
         return events
 
+    def asked(self) -> set[str]:
+        """Return the names that are remembered for no other reason than that the client said so."""
+        return self.subscription.names
+
     def owe(self, names: frozenset[str]) -> None:
         """Send these again even if unchanged: the client waits for them to warm what it got."""
         self.exchange.owed |= {name for name in names if self.subscription.wants(name)}

@@ -102,8 +102,8 @@ class Stream:
                 self._check_names(machine, request.resource_names, set())
                 return machine.receive(request, now)
             case DeltaMachine(), DeltaRequest():
-                self._check_names(machine, request.subscribe, machine.subscription.names)
-                self._check_names(machine, request.initial_resource_versions, set())
+                given = {*request.subscribe, *request.initial_resource_versions}
+                self._check_names(machine, given, machine.asked())
                 return machine.receive(request, now)
             case _:
                 raise PeerProtocolError("a stream speaks one variant, SotW or delta, not both")
@@ -170,7 +170,7 @@ class Stream:
             return machine
         if len(self.machines) >= self._limits.types:
             raise PeerLimitExceeded(f"more than {self._limits.types} resource types on a stream")
-        if len(url) > self._limits.name_octets:
+        if len(url.encode()) > self._limits.name_octets:
             raise PeerLimitExceeded(
                 f"type_url longer than {self._limits.name_octets} octets: {shown(url)}"
             )
@@ -183,14 +183,14 @@ class Stream:
         return Nonce(str(next(self._counter)))
 
     def _check_names(self, machine: Machine, names: Collection[str], kept: set[str]) -> None:
-        others = sum(len(m.subscription.names) for m in self.machines.values() if m is not machine)
-        total = others + len(kept.union(names))
+        others = sum(len(each.asked()) for each in self.machines.values() if each is not machine)
+        total = others + len(kept.union(names)) if names else 0
         if total > self._limits.names:
             raise PeerLimitExceeded(
                 f"more than {self._limits.names} resource names on a stream: {total}"
             )
         for name in names:
-            if len(name) > self._limits.name_octets:
+            if len(name.encode()) > self._limits.name_octets:
                 raise PeerLimitExceeded(
                     f"resource name longer than {self._limits.name_octets} octets: {shown(name)}"
                 )

@@ -248,6 +248,22 @@ def test_types_are_bounded() -> None:
     assert LISTENER in peer.stream.machines
 
 
+def test_type_url_is_bounded() -> None:
+    """V4: a type URL is as long as a name at the most."""
+    with pytest.raises(PeerLimitExceeded, match="type_url longer than 3 octets: 'éé'"):
+        DeltaPeer(limits=StreamLimits(name_octets=3)).ask("éé")
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_length_of_a_name_is_bounded(variant: type[SotwPeer | DeltaPeer]) -> None:
+    """W14: a name has so many octets at the most."""
+    limits = StreamLimits(name_octets=len(SECRET))
+    short, long = "é" * (len(SECRET) // 2), "é" * len(SECRET)
+    variant(limits=limits).ask("SDS", short)
+    with pytest.raises(PeerLimitExceeded, match="resource name longer than"):
+        variant(limits=limits).ask("SDS", long)
+
+
 @pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
 def test_names_are_bounded_over_all_types(variant: type[SotwPeer | DeltaPeer]) -> None:
     """W14: a client may ask for so many names at the most."""
@@ -264,6 +280,29 @@ def test_names_that_replace_others_do_not_count_twice() -> None:
     peer.ask("EDS", "a", "b")
     peer.ask("EDS", "c", "d")
     assert peer.stream.machines[ENDPOINT].subscription.names == {"c", "d"}
+
+
+def test_stated_versions_are_bounded() -> None:
+    """C1: the names in initial_resource_versions count like those that a client asks for."""
+    limits = StreamLimits(names=2)
+    with pytest.raises(PeerLimitExceeded, match="more than 2 resource names"):
+        DeltaPeer(limits=limits).ask("CDS", has="a@1 b@1 c@1")
+    peer = DeltaPeer(limits=limits)
+    peer.ask("CDS", has="a@1 b@1")
+    with pytest.raises(PeerLimitExceeded, match="more than 2 resource names"):
+        peer.ask("SDS", "s")
+
+
+def test_what_a_client_gave_up_counts_until_it_was_told() -> None:
+    """W12: names that are owed an answer are remembered, and so they are bounded."""
+    peer = DeltaPeer(limits=StreamLimits(names=10))
+    peer.ask("CDS", "*")
+    for number in range(9):
+        peer.ask("CDS", f"x{number}")
+        peer.ask("CDS", drop=[f"x{number}"])
+    peer.ask("CDS", "x0")
+    with pytest.raises(PeerLimitExceeded, match="more than 10 resource names"):
+        peer.ask("CDS", "y", "z")
 
 
 def test_refused_removals_are_forgotten_with_the_name() -> None:
