@@ -86,10 +86,6 @@ class DeltaMachine:
         stated = self._stated & self.exchange.accepted.keys()
         return self.subscription.names | self.exchange.owed | stated
 
-    def owe(self, names: frozenset[str]) -> None:
-        """Send these again even if unchanged: the client waits for them to warm what it got."""
-        self.exchange.owed |= {name for name in names if self.subscription.wants(name)}
-
     def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
         """Return the response to send now, and remember it as in flight.
 

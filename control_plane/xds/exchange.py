@@ -9,6 +9,7 @@ needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 
@@ -156,6 +157,15 @@ class Exchange:
     def may_have(self, name: str) -> bool:
         """Tell whether the client has content of a name, or may have applied what it refused."""
         return name in self.accepted or self._refusals.get(name) is not None
+
+    def refresh(self, names: AbstractSet[str]) -> None:
+        """Owe the client what it has, or is about to have, of these names.
+
+        If one of them is unknown, it is owed everything: which of it was meant cannot be told.
+        """
+        known = {name for name, version in (self.in_flight or {}).items() if version is not None}
+        known |= self.accepted.keys()
+        self.owed |= names if names <= known else known
 
     def may_send(self, name: str, version: Version | None, now: float) -> bool:
         """Tell whether the client did not refuse this content, or long enough ago."""

@@ -100,10 +100,6 @@ class SotwMachine:
         """Return the names that are remembered for no other reason than that the client said so."""
         return self.subscription.names
 
-    def owe(self, names: frozenset[str]) -> None:
-        """Send these again even if unchanged: the client waits for them to warm what it got."""
-        self.exchange.owed |= {name for name in names if self.subscription.wants(name)}
-
     def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
         """Return the response to send now, and remember it as in flight.
 

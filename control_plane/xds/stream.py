@@ -124,7 +124,7 @@ class Stream:
             reply = machine.reply(snapshot.of_type(url), now, withdraw=withdraw)
             if reply is not None:
                 replies.append(reply)
-                self._refresh(url, reply)
+                self._refresh(machine)
         return replies
 
     def missing(self, snapshot: Snapshot) -> frozenset[tuple[TypeUrl, str]]:
@@ -217,15 +217,13 @@ class Stream:
             if follower in self.machines
         )
 
-    def _refresh(self, url: TypeUrl, reply: Reply) -> None:
+    def _refresh(self, machine: Machine) -> None:
         """Owe the client what it waits for to warm what it was just sent.
 
         A child usually has its parent's name; where one has not, it could be any of them.
         """
-        updated = {resource.name for resource in reply.resources}
-        for child in self._types.get(url).refreshes:
-            machine = self.machines.get(child)
-            if machine is None or not updated:
-                continue
-            names = machine.subscription.names
-            machine.owe(frozenset(updated if updated <= names else names))
+        told = machine.exchange.in_flight or {}
+        updated = {name for name, version in told.items() if version is not None}
+        for child in machine.type.refreshes:
+            if updated and child in self.machines:
+                self.machines[child].exchange.refresh(updated)

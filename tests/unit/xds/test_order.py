@@ -159,6 +159,67 @@ def test_routes_wait_for_the_clusters_they_name(variant: Variant) -> None:
     assert [line[2:] for line in peer.ack("CDS")] == ["RDS r@2"]
 
 
+@VARIANTS
+def test_endpoints_are_sent_again_after_their_cluster_changed(variant: Variant) -> None:
+    """O2: a cluster that changed warms until it is sent endpoints, also unchanged ones."""
+    peer = variant(CDS="c@1 d@1", EDS="c@1 d@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("EDS", "c", "d")
+    peer.ack("EDS")
+    peer.put(CDS="c@2 d@1")
+    assert [line[2:] for line in peer.ack("CDS")] == ["EDS c@1"]
+    assert peer.ack("EDS") == []
+
+
+@VARIANTS
+def test_endpoints_in_flight_are_sent_again_too(variant: Variant) -> None:
+    """O2: what left before the cluster changed warms the cluster before it."""
+    peer = variant(CDS="c@1", EDS="c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("EDS", "c")
+    peer.put(CDS="c@2")
+    peer.ack("CDS")
+    assert [line[2:] for line in peer.ack("EDS")] == ["EDS c@1"]
+
+
+@VARIANTS
+def test_all_endpoints_are_sent_again_if_it_is_not_known_which(variant: Variant) -> None:
+    """O2: a cluster may name its endpoints otherwise than itself."""
+    peer = variant(CDS="c@1", EDS="x@1 y@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("EDS", "x", "y", "z")
+    peer.ack("EDS")
+    peer.put(CDS="c@2")
+    assert [line[2:] for line in peer.ack("CDS")] == ["EDS x@1 y@1"]
+
+
+@VARIANTS
+def test_endpoints_of_a_wildcard_are_sent_again(variant: Variant) -> None:
+    """O2: so they are where the client asked for all of them."""
+    peer = variant(CDS="c@1 s@1", EDS="c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("EDS", "*")
+    peer.ack("EDS")
+    peer.put(CDS="c@2 s@2")
+    assert [line[2:] for line in peer.ack("CDS")] == ["EDS c@1"]
+
+
+@VARIANTS
+def test_removal_of_a_cluster_refreshes_nothing(variant: Variant) -> None:
+    """O2, R6: nothing warms because another cluster went."""
+    peer = variant(CDS="c@1 d@1", EDS="c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("EDS", "c")
+    peer.ack("EDS")
+    assert peer.put(CDS="c@1") != []
+    assert peer.ack("CDS") == []
+
+
 def test_endpoints_follow_after_a_reconnect() -> None:
     """C4: a cluster that changed while the client was away hangs in warming without endpoints."""
     peer = DeltaPeer(CDS="c@2", EDS="c@1")
