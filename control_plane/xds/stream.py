@@ -27,7 +27,7 @@ from control_plane.xds.events import Connected, Event
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals, Refusal
-from control_plane.xds.resource import Nonce, Snapshot, TypeUrl
+from control_plane.xds.resource import WILDCARD, Nonce, Snapshot, TypeUrl
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.sotw import SotwMachine
 
@@ -210,10 +210,17 @@ class Stream:
         )
 
     def _may_withdraw(self, url: TypeUrl, snapshot: Snapshot) -> bool:
-        """Tell whether nobody refers any more to what should not be there."""
+        """Tell whether nobody refers any more to what should not be there.
+
+        The first answer to a wildcard withdraws nothing: a client that reconnects has too much, and
+        asks for the types that refer to it only while that answer is under way.
+        """
+        followers = self._types.followers(url)
+        if followers and WILDCARD in self.machines[url].exchange.owed:
+            return False
         return all(
             self.machines[follower].in_step(snapshot.of_type(follower))
-            for follower in self._types.followers(url)
+            for follower in followers
             if follower in self.machines
         )
 

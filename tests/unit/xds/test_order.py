@@ -119,6 +119,16 @@ def test_cluster_that_was_refused_and_is_gone_is_not_sent_again(variant: Variant
     assert peer.wait(1e6) == []
 
 
+def test_client_that_reconnects_keeps_its_clusters_until_its_listeners_let_go() -> None:
+    """O1, C1: a cluster that went meanwhile is withdrawn after the listeners that used it."""
+    peer = DeltaPeer(CDS="d@1", LDS="l@d")
+    assert peer.ask("CDS", has="c@1") == ["1 CDS d@1"]
+    assert peer.ask("LDS", has="l@c") == []
+    assert peer.ack("CDS") == ["2 LDS l@d"]
+    assert peer.ack("LDS") == ["3 CDS -c"]
+    assert peer.ack("CDS") == []
+
+
 def test_cluster_that_a_client_asks_for_and_never_had_is_called_missing_at_once() -> None:
     """W7, O1: to withhold that would protect nobody."""
     peer = connected(DeltaPeer, cds="c@1", lds="l@1")

@@ -293,6 +293,15 @@ def test_stated_versions_are_bounded() -> None:
         peer.ask("SDS", "s")
 
 
+def test_stated_versions_that_were_withdrawn_do_not_count_any_more() -> None:
+    """C1: once the client let go of them, they are forgotten."""
+    peer = DeltaPeer(limits=StreamLimits(names=2))
+    peer.ask("CDS", has="a@1 b@1")
+    assert peer.ack("CDS") == ["2 CDS -a -b"]
+    peer.ack("CDS")
+    assert peer.ask("SDS", "s", "t") == ["3 SDS -s"]
+
+
 def test_what_a_client_gave_up_counts_until_it_was_told() -> None:
     """W12: names that are owed an answer are remembered, and so they are bounded."""
     peer = DeltaPeer(limits=StreamLimits(names=10))
