@@ -14,7 +14,8 @@ protocol):
 4. Every name in ``resource_names_subscribe`` is owed an answer, also one that the client has: "the
    server *must* still provide those resources in the response; [...] the client may have
    'forgotten' those resources". The one exception is content that is ``recorded``, whose private
-   key is gone, so it cannot be sent again.
+   key is gone: a client that states its version in the first request is left alone, and for any
+   other it has to be made anew.
 5. "When a client has a wildcard subscription *and* a subscription to another specific resource
    name", giving up the name "must" be answered with it "in either the removed_resources field [...]
    or in the resources field".
@@ -33,7 +34,7 @@ from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.messages import DeltaRequest, Reply
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import WILDCARD, TypeSnapshot, Version
+from control_plane.xds.resource import WILDCARD, Resource, TypeSnapshot, Version
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.subscription import Subscription, Turn
 
@@ -64,21 +65,27 @@ class DeltaMachine:
                 self.exchange.accepted[name] = Accepted(Version(version), now)
         elif self.exchange.answered(request.response_nonce):
             events.append(self.exchange.settle(request.error_detail, now))
-        elif request.response_nonce:
+        elif request.response_nonce not in ("", self.exchange.last_nonce):
             events.append(Stale(self.type.url, request.response_nonce))
         turn = self.subscription.change(request.subscribe, request.unsubscribe, first=first)
-        self._take(turn)
+        self._take(turn, first=first)
         if turn.added:
             events.append(Subscribed(self.type.url, turn.added))
         if turn.dropped:
             events.append(Unsubscribed(self.type.url, turn.dropped))
         return tuple(events)
 
-    def _take(self, turn: Turn) -> None:
-        exchange = self.exchange
-        exchange.owed |= turn.added
+    def _take(self, turn: Turn, *, first: bool) -> None:
+        exchange, asked = self.exchange, turn.added
+        if not first:
+            if WILDCARD in asked:
+                asked |= exchange.accepted.keys()
+            self._stated -= asked
+        exchange.owed |= asked
         if self.subscription.wildcard:
             exchange.owed |= turn.dropped
+            for name in turn.dropped:
+                exchange.accepted.pop(name, None)
         exchange.retain(self.subscription.wants)
 
     def asked(self) -> set[str]:
@@ -104,7 +111,7 @@ class DeltaMachine:
         resources = {each.name: each for each in found.values() if each is not None}
         removed = tuple(name for name, each in found.items() if each is None)
         self.exchange.owed -= {WILDCARD, *turn}
-        versions = {name: due[name] for name in turn}
+        versions = {name: due[name] for name in turn if self._is_told_of(name, found[name])}
         versions |= {each.name: each.version for each in resources.values()}
         reply = Reply(
             self.type.url,
@@ -115,6 +122,10 @@ class DeltaMachine:
         )
         self.exchange.send(reply.nonce, versions, now)
         return reply
+
+    def _is_told_of(self, name: str, found: Resource | None) -> bool:
+        """Tell whether a response says something of a name, and not only of what it stands for."""
+        return found is None or found.name == name or name in self.subscription.names
 
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
         """Tell whether a response is in flight, or would be sent now."""
@@ -129,14 +140,18 @@ class DeltaMachine:
         return frozenset(
             name
             for name, version in snapshot.recorded.items()
-            if self.subscription.wants(name) and self.exchange.has(name) != version
+            if self.subscription.wants(name)
+            and (self.exchange.has(name) != version or self._was_asked_again(name))
         )
+
+    def _was_asked_again(self, name: str) -> bool:
+        return name in self.exchange.owed and name not in self._stated
 
     def in_step(self, snapshot: TypeSnapshot) -> bool:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
         if not self._started:
             return True
-        if self.exchange.in_flight is not None:
+        if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
         return not any(
             self._differs(name, snapshot) or self._target(name, snapshot) != self.exchange.has(name)

@@ -141,7 +141,7 @@ class SotwMachine:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
         if not self._started:
             return True
-        if self.exchange.in_flight is not None:
+        if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
         wanted = {each.name: each.version for each in self._wanted(snapshot)}
         if not self.type.complete:

@@ -96,6 +96,15 @@ def test_missing_name_subscribed_again_is_reported_again() -> None:
     assert peer.ask("SDS", "x") == ["2 SDS -x"]
 
 
+def test_wildcard_subscribed_again_is_sent_again() -> None:
+    """W9: a client that asks for everything again may have forgotten everything."""
+    peer = DeltaPeer(CDS="c@1 d@1")
+    peer.ask("CDS", "*")
+    peer.ack("CDS")
+    assert peer.ask("CDS", "*") == ["2 CDS c@1 d@1"]
+    assert peer.ack("CDS") == []
+
+
 def test_unsubscription_of_what_nobody_asked_for_is_ignored() -> None:
     """W10: giving up a name that was never asked for is no error and changes nothing."""
     peer = DeltaPeer(SDS="s@1")
@@ -169,6 +178,16 @@ def test_alias_and_name_of_one_resource_are_one_resource() -> None:
     assert peer.ack("EDS") == []
     assert peer.put(EDS="e@2|x|y") == ["2 EDS e@2"]
     assert peer.ack("EDS") == []
+
+
+def test_alias_given_up_under_a_wildcard_is_forgotten() -> None:
+    """W12, W13: it is answered with the resource, whose end is later told by its name only."""
+    peer = DeltaPeer(EDS="e@1|x")
+    peer.ask("EDS", "*", "x")
+    peer.ack("EDS")
+    assert peer.ask("EDS", drop=["x"]) == ["2 EDS e@1"]
+    peer.ack("EDS")
+    assert peer.put(EDS="") == ["3 EDS -e"]
 
 
 def test_first_answer_to_a_wildcard_is_sent_even_when_it_is_empty() -> None:
@@ -257,6 +276,15 @@ def test_stale_unsubscription_is_honoured() -> None:
     peer.ask("SDS", drop=["s"], nonce="1")
     peer.ack("SDS")
     assert peer.put(SDS="s@3") == []
+
+
+def test_request_with_the_last_nonce_is_not_stale() -> None:
+    """A11: a nonce that no newer response has overtaken is not old, even if it was used before."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    peer.ack("SDS")
+    assert peer.ask("SDS", "s", nonce="1") == ["2 SDS s@1"]
+    assert peer.told() == (Subscribed(SECRET, frozenset({"s"})),)
 
 
 def test_nonce_of_an_earlier_stream_does_not_reject_the_first_request() -> None:
@@ -475,6 +503,34 @@ def test_recorded_content_is_made_anew_for_a_client_that_does_not_have_it() -> N
     assert peer.put(SDS="s@2 =t@1") == ["1 SDS s@2"]
     peer.ack("SDS")
     assert peer.stream.missing(peer.snapshot) == set()
+
+
+def test_recorded_content_is_made_anew_for_a_client_that_asks_again() -> None:
+    """W9: only a first request says what the client has; later it may have forgotten."""
+    peer = DeltaPeer(SDS="=s@1")
+    peer.ask("SDS", "s", has="s@1")
+    assert peer.ask("SDS", "s") == []
+    assert peer.stream.missing(peer.snapshot) == {(SECRET, "s")}
+    assert not peer.stream.in_step(peer.snapshot)
+    assert peer.put(SDS="s@2") == ["1 SDS s@2"]
+
+
+def test_recorded_content_is_made_anew_for_a_client_that_asks_for_everything_again() -> None:
+    """W9: ``*`` in a later request asks for all that the client has, too."""
+    peer = DeltaPeer(SDS="=s@1")
+    peer.ask("SDS", has="s@1")
+    peer.ack("SDS")
+    assert peer.ask("SDS", "*") == ["2 SDS"]
+    assert peer.stream.missing(peer.snapshot) == {(SECRET, "s")}
+
+
+def test_recorded_content_is_left_alone_under_a_wildcard() -> None:
+    """C1: so it is where the client states the version and asks for everything."""
+    peer = DeltaPeer(SDS="=s@1 =t@1")
+    assert peer.ask("SDS", has="s@1") == ["1 SDS"]
+    peer.ack("SDS")
+    assert peer.stream.missing(peer.snapshot) == {(SECRET, "t")}
+    assert not peer.stream.in_step(peer.snapshot)
 
 
 def test_system_version_is_never_compared() -> None:

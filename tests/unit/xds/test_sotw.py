@@ -479,6 +479,15 @@ def test_client_that_refused_something_is_sent_everything_when_it_reconnects() -
     assert after.ask("LDS", has="a@1 b@1") == ["1 LDS a@1 b@1"]
 
 
+def test_recorded_content_is_made_anew_for_every_client() -> None:
+    """C2: a client of this variant cannot say which version of a secret it has."""
+    peer = SotwPeer(SDS="=s@1 =t@1")
+    assert peer.ask("SDS", "s", has="s@1") == []
+    assert peer.stream.missing(peer.snapshot) == {(SECRET, "s")}
+    assert not peer.stream.in_step(peer.snapshot)
+    assert peer.put(SDS="s@2") == ["1 SDS s@2"]
+
+
 def test_pending_name_of_a_complete_type_stays() -> None:
     """W16, R3: to leave it out would say that it does not exist."""
     peer = SotwPeer(LDS="a@1 b@1")
