@@ -38,6 +38,22 @@ class Transport(StrEnum):
     UDP = "udp"
 
 
+class InstanceStatus(StrEnum):
+    """Where an instance is in its life: whether names lead to it, and whether it may call."""
+
+    REGISTERED = "registered"
+    """Known, and never connected so far: it may call others, and no name leads to it."""
+
+    READY = "ready"
+    """Connected, and its app listens: names lead to it."""
+
+    NOT_READY = "not_ready"
+    """Connected, and its app does not listen (yet): no name leads to it."""
+
+    GONE = "gone"
+    """It said that it leaves, or its streams broke and nobody came back: it may not call others."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class AppKey:
     """How people name an app: unique within its space."""
@@ -75,6 +91,7 @@ class Instance:
         index: the lowest number that was free among its app's instances.
         address: where other containers reach its Envoy.
         app_address: where its Envoy reaches the app.
+        status: where it is in its life.
     """
 
     guid: InstanceGuid
@@ -82,6 +99,7 @@ class Instance:
     index: int
     address: Address
     app_address: Address
+    status: InstanceStatus = InstanceStatus.REGISTERED
 
 
 @dataclass(frozen=True, slots=True, order=True)

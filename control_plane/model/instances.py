@@ -7,10 +7,11 @@ enforced by address; and an index belongs to one instance of its app.
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import replace
 
 from control_plane.errors import AlreadyExists, NotFound
 from control_plane.model.change import Decision, decide
-from control_plane.model.entities import Instance
+from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.reach import neighbours, require_networking
 from control_plane.model.state import State
 from control_plane.names import (
@@ -95,11 +96,22 @@ def move_instance(
     if old is None:
         raise NotFound(f"instance {shown(guid)} not found", field="guid")
     app_place = parse_address(app_address or old.app_address, field="app_address")
-    new = Instance(guid, old.app_guid, old.index, place, app_place)
+    new = replace(old, address=place, app_address=app_place)
     if new == old:
         return Decision(state, old)
     holders = _holders(state, place, holder_gone=holder_gone, besides=guid)
     return decide(state, new, puts=[new], drops=holders, apps=_concerned(state, new, *holders))
+
+
+def set_status(
+    state: State, guid: InstanceGuid, status: InstanceStatus
+) -> Decision[Instance | None]:
+    """Say where an instance is in its life; None and no change where there is no such instance."""
+    old = state.instance(guid)
+    if old is None or old.status is status:
+        return Decision(state, old)
+    new = replace(old, status=status)
+    return decide(state, new, puts=[new], apps=_concerned(state, new))
 
 
 def remove_instance(state: State, guid: InstanceGuid) -> Decision[Instance | None]:

@@ -20,6 +20,7 @@ from control_plane.model.entities import (
     AppKey,
     Entity,
     Instance,
+    InstanceStatus,
     JoinToken,
     NetworkPolicy,
     RouteMapping,
@@ -141,9 +142,13 @@ class State:
         return tuple(token for token in self.all_tokens() if token.app_guid == app)
 
     def sources_of(self, app: AppGuid, transport: Transport, port: int) -> tuple[Address, ...]:
-        """Return the addresses of all instances that a policy lets connect to this port, sorted."""
+        """Return the addresses of all instances that a policy lets connect to this port, sorted.
+
+        An instance that is gone is none of them: its address may be somebody else's by now.
+        """
         sources = {p.source for p in self.policies_to(app) if p.allows(transport, port)}
-        return tuple(sorted(i.address for source in sources for i in self.instances_of(source)))
+        instances = (each for source in sources for each in self.instances_of(source))
+        return tuple(sorted(i.address for i in instances if i.status is not InstanceStatus.GONE))
 
     def put(self, entity: Entity) -> State:
         """Return a State with this entity, instead of the one with the same key if there is one."""

@@ -1,0 +1,93 @@
+"""A control plane from start to stop.
+
+The rule of this module: starting is all or nothing, and stopping goes the other way round: say so,
+let calls and streams go, take no more changes, then close the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from control_plane import log_events
+from control_plane.app.core import Core, build
+from control_plane.app.ports import Ports
+from control_plane.clock import Clock, SystemClock
+from control_plane.settings import Settings, SocketAddress, admin_socket
+from control_plane.store.sqlite import SqliteStore
+
+DATABASE_FILE = "c2c.db"
+
+
+class ControlPlane:
+    """Use it as an asynchronous context manager; inside, it runs."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        """Take the settings; nothing is opened before it is entered."""
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._exit = AsyncExitStack()
+        self._log = structlog.get_logger(__name__)
+        self.core: Core
+        self.ports: Ports
+
+    @property
+    def admin_socket(self) -> Path:
+        """The socket on which operators of this machine are answered."""
+        return admin_socket(self._settings.data_dir)
+
+    @property
+    def xds_address(self) -> SocketAddress:
+        """Where Envoys connect."""
+        return self.ports.xds_address
+
+    @property
+    def enroll_address(self) -> SocketAddress:
+        """Where sidecars enrol."""
+        return self.ports.enroll_address
+
+    async def __aenter__(self) -> Self:
+        """Open the store, read it, and listen.
+
+        Raises:
+            ConfigurationError: something that the settings name cannot be used.
+            StorageError: the data directory cannot be written.
+        """
+        async with AsyncExitStack() as starting:
+            store = await SqliteStore.open(self._settings.data_dir / DATABASE_FILE)
+            starting.push_async_callback(store.close)
+            self.core = await build(self._settings, self._clock, store)
+            for work in (self.core.registry.run(), self.core.reconciler.run()):
+                starting.push_async_callback(_stop, asyncio.create_task(work))
+            self.ports = Ports(self.core)
+            await self.ports.start()
+            starting.push_async_callback(self.ports.stop, self._settings.drain_time.total_seconds())
+            self._exit = starting.pop_all()
+        self._log.info(
+            log_events.SERVER_STARTED,
+            xds=str(self.xds_address),
+            enroll=str(self.enroll_address),
+            admin=str(self.admin_socket),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop, in the opposite order."""
+        self._log.info(log_events.SERVER_STOPPING)
+        await self._exit.aclose()
+        self._log.info(log_events.SERVER_STOPPED)
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

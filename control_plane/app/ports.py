@@ -1,0 +1,256 @@
+"""The ports of a control plane: xDS, enrolment, and the operator's API.
+
+The rule of this module: in grpc.aio services belong to a server and not to a port, so each port is
+a server of its own with exactly the services that its clients may call. Nothing is shown or changed
+without proof of who asks: mTLS on xDS and on the operator's TCP port, a join token for enrolment,
+the mode of the file for the operator's socket.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from control_plane.api.v1 import (
+    app_pb2_grpc,
+    enrollment_pb2_grpc,
+    identity_pb2_grpc,
+    instance_pb2_grpc,
+    join_token_pb2_grpc,
+    network_policy_pb2_grpc,
+    operator_pb2_grpc,
+    route_pb2_grpc,
+    trust_pb2_grpc,
+)
+from control_plane.app.core import Core, new_guid, new_serial
+from control_plane.ca import new_key_pair
+from control_plane.errors import ConfigurationError
+from control_plane.log_events import JOIN_TOKEN_PREFIX
+from control_plane.server.api.apps import AppService
+from control_plane.server.api.budget import CertificateBudget
+from control_plane.server.api.instances import InstanceService
+from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenService
+from control_plane.server.api.network_policies import NetworkPolicyService
+from control_plane.server.api.routes import RouteService
+from control_plane.server.api.trust import TrustService
+from control_plane.server.credentials import ServerCertificate
+from control_plane.server.discovery import DiscoveryService
+from control_plane.server.enrollment import EnrollmentService, IdentityService
+from control_plane.server.health import Health
+from control_plane.server.limits import ServerLimits
+from control_plane.server.operators import OperatorService, OperatorsOnly
+from control_plane.server.peers import InstanceAdmission
+from control_plane.server.reflection import add_reflection
+from control_plane.server.status import StatusInterceptor
+from control_plane.settings import Settings, SocketAddress, admin_socket
+from control_plane.xds.limits import StreamLimits
+
+_API = "c2c.v1."
+HEALTH_SERVICE = "grpc.health.v1.Health"
+
+_TOKEN_OCTETS = 32
+
+ADMIN_SERVICES = (
+    _API + "AppService",
+    _API + "RouteService",
+    _API + "InstanceService",
+    _API + "NetworkPolicyService",
+    _API + "JoinTokenService",
+    _API + "OperatorService",
+    _API + "TrustService",
+)
+"""What an operator may call."""
+
+
+class Ports:
+    """The servers of one control plane, made and not yet started."""
+
+    def __init__(self, core: Core) -> None:
+        """Make every server; nothing listens yet."""
+        self._core = core
+        settings = core.settings
+        self._certificate = ServerCertificate(
+            core.authority,
+            settings.trust_domain,
+            _reached_by(settings),
+            profile=core.profile,
+            new_key=new_key_pair,
+            new_serial=new_serial,
+            clock=core.clock,
+        )
+        limits = _limits(settings)
+        self._options = limits.channel_options()
+        self.discovery = DiscoveryService(
+            core.nodes,
+            clock=core.clock,
+            admission=InstanceAdmission(lambda: core.registry.state, settings.trust_domain),
+            limits=limits,
+        )
+        self.health = Health(ADMIN_SERVICES)
+        self._servers: list[grpc.aio.Server] = []
+        self.xds_address = settings.xds_address
+        self.enroll_address = settings.enroll_address
+        self.admin_address: SocketAddress | None = None
+
+    async def start(self) -> None:
+        """Listen everywhere.
+
+        Raises:
+            ConfigurationError: an address cannot be listened on.
+        """
+        settings = self._core.settings
+        self.xds_address = await self._start_xds(settings.xds_address)
+        self.enroll_address = await self._start_enrollment(settings.enroll_address)
+        await self._start_admin_socket(admin_socket(settings.data_dir))
+        if settings.admin_address is not None:
+            self.admin_address = await self._start_admin_port(settings.admin_address)
+
+    async def stop(self, grace: float) -> None:
+        """Say so, let calls end by themselves for a while, then end them.
+
+        Args:
+            grace: seconds that calls and streams have.
+        """
+        self.health.drain()
+        self.discovery.shut_down()
+        for server in self._servers:
+            await server.stop(grace)
+
+    async def _start_xds(self, address: SocketAddress) -> SocketAddress:
+        core = self._core
+        server = self._server()
+        self.discovery.add_to(server)
+        identity_pb2_grpc.add_IdentityServiceServicer_to_server(
+            IdentityService(
+                core.registry,
+                core.identities,
+                is_connected=core.reconciler.connected,
+                trust_bundle=lambda: core.authority.trust_bundle_pem,
+            ),
+            server,
+        )
+        credentials = self._certificate.credentials(client_certificates=True)
+        return await self._listen(server, address, credentials)
+
+    async def _start_enrollment(self, address: SocketAddress) -> SocketAddress:
+        core = self._core
+        server = self._server()
+        enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
+            EnrollmentService(
+                core.registry,
+                core.identities,
+                is_connected=core.reconciler.connected,
+                trust_bundle=lambda: core.authority.trust_bundle_pem,
+                new_guid=new_guid,
+                xds_port=self.xds_address.port,
+            ),
+            server,
+        )
+        credentials = self._certificate.credentials(client_certificates=False)
+        return await self._listen(server, address, credentials)
+
+    async def _start_admin_socket(self, path: Path) -> None:
+        server = self._server()
+        self._add_admin_services(server)
+        _bind_private(server, path)
+        await server.start()
+        self._servers.append(server)
+
+    async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
+        server = self._server(OperatorsOnly(self._core.settings.trust_domain))
+        self._add_admin_services(server)
+        credentials = self._certificate.credentials(client_certificates=True)
+        return await self._listen(server, address, credentials)
+
+    def _add_admin_services(self, server: grpc.aio.Server) -> None:
+        core, settings = self._core, self._core.settings
+        registry, budget = core.registry, CertificateBudget(core.authority, core.profile)
+        app_pb2_grpc.add_AppServiceServicer_to_server(AppService(registry, new_guid), server)
+        route_pb2_grpc.add_RouteServiceServicer_to_server(
+            RouteService(registry, core.convergence, budget, settings.internal_domains), server
+        )
+        instance_pb2_grpc.add_InstanceServiceServicer_to_server(
+            InstanceService(registry, core.reconciler, budget, new_guid), server
+        )
+        network_policy_pb2_grpc.add_NetworkPolicyServiceServicer_to_server(
+            NetworkPolicyService(
+                registry,
+                core.convergence,
+                unproxied=settings.unproxied_port_mappings,
+                limit=settings.policies_per_source,
+            ),
+            server,
+        )
+        join_token_pb2_grpc.add_JoinTokenServiceServicer_to_server(
+            JoinTokenService(registry, core.clock, _new_token, self._enrollment_server), server
+        )
+        operator_pb2_grpc.add_OperatorServiceServicer_to_server(
+            OperatorService(
+                core.authority, settings.trust_domain, new_serial=new_serial, clock=core.clock
+            ),
+            server,
+        )
+        trust_pb2_grpc.add_TrustServiceServicer_to_server(
+            TrustService(lambda: core.authority.trust_bundle_pem, settings.trust_domain), server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
+        add_reflection(server, (*ADMIN_SERVICES, HEALTH_SERVICE))
+
+    def _enrollment_server(self) -> EnrollmentServer:
+        names = self._core.settings.server_names
+        host = names[0] if names else self.enroll_address.host
+        address = SocketAddress(host, self.enroll_address.port)
+        return EnrollmentServer(str(address), self._core.authority.fingerprint)
+
+    def _server(self, *interceptors: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
+        return grpc.aio.server(
+            interceptors=[*interceptors, StatusInterceptor()], options=self._options
+        )
+
+    async def _listen(
+        self, server: grpc.aio.Server, address: SocketAddress, credentials: grpc.ServerCredentials
+    ) -> SocketAddress:
+        try:
+            port = server.add_secure_port(str(address), credentials)
+        except RuntimeError as error:
+            raise ConfigurationError([f"cannot listen on {address}: {error}"]) from error
+        await server.start()
+        self._servers.append(server)
+        return SocketAddress(address.host, port)
+
+
+def _bind_private(server: grpc.aio.Server, path: Path) -> None:
+    """Bind a Unix socket that only its owner may connect to, from its first moment."""
+    path.unlink(missing_ok=True)  # of a process that was killed; the lock says that it is gone
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise ConfigurationError([f"socket {str(path)!r} cannot be made: {error}"]) from error
+    finally:
+        os.umask(before)
+
+
+def _reached_by(settings: Settings) -> tuple[str, ...]:
+    hosts = [settings.xds_address.host, settings.enroll_address.host]
+    if settings.admin_address is not None:
+        hosts.append(settings.admin_address.host)
+    known = [host for host in hosts if host not in {"0.0.0.0", "::"}]  # noqa: S104 - not bound here
+    return tuple(dict.fromkeys([*settings.server_names, *known]))
+
+
+def _limits(settings: Settings) -> ServerLimits:
+    return ServerLimits(
+        stream=StreamLimits(names=settings.max_names_per_stream),
+        streams_per_node=settings.max_streams_per_node,
+        new_streams_per_second=settings.max_new_streams_per_second,
+        request_octets=settings.max_message_size,
+    )
+
+
+def _new_token() -> str:
+    return JOIN_TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_OCTETS)

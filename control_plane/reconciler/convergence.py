@@ -1,0 +1,107 @@
+"""Waiting until a change has reached everybody whom it concerns.
+
+The rule of this module: the answer names those whom it has not reached, and why, in words that an
+operator can act on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from control_plane.clock import Clock
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.model.entities import Instance
+from control_plane.names import C2C_PORT, AppGuid, InstanceGuid
+from control_plane.nodes import Nodes
+from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.probe import Prober
+from control_plane.reconciler.progress import Behind, Stage
+from control_plane.reconciler.reconciler import Reconciler
+from control_plane.xds.delivery import deliveries
+from control_plane.xds.exchange import ConfigStatus
+
+_FIRST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.25
+
+
+class Convergence:
+    """Answers who has a change and who has not."""
+
+    def __init__(
+        self, reconciler: Reconciler, nodes: Nodes, custody: Custody, prober: Prober, clock: Clock
+    ) -> None:
+        """Look at instances through these."""
+        self._reconciler = reconciler
+        self._nodes = nodes
+        self._custody = custody
+        self._prober = prober
+        self._clock = clock
+
+    async def wait(
+        self, apps: frozenset[AppGuid], stage: Stage, timeout: float
+    ) -> tuple[Behind, ...]:
+        """Wait until every connected instance of some apps has reached a stage.
+
+        Args:
+            apps: whose instances to wait for.
+            stage: how far the change has to get.
+            timeout: seconds to wait at the most.
+
+        Returns:
+            those that had not reached it when the time was up.
+        """
+        if stage is Stage.COMMITTED:
+            return ()
+        deadline = self._clock.monotonic() + timeout
+        instances = {
+            each.guid: each
+            for app in apps
+            for each in self._reconciler.state.instances_of(app)
+            if self._reconciler.connected(each.guid)
+        }
+        late = await self._reconciler.waiters.wait(instances, timeout)
+        behind = [
+            Behind(each, instances[each].app_guid, Stage.COMMITTED, self._why_not_acked(each))
+            for each in sorted(late)
+        ]
+        if stage is Stage.SERVED:
+            rest = [instances[each] for each in sorted(instances.keys() - late)]
+            results = await asyncio.gather(*(self._served(each, deadline) for each in rest))
+            behind += [each for each in results if each is not None]
+        return tuple(behind)
+
+    def _why_not_acked(self, instance: InstanceGuid) -> str:
+        failure = self._custody.failure(instance)
+        if failure:
+            return f"no certificate could be issued: {failure}"
+        snapshot = self._nodes.snapshot(instance)
+        if snapshot is None:
+            return "nothing was planned for it yet"
+        for live in self._nodes.streams(instance):
+            for each in deliveries(live.stream, snapshot):
+                if each.status is ConfigStatus.ERROR and each.refusal is not None:
+                    return f"it refused {each.name}: {each.refusal.error.message}"
+                if each.status is not ConfigStatus.SYNCED:
+                    return f"it has not answered for {each.name} yet ({each.status.value})"
+        return "it has not withdrawn everything yet"
+
+    async def _served(self, instance: Instance, deadline: float) -> Behind | None:
+        pause = _FIRST_PAUSE
+        while True:
+            held = self._custody.get(instance.guid, C2C_SECRET)
+            if held is None or not self._reconciler.connected(instance.guid):
+                return None
+            seen = await self._prober.served_serial(instance.address, C2C_PORT)
+            if seen == held.leaf.serial:
+                return None
+            if self._clock.monotonic() >= deadline:
+                reason = seen if isinstance(seen, str) else f"it shows serial {seen:x}"
+                wanted = f"{held.leaf.serial:x}"
+                return Behind(
+                    instance.guid,
+                    instance.app_guid,
+                    Stage.ACKED,
+                    f"serial {wanted} is not served: {reason}",
+                )
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,0 +1,50 @@
+"""Proof of serving: which certificate an instance really shows.
+
+The rule of this module: an ACK means accepted, not applied (Envoy's pull request 39891), so
+"served" is said only after a TLS handshake with the instance showed the serial. Nothing is sent or
+trusted: the handshake is looked at and the connection closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from control_plane.ca.certificate import read_certificate
+from control_plane.errors import ControlPlaneError
+
+_HANDSHAKE_SECONDS = 5.0
+
+
+class Prober:
+    """Looks at certificates, a few at a time."""
+
+    def __init__(self, at_once: int = 32) -> None:
+        """Bound how many handshakes run at once."""
+        self._slots = asyncio.Semaphore(at_once)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.check_hostname = False
+        self._context.verify_mode = ssl.CERT_NONE
+
+    async def served_serial(self, address: str, port: int) -> int | str:
+        """Return the serial of the certificate that is shown there, or why none is."""
+        async with self._slots:
+            try:
+                async with asyncio.timeout(_HANDSHAKE_SECONDS):
+                    der = await self._peer_certificate(address, port)
+            except TimeoutError:
+                return f"no TLS handshake with {address}:{port} within {_HANDSHAKE_SECONDS:.0f} s"
+            except OSError as error:
+                return f"no TLS handshake with {address}:{port}: {error.strerror or error}"
+        try:
+            return read_certificate(der).serial
+        except ControlPlaneError as error:
+            return f"{address}:{port} shows something else: {error}"
+
+    async def _peer_certificate(self, address: str, port: int) -> bytes:
+        _, writer = await asyncio.open_connection(address, port, ssl=self._context)
+        try:
+            tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+            return tls.getpeercert(binary_form=True) or b""
+        finally:
+            writer.transport.abort()

@@ -1,0 +1,98 @@
+"""How far a change got: who has it, who does not, and why.
+
+The rule of this module: nobody polls the fleet. A waiter names the instances it waits for, and is
+looked at again only when one of them told something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from control_plane.names import AppGuid, InstanceGuid
+
+
+class Stage(Enum):
+    """How far a change has to get before its command is answered."""
+
+    COMMITTED = "committed"
+    """It is on disk."""
+
+    ACKED = "acked"
+    """Every connected instance that it concerns ACKed all of its resources."""
+
+    SERVED = "served"
+    """A TLS handshake with each of them shows the new certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """An instance that a change has not reached yet, and why not."""
+
+    instance_guid: InstanceGuid
+    app_guid: AppGuid
+    stage: Stage
+    reason: str
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    pending: set[InstanceGuid]
+    done: asyncio.Future[None]
+
+
+class Waiters:
+    """Those who wait until instances are where they should be."""
+
+    def __init__(self, arrived: Callable[[InstanceGuid], bool]) -> None:
+        """Start with nobody waiting.
+
+        Args:
+            arrived: tells whether an instance is where it should be, or gone.
+        """
+        self._arrived = arrived
+        self._by_instance: dict[InstanceGuid, set[_Waiter]] = {}
+
+    def note(self, instance: InstanceGuid) -> None:
+        """Look again at those who wait for this instance."""
+        waiters = self._by_instance.get(instance)
+        if not waiters or not self._arrived(instance):
+            return
+        del self._by_instance[instance]
+        for waiter in waiters:
+            waiter.pending.discard(instance)
+            if not waiter.pending and not waiter.done.done():
+                waiter.done.set_result(None)
+
+    async def wait(
+        self, instances: Iterable[InstanceGuid], timeout: float
+    ) -> frozenset[InstanceGuid]:
+        """Wait until all have arrived; return those that had not when the time was up.
+
+        Args:
+            instances: whom to wait for.
+            timeout: seconds to wait at the most.
+        """
+        pending = {each for each in instances if not self._arrived(each)}
+        if not pending:
+            return frozenset()
+        waiter = _Waiter(pending, asyncio.get_running_loop().create_future())
+        for each in pending:
+            self._by_instance.setdefault(each, set()).add(waiter)
+        try:
+            await asyncio.wait_for(waiter.done, timeout)
+        except TimeoutError:
+            return frozenset(waiter.pending)
+        finally:
+            self._forget(waiter)
+        return frozenset()
+
+    def _forget(self, waiter: _Waiter) -> None:
+        for each in waiter.pending:
+            waiters = self._by_instance.get(each)
+            if waiters is not None:
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._by_instance[each]

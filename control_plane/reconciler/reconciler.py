@@ -1,0 +1,176 @@
+"""The loop that brings every connected node to its plan.
+
+The rule of this module: it is level-triggered. A change only marks the instances that it concerns;
+what each of them should have is worked out from the State as it is when its turn comes, so changes
+that come faster than that merge by themselves. Whoever is not connected costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.errors import PermissionDenied
+from control_plane.model.change import Change
+from control_plane.model.entities import Instance
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.planner import Planner, SecretContent, c2c_request
+from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.progress import Waiters
+from control_plane.reconciler.renewals import RenewalQueue
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply
+
+_SLICE_SECONDS = 0.005
+"""How long the loop works before it lets others (streams, commands) have a turn."""
+
+_FAREWELL_SECONDS = 10.0
+"""How long a removed instance has to ACK that its listeners are gone, before its streams end."""
+
+
+class Reconciler:
+    """Keeps every connected node's snapshot equal to its plan; observes streams and commits."""
+
+    def __init__(
+        self, state: State, nodes: Nodes, planner: Planner, custody: Custody, clock: Clock
+    ) -> None:
+        """Take the State as it was read from disk; nobody is connected yet."""
+        self._nodes = nodes
+        self._planner = planner
+        self._custody = custody
+        self._clock = clock
+        self.state = state
+        self._dirty: dict[InstanceGuid, None] = {}
+        self._wake = asyncio.Event()
+        self._renewals = RenewalQueue()
+        self._farewells: dict[InstanceGuid, asyncio.Task[None]] = {}
+        self._log = structlog.get_logger(__name__)
+        self.waiters = Waiters(self.is_current)
+
+    def committed(self, state: State, change: Change) -> None:
+        """Mark the instances that a change concerns, and see off those that it removed."""
+        self.state = state
+        for entity in change.drops:
+            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
+                self._see_off(entity.guid)
+        for app in change.apps:
+            for instance in state.instances_of(app):
+                if self.connected(instance.guid):
+                    self._mark(instance.guid)
+
+    def connected(self, instance_guid: InstanceGuid) -> bool:
+        """Tell whether an instance has a stream."""
+        return bool(self._nodes.streams(instance_guid))
+
+    def is_current(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance ACKed all that it should have, or is not connected."""
+        if instance in self._dirty:
+            return False
+        snapshot = self._nodes.snapshot(instance)
+        if snapshot is None:
+            return True
+        return all(live.stream.in_step(snapshot) for live in self._nodes.streams(instance))
+
+    def opened(self, live: LiveStream) -> None:
+        """Plan for a node as soon as it is connected, so that its first request finds an answer."""
+        self._reconcile(InstanceGuid(live.node_id))
+
+    def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
+        """Look whether somebody waits for what a node just told."""
+        self.waiters.note(InstanceGuid(live.node_id))
+
+    def sent(self, _live: LiveStream, _reply: Reply) -> None:
+        """Nothing is to be done until the node answers."""
+
+    def closed(self, live: LiveStream) -> None:
+        """Nobody needs to wait for a node that is gone."""
+        self.waiters.note(InstanceGuid(live.node_id))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._work())
+            tasks.create_task(self._renew())
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            until = self._clock.monotonic() + _SLICE_SECONDS
+            while self._dirty and self._clock.monotonic() < until:
+                instance = next(iter(self._dirty))
+                self._reconcile(instance)
+                self.waiters.note(instance)
+            if not self._dirty:
+                self._wake.clear()
+            await asyncio.sleep(0)
+
+    async def _renew(self) -> None:
+        while True:
+            at = self._renewals.next()
+            now = self._clock.now()
+            # A certificate that comes later may have to be renewed earlier, so the wait has a
+            # bound.
+            await self._clock.sleep(
+                1.0 if at is None else min(1.0, max(0.0, (at - now).total_seconds()))
+            )
+            for instance in self._renewals.take_due(self._clock.now()):
+                if self.connected(instance):
+                    self._mark(instance)
+
+    def _mark(self, instance: InstanceGuid) -> None:
+        self._dirty[instance] = None
+        self._wake.set()
+
+    def _reconcile(self, guid: InstanceGuid) -> None:
+        self._dirty.pop(guid, None)
+        instance = self.state.instance(guid)
+        if instance is None:
+            return
+        secrets = {C2C_SECRET: self._c2c_secret(instance)}
+        self._nodes.set(guid, self._planner.plan(self.state, instance, secrets))
+
+    def _c2c_secret(self, instance: Instance) -> SecretContent:
+        app = self.state.apps[instance.app_guid]
+        request = c2c_request(self.state, app, instance)
+        held, fresh = self._custody.ensure(instance.guid, C2C_SECRET, request, self._clock.now())
+        if fresh and held is not None:
+            self._renewals.add(instance.guid, held.renew_at)
+            self._log.info(
+                log_events.CERTIFICATE_ISSUED,
+                instance=instance.guid,
+                app=app.guid,
+                secret=C2C_SECRET,
+                serial=f"{held.leaf.serial:x}",
+                version=held.resource.version,
+                names=len(request.san.dns),
+            )
+        failure = self._custody.failure(instance.guid)
+        if failure:
+            self._log.error(
+                log_events.CERTIFICATE_FAILED, instance=instance.guid, app=app.guid, reason=failure
+            )
+        return held.resource if held is not None else None
+
+    def _see_off(self, instance: InstanceGuid) -> None:
+        self._dirty.pop(instance, None)
+        self._custody.drop(instance)
+        snapshot = self._nodes.snapshot(instance)
+        if snapshot is None or instance in self._farewells:
+            return
+        self._nodes.set(instance, self._planner.farewell(snapshot))
+        task = asyncio.get_running_loop().create_task(self._end_streams(instance))
+        self._farewells[instance] = task
+        task.add_done_callback(lambda _: self._farewells.pop(instance, None))
+
+    async def _end_streams(self, instance: InstanceGuid) -> None:
+        await self.waiters.wait([instance], _FAREWELL_SECONDS)
+        for live in self._nodes.streams(instance):
+            live.end(PermissionDenied("this instance was removed"))
+        self._nodes.forget(instance)

@@ -1,0 +1,121 @@
+"""The control plane's own certificate, and the TLS of its ports.
+
+The rule of this module: a port that gives anything away asks for a client certificate and verifies
+it in the handshake, before a byte of any message is read. The server's certificate is looked at in
+each handshake, so it is renewed without a timer and without touching a connection.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import cast
+
+import grpc
+
+from control_plane.ca import (
+    Authority,
+    KeyFactory,
+    Leaf,
+    Profile,
+    ServerRequest,
+    TrustDomain,
+    issue,
+    renew_at,
+)
+from control_plane.clock import Clock
+
+SERVER_NAME = "c2c-control-plane.internal"
+"""A name in every control plane's certificate, so that clients verify it wherever it runs. No route
+of an app can have it: a route is a host in a domain of two labels at least."""
+
+
+class ServerCertificate:
+    """The certificate of the control plane's ports, renewed when half of its life is over."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        trust_domain: TrustDomain,
+        addresses: tuple[str, ...],
+        *,
+        profile: Profile,
+        new_key: KeyFactory,
+        new_serial: Callable[[], int],
+        clock: Clock,
+    ) -> None:
+        """Issue the first certificate.
+
+        Args:
+            authority: who signs it, and whom clients must be signed by.
+            trust_domain: whose control plane this is.
+            addresses: IP addresses and DNS names that clients reach it by.
+            profile: how long it lives.
+            new_key: makes its keys.
+            new_serial: gives its serial numbers.
+            clock: tells when to renew.
+        """
+        self._authority = authority
+        names = tuple(each for each in addresses if not _is_address(each))
+        ips = tuple(each for each in addresses if _is_address(each))
+        self._request = ServerRequest(trust_domain, (SERVER_NAME, "localhost", *names), ips)
+        self._profile = profile
+        self._new_key = new_key
+        self._new_serial = new_serial
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._leaf = self._issue()
+
+    def current(self) -> Leaf:
+        """Return the certificate to show now; gRPC asks from threads of its own."""
+        with self._lock:
+            at = renew_at(self._leaf.not_before, self._leaf.not_after, SERVER_NAME)
+            if self._clock.now() >= at:
+                self._leaf = self._issue()
+            return self._leaf
+
+    def credentials(self, *, client_certificates: bool) -> grpc.ServerCredentials:
+        """Return the TLS of one port.
+
+        Args:
+            client_certificates: whether a client has to show a certificate that our CA signed.
+        """
+        shown = _Shown(self, self._authority.trust_bundle_pem if client_certificates else None)
+        # The stubs of grpc do not know that None stands for "as before".
+        fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", shown.if_changed)
+        return grpc.dynamic_ssl_server_credentials(
+            shown.configuration(), fetch, client_certificates
+        )
+
+    def _issue(self) -> Leaf:
+        return issue(
+            self._authority,
+            self._profile,
+            self._request,
+            key=self._new_key,
+            now=self._clock.now(),
+            serial=self._new_serial(),
+        )
+
+
+class _Shown:
+    """What one port shows, and whether that is still the newest."""
+
+    def __init__(self, certificate: ServerCertificate, client_roots: bytes | None) -> None:
+        self._certificate = certificate
+        self._client_roots = client_roots
+        self._leaf: Leaf | None = None
+
+    def configuration(self) -> grpc.ServerCertificateConfiguration:
+        """Return what to show, and remember it."""
+        self._leaf = leaf = self._certificate.current()
+        pair = (leaf.private_key_pem or b"", leaf.certificate_chain_pem)
+        return grpc.ssl_server_certificate_configuration([pair], self._client_roots)
+
+    def if_changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return what to show if it is something else than before; called in each handshake."""
+        return None if self._certificate.current() is self._leaf else self.configuration()
+
+
+def _is_address(text: str) -> bool:
+    return ":" in text or text.replace(".", "").isdigit()

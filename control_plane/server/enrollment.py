@@ -1,0 +1,194 @@
+"""How an instance comes to its identity, and how it keeps it.
+
+The rule of this module: whoever enrols proves with a join token which app it belongs to, and by
+where it connects from which address is its own; whoever renews proves by mTLS which instance it is.
+The private key is made by the sidecar and never sent. A refused attempt changes nothing and is in
+the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from control_plane import log_events
+from control_plane.api.v1 import (
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    identity_pb2,
+    identity_pb2_grpc,
+)
+from control_plane.ca import parse_csr
+from control_plane.errors import InvalidRequest, PermissionDenied
+from control_plane.model.change import Decision
+from control_plane.model.entities import Instance, JoinToken
+from control_plane.model.instances import move_instance, register_instance
+from control_plane.model.state import State
+from control_plane.model.tokens import admits, spend_token
+from control_plane.names import Address, InstanceGuid, parse_address, shown
+from control_plane.registry import Registry
+from control_plane.server.api.join_tokens import token_digest
+from control_plane.server.identities import Identities
+from control_plane.server.peers import require_instance, source_address
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
+    """Gives an instance its first identity, for a join token."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        identities: Identities,
+        *,
+        is_connected: Callable[[InstanceGuid], bool],
+        trust_bundle: Callable[[], bytes],
+        new_guid: Callable[[], str],
+        xds_port: int,
+    ) -> None:
+        """Enrol into this registry.
+
+        Args:
+            registry: where tokens are spent and instances registered.
+            identities: issues the certificates.
+            is_connected: tells whether the instance that holds an address is alive.
+            trust_bundle: the certificates that the sidecar and the app must trust.
+            new_guid: gives the GUIDs of new instances.
+            xds_port: where to go next.
+        """
+        self._registry = registry
+        self._identities = identities
+        self._is_connected = is_connected
+        self._trust_bundle = trust_bundle
+        self._new_guid = new_guid
+        self._xds_port = xds_port
+        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+
+    async def Enroll(
+        self, request: enrollment_pb2.EnrollRequest, context: Context
+    ) -> enrollment_pb2.EnrollResponse:
+        """Register an instance and issue its identity certificate."""
+        source = source_address(context)
+        try:
+            key = parse_csr(request.csr)
+            address = parse_address(request.address or source)
+            committed = await self._registry.execute(
+                lambda state: self._enrol(
+                    state, token_digest(request.token), address, request.app_address, source
+                )
+            )
+        except InvalidRequest as error:
+            self._audit.warning(
+                log_events.AUDIT_ENROLLMENT_REFUSED,
+                source=source,
+                address=request.address,
+                reason=error.rule,
+            )
+            raise
+        instance = committed.result
+        leaf = self._identities.issue(committed.state.apps[instance.app_guid], instance, key)
+        self._audit.info(
+            log_events.AUDIT_ENROLLED,
+            source=source,
+            instance=instance.guid,
+            app=instance.app_guid,
+            address=instance.address,
+            serial=f"{leaf.serial:x}",
+        )
+        return enrollment_pb2.EnrollResponse(
+            instance_guid=instance.guid,
+            app_guid=instance.app_guid,
+            index=instance.index,
+            address=instance.address,
+            certificate=leaf.certificate_chain_pem,
+            trust_bundle=self._trust_bundle().decode(),
+            xds_port=self._xds_port,
+        )
+
+    def _enrol(
+        self, state: State, digest: str, address: Address, app_address: str, source: Address
+    ) -> Decision[Instance]:
+        holder = state.instance_at(address)
+        holder_gone = holder is None or not self._is_connected(holder.guid)
+
+        def register(state: State, token: JoinToken) -> Decision[Instance]:
+            if not admits(token, address, source):
+                raise PermissionDenied(
+                    f"an instance may enrol with the address that it connects from, {source}, or "
+                    f"one in the range of its token, not {shown(address)}",
+                    field="address",
+                )
+            return register_instance(
+                state,
+                self._new_guid(),
+                token.app_guid,
+                address,
+                app_address,
+                holder_gone=holder_gone,
+            )
+
+        return spend_token(state, digest, self._identities.now()).then(register)
+
+
+class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
+    """Renews the identity of whoever proves by mTLS to have it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        identities: Identities,
+        *,
+        is_connected: Callable[[InstanceGuid], bool],
+        trust_bundle: Callable[[], bytes],
+    ) -> None:
+        """Renew what this registry has."""
+        self._registry = registry
+        self._identities = identities
+        self._is_connected = is_connected
+        self._trust_bundle = trust_bundle
+        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+
+    async def Renew(
+        self, request: identity_pb2.RenewRequest, context: Context
+    ) -> identity_pb2.RenewResponse:
+        """Issue a newer certificate; the instance may have moved to where it connects from."""
+        identity, instance = require_instance(
+            context, self._identities.trust_domain, self._registry.state
+        )
+        key = parse_csr(request.csr)
+        if request.address:
+            instance = await self._moved(instance, request, source_address(context))
+        app = self._registry.state.apps[instance.app_guid]
+        leaf = self._identities.issue(app, instance, key)
+        self._audit.info(
+            log_events.AUDIT_IDENTITY_RENEWED,
+            instance=instance.guid,
+            old_serial=f"{identity.serial:x}",
+            serial=f"{leaf.serial:x}",
+        )
+        return identity_pb2.RenewResponse(
+            certificate=leaf.certificate_chain_pem, trust_bundle=self._trust_bundle().decode()
+        )
+
+    async def _moved(
+        self, instance: Instance, request: identity_pb2.RenewRequest, source: Address
+    ) -> Instance:
+        address = parse_address(request.address)
+        if address not in (instance.address, source):
+            raise PermissionDenied(
+                f"an instance may move to the address that it connects from, {source}, "
+                f"not to {shown(address)}",
+                field="address",
+            )
+        holder = self._registry.state.instance_at(address)
+        holder_gone = holder is None or not self._is_connected(holder.guid)
+        committed = await self._registry.execute(
+            lambda state: move_instance(
+                state, instance.guid, address, request.app_address, holder_gone=holder_gone
+            )
+        )
+        return committed.result
