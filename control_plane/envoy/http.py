@@ -4,7 +4,7 @@ The rule of this module: each default of Envoy by which the app or its client wo
 else than without Envoy is undone, and the reason stands beside it. What stays different:
 X-Forwarded-For and X-Forwarded-Proto are added, since the app's peer is Envoy;
 X-Forwarded-Client-Cert and x-envoy-* headers of the client are dropped, since apps and Envoy trust
-them; an upgrade to anything but a websocket is refused.
+them; an upgrade to anything but a websocket, and a method that Envoy does not know, are refused.
 """
 
 from __future__ import annotations
@@ -78,8 +78,6 @@ def _http1() -> Http1ProtocolOptions:
         default_host_for_http_10="localhost",
         enable_trailers=True,
         header_key_format=preserve_case(),
-        # An app may have methods of its own (RFC 9110, section 9.1).
-        allow_custom_methods=True,
     )
 
 

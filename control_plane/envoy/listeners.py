@@ -19,7 +19,10 @@ from typing import assert_never
 from envoy.config.listener.v3 import listener_pb2
 from envoy_data_plane.envoy.config.core.v3 import TcpKeepalive, TrafficDirection
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
-from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
+    TcpProxy,
+    UpstreamConnectMode,
+)
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.envoy.addresses import host_prefix_len, in_order
@@ -117,7 +120,15 @@ def _forward(app_port: int, protocol: AppProtocol, proxy_port: int, *, restricte
             filters = (discovered_filter(name),) if restricted else ()
             return connection_manager(stat_prefix, cluster=cluster, filters=filters)
         case AppProtocol.TCP:
-            config = TcpProxy(stat_prefix=stat_prefix, cluster=cluster, idle_timeout=NEVER)
+            config = TcpProxy(
+                stat_prefix=stat_prefix,
+                cluster=cluster,
+                idle_timeout=NEVER,
+                # Else the app hears of clients that never finish the handshake, and while the app
+                # is down the handshake of the others is cut short.
+                upstream_connect_mode=UpstreamConnectMode.ON_DOWNSTREAM_TLS_HANDSHAKE,
+                max_early_data_bytes=0,
+            )
             return Filter(name="envoy.filters.network.tcp_proxy", typed_config=Any.pack(config))
         case _:
             assert_never(protocol)

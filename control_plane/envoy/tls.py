@@ -38,24 +38,35 @@ def over_ads(*, initial_fetch_timeout: timedelta | None = None) -> ConfigSource:
     )
 
 
-def downstream_tls(secret_name: str, *, alpn: Sequence[str]) -> TransportSocket:
-    """Return the transport socket of a filter chain: one-way TLS, as on Cloud Foundry's 61443.
+def downstream_tls(
+    secret_name: str, *, alpn: Sequence[str], validation: str = ""
+) -> TransportSocket:
+    """Return the transport socket of a filter chain: TLS, one-way as on Cloud Foundry's 61443.
 
     The port opens once the certificate is there, however long that takes. After a timeout Envoy
     would open it without one and reset every connection, which looks like a fault of the app; a
     port that is not open yet looks like what it is.
+
+    Args:
+        secret_name: the secret with the certificate.
+        alpn: the protocols to offer.
+        validation: the secret that says which clients' certificates count; none are asked for if
+            it is empty.
     """
-    secret = SdsSecretConfig(
-        name=secret_name, sds_config=over_ads(initial_fetch_timeout=timedelta(0))
-    )
     context = DownstreamTlsContext(
+        require_client_certificate=BoolValue(value=True) if validation else None,
         common_tls_context=CommonTlsContext(
             tls_params=TlsParameters(
                 tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
                 tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
             ),
-            tls_certificate_sds_secret_configs=[secret],
+            tls_certificate_sds_secret_configs=[_secret(secret_name)],
+            validation_context_sds_secret_config=_secret(validation) if validation else None,
             alpn_protocols=list(alpn),
         )
     )
     return TransportSocket(name="envoy.transport_sockets.tls", typed_config=Any.pack(context))
+
+
+def _secret(name: str) -> SdsSecretConfig:
+    return SdsSecretConfig(name=name, sds_config=over_ads(initial_fetch_timeout=timedelta(0)))

@@ -57,6 +57,13 @@ class FakeAds:
             async with asyncio.timeout(10):
                 await self.changed.wait_for(lambda: all(s.settled() for s in self.streams))
 
+    async def hang_up(self) -> None:
+        """End every stream; an Envoy comes back by itself."""
+        async with self.changed:
+            for stream in self.streams:
+                stream.ended = True
+            self.changed.notify_all()
+
     async def serve(
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[Any]:
@@ -84,6 +91,7 @@ class _Stream:
     sent: dict[str, dict[str, str]] = field(default_factory=dict)
     unanswered: set[str] = field(default_factory=set)
     nonces: int = 0
+    ended: bool = False
 
     def settled(self) -> bool:
         """Tell whether the Envoy has said something to everything that it should have."""
@@ -107,9 +115,11 @@ class _Stream:
 
     async def responses(self) -> AsyncIterator[Any]:
         """Yield what differs from what was sent, whenever something changes."""
-        while True:
+        while not self.ended:
             async with self.ads.changed:
-                await self.ads.changed.wait_for(lambda: any(map(self._difference, self.names)))
+                await self.ads.changed.wait_for(
+                    lambda: self.ended or any(map(self._difference, self.names))
+                )
                 responses = [
                     self._response(url, *difference)
                     for url in self.names
@@ -158,7 +168,8 @@ async def fake_ads(credentials: grpc.ServerCredentials | None = None) -> AsyncIt
         request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
         response_serializer=discovery_pb2.DeltaDiscoveryResponse.SerializeToString,
     )
-    server = grpc.aio.server()
+    # Envoy pings every 30 s; unless told, gRPC takes that for an attack and hangs up.
+    server = grpc.aio.server(options=[("grpc.http2.min_ping_interval_without_data_ms", 10_000)])
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler}),)
     )

@@ -110,7 +110,9 @@ async def served(
 
         envoy = await stack.enter_async_context(start_envoy(render))
         instance = Served(app, protocol, unique_address(), envoy, ads, Authority())
-        if ready:
+        if not ready:
+            await envoy.wait_live()
+        else:
             await instance.put_cluster()
             await instance.put_secret()
             if sources is not None and protocol is not AppProtocol.TCP:

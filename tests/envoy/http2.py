@@ -1,0 +1,117 @@
+"""HTTP/2 on both ends, small enough to see every header: a client over TLS, and a plaintext app.
+
+The rule of this module: the protocol is hyper-h2's; only bytes are moved here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import h2.config
+import h2.connection
+import h2.events
+
+from tests.envoy.apps import App, Request
+from tests.envoy.harness import DEADLINE
+from tests.envoy.tls_client import Connection
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Response:
+    """What came back on one stream."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    trailers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status code."""
+        return int(self.headers[":status"])
+
+
+class Client:
+    """An HTTP/2 client, one request at a time, on a connection that negotiated h2."""
+
+    def __init__(self, connection: Connection) -> None:
+        assert connection.leaf.alpn == "h2"
+        self._connection = connection
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self._h2.initiate_connection()
+
+    async def request(
+        self, path: str = "/", *, headers: Headers = (), body: bytes = b"", method: str = "GET"
+    ) -> Response:
+        """Send a request and wait for the end of its response."""
+        stream = self._h2.get_next_available_stream_id()
+        pseudo = {":method": method, ":scheme": "https", ":path": path}
+        fields = [*pseudo.items(), (":authority", "app-b.apps.internal"), *headers]
+        self._h2.send_headers(stream, fields, end_stream=not body)
+        if body:
+            self._h2.send_data(stream, body, end_stream=True)
+        response = Response()
+        async with asyncio.timeout(DEADLINE):
+            while not await self._step(response):
+                pass
+        return response
+
+    async def _step(self, response: Response) -> bool:
+        """Move bytes once; tell whether the response has ended."""
+        self._connection.writer.write(self._h2.data_to_send())
+        data = await self._connection.reader.read(1 << 16)
+        assert data, "the server closed the connection"
+        ended = False
+        for event in self._h2.receive_data(data):
+            match event:
+                case h2.events.ResponseReceived():
+                    response.headers = _text(event.headers)
+                case h2.events.TrailersReceived():
+                    response.trailers = _text(event.headers)
+                case h2.events.DataReceived():
+                    response.body += event.data
+                    self._h2.acknowledge_received_data(
+                        event.flow_controlled_length, event.stream_id
+                    )
+                case h2.events.StreamEnded():
+                    ended = True
+                case h2.events.StreamReset() | h2.events.ConnectionTerminated():
+                    raise ConnectionResetError(f"{event}")
+                case _:
+                    pass
+        self._connection.writer.write(self._h2.data_to_send())
+        return ended
+
+
+async def http2_app(app: App, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve plaintext HTTP/2 with prior knowledge: note the headers, answer with a trailer."""
+    connection = h2.connection.H2Connection(
+        h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
+    )
+    connection.initiate_connection()
+    writer.write(connection.data_to_send())
+    while data := await reader.read(1 << 16):
+        for event in connection.receive_data(data):
+            match event:
+                case h2.events.RequestReceived():
+                    lines = (f"{name}: {value}" for name, value in _text(event.headers).items())
+                    app.requests.append(Request(("", *lines), 0, ""))
+                case h2.events.DataReceived():
+                    connection.acknowledge_received_data(
+                        event.flow_controlled_length, event.stream_id
+                    )
+                case h2.events.StreamEnded():
+                    connection.send_headers(event.stream_id, [(":status", "200")])
+                    connection.send_data(event.stream_id, b"hello")
+                    connection.send_headers(event.stream_id, [("x-sum", "5")], end_stream=True)
+                case _:
+                    pass
+        writer.write(connection.data_to_send())
+        await writer.drain()
+
+
+def _text(headers: Sequence[tuple[bytes | str, bytes | str]]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in headers}

@@ -1,0 +1,329 @@
+"""What an HTTP app and its clients see through Envoy: what they would see without it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+from typing import TypeAlias
+
+import grpc
+
+from control_plane.model.entities import AppProtocol
+from tests.envoy import apps, http2
+from tests.envoy.served import HOST, served
+from tests.envoy.tls_client import Connection
+
+UnaryUnary: TypeAlias = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+StreamStream: TypeAlias = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+
+HTTP1, HTTP2 = AppProtocol.HTTP1, AppProtocol.HTTP2
+
+
+async def test_an_http1_app_sees_the_request_as_it_was_sent() -> None:
+    """Path, Host, header names and values arrive unchanged; X-Forwarded-* is all that is added."""
+    async with (
+        apps.tcp_app(apps.http1()) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        await connection.request("/a//b/../c%2Fd;x?q=%20", headers=["X-CamelCase: Ab", "x-y:"])
+
+    (request,) = app.requests
+    forwarded_for = request.header("X-Forwarded-For") or request.header("x-forwarded-for")
+    assert request.head == (
+        "GET /a//b/../c%2Fd;x?q=%20 HTTP/1.1",
+        f"Host: {HOST}",
+        "X-CamelCase: Ab",
+        "x-y: ",
+        f"x-forwarded-for: {forwarded_for}",
+        "x-forwarded-proto: https",
+    )
+
+
+async def test_a_client_sees_the_response_as_it_was_sent() -> None:
+    """Reason phrase, header names and the Server header are the app's; only Date is added."""
+    async with (
+        apps.tcp_app(apps.http1()) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        answer = await connection.request()
+
+    expected = ("HTTP/1.1 200 Fine", "X-ODD-Case: yes", "Server: tiny/1", "Content-Length: 5")
+    assert answer.head[:-1] == expected
+    assert answer.head[-1].startswith("date: ")
+    assert answer.body == b"hello"
+
+
+async def test_what_apps_trust_cannot_be_forged() -> None:
+    """A client cannot choose what Envoy says of it: address, scheme and client certificate."""
+    async with (
+        apps.tcp_app(apps.http1()) as app,
+        served(app, HTTP1) as instance,
+        instance.connect(source="127.0.0.9") as connection,
+    ):
+        await connection.request(
+            headers=[
+                "X-Forwarded-For: 10.1.1.1",
+                "X-Forwarded-Proto: http",
+                "X-Forwarded-Client-Cert: Hash=abc",
+                "X-Envoy-External-Address: 10.1.1.1",
+                "X-Envoy-Upstream-Rq-Timeout-Ms: 1",
+                "X-Request-Id: of-the-client",
+            ]
+        )
+
+    headers = [line.lower() for line in app.requests[0].head[1:]]
+    assert sorted(headers) == [
+        f"host: {HOST}",
+        "x-forwarded-for: 10.1.1.1,127.0.0.9",
+        "x-forwarded-proto: https",
+        "x-request-id: of-the-client",
+    ]
+
+
+async def test_headers_may_be_as_large_as_an_app_takes_them() -> None:
+    """Requests and responses with 300 KiB and with 1,000 headers pass Envoy."""
+    large = f"X-Large: {'x' * 300_000}"
+    many = [f"X-{number}: {number}" for number in range(1000)]
+    responder = apps.plain(b"ok", large, *many)
+    async with (
+        apps.tcp_app(apps.http1(responder)) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        answer = await connection.request(headers=[large, *many])
+
+    assert {large, *many} <= set(app.requests[0].head)
+    assert {large, *many} <= set(answer.head)
+
+
+async def test_http_1_0_clients_and_apps() -> None:
+    """A client without Host or keep-alive is served, also by an app that only knows HTTP/1.0."""
+    async with apps.tcp_app(apps.http10) as app, served(app, HTTP1) as instance:
+        async with instance.connect() as connection:
+            connection.writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            answer = await connection.answer()
+
+            assert (answer.status, answer.body) == (200, b"old school")
+            assert await connection.reader.read() == b""
+        async with instance.connect() as connection:
+            assert (await connection.request()).body == b"old school"
+
+    assert [request.header("Host") or request.header("host") for request in app.requests] == [
+        "localhost",
+        HOST,
+    ]
+
+
+async def test_the_app_decides_on_100_continue() -> None:
+    """Expect reaches the app, and its refusal reaches the client before the body was sent."""
+
+    async def refuse(
+        app: apps.App, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        app.requests.append(apps.Request(tuple(head.decode().split("\r\n")), 0, ""))
+        writer.write(b"HTTP/1.1 417 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    upload = b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    async with (
+        apps.tcp_app(refuse) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        connection.writer.write(upload)
+        assert (await connection.answer()).status == 417
+    assert app.requests[0].header("Expect") == "100-continue"
+
+    async with (
+        apps.tcp_app(apps.http1()) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        connection.writer.write(upload)
+        assert (await connection.answer()).status == 100
+        connection.writer.write(b"123456789")
+        assert (await connection.answer()).status == 200
+    assert app.requests[0].body_length == 9
+
+
+async def test_trailers_pass_in_both_directions() -> None:
+    """HTTP/1.1 trailers, which Envoy drops unless told, reach the app and the client."""
+
+    async def with_trailer(request: apps.Request, writer: asyncio.StreamWriter) -> None:
+        del request
+        head = b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"2\r\nok\r\n0\r\nX-Sum: 2\r\n\r\n")
+
+    async with (
+        apps.tcp_app(apps.http1(with_trailer)) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        connection.writer.write(
+            b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nab\r\n0\r\nX-Check: 2\r\n\r\n"
+        )
+        raw = await connection.reader.readuntil(b"0\r\n")
+        trailer = await connection.reader.readuntil(b"\r\n\r\n")
+
+    assert app.requests[0].trailers == ("x-check: 2",)  # in lower case
+    assert raw.startswith(b"HTTP/1.1 200 OK")
+    assert trailer.lower() == b"x-sum: 2\r\n\r\n"
+
+
+async def test_an_app_that_closes_idle_connections_costs_nobody_a_request() -> None:
+    """Each request has an upstream connection of its own, so none meets one that is closing."""
+    app_that_closes = apps.http1(idle_close=0.02)
+    async with (
+        apps.tcp_app(app_that_closes) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        for _ in range(40):
+            assert (await connection.request()).status == 200
+            await asyncio.sleep(0.02)
+
+    assert app.connections == 40
+
+
+async def test_large_bodies_stream_through() -> None:
+    """50 MB up and 50 MB down arrive complete."""
+    size = 50_000_000
+    body = bytes(1000) * (size // 1000)
+    async with (
+        apps.tcp_app(apps.http1(apps.plain(body))) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        answer = await connection.request(method="PUT", body=body)
+
+    assert app.requests[0].body_sha256 == hashlib.sha256(body).hexdigest()
+    assert answer.body == body
+
+
+async def test_a_websocket_is_upgraded_and_answers() -> None:
+    """A websocket handshake reaches the app, and frames go both ways."""
+    async with (
+        apps.tcp_app(apps.http1()) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        await _open_websocket(connection)
+        for text in ("one", "two"):
+            connection.writer.write(apps.websocket_frame(text))
+            assert await connection.reader.readexactly(5) == b"\x81\x03" + text.encode()
+
+
+async def test_a_slow_app_and_an_idle_websocket_are_waited_for() -> None:
+    """An answer after 16 s passes (Envoy's own limit is 15 s), and a websocket outlives it."""
+
+    async def slow(request: apps.Request, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(16)
+        await apps.hello(request, writer)
+
+    async with (
+        apps.tcp_app(apps.http1(slow)) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as idle,
+        instance.connect() as waiting,
+    ):
+        await _open_websocket(idle)
+        assert (await waiting.request()).status == 200
+        idle.writer.write(apps.websocket_frame("yes"))
+        assert await idle.reader.readexactly(5) == b"\x81\x03yes"
+
+
+async def test_a_client_chooses_the_http_version() -> None:
+    """h2 and http/1.1 are offered by ALPN, and both reach an HTTP/1.1 app."""
+    async with apps.tcp_app(apps.http1()) as app, served(app, HTTP1) as instance:
+        async with instance.connect(alpn=("h2", "http/1.1")) as connection:
+            client = http2.Client(connection)
+            responses = [await client.request("/two", headers=[("cookie", "a=b")]) for _ in "12"]
+        async with instance.connect(alpn=("http/1.1",)) as connection:
+            assert connection.leaf.alpn == "http/1.1"
+            await connection.request("/one")
+
+    assert [(response.status, response.body) for response in responses] == [(200, b"hello")] * 2
+    assert responses[0].headers["server"] == "tiny/1"
+    assert [request.head[0] for request in app.requests] == [
+        "GET /two HTTP/1.1",
+        "GET /two HTTP/1.1",
+        "GET /one HTTP/1.1",
+    ]
+
+
+async def test_an_http2_app_is_asked_in_http2() -> None:
+    """An http2 app gets HTTP/2 in plaintext, with the scheme of plaintext, from any client."""
+    async with apps.tcp_app(http2.http2_app) as app, served(app, HTTP2) as instance:
+        async with instance.connect(alpn=("h2",)) as connection:
+            response = await http2.Client(connection).request(headers=[("x-y", "z")])
+        async with instance.connect() as connection:
+            answer = await connection.request("/from-http1")
+
+    assert (response.status, response.body, response.trailers) == (200, b"hello", {"x-sum": "5"})
+    assert (answer.status, answer.body) == (200, b"hello")
+    for request in app.requests:
+        assert ":scheme: http" in request.head
+        assert "x-forwarded-proto: https" in request.head
+    assert "x-y: z" in app.requests[0].head
+    assert app.connections == 1
+
+
+async def test_grpc_calls_and_streams_pass() -> None:
+    """Unary calls with trailers, and a stream in both directions, reach a gRPC app."""
+    async with (
+        apps.grpc_echo() as app,
+        served(app, HTTP2) as instance,
+        instance.channel() as channel,
+    ):
+        unary: UnaryUnary = channel.unary_unary("/echo.Echo/Unary")
+        call = unary(b"question")
+        assert await call == b"question"
+        assert ("x-trailer", "kept") in tuple(await call.trailing_metadata() or ())
+
+        bidirectional: StreamStream = channel.stream_stream("/echo.Echo/Stream")
+        stream = bidirectional()
+        for message in (b"1", b"2", b"3"):
+            await stream.write(message)
+            assert await stream.read() == message
+        await stream.done_writing()
+
+    assert len(app.requests) == 2
+
+
+async def test_an_app_that_is_down_is_a_503() -> None:
+    """While nothing listens on the app's port, a client gets 503 at once."""
+    async with apps.tcp_app(apps.http1()) as app:
+        pass
+    async with served(app, HTTP1) as instance, instance.connect() as connection:
+        assert (await connection.request()).status == 503
+
+
+async def test_no_circuit_breaker_can_trip() -> None:
+    """Envoy reports the largest limit it can express for both priorities, not 1024."""
+    async with apps.tcp_app(apps.http1()) as app, served(app, HTTP1) as instance:
+        report = await instance.envoy.admin("/clusters")
+
+    limits = re.findall(rf"{instance.cluster}::(\w+)_priority::(\w+)::(\d+)", report)
+    assert {(priority, name, int(value)) for priority, name, value in limits} == {
+        (priority, name, 2**32 - 1)
+        for priority in ("default", "high")
+        for name in ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    }
+
+
+async def _open_websocket(connection: Connection) -> None:
+    key = base64.b64encode(bytes(16)).decode()
+    answer = await connection.request(
+        headers=[
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            f"Sec-WebSocket-Key: {key}",
+            "Sec-WebSocket-Version: 13",
+        ]
+    )
+    assert answer.status == 101
