@@ -54,7 +54,7 @@ def downstream_tls(
             it is empty.
     """
     context = DownstreamTlsContext(
-        require_client_certificate=BoolValue(value=True) if validation else None,
+        require_client_certificate=bool(validation),
         common_tls_context=CommonTlsContext(
             tls_params=TlsParameters(
                 tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
@@ -63,7 +63,7 @@ def downstream_tls(
             tls_certificate_sds_secret_configs=[_secret(secret_name)],
             validation_context_sds_secret_config=_secret(validation) if validation else None,
             alpn_protocols=list(alpn),
-        )
+        ),
     )
     return TransportSocket(name="envoy.transport_sockets.tls", typed_config=Any.pack(context))
 
