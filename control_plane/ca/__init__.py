@@ -37,6 +37,7 @@ from control_plane.ca.request import (
 from control_plane.ca.san import San
 from control_plane.ca.size import check_size, handshake_bytes
 from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN, TrustDomain, parse_trust_domain
+from control_plane.ca.trust_store import java_trust_store
 
 __all__ = [
     "DEFAULT_TRUST_DOMAIN",
@@ -63,6 +64,7 @@ __all__ = [
     "fingerprint",
     "handshake_bytes",
     "issue",
+    "java_trust_store",
     "load_authority",
     "load_key_pair",
     "make_csr",
