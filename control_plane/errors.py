@@ -69,6 +69,10 @@ class PeerLimitExceeded(PeerProtocolError):
     """An xDS client passed a limit; its stream ends, no other does (gRPC RESOURCE_EXHAUSTED)."""
 
 
+class Unavailable(ControlPlaneError):
+    """The server cannot serve this now, and will later or elsewhere (gRPC UNAVAILABLE)."""
+
+
 class ConfigurationError(ControlPlaneError):
     """The operator's settings or files cannot be used; every problem found is reported at once."""
 

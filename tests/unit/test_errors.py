@@ -22,6 +22,7 @@ from control_plane.errors import (
     PermissionDenied,
     StorageError,
     Unauthenticated,
+    Unavailable,
 )
 
 REFUSALS = [
@@ -50,6 +51,7 @@ def test_every_error_is_in_the_tree() -> None:
         *REFUSALS,
         PeerProtocolError,
         PeerLimitExceeded,
+        Unavailable,
         ConfigurationError,
         IssuanceError,
         StorageError,
@@ -74,7 +76,7 @@ def test_a_refusal_may_concern_no_single_field() -> None:
 
 def test_whose_fault_it_is_decides_the_branch() -> None:
     """Neither an xDS client's fault, the operator's nor our own is taken for the API caller's."""
-    for kind in (PeerProtocolError, ConfigurationError, IssuanceError, StorageError):
+    for kind in (PeerProtocolError, Unavailable, ConfigurationError, IssuanceError, StorageError):
         assert not issubclass(kind, InvalidRequest)
     assert issubclass(PeerLimitExceeded, PeerProtocolError)
 

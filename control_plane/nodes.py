@@ -1,0 +1,214 @@
+"""The nodes that a server knows: what each should have, and the streams on which it is told.
+
+The rule of this module: it decides nothing and waits for nothing. Whoever plans sets snapshots,
+whoever serves registers streams, and a stream is only ever woken, never handed a change: it
+compares what its client has with the snapshot as it is by then. So no update can be lost between
+two wake-ups, and a slow client holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply
+from control_plane.xds.refusal import NodeRefusals
+from control_plane.xds.resource import Snapshot
+from control_plane.xds.stream import Stream
+
+
+class Variant(Enum):
+    """Which of the two kinds of messages a stream carries."""
+
+    SOTW = "sotw"
+    DELTA = "delta"
+
+
+@dataclass(eq=False, slots=True)
+class LiveStream:
+    """One open stream: who is at the other end, its protocol state, and how to wake or end it.
+
+    Attributes:
+        number: tells the streams of one server apart, also two of the same node.
+        peer: the client's address as gRPC writes it, such as ``ipv4:127.0.0.1:40000``.
+        identities: the subject alternative names of the client's certificate; empty without
+            mutual TLS.
+        opened_at: when the client opened it, in UTC.
+        admitted: whether its client was let in, so that observers were told of it.
+        ended_by: why it ended; None while it has not, and if the client was done.
+        half_closed: whether the client said that it has no more requests.
+    """
+
+    number: int
+    stream: Stream
+    variant: Variant
+    peer: str
+    identities: tuple[str, ...]
+    opened_at: datetime
+    admitted: bool = False
+    ended_by: Exception | None = None
+    half_closed: bool = False
+    _woken: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+
+    @property
+    def node_id(self) -> str:
+        """The id in the first request, or "" before that."""
+        return self.stream.node.id if self.stream.node is not None else ""
+
+    def wake(self) -> None:
+        """Have it look whether its client is owed something."""
+        self._woken.set()
+
+    def end(self, reason: Exception | None) -> None:
+        """Close it with the status of an error, or OK for none; only the first reason counts."""
+        if not self._ended.is_set():
+            self.ended_by = reason
+            self._ended.set()
+
+    async def woken(self, timeout: float | None) -> None:
+        """Return once it was woken since the last call, or after that many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
+        self._woken.clear()
+
+    async def ended(self) -> None:
+        """Return once somebody ended it."""
+        await self._ended.wait()
+
+
+class StreamObserver(Protocol):
+    """Somebody who is told what happens on streams.
+
+    Its methods return at once, and may set snapshots.
+    """
+
+    def opened(self, live: LiveStream) -> None:
+        """A client told who it is and was let in; what it asks for has not been looked at yet."""
+
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+        """A request came in, and told this."""
+
+    def sent(self, live: LiveStream, reply: Reply) -> None:
+        """A response is on its way."""
+
+    def closed(self, live: LiveStream) -> None:
+        """A stream that was opened is gone, and is no longer among those of its node."""
+
+
+@dataclass(slots=True)
+class _Node:
+    snapshot: Snapshot | None = None
+    refusals: NodeRefusals = field(default_factory=NodeRefusals)
+    streams: dict[LiveStream, None] = field(default_factory=dict)
+
+
+class Nodes:
+    """Every node by its id; the ``StreamObserver`` that the server tells, and that tells others."""
+
+    def __init__(self) -> None:
+        """Start with no node and nobody who watches."""
+        self._by_id: dict[str, _Node] = {}
+        self._default: Snapshot | None = None
+        self._observers: list[StreamObserver] = []
+
+    def set(self, node_id: str, snapshot: Snapshot) -> None:
+        """Say what a node should have; its streams are woken if that is not what it was."""
+        node = self._by_id.setdefault(node_id, _Node())
+        if node.snapshot != snapshot:
+            node.snapshot = snapshot
+            _wake(node)
+
+    def set_default(self, snapshot: Snapshot | None) -> None:
+        """Say what a node should have for which nothing else was set."""
+        if self._default != snapshot:
+            self._default = snapshot
+            for node in self._by_id.values():
+                if node.snapshot is None:
+                    _wake(node)
+
+    def snapshot(self, node_id: str) -> Snapshot | None:
+        """Return what a node should have; None if nobody knows yet, so that nothing is sent."""
+        node = self._by_id.get(node_id)
+        if node is None or node.snapshot is None:
+            return self._default
+        return node.snapshot
+
+    def forget(self, node_id: str) -> None:
+        """Drop what a node should have and what it refused.
+
+        Streams that it still has stay open, and are sent nothing.
+        """
+        node = self._by_id.pop(node_id, None)
+        if node is not None and node.streams:
+            self._by_id[node_id] = _Node(streams=node.streams)
+
+    def refusals(self, node_id: str) -> NodeRefusals:
+        """Return what a node refused, on this stream or an earlier one.
+
+        They are kept as long as a snapshot is set for the node, or it has a stream.
+        """
+        node = self._by_id.get(node_id)
+        return node.refusals if node is not None else NodeRefusals()
+
+    def streams(self, node_id: str) -> tuple[LiveStream, ...]:
+        """Return the streams that a node has open, oldest first."""
+        node = self._by_id.get(node_id)
+        return tuple(node.streams) if node is not None else ()
+
+    def all_streams(self) -> tuple[LiveStream, ...]:
+        """Return the streams of all nodes."""
+        return tuple(live for node in self._by_id.values() for live in node.streams)
+
+    def observe(self, observer: StreamObserver) -> None:
+        """Tell somebody of everything that happens from now on."""
+        self._observers.append(observer)
+
+    def opened(self, live: LiveStream) -> None:
+        """Register a stream, with what its node refused on earlier ones."""
+        node = self._by_id.setdefault(live.node_id, _Node())
+        node.streams[live] = None
+        live.admitted = True
+        live.stream.bind(node.refusals)
+        self._tell(lambda observer: observer.opened(live))
+
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+        """Pass on what a request told."""
+        self._tell(lambda observer: observer.told(live, events))
+
+    def sent(self, live: LiveStream, reply: Reply) -> None:
+        """Pass on that a response is on its way."""
+        self._tell(lambda observer: observer.sent(live, reply))
+
+    def closed(self, live: LiveStream) -> None:
+        """Forget a stream; does nothing for one that was never registered."""
+        node = self._by_id.get(live.node_id)
+        if node is None or live not in node.streams:
+            return
+        del node.streams[live]
+        if not node.streams and node.snapshot is None:
+            del self._by_id[live.node_id]
+        self._tell(lambda observer: observer.closed(live))
+
+    def _tell(self, what: Callable[[StreamObserver], None]) -> None:
+        """Tell every observer, also after one has failed: each keeps books that have to balance."""
+        failures: list[Exception] = []
+        for observer in self._observers:
+            try:
+                what(observer)
+            except Exception as failure:  # noqa: BLE001 - whatever it is, the others are told first
+                failures.append(failure)
+        if failures:
+            raise ExceptionGroup("observers of a stream failed", failures)
+
+
+def _wake(node: _Node) -> None:
+    for live in node.streams:
+        live.wake()

@@ -1,0 +1,39 @@
+"""Who may open a stream.
+
+The rule of this module: a client is let in once, when it told its node and before anything of its
+request is looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import grpc
+
+from control_plane.xds.messages import Node
+
+StreamContext = grpc.aio.ServicerContext[Any, Any]
+
+
+class Admission(Protocol):
+    """Decides on each new stream; must return at once."""
+
+    def admit(self, node: Node, context: StreamContext) -> None:
+        """Return if the client may have a stream as this node.
+
+        Args:
+            node: who it says it is.
+            context: its call, with the certificate that it showed.
+
+        Raises:
+            Unauthenticated: it did not prove who it is.
+            PermissionDenied: it is somebody else, or may not come in.
+            PeerLimitExceeded: it has enough already.
+        """
+
+
+class Everybody:
+    """Lets every client in, as whatever node it says it is: for tests, and for trusted networks."""
+
+    def admit(self, node: Node, context: StreamContext) -> None:
+        """Return."""

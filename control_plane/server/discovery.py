@@ -1,0 +1,160 @@
+"""The discovery services: which call becomes which stream, and with which status it ends.
+
+The rule of this module: an exception ends the stream in which it was raised, is logged and counted,
+and neither the process nor any other stream notices. A stream that the client half-closed gets what
+it is owed by then, and ends with OK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.errors import ControlPlaneError, Unavailable
+from control_plane.nodes import LiveStream, Nodes, Variant
+from control_plane.server.admission import Admission, Everybody, StreamContext
+from control_plane.server.limits import ServerLimits, TokenBucket
+from control_plane.server.methods import SERVICES, DiscoveryMethods
+from control_plane.server.serving import ServedBy, Serving
+from control_plane.server.status import code_of, status_of
+from control_plane.xds.resource import TypeUrl
+from control_plane.xds.resource_type import ResourceTypes
+from control_plane.xds.stream import Stream
+
+
+class DiscoveryService:
+    """ADS, CDS, EDS, LDS, RDS, SDS and ECDS, each SotW and delta.
+
+    Attributes:
+        ended: how many streams ended with which status; ``CANCELLED`` for clients that went away.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        *,
+        clock: Clock,
+        admission: Admission | None = None,
+        types: ResourceTypes | None = None,
+        limits: ServerLimits | None = None,
+        identifier: str = "c2c-control-plane",
+    ) -> None:
+        """Serve what nodes should have.
+
+        Args:
+            nodes: their snapshots; is told of every stream.
+            clock: the time for back-off and limits.
+            admission: who may open a stream; everybody by default.
+            types: what is known of each resource type; those of Envoy by default.
+            limits: how much clients may ask for.
+            identifier: the server's name for itself, in every response.
+        """
+        self._limits = limits or ServerLimits()
+        self._by = ServedBy(nodes, admission or Everybody(), self._limits, clock, identifier)
+        self._types = types or ResourceTypes.of()
+        self._bucket = TokenBucket(
+            self._limits.new_streams_per_second, self._limits.new_streams_burst, clock
+        )
+        self._numbers = itertools.count(1)
+        self._open: set[LiveStream] = set()
+        self._is_closing = False
+        self._log = structlog.get_logger(__name__)
+        self.ended: Counter[grpc.StatusCode] = Counter()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register every method with a server that was not started yet."""
+        server.add_generic_rpc_handlers([self._handlers(each) for each in SERVICES])
+
+    def shut_down(self) -> None:
+        """End every stream with UNAVAILABLE, and let no new one in."""
+        self._is_closing = True
+        for live in self._open:
+            live.end(Unavailable("the server is shutting down"))
+
+    def _handlers(self, methods: DiscoveryMethods) -> grpc.GenericRpcHandler:
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            name: self._streaming(methods.only, variant)
+            for name, variant in methods.streaming.items()
+        }
+        if methods.polled is not None:
+            handlers[methods.polled] = _unimplemented(methods.polled, [*methods.streaming])
+        return grpc.method_handlers_generic_handler(methods.service, handlers)
+
+    def _streaming(
+        self, only: TypeUrl | None, variant: Variant
+    ) -> grpc.RpcMethodHandler[bytes, bytes]:
+        async def serve(_: AsyncIterator[bytes], context: StreamContext) -> None:
+            await self._serve(only, variant, context)
+
+        return grpc.stream_stream_rpc_method_handler(serve)
+
+    async def _serve(self, only: TypeUrl | None, variant: Variant, context: StreamContext) -> None:
+        identities = [each.decode("utf-8", "replace") for each in context.peer_identities() or ()]
+        live = LiveStream(
+            next(self._numbers),
+            Stream(self._types, only=only, limits=self._limits.stream),
+            variant,
+            context.peer(),
+            tuple(identities),
+            self._by.clock.now(),
+        )
+        self._open.add(live)
+        try:
+            self._let_in()
+            await Serving(live, context, self._by).run()
+        except asyncio.CancelledError:
+            self.ended[grpc.StatusCode.CANCELLED] += 1
+            raise
+        except ControlPlaneError as error:
+            live.end(error)
+        finally:
+            self._open.discard(live)
+            self._close(live)
+        await self._answer(live, context)
+
+    def _let_in(self) -> None:
+        if self._is_closing:
+            raise Unavailable("the server is shutting down")
+        if not self._bucket.take():
+            raise Unavailable("too many new streams at once; come again in a moment")
+
+    def _close(self, live: LiveStream) -> None:
+        try:
+            self._by.nodes.closed(live)
+        except Exception as error:  # noqa: BLE001 - the stream is over, and nobody could be told
+            self._log.error(log_events.STREAM_FAILED, **_where(live), exc_info=error)
+
+    async def _answer(self, live: LiveStream, context: StreamContext) -> None:
+        """Tell the client why its stream ended; one that does not read is told once it is gone."""
+        error = live.ended_by
+        if error is None:
+            self.ended[grpc.StatusCode.OK] += 1
+            return
+        self.ended[code_of(error)] += 1
+        if not isinstance(error, ControlPlaneError):
+            self._log.error(log_events.STREAM_FAILED, **_where(live), exc_info=error)
+        elif not live.admitted:
+            self._log.warning(log_events.STREAM_REFUSED, **_where(live), reason=str(error))
+        await context.abort_with_status(rpc_status.to_status(status_of(error)))
+
+
+def _where(live: LiveStream) -> dict[str, object]:
+    return {"stream": live.number, "node": live.node_id, "peer": live.peer}
+
+
+def _unimplemented(polled: str, streaming: list[str]) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def refuse(_: bytes, context: StreamContext) -> bytes:
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"{polled} is not served: nothing is polled here, open {' or '.join(streaming)}",
+        )
+
+    return grpc.unary_unary_rpc_method_handler(refuse)

@@ -1,0 +1,65 @@
+"""The discovery methods that are served, by their paths.
+
+The rule of this module: it is the table of the xDS protocol, section "RPC services and methods for
+each variant", for the services that this server has. Each has one streaming method a variant; the
+polled ``Fetch`` methods of gRPC exist in the definitions, and no client calls them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control_plane.nodes import Variant
+from control_plane.xds.resource import TypeUrl
+from control_plane.xds.resource_type import (
+    CLUSTER,
+    ENDPOINT,
+    EXTENSION_CONFIG,
+    LISTENER,
+    ROUTE,
+    SECRET,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryMethods:
+    """One discovery service.
+
+    Attributes:
+        service: its full name.
+        noun: what its methods are named after.
+        only: the type that it implies; None for the aggregated service, where requests name theirs.
+    """
+
+    service: str
+    noun: str
+    only: TypeUrl | None
+
+    @property
+    def streaming(self) -> dict[str, Variant]:
+        """Which variant each streaming method speaks."""
+        return {f"Stream{self.noun}": Variant.SOTW, f"Delta{self.noun}": Variant.DELTA}
+
+    @property
+    def polled(self) -> str | None:
+        """The method that answers one request and ends, which the aggregated service has not."""
+        return None if self.only is None else f"Fetch{self.noun}"
+
+
+_PREFIX = "envoy.service."
+
+SERVICES: tuple[DiscoveryMethods, ...] = (
+    DiscoveryMethods(
+        _PREFIX + "discovery.v3.AggregatedDiscoveryService", "AggregatedResources", None
+    ),
+    DiscoveryMethods(_PREFIX + "cluster.v3.ClusterDiscoveryService", "Clusters", CLUSTER),
+    DiscoveryMethods(_PREFIX + "endpoint.v3.EndpointDiscoveryService", "Endpoints", ENDPOINT),
+    DiscoveryMethods(_PREFIX + "listener.v3.ListenerDiscoveryService", "Listeners", LISTENER),
+    DiscoveryMethods(_PREFIX + "route.v3.RouteDiscoveryService", "Routes", ROUTE),
+    DiscoveryMethods(_PREFIX + "secret.v3.SecretDiscoveryService", "Secrets", SECRET),
+    DiscoveryMethods(
+        _PREFIX + "extension.v3.ExtensionConfigDiscoveryService",
+        "ExtensionConfigs",
+        EXTENSION_CONFIG,
+    ),
+)

@@ -1,0 +1,134 @@
+"""One stream being served: bytes in, bytes out, and nothing decided here.
+
+The rules of this module:
+
+- One task reads, another writes, and neither waits for the other. A request is taken as soon as it
+  is there, so it counts for every response that is made after it; a client that stops reading
+  blocks its own writer and nobody else. What waits for it is bounded: one response a type.
+- Nothing is awaited between reading the state and remembering what was made of it.
+- Whatever goes wrong ends this stream, with a status that says whose fault it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from control_plane.clock import Clock
+from control_plane.errors import PeerLimitExceeded, PeerProtocolError
+from control_plane.names import shown
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.server.admission import Admission, StreamContext
+from control_plane.server.limits import ServerLimits
+from control_plane.server.wire import encode, parse
+from control_plane.xds.messages import Node, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """What all streams of a server share.
+
+    Attributes:
+        identifier: the server's name for itself, in every response (``ControlPlane.identifier``).
+    """
+
+    nodes: Nodes
+    admission: Admission
+    limits: ServerLimits
+    clock: Clock
+    identifier: str
+
+
+class Serving:
+    """The service of one stream."""
+
+    __slots__ = ("_by", "_context", "_live")
+
+    def __init__(self, live: LiveStream, context: StreamContext, by: ServedBy) -> None:
+        """Serve a stream over a call."""
+        self._live = live
+        self._context = context
+        self._by = by
+
+    async def run(self) -> None:
+        """Serve until the client is gone, is done, or the stream was ended."""
+        tasks = [asyncio.create_task(each) for each in (self._read(), self._write())]
+        try:
+            await self._live.ended()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _read(self) -> None:
+        try:
+            raw = await self._first()
+            while raw is not grpc.aio.EOF:
+                self._take(raw)
+                raw = await self._context.read()
+            self._live.half_closed = True
+            self._live.wake()
+        except grpc.aio.BaseError:
+            self._live.end(None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this stream only
+            self._live.end(error)
+
+    async def _first(self) -> Any:  # noqa: ANN401 - bytes, or gRPC's sign that there are no more
+        seconds = self._by.limits.first_request_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._context.read()
+        except TimeoutError:
+            raise PeerProtocolError(
+                f"no request within {seconds:g} seconds of opening the stream"
+            ) from None
+
+    async def _write(self) -> None:
+        try:
+            is_last = False
+            while not is_last:
+                await self._live.woken(self._until_retry())
+                is_last = self._live.half_closed
+                for reply in self._replies():
+                    self._by.nodes.sent(self._live, reply)
+                    await self._context.write(
+                        encode(reply, self._live.variant, self._by.identifier)
+                    )
+            self._live.end(None)
+        except grpc.aio.BaseError:
+            self._live.end(None)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._live.end(error)
+
+    def _take(self, raw: bytes) -> None:
+        live, now = self._live, self._by.clock.monotonic()
+        request = parse(raw, live.variant)
+        connected = live.stream.identify(request)
+        if connected is None:
+            events = live.stream.receive(request, now)
+        else:
+            self._admit(connected.node)
+            events = (connected, *live.stream.receive(request, now))
+        self._by.nodes.told(live, events)
+        live.wake()
+
+    def _admit(self, node: Node) -> None:
+        self._by.admission.admit(node, self._context)
+        most = self._by.limits.streams_per_node
+        if len(self._by.nodes.streams(node.id)) >= most:
+            raise PeerLimitExceeded(f"more than {most} streams of one node: {shown(node.id)}")
+        self._by.nodes.opened(self._live)
+
+    def _replies(self) -> Sequence[Reply]:
+        snapshot = self._by.nodes.snapshot(self._live.node_id)
+        if snapshot is None:
+            return ()
+        return self._live.stream.replies(snapshot, self._by.clock.monotonic())
+
+    def _until_retry(self) -> float | None:
+        now = self._by.clock.monotonic()
+        at = self._live.stream.next_retry(now)
+        return None if at is None else at - now

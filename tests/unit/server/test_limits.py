@@ -1,0 +1,71 @@
+"""How often something may happen, on a clock that the test moves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from control_plane.server.limits import ServerLimits, TokenBucket
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        """Start somewhere."""
+        self.seconds = 1000.0
+
+    def now(self) -> datetime:
+        """Return the wall clock's time."""
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def monotonic(self) -> float:
+        """Return the seconds."""
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Move."""
+        self.seconds += seconds
+
+
+def test_a_burst_passes_and_then_the_rate() -> None:
+    """The bucket is full at first; then it gives one token for each that comes in."""
+    clock = FakeClock()
+    bucket = TokenBucket(2.0, 3, clock)
+
+    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+
+    clock.seconds += 0.5
+
+    assert [bucket.take() for _ in range(2)] == [True, False]
+
+
+def test_a_long_pause_fills_no_more_than_the_bucket() -> None:
+    """An idle night is no reason for a larger burst."""
+    clock = FakeClock()
+    bucket = TokenBucket(2.0, 3, clock)
+    clock.seconds += 3600
+
+    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_refused_attempt_costs_nothing() -> None:
+    """Who knocks all the time does not keep the bucket empty."""
+    clock = FakeClock()
+    bucket = TokenBucket(1.0, 1, clock)
+    assert bucket.take()
+
+    taken = 0
+    for _ in range(100):
+        clock.seconds += 0.1
+        taken += bucket.take()
+
+    assert 9 <= taken <= 10
+
+
+def test_a_server_gets_the_bounds_that_grpc_has_to_keep() -> None:
+    """Size of a request and streams of a connection are limits of the transport."""
+    options = dict(ServerLimits(request_octets=7, streams_per_connection=8).channel_options())
+
+    assert options["grpc.max_receive_message_length"] == 7
+    assert options["grpc.max_concurrent_streams"] == 8
+    assert options["grpc.so_reuseport"] == 0

@@ -1,0 +1,112 @@
+"""Streams in the log: which facts, with which fields, and safe from what clients write."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from structlog.testing import capture_logs
+
+from control_plane.errors import PeerProtocolError, Unavailable
+from control_plane.nodes import LiveStream, Variant
+from control_plane.server.stream_log import StreamLog, shortened
+from control_plane.xds.events import Acked, Connected, Nacked, Stale, Subscribed, Unsubscribed
+from control_plane.xds.messages import ErrorDetail, Node, Reply, SotwRequest
+from control_plane.xds.resource import Nonce, Resource, Version
+from control_plane.xds.resource_type import SECRET, ResourceTypes
+from control_plane.xds.stream import Stream
+
+
+def live_stream(node_id: str = "node-1") -> LiveStream:
+    """Return a stream whose client told its node."""
+    stream = Stream(ResourceTypes.of())
+    stream.identify(SotwRequest(SECRET, node=Node(node_id, user_agent="envoy/1.40.0")))
+    return LiveStream(5, stream, Variant.DELTA, "ipv4:1.2.3.4:5", ("id",), datetime.now(UTC))
+
+
+def test_a_stream_can_be_followed_from_open_to_close() -> None:
+    """Each fact is one line with node and number, so that two streams of a node are told apart."""
+    live = live_stream()
+    secret = Resource.of(SECRET, "cert", b"-----BEGIN PRIVATE KEY-----")
+    with capture_logs() as lines:
+        log = StreamLog()
+        log.opened(live)
+        log.sent(live, Reply(SECRET, Nonce("1"), Version("v"), (secret,), ("gone",)))
+        log.told(live, (Acked(SECRET, "1", {"cert": secret.version, "gone": None}),))
+        log.told(live, (Stale(SECRET, "0"),))
+        log.closed(live)
+
+    assert [line["event"] for line in lines] == [
+        "stream.opened",
+        "xds.sent",
+        "xds.acked",
+        "xds.stale",
+        "stream.closed",
+    ]
+    assert all(line["stream"] == 5 and line["node"] == "node-1" for line in lines)
+    assert lines[0]["user_agent"] == "envoy/1.40.0"
+    assert lines[0]["identities"] == ("id",)
+    assert lines[1]["resources"] == {"cert": secret.version, "gone": None}
+    assert "PRIVATE KEY" not in repr(lines)
+
+
+def test_a_nack_is_a_warning_that_cannot_forge_a_line() -> None:
+    """What a client wrote is escaped and cut: it neither makes lines nor floods them."""
+    text = 'no\n{"event": "route.mapped"}\x1b[2J' + "x" * 5000
+    event = Nacked(SECRET, "1", {"cert\r": Version("v")}, ErrorDetail(13, text))
+    with capture_logs() as lines:
+        StreamLog().told(live_stream("a\nb"), (event,))
+
+    (line,) = lines
+    assert line["event"] == "xds.nacked"
+    assert line["log_level"] == "warning"
+    assert line["code"] == 13
+    assert line["node"] == "a\\nb"
+    assert line["resources"] == {"cert\\r": "v"}
+    assert "\n" not in line["reason"]
+    assert "\x1b" not in line["reason"]
+    assert len(line["reason"]) < 1100
+
+
+def test_a_broken_protocol_is_a_warning_and_a_shutdown_is_not() -> None:
+    """Somebody has to look at a client that broke the protocol; the server's own end is no news."""
+    broken, ended = live_stream(), live_stream()
+    broken.end(PeerProtocolError("2 bytes that are no request"))
+    ended.end(Unavailable("the server is shutting down"))
+    with capture_logs() as lines:
+        StreamLog().closed(broken)
+        StreamLog().closed(ended)
+
+    assert [(line["log_level"], line["reason"]) for line in lines] == [
+        ("warning", "2 bytes that are no request"),
+        ("info", "the server is shutting down"),
+    ]
+
+
+def test_what_says_nothing_new_is_not_logged() -> None:
+    """Interest is not a fact about delivery; and opened was logged already."""
+    events = (
+        Connected(Node("n")),
+        Subscribed(SECRET, frozenset({"a"})),
+        Unsubscribed(SECRET, frozenset({"a"})),
+    )
+    with capture_logs() as lines:
+        StreamLog().told(live_stream(), events)
+
+    assert lines == []
+
+
+def test_a_line_names_a_bounded_number_of_resources() -> None:
+    """A response with thousands of resources is still one readable line."""
+    versions = {f"r{n}": Version("v") for n in range(1000)}
+    with capture_logs() as lines:
+        StreamLog().told(live_stream(), (Acked(SECRET, "1", versions),))
+
+    assert len(lines[0]["resources"]) == 20
+
+
+def test_short_and_plain_text_stays_as_it_is() -> None:
+    """Envoy's messages are legible."""
+    text = "Failed to load private key from <inline>, it's 'wrong'"
+
+    assert shortened("plain") == "plain"
+    assert "Failed to load" in shortened(text)
