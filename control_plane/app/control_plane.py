@@ -62,7 +62,8 @@ class ControlPlane:
             store = await SqliteStore.open(self._settings.data_dir / DATABASE_FILE)
             starting.push_async_callback(store.close)
             self.core = await build(self._settings, self._clock, store)
-            for work in (self.core.registry.run(), self.core.reconciler.run()):
+            core = self.core
+            for work in (core.registry.run(), core.reconciler.run(), core.presence.run()):
                 starting.push_async_callback(_stop, asyncio.create_task(work))
             self.ports = Ports(self.core)
             await self.ports.start()

@@ -13,9 +13,11 @@ from control_plane.ca import Authority, Profile, new_key_pair
 from control_plane.clock import Clock
 from control_plane.model.state import State
 from control_plane.nodes import Nodes
-from control_plane.planner import Planner
+from control_plane.planner import Planner, PlanOptions
+from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.custody import Custodian, Custody
+from control_plane.reconciler.presence import Presence
 from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.registry import Registry
@@ -36,6 +38,9 @@ class Core:
     nodes: Nodes
     reconciler: Reconciler
     convergence: Convergence
+    presence: Presence
+    attestation: Attestation
+    custody: Custody
     identities: Identities
 
 
@@ -60,13 +65,16 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     registry = Registry(State.of(await store.load()), store)
     nodes = Nodes()
     custody = Custody(Custodian(authority, profile, new_key_pair, new_serial))
-    reconciler = Reconciler(registry.state, nodes, Planner(), custody, clock)
+    reconciler = Reconciler(registry.state, nodes, Planner(_plan_options(settings)), custody, clock)
     registry.subscribe(reconciler.committed)
+    presence = Presence(registry, nodes)
     nodes.observe(reconciler)
+    nodes.observe(presence)
     identities = Identities(
         authority, settings.trust_domain, profile=profile, new_serial=new_serial, clock=clock
     )
-    convergence = Convergence(reconciler, nodes, custody, Prober(), clock)
+    attestation = Attestation(clock)
+    convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
     return Core(
         settings,
         clock,
@@ -76,5 +84,21 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         nodes,
         reconciler,
         convergence,
+        presence,
+        attestation,
+        custody,
         identities,
+    )
+
+
+def _plan_options(settings: Settings) -> PlanOptions:
+    host = settings.xds_address.host
+    anywhere = host in {"0.0.0.0", "::"}  # noqa: S104 - it is not bound here
+    return PlanOptions(
+        trust_domain=settings.trust_domain,
+        internal_domains=settings.internal_domains,
+        router_ca_pem=settings.router_ca.read_bytes() if settings.router_ca else b"",
+        router_sans=settings.router_sans,
+        unproxied=settings.unproxied_port_mappings,
+        probers=() if anywhere else (host,),
     )

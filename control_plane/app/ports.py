@@ -24,6 +24,7 @@ from control_plane.api.v1 import (
     network_policy_pb2_grpc,
     operator_pb2_grpc,
     route_pb2_grpc,
+    sidecar_pb2_grpc,
     trust_pb2_grpc,
 )
 from control_plane.app.core import Core, new_guid, new_serial
@@ -45,6 +46,7 @@ from control_plane.server.limits import ServerLimits
 from control_plane.server.operators import OperatorService, OperatorsOnly
 from control_plane.server.peers import InstanceAdmission
 from control_plane.server.reflection import add_reflection
+from control_plane.server.sidecars import SidecarService
 from control_plane.server.status import StatusInterceptor
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.xds.limits import StreamLimits
@@ -129,6 +131,17 @@ class Ports:
                 core.registry,
                 core.identities,
                 is_connected=core.reconciler.connected,
+                trust_bundle=lambda: core.authority.trust_bundle_pem,
+            ),
+            server,
+        )
+        sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(
+            SidecarService(
+                lambda: core.registry.state,
+                core.settings.trust_domain,
+                presence=core.presence,
+                attestation=core.attestation,
+                custody=core.custody,
                 trust_bundle=lambda: core.authority.trust_bundle_pem,
             ),
             server,

@@ -12,11 +12,13 @@ which takes microseconds instead of milliseconds.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import assert_never
 
-from envoy.config.listener.v3 import listener_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.network.direct_response.v3 import config_pb2 as direct_response_pb2
 from envoy_data_plane.envoy.config.core.v3 import TcpKeepalive, TrafficDirection
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
@@ -39,6 +41,9 @@ C2C_SECRET = "c2c-cert-and-key"  # noqa: S105 the name of a resource
 HANDSHAKE_TIMEOUT = timedelta(seconds=15)
 """How long a client may take from connecting to the end of its TLS handshake."""
 
+_PROBED = "this certificate is served\n"
+"""What a prober is told after the handshake."""
+
 _NOBODY = "255.255.255.255"
 """An address that no connection comes from (RFC 1122, section 3.2.1.3)."""
 
@@ -46,6 +51,62 @@ _NOBODY = "255.255.255.255"
 def listener_name(app_port: int, proxy_port: int) -> str:
     """Return the name of the listener on a proxy port, as Cloud Foundry has it."""
     return f"listener-{app_port}-{proxy_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """What the listeners of all instances of an app have in common on one port.
+
+    Attributes:
+        app_port: the port whose cluster it forwards to.
+        proxy_port: the port to listen on.
+        protocol: what the app speaks there.
+        secret: the SDS secret to serve TLS with; "" for plaintext.
+        validation: the SDS secret that says whose client certificates count; "" to ask for none.
+    """
+
+    app_port: int
+    proxy_port: int
+    protocol: AppProtocol
+    secret: str = C2C_SECRET
+    validation: str = ""
+
+    @property
+    def name(self) -> str:
+        """The resource's name, as Cloud Foundry has it."""
+        return listener_name(self.app_port, self.proxy_port)
+
+
+def tcp_listener(
+    spec: ListenerSpec,
+    listen_address: str,
+    *,
+    sources: Iterable[str] | None,
+    probers: Iterable[str] = (),
+) -> bytes:
+    """Build the listener on an instance's address that forwards to one of its app's ports.
+
+    Args:
+        spec: what it has in common with those of the other instances.
+        listen_address: the address of the instance.
+        sources: the addresses that may connect. None opens the port to everybody. An empty
+            collection opens it to nobody: the port is bound and closes every connection at once.
+        probers: addresses that may look at the certificate: a handshake, and no byte of the app.
+    """
+    shape = _shape(spec, sources is not None)
+    listener = listener_pb2.Listener.FromString(shape)
+    listener.address.socket_address.address = listen_address
+    listener.address.socket_address.port_value = spec.proxy_port
+    if sources is not None:
+        allowed = in_order(sources)
+        lookers = tuple(each for each in in_order(probers) if each not in allowed)
+        shared = listener.filter_chains.pop()
+        if not allowed and not lookers:
+            # Envoy refuses a listener without a chain, and a chain keeps the secret subscribed.
+            allowed = (_NOBODY,)
+        _add_chains(listener, shared, "from", allowed)
+        _add_chains(listener, _without_app(shared), "probe", lookers)
+    return bytes(listener.SerializeToString(deterministic=True))
 
 
 def c2c_listener(
@@ -56,51 +117,55 @@ def c2c_listener(
     proxy_port: int = C2C_PORT,
     sources: Iterable[str] | None = None,
 ) -> bytes:
-    """Build the listener on an instance's address that forwards to one of its app's ports.
-
-    Args:
-        app_port: the port whose cluster it forwards to.
-        listen_address: the address of the instance.
-        protocol: what the app speaks.
-        proxy_port: the port to listen on.
-        sources: the addresses that may connect. None opens the port to everybody. An empty
-            collection opens it to nobody: the port is bound and closes every connection at once.
-    """
-    shape = _shape(app_port, protocol, proxy_port, sources is not None)
-    listener = listener_pb2.Listener.FromString(shape)
-    listener.address.socket_address.address = listen_address
-    listener.address.socket_address.port_value = proxy_port
-    if sources is not None:
-        # Envoy refuses a listener without a chain, and a chain keeps the secret subscribed.
-        _restrict(listener, in_order(sources) or (_NOBODY,))
-    return bytes(listener.SerializeToString(deterministic=True))
+    """Build the listener of 61443, as ``tcp_listener`` does."""
+    spec = ListenerSpec(app_port, proxy_port, protocol)
+    return tcp_listener(spec, listen_address, sources=sources)
 
 
-def _restrict(listener: listener_pb2.Listener, sources: tuple[str, ...]) -> None:
-    """Replace the only chain by a copy for each source; Envoy closes what no chain matches."""
-    shared = listener.filter_chains.pop()
-    for source in sources:
+def _add_chains(
+    listener: listener_pb2.Listener,
+    shared: listener_components_pb2.FilterChain,
+    prefix: str,
+    addresses: tuple[str, ...],
+) -> None:
+    """Add a copy of a chain for each address; Envoy closes what no chain matches."""
+    for address in addresses:
         chain = listener.filter_chains.add()
         chain.CopyFrom(shared)
-        chain.name = f"from-{source}"
+        chain.name = f"{prefix}-{address}"
         allowed = chain.filter_chain_match.source_prefix_ranges.add()
-        allowed.address_prefix = source
-        allowed.prefix_len.value = host_prefix_len(source)
+        allowed.address_prefix = address
+        allowed.prefix_len.value = host_prefix_len(address)
+
+
+def _without_app(
+    shared: listener_components_pb2.FilterChain,
+) -> listener_components_pb2.FilterChain:
+    """Return the chain with the same TLS that closes the connection once it is established."""
+    chain = listener_components_pb2.FilterChain()
+    chain.CopyFrom(shared)
+    del chain.filters[:]
+    close = chain.filters.add(name="envoy.filters.network.direct_response")
+    response = direct_response_pb2.Config()
+    # With nothing to say Envoy closes before the handshake, and there would be nothing to look at.
+    response.response.inline_string = _PROBED
+    close.typed_config.Pack(response, deterministic=True)
+    return chain
 
 
 @lru_cache(maxsize=256)
-def _shape(app_port: int, protocol: AppProtocol, proxy_port: int, restricted: bool) -> bytes:  # noqa: FBT001 lru_cache is faster by position
+def _shape(spec: ListenerSpec, restricted: bool) -> bytes:  # noqa: FBT001 - lru_cache is faster by position
     """Return what the listeners of all instances share, with one chain that matches everybody."""
+    alpn = () if spec.protocol is AppProtocol.TCP else HTTP_ALPN
+    tls = downstream_tls(spec.secret, alpn=alpn, validation=spec.validation)
     chain = FilterChain(
         name="from-everybody",
-        filters=[_forward(app_port, protocol, proxy_port, restricted=restricted)],
-        transport_socket=downstream_tls(
-            C2C_SECRET, alpn=() if protocol is AppProtocol.TCP else HTTP_ALPN
-        ),
+        filters=[_forward(spec, restricted=restricted)],
+        transport_socket=tls if spec.secret else None,
         transport_socket_connect_timeout=HANDSHAKE_TIMEOUT,
     )
     listener = Listener(
-        name=listener_name(app_port, proxy_port),
+        name=spec.name,
         traffic_direction=TrafficDirection.INBOUND,
         filter_chains=[chain],
         # A second Envoy must fail to bind, not silently take half of the connections.
@@ -111,12 +176,12 @@ def _shape(app_port: int, protocol: AppProtocol, proxy_port: int, restricted: bo
     return bytes(listener)
 
 
-def _forward(app_port: int, protocol: AppProtocol, proxy_port: int, *, restricted: bool) -> Filter:
-    cluster = service_cluster_name(app_port)
-    stat_prefix = f"stats-{app_port}-{proxy_port}"
-    match protocol:
+def _forward(spec: ListenerSpec, *, restricted: bool) -> Filter:
+    cluster = service_cluster_name(spec.app_port)
+    stat_prefix = f"stats-{spec.app_port}-{spec.proxy_port}"
+    match spec.protocol:
         case AppProtocol.HTTP1 | AppProtocol.HTTP2:
-            name = sources_filter_name(proxy_port)
+            name = sources_filter_name(spec.proxy_port)
             filters = (discovered_filter(name),) if restricted else ()
             return connection_manager(stat_prefix, cluster=cluster, filters=filters)
         case AppProtocol.TCP:
@@ -131,4 +196,4 @@ def _forward(app_port: int, protocol: AppProtocol, proxy_port: int, *, restricte
             )
             return Filter(name="envoy.filters.network.tcp_proxy", typed_config=Any.pack(config))
         case _:
-            assert_never(protocol)
+            assert_never(spec.protocol)

@@ -7,12 +7,14 @@ operator can act on.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.model.entities import Instance
 from control_plane.names import C2C_PORT, AppGuid, InstanceGuid
 from control_plane.nodes import Nodes
+from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.progress import Behind, Stage
@@ -28,9 +30,16 @@ class Convergence:
     """Answers who has a change and who has not."""
 
     def __init__(
-        self, reconciler: Reconciler, nodes: Nodes, custody: Custody, prober: Prober, clock: Clock
+        self,
+        reconciler: Reconciler,
+        nodes: Nodes,
+        custody: Custody,
+        prober: Prober,
+        attestation: Attestation,
+        clock: Clock,
     ) -> None:
         """Look at instances through these."""
+        self._attestation = attestation
         self._reconciler = reconciler
         self._nodes = nodes
         self._custody = custody
@@ -59,7 +68,7 @@ class Convergence:
             for each in self._reconciler.state.instances_of(app)
             if self._reconciler.connected(each.guid)
         }
-        late = await self._reconciler.waiters.wait(instances, timeout)
+        late = await self._all_acked(apps, instances, deadline)
         behind = [
             Behind(each, instances[each].app_guid, Stage.COMMITTED, self._why_not_acked(each))
             for each in sorted(late)
@@ -69,6 +78,19 @@ class Convergence:
             results = await asyncio.gather(*(self._served(each, deadline) for each in rest))
             behind += [each for each in results if each is not None]
         return tuple(behind)
+
+    async def _all_acked(
+        self, apps: frozenset[AppGuid], instances: Iterable[InstanceGuid], deadline: float
+    ) -> frozenset[InstanceGuid]:
+        """Wait for the instances, and for what names and certificates wait for in each other."""
+        while True:
+            left = max(0.0, deadline - self._clock.monotonic())
+            late = await self._reconciler.waiters.wait(instances, left)
+            under_way = self._reconciler.publication.under_way(apps)
+            left = max(0.0, deadline - self._clock.monotonic())
+            if not under_way or not left:
+                return late
+            await asyncio.wait(under_way, timeout=left)
 
     def _why_not_acked(self, instance: InstanceGuid) -> str:
         failure = self._custody.failure(instance)
@@ -91,11 +113,16 @@ class Convergence:
             held = self._custody.get(instance.guid, C2C_SECRET)
             if held is None or not self._reconciler.connected(instance.guid):
                 return None
-            seen = await self._prober.served_serial(instance.address, C2C_PORT)
+            witnessed = self._attestation.witnessed(instance.guid)
+            seen: int | str | None
+            if witnessed:
+                seen = self._attestation.served(instance.guid)
+            else:
+                seen = await self._prober.served_serial(instance.address, C2C_PORT)
             if seen == held.leaf.serial:
                 return None
             if self._clock.monotonic() >= deadline:
-                reason = seen if isinstance(seen, str) else f"it shows serial {seen:x}"
+                reason = f"it shows serial {seen:x}" if isinstance(seen, int) else seen
                 wanted = f"{held.leaf.serial:x}"
                 return Behind(
                     instance.guid,
@@ -103,5 +130,8 @@ class Convergence:
                     Stage.ACKED,
                     f"serial {wanted} is not served: {reason}",
                 )
+            if witnessed:
+                await self._attestation.news(instance.guid, _LONGEST_PAUSE)
+                continue
             await self._clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -7,7 +7,9 @@ old one stays in use.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,7 +18,7 @@ from control_plane.ca.issuer import issue
 from control_plane.ca.keys import KeyFactory
 from control_plane.ca.linter import Leaf
 from control_plane.ca.profile import Profile, renew_at
-from control_plane.ca.request import C2CRequest
+from control_plane.ca.request import Request
 from control_plane.envoy.secrets import tls_secret
 from control_plane.errors import ControlPlaneError
 from control_plane.names import InstanceGuid
@@ -28,7 +30,7 @@ from control_plane.xds.resource_type import SECRET
 class Held:
     """One secret of one instance: what was asked for, what was issued, and its resource."""
 
-    request: C2CRequest
+    request: Request
     leaf: Leaf = field(repr=False)
     resource: Resource
     renew_at: datetime
@@ -52,6 +54,7 @@ class Custody:
         self._custodian = custodian
         self._held: dict[InstanceGuid, dict[str, Held]] = {}
         self._failures: dict[InstanceGuid, dict[str, str]] = {}
+        self._news: dict[tuple[InstanceGuid, str], asyncio.Event] = {}
 
     def get(self, instance: InstanceGuid, name: str) -> Held | None:
         """Return a secret as it is now."""
@@ -62,7 +65,7 @@ class Custody:
         return next(iter(self._failures.get(instance, {}).values()), "")
 
     def ensure(
-        self, instance: InstanceGuid, name: str, request: C2CRequest, now: datetime
+        self, instance: InstanceGuid, name: str, request: Request, now: datetime
     ) -> tuple[Held | None, bool]:
         """Return the secret that says what it must, and whether it was issued just now.
 
@@ -97,7 +100,17 @@ class Custody:
             renew_at(leaf.not_before, leaf.not_after, instance),
         )
         self._held.setdefault(instance, {})[name] = fresh
+        news = self._news.pop((instance, name), None)
+        if news is not None:
+            news.set()
         return fresh, True
+
+    async def renewed(self, instance: InstanceGuid, name: str, timeout: float) -> None:
+        """Return when this secret is replaced, or after that many seconds."""
+        event = self._news.setdefault((instance, name), asyncio.Event())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await event.wait()
 
     def drop(self, instance: InstanceGuid) -> None:
         """Forget all of an instance that is gone."""

@@ -8,22 +8,31 @@ that come faster than that merge by themselves. Whoever is not connected costs n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
 from control_plane import log_events
+from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import PermissionDenied
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
-from control_plane.names import InstanceGuid
+from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.planner import Planner, SecretContent, c2c_request
+from control_plane.planner import (
+    NAME_TABLE_TYPE,
+    Planner,
+    SecretContent,
+    c2c_request,
+    identity_request,
+)
+from control_plane.planner.plan import ID_SECRET
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.progress import Waiters
+from control_plane.reconciler.publication import Neighbourhood, Publication
 from control_plane.reconciler.renewals import RenewalQueue
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
@@ -46,13 +55,15 @@ class Reconciler:
         self._planner = planner
         self._custody = custody
         self._clock = clock
-        self.state = state
         self._dirty: dict[InstanceGuid, None] = {}
         self._wake = asyncio.Event()
         self._renewals = RenewalQueue()
         self._farewells: dict[InstanceGuid, asyncio.Task[None]] = {}
         self._log = structlog.get_logger(__name__)
+        self.state = state
         self.waiters = Waiters(self.is_current)
+        around = Neighbourhood(self._connected_of, self._resolves, self._mark_apps)
+        self.publication = Publication(state, self.waiters, around, clock)
 
     def committed(self, state: State, change: Change) -> None:
         """Mark the instances that a change concerns, and see off those that it removed."""
@@ -60,10 +71,8 @@ class Reconciler:
         for entity in change.drops:
             if isinstance(entity, Instance) and state.instance(entity.guid) is None:
                 self._see_off(entity.guid)
-        for app in change.apps:
-            for instance in state.instances_of(app):
-                if self.connected(instance.guid):
-                    self._mark(instance.guid)
+        self._mark_apps(change.apps)
+        self.publication.committed(state, change)
 
     def connected(self, instance_guid: InstanceGuid) -> bool:
         """Tell whether an instance has a stream."""
@@ -95,9 +104,12 @@ class Reconciler:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._work())
-            tasks.create_task(self._renew())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._work())
+                tasks.create_task(self._renew())
+        finally:
+            await self.publication.close()
 
     async def _work(self) -> None:
         while True:
@@ -124,6 +136,19 @@ class Reconciler:
                 if self.connected(instance):
                     self._mark(instance)
 
+    def _connected_of(self, app: AppGuid) -> list[InstanceGuid]:
+        instances = (each.guid for each in self.state.instances_of(app))
+        return [each for each in instances if self.connected(each)]
+
+    def _resolves(self, instance: InstanceGuid) -> bool:
+        streams = self._nodes.streams(instance)
+        return any(NAME_TABLE_TYPE in live.stream.machines for live in streams)
+
+    def _mark_apps(self, apps: Iterable[AppGuid]) -> None:
+        for app in apps:
+            for instance in self._connected_of(app):
+                self._mark(instance)
+
     def _mark(self, instance: InstanceGuid) -> None:
         self._dirty[instance] = None
         self._wake.set()
@@ -133,30 +158,40 @@ class Reconciler:
         instance = self.state.instance(guid)
         if instance is None:
             return
-        secrets = {C2C_SECRET: self._c2c_secret(instance)}
-        self._nodes.set(guid, self._planner.plan(self.state, instance, secrets))
+        secrets = self._secrets(instance)
+        plan = self._planner.plan(self.state, instance, secrets, self.publication.published)
+        self._nodes.set(guid, plan)
 
-    def _c2c_secret(self, instance: Instance) -> SecretContent:
+    def _secrets(self, instance: Instance) -> dict[str, SecretContent]:
         app = self.state.apps[instance.app_guid]
-        request = c2c_request(self.state, app, instance)
-        held, fresh = self._custody.ensure(instance.guid, C2C_SECRET, request, self._clock.now())
-        if fresh and held is not None:
-            self._renewals.add(instance.guid, held.renew_at)
-            self._log.info(
-                log_events.CERTIFICATE_ISSUED,
-                instance=instance.guid,
-                app=app.guid,
-                secret=C2C_SECRET,
-                serial=f"{held.leaf.serial:x}",
-                version=held.resource.version,
-                names=len(request.san.dns),
-            )
-        failure = self._custody.failure(instance.guid)
-        if failure:
-            self._log.error(
-                log_events.CERTIFICATE_FAILED, instance=instance.guid, app=app.guid, reason=failure
-            )
-        return held.resource if held is not None else None
+        lingering = self.publication.lingering(app.guid)
+        trust_domain = self._planner.options.trust_domain
+        return {
+            C2C_SECRET: self._secret(
+                instance, C2C_SECRET, c2c_request(self.state, app, instance, lingering)
+            ),
+            ID_SECRET: self._secret(
+                instance, ID_SECRET, identity_request(app, instance, trust_domain)
+            ),
+        }
+
+    def _secret(self, instance: Instance, name: str, request: Request) -> SecretContent:
+        held, fresh = self._custody.ensure(instance.guid, name, request, self._clock.now())
+        where = {"instance": instance.guid, "app": instance.app_guid, "secret": name}
+        if held is None or not fresh:
+            failure = self._custody.failure(instance.guid)
+            if failure:
+                self._log.error(log_events.CERTIFICATE_FAILED, **where, reason=failure)
+            return None if held is None else held.resource
+        self._renewals.add(instance.guid, held.renew_at)
+        self._log.info(
+            log_events.CERTIFICATE_ISSUED,
+            **where,
+            serial=f"{held.leaf.serial:x}",
+            version=held.resource.version,
+            names=len(request.san.dns),
+        )
+        return held.resource
 
     def _see_off(self, instance: InstanceGuid) -> None:
         self._dirty.pop(instance, None)

@@ -70,7 +70,8 @@ ENVOY_TYPES: tuple[ResourceType, ...] = (
         LISTENER,
         complete=True,
         after_nack=AfterNack.AFTER_A_WHILE,
-        after=(CLUSTER, ENDPOINT),
+        # A filter that lets a source in is there before the chain that lets it connect.
+        after=(CLUSTER, ENDPOINT, EXTENSION_CONFIG),
     ),
     ResourceType(ROUTE, after=(CLUSTER, ENDPOINT, LISTENER)),
 )

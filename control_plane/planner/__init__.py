@@ -1,0 +1,17 @@
+"""Which resources one instance should have, given all that was ever committed."""
+
+from control_plane.planner.names import NAME_TABLE, NAME_TABLE_TYPE, PublishedNames
+from control_plane.planner.options import PlanOptions
+from control_plane.planner.plan import Planner, SecretContent
+from control_plane.planner.requests import c2c_request, identity_request
+
+__all__ = [
+    "NAME_TABLE",
+    "NAME_TABLE_TYPE",
+    "PlanOptions",
+    "Planner",
+    "PublishedNames",
+    "SecretContent",
+    "c2c_request",
+    "identity_request",
+]

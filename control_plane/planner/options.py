@@ -1,0 +1,30 @@
+"""What the operator decided that shows in plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control_plane.ca import DEFAULT_TRUST_DOMAIN, TrustDomain
+from control_plane.names import Domain
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What all plans of a control plane have in common.
+
+    Attributes:
+        trust_domain: whose SPIFFE ids the identity certificates have.
+        internal_domains: the domains whose names are answered from the name table.
+        router_ca_pem: CAs whose clients may connect to ports 61001 and up; b"" if there are no
+            routers, so that these ports are opened by policies like any other.
+        router_sans: DNS names of which such a client has to show one; none given, any will do.
+        unproxied: whether the apps' own ports can be reached too, without TLS.
+        probers: addresses from which the control plane looks which certificate is served.
+    """
+
+    trust_domain: TrustDomain = DEFAULT_TRUST_DOMAIN
+    internal_domains: tuple[Domain, ...] = (Domain("apps.internal"),)
+    router_ca_pem: bytes = b""
+    router_sans: tuple[str, ...] = ()
+    unproxied: bool = False
+    probers: tuple[str, ...] = ()

@@ -1,0 +1,181 @@
+"""One instance's plan.
+
+The rule of this module: a plan is a function of the State, the instance, its secrets and the names
+that may be resolved. It is made anew for every change and never patched; the same facts give the
+same bytes, thus the same versions, and nothing is sent. What instances share is built once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from control_plane.envoy import clusters, rbac, secrets, udp
+from control_plane.envoy.listeners import ListenerSpec, tcp_listener
+from control_plane.model.entities import App, AppProtocol, Instance, Transport
+from control_plane.model.ports import SSH_PORT, PortMapping, port_mappings
+from control_plane.model.state import State
+from control_plane.planner.names import NAME_TABLE_TYPE, NameTables, PublishedNames
+from control_plane.planner.options import PlanOptions
+from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl, Version
+from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
+
+ID_SECRET = "id-cert-and-key"  # noqa: S105 - the name of a secret, as Cloud Foundry has it
+VALIDATION_SECRET = "id-validation-context"  # noqa: S105 - likewise
+
+SecretContent = Resource | Version | None
+"""A secret as it is at hand: its content, only the version that the instance has, or neither."""
+
+_SHARED = 4096
+"""How many built messages are kept for sharing, per kind."""
+
+
+class Planner:
+    """Makes plans, and keeps the messages that plans share."""
+
+    def __init__(self, options: PlanOptions) -> None:
+        """Start with nothing built."""
+        self.options = options
+        self._names = NameTables(options.internal_domains)
+        self._cluster = lru_cache(_SHARED)(_cluster)
+        self._listener = lru_cache(_SHARED)(_listener)
+        self._udp_listener = lru_cache(_SHARED)(_udp_listener)
+        self._filter = lru_cache(_SHARED)(_filter)
+        self._validation = self._validation_secret()
+
+    def plan(
+        self,
+        state: State,
+        instance: Instance,
+        secrets: Mapping[str, SecretContent],
+        published: PublishedNames,
+    ) -> Snapshot:
+        """Return everything that an instance should have.
+
+        Args:
+            state: all that was committed; it has the instance and its app.
+            instance: whose plan it is.
+            secrets: the instance's secrets by name.
+            published: which routes may be resolved.
+        """
+        app = state.apps[instance.app_guid]
+        ports = port_mappings(app) if app.c2c_port is not None else ()
+        listeners, filters = self._listeners(state, app, instance, ports)
+        if self.options.unproxied:
+            listeners.extend(self._unproxied(state, app, instance))
+        return Snapshot(
+            {
+                CLUSTER: TypeSnapshot.of(self._clusters(app, instance, ports)),
+                LISTENER: TypeSnapshot.of(listeners),
+                EXTENSION_CONFIG: TypeSnapshot.of(filters),
+                SECRET: self._secrets(secrets),
+                NAME_TABLE_TYPE: TypeSnapshot.of([self._names.of(state, app.guid, published)]),
+            }
+        )
+
+    def farewell(self, snapshot: Snapshot) -> Snapshot:
+        """Return what an instance that was removed should have: no way in.
+
+        Its secrets stay: Envoy goes on serving a Secret that was withdrawn, and a listener that
+        drains needs it.
+        """
+        empty: dict[TypeUrl, TypeSnapshot] = {
+            CLUSTER: TypeSnapshot.of(),
+            LISTENER: TypeSnapshot.of(),
+            NAME_TABLE_TYPE: TypeSnapshot.of(),
+        }
+        return snapshot.replacing(empty)
+
+    def _clusters(
+        self, app: App, instance: Instance, ports: tuple[PortMapping, ...]
+    ) -> list[Resource]:
+        app_ports = dict.fromkeys(mapping.app_port for mapping in ports)
+        return [
+            self._cluster(port, instance.app_address, _protocol(app, port)) for port in app_ports
+        ]
+
+    def _listeners(
+        self, state: State, app: App, instance: Instance, ports: tuple[PortMapping, ...]
+    ) -> tuple[list[Resource], list[Resource]]:
+        listeners: list[Resource] = []
+        filters: list[Resource] = []
+        for mapping in ports:
+            spec, admits_routers = self._spec(app, mapping)
+            sources = None
+            if not admits_routers:
+                sources = state.sources_of(app.guid, Transport.TCP, mapping.proxy_port)
+                filters.extend(self._filters(spec, sources))
+            # The instance itself may look too: its sidecar proves what is served.
+            probers = (*self.options.probers, instance.address) if mapping.is_c2c else ()
+            listeners.append(self._listener(spec, instance.address, sources, probers))
+        return listeners, filters
+
+    def _spec(self, app: App, mapping: PortMapping) -> tuple[ListenerSpec, bool]:
+        protocol = _protocol(app, mapping.app_port)
+        if mapping.is_c2c:
+            return ListenerSpec(mapping.app_port, mapping.proxy_port, protocol), False
+        by_routers = bool(self.options.router_ca_pem)
+        validation = VALIDATION_SECRET if by_routers else ""
+        spec = ListenerSpec(mapping.app_port, mapping.proxy_port, protocol, ID_SECRET, validation)
+        return spec, by_routers
+
+    def _unproxied(self, state: State, app: App, instance: Instance) -> Iterator[Resource]:
+        """Yield the listeners on the app's own ports, unless the app itself is there already."""
+        if instance.address == instance.app_address or app.c2c_port is None:
+            return
+        for port in app.ports:
+            sources = state.sources_of(app.guid, Transport.TCP, port)
+            spec = ListenerSpec(port, port, AppProtocol.TCP, secret="")
+            yield self._listener(spec, instance.address, sources, ())
+            datagrams = state.sources_of(app.guid, Transport.UDP, port)
+            if datagrams:
+                yield self._udp_listener(port, instance.address, datagrams)
+
+    def _filters(self, spec: ListenerSpec, sources: tuple[str, ...]) -> list[Resource]:
+        if spec.protocol is AppProtocol.TCP:
+            return []
+        return [self._filter(rbac.sources_filter_name(spec.proxy_port), sources)]
+
+    def _secrets(self, contents: Mapping[str, SecretContent]) -> TypeSnapshot:
+        resources = [each for each in contents.values() if isinstance(each, Resource)]
+        return TypeSnapshot.of(
+            resources + self._validation,
+            pending=[name for name, content in contents.items() if content is None],
+            recorded={name: v for name, v in contents.items() if isinstance(v, str)},
+        )
+
+    def _validation_secret(self) -> list[Resource]:
+        if not self.options.router_ca_pem:
+            return []
+        body = secrets.validation_secret(
+            VALIDATION_SECRET, self.options.router_ca_pem, self.options.router_sans
+        )
+        return [Resource.of(SECRET, VALIDATION_SECRET, body)]
+
+
+def _protocol(app: App, port: int) -> AppProtocol:
+    return AppProtocol.TCP if port == SSH_PORT and app.ssh else app.protocol
+
+
+def _cluster(app_port: int, app_address: str, protocol: AppProtocol) -> Resource:
+    body = clusters.service_cluster(app_port, app_address, protocol)
+    return Resource.of(CLUSTER, clusters.service_cluster_name(app_port), body)
+
+
+def _listener(
+    spec: ListenerSpec,
+    address: str,
+    sources: tuple[str, ...] | None,
+    probers: tuple[str, ...],
+) -> Resource:
+    body = tcp_listener(spec, address, sources=sources, probers=probers)
+    return Resource.of(LISTENER, spec.name, body)
+
+
+def _udp_listener(port: int, address: str, sources: tuple[str, ...]) -> Resource:
+    body = udp.udp_listener(port, address, sources=sources)
+    return Resource.of(LISTENER, udp.udp_listener_name(port), body)
+
+
+def _filter(name: str, sources: tuple[str, ...]) -> Resource:
+    return Resource.of(EXTENSION_CONFIG, name, rbac.http_rbac(name, sources))

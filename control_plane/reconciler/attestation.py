@@ -1,0 +1,63 @@
+"""What sidecars saw their own Envoy serve.
+
+The rule of this module: the best witness is next door. A sidecar's report counts while it keeps
+reporting; an instance without one is looked at from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from control_plane.clock import Clock
+from control_plane.names import InstanceGuid
+
+REPORT_SECONDS = 10.0
+"""How often a sidecar reports at the least."""
+
+_FRESH_SECONDS = 3 * REPORT_SECONDS
+
+
+class Attestation:
+    """The serial that each instance was last seen to serve, by its sidecar."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Start with no witness."""
+        self._clock = clock
+        self._served: dict[InstanceGuid, tuple[int | None, float]] = {}
+        self._news: dict[InstanceGuid, asyncio.Event] = {}
+        self.exposed: dict[InstanceGuid, tuple[int, ...]] = {}
+
+    def witnessed(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance has a sidecar that reports."""
+        seen = self._served.get(instance)
+        return seen is not None and self._clock.monotonic() - seen[1] < _FRESH_SECONDS
+
+    def served(self, instance: InstanceGuid) -> int | None:
+        """Return the serial that was seen last; None if there was none."""
+        seen = self._served.get(instance)
+        return seen[0] if seen is not None else None
+
+    def report(self, instance: InstanceGuid, serial: int | None, exposed: tuple[int, ...]) -> None:
+        """Take what a sidecar saw."""
+        self._served[instance] = (serial, self._clock.monotonic())
+        if exposed:
+            self.exposed[instance] = exposed
+        else:
+            self.exposed.pop(instance, None)
+        news = self._news.pop(instance, None)
+        if news is not None:
+            news.set()
+
+    async def news(self, instance: InstanceGuid, timeout: float) -> None:
+        """Return when the sidecar reports again, or after that many seconds."""
+        event = self._news.setdefault(instance, asyncio.Event())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await event.wait()
+
+    def forget(self, instance: InstanceGuid) -> None:
+        """Forget an instance that was removed."""
+        self._served.pop(instance, None)
+        self._news.pop(instance, None)
+        self.exposed.pop(instance, None)

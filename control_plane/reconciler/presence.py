@@ -1,0 +1,154 @@
+"""Who is there: what streams and sidecars tell, as the status of each instance.
+
+The rule of this module: an instance that says that it leaves is gone at once; one whose streams
+just break is given time to come back, and more of it after a restart of the control plane, since
+then everybody is away. The status is part of the State, so that a restart neither forgets who was
+there nor brings back who was gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from control_plane import log_events
+from control_plane.errors import ControlPlaneError
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import set_status
+from control_plane.names import InstanceGuid
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.registry import Registry
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply
+from control_plane.xds.resource_type import LISTENER, SECRET
+
+GRACE_SECONDS = 30.0
+"""How long an instance whose streams broke may stay away before it counts as gone."""
+
+GRACE_AFTER_START_SECONDS = 60.0
+"""The same from the start of the control plane; Envoy's longest back-off is 30 s."""
+
+_THERE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
+
+
+class Presence:
+    """Keeps each instance's status; observes streams."""
+
+    def __init__(self, registry: Registry, nodes: Nodes) -> None:
+        """Keep the status of this registry's instances."""
+        self._registry = registry
+        self._nodes = nodes
+        self._serving: set[LiveStream] = set()
+        self._not_listening: set[InstanceGuid] = set()
+        self._leaving: set[InstanceGuid] = set()
+        self._overdue: set[InstanceGuid] = set()
+        self._timers: dict[InstanceGuid, asyncio.TimerHandle] = {}
+        self._changed: asyncio.Queue[InstanceGuid] = asyncio.Queue()
+        self._log = structlog.get_logger(__name__)
+
+    async def run(self) -> None:
+        """Write changes of status until cancelled."""
+        for instance in self._registry.state.all_instances():
+            if instance.status in _THERE:
+                self._await_return(instance.guid, GRACE_AFTER_START_SECONDS)
+        while True:
+            await self._write(await self._changed.get())
+
+    def opened(self, live: LiveStream) -> None:
+        """Somebody came, or came back."""
+        instance = InstanceGuid(live.node_id)
+        timer = self._timers.pop(instance, None)
+        if timer is not None:
+            timer.cancel()
+        self._overdue.discard(instance)
+        self._leaving.discard(instance)
+        self._changed.put_nowait(instance)
+
+    def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
+        """Look whether an Envoy has all that it needs to serve, for the first time."""
+        if live in self._serving or not {LISTENER, SECRET} <= live.stream.machines.keys():
+            return
+        snapshot = self._nodes.snapshot(live.node_id)
+        if snapshot is not None and live.stream.in_step(snapshot):
+            self._serving.add(live)
+            self._changed.put_nowait(InstanceGuid(live.node_id))
+
+    def sent(self, _live: LiveStream, _reply: Reply) -> None:
+        """What was sent says nothing about who is there."""
+
+    def closed(self, live: LiveStream) -> None:
+        """Give an instance time to come back."""
+        self._serving.discard(live)
+        instance = InstanceGuid(live.node_id)
+        if not self._nodes.streams(instance):
+            self._await_return(instance, GRACE_SECONDS)
+
+    def reported(self, instance: InstanceGuid, *, listening: bool, leaving: bool) -> None:
+        """Take what a sidecar says of its instance."""
+        before = (instance in self._not_listening, instance in self._leaving)
+        if listening:
+            self._not_listening.discard(instance)
+        else:
+            self._not_listening.add(instance)
+        if leaving:
+            self._leaving.add(instance)
+        else:
+            self._leaving.discard(instance)
+        if before != (not listening, leaving):
+            self._changed.put_nowait(instance)
+
+    def _await_return(self, instance: InstanceGuid, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        old = self._timers.pop(instance, None)
+        if old is not None:
+            old.cancel()
+        self._timers[instance] = loop.call_later(seconds, self._give_up, instance)
+
+    def _give_up(self, instance: InstanceGuid) -> None:
+        self._timers.pop(instance, None)
+        if not self._nodes.streams(instance):
+            self._overdue.add(instance)
+            self._changed.put_nowait(instance)
+
+    async def _write(self, guid: InstanceGuid) -> None:
+        instance = self._registry.state.instance(guid)
+        if instance is None:
+            self._forget(guid)
+            return
+        status = self._status(guid, instance.status)
+        if status is instance.status:
+            return
+        try:
+            await self._registry.execute(lambda state: set_status(state, guid, status))
+        except ControlPlaneError as error:
+            self._log.error(log_events.STORE_FAILED, instance=guid, reason=str(error))
+            asyncio.get_running_loop().call_later(1.0, self._changed.put_nowait, guid)
+            return
+        event = {
+            InstanceStatus.READY: log_events.INSTANCE_READY,
+            InstanceStatus.GONE: log_events.INSTANCE_GONE,
+        }.get(status, log_events.INSTANCE_CONNECTED)
+        self._log.info(event, instance=guid, app=instance.app_guid, status=status.value)
+
+    def _status(self, instance: InstanceGuid, now: InstanceStatus) -> InstanceStatus:
+        streams = self._nodes.streams(instance)
+        if instance in self._leaving:
+            return InstanceStatus.GONE
+        if not streams:
+            gone = instance in self._overdue and now in _THERE
+            return InstanceStatus.GONE if gone else now
+        if instance in self._not_listening:
+            return InstanceStatus.NOT_READY
+        if any(live in self._serving for live in streams):
+            return InstanceStatus.READY
+        return now if now in _THERE else InstanceStatus.NOT_READY
+
+    def _forget(self, instance: InstanceGuid) -> None:
+        self._not_listening.discard(instance)
+        self._leaving.discard(instance)
+        self._overdue.discard(instance)
+        timer = self._timers.pop(instance, None)
+        if timer is not None:
+            timer.cancel()

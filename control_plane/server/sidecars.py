@@ -1,0 +1,77 @@
+"""What sidecars tell, and what they are told in return.
+
+The rule of this module: a sidecar speaks for the instance of its certificate and for no other. A
+report that brings nothing new is answered when there is something to say: that another certificate
+should be served by now, or that it is time to report again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from google.protobuf.duration_pb2 import Duration
+
+from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
+from control_plane.ca import TrustDomain
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.errors import InvalidArgument
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid, shown
+from control_plane.reconciler.attestation import REPORT_SECONDS, Attestation
+from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.presence import Presence
+from control_plane.server.peers import Context, require_instance
+
+
+class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
+    """Takes the reports of sidecars."""
+
+    def __init__(
+        self,
+        state: Callable[[], State],
+        trust_domain: TrustDomain,
+        *,
+        presence: Presence,
+        attestation: Attestation,
+        custody: Custody,
+        trust_bundle: Callable[[], bytes],
+    ) -> None:
+        """Pass on what is reported to these."""
+        self._state = state
+        self._trust_domain = trust_domain
+        self._presence = presence
+        self._attestation = attestation
+        self._custody = custody
+        self._trust_bundle = trust_bundle
+
+    async def Report(
+        self, request: sidecar_pb2.ReportRequest, context: Context
+    ) -> sidecar_pb2.ReportResponse:
+        """Take a report; answer at once if another certificate should be served."""
+        _, instance = require_instance(context, self._trust_domain, self._state())
+        served = _parse_serial(request.served_serial)
+        self._attestation.report(instance.guid, served, tuple(request.exposed_ports))
+        self._presence.reported(instance.guid, listening=request.listening, leaving=request.leaving)
+        if served is not None and served == self._expected(instance.guid) and not request.leaving:
+            await self._custody.renewed(instance.guid, C2C_SECRET, REPORT_SECONDS)
+        expected = self._expected(instance.guid)
+        return sidecar_pb2.ReportResponse(
+            trust_bundle=self._trust_bundle().decode("ascii"),
+            report_again_in=Duration(seconds=int(REPORT_SECONDS)),
+            expected_serial=f"{expected:x}" if expected is not None else "",
+        )
+
+    def _expected(self, instance: InstanceGuid) -> int | None:
+        held = self._custody.get(instance, C2C_SECRET)
+        return held.leaf.serial if held is not None else None
+
+
+def _parse_serial(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise InvalidArgument(
+            f"served serial is not hexadecimal: {shown(text)}", field="served_serial"
+        ) from None
