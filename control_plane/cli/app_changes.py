@@ -1,0 +1,170 @@
+"""``create-app``, ``update-app`` and ``delete-app``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from control_plane.api.v1 import app_pb2, app_pb2_grpc
+from control_plane.cli import kinds
+from control_plane.cli.client import connect
+from control_plane.cli.command import command
+from control_plane.cli.globals import connection_options, target, target_options
+from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
+from control_plane.cli.tables import print_records, record
+
+_PORTS = "Port that the app listens on, several with commas or by repeating it"
+_C2C_PORT = "The port that 61443 goes to (Default: 8080 if the app has it, else its first)"
+_PROTOCOLS = click.Choice(["http1", "http2", "tcp"])
+_SYSTEMS = click.Choice(["linux", "windows"])
+
+
+@command(
+    "create-app",
+    usage=[
+        "APP [-s SPACE] [-o ORG] [--port PORT]... [--protocol PROTOCOL] [--c2c-port PORT] [--ssh]"
+    ],
+    examples=["app-b", "grpc-backend --protocol http2 --port 50051"],
+    see_also=["apps", "join-token", "map-route", "update-app"],
+)
+@click.argument("app_name", metavar="APP")
+@click.option(
+    "--port", "ports", type=kinds.APP_PORTS, multiple=True, help=f"{_PORTS} (Default: 8080)"
+)
+@click.option(
+    "--protocol", type=_PROTOCOLS, help="What it speaks there: http1, http2 or tcp (Default: http1)"
+)
+@click.option("--c2c-port", type=kinds.APP_PORT, help=_C2C_PORT)
+@click.option("--ssh", is_flag=True, help="An SSH server listens on 2222 beside the app")
+@click.option(
+    "--os",
+    "system",
+    type=_SYSTEMS,
+    help="What its containers run: linux or windows (Default: linux)",
+)
+@click.option("--guid", help="The app's GUID, if it has one already")
+@target_options
+@output_option
+@connection_options
+def create_app(
+    app_name: str,
+    *,
+    ports: tuple[tuple[int, ...], ...],
+    protocol: str | None,
+    c2c_port: int | None,
+    ssh: bool,
+    system: str | None,
+    guid: str | None,
+) -> None:
+    """Create an app."""
+    where = target()
+    begin(f"Creating app {named(app_name)} in {where}")
+    request = app_pb2.CreateAppRequest(
+        name=app_name,
+        space=where.space,
+        org=where.org,
+        guid=guid or "",
+        protocol=protocol or "",
+        os=system or "",
+        ports=_flat(ports),
+        c2c_port=c2c_port or 0,
+        ssh=ssh,
+    )
+    with connect() as client:
+        answer = client.call(app_pb2_grpc.AppServiceStub(client.channel).CreateApp, request)
+    _finish(answer, f"App '{answer.app.name}' already exists. Nothing has been updated.")
+
+
+@command(
+    "update-app",
+    usage=[
+        "APP [-s SPACE] [-o ORG] [--name NAME] [--port PORT]... [--protocol PROTOCOL] [--[no-]ssh]"
+    ],
+    examples=["app-b --port 8080 --port 9090", "app-b --protocol http2"],
+    tip=["The app's instances follow without a restart. What is not mentioned stays as it is."],
+    see_also=["app", "create-app"],
+)
+@click.argument("app_name", metavar="APP")
+@click.option("--name", "new_name", help="A new name")
+@click.option("--port", "ports", type=kinds.APP_PORTS, multiple=True, help=_PORTS)
+@click.option("--protocol", type=_PROTOCOLS, help="What it speaks there: http1, http2 or tcp")
+@click.option("--c2c-port", type=kinds.APP_PORT, help=_C2C_PORT)
+@click.option("--ssh/--no-ssh", default=None, help="Whether an SSH server listens on 2222")
+@click.option("--os", "system", type=_SYSTEMS, help="What its containers run: linux or windows")
+@target_options
+@output_option
+@connection_options
+def update_app(
+    app_name: str,
+    *,
+    new_name: str | None,
+    ports: tuple[tuple[int, ...], ...],
+    protocol: str | None,
+    c2c_port: int | None,
+    ssh: bool | None,
+    system: str | None,
+) -> None:
+    """Change properties of an app."""
+    where = target()
+    begin(f"Updating app {named(app_name)} in {where}")
+    request = app_pb2.UpdateAppRequest(
+        app=app_name,
+        space=where.space,
+        org=where.org,
+        ports=_flat(ports),
+        c2c_port=c2c_port,
+        protocol=protocol,
+        os=system,
+        ssh=ssh,
+        name=new_name,
+    )
+    with connect() as client:
+        answer = client.call(app_pb2_grpc.AppServiceStub(client.channel).UpdateApp, request)
+    _finish(answer, f"App '{answer.app.name}' is like that already. Nothing has been updated.")
+
+
+@command(
+    "delete-app",
+    usage=["APP [-s SPACE] [-o ORG] [-f]"],
+    examples=["app-b", "app-b -f"],
+    tip=[
+        "Its instances lose their listeners and their identities; its routes, network policies",
+        "and join tokens go with it.",
+    ],
+    see_also=["apps", "remove-instance", "unmap-route"],
+)
+@click.argument("app_name", metavar="APP")
+@click.option("-f", "force", is_flag=True, help="Do not ask for confirmation")
+@target_options
+@connection_options
+def delete_app(app_name: str, *, force: bool) -> None:
+    """Delete an app and all that belongs to it."""
+    where = target()
+    # A script has nobody to ask, and said what it wants.
+    if not force and sys.stdin.isatty():
+        click.confirm(f"Really delete the app {named(app_name)}?", abort=True)
+    begin(f"Deleting app {named(app_name)} in {where}")
+    with connect() as client:
+        answer = client.call(
+            app_pb2_grpc.AppServiceStub(client.channel).DeleteApp,
+            app_pb2.DeleteAppRequest(app=app_name, space=where.space, org=where.org),
+        )
+    if answer.already:
+        tell(f"App '{app_name}' does not exist.")
+    ok()
+
+
+def _flat(ports: tuple[tuple[int, ...], ...]) -> list[int]:
+    return [port for some in ports for port in some]
+
+
+def _finish(answer: app_pb2.CreateAppResponse | app_pb2.UpdateAppResponse, already: str) -> None:
+    if wants_json():
+        print_records(
+            [{**record(answer.app), "already": answer.already, "revision": answer.revision}]
+        )
+        return
+    if answer.already:
+        tell(already)
+    ok()

@@ -1,0 +1,98 @@
+"""``bootstrap``: what an instance's Envoy starts with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from control_plane.api.v1 import instance_pb2, instance_pb2_grpc, trust_pb2, trust_pb2_grpc
+from control_plane.ca.spiffe import TrustDomain, spiffe_id
+from control_plane.cli import kinds
+from control_plane.cli.client import Client, connect
+from control_plane.cli.command import command
+from control_plane.cli.errors import Failed
+from control_plane.cli.globals import connection, connection_options
+from control_plane.envoy.bootstrap import XdsIdentity, render
+from control_plane.settings import SocketAddress, load_settings
+
+_UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - what no client can connect to
+
+
+@command(
+    "bootstrap",
+    usage=["INSTANCE [--xds-server HOST:PORT] [--dir DIR]"],
+    examples=["app-b/0 --dir /etc/envoy > envoy.yaml", "3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
+    tip=[
+        "INSTANCE is a GUID, or an app and an index. Envoy also needs identity.json and",
+        "trust.json in DIR; 'c2c sidecar' makes all of them and starts Envoy.",
+    ],
+    see_also=["instances", "register-instance", "sidecar"],
+)
+@click.argument("instance", metavar="INSTANCE")
+@click.option(
+    "--xds-server",
+    type=kinds.SERVER,
+    help="Where Envoy finds the control plane (Default: as C2C_XDS_ADDRESS or the file says)",
+)
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".",
+    help="Where Envoy finds its identity, and puts its admin socket (Default: .)",
+)
+@connection_options
+def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Path) -> None:
+    """Print what an instance's Envoy starts with."""
+    server = xds_server or _configured_server()
+    with connect() as client:
+        guid = _guid(client, instance)
+        trust = client.call(
+            trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
+            trust_pb2.GetTrustBundleRequest(),
+        )
+    here = directory.absolute()
+    text = render(
+        guid,
+        xds_address=server.host,
+        xds_port=server.port,
+        admin_socket=here / "admin.sock",
+        tls=XdsIdentity(
+            identity_file=here / "identity.json",
+            trust_file=here / "trust.json",
+            server_uri=spiffe_id(TrustDomain(trust.trust_domain), "control-plane"),
+        ),
+    )
+    click.echo(text, nl=False)
+
+
+def _configured_server() -> SocketAddress:
+    said = connection()
+    settings = load_settings(
+        {"data_dir": said.data_dir, "config": said.config}, os.environ
+    ).settings
+    server = settings.xds_address
+    if server.host in _UNSPECIFIED or server.port == 0:
+        raise Failed(
+            f"xds_address is {server}, where nobody can connect to: "
+            "say with --xds-server where Envoy finds the control plane"
+        )
+    return server
+
+
+def _guid(client: Client, instance: str) -> str:
+    """Return the GUID of an instance, which may be named app/index."""
+    found = client.call(
+        instance_pb2_grpc.InstanceServiceStub(client.channel).ListInstances,
+        instance_pb2.ListInstancesRequest(),
+    ).instances
+    guids = [each.guid for each in found if instance in (each.guid, f"{each.app}/{each.index}")]
+    match guids:
+        case [guid]:
+            return guid
+        case []:
+            raise Failed(f"instance '{instance}' not found: 'c2c instances --all' lists them")
+        case _:
+            raise Failed(f"instance '{instance}' is in several spaces: name it by its GUID")

@@ -1,0 +1,97 @@
+"""Every command by name: in which group, with which summary, and which module has it.
+
+The rule of this module: it knows the commands without importing one of them. So ``c2c`` without
+arguments, its help and its completion are there at once, and a command pays only for itself.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One command.
+
+    Attributes:
+        name: what people type; the function in the module has it with underscores.
+        summary: one line for the overview.
+        module: the module of this package that defines it.
+    """
+
+    name: str
+    summary: str
+    module: str
+
+
+class Group(NamedTuple):
+    """Commands that belong together in the overview."""
+
+    title: str
+    entries: tuple[Entry, ...]
+
+
+GROUPS = (
+    Group(
+        "GETTING STARTED",
+        (
+            Entry("demo", "Show a certificate follow its routes on two real Envoys", "demo"),
+            Entry("serve", "Run the control plane", "serve"),
+            Entry("check", "Check the settings without running anything", "serve"),
+            Entry("version", "Print the version of this program", "about"),
+            Entry("help", "Show help", "about"),
+        ),
+    ),
+    Group(
+        "APPS",
+        (
+            Entry("apps", "List apps", "apps"),
+            Entry("app", "Show an app and its instances", "apps"),
+            Entry("create-app", "Create an app", "app_changes"),
+            Entry("update-app", "Change properties of an app", "app_changes"),
+            Entry("delete-app", "Delete an app and all that belongs to it", "app_changes"),
+        ),
+    ),
+    Group(
+        "ROUTES",
+        (
+            Entry("routes", "List internal routes", "routes"),
+            Entry("map-route", "Map an internal route to an app", "routes"),
+            Entry("unmap-route", "Remove an internal route from an app", "routes"),
+        ),
+    ),
+    Group(
+        "NETWORK POLICIES",
+        (
+            Entry("network-policies", "List direct network traffic policies", "policies"),
+            Entry(
+                "add-network-policy",
+                "Create policy to allow direct network traffic from one app to another",
+                "policies",
+            ),
+            Entry("remove-network-policy", "Remove network traffic policy of an app", "policies"),
+        ),
+    ),
+    Group(
+        "INSTANCES",
+        (
+            Entry("instances", "List app instances", "instances"),
+            Entry("join-token", "Create a token with which an instance can enrol", "trust"),
+            Entry("sidecar", "Run next to an app: enrol, start Envoy, renew", "sidecar"),
+            Entry("register-instance", "Register an instance of an app", "instances"),
+            Entry("remove-instance", "Remove an instance for good", "instances"),
+            Entry("bootstrap", "Print what an instance's Envoy starts with", "bootstrap"),
+        ),
+    ),
+    Group(
+        "TRUST",
+        (
+            Entry("trust-bundle", "Print the CA certificates that clients have to trust", "trust"),
+            Entry("issue-operator-cert", "Issue a certificate for the operator's port", "operator"),
+        ),
+    ),
+)
+
+
+def find(name: str) -> Entry | None:
+    """Return the command of this name."""
+    return next((entry for group in GROUPS for entry in group.entries if entry.name == name), None)

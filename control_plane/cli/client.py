@@ -1,0 +1,139 @@
+"""The connection to a running server, and what it means when a call does not succeed.
+
+The rule of this module: what the server refuses it says itself, and that sentence is passed on.
+For everything else the sentence says what the person can do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar, cast
+
+import click
+import grpc
+
+from control_plane.cli.errors import Failed
+from control_plane.cli.globals import Connection, connection
+from control_plane.cli.reach import Credentials, try_socket, try_tls
+from control_plane.errors import InvalidArgument
+from control_plane.settings import admin_socket, find_data_dir
+from control_plane.settings.values import read_server_address
+
+CALL_SECONDS = 30.0
+"""How long a call may take that waits for nothing but the disk of the server."""
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_OPTIONS = (
+    # A proxy in the environment is for the web, not for the operator's port.
+    ("grpc.enable_http_proxy", 0),
+    # All routes of all apps may be more than the 4 MiB that gRPC takes by default.
+    ("grpc.max_receive_message_length", 64 * 2**20),
+)
+
+_REFUSED = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    }
+)
+
+
+class Client(NamedTuple):
+    """An open connection.
+
+    Attributes:
+        channel: what the stubs of the API take.
+        where: the socket or address, for sentences.
+    """
+
+    channel: grpc.Channel
+    where: str
+
+    def call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        seconds: float = CALL_SECONDS,
+    ) -> _Response:
+        """Call a method of the API.
+
+        Raises:
+            Failed: the server refused, could not, or did not answer in time.
+        """
+        try:
+            return method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            # What a blocking call raises is both, which the stubs of grpc do not say.
+            raise Failed(self._sentence(cast("grpc.Call", error), seconds)) from error
+
+    def _sentence(self, call: grpc.Call, seconds: float) -> str:
+        details = call.details() or ""
+        match call.code():
+            case code if code in _REFUSED:
+                return details
+            case grpc.StatusCode.UNAVAILABLE:
+                return f"the server at {self.where} cannot do this now: {details}"
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return (
+                    f"no answer from {self.where} within {seconds:g}s: the change may have been "
+                    "made or not, so look before you repeat it"
+                )
+            case grpc.StatusCode.UNIMPLEMENTED:
+                return f"the server at {self.where} does not know this command: it may be older"
+            case grpc.StatusCode.INTERNAL:
+                return f"the server at {self.where} failed, and its log says why"
+            case code:
+                return f"the server at {self.where} answered {code.name}: {details}"
+
+
+@contextmanager
+def connect() -> Iterator[Client]:
+    """Connect to the server that the options of the running command name.
+
+    Raises:
+        Failed: nobody answers there, or it is not the right one.
+        ConfigurationError: the data directory cannot be told.
+        click.UsageError: options for one way to connect are missing or belong to another.
+    """
+    said = connection()
+    client = _by_socket(said) if said.server is None else _by_address(said.server, said)
+    with client.channel:
+        yield client
+
+
+def _by_socket(said: Connection) -> Client:
+    path = admin_socket(find_data_dir(said.data_dir, said.config, os.environ))
+    try_socket(path)
+    return Client(grpc.insecure_channel(f"unix:{path}", _OPTIONS), str(path))
+
+
+def _by_address(server: str, said: Connection) -> Client:
+    missing = [f"--{name}" for name in ("cert", "key", "ca") if getattr(said, name) is None]
+    if missing:
+        raise click.UsageError(f"--server needs {' and '.join(missing)} as well")
+    try:
+        address = read_server_address(server)
+    except InvalidArgument as error:
+        raise click.UsageError(f"--server {error}") from None
+    credentials = Credentials(*(cast("Path", each) for each in (said.cert, said.key, said.ca)))
+    try_tls(address, credentials)
+    channel = grpc.secure_channel(
+        str(address),
+        grpc.ssl_channel_credentials(
+            root_certificates=credentials.ca.read_bytes(),
+            private_key=credentials.key.read_bytes(),
+            certificate_chain=credentials.cert.read_bytes(),
+        ),
+        _OPTIONS,
+    )
+    return Client(channel, str(address))

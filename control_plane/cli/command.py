@@ -1,0 +1,144 @@
+"""What a command is: a function, and the help that teaches it, laid out as ``cf`` lays it out.
+
+The rule of this module: each command says how it is used, shows examples that work when they are
+pasted, and names the commands that people want next.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import click
+
+from control_plane.cli import catalog
+
+
+class HelpFormatter(click.HelpFormatter):
+    """Sections in capitals with three spaces before each line, as ``cf`` has them."""
+
+    def __init__(self, **_arguments: object) -> None:
+        """Ignore the terminal's width: what is meant to be pasted is never broken."""
+        super().__init__(indent_increment=3, width=110)
+
+    def lines(self, title: str, lines: Sequence[str]) -> None:
+        """Write a section of lines as they are, if there are any."""
+        if not lines:
+            return
+        with self.section(title):
+            for line in lines:
+                self.write(f"{'':>{self.current_indent}}{line}".rstrip() + "\n")
+
+    def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Write a section of names and what they mean, if there are any."""
+        if rows:
+            with self.section(title):
+                self.write_dl(rows, col_max=34, col_spacing=3)
+
+
+class Context(click.Context):
+    """A context whose help has the form of ``cf``."""
+
+    formatter_class = HelpFormatter
+
+
+class Command(click.Command):
+    """One command of ``c2c``."""
+
+    context_class = Context
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        usage: Sequence[str] = (),
+        examples: Sequence[str] = (),
+        tip: Sequence[str] = (),
+        see_also: Sequence[str] = (),
+        **attributes: Any,  # noqa: ANN401 - what click.Command takes
+    ) -> None:
+        """Keep what the help says beside the options."""
+        super().__init__(name, **attributes)
+        self.usage = usage
+        self.examples = examples
+        self.tip = tip
+        self.see_also = see_also
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help text."""
+        if not isinstance(formatter, HelpFormatter):
+            raise TypeError("the help of a command is written in a Context of ours")
+        formatter.lines("NAME", [f"{self.name} - {self.short_help}"])
+        formatter.lines("USAGE", [f"c2c {self.name} {usage}".rstrip() for usage in self.usage])
+        formatter.lines("TIP", self.tip)
+        formatter.lines("EXAMPLES", [f"c2c {self.name} {each}".rstrip() for each in self.examples])
+        options = self.get_params(ctx)
+        formatter.table("OPTIONS", rows_of(each for each in options if not _is_global(each)))
+        formatter.table("GLOBAL OPTIONS", rows_of(each for each in options if _is_global(each)))
+        formatter.lines("SEE ALSO", [", ".join(self.see_also)] if self.see_also else [])
+
+
+HELP_FLAGS = {"help_option_names": ["--help", "-h"]}
+
+_GLOBAL = frozenset({"data_dir", "config", "server", "cert", "key", "ca", "debug"})
+
+
+def rows_of(parameters: Iterable[click.Parameter]) -> list[tuple[str, str]]:
+    """Return flag and meaning of each option; what its value looks like is in the usage."""
+    return [
+        (", ".join([*option.opts, *option.secondary_opts]), option.help or "")
+        for option in parameters
+        if isinstance(option, click.Option) and "--help" not in option.opts
+    ]
+
+
+def _is_global(parameter: click.Parameter) -> bool:
+    """Tell whether ``c2c`` takes an option before the command as well."""
+    return parameter.name in _GLOBAL and not parameter.expose_value
+
+
+def command(
+    name: str,
+    *,
+    usage: Sequence[str] = ("",),
+    examples: Sequence[str] = (),
+    tip: Sequence[str] = (),
+    see_also: Sequence[str] = (),
+) -> Callable[[Callable[..., object]], Command]:
+    """Make a function the command of this name; its summary is the one in the catalog.
+
+    Args:
+        name: as in the catalog.
+        usage: each form of the arguments, without program and command.
+        examples: arguments that work when they are pasted.
+        tip: what people should know before they use it.
+        see_also: names of other commands.
+    """
+    entry = catalog.find(name)
+    if entry is None:
+        raise LookupError(f"the catalog has no command {name}")
+
+    def decorate(function: Callable[..., object]) -> Command:
+        made: Command = click.command(
+            name,
+            cls=Command,
+            short_help=entry.summary,
+            context_settings=HELP_FLAGS,
+            usage=usage,
+            examples=examples,
+            tip=tip,
+            see_also=see_also,
+        )(function)
+        return made
+
+    return decorate
+
+
+def later(module: str, function: str) -> Callable[..., int]:
+    """Return a function that a whole program is behind, imported when it is called for.
+
+    It runs until it is done, and returns the exit code.
+    """
+    found: Callable[..., int] = getattr(importlib.import_module(module), function)
+    return found

@@ -1,0 +1,82 @@
+"""How a run that failed says so: one sentence on standard error, with what to do next.
+
+The rule of this module: whatever was raised becomes a sentence here and nowhere else. Sentences of
+the server begin with a capital letter here, as those of ``cf`` do.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+import click
+
+from control_plane.cli import catalog
+from control_plane.cli.output import is_speaking, printable
+from control_plane.errors import ConfigurationError, ControlPlaneError
+
+
+class Failed(Exception):
+    """A command could not do what it was told to; the message is the whole sentence."""
+
+
+def report(error: Exception, ctx: click.Context | None, *, debug: bool = False) -> None:
+    """Say what went wrong, and FAILED where OK would have been said.
+
+    Args:
+        error: what was raised.
+        ctx: of the run; None if it did not get as far as a command.
+        debug: whether to show where it was raised.
+    """
+    if debug:
+        traceback.print_exception(error)
+    for sentence in _sentences(error):
+        click.echo(printable(sentence), err=True)
+    if (
+        isinstance(error, click.UsageError)
+        and error.ctx
+        and catalog.find(error.ctx.info_name or "")
+    ):
+        click.echo(f"See 'c2c help {error.ctx.info_name}'", err=True)
+    if ctx is not None and is_speaking(ctx):
+        click.secho("FAILED", bold=True, fg="red")
+
+
+def _sentences(error: Exception) -> tuple[str, ...]:
+    match error:
+        case click.UsageError():
+            return (f"Incorrect Usage: {_usage(error)}",)
+        case click.ClickException():
+            return (error.format_message(),)
+        case ConfigurationError(problems=problems):
+            return problems
+        case ControlPlaneError() | Failed():
+            return (capitalised(str(error)),)
+        case OSError() if error.filename is not None:
+            return (f"Cannot use {error.filename}: {error.strerror}",)
+        case _:
+            text = f"{type(error).__name__}: {error}".removesuffix(": ")
+            return (f"Unexpected error: {text} ('c2c --debug' shows where it comes from)",)
+
+
+def capitalised(sentence: str) -> str:
+    """Return a sentence with a capital letter first; only its first letter changes."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _usage(error: click.UsageError) -> str:
+    """Return what is wrong with a command line, in the words of ``cf``."""
+    match error:
+        case click.NoSuchOption():
+            near = " or ".join(sorted(error.possibilities or ()))
+            hint = f", did you mean {near}?" if near else ""
+            return f"unknown flag `{error.option_name.lstrip('-')}'{hint}"
+        case click.MissingParameter(param=click.Argument() as argument):
+            return f"the required argument `{argument.metavar}` was not provided"
+        case click.MissingParameter(param=click.Option() as option):
+            return f"the required flag `{option.opts[0]}' was not specified"
+        case click.BadOptionUsage():
+            return f"expected argument for flag `{error.option_name}'"
+        case click.BadParameter(param=click.Option() as option):
+            return f"{option.opts[0]}: {error.message.removesuffix('.')}"
+        case _:
+            return error.format_message()

@@ -1,0 +1,138 @@
+"""Options that hold for every command: which server to talk to, and where apps are looked for.
+
+The rule of this module: such an option may stand before the command or after it; what stands after
+it counts, and a variable counts only where there is no option. Nothing is kept outside the click
+context of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from control_plane.cli.output import named
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+_DEFAULT = "default"
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class Target(NamedTuple):
+    """The space in which a command looks for apps, or all of them."""
+
+    org: str
+    space: str
+    is_all: bool = False
+
+    def __str__(self) -> str:
+        """Return how a sentence names it."""
+        return f"org {named(self.org)} / space {named(self.space)}"
+
+    def has(self, org: str, space: str) -> bool:
+        """Tell whether a command looks there."""
+        return self.is_all or (org, space) == (self.org, self.space)
+
+
+class Connection(NamedTuple):
+    """Which server a command talks to, as the person said it."""
+
+    data_dir: str | None
+    config: str | None
+    server: str | None
+    cert: Path | None
+    key: Path | None
+    ca: Path | None
+
+
+def connection_options(function: Function) -> Function:
+    """Give a command the options that say which server it talks to."""
+    return _connection_options(function, variables=False)
+
+
+def target_options(function: Function) -> Function:
+    """Give a command ``-s`` and ``-o``: the space in which it looks for apps."""
+    return _target_options(function, variables=False)
+
+
+def all_option(function: Function) -> Function:
+    """Give a command that lists ``--all``: every space of every org."""
+    return _remembered(
+        function, "--all", is_flag=True, default=None, help="List those of every org and space"
+    )
+
+
+def program_options(function: Function) -> Function:
+    """Give the program itself all of these, and their variables."""
+    return _connection_options(_target_options(function, variables=True), variables=True)
+
+
+def connection() -> Connection:
+    """Return which server the command that runs talks to."""
+    return Connection(*(_said(name) for name in Connection._fields))
+
+
+def target() -> Target:
+    """Return where the command that runs looks for apps."""
+    return Target(_said("org") or _DEFAULT, _said("space") or _DEFAULT, bool(_said("all")))
+
+
+def debug(ctx: click.Context) -> bool:
+    """Tell whether somebody wants to see where an error comes from."""
+    return bool(ctx.meta.get(_key("debug")))
+
+
+def _connection_options(function: Function, *, variables: bool) -> Function:
+    function = _remembered(
+        function, "--debug", is_flag=True, default=None, help="Show where an error comes from"
+    )
+    for flag, text, kind in reversed(
+        (
+            ("--data-dir", "Data directory of the server, which has its socket", None),
+            ("--config", "TOML file with settings", None),
+            ("--server", "Operator's port of the server (HOST:PORT), instead of the socket", None),
+            ("--cert", "With --server: the operator's certificate, PEM", _FILE),
+            ("--key", "With --server: the operator's private key, PEM", _FILE),
+            ("--ca", "With --server: the trust bundle, PEM", _FILE),
+        )
+    ):
+        variable = _variable(flag) if variables else None
+        function = _remembered(function, flag, type=kind, envvar=variable, help=text)
+    return function
+
+
+def _target_options(function: Function, *, variables: bool) -> Function:
+    for flags, text in reversed(
+        (
+            (("--org", "-o"), "The org of the app (Default: default)"),
+            (("--space", "-s"), "The space of the app (Default: default)"),
+        )
+    ):
+        variable = _variable(flags[0]) if variables else None
+        function = _remembered(function, *flags, envvar=variable, help=text)
+    return function
+
+
+def _remembered(function: Function, *flags: str, **attributes: Any) -> Function:  # noqa: ANN401 - what click.option takes
+    """Give a command an option whose value goes into the context, not to the function."""
+
+    def remember(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+        if value is not None:
+            ctx.meta[_key(parameter.name or "")] = value
+
+    return click.option(*flags, expose_value=False, callback=remember, **attributes)(function)
+
+
+def _said(name: str) -> Any:  # noqa: ANN401 - a text, a path or a switch
+    return click.get_current_context().meta.get(_key(name))
+
+
+def _key(name: str) -> str:
+    return f"{__name__}.{name}"
+
+
+def _variable(flag: str) -> str:
+    return "C2C_" + flag.removeprefix("--").replace("-", "_").upper()

@@ -1,0 +1,121 @@
+"""``instances``, ``register-instance`` and ``remove-instance``."""
+
+from __future__ import annotations
+
+import click
+
+from control_plane.api.v1 import instance_pb2, instance_pb2_grpc
+from control_plane.cli.client import connect
+from control_plane.cli.command import command
+from control_plane.cli.globals import all_option, connection_options, target, target_options
+from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
+from control_plane.cli.tables import print_fields, print_records, print_table, record
+
+
+@command(
+    "instances",
+    usage=["[APP] [-s SPACE] [-o ORG] [--all] [--output json]"],
+    examples=["", "app-b", "--all --output json"],
+    see_also=["app", "join-token", "remove-instance"],
+)
+@click.argument("app_name", metavar="APP", required=False)
+@target_options
+@all_option
+@output_option
+@connection_options
+def instances(app_name: str | None) -> None:
+    """List app instances."""
+    where = target()
+    whose = f" of app {named(app_name)}" if app_name else ""
+    begin(
+        f"Getting all instances{whose}" if where.is_all else f"Getting instances{whose} in {where}"
+    )
+    request = instance_pb2.ListInstancesRequest(
+        app=app_name or "", space=where.space, org=where.org
+    )
+    with connect() as client:
+        answer = client.call(
+            instance_pb2_grpc.InstanceServiceStub(client.channel).ListInstances, request
+        )
+    found = [each for each in answer.instances if where.has(each.org, each.space)]
+    if wants_json():
+        print_records([record(each) for each in found])
+        return
+    columns: dict[str, list[object]] = {
+        "app": [each.app for each in found],
+        "index": [each.index for each in found],
+        "address": [each.address for each in found],
+        "app address": [each.app_address for each in found],
+        "connected": [each.connected for each in found],
+        "guid": [each.guid for each in found],
+    }
+    if where.is_all:
+        columns |= {"space": [each.space for each in found], "org": [each.org for each in found]}
+    print_table(columns, empty="No instances found.")
+
+
+@command(
+    "register-instance",
+    usage=["APP --address IP [--app-address IP] [--guid GUID] [-s SPACE] [-o ORG]"],
+    examples=["app-b --address 127.0.1.1"],
+    tip=[
+        "A sidecar registers its instance by itself when it enrols with a join token. This is for",
+        "platforms that know their instances.",
+    ],
+    see_also=["bootstrap", "instances", "join-token"],
+)
+@click.argument("app_name", metavar="APP")
+@click.option("--address", required=True, help="Where other instances reach its Envoy")
+@click.option("--app-address", help="Where its Envoy reaches the app (Default: 127.0.0.1)")
+@click.option("--guid", help="The instance's GUID, if it has one already")
+@target_options
+@output_option
+@connection_options
+def register_instance(
+    app_name: str, *, address: str, app_address: str | None, guid: str | None
+) -> None:
+    """Register an instance of an app."""
+    where = target()
+    begin(f"Registering instance of app {named(app_name)} at {named(address)} in {where}")
+    request = instance_pb2.RegisterInstanceRequest(
+        app=app_name,
+        space=where.space,
+        org=where.org,
+        address=address,
+        app_address=app_address or "",
+        guid=guid or "",
+    )
+    with connect() as client:
+        answer = client.call(
+            instance_pb2_grpc.InstanceServiceStub(client.channel).RegisterInstance, request
+        )
+    if wants_json():
+        outcome = {"already": answer.already, "revision": answer.revision}
+        print_records([{**record(answer.instance), **outcome}])
+        return
+    if answer.already:
+        tell(f"Instance '{answer.instance.guid}' is already registered. Nothing has been updated.")
+    ok()
+    print_fields({"guid": answer.instance.guid, "index": answer.instance.index})
+
+
+@command(
+    "remove-instance",
+    usage=["GUID"],
+    examples=["3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
+    tip=["The instance loses its listeners, then its stream, and can never come back."],
+    see_also=["delete-app", "instances"],
+)
+@click.argument("guid", metavar="GUID")
+@connection_options
+def remove_instance(guid: str) -> None:
+    """Remove an instance for good."""
+    begin(f"Removing instance {named(guid)}")
+    with connect() as client:
+        answer = client.call(
+            instance_pb2_grpc.InstanceServiceStub(client.channel).RemoveInstance,
+            instance_pb2.RemoveInstanceRequest(guid=guid),
+        )
+    if answer.already:
+        tell(f"Instance '{guid}' does not exist.")
+    ok()

@@ -1,0 +1,77 @@
+"""Values of options that are not just text: durations, and the network policy's protocol and ports.
+
+The rule of this module: a value that breaks a rule is refused before anything is asked of a server,
+with the option's name, the value and the rule; for a network policy in the very words of ``cf``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Generic, NamedTuple, TypeVar
+
+import click
+
+from control_plane.errors import InvalidArgument
+from control_plane.settings.values import (
+    count_between,
+    duration_between,
+    list_of,
+    read_server_address,
+)
+
+T = TypeVar("T")
+
+_POSITIVE = re.compile(r"0*[1-9][0-9]{0,8}")
+
+
+class Kind(click.ParamType[T], Generic[T]):
+    """The type of an option whose text a reader of settings understands."""
+
+    def __init__(self, name: str, read: Callable[[object], T]) -> None:
+        """Read with this reader; the name stands for the value in the help."""
+        self.name = name
+        self._read = read
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        """Read a text; defaults are texts too, so that the help can show them."""
+        try:
+            return self._read(value)
+        except InvalidArgument as error:
+            self.fail(error.rule, param, ctx)
+
+
+class PortRange(NamedTuple):
+    """The ports of a network policy."""
+
+    start: int
+    end: int
+
+
+def read_protocol(value: object) -> str:
+    """Return ``tcp`` or ``udp``, in whatever letter case it was given."""
+    text = str(value).lower()
+    if text not in ("tcp", "udp"):
+        raise click.UsageError('PROTOCOL must be "tcp" or "udp"')
+    return text
+
+
+def read_port_range(value: object) -> PortRange:
+    """Return one port or a range of them; whether the numbers fit is the server's to say."""
+    parts = str(value).split("-")
+    if len(parts) > 2:
+        raise click.UsageError("PORT syntax must match integer[-integer]")
+    if not all(_POSITIVE.fullmatch(part) for part in parts):
+        raise click.UsageError("PORT must be a positive integer")
+    return PortRange(int(parts[0]), int(parts[-1]))
+
+
+WAIT_TIME = Kind("DURATION", duration_between(timedelta(milliseconds=1), timedelta(hours=24)))
+TOKEN_TIME = Kind("DURATION", duration_between(timedelta(seconds=1), timedelta(days=90)))
+APP_PORTS = Kind("PORT", list_of(count_between(1, 65535)))
+APP_PORT = Kind("PORT", count_between(1, 65535))
+USES = Kind("NUMBER", count_between(1, 1_000_000))
+SERVER = Kind("HOST:PORT", read_server_address)
+PROTOCOL = Kind("PROTOCOL", read_protocol)
+PORT_RANGE = Kind("RANGE", read_port_range)

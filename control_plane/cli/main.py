@@ -1,0 +1,139 @@
+"""``c2c``: the overview, the options that hold for every command, and how a run ends.
+
+The rule of this module: a run ends with 0, or with 1 and one sentence on standard error that says
+what to do; never with a traceback, unless ``--debug`` asks for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from control_plane.cli import catalog
+from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter, rows_of
+from control_plane.cli.errors import report
+from control_plane.cli.globals import debug, program_options
+
+INTERRUPTED = 130
+"""What a shell reports for a program that SIGINT ended (128 + 2)."""
+
+_DASHED_OPTION = re.compile(r"^[\u2013\u2014]-?(?=[a-z])")
+
+_ENVIRONMENT = (
+    "C2C_DATA_DIR, C2C_CONFIG, C2C_ORG, C2C_SPACE, C2C_SERVER, C2C_CERT, C2C_KEY, C2C_CA",
+    "stand for the global options of the same name, NO_COLOR=1 for no colors.",
+)
+
+
+class Program(click.Group):
+    """The group of all commands, each imported when it is used."""
+
+    context_class = Context
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return every command in the order of the overview."""
+        return [entry.name for group in catalog.GROUPS for entry in group.entries]
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Import a command."""
+        entry = catalog.find(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"control_plane.cli.{entry.module}")
+        found: click.Command = getattr(module, entry.name.replace("-", "_"))
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names."""
+        if args and catalog.find(args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"did you mean '{near[0]}'?" if near else "see 'c2c help'"
+            raise click.UsageError(f"'{args[0]}' is not a registered command, {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the overview."""
+        if not isinstance(formatter, HelpFormatter):
+            raise TypeError("the overview is written in a Context of ours")
+        formatter.lines(
+            "NAME", ["c2c - HTTPS between app instances, by certificates that follow routes"]
+        )
+        formatter.lines("USAGE", ["c2c [global options] command [arguments...] [command options]"])
+        width = max(len(name) for name in self.list_commands(ctx))
+        for group in catalog.GROUPS:
+            formatter.lines(
+                group.title, [f"{entry.name:<{width}}   {entry.summary}" for entry in group.entries]
+            )
+        formatter.lines("ENVIRONMENT VARIABLES", _ENVIRONMENT)
+        formatter.table("GLOBAL OPTIONS", rows_of(self.get_params(ctx)))
+        formatter.lines("COMPLETION", ['eval "$(_C2C_COMPLETE=bash_source c2c)"   # or zsh, fish'])
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command, and say what went wrong while it is known what was said before."""
+        try:
+            return super().invoke(ctx)
+        except (click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, a person reads a sentence
+            report(error, ctx, debug=debug(ctx))
+            raise click.exceptions.Exit(1) from None
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002, FBT001, FBT002 - click's signature
+        **extra: Any,  # noqa: ANN401 - click's signature
+    ) -> NoReturn:
+        """Run one command line and leave with its exit code."""
+        given = [_ascii_dashes(each) for each in (sys.argv[1:] if args is None else args)]
+        try:
+            code = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except click.UsageError as error:
+            report(error, None)
+            sys.exit(1)
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read the output had enough of it; nothing is left to say or to flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        sys.exit(code)
+
+
+def _ascii_dashes(argument: str) -> str:
+    """Return an option as it was typed before an editor made one long dash of its hyphens."""
+    return _DASHED_OPTION.sub("--", argument)
+
+
+@click.command("c2c", cls=Program, invoke_without_command=True, context_settings=HELP_FLAGS)
+@program_options
+@click.pass_context
+def program(ctx: click.Context) -> None:
+    """Show the overview if there is no command."""
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        ctx.color = False
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> None:
+    """Run the command line: the entry point ``c2c``."""
+    # The C core of gRPC would write its own account of each failure beside our sentence.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    program.main(prog_name="c2c")

@@ -1,0 +1,104 @@
+"""What a command says: what it does, how that ended, and what people should know of it.
+
+The rule of this module: standard output is what was asked for and nothing else, so with ``--output
+json`` nothing is said there. The sentences are those of ``cf``. Text that came from elsewhere
+cannot steer the terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+_SPEAKING = "control_plane.cli.speaking"
+_OUTPUT = "control_plane.cli.output"
+
+
+class Output(StrEnum):
+    """What a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def output_option(function: Function) -> Function:
+    """Give a command that prints data the option ``--output``."""
+
+    def remember(ctx: click.Context, _parameter: click.Parameter, value: str) -> None:
+        ctx.meta[_OUTPUT] = Output(value)
+
+    return click.option(
+        "--output",
+        type=click.Choice([each.value for each in Output]),
+        default=Output.TABLE.value,
+        expose_value=False,
+        callback=remember,
+        help="table for people, or json: a list of objects (Default: table)",
+    )(function)
+
+
+def wants_json() -> bool:
+    """Tell whether the command that runs is to print JSON."""
+    return click.get_current_context().meta.get(_OUTPUT) is Output.JSON
+
+
+def is_speaking(ctx: click.Context) -> bool:
+    """Tell whether a command began to tell what it does, so that it has to say how that ended."""
+    return bool(ctx.meta.get(_SPEAKING))
+
+
+def begin(sentence: str) -> None:
+    """Say what the command is about to do."""
+    if not wants_json():
+        click.get_current_context().meta[_SPEAKING] = True
+        click.echo(f"{sentence}...")
+
+
+def tell(sentence: str) -> None:
+    """Say what people should know of the outcome."""
+    if not wants_json():
+        click.echo(printable(sentence))
+
+
+def warn(sentence: str) -> None:
+    """Say on standard error what people should know although nothing failed."""
+    click.echo(printable(sentence), err=True)
+
+
+def ok() -> None:
+    """Say that what the command began is done."""
+    if not wants_json():
+        click.secho("OK", bold=True, fg="green")
+
+
+def named(text: str) -> str:
+    """Return the name of something, as it stands out in a sentence on a terminal."""
+    return click.style(printable(text), bold=True, fg="cyan")
+
+
+def printable(text: str) -> str:
+    """Return text in which nothing steers a terminal (a refusal may quote what a client sent)."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+@contextmanager
+def waiting(sentence: str) -> Iterator[None]:
+    """Show that the command waits, while it does, if a person sits at a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415 - 60 ms, for terminals only
+
+    with Console(stderr=True).status(sentence):
+        yield

@@ -1,0 +1,105 @@
+"""Waiting for a change to arrive: ``--wait`` and ``--timeout``, and who is behind in the end.
+
+The rule of this module: a change that was made stays made. If not every instance followed in time,
+the command says which did not and why, and fails, so that a script notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+import click
+from google.protobuf import duration_pb2
+
+from control_plane.api.v1 import progress_pb2
+from control_plane.cli import kinds
+from control_plane.cli.client import CALL_SECONDS
+from control_plane.cli.errors import Failed
+from control_plane.settings.values import format_duration
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+_STAGES = {
+    "committed": progress_pb2.WAIT_COMMITTED,
+    "acked": progress_pb2.WAIT_ACKED,
+    "served": progress_pb2.WAIT_SERVED,
+}
+_SHOWN = 5
+"""How many of those behind a sentence names."""
+
+
+class Outcome(Protocol):
+    """An answer to a change that could be waited for."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every instance followed in time."""
+
+    @property
+    def behind(self) -> Sequence[progress_pb2.Behind]:
+        """Those that did not."""
+
+
+def wait_options(function: Function) -> Function:
+    """Give a command ``--wait`` and ``--timeout``."""
+    timeout = click.option(
+        "--timeout",
+        type=kinds.WAIT_TIME,
+        default="30s",
+        help="How long to wait at the most (Default: 30s)",
+    )
+    wait = click.option(
+        "--wait",
+        type=click.Choice(list(_STAGES)),
+        default="committed",
+        help="How far the change has to get: committed to disk, acked by every connected "
+        "instance, or served by a fresh TLS handshake with each (Default: committed)",
+    )
+    return wait(timeout(function))
+
+
+def stage_of(wait: str) -> progress_pb2.Wait.ValueType:
+    """Return what the API calls a stage."""
+    return _STAGES[wait]
+
+
+def duration_of(time: timedelta) -> duration_pb2.Duration:
+    """Return what the API calls a duration."""
+    made = duration_pb2.Duration()
+    made.FromTimedelta(time)
+    return made
+
+
+def seconds_of(wait: str, timeout: timedelta) -> float:
+    """Return how long the call may take, the wait included."""
+    return CALL_SECONDS + (0.0 if wait == "committed" else timeout.total_seconds())
+
+
+def require_complete(outcome: Outcome, done: str, wait: str, timeout: timedelta) -> None:
+    """Fail if some instance did not follow in time.
+
+    Args:
+        outcome: the answer.
+        done: what is done all the same, as the beginning of a sentence.
+        wait: how far every instance should have got.
+        timeout: how long it was waited for.
+
+    Raises:
+        Failed: which instances are behind, and why.
+    """
+    if wait == "committed" or outcome.complete:
+        return
+    behind = [_sentence(each) for each in outcome.behind[:_SHOWN]]
+    if len(outcome.behind) > _SHOWN:
+        behind.append(f"{len(outcome.behind) - _SHOWN} more")
+    raise Failed(
+        f"{done}, but not {wait} everywhere after {format_duration(timeout)}: {'; '.join(behind)}"
+    )
+
+
+def _sentence(behind: progress_pb2.Behind) -> str:
+    stage = progress_pb2.Stage.Name(behind.stage).removeprefix("STAGE_").lower()
+    reason = f" ({behind.reason})" if behind.reason else ""
+    return f"instance {behind.instance_guid} of app {behind.app} is {stage}{reason}"

@@ -1,0 +1,107 @@
+"""Whether a server can be reached, tried before the first call.
+
+The rule of this module: gRPC says "failed to connect to all addresses" whatever is wrong; a plain
+connection can tell no socket from nobody listening, another CA from a wrong name, and an expired
+certificate from one of an instance. Each becomes a sentence with what to do.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+
+from control_plane.cli.errors import Failed
+from control_plane.settings import SocketAddress
+
+SECONDS = 5.0
+"""How long a server may take to accept a connection, and to greet."""
+
+
+class Credentials(NamedTuple):
+    """Files in PEM: who we are, and whom we trust."""
+
+    cert: Path
+    key: Path
+    ca: Path
+
+
+def try_socket(path: Path) -> None:
+    """Connect to a Unix socket and hang up.
+
+    Raises:
+        Failed: nobody answers there, or this user may not ask.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(SECONDS)
+            probe.connect(str(path))
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        raise Failed(
+            f"no server answers at {path}: start one with 'c2c serve' or set C2C_DATA_DIR"
+        ) from None
+    except PermissionError:
+        raise Failed(
+            f"no permission to use {path}: only the user who runs the server has it"
+        ) from None
+    except OSError as error:
+        raise Failed(f"cannot connect to {path}: {error}") from None
+
+
+def try_tls(address: SocketAddress, credentials: Credentials) -> None:
+    """Shake hands with a server, read its greeting and hang up.
+
+    Raises:
+        Failed: nobody answers there, it cannot be trusted, or it does not trust us.
+    """
+    context = _context(credentials)
+    try:
+        with (
+            socket.create_connection((address.host, address.port), SECONDS) as raw,
+            context.wrap_socket(raw, server_hostname=address.host) as tls,
+        ):
+            # In TLS 1.3 a server refuses a client's certificate only after the handshake.
+            tls.recv(1)
+    except ssl.SSLCertVerificationError as error:
+        raise Failed(
+            f"the server at {address} cannot be trusted: {error.verify_message}: "
+            f"{credentials.ca} has to be its CA (c2c trust-bundle prints it)"
+        ) from None
+    except ssl.SSLError as error:
+        raise Failed(
+            f"the server at {address} does not take {credentials.cert}: "
+            f"{_plain(error)}: it has to be a valid operator's certificate of the server's CA"
+        ) from None
+    except TimeoutError:
+        raise Failed(f"no answer from {address} within {SECONDS:g}s") from None
+    except socket.gaierror as error:
+        raise Failed(f"host name not found: {address.host}: {error.strerror}") from None
+    except OSError as error:
+        raise Failed(f"no server answers at {address}: {error.strerror}") from None
+
+
+def _context(credentials: Credentials) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=credentials.ca)
+    except ssl.SSLError as error:
+        raise Failed(f"no certificates in PEM in {credentials.ca}: {_plain(error)}") from None
+    except OSError as error:
+        raise Failed(f"cannot read {credentials.ca}: {error.strerror}") from None
+    context.set_alpn_protocols(["h2"])
+    try:
+        context.load_cert_chain(credentials.cert, credentials.key)
+    except ssl.SSLError as error:
+        raise Failed(
+            f"{credentials.cert} and {credentials.key} are no certificate and its key in PEM: "
+            f"{_plain(error)}"
+        ) from None
+    except OSError as error:
+        raise Failed(
+            f"cannot read {credentials.cert} and {credentials.key}: {error.strerror}"
+        ) from None
+    return context
+
+
+def _plain(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).lower().replace("_", " ")

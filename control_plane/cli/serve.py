@@ -1,0 +1,127 @@
+"""``serve`` and ``check``: the control plane itself.
+
+The rule of this module: every setting is an option of both commands, made from the one description
+that the setting has, so an option cannot be forgotten and its help cannot lie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import click
+
+from control_plane.ca import load_authority
+from control_plane.cli.command import command
+from control_plane.cli.globals import connection
+from control_plane.cli.output import begin, ok, output_option, wants_json
+from control_plane.cli.tables import cell, print_records, print_table
+from control_plane.clock import SystemClock
+from control_plane.logs import configure_logging
+from control_plane.settings import Loaded, Setting, all_settings, load_settings
+from control_plane.settings.values import format_duration
+from control_plane.store.files import read_private
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+_TIP = [
+    "Each option is also a variable (--xds-address: C2C_XDS_ADDRESS) and a key of the TOML file",
+    "(xds_address); options win over variables, variables over the file.",
+]
+
+
+def _text(value: object) -> str:
+    """Return a value as it would be written as a setting."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case timedelta():
+            return format_duration(value)
+        case tuple():
+            return ",".join(map(str, value))
+        case _:
+            return cell(value)
+
+
+def _option(setting: Setting) -> Callable[[Function], Function]:
+    default = (
+        "" if setting.name == "data_dir" else f" (Default: {_text(setting.default) or 'none'})"
+    )
+    text = f"{setting.help.removesuffix('.')}{default}"
+    if setting.is_switch:
+        return click.option(setting.flag, setting.name, is_flag=True, default=None, help=text)
+    return click.option(setting.flag, setting.name, multiple=setting.is_list, help=text)
+
+
+def _settings_options(function: Function) -> Function:
+    """Give a command one option for each setting, and ``--config``."""
+    for setting in reversed(all_settings()):
+        function = _option(setting)(function)
+    return click.option("--config", help="TOML file with settings [C2C_CONFIG]")(function)
+
+
+@command(
+    "serve",
+    usage=["[--data-dir DIR] [--config FILE] [options]"],
+    examples=[
+        "",
+        "--data-dir /var/lib/c2c --xds-address 10.0.0.5:18000 --enroll-address 10.0.0.5:18001",
+    ],
+    tip=_TIP,
+    see_also=["check", "demo"],
+)
+@_settings_options
+def serve(**flags: object) -> None:
+    """Run the control plane."""
+    settings = _load(flags).settings
+    configure_logging(settings.log_level, settings.log_format)
+    # All of the server is behind this import, and `check` and the help need none of it.
+    from control_plane.app import serve as run  # noqa: PLC0415
+
+    asyncio.run(run(settings))
+
+
+@command(
+    "check",
+    usage=["[--data-dir DIR] [--config FILE] [options] [--output json]"],
+    examples=["", "--config /etc/c2c.toml"],
+    tip=_TIP,
+    see_also=["serve"],
+)
+@_settings_options
+@output_option
+def check(**flags: object) -> None:
+    """Check the settings without running anything."""
+    begin("Checking settings")
+    settings, origins = _load(flags)
+    if settings.ca_cert is not None and settings.ca_key is not None:
+        load_authority(
+            settings.ca_cert.read_bytes(), read_private(settings.ca_key), now=SystemClock().now()
+        )
+    rows = [
+        {
+            "setting": setting.name,
+            "value": _text(getattr(settings, setting.name)),
+            "origin": origins[setting.name],
+        }
+        for setting in all_settings()
+    ]
+    if wants_json():
+        print_records(rows)
+        return
+    print_table({title: [row[title] for row in rows] for title in ("setting", "value", "origin")})
+    click.echo()
+    ok()
+
+
+def _load(flags: dict[str, object]) -> Loaded:
+    """Read the settings, with the options that stood before the command."""
+    said = connection()
+    before = {"data_dir": said.data_dir, "config": said.config}
+    merged = {**flags, **{name: flags[name] or value for name, value in before.items()}}
+    return load_settings(merged, os.environ)

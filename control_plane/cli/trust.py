@@ -1,0 +1,88 @@
+"""``trust-bundle`` and ``join-token``: what makes two sides believe each other."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from control_plane.api.v1 import join_token_pb2, join_token_pb2_grpc, trust_pb2, trust_pb2_grpc
+from control_plane.cli import kinds
+from control_plane.cli.client import connect
+from control_plane.cli.command import command
+from control_plane.cli.globals import connection_options, target, target_options
+from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
+from control_plane.cli.progress import duration_of
+from control_plane.cli.tables import print_fields, print_records, record
+
+
+@command(
+    "trust-bundle",
+    usage=["[--output json]"],
+    examples=["", "> ca.pem"],
+    tip=["Clients that verify app instances need it: curl --cacert ca.pem https://..."],
+    see_also=["issue-operator-cert", "join-token"],
+)
+@output_option
+@connection_options
+def trust_bundle() -> None:
+    """Print the CA certificates that clients have to trust."""
+    with connect() as client:
+        answer = client.call(
+            trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
+            trust_pb2.GetTrustBundleRequest(),
+        )
+    if wants_json():
+        print_records([record(answer)])
+        return
+    click.echo(answer.trust_bundle, nl=False)
+
+
+@command(
+    "join-token",
+    usage=["APP [--ttl DURATION] [--uses NUMBER] [--address-range CIDR] [-s SPACE] [-o ORG]"],
+    examples=["app-b", "app-b --ttl 1h --uses 10 --address-range 10.255.0.0/16 --output json"],
+    tip=["The token is shown this once. Whoever has it can enrol as an instance of the app."],
+    see_also=["instances", "sidecar", "trust-bundle"],
+)
+@click.argument("app_name", metavar="APP")
+@click.option(
+    "--ttl", type=kinds.TOKEN_TIME, default="10m", help="How long it is good (Default: 10m)"
+)
+@click.option(
+    "--uses", type=kinds.USES, default="1", help="How many can enrol with it (Default: 1)"
+)
+@click.option(
+    "--address-range",
+    help="Addresses that they may have besides the one they come from (Default: none)",
+)
+@target_options
+@output_option
+@connection_options
+def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str | None) -> None:
+    """Create a token with which an instance can enrol."""
+    where = target()
+    begin(f"Creating join token for app {named(app_name)} in {where}")
+    request = join_token_pb2.CreateJoinTokenRequest(
+        app=app_name,
+        space=where.space,
+        org=where.org,
+        ttl=duration_of(ttl),
+        uses=uses,
+        address_range=address_range or "",
+    )
+    with connect() as client:
+        made = client.call(
+            join_token_pb2_grpc.JoinTokenServiceStub(client.channel).CreateJoinToken, request
+        )
+    if wants_json():
+        print_records([record(made)])
+        return
+    ok()
+    print_fields({name.replace("_", " "): value for name, value in record(made).items()})
+    tell("")
+    tell("TIP: Next to an instance of the app, run")
+    tell(
+        f"   c2c sidecar --server {made.server} --token {made.token} "
+        f"--fingerprint {made.fingerprint} --address auto"
+    )

@@ -1,0 +1,173 @@
+"""What programs read: lists of flat objects with the API's field names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from control_plane.names import AppGuid, InstanceGuid
+from control_plane.reconciler.progress import Behind, Stage
+from tests.api.world import ControlPlane
+from tests.unit.cli.conftest import Ran
+
+Run = Callable[..., Ran]
+JSON = ("--output", "json")
+APP = {
+    "guid": "guid-b",
+    "name": "app-b",
+    "space": "default",
+    "org": "default",
+    "protocol": "http1",
+    "os": "linux",
+    "ports": [8080],
+    "c2c_port": 8080,
+    "ssh": False,
+    "routes": [],
+    "instances": 0,
+}
+ROUTE = {
+    "route": "app-b.apps.internal",
+    "hostname": "app-b",
+    "domain": "apps.internal",
+    "app": "app-b",
+    "app_guid": "guid-b",
+    "space": "default",
+    "org": "default",
+}
+POLICY = {
+    "source": "app-b",
+    "source_space": "default",
+    "source_org": "default",
+    "destination": "app-b",
+    "destination_space": "default",
+    "destination_org": "default",
+    "protocol": "tcp",
+    "start_port": 61443,
+    "end_port": 61443,
+    "source_guid": "guid-b",
+    "destination_guid": "guid-b",
+}
+DONE = {"already": False, "complete": True, "behind": []}
+
+
+def without_revision(ran: Ran) -> list[dict[str, Any]]:
+    """Return what was printed, after a look at the revision, which is a number and grows."""
+    printed = ran.json()
+    for each in printed:
+        assert each.pop("revision") > 0
+    return printed
+
+
+def test_apps(c2c: Run) -> None:
+    """Every field of the API is there, also the empty ones."""
+    assert c2c("apps", *JSON).json() == []
+    assert without_revision(c2c("create-app", "app-b", "--guid", "guid-b", *JSON)) == [
+        {**APP, "already": False}
+    ]
+    assert without_revision(c2c("update-app", "app-b", "--ssh", *JSON)) == [
+        {**APP, "ssh": True, "already": False}
+    ]
+    assert c2c("apps", *JSON).json() == [{**APP, "ssh": True}]
+    assert c2c("app", "app-b", *JSON).json() == [{**APP, "ssh": True}]
+
+
+def test_routes(c2c: Run) -> None:
+    """A list has one object for each mapping; a change says how far it got."""
+    c2c("create-app", "app-b", "--guid", "guid-b")
+    command = ("app-b", "apps.internal", "--hostname", "app-b", *JSON)
+
+    assert without_revision(c2c("map-route", *command)) == [{**ROUTE, **DONE}]
+    assert c2c("routes", *JSON).json() == [ROUTE]
+    assert c2c("routes", "--app", "app-b", *JSON).json() == [ROUTE]
+    assert without_revision(c2c("unmap-route", *command)) == [{**ROUTE, **DONE}]
+    assert c2c("routes", *JSON).json() == []
+
+
+def test_instances(c2c: Run, world: ControlPlane) -> None:
+    """An instance is found by guid, app, index and address, and says if it is connected."""
+    c2c("create-app", "app-b", "--guid", "guid-b")
+    instance = {
+        "guid": "i-1",
+        "app": "app-b",
+        "app_guid": "guid-b",
+        "index": 0,
+        "address": "127.0.1.1",
+        "app_address": "127.0.0.1",
+        "connected": False,
+        "space": "default",
+        "org": "default",
+    }
+    command = ("register-instance", "app-b", "--address", "127.0.1.1", "--guid", "i-1", *JSON)
+    (registered,) = without_revision(c2c(*command))
+    assert instance.items() <= registered.items()
+    assert registered["already"] is False
+    world.presence.there.add(InstanceGuid("i-1"))
+
+    (listed,) = c2c("instances", *JSON).json()
+    assert (instance | {"connected": True}).items() <= listed.items()
+    assert [each["guid"] for each in c2c("instances", "app-b", *JSON).json()] == ["i-1"]
+
+
+def test_network_policies(c2c: Run) -> None:
+    """A list has one object for each policy, and a change one for each that it names."""
+    c2c("create-app", "app-b", "--guid", "guid-b")
+    command = ("app-b", "app-b", "--protocol", "tcp", "--port", "61443", *JSON)
+
+    assert without_revision(c2c("add-network-policy", *command)) == [{**POLICY, **DONE, "note": ""}]
+    assert c2c("network-policies", *JSON).json() == [POLICY]
+    assert c2c("network-policies", "--source", "app-b", *JSON).json() == [POLICY]
+    (removed,) = without_revision(c2c("remove-network-policy", *command))
+    assert removed["already"] is False
+    (missing,) = without_revision(c2c("remove-network-policy", *command))
+    assert missing["already"] is True
+
+
+def test_join_tokens(c2c: Run, world: ControlPlane) -> None:
+    """All that a sidecar needs, by name."""
+    c2c("create-app", "app-b")
+
+    assert c2c("join-token", "app-b", *JSON).json() == [
+        {
+            "token": "token-1",
+            "server": "203.0.113.7:18001",
+            "fingerprint": world.fingerprint,
+            "expires_at": "2026-01-01T12:10:00Z",
+        }
+    ]
+
+
+def test_the_trust_bundle(c2c: Run, world: ControlPlane) -> None:
+    """The bundle as a text, and the trust domain that goes with it."""
+    (printed,) = c2c("trust-bundle", *JSON).json()
+
+    assert printed["trust_bundle"] == world.trust_bundle.decode()
+    assert printed["trust_domain"] == "c2c.internal"
+
+
+@pytest.mark.parametrize("command", ["version", "check"])
+def test_commands_without_a_server_print_json_too(c2c: Run, command: str) -> None:
+    """Whatever prints data prints it as a list."""
+    assert all(isinstance(each, dict) for each in c2c(command, *JSON).json())
+
+
+def test_a_failure_leaves_standard_output_empty(c2c: Run) -> None:
+    """A program reads JSON or nothing: no progress, no FAILED."""
+    assert c2c("app", "pineapple", *JSON) == Ran(1, "", "App 'pineapple' not found\n")
+
+
+def test_a_change_that_did_not_arrive_in_time_is_printed_and_fails(
+    c2c: Run, world: ControlPlane
+) -> None:
+    """The change is made, so it is printed; the exit code says that it was not waited for long."""
+    c2c("create-app", "app-b", "--guid", "guid-b")
+    world.progress.behind = (
+        Behind(InstanceGuid("i-1"), AppGuid("guid-b"), Stage.COMMITTED, "gone"),
+    )
+    command = ("map-route", "app-b", "apps.internal", "--hostname", "app-b", "--wait", "acked")
+    ran = c2c(*command, "--timeout", "2s", *JSON)
+    (printed,) = without_revision(Ran(0, ran.out, ""))
+
+    assert printed == {**ROUTE, "already": False, "complete": False, "behind": ["i-1"]}
+    assert ran.code == 1

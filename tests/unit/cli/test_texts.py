@@ -1,0 +1,309 @@
+"""What people read: the sentences, tables and outcomes of ``cf``, word for word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from control_plane.names import InstanceGuid
+from tests.api.world import ControlPlane
+from tests.unit.cli.conftest import Ran
+
+Run = Callable[..., Ran]
+IN_DEFAULT = "in org default / space default..."
+
+
+def test_mapping_a_route(c2c: Run) -> None:
+    """Mapping, and mapping what is mapped, are both OK; the second says that nothing changed."""
+    c2c("create-app", "app-b")
+    mapping = f"Mapping route app-b.apps.internal to app app-b {IN_DEFAULT}\n"
+
+    assert c2c("map-route", "app-b", "apps.internal", "--hostname", "app-b") == Ran(
+        0, mapping + "OK\n", ""
+    )
+    assert c2c("map-route", "app-b", "apps.internal", "-n", "app-b") == Ran(
+        0,
+        mapping + "App 'app-b' is already mapped to route 'app-b.apps.internal'. "
+        "Nothing has been updated.\nOK\n",
+        "",
+    )
+
+
+def test_unmapping_a_route(c2c: Run) -> None:
+    """Unmapping, and unmapping what is not mapped, are both OK."""
+    c2c("create-app", "app-b")
+    c2c("map-route", "app-b", "apps.internal", "--hostname", "app-b")
+    removing = f"Removing route app-b.apps.internal from app app-b {IN_DEFAULT}\n"
+
+    assert c2c("unmap-route", "app-b", "apps.internal", "--hostname", "app-b") == Ran(
+        0, removing + "OK\n", ""
+    )
+    assert c2c("unmap-route", "app-b", "apps.internal", "--hostname", "app-b") == Ran(
+        0,
+        removing + "Route to be unmapped is not currently mapped to the application.\nOK\n",
+        "",
+    )
+
+
+def test_adding_and_removing_a_network_policy(c2c: Run) -> None:
+    """N2: adding twice is OK; removing what is missing says so and is OK, too."""
+    c2c("create-app", "app-a")
+    c2c("create-app", "app-b")
+    policy = ("app-a", "app-b", "--protocol", "tcp", "--port", "61443")
+    adding = Ran(0, f"Adding network policy from app app-a to app app-b {IN_DEFAULT}\nOK\n", "")
+    removing = f"Removing network policy from app app-a to app app-b {IN_DEFAULT}\n"
+
+    assert c2c("add-network-policy", *policy) == adding
+    assert c2c("add-network-policy", *policy) == adding
+    assert c2c("remove-network-policy", *policy) == Ran(0, removing + "OK\n", "")
+    assert c2c("remove-network-policy", *policy) == Ran(
+        0, removing + "Policy does not exist.\nOK\n", ""
+    )
+
+
+def test_a_policy_between_spaces_names_both(c2c: Run) -> None:
+    """Where the destination is elsewhere, the sentence says where each app is."""
+    c2c("create-app", "app-a")
+    c2c("create-app", "app-b", "-s", "s2", "-o", "o2")
+    policy = ("app-a", "app-b", "-s", "s2", "-o", "o2", "--protocol", "tcp", "--port", "61443")
+    ends = "from app app-a in org default / space default to app app-b in org o2 / space s2...\n"
+
+    assert c2c("add-network-policy", *policy) == Ran(0, f"Adding network policy {ends}OK\n", "")
+    assert c2c("remove-network-policy", *policy) == Ran(
+        0, f"Removing network policy {ends}OK\n", ""
+    )
+
+
+def test_the_announcements_command_works_as_it_is_printed(c2c: Run) -> None:
+    """The announcement has en dashes and a flag of an old ``cf``; copied, it still works."""
+    c2c("create-app", "app-A")
+    c2c("create-app", "app-B")
+    words = (
+        "add-network-policy app-A \u2013destination-app app-B \u2013protocol tcp \u2013port 61443"
+    )
+
+    assert c2c(*words.split()).code == 0
+    assert c2c("network-policies").out.splitlines()[-1].split() == [
+        "app-A",
+        "app-B",
+        "tcp",
+        "61443",
+        "default",
+        "default",
+    ]
+
+
+def test_network_policies_as_cf_lists_them(c2c: Run) -> None:
+    """The table of ``cf``: an empty line, three spaces between columns, no OK at the end."""
+    for name, space in (("app1", "default"), ("app2", "some-space"), ("x", "elsewhere")):
+        c2c("create-app", name, "-s", space)
+    c2c("add-network-policy", "app1", "app2", "-s", "some-space")
+    c2c("add-network-policy", "app1", "app1", "--protocol", "UDP", "--port", "1234-2345")
+    c2c("--space", "elsewhere", "add-network-policy", "x", "x")
+
+    assert c2c("network-policies") == Ran(
+        0,
+        f"Listing network policies {IN_DEFAULT}\n"
+        "\n"
+        "source   destination   protocol   ports       destination space   destination org\n"
+        "app1     app1          udp        1234-2345   default             default\n"
+        "app1     app2          tcp        8080        some-space          default\n",
+        "",
+    )
+    assert c2c("network-policies", "--source", "app1").out.startswith(
+        f"Listing network policies of app app1 {IN_DEFAULT}\n\nsource "
+    )
+    everywhere = c2c("network-policies", "--all").out.splitlines()
+    assert everywhere[0] == "Listing all network policies..."
+    assert everywhere[2].endswith("source space   source org")
+    assert len(everywhere) == 6
+
+
+def test_no_network_policies_are_a_table_without_rows(c2c: Run) -> None:
+    """As ``cf`` has it: the titles alone."""
+    assert c2c("network-policies").out.splitlines()[1:] == [
+        "",
+        "source   destination   protocol   ports   destination space   destination org",
+    ]
+
+
+def test_a_policy_for_which_nothing_listens_is_noted(c2c: Run) -> None:
+    """A udp policy without unproxied port mappings is accepted, with a note before the OK."""
+    c2c("create-app", "app-a")
+    ran = c2c("add-network-policy", "app-a", "app-a", "--protocol", "udp", "--port", "5000")
+
+    assert ran.code == 0
+    assert ran.out.splitlines()[1].startswith("Note: ")
+    assert ran.out.splitlines()[2] == "OK"
+
+
+def test_apps_as_a_table(c2c: Run) -> None:
+    """Apps of the space, with what people look for; no apps is a sentence."""
+    assert c2c("apps").out == f"Getting apps {IN_DEFAULT}\n\nNo apps found\n"
+    c2c("create-app", "app-b", "--port", "8080,9090")
+    c2c("create-app", "grpc", "--protocol", "http2", "-s", "other")
+    c2c("map-route", "app-b", "apps.internal", "--hostname", "b")
+    c2c("map-route", "app-b", "apps.internal", "--hostname", "a")
+
+    assert c2c("apps").out == (
+        f"Getting apps {IN_DEFAULT}\n"
+        "\n"
+        "name    instances   protocol   ports        routes\n"
+        "app-b   0           http1      8080, 9090   a.apps.internal, b.apps.internal\n"
+    )
+    assert c2c("apps", "--all").out == (
+        "Getting all apps...\n"
+        "\n"
+        "name    instances   protocol   ports        routes                             "
+        "space     org\n"
+        "app-b   0           http1      8080, 9090   a.apps.internal, b.apps.internal   "
+        "default   default\n"
+        "grpc    0           http2      8080                                            "
+        "other     default\n"
+    )
+
+
+def test_an_app_with_its_instances(c2c: Run, world: ControlPlane) -> None:
+    """One app: its properties, then each instance and whether it is connected."""
+    c2c("create-app", "app-b", "--ssh", "--guid", "guid-b")
+    assert c2c("app", "app-b").out.endswith("\n\nThere are no instances of this app.\n")
+    c2c("register-instance", "app-b", "--address", "127.0.1.1", "--guid", "i-1")
+    c2c("register-instance", "app-b", "--address", "127.0.1.2", "--guid", "i-2")
+    world.presence.there.add(InstanceGuid("i-2"))
+
+    assert c2c("app", "app-b").out == (
+        f"Showing app app-b {IN_DEFAULT}\n"
+        "\n"
+        "name:            app-b\n"
+        "guid:            guid-b\n"
+        "protocol:        http1\n"
+        "os:              linux\n"
+        "ports:           8080\n"
+        "61443 goes to:   8080\n"
+        "ssh:             yes\n"
+        "routes:\n"
+        "\n"
+        "index   address     connected   guid\n"
+        "0       127.0.1.1   no          i-1\n"
+        "1       127.0.1.2   yes         i-2\n"
+    )
+
+
+def test_creating_updating_and_deleting_an_app(c2c: Run) -> None:
+    """Each can be repeated, and says when there was nothing to do."""
+    creating = f"Creating app app-b {IN_DEFAULT}\n"
+    updating = f"Updating app app-b {IN_DEFAULT}\n"
+    deleting = f"Deleting app app-b {IN_DEFAULT}\n"
+
+    assert c2c("create-app", "app-b") == Ran(0, creating + "OK\n", "")
+    assert c2c("create-app", "app-b").out == (
+        creating + "App 'app-b' already exists. Nothing has been updated.\nOK\n"
+    )
+    assert c2c("update-app", "app-b", "--protocol", "tcp") == Ran(0, updating + "OK\n", "")
+    assert c2c("update-app", "app-b", "--protocol", "tcp").out == (
+        updating + "App 'app-b' is like that already. Nothing has been updated.\nOK\n"
+    )
+    assert c2c("delete-app", "app-b") == Ran(0, deleting + "OK\n", "")
+    assert c2c("delete-app", "app-b") == Ran(0, deleting + "App 'app-b' does not exist.\nOK\n", "")
+
+
+def test_update_leaves_alone_what_is_not_mentioned(c2c: Run) -> None:
+    """Changing one property keeps the others."""
+    c2c("create-app", "b", "--protocol", "http2", "--port", "9000", "--port", "9001", "--ssh")
+    c2c("update-app", "b", "--c2c-port", "9001")
+    c2c("update-app", "b", "--no-ssh", "--name", "b2")
+    (app,) = c2c("app", "b2", "--output", "json").json()
+
+    assert (app["protocol"], app["ports"], app["c2c_port"], app["ssh"]) == (
+        "http2",
+        [9000, 9001],
+        9001,
+        False,
+    )
+
+
+def test_routes_as_a_table(c2c: Run) -> None:
+    """One line for each name; a route that apps share names them all."""
+    assert c2c("routes").out == f"Getting routes for {IN_DEFAULT[3:]}\n\nNo routes found.\n"
+    for app in ("app-a", "app-b"):
+        c2c("create-app", app)
+        c2c("map-route", app, "apps.internal", "--hostname", "shared")
+    c2c("map-route", "app-b", "mesh.example", "--hostname", "app-b")
+
+    assert c2c("routes").out == (
+        f"Getting routes for {IN_DEFAULT[3:]}\n"
+        "\n"
+        "route                  host     domain          apps\n"
+        "app-b.mesh.example     app-b    mesh.example    app-b\n"
+        "shared.apps.internal   shared   apps.internal   app-a, app-b\n"
+    )
+    assert c2c("routes", "--app", "app-a").out.splitlines()[3:] == [
+        "shared.apps.internal   shared   apps.internal   app-a"
+    ]
+    assert "default   default" in c2c("routes", "--all").out
+
+
+def test_instances_as_a_table(c2c: Run, world: ControlPlane) -> None:
+    """Instances by app and index, and which of them are connected."""
+    assert c2c("instances").out.endswith("\nNo instances found.\n")
+    for app, address in (("app-a", "127.0.1.1"), ("app-b", "127.0.1.2")):
+        c2c("create-app", app)
+        c2c("register-instance", app, "--address", address, "--guid", f"of-{app}")
+    world.presence.there.add(InstanceGuid("of-app-b"))
+
+    assert c2c("instances").out == (
+        f"Getting instances {IN_DEFAULT}\n"
+        "\n"
+        "app     index   address     app address   connected   guid\n"
+        "app-a   0       127.0.1.1   127.0.0.1     no          of-app-a\n"
+        "app-b   0       127.0.1.2   127.0.0.1     yes         of-app-b\n"
+    )
+    assert c2c("instances", "app-b").out.splitlines()[0] == (
+        f"Getting instances of app app-b {IN_DEFAULT}"
+    )
+    assert len(c2c("instances", "app-b").out.splitlines()) == 4
+    assert c2c("instances", "--all").out.splitlines()[2].endswith("guid       space     org")
+
+
+def test_registering_and_removing_an_instance(c2c: Run) -> None:
+    """Registering says which GUID and index it got; removing what is gone is OK."""
+    c2c("create-app", "app-b")
+    command = ("register-instance", "app-b", "--address", "127.0.1.1", "--guid", "i-1")
+    registering = f"Registering instance of app app-b at 127.0.1.1 {IN_DEFAULT}\n"
+    got = "OK\n\nguid:    i-1\nindex:   0\n"
+
+    assert c2c(*command) == Ran(0, registering + got, "")
+    assert c2c(*command).out == (
+        registering + "Instance 'i-1' is already registered. Nothing has been updated.\n" + got
+    )
+    assert c2c("remove-instance", "i-1") == Ran(0, "Removing instance i-1...\nOK\n", "")
+    assert c2c("remove-instance", "i-1").out == (
+        "Removing instance i-1...\nInstance 'i-1' does not exist.\nOK\n"
+    )
+
+
+def test_a_join_token_comes_with_the_command_that_uses_it(c2c: Run, world: ControlPlane) -> None:
+    """What is shown this once is all that a sidecar needs, ready to be pasted."""
+    c2c("create-app", "app-b")
+    lines = c2c("join-token", "app-b", "--ttl", "1h").out.splitlines()
+
+    assert lines[:2] == [f"Creating join token for app app-b {IN_DEFAULT}", "OK"]
+    assert lines[3:7] == [
+        "token:         token-1",
+        "server:        203.0.113.7:18001",
+        f"fingerprint:   {world.fingerprint}",
+        "expires at:    2026-01-01T13:00:00Z",
+    ]
+    assert lines[-1] == (
+        "   c2c sidecar --server 203.0.113.7:18001 --token token-1 "
+        f"--fingerprint {world.fingerprint} --address auto"
+    )
+
+
+def test_the_trust_bundle_is_the_only_output(c2c: Run, world: ControlPlane) -> None:
+    """It can be sent into a file as it is."""
+    assert c2c("trust-bundle") == Ran(0, world.trust_bundle.decode(), "")
+
+
+def test_names_stand_out_on_a_terminal_only(c2c: Run) -> None:
+    """In a file or a pipe there are no escape sequences."""
+    assert "\x1b[" not in c2c("create-app", "app-b").out

@@ -1,0 +1,79 @@
+"""Waiting for a change to arrive: how far, how long, and who was behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from control_plane.names import AppGuid, InstanceGuid
+from control_plane.reconciler.progress import Behind, Stage
+from tests.api.world import ControlPlane
+from tests.unit.cli.conftest import Ran
+
+Run = Callable[..., Ran]
+B = AppGuid("guid-b")
+MAP = ("map-route", "app-b", "apps.internal", "--hostname", "app-b")
+UNMAP = ("unmap-route", "app-b", "apps.internal", "--hostname", "app-b")
+ADD = ("add-network-policy", "app-b", "app-b", "--protocol", "tcp", "--port", "61443")
+REMOVE = ("remove-network-policy", *ADD[1:])
+
+
+@pytest.mark.parametrize(
+    ("command", "done"),
+    [
+        pytest.param(MAP, "The route is mapped", id="map-route"),
+        pytest.param(UNMAP, "The route is unmapped", id="unmap-route"),
+        pytest.param(ADD, "The policy exists", id="add-network-policy"),
+        pytest.param(REMOVE, "The policy is gone", id="remove-network-policy"),
+    ],
+)
+def test_who_is_behind_is_named_with_the_reason(
+    c2c: Run, world: ControlPlane, command: tuple[str, ...], done: str
+) -> None:
+    """A change that not every instance followed is made all the same, and the command fails."""
+    c2c("create-app", "app-b", "--guid", B)
+    c2c(*MAP)
+    world.progress.behind = (
+        Behind(InstanceGuid("i-1"), B, Stage.COMMITTED, "NACK:\n\x1b[2Jbad"),
+        Behind(InstanceGuid("i-2"), B, Stage.ACKED, ""),
+    )
+    ran = c2c(*command, "--wait", "served", "--timeout", "1500ms")
+
+    assert ran.code == 1
+    assert ran.out.endswith("\nFAILED\n")
+    assert ran.err == (
+        f"{done}, but not served everywhere after 1s500ms: "
+        r"instance i-1 of app app-b is committed (NACK:\n\x1b[2Jbad); "
+        "instance i-2 of app app-b is acked\n"
+    )
+    assert world.progress.asked[-1][1:] == (Stage.SERVED, 1.5)
+
+
+def test_of_many_that_are_behind_some_are_named(c2c: Run, world: ControlPlane) -> None:
+    """A sentence stays readable when a thousand instances are behind."""
+    c2c("create-app", "app-b", "--guid", B)
+    world.progress.behind = tuple(
+        Behind(InstanceGuid(f"i-{number}"), B, Stage.COMMITTED, "") for number in range(8)
+    )
+    ran = c2c(*MAP, "--wait", "acked")
+
+    assert "i-4 of app app-b is committed; 3 more\n" in ran.err
+    assert "after 30s" in ran.err
+
+
+def test_everybody_followed(c2c: Run, world: ControlPlane) -> None:
+    """Then the outcome is OK and nothing else is said."""
+    c2c("create-app", "app-b", "--guid", B)
+    ran = c2c(*MAP, "--wait", "served", "--timeout", "5s")
+
+    assert (ran.code, ran.out.splitlines()[1:], ran.err) == (0, ["OK"], "")
+    assert world.progress.asked[-1][1:] == (Stage.SERVED, 5.0)
+
+
+def test_by_default_nothing_is_waited_for(c2c: Run, world: ControlPlane) -> None:
+    """Without --wait, a durable change is enough."""
+    c2c("create-app", "app-b", "--guid", B)
+    world.progress.behind = (Behind(InstanceGuid("i-1"), B, Stage.COMMITTED, ""),)
+
+    assert c2c(*MAP).code == 0
