@@ -1,0 +1,1 @@
+"""The services of c2c.v1, one module each."""

@@ -1,0 +1,58 @@
+"""Whether an app's certificates still fit into a TLS handshake.
+
+The rule of this module: the change that would make them too large is refused, not the certificate
+later; and the answer depends on the app's routes, hardly on how many instances it has by now.
+"""
+
+from __future__ import annotations
+
+from control_plane.ca import Authority, Profile, handshake_bytes
+from control_plane.errors import FailedPrecondition
+from control_plane.model.entities import App, Instance
+from control_plane.model.state import State
+from control_plane.names import Address, AppGuid, InstanceGuid, shown
+from control_plane.planner import c2c_request
+
+_LARGEST_ADDRESS = Address("2001:db8::1")
+"""An IPv6 address takes more octets in a certificate than an IPv4 address."""
+
+_LONGEST_GUID = InstanceGuid("0" * 63)
+
+_HIGHEST_INDEX = 999
+"""Per-index names grow with the index. An app with more instances than this is looked at again
+when the next one registers."""
+
+
+class CertificateBudget:
+    """Compares the largest certificate that an app could need with what clients take."""
+
+    def __init__(self, authority: Authority, profile: Profile) -> None:
+        """Take the chain that goes along from the authority, and the bound from the profile."""
+        self._authority = authority
+        self._profile = profile
+
+    def check(self, state: State, app: AppGuid, *, field: str) -> None:
+        """Return if every certificate that a State asks for can be served.
+
+        Args:
+            field: the field of the request that would make them too large.
+
+        Raises:
+            FailedPrecondition: TLS clients would refuse one for its size.
+        """
+        known = state.apps[app]
+        request = c2c_request(state, known, _largest_instance(state, known))
+        size = handshake_bytes(self._authority, request)
+        if size > self._profile.max_chain_bytes:
+            raise FailedPrecondition(
+                f"with this the certificates of app {shown(known.key.name)} would take {size} "
+                f"bytes of the TLS handshake, more than the {self._profile.max_chain_bytes} that "
+                f"every client takes: map fewer or shorter routes to the app",
+                field=field,
+            )
+
+
+def _largest_instance(state: State, app: App) -> Instance:
+    highest = max((each.index for each in state.instances_of(app.guid)), default=0)
+    index = max(highest, _HIGHEST_INDEX)
+    return Instance(_LONGEST_GUID, app.guid, index, _LARGEST_ADDRESS, _LARGEST_ADDRESS)

@@ -1,0 +1,32 @@
+"""Durations as callers send them, parsed or refused.
+
+The rule of this module: a length of time that comes out is one that a timer can be set to, which
+the 10,000 years that a message can hold are not.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+
+from control_plane.errors import InvalidArgument
+
+
+def parse_duration(value: Duration, *, field: str, least: timedelta, most: timedelta) -> timedelta:
+    """Return a length of time within bounds.
+
+    Raises:
+        InvalidArgument: it is shorter or longer.
+    """
+    try:
+        length = value.ToTimedelta()
+    except OverflowError:
+        length = None
+    if length is None or not least <= length <= most:
+        raise InvalidArgument(
+            f"{field} must be {least.total_seconds():g} to {most.total_seconds():.0f} seconds, "
+            f"not {value.seconds + value.nanos / 1e9:g}",
+            field=field,
+        )
+    return length

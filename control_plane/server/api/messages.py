@@ -1,0 +1,78 @@
+"""Entities as the API shows them.
+
+The rule of this module: a message is flat and complete. Whoever prints one needs no second call: an
+app is named by its name, its GUID, its space and its org wherever it is mentioned.
+"""
+
+from __future__ import annotations
+
+from control_plane.api.v1 import app_pb2, instance_pb2, network_policy_pb2, route_pb2
+from control_plane.model.entities import App, Instance, NetworkPolicy, RouteMapping
+from control_plane.model.state import State
+
+
+def app_message(state: State, app: App) -> app_pb2.App:
+    """Return an app with its routes and the number of its instances."""
+    return app_pb2.App(
+        guid=app.guid,
+        name=app.key.name,
+        space=app.key.space,
+        org=app.key.org,
+        protocol=app.protocol,
+        os=app.os,
+        ports=app.ports,
+        c2c_port=app.c2c_port or 0,
+        ssh=app.ssh,
+        routes=state.hostnames_of(app.guid),
+        instances=len(state.instances_of(app.guid)),
+    )
+
+
+def instance_message(state: State, instance: Instance, *, connected: bool) -> instance_pb2.Instance:
+    """Return an instance, whose app the State has."""
+    key = state.apps[instance.app_guid].key
+    return instance_pb2.Instance(
+        guid=instance.guid,
+        app=key.name,
+        app_guid=instance.app_guid,
+        index=instance.index,
+        address=instance.address,
+        app_address=instance.app_address,
+        connected=connected,
+        space=key.space,
+        org=key.org,
+    )
+
+
+def route_message(state: State, mapping: RouteMapping) -> route_pb2.Route:
+    """Return a route mapping, whose app the State has."""
+    key = state.apps[mapping.app_guid].key
+    hostname, _, domain = mapping.hostname.partition(".")
+    return route_pb2.Route(
+        route=mapping.hostname,
+        hostname=hostname,
+        domain=domain,
+        app=key.name,
+        app_guid=mapping.app_guid,
+        space=key.space,
+        org=key.org,
+    )
+
+
+def policy_message(state: State, policy: NetworkPolicy) -> network_policy_pb2.NetworkPolicy:
+    """Return a network policy, whose apps the State has."""
+    source = state.apps[policy.source].key
+    destination = state.apps[policy.destination].key
+    return network_policy_pb2.NetworkPolicy(
+        source=source.name,
+        source_space=source.space,
+        source_org=source.org,
+        destination=destination.name,
+        destination_space=destination.space,
+        destination_org=destination.org,
+        protocol=policy.transport,
+        start_port=policy.start_port,
+        end_port=policy.end_port,
+        source_guid=policy.source,
+        destination_guid=policy.destination,
+    )

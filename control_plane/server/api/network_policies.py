@@ -1,0 +1,159 @@
+"""NetworkPolicyService: who may talk to whom (protos/c2c/v1/network_policy.proto).
+
+The rule of this module: a request is taken whole or refused whole, and a policy that opens nothing
+is accepted with a note that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from control_plane.api.v1 import network_policy_pb2, network_policy_pb2_grpc
+from control_plane.model.apps import find_app
+from control_plane.model.entities import NetworkPolicy
+from control_plane.model.policies import (
+    DEFAULT_POLICY_LIMIT,
+    PolicyOutcome,
+    PolicySpec,
+    add_policies,
+    remove_policies,
+)
+from control_plane.model.state import State
+from control_plane.names import AppGuid
+from control_plane.registry import Registry
+from control_plane.server.api.messages import policy_message
+from control_plane.server.api.policy_notes import policy_note
+from control_plane.server.api.seams import Context, Progress
+from control_plane.server.api.waiting import laggards, parse_wait
+
+
+class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer):
+    """Adds, removes and shows network policies."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        progress: Progress,
+        *,
+        unproxied: bool,
+        limit: int = DEFAULT_POLICY_LIMIT,
+    ) -> None:
+        """Serve the network policies of a registry.
+
+        Args:
+            registry: the one writer.
+            progress: knows how far a change got.
+            unproxied: whether Envoy listens on the apps' own ports too.
+            limit: how many policies a source app may have.
+        """
+        self._registry = registry
+        self._progress = progress
+        self._unproxied = unproxied
+        self._limit = limit
+
+    async def AddNetworkPolicies(
+        self, request: network_policy_pb2.AddNetworkPoliciesRequest, context: Context
+    ) -> network_policy_pb2.AddNetworkPoliciesResponse:
+        """Let apps connect to apps, or find that they may."""
+        wait = parse_wait(request.wait, request.timeout if request.HasField("timeout") else None)
+        specs = [_spec(each) for each in request.policies]
+        committed = await self._registry.execute(
+            lambda state: add_policies(state, specs, self._limit)
+        )
+        state = committed.state
+        behind = await laggards(self._progress, state, _ends(committed.result), wait, context)
+        return network_policy_pb2.AddNetworkPoliciesResponse(
+            outcomes=[
+                _outcome(state, each, self._note(state, each.policy)) for each in committed.result
+            ],
+            revision=committed.revision,
+            complete=not behind,
+            behind=behind,
+        )
+
+    async def RemoveNetworkPolicies(
+        self, request: network_policy_pb2.RemoveNetworkPoliciesRequest, context: Context
+    ) -> network_policy_pb2.RemoveNetworkPoliciesResponse:
+        """Take back the leave to connect, or find that there is none."""
+        wait = parse_wait(request.wait, request.timeout if request.HasField("timeout") else None)
+        specs = [_spec(each) for each in request.policies]
+        committed = await self._registry.execute(lambda state: remove_policies(state, specs))
+        state = committed.state
+        behind = await laggards(self._progress, state, _ends(committed.result), wait, context)
+        return network_policy_pb2.RemoveNetworkPoliciesResponse(
+            outcomes=[_outcome(state, each) for each in committed.result],
+            revision=committed.revision,
+            complete=not behind,
+            behind=behind,
+        )
+
+    async def ListNetworkPolicies(
+        self, request: network_policy_pb2.ListNetworkPoliciesRequest, context: Context
+    ) -> network_policy_pb2.ListNetworkPoliciesResponse:
+        """Show every policy, or those from an app, to an app, or from the one to the other."""
+        state = self._registry.state
+        policies = state.all_policies()
+        if request.source:
+            source = find_app(
+                state, request.source, request.source_org, request.source_space, field="source"
+            )
+            policies = tuple(each for each in policies if each.source == source.guid)
+        if request.destination:
+            destination = find_app(
+                state,
+                request.destination,
+                request.destination_org,
+                request.destination_space,
+                field="destination",
+            )
+            policies = tuple(each for each in policies if each.destination == destination.guid)
+        messages = [policy_message(state, each) for each in policies]
+        return network_policy_pb2.ListNetworkPoliciesResponse(
+            policies=sorted(messages, key=_by_name)
+        )
+
+    def _note(self, state: State, policy: NetworkPolicy) -> str:
+        return policy_note(policy, state.apps[policy.destination], unproxied=self._unproxied)
+
+
+def _spec(policy: network_policy_pb2.NetworkPolicy) -> PolicySpec:
+    return PolicySpec(
+        source=policy.source,
+        destination=policy.destination,
+        protocol=policy.protocol,
+        start_port=policy.start_port,
+        end_port=policy.end_port,
+        source_org=policy.source_org,
+        source_space=policy.source_space,
+        destination_org=policy.destination_org,
+        destination_space=policy.destination_space,
+    )
+
+
+def _outcome(
+    state: State, outcome: PolicyOutcome, note: str = ""
+) -> network_policy_pb2.PolicyOutcome:
+    return network_policy_pb2.PolicyOutcome(
+        policy=policy_message(state, outcome.policy), already=outcome.already, note=note
+    )
+
+
+def _ends(outcomes: Iterable[PolicyOutcome]) -> frozenset[AppGuid]:
+    """Return whom policies concern: who may connect, and who may be connected to."""
+    return frozenset(
+        app for each in outcomes for app in (each.policy.source, each.policy.destination)
+    )
+
+
+def _by_name(policy: network_policy_pb2.NetworkPolicy) -> tuple[str | int, ...]:
+    return (
+        policy.source_org,
+        policy.source_space,
+        policy.source,
+        policy.destination_org,
+        policy.destination_space,
+        policy.destination,
+        policy.protocol,
+        policy.start_port,
+        policy.end_port,
+    )

@@ -1,0 +1,40 @@
+"""What the services ask of the rest of the server, as narrow as they need it.
+
+The rule of this module: a service knows the registry, and of the data plane only what stands here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import grpc
+
+from control_plane.names import AppGuid, InstanceGuid
+from control_plane.reconciler.progress import Behind, Stage
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Presence(Protocol):
+    """Knows who is there."""
+
+    def connected(self, instance_guid: InstanceGuid) -> bool:
+        """Tell whether an instance's Envoy has a stream now."""
+
+
+class Progress(Protocol):
+    """Knows how far a change got."""
+
+    async def wait(
+        self, apps: frozenset[AppGuid], stage: Stage, timeout: float
+    ) -> tuple[Behind, ...]:
+        """Wait until every connected instance of some apps has reached a stage.
+
+        Args:
+            apps: whose instances to wait for.
+            stage: how far they have to get with all that was committed before this call.
+            timeout: seconds to wait at the most.
+
+        Returns:
+            those that had not got so far when the time was up.
+        """

@@ -1,0 +1,32 @@
+"""TrustService: what a client needs to verify certificates (protos/c2c/v1/trust.proto).
+
+The rule of this module: it shows what is trusted now, so a bundle that is fetched again during a CA
+rotation has the new root before anybody serves a certificate below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
+from control_plane.ca import TrustDomain
+from control_plane.server.api.seams import Context
+
+
+class TrustService(trust_pb2_grpc.TrustServiceServicer):
+    """Shows the trust bundle."""
+
+    def __init__(self, trust_bundle: Callable[[], bytes], trust_domain: TrustDomain) -> None:
+        """Show what this returns at the moment of the call: certificates in PEM."""
+        self._trust_bundle = trust_bundle
+        self._trust_domain = trust_domain
+
+    async def GetTrustBundle(
+        self,
+        request: trust_pb2.GetTrustBundleRequest,  # noqa: ARG002 - it is empty
+        context: Context,
+    ) -> trust_pb2.GetTrustBundleResponse:
+        """Show the CA certificates to trust."""
+        return trust_pb2.GetTrustBundleResponse(
+            trust_bundle=self._trust_bundle().decode("ascii"), trust_domain=self._trust_domain
+        )

@@ -1,0 +1,112 @@
+"""Waiting for the data plane, as far as a caller asks for it.
+
+The rule of this module: what is waited for is committed already, so a wait never fails. When its
+time is over the answer is OK and names the instances that are behind; a caller that took it for a
+failure and tried again would change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+
+from control_plane.api.v1 import progress_pb2
+from control_plane.errors import InvalidArgument
+from control_plane.model.state import State
+from control_plane.names import AppGuid
+from control_plane.reconciler.progress import Behind, Stage
+from control_plane.server.api.durations import parse_duration
+from control_plane.server.api.seams import Context, Progress
+
+DEFAULT_TIMEOUT = timedelta(seconds=30)
+"""Long for a rotation, which takes milliseconds; short for somebody who sits and waits."""
+
+MAX_TIMEOUT = timedelta(hours=1)
+
+_ANSWER_SECONDS = 0.5
+"""How long before the deadline of the call the answer leaves."""
+
+_ROUNDING = 0.01
+"""gRPC rounds a timeout up on its way here, by a hundredth of it at the most, to save bytes."""
+
+_STAGES = {
+    progress_pb2.WAIT_COMMITTED: Stage.COMMITTED,
+    progress_pb2.WAIT_ACKED: Stage.ACKED,
+    progress_pb2.WAIT_SERVED: Stage.SERVED,
+}
+
+_REACHED = {
+    Stage.COMMITTED: progress_pb2.STAGE_COMMITTED,
+    Stage.ACKED: progress_pb2.STAGE_ACKED,
+    Stage.SERVED: progress_pb2.STAGE_SERVED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How far a change has to get, and how many seconds it has for that."""
+
+    stage: Stage
+    seconds: float
+
+
+def parse_wait(wait: int, timeout: Duration | None) -> Wait:
+    """Return what a request says about waiting.
+
+    Args:
+        wait: a number of the enum ``c2c.v1.Wait``; it may come from a newer client.
+        timeout: None if the request has none.
+
+    Raises:
+        InvalidArgument: the number is unknown, or the timeout is negative, longer than an hour or
+            no duration at all.
+    """
+    for value, stage in _STAGES.items():
+        if value == wait:
+            return Wait(stage, _parse_timeout(timeout).total_seconds())
+    known = ", ".join(progress_pb2.Wait.keys())
+    raise InvalidArgument(f"unknown wait {wait}, known are: {known}", field="wait")
+
+
+def _parse_timeout(timeout: Duration | None) -> timedelta:
+    if timeout is None:
+        return DEFAULT_TIMEOUT
+    return parse_duration(timeout, field="timeout", least=timedelta(), most=MAX_TIMEOUT)
+
+
+async def laggards(
+    progress: Progress, state: State, apps: Iterable[AppGuid], wait: Wait, context: Context
+) -> list[progress_pb2.Behind]:
+    """Wait, and return the instances that are behind when the time is over, by app.
+
+    Args:
+        state: names the apps.
+        apps: whose instances to wait for.
+        context: the call, whose own deadline may come first.
+    """
+    if wait.stage is Stage.COMMITTED:
+        return []
+    behind = await progress.wait(frozenset(apps), wait.stage, _seconds(wait, context))
+    messages = [_message(state, each) for each in behind]
+    return sorted(messages, key=lambda message: (message.app, message.instance_guid))
+
+
+def _seconds(wait: Wait, context: Context) -> float:
+    remaining: float | None = context.time_remaining()
+    if remaining is None:
+        return wait.seconds
+    # A call with a short deadline gets an answer too.
+    reserve = min(_ANSWER_SECONDS + remaining * _ROUNDING, remaining / 10)
+    return min(wait.seconds, remaining - reserve)
+
+
+def _message(state: State, behind: Behind) -> progress_pb2.Behind:
+    return progress_pb2.Behind(
+        instance_guid=behind.instance_guid,
+        app=state.apps[behind.app_guid].key.name,
+        stage=_REACHED[behind.stage],
+        reason=behind.reason,
+    )
