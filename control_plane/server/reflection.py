@@ -119,6 +119,6 @@ def _import_messages(package: str) -> None:
         parent = importlib.import_module(package)
     except ModuleNotFoundError:
         return
-    for module in pkgutil.iter_modules(parent.__path__):
+    for module in pkgutil.iter_modules(getattr(parent, "__path__", [])):
         if module.name.endswith("_pb2"):
             importlib.import_module(f"{package}.{module.name}")

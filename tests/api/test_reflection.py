@@ -124,6 +124,7 @@ async def test_grpcurl_prints_an_any_within_an_any(tmp_path: Path) -> None:
     [
         "envoy.no.such.package.v3.Message",
         "envoy.config.listener.v3.NoSuchMessage",
+        "google.rpc.status_pb2.Status",
         "os.path.Any",
         "../../etc.Passwd",
         "c2c.v1.NoSuchService",
