@@ -30,6 +30,14 @@ class Variant(Enum):
     DELTA = "delta"
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The certificate by which a client was let in: which one, and until when it counts."""
+
+    serial: int
+    not_after: datetime
+
+
 @dataclass(eq=False, slots=True)
 class LiveStream:
     """One open stream: who is at the other end, its protocol state, and how to wake or end it.
@@ -39,6 +47,7 @@ class LiveStream:
         peer: the client's address as gRPC writes it, such as ``ipv4:127.0.0.1:40000``.
         identities: the subject alternative names of the client's certificate; empty without
             mutual TLS.
+        credential: by what the client was let in; None where nothing was asked for.
         opened_at: when the client opened it, in UTC.
         admitted: whether its client was let in, so that observers were told of it.
         ended_by: why it ended; None while it has not, and if the client was done.
@@ -54,6 +63,7 @@ class LiveStream:
     admitted: bool = False
     ended_by: Exception | None = None
     half_closed: bool = False
+    credential: Credential | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _ended: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 

@@ -22,6 +22,7 @@ from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.registry import Registry
 from control_plane.server.identities import Identities
+from control_plane.server.identity_watch import IdentityWatch
 from control_plane.settings import Settings
 from control_plane.store.protocol import Store
 
@@ -73,6 +74,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     identities = Identities(
         authority, settings.trust_domain, profile=profile, new_serial=new_serial, clock=clock
     )
+    nodes.observe(IdentityWatch(nodes, identities, clock))
     attestation = Attestation(clock)
     convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
     return Core(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import grpc
 
+from control_plane.nodes import Credential
 from control_plane.xds.messages import Node
 
 StreamContext = grpc.aio.ServicerContext[Any, Any]
@@ -18,8 +19,8 @@ StreamContext = grpc.aio.ServicerContext[Any, Any]
 class Admission(Protocol):
     """Decides on each new stream; must return at once."""
 
-    def admit(self, node: Node, context: StreamContext) -> None:
-        """Return if the client may have a stream as this node.
+    def admit(self, node: Node, context: StreamContext) -> Credential | None:
+        """Return by what the client may have a stream as this node; None if nothing was asked for.
 
         Args:
             node: who it says it is.
@@ -35,5 +36,5 @@ class Admission(Protocol):
 class Everybody:
     """Lets every client in, as whatever node it says it is: for tests, and for trusted networks."""
 
-    def admit(self, node: Node, context: StreamContext) -> None:
-        """Return."""
+    def admit(self, node: Node, context: StreamContext) -> Credential | None:
+        """Ask for nothing."""

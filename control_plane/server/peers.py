@@ -22,6 +22,7 @@ from control_plane.errors import PermissionDenied, Unauthenticated
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import Address, shown
+from control_plane.nodes import Credential
 from control_plane.xds.messages import Node
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -92,7 +93,7 @@ class InstanceAdmission:
         self._state = state
         self._trust_domain = trust_domain
 
-    def admit(self, node: Node, context: Context) -> None:
+    def admit(self, node: Node, context: Context) -> Credential:
         """Compare what a node claims with what its certificate proves.
 
         Raises:
@@ -105,3 +106,4 @@ class InstanceAdmission:
                 f"node.id must be the instance of the certificate, {identity.instance_guid}, "
                 f"not {shown(node.id)}"
             )
+        return Credential(identity.serial, identity.not_after)

@@ -116,7 +116,7 @@ class Serving:
         live.wake()
 
     def _admit(self, node: Node) -> None:
-        self._by.admission.admit(node, self._context)
+        self._live.credential = self._by.admission.admit(node, self._context)
         most = self._by.limits.streams_per_node
         if len(self._by.nodes.streams(node.id)) >= most:
             raise PeerLimitExceeded(f"more than {most} streams of one node: {shown(node.id)}")

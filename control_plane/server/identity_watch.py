@@ -1,0 +1,69 @@
+"""Ends the streams of identities that are no longer the newest, and those that end soon.
+
+The rule of this module: Envoy opens its streams again on the same TCP connection, old certificate
+included, unless that connection may carry one request only (the bootstrap says so). So a stream
+that ends comes back with the files that the sidecar has renewed; if it does not, it is ended again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from control_plane.clock import Clock
+from control_plane.errors import Unavailable
+from control_plane.names import InstanceGuid
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.server.identities import Identities
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply
+
+SETTLING_SECONDS = 2.0
+"""How long a sidecar has to put its new certificate in place before the old stream is ended."""
+
+MARGIN_SECONDS = 1.0
+"""How long before the end of its certificate a stream is ended."""
+
+
+class IdentityWatch:
+    """Observes streams, and ends those whose certificate is out of date."""
+
+    def __init__(self, nodes: Nodes, identities: Identities, clock: Clock) -> None:
+        """Watch the streams of these nodes."""
+        self._nodes = nodes
+        self._identities = identities
+        self._clock = clock
+        self._timers: dict[LiveStream, asyncio.TimerHandle] = {}
+        identities.on_renewal(self._renewed)
+
+    def opened(self, live: LiveStream) -> None:
+        """Set the moment at which a stream has to end."""
+        if live.credential is None:
+            return
+        instance = InstanceGuid(live.node_id)
+        if self._identities.is_superseded(instance, live.credential.serial):
+            self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
+            return
+        left = (live.credential.not_after - self._clock.now()).total_seconds()
+        self._end_in(max(0.0, left - MARGIN_SECONDS), live, "the client certificate ends")
+
+    def told(self, _live: LiveStream, _events: Sequence[Event]) -> None:
+        """Requests do not change who somebody is."""
+
+    def sent(self, _live: LiveStream, _reply: Reply) -> None:
+        """Neither do responses."""
+
+    def closed(self, live: LiveStream) -> None:
+        """Forget a stream that is gone."""
+        timer = self._timers.pop(live, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _renewed(self, instance: InstanceGuid) -> None:
+        for live in self._nodes.streams(instance):
+            self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
+
+    def _end_in(self, seconds: float, live: LiveStream, reason: str) -> None:
+        self.closed(live)
+        loop = asyncio.get_running_loop()
+        self._timers[live] = loop.call_later(seconds, live.end, Unavailable(f"{reason}: come back"))
