@@ -19,6 +19,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+_OUR_PACKAGE = "control_plane.api.v1"
 _OUR_FILES = "c2c.v1.binpb"
 
 _V1 = "grpc.reflection.v1.ServerReflection"
@@ -36,6 +37,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     Args:
         services: the full names of its services; reflection adds itself.
     """
+    _import_messages(_OUR_PACKAGE)
     names = [*services, reflection.SERVICE_NAME]
     pool = cast("descriptor_pool.DescriptorPool", _Pool(_documented_files()))
     reflection.enable_server_reflection(names, server, pool)
@@ -49,7 +51,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
 
 
 def _documented_files() -> Mapping[str, descriptor_pb2.FileDescriptorProto]:
-    content = resources.files("control_plane.api.v1").joinpath(_OUR_FILES).read_bytes()
+    content = resources.files(_OUR_PACKAGE).joinpath(_OUR_FILES).read_bytes()
     return {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(content).file}
 
 
