@@ -13,6 +13,7 @@ import secrets
 from pathlib import Path
 
 import grpc
+from envoy.service.status.v3 import csds_pb2_grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from control_plane.api.v1 import (
@@ -38,6 +39,7 @@ from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenServ
 from control_plane.server.api.network_policies import NetworkPolicyService
 from control_plane.server.api.routes import RouteService
 from control_plane.server.api.trust import TrustService
+from control_plane.server.client_status import ClientStatusService
 from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.enrollment import EnrollmentService, IdentityService
@@ -64,6 +66,7 @@ ADMIN_SERVICES = (
     _API + "JoinTokenService",
     _API + "OperatorService",
     _API + "TrustService",
+    "envoy.service.status.v3.ClientStatusDiscoveryService",
 )
 """What an operator may call."""
 
@@ -209,6 +212,9 @@ class Ports:
         )
         trust_pb2_grpc.add_TrustServiceServicer_to_server(
             TrustService(lambda: core.authority.trust_bundle_pem, settings.trust_domain), server
+        )
+        csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
+            ClientStatusService(core.nodes, core.clock), server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
         add_reflection(server, (*ADMIN_SERVICES, HEALTH_SERVICE))

@@ -1,0 +1,192 @@
+"""CSDS: what each client has, and what it refused and why, in Envoy's own messages.
+
+The rule of this module: it says what the control plane knows for certain. SYNCED is "the client
+ACKed it", STALE "sent, and not answered yet", ERROR "refused", NOT_SENT "not sent, or its turn has
+not come" (``envoy.service.status.v3.ConfigStatus``). Private keys are never shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import datetime, timedelta
+
+from envoy.admin.v3 import config_dump_shared_pb2
+from envoy.config.core.v3 import base_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
+from envoy.type.matcher.v3 import node_pb2, string_pb2
+from google.protobuf.any_pb2 import Any
+
+from control_plane.clock import Clock
+from control_plane.errors import InvalidArgument
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.server.peers import Context
+from control_plane.xds.delivery import Delivery, deliveries
+from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.resource import Resource, Snapshot
+from control_plane.xds.resource_type import SECRET
+
+REDACTED = "[redacted]"
+"""What Envoy's own config dump writes in the place of a key."""
+
+_STATUS = {
+    ConfigStatus.SYNCED: csds_pb2.SYNCED,
+    ConfigStatus.NOT_SENT: csds_pb2.NOT_SENT,
+    ConfigStatus.STALE: csds_pb2.STALE,
+    ConfigStatus.ERROR: csds_pb2.ERROR,
+}
+
+_CLIENT_STATUS = {
+    ConfigStatus.SYNCED: config_dump_shared_pb2.ACKED,
+    ConfigStatus.NOT_SENT: config_dump_shared_pb2.REQUESTED,
+    ConfigStatus.STALE: config_dump_shared_pb2.REQUESTED,
+    ConfigStatus.ERROR: config_dump_shared_pb2.NACKED,
+}
+
+
+class ClientStatusService(
+    csds_pb2_grpc.ClientStatusDiscoveryServiceServicer  # type: ignore[misc]  # it has no stubs
+):
+    """Answers what the connected clients have."""
+
+    def __init__(self, nodes: Nodes, clock: Clock) -> None:
+        """Show the streams of these nodes."""
+        self._nodes = nodes
+        self._clock = clock
+
+    async def FetchClientStatus(
+        self, request: csds_pb2.ClientStatusRequest, context: Context
+    ) -> csds_pb2.ClientStatusResponse:
+        """Show every client that a matcher names, or all."""
+        return self._response(request)
+
+    async def StreamClientStatus(
+        self, requests: AsyncIterator[csds_pb2.ClientStatusRequest], context: Context
+    ) -> AsyncIterator[csds_pb2.ClientStatusResponse]:
+        """Answer each request of the stream with the state of its moment."""
+        async for request in requests:
+            yield self._response(request)
+
+    def _response(self, request: csds_pb2.ClientStatusRequest) -> csds_pb2.ClientStatusResponse:
+        matchers = [_node_matcher(each) for each in request.node_matchers]
+        response = csds_pb2.ClientStatusResponse()
+        for live in self._nodes.all_streams():
+            # "The matchers are ORed; empty means all."
+            if matchers and not any(each(live.node_id) for each in matchers):
+                continue
+            client = response.config.add(client_scope=f"stream {live.number}, {live.variant.value}")
+            client.node.CopyFrom(_node(live))
+            snapshot = self._nodes.snapshot(live.node_id) or Snapshot()
+            client.generic_xds_configs.extend(
+                self._configs(live, snapshot, contents=not request.exclude_resource_contents)
+            )
+        return response
+
+    def _configs(
+        self, live: LiveStream, snapshot: Snapshot, *, contents: bool
+    ) -> Iterator[csds_pb2.ClientConfig.GenericXdsConfig]:
+        for each in deliveries(live.stream, snapshot):
+            config = csds_pb2.ClientConfig.GenericXdsConfig(
+                type_url=each.type_url,
+                name=each.name,
+                version_info=each.accepted or "",
+                config_status=_STATUS[each.status],
+                client_status=_CLIENT_STATUS[each.status],
+            )
+            if each.since is not None:
+                config.last_updated.FromDatetime(self._moment(each.since))
+            wanted = snapshot.of_type(each.type_url).resources.get(each.name)
+            if contents and wanted is not None and each.accepted == wanted.version:
+                config.xds_config.CopyFrom(_shown(wanted))
+            if each.refusal is not None:
+                self._tell_refusal(config, each)
+            yield config
+
+    def _tell_refusal(
+        self, config: csds_pb2.ClientConfig.GenericXdsConfig, delivery: Delivery
+    ) -> None:
+        refusal = delivery.refusal
+        if refusal is None:
+            return
+        config.error_state.details = refusal.error.message
+        config.error_state.version_info = refusal.version or ""
+        config.error_state.last_update_attempt.FromDatetime(self._moment(refusal.at))
+
+    def _moment(self, monotonic: float) -> datetime:
+        ago = self._clock.monotonic() - monotonic
+        return self._clock.now() - timedelta(seconds=ago)
+
+
+def _node(live: LiveStream) -> base_pb2.Node:
+    node = live.stream.node
+    if node is None:
+        return base_pb2.Node()
+    return base_pb2.Node(id=node.id, cluster=node.cluster, user_agent_name=node.user_agent)
+
+
+def _shown(resource: Resource) -> Any:
+    if resource.type_url != SECRET:
+        return Any(type_url=resource.type_url, value=resource.body)
+    return Any(type_url=SECRET, value=redacted(resource.body))
+
+
+def redacted(body: bytes) -> bytes:
+    """Return a serialised Secret without what must stay secret."""
+    secret = secret_pb2.Secret.FromString(body)
+    if secret.HasField("tls_certificate"):
+        _redact(secret.tls_certificate.private_key)
+        if secret.tls_certificate.HasField("password"):
+            _redact(secret.tls_certificate.password)
+    if secret.HasField("generic_secret"):
+        _redact(secret.generic_secret.secret)
+    for key in secret.session_ticket_keys.keys if secret.HasField("session_ticket_keys") else ():
+        _redact(key)
+    return bytes(secret.SerializeToString(deterministic=True))
+
+
+def _redact(source: base_pb2.DataSource) -> None:
+    source.Clear()
+    source.inline_string = REDACTED
+
+
+class _NodeMatcher:
+    """A predicate on node ids."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+
+    def __call__(self, node_id: str) -> bool:
+        return self._pattern.fullmatch(node_id) is not None
+
+
+def _node_matcher(matcher: node_pb2.NodeMatcher) -> _NodeMatcher:
+    if matcher.node_metadatas:
+        raise InvalidArgument(
+            "node metadata is not kept, so it cannot be matched: match node_id",
+            field="node_matchers",
+        )
+    if not matcher.HasField("node_id"):
+        return _NodeMatcher(re.compile(".*", re.DOTALL))
+    return _NodeMatcher(_pattern(matcher.node_id))
+
+
+def _pattern(matcher: string_pb2.StringMatcher) -> re.Pattern[str]:
+    flags = re.DOTALL | (re.IGNORECASE if matcher.ignore_case else 0)
+    kind = matcher.WhichOneof("match_pattern")
+    parts: Iterable[str]
+    match kind:
+        case "exact":
+            parts = (re.escape(matcher.exact),)
+        case "prefix":
+            parts = (re.escape(matcher.prefix), ".*")
+        case "suffix":
+            parts = (".*", re.escape(matcher.suffix))
+        case "contains":
+            parts = (".*", re.escape(matcher.contains), ".*")
+        case _:
+            raise InvalidArgument(
+                f"node_id can be matched by exact, prefix, suffix or contains, not by {kind}",
+                field="node_matchers",
+            )
+    return re.compile("".join(parts), flags)
