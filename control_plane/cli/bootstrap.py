@@ -76,8 +76,8 @@ def _configured_server() -> SocketAddress:
     server = settings.xds_address
     if server.host in _UNSPECIFIED or server.port == 0:
         raise Failed(
-            f"xds_address is {server}, where nobody can connect to: "
-            "say with --xds-server where Envoy finds the control plane"
+            f"no Envoy can connect to xds_address {server}: say with --xds-server where it finds "
+            "the control plane"
         )
     return server
 

@@ -66,9 +66,11 @@ GROUPS = (
             Entry(
                 "add-network-policy",
                 "Create policy to allow direct network traffic from one app to another",
-                "policies",
+                "policy_changes",
             ),
-            Entry("remove-network-policy", "Remove network traffic policy of an app", "policies"),
+            Entry(
+                "remove-network-policy", "Remove network traffic policy of an app", "policy_changes"
+            ),
         ),
     ),
     Group(

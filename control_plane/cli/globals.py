@@ -99,7 +99,9 @@ def _connection_options(function: Function, *, variables: bool) -> Function:
             ("--ca", "With --server: the trust bundle, PEM", _FILE),
         )
     ):
-        variable = _variable(flag) if variables else None
+        # The variables of the first two are settings, which are looked up with the settings.
+        is_variable = variables and flag not in ("--data-dir", "--config")
+        variable = _variable(flag) if is_variable else None
         function = _remembered(function, flag, type=kind, envvar=variable, help=text)
     return function
 

@@ -41,7 +41,7 @@ from control_plane.store.files import write_private
 @click.option(
     "--dir",
     "directory",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     default=".",
     help="Where to put the files (Default: .)",
 )
@@ -61,6 +61,7 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
     existing = [str(path) for path in files.values() if path.exists()]
     if existing and not force:
         raise Failed(f"{', '.join(existing)} exists: say -f to replace it")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = new_key_pair()
     request = operator_pb2.IssueOperatorCertificateRequest(
         name=name, csr=make_csr(key), ttl=duration_of(ttl)

@@ -61,24 +61,37 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
             socket.create_connection((address.host, address.port), SECONDS) as raw,
             context.wrap_socket(raw, server_hostname=address.host) as tls,
         ):
-            # In TLS 1.3 a server refuses a client's certificate only after the handshake.
-            tls.recv(1)
+            is_greeted = _is_greeted(tls)
     except ssl.SSLCertVerificationError as error:
         raise Failed(
             f"the server at {address} cannot be trusted: {error.verify_message}: "
             f"{credentials.ca} has to be its CA (c2c trust-bundle prints it)"
         ) from None
     except ssl.SSLError as error:
-        raise Failed(
-            f"the server at {address} does not take {credentials.cert}: "
-            f"{_plain(error)}: it has to be a valid operator's certificate of the server's CA"
-        ) from None
+        raise Failed(f"no TLS with the server at {address}: {_plain(error)}") from None
     except TimeoutError:
         raise Failed(f"no answer from {address} within {SECONDS:g}s") from None
     except socket.gaierror as error:
         raise Failed(f"host name not found: {address.host}: {error.strerror}") from None
     except OSError as error:
         raise Failed(f"no server answers at {address}: {error.strerror}") from None
+    if not is_greeted:
+        raise Failed(
+            f"the server at {address} does not take {credentials.cert}: it has to be a valid "
+            "operator's certificate of the server's CA (c2c issue-operator-cert makes one)"
+        )
+
+
+def _is_greeted(tls: ssl.SSLSocket) -> bool:
+    """Tell whether the server sends its settings (RFC 9113, section 3.4).
+
+    In TLS 1.3 it refuses a client's certificate only after the handshake, by an alert or by
+    hanging up (RFC 8446, section 4.4.2.4).
+    """
+    try:
+        return bool(tls.recv(1))
+    except (ssl.SSLError, ConnectionError):
+        return False
 
 
 def _context(credentials: Credentials) -> ssl.SSLContext:

@@ -1,0 +1,272 @@
+"""Which server a command talks to, and what it says when that does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from control_plane.app import ControlPlane
+from control_plane.ca import (
+    DEFAULT_TRUST_DOMAIN,
+    Authority,
+    IdentityRequest,
+    OperatorRequest,
+    Profile,
+    Request,
+    create_authority,
+    issue,
+    new_key_pair,
+)
+from control_plane.settings import Settings, SocketAddress
+from tests.api import world
+from tests.unit.cli.conftest import Ran, run_c2c
+
+Run = Callable[..., Ran]
+ANY_PORT = SocketAddress("127.0.0.1", 0)
+NEXT_STEP = "start one with 'c2c serve' or set C2C_DATA_DIR"
+
+
+def test_no_server_answers(tmp_path: Path) -> None:
+    """Without a socket, and with one that nobody listens on any more, it says what to do."""
+    path = tmp_path / "admin.sock"
+    expected = Ran(
+        1,
+        "Getting apps in org default / space default...\nFAILED\n",
+        f"No server answers at {path}: {NEXT_STEP}\n",
+    )
+
+    assert run_c2c("apps", C2C_DATA_DIR=str(tmp_path)) == expected
+    with closing(socket.socket(socket.AF_UNIX)) as left_behind:
+        left_behind.bind(str(path))
+    assert run_c2c("apps", C2C_DATA_DIR=str(tmp_path)) == expected
+
+
+def test_a_socket_that_nobody_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not use the socket is told who may (root may always, so the refusal is made up)."""
+
+    def refuse(_socket: socket.socket, _path: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    ran = run_c2c("apps", C2C_DATA_DIR=str(tmp_path))
+
+    assert ran.err == (
+        f"No permission to use {tmp_path}/admin.sock: only the user who runs the server has it\n"
+    )
+
+
+def test_a_path_that_is_no_socket(tmp_path: Path) -> None:
+    """A path too long for a socket is named, with what the system says."""
+    ran = run_c2c("apps", C2C_DATA_DIR=str(tmp_path / ("d" * 120)))
+
+    assert ran.err.startswith(f"Cannot connect to {tmp_path}/ddd")
+    assert "AF_UNIX path too long" in ran.err
+
+
+def test_the_data_directory_is_found_before_and_after_the_command(
+    world: world.ControlPlane, tmp_path: Path
+) -> None:
+    """What stands after the command wins over what stands before it, and that over a variable."""
+    directory = str(world.socket.parent)
+    config = tmp_path / "c2c.toml"
+    config.write_text(f'data_dir = "{directory}"\nlog_level = "loud"\n')
+
+    assert run_c2c("--data-dir", directory, "apps", C2C_DATA_DIR="/nowhere").code == 0
+    assert run_c2c("apps", "--data-dir", directory, C2C_DATA_DIR="/nowhere").code == 0
+    assert run_c2c("--data-dir", "/nowhere", "apps", "--data-dir", directory).code == 0
+    assert run_c2c("apps", "--config", str(config)).code == 0
+    assert run_c2c("apps", C2C_CONFIG=str(config)).code == 0
+    assert run_c2c("--data-dir", "/nowhere", "apps", C2C_DATA_DIR=directory).code == 1
+
+
+def test_the_target_is_found_before_and_after_the_command(c2c: Run) -> None:
+    """Org and space, likewise."""
+    c2c("create-app", "app-b", C2C_ORG="o1", C2C_SPACE="s1")
+
+    assert c2c("app", "app-b", "-o", "o1", "-s", "s1", C2C_SPACE="other").code == 0
+    assert c2c("--org", "o1", "--space", "s1", "app", "app-b").code == 0
+    assert c2c("app", "app-b").code == 1
+    assert "in org o1 / space s1...\n" in c2c("apps", C2C_ORG="o1", C2C_SPACE="s1").out
+
+
+def test_a_server_that_hangs_up(tmp_path: Path) -> None:
+    """A socket behind which no control plane is leads to a sentence, not to a stack of gRPC."""
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(tmp_path / "admin.sock"))
+        listener.listen()
+        stop = threading.Event()
+
+        def hang_up() -> None:
+            listener.settimeout(0.05)
+            while not stop.is_set():
+                try:
+                    listener.accept()[0].close()
+                except TimeoutError:
+                    continue
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        ran = run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path))
+        stop.set()
+        thread.join()
+
+    assert ran.code == 1
+    assert ran.err.startswith(f"The server at {tmp_path}/admin.sock cannot do this now: ")
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlPlane, Path]]:
+    """A whole control plane with an operator's port, and a directory with alice's certificate."""
+    directory = tmp_path_factory.mktemp("operator")
+    settings = Settings(
+        data_dir=directory / "data",
+        xds_address=ANY_PORT,
+        enroll_address=ANY_PORT,
+        http_address=ANY_PORT,
+        admin_address=ANY_PORT,
+    )
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def start() -> ControlPlane:
+        return await ControlPlane(settings).__aenter__()
+
+    running = asyncio.run_coroutine_threadsafe(start(), loop).result(20)
+    issued = run_c2c(
+        "issue-operator-cert", "alice", "--dir", str(directory), C2C_DATA_DIR=str(settings.data_dir)
+    )
+    assert issued.code == 0
+    yield running, directory
+    stop = running.__aexit__(None, None, None)
+    asyncio.run_coroutine_threadsafe(stop, loop).result(20)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(20)
+    loop.close()
+
+
+def as_alice(
+    operator: tuple[ControlPlane, Path], *words: str, server: str = "", **files: str
+) -> Ran:
+    """Run a command over mTLS with alice's files, or with others in their place."""
+    running, directory = operator
+    given = {"cert": "alice.pem", "key": "alice.key", "ca": "alice-ca.pem", **files}
+    options = [
+        word for name, file in given.items() for word in (f"--{name}", str(directory / file))
+    ]
+    return run_c2c("--server", server or str(running.ports.admin_address), *options, *words)
+
+
+def test_an_operator_works_from_another_machine(operator: tuple[ControlPlane, Path]) -> None:
+    """With an operator's certificate, everything works as on the socket."""
+    assert as_alice(operator, "create-app", "remote").code == 0
+    assert "remote" in as_alice(operator, "apps").out
+
+
+def test_the_operators_key_is_private_and_not_replaced(
+    operator: tuple[ControlPlane, Path],
+) -> None:
+    """Its file is its owner's only; a second run does not overwrite it unless it is told to."""
+    running, directory = operator
+    data_dir = {"C2C_DATA_DIR": str(running.admin_socket.parent)}
+    before = (directory / "alice.key").read_bytes()
+    again = ("issue-operator-cert", "alice", "--dir", str(directory))
+
+    assert (directory / "alice.key").stat().st_mode & 0o777 == 0o600
+    ran = run_c2c(*again, **data_dir)
+    assert ran.code == 1
+    assert ran.err.endswith("exists: say -f to replace it\n")
+    assert (directory / "alice.key").read_bytes() == before
+    (printed,) = run_c2c(
+        "issue-operator-cert", "bob", "--dir", str(directory), "--output", "json", **data_dir
+    ).json()
+    assert printed["name"] == "bob"
+    assert Path(printed["key"]).read_text().startswith("-----BEGIN")
+
+
+def test_what_is_wrong_with_a_remote_server_is_told(operator: tuple[ControlPlane, Path]) -> None:
+    """Nobody there, an unknown name, another CA, no PEM, a missing file: each its own sentence."""
+    _, directory = operator
+    (directory / "noise.pem").write_text("noise")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+    for ran, sentence in (
+        (as_alice(operator, "apps", server=nobody), f"No server answers at {nobody}: Connection"),
+        (
+            as_alice(operator, "apps", server="host.invalid:1"),
+            "Host name not found: host.invalid: ",
+        ),
+        (
+            as_alice(operator, "apps", ca="noise.pem"),
+            f"No certificates in PEM in {directory}/noise",
+        ),
+        (as_alice(operator, "apps", ca="nowhere.pem"), f"Cannot read {directory}/nowhere.pem: No"),
+        (
+            as_alice(operator, "apps", cert="noise.pem"),
+            f"{directory}/noise.pem and {directory}/alice.key are no certificate and its key",
+        ),
+        (as_alice(operator, "apps", key="gone.key"), f"Cannot read {directory}/alice.pem and "),
+    ):
+        assert (ran.code, ran.err.count("\n")) == (1, 1)
+        assert ran.err.startswith(sentence)
+
+
+def test_another_ca_is_found_out_by_either_side(operator: tuple[ControlPlane, Path]) -> None:
+    """A server of another CA is not trusted, and a certificate of another CA is not taken."""
+    running, directory = operator
+    now = datetime.now(UTC)
+    other = create_authority(
+        "other CA", now=now, lifetime=timedelta(days=1), key=new_key_pair(), serial=1
+    )
+    write_pair(directory / "mallory", other, OperatorRequest(DEFAULT_TRUST_DOMAIN, "mallory"))
+    (directory / "other-ca.pem").write_bytes(other.trust_bundle_pem)
+    address = running.ports.admin_address
+
+    untrusted = as_alice(operator, "apps", ca="other-ca.pem")
+    assert untrusted.err.startswith(f"The server at {address} cannot be trusted: ")
+    assert untrusted.err.endswith(
+        f"{directory}/other-ca.pem has to be its CA (c2c trust-bundle prints it)\n"
+    )
+    ran = as_alice(operator, "apps", cert="mallory.pem", key="mallory.key")
+    assert ran.err == (
+        f"The server at {address} does not take {directory}/mallory.pem: it has to be a valid "
+        "operator's certificate of the server's CA (c2c issue-operator-cert makes one)\n"
+    )
+
+
+def test_an_instance_is_no_operator(operator: tuple[ControlPlane, Path]) -> None:
+    """A certificate of the right CA for another purpose is refused with the server's sentence."""
+    running, directory = operator
+    request = IdentityRequest(
+        trust_domain=DEFAULT_TRUST_DOMAIN,
+        instance_guid="i-1",
+        app_guid="guid-b",
+        org="default",
+        space="default",
+        address="127.0.0.1",
+    )
+    write_pair(directory / "instance", running.core.authority, request)
+
+    assert as_alice(operator, "apps", cert="instance.pem", key="instance.key") == Ran(
+        1,
+        "Getting apps in org default / space default...\nFAILED\n",
+        "Only an operator may do this, with an operator's certificate\n",
+    )
+
+
+def write_pair(path: Path, authority: Authority, request: Request) -> None:
+    """Issue a certificate, and write it and its key as ``issue-operator-cert`` does."""
+    leaf = issue(
+        authority, Profile(), request, key=new_key_pair, now=datetime.now(UTC), serial=2**64
+    )
+    assert leaf.private_key_pem is not None
+
+    path.with_suffix(".pem").write_bytes(leaf.certificate_chain_pem)
+    path.with_suffix(".key").write_bytes(leaf.private_key_pem)

@@ -1,0 +1,209 @@
+"""Every way to get it wrong is one sentence on standard error, exit 1, and never a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from control_plane.cli import apps as apps_module
+from control_plane.cli.globals import Target
+from tests.unit.cli.conftest import Ran, run_c2c
+
+Run = Callable[..., Ran]
+
+POLICY = ("add-network-policy", "app-a", "app-b")
+MAP = ("map-route", "app-b", "apps.internal", "--hostname")
+
+USAGE = [
+    (("map-rout",), "'map-rout' is not a registered command, did you mean 'map-route'?"),
+    (("frobnicate",), "'frobnicate' is not a registered command, see 'c2c help'"),
+    (("help", "map-rout"), "'map-rout' is not a registered command. See 'c2c help'"),
+    (("--data-dri", "x", "apps"), "unknown flag `data-dri', did you mean --data-dir?"),
+    (("apps", "--outptu", "json"), "unknown flag `outptu', did you mean --output?"),
+    (("apps", "--output"), "expected argument for flag `--output'"),
+    (("apps", "--output", "xml"), "--output: 'xml' is not one of 'table', 'json'"),
+    (("apps", "extra"), "Got unexpected extra argument (extra)"),
+    (("app",), "the required argument `APP` was not provided"),
+    (("create-app",), "the required argument `APP` was not provided"),
+    (("map-route", "app-b"), "the required argument `DOMAIN` was not provided"),
+    (
+        ("map-route", "app-b", "apps.internal"),
+        "the required flag `--hostname' was not specified",
+    ),
+    ((*MAP, "b", "--wait", "ever"), "--wait: 'ever' is not one of 'committed', 'acked', 'served'"),
+    (
+        (*MAP, "b", "--timeout", "5"),
+        "--timeout: must be a number and a unit (ms, s, m, h, d), as in 10m or 24h: '5'",
+    ),
+    ((*MAP, "b", "--timeout", "25h"), "--timeout: must be between 1ms and 24h: 25h"),
+    (
+        ("create-app", "b", "--port", "http"),
+        "--port: must be a whole number between 1 and 65535: 'http'",
+    ),
+    (
+        ("create-app", "b", "--protocol", "spdy"),
+        "--protocol: 'spdy' is not one of 'http1', 'http2', 'tcp'",
+    ),
+    (("register-instance", "b"), "the required flag `--address' was not specified"),
+    (("join-token", "b", "--ttl", "0s"), "--ttl: must be between 1s and 90d: 0s"),
+    (
+        ("join-token", "b", "--uses", "0"),
+        "--uses: must be a whole number between 1 and 1000000: '0'",
+    ),
+    (("add-network-policy", "a"), "the required argument `DESTINATION_APP` was not provided"),
+    (
+        (*POLICY, "--destination-app", "app-b"),
+        "DESTINATION_APP and --destination-app cannot be used together",
+    ),
+    ((*POLICY, "--port", "8080"), "--protocol and --port flags must be specified together"),
+    ((*POLICY, "--protocol", "tcp"), "--protocol and --port flags must be specified together"),
+    (
+        (*POLICY, "-o", "o2"),
+        "A space must be provided when an org is provided, but the '-s' flag was not specified.",
+    ),
+    ((*POLICY, "--protocol", "tcp", "--port", "0"), "PORT must be a positive integer"),
+    ((*POLICY, "--protocol", "tcp", "--port", "http"), "PORT must be a positive integer"),
+    ((*POLICY, "--protocol", "tcp", "--port", "8080-"), "PORT must be a positive integer"),
+    (
+        (*POLICY, "--protocol", "tcp", "--port", "1-2-3"),
+        "PORT syntax must match integer[-integer]",
+    ),
+    ((*POLICY, "--protocol", "icmp", "--port", "1"), 'PROTOCOL must be "tcp" or "udp"'),
+    (
+        ("remove-network-policy", "a", "b", "--port", "1"),
+        "the required flag `--protocol' was not specified",
+    ),
+    (
+        ("remove-network-policy", "a", "b", "--protocol", "tcp"),
+        "the required flag `--port' was not specified",
+    ),
+    (("bootstrap", "x", "--xds-server", "x"), "--xds-server: must be HOST:PORT, an IPv6 address"),
+    (("--server", "h:1", "apps"), "--server needs --cert and --key and --ca as well"),
+    (("issue-operator-cert", "../x"), "NAME must not have a '/', it names files: '../x'"),
+    (
+        ("sidecar", "--server", "h:1", "--address", "auto", "--fingerprint", "f", "--ca-file", "."),
+        "--ca-file: File '.' is a directory",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), USAGE, ids=lambda value: " ".join(value)[:60])
+def test_a_command_line_that_cannot_be_understood(words: tuple[str, ...], sentence: str) -> None:
+    """It is told in the words of ``cf``, before any server is asked."""
+    ran = run_c2c(*words, C2C_DATA_DIR="/nonexistent")
+    first, *rest = ran.err.splitlines()
+
+    assert ran.code == 1
+    assert first.startswith(f"Incorrect Usage: {sentence}")
+    assert len(first) < len("Incorrect Usage: ") + len(sentence) + 50
+    assert all(line.startswith("See 'c2c help ") for line in rest)
+    assert len(rest) <= 1
+
+
+REFUSED = [
+    (("app", "pineapple"), "App 'pineapple' not found"),
+    (("update-app", "pineapple", "--ssh"), "App 'pineapple' not found"),
+    (("map-route", "pineapple", "apps.internal", "-n", "p"), "App 'pineapple' not found"),
+    (("unmap-route", "pineapple", "apps.internal", "-n", "p"), "App 'pineapple' not found"),
+    (("routes", "--app", "pineapple"), "App 'pineapple' not found"),
+    (("instances", "pineapple"), "App 'pineapple' not found"),
+    (("join-token", "pineapple"), "App 'pineapple' not found"),
+    (("network-policies", "--source", "pineapple"), "App 'pineapple' not found"),
+    (("add-network-policy", "app-b", "pineapple"), "App 'pineapple' not found"),
+    (
+        ("register-instance", "pineapple", "--address", "127.0.0.1"),
+        "App 'pineapple' not found",
+    ),
+    (("app", "app-b", "-s", "elsewhere"), "App 'app-b' not found"),
+    (
+        ("create-app", "app-b", "--protocol", "tcp"),
+        "App 'app-b' in org 'default' / space 'default' exists with other properties: protocol",
+    ),
+    (("create-app", "-", "--port", "8080"), "App name must start with a letter or digit"),
+    (
+        ("create-app", "c", "--port", "61443"),
+        "Port 61443 is reserved for container networking",
+    ),
+    (("create-app", "c", "--port", "80"), "Invalid app port 80, must be in range 1024-65535"),
+    (
+        ("create-app", "c", "--c2c-port", "9090"),
+        "C2c port 9090 is not a port of the app, its ports are: 8080",
+    ),
+    ((*MAP, "*"), "Wildcard hosts are not supported for internal domains: '*'"),
+    ((*MAP, "b" * 64), "Hostname label longer than 63 octets: 'bbbb"),
+    (
+        ("map-route", "app-b", "example.com", "--hostname", "b"),
+        "Domain 'example.com' is not an internal domain",
+    ),
+    (("map-route", "win", "apps.internal", "--hostname", "w"), "Container-to-container networking"),
+    (("register-instance", "app-b", "--address", "nowhere"), "Not an IP address: 'nowhere'"),
+    (
+        ("add-network-policy", "app-b", "app-b", "--protocol", "tcp", "--port", "9-8"),
+        "Invalid port range 9-8, start must be less than or equal to end",
+    ),
+    (
+        ("add-network-policy", "app-b", "app-b", "--protocol", "tcp", "--port", "65536"),
+        "Invalid end port 65536, must be in range 1-65535",
+    ),
+    (
+        ("join-token", "app-b", "--address-range", "10.0.0.0/99"),
+        "Not an address range in CIDR notation",
+    ),
+    (("bootstrap", "app-b/7"), "Instance 'app-b/7' not found: 'c2c instances --all' lists them"),
+]
+
+
+def test_what_the_server_refuses_it_says_itself(c2c: Run) -> None:
+    """Its sentence is passed on with a capital letter; FAILED stands where OK would have."""
+    assert c2c("create-app", "app-b").code == c2c("create-app", "win", "--os", "windows").code == 0
+    before = c2c("apps", "--all").out + c2c("routes", "--all").out + c2c("instances", "--all").out
+    for words, sentence in REFUSED:
+        ran = c2c(*words)
+
+        assert (ran.code, ran.err.count("\n")) == (1, 1), words
+        assert ran.err.startswith(sentence), words
+        assert ran.out.endswith("...\nFAILED\n") or words[0] == "bootstrap", words
+    after = c2c("apps", "--all").out + c2c("routes", "--all").out + c2c("instances", "--all").out
+    assert after == before
+
+
+def test_what_nobody_foresaw_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect of ours shows no traceback unless it is asked for."""
+
+    def broken() -> Target:
+        raise ZeroDivisionError("whoops")
+
+    monkeypatch.setattr(apps_module, "target", broken)
+    ran = run_c2c("apps")
+
+    assert ran == Ran(
+        1,
+        "",
+        "Unexpected error: ZeroDivisionError: whoops ('c2c --debug' shows where it comes from)\n",
+    )
+    for words in (("--debug", "apps"), ("apps", "--debug")):
+        assert "Traceback (most recent call last)" in run_c2c(*words).err
+
+
+def test_interrupting_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends a command without a word, with the code that shells know."""
+
+    def interrupted() -> Target:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(apps_module, "target", interrupted)
+
+    assert run_c2c("apps").code == 130
+    assert "Error" not in run_c2c("apps").err
+
+
+def test_a_file_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the operating system says which file it is about."""
+
+    def unwritable() -> Target:
+        raise PermissionError(13, "Permission denied", "/etc/alice.pem")
+
+    monkeypatch.setattr(apps_module, "target", unwritable)
+
+    assert run_c2c("apps") == Ran(1, "", "Cannot use /etc/alice.pem: Permission denied\n")

@@ -1,0 +1,129 @@
+"""Help that teaches, and is there at once."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+
+from control_plane.cli import catalog
+from control_plane.cli.command import Command, Context
+from control_plane.cli.main import program
+from tests.unit.cli.conftest import run_c2c
+
+NAMES = [entry.name for group in catalog.GROUPS for entry in group.entries]
+
+
+def loaded(name: str) -> Command:
+    """Import a command."""
+    found = program.get_command(Context(program), name)
+    assert isinstance(found, Command)
+
+    return found
+
+
+def test_without_arguments_the_overview_is_shown() -> None:
+    """Every command is there under its group, with its summary, as ``cf`` has it."""
+    ran = run_c2c()
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("NAME:\n   c2c - ")
+    for group in catalog.GROUPS:
+        assert f"\n{group.title}:\n   {group.entries[0].name} " in ran.out
+        for entry in group.entries:
+            assert re.search(
+                rf"^   {entry.name} +{re.escape(entry.summary)}$", ran.out, re.MULTILINE
+            )
+    assert run_c2c("--help") == run_c2c("-h") == run_c2c("help") == ran
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_command_teaches_itself(name: str) -> None:
+    """Its help names it, shows its usage, an example and where to go from here."""
+    ran = run_c2c("help", name)
+    entry = catalog.find(name)
+
+    assert entry is not None
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"NAME:\n   {name} - {entry.summary}\n\nUSAGE:\n   c2c {name}")
+    assert f"\nEXAMPLES:\n   c2c {name}" in ran.out
+    assert "\nSEE ALSO:\n   " in ran.out
+    assert run_c2c(name, "--help") == run_c2c(name, "-h") == ran
+    assert max(map(len, ran.out.splitlines())) < 190
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_command_refers_to_exists(name: str) -> None:
+    """Each command that is worth a look afterwards is a command, and not this one."""
+    assert set(loaded(name).see_also) <= set(NAMES) - {name}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_example_can_be_pasted(name: str) -> None:
+    """An example is a command line that is understood (its dots and its redirection aside)."""
+    made = loaded(name)
+    assert made.examples
+
+    for example in made.examples:
+        if example.startswith("..."):
+            continue
+        words = shlex.split(example.partition(">")[0])
+        with made.make_context(name, words, parent=Context(program)) as ctx:
+            assert isinstance(ctx, click.Context)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_says_what_it_means(name: str) -> None:
+    """No option is without help, and each flag that the usage shows exists."""
+    made = loaded(name)
+    options = [each for each in made.params if isinstance(each, click.Option)]
+    known = {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
+
+    assert all(option.help for option in options)
+    for usage in made.usage:
+        assert set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", usage)) <= known
+
+
+def test_the_overview_loads_nothing_that_it_does_not_need() -> None:
+    """It is there at once, since neither gRPC nor a single command is imported for it."""
+    code = (
+        "import sys; from control_plane.cli.main import program; sys.argv = ['c2c']\n"
+        "try: program.main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('grpc', 'google', 'rich', 'cryptography', 'control_plane.cli.apps')"
+        " if m in sys.modules], file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "GETTING STARTED" in ran.stdout
+    assert ran.stderr == "[]\n"
+
+
+def test_shells_complete_commands_and_options() -> None:
+    """Completion is click's: the commands, their options, and the values of choices."""
+
+    def completed(words: str, index: int) -> list[str]:
+        ran = run_c2c(_C2C_COMPLETE="zsh_complete", COMP_WORDS=words, COMP_CWORD=str(index))
+        return ran.out.splitlines()
+
+    assert "map-route" in completed("c2c map-", 1)
+    assert "--hostname" in completed("c2c map-route --host", 2)
+    assert {"committed", "acked", "served"} <= set(completed("c2c map-route --wait ", 3))
+
+
+def test_no_color_is_honoured() -> None:
+    """Whoever sets NO_COLOR gets plain text also where colors would be forced."""
+    code = "from control_plane.cli.main import program; program.main(['apps'], color=True)"
+    variables = {"PATH": "/usr/bin:/bin", "C2C_DATA_DIR": "/nonexistent"}
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False
+        ).stdout
+        for env in (variables, {**variables, "NO_COLOR": "1"})
+    ]
+
+    assert ["\x1b[" in output for output in outputs] == [True, False]

@@ -1,0 +1,190 @@
+"""The commands that need no server: serve, check, version; and bootstrap, which needs an Envoy."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from control_plane.ca import create_authority, new_key_pair
+from tests.envoy.harness import envoy_binary
+from tests.unit.cli.conftest import Ran, run_c2c
+
+Run = Callable[..., Ran]
+C2C = str(Path(sys.executable).with_name("c2c"))
+DEADLINE = 30.0
+
+
+def test_serve_reports_every_problem_and_does_not_start(tmp_path: Path) -> None:
+    """Problems of flags, variables and the file, one a line; the data directory is not touched."""
+    config = tmp_path / "c2c.toml"
+    config.write_text('log_level = "loud"\n')
+    ran = run_c2c(
+        "serve",
+        "--config",
+        str(config),
+        "--drain-time",
+        "soon",
+        C2C_DATA_DIR=str(tmp_path / "data"),
+        C2C_XDS_ADDRESS="nowhere",
+    )
+
+    assert ran == Ran(
+        1,
+        "",
+        "C2C_XDS_ADDRESS: must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000: "
+        "'nowhere'\n"
+        f"log_level in {config}: must be one of debug, info, warning, error: 'loud'\n"
+        "--drain-time: must be a number and a unit (ms, s, m, h, d), as in 10m or 24h: 'soon'\n",
+    )
+    assert not (tmp_path / "data").exists()
+
+
+def test_check_shows_each_setting_and_where_it_comes_from(tmp_path: Path) -> None:
+    """An operator sees what would count, before it counts; nothing is made."""
+    words = ("check", "--internal-domain", "a.internal", "--internal-domain", "b.internal")
+    ran = run_c2c(*words, C2C_DATA_DIR=str(tmp_path / "data"), C2C_DRAIN_TIME="1m30s")
+    rows = {line.split("   ")[0]: line.split()[1:] for line in ran.out.splitlines()[3:-2]}
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("Checking settings...\n\nsetting  ")
+    assert ran.out.endswith("\n\nOK\n")
+    assert rows["internal_domains"] == ["a.internal,b.internal", "--internal-domain"]
+    assert rows["drain_time"] == ["1m30s", "C2C_DRAIN_TIME"]
+    assert rows["data_dir"] == [str(tmp_path / "data"), "C2C_DATA_DIR"]
+    assert rows["xds_address"] == ["127.0.0.1:18000", "default"]
+    assert rows["unproxied_port_mappings"] == ["false", "default"]
+    assert not (tmp_path / "data").exists()
+
+
+def test_check_takes_options_before_the_command_too(tmp_path: Path) -> None:
+    """--data-dir and --config are global options, also for the commands that have them."""
+    (tmp_path / "c2c.toml").write_text('trust_domain = "file.internal"\n')
+    words = ("--data-dir", "/before", "--config", str(tmp_path / "c2c.toml"), "check")
+    printed = {each["setting"]: each for each in run_c2c(*words, "--output", "json").json()}
+
+    assert printed["data_dir"] == {
+        "setting": "data_dir",
+        "value": "/before",
+        "origin": "--data-dir",
+    }
+    assert printed["trust_domain"]["value"] == "file.internal"
+    after = run_c2c(*words, "--data-dir", "/after", "--output", "json").json()
+    assert {each["setting"]: each["value"] for each in after}["data_dir"] == "/after"
+
+
+def test_check_looks_into_an_own_ca(tmp_path: Path) -> None:
+    """A key that belongs to another certificate is found out before the server would start."""
+    made = [
+        create_authority(
+            name, now=datetime.now(UTC), lifetime=timedelta(days=1), key=new_key_pair(), serial=1
+        )
+        for name in ("one", "other")
+    ]
+    certificate, key = tmp_path / "ca.pem", tmp_path / "ca.key"
+    certificate.write_bytes(made[0].certificate_pem)
+    words = ("check", "--ca-cert", str(certificate), "--ca-key", str(key))
+    for authority, code in ((made[0], 0), (made[1], 1)):
+        key.write_bytes(authority.key.private_pem())
+        key.chmod(0o600)
+        assert run_c2c(*words, C2C_DATA_DIR=str(tmp_path)).code == code
+    assert "CA key does not belong to the CA certificate" in run_c2c(*words).err
+    key.chmod(0o644)
+    assert str(key) in run_c2c(*words).err
+
+
+def test_version_names_what_matters_for_a_report() -> None:
+    """The versions that an issue needs, on one line or as JSON."""
+    line = run_c2c("version").out
+    (printed,) = run_c2c("version", "--output", "json").json()
+
+    assert line.startswith(f"c2c version {printed['c2c']} (grpc {printed['grpc']}, ")
+    assert printed["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_bootstrap_prints_what_envoy_accepts(c2c: Run, tmp_path: Path) -> None:
+    """The bootstrap of an instance, by GUID or app and index, passes ``envoy --mode validate``."""
+    c2c("create-app", "app-b")
+    c2c("register-instance", "app-b", "--address", "127.0.1.1", "--guid", "i-1")
+    here = tmp_path / "envoy"
+    here.mkdir()
+    words = ("--xds-server", "127.0.0.1:18000", "--dir", str(here))
+    ran = c2c("bootstrap", "app-b/0", *words)
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran == c2c("bootstrap", "i-1", *words)
+    assert '"i-1"' in ran.out
+    assert "DELTA_GRPC" in ran.out
+    assert '"spiffe://c2c.internal/control-plane"' in ran.out
+    for name in ("identity.json", "trust.json"):
+        (here / name).write_text(json.dumps({"resources": []}))
+    (here / "envoy.yaml").write_text(ran.out)
+    subprocess.run(
+        [envoy_binary(), "--mode", "validate", "-c", here / "envoy.yaml"],
+        check=True,
+        capture_output=True,
+        timeout=DEADLINE,
+    )
+
+
+def test_bootstrap_needs_an_address_that_can_be_reached(c2c: Run) -> None:
+    """By default it is the server's own, which may be none to connect to."""
+    c2c("create-app", "app-b")
+    c2c("register-instance", "app-b", "--address", "127.0.1.1")
+
+    assert "18000" in c2c("bootstrap", "app-b/0").out
+    assert c2c("bootstrap", "app-b/0", C2C_XDS_ADDRESS="0.0.0.0:18000").err == (
+        "No Envoy can connect to xds_address 0.0.0.0:18000: say with --xds-server where it finds "
+        "the control plane\n"
+    )
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """A server in a process of its own, and the environment in which commands find it."""
+    any_port = {f"C2C_{name}_ADDRESS": "127.0.0.1:0" for name in ("XDS", "ENROLL", "HTTP")}
+    environ = {**os.environ, **any_port, "C2C_DATA_DIR": str(tmp_path / "data")}
+    process = subprocess.Popen([C2C, "serve"], env=environ, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(tmp_path / "data" / "admin.sock"))
+                break
+            except OSError:
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+    yield process, environ
+    process.kill()
+    process.communicate()
+
+
+def test_serve_is_found_by_its_data_dir_and_stops_cleanly(
+    served: tuple[subprocess.Popen[str], dict[str, str]],
+) -> None:
+    """What `serve` and the other commands share is C2C_DATA_DIR; SIGTERM ends it with 0."""
+    process, environ = served
+
+    def run(*words: str) -> str:
+        return subprocess.run(
+            [C2C, *words], env=environ, check=True, capture_output=True, text=True, timeout=DEADLINE
+        ).stdout
+
+    assert run("create-app", "app-b").endswith("OK\n")
+    assert [each["name"] for each in json.loads(run("apps", "--output", "json"))] == ["app-b"]
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=DEADLINE)
+    events = [json.loads(line)["event"] for line in log.splitlines()]
+    assert process.returncode == 0
+    assert events[0] == "ca.created"
+    assert "server.stopped" in events
