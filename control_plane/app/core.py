@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from control_plane.app.authority import open_authority
 from control_plane.ca import Authority, Profile, new_key_pair
 from control_plane.clock import Clock
+from control_plane.model.change import Change
+from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.nodes import Nodes
 from control_plane.planner import Planner, PlanOptions
@@ -76,6 +78,14 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     )
     nodes.observe(IdentityWatch(nodes, identities, clock))
     attestation = Attestation(clock)
+
+    def forget(state: State, change: Change) -> None:
+        for entity in change.drops:
+            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
+                identities.forget(entity.guid)
+                attestation.forget(entity.guid)
+
+    registry.subscribe(forget)
     convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
     return Core(
         settings,

@@ -32,6 +32,7 @@ from control_plane.app.core import Core, new_guid, new_serial
 from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.log_events import JOIN_TOKEN_PREFIX
+from control_plane.names import InstanceGuid
 from control_plane.server.api.apps import AppService
 from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.instances import InstanceService
@@ -39,6 +40,7 @@ from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenServ
 from control_plane.server.api.network_policies import NetworkPolicyService
 from control_plane.server.api.routes import RouteService
 from control_plane.server.api.trust import TrustService
+from control_plane.server.audit import AuditInterceptor
 from control_plane.server.client_status import ClientStatusService
 from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery import DiscoveryService
@@ -133,7 +135,7 @@ class Ports:
             IdentityService(
                 core.registry,
                 core.identities,
-                is_connected=core.reconciler.connected,
+                is_alive=self._is_alive,
                 trust_bundle=lambda: core.authority.trust_bundle_pem,
             ),
             server,
@@ -159,7 +161,7 @@ class Ports:
             EnrollmentService(
                 core.registry,
                 core.identities,
-                is_connected=core.reconciler.connected,
+                is_alive=self._is_alive,
                 trust_bundle=lambda: core.authority.trust_bundle_pem,
                 new_guid=new_guid,
                 xds_port=self.xds_address.port,
@@ -170,14 +172,15 @@ class Ports:
         return await self._listen(server, address, credentials)
 
     async def _start_admin_socket(self, path: Path) -> None:
-        server = self._server()
+        server = self._server(AuditInterceptor(None))
         self._add_admin_services(server)
         _bind_private(server, path)
         await server.start()
         self._servers.append(server)
 
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
-        server = self._server(OperatorsOnly(self._core.settings.trust_domain))
+        trust_domain = self._core.settings.trust_domain
+        server = self._server(AuditInterceptor(trust_domain), OperatorsOnly(trust_domain))
         self._add_admin_services(server)
         credentials = self._certificate.credentials(client_certificates=True)
         return await self._listen(server, address, credentials)
@@ -219,6 +222,10 @@ class Ports:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
         add_reflection(server, (*ADMIN_SERVICES, HEALTH_SERVICE))
 
+    def _is_alive(self, instance: InstanceGuid) -> bool:
+        core = self._core
+        return core.reconciler.connected(instance) or core.identities.is_starting(instance)
+
     def _enrollment_server(self) -> EnrollmentServer:
         names = self._core.settings.server_names
         host = names[0] if names else self.enroll_address.host
@@ -227,7 +234,9 @@ class Ports:
 
     def _server(self, *interceptors: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
         return grpc.aio.server(
-            interceptors=[*interceptors, StatusInterceptor()], options=self._options
+            # The first is the outermost: errors become a status last, after all have seen them.
+            interceptors=[StatusInterceptor(), *interceptors],
+            options=self._options,
         )
 
     async def _listen(

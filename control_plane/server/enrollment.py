@@ -21,11 +21,11 @@ from control_plane.api.v1 import (
     identity_pb2,
     identity_pb2_grpc,
 )
-from control_plane.ca import parse_csr
-from control_plane.errors import InvalidRequest, PermissionDenied
+from control_plane.ca import Leaf, parse_csr
+from control_plane.errors import AlreadyExists, InvalidRequest, PermissionDenied
 from control_plane.model.change import Decision
-from control_plane.model.entities import Instance, JoinToken
-from control_plane.model.instances import move_instance, register_instance
+from control_plane.model.entities import Instance
+from control_plane.model.instances import move_instance, register_instance, remove_instance
 from control_plane.model.state import State
 from control_plane.model.tokens import admits, spend_token
 from control_plane.names import Address, InstanceGuid, parse_address, shown
@@ -45,7 +45,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         registry: Registry,
         identities: Identities,
         *,
-        is_connected: Callable[[InstanceGuid], bool],
+        is_alive: Callable[[InstanceGuid], bool],
         trust_bundle: Callable[[], bytes],
         new_guid: Callable[[], str],
         xds_port: int,
@@ -55,14 +55,14 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         Args:
             registry: where tokens are spent and instances registered.
             identities: issues the certificates.
-            is_connected: tells whether the instance that holds an address is alive.
+            is_alive: tells whether the instance that holds an address is there.
             trust_bundle: the certificates that the sidecar and the app must trust.
             new_guid: gives the GUIDs of new instances.
             xds_port: where to go next.
         """
         self._registry = registry
         self._identities = identities
-        self._is_connected = is_connected
+        self._is_alive = is_alive
         self._trust_bundle = trust_bundle
         self._new_guid = new_guid
         self._xds_port = xds_port
@@ -74,12 +74,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         """Register an instance and issue its identity certificate."""
         source = source_address(context)
         try:
-            key = parse_csr(request.csr)
-            address = parse_address(request.address or source)
             committed = await self._registry.execute(
-                lambda state: self._enrol(
-                    state, token_digest(request.token), address, request.app_address, source
-                )
+                lambda state: self._enrol(state, request, source)
             )
         except InvalidRequest as error:
             self._audit.warning(
@@ -89,8 +85,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
                 reason=error.rule,
             )
             raise
-        instance = committed.result
-        leaf = self._identities.issue(committed.state.apps[instance.app_guid], instance, key)
+        instance, leaf = committed.result
         self._audit.info(
             log_events.AUDIT_ENROLLED,
             source=source,
@@ -105,33 +100,49 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             index=instance.index,
             address=instance.address,
             certificate=leaf.certificate_chain_pem,
-            trust_bundle=self._trust_bundle().decode(),
+            trust_bundle=self._trust_bundle().decode("ascii"),
             xds_port=self._xds_port,
         )
 
     def _enrol(
-        self, state: State, digest: str, address: Address, app_address: str, source: Address
-    ) -> Decision[Instance]:
-        holder = state.instance_at(address)
-        holder_gone = holder is None or not self._is_connected(holder.guid)
-
-        def register(state: State, token: JoinToken) -> Decision[Instance]:
-            if not admits(token, address, source):
-                raise PermissionDenied(
-                    f"an instance may enrol with the address that it connects from, {source}, or "
-                    f"one in the range of its token, not {shown(address)}",
-                    field="address",
-                )
-            return register_instance(
-                state,
-                self._new_guid(),
-                token.app_guid,
-                address,
-                app_address,
-                holder_gone=holder_gone,
+        self, state: State, request: enrollment_pb2.EnrollRequest, source: Address
+    ) -> Decision[tuple[Instance, Leaf]]:
+        """Spend the token, register and issue: all of it, or nothing."""
+        key = parse_csr(request.csr)
+        address = parse_address(request.address or source)
+        spent = spend_token(state, token_digest(request.token), self._identities.now())
+        if not admits(spent.result, address, source):
+            raise PermissionDenied(
+                f"an instance may enrol with the address that it connects from, {source}, or one "
+                f"in the range of its token, not {shown(address)}",
+                field="address",
             )
 
-        return spend_token(state, digest, self._identities.now()).then(register)
+        def register(state: State, _: Instance | None) -> Decision[Instance]:
+            app = spent.result.app_guid
+            return register_instance(state, self._new_guid(), app, address, request.app_address)
+
+        def issue(state: State, instance: Instance) -> Decision[tuple[Instance, Leaf]]:
+            leaf = self._identities.issue(state.apps[instance.app_guid], instance, key)
+            return Decision(state, (instance, leaf))
+
+        vacated = spent.then(lambda state, _: self._vacate(state, address))
+        return vacated.then(register).then(issue)
+
+    def _vacate(self, state: State, address: Address) -> Decision[Instance | None]:
+        """Let go whoever had an address before, unless it is alive.
+
+        A new identity is a new instance, also at the address of one of the same app.
+        """
+        holder = state.instance_at(address)
+        if holder is None:
+            return Decision(state, None)
+        if self._is_alive(holder.guid):
+            raise AlreadyExists(
+                f"address {shown(address)} is held by another instance that is running",
+                field="address",
+            )
+        return remove_instance(state, holder.guid)
 
 
 class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
@@ -142,13 +153,13 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         registry: Registry,
         identities: Identities,
         *,
-        is_connected: Callable[[InstanceGuid], bool],
+        is_alive: Callable[[InstanceGuid], bool],
         trust_bundle: Callable[[], bytes],
     ) -> None:
         """Renew what this registry has."""
         self._registry = registry
         self._identities = identities
-        self._is_connected = is_connected
+        self._is_alive = is_alive
         self._trust_bundle = trust_bundle
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
@@ -185,7 +196,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
                 field="address",
             )
         holder = self._registry.state.instance_at(address)
-        holder_gone = holder is None or not self._is_connected(holder.guid)
+        holder_gone = holder is None or not self._is_alive(holder.guid)
         committed = await self._registry.execute(
             lambda state: move_instance(
                 state, instance.guid, address, request.app_address, holder_gone=holder_gone

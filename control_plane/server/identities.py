@@ -8,7 +8,7 @@ then comes back with the files that its sidecar has renewed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from control_plane.ca import (
     Authority,
@@ -22,6 +22,9 @@ from control_plane.ca import (
 from control_plane.clock import Clock
 from control_plane.model.entities import App, Instance
 from control_plane.names import InstanceGuid
+
+STARTING = timedelta(seconds=30)
+"""How long an instance may take from its enrolment to its first stream."""
 
 
 class Identities:
@@ -42,6 +45,7 @@ class Identities:
         self._new_serial = new_serial
         self._clock = clock
         self._newest: dict[InstanceGuid, int] = {}
+        self._issued_at: dict[InstanceGuid, datetime] = {}
         self._renewed: list[Callable[[InstanceGuid], None]] = []
         self.trust_domain = trust_domain
 
@@ -72,6 +76,7 @@ class Identities:
             serial=self._new_serial(),
         )
         self._newest[instance.guid] = leaf.serial
+        self._issued_at[instance.guid] = self._clock.now()
         for callback in self._renewed:
             callback(instance.guid)
         return leaf
@@ -83,9 +88,15 @@ class Identities:
         """
         return self._newest.get(instance, serial) != serial
 
+    def is_starting(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance has had its certificate for so short that it may yet connect."""
+        at = self._issued_at.get(instance)
+        return at is not None and self._clock.now() - at < STARTING
+
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
         self._newest.pop(instance, None)
+        self._issued_at.pop(instance, None)
 
     def now(self) -> datetime:
         """Return the moment by which certificates end."""

@@ -1,0 +1,78 @@
+"""Who asked for what change, and how it ended: a line in the audit log for each.
+
+The rule of this module: whatever changes something is told, whether it was done or refused; what
+only reads is not. Requests of the operator's API carry no secrets, and what they carry is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import grpc
+import structlog
+from google.protobuf.json_format import MessageToDict
+
+from control_plane import log_events
+from control_plane.ca import TrustDomain
+from control_plane.errors import ControlPlaneError
+from control_plane.server.peers import require_operator
+
+_READING = ("Get", "List", "Check", "Fetch", "Explain")
+LOCAL_OPERATOR = "local"
+"""Who uses the Unix socket: somebody with the server's own user id, or root."""
+
+
+class AuditInterceptor(grpc.aio.ServerInterceptor):
+    """Tells of every call that changes something; stands inside ``StatusInterceptor``."""
+
+    def __init__(self, trust_domain: TrustDomain | None) -> None:
+        """Name callers by their certificate in this trust domain; None on the Unix socket."""
+        self._trust_domain = trust_domain
+        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the method that a call is for, if it changes something."""
+        handler = await continuation(handler_call_details)
+        name = handler_call_details.method.rpartition("/")[2]
+        if handler is None or handler.unary_unary is None or name.startswith(_READING):
+            return handler
+        method = cast("Callable[..., Awaitable[Any]]", handler.unary_unary)
+
+        async def told(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401 - any message
+            said = MessageToDict(request, preserving_proto_field_name=True)
+            said.pop("csr", None)
+            outcome = "done"
+            try:
+                return await method(request, context)
+            except ControlPlaneError as error:
+                outcome = str(error)
+                raise
+            except Exception:
+                outcome = "failed"
+                raise
+            finally:
+                self._audit.info(
+                    log_events.AUDIT_COMMAND,
+                    method=name,
+                    operator=self._operator(context),
+                    request=said,
+                    outcome=outcome,
+                )
+
+        return grpc.unary_unary_rpc_method_handler(
+            told,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _operator(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+        if self._trust_domain is None:
+            return LOCAL_OPERATOR
+        return require_operator(context, self._trust_domain).name

@@ -1,0 +1,67 @@
+"""Names that a client asked for and may not see: told to the audit log, and not to the client.
+
+The rule of this module: on the wire a name that belongs to somebody else looks like one that does
+not exist, so nobody can find out names by asking. That somebody asked is written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from control_plane import log_events
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.xds.events import Event, Subscribed
+from control_plane.xds.messages import Reply
+from control_plane.xds.resource import WILDCARD
+
+_SHOWN = 10
+"""How many names one line has at the most."""
+
+
+class NameAudit:
+    """Observes streams for names that their node does not have.
+
+    Attributes:
+        denied: how many names were asked for in vain.
+    """
+
+    def __init__(self, nodes: Nodes) -> None:
+        """Watch these nodes."""
+        self._nodes = nodes
+        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+        self.denied = 0
+
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+        """Look at what a request asks for anew."""
+        for event in events:
+            if isinstance(event, Subscribed):
+                self._look(live, event)
+
+    def opened(self, _live: LiveStream) -> None:
+        """A stream that was opened has not asked for anything yet."""
+
+    def sent(self, _live: LiveStream, _reply: Reply) -> None:
+        """What is sent is the node's own."""
+
+    def closed(self, _live: LiveStream) -> None:
+        """A stream that is gone asks for nothing more."""
+
+    def _look(self, live: LiveStream, event: Subscribed) -> None:
+        snapshot = self._nodes.snapshot(live.node_id)
+        if snapshot is None:
+            return
+        content = snapshot.of_type(event.type_url)
+        known = {WILDCARD, *content.pending, *content.recorded}
+        unknown = [n for n in sorted(event.names - known) if content.find(n) is None]
+        if unknown:
+            self.denied += len(unknown)
+            self._audit.warning(
+                log_events.AUDIT_NAME_DENIED,
+                node=live.node_id,
+                peer=live.peer,
+                type_url=event.type_url,
+                names=unknown[:_SHOWN],
+                count=len(unknown),
+            )
