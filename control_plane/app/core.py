@@ -25,6 +25,7 @@ from control_plane.reconciler.reconciler import Reconciler
 from control_plane.registry import Registry
 from control_plane.server.identities import Identities
 from control_plane.server.identity_watch import IdentityWatch
+from control_plane.server.name_audit import NameAudit
 from control_plane.settings import Settings
 from control_plane.store.protocol import Store
 
@@ -44,6 +45,7 @@ class Core:
     presence: Presence
     attestation: Attestation
     custody: Custody
+    name_audit: NameAudit
     identities: Identities
 
 
@@ -76,6 +78,8 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     identities = Identities(
         authority, settings.trust_domain, profile=profile, new_serial=new_serial, clock=clock
     )
+    name_audit = NameAudit(nodes)
+    nodes.observe(name_audit)
     nodes.observe(IdentityWatch(nodes, identities, clock))
     attestation = Attestation(clock)
 
@@ -99,6 +103,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         presence,
         attestation,
         custody,
+        name_audit,
         identities,
     )
 
