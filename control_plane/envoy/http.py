@@ -64,7 +64,6 @@ def connection_manager(
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
         # X-Request-Id is the client's, or absent.
         generate_request_id=False,
-        preserve_external_request_id=True,
     )
     return Filter(
         name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(config)

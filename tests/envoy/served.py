@@ -68,6 +68,14 @@ class Served:
         await self.ads.put(xds.SECRET, listeners.C2C_SECRET, body)
         return pair.serial
 
+    async def wait_active(self) -> None:
+        """Return once the listener has its secret and takes connections."""
+        await self.envoy.wait_for(
+            lambda stats: stats.get("listener_manager.total_listeners_active") == 1,
+            what="the listener is active",
+            prefix="listener_manager",
+        )
+
     def connect(
         self, *, source: str | None = None, alpn: tuple[str, ...] = ()
     ) -> contextlib.AbstractAsyncContextManager[tls_client.Connection]:
@@ -119,9 +127,5 @@ async def served(
                 await instance.put_filter(sources)
             await instance.put_listener(sources)
             await envoy.wait_live()
-            await envoy.wait_for(
-                lambda stats: stats.get("listener_manager.total_listeners_active") == 1,
-                what="the listener is active",
-                prefix="listener_manager",
-            )
+            await instance.wait_active()
         yield instance

@@ -70,10 +70,13 @@ async def test_no_source_is_nobody(protocol: AppProtocol) -> None:
 
 
 async def test_requests_are_denied_until_the_filter_says_otherwise() -> None:
-    """A source whose filter was withheld gets 403, also with a forged X-Forwarded-For."""
+    """While the filter is withheld the port is open and answers 403, whatever a client claims."""
     friend = unique_address()
-    async with apps.tcp_app(apps.http1()) as app, served(app, HTTP1, sources=[]) as instance:
+    async with apps.tcp_app(apps.http1()) as app, served(app, HTTP1, ready=False) as instance:
+        await instance.put_cluster()
+        await instance.put_secret()
         await instance.put_listener([friend])
+        await instance.wait_active()
         async with instance.connect(source=friend) as connection:
             assert (await connection.request()).status == 403
             await instance.put_filter(["10.0.0.1"])

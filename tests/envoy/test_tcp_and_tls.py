@@ -12,7 +12,7 @@ from control_plane.envoy import listeners, secrets
 from control_plane.model.entities import AppProtocol
 from tests.envoy import ads as xds
 from tests.envoy import apps, tls_client
-from tests.envoy.harness import C2C_PORT, until
+from tests.envoy.harness import C2C_PORT
 from tests.envoy.served import HOST, served
 
 HTTP1, TCP = AppProtocol.HTTP1, AppProtocol.TCP
@@ -123,14 +123,8 @@ async def test_the_port_opens_when_the_certificate_is_there() -> None:
 
         serial = await instance.put_secret()
 
-        async def probe() -> tls_client.Leaf | None:
-            try:
-                return await tls_client.handshake(instance.address, HOST, instance.authority.pem)
-            except ConnectionRefusedError:
-                return None
-
-        leaf = await until(probe, what="the port is open")
-        assert leaf is not None
+        await instance.wait_active()
+        leaf = await tls_client.handshake(instance.address, HOST, instance.authority.pem)
         assert leaf.serial == serial
 
 
@@ -183,9 +177,6 @@ async def test_two_envoys_never_share_a_port() -> None:
         await second.ads.put(xds.LISTENER, second.listener, None)
         await second.put_listener()
 
-        async def probe() -> bool:
-            return await second.envoy.stat("listener_manager.total_listeners_active") == 1
-
-        await until(probe, what="the second Envoy serves")
+        await second.wait_active()
         async with second.connect() as connection:
             assert (await connection.request()).status == 200

@@ -16,6 +16,9 @@ from cryptography import x509
 
 from tests.envoy.harness import C2C_PORT, DEADLINE
 
+LIFE = 60.0
+"""How long a test may use one connection, in seconds: it fails where it would wait for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
@@ -163,7 +166,8 @@ async def connect(
         )
     connection = Connection(reader, writer)
     try:
-        yield connection
+        async with asyncio.timeout(LIFE):
+            yield connection
     finally:
         await connection.close()
 
