@@ -1,0 +1,1 @@
+"""State on disk: what was answered is there after a crash."""

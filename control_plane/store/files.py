@@ -1,0 +1,132 @@
+"""Files that only their owner may read, written so that a crash never leaves half of one.
+
+The rule of this module: a private file has mode 0600 or 0400 and belongs to whoever runs this
+process, or it is not read. It is written whole beside its place and then renamed into it, so under
+its name there is at any moment nothing, the old content or the new. What belongs together, such as
+a key and its certificate, goes into one file; then no crash can part the two.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from control_plane.errors import ConfigurationError, StorageError
+
+_PRIVATE_MODES = (0o600, 0o400)
+_WRITABLE_BY_OTHERS = 0o022
+
+
+def read_private(path: Path) -> bytes:
+    """Return the content of a private file; symbolic links are followed.
+
+    Raises:
+        ConfigurationError: there is no such file, or others own it or may read it.
+    """
+    with _open_private(path) as stream:
+        return stream.read()
+
+
+def check_private(path: Path) -> None:
+    """Return if a file is private.
+
+    Raises:
+        ConfigurationError: there is no such file, or others own it or may read it.
+    """
+    _open_private(path).close()
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Put a private file in its place, whole, and instead of what was there.
+
+    When this returns the content survives a crash of the machine.
+
+    Raises:
+        StorageError: it was not written; what was there is still there.
+    """
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.unlink(missing_ok=True)  # of a process that crashed
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(file)
+        beside.rename(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(f"file {str(path)!r} was not written: {error.strerror}") from error
+
+
+def load_or_create(path: Path, create: Callable[[], bytes]) -> bytes:
+    """Return the content of a private file, which is created first if there is none.
+
+    Whoever creates the same file in two processes at once has to hold the lock of its directory.
+
+    Raises:
+        ConfigurationError: there is a file, but it may not be read.
+        StorageError: the new file was not written.
+    """
+    if not os.path.lexists(path):
+        write_private(path, create())
+    return read_private(path)
+
+
+def private_directory(path: Path) -> None:
+    """Make sure of a directory in which nobody else can put or replace files.
+
+    Raises:
+        ConfigurationError: others own it or may write to it, or it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+    except OSError as error:
+        raise _unusable(path, error.strerror, kind="directory") from error
+    if found.st_uid != os.geteuid():
+        raise _unusable(path, f"it belongs to user {found.st_uid}", kind="directory")
+    if found.st_mode & _WRITABLE_BY_OTHERS:
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
+        raise _unusable(
+            path, f"others may write to it (mode {mode}): run chmod go-w on it", kind="directory"
+        )
+
+
+def _open_private(path: Path) -> BinaryIO:
+    try:
+        # Without O_NONBLOCK a named pipe in the file's place would stop us for ever.
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _unusable(path, error.strerror) from error
+    try:
+        _check_status(path, os.fstat(file))
+    except ConfigurationError:
+        os.close(file)
+        raise
+    return os.fdopen(file, "rb")
+
+
+def _check_status(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise _unusable(path, "it is no regular file")
+    if found.st_uid != os.geteuid():
+        raise _unusable(path, f"it belongs to user {found.st_uid}, not to the one who reads it")
+    mode = stat.S_IMODE(found.st_mode)
+    if mode not in _PRIVATE_MODES:
+        raise _unusable(path, f"it has mode {mode:04o}, not 0600 or 0400: run chmod 600 on it")
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename in a directory survive a crash of the machine."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _unusable(path: Path, reason: str | None, *, kind: str = "file") -> ConfigurationError:
+    return ConfigurationError([f"{kind} {str(path)!r} cannot be used: {reason}"])

@@ -1,0 +1,75 @@
+"""What a store does, so that another one, or a faulty one in a test, can stand in for SQLite.
+
+The rule of this module: a store keeps rows and knows nothing of what they mean. When ``commit`` or
+``record_issued`` returns, the rows survive a crash of the process and of the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from control_plane.model.change import Change
+from control_plane.model.entities import Entity
+from control_plane.names import InstanceGuid
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedRecord:
+    """What is remembered of a certificate: enough to tell after a restart who holds it.
+
+    The private key is not, so the certificate itself would be of no use.
+
+    Attributes:
+        secret: the name of the xDS resource that carried it, such as ``c2c-cert-and-key``.
+        version: the version of that resource.
+        serial: the certificate's serial number.
+        names: its subject alternative names, in order.
+        issuer: fingerprint of the CA certificate that it was signed with.
+    """
+
+    instance_guid: InstanceGuid
+    secret: str
+    version: str
+    serial: int
+    names: tuple[str, ...]
+    not_before: datetime
+    not_after: datetime
+    issuer: str
+
+
+class Store(Protocol):
+    """Keeps what has to outlive the process."""
+
+    async def load(self) -> list[Entity]:
+        """Return every entity, those that others refer to first.
+
+        Raises:
+            ConfigurationError: what is on disk cannot be read.
+        """
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Write successive changes as one: after a crash all of them are there, or none.
+
+        Raises:
+            StorageError: they were not written.
+        """
+
+    async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
+        """Remember certificates, each instead of the one before of its instance and secret.
+
+        Raises:
+            StorageError: they were not written.
+        """
+
+    async def issued(self) -> list[IssuedRecord]:
+        """Return the newest record of each secret of each instance that exists.
+
+        Raises:
+            ConfigurationError: what is on disk cannot be read.
+        """
+
+    async def close(self) -> None:
+        """Let go of the files; what was written stays."""

@@ -1,0 +1,181 @@
+"""Which row of which table an entity is.
+
+The rule of this module: ``entity_of(table, row_of(entity))`` is the entity again. What a row cannot
+be (a protocol that nobody speaks) is a ValueError here; the store says whose database it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, assert_never
+
+from sqlalchemy import Table
+
+from control_plane.model.entities import (
+    App,
+    AppKey,
+    AppProtocol,
+    Entity,
+    Instance,
+    InstanceStatus,
+    JoinToken,
+    NetworkPolicy,
+    OperatingSystem,
+    RouteMapping,
+    Transport,
+)
+from control_plane.names import Address, AppGuid, AppName, Hostname, InstanceGuid, Port
+from control_plane.store import schema
+from control_plane.store.protocol import IssuedRecord
+
+Row = Mapping[Any, Any]
+"""A row by column name."""
+
+
+def table_of(entity: Entity) -> Table:
+    """Return the table that an entity has its row in."""
+    match entity:
+        case App():
+            return schema.APPS
+        case Instance():
+            return schema.INSTANCES
+        case RouteMapping():
+            return schema.ROUTE_MAPPINGS
+        case NetworkPolicy():
+            return schema.NETWORK_POLICIES
+        case JoinToken():
+            return schema.JOIN_TOKENS
+        case _:
+            assert_never(entity)
+
+
+def row_of(entity: Entity) -> Row:
+    """Return an entity's row by column name."""
+    match entity:
+        case App():
+            return {
+                "guid": entity.guid,
+                "org": entity.key.org,
+                "space": entity.key.space,
+                "name": entity.key.name,
+                "ports": list(entity.ports),
+                "c2c_port": entity.c2c_port,
+                "protocol": entity.protocol.value,
+                "os": entity.os.value,
+                "ssh": entity.ssh,
+            }
+        case Instance():
+            return {
+                "guid": entity.guid,
+                "app_guid": entity.app_guid,
+                "instance_index": entity.index,
+                "address": entity.address,
+                "app_address": entity.app_address,
+                "status": entity.status.value,
+            }
+        case RouteMapping():
+            return {"hostname": entity.hostname, "app_guid": entity.app_guid}
+        case NetworkPolicy():
+            return {
+                "source": entity.source,
+                "destination": entity.destination,
+                "transport": entity.transport.value,
+                "start_port": entity.start_port,
+                "end_port": entity.end_port,
+            }
+        case JoinToken():
+            return {
+                "digest": entity.digest,
+                "app_guid": entity.app_guid,
+                "expires_at": entity.expires_at.isoformat(),
+                "uses_left": entity.uses_left,
+                "address_range": entity.address_range,
+            }
+        case _:
+            assert_never(entity)
+
+
+def _app(row: Row) -> App:
+    return App(
+        guid=AppGuid(row["guid"]),
+        key=AppKey(row["org"], row["space"], AppName(row["name"])),
+        ports=tuple(Port(int(port)) for port in row["ports"]),
+        c2c_port=None if row["c2c_port"] is None else Port(row["c2c_port"]),
+        protocol=AppProtocol(row["protocol"]),
+        os=OperatingSystem(row["os"]),
+        ssh=row["ssh"],
+    )
+
+
+def _instance(row: Row) -> Instance:
+    return Instance(
+        guid=InstanceGuid(row["guid"]),
+        app_guid=AppGuid(row["app_guid"]),
+        index=row["instance_index"],
+        address=Address(row["address"]),
+        app_address=Address(row["app_address"]),
+        status=InstanceStatus(row["status"]),
+    )
+
+
+def _route_mapping(row: Row) -> RouteMapping:
+    return RouteMapping(Hostname(row["hostname"]), AppGuid(row["app_guid"]))
+
+
+def _network_policy(row: Row) -> NetworkPolicy:
+    return NetworkPolicy(
+        source=AppGuid(row["source"]),
+        destination=AppGuid(row["destination"]),
+        transport=Transport(row["transport"]),
+        start_port=Port(row["start_port"]),
+        end_port=Port(row["end_port"]),
+    )
+
+
+def _join_token(row: Row) -> JoinToken:
+    return JoinToken(
+        digest=row["digest"],
+        app_guid=AppGuid(row["app_guid"]),
+        expires_at=datetime.fromisoformat(row["expires_at"]),
+        uses_left=row["uses_left"],
+        address_range=row["address_range"],
+    )
+
+
+READERS: tuple[tuple[Table, Callable[[Row], Entity]], ...] = (
+    (schema.APPS, _app),
+    (schema.INSTANCES, _instance),
+    (schema.ROUTE_MAPPINGS, _route_mapping),
+    (schema.NETWORK_POLICIES, _network_policy),
+    (schema.JOIN_TOKENS, _join_token),
+)
+"""Each table and what its rows are; apps first, since all else refers to them."""
+
+
+def issued_row(record: IssuedRecord) -> Row:
+    """Return the row of a record of a certificate."""
+    return {
+        "instance_guid": record.instance_guid,
+        "secret": record.secret,
+        "version": record.version,
+        "serial": f"{record.serial:x}",  # up to 160 bits, which no column of integers holds
+        "names": list(record.names),
+        "not_before": record.not_before.isoformat(),
+        "not_after": record.not_after.isoformat(),
+        "issuer": record.issuer,
+    }
+
+
+def issued_record(row: Row) -> IssuedRecord:
+    """Return the record of a certificate that a row is."""
+    return IssuedRecord(
+        instance_guid=InstanceGuid(row["instance_guid"]),
+        secret=row["secret"],
+        version=row["version"],
+        serial=int(row["serial"], 16),
+        names=tuple(row["names"]),
+        not_before=datetime.fromisoformat(row["not_before"]),
+        not_after=datetime.fromisoformat(row["not_after"]),
+        issuer=row["issuer"],
+    )

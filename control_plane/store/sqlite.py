@@ -1,0 +1,214 @@
+"""The store that is used unless somebody brings another: one SQLite file in the data directory.
+
+The rule of this module: one transaction for each call, and it is on the disk when the call returns
+(write-ahead log, synchronous=FULL). Rows that change are deleted first and then inserted, and
+references are checked at the end, so that it does not matter in which order a batch of commands
+passed an address from one instance to another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import URL, Table, bindparam, delete, event, insert, select, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from control_plane.errors import ConfigurationError, StorageError
+from control_plane.model.change import Change, merged
+from control_plane.model.entities import Entity, Instance
+from control_plane.store.files import check_private, private_directory, write_private
+from control_plane.store.lock import DirectoryLock
+from control_plane.store.protocol import IssuedRecord
+from control_plane.store.rows import READERS, Row, issued_record, issued_row, row_of, table_of
+from control_plane.store.schema import INSTANCES, ISSUED, migrate
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """Keeps State in an SQLite database of mode 0600, in a directory that no other process uses."""
+
+    def __init__(self, path: Path, engine: AsyncEngine, lock: DirectoryLock) -> None:
+        """Use ``open`` instead, which makes sure of what is there."""
+        self._path = path
+        self._engine = engine
+        self._lock = lock
+
+    @classmethod
+    async def open(cls, path: Path) -> SqliteStore:
+        """Open the database, after making it if there is none, or bringing it to our schema.
+
+        Raises:
+            ConfigurationError: another process uses the directory, others may read the file or
+                write to the directory, or the database is damaged or of a newer release.
+        """
+        private_directory(path.parent)
+        lock = DirectoryLock(path.parent)
+        engine = _engine_for(path)
+        store = cls(path, engine, lock)
+        try:
+            _make_private(path)
+            await store._prepare()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def load(self) -> list[Entity]:
+        """Return every entity, apps first."""
+        entities: list[Entity] = []
+        async with self._reading() as connection:
+            for table, entity_of in READERS:
+                rows = await connection.execute(select(table))
+                entities += self._read(rows.mappings(), entity_of)
+        return entities
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Write successive changes as one."""
+        net = merged(changes)
+        async with self._writing() as connection:
+            await _delete(connection, [*net.drops, *net.puts])
+            await _insert(connection, net.puts)
+            await _forget_issued(connection, net.drops)
+
+    async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
+        """Remember certificates, each instead of the one before of its instance and secret."""
+        rows = {(record.instance_guid, record.secret): issued_row(record) for record in records}
+        if rows:
+            async with self._writing() as connection:
+                await _delete_rows(connection, ISSUED, rows.values())
+                await connection.execute(insert(ISSUED), list(rows.values()))
+
+    async def issued(self) -> list[IssuedRecord]:
+        """Return the newest record of each secret of each instance that exists."""
+        # A record may have been written after its instance was removed.
+        known = select(ISSUED).join(INSTANCES, ISSUED.c.instance_guid == INSTANCES.c.guid)
+        async with self._reading() as connection:
+            rows = await connection.execute(known.order_by(*ISSUED.primary_key))
+            return self._read(rows.mappings(), issued_record)
+
+    async def close(self) -> None:
+        """Let go of the database and of the directory."""
+        await self._engine.dispose()
+        self._lock.release()
+
+    async def _prepare(self) -> None:
+        async with self._reading() as connection:
+            verdict = await connection.scalar(text("PRAGMA quick_check(1)"))
+            if verdict != "ok":
+                raise self._damaged(verdict)
+            await migrate(connection, str(self._path))
+            dangling = await connection.execute(text("PRAGMA foreign_key_check"))
+            if row := dangling.first():
+                raise self._damaged(f"a row of {row[0]} refers to one of {row[2]} that is missing")
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise self._unusable(error) from error
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StorageError(f"the change was not written: {_reason(error)}") from error
+
+    def _read(self, rows: Iterable[Row], what: Callable[[Row], T]) -> list[T]:
+        try:
+            return [what(row) for row in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged(f"a row cannot be read: {error}") from error
+
+    def _unusable(self, error: SQLAlchemyError) -> ConfigurationError:
+        if isinstance(error, OperationalError):  # locked, full, read-only: the content may be fine
+            where = repr(str(self._path))
+            return ConfigurationError([f"state database {where} cannot be used: {_reason(error)}"])
+        return self._damaged(_reason(error))
+
+    def _damaged(self, reason: str) -> ConfigurationError:
+        problem = (
+            f"state database {str(self._path)!r} is damaged ({reason}): restore it from a "
+            "backup, or move it away to start with nothing"
+        )
+        return ConfigurationError([problem])
+
+
+def _engine_for(path: Path) -> AsyncEngine:
+    """Return an engine with one connection, on which transactions queue up."""
+    url = URL.create("sqlite+aiosqlite", database=str(path))
+    engine = create_async_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
+    event.listen(engine.sync_engine, "connect", _set_up_connection)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _set_up_connection(connection: DBAPIConnection, _record: object) -> None:
+    # The driver would begin transactions by itself, and not before a CREATE TABLE.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file if there is none; SQLite gives the files beside it the same mode."""
+    if not os.path.lexists(path):
+        write_private(path, b"")
+    check_private(path)
+
+
+def _by_table(entities: Iterable[Entity]) -> dict[Table, list[Row]]:
+    rows: dict[Table, list[Row]] = {}
+    for entity in entities:
+        rows.setdefault(table_of(entity), []).append(row_of(entity))
+    return rows
+
+
+async def _delete(connection: AsyncConnection, entities: Iterable[Entity]) -> None:
+    for table, rows in _by_table(entities).items():
+        await _delete_rows(connection, table, rows)
+
+
+async def _insert(connection: AsyncConnection, entities: Iterable[Entity]) -> None:
+    for table, rows in _by_table(entities).items():
+        await connection.execute(insert(table), rows)
+
+
+async def _delete_rows(connection: AsyncConnection, table: Table, rows: Iterable[Row]) -> None:
+    """Delete the rows with the same primary keys as these."""
+    columns = table.primary_key.columns
+    statement = delete(table).where(
+        *(column == bindparam(f"old_{column.name}") for column in columns)
+    )
+    keys = [{f"old_{column.name}": row[column.name] for column in columns} for row in rows]
+    await connection.execute(statement, keys)
+
+
+async def _forget_issued(connection: AsyncConnection, drops: Iterable[Entity]) -> None:
+    gone = [{"gone": entity.guid} for entity in drops if isinstance(entity, Instance)]
+    if gone:
+        statement = delete(ISSUED).where(ISSUED.c.instance_guid == bindparam("gone"))
+        await connection.execute(statement, gone)
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """Return what SQLite said, without the statement around it."""
+    return str(error.orig) if isinstance(error, StatementError) else str(error)

@@ -1,0 +1,267 @@
+"""Private files: who may read them, and that no crash ever leaves half of one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from control_plane.errors import ConfigurationError, StorageError
+from control_plane.store.files import (
+    check_private,
+    load_or_create,
+    private_directory,
+    read_private,
+    write_private,
+)
+
+CRASH = """
+import os, signal, sys
+from pathlib import Path
+from control_plane.store.files import load_or_create
+
+steps = 0
+def crashing(call):
+    def wrapper(*args, **kwargs):
+        global steps
+        step = steps = steps + 1
+        if step == int(sys.argv[2]) and sys.argv[3] == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            if step == int(sys.argv[2]):
+                os.kill(os.getpid(), signal.SIGKILL)
+    return wrapper
+
+for name in ("unlink", "open", "fsync", "rename", "close"):
+    setattr(os, name, crashing(getattr(os, name)))
+load_or_create(Path(sys.argv[1]), lambda: b"key and certificate" * 10_000)
+"""
+"""Creates a file, and kills itself before or after one of its system calls."""
+
+WHOLE = b"key and certificate" * 10_000
+
+
+def crash(path: Path, step: int, moment: str) -> subprocess.CompletedProcess[str]:
+    """Create the file in a process that dies before or after a step, if it has that many."""
+    return subprocess.run(
+        [sys.executable, "-c", CRASH, str(path), str(step), moment],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+
+
+def test_a_crash_at_any_step_leaves_nothing_or_the_whole_file(tmp_path: Path) -> None:
+    """Killed before or after each system call, the next start reads the file or creates it.
+
+    What a dead process left beside it is never read, is private, and goes with the next write.
+    """
+    step = 0
+    while True:
+        step += 1
+        for moment in ("before", "after"):
+            path = tmp_path / f"{moment}-{step}" / "ca.pem"
+            path.parent.mkdir(mode=0o700)
+            done = crash(path, step, moment)
+            if done.returncode == 0:
+                assert step > 7, "the steps of writing a file were not counted"
+                return
+            assert done.returncode == -signal.SIGKILL, done.stderr
+
+            if path.exists():
+                assert read_private(path) == WHOLE
+                assert load_or_create(path, lambda: b"another") == WHOLE
+            else:
+                assert load_or_create(path, lambda: b"another") == b"another"
+            for left in path.parent.iterdir():
+                assert stat.S_IMODE(left.stat().st_mode) == 0o600
+            write_private(path, b"new")
+            assert [each.name for each in path.parent.iterdir()] == ["ca.pem"]
+            assert read_private(path) == b"new"
+
+
+def test_content_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is synchronised, then renamed, then its directory is synchronised."""
+    calls: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synchronise(file: int) -> None:
+        directory = stat.S_ISDIR(os.fstat(file).st_mode)
+        calls.append("fsync directory" if directory else "fsync file")
+        fsync(file)
+
+    def move(source: Path, target: Path) -> None:
+        calls.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synchronise)
+    monkeypatch.setattr(os, "rename", move)
+
+    write_private(tmp_path / "ca.pem", b"content")
+
+    assert calls == ["fsync file", "rename", "fsync directory"]
+
+
+def test_a_written_file_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    """Mode 0600 from the first moment on."""
+    old = os.umask(0)
+    try:
+        write_private(tmp_path / "ca.pem", b"content")
+    finally:
+        os.umask(old)
+
+    assert stat.S_IMODE((tmp_path / "ca.pem").stat().st_mode) == 0o600
+
+
+def test_writing_replaces_what_was_there(tmp_path: Path) -> None:
+    """The new content comes whole, in the place of the old."""
+    path = tmp_path / "ca.pem"
+    write_private(path, b"old, and longer")
+
+    write_private(path, b"new")
+
+    assert read_private(path) == b"new"
+
+
+def test_a_file_is_created_once(tmp_path: Path) -> None:
+    """The second start reads what the first one made."""
+    path = tmp_path / "ca.pem"
+
+    assert load_or_create(path, lambda: b"first") == b"first"
+    assert load_or_create(path, lambda: b"second") == b"first"
+
+
+def test_a_directory_that_takes_no_file_is_a_clear_error(tmp_path: Path) -> None:
+    """What was there stays, and the sentence says which file and why."""
+    path = tmp_path / "missing" / "ca.pem"
+
+    with pytest.raises(StorageError) as caught:
+        write_private(path, b"content")
+
+    assert str(caught.value) == f"file '{path}' was not written: No such file or directory"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_private_file_is_read(tmp_path: Path, mode: int) -> None:
+    """Only its owner may read it, and no more is asked."""
+    path = tmp_path / "key.pem"
+    path.write_bytes(b"key")
+    path.chmod(mode)
+
+    check_private(path)
+    assert read_private(path) == b"key"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o644, 0o604, 0o660, 0o620, 0o601, 0o700, 0o4600])
+def test_a_file_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
+    """Any other mode than 0600 and 0400 is told with the command that helps."""
+    path = tmp_path / "key.pem"
+    path.write_bytes(b"key")
+    path.chmod(mode)
+
+    sentence = (
+        f"file '{path}' cannot be used: it has mode {mode:04o}, not 0600 or 0400: "
+        "run chmod 600 on it"
+    )
+    for use in (read_private, check_private):
+        with pytest.raises(ConfigurationError) as caught:
+            use(path)
+        assert caught.value.problems == (sentence,)
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner could change it at any time."""
+    path = tmp_path / "key.pem"
+    write_private(path, b"key")
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+
+    with pytest.raises(ConfigurationError) as caught:
+        read_private(path)
+
+    assert caught.value.problems == (
+        f"file '{path}' cannot be used: it belongs to user {owner}, not to the one who reads it",
+    )
+
+
+def test_a_symbolic_link_is_followed_to_what_counts(tmp_path: Path) -> None:
+    """Mounted secrets are links; the mode of the file itself decides."""
+    target, link = tmp_path / "target", tmp_path / "key.pem"
+    write_private(target, b"key")
+    link.symlink_to(target)
+    assert read_private(link) == b"key"
+
+    target.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="mode 0644"):
+        read_private(link)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A directory, a pipe that nobody writes to, and nothing at all are each told as such."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+
+    for path, reason in (
+        (tmp_path, "it is no regular file"),
+        (pipe, "it is no regular file"),
+        (tmp_path / "missing", "No such file or directory"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            read_private(path)
+        assert caught.value.problems == (f"file '{path}' cannot be used: {reason}",)
+
+
+def test_a_directory_is_made_private(tmp_path: Path) -> None:
+    """With its parents, and only for its owner."""
+    path = tmp_path / "a" / "data"
+
+    private_directory(path)
+    private_directory(path)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])
+def test_a_directory_that_others_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    """Whoever may write there could put another CA in the place of ours."""
+    tmp_path.chmod(mode)
+
+    with pytest.raises(ConfigurationError) as caught:
+        private_directory(tmp_path)
+
+    sentence = (
+        f"directory '{tmp_path}' cannot be used: others may write to it (mode {mode:04o}): "
+        "run chmod go-w on it"
+    )
+    assert caught.value.problems == (sentence,)
+
+
+def test_a_directory_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner can put files there whatever its mode."""
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+
+    with pytest.raises(ConfigurationError, match=f"it belongs to user {owner}"):
+        private_directory(tmp_path)
+
+
+def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    """A file in its place is told as such."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigurationError, match="Not a directory"):
+        private_directory(tmp_path / "file" / "data")
+    with pytest.raises(ConfigurationError, match="File exists"):
+        private_directory(tmp_path / "file")

@@ -1,0 +1,130 @@
+"""The schema: steps and tables agree, old databases are brought forward, newer ones refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy.exc import OperationalError
+
+from control_plane.errors import ConfigurationError
+from control_plane.store.schema import APPS, STEPS, migrate
+from control_plane.store.sqlite import SqliteStore
+
+
+def described(connection: Connection) -> dict[str, Any]:
+    """Return all that makes up the schema, in a form that can be compared."""
+    inspector = inspect(connection)
+    return {
+        table: {
+            "columns": [
+                (column["name"], str(column["type"]), column["nullable"])
+                for column in inspector.get_columns(table)
+            ],
+            "primary key": inspector.get_pk_constraint(table)["constrained_columns"],
+            "references": sorted(
+                (key["constrained_columns"], key["referred_table"], str(key["options"]))
+                for key in inspector.get_foreign_keys(table)
+            ),
+            "unique": sorted(
+                unique["column_names"] for unique in inspector.get_unique_constraints(table)
+            ),
+            "indexes": sorted(
+                (str(index["name"]), index["column_names"])
+                for index in inspector.get_indexes(table)
+            ),
+        }
+        for table in inspector.get_table_names()
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the database is."""
+    return tmp_path / "state.db"
+
+
+async def test_all_steps_together_make_the_tables(path: Path) -> None:
+    """A database that went through every step is the same as one made from the tables at once."""
+    memory = create_engine("sqlite://")
+    with memory.begin() as connection:
+        APPS.metadata.create_all(connection)
+        expected = described(connection)
+    memory.dispose()
+    store = await SqliteStore.open(path)
+
+    async with store._engine.begin() as migrated:
+        found = await migrated.run_sync(described)
+    await store.close()
+
+    assert found == expected
+    assert len(found) == 7
+
+
+async def test_an_older_database_is_brought_forward_step_by_step(path: Path) -> None:
+    """Only the steps that it lacks are taken, once, and its rows stay."""
+    store = await SqliteStore.open(path)
+    steps = [*STEPS, ["ALTER TABLE apps ADD COLUMN note TEXT"], ["UPDATE apps SET note = 'new'"]]
+
+    async with store._engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "INSERT INTO apps VALUES ('g', 'o', 's', 'a', '[8080]', 8080, 'http1', 'linux', 0)"
+        )
+        await migrate(connection, str(path), steps)
+    async with store._engine.begin() as connection:
+        await connection.exec_driver_sql("UPDATE apps SET note = 'changed since'")
+        await migrate(connection, str(path), steps)
+        notes = await connection.exec_driver_sql("SELECT note FROM apps")
+        assert notes.scalars().all() == ["changed since"]
+    await store.close()
+
+
+async def test_a_failed_step_leaves_the_old_schema(path: Path) -> None:
+    """A migration is one transaction: after a failure the old release still runs."""
+    store = await SqliteStore.open(path)
+    steps = [*STEPS, ["ALTER TABLE apps ADD COLUMN note TEXT", "ALTER TABLE nothing ADD x TEXT"]]
+
+    with pytest.raises(OperationalError):
+        async with store._engine.begin() as connection:
+            await migrate(connection, str(path), steps)
+    await store.close()
+
+    again = await SqliteStore.open(path)
+    async with again._engine.begin() as connection:
+        columns = (await connection.run_sync(described))["apps"]["columns"]
+    await again.close()
+    assert "note" not in [name for name, _, _ in columns]
+
+
+async def test_a_newer_database_is_refused(path: Path) -> None:
+    """An older release does not guess what a newer one meant."""
+    store = await SqliteStore.open(path)
+    async with store._engine.begin() as connection:
+        await migrate(connection, str(path), [*STEPS, ["CREATE TABLE more (x TEXT)"]])
+    await store.close()
+
+    with pytest.raises(ConfigurationError) as caught:
+        await SqliteStore.open(path)
+
+    version = len(STEPS)
+    sentence = (
+        f"state database '{path}' has schema version {version + 1} and this release knows none "
+        f"above {version}: run the release that wrote it, or a newer one"
+    )
+    assert caught.value.problems == (sentence,)
+
+
+async def test_a_database_of_something_else_is_refused(path: Path) -> None:
+    """Nothing is added to a file that others use."""
+    path.touch(mode=0o600)
+    other = create_engine(f"sqlite:///{path}")
+    with other.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE songs (title TEXT)")
+    other.dispose()
+
+    with pytest.raises(ConfigurationError) as caught:
+        await SqliteStore.open(path)
+
+    assert caught.value.problems == (f"'{path}' is a database, but not a state database",)
