@@ -1,0 +1,221 @@
+"""The one writer of State: it does commands, makes them durable, and then tells everybody.
+
+The rule of this module: nobody sees a State that is not on the disk. Commands that wait are taken
+together, each decided on what the one before it led to, and written in one transaction (group
+commit); only then is the new State published and are the callers answered. An answer that rests on
+a change which was lost is lost with it: its caller gets a StorageError too, and may simply ask
+again, since commands are idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from control_plane import log_events
+from control_plane.errors import StorageError, Unavailable
+from control_plane.model.change import Change, Decision, merged
+from control_plane.model.state import State
+from control_plane.store.protocol import Store
+
+Result = TypeVar("Result")
+
+Command = Callable[[State], Decision[Result]]
+"""A pure function of the State; raises InvalidRequest where it refuses."""
+
+Guard = Callable[[State, Change], None]
+"""Looks at what a command led to, and raises InvalidRequest if that may not be."""
+
+Subscriber = Callable[[State, Change], None]
+"""Is told of each transaction, in order: the State, and all that changed; returns at once."""
+
+LARGEST_BATCH = 256
+"""Commands in one transaction; between two of them the event loop has to get a turn."""
+
+_STOPPING = "the server is stopping and takes no more changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Generic[Result]):
+    """The answer to a command: what it led to is on the disk.
+
+    Attributes:
+        state: what the command led to; later ones may have changed it further by now.
+        change: what this command changed.
+        revision: of the published State that has the change in it; grows with each transaction
+            since the process started.
+    """
+
+    result: Result
+    state: State
+    change: Change
+    revision: int
+
+
+_Verdict = Decision[Any] | Exception
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    command: Command[Any]
+    answer: asyncio.Future[Committed[Any]]
+
+    def settle(self, verdict: _Verdict, revision: int) -> None:
+        """Answer the caller, unless it has left."""
+        if self.answer.done():
+            return
+        if isinstance(verdict, Exception):
+            self.answer.set_exception(verdict)
+        else:
+            self.answer.set_result(
+                Committed(verdict.result, verdict.state, verdict.change, revision)
+            )
+
+
+class Registry:
+    """Owns State; the one place where it changes."""
+
+    def __init__(self, state: State, store: Store, guards: Sequence[Guard] = ()) -> None:
+        """Go on from the State that the store has."""
+        self._state = state
+        self._store = store
+        self._guards = tuple(guards)
+        self._revision = 0
+        self._subscribers: list[Subscriber] = []
+        self._waiting: deque[_Request] = deque()
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._log = structlog.get_logger(__name__)
+
+    @property
+    def state(self) -> State:
+        """The newest State that is on the disk."""
+        return self._state
+
+    @property
+    def revision(self) -> int:
+        """How many transactions led to it since the process started."""
+        return self._revision
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell somebody of every transaction from here on."""
+        self._subscribers.append(subscriber)
+
+    async def execute(self, command: Command[Result]) -> Committed[Result]:
+        """Have a command done, and return when what it changed is on the disk.
+
+        A caller that is cancelled does not undo a command that was begun.
+
+        Raises:
+            InvalidRequest: the command or a guard refuses; nothing changed.
+            StorageError: the change could not be written; nothing changed.
+            Unavailable: the registry is closed.
+        """
+        if self._closed:
+            raise Unavailable(_STOPPING)
+        request = _Request(command, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._wake.set()
+        return await request.answer
+
+    def close(self) -> None:
+        """Take no more commands; ``run`` returns when those that wait are answered."""
+        self._closed = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Do commands until closed or cancelled; exactly one task has to run this.
+
+        A transaction that was begun is finished, and its callers are answered, in any case.
+        """
+        try:
+            while self._waiting or not self._closed:
+                if self._waiting:
+                    await _undisturbed(self._do(self._next_batch()))
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:
+            self._closed = True
+            while self._waiting:
+                self._waiting.popleft().settle(Unavailable(_STOPPING), self._revision)
+
+    def _next_batch(self) -> list[_Request]:
+        """Return the requests that waited longest, but for those whose callers have left."""
+        size = min(len(self._waiting), LARGEST_BATCH)
+        requests = [self._waiting.popleft() for _ in range(size)]
+        return [request for request in requests if not request.answer.done()]
+
+    async def _do(self, requests: Sequence[_Request]) -> None:
+        """Decide, write, publish, answer; in this order, so that each may rely on the one before.
+
+        What is decided on the published State, and changes nothing, needs no disk: it is answered
+        at once, whatever becomes of the others.
+        """
+        state = self._state
+        unwritten: list[tuple[_Request, _Verdict]] = []
+        changes: list[Change] = []
+        for request in requests:
+            verdict = self._judge(request.command, state)
+            if isinstance(verdict, Decision) and verdict.change:
+                state = verdict.state
+                changes.append(verdict.change)
+            if changes:
+                unwritten.append((request, verdict))
+            else:
+                request.settle(verdict, self._revision)
+        if not changes:
+            return
+        failure = await self._write(changes)
+        if failure is None:
+            self._publish(state, merged(changes))
+        for request, verdict in unwritten:
+            request.settle(StorageError(failure) if failure else verdict, self._revision)
+
+    def _judge(self, command: Command[Any], state: State) -> _Verdict:
+        try:
+            decision = command(state)
+            if decision.change:
+                for guard in self._guards:
+                    guard(decision.state, decision.change)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its own caller is told
+            return error
+        return decision
+
+    async def _write(self, changes: Sequence[Change]) -> str | None:
+        """Put the changes on the disk; return why they are not there if they are not."""
+        try:
+            await self._store.commit(changes)
+        except StorageError as error:
+            self._log.error(log_events.STORE_FAILED, reason=str(error), commands=len(changes))
+            return str(error)
+        except Exception:  # noqa: BLE001 - a store's defect must not end the one writer
+            self._log.exception(log_events.STORE_FAILED, commands=len(changes))
+            return "the change was not written: the store failed"
+        return None
+
+    def _publish(self, state: State, change: Change) -> None:
+        self._state = state
+        self._revision += 1
+        for subscriber in self._subscribers:
+            try:
+                subscriber(state, change)
+            except Exception as error:  # noqa: BLE001 - the change is made, whoever fails to hear it
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a subscriber of the registry failed", "exception": error}
+                )
+
+
+async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for some work; if the waiting is cancelled, pass that on once the work is done."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
