@@ -13,7 +13,9 @@ from datetime import timedelta
 from typing import TypeVar
 
 import click
+import structlog
 
+from control_plane import log_events
 from control_plane.ca import load_authority
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection
@@ -31,6 +33,12 @@ _TIP = [
     "Each option is also a variable (--xds-address: C2C_XDS_ADDRESS) and a key of the TOML file",
     "(xds_address); options win over variables, variables over the file.",
 ]
+
+_UNPROXIED = (
+    "every container exposes an application port, and it becomes the responsibility of the "
+    "application developer to terminate the SSL traffic"
+)
+"""Why Cloud Foundry's announcement calls this a security risk, in its words."""
 
 
 def _text(value: object) -> str:
@@ -80,6 +88,10 @@ def serve(**flags: object) -> None:
     """Run the control plane."""
     settings = _load(flags).settings
     configure_logging(settings.log_level, settings.log_format)
+    if settings.unproxied_port_mappings:
+        structlog.get_logger(__name__).warning(
+            log_events.SETTING_WARNED, setting="unproxied_port_mappings", reason=_UNPROXIED
+        )
     # All of the server is behind this import, and `check` and the help need none of it.
     from control_plane.app import serve as run  # noqa: PLC0415
 

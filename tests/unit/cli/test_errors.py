@@ -82,8 +82,8 @@ USAGE = [
     (("--server", "h:1", "apps"), "--server needs --cert and --key and --ca as well"),
     (("issue-operator-cert", "../x"), "NAME must not have a '/', it names files: '../x'"),
     (
-        ("sidecar", "--server", "h:1", "--address", "auto", "--fingerprint", "f", "--ca-file", "."),
-        "--ca-file: File '.' is a directory",
+        ("sidecar", "--server", "h:1", "--address", "auto", "--fingerprint", "f"),
+        "--fingerprint: fingerprint must be SHA-256, 64 hexadecimal digits: 'f'",
     ),
 ]
 

@@ -1,0 +1,99 @@
+"""What a command says when the server could not answer, by gRPC's own status codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
+from control_plane.cli import client
+from tests.unit.cli.conftest import Ran, run_c2c
+
+SENTENCES = [
+    (grpc.StatusCode.UNAVAILABLE, "The server at {where} cannot do this now: why"),
+    (grpc.StatusCode.INTERNAL, "The server at {where} failed, and its log says why"),
+    (grpc.StatusCode.DATA_LOSS, "The server at {where} answered DATA_LOSS: why"),
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "Why"),
+    (grpc.StatusCode.UNAUTHENTICATED, "Why"),
+    (grpc.StatusCode.PERMISSION_DENIED, "Why"),
+]
+
+
+class Refusing(trust_pb2_grpc.TrustServiceServicer):
+    """Answers with the status that a test wants, or not at all."""
+
+    code: grpc.StatusCode | None = None
+    details = "why"
+
+    def GetTrustBundle(
+        self,
+        request: trust_pb2.GetTrustBundleRequest,
+        context: Any,  # noqa: ANN401 - of a generic type
+    ) -> trust_pb2.GetTrustBundleResponse:
+        """Refuse."""
+        if self.code is None:
+            while context.is_active():
+                context.set_details(str(request))
+            return trust_pb2.GetTrustBundleResponse()
+        context.abort(self.code, self.details)
+        raise AssertionError
+
+
+@pytest.fixture
+def refusing(tmp_path: Path) -> Iterator[Refusing]:
+    """Serve it on the socket of a data directory."""
+    service = Refusing()
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        trust_pb2_grpc.add_TrustServiceServicer_to_server(service, server)
+        server.add_insecure_port(f"unix:{tmp_path}/admin.sock")
+        server.start()
+        yield service
+        server.stop(0).wait()
+
+
+@pytest.mark.parametrize(("code", "sentence"), SENTENCES, ids=lambda value: str(value)[:30])
+def test_each_status_is_a_sentence(
+    refusing: Refusing, tmp_path: Path, code: grpc.StatusCode, sentence: str
+) -> None:
+    """What the server refuses it says itself; whatever else happens names the server."""
+    refusing.code = code
+
+    assert run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path)) == Ran(
+        1, "", sentence.format(where=tmp_path / "admin.sock") + "\n"
+    )
+
+
+def test_a_refusal_cannot_steer_the_terminal(refusing: Refusing, tmp_path: Path) -> None:
+    """A sentence that quotes what a client sent stays one line of printable text."""
+    refusing.code = grpc.StatusCode.INVALID_ARGUMENT
+    refusing.details = "bad\n\x1b[2Jname"
+
+    assert run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path)).err == "Bad\\n\\x1b[2Jname\n"
+
+
+def test_an_older_server_is_told_apart(refusing: Refusing, tmp_path: Path) -> None:
+    """A server without the method says so."""
+    assert refusing.code is None
+
+    assert run_c2c("apps", C2C_DATA_DIR=str(tmp_path)).err == (
+        f"The server at {tmp_path}/admin.sock does not know this command: it may be older\n"
+    )
+
+
+def test_no_answer_in_time(
+    refusing: Refusing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the deadline it is not known whether a change was made, and the sentence says so."""
+    assert refusing.code is None
+    monkeypatch.setattr(client.Client.call, "__defaults__", (0.2,))
+
+    assert run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path)).err == (
+        f"No answer from {tmp_path}/admin.sock within 0.2s: the change may have been made or not, "
+        "so look before you repeat it\n"
+    )
