@@ -71,9 +71,9 @@ class _Client:
         await self._reader
 
     async def send(self, **fields: object) -> None:
-        """Send a request with these fields, and the node if it is the first."""
+        """Send a request with these fields; the first says who the client is."""
         node, self._node = self._node, None
-        await self.send_raw(self.request_type(node=node, **fields).SerializeToString())
+        await self.send_raw(self.request_type(**{"node": node, **fields}).SerializeToString())
 
     async def send_raw(self, raw: bytes) -> None:
         """Send these bytes."""

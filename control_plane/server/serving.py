@@ -56,12 +56,23 @@ class Serving:
 
     async def run(self) -> None:
         """Serve until the client is gone, is done, or the stream was ended."""
+        await self._send_headers()
         tasks = [asyncio.create_task(each) for each in (self._read(), self._write())]
         try:
             await self._live.ended()
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _send_headers(self) -> None:
+        """Send what gRPC would else send with the first response.
+
+        As long as that response waits for a client that does not read, no status could be sent.
+        """
+        try:
+            await self._context.send_initial_metadata(())
+        except grpc.aio.BaseError:
+            self._live.end(None)
 
     async def _read(self) -> None:
         try:

@@ -1,0 +1,188 @@
+"""The server as a library: any resources for any node, without apps, routes or certificates.
+
+The rule of this module: one call says all that a node should have, and calling it again with the
+same content does nothing. The type of a resource is the type of its message, its name is the name
+that the message has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import grpc
+from google.protobuf.message import Message
+
+from control_plane.clock import Clock, SystemClock
+from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.nodes import Nodes, StreamObserver
+from control_plane.server.admission import Admission
+from control_plane.server.discovery import DiscoveryService
+from control_plane.server.limits import ServerLimits
+from control_plane.xds.delivery import Delivery, deliveries
+from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource_type import ENVOY_TYPES, ResourceType, ResourceTypes
+
+ANY_NODE = "*"
+"""The node id that stands for every node for which nothing else was set."""
+
+_TYPE_URL_PREFIX = "type.googleapis.com/"
+
+_NAME_FIELDS = ("name", "cluster_name")
+"""Where messages keep their names: ``cluster_name`` is that of a ``ClusterLoadAssignment``."""
+
+_STOP_SECONDS = 1.0
+
+
+class ResourceServer:
+    """An xDS server for resources of one's own.
+
+    Attributes:
+        address: where it listens; once it was started, with the port that it got.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:0",
+        *,
+        credentials: grpc.ServerCredentials | None = None,
+        types: Iterable[ResourceType] = (),
+        admission: Admission | None = None,
+        limits: ServerLimits | None = None,
+        identifier: str = "c2c-control-plane",
+        clock: Clock | None = None,
+    ) -> None:
+        """Describe a server; ``async with`` starts and stops it.
+
+        Args:
+            address: ``host:port``, or ``unix:path``; port 0 for any that is free.
+            credentials: its TLS; None for plaintext.
+            types: resource types whose delivery differs from the defaults, one's own or Envoy's.
+            admission: who may open a stream; everybody by default.
+            limits: how much clients may ask for.
+            identifier: the server's name for itself, in every response.
+            clock: the time for back-off and limits.
+        """
+        self.address = address
+        self._credentials = credentials
+        self._limits = limits or ServerLimits()
+        self._nodes = Nodes()
+        self._service = DiscoveryService(
+            self._nodes,
+            clock=clock or SystemClock(),
+            admission=admission,
+            types=_with_envoys(types),
+            limits=self._limits,
+            identifier=identifier,
+        )
+        self._server: grpc.aio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start to listen.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
+        """
+        server = grpc.aio.server(options=self._limits.channel_options())
+        self._service.add_to(server)
+        try:
+            if self._credentials is None:
+                port = server.add_insecure_port(self.address)
+            else:
+                port = server.add_secure_port(self.address, self._credentials)
+        except RuntimeError as error:
+            raise ConfigurationError([f"cannot listen on {self.address}: {error}"]) from error
+        await server.start()
+        if not self.address.startswith("unix:"):
+            self.address = f"{self.address.rpartition(':')[0]}:{port}"
+        self._server = server
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End every stream with UNAVAILABLE, and stop to listen."""
+        self._service.shut_down()
+        if self._server is not None:
+            await self._server.stop(_STOP_SECONDS)
+
+    def set_resources(self, node_id: str, resources: Iterable[Message | Resource]) -> None:
+        """Say all that a node should have; what it has besides is withdrawn.
+
+        Args:
+            node_id: ``node.id`` of the client; ``*`` for every node for which nothing else is set.
+            resources: messages such as ``Listener`` or ``Secret``, or ``Resource`` values for
+                messages of one's own that do not tell their name.
+
+        Raises:
+            InvalidArgument: a message has no name, or two of one type have the same.
+        """
+        snapshot = snapshot_of(resources)
+        if node_id == ANY_NODE:
+            self._nodes.set_default(snapshot)
+        else:
+            self._nodes.set(node_id, snapshot)
+
+    def forget(self, node_id: str) -> None:
+        """Drop what a node should have: it is sent nothing, or what is set for ``*``."""
+        if node_id == ANY_NODE:
+            self._nodes.set_default(None)
+        else:
+            self._nodes.forget(node_id)
+
+    def observe(self, observer: StreamObserver) -> None:
+        """Tell somebody of everything that happens on streams from now on."""
+        self._nodes.observe(observer)
+
+    def deliveries(self, node_id: str) -> list[Delivery]:
+        """Return how far each resource got on its way to a node, for each stream that it has."""
+        snapshot = self._nodes.snapshot(node_id)
+        if snapshot is None:
+            return []
+        return [
+            delivery
+            for live in self._nodes.streams(node_id)
+            for delivery in deliveries(live.stream, snapshot)
+        ]
+
+
+def _with_envoys(types: Iterable[ResourceType]) -> ResourceTypes:
+    by_url = {each.url: each for each in (*ENVOY_TYPES, *types)}
+    return ResourceTypes.of(by_url.values())
+
+
+def snapshot_of(resources: Iterable[Message | Resource]) -> Snapshot:
+    """Collect resources by type.
+
+    Raises:
+        InvalidArgument: a message has no name, or two of one type have the same.
+    """
+    by_type: dict[TypeUrl, list[Resource]] = {}
+    for each in resources:
+        resource = each if isinstance(each, Resource) else resource_of(each)
+        by_type.setdefault(resource.type_url, []).append(resource)
+    try:
+        types = {url: TypeSnapshot.of(members) for url, members in by_type.items()}
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+    return Snapshot(MappingProxyType(types))
+
+
+def resource_of(message: Message) -> Resource:
+    """Return a message as a resource: same content, same bytes, same version.
+
+    Raises:
+        InvalidArgument: the message has no name.
+    """
+    full_name = message.DESCRIPTOR.full_name
+    fields: Mapping[str, object] = message.DESCRIPTOR.fields_by_name
+    field = next((each for each in _NAME_FIELDS if each in fields), None)
+    name = getattr(message, field) if field is not None else ""
+    if not isinstance(name, str) or not name:
+        raise InvalidArgument(f"a {full_name} that does not tell its name needs a Resource.of(...)")
+    body = message.SerializeToString(deterministic=True)
+    return Resource.of(_TYPE_URL_PREFIX + full_name, name, body)

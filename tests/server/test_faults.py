@@ -1,0 +1,340 @@
+"""Clients that misbehave and code that fails: who notices, and who does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from control_plane.errors import PermissionDenied, Unauthenticated
+from control_plane.nodes import LiveStream
+from control_plane.server.admission import StreamContext
+from control_plane.server.limits import ServerLimits
+from control_plane.xds.events import Event
+from control_plane.xds.limits import StreamLimits
+from control_plane.xds.messages import Node, Reply
+from control_plane.xds.resource_type import CLUSTER, SECRET
+from tests.server.world import World, eventually, names, resource, served
+from tests.xds_client import ADS, PATIENCE, DeltaClient, Response, SotwClient
+
+BIG = 16 * 1024 * 1024
+"""Octets of a resource that no window of HTTP/2 has room for."""
+
+
+class Doorkeeper:
+    """An admission that raises what it was told for one node, and lets in everybody else."""
+
+    def __init__(self, node_id: str, error: Exception) -> None:
+        """Refuse this node for this reason."""
+        self._node_id = node_id
+        self._error = error
+
+    def admit(self, node: Node, context: StreamContext) -> None:
+        """Let in or raise."""
+        if node.id == self._node_id:
+            raise self._error
+
+
+class Counting:
+    """An observer that counts responses by node, and fails at the requests of one node."""
+
+    def __init__(self, failing: str = "") -> None:
+        """Start at nothing."""
+        self.sent_to: dict[str, int] = {}
+        self._failing = failing
+
+    def opened(self, live: LiveStream) -> None:
+        """Look away."""
+
+    def told(self, live: LiveStream, _: Sequence[Event]) -> None:
+        """Fail for one node."""
+        if live.node_id == self._failing:
+            raise RuntimeError("a defect that mentions PRIVATE THINGS")
+
+    def sent(self, live: LiveStream, _: Reply) -> None:
+        """Count."""
+        self.sent_to[live.node_id] = self.sent_to.get(live.node_id, 0) + 1
+
+    def closed(self, live: LiveStream) -> None:
+        """Fail for one node."""
+        if live.node_id == self._failing:
+            raise RuntimeError("another defect")
+
+
+async def is_served(world: World, client: DeltaClient, body: str) -> bool:
+    """Tell whether a change reaches a client that has asked for secret ``a`` of node ``well``."""
+    world.set("well", resource(SECRET, "a", body))
+    response = await client.receive()
+    await client.ack(response)
+    return [each.resource.value for each in response.resources] == [body.encode()]
+
+
+@pytest.mark.parametrize("kind", [SotwClient, DeltaClient])
+async def test_garbage_ends_its_stream_and_no_other(
+    kind: type[SotwClient | DeltaClient],
+) -> None:
+    """Bytes that are no request end the stream with INVALID_ARGUMENT, also in the middle of it."""
+    async with (
+        served() as world,
+        DeltaClient(world.channel, "well") as well,
+        kind(world.channel, "ill") as ill,
+    ):
+        await well.subscribe(SECRET, "a")
+        await ill.subscribe(SECRET, "a")
+        await ill.send_raw(b"\xff\xfe")
+        code, details = await ill.status()
+
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert details.startswith("2 bytes that are no envoy.service.discovery.v3.")
+        assert await is_served(world, well, "1")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        pytest.param(Unauthenticated("who are you"), "UNAUTHENTICATED", id="nobody"),
+        pytest.param(PermissionDenied("not as this node"), "PERMISSION_DENIED", id="somebody-else"),
+    ],
+)
+async def test_who_is_not_admitted_learns_why_and_nothing_else(error: Exception, code: str) -> None:
+    """The reason is the status; nothing is sent, and the node has no stream."""
+    nodes_seen = Counting()
+    async with (
+        served(admission=Doorkeeper("ill", error)) as world,
+        DeltaClient(world.channel, "well") as well,
+        DeltaClient(world.channel, "ill") as ill,
+    ):
+        world.nodes.observe(nodes_seen)
+        world.set("ill", resource(SECRET, "a"))
+        await well.subscribe(SECRET, "a")
+        with capture_logs() as lines:
+            await ill.subscribe(SECRET, "a")
+            status, details = await ill.status()
+
+        assert (status.name, details) == (code, str(error))
+        assert [line["event"] for line in lines] == ["stream.refused"]
+        assert "ill" not in nodes_seen.sent_to
+        assert world.nodes.streams("ill") == ()
+        assert await is_served(world, well, "1")
+
+
+async def test_a_defect_ends_its_stream_and_tells_nothing() -> None:
+    """The unforeseen is INTERNAL without detail, logged and counted, and stays in its stream."""
+    async with (
+        served() as world,
+        DeltaClient(world.channel, "well") as well,
+        DeltaClient(world.channel, "ill") as ill,
+    ):
+        world.nodes.observe(Counting(failing="ill"))
+        await well.subscribe(SECRET, "a")
+        with capture_logs() as lines:
+            await ill.subscribe(SECRET, "a")
+            status = await ill.status()
+
+        assert status == (grpc.StatusCode.INTERNAL, "internal error")
+        assert [line["event"] for line in lines] == ["stream.failed", "stream.failed"]
+        assert all(line["node"] == "ill" for line in lines)
+        assert world.service.ended[grpc.StatusCode.INTERNAL] == 1
+        assert world.nodes.streams("ill") == ()
+        assert await is_served(world, well, "1")
+
+
+async def test_a_request_that_is_too_large_is_not_even_read() -> None:
+    """A message over the limit ends its stream with RESOURCE_EXHAUSTED, and no other stream."""
+    async with (
+        served(limits=ServerLimits(request_octets=100_000)) as world,
+        DeltaClient(world.channel, "well") as well,
+        DeltaClient(world.channel, "ill") as ill,
+    ):
+        await well.subscribe(SECRET, "a")
+        await ill.send_raw(bytes(200_000))
+        code, _ = await ill.status()
+
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await is_served(world, well, "1")
+
+
+async def test_too_many_names_end_the_stream() -> None:
+    """What a client can make the server remember is bounded, and the bound is in the status."""
+    limits = ServerLimits(stream=StreamLimits(names=10))
+    async with served(limits=limits) as world, DeltaClient(world.channel, "node-1") as client:
+        await client.subscribe(SECRET, *(f"name-{n}" for n in range(11)))
+        code, details = await client.status()
+
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "more than 10 resource names on a stream" in details
+
+
+async def test_a_node_has_a_bounded_number_of_streams() -> None:
+    """One more than allowed is refused; the others, and those of other nodes, go on."""
+    limits = ServerLimits(streams_per_node=2)
+    async with (
+        served(limits=limits) as world,
+        DeltaClient(world.channel, "well") as first,
+        DeltaClient(world.channel, "well") as second,
+        DeltaClient(world.channel, "well") as third,
+        DeltaClient(world.channel, "other") as other,
+    ):
+        for client in (first, second):
+            await client.subscribe(SECRET, "a")
+        await eventually(lambda: len(world.nodes.streams("well")) == 2, "two streams are open")
+        await third.subscribe(SECRET, "a")
+        await other.subscribe(SECRET, "a")
+
+        assert await third.status() == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "more than 2 streams of one node: 'well'",
+        )
+        assert await is_served(world, first, "1")
+        assert names((await second.receive()).resources) == ["a"]
+        world.set("other", resource(SECRET, "a"))
+        assert names((await other.receive()).resources) == ["a"]
+
+
+async def test_new_streams_come_at_a_bounded_rate() -> None:
+    """A storm of new streams is told to come again, and those who are in notice nothing."""
+    limits = ServerLimits(new_streams_per_second=0.001, new_streams_burst=1)
+    async with (
+        served(limits=limits) as world,
+        DeltaClient(world.channel, "well") as first,
+    ):
+        await first.subscribe(SECRET, "a")
+        await eventually(lambda: bool(world.nodes.streams("well")), "the first stream is open")
+        async with DeltaClient(world.channel, "well") as second:
+            assert await second.status() == (
+                grpc.StatusCode.UNAVAILABLE,
+                "too many new streams at once; come again in a moment",
+            )
+
+        assert await is_served(world, first, "1")
+
+
+class Stalled:
+    """A client that has asked for a large cluster, and reads nothing until it is told to."""
+
+    def __init__(self, world: World, counting: Counting) -> None:
+        """Connect to a server whose responses are counted."""
+        self._world = world
+        self._counting = counting
+
+    async def __aenter__(self) -> Self:
+        """Ask, and wait until the response is on its way."""
+        options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+        self._channel = grpc.aio.insecure_channel(self._world.address, options=options)
+        self._world.set("ill", resource(CLUSTER, "c", "0" * BIG))
+        call: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+        call = self._channel.stream_stream(ADS + DeltaClient.method)
+        self._stream = call()
+        await self.send(node={"id": "ill"})
+        await eventually(lambda: self._counting.sent_to.get("ill") == 1, "a response is sent")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cut the connection."""
+        await self._channel.close()
+
+    async def send(self, **fields: object) -> None:
+        """Send a request for clusters."""
+        request = DeltaClient.request_type(type_url=CLUSTER, **fields)
+        await self._stream.write(request.SerializeToString())
+
+    async def read(self) -> Response:
+        """Read one response after all."""
+        raw = await asyncio.wait_for(self._stream.read(), PATIENCE)
+        assert isinstance(raw, bytes)
+        return DeltaClient.response_type.FromString(raw)
+
+    async def status(self) -> tuple[grpc.StatusCode, str]:
+        """Return how the stream ended."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._stream.code(), await self._stream.details()
+
+
+async def test_a_client_that_stops_reading_holds_up_nobody() -> None:
+    """Its changes merge into one response that waits; no other stream and no memory pays."""
+    counting = Counting()
+    async with served() as world, DeltaClient(world.channel, "well") as well:
+        world.nodes.observe(counting)
+        await well.subscribe(SECRET, "a")
+        async with Stalled(world, counting) as stalled:
+            before = resident_octets()
+            for number in range(1, 31):
+                world.set("ill", resource(CLUSTER, "c", chr(ord("A") + number) * BIG))
+                assert await is_served(world, well, str(number))
+
+            assert counting.sent_to == {"ill": 1, "well": 30}
+            assert resident_octets() - before < 10 * BIG
+
+            first = await stalled.read()
+            await stalled.send(response_nonce=first.nonce)
+            second = await stalled.read()
+
+            assert first.resources[0].resource.value == b"0" * BIG
+            assert second.resources[0].resource.value == b"_" * BIG  # the last of the thirty
+            assert counting.sent_to["ill"] == 2
+
+
+async def test_a_client_that_stops_reading_can_be_ended() -> None:
+    """Its node is rid of the stream at once; the client is told once it reads again."""
+    counting = Counting()
+    async with served() as world:
+        world.nodes.observe(counting)
+        async with Stalled(world, counting) as stalled:
+            (live,) = world.nodes.streams("ill")
+            live.end(PermissionDenied("this instance was removed"))
+            await eventually(lambda: not world.nodes.streams("ill"), "the stream is forgotten")
+            world.set("ill", resource(CLUSTER, "c", "1"))
+            first = await stalled.read()
+
+            assert len(first.resources) == 1
+            assert await stalled.status() == (
+                grpc.StatusCode.PERMISSION_DENIED,
+                "this instance was removed",
+            )
+            assert counting.sent_to == {"ill": 1}
+
+
+async def test_a_client_that_vanishes_in_the_middle_of_a_response_is_forgotten() -> None:
+    """A connection that is cut while a response is on its way ends the stream, and no other."""
+    counting = Counting()
+    async with served() as world, DeltaClient(world.channel, "well") as well:
+        world.nodes.observe(counting)
+        await well.subscribe(SECRET, "a")
+        async with Stalled(world, counting):
+            assert world.nodes.streams("ill")
+
+        await eventually(lambda: not world.nodes.streams("ill"), "the stream is forgotten")
+        assert await is_served(world, well, "1")
+        assert len(world.service._open) == 1
+
+
+async def test_a_client_that_floods_does_not_starve_others() -> None:
+    """A client that asks as fast as it can is one among many: others are answered meanwhile."""
+    async with (
+        served() as world,
+        DeltaClient(world.channel, "well") as well,
+        DeltaClient(world.channel, "ill") as ill,
+    ):
+        await well.subscribe(SECRET, "a")
+        flood = asyncio.create_task(_flood(ill))
+        for number in range(20):
+            assert await is_served(world, well, str(number))
+        flood.cancel()
+        await asyncio.gather(flood, return_exceptions=True)
+
+
+async def _flood(client: DeltaClient) -> None:
+    while True:
+        await client.subscribe(SECRET, "b")
+
+
+def resident_octets() -> int:
+    """Return how much memory this process holds, as Linux says."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

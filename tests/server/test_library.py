@@ -1,0 +1,270 @@
+"""The server as a library: what its document says, and what its one call promises."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.message import Message
+
+from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.server.library import ResourceServer, resource_of, snapshot_of
+from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.resource import Resource
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, AfterNack, ResourceType
+from tests.server.world import eventually, names
+from tests.xds_client import DeltaClient, SotwClient, plaintext_channel
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"
+OWN = "type.googleapis.com/example.v1.Quota"
+
+
+def code_blocks() -> list[str]:
+    """Return the Python that the document shows."""
+    return re.findall(
+        r"^```python\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+@asynccontextmanager
+async def connected(server: ResourceServer) -> AsyncIterator[grpc.aio.Channel]:
+    """Start a server and connect to it."""
+    async with server, plaintext_channel(server.address) as channel:
+        yield channel
+
+
+async def test_the_documents_example_is_a_control_plane(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The code of the document, run as it is, serves a cluster and an endpoint that moves."""
+    example: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code_blocks()[0], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    running = asyncio.create_task(example["main"]("127.0.0.1:0"))
+    said: list[str] = []
+
+    def is_serving() -> bool:
+        said.append(capsys.readouterr().out)
+        return "serving on" in "".join(said)
+
+    await eventually(is_serving, "the example says where it serves")
+    address = "".join(said).removeprefix("serving on ").strip()
+    async with plaintext_channel(address) as channel, SotwClient(channel, "node-1") as client:
+        await client.subscribe(CLUSTER)
+        clusters = await client.receive()
+        await client.ack(clusters)
+        await client.subscribe(ENDPOINT, "web")
+        ports = []
+        for _ in range(2):
+            endpoints = await client.receive()
+            await client.ack(endpoints)
+            ports.append(port_of(endpoints.resources[0]))
+
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    assert cluster_pb2.Cluster.FromString(clusters.resources[0].value).name == "web"
+    assert ports[0] in range(8080, 8089)
+    assert ports[1] == ports[0] + 1
+
+
+async def test_the_documents_own_type_is_served() -> None:
+    """The document's second example serves bytes of a type that nobody else knows."""
+    example: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code_blocks()[1], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:
+        await client.subscribe(OWN, "requests")
+        answer = await client.receive()
+
+    assert names(answer.resources) == ["requests"]
+    assert answer.resources[0].resource.type_url == OWN
+    assert answer.resources[0].resource.value == b"any bytes: the message"
+
+
+def port_of(any_: Any) -> int:  # noqa: ANN401 - an Any, made at run time
+    """Return the port of the one endpoint of a packed ``ClusterLoadAssignment``."""
+    assignment = endpoint_pb2.ClusterLoadAssignment.FromString(any_.value)
+    port: int = assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value
+    return port
+
+
+@pytest.mark.parametrize(
+    ("message", "type_url", "name"),
+    [
+        pytest.param(cluster_pb2.Cluster(name="c"), CLUSTER, "c", id="name"),
+        pytest.param(
+            endpoint_pb2.ClusterLoadAssignment(cluster_name="e"), ENDPOINT, "e", id="cluster-name"
+        ),
+        pytest.param(listener_pb2.Listener(name="l"), LISTENER, "l", id="listener"),
+    ],
+)
+def test_type_and_name_are_those_of_the_message(message: Message, type_url: str, name: str) -> None:
+    """Nobody has to say what the message says already."""
+    made = resource_of(message)
+
+    assert (made.type_url, made.name) == (type_url, name)
+    assert made.body == message.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(cluster_pb2.Cluster(), id="empty-name"),
+        pytest.param(discovery_pb2.DiscoveryRequest(), id="no-such-field"),
+    ],
+)
+def test_a_message_without_a_name_is_refused(message: Message) -> None:
+    """The error says which message it was and what to do."""
+    with pytest.raises(InvalidArgument, match=r"does not tell its name needs a Resource\.of"):
+        resource_of(message)
+
+
+async def test_what_is_refused_changes_nothing() -> None:
+    """Two resources of one name are refused, and what was set before stays."""
+    server = ResourceServer()
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        server.set_resources("n", [cluster_pb2.Cluster(name="a")])
+        with pytest.raises(InvalidArgument, match="resource name occurs twice in a snapshot: 'b'"):
+            server.set_resources("n", [cluster_pb2.Cluster(name="b")] * 2)
+        await client.subscribe(CLUSTER)
+
+        assert names((await client.receive()).resources) == ["a"]
+
+
+async def test_one_call_says_all_that_a_node_should_have() -> None:
+    """What is not in it any more is withdrawn, and the same content is no news (R6)."""
+    server = ResourceServer()
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        server.set_resources("n", [cluster_pb2.Cluster(name="a"), cluster_pb2.Cluster(name="b")])
+        await client.subscribe(CLUSTER)
+        first = await client.receive()
+        await client.ack(first)
+        server.set_resources("n", [cluster_pb2.Cluster(name="b"), cluster_pb2.Cluster(name="a")])
+
+        assert names(first.resources) == ["a", "b"]
+        assert await client.is_silent()
+
+        server.set_resources("n", [cluster_pb2.Cluster(name="b")])
+        second = await client.receive()
+
+        assert list(second.removed_resources) == ["a"]
+        assert not second.resources
+
+
+async def test_the_default_serves_every_node_without_its_own() -> None:
+    """What is set for ``*`` reaches nodes that nobody named, until they are, and again after."""
+    server = ResourceServer()
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        server.set_resources("*", [cluster_pb2.Cluster(name="everybody's")])
+        await client.subscribe(CLUSTER)
+        first = await client.receive()
+        await client.ack(first)
+        server.set_resources("n", [cluster_pb2.Cluster(name="its own")])
+        second = await client.receive()
+        await client.ack(second)
+        server.forget("n")
+        third = await client.receive()
+        await client.ack(third)
+
+        assert names(first.resources) == names(third.resources) == ["everybody's"]
+        assert names(second.resources) == ["its own"]
+
+        server.forget("*")
+
+        assert await client.is_silent()
+
+
+async def test_who_has_what_can_be_asked() -> None:
+    """Each resource is SYNCED, STALE or ERROR, with what the client said against it."""
+    server = ResourceServer()
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        assert server.deliveries("n") == []
+        server.set_resources("n", [cluster_pb2.Cluster(name="a")])
+        await client.subscribe(CLUSTER)
+        response = await client.receive()
+
+        assert [(each.name, each.status) for each in server.deliveries("n")] == [
+            ("a", ConfigStatus.STALE)
+        ]
+
+        await client.nack(response, "no such thing")
+        await eventually(lambda: server.deliveries("n")[0].refusal is not None, "it is refused")
+        (refused,) = server.deliveries("n")
+
+        assert refused.status is ConfigStatus.ERROR
+        assert refused.refusal is not None
+        assert refused.refusal.error.message == "no such thing"
+
+        await client.ack(await client.receive())
+        await eventually(
+            lambda: server.deliveries("n")[0].status is ConfigStatus.SYNCED, "it is accepted"
+        )
+
+
+async def test_delivery_of_a_type_can_be_chosen() -> None:
+    """A type of one's own, or one of Envoy's, is delivered as its ``ResourceType`` says."""
+    types = [ResourceType(CLUSTER, after_nack=AfterNack.WHEN_CHANGED, batch=1)]
+    server = ResourceServer(types=types)
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        server.set_resources("n", [cluster_pb2.Cluster(name=name) for name in "ab"])
+        await client.subscribe(CLUSTER)
+        first = await client.receive()
+        await client.ack(first)
+        second = await client.receive()
+
+        assert names(first.resources) == ["a"]
+        assert names(second.resources) == ["b"]
+
+
+async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
+    """An address may be a path, which only local clients reach."""
+    server = ResourceServer(f"unix:{tmp_path}/xds.sock")
+    server.set_resources("n", [cluster_pb2.Cluster(name="a")])
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        await client.subscribe(CLUSTER)
+
+        assert names((await client.receive()).resources) == ["a"]
+        assert server.address == f"unix:{tmp_path}/xds.sock"
+
+
+async def test_an_address_that_is_taken_is_the_operators_problem() -> None:
+    """A second server on the same port fails instead of sharing its clients."""
+    async with ResourceServer() as server:
+        with pytest.raises(ConfigurationError, match=f"cannot listen on {server.address}"):
+            async with ResourceServer(server.address):
+                pass
+
+
+async def test_leaving_ends_every_stream() -> None:
+    """When the block is left clients are told to come again, and nothing keeps running."""
+    before = len(asyncio.all_tasks())
+    async with ResourceServer() as server:
+        channel = grpc.aio.insecure_channel(server.address)
+        client = await DeltaClient(channel, "n").__aenter__()
+        await client.subscribe(CLUSTER)
+        server.set_resources("n", [cluster_pb2.Cluster(name="a")])
+        await client.receive()
+
+    assert (await client.status())[0] is grpc.StatusCode.UNAVAILABLE
+    await client.__aexit__(None, None, None)
+    await channel.close()
+    await eventually(lambda: len(asyncio.all_tasks()) <= before, "every task is gone")
+
+
+def test_a_set_has_the_same_version_whoever_makes_it() -> None:
+    """Order and repetition do not matter: content decides the version (A3)."""
+    one = snapshot_of([cluster_pb2.Cluster(name="a"), cluster_pb2.Cluster(name="b")])
+    two = snapshot_of([resource_of(cluster_pb2.Cluster(name=name)) for name in "ba"])
+
+    assert one == two
+    assert one.of_type(CLUSTER).version == two.of_type(CLUSTER).version
+    assert snapshot_of([Resource.of(OWN, "x", b"")]) != one

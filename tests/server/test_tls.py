@@ -1,0 +1,133 @@
+"""Mutual TLS: who is let in by the handshake, and what is known of them after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from envoy.config.cluster.v3 import cluster_pb2
+
+from control_plane.errors import PermissionDenied
+from control_plane.server.admission import StreamContext
+from control_plane.server.library import ResourceServer
+from control_plane.xds.messages import Node
+from control_plane.xds.resource_type import CLUSTER
+from tests.server.world import names
+from tests.xds_client import DeltaClient
+
+SPIFFE = "spiffe://example.org/app/a/instance/node-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A self-signed certificate and its key, as PEM."""
+
+    certificate: bytes
+    key: bytes
+
+    @classmethod
+    def make(cls) -> Pair:
+        """Make one for ``localhost`` that also says who a client is."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+        alternatives = [x509.DNSName("localhost"), x509.UniformResourceIdentifier(SPIFFE)]
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        return cls(
+            certificate.public_bytes(serialization.Encoding.PEM),
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ),
+        )
+
+
+class ByCertificate:
+    """Lets a client in as the node that the last part of its SPIFFE id names."""
+
+    def admit(self, node: Node, context: StreamContext) -> None:
+        """Compare claim and proof."""
+        identities = [each.decode() for each in context.peer_identities() or ()]
+        if not any(each.endswith(f"/instance/{node.id}") for each in identities):
+            raise PermissionDenied("node.id is not that of the certificate")
+
+
+@asynccontextmanager
+async def channel_to(
+    server: ResourceServer, trusted: Pair, own: Pair | None
+) -> AsyncIterator[grpc.aio.Channel]:
+    """Connect with TLS, with a certificate of one's own or without."""
+    credentials = grpc.ssl_channel_credentials(
+        trusted.certificate, own.key if own else None, own.certificate if own else None
+    )
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.secure_channel(server.address, credentials, options=options) as channel:
+        yield channel
+
+
+def server_of(pair: Pair) -> ResourceServer:
+    """Return a server that asks for client certificates and looks at them."""
+    credentials = grpc.ssl_server_credentials(
+        [(pair.key, pair.certificate)], pair.certificate, require_client_auth=True
+    )
+    server = ResourceServer("localhost:0", credentials=credentials, admission=ByCertificate())
+    server.set_resources("*", [cluster_pb2.Cluster(name="c")])
+    return server
+
+
+async def test_the_names_in_the_clients_certificate_are_known() -> None:
+    """A stream keeps whom the handshake proved, and admission can compare it with the node."""
+    pair = Pair.make()
+    async with (
+        server_of(pair) as server,
+        channel_to(server, pair, pair) as channel,
+        DeltaClient(channel, "node-1") as client,
+        DeltaClient(channel, "node-2") as impostor,
+    ):
+        await client.subscribe(CLUSTER)
+        await impostor.subscribe(CLUSTER)
+
+        assert names((await client.receive()).resources) == ["c"]
+        assert await impostor.status() == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "node.id is not that of the certificate",
+        )
+        (live,) = server._nodes.all_streams()
+        assert SPIFFE in live.identities
+
+
+@pytest.mark.parametrize("has_one", [False, True], ids=["none", "untrusted"])
+async def test_without_a_trusted_certificate_there_is_no_stream(*, has_one: bool) -> None:
+    """The handshake fails before a byte of a request is read."""
+    pair, stranger = Pair.make(), Pair.make() if has_one else None
+    async with (
+        server_of(pair) as server,
+        channel_to(server, pair, stranger) as channel,
+        DeltaClient(channel, "node-1") as client,
+    ):
+        asking = asyncio.create_task(client.subscribe(CLUSTER))
+        code, _ = await client.status()
+        await asyncio.gather(asking, return_exceptions=True)
+
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert server._nodes.all_streams() == ()

@@ -1,0 +1,82 @@
+"""A discovery server on a port of its own, and small resources to serve.
+
+The rule of this module: real sockets, real clocks; a test replaces only what it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from control_plane.clock import Clock, SystemClock
+from control_plane.nodes import Nodes
+from control_plane.server.admission import Admission
+from control_plane.server.discovery import DiscoveryService
+from control_plane.server.library import snapshot_of
+from control_plane.server.limits import ServerLimits
+from control_plane.xds.resource import Resource, TypeUrl
+from tests.xds_client import PATIENCE, plaintext_channel
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A running server, and a connection to it."""
+
+    nodes: Nodes
+    service: DiscoveryService
+    address: str
+    channel: grpc.aio.Channel
+
+    def set(self, node_id: str, *resources: Resource) -> None:
+        """Say all that a node should have."""
+        self.nodes.set(node_id, snapshot_of(resources))
+
+
+@asynccontextmanager
+async def served(
+    *,
+    nodes: Nodes | None = None,
+    admission: Admission | None = None,
+    limits: ServerLimits | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[World]:
+    """Serve on a free port of loopback, in plaintext."""
+    limits = limits or ServerLimits()
+    nodes = nodes or Nodes()
+    service = DiscoveryService(
+        nodes, clock=clock or SystemClock(), admission=admission, limits=limits
+    )
+    server = grpc.aio.server(options=limits.channel_options())
+    service.add_to(server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        async with plaintext_channel(address) as channel:
+            yield World(nodes, service, address, channel)
+    finally:
+        service.shut_down()
+        await server.stop(1.0)
+
+
+def resource(type_url: TypeUrl, name: str, body: str = "") -> Resource:
+    """Return a resource of any type; nobody here looks inside."""
+    return Resource.of(type_url, name, body.encode())
+
+
+def names(resources: Iterable[Resource]) -> list[str]:
+    """Return the names of the resources of a delta response."""
+    return [each.name for each in resources]
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Return once a condition holds that nobody tells of; fail where it never does."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"not within {PATIENCE:.0f} s: {what}") from None
