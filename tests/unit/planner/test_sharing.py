@@ -1,0 +1,83 @@
+"""The same facts give the same bytes, and what instances share is built once."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from control_plane.model.state import State
+from control_plane.planner import Planner, PlanOptions
+from control_plane.xds.resource import Snapshot
+from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
+from tests.unit.planner import worlds
+
+EVERYTHING = PlanOptions(
+    router_ca_pem=b"PEM", router_sans=("router",), unproxied=True, probers=("10.9.9.9",)
+)
+
+
+@pytest.fixture
+def busy() -> State:
+    """Return a world in which every kind of resource has something in it."""
+    state = worlds.story(ports=(8080, 9090), ssh=True)
+    state = worlds.instance(state, "a1", "10.0.0.2")
+    state = worlds.route(worlds.route(state, "b", "api"), "a", "web")
+    state = worlds.policy(worlds.policy(state, "a", "b", "1-65535"), "b", "b")
+    return worlds.policy(state, "a", "b", "8080", protocol="udp")
+
+
+def versions(snapshot: Snapshot) -> dict[str, dict[str, str]]:
+    """Return every version by type and name."""
+    return {
+        url: {name: each.version for name, each in content.resources.items()}
+        for url, content in snapshot.types.items()
+    }
+
+
+@pytest.mark.parametrize("options", [PlanOptions(), EVERYTHING], ids=["defaults", "everything"])
+def test_the_same_facts_give_the_same_versions(busy: State, options: PlanOptions) -> None:
+    """Another planner, as after a restart, and a State read back in another order: no difference.
+
+    R3: versions belong to content, so that nothing is sent again that a client has.
+    """
+    again = State.of(reversed(list(busy.entities())))
+
+    first, second = worlds.plan(busy, options=options), worlds.plan(again, options=options)
+
+    assert versions(first) == versions(second)
+    assert first == second
+
+
+def test_a_change_of_one_fact_changes_only_what_shows_it(busy: State) -> None:
+    """A second route changes the name table; listeners, filters and clusters stay as they are."""
+    before, after = worlds.plan(busy), worlds.plan(worlds.route(busy, "b", "second"))
+
+    changed = {url for url in before.types if versions(before)[url] != versions(after)[url]}
+    assert [url.rpartition(".")[2] for url in changed] == ["NameTable"]
+
+
+def test_instances_share_clusters_and_filters(busy: State) -> None:
+    """One object each for all instances of an app; a listener has its instance's address in it."""
+    planner = Planner(EVERYTHING)
+    first, second = (worlds.plan(busy, name, planner=planner) for name in ("b0", "b1"))
+
+    for url in (CLUSTER, EXTENSION_CONFIG):
+        ours, theirs = first.of_type(url).resources, second.of_type(url).resources
+        assert ours
+        assert all(ours[name] is theirs[name] for name in ours.keys() | theirs.keys())
+    ours, theirs = first.of_type(LISTENER).resources, second.of_type(LISTENER).resources
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name] is not theirs[name] for name in ours)
+
+
+def test_what_did_not_change_is_not_built_again(busy: State) -> None:
+    """Planning anew for an unrelated change returns the objects of before."""
+    planner = Planner(EVERYTHING)
+    before = worlds.plan(busy, planner=planner)
+    after = worlds.plan(worlds.app(busy, "c"), planner=planner)
+
+    for url, name in itertools.chain.from_iterable(
+        ((url, name) for name in content.resources) for url, content in before.types.items()
+    ):
+        assert before.types[url].resources[name] is after.types[url].resources[name]
