@@ -45,8 +45,6 @@ def _sentences(error: Exception) -> tuple[str, ...]:
     match error:
         case click.UsageError():
             return (f"Incorrect Usage: {_usage(error)}",)
-        case click.ClickException():
-            return (error.format_message(),)
         case ConfigurationError(problems=problems):
             return problems
         case ControlPlaneError() | Failed():

@@ -94,11 +94,11 @@ def printable(text: str) -> str:
 
 @contextmanager
 def waiting(sentence: str) -> Iterator[None]:
-    """Show that the command waits, while it does, if a person sits at a terminal."""
+    """Show that the command waits, and until when, if a person sits at a terminal."""
     if not sys.stderr.isatty():
         yield
         return
     from rich.console import Console  # noqa: PLC0415 - 60 ms, for terminals only
 
-    with Console(stderr=True).status(sentence):
+    with Console(stderr=True).status(f"Waiting {sentence}"):
         yield

@@ -80,6 +80,10 @@ USAGE = [
     ),
     (("bootstrap", "x", "--xds-server", "x"), "--xds-server: must be HOST:PORT, an IPv6 address"),
     (("--server", "h:1", "apps"), "--server needs --cert and --key and --ca as well"),
+    (
+        ("--server", "host", "--cert", "c", "--key", "k", "--ca", "ca", "trust-bundle"),
+        "--server must be HOST:PORT, an IPv6 address in brackets, as in",
+    ),
     (("issue-operator-cert", "../x"), "NAME must not have a '/', it names files: '../x'"),
     (
         ("sidecar", "--server", "h:1", "--address", "auto", "--fingerprint", "f"),

@@ -148,6 +148,17 @@ def test_bootstrap_needs_an_address_that_can_be_reached(c2c: Run) -> None:
     )
 
 
+def test_bootstrap_asks_for_a_guid_where_a_name_means_two(c2c: Run) -> None:
+    """Apps of one name in two spaces both have an instance 0."""
+    for space, address in (("default", "127.0.1.1"), ("other", "127.0.1.2")):
+        c2c("create-app", "app-b", "-s", space)
+        c2c("register-instance", "app-b", "-s", space, "--address", address)
+
+    assert c2c("bootstrap", "app-b/0").err == (
+        "Instance 'app-b/0' is in several spaces: name it by its GUID\n"
+    )
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """A server in a process of its own, and the environment in which commands find it."""

@@ -55,7 +55,7 @@ def test_progress_is_shown_while_a_person_waits(world: ControlPlane) -> None:
     run_c2c("create-app", "app-b", C2C_DATA_DIR=str(world.socket.parent))
     command = ("map-route", "app-b", "apps.internal", "--hostname", "app-b", "--wait", "served")
 
-    assert "until app-b.apps.internal is served" in on_terminal(world, *command)[1]
+    assert "Waiting until app-b.apps.internal is served" in on_terminal(world, *command)[1]
     ran = run_c2c(*command, C2C_DATA_DIR=str(world.socket.parent))
     assert ran.err == ""
 
