@@ -34,7 +34,8 @@ class DiscoveryService:
     """ADS, CDS, EDS, LDS, RDS, SDS and ECDS, each SotW and delta.
 
     Attributes:
-        ended: how many streams ended with which status; ``CANCELLED`` for clients that went away.
+        ended: how many streams ended with which status; a client that went away without a word is
+            counted as ``CANCELLED``, or as ``OK`` where it looked as if it had been done.
     """
 
     def __init__(

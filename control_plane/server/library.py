@@ -8,6 +8,7 @@ that the message has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -76,7 +77,7 @@ class ResourceServer:
             limits=self._limits,
             identifier=identifier,
         )
-        self._server: grpc.aio.Server | None = None
+        self._running = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Start to listen.
@@ -96,7 +97,7 @@ class ResourceServer:
         await server.start()
         if not self.address.startswith("unix:"):
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
-        self._server = server
+        self._running.push_async_callback(server.stop, _STOP_SECONDS)
         return self
 
     async def __aexit__(
@@ -107,8 +108,7 @@ class ResourceServer:
     ) -> None:
         """End every stream with UNAVAILABLE, and stop to listen."""
         self._service.shut_down()
-        if self._server is not None:
-            await self._server.stop(_STOP_SECONDS)
+        await self._running.aclose()
 
     def set_resources(self, node_id: str, resources: Iterable[Message | Resource]) -> None:
         """Say all that a node should have; what it has besides is withdrawn.

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Self
 
 import grpc
 import pytest
 from structlog.testing import capture_logs
 
 from control_plane.errors import PermissionDenied, Unauthenticated
-from control_plane.nodes import LiveStream
 from control_plane.server.admission import StreamContext
 from control_plane.server.limits import ServerLimits
-from control_plane.xds.events import Event
 from control_plane.xds.limits import StreamLimits
-from control_plane.xds.messages import Node, Reply
-from control_plane.xds.resource_type import CLUSTER, SECRET
-from tests.server.world import World, eventually, names, resource, served
-from tests.xds_client import ADS, PATIENCE, DeltaClient, Response, SotwClient
-
-BIG = 16 * 1024 * 1024
-"""Octets of a resource that no window of HTTP/2 has room for."""
+from control_plane.xds.messages import Node
+from control_plane.xds.resource_type import SECRET
+from tests.server.world import Counting, eventually, is_served, names, resource, served
+from tests.xds_client import DeltaClient, SotwClient
 
 
 class Doorkeeper:
@@ -39,40 +30,6 @@ class Doorkeeper:
         """Let in or raise."""
         if node.id == self._node_id:
             raise self._error
-
-
-class Counting:
-    """An observer that counts responses by node, and fails at the requests of one node."""
-
-    def __init__(self, failing: str = "") -> None:
-        """Start at nothing."""
-        self.sent_to: dict[str, int] = {}
-        self._failing = failing
-
-    def opened(self, live: LiveStream) -> None:
-        """Look away."""
-
-    def told(self, live: LiveStream, _: Sequence[Event]) -> None:
-        """Fail for one node."""
-        if live.node_id == self._failing:
-            raise RuntimeError("a defect that mentions PRIVATE THINGS")
-
-    def sent(self, live: LiveStream, _: Reply) -> None:
-        """Count."""
-        self.sent_to[live.node_id] = self.sent_to.get(live.node_id, 0) + 1
-
-    def closed(self, live: LiveStream) -> None:
-        """Fail for one node."""
-        if live.node_id == self._failing:
-            raise RuntimeError("another defect")
-
-
-async def is_served(world: World, client: DeltaClient, body: str) -> bool:
-    """Tell whether a change reaches a client that has asked for secret ``a`` of node ``well``."""
-    world.set("well", resource(SECRET, "a", body))
-    response = await client.receive()
-    await client.ack(response)
-    return [each.resource.value for each in response.resources] == [body.encode()]
 
 
 @pytest.mark.parametrize("kind", [SotwClient, DeltaClient])
@@ -215,105 +172,6 @@ async def test_new_streams_come_at_a_bounded_rate() -> None:
         assert await is_served(world, first, "1")
 
 
-class Stalled:
-    """A client that has asked for a large cluster, and reads nothing until it is told to."""
-
-    def __init__(self, world: World, counting: Counting) -> None:
-        """Connect to a server whose responses are counted."""
-        self._world = world
-        self._counting = counting
-
-    async def __aenter__(self) -> Self:
-        """Ask, and wait until the response is on its way."""
-        options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-        self._channel = grpc.aio.insecure_channel(self._world.address, options=options)
-        self._world.set("ill", resource(CLUSTER, "c", "0" * BIG))
-        call: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-        call = self._channel.stream_stream(ADS + DeltaClient.method)
-        self._stream = call()
-        await self.send(node={"id": "ill"})
-        await eventually(lambda: self._counting.sent_to.get("ill") == 1, "a response is sent")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Cut the connection."""
-        await self._channel.close()
-
-    async def send(self, **fields: object) -> None:
-        """Send a request for clusters."""
-        request = DeltaClient.request_type(type_url=CLUSTER, **fields)
-        await self._stream.write(request.SerializeToString())
-
-    async def read(self) -> Response:
-        """Read one response after all."""
-        raw = await asyncio.wait_for(self._stream.read(), PATIENCE)
-        assert isinstance(raw, bytes)
-        return DeltaClient.response_type.FromString(raw)
-
-    async def status(self) -> tuple[grpc.StatusCode, str]:
-        """Return how the stream ended."""
-        async with asyncio.timeout(PATIENCE):
-            return await self._stream.code(), await self._stream.details()
-
-
-async def test_a_client_that_stops_reading_holds_up_nobody() -> None:
-    """Its changes merge into one response that waits; no other stream and no memory pays."""
-    counting = Counting()
-    async with served() as world, DeltaClient(world.channel, "well") as well:
-        world.nodes.observe(counting)
-        await well.subscribe(SECRET, "a")
-        async with Stalled(world, counting) as stalled:
-            before = resident_octets()
-            for number in range(1, 31):
-                world.set("ill", resource(CLUSTER, "c", chr(ord("A") + number) * BIG))
-                assert await is_served(world, well, str(number))
-
-            assert counting.sent_to == {"ill": 1, "well": 30}
-            assert resident_octets() - before < 10 * BIG
-
-            first = await stalled.read()
-            await stalled.send(response_nonce=first.nonce)
-            second = await stalled.read()
-
-            assert first.resources[0].resource.value == b"0" * BIG
-            assert second.resources[0].resource.value == b"_" * BIG  # the last of the thirty
-            assert counting.sent_to["ill"] == 2
-
-
-async def test_a_client_that_stops_reading_can_be_ended() -> None:
-    """Its node is rid of the stream at once; the client is told once it reads again."""
-    counting = Counting()
-    async with served() as world:
-        world.nodes.observe(counting)
-        async with Stalled(world, counting) as stalled:
-            (live,) = world.nodes.streams("ill")
-            live.end(PermissionDenied("this instance was removed"))
-            await eventually(lambda: not world.nodes.streams("ill"), "the stream is forgotten")
-            world.set("ill", resource(CLUSTER, "c", "1"))
-            first = await stalled.read()
-
-            assert len(first.resources) == 1
-            assert await stalled.status() == (
-                grpc.StatusCode.PERMISSION_DENIED,
-                "this instance was removed",
-            )
-            assert counting.sent_to == {"ill": 1}
-
-
-async def test_a_client_that_vanishes_in_the_middle_of_a_response_is_forgotten() -> None:
-    """A connection that is cut while a response is on its way ends the stream, and no other."""
-    counting = Counting()
-    async with served() as world, DeltaClient(world.channel, "well") as well:
-        world.nodes.observe(counting)
-        await well.subscribe(SECRET, "a")
-        async with Stalled(world, counting):
-            assert world.nodes.streams("ill")
-
-        await eventually(lambda: not world.nodes.streams("ill"), "the stream is forgotten")
-        assert await is_served(world, well, "1")
-        assert len(world.service._open) == 1
-
-
 async def test_a_client_that_floods_does_not_starve_others() -> None:
     """A client that asks as fast as it can is one among many: others are answered meanwhile."""
     async with (
@@ -332,9 +190,3 @@ async def test_a_client_that_floods_does_not_starve_others() -> None:
 async def _flood(client: DeltaClient) -> None:
     while True:
         await client.subscribe(SECRET, "b")
-
-
-def resident_octets() -> int:
-    """Return how much memory this process holds, as Linux says."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -22,7 +22,7 @@ from control_plane.server.library import ResourceServer, resource_of, snapshot_o
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, AfterNack, ResourceType
-from tests.server.world import eventually, names
+from tests.server.world import Counting, eventually, names
 from tests.xds_client import DeltaClient, SotwClient, plaintext_channel
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"
@@ -208,6 +208,18 @@ async def test_who_has_what_can_be_asked() -> None:
         await eventually(
             lambda: server.deliveries("n")[0].status is ConfigStatus.SYNCED, "it is accepted"
         )
+
+
+async def test_what_happens_can_be_watched() -> None:
+    """An observer is told of each response that leaves, as the log is."""
+    server, counting = ResourceServer(), Counting()
+    server.observe(counting)
+    server.set_resources("n", [cluster_pb2.Cluster(name="a")])
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        await client.subscribe(CLUSTER)
+        await client.receive()
+
+    assert counting.sent_to == {"n": 1}
 
 
 async def test_delivery_of_a_type_can_be_chosen() -> None:

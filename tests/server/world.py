@@ -6,20 +6,23 @@ The rule of this module: real sockets, real clocks; a test replaces only what it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
 
 from control_plane.clock import Clock, SystemClock
-from control_plane.nodes import Nodes
+from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.admission import Admission
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.library import snapshot_of
 from control_plane.server.limits import ServerLimits
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource, TypeUrl
-from tests.xds_client import PATIENCE, plaintext_channel
+from control_plane.xds.resource_type import SECRET
+from tests.xds_client import PATIENCE, DeltaClient, plaintext_channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +83,37 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"not within {PATIENCE:.0f} s: {what}") from None
+
+
+class Counting:
+    """An observer that counts responses by node, and fails at the requests of one node."""
+
+    def __init__(self, failing: str = "") -> None:
+        """Start at nothing."""
+        self.sent_to: dict[str, int] = {}
+        self._failing = failing
+
+    def opened(self, live: LiveStream) -> None:
+        """Look away."""
+
+    def told(self, live: LiveStream, _: Sequence[Event]) -> None:
+        """Fail for one node."""
+        if live.node_id == self._failing:
+            raise RuntimeError("a defect that mentions PRIVATE THINGS")
+
+    def sent(self, live: LiveStream, _: Reply) -> None:
+        """Count."""
+        self.sent_to[live.node_id] = self.sent_to.get(live.node_id, 0) + 1
+
+    def closed(self, live: LiveStream) -> None:
+        """Fail for one node."""
+        if live.node_id == self._failing:
+            raise RuntimeError("another defect")
+
+
+async def is_served(world: World, client: DeltaClient, body: str) -> bool:
+    """Tell whether a change reaches a client that has asked for secret ``a`` of node ``well``."""
+    world.set("well", resource(SECRET, "a", body))
+    response = await client.receive()
+    await client.ack(response)
+    return [each.resource.value for each in response.resources] == [body.encode()]
