@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from control_plane.cli import kinds
-from control_plane.cli.command import command, later
+from control_plane.cli.command import command
 from control_plane.logs import configure_logging
 from control_plane.names import Address, parse_address, parse_port
 from control_plane.settings import LogFormat, LogLevel, SocketAddress
@@ -155,4 +155,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
         command=app_command,
     )
     configure_logging(log_level, log_format)
-    raise click.exceptions.Exit(later("control_plane.sidecar.main", "run")(options))
+    # All of the sidecar is behind this import, and the help needs none of it.
+    from control_plane.sidecar.main import main  # noqa: PLC0415
+
+    raise click.exceptions.Exit(main(options))
