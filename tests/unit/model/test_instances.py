@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from control_plane.errors import AlreadyExists, InvalidArgument, NotFound
-from control_plane.model.entities import Instance
-from control_plane.model.instances import move_instance, register_instance, remove_instance
+from control_plane.model.entities import Instance, InstanceStatus, Transport
+from control_plane.model.instances import (
+    move_instance,
+    register_instance,
+    remove_instance,
+    set_status,
+)
 from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid
 from tests.unit.model.world import A, B, C, D, allow, register, world
@@ -143,6 +150,42 @@ def test_an_instance_moves_to_addresses_only(
         move_instance(state, A0, address, app_address)
 
     assert caught.value.field == field
+
+
+def test_a_status_concerns_whom_the_instance_concerns(state: State) -> None:
+    """Names lead to it or not, and others admit it or not; all else about it stays."""
+    state = allow(allow(state, A, B), C, A)
+
+    decision = set_status(state, A0, InstanceStatus.READY)
+
+    assert decision.result == replace(state.instances[A0], status=InstanceStatus.READY)
+    assert decision.state.instances_of(A)[0] == decision.result
+    assert decision.change.apps == {A, B, C}
+
+
+def test_a_status_that_is_true_already_changes_nothing(state: State) -> None:
+    """Nor does one of an instance that was removed meanwhile."""
+    same = set_status(state, A0, InstanceStatus.REGISTERED)
+    unknown = set_status(state, InstanceGuid("a9"), InstanceStatus.READY)
+
+    assert same.state is unknown.state is state
+    assert (same.result, unknown.result) == (state.instance(A0), None)
+
+
+def test_a_moved_instance_keeps_its_status(state: State) -> None:
+    """Its life goes on at another address."""
+    state = set_status(state, A0, InstanceStatus.READY).state
+
+    assert move_instance(state, A0, "10.0.0.9").result.status is InstanceStatus.READY
+
+
+@pytest.mark.parametrize("status", list(InstanceStatus))
+def test_only_an_instance_that_is_gone_may_not_call(state: State, status: InstanceStatus) -> None:
+    """Its address may be somebody else's by now; before that it counts as a source."""
+    state = set_status(allow(state, A, B), A0, status).state
+
+    called = Address("10.0.0.1") in state.sources_of(B, Transport.TCP, 61443)
+    assert called is (status is not InstanceStatus.GONE)
 
 
 def test_removing_an_instance_frees_its_address(state: State) -> None:

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 from control_plane.errors import InvalidRequest
 from control_plane.model.apps import create_app, delete_app
 from control_plane.model.change import Change, Decision, merged
-from control_plane.model.entities import AppProtocol, Entity, key_of
-from control_plane.model.instances import move_instance, register_instance, remove_instance
+from control_plane.model.entities import AppProtocol, Entity, InstanceStatus, key_of
+from control_plane.model.instances import (
+    move_instance,
+    register_instance,
+    remove_instance,
+    set_status,
+)
 from control_plane.model.policies import PolicySpec, add_policies, remove_policies
 from control_plane.model.routes import map_route, unmap_route
 from control_plane.model.spec import AppSpec
@@ -52,6 +57,11 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
         st.booleans(),
     ),
     st.builds(lambda guid: lambda s: remove_instance(s, guid), INSTANCES),
+    st.builds(
+        lambda guid, status: lambda s: set_status(s, guid, status),
+        INSTANCES,
+        st.sampled_from(list(InstanceStatus)),
+    ),
     st.builds(
         lambda app, host: lambda s: map_route(s, app, host, "apps.internal", DOMAINS), APPS, HOSTS
     ),
