@@ -96,8 +96,10 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Let go of the database and of the directory."""
-        await self._engine.dispose()
-        self._lock.release()
+        try:
+            await self._engine.dispose()
+        finally:
+            self._lock.release()
 
     async def _prepare(self) -> None:
         async with self._reading() as connection:
