@@ -1,0 +1,74 @@
+"""HTTP/2 and gRPC: the client chooses what it speaks, and the app is asked in what it speaks."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import grpc
+
+from control_plane.model.entities import AppProtocol
+from tests.envoy import apps, http2
+from tests.envoy.served import served
+
+UnaryUnary: TypeAlias = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+StreamStream: TypeAlias = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+
+HTTP1, HTTP2 = AppProtocol.HTTP1, AppProtocol.HTTP2
+
+
+async def test_a_client_chooses_the_http_version() -> None:
+    """h2 and http/1.1 are offered by ALPN, and both reach an HTTP/1.1 app."""
+    async with apps.tcp_app(apps.http1()) as app, served(app, HTTP1) as instance:
+        async with instance.connect(alpn=("h2", "http/1.1")) as connection:
+            client = http2.Client(connection)
+            responses = [await client.request("/two", headers=[("cookie", "a=b")]) for _ in "12"]
+        async with instance.connect(alpn=("http/1.1",)) as connection:
+            assert connection.leaf.alpn == "http/1.1"
+            await connection.request("/one")
+
+    assert [(response.status, response.body) for response in responses] == [(200, b"hello")] * 2
+    assert responses[0].headers["server"] == "tiny/1"
+    assert [request.head[0] for request in app.requests] == [
+        "GET /two HTTP/1.1",
+        "GET /two HTTP/1.1",
+        "GET /one HTTP/1.1",
+    ]
+
+
+async def test_an_http2_app_is_asked_in_http2() -> None:
+    """An http2 app gets HTTP/2 in plaintext, with the scheme of plaintext, from any client."""
+    async with apps.tcp_app(http2.http2_app) as app, served(app, HTTP2) as instance:
+        async with instance.connect(alpn=("h2",)) as connection:
+            response = await http2.Client(connection).request(headers=[("x-y", "z")])
+        async with instance.connect() as connection:
+            answer = await connection.request("/from-http1")
+
+    assert (response.status, response.body, response.trailers) == (200, b"hello", {"x-sum": "5"})
+    assert (answer.status, answer.body) == (200, b"hello")
+    for request in app.requests:
+        assert ":scheme: http" in request.head
+        assert "x-forwarded-proto: https" in request.head
+    assert "x-y: z" in app.requests[0].head
+    assert app.connections == 1
+
+
+async def test_grpc_calls_and_streams_pass() -> None:
+    """Unary calls with trailers, and a stream in both directions, reach a gRPC app."""
+    async with (
+        apps.grpc_echo() as app,
+        served(app, HTTP2) as instance,
+        instance.channel() as channel,
+    ):
+        unary: UnaryUnary = channel.unary_unary("/echo.Echo/Unary")
+        call = unary(b"question")
+        assert await call == b"question"
+        assert ("x-trailer", "kept") in tuple(await call.trailing_metadata() or ())
+
+        bidirectional: StreamStream = channel.stream_stream("/echo.Echo/Stream")
+        stream = bidirectional()
+        for message in (b"1", b"2", b"3"):
+            await stream.write(message)
+            assert await stream.read() == message
+        await stream.done_writing()
+
+    assert len(app.requests) == 2
