@@ -1,0 +1,54 @@
+"""Where each query's answer comes from, whichever way the query came.
+
+The rule of this module: the table is replaced between two queries, never during one, and whatever
+fails on the way to an upstream resolver ends in an answer too.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import structlog
+
+from control_plane import log_events
+from control_plane.sidecar.dns.answer import Forward, Responder, Transport, failure
+from control_plane.sidecar.dns.table import NameTable
+from control_plane.sidecar.dns.upstream import Upstreams
+
+
+class Resolver:
+    """Answers from the newest table, and asks upstream for all other names."""
+
+    def __init__(self, upstreams: Upstreams, random: Random) -> None:
+        """Start without a table: every query is told to come again.
+
+        Args:
+            upstreams: who is asked for names that are not internal.
+            random: draws the order of addresses.
+        """
+        self._upstreams = upstreams
+        self._random = random
+        self._responder = Responder(None, random)
+        self._log = structlog.get_logger(__name__)
+
+    @property
+    def table(self) -> NameTable | None:
+        """The table by which queries are answered."""
+        return self._responder.table
+
+    @table.setter
+    def table(self, table: NameTable) -> None:
+        self._responder = Responder(table, self._random)
+
+    def respond(self, wire: bytes, transport: Transport) -> bytes | Forward | None:
+        """Return what can be said at once; None to a message that must not have an answer."""
+        return self._responder.respond(wire, transport)
+
+    async def forward(self, wire: bytes, forward: Forward, transport: Transport) -> bytes:
+        """Return the answer of an upstream resolver, or one that says that none answered."""
+        try:
+            answer = await self._upstreams.ask(wire, forward.question, transport)
+        except Exception:  # noqa: BLE001 - whatever it is, it costs this one query only
+            self._log.exception(log_events.CALL_FAILED)
+            answer = None
+        return failure(wire) if answer is None else answer

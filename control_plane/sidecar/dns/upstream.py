@@ -1,0 +1,160 @@
+"""Asking upstream resolvers: the query as it is, and the answer as it is.
+
+The rules of this module:
+
+- An answer counts only if it comes from the resolver that was asked, to the port it was asked from,
+  with the ID and the question that were sent (RFC 5452, section 9.1). Port and ID are random, anew
+  each time, whatever ID the client chose.
+- A query goes the way it came. A truncated answer is the client's to take to TCP.
+- A resolver that is slow gets company instead of being given up: whichever answers first wins.
+- What can be asked at once is bounded, and so is the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import dns.rcode
+import structlog
+
+from control_plane import log_events
+from control_plane.settings.values import SocketAddress
+from control_plane.sidecar.dns.answer import Transport
+from control_plane.sidecar.dns.message import MAX_MESSAGE_OCTETS, framed, is_answer, rcode_of
+
+_Asking = Coroutine[None, None, bytes | None]
+_Exchange = Callable[[SocketAddress, bytes, bytes], Coroutine[None, None, bytes]]
+
+_POOR = frozenset({dns.rcode.SERVFAIL, dns.rcode.NOTIMP, dns.rcode.REFUSED})
+"""Answers after which glibc asks the next resolver; so do we, who are its only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamLimits:
+    """How long and how much is asked.
+
+    Attributes:
+        patience: seconds after which the next resolver is asked as well.
+        total: seconds after which a query has failed; stubs ask again after 5 (resolv.conf(5)).
+        queries: how many may be under way at once, each with a socket or two.
+    """
+
+    patience: float = 1.0
+    total: float = 4.5
+    queries: int = 256
+
+
+class Upstreams:
+    """The resolvers behind this server."""
+
+    def __init__(
+        self,
+        addresses: Callable[[], Sequence[SocketAddress]],
+        limits: UpstreamLimits | None = None,
+    ) -> None:
+        """Ask the resolvers that `addresses` returns by then, in that order."""
+        self._addresses = addresses
+        self._limits = limits or UpstreamLimits()
+        self._asking = 0
+        self._is_failing = False
+        self._log = structlog.get_logger(__name__)
+
+    async def ask(self, query: bytes, question: bytes, transport: Transport) -> bytes | None:
+        """Return the best answer that can be had, or None if there is none.
+
+        Args:
+            query: the message as the client sent it.
+            question: its question section.
+            transport: how it came, and how it goes on.
+        """
+        if self._asking >= self._limits.queries:
+            return None
+        exchange = _over_tcp if transport is Transport.TCP else _over_udp
+        self._asking += 1
+        try:
+            answer = await self._race(lambda each: _ask(exchange, each, query, question))
+        finally:
+            self._asking -= 1
+        self._note(failing=answer is None)
+        return answer
+
+    async def _race(self, ask: Callable[[SocketAddress], _Asking]) -> bytes | None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.total
+        waiting = deque(self._addresses())
+        asking: set[asyncio.Task[bytes | None]] = set()
+        poor: bytes | None = None
+        try:
+            while (waiting or asking) and (left := deadline - loop.time()) > 0:
+                if waiting:
+                    asking.add(asyncio.create_task(ask(waiting.popleft())))
+                patience = min(self._limits.patience, left) if waiting else left
+                done, asking = await asyncio.wait(
+                    asking, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                )
+                for answer in filter(None, (each.result() for each in done)):
+                    if rcode_of(answer) not in _POOR:
+                        return answer
+                    poor = poor or answer
+            return poor
+        finally:
+            for each in asking:
+                each.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+    def _note(self, *, failing: bool) -> None:
+        """Log when resolvers cease to answer and when they answer again, not each query."""
+        if failing and not self._is_failing:
+            self._log.warning(log_events.UPSTREAMS_LOST, reason="no upstream resolver answered")
+        elif self._is_failing and not failing:
+            self._log.info(log_events.UPSTREAMS_RECOVERED)
+        self._is_failing = failing
+
+
+async def _ask(
+    exchange: _Exchange, address: SocketAddress, query: bytes, question: bytes
+) -> bytes | None:
+    """Ask one resolver; None if it cannot be reached."""
+    sent = secrets.token_bytes(2) + query[2:]
+    try:
+        answer = await exchange(address, sent, question)
+    except (OSError, EOFError):
+        return None
+    return query[:2] + answer[2:]
+
+
+async def _over_udp(address: SocketAddress, query: bytes, question: bytes) -> bytes:
+    """Return the first datagram that answers a query.
+
+    Each query has a socket of its own: its port is random, and the kernel lets nothing in that does
+    not come from the resolver.
+    """
+    loop = asyncio.get_running_loop()
+    family, _, _, _, where = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+    )[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as asked:
+        asked.settimeout(0)
+        asked.connect(where)
+        asked.send(query)
+        while True:
+            answer = await loop.sock_recv(asked, MAX_MESSAGE_OCTETS)
+            if is_answer(answer, query, question):
+                return answer
+
+
+async def _over_tcp(address: SocketAddress, query: bytes, question: bytes) -> bytes:
+    """Return the first message that answers a query on a connection of its own."""
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    with closing(writer):
+        writer.write(framed(query))
+        while True:
+            answer = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+            if is_answer(answer, query, question):
+                return answer
