@@ -26,12 +26,20 @@ class Prober:
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
 
-    async def served_serial(self, address: str, port: int) -> int | str:
-        """Return the serial of the certificate that is shown there, or why none is."""
+    async def served_serial(
+        self, address: str, port: int, *, source: str | None = None
+    ) -> int | str:
+        """Return the serial of the certificate that is shown there, or why none is.
+
+        Args:
+            address: the instance's.
+            port: the one that serves TLS.
+            source: the address to connect from.
+        """
         async with self._slots:
             try:
                 async with asyncio.timeout(_HANDSHAKE_SECONDS):
-                    der = await self._peer_certificate(address, port)
+                    der = await self._peer_certificate(address, port, source)
             except TimeoutError:
                 return f"no TLS handshake with {address}:{port} within {_HANDSHAKE_SECONDS:.0f} s"
             except OSError as error:
@@ -41,8 +49,11 @@ class Prober:
         except ControlPlaneError as error:
             return f"{address}:{port} shows something else: {error}"
 
-    async def _peer_certificate(self, address: str, port: int) -> bytes:
-        _, writer = await asyncio.open_connection(address, port, ssl=self._context)
+    async def _peer_certificate(self, address: str, port: int, source: str | None) -> bytes:
+        local = None if source is None else (source, 0)
+        _, writer = await asyncio.open_connection(
+            address, port, ssl=self._context, local_addr=local
+        )
         try:
             tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
             return tls.getpeercert(binary_form=True) or b""

@@ -1,0 +1,11 @@
+"""What runs next to an app: gets it an identity, starts its Envoy, and keeps both current."""
+
+from __future__ import annotations
+
+from control_plane.sidecar.options import (
+    SidecarOptions,
+    parse_fingerprint,
+    parse_instance_address,
+)
+
+__all__ = ["SidecarOptions", "parse_fingerprint", "parse_instance_address"]

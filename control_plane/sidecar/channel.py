@@ -1,0 +1,76 @@
+"""gRPC to the control plane: over TLS always, and what its answers mean for trying again.
+
+The rule of this module: the server is verified by its own name and the given roots, whatever
+address it is reached by. A refusal that time does not change is final; everything else is worth
+another attempt.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from control_plane.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
+from control_plane.server.credentials import SERVER_NAME
+from control_plane.settings import SocketAddress
+from control_plane.sidecar.directory import Credentials
+
+_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.ssl_target_name_override", SERVER_NAME),
+    # The control plane is never behind the proxy that the app's environment may name.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.service_config_disable_resolution", 1),
+    # Else a new channel could share the connection of an old one, and the identity shown on it.
+    ("grpc.use_local_subchannel_pool", 1),
+    # Who calls has a back-off of its own; gRPC's grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Notices a control plane that is gone without a word.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+_FINAL: dict[grpc.StatusCode, type[InvalidRequest]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
+    grpc.StatusCode.UNIMPLEMENTED: FailedPrecondition,
+}
+"""Not among them: ALREADY_EXISTS, which says that the address is held by an instance whose end the
+control plane may not have noticed yet."""
+
+
+def anonymous_channel(server: SocketAddress, roots: bytes) -> grpc.aio.Channel:
+    """Return a channel on which only the server shows a certificate."""
+    return grpc.aio.secure_channel(str(server), grpc.ssl_channel_credentials(roots), _OPTIONS)
+
+
+def instance_channel(server: SocketAddress, credentials: Credentials) -> grpc.aio.Channel:
+    """Return a channel on which both sides show a certificate."""
+    identity = credentials.identity
+    tls = grpc.ssl_channel_credentials(
+        credentials.trust_bundle, identity.key.private_pem(), identity.chain_pem
+    )
+    return grpc.aio.secure_channel(str(server), tls, _OPTIONS)
+
+
+def refusal(error: grpc.aio.AioRpcError) -> InvalidRequest | None:
+    """Return the error that a final answer means; None if another attempt may succeed."""
+    kind = _FINAL.get(error.code())
+    return None if kind is None else kind(reason(error))
+
+
+def reason(error: grpc.aio.AioRpcError) -> str:
+    """Return what a failed call said, in one sentence."""
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return "the server does not offer this service at this port"
+    return error.details() or error.code().name.lower()

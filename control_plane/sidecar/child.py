@@ -1,0 +1,115 @@
+"""A process that the sidecar started and is answerable for.
+
+The rule of this module: a child leads a process group of its own, so that Ctrl-C on a terminal
+reaches the sidecar alone, and nothing that the child started outlives ``stop``. Its exit code is
+what a shell would report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from control_plane.errors import ConfigurationError
+from control_plane.names import shown
+from control_plane.sidecar.race import within
+
+_SIGNALLED = 128
+"""A shell adds the number of the signal that ended a process to this."""
+
+
+class Child:
+    """A process that runs, or has ended."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        """Answer for a process that leads its own group."""
+        self._process = process
+        self._is_over = False
+
+    @classmethod
+    async def start(
+        cls,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str],
+        *,
+        is_read: bool = False,
+    ) -> Self:
+        """Start a command.
+
+        Args:
+            command: program and arguments.
+            environment: all of its variables.
+            is_read: whether its output goes to ``output`` instead of where ours goes.
+
+        Raises:
+            ConfigurationError: there is no such program, or it cannot be run.
+        """
+        pipe = asyncio.subprocess.PIPE if is_read else None
+        merged = asyncio.subprocess.STDOUT if is_read else None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, env=environment, stdout=pipe, stderr=merged, process_group=0
+            )
+        except OSError as error:
+            problem = f"program {shown(str(command[0]))} cannot be run: {error.strerror}"
+            raise ConfigurationError([problem]) from error
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """Its process, and its process group."""
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.returncode is not None
+
+    @property
+    def output(self) -> asyncio.StreamReader:
+        """What it writes to standard output and standard error.
+
+        Raises:
+            LookupError: it was started to write where we do.
+        """
+        if self._process.stdout is None:
+            raise LookupError("the output of this process is not read")
+        return self._process.stdout
+
+    async def ended(self) -> int:
+        """Return its exit code once it is gone; 128 and the number for one that a signal ended."""
+        code = await self._process.wait()
+        return code if code >= 0 else _SIGNALLED - code
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself; one that is gone gets none."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def stop(self, seconds: float, hurry: asyncio.Event) -> int:
+        """End the process and all that it started, and return its exit code.
+
+        The whole group is told, as a terminal would tell it: a script that waits for its server
+        does not pass SIGTERM on.
+
+        Args:
+            seconds: how long it may take to end by itself.
+            hurry: ends this time early once it is set.
+        """
+        if not self.has_ended:
+            self._send_group(signal.SIGTERM)
+            await within(seconds, hurry, self.ended())
+        if not self._is_over:
+            # Once only: by the next time the number may be that of a group of somebody else.
+            self._send_group(signal.SIGKILL)
+            self._is_over = True
+        return await self.ended()
+
+    def _send_group(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)

@@ -1,0 +1,73 @@
+"""The credentials of this instance as they are now.
+
+The rule of this module: what is current is on disk. Whoever opens a connection asks for the
+credentials then; whoever keeps one open learns when to open another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from control_plane import log_events
+from control_plane.ca import read_certificates
+from control_plane.sidecar.directory import Credentials, SidecarDirectory
+from control_plane.sidecar.identity import HeldIdentity
+
+
+class LiveCredentials:
+    """Holds the credentials, and replaces them."""
+
+    def __init__(self, directory: SidecarDirectory, credentials: Credentials) -> None:
+        """Start with what is on disk."""
+        self._directory = directory
+        self._current = credentials
+        self._changed = asyncio.Event()
+        self._watchers: list[Callable[[Credentials], None]] = []
+        self._log = structlog.get_logger(__name__)
+
+    @property
+    def current(self) -> Credentials:
+        """What to show and whom to trust in a handshake now."""
+        return self._current
+
+    def watch(self, watcher: Callable[[Credentials], None]) -> None:
+        """Tell somebody of each change, after it is on disk."""
+        self._watchers.append(watcher)
+
+    async def changed_from(self, seen: Credentials) -> Credentials:
+        """Return the current credentials once they are others than these."""
+        while self._current is seen:
+            await self._changed.wait()
+        return self._current
+
+    def renewed(self, identity: HeldIdentity, trust_bundle: bytes) -> None:
+        """Take an identity that was issued for the same instance.
+
+        Raises:
+            StorageError: it could not be written; the old one stays.
+        """
+        self._replace(Credentials(identity, trust_bundle))
+
+    def trust(self, trust_bundle: bytes) -> None:
+        """Take the CA certificates to trust from now on, if they are others than before.
+
+        Raises:
+            InvalidArgument: they cannot be read; the old ones stay.
+            StorageError: they could not be written; likewise.
+        """
+        if trust_bundle == self._current.trust_bundle:
+            return
+        trusted = read_certificates(trust_bundle)
+        self._replace(Credentials(self._current.identity, trust_bundle))
+        self._log.info(log_events.TRUST_REPLACED, roots=[each.fingerprint for each in trusted])
+
+    def _replace(self, credentials: Credentials) -> None:
+        self._directory.write_credentials(credentials)
+        self._current = credentials
+        self._changed.set()
+        self._changed = asyncio.Event()
+        for watcher in self._watchers:
+            watcher(credentials)

@@ -1,0 +1,187 @@
+"""The sidecar's directory: what outlives a restart, and what Envoy and the app read.
+
+The rule of this module: private keys are in files of mode 0600 only, in a directory in which nobody
+else can write, and each file is replaced whole. The identity is written last: a crash on the way
+leaves the directory as it was, or without an identity that counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from control_plane.ca import load_key_pair, read_certificates
+from control_plane.envoy import bootstrap
+from control_plane.errors import InvalidArgument, StorageError
+from control_plane.names import shown
+from control_plane.sidecar.identity import HeldIdentity, hold
+from control_plane.store.files import private_directory, read_private, write_private
+from control_plane.store.lock import DirectoryLock
+
+MAX_SOCKET_PATH_OCTETS = 107
+"""unix(7): ``sun_path`` has 108 octets, the last of them NUL."""
+
+ADMIN_SOCKET = "admin.sock"
+NAMES_FILE = "names.pb"
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """What enrolment told besides the certificates; it stays as it is when those are renewed.
+
+    Attributes:
+        trusted_by: what the control plane was known by when the instance enrolled.
+        xds_port: the port of discovery and renewal on that host.
+        index: the number of the instance in its app.
+        app_address: where Envoy reaches the app, as it was registered.
+    """
+
+    trusted_by: str
+    instance_guid: str
+    xds_port: int
+    index: int
+    app_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What this instance shows to the control plane, and by what it knows it.
+
+    Attributes:
+        trust_bundle: the CA certificates to trust, PEM.
+    """
+
+    identity: HeldIdentity
+    trust_bundle: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Everything that makes this an instance of its app."""
+
+    enrollment: Enrollment
+    credentials: Credentials
+
+
+class SidecarDirectory:
+    """The files of one sidecar, which has them alone until ``close``."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the directory if there is none, and take it.
+
+        Raises:
+            ConfigurationError: another sidecar has it, or it cannot be used.
+        """
+        self.path = path.absolute()
+        private_directory(self.path)
+        self._closing = ExitStack()
+        self._closing.callback(DirectoryLock(self.path).release)
+        self._enrollment = self.path / "enrollment.json"
+        self._identity = self.path / "identity.json"
+        self._trust = self.path / "trust.json"
+        self.ca_file = self.path / "ca.pem"
+        self.bootstrap_file = self.path / "bootstrap.yaml"
+        self.admin_socket = self._short_enough(self.path / ADMIN_SOCKET)
+
+    def close(self) -> None:
+        """Leave the directory to others."""
+        self._closing.close()
+
+    def read(self) -> Membership | None:
+        """Return what an earlier start left here, or None if that is nothing.
+
+        Raises:
+            InvalidArgument: it cannot be read, or its parts do not belong together.
+            ConfigurationError: others may have read the private key.
+        """
+        if not (self._identity.exists() and self._enrollment.exists()):
+            return None
+        try:
+            enrollment = Enrollment(**json.loads(read_private(self._enrollment)))
+            identity = _read_identity(read_private(self._identity))
+            trust_bundle = self.ca_file.read_bytes()
+        except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+            raise InvalidArgument(
+                f"directory {shown(str(self.path))} has no complete identity: {error}"
+            ) from None
+        if enrollment.instance_guid != identity.instance_guid:
+            raise InvalidArgument(
+                f"directory {shown(str(self.path))} has the identity of another instance than the "
+                "one that enrolled"
+            )
+        read_certificates(trust_bundle)
+        return Membership(enrollment, Credentials(identity, trust_bundle))
+
+    def write(self, membership: Membership) -> None:
+        """Keep the outcome of an enrolment.
+
+        Raises:
+            StorageError: a file could not be written.
+        """
+        enrollment = json.dumps(asdict(membership.enrollment), indent=2) + "\n"
+        write_private(self._enrollment, enrollment.encode())
+        self.write_credentials(membership.credentials)
+
+    def write_credentials(self, credentials: Credentials) -> None:
+        """Replace the credentials; Envoy uses the new ones from its next connection on.
+
+        Raises:
+            StorageError: a file could not be written.
+        """
+        identity = credentials.identity
+        bundle = credentials.trust_bundle
+        write_private(self._trust, bootstrap.trust_file(bundle.decode()).encode())
+        self.write_public(self.ca_file, bundle)
+        chain, key = identity.chain_pem.decode(), identity.key.private_pem().decode()
+        write_private(self._identity, bootstrap.identity_file(chain, key).encode())
+
+    def write_bootstrap(self, membership: Membership, host: str) -> None:
+        """Write what Envoy starts with.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        identity = membership.credentials.identity
+        text = bootstrap.render(
+            identity.instance_guid,
+            xds_address=host,
+            xds_port=membership.enrollment.xds_port,
+            admin_socket=self.admin_socket,
+            tls=bootstrap.XdsIdentity(self._identity, self._trust, identity.server_uri),
+        )
+        write_private(self.bootstrap_file, text.encode())
+
+    def write_public(self, path: Path, data: bytes) -> None:
+        """Replace a file that whoever gets into the directory may read.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        beside = path.with_name(f"{path.name}.public")
+        write_private(beside, data)
+        try:
+            beside.chmod(0o644)
+            beside.rename(path)
+        except OSError as error:
+            raise StorageError(
+                f"file {shown(str(path))} was not written: {error.strerror}"
+            ) from error
+
+    def _short_enough(self, socket: Path) -> Path:
+        """Return where the admin socket can be: a Unix socket takes no long path."""
+        if len(bytes(socket)) <= MAX_SOCKET_PATH_OCTETS:
+            return socket
+        elsewhere = self._closing.enter_context(TemporaryDirectory(prefix="c2c-"))
+        return Path(elsewhere) / ADMIN_SOCKET
+
+
+def _read_identity(data: bytes) -> HeldIdentity:
+    """Read what ``bootstrap.identity_file`` wrote."""
+    secret: Mapping[str, Mapping[str, str]] = json.loads(data)["resources"][0]["tls_certificate"]
+    chain = secret["certificate_chain"]["inline_string"]
+    key = secret["private_key"]["inline_string"]
+    return hold(chain.encode(), load_key_pair(key.encode()))

@@ -1,0 +1,108 @@
+"""How the instance comes to its first identity: by a join token.
+
+The rule of this module: the private key is made here and never leaves, and the token leaves only
+for a server that proved to be the control plane. While that is down, this waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+
+from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
+from control_plane.ca import KeyFactory, make_csr, read_certificates
+from control_plane.errors import ConfigurationError
+from control_plane.names import Address, parse_address, parse_port, shown
+from control_plane.settings import SocketAddress
+from control_plane.sidecar.channel import anonymous_channel
+from control_plane.sidecar.directory import Credentials, Enrollment, Membership
+from control_plane.sidecar.identity import hold
+from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.pin import pinned_roots, roots_from_file, verify
+from control_plane.sidecar.retry import Retry
+
+ENROL_SECONDS = 30.0
+"""How long the call may take; a token whose answer came too late is spent all the same."""
+
+
+async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -> Membership:
+    """Return what the control plane makes of a join token.
+
+    Raises:
+        ConfigurationError: there is no token, or the server is not the one to give it to.
+        InvalidRequest: the control plane refused for good.
+    """
+    _check(options)
+    key = new_key()
+    csr = make_csr(key)
+
+    async def attempt() -> enrollment_pb2.EnrollResponse:
+        roots = await _verified_roots(options)
+        address = options.address or await address_towards(options.server)
+        request = enrollment_pb2.EnrollRequest(
+            token=options.token, csr=csr, address=address, app_address=options.app_address
+        )
+        async with anonymous_channel(options.server, roots) as channel:
+            stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
+            return await stub.Enroll(request, timeout=ENROL_SECONDS)
+
+    response = await retry.until_done("enrol", attempt)
+    identity = hold(response.certificate, key)
+    trust_bundle = response.trust_bundle.encode()
+    read_certificates(trust_bundle)
+    enrollment = Enrollment(
+        trusted_by=trust_anchor(options),
+        instance_guid=identity.instance_guid,
+        xds_port=parse_port(response.xds_port, field="xds_port"),
+        index=response.index,
+        app_address=options.app_address,
+    )
+    return Membership(enrollment, Credentials(identity, trust_bundle))
+
+
+def trust_anchor(options: SidecarOptions) -> str:
+    """Return what the options say to know the control plane by, as a text to compare.
+
+    Raises:
+        ConfigurationError: the CA file cannot be used.
+    """
+    if options.ca_file is None:
+        return options.fingerprint
+    return f"file sha256:{hashlib.sha256(roots_from_file(options.ca_file)).hexdigest()}"
+
+
+async def address_towards(server: SocketAddress) -> Address:
+    """Return the address from which this machine reaches the server; nothing is sent.
+
+    Raises:
+        OSError: there is no route to it, or its name is not known.
+        InvalidArgument: it is an address that no instance can have.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)
+    family, kind, protocol, _, place = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(place)
+        return parse_address(probe.getsockname()[0])
+
+
+async def _verified_roots(options: SidecarOptions) -> bytes:
+    if options.ca_file is None:
+        return await pinned_roots(options.server, options.fingerprint)
+    roots = roots_from_file(options.ca_file)
+    await verify(options.server, roots)
+    return roots
+
+
+def _check(options: SidecarOptions) -> None:
+    problems = []
+    if not options.token:
+        problems.append(
+            f"no join token, and no identity in {shown(str(options.directory))} that could be "
+            "used: create a token with c2c join-token"
+        )
+    if not options.fingerprint and options.ca_file is None:
+        problems.append("--fingerprint or --ca-file is needed to know the server by")
+    if problems:
+        raise ConfigurationError(problems)

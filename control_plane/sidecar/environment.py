@@ -1,0 +1,42 @@
+"""The variables that Envoy and the app are started with.
+
+The rule of this module: both get what the sidecar got, less the join token. The app also learns
+where it is, in the words of Cloud Foundry, and whom to trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from control_plane.sidecar.directory import Membership
+from control_plane.sidecar.options import SidecarOptions
+
+
+def without_token(inherited: Mapping[str, str], token: str) -> dict[str, str]:
+    """Return the variables in which the token is not, whatever they are called."""
+    return {name: value for name, value in inherited.items() if not token or token not in value}
+
+
+def app_environment(
+    inherited: Mapping[str, str],
+    membership: Membership,
+    options: SidecarOptions,
+    trust: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the variables of the app.
+
+    Args:
+        inherited: as ``without_token`` returns them.
+        membership: which instance this is.
+        options: what the sidecar was told.
+        trust: as ``AppTrust.write`` returns them.
+    """
+    identity = membership.credentials.identity
+    facts = {
+        "CF_INSTANCE_GUID": identity.instance_guid,
+        "CF_INSTANCE_INDEX": str(membership.enrollment.index),
+        "CF_INSTANCE_INTERNAL_IP": identity.address,
+    }
+    # Where a twelve-factor app listens; whoever set it already knows better.
+    port = {"PORT": str(options.app_ports[0])}
+    return {**port, **inherited, **facts, **trust}

@@ -1,0 +1,105 @@
+"""Envoy's admin interface on its Unix socket: what it listens on, and how to let it go.
+
+The rule of this module: nothing that it answers is taken for more than a hint. An Envoy that does
+not answer has no listener, no request in flight and nothing to drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from control_plane.names import shown
+
+ANSWER_SECONDS = 2.0
+
+_LARGEST_ANSWER = 1 << 24
+
+_IN_FLIGHT = (
+    r"^(http\..*\.downstream_rq_active|cluster\.service-cluster-[0-9]+\.upstream_rq_active)$"
+)
+"""Requests of HTTP listeners; connections to the app, of which a plain TCP listener makes one for
+each of its own."""
+
+
+class EnvoyAdmin:
+    """Asks one Envoy."""
+
+    def __init__(self, socket: Path) -> None:
+        """Ask on this socket."""
+        self._socket = socket
+
+    async def drain(self) -> None:
+        """Have it send clients away: it closes connections as requests end, and HTTP/2 by GOAWAY.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        await self._ask("POST", "/drain_listeners?graceful")
+
+    async def in_flight(self) -> int:
+        """Return how much is going on between clients and the app; 0 if it does not answer."""
+        with suppress(OSError, ValueError):
+            answer = await self._ask("GET", f"/stats?filter={_IN_FLIGHT}")
+            return sum(int(line.rpartition(": ")[2]) for line in answer.splitlines())
+        return 0
+
+    async def listens_on(self, address: str, port: int) -> bool:
+        """Tell whether a port at an address is one of Envoy's own."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            answer = json.loads(await self._ask("GET", "/listeners?format=json"))
+            for each in answer.get("listener_statuses", ()):
+                place = each["local_address"]["socket_address"]
+                if (place["address"], place["port_value"]) == (address, port):
+                    return True
+        return False
+
+    async def restart_epoch(self) -> int:
+        """Return how often this Envoy was replaced by hot restart.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        info = json.loads(await self._ask("GET", "/server_info"))
+        return int(info["command_line_options"]["restart_epoch"])
+
+    async def quit(self) -> bool:
+        """Have it end at once; false if there is nobody to tell."""
+        with suppress(OSError):
+            await self._ask("POST", "/quitquitquit")
+            return True
+        return False
+
+    async def _ask(self, method: str, path: str) -> str:
+        """Return the body of an answer.
+
+        Raises:
+            OSError: there is none, or one that says no.
+        """
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(self._socket, limit=_LARGEST_ANSWER)
+            try:
+                writer.write(
+                    f"{method} {path} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n".encode()
+                )
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            finally:
+                writer.transport.abort()
+        status, *headers = head.decode("latin-1").split("\r\n")
+        if " 200 " not in f"{status} ":
+            raise OSError(f"Envoy answers {shown(status)} to {method} {path}")
+        is_chunked = "transfer-encoding: chunked" in headers
+        return (_joined(body) if is_chunked else body).decode("utf-8", "replace")
+
+
+def _joined(chunks: bytes) -> bytes:
+    """Return the body that chunks carry (RFC 9112, section 7.1)."""
+    body = b""
+    while chunks:
+        size, _, rest = chunks.partition(b"\r\n")
+        length = int(size, 16)
+        body += rest[:length]
+        chunks = rest[length + 2 :]
+    return body

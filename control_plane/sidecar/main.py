@@ -1,0 +1,191 @@
+"""``c2c sidecar``: from the options to the exit code.
+
+The rule of this module: the order. Whatever can be known to fail is looked at before the join token
+is spent; the identity and the trust files are there before Envoy and the app start, and both start
+before anything that keeps them current.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from control_plane import log_events
+from control_plane.ca import new_key_pair
+from control_plane.clock import Clock, SystemClock
+from control_plane.errors import ConfigurationError
+from control_plane.names import InstanceGuid, shown
+from control_plane.settings import SocketAddress
+from control_plane.sidecar.app_trust import AppTrust
+from control_plane.sidecar.channel import instance_channel
+from control_plane.sidecar.child import Child
+from control_plane.sidecar.credentials import LiveCredentials
+from control_plane.sidecar.directory import NAMES_FILE, Membership, SidecarDirectory
+from control_plane.sidecar.dns import DnsService
+from control_plane.sidecar.environment import app_environment, without_token
+from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.envoy_process import find_envoy, pass_on_log, start_envoy
+from control_plane.sidecar.join import Joining
+from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.race import first_of
+from control_plane.sidecar.readiness import Observer
+from control_plane.sidecar.renew import Renewal
+from control_plane.sidecar.report import Reporter
+from control_plane.sidecar.report_calls import ControlPlaneCalls
+from control_plane.sidecar.retry import Retry
+from control_plane.sidecar.running import RunningInstance
+from control_plane.sidecar.services import Service, keep_running
+from control_plane.sidecar.signals import Signals
+
+LEFTOVER_POLLS = 50
+LEFTOVER_POLL_SECONDS = 0.1
+"""An Envoy of a sidecar that was killed may take five seconds to end."""
+
+_SIGNALLED = 128
+
+
+def main(options: SidecarOptions) -> int:
+    """Run a sidecar to its end and return its exit code: that of the app, or of Envoy without one.
+
+    Raises:
+        ConfigurationError: the options do not suffice, or something that they name cannot be used.
+        InvalidRequest: the control plane refused for good.
+        StorageError: the directory cannot be written.
+    """
+    return asyncio.run(run(options))
+
+
+async def run(options: SidecarOptions, clock: Clock | None = None) -> int:
+    """Do what ``main`` does on a running event loop, which must be that of the main thread."""
+    binary = find_envoy(options.envoy)
+    directory = SidecarDirectory(options.directory)
+    try:
+        with Signals() as signals:
+            draw = secrets.SystemRandom().random
+            sidecar = _Sidecar(options, directory, signals, clock or SystemClock(), draw)
+            return await sidecar.run(binary)
+    finally:
+        directory.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sidecar:
+    """One run of a sidecar."""
+
+    options: SidecarOptions
+    directory: SidecarDirectory
+    signals: Signals
+    clock: Clock
+    draw: Callable[[], float]
+
+    async def run(self, binary: Path) -> int:
+        """Join, start, and run to the end."""
+        joined = await self._joined()
+        if joined is None:
+            return _SIGNALLED + self.signals.number
+        live = LiveCredentials(self.directory, joined.credentials)
+        admin = EnvoyAdmin(self.directory.admin_socket)
+        reporter = self._reporter(joined, live, admin)
+        await self._end_leftover(admin)
+        self.directory.write_bootstrap(joined, self.options.server.host)
+        await reporter.first()
+        async with AsyncExitStack() as stack:
+            environment = without_token(os.environ, self.options.token)
+            envoy = await start_envoy(
+                binary, self.directory.bootstrap_file, self.options, environment
+            )
+            stack.push_async_callback(envoy.stop, 0, self.signals.hurry)
+            app = await self._start_app(joined, live, environment)
+            services = keep_running(
+                self._services(joined, live, reporter), clock=self.clock, draw=self.draw
+            )
+            for work in (services, pass_on_log(envoy)):
+                stack.push_async_callback(_cancel, asyncio.create_task(work))
+            instance = RunningInstance(
+                envoy, app, admin, reporter, signals=self.signals, options=self.options
+            )
+            return await instance.to_the_end()
+
+    def _services(
+        self, joined: Membership, live: LiveCredentials, reporter: Reporter
+    ) -> Sequence[Service]:
+        """Return what keeps the instance current while it runs."""
+        renewal = Renewal(
+            self._xds(joined), live, new_key=new_key_pair, clock=self.clock, draw=self.draw
+        )
+        if self.options.dns_address is None:
+            return (renewal, reporter)
+        resolver = DnsService(
+            InstanceGuid(joined.enrollment.instance_guid),
+            lambda: instance_channel(self._xds(joined), live.current),
+            saved=self.directory.path / NAMES_FILE,
+            clock=self.clock,
+            listen=self.options.dns_address,
+            upstreams=self.options.dns_upstreams,
+        )
+        return (renewal, reporter, resolver)
+
+    async def _joined(self) -> Membership | None:
+        """Return the membership; None if there was a signal to stop before."""
+        joining = asyncio.create_task(
+            Joining(
+                self.options,
+                self.directory,
+                retry=Retry(self.clock, self.draw),
+                new_key=new_key_pair,
+            ).join()
+        )
+        await first_of(asyncio.wait([joining]), self.signals.stop.wait())
+        if not joining.done():
+            await _cancel(joining)
+            return None
+        return joining.result()
+
+    def _reporter(self, joined: Membership, live: LiveCredentials, admin: EnvoyAdmin) -> Reporter:
+        options = self.options
+        observer = Observer(
+            joined.credentials.identity.address, options.app_address, options.app_ports, admin
+        )
+        calls = ControlPlaneCalls(self._xds(joined), live)
+        return Reporter(calls, live, observer, clock=self.clock, draw=self.draw)
+
+    def _xds(self, joined: Membership) -> SocketAddress:
+        return SocketAddress(self.options.server.host, joined.enrollment.xds_port)
+
+    async def _start_app(
+        self, joined: Membership, live: LiveCredentials, environment: Mapping[str, str]
+    ) -> Child | None:
+        trust = AppTrust(self.directory, environment)
+        variables = trust.write(live.current.trust_bundle)
+        live.watch(trust.follow)
+        if not self.options.command:
+            return None
+        app = await Child.start(
+            self.options.command, app_environment(environment, joined, self.options, variables)
+        )
+        self.signals.forward_to(app)
+        structlog.get_logger(__name__).info(log_events.APP_STARTED, pid=app.pid)
+        return app
+
+    async def _end_leftover(self, admin: EnvoyAdmin) -> None:
+        """End the Envoy of a sidecar that was killed: it would keep the instance's ports."""
+        for _ in range(LEFTOVER_POLLS):
+            if not await admin.quit():
+                return
+            await self.clock.sleep(LEFTOVER_POLL_SECONDS)
+        where = shown(str(self.directory.path))
+        problem = f"an Envoy that an earlier sidecar started in {where} does not end: kill it"
+        raise ConfigurationError([problem])
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

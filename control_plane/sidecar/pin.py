@@ -1,0 +1,120 @@
+"""Whom to believe to be the control plane, before anything secret is sent.
+
+The rule of this module: trust is never taken on faith. With a fingerprint, the server shows its
+certificates on a connection that sends it nothing, the one with the fingerprint becomes the only
+root, and only a chain that ends there and has the control plane's name passes. A public
+certificate that somebody else shows along with a chain of its own gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ssl
+import sys
+from pathlib import Path
+
+from control_plane.ca import fingerprint as fingerprint_of
+from control_plane.ca import read_certificates
+from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.names import shown
+from control_plane.server.credentials import SERVER_NAME
+from control_plane.settings import SocketAddress
+
+HANDSHAKE_SECONDS = 10.0
+
+
+async def pinned_roots(server: SocketAddress, fingerprint: str) -> bytes:
+    """Return the CA certificate with a fingerprint, PEM, once the server proved to be under it.
+
+    Args:
+        fingerprint: as ``parse_fingerprint`` returns it.
+
+    Raises:
+        OSError: the server cannot be reached, or does not speak TLS.
+        ConfigurationError: it is somebody else.
+    """
+    for der in await _shown_chain(server):
+        if hmac.compare_digest(fingerprint_of(der), fingerprint):
+            roots = ssl.DER_cert_to_PEM_cert(der).encode()
+            await verify(server, roots)
+            return roots
+    problem = (
+        f"server {server} shows no CA certificate with the fingerprint {fingerprint}, so the join "
+        "token was not sent: it is another server, or the fingerprint is of another CA"
+    )
+    raise ConfigurationError([problem])
+
+
+def roots_from_file(path: Path) -> bytes:
+    """Return the certificates of a PEM file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or has none.
+    """
+    try:
+        pem = path.read_bytes()
+        read_certificates(pem)
+    except OSError as error:
+        problem = f"CA file {shown(str(path))} cannot be read: {error.strerror}"
+        raise ConfigurationError([problem]) from error
+    except InvalidArgument as error:
+        raise ConfigurationError([f"CA file {shown(str(path))}: {error.rule}"]) from error
+    return pem
+
+
+async def verify(server: SocketAddress, roots: bytes) -> None:
+    """Return if the server proves in a handshake to be a control plane under these roots.
+
+    gRPC reports a failed handshake like a server that is down; here it is told apart.
+
+    Raises:
+        OSError: the server cannot be reached, or does not speak TLS.
+        ConfigurationError: it is somebody else.
+    """
+    context = _context()
+    context.load_verify_locations(cadata=roots.decode("ascii", "replace"))
+    # The root that was pinned may be an intermediate of the operator's own PKI.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        await _handshake(server, context)
+    except ssl.SSLCertVerificationError as error:
+        problem = (
+            f"server {server} is not the control plane under the trusted CA, so the join token was "
+            f"not sent: {error.verify_message}"
+        )
+        raise ConfigurationError([problem]) from None
+
+
+async def _shown_chain(server: SocketAddress) -> list[bytes]:
+    context = _context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return await _handshake(server, context)
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])  # gRPC's servers hang up without
+    return context
+
+
+async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> list[bytes]:
+    """Return the certificates that a server shows, DER, and hang up."""
+    async with asyncio.timeout(HANDSHAKE_SECONDS):
+        _, writer = await asyncio.open_connection(
+            server.host, server.port, ssl=context, server_hostname=SERVER_NAME
+        )
+    try:
+        return _presented(writer.get_extra_info("ssl_object"))
+    finally:
+        writer.transport.abort()
+
+
+def _presented(tls: ssl.SSLObject) -> list[bytes]:
+    if sys.version_info >= (3, 13):
+        return tls.get_unverified_chain()
+    # Public since Python 3.13 only; there since 3.10.
+    chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain]

@@ -1,0 +1,83 @@
+"""How the instance is, seen from beside it.
+
+The rule of this module: what is told was tried just now, by connecting as others would. A
+connection that proves something is closed at once; nothing is sent on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from control_plane.names import C2C_PORT, Address, Port
+from control_plane.reconciler.probe import Prober
+from control_plane.sidecar.envoy_admin import EnvoyAdmin
+
+CONNECT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """How the instance is.
+
+    Attributes:
+        listening: whether the app accepts connections on all of its ports.
+        exposed_ports: those of them at which it can be reached past Envoy and its policies.
+        served_serial: what port 61443 shows, in hexadecimal; "" if it shows nothing.
+    """
+
+    listening: bool
+    exposed_ports: tuple[Port, ...]
+    served_serial: str
+
+
+UNSEEN = Observation(listening=False, exposed_ports=(), served_serial="")
+"""What can be told of an instance that nobody has looked at."""
+
+
+class Observer:
+    """Looks at one instance."""
+
+    def __init__(
+        self, address: Address, app_address: Address, ports: Sequence[Port], admin: EnvoyAdmin
+    ) -> None:
+        """Look at the instance with this address, and at its app."""
+        self._address = address
+        self._app_address = app_address
+        self._ports = tuple(ports)
+        self._admin = admin
+        self._prober = Prober()
+
+    async def observe(self) -> Observation:
+        """Return how the instance is now."""
+        listening, exposed, serial = await asyncio.gather(
+            asyncio.gather(*(_accepts(self._app_address, port) for port in self._ports)),
+            asyncio.gather(*(self._is_exposed(port) for port in self._ports)),
+            self._served_serial(),
+        )
+        exposed_ports = tuple(itertools.compress(self._ports, exposed))
+        return Observation(all(listening), exposed_ports, serial)
+
+    async def _is_exposed(self, port: Port) -> bool:
+        if not await _accepts(self._address, port):
+            return False
+        # An app's own port may be Envoy's too, where the operator allows unproxied mappings.
+        return not await self._admin.listens_on(self._address, port)
+
+    async def _served_serial(self) -> str:
+        # From the instance's own address: a network policy may let nobody else in.
+        found = await self._prober.served_serial(self._address, C2C_PORT, source=self._address)
+        return f"{found:x}" if isinstance(found, int) else ""
+
+
+async def _accepts(address: Address, port: Port) -> bool:
+    """Tell whether somebody accepts TCP connections there."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(address, port)
+    except OSError:
+        return False
+    writer.transport.abort()
+    return True

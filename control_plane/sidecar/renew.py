@@ -1,0 +1,151 @@
+"""How the instance keeps its identity.
+
+The rule of this module: renewal starts at half life, so a control plane that is away has as long
+again to come back, and each renewal has a new key. A renewal that fails is repeated until it
+succeeds; nothing that runs is ever stopped for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import grpc
+import structlog
+
+from control_plane import log_events
+from control_plane.api.v1 import identity_pb2, identity_pb2_grpc
+from control_plane.ca import KeyFactory, make_csr, read_certificates
+from control_plane.clock import Clock
+from control_plane.errors import ControlPlaneError, InvalidArgument
+from control_plane.settings import SocketAddress
+from control_plane.sidecar.channel import instance_channel, reason
+from control_plane.sidecar.credentials import LiveCredentials
+from control_plane.sidecar.directory import Credentials
+from control_plane.sidecar.identity import hold
+from control_plane.sidecar.retry import delays
+
+RENEW_SECONDS = 10.0
+"""How long a call may take."""
+
+MOST_SECONDS_BETWEEN = 60.0
+"""Bound between attempts; a twentieth of a life that is so short that this would be too long."""
+
+_LOOK_AGAIN_SECONDS = 60.0
+"""A machine that slept, or whose clock was set, notices within this time that renewal is due."""
+
+
+async def renew(
+    server: SocketAddress,
+    credentials: Credentials,
+    *,
+    new_key: KeyFactory,
+    place: tuple[str, str] = ("", ""),
+) -> Credentials:
+    """Return new credentials for the instance that has these.
+
+    Args:
+        server: the port of discovery and renewal.
+        new_key: makes the key of the new identity.
+        place: where the instance is reached, and where its Envoy reaches the app, in case that
+            either has changed; empty for what was registered before.
+
+    Raises:
+        grpc.aio.AioRpcError: the call failed.
+        InvalidArgument: what came back is not an identity of this instance.
+    """
+    key = new_key()
+    address, app_address = place
+    request = identity_pb2.RenewRequest(csr=make_csr(key), address=address, app_address=app_address)
+    async with instance_channel(server, credentials) as channel:
+        stub = identity_pb2_grpc.IdentityServiceStub(channel)
+        response = await stub.Renew(request, timeout=RENEW_SECONDS)
+    identity = hold(response.certificate, key)
+    if identity.instance_guid != credentials.identity.instance_guid:
+        raise InvalidArgument(
+            f"identity of instance {identity.instance_guid} came back for instance "
+            f"{credentials.identity.instance_guid}"
+        )
+    trust_bundle = response.trust_bundle.encode()
+    read_certificates(trust_bundle)
+    return Credentials(identity, trust_bundle)
+
+
+class Renewal:
+    """Renews the identity for as long as it runs."""
+
+    name = "renewal"
+
+    def __init__(
+        self,
+        server: SocketAddress,
+        live: LiveCredentials,
+        *,
+        new_key: KeyFactory,
+        clock: Clock,
+        draw: Callable[[], float],
+    ) -> None:
+        """Renew these credentials at this port.
+
+        Args:
+            draw: returns a number from 0 up to 1, another one each time.
+        """
+        self._server = server
+        self._live = live
+        self._new_key = new_key
+        self._clock = clock
+        self._draw = draw
+        self._log = structlog.get_logger(__name__)
+
+    async def run(self) -> None:
+        """Renew whenever it is time, without end."""
+        while True:
+            await self._until(self._live.current.identity.renew_at)
+            await self._renew()
+
+    async def _until(self, moment: datetime) -> None:
+        while (left := (moment - self._clock.now()).total_seconds()) > 0:
+            await self._clock.sleep(min(left, _LOOK_AGAIN_SECONDS))
+
+    async def _renew(self) -> None:
+        identity = self._live.current.identity
+        life = (identity.not_after - identity.not_before).total_seconds()
+        most = min(MOST_SECONDS_BETWEEN, life / 20)
+        for delay in delays(self._draw, first=most / 16, most=most):
+            why = await self._attempt()
+            if not why:
+                return
+            self._alarm(why, delay)
+            await self._clock.sleep(delay)
+
+    async def _attempt(self) -> str:
+        """Renew once, and return why that failed, or nothing."""
+        try:
+            new = await renew(self._server, self._live.current, new_key=self._new_key)
+            self._live.renewed(new.identity, new.trust_bundle)
+        except grpc.aio.AioRpcError as error:
+            return reason(error)
+        except ControlPlaneError as error:
+            return str(error)
+        self._log.info(
+            log_events.IDENTITY_RENEWED,
+            instance=new.identity.instance_guid,
+            serial=f"{new.identity.serial:x}",
+            not_after=new.identity.not_after,
+        )
+        return ""
+
+    def _alarm(self, why: str, delay: float) -> None:
+        """Say it louder when less than a quarter of the life is left."""
+        identity = self._live.current.identity
+        left = identity.not_after - self._clock.now()
+        is_urgent = left < (identity.not_after - identity.not_before) / 4
+        log = self._log.error if is_urgent else self._log.warning
+        log(
+            log_events.IDENTITY_RENEWAL_FAILED,
+            instance=identity.instance_guid,
+            reason=why,
+            not_after=identity.not_after,
+            seconds_left=max(0, round(left.total_seconds())),
+            again_in=round(delay, 1),
+        )

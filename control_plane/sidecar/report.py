@@ -1,0 +1,178 @@
+"""Telling the control plane how the instance is.
+
+The rule of this module: every change is told at once. While nothing changes, a report stays
+unanswered until the control plane has something to say, such as that another certificate should be
+served by now; then the instance is looked at closely. The control plane may be away, or take no
+reports at all: nothing else here depends on them. After ``leave`` nothing is told that could bring
+the instance back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import grpc
+import structlog
+
+from control_plane import log_events
+from control_plane.api.v1 import sidecar_pb2
+from control_plane.clock import Clock
+from control_plane.errors import ControlPlaneError
+from control_plane.sidecar.channel import reason
+from control_plane.sidecar.credentials import LiveCredentials
+from control_plane.sidecar.race import first_of
+from control_plane.sidecar.readiness import UNSEEN, Observation, Observer
+from control_plane.sidecar.report_calls import ReportCalls
+from control_plane.sidecar.retry import delays
+
+ANSWER_SECONDS = 40.0
+"""How long the control plane may keep a report before it answers."""
+
+GREETING_SECONDS = 3.0
+"""How long a report may take that something else waits for: the first, and the last."""
+
+AGAIN_SECONDS = (1.0, 3600.0)
+"""Bounds of the time after which the control plane may ask for the next report."""
+
+UNASKED_SECONDS = 30.0
+"""When to report again if the control plane did not say."""
+
+UNSUPPORTED_SECONDS = 600.0
+"""When to try again at a control plane that takes no reports: it may be updated."""
+
+LOOK_SECONDS = (0.05, 2.0)
+"""How soon to look again when something has just changed, or should, and how often otherwise."""
+
+
+class Reporter:
+    """Looks at the instance, and tells."""
+
+    name = "report"
+
+    def __init__(
+        self,
+        calls: ReportCalls,
+        live: LiveCredentials,
+        observer: Observer,
+        *,
+        clock: Clock,
+        draw: Callable[[], float],
+    ) -> None:
+        """Tell by these calls; nothing was told yet.
+
+        Args:
+            calls: where to.
+            live: takes the CA certificates that come back.
+            observer: looks at the instance.
+            clock: times the next look and the next report.
+            draw: returns a number from 0 up to 1, another one each time.
+        """
+        self._calls = calls
+        self._live = live
+        self._observer = observer
+        self._clock = clock
+        self._draw = draw
+        self._seen = UNSEEN
+        self._expected = ""
+        self._pause = LOOK_SECONDS[0]
+        self._next = clock.monotonic()
+        self._delays: Iterator[float] | None = None
+        self._telling = asyncio.Lock()
+        self._leaving = asyncio.Event()
+        self._log = structlog.get_logger(__name__)
+
+    async def first(self) -> None:
+        """Tell that the instance starts; it may be that nobody hears it."""
+        await self._tell(await self._look(), GREETING_SECONDS)
+
+    async def run(self) -> None:
+        """Look and tell, without end; after ``leave``, do neither."""
+        await first_of(self._leaving.wait(), self._keep_telling())
+        await asyncio.get_running_loop().create_future()
+
+    async def leave(self) -> None:
+        """Tell that the instance stops."""
+        self._leaving.set()
+        await self._tell(self._seen, GREETING_SECONDS)
+        await self._calls.close()
+
+    async def _keep_telling(self) -> None:
+        while True:
+            seen = await self._look()
+            await first_of(self._tell(seen, ANSWER_SECONDS), self._changed_from(seen))
+            left = self._next - self._clock.monotonic()
+            if self._delays is not None:
+                # Nobody listens: a change is no reason to shout.
+                await first_of(self._clock.sleep(left), self._keep_looking())
+            elif left > 0:
+                await first_of(self._clock.sleep(left), self._changed_from(seen))
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await self._changed_from(self._seen)
+
+    async def _changed_from(self, seen: Observation) -> None:
+        """Return once the instance is not as it was; look less and less often until then."""
+        while self._seen == seen:
+            await self._clock.sleep(self._pause)
+            self._pause = min(self._pause * 1.5, LOOK_SECONDS[1])
+            await self._look()
+
+    async def _look(self) -> Observation:
+        seen, before = await self._observer.observe(), self._seen
+        self._seen = seen
+        if seen != before:
+            self._pause = LOOK_SECONDS[0]
+        if seen.listening != before.listening:
+            self._log.info(log_events.APP_LISTENING, listening=seen.listening)
+        if seen.exposed_ports and seen.exposed_ports != before.exposed_ports:
+            self._log.warning(
+                log_events.APP_EXPOSED,
+                ports=seen.exposed_ports,
+                reason="the app can be reached past Envoy, where no network policy holds: "
+                "have it listen on 127.0.0.1 only",
+            )
+        return seen
+
+    async def _tell(self, seen: Observation, seconds: float) -> None:
+        request = sidecar_pb2.ReportRequest(
+            listening=seen.listening,
+            exposed_ports=seen.exposed_ports,
+            served_serial=seen.served_serial,
+            leaving=self._leaving.is_set(),
+        )
+        async with self._telling:
+            started = self._clock.monotonic()
+            try:
+                response = await self._calls.report(request, seconds)
+            except grpc.aio.AioRpcError as error:
+                self._failed(error)
+            else:
+                self._answered(response, started)
+
+    def _answered(self, response: sidecar_pb2.ReportResponse, started: float) -> None:
+        if self._delays is not None:
+            self._log.info(log_events.REPORT_ACCEPTED)
+            self._delays = None
+        least, most = AGAIN_SECONDS
+        asked = response.report_again_in.ToTimedelta().total_seconds() or UNASKED_SECONDS
+        self._next = started + min(max(asked, least), most)
+        if response.expected_serial != self._expected:
+            self._expected = response.expected_serial
+            self._pause = LOOK_SECONDS[0]
+        if response.trust_bundle:
+            try:
+                self._live.trust(response.trust_bundle.encode())
+            except ControlPlaneError as error:
+                self._log.error(log_events.REPORT_FAILED, reason=f"trust bundle: {error}")
+
+    def _failed(self, error: grpc.aio.AioRpcError) -> None:
+        is_first, self._delays = self._delays is None, self._delays or delays(self._draw)
+        wait = next(self._delays)
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            wait = UNSUPPORTED_SECONDS
+        self._next = self._clock.monotonic() + wait
+        # The same again and again says nothing new; the first success after it does.
+        log = self._log.warning if is_first else self._log.debug
+        log(log_events.REPORT_FAILED, reason=reason(error), again_in=round(wait, 1))

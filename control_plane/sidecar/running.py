@@ -1,0 +1,100 @@
+"""An instance that runs: an Envoy, its app, and how both come to an end.
+
+The rule of this module: app and Envoy are codependent. Whichever ends first ends the other and
+gives the exit code. Told to stop, the instance first says that it leaves, so that no client comes
+any more, then lets go those who are there, and only then ends the app; each step has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from control_plane import log_events
+from control_plane.sidecar.child import Child
+from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.race import first_of, within
+from control_plane.sidecar.report import Reporter
+from control_plane.sidecar.signals import Signals
+
+ENVOY_STOP_SECONDS = 5.0
+"""How long Envoy may take to end once nothing is left to do for it; it takes milliseconds."""
+
+_QUIET_SECONDS = 0.5
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunningInstance:
+    """What was started.
+
+    Attributes:
+        app: None if something else runs it.
+    """
+
+    envoy: Child
+    app: Child | None
+    admin: EnvoyAdmin
+    reporter: Reporter
+    signals: Signals
+    options: SidecarOptions
+
+    async def to_the_end(self) -> int:
+        """Return the exit code once both have ended, by themselves or because of a signal."""
+        await first_of(self.signals.stop.wait(), self._one_ended())
+        log = structlog.get_logger(__name__)
+        if self.app is not None and self.app.has_ended:
+            code = await self.app.ended()
+            log.info(log_events.APP_EXITED, code=code)
+            await asyncio.gather(self.reporter.leave(), self._stop_app(), self._stop_envoy())
+            return code
+        if self.envoy.has_ended:
+            code = await self.envoy.ended()
+            log.error(log_events.ENVOY_EXITED, code=code)
+            await asyncio.gather(self.reporter.leave(), self._stop_app())
+            return code
+        log.info(log_events.SIDECAR_STOPPING, signal=self.signals.number.name)
+        return await self._stop_in_order()
+
+    async def _stop_in_order(self) -> int:
+        await self.reporter.leave()
+        wait = self.options.offline_wait.total_seconds()
+        await within(wait, self.signals.hurry, self._one_ended())
+        await self._drain()
+        app_code = await self._stop_app()
+        envoy_code = await self._stop_envoy()
+        return envoy_code if app_code is None else app_code
+
+    async def _drain(self) -> None:
+        """Send clients away while the app still answers them."""
+        log = structlog.get_logger(__name__)
+        try:
+            await self.admin.drain()
+        except OSError as error:
+            log.warning(log_events.ENVOY_DRAINED, reason=f"it was not told to: {error}")
+            return
+        seconds = self.options.drain_time.total_seconds()
+        await within(seconds, self.signals.hurry, first_of(self._idle(), self._one_ended()))
+        log.info(log_events.ENVOY_DRAINED, in_flight=await self.admin.in_flight())
+
+    async def _idle(self) -> None:
+        """Return once nothing has been in flight for a while, so that nobody is cut off."""
+        polls = 0
+        while polls < _QUIET_SECONDS / _POLL_SECONDS:
+            polls = 0 if await self.admin.in_flight() else polls + 1
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _one_ended(self) -> None:
+        children = (self.envoy,) if self.app is None else (self.envoy, self.app)
+        await first_of(*(each.ended() for each in children))
+
+    async def _stop_app(self) -> int | None:
+        if self.app is None:
+            return None
+        return await self.app.stop(self.options.stop_time.total_seconds(), self.signals.hurry)
+
+    async def _stop_envoy(self) -> int:
+        return await self.envoy.stop(ENVOY_STOP_SECONDS, self.signals.hurry)

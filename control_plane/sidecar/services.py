@@ -1,0 +1,53 @@
+"""What runs beside Envoy and the app for as long as they do.
+
+The rule of this module: whatever goes wrong in one of them is logged, and that one is started anew
+after a while. No defect of ours ever ends the app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import structlog
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.sidecar.retry import delays
+
+
+class Service(Protocol):
+    """Something that runs until it is cancelled."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the log."""
+
+    async def run(self) -> None:
+        """Run; it may be called again if it raised."""
+
+
+async def keep_running(
+    services: Iterable[Service], *, clock: Clock, draw: Callable[[], float]
+) -> None:
+    """Run services until cancelled.
+
+    Args:
+        services: each runs in a task of its own.
+        clock: sleeps between attempts.
+        draw: returns a number from 0 up to 1, another one each time.
+    """
+    async with asyncio.TaskGroup() as group:
+        for service in services:
+            group.create_task(_keep(service, clock, draw), name=service.name)
+
+
+async def _keep(service: Service, clock: Clock, draw: Callable[[], float]) -> None:
+    log = structlog.get_logger(__name__)
+    for delay in delays(draw):
+        try:
+            await service.run()
+        except Exception:
+            log.exception(log_events.SIDECAR_SERVICE_FAILED, service=service.name)
+        await clock.sleep(delay)
