@@ -8,10 +8,11 @@ old one stays in use.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import assert_never
 
 from control_plane.ca.authority import Authority
 from control_plane.ca.issuer import issue
@@ -19,10 +20,12 @@ from control_plane.ca.keys import KeyFactory
 from control_plane.ca.linter import Leaf
 from control_plane.ca.profile import Profile, renew_at
 from control_plane.ca.request import Request
+from control_plane.ca.san import San
 from control_plane.envoy.secrets import tls_secret
 from control_plane.errors import ControlPlaneError
 from control_plane.names import InstanceGuid
-from control_plane.xds.resource import Resource
+from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.resource import Resource, Version
 from control_plane.xds.resource_type import SECRET
 
 
@@ -35,79 +38,114 @@ class Held:
     resource: Resource
     renew_at: datetime
 
+    @property
+    def serial(self) -> int:
+        """The serial number of its certificate."""
+        return self.leaf.serial
+
+    @property
+    def content(self) -> Resource:
+        """What a plan has of it."""
+        return self.resource
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One secret of one instance that was issued before the restart: its key is gone."""
+
+    record: IssuedRecord
+    renew_at: datetime
+
+    @property
+    def serial(self) -> int:
+        """The serial number of its certificate."""
+        return self.record.serial
+
+    @property
+    def content(self) -> Version:
+        """What a plan has of it: its version, for a client that has the rest."""
+        return Version(self.record.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """What became of asking for a secret.
+
+    Attributes:
+        held: the secret that is in use; None if there never was one.
+        is_fresh: whether it was issued just now.
+        failure: why no other could be issued, or "" if this one says what it must.
+    """
+
+    held: Held | Recorded | None
+    is_fresh: bool = False
+    failure: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Custodian:
-    """What issuing needs, as values, so that tests can decide each of them."""
+    """What issuing needs, as values, so that tests can decide each of them.
+
+    Attributes:
+        note: is told of each certificate, and returns at once.
+    """
 
     authority: Authority
     profile: Profile
     new_key: KeyFactory
     new_serial: Callable[[], int]
+    note: Callable[[IssuedRecord], None] = lambda _: None
 
 
 class Custody:
     """Every instance's secrets by name."""
 
-    def __init__(self, custodian: Custodian) -> None:
-        """Start with none."""
+    def __init__(self, custodian: Custodian, records: Iterable[IssuedRecord] = ()) -> None:
+        """Start with what is recorded of the certificates of an earlier run."""
         self._custodian = custodian
-        self._held: dict[InstanceGuid, dict[str, Held]] = {}
+        self._held: dict[InstanceGuid, dict[str, Held | Recorded]] = {}
+        for each in records:
+            at = renew_at(each.not_before, each.not_after, each.instance_guid)
+            self._held.setdefault(each.instance_guid, {})[each.secret] = Recorded(each, at)
         self._failures: dict[InstanceGuid, dict[str, str]] = {}
-        self._news: dict[tuple[InstanceGuid, str], asyncio.Event] = {}
+        self._news: dict[InstanceGuid, dict[str, asyncio.Event]] = {}
 
-    def get(self, instance: InstanceGuid, name: str) -> Held | None:
+    def get(self, instance: InstanceGuid, name: str) -> Held | Recorded | None:
         """Return a secret as it is now."""
         return self._held.get(instance, {}).get(name)
 
     def failure(self, instance: InstanceGuid) -> str:
-        """Return why the last certificate of an instance could not be issued, or ""."""
+        """Return why an instance has not the certificates that it should have, or ""."""
         return next(iter(self._failures.get(instance, {}).values()), "")
 
-    def ensure(
-        self, instance: InstanceGuid, name: str, request: Request, now: datetime
-    ) -> tuple[Held | None, bool]:
-        """Return the secret that says what it must, and whether it was issued just now.
-
-        Where issuing fails the old one is returned, or None if there never was one, and ``failure``
-        says why.
-        """
+    def ensure(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Ensured:
+        """Return the secret that says what it must, or the old one where issuing fails."""
         held = self.get(instance, name)
-        if held is not None and held.request == request and now < held.renew_at:
-            return held, False
-        authority, profile = self._custodian.authority, self._custodian.profile
+        failures = self._failures.setdefault(instance, {})
+        if held is not None and now < held.renew_at and self._says(held, request):
+            failures.pop(name, None)
+            return Ensured(held)
         try:
-            leaf = issue(
-                authority,
-                profile,
-                request,
-                key=self._custodian.new_key,
-                now=now,
-                serial=self._custodian.new_serial(),
-            )
+            fresh = self._issue(instance, name, request, now)
         except ControlPlaneError as error:
-            self._failures.setdefault(instance, {})[name] = str(error)
-            return held, False
-        self._failures.get(instance, {}).pop(name, None)
-        fresh = Held(
-            request,
-            leaf,
-            Resource.of(
-                SECRET,
-                name,
-                tls_secret(name, leaf.certificate_chain_pem, leaf.private_key_pem or b""),
-            ),
-            renew_at(leaf.not_before, leaf.not_after, instance),
-        )
+            failures[name] = str(error)
+            return Ensured(held, failure=str(error))
+        failures.pop(name, None)
         self._held.setdefault(instance, {})[name] = fresh
-        news = self._news.pop((instance, name), None)
+        self._custodian.note(_record_of(instance, fresh))
+        news = self._news.get(instance, {}).pop(name, None)
         if news is not None:
             news.set()
-        return fresh, True
+        return Ensured(fresh, is_fresh=True)
+
+    def make_anew(self, instance: InstanceGuid, name: str) -> None:
+        """Have a secret issued when it is asked for next, if there is no more than its record."""
+        if isinstance(self.get(instance, name), Recorded):
+            del self._held[instance][name]
 
     async def renewed(self, instance: InstanceGuid, name: str, timeout: float) -> None:
-        """Return when this secret is replaced, or after that many seconds."""
-        event = self._news.setdefault((instance, name), asyncio.Event())
+        """Return when this secret is replaced or dropped, or after that many seconds."""
+        event = self._news.setdefault(instance, {}).setdefault(name, asyncio.Event())
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await event.wait()
@@ -116,3 +154,43 @@ class Custody:
         """Forget all of an instance that is gone."""
         self._held.pop(instance, None)
         self._failures.pop(instance, None)
+        for news in self._news.pop(instance, {}).values():
+            news.set()
+
+    def _says(self, held: Held | Recorded, request: Request) -> bool:
+        """Tell whether a certificate says what it must."""
+        match held:
+            case Held():
+                return held.request == request
+            case Recorded(record):
+                issuer = self._custodian.authority.fingerprint
+                return record.names == _names(request.san) and record.issuer == issuer
+            case _:
+                assert_never(held)
+
+    def _issue(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Held:
+        by = self._custodian
+        leaf = issue(
+            by.authority, by.profile, request, key=by.new_key, now=now, serial=by.new_serial()
+        )
+        body = tls_secret(name, leaf.certificate_chain_pem, leaf.private_key_pem or b"")
+        at = renew_at(leaf.not_before, leaf.not_after, instance)
+        return Held(request, leaf, Resource.of(SECRET, name, body), at)
+
+
+def _names(san: San) -> tuple[str, ...]:
+    return (*san.dns, *san.ips, *san.uris)
+
+
+def _record_of(instance: InstanceGuid, held: Held) -> IssuedRecord:
+    leaf = held.leaf
+    return IssuedRecord(
+        instance,
+        held.resource.name,
+        held.resource.version,
+        leaf.serial,
+        _names(leaf.san),
+        leaf.not_before,
+        leaf.not_after,
+        leaf.issuer_fingerprint,
+    )

@@ -15,8 +15,10 @@ import structlog
 
 from control_plane import log_events
 from control_plane.errors import ControlPlaneError
-from control_plane.model.entities import InstanceStatus
+from control_plane.model.change import Change
+from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.instances import set_status
+from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.registry import Registry
@@ -47,6 +49,7 @@ class Presence:
         self._timers: dict[InstanceGuid, asyncio.TimerHandle] = {}
         self._changed: asyncio.Queue[InstanceGuid] = asyncio.Queue()
         self._log = structlog.get_logger(__name__)
+        registry.subscribe(self._committed)
 
     async def run(self) -> None:
         """Write changes of status until cancelled."""
@@ -54,7 +57,11 @@ class Presence:
             if instance.status in _THERE:
                 self._await_return(instance.guid, GRACE_AFTER_START_SECONDS)
         while True:
-            await self._write(await self._changed.get())
+            changed = {await self._changed.get(): None}
+            while not self._changed.empty():
+                changed[self._changed.get_nowait()] = None
+            # Together, so that the registry writes them in one transaction.
+            await asyncio.gather(*(self._write(instance) for instance in changed))
 
     def opened(self, live: LiveStream) -> None:
         """Somebody came, or came back."""
@@ -98,6 +105,11 @@ class Presence:
             self._leaving.discard(instance)
         if before != (not listening, leaving):
             self._changed.put_nowait(instance)
+
+    def _committed(self, state: State, change: Change) -> None:
+        for entity in change.drops:
+            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
+                self._forget(entity.guid)
 
     def _await_return(self, instance: InstanceGuid, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -62,7 +62,7 @@ class Publication:
         self._clock = clock
         self._held_back: dict[AppGuid, set[Hostname]] = {}
         self._lingering: dict[AppGuid, set[Hostname]] = {}
-        self._tasks: dict[asyncio.Task[None], AppGuid] = {}
+        self._tasks: dict[RouteMapping, asyncio.Task[None]] = {}
         self._log = structlog.get_logger(__name__)
 
     def published(self, app: AppGuid) -> tuple[Hostname, ...]:
@@ -77,40 +77,61 @@ class Publication:
     def under_way(self, apps: Iterable[AppGuid]) -> tuple[asyncio.Task[None], ...]:
         """Return what has still to happen to the names of some apps."""
         wanted = frozenset(apps)
-        return tuple(task for task, app in self._tasks.items() if app in wanted)
+        return tuple(task for of, task in self._tasks.items() if of.app_guid in wanted)
 
     def committed(self, state: State, change: Change) -> None:
         """Look at the routes that a change maps and unmaps."""
         self._state = state
         for entity in change.drops:
-            if isinstance(entity, RouteMapping) and state.app(entity.app_guid) is not None:
-                self._lingering.setdefault(entity.app_guid, set()).add(entity.hostname)
-                self._start(self._withdraw(entity), entity.app_guid)
+            if isinstance(entity, RouteMapping):
+                self._unmapped(entity)
         for entity in change.puts:
             if isinstance(entity, RouteMapping):
-                self._lingering.get(entity.app_guid, set()).discard(entity.hostname)
-                self._held_back.setdefault(entity.app_guid, set()).add(entity.hostname)
-                self._start(self._publish(entity), entity.app_guid)
+                self._mapped(entity)
 
     async def close(self) -> None:
         """Stop whatever is under way."""
-        tasks = tuple(self._tasks)
+        tasks = tuple(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, work: Coroutine[Any, Any, None], app: AppGuid) -> None:
+    def _mapped(self, mapping: RouteMapping) -> None:
+        _take(self._lingering, mapping)
+        _put(self._held_back, mapping)
+        self._start(mapping, self._publish(mapping))
+
+    def _unmapped(self, mapping: RouteMapping) -> None:
+        _take(self._held_back, mapping)
+        if self._state.app(mapping.app_guid) is None:
+            self._stop(mapping)
+            _take(self._lingering, mapping)
+        else:
+            _put(self._lingering, mapping)
+            self._start(mapping, self._withdraw(mapping))
+
+    def _start(self, mapping: RouteMapping, work: Coroutine[Any, Any, None]) -> None:
+        """Do this with a name, instead of what was to be done with it before."""
+        self._stop(mapping)
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks[task] = app
-        task.add_done_callback(self._tasks.pop)
+        self._tasks[mapping] = task
+        task.add_done_callback(lambda done: self._ended(mapping, done))
+
+    def _stop(self, mapping: RouteMapping) -> None:
+        task = self._tasks.pop(mapping, None)
+        if task is not None:
+            task.cancel()
+
+    def _ended(self, mapping: RouteMapping, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(mapping) is task:
+            del self._tasks[mapping]
 
     async def _publish(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname
         late = await self._waiters.wait(self._around.connected(app), PUBLISH_BOUND)
-        self._held_back.get(app, set()).discard(name)
-        if name in self._state.hostnames_of(app):
-            self._around.mark(callers(self._state, app))
-            self._log.info(log_events.NAME_PUBLISHED, app=app, name=name, behind=sorted(late))
+        _take(self._held_back, mapping)
+        self._around.mark(callers(self._state, app))
+        self._log.info(log_events.NAME_PUBLISHED, app=app, name=name, behind=sorted(late))
 
     async def _withdraw(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname
@@ -124,5 +145,16 @@ class Publication:
             late = await self._waiters.wait(resolvers, WITHDRAW_BOUND)
             self._log.info(log_events.NAME_WITHDRAWN, app=app, name=name, behind=sorted(late))
             await self._clock.sleep(LINGER_SECONDS)
-        self._lingering.get(app, set()).discard(name)
+        _take(self._lingering, mapping)
         self._around.mark([app])
+
+
+def _put(names: dict[AppGuid, set[Hostname]], mapping: RouteMapping) -> None:
+    names.setdefault(mapping.app_guid, set()).add(mapping.hostname)
+
+
+def _take(names: dict[AppGuid, set[Hostname]], mapping: RouteMapping) -> None:
+    of_app = names.get(mapping.app_guid, set())
+    of_app.discard(mapping.hostname)
+    if not of_app:
+        names.pop(mapping.app_guid, None)

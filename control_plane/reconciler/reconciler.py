@@ -2,13 +2,15 @@
 
 The rule of this module: it is level-triggered. A change only marks the instances that it concerns;
 what each of them should have is worked out from the State as it is when its turn comes, so changes
-that come faster than that merge by themselves. Whoever is not connected costs nothing.
+that come faster than that merge by themselves. Whoever is not connected costs nothing, and whoever
+cannot be planned for is tried again and keeps nobody else waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 import structlog
 
@@ -39,6 +41,9 @@ from control_plane.xds.messages import Reply
 
 _SLICE_SECONDS = 0.005
 """How long the loop works before it lets others (streams, commands) have a turn."""
+
+RETRY = timedelta(seconds=5)
+"""When a certificate that could not be issued, or a plan that could not be made, is tried again."""
 
 _FAREWELL_SECONDS = 10.0
 """How long a removed instance has to ACK that its listeners are gone, before its streams end."""
@@ -80,20 +85,26 @@ class Reconciler:
 
     def is_current(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance ACKed all that it should have, or is not connected."""
-        if instance in self._dirty:
+        streams = self._nodes.streams(instance)
+        if not streams:
+            return True
+        if instance in self._dirty or self._custody.failure(instance):
             return False
         snapshot = self._nodes.snapshot(instance)
-        if snapshot is None:
-            return True
-        return all(live.stream.in_step(snapshot) for live in self._nodes.streams(instance))
+        return snapshot is None or all(live.stream.in_step(snapshot) for live in streams)
 
     def opened(self, live: LiveStream) -> None:
         """Plan for a node as soon as it is connected, so that its first request finds an answer."""
         self._reconcile(InstanceGuid(live.node_id))
 
     def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
-        """Look whether somebody waits for what a node just told."""
-        self.waiters.note(InstanceGuid(live.node_id))
+        """Look whether it needs what is recorded only, and who waits for what it told."""
+        instance = InstanceGuid(live.node_id)
+        snapshot = self._nodes.snapshot(instance)
+        for _, name in live.stream.missing(snapshot) if snapshot is not None else ():
+            self._custody.make_anew(instance, name)
+            self._mark(instance)
+        self.waiters.note(instance)
 
     def sent(self, _live: LiveStream, _reply: Reply) -> None:
         """Nothing is to be done until the node answers."""
@@ -116,9 +127,7 @@ class Reconciler:
             await self._wake.wait()
             until = self._clock.monotonic() + _SLICE_SECONDS
             while self._dirty and self._clock.monotonic() < until:
-                instance = next(iter(self._dirty))
-                self._reconcile(instance)
-                self.waiters.note(instance)
+                self._try(next(iter(self._dirty)))
             if not self._dirty:
                 self._wake.clear()
             await asyncio.sleep(0)
@@ -153,6 +162,14 @@ class Reconciler:
         self._dirty[instance] = None
         self._wake.set()
 
+    def _try(self, instance: InstanceGuid) -> None:
+        try:
+            self._reconcile(instance)
+        except Exception:  # noqa: BLE001 - whatever it is, the others are planned for
+            self._log.exception(log_events.PLAN_FAILED, instance=instance)
+            self._renewals.add(instance, self._clock.now() + RETRY)
+        self.waiters.note(instance)
+
     def _reconcile(self, guid: InstanceGuid) -> None:
         self._dirty.pop(guid, None)
         instance = self.state.instance(guid)
@@ -176,25 +193,30 @@ class Reconciler:
         }
 
     def _secret(self, instance: Instance, name: str, request: Request) -> SecretContent:
-        held, fresh = self._custody.ensure(instance.guid, name, request, self._clock.now())
+        now = self._clock.now()
+        ensured = self._custody.ensure(instance.guid, name, request, now)
         where = {"instance": instance.guid, "app": instance.app_guid, "secret": name}
-        if held is None or not fresh:
-            failure = self._custody.failure(instance.guid)
-            if failure:
-                self._log.error(log_events.CERTIFICATE_FAILED, **where, reason=failure)
-            return None if held is None else held.resource
-        self._renewals.add(instance.guid, held.renew_at)
-        self._log.info(
-            log_events.CERTIFICATE_ISSUED,
-            **where,
-            serial=f"{held.leaf.serial:x}",
-            version=held.resource.version,
-            names=len(request.san.dns),
-        )
-        return held.resource
+        if ensured.failure:
+            self._log.error(log_events.CERTIFICATE_FAILED, **where, reason=ensured.failure)
+            self._renewals.add(instance.guid, now + RETRY)
+        held = ensured.held
+        if held is None:
+            return None
+        if not ensured.failure:
+            self._renewals.add(instance.guid, held.renew_at)
+        if ensured.is_fresh:
+            self._log.info(
+                log_events.CERTIFICATE_ISSUED,
+                **where,
+                serial=f"{held.serial:x}",
+                version=getattr,
+                names=len(request.san.dns),
+            )
+        return held.content
 
     def _see_off(self, instance: InstanceGuid) -> None:
         self._dirty.pop(instance, None)
+        self._renewals.forget(instance)
         self._custody.drop(instance)
         snapshot = self._nodes.snapshot(instance)
         if snapshot is None or instance in self._farewells:

@@ -1,0 +1,81 @@
+"""What sidecars saw: it counts while they keep reporting, and whoever waits hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.attestation import REPORT_SECONDS, Attestation
+from tests.unit.reconciler.clocks import ManualClock
+
+A, B = InstanceGuid("a"), InstanceGuid("b")
+
+
+async def test_a_report_counts_while_it_is_fresh() -> None:
+    """Two reports may be lost; after the third an instance has no witness any more."""
+    clock = ManualClock()
+    attestation = Attestation(clock)
+    assert not attestation.witnessed(A)
+    assert attestation.served(A) is None
+
+    attestation.report(A, 7, ())
+    await clock.advance(3 * REPORT_SECONDS - 0.1)
+    assert attestation.witnessed(A)
+    assert not attestation.witnessed(B)
+
+    await clock.advance(0.1)
+    assert not attestation.witnessed(A)
+    assert attestation.served(A) == 7
+
+
+def test_a_report_without_a_serial_is_a_report() -> None:
+    """A sidecar whose Envoy shows nothing is a witness of that."""
+    attestation = Attestation(ManualClock())
+
+    attestation.report(A, None, ())
+
+    assert attestation.witnessed(A)
+    assert attestation.served(A) is None
+
+
+def test_ports_past_envoy_are_known_until_a_report_without_them() -> None:
+    """What the sidecar found exposed last is what is exposed."""
+    attestation = Attestation(ManualClock())
+
+    attestation.report(A, 7, (8080, 9090))
+    assert attestation.exposed == {A: (8080, 9090)}
+    attestation.report(A, 7, ())
+
+    assert attestation.exposed == {}
+
+
+async def test_news_wakes_whoever_waits_for_this_instance() -> None:
+    """Every waiter, and only those of the instance that reported."""
+    attestation = Attestation(ManualClock())
+    ours = [asyncio.create_task(attestation.news(A, 30)) for _ in range(2)]
+    theirs = asyncio.create_task(attestation.news(B, 30))
+    await asyncio.sleep(0)
+
+    attestation.report(A, 7, ())
+    await asyncio.gather(*ours)
+
+    assert not theirs.done()
+    theirs.cancel()
+
+
+async def test_news_that_does_not_come_is_not_waited_for() -> None:
+    """The wait ends with its time, and says nothing."""
+    await Attestation(ManualClock()).news(A, 0.01)
+
+
+def test_a_removed_instance_leaves_nothing() -> None:
+    """Neither its serial nor its exposed ports."""
+    attestation = Attestation(ManualClock())
+    attestation.report(A, 7, (8080,))
+
+    attestation.forget(A)
+    attestation.forget(B)
+
+    assert not attestation.witnessed(A)
+    assert attestation.served(A) is None
+    assert attestation.exposed == {}

@@ -1,0 +1,241 @@
+"""Custody: when a certificate is replaced, and what stays when it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+
+from control_plane.ca import C2CRequest, Profile, load_key_pair, new_key_pair
+from control_plane.ca.keys import KeyPair
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.custody import Custodian, Custody, Held
+from tests.unit.reconciler.clocks import NOON
+from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Serials, authority
+
+GUID = InstanceGuid("b0")
+REQUEST = C2CRequest("b0", "b", "default", "default", ("app-b.apps.internal",), 0, "10.0.1.1")
+OTHER = replace(REQUEST, hostnames=("app-b.apps.internal", "second.apps.internal"))
+
+
+@pytest.fixture
+def serials() -> Serials:
+    """Return serial numbers that a test may spoil."""
+    return Serials()
+
+
+@pytest.fixture
+def custody(serials: Serials) -> Custody:
+    """Return a custody with a CA of its own."""
+    return Custody(Custodian(authority(), Profile(), new_key_pair, serials))
+
+
+def ensured(custody: Custody, request: C2CRequest = REQUEST, minutes: float = 0) -> Held:
+    """Return what is held after asking, so many minutes after noon."""
+    held = custody.ensure(GUID, C2C_SECRET, request, NOON + timedelta(minutes=minutes)).held
+    assert held is not None
+    return held
+
+
+def test_the_first_time_a_certificate_is_issued(custody: Custody) -> None:
+    """It says what was asked for, and its resource has it with its own key."""
+    first = custody.ensure(GUID, C2C_SECRET, REQUEST, NOON)
+
+    assert first.is_fresh
+    assert first.failure == ""
+    held = first.held
+    assert held is not None
+    assert held.leaf.san == REQUEST.san
+    secret = secret_pb2.Secret.FromString(held.resource.body)
+    assert secret.name == held.resource.name == C2C_SECRET
+    assert secret.tls_certificate.certificate_chain.inline_bytes == held.leaf.certificate_chain_pem
+    assert secret.tls_certificate.private_key.inline_bytes == held.leaf.private_key_pem
+    assert custody.get(GUID, C2C_SECRET) is held
+
+
+def test_a_certificate_that_is_right_is_kept(custody: Custody) -> None:
+    """Asking again is free and changes nothing, until its moment has come."""
+    held = ensured(custody)
+    last_moment = held.renew_at - timedelta(microseconds=1)
+
+    again = custody.ensure(GUID, C2C_SECRET, replace(REQUEST), last_moment)
+
+    assert again.held is held
+    assert not again.is_fresh
+
+
+def test_half_way_it_is_renewed_with_a_new_key(custody: Custody) -> None:
+    """At half life, give or take a tenth, there is another certificate and another key."""
+    held = ensured(custody)
+    assert timedelta(hours=10) < held.renew_at - NOON < timedelta(hours=14)
+
+    fresh = custody.ensure(GUID, C2C_SECRET, REQUEST, held.renew_at)
+
+    assert fresh.is_fresh
+    assert fresh.held is not None
+    assert fresh.held.leaf.serial != held.leaf.serial
+    old, new = (load_key_pair(each.leaf.private_key_pem or b"") for each in (held, fresh.held))
+    assert old.public != new.public
+    assert fresh.held.resource.version != held.resource.version
+
+
+def test_other_names_are_another_certificate(custody: Custody) -> None:
+    """A request that differs is issued at once."""
+    held = ensured(custody)
+
+    fresh = ensured(custody, OTHER, minutes=1)
+
+    assert fresh.leaf.serial != held.leaf.serial
+    assert "second.apps.internal" in fresh.leaf.san.dns
+
+
+def test_secrets_and_instances_are_apart(custody: Custody) -> None:
+    """Each has its own certificate and key, and instances renew at different moments."""
+    ours = ensured(custody)
+    identity = custody.ensure(GUID, ID_SECRET, REQUEST, NOON).held
+    theirs = custody.ensure(InstanceGuid("b1"), C2C_SECRET, REQUEST, NOON).held
+    assert identity is not None
+    assert theirs is not None
+
+    serials = {each.leaf.serial for each in (ours, identity, theirs)}
+    assert len(serials) == 3
+    assert custody.get(GUID, C2C_SECRET) is ours
+    assert theirs.renew_at != ours.renew_at
+
+
+def test_if_issuing_fails_the_old_certificate_stays(custody: Custody, serials: Serials) -> None:
+    """It is kept, the reason is told, and the next attempt that succeeds replaces it."""
+    held = ensured(custody)
+    serials.are_bad = True
+
+    failed = custody.ensure(GUID, C2C_SECRET, OTHER, NOON)
+
+    assert failed.held is held
+    assert not failed.is_fresh
+    assert failed.failure == custody.failure(GUID)
+    assert "serial must be positive" in failed.failure
+
+    serials.are_bad = False
+    fresh = custody.ensure(GUID, C2C_SECRET, OTHER, NOON)
+
+    assert fresh.is_fresh
+    assert fresh.failure == custody.failure(GUID) == ""
+
+
+def test_if_the_first_attempt_fails_there_is_none(custody: Custody, serials: Serials) -> None:
+    """Nothing is made up in its place."""
+    serials.are_bad = True
+
+    failed = custody.ensure(GUID, C2C_SECRET, REQUEST, NOON)
+
+    assert failed.held is None
+    assert failed.failure
+    assert custody.get(GUID, C2C_SECRET) is None
+
+
+def test_a_key_that_does_not_belong_is_never_held(serials: Serials) -> None:
+    """A signer that mixes up keys is caught by the lint, before anybody could publish it."""
+
+    class Fickle(KeyPair):
+        """A pair whose private half is another each time it is asked for."""
+
+        def private_pem(self) -> bytes:
+            """Return somebody else's key."""
+            return new_key_pair().private_pem()
+
+    custody = Custody(
+        Custodian(authority(), Profile(), lambda: Fickle(new_key_pair().private), serials)
+    )
+
+    failed = custody.ensure(GUID, C2C_SECRET, REQUEST, NOON)
+
+    assert failed.held is None
+    assert "the key does not belong to the certificate" in failed.failure
+
+
+def test_a_ca_that_has_ended_is_named(serials: Serials) -> None:
+    """The reason says what the operator can do, and the old certificate stays."""
+    custody = Custody(Custodian(authority(timedelta(hours=13)), Profile(), new_key_pair, serials))
+    held = ensured(custody)
+
+    failed = custody.ensure(GUID, C2C_SECRET, REQUEST, NOON + timedelta(hours=14))
+
+    assert failed.held is held
+    assert failed.failure.endswith("rotate it")
+
+
+def test_a_failure_is_over_when_the_old_certificate_is_right_again(
+    custody: Custody, serials: Serials
+) -> None:
+    """As when the route that could not be put into a certificate was unmapped."""
+    ensured(custody)
+    serials.are_bad = True
+    custody.ensure(GUID, C2C_SECRET, OTHER, NOON)
+    assert custody.failure(GUID)
+
+    ensured(custody)
+
+    assert custody.failure(GUID) == ""
+
+
+def test_the_failure_of_one_secret_is_not_hidden_by_another(
+    custody: Custody, serials: Serials
+) -> None:
+    """An instance is told of as failing as long as any of its secrets does."""
+    serials.are_bad = True
+    custody.ensure(GUID, C2C_SECRET, REQUEST, NOON)
+    serials.are_bad = False
+    custody.ensure(GUID, ID_SECRET, REQUEST, NOON)
+
+    assert custody.failure(GUID)
+    assert custody.failure(InstanceGuid("b1")) == ""
+
+
+async def test_whoever_waits_hears_of_a_replacement(custody: Custody) -> None:
+    """Of this secret of this instance, and of no other."""
+    ensured(custody)
+    waits = [
+        asyncio.create_task(custody.renewed(GUID, name, 30)) for name in (C2C_SECRET, ID_SECRET)
+    ]
+    await asyncio.sleep(0)
+
+    ensured(custody)
+    await asyncio.sleep(0)
+    assert not waits[0].done()
+    ensured(custody, OTHER)
+
+    await waits[0]
+    assert not waits[1].done()
+    waits[1].cancel()
+
+
+async def test_a_replacement_that_does_not_come_is_not_waited_for(custody: Custody) -> None:
+    """The wait ends with its time."""
+    await custody.renewed(GUID, C2C_SECRET, 0.01)
+
+
+async def test_a_removed_instance_leaves_nothing(custody: Custody, serials: Serials) -> None:
+    """Its keys are forgotten, its failures too, and whoever waits is let go."""
+    ensured(custody)
+    serials.are_bad = True
+    custody.ensure(GUID, C2C_SECRET, OTHER, NOON)
+    waiting = asyncio.create_task(custody.renewed(GUID, C2C_SECRET, 30))
+    await asyncio.sleep(0)
+
+    custody.drop(GUID)
+    custody.drop(InstanceGuid("never seen"))
+
+    await waiting
+    assert custody.get(GUID, C2C_SECRET) is None
+    assert custody.failure(GUID) == ""
+
+
+def test_no_key_shows_in_what_is_held(custody: Custody) -> None:
+    """The repr of a held secret, which a log or a traceback may have, has no key in it."""
+    held = ensured(custody)
+
+    assert "PRIVATE" not in repr(held)
+    assert "BEGIN" not in repr(held)

@@ -1,0 +1,322 @@
+"""Presence: streams and reports in, the status of each instance out, written to the registry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from control_plane.errors import StorageError
+from control_plane.model.change import Change
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import remove_instance, set_status
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.reconciler import presence as module
+from control_plane.reconciler.presence import Presence
+from control_plane.registry import Registry
+from control_plane.store.sqlite import SqliteStore
+from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
+from tests.unit.model.world import B, register, world
+from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
+
+B0 = InstanceGuid("b0")
+REGISTERED, READY, NOT_READY, GONE = (
+    InstanceStatus.REGISTERED,
+    InstanceStatus.READY,
+    InstanceStatus.NOT_READY,
+    InstanceStatus.GONE,
+)
+SOON = 0.03
+"""A grace that a test can wait for, in seconds."""
+
+
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait half a minute."""
+    monkeypatch.setattr(module, "GRACE_SECONDS", SOON)
+    monkeypatch.setattr(module, "GRACE_AFTER_START_SECONDS", 2 * SOON)
+
+
+class Faulty(SqliteStore):
+    """A store whose next commits fail."""
+
+    failures = 0
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Fail while the test says so."""
+        if self.failures:
+            self.failures -= 1
+            raise StorageError("the disk is full")
+        await super().commit(changes)
+
+
+class Watched:
+    """A registry with one instance, its streams, and who watches over them.
+
+    Attributes:
+        statuses: the status of the instance after each transaction.
+    """
+
+    def __init__(self, world: World, registry: Registry, presence: Presence) -> None:
+        """Take what runs already."""
+        self.world = world
+        self.registry = registry
+        self.presence = presence
+        self.statuses: list[InstanceStatus] = []
+        self._news = asyncio.Event()
+        registry.subscribe(self._note)
+
+    @property
+    def status(self) -> InstanceStatus:
+        """The status that was written last."""
+        return self.registry.state.instances[B0].status
+
+    async def becomes(self, status: InstanceStatus) -> None:
+        """Wait until the instance has this status."""
+        async with asyncio.timeout(5):
+            while self.status is not status:
+                self._news.clear()
+                await self._news.wait()
+
+    async def stays(self, status: InstanceStatus, seconds: float = 5 * SOON) -> None:
+        """Make sure that it has this status, and keeps it."""
+        assert self.status is status
+        written = len(self.statuses)
+        await asyncio.sleep(seconds)
+        assert self.statuses[written:] == []
+
+    def connect(self) -> Peer:
+        """Open a stream of the instance."""
+        return self.world.connect(B0)
+
+    async def ready(self) -> Peer:
+        """Connect an Envoy and let it take all that it needs."""
+        peer = self.connect().as_envoy()
+        await self.becomes(READY)
+        return peer
+
+    def report(self, *, listening: bool = True, leaving: bool = False) -> None:
+        """Report as the sidecar."""
+        self.presence.reported(B0, listening=listening, leaving=leaving)
+
+    def _note(self, state: State, change: Change) -> None:
+        del change
+        instance = state.instance(B0)
+        if instance is not None:
+            self.statuses.append(instance.status)
+        self._news.set()
+
+
+@asynccontextmanager
+async def watched(
+    directory: Path, status: InstanceStatus = REGISTERED
+) -> AsyncIterator[tuple[Watched, Faulty]]:
+    """Run registry and presence over a store that has one instance of this status."""
+    state = set_status(register(world("b"), B0, B, "10.0.1.1"), B0, status).state
+    store = await Faulty.open(directory / "data" / "c2c.db")
+    assert isinstance(store, Faulty)
+    await store.commit([Change(puts=tuple(state.entities()))])
+    around = World(state)
+    registry = Registry(state, store)
+    registry.subscribe(around.reconciler.committed)
+    presence = Presence(registry, around.nodes)
+    around.nodes.observe(presence)
+    tasks = [asyncio.create_task(work) for work in (registry.run(), presence.run())]
+    await asyncio.sleep(0)
+    try:
+        yield Watched(around, registry, presence), store
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await store.close()
+
+
+async def test_an_instance_is_ready_once_its_envoy_has_all_that_it_needs(tmp_path: Path) -> None:
+    """Connected is not enough: listeners and certificate must have been ACKed."""
+    async with watched(tmp_path) as (instance, _):
+        peer = instance.connect()
+        await instance.becomes(NOT_READY)
+
+        peer.ask(CLUSTER)
+        peer.ask(LISTENER)
+        peer.settle()
+        await instance.stays(NOT_READY)
+        peer.ask(SECRET, C2C_SECRET)
+        peer.receive()
+        await instance.stays(NOT_READY)
+
+        peer.settle()
+
+        await instance.becomes(READY)
+        assert instance.statuses == [NOT_READY, READY]
+
+
+async def test_ready_is_said_once(tmp_path: Path) -> None:
+    """Later changes that are on their way make nobody unready: the old ones still serve."""
+    async with watched(tmp_path) as (instance, _):
+        peer = await instance.ready()
+
+        instance.world.custody.drop(B0)
+        instance.world.reconciler.opened(peer.live)
+        assert peer.receive()
+
+        await instance.stays(READY)
+
+
+async def test_an_app_that_does_not_listen_is_not_ready(tmp_path: Path) -> None:
+    """What the sidecar says of its app counts, whatever the Envoy ACKed."""
+    async with watched(tmp_path) as (instance, _):
+        await instance.ready()
+
+        instance.report(listening=False)
+        await instance.becomes(NOT_READY)
+        instance.report(listening=False)
+        instance.report(listening=True)
+        await instance.becomes(READY)
+
+        assert instance.statuses == [READY, NOT_READY, READY]
+
+
+async def test_who_says_that_it_leaves_is_gone_at_once(tmp_path: Path) -> None:
+    """While its streams are still open, and without any grace."""
+    async with watched(tmp_path) as (instance, _):
+        peer = await instance.ready()
+
+        instance.report(leaving=True)
+        await instance.becomes(GONE)
+        peer.close()
+
+        await instance.stays(GONE)
+
+
+async def test_who_left_may_change_its_mind(tmp_path: Path) -> None:
+    """A report that does not say so any more brings it back."""
+    async with watched(tmp_path) as (instance, _):
+        await instance.ready()
+        instance.report(leaving=True)
+        await instance.becomes(GONE)
+
+        instance.report()
+
+        await instance.becomes(READY)
+
+
+async def test_who_left_comes_back_with_a_new_stream(tmp_path: Path) -> None:
+    """A restarted sidecar is not held to what its predecessor said."""
+    async with watched(tmp_path) as (instance, _):
+        first = await instance.ready()
+        instance.report(leaving=True)
+        first.close()
+        await instance.becomes(GONE)
+
+        second = instance.connect()
+        await instance.becomes(NOT_READY)
+        second.as_envoy()
+
+        await instance.becomes(READY)
+
+
+async def test_broken_streams_have_a_grace(tmp_path: Path) -> None:
+    """Nothing is withdrawn when a stream breaks; after the grace the instance is gone."""
+    async with watched(tmp_path) as (instance, _):
+        peer = await instance.ready()
+
+        peer.close()
+
+        await instance.stays(READY, SOON / 2)
+        await instance.becomes(GONE)
+
+
+async def test_who_comes_back_in_time_was_never_away(tmp_path: Path) -> None:
+    """A stream within the grace stops the clock, and nothing is written."""
+    async with watched(tmp_path) as (instance, _):
+        peer = await instance.ready()
+        peer.close()
+        await asyncio.sleep(SOON / 2)
+
+        instance.connect()
+
+        await instance.stays(READY)
+
+
+async def test_an_instance_with_a_stream_left_is_there(tmp_path: Path) -> None:
+    """Only the last of several streams starts the clock."""
+    async with watched(tmp_path) as (instance, _):
+        first, second = await instance.ready(), instance.connect()
+
+        first.close()
+        await instance.stays(READY)
+        second.close()
+
+        await instance.becomes(GONE)
+
+
+async def test_after_a_start_there_is_a_longer_grace(tmp_path: Path) -> None:
+    """Everybody is away then, so what was ready stays ready until it had time to come back."""
+    async with watched(tmp_path, READY) as (instance, _):
+        await instance.stays(READY, SOON)
+
+        await instance.becomes(GONE)
+        assert instance.statuses == [GONE]
+
+
+async def test_who_comes_back_after_a_start_stays_as_it_was(tmp_path: Path) -> None:
+    """A restart of the control plane is nothing that names or policies should show."""
+    async with watched(tmp_path, READY) as (instance, _):
+        instance.connect().as_envoy()
+
+        await instance.stays(READY)
+        assert instance.statuses == []
+
+
+@pytest.mark.parametrize("status", [REGISTERED, GONE], ids=str)
+async def test_who_was_not_there_is_not_waited_for(tmp_path: Path, status: InstanceStatus) -> None:
+    """An instance that never connected, or is gone already, does not change by being away."""
+    async with watched(tmp_path, status) as (instance, _):
+        await instance.stays(status)
+
+
+async def test_a_status_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    """A disk that is full for a moment loses no status, and stops nobody."""
+    async with watched(tmp_path) as (instance, store):
+        store.failures = 1
+
+        instance.connect().as_envoy()
+
+        await instance.becomes(READY)
+        assert store.failures == 0
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        lambda instance: instance.report(listening=False),
+        lambda instance: instance.report(leaving=True),
+        lambda instance: instance.connect().close(),
+    ],
+    ids=["not listening", "leaving", "away"],
+)
+async def test_a_removed_instance_leaves_nothing(
+    tmp_path: Path, trace: Callable[[Watched], object]
+) -> None:
+    """What was known of it is forgotten with it, also what is told afterwards."""
+    async with watched(tmp_path) as (instance, _):
+        peer = await instance.ready()
+        trace(instance)
+        await instance.registry.execute(lambda state: remove_instance(state, B0))
+        watcher = instance.presence
+        assert not watcher._not_listening | watcher._leaving | watcher._overdue
+        assert not watcher._timers
+
+        peer.close()
+        instance.report(listening=False)
+        await asyncio.sleep(2 * SOON)
+
+        assert not watcher._not_listening | watcher._leaving | watcher._overdue
+        assert not watcher._timers
+        assert not watcher._serving

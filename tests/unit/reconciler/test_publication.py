@@ -1,0 +1,316 @@
+"""Names and certificates: no name leads to a certificate without it, and every wait has an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from control_plane.model.apps import delete_app
+from control_plane.model.change import Change, Decision
+from control_plane.model.routes import unmap_route
+from control_plane.names import AppGuid, InstanceGuid
+from control_plane.reconciler import publication as module
+from control_plane.reconciler.progress import Waiters
+from control_plane.reconciler.publication import Neighbourhood, Publication
+from tests.unit.model.world import A, B, C, allow, mapping, register, world
+from tests.unit.reconciler.clocks import ManualClock, settled
+
+A0, B0 = InstanceGuid("a0"), InstanceGuid("b0")
+API = "api.apps.internal"
+
+
+class Town:
+    """Apps ``a`` and ``b``; ``a`` may reach ``b``. Each has an instance, connected at first.
+
+    Attributes:
+        behind: instances that have not ACKed what they should have.
+        marked: apps whose instances were to be looked at again.
+        resolvers: instances with a resolver.
+    """
+
+    def __init__(self) -> None:
+        """Start with everybody up to date."""
+        state = register(register(world("a", "b", "c"), A0, A, "10.0.0.1"), B0, B, "10.0.1.1")
+        self.state = allow(state, A, B)
+        self.connected = {A0, B0}
+        self.behind: set[InstanceGuid] = set()
+        self.resolvers = {A0}
+        self.marked: list[AppGuid] = []
+        self.clock = ManualClock()
+        self.waiters = Waiters(lambda instance: instance not in self.behind)
+        around = Neighbourhood(self._connected_of, self.resolvers.__contains__, self._mark)
+        self.publication = Publication(self.state, self.waiters, around, self.clock)
+
+    def map(self, host: str = "api", app: AppGuid = B) -> None:
+        """Map a route."""
+        self.commit(mapping(self.state, app, host))
+
+    def unmap(self, host: str = "api", app: AppGuid = B) -> None:
+        """Unmap a route."""
+        self.commit(unmap_route(self.state, app, host, "apps.internal"))
+
+    def commit(self, decision: Decision[Any]) -> None:
+        """Tell of a change."""
+        assert decision.change
+        self.state = decision.state
+        self.publication.committed(decision.state, decision.change)
+
+    async def catch_up(self, *instances: InstanceGuid) -> None:
+        """Let instances ACK what they should have."""
+        for instance in instances:
+            self.behind.discard(instance)
+            self.waiters.note(instance)
+        await settled()
+
+    def resolved(self) -> tuple[str, ...]:
+        """The names of ``b`` that may be resolved."""
+        return self.publication.published(B)
+
+    def certified(self) -> tuple[str, ...]:
+        """The names that certificates of ``b`` must have."""
+        names = {*self.state.hostnames_of(B), *self.publication.lingering(B)}
+        return tuple(sorted(names))
+
+    def _connected_of(self, app: AppGuid) -> Iterable[InstanceGuid]:
+        instances = (each.guid for each in self.state.instances_of(app))
+        return [each for each in instances if each in self.connected]
+
+    def _mark(self, apps: Iterable[AppGuid]) -> None:
+        self.marked += apps
+
+
+@asynccontextmanager
+async def a_town() -> AsyncIterator[Town]:
+    """Run a town, and stop what is under way there in the end."""
+    town = Town()
+    try:
+        yield town
+    finally:
+        await town.publication.close()
+        assert town.publication.under_way([A, B, C]) == ()
+
+
+def test_after_a_restart_everything_is_published() -> None:
+    """What was mapped before is resolved as before, and nothing waits for anybody."""
+    state = mapping(world("a", "b"), B, "api").state
+    town = Town()
+
+    restarted = Publication(
+        state,
+        town.waiters,
+        Neighbourhood(lambda _: [], lambda _: True, town.marked.extend),
+        town.clock,
+    )
+
+    assert restarted.published(B) == (API,)
+    assert restarted.lingering(B) == ()
+    assert restarted.under_way([A, B]) == ()
+
+
+async def test_a_name_is_published_once_every_instance_has_the_certificate() -> None:
+    """Until then the certificate has it and no resolver does; then all whom it concerns hear."""
+    async with a_town() as town:
+        town.behind = {A0, B0}
+        town.map()
+        await settled()
+
+        assert town.certified() == (API,)
+        assert town.resolved() == ()
+        assert len(town.publication.under_way([B])) == 1
+        assert town.publication.under_way([A]) == ()
+        assert town.marked == []
+
+        await town.catch_up(B0)
+
+        assert town.resolved() == (API,)
+        assert set(town.marked) == {A, B}
+        assert town.publication.under_way([B]) == ()
+
+
+async def test_nobody_waits_for_instances_that_are_away() -> None:
+    """The first certificate that they are given when they come has the name."""
+    async with a_town() as town:
+        town.behind, town.connected = {B0}, {A0}
+        town.map()
+        await settled()
+
+        assert town.resolved() == (API,)
+
+
+async def test_an_instance_that_never_acks_delays_a_name_by_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Then the name is published anyway."""
+    monkeypatch.setattr(module, "PUBLISH_BOUND", 0.01)
+    async with a_town() as town:
+        town.behind = {B0}
+        town.map()
+        (task,) = town.publication.under_way([B])
+
+        await asyncio.wait_for(task, 5)
+
+        assert town.resolved() == (API,)
+
+
+async def test_an_unmapped_name_stays_in_certificates_until_nobody_resolves_it() -> None:
+    """First the resolvers ACK that it is gone, then those who asked just before have connected."""
+    async with a_town() as town:
+        town.map()
+        await settled()
+        town.behind, town.marked = {A0}, []
+        town.unmap()
+        await settled()
+
+        assert town.resolved() == ()
+        assert town.certified() == (API,)
+
+        await town.catch_up(A0)
+        assert town.certified() == (API,)
+
+        await town.clock.advance(module.LINGER_SECONDS)
+
+        assert town.certified() == ()
+        assert town.marked == [B]
+
+
+async def test_a_resolver_that_never_acks_keeps_a_name_for_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The certificate lets go of it in the end."""
+    monkeypatch.setattr(module, "WITHDRAW_BOUND", 0.01)
+    async with a_town() as town:
+        town.map()
+        await settled()
+        town.behind = {A0}
+        town.unmap()
+        (task,) = town.publication.under_way([B])
+        await asyncio.wait({task}, timeout=0.1)
+
+        await town.clock.advance(module.LINGER_SECONDS)
+
+        assert task.done()
+        assert town.certified() == ()
+
+
+async def test_without_resolvers_an_unmapped_name_leaves_the_certificate_at_once() -> None:
+    """Nobody whom the control plane knows was led there."""
+    async with a_town() as town:
+        town.resolvers.clear()
+        town.map()
+        await settled()
+        town.unmap()
+        await settled()
+
+        assert town.certified() == ()
+
+
+async def test_a_name_that_is_mapped_again_stays_in_the_certificate() -> None:
+    """What was to be done because it was unmapped is no longer done."""
+    async with a_town() as town:
+        town.map()
+        await settled()
+        town.unmap()
+        await settled()
+
+        town.map()
+        await settled()
+
+        assert town.resolved() == town.certified() == (API,)
+        await town.clock.advance(10 * module.LINGER_SECONDS)
+        assert town.resolved() == town.certified() == (API,)
+        assert town.publication.lingering(B) == ()
+
+
+async def test_a_name_that_is_unmapped_twice_lingers_after_the_second_time() -> None:
+    """The first time's clock does not take it from those who resolved it since."""
+    async with a_town() as town:
+        town.map()
+        await settled()
+        town.unmap()
+        await town.clock.advance(0.9 * module.LINGER_SECONDS)
+        town.map()
+        await settled()
+        town.unmap()
+        await settled()
+
+        await town.clock.advance(0.9 * module.LINGER_SECONDS)
+        assert town.certified() == (API,)
+
+        await town.clock.advance(0.1 * module.LINGER_SECONDS)
+        assert town.certified() == ()
+
+
+async def test_a_name_that_is_mapped_twice_waits_for_the_second_certificate() -> None:
+    """The ACK of the first certificate says nothing of the second."""
+    async with a_town() as town:
+        town.behind = {B0}
+        town.map()
+        await settled()
+        (first,) = town.publication.under_way([B])
+        town.unmap()
+        town.map()
+        await settled()
+        (second,) = town.publication.under_way([B])
+
+        assert first.cancelled()
+        assert town.resolved() == ()
+
+        await town.catch_up(B0)
+
+        assert second.done()
+        assert town.resolved() == (API,)
+
+
+async def test_names_of_one_app_do_not_wait_for_each_other() -> None:
+    """Each mapping goes its own way."""
+    async with a_town() as town:
+        town.map("old")
+        await settled()
+        town.unmap("old")
+        town.map("new")
+        await settled()
+
+        assert town.resolved() == ("new.apps.internal",)
+        assert town.certified() == ("new.apps.internal", "old.apps.internal")
+
+
+async def test_an_app_that_shares_a_name_keeps_it() -> None:
+    """Unmapping a route from one app leaves it with the other."""
+    async with a_town() as town:
+        town.map()
+        town.map(app=C)
+        await settled()
+        town.unmap(app=C)
+        await settled()
+
+        assert town.resolved() == town.certified() == (API,)
+        assert town.publication.published(C) == ()
+
+
+async def test_a_deleted_app_leaves_nothing() -> None:
+    """Nothing is done any more with the names that it had, and no name of it lingers."""
+    async with a_town() as town:
+        town.behind = {B0}
+        town.map()
+        town.map("old")
+        await settled()
+        town.unmap("old")
+        town.commit(delete_app(town.state, B))
+        await town.clock.advance(module.LINGER_SECONDS)
+
+        assert town.publication.under_way([B]) == ()
+        assert town.publication.lingering(B) == ()
+        assert town.publication._held_back == {}
+
+
+async def test_other_changes_start_nothing() -> None:
+    """Policies and instances are none of its business."""
+    async with a_town() as town:
+        town.publication.committed(town.state, Change(puts=town.state.all_policies()))
+        town.publication.committed(town.state, Change(drops=town.state.all_instances()))
+
+        assert town.publication.under_way([A, B]) == ()

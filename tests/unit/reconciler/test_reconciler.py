@@ -1,0 +1,372 @@
+"""The loop that brings every connected node to its plan: whom a change reaches, and what if not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+
+import pytest
+
+from control_plane.api.v1 import name_table_pb2
+from control_plane.errors import PermissionDenied
+from control_plane.model.entities import Instance
+from control_plane.model.instances import register_instance, remove_instance
+from control_plane.model.routes import unmap_route
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.planner import (
+    NAME_TABLE,
+    NAME_TABLE_TYPE,
+    Planner,
+    PlanOptions,
+    PublishedNames,
+    SecretContent,
+)
+from control_plane.reconciler import reconciler as module
+from control_plane.reconciler.publication import LINGER_SECONDS
+from control_plane.reconciler.reconciler import RETRY
+from control_plane.xds.resource import Snapshot
+from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
+from tests.unit.model.world import A, B, allow, mapping, register, world
+from tests.unit.reconciler.clocks import settled
+from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
+
+B0 = InstanceGuid("b0")
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def state() -> State:
+    """Return app ``a`` that may reach app ``b``, and an app ``c``; one instance each, two of b."""
+    state = register(world("a", "b", "c"), "a0", A, "10.0.0.1")
+    state = register(register(state, "b0", B, "10.0.1.1"), "b1", B, "10.0.1.2")
+    return allow(state, A, B)
+
+
+def names_of(peer: Peer) -> list[str]:
+    """Return the names in the table that a resolver accepted last."""
+    body = peer.has[NAME_TABLE_TYPE, NAME_TABLE].body
+    return [each.name for each in name_table_pb2.NameTable.FromString(body).names]
+
+
+class Unable(Planner):
+    """A planner that fails for one instance while the test says so."""
+
+    is_unable = True
+
+    def plan(
+        self,
+        state: State,
+        instance: Instance,
+        secrets: Mapping[str, SecretContent],
+        published: PublishedNames,
+    ) -> Snapshot:
+        """Plan for everybody but b0."""
+        if self.is_unable and instance.guid == B0:
+            raise RuntimeError("a defect of the planner")
+        return super().plan(state, instance, secrets, published)
+
+
+async def test_a_node_is_planned_for_when_it_connects(state: State) -> None:
+    """Its first request finds its answer, while nobody else's certificate is issued."""
+    around = World(state)
+
+    peer = around.connect("b0").as_envoy()
+
+    assert {name for url, name in peer.has if url in (LISTENER, SECRET)} == {
+        "listener-8080-61001",
+        "listener-8080-61443",
+        "c2c-cert-and-key",
+        "id-cert-and-key",
+    }
+    assert around.custody.get(InstanceGuid("b1"), C2C_SECRET) is None
+    assert around.reconciler.connected(B0)
+    assert not around.reconciler.connected(InstanceGuid("b1"))
+
+
+async def test_a_change_reaches_those_whom_it_concerns(state: State) -> None:
+    """A route of b changes the certificates of b's instances, and of nobody else."""
+    around = World(state)
+    peers = [around.connect(guid).as_envoy() for guid in ("a0", "b0", "b1")]
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+
+        told = [[name for reply in peer.receive() for name in _names(reply)] for peer in peers]
+
+    assert told == [[], [C2C_SECRET], [C2C_SECRET]]
+    assert "api.apps.internal" in around.leaf("b1").san.dns
+
+
+def _names(reply: object) -> list[str]:
+    return [each.name for each in getattr(reply, "resources", ())]
+
+
+async def test_changes_that_come_together_are_one(state: State) -> None:
+    """Of a hundred routes mapped at once an instance gets one certificate, with all of them."""
+    around = World(state)
+    peer = around.connect("b0").as_envoy()
+    first = around.leaf("b0").serial
+    async with around.running():
+        for number in range(100):
+            around.commit(mapping(around.state, B, f"host-{number}"))
+        await settled()
+
+        (reply,) = peer.receive()
+
+    assert _names(reply) == [C2C_SECRET]
+    assert len(around.leaf("b0").san.dns) == 201
+    # The serials in between were never used: b0 has two secrets, then this one.
+    assert around.leaf("b0").serial == first + 2
+
+
+async def test_a_new_source_is_admitted_by_itself(state: State) -> None:
+    """An instance that joins the source app changes the listeners of the destination."""
+    around = World(state)
+    peer = around.connect("b0").as_envoy()
+    async with around.running():
+        around.commit(register_instance(around.state, "a1", A, "10.0.0.2"))
+        await settled()
+        peer.settle()
+
+    assert b"from-10.0.0.2" in peer.has[LISTENER, "listener-8080-61443"].body
+
+
+async def test_a_certificate_is_renewed_when_its_moment_has_come(state: State) -> None:
+    """At half life, within a second, for an instance that is connected."""
+    around = World(state, lifetime=MINUTE)
+    peer = around.connect("b0").as_envoy()
+    first = around.leaf("b0")
+    held = around.custody.get(B0, C2C_SECRET)
+    assert held is not None
+    async with around.running():
+        before = (held.renew_at - around.clock.now()).total_seconds()
+        await around.clock.advance(before - 1)
+        assert around.leaf("b0") is first
+
+        await around.clock.advance(2)
+        peer.settle()
+        second = around.leaf("b0")
+        assert second.serial != first.serial
+        assert peer.has[SECRET, C2C_SECRET].body.find(second.certificate_chain_pem) > 0
+
+        await around.clock.advance(MINUTE.total_seconds())
+        assert around.leaf("b0").not_after > second.not_after
+
+
+async def test_who_is_away_is_renewed_when_it_comes_back(state: State) -> None:
+    """Nothing is issued for nobody."""
+    around = World(state, lifetime=MINUTE)
+    peer = around.connect("b0").as_envoy()
+    first = around.leaf("b0")
+    async with around.running():
+        peer.close()
+        await around.clock.advance(50)
+        assert around.leaf("b0") is first
+
+        around.connect("b0")
+
+        assert around.leaf("b0").serial != first.serial
+
+
+async def test_a_certificate_that_cannot_be_issued_is_tried_again(state: State) -> None:
+    """The old one stays, the instance counts as behind, and soon all is well by itself."""
+    around = World(state)
+    peer = around.connect("b0").as_envoy()
+    first = around.leaf("b0")
+    async with around.running():
+        around.serials.are_bad = True
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+
+        assert peer.receive() == []
+        assert around.leaf("b0") is first
+        assert not around.reconciler.is_current(B0)
+        assert around.reconciler.publication.published(B) == ()
+
+        waiting = asyncio.create_task(around.reconciler.waiters.wait([B0], 30))
+        await around.clock.advance(2 * RETRY.total_seconds())
+        assert not waiting.done()
+        around.serials.are_bad = False
+        await around.clock.advance(RETRY.total_seconds() + 1)
+        peer.settle()
+
+        assert await waiting == frozenset()
+        assert "api.apps.internal" in around.leaf("b0").san.dns
+        await settled()
+        assert around.reconciler.publication.published(B) == ("api.apps.internal",)
+
+
+async def test_an_instance_without_any_certificate_waits_for_it(state: State) -> None:
+    """Its listener is there, and its secret is neither sent nor called missing."""
+    around = World(state)
+    around.serials.are_bad = True
+    async with around.running():
+        peer = around.connect("b0").as_envoy()
+        assert not [name for url, name in peer.has if url == SECRET]
+        assert not around.reconciler.is_current(B0)
+
+        around.serials.are_bad = False
+        await around.clock.advance(RETRY.total_seconds() + 1)
+        peer.settle()
+
+        assert (SECRET, C2C_SECRET) in peer.has
+        assert around.reconciler.is_current(B0)
+
+
+async def test_who_cannot_be_planned_for_keeps_nobody_waiting(state: State) -> None:
+    """The others are planned for, and this one again soon."""
+    planner = Unable(PlanOptions())
+    planner.is_unable = False
+    around = World(state, planner=planner)
+    peers = {guid: around.connect(guid).as_envoy() for guid in ("b0", "b1")}
+    async with around.running():
+        planner.is_unable = True
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        assert peers["b0"].receive() == []
+        assert peers["b1"].receive()
+
+        planner.is_unable = False
+        await around.clock.advance(RETRY.total_seconds() + 1)
+
+        assert peers["b0"].receive()
+
+
+async def test_current_is_who_has_accepted_everything(state: State) -> None:
+    """Neither marked, nor told without an answer, nor refused; who is away keeps nobody waiting."""
+    around = World(state)
+    reconciler = around.reconciler
+    assert reconciler.is_current(B0)
+
+    peer = around.connect("b0").as_envoy()
+    assert reconciler.is_current(B0)
+
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        assert not reconciler.is_current(B0)
+        await settled()
+        assert not reconciler.is_current(B0)
+        peer.receive()
+        assert not reconciler.is_current(B0)
+        peer.ack()
+        assert reconciler.is_current(B0)
+
+        around.commit(mapping(around.state, B, "second"))
+        await settled()
+        peer.receive()
+        peer.nack("no")
+        assert not reconciler.is_current(B0)
+
+        waiting = asyncio.create_task(reconciler.waiters.wait([B0], 30))
+        await settled()
+        peer.close()
+        assert reconciler.is_current(B0)
+        assert await waiting == frozenset()
+
+
+async def test_a_node_that_nobody_knows_is_not_planned_for(state: State) -> None:
+    """A stream of an instance that was removed meanwhile is sent nothing."""
+    around = World(state)
+
+    peer = around.connect("gone")
+    peer.ask(CLUSTER)
+
+    assert peer.receive() == []
+    assert around.reconciler.is_current(InstanceGuid("gone"))
+
+
+async def test_a_name_is_resolved_after_the_certificate_has_it(state: State) -> None:
+    """The resolver of a hears of b's new route once both instances of b ACKed (make)."""
+    around = World(state)
+    resolver = around.connect("a0").as_resolver()
+    envoys = [around.connect(guid).as_envoy() for guid in ("b0", "b1")]
+    for guid in ("b0", "b1"):
+        around.ready(guid)
+    async with around.running():
+        await settled()
+        for peer in (resolver, *envoys):
+            peer.settle()
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        envoys[0].settle()
+        await settled()
+        resolver.settle()
+        assert names_of(resolver) == []
+
+        envoys[1].settle()
+        await settled()
+        resolver.settle()
+
+        assert names_of(resolver)[-1] == "api.apps.internal"
+
+
+async def test_a_certificate_loses_a_name_after_the_resolvers_did(state: State) -> None:
+    """Once a's resolver ACKed that the name is gone, and a moment later (before break)."""
+    around = World(mapping(state, B, "api").state)
+    resolver = around.connect("a0").as_resolver()
+    envoy = around.connect("b0").as_envoy()
+    around.ready("b0")
+    async with around.running():
+        await settled()
+        resolver.settle()
+        assert "api.apps.internal" in names_of(resolver)
+
+        around.commit(unmap_route(around.state, B, "api", "apps.internal"))
+        await around.clock.advance(10 * LINGER_SECONDS)
+        assert envoy.receive() == []
+
+        resolver.settle()
+        assert names_of(resolver) == []
+        await around.clock.advance(0.9 * LINGER_SECONDS)
+        assert envoy.receive() == []
+
+        await around.clock.advance(0.1 * LINGER_SECONDS)
+        envoy.settle()
+        assert around.leaf("b0").san.dns == ("b0",)
+
+
+async def test_a_removed_instance_loses_its_ports_and_then_its_streams(state: State) -> None:
+    """Its keys are forgotten at once; its stream ends when it ACKed that nothing listens."""
+    around = World(state)
+    peer = around.connect("b0").as_envoy()
+    async with around.running():
+        around.commit(remove_instance(around.state, B0))
+        assert around.custody.get(B0, C2C_SECRET) is None
+        await settled()
+        assert not peer.live._ended.is_set()
+
+        removed = {name for reply in peer.receive() for name in reply.removed}
+        assert removed == {"listener-8080-61001", "listener-8080-61443"}
+        peer.settle()
+        await settled()
+
+        assert isinstance(peer.live.ended_by, PermissionDenied)
+        assert around.nodes.snapshot(B0) is None
+
+
+async def test_a_removed_instance_that_does_not_answer_is_cut_off(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has some seconds to let go of its ports, and then no stream any more."""
+    monkeypatch.setattr(module, "_FAREWELL_SECONDS", 0.01)
+    around = World(state)
+    peer = around.connect("b0").as_envoy()
+    async with around.running():
+        around.commit(remove_instance(around.state, B0))
+        async with asyncio.timeout(5):
+            await peer.live.ended()
+
+        assert isinstance(peer.live.ended_by, PermissionDenied)
+
+
+async def test_an_instance_that_was_never_connected_is_removed_without_ado(state: State) -> None:
+    """There is nobody to tell."""
+    around = World(state)
+    async with around.running():
+        around.commit(remove_instance(around.state, B0))
+        await settled()
+
+        assert around.nodes.all_streams() == ()
+        assert around.nodes.snapshot(B0) is None

@@ -1,0 +1,181 @@
+"""A reconciler with everything that it needs, and clients of its streams without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from control_plane.ca import Authority, Leaf, Profile, create_authority, new_key_pair
+from control_plane.model.change import Decision
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import set_status
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.nodes import LiveStream, Nodes, Variant
+from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE, Planner, PlanOptions
+from control_plane.reconciler.custody import Custodian, Custody
+from control_plane.reconciler.reconciler import Reconciler
+from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
+from control_plane.xds.resource import Resource, TypeUrl
+from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET, ResourceTypes
+from control_plane.xds.stream import Stream
+from tests.unit.reconciler.clocks import NOON, ManualClock, settled
+
+C2C_SECRET, ID_SECRET = "c2c-cert-and-key", "id-cert-and-key"
+
+
+def authority(lifetime: timedelta = timedelta(days=30)) -> Authority:
+    """Return a CA that is valid at noon."""
+    return create_authority("test CA", now=NOON, lifetime=lifetime, key=new_key_pair(), serial=1)
+
+
+class Serials:
+    """Gives serial numbers, and bad ones while the test says so."""
+
+    def __init__(self) -> None:
+        """Start with good ones."""
+        self._next = itertools.count(1000)
+        self.are_bad = False
+
+    def __call__(self) -> int:
+        """Return a serial number; 0 is none, so that issuing fails."""
+        return 0 if self.are_bad else next(self._next)
+
+
+class World:
+    """What was committed, and a reconciler that follows it; nothing runs by itself."""
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        lifetime: timedelta = timedelta(hours=24),
+        planner: Planner | None = None,
+    ) -> None:
+        """Start with this State, as after a restart; certificates live as long as is said."""
+        self.clock = ManualClock()
+        self.nodes = Nodes()
+        self.serials = Serials()
+        profile = Profile(lifetime=lifetime)
+        self.custody = Custody(Custodian(authority(), profile, new_key_pair, self.serials))
+        self.planner = planner or Planner(PlanOptions())
+        self.reconciler = Reconciler(state, self.nodes, self.planner, self.custody, self.clock)
+        self.nodes.observe(self.reconciler)
+        self._numbers = itertools.count(1)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Let the reconciler work until the block ends."""
+        work = asyncio.create_task(self.reconciler.run())
+        await settled()
+        try:
+            yield
+        finally:
+            assert not work.done(), "the reconciler stopped by itself"
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    @property
+    def state(self) -> State:
+        """The State that the reconciler was told last."""
+        return self.reconciler.state
+
+    def commit(self, decision: Decision[Any]) -> None:
+        """Tell the reconciler of a change, as the registry does."""
+        self.reconciler.committed(decision.state, decision.change)
+
+    def ready(self, guid: str) -> None:
+        """Say that an instance is connected and listens."""
+        self.commit(set_status(self.state, InstanceGuid(guid), InstanceStatus.READY))
+
+    def connect(self, guid: str) -> Peer:
+        """Open a stream for an instance; it asks for nothing yet."""
+        return Peer(self, guid, next(self._numbers))
+
+    def leaf(self, guid: str, name: str = C2C_SECRET) -> Leaf:
+        """Return the certificate that an instance should have."""
+        held = self.custody.get(InstanceGuid(guid), name)
+        assert held is not None
+        return held.leaf
+
+
+class Peer:
+    """A client of one stream that answers when the test says so.
+
+    Attributes:
+        has: what it accepted, by type and name.
+    """
+
+    def __init__(self, world: World, guid: str, number: int) -> None:
+        """Open the stream."""
+        self._world = world
+        self._node = Node(guid)
+        stream = Stream(ResourceTypes.of())
+        stream.identify(DeltaRequest(CLUSTER, node=self._node))
+        self.live = LiveStream(number, stream, Variant.DELTA, "peer", (), datetime.now(UTC))
+        self.has: dict[tuple[TypeUrl, str], Resource] = {}
+        self.unanswered: list[Reply] = []
+        world.nodes.opened(self.live)
+
+    def ask(self, type_url: TypeUrl, *names: str) -> None:
+        """Subscribe to names of a type, or to all of it."""
+        self._send(DeltaRequest(type_url, names))
+
+    def as_envoy(self) -> Peer:
+        """Ask for what Envoy asks for, and accept it."""
+        self.ask(CLUSTER)
+        self.ask(LISTENER)
+        self.settle()
+        self.ask(SECRET, C2C_SECRET, ID_SECRET)
+        self.settle()
+        return self
+
+    def as_resolver(self) -> Peer:
+        """Ask for the name table, and accept it."""
+        self.ask(NAME_TABLE_TYPE, NAME_TABLE)
+        self.settle()
+        return self
+
+    def receive(self) -> list[Reply]:
+        """Take what the server has to say by now; it waits for an answer."""
+        snapshot = self._world.nodes.snapshot(self.live.node_id)
+        replies = (
+            self.live.stream.replies(snapshot, self._world.clock.monotonic()) if snapshot else []
+        )
+        for reply in replies:
+            self._world.nodes.sent(self.live, reply)
+        self.unanswered += replies
+        return replies
+
+    def ack(self) -> None:
+        """Accept all that was received."""
+        for reply in self._answered():
+            self.has |= {(reply.type_url, each.name): each for each in reply.resources}
+            self._send(DeltaRequest(reply.type_url, response_nonce=reply.nonce))
+
+    def nack(self, why: str) -> None:
+        """Refuse all that was received."""
+        for reply in self._answered():
+            error = ErrorDetail(13, why)
+            self._send(DeltaRequest(reply.type_url, response_nonce=reply.nonce, error_detail=error))
+
+    def settle(self) -> None:
+        """Accept everything until the server has no more to say."""
+        while self.receive() or self.unanswered:
+            self.ack()
+
+    def close(self) -> None:
+        """Go away."""
+        self._world.nodes.closed(self.live)
+
+    def _answered(self) -> Iterator[Reply]:
+        while self.unanswered:
+            yield self.unanswered.pop(0)
+
+    def _send(self, request: DeltaRequest) -> None:
+        events = self.live.stream.receive(request, self._world.clock.monotonic())
+        self._world.nodes.told(self.live, events)
