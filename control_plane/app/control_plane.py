@@ -18,6 +18,7 @@ from control_plane import log_events
 from control_plane.app.core import Core, build
 from control_plane.app.ports import Ports
 from control_plane.clock import Clock, SystemClock
+from control_plane.reconciler.records import Records
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.store.sqlite import SqliteStore
 
@@ -63,6 +64,8 @@ class ControlPlane:
             starting.push_async_callback(store.close)
             self.core = await build(self._settings, self._clock, store)
             core = self.core
+            records = asyncio.create_task(core.records.run())
+            starting.push_async_callback(_finish, core.records, records)
             for work in (core.registry.run(), core.reconciler.run(), core.presence.run()):
                 starting.push_async_callback(_stop, asyncio.create_task(work))
             self.ports = Ports(self.core)
@@ -87,6 +90,11 @@ class ControlPlane:
         self._log.info(log_events.SERVER_STOPPING)
         await self._exit.aclose()
         self._log.info(log_events.SERVER_STOPPED)
+
+
+async def _finish(records: Records, task: asyncio.Task[None]) -> None:
+    records.close()
+    await task
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

@@ -22,10 +22,12 @@ from control_plane.reconciler.custody import Custodian, Custody
 from control_plane.reconciler.presence import Presence
 from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.reconciler import Reconciler
+from control_plane.reconciler.records import Records
 from control_plane.registry import Registry
 from control_plane.server.identities import Identities
 from control_plane.server.identity_watch import IdentityWatch
 from control_plane.server.name_audit import NameAudit
+from control_plane.server.stream_log import StreamLog
 from control_plane.settings import Settings
 from control_plane.store.protocol import Store
 
@@ -45,6 +47,7 @@ class Core:
     presence: Presence
     attestation: Attestation
     custody: Custody
+    records: Records
     name_audit: NameAudit
     identities: Identities
 
@@ -69,7 +72,9 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     profile = Profile(lifetime=settings.certificate_lifetime)
     registry = Registry(State.of(await store.load()), store)
     nodes = Nodes()
-    custody = Custody(Custodian(authority, profile, new_key_pair, new_serial))
+    records = Records(store)
+    custodian = Custodian(authority, profile, new_key_pair, new_serial, records.note)
+    custody = Custody(custodian, await store.issued())
     reconciler = Reconciler(registry.state, nodes, Planner(_plan_options(settings)), custody, clock)
     registry.subscribe(reconciler.committed)
     presence = Presence(registry, nodes)
@@ -78,6 +83,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     identities = Identities(
         authority, settings.trust_domain, profile=profile, new_serial=new_serial, clock=clock
     )
+    nodes.observe(StreamLog())
     name_audit = NameAudit(nodes)
     nodes.observe(name_audit)
     nodes.observe(IdentityWatch(nodes, identities, clock))
@@ -103,6 +109,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         presence,
         attestation,
         custody,
+        records,
         name_audit,
         identities,
     )

@@ -119,11 +119,11 @@ class Convergence:
                 seen = self._attestation.served(instance.guid)
             else:
                 seen = await self._prober.served_serial(instance.address, C2C_PORT)
-            if seen == held.leaf.serial:
+            if seen == held.serial:
                 return None
             if self._clock.monotonic() >= deadline:
                 reason = f"it shows serial {seen:x}" if isinstance(seen, int) else seen
-                wanted = f"{held.leaf.serial:x}"
+                wanted = f"{held.serial:x}"
                 return Behind(
                     instance.guid,
                     instance.app_guid,

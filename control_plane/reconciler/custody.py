@@ -44,6 +44,11 @@ class Held:
         return self.leaf.serial
 
     @property
+    def version(self) -> Version:
+        """The version of its resource."""
+        return self.resource.version
+
+    @property
     def content(self) -> Resource:
         """What a plan has of it."""
         return self.resource
@@ -62,9 +67,14 @@ class Recorded:
         return self.record.serial
 
     @property
-    def content(self) -> Version:
-        """What a plan has of it: its version, for a client that has the rest."""
+    def version(self) -> Version:
+        """The version that its resource had."""
         return Version(self.record.version)
+
+    @property
+    def content(self) -> Version:
+        """What a plan has of it: the version, for a client that has the rest."""
+        return self.version
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,7 @@ class Reconciler:
                 log_events.CERTIFICATE_ISSUED,
                 **where,
                 serial=f"{held.serial:x}",
-                version=getattr,
+                version=held.version,
                 names=len(request.san.dns),
             )
         return held.content

@@ -63,7 +63,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
 
     def _expected(self, instance: InstanceGuid) -> int | None:
         held = self._custody.get(instance, C2C_SECRET)
-        return held.leaf.serial if held is not None else None
+        return held.serial if held is not None else None
 
 
 def _parse_serial(text: str) -> int | None:

@@ -36,7 +36,7 @@ def custody(serials: Serials) -> Custody:
 def ensured(custody: Custody, request: C2CRequest = REQUEST, minutes: float = 0) -> Held:
     """Return what is held after asking, so many minutes after noon."""
     held = custody.ensure(GUID, C2C_SECRET, request, NOON + timedelta(minutes=minutes)).held
-    assert held is not None
+    assert isinstance(held, Held)
     return held
 
 
@@ -47,7 +47,7 @@ def test_the_first_time_a_certificate_is_issued(custody: Custody) -> None:
     assert first.is_fresh
     assert first.failure == ""
     held = first.held
-    assert held is not None
+    assert isinstance(held, Held)
     assert held.leaf.san == REQUEST.san
     secret = secret_pb2.Secret.FromString(held.resource.body)
     assert secret.name == held.resource.name == C2C_SECRET
@@ -75,7 +75,7 @@ def test_half_way_it_is_renewed_with_a_new_key(custody: Custody) -> None:
     fresh = custody.ensure(GUID, C2C_SECRET, REQUEST, held.renew_at)
 
     assert fresh.is_fresh
-    assert fresh.held is not None
+    assert isinstance(fresh.held, Held)
     assert fresh.held.leaf.serial != held.leaf.serial
     old, new = (load_key_pair(each.leaf.private_key_pem or b"") for each in (held, fresh.held))
     assert old.public != new.public
@@ -100,7 +100,7 @@ def test_secrets_and_instances_are_apart(custody: Custody) -> None:
     assert identity is not None
     assert theirs is not None
 
-    serials = {each.leaf.serial for each in (ours, identity, theirs)}
+    serials = {each.serial for each in (ours, identity, theirs)}
     assert len(serials) == 3
     assert custody.get(GUID, C2C_SECRET) is ours
     assert theirs.renew_at != ours.renew_at

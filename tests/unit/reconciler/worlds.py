@@ -17,7 +17,7 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE, Planner, PlanOptions
-from control_plane.reconciler.custody import Custodian, Custody
+from control_plane.reconciler.custody import Custodian, Custody, Held
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
 from control_plane.xds.resource import Resource, TypeUrl
@@ -99,7 +99,7 @@ class World:
     def leaf(self, guid: str, name: str = C2C_SECRET) -> Leaf:
         """Return the certificate that an instance should have."""
         held = self.custody.get(InstanceGuid(guid), name)
-        assert held is not None
+        assert isinstance(held, Held)
         return held.leaf
 
 
