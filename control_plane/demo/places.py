@@ -1,0 +1,39 @@
+"""Where things are in the demo, on addresses of this machine only.
+
+The rule of this module: every instance has an address of its own out of 127.0.0.0/8, as a container
+would have, and its app hides on another one, as it would on the container's loopback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One instance of the demo.
+
+    Attributes:
+        address: where other instances reach its Envoy.
+        app_address: where its app listens, on 8080.
+    """
+
+    app: str
+    label: str
+    address: str
+    app_address: str
+
+
+CALLER = Place("app-a", "app-a/0", "127.0.1.10", "127.0.2.10")
+SERVERS = (
+    Place("app-b", "app-b/0", "127.0.1.1", "127.0.2.1"),
+    Place("app-b", "app-b/1", "127.0.1.2", "127.0.2.2"),
+)
+EVERYBODY = (CALLER, *SERVERS)
+
+DOMAIN = "apps.internal"
+FIRST_HOST = "app-b"
+SECOND_HOST = "backend"
+APP_PORT = 8080
+DNS_PORT = 10053
+"""Ordinary users cannot bind port 53."""

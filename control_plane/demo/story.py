@@ -1,0 +1,230 @@
+"""The story: nobody may talk, a policy lets app-a reach app-b, certificates follow routes.
+
+The rule of this module: every claim is checked against what a client sees, and one that does not
+hold makes the whole story fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import tempfile
+from pathlib import Path
+
+import structlog
+from rich.console import Console
+
+from control_plane.demo.client import Answer, Connection, RequestLoop, get, resolve
+from control_plane.demo.places import (
+    CALLER,
+    DOMAIN,
+    EVERYBODY,
+    FIRST_HOST,
+    SECOND_HOST,
+    SERVERS,
+)
+from control_plane.demo.telling import Stopwatch, Telling
+from control_plane.demo.world import World
+from control_plane.names import C2C_PORT
+from control_plane.sidecar.directory import ADMIN_SOCKET
+
+FIRST = f"{FIRST_HOST}.{DOMAIN}"
+SECOND = f"{SECOND_HOST}.{DOMAIN}"
+_READY_SECONDS = 25.0
+_LOAD_SECONDS = 1.0
+
+
+async def tell(*, keep: bool) -> int:
+    """Tell the story; return 0 if all of it was true."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="c2c-demo-", ignore_cleanup_errors=True) as directory:
+        async with World(Path(directory)) as world:
+            telling = Telling(console)
+            try:
+                await _tell(world, telling)
+            except (OSError, RuntimeError) as error:
+                telling.check(holds=False, text=str(error))
+            _conclude(telling, console)
+            if keep:
+                _invite(world, console)
+                await _until_interrupted()
+    return 1 if telling.wrong else 0
+
+
+async def _tell(world: World, telling: Telling) -> None:
+    await _begin(world, telling)
+    trust = ssl.create_default_context(cadata=await world.trust_bundle())
+    before = await _denied_then_allowed(world, telling, trust)
+    await _rotated(world, telling, trust, before)
+    await _forbidden(world, telling, trust)
+
+
+async def _begin(world: World, telling: Telling) -> None:
+    telling.chapter("A control plane, and three instances of two apps, each with its own Envoy")
+    watch = Stopwatch()
+    await world.create_app(CALLER.app)
+    await world.create_app(SERVERS[0].app)
+    with telling.waiting("starting three sidecars and three Envoys"):
+        await asyncio.gather(*(world.start_sidecar(place) for place in EVERYBODY))
+        await world.ready(_READY_SECONDS)
+    envoys = [(place, await world.envoy(place.label)) for place in EVERYBODY]
+    telling.table(
+        ("instance", "address", "app (plain HTTP)", "Envoy's pid"),
+        [(p.label, p.address, f"{p.app_address}:8080", str(pid)) for p, (pid, _) in envoys],
+    )
+    telling.fact(f"enrolled with join tokens, connected by mTLS, ready after {watch}")
+
+
+async def _denied_then_allowed(world: World, telling: Telling, trust: ssl.SSLContext) -> Answer:
+    telling.chapter(f"c2c map-route app-b {DOMAIN} --hostname {FIRST_HOST}")
+    watch = Stopwatch()
+    mapped = await world.map_route(FIRST_HOST)
+    telling.check(holds=mapped.complete, text=f"both Envoys serve a certificate for it: {watch}")
+    telling.check(
+        holds=await _closed(FIRST, trust, SERVERS[0].address),
+        text="app-a connects to app-b and is closed at once: no policy lets it in",
+    )
+    telling.check(holds=not await resolve(FIRST), text=f"and {FIRST} does not resolve for app-a")
+
+    telling.chapter(f"c2c add-network-policy app-a app-b --protocol tcp --port {C2C_PORT}")
+    watch = Stopwatch()
+    await world.allow()
+    answer = await get(FIRST, trust)
+    telling.fact(f"curl https://{FIRST}:{C2C_PORT} from app-a, {watch} after the command:")
+    telling.fact(f"  HTTP {answer.status}: {answer.body}")
+    addresses = await resolve(FIRST)
+    telling.check(
+        holds=set(addresses) == {place.address for place in SERVERS},
+        text=f"app-a's own DNS leads to both instances: {', '.join(sorted(addresses))}",
+    )
+    telling.check(
+        holds=FIRST in answer.names, text=f"verified with its host name and our CA: {FIRST}"
+    )
+    _show_certificate(telling, answer)
+    return answer
+
+
+async def _rotated(world: World, telling: Telling, trust: ssl.SSLContext, before: Answer) -> None:
+    pids = {place.label: await world.envoy(place.label) for place in EVERYBODY}
+    long_lived = await Connection.open(FIRST, trust)
+    handshake = await long_lived.get(FIRST)
+    loop = RequestLoop(trust, [FIRST])
+    loop.start()
+    await asyncio.sleep(_LOAD_SECONDS)
+
+    telling.chapter(f"c2c map-route app-b {DOMAIN} --hostname {SECOND_HOST}, while requests run")
+    watch = Stopwatch()
+    mapped = await world.map_route(SECOND_HOST)
+    telling.check(holds=mapped.complete, text=f"served by both Envoys: {watch}")
+    between = await get(SECOND, trust)
+    _show_certificate(telling, between)
+    telling.check(
+        holds=between.serial != before.serial and {FIRST, SECOND} <= set(between.names),
+        text="a new certificate, with both names",
+    )
+    loop.names = [FIRST, SECOND]
+    await asyncio.sleep(_LOAD_SECONDS)
+
+    telling.chapter(f"c2c unmap-route app-b {DOMAIN} --hostname {FIRST_HOST}, while requests run")
+    loop.names = [SECOND]
+    watch = Stopwatch()
+    unmapped = await world.unmap_route(FIRST_HOST)
+    telling.check(
+        holds=unmapped.complete, text=f"the name went first, the certificate after it: {watch}"
+    )
+    after = await get(SECOND, trust)
+    _show_certificate(telling, after)
+    telling.check(holds=FIRST not in after.names, text=f"{FIRST} is in no certificate any more")
+    telling.check(holds=not await resolve(FIRST), text="and does not resolve any more")
+    await asyncio.sleep(_LOAD_SECONDS)
+    await loop.stop()
+
+    telling.chapter("What the clients noticed")
+    telling.check(
+        holds=not loop.failures and loop.sent > 0,
+        text=f"{loop.sent} requests over as many new connections, {len(loop.failures)} failed",
+    )
+    for failure in loop.failures[:3]:
+        telling.fact(failure)
+    answer = await long_lived.get(FIRST)
+    telling.check(
+        holds=(answer.serial, answer.body) == (handshake.serial, handshake.body),
+        text="the connection from before is still open, on the certificate of its handshake",
+    )
+    long_lived.close()
+    now = {place.label: await world.envoy(place.label) for place in EVERYBODY}
+    telling.check(
+        holds=now == pids and all(epoch == 0 for _, epoch in now.values()),
+        text="no Envoy was restarted: "
+        + ", ".join(f"{label} pid {pid} epoch {epoch}" for label, (pid, epoch) in now.items()),
+    )
+
+
+async def _forbidden(world: World, telling: Telling, trust: ssl.SSLContext) -> None:
+    telling.chapter(f"c2c remove-network-policy app-a app-b --protocol tcp --port {C2C_PORT}")
+    kept = await Connection.open(SECOND, trust)
+    await kept.get(SECOND)
+    watch = Stopwatch()
+    await world.forbid()
+    answer = await kept.get(SECOND)
+    telling.check(
+        holds=answer.status.startswith("403"),
+        text=f"the next request on the open connection: HTTP {answer.status}, {watch} later",
+    )
+    kept.close()
+    telling.check(
+        holds=await _closed(SECOND, trust, SERVERS[0].address),
+        text="a new connection is closed at once",
+    )
+
+
+async def _closed(name: str, trust: ssl.SSLContext, address: str) -> bool:
+    try:
+        await get(name, trust, address)
+    except OSError as error:
+        return not isinstance(error, ssl.SSLCertVerificationError)
+    return False
+
+
+def _show_certificate(telling: Telling, answer: Answer) -> None:
+    telling.fact(f"serial {answer.serial} at {answer.address}")
+    telling.fact(f"SAN    {', '.join(answer.names)}")
+
+
+def _conclude(telling: Telling, console: Console) -> None:
+    if telling.wrong:
+        console.print(f"\n[bold red]{len(telling.wrong)} of these were not as they should be.[/]")
+    else:
+        console.print("\n[bold green]All of it true.[/bold green]")
+
+
+def _invite(world: World, console: Console) -> None:
+    data = world.directory / "control-plane"
+    first = world.sidecars[SERVERS[0].label]
+    caller = world.sidecars[CALLER.label]
+    lines = [
+        "",
+        "It is still running; Ctrl-C ends it. In another terminal, try:",
+        "",
+        f"  export C2C_DATA_DIR={data}",
+        "  c2c instances",
+        f"  c2c add-network-policy app-a app-b --protocol tcp --port {C2C_PORT}",
+        f"  c2c map-route app-b {DOMAIN} --hostname shop",
+        f"  curl --interface {CALLER.address} --cacert {caller.directory / 'ca.pem'} \\",
+        f"       --resolve shop.{DOMAIN}:{C2C_PORT}:{SERVERS[0].address} \\",
+        f"       https://shop.{DOMAIN}:{C2C_PORT}/",
+        f"  grpcurl -plaintext -unix {data / 'admin.sock'} list",
+        f"  grpcurl -plaintext -unix {data / 'admin.sock'} \\",
+        "       envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus",
+        f"  curl --unix-socket {first.directory / ADMIN_SOCKET} http://envoy/certs",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+async def _until_interrupted() -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        return

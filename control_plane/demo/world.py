@@ -1,0 +1,225 @@
+"""The processes of the demo: a control plane in this one, a sidecar and an app per instance.
+
+The rule of this module: nothing is faked. Sidecars are started by the very command that a user
+types, enrol with real join tokens, and run the real Envoy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import sys
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from control_plane.api.v1 import (
+    app_pb2,
+    app_pb2_grpc,
+    instance_pb2,
+    instance_pb2_grpc,
+    join_token_pb2,
+    join_token_pb2_grpc,
+    network_policy_pb2,
+    network_policy_pb2_grpc,
+    progress_pb2,
+    route_pb2,
+    route_pb2_grpc,
+    trust_pb2,
+    trust_pb2_grpc,
+)
+from control_plane.app import ControlPlane
+from control_plane.demo.places import APP_PORT, DNS_PORT, DOMAIN, EVERYBODY, Place
+from control_plane.names import C2C_PORT
+from control_plane.settings import Settings, SocketAddress
+from control_plane.sidecar.directory import ADMIN_SOCKET
+from control_plane.sidecar.envoy_admin import EnvoyAdmin
+
+_LOOPBACK = SocketAddress("127.0.0.1", 0)
+_STOP_SECONDS = 8.0
+_UCRED = struct.Struct("3i")
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A sidecar that was started, with its Envoy and its app below it."""
+
+    place: Place
+    process: asyncio.subprocess.Process
+    directory: Path
+
+
+class World:
+    """Everything that runs; an asynchronous context manager that ends what it started."""
+
+    def __init__(self, directory: Path) -> None:
+        """Put every file below this directory."""
+        self.directory = directory
+        self.sidecars: dict[str, Sidecar] = {}
+        self._exit = AsyncExitStack()
+        self._channel: grpc.aio.Channel
+        self.control_plane: ControlPlane
+
+    async def __aenter__(self) -> Self:
+        """Start the control plane."""
+        data = self.directory / "control-plane"
+        settings = Settings(data_dir=data, xds_address=_LOOPBACK, enroll_address=_LOOPBACK)
+        self.control_plane = await self._exit.enter_async_context(ControlPlane(settings))
+        address = f"unix:{self.control_plane.admin_socket}"
+        self._channel = await self._exit.enter_async_context(grpc.aio.insecure_channel(address))
+        self._exit.push_async_callback(self._end_sidecars)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End everything."""
+        await self._exit.aclose()
+
+    async def create_app(self, name: str) -> None:
+        """Create an app."""
+        await app_pb2_grpc.AppServiceStub(self._channel).CreateApp(
+            app_pb2.CreateAppRequest(name=name)
+        )
+
+    async def start_sidecar(self, place: Place) -> None:
+        """Start a sidecar and its app with a join token of its own."""
+        token = await join_token_pb2_grpc.JoinTokenServiceStub(self._channel).CreateJoinToken(
+            join_token_pb2.CreateJoinTokenRequest(app=place.app, address_range="127.0.0.0/8")
+        )
+        directory = self.directory / place.label.replace("/", "-")
+        hello = ["-m", "control_plane.demo.hello", "--name", place.label]
+        listen = ["--listen", f"{place.app_address}:{APP_PORT}"]
+        with (self.directory / f"{directory.name}.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *_c2c(),
+                *("sidecar", "--server", token.server, "--fingerprint", token.fingerprint),
+                *("--address", place.address, "--app-address", place.app_address),
+                *("--dir", str(directory), "--dns-address", f"{place.address}:{DNS_PORT}"),
+                *("--offline-wait", "0s", "--drain-time", "1s", "--stop-time", "2s"),
+                *("--", sys.executable, *hello, *listen),
+                env={**os.environ, "C2C_SIDECAR_TOKEN": token.token},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.sidecars[place.label] = Sidecar(place, process, directory)
+
+    async def ready(self, timeout: float) -> None:
+        """Return once every instance is ready.
+
+        Raises:
+            RuntimeError: a sidecar ended, or the time is up; the end of its log says why.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while not await self._all_ready():  # noqa: ASYNC110 - it asks another process
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise RuntimeError(self._complaint("not all instances are ready in time")) from None
+
+    async def map_route(self, host: str) -> route_pb2.MapRouteResponse:
+        """Map a route to app-b, and wait until it is served."""
+        stub = route_pb2_grpc.RouteServiceStub(self._channel)
+        return await stub.MapRoute(
+            route_pb2.MapRouteRequest(
+                app="app-b", hostname=host, domain=DOMAIN, wait=progress_pb2.WAIT_SERVED
+            )
+        )
+
+    async def unmap_route(self, host: str) -> route_pb2.UnmapRouteResponse:
+        """Unmap a route from app-b, and wait until no certificate has it."""
+        stub = route_pb2_grpc.RouteServiceStub(self._channel)
+        return await stub.UnmapRoute(
+            route_pb2.UnmapRouteRequest(
+                app="app-b", hostname=host, domain=DOMAIN, wait=progress_pb2.WAIT_SERVED
+            )
+        )
+
+    async def allow(self) -> None:
+        """Let app-a connect to app-b on 61443."""
+        await network_policy_pb2_grpc.NetworkPolicyServiceStub(self._channel).AddNetworkPolicies(
+            network_policy_pb2.AddNetworkPoliciesRequest(
+                policies=[_policy()], wait=progress_pb2.WAIT_ACKED
+            )
+        )
+
+    async def forbid(self) -> None:
+        """Take that leave away again."""
+        await network_policy_pb2_grpc.NetworkPolicyServiceStub(self._channel).RemoveNetworkPolicies(
+            network_policy_pb2.RemoveNetworkPoliciesRequest(
+                policies=[_policy()], wait=progress_pb2.WAIT_ACKED
+            )
+        )
+
+    async def trust_bundle(self) -> str:
+        """Return the CA certificates to trust."""
+        answer = await trust_pb2_grpc.TrustServiceStub(self._channel).GetTrustBundle(
+            trust_pb2.GetTrustBundleRequest()
+        )
+        return str(answer.trust_bundle)
+
+    async def envoy(self, label: str) -> tuple[int, int]:
+        """Return the process id and the restart epoch of an instance's Envoy."""
+        path = self.sidecars[label].directory / ADMIN_SOCKET
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.connect(str(path))
+            # unix(7): the kernel tells who is at the other end.
+            peer = admin.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        return int(_UCRED.unpack(peer)[0]), await EnvoyAdmin(path).restart_epoch()
+
+    async def _all_ready(self) -> bool:
+        ended = [s for s in self.sidecars.values() if s.process.returncode is not None]
+        if ended:
+            raise RuntimeError(self._complaint(f"the sidecar of {ended[0].place.label} ended"))
+        answer = await instance_pb2_grpc.InstanceServiceStub(self._channel).ListInstances(
+            instance_pb2.ListInstancesRequest()
+        )
+        state = self.control_plane.core.registry.state
+        ready = [each for each in state.all_instances() if each.status == "ready"]
+        return len(ready) == len(answer.instances) == len(EVERYBODY)
+
+    def _complaint(self, sentence: str) -> str:
+        logs = []
+        for path in sorted(self.directory.glob("*.log")):
+            tail = path.read_text(errors="replace").splitlines()[-8:]
+            logs += [f"--- {path.name}", *tail]
+        return "\n".join([sentence, *logs])
+
+    async def _end_sidecars(self) -> None:
+        running = [s.process for s in self.sidecars.values() if s.process.returncode is None]
+        for process in running:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await asyncio.gather(*(process.wait() for process in running))
+        except TimeoutError:
+            for process in running:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _policy() -> network_policy_pb2.NetworkPolicy:
+    return network_policy_pb2.NetworkPolicy(
+        source="app-a",
+        destination="app-b",
+        protocol="tcp",
+        start_port=C2C_PORT,
+        end_port=C2C_PORT,
+    )
+
+
+def _c2c() -> tuple[str, ...]:
+    """Return the command of the same installation as this process."""
+    return sys.executable, "-c", "from control_plane.cli.main import main; main()"
