@@ -1,0 +1,52 @@
+"""The last name table on disk, so that a sidecar that starts again answers at once.
+
+The rule of this module: what is on disk is a copy. If it cannot be written, the new table is in
+force all the same; if it cannot be read, or was another instance's, there was none.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from control_plane.names import InstanceGuid
+
+_MODE = 0o600
+
+
+class SavedTable:
+    """A file with the resource that was applied last."""
+
+    def __init__(self, path: Path, instance: InstanceGuid) -> None:
+        """Keep the table of one instance in a file of a directory that exists."""
+        self._path = path
+        self._owner = instance.encode("ascii") + b"\n"
+
+    def load(self) -> bytes | None:
+        """Return what was saved for this instance, or None.
+
+        Raises:
+            OSError: there is a file, and it cannot be read.
+        """
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if not content.startswith(self._owner):
+            return None
+        return content.removeprefix(self._owner)
+
+    def save(self, resource: bytes) -> None:
+        """Replace what was saved, all of it or nothing.
+
+        Raises:
+            OSError: it cannot be written; what was saved before is still there.
+        """
+        new = self._path.with_name(f".{self._path.name}.new")
+        with suppress(FileNotFoundError):
+            new.unlink()
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(self._owner + resource)
+        new.replace(self._path)
