@@ -8,15 +8,17 @@ certificate after the next start, and nothing else.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Protocol
 
 import structlog
 
 from control_plane import log_events
 from control_plane.errors import StorageError
 from control_plane.names import InstanceGuid
-from control_plane.store.protocol import IssuedRecord, Store
+from control_plane.store.protocol import IssuedRecord
 
 DELAY_SECONDS = 0.25
 """How long a record waits for others, so that it is not in the way of the command it is due to."""
@@ -25,12 +27,19 @@ LARGEST_BATCH = 500
 """Records in one transaction; a command that comes meanwhile waits some 10 ms for it."""
 
 
+class Disk(Protocol):
+    """The part of a store that is needed here."""
+
+    async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
+        """Remember certificates, as ``Store`` does."""
+
+
 class Records:
     """Takes records at once, and has them written by ``run``."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, disk: Disk) -> None:
         """Start with nothing to write."""
-        self._store = store
+        self._disk = disk
         self._waiting: dict[tuple[InstanceGuid, str], IssuedRecord] = {}
         self._any = asyncio.Event()
         self._closed = asyncio.Event()
@@ -48,7 +57,7 @@ class Records:
 
     async def run(self) -> None:
         """Write records until closed; exactly one task has to run this."""
-        while not self._closed.is_set():
+        while self._waiting or not self._closed.is_set():
             await self._any.wait()
             with suppress(TimeoutError):
                 async with asyncio.timeout(DELAY_SECONDS):
@@ -61,6 +70,6 @@ class Records:
         keys = list(islice(self._waiting, LARGEST_BATCH))
         records = [self._waiting.pop(key) for key in keys]
         try:
-            await self._store.record_issued(records)
+            await self._disk.record_issued(records)
         except StorageError as error:
             self._log.warning(log_events.STORE_FAILED, reason=str(error), records=len(records))

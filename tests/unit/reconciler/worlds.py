@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE, Planner, PlanOptions
 from control_plane.reconciler.custody import Custodian, Custody, Held
 from control_plane.reconciler.reconciler import Reconciler
+from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
 from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET, ResourceTypes
@@ -55,17 +56,33 @@ class World:
         *,
         lifetime: timedelta = timedelta(hours=24),
         planner: Planner | None = None,
+        after: World | None = None,
     ) -> None:
-        """Start with this State, as after a restart; certificates live as long as is said."""
+        """Start with this State, as after a restart.
+
+        Args:
+            state: what is on the disk.
+            lifetime: of certificates.
+            planner: another than the usual one.
+            after: the run before, whose CA and records are on the disk too.
+        """
         self.clock = ManualClock()
         self.nodes = Nodes()
         self.serials = Serials()
         profile = Profile(lifetime=lifetime)
-        self.custody = Custody(Custodian(authority(), profile, new_key_pair, self.serials))
+        self.authority: Authority = after.authority if after else authority()
+        self.records: dict[tuple[InstanceGuid, str], IssuedRecord] = (
+            dict(after.records) if after else {}
+        )
+        custodian = Custodian(self.authority, profile, new_key_pair, self.serials, self._note)
+        self.custody = Custody(custodian, self.records.values())
         self.planner = planner or Planner(PlanOptions())
         self.reconciler = Reconciler(state, self.nodes, self.planner, self.custody, self.clock)
         self.nodes.observe(self.reconciler)
         self._numbers = itertools.count(1)
+
+    def _note(self, record: IssuedRecord) -> None:
+        self.records[record.instance_guid, record.secret] = record
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -121,9 +138,9 @@ class Peer:
         self.unanswered: list[Reply] = []
         world.nodes.opened(self.live)
 
-    def ask(self, type_url: TypeUrl, *names: str) -> None:
-        """Subscribe to names of a type, or to all of it."""
-        self._send(DeltaRequest(type_url, names))
+    def ask(self, type_url: TypeUrl, *names: str, has: Mapping[str, str] | None = None) -> None:
+        """Subscribe to names of a type, or to all of it; say at first what it has of it."""
+        self._send(DeltaRequest(type_url, names, initial_resource_versions=has or {}))
 
     def as_envoy(self) -> Peer:
         """Ask for what Envoy asks for, and accept it."""
