@@ -1,25 +1,166 @@
-"""The life of an instance: it enrols, serves, and goes."""
+"""The life of an instance: it enrols, serves, goes, and comes back."""
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
-from tests.envoy.apps import http1, tcp_app
-from tests.envoy.harness import unique_address
-from tests.sidecar.world import Caller, platform, sidecar
+from tests.envoy.harness import until
+from tests.sidecar.scene import scene
+from tests.sidecar.world import Platform, sidecar
+
+
+async def _guids(cf: Platform) -> set[str]:
+    return {each.guid for each in await cf.instances() if each.app == "app-b"}
 
 
 async def test_an_instance_enrols_and_serves(tmp_path: Path) -> None:
     """A join token is all that an app needs to be reached over HTTPS by its route."""
-    address = unique_address()
-    async with platform(tmp_path) as cf, tcp_app(http1()) as app:
-        await cf.create_app("app-b", port=app.port)
-        await cf.map_route("app-b", "app-b")
-        caller = Caller(await cf.caller_of("app-b"), cf.trust_bundle, "app-b.apps.internal")
-        options = ("--address", address, "--app-port", str(app.port))
-        async with sidecar(await cf.ticket("app-b"), tmp_path / "sidecar", *options) as instance:
-            await caller.reaches(address)
-            answer = await caller.call(address)
+    async with scene(tmp_path) as here, here.instance() as instance:
+        await here.caller.reaches(here.address)
+        answer = await here.caller.call(here.address)
 
-            assert (answer.status, answer.body) == (200, b"hello")
-            assert await instance.stop() == 0
+        assert (answer.status, answer.body) == (200, b"hello")
+        assert await instance.stop() == 0
+
+
+async def test_a_rotation_is_reported_as_served(tmp_path: Path) -> None:
+    """The sidecar tells what it saw on 61443, so a caller who waits for it is answered."""
+    async with scene(tmp_path) as here, here.instance():
+        await here.caller.reaches(here.address)
+        before = await here.caller.serial(here.address)
+
+        assert await here.cf.map_route("app-b", "another")
+        assert before != await here.caller.serial(here.address)
+
+
+async def test_a_control_plane_that_is_down_is_waited_for(tmp_path: Path) -> None:
+    """The sidecar starts first, says why it waits, and enrols once somebody answers."""
+    async with scene(tmp_path) as here:
+        ticket = await here.cf.ticket("app-b")
+        await here.cf.stop()
+        async with sidecar(ticket, here.directory, *here.options) as instance:
+            waiting = await instance.logged("sidecar.retrying", times=2)
+            await here.cf.start()
+            await instance.logged("sidecar.enrolled")
+            await here.caller.reaches(here.address)
+
+    assert waiting["what"] == "enrol"
+
+
+async def test_an_envoy_serves_on_when_the_control_plane_is_gone(tmp_path: Path) -> None:
+    """Nothing that runs depends on the control plane for as long as certificates live."""
+    async with scene(tmp_path) as here, here.instance() as instance:
+        await here.caller.reaches(here.address)
+        await here.cf.stop()
+        await instance.logged("report.failed")
+
+        answers = [await here.caller.call(here.address) for _ in range(20)]
+
+        assert {each.status for each in answers} == {200}
+        assert instance.process.returncode is None
+
+
+async def test_a_restart_needs_no_new_token(tmp_path: Path) -> None:
+    """The identity in the directory is accepted again, and it is the same instance."""
+    async with scene(tmp_path) as here:
+        async with here.instance() as first:
+            await here.caller.reaches(here.address)
+            known = await _guids(here.cf)
+            await first.stop()
+        async with here.instance_without_token() as second:
+            await here.caller.reaches(here.address)
+
+            assert second.events("sidecar.enrolled") == []
+            assert await _guids(here.cf) == known
+
+
+async def test_a_restart_at_another_address_moves_the_instance(tmp_path: Path) -> None:
+    """The instance keeps its identity, and the control plane hears where it is now."""
+    async with scene(tmp_path) as here:
+        async with here.instance() as first:
+            await here.caller.reaches(here.address)
+            known = await _guids(here.cf)
+            await first.stop()
+        # Whoever moves has to come from there, and 127.0.0.1 is where loopback calls come from.
+        moved = ("--address", "auto", "--app-port", str(here.port))
+        async with here.instance_without_token(*moved) as second:
+            await here.caller.reaches("127.0.0.1")
+
+            assert second.events("sidecar.enrolled") == []
+            assert await _guids(here.cf) == known
+
+
+async def test_a_restart_without_control_plane_serves_once_it_is_back(tmp_path: Path) -> None:
+    """A valid identity is not given up because nobody can be asked about it."""
+    async with scene(tmp_path) as here:
+        async with here.instance() as first:
+            await here.caller.reaches(here.address)
+            known = await _guids(here.cf)
+            await first.stop()
+        await here.cf.stop()
+        async with here.instance_without_token() as second:
+            await second.logged("envoy.started")
+            await here.cf.start()
+            await here.caller.reaches(here.address)
+
+            assert await _guids(here.cf) == known
+
+
+async def test_a_removed_instance_needs_a_token_to_come_back(tmp_path: Path) -> None:
+    """Removal is for good: the old identity opens nothing, and a new token makes a new instance."""
+    async with scene(tmp_path) as here:
+        async with here.instance() as first:
+            await here.caller.reaches(here.address)
+            await first.stop()
+        (removed,) = await _guids(here.cf)
+        await here.cf.remove(removed)
+        async with here.instance_without_token() as second:
+            assert await second.ended() == 1
+        async with here.instance() as third:
+            await third.logged("sidecar.enrolled")
+            await here.caller.reaches(here.address)
+
+            assert removed not in await _guids(here.cf)
+
+    assert [f"Instance {removed} was removed"] == [
+        line for line in second.lines if not line.startswith("{")
+    ]
+
+
+async def test_a_sidecar_that_was_killed_leaves_no_envoy_in_the_way(tmp_path: Path) -> None:
+    """The next sidecar ends the Envoy of the last one, which would keep port 61443."""
+    async with scene(tmp_path) as here, here.instance() as first:
+        await here.caller.reaches(here.address)
+        orphan = (await first.logged("envoy.started"))["pid"]
+        first.process.kill()
+        await first.ended()
+        async with here.instance_without_token() as second:
+            await second.logged("envoy.started")
+            await here.caller.reaches(here.address)
+
+            async def is_gone() -> bool:
+                return not _runs(orphan)
+
+            await until(is_gone, what="the old Envoy is gone")
+
+
+async def test_a_directory_belongs_to_one_sidecar(tmp_path: Path) -> None:
+    """A second sidecar in the same directory says who has it, and touches nothing."""
+    async with scene(tmp_path) as here, here.instance() as first:
+        await here.caller.reaches(here.address)
+        async with here.instance_without_token() as second:
+            assert await second.ended() == 1
+
+        assert f"is in use by process {first.process.pid}" in second.lines[-1]
+        assert (await here.caller.call(here.address)).status == 200
+
+
+def _runs(pid: int) -> bool:
+    """Tell whether a process runs; one that is only waiting to be reaped does not."""
+    try:
+        os.kill(pid, signal.SIG_DFL)
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
