@@ -1,0 +1,238 @@
+"""To whom a sidecar gives its token, and what it says when it is not taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+
+from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
+from control_plane.ca import (
+    DEFAULT_TRUST_DOMAIN,
+    Authority,
+    Profile,
+    ServerRequest,
+    create_authority,
+    issue,
+    new_key_pair,
+)
+from control_plane.server.credentials import SERVER_NAME
+from tests.envoy.harness import unique_address
+from tests.sidecar.scene import scene
+from tests.sidecar.world import Sidecar, Ticket, free_port, sidecar
+
+TOKEN = "c2cjt_a-token-that-nobody-may-see"
+
+
+def authority(name: str) -> Authority:
+    """Return a new CA."""
+    lifetime = timedelta(days=1)
+    return create_authority(
+        name, now=datetime.now(UTC), lifetime=lifetime, key=new_key_pair(), serial=1
+    )
+
+
+def server_pair(by: Authority, *names: str) -> tuple[bytes, bytes]:
+    """Return key and certificate of a control plane, without the CA's own certificate."""
+    request = ServerRequest(DEFAULT_TRUST_DOMAIN, names or (SERVER_NAME,), ())
+    leaf = issue(by, Profile(), request, key=new_key_pair, now=datetime.now(UTC), serial=2)
+    return leaf.private_key_pem or b"", leaf.certificate_chain_pem.removesuffix(by.chain_pem)
+
+
+@dataclass(slots=True)
+class Recorder(enrollment_pb2_grpc.EnrollmentServiceServicer):
+    """An enrolment service that remembers who told it a token, and answers with a status."""
+
+    status: grpc.StatusCode = grpc.StatusCode.UNAUTHENTICATED
+    port: int = 0
+    tokens: list[str] = field(default_factory=list)
+
+    async def Enroll(
+        self,
+        request: enrollment_pb2.EnrollRequest,
+        context: grpc.aio.ServicerContext[
+            enrollment_pb2.EnrollRequest, enrollment_pb2.EnrollResponse
+        ],
+    ) -> enrollment_pb2.EnrollResponse:
+        """Remember, and refuse."""
+        self.tokens.append(request.token)
+        await context.abort(self.status, "join token is not known")
+
+
+@asynccontextmanager
+async def recorder(
+    key: bytes, chain: bytes, status: grpc.StatusCode = grpc.StatusCode.UNAUTHENTICATED
+) -> AsyncIterator[Recorder]:
+    """Serve enrolment with this certificate until the block ends."""
+    service = Recorder(status)
+    server = grpc.aio.server()
+    enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(service, server)
+    service.port = server.add_secure_port(
+        "127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)])
+    )
+    await server.start()
+    try:
+        yield service
+    finally:
+        await server.stop(None)
+
+
+def _said(instance: Sidecar) -> list[str]:
+    """Return what it wrote for people."""
+    return [line for line in instance.lines if not line.startswith("{")]
+
+
+async def _refused(ticket: Ticket | None, directory: Path, *options: str) -> Sequence[str]:
+    """Run a sidecar that has to give up, and return what it said."""
+    async with sidecar(ticket, directory, *("--address", unique_address()), *options) as instance:
+        assert await instance.ended() == 1
+    assert TOKEN not in "\n".join([*instance.lines, *instance.output])
+    return _said(instance)
+
+
+async def test_a_server_with_another_fingerprint_gets_no_token(tmp_path: Path) -> None:
+    """A server under another CA is refused before anything secret is sent."""
+    ours, other = authority("ours"), authority("other")
+    key, certificate = server_pair(other)
+    async with recorder(key, certificate + other.certificate_pem) as service:
+        ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
+        (said,) = await _refused(ticket, tmp_path)
+
+        assert said.endswith("it is another server, or the fingerprint is of another CA")
+        assert ours.fingerprint in said
+        assert service.tokens == []
+
+
+async def test_a_server_that_shows_a_stolen_ca_certificate_gets_no_token(tmp_path: Path) -> None:
+    """A CA's certificate is public: to show it is no proof of having been signed by it."""
+    ours, other = authority("ours"), authority("other")
+    key, certificate = server_pair(other)
+    async with recorder(key, certificate + ours.certificate_pem) as service:
+        ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
+        (said,) = await _refused(ticket, tmp_path)
+
+        assert "is not the control plane under the trusted CA" in said
+        assert service.tokens == []
+
+
+async def test_a_server_with_another_name_gets_no_token(tmp_path: Path) -> None:
+    """An app's certificate is signed by the same CA, and makes nobody the control plane."""
+    ours = authority("ours")
+    key, certificate = server_pair(ours, "app-b.apps.internal")
+    async with recorder(key, certificate + ours.certificate_pem) as service:
+        ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
+        (said,) = await _refused(ticket, tmp_path)
+
+        assert "is not the control plane under the trusted CA" in said
+        assert service.tokens == []
+
+
+async def test_a_server_under_another_ca_file_gets_no_token(tmp_path: Path) -> None:
+    """With a CA file the same holds as with a fingerprint."""
+    ours, other = authority("ours"), authority("other")
+    (tmp_path / "ours.pem").write_bytes(ours.certificate_pem)
+    key, certificate = server_pair(other)
+    async with recorder(key, certificate + other.certificate_pem) as service:
+        ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, "")
+        options = ("--ca-file", str(tmp_path / "ours.pem"))
+        (said,) = await _refused(ticket, tmp_path / "sidecar", *options)
+
+        assert "is not the control plane under the trusted CA" in said
+        assert service.tokens == []
+
+
+async def test_the_right_server_gets_the_token_once(tmp_path: Path) -> None:
+    """The proof that the others are refused for what they are; and a refusal is not repeated."""
+    ours = authority("ours")
+    key, certificate = server_pair(ours)
+    async with recorder(key, certificate + ours.certificate_pem) as service:
+        ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
+        said = await _refused(ticket, tmp_path)
+
+        assert said == ["Join token is not known"]
+        assert service.tokens == [TOKEN]
+
+
+async def test_an_address_that_is_still_held_is_tried_again(tmp_path: Path) -> None:
+    """The control plane may not have noticed yet that the last holder is gone."""
+    ours = authority("ours")
+    key, certificate = server_pair(ours)
+    chain = certificate + ours.certificate_pem
+    async with recorder(key, chain, grpc.StatusCode.ALREADY_EXISTS) as service:
+        ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
+        async with sidecar(ticket, tmp_path, "--address", unique_address()) as instance:
+            await instance.logged("sidecar.retrying", times=2)
+            # It has not started anything, so there is no other exit code to give.
+            assert await instance.stop() == 128 + 15
+
+        assert service.tokens == [TOKEN, TOKEN]
+
+
+async def test_a_ca_file_is_as_good_as_a_fingerprint(tmp_path: Path) -> None:
+    """Who has the CA's certificate needs no fingerprint of it."""
+    async with scene(tmp_path) as here:
+        (tmp_path / "ca.pem").write_bytes(here.cf.trust_bundle)
+        given = await here.cf.ticket("app-b")
+        ticket = Ticket(given.server, given.token, "")
+        options = (*here.options, "--ca-file", str(tmp_path / "ca.pem"))
+        async with sidecar(ticket, here.directory, *options):
+            await here.caller.reaches(here.address)
+
+
+async def test_a_used_token_is_refused_with_one_sentence(tmp_path: Path) -> None:
+    """A token for one instance makes one; the second sidecar says so, and ends."""
+    async with scene(tmp_path) as here:
+        ticket = await here.cf.ticket("app-b")
+        async with sidecar(ticket, here.directory, *here.options) as first:
+            await first.logged("sidecar.enrolled")
+            said = await _refused(ticket, tmp_path / "second")
+
+        assert said == ["Join token is used up: ask for a new one"]
+
+
+async def test_an_identity_of_another_control_plane_is_passed_over(tmp_path: Path) -> None:
+    """A directory that was used with a control plane that is no more does not stop a new start."""
+    async with scene(tmp_path / "one") as old, old.instance() as instance:
+        await instance.logged("sidecar.enrolled")
+    async with scene(tmp_path / "two") as new:
+        ticket = await new.cf.ticket("app-b")
+        async with sidecar(ticket, old.directory, *new.options) as instance:
+            passed_over = await instance.logged("identity.passed_over")
+            await new.caller.reaches(new.address)
+
+    assert passed_over["reason"] == "it is of a control plane that was known by another CA"
+
+
+async def test_nothing_to_enrol_with_is_said_at_once(tmp_path: Path) -> None:
+    """Without identity and token there is no point in waiting for a server."""
+    nowhere = f"127.0.0.1:{free_port()}"
+
+    said = await _refused(None, tmp_path, "--server", nowhere)
+
+    no_token, no_trust = said
+    assert no_token.startswith(f"no join token, and no identity in '{tmp_path}'")
+    assert no_trust == "--fingerprint or --ca-file is needed to know the server by"
+
+
+async def test_a_server_that_speaks_no_tls_is_tried_again(tmp_path: Path) -> None:
+    """What answers without TLS is no control plane yet, and is sent nothing but a handshake."""
+    seen: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read(5))
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    ticket = Ticket(f"127.0.0.1:{port}", TOKEN, f"sha256:{'0' * 64}")
+    async with server, sidecar(ticket, tmp_path, "--address", unique_address()) as instance:
+        await instance.logged("sidecar.retrying", times=2)
+
+    handshake = bytes([22, 3])  # RFC 8446, section 5.1
+    assert {first[:2] for first in seen} == {handshake}
