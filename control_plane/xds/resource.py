@@ -30,6 +30,12 @@ def version_of(content: bytes) -> Version:
     return Version(hashlib.sha256(content).hexdigest()[:_VERSION_DIGITS])
 
 
+def version_of_all(versions: Mapping[str, Version]) -> Version:
+    """Return the version of some resources of one type: the hash of their names and versions."""
+    lines = "\n".join(f"{name}\0{versions[name]}" for name in sorted(versions))
+    return version_of(lines.encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One named resource of a type, serialised once.
@@ -99,12 +105,11 @@ class TypeSnapshot:
             by_name[resource.name] = resource
             for alias in resource.aliases:
                 aliases[alias] = resource
-        lines = "\n".join(f"{name}\0{by_name[name].version}" for name in sorted(by_name))
         return cls(
             MappingProxyType(by_name),
             frozenset(pending),
             MappingProxyType(dict(recorded or {})),
-            version_of(lines.encode()),
+            version_of_all({name: each.version for name, each in by_name.items()}),
             MappingProxyType(aliases),
         )
 
