@@ -1,0 +1,147 @@
+"""A control plane in a process of its own, which a test may kill and start again.
+
+The rule of this module: the command is the one that operators type, on ports and a data directory
+that stay the same, so that what comes back is the same control plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
+
+from control_plane.app.authority import CA_FILE
+from control_plane.app.control_plane import DATABASE_FILE
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.settings import Settings, SocketAddress, admin_socket
+from tests.envoy.harness import until
+from tests.sidecar.world import C2C, Platform, free_port
+
+
+@dataclass(slots=True)
+class Plane(Platform):
+    """A control plane that runs as a process, or was killed."""
+
+    process: asyncio.subprocess.Process | None = None
+    log: list[str] = field(default_factory=list)
+    _reading: asyncio.Task[None] | None = None
+
+    @property
+    def trust_bundle(self) -> bytes:
+        """What clients of instances trust."""
+        pair = (self.settings.data_dir / CA_FILE).read_bytes()
+        mark = b"-----BEGIN CERTIFICATE-----"
+        return mark + pair.partition(mark)[2]
+
+    @contextlib.asynccontextmanager
+    async def operator(self) -> AsyncIterator[grpc.aio.Channel]:
+        """Connect as an operator."""
+        path = admin_socket(self.settings.data_dir)
+        async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+            yield channel
+
+    async def start(self) -> None:
+        """Start the process, and return when it serves operators."""
+        settings = self.settings
+        life = f"{settings.certificate_lifetime.total_seconds():g}s"
+        self.process = await asyncio.create_subprocess_exec(
+            *(C2C, "serve", "--data-dir", str(settings.data_dir), "--log-format", "json"),
+            *("--xds-address", str(settings.xds_address)),
+            *("--enroll-address", str(settings.enroll_address)),
+            *("--http-address", str(settings.http_address)),
+            *("--certificate-lifetime", life, "--drain-time", "1s"),
+            stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        self._reading = asyncio.create_task(self._read(self.process))
+        await until(self._serves, what=f"the control plane serves; it logged {self.log[-20:]}")
+
+    async def kill(self) -> None:
+        """End the process without any warning, as a crash of it would."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Ask the process to end, and wait until it has."""
+        await self._end(signal.SIGTERM)
+
+    async def recorded(self, serial: int) -> None:
+        """Wait until the record of a certificate is on the disk."""
+
+        async def probe() -> bool:
+            uri = f"file:{self.settings.data_dir / DATABASE_FILE}?mode=ro"
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+                rows = database.execute("SELECT serial FROM issued_certificates").fetchall()
+            return (f"{serial:x}",) in rows
+
+        await until(probe, what="the certificate is recorded")
+
+    async def synced(self, instance_count: int = 1) -> None:
+        """Wait until so many Envoys have answered for all that they should have."""
+        await until(lambda: self._are_synced(instance_count), what="everybody is in step")
+
+    async def _are_synced(self, count: int) -> bool:
+        async with self.operator() as channel:
+            stub = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)
+            answer = await stub.FetchClientStatus(csds_pb2.ClientStatusRequest())
+        statuses = [
+            {each.name: each.config_status for each in client.generic_xds_configs}
+            for client in answer.config
+        ]
+        envoys = [each for each in statuses if C2C_SECRET in each]
+        return len(envoys) == count and all(
+            set(each.values()) == {csds_pb2.ConfigStatus.SYNCED} for each in envoys
+        )
+
+    async def _end(self, by: signal.Signals) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(by)
+            await process.wait()
+        if self._reading is not None:
+            await self._reading
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            self.log.append(line.decode().rstrip())
+
+    async def _serves(self) -> bool:
+        assert self.process is not None
+        assert self.process.returncode is None, "the control plane ended:\n" + "\n".join(self.log)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self.instances()
+            return True
+        return False
+
+
+@contextlib.asynccontextmanager
+async def plane(
+    directory: Path, *, lifetime: timedelta = timedelta(hours=24)
+) -> AsyncIterator[Plane]:
+    """Run a control plane until the block ends, and show its log if a test fails inside."""
+    made = Plane(
+        Settings(
+            data_dir=directory / "control-plane",
+            xds_address=SocketAddress("127.0.0.1", free_port()),
+            enroll_address=SocketAddress("127.0.0.1", free_port()),
+            http_address=SocketAddress("127.0.0.1", free_port()),
+            certificate_lifetime=lifetime,
+        )
+    )
+    try:
+        await made.start()
+        yield made
+    except BaseException as error:
+        error.add_note("\n".join(["the control plane logged:", *made.log[-40:]]))
+        raise
+    finally:
+        await made.stop()

@@ -1,0 +1,122 @@
+"""Restarts of the control plane under real Envoys: nothing that did not change is sent again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.envoy.apps import http1, tcp_app
+from tests.envoy.harness import Envoy, unique_address, until
+from tests.faults.plane import Plane, plane
+from tests.sidecar.world import Caller, Sidecar, sidecar
+
+NAME = "app-b.apps.internal"
+
+NEEDLESS = (
+    "listener_manager.listener_modified",
+    "listener_manager.listener_removed",
+    "cluster_manager.cluster_modified",
+    "cluster_manager.cluster_removed",
+)
+"""What Envoy counts when it is told of something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An app with a route behind a real sidecar, and somebody who may call it."""
+
+    cp: Plane
+    caller: Caller
+    address: str
+    port: int
+    directory: Path
+
+    @contextlib.asynccontextmanager
+    async def instance(self, *, again: bool = False) -> AsyncIterator[Sidecar]:
+        """Run the instance until the block ends, with the identity of before if ``again``."""
+        ticket = None if again else await self.cp.ticket("app-b")
+        server = ("--server", str(self.cp.settings.enroll_address)) if again else ()
+        options = (*server, "--address", self.address, "--app-port", str(self.port))
+        async with sidecar(ticket, self.directory, *options) as running:
+            await self.caller.reaches(self.address)
+            yield running
+
+    async def serial(self) -> int:
+        """Return the serial of the certificate that the instance shows."""
+        return await self.caller.serial(self.address)
+
+
+@contextlib.asynccontextmanager
+async def scene(directory: Path) -> AsyncIterator[Scene]:
+    """Run the control plane and the app until the block ends."""
+    async with plane(directory) as cp, tcp_app(http1()) as app:
+        await cp.create_app("app-b", port=app.port)
+        await cp.map_route("app-b", "app-b")
+        caller = Caller(await cp.caller_of("app-b"), cp.trust_bundle, NAME)
+        yield Scene(cp, caller, unique_address(), app.port, directory / "sidecar")
+
+
+async def updates(envoy: Envoy) -> dict[str, int]:
+    """Return how often Envoy was told of anything, certificates included."""
+    stats = await envoy.stats()
+    secrets = {name for name in stats if name.endswith("ssl_context_update_by_sds")}
+    assert secrets, "Envoy counts the updates of certificates"
+    return {name: stats.get(name, 0) for name in {*NEEDLESS, *secrets}}
+
+
+async def reconnected(envoy: Envoy, before: int) -> None:
+    """Wait until Envoy has a new stream, on which it was answered."""
+
+    async def probe() -> bool:
+        stats = await envoy.stats("c")
+        new = stats["cluster_manager.cds.update_attempt"] > before
+        return new and stats["control_plane.connected_state"] == 1
+
+    await until(probe, what="Envoy is back on a stream", timeout=60)
+
+
+async def test_kill_9_is_not_seen_by_envoy(tmp_path: Path) -> None:
+    """Killed and started again, the control plane sends Envoy nothing, not even a certificate."""
+    async with scene(tmp_path) as here, here.instance() as instance:
+        serial = await here.serial()
+        await here.cp.recorded(serial)
+        before = await updates(instance.envoy)
+        attempts = await instance.envoy.stat("cluster_manager.cds.update_attempt")
+
+        await here.cp.kill()
+        assert (await here.caller.call(here.address)).status == 200
+        await here.cp.start()
+        await reconnected(instance.envoy, attempts)
+        await here.cp.synced()
+
+        assert await updates(instance.envoy) == before
+        assert await here.serial() == serial
+
+
+async def test_after_kill_9_changes_reach_envoy(tmp_path: Path) -> None:
+    """What was left alone is not forgotten: the next route is in the next certificate."""
+    async with scene(tmp_path) as here, here.instance():
+        serial = await here.serial()
+        await here.cp.kill()
+        await here.cp.start()
+        await here.cp.synced()
+
+        assert await here.cp.map_route("app-b", "second")
+
+        assert await here.serial() != serial
+        second = Caller(here.caller.source, here.caller.ca, "second.apps.internal")
+        assert (await second.call(here.address)).status == 200
+
+
+async def test_a_fresh_envoy_after_a_restart_gets_a_new_certificate(tmp_path: Path) -> None:
+    """The record is no use to an Envoy that has not the key: it is served anew, in seconds."""
+    async with scene(tmp_path) as here:
+        async with here.instance():
+            serial = await here.serial()
+            await here.cp.recorded(serial)
+        await here.cp.kill()
+        await here.cp.start()
+        async with here.instance(again=True):
+            assert await here.serial() != serial
