@@ -34,10 +34,10 @@ class Answer:
     names: tuple[str, ...]
 
 
-async def resolve(name: str) -> tuple[str, ...]:
-    """Return the addresses of a name, by app-a's own resolver."""
+async def resolve(name: str, source: str = CALLER.address) -> tuple[str, ...]:
+    """Return the addresses of a name, by the resolver beside an app (app-a's own)."""
     query = dns.message.make_query(name, "A")
-    response = await dns.asyncquery.udp(query, CALLER.address, timeout=_SECONDS, port=DNS_PORT)
+    response = await dns.asyncquery.udp(query, source, timeout=_SECONDS, port=DNS_PORT)
     return tuple(
         item.address
         for rrset in response.answer
@@ -55,14 +55,16 @@ class Connection:
         self._writer = writer
 
     @classmethod
-    async def open(cls, name: str, trust: ssl.SSLContext, address: str = "") -> Connection:
+    async def open(
+        cls, name: str, trust: ssl.SSLContext, address: str = "", source: str = CALLER.address
+    ) -> Connection:
         """Connect to whoever has a name.
 
         Raises:
             OSError: nobody has the name, the connection was refused or closed, or the certificate
                 is not for the name (``ssl.SSLCertVerificationError``).
         """
-        addresses = [address] if address else await resolve(name)
+        addresses = [address] if address else await resolve(name, source)
         if not addresses:
             raise OSError(f"{name} does not resolve")
         async with asyncio.timeout(_SECONDS):
@@ -71,7 +73,7 @@ class Connection:
                 C2C_PORT,
                 ssl=trust,
                 server_hostname=name,
-                local_addr=(CALLER.address, 0),
+                local_addr=(source, 0),
             )
         return cls(reader, writer)
 
@@ -103,9 +105,11 @@ class Connection:
         self._writer.transport.abort()
 
 
-async def get(name: str, trust: ssl.SSLContext, address: str = "") -> Answer:
+async def get(
+    name: str, trust: ssl.SSLContext, address: str = "", source: str = CALLER.address
+) -> Answer:
     """Send one request over a connection of its own."""
-    connection = await Connection.open(name, trust, address)
+    connection = await Connection.open(name, trust, address, source)
     try:
         return await connection.get(name)
     finally:

@@ -31,6 +31,7 @@ SERVERS = (
 )
 EVERYBODY = (CALLER, *SERVERS)
 
+SERVER_APP = "app-b"
 DOMAIN = "apps.internal"
 FIRST_HOST = "app-b"
 SECOND_HOST = "backend"

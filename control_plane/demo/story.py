@@ -21,6 +21,7 @@ from control_plane.demo.places import (
     EVERYBODY,
     FIRST_HOST,
     SECOND_HOST,
+    SERVER_APP,
     SERVERS,
 )
 from control_plane.demo.telling import Stopwatch, Telling
@@ -64,7 +65,7 @@ async def _begin(world: World, telling: Telling) -> None:
     telling.chapter("A control plane, and three instances of two apps, each with its own Envoy")
     watch = Stopwatch()
     await world.create_app(CALLER.app)
-    await world.create_app(SERVERS[0].app)
+    await world.create_app(SERVER_APP)
     with telling.waiting("starting three sidecars and three Envoys"):
         await asyncio.gather(*(world.start_sidecar(place) for place in EVERYBODY))
         await world.ready(_READY_SECONDS)

@@ -36,7 +36,14 @@ from control_plane.api.v1 import (
     trust_pb2_grpc,
 )
 from control_plane.app import ControlPlane
-from control_plane.demo.places import APP_PORT, DNS_PORT, DOMAIN, EVERYBODY, Place
+from control_plane.demo.places import (
+    APP_PORT,
+    CALLER,
+    DNS_PORT,
+    DOMAIN,
+    SERVER_APP,
+    Place,
+)
 from control_plane.names import C2C_PORT
 from control_plane.settings import Settings, SocketAddress
 from control_plane.sidecar.directory import ADMIN_SOCKET
@@ -59,9 +66,15 @@ class Sidecar:
 class World:
     """Everything that runs; an asynchronous context manager that ends what it started."""
 
-    def __init__(self, directory: Path) -> None:
-        """Put every file below this directory."""
+    def __init__(self, directory: Path, *, drain: str = "1s") -> None:
+        """Put every file below this directory.
+
+        Args:
+            directory: an empty one.
+            drain: how long Envoys let connections be that may not be any more.
+        """
         self.directory = directory
+        self._drain = drain
         self.sidecars: dict[str, Sidecar] = {}
         self._exit = AsyncExitStack()
         self._channel: grpc.aio.Channel
@@ -106,7 +119,7 @@ class World:
                 *("sidecar", "--server", token.server, "--fingerprint", token.fingerprint),
                 *("--address", place.address, "--app-address", place.app_address),
                 *("--dir", str(directory), "--dns-address", f"{place.address}:{DNS_PORT}"),
-                *("--offline-wait", "0s", "--drain-time", "1s", "--stop-time", "2s"),
+                *("--offline-wait", "0s", "--drain-time", self._drain, "--stop-time", "2s"),
                 *("--", sys.executable, *hello, *listen),
                 env={**os.environ, "C2C_SIDECAR_TOKEN": token.token},
                 stdout=log,
@@ -114,6 +127,12 @@ class World:
                 start_new_session=True,
             )
         self.sidecars[place.label] = Sidecar(place, process, directory)
+
+    async def kill_sidecar(self, place: Place) -> None:
+        """Kill a sidecar, and whatever it started, without a word of warning."""
+        process = self.sidecars.pop(place.label).process
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
     async def ready(self, timeout: float) -> None:
         """Return once every instance is ready.
@@ -128,37 +147,37 @@ class World:
         except TimeoutError:
             raise RuntimeError(self._complaint("not all instances are ready in time")) from None
 
-    async def map_route(self, host: str) -> route_pb2.MapRouteResponse:
-        """Map a route to app-b, and wait until it is served."""
+    async def map_route(self, host: str, app: str = SERVER_APP) -> route_pb2.MapRouteResponse:
+        """Map a route to an app, and wait until it is served."""
         stub = route_pb2_grpc.RouteServiceStub(self._channel)
         return await stub.MapRoute(
             route_pb2.MapRouteRequest(
-                app="app-b", hostname=host, domain=DOMAIN, wait=progress_pb2.WAIT_SERVED
+                app=app, hostname=host, domain=DOMAIN, wait=progress_pb2.WAIT_SERVED
             )
         )
 
-    async def unmap_route(self, host: str) -> route_pb2.UnmapRouteResponse:
-        """Unmap a route from app-b, and wait until no certificate has it."""
+    async def unmap_route(self, host: str, app: str = SERVER_APP) -> route_pb2.UnmapRouteResponse:
+        """Unmap a route from an app, and wait until no certificate has it."""
         stub = route_pb2_grpc.RouteServiceStub(self._channel)
         return await stub.UnmapRoute(
             route_pb2.UnmapRouteRequest(
-                app="app-b", hostname=host, domain=DOMAIN, wait=progress_pb2.WAIT_SERVED
+                app=app, hostname=host, domain=DOMAIN, wait=progress_pb2.WAIT_SERVED
             )
         )
 
-    async def allow(self) -> None:
-        """Let app-a connect to app-b on 61443."""
+    async def allow(self, destination: str = SERVER_APP) -> None:
+        """Let app-a connect to an app on 61443."""
         await network_policy_pb2_grpc.NetworkPolicyServiceStub(self._channel).AddNetworkPolicies(
             network_policy_pb2.AddNetworkPoliciesRequest(
-                policies=[_policy()], wait=progress_pb2.WAIT_ACKED
+                policies=[_policy(destination)], wait=progress_pb2.WAIT_ACKED
             )
         )
 
-    async def forbid(self) -> None:
+    async def forbid(self, destination: str = SERVER_APP) -> None:
         """Take that leave away again."""
         await network_policy_pb2_grpc.NetworkPolicyServiceStub(self._channel).RemoveNetworkPolicies(
             network_policy_pb2.RemoveNetworkPoliciesRequest(
-                policies=[_policy()], wait=progress_pb2.WAIT_ACKED
+                policies=[_policy(destination)], wait=progress_pb2.WAIT_ACKED
             )
         )
 
@@ -187,7 +206,7 @@ class World:
         )
         state = self.control_plane.core.registry.state
         ready = [each for each in state.all_instances() if each.status == "ready"]
-        return len(ready) == len(answer.instances) == len(EVERYBODY)
+        return len(ready) == len(answer.instances) == len(self.sidecars)
 
     def _complaint(self, sentence: str) -> str:
         logs = []
@@ -210,10 +229,10 @@ class World:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def _policy() -> network_policy_pb2.NetworkPolicy:
+def _policy(destination: str) -> network_policy_pb2.NetworkPolicy:
     return network_policy_pb2.NetworkPolicy(
-        source="app-a",
-        destination="app-b",
+        source=CALLER.app,
+        destination=destination,
         protocol="tcp",
         start_port=C2C_PORT,
         end_port=C2C_PORT,
