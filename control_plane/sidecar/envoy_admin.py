@@ -18,7 +18,7 @@ ANSWER_SECONDS = 2.0
 _LARGEST_ANSWER = 1 << 24
 
 _IN_FLIGHT = (
-    r"^(http\..*\.downstream_rq_active|cluster\.service-cluster-[0-9]+\.upstream_rq_active)$"
+    r"^(http\.stats-.*\.downstream_rq_active|cluster\.service-cluster-.*\.upstream_rq_active)$"
 )
 """Requests of HTTP listeners; connections to the app, of which a plain TCP listener makes one for
 each of its own."""

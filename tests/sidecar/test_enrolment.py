@@ -23,8 +23,9 @@ from control_plane.ca import (
 )
 from control_plane.server.credentials import SERVER_NAME
 from tests.envoy.harness import unique_address
+from tests.sidecar.platform import free_port
+from tests.sidecar.process import Sidecar, Ticket, sidecar
 from tests.sidecar.scene import scene
-from tests.sidecar.world import Sidecar, Ticket, free_port, sidecar
 
 TOKEN = "c2cjt_a-token-that-nobody-may-see"
 

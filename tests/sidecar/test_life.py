@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 from tests.envoy.harness import until
+from tests.sidecar.platform import Platform
+from tests.sidecar.process import living, sidecar
 from tests.sidecar.scene import scene
-from tests.sidecar.world import Platform, sidecar
 
 
 async def _guids(cf: Platform) -> set[str]:
-    return {each.guid for each in await cf.instances() if each.app == "app-b"}
+    return {each.guid for each in await cf.instances_of("app-b")}
 
 
 async def test_an_instance_enrols_and_serves(tmp_path: Path) -> None:
@@ -84,8 +83,7 @@ async def test_a_restart_at_another_address_moves_the_instance(tmp_path: Path) -
             known = await _guids(here.cf)
             await first.stop()
         # Whoever moves has to come from there, and 127.0.0.1 is where loopback calls come from.
-        moved = ("--address", "auto", "--app-port", str(here.port))
-        async with here.instance_without_token(*moved) as second:
+        async with here.instance_without_token("--address", "auto") as second:
             await here.caller.reaches("127.0.0.1")
 
             assert second.events("sidecar.enrolled") == []
@@ -141,7 +139,7 @@ async def test_a_sidecar_that_was_killed_leaves_no_envoy_in_the_way(tmp_path: Pa
             await here.caller.reaches(here.address)
 
             async def is_gone() -> bool:
-                return not _runs(orphan)
+                return not living(orphan)
 
             await until(is_gone, what="the old Envoy is gone")
 
@@ -155,12 +153,3 @@ async def test_a_directory_belongs_to_one_sidecar(tmp_path: Path) -> None:
 
         assert f"is in use by process {first.process.pid}" in second.lines[-1]
         assert (await here.caller.call(here.address)).status == 200
-
-
-def _runs(pid: int) -> bool:
-    """Tell whether a process runs; one that is only waiting to be reaped does not."""
-    try:
-        os.kill(pid, signal.SIG_DFL)
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except (ProcessLookupError, FileNotFoundError):
-        return False

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from control_plane.names import InstanceGuid
 from tests.envoy.harness import until
-from tests.sidecar.scene import scene
-from tests.sidecar.world import Caller, Platform
+from tests.sidecar.platform import Platform
+from tests.sidecar.scene import Caller, scene
 
 LIFETIME = timedelta(seconds=8)
 RENEWALS = 5

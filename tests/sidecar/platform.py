@@ -1,23 +1,17 @@
-"""A real control plane and real sidecars with real Envoys, for the tests of this directory.
+"""A real control plane for real sidecars, and the operator who uses it.
 
-The rule of this module: a sidecar is a process of its own, started by the command line as people
-start it, and what it logs is read as JSON. Everything ends with the ``async with`` that began it.
+The rule of this module: it can be stopped and started again on the same ports, and ends with the
+``async with`` that began it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-import os
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -37,11 +31,8 @@ from control_plane.api.v1 import (
 )
 from control_plane.app import ControlPlane
 from control_plane.settings import Settings, SocketAddress
-from tests.envoy import tls_client
-from tests.envoy.harness import DEADLINE, Envoy, unique_address, until
-
-C2C = Path(sys.executable).with_name("c2c")
-"""The command, as it is installed beside this Python."""
+from tests.envoy.harness import DEADLINE, unique_address
+from tests.sidecar.process import Ticket
 
 
 def free_port(address: str = "127.0.0.1") -> int:
@@ -50,15 +41,6 @@ def free_port(address: str = "127.0.0.1") -> int:
         probe.bind((address, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """What an operator hands to a sidecar."""
-
-    server: str
-    token: str = field(repr=False)
-    fingerprint: str
 
 
 @dataclass(slots=True)
@@ -154,6 +136,10 @@ class Platform:
             stub = instance_pb2_grpc.InstanceServiceStub(channel)
             return (await stub.ListInstances(instance_pb2.ListInstancesRequest())).instances
 
+    async def instances_of(self, app: str) -> Sequence[instance_pb2.Instance]:
+        """List the instances of an app."""
+        return [each for each in await self.instances() if each.app == app]
+
     async def remove(self, instance: str) -> None:
         """Remove an instance for good."""
         async with self.operator() as channel:
@@ -182,129 +168,3 @@ async def platform(
         yield made
     finally:
         await made.stop()
-
-
-@dataclass(slots=True)
-class Sidecar:
-    """A sidecar that runs, or has ended."""
-
-    directory: Path
-    process: asyncio.subprocess.Process
-    lines: list[str] = field(default_factory=list)
-    output: list[str] = field(default_factory=list)
-
-    @property
-    def envoy(self) -> Envoy:
-        """Its Envoy, to look at."""
-        return Envoy(self.directory, self.process)
-
-    def events(self, name: str) -> list[Mapping[str, Any]]:
-        """Return what it logged under this name."""
-        parsed = (json.loads(line) for line in self.lines if line.startswith("{"))
-        return [each for each in parsed if each["event"] == name]
-
-    async def logged(self, name: str, *, times: int = 1) -> Mapping[str, Any]:
-        """Wait until it has logged an event so many times, and return the last."""
-
-        async def probe() -> list[Mapping[str, Any]]:
-            found = self.events(name)
-            return found if len(found) >= times else []
-
-        return (await until(probe, what=f"the sidecar logs {name}; it logged {self.lines}"))[-1]
-
-    async def ended(self) -> int:
-        """Wait for its end, and return its exit code."""
-        async with asyncio.timeout(DEADLINE):
-            return await self.process.wait()
-
-    async def stop(self) -> int:
-        """Tell it to stop, and return its exit code."""
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
-        return await self.ended()
-
-
-@contextlib.asynccontextmanager
-async def sidecar(
-    ticket: Ticket | None,
-    directory: Path,
-    *options: str,
-    command: Sequence[str] = (),
-    variables: Mapping[str, str] | None = None,
-) -> AsyncIterator[Sidecar]:
-    """Run ``c2c sidecar`` until the block ends.
-
-    Args:
-        ticket: goes by variables, where ``ps`` does not show it.
-        directory: its ``--dir``.
-        options: more of its options.
-        command: the app.
-        variables: more of its variables.
-    """
-    environment = {**os.environ, **(variables or {}), "C2C_SIDECAR_DIR": str(directory)}
-    if ticket is not None:
-        environment["C2C_SIDECAR_SERVER"] = ticket.server
-        environment["C2C_SIDECAR_TOKEN"] = ticket.token
-        environment["C2C_SIDECAR_FINGERPRINT"] = ticket.fingerprint
-    process = await asyncio.create_subprocess_exec(
-        C2C,
-        "sidecar",
-        *("--log-format", "json", "--offline-wait", "0s", "--drain-time", "1s"),
-        *options,
-        *(("--", *command) if command else ()),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=1 << 24,
-    )
-    started = Sidecar(directory, process)
-    reading = [
-        asyncio.create_task(_read(process.stderr, started.lines)),
-        asyncio.create_task(_read(process.stdout, started.output)),
-    ]
-    try:
-        yield started
-    except BaseException as error:
-        error.add_note("\n".join(["the sidecar wrote:", *started.lines[-40:], *started.output]))
-        raise
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            process.send_signal(signal.SIGINT)
-        await process.wait()
-        await asyncio.gather(*reading)
-
-
-async def _read(stream: asyncio.StreamReader | None, lines: list[str]) -> None:
-    assert stream is not None
-    while line := await stream.readline():
-        lines.append(line.decode().rstrip("\n"))
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls an app over HTTPS, with full verification, on a new connection each time."""
-
-    source: str
-    ca: bytes
-    host: str
-
-    async def call(self, address: str) -> tls_client.Answer:
-        """Return the answer to one request."""
-        async with tls_client.connect(address, self.host, self.ca, source=self.source) as client:
-            return await client.request("/")
-
-    async def serial(self, address: str) -> int:
-        """Return the serial of the certificate that is shown."""
-        leaf = await tls_client.handshake(address, self.host, self.ca, source=self.source)
-        return leaf.serial
-
-    async def reaches(self, address: str) -> None:
-        """Wait until a request is answered."""
-
-        async def probe() -> bool:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                return (await self.call(address)).status == 200
-            return False
-
-        await until(probe, what=f"{self.host} at {address} answers")
