@@ -23,6 +23,7 @@ from tests.dns.upstream_stub import (
     EXTERNAL_ADDRESS,
     LONG,
     Asked,
+    Reply,
     from_zone,
     silent,
     upstream_on,
@@ -184,21 +185,22 @@ async def test_a_silent_resolver_gets_company(transport: Transport) -> None:
 
 
 @pytest.mark.parametrize("transport", list(Transport))
-async def test_a_slow_resolver_is_still_listened_to(transport: Transport) -> None:
-    """Once the second was asked, the answer of the first still counts if it comes first."""
+@pytest.mark.parametrize("other", [silent, with_rcode(dns.rcode.SERVFAIL)], ids=["silent", "fails"])
+async def test_a_slow_resolver_is_still_listened_to(transport: Transport, other: Reply) -> None:
+    """Once the second was asked, the answer of the first still counts if it is the better one."""
     second_was_asked = asyncio.Event()
 
     async def late(query: Asked) -> Iterable[bytes]:
         await second_was_asked.wait()
         return await from_zone(query)
 
-    async def never(_: Asked) -> Iterable[bytes]:
+    async def useless(query: Asked) -> Iterable[bytes]:
         second_was_asked.set()
-        return ()
+        return await other(query)
 
     limits = UpstreamLimits(patience=0.05, total=60)
     async with upstream_on() as first, upstream_on() as second:
-        first.reply, second.reply = late, never
+        first.reply, second.reply = late, useless
         async with served(first.address, second.address, limits=limits) as world:
             answer = await asked(world, transport)
 

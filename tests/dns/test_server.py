@@ -116,6 +116,35 @@ async def test_a_burst_of_queries_is_answered_whole() -> None:
     assert answers == {number.to_bytes(2) for number in range(200)}
 
 
+async def test_an_answer_that_cannot_be_sent_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A datagram that the kernel refuses is lost like one on the way, and the next is sent."""
+    refusals = 1
+    sendto = socket.socket.sendto
+
+    class Full(socket.socket):
+        def sendto(self, *arguments: Any) -> int:  # noqa: ANN401 - as its base has it
+            nonlocal refusals
+            if refusals:
+                refusals -= 1
+                raise BlockingIOError
+            return sendto(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("control_plane.sidecar.dns.server.socket.socket", Full)
+        async with served() as world:
+            patch.undo()
+            query = dns.message.make_query(APP_B, "A")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.settimeout(0)
+                client.connect((world.address.host, world.address.port))
+                client.send(query.to_wire())
+                await eventually(lambda: refusals == 0, "a refusal")
+
+            assert sorted(addresses_in(await world.udp(APP_B))) == ADDRESSES
+
+
 async def test_queries_may_be_pipelined() -> None:
     """50 queries written at once, cut anywhere, have 50 answers on their connection (RFC 7766)."""
     queries = b"".join(

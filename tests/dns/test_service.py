@@ -150,6 +150,21 @@ async def test_the_address_must_be_had(tmp_path: Path) -> None:
             await second.run()
 
 
+async def test_it_can_be_run_again(tmp_path: Path) -> None:
+    """A service that was stopped serves again when it is run again, on the port that it had."""
+    async with control_plane_on() as control, running(control, tmp_path) as service:
+        control.set({APP_B: ADDRESSES})
+        await service.ready()
+    task = asyncio.create_task(service.run())
+    await asyncio.sleep(0)
+    try:
+        assert sorted(addresses_in(await ask(service, APP_B))) == ADDRESSES
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert service.name == "dns"
+
+
 def test_it_listens_where_stubs_look_by_default() -> None:
     """Unless told otherwise it serves 127.0.0.1, port 53."""
     assert str(DEFAULT_LISTEN) == "127.0.0.1:53"

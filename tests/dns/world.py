@@ -48,7 +48,7 @@ class World:
 
     def set(self, names: Mapping[str, Iterable[str]]) -> None:
         """Put another table into force."""
-        self.resolver.table = table_of(names)
+        self.resolver.use(table_of(names))
 
     async def udp(self, name: str, rdtype: str = "A", **query: object) -> dns.message.Message:
         """Ask over UDP."""
@@ -80,7 +80,7 @@ async def served(
     """Serve these names, and forward all others."""
     resolver = Resolver(Upstreams(lambda: upstreams, limits), Random(1))
     if names is not None:
-        resolver.table = table_of(names)
+        resolver.use(table_of(names))
     server = DnsServer(listen, resolver, tcp)
     async with server.listening():
         yield World(server.address, resolver)

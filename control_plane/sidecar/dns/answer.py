@@ -34,11 +34,11 @@ from control_plane.sidecar.dns.message import (
     MAX_MESSAGE_OCTETS,
     Question,
     Skeleton,
-    bare_refusal,
     is_query,
     opcode_of,
     read_question,
     refusal,
+    refusal_without_question,
     skeleton_of,
 )
 from control_plane.sidecar.dns.table import NameTable
@@ -126,10 +126,10 @@ class Responder:
     def _work_out(self, rest: bytes, transport: Transport) -> _Answer | Forward:
         wire = b"\0\0" + rest
         if opcode_of(wire) is not dns.opcode.QUERY:
-            return _Answer(bare_refusal(wire, dns.rcode.NOTIMP)[2:])
+            return _Answer(refusal_without_question(wire, dns.rcode.NOTIMP)[2:])
         question = read_question(wire)
         if question is None:
-            return _Answer(bare_refusal(wire, dns.rcode.FORMERR)[2:])
+            return _Answer(refusal_without_question(wire, dns.rcode.FORMERR)[2:])
         if question.rdclass != dns.rdataclass.IN or question.rdtype in _TRANSFERS:
             return _Answer(refusal(wire, dns.rcode.REFUSED)[2:])
         if self.table is None:
@@ -138,7 +138,7 @@ class Responder:
             return Forward(question.wire)
         skeleton = skeleton_of(wire)
         if skeleton is None:
-            return _Answer(bare_refusal(wire, dns.rcode.FORMERR)[2:])
+            return _Answer(refusal(wire, dns.rcode.FORMERR)[2:])
         found = self.table.lookup(question.name, question.rdtype)
         return _answer(skeleton, question, found, transport)
 

@@ -107,6 +107,9 @@ def read_question(wire: bytes) -> Question | None:
 def skeleton_of(wire: bytes) -> Skeleton | None:
     """Return the answer to a query but for its records; None if the query is malformed.
 
+    "If an OPT record is present in a received request, compliant responders MUST include an OPT
+    record in their respective responses" (RFC 6891, section 6.1.1), whatever they say.
+
     "The question section is copied from the query", and with it the letter case, by which stubs
     recognise forged answers. CD is copied (RFC 4035, section 3.2.2) and so is DO (RFC 3225, section
     3). A signature is not looked at.
@@ -137,7 +140,7 @@ def refusal(wire: bytes, rcode: dns.rcode.Rcode, reason: dns.edns.EDEOption | No
     """
     skeleton = skeleton_of(wire)
     if skeleton is None:
-        return bare_refusal(wire, dns.rcode.FORMERR)
+        return _header_only(wire, dns.rcode.FORMERR)
     response = skeleton.message
     if response.edns >= 0 and reason is not None:
         response.use_edns(0, response.ednsflags, MAX_UDP_OCTETS, options=[reason])
@@ -145,8 +148,18 @@ def refusal(wire: bytes, rcode: dns.rcode.Rcode, reason: dns.edns.EDEOption | No
     return response.to_wire(max_size=MAX_MESSAGE_OCTETS)
 
 
-def bare_refusal(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
-    """Return an answer of nothing but a header, to a query whose body cannot be understood."""
+def refusal_without_question(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
+    """Return an answer to a query whose question cannot be read, or means something else."""
+    skeleton = skeleton_of(wire)
+    if skeleton is None:
+        return _header_only(wire, rcode)
+    response = skeleton.message
+    response.question = []
+    response.set_rcode(rcode)
+    return response.to_wire(max_size=MAX_MESSAGE_OCTETS)
+
+
+def _header_only(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
     response = dns.message.Message(int.from_bytes(wire[:2]))
     response.flags = dns.flags.QR | dns.flags.RA | (flags_of(wire) & dns.flags.RD)
     response.set_opcode(opcode_of(wire))

@@ -31,13 +31,8 @@ class Resolver:
         self._responder = Responder(None, random)
         self._log = structlog.get_logger(__name__)
 
-    @property
-    def table(self) -> NameTable | None:
-        """The table by which queries are answered."""
-        return self._responder.table
-
-    @table.setter
-    def table(self, table: NameTable) -> None:
+    def use(self, table: NameTable) -> None:
+        """Answer every later query by this table."""
         self._responder = Responder(table, self._random)
 
     def respond(self, wire: bytes, transport: Transport) -> bytes | Forward | None:

@@ -120,5 +120,5 @@ class DnsService:
         )
 
     def _apply(self, table: NameTable) -> None:
-        self._resolver.table = table
+        self._resolver.use(table)
         self._is_ready.set()

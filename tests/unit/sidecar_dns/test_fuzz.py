@@ -6,7 +6,9 @@ from random import Random
 
 import dns.flags
 import dns.message
+import dns.opcode
 import dns.rcode
+import dns.update
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -49,10 +51,20 @@ queries = st.builds(
 ).map(lambda query: query.to_wire())
 
 
+def others() -> list[bytes]:
+    """Return messages that are no queries: an update and a notification."""
+    update = dns.update.UpdateMessage("apps.internal")
+    update.add("app-b", 0, "A", "10.255.0.4")
+    update.delete("app-c")
+    notification = dns.message.make_query("apps.internal", "SOA")
+    notification.set_opcode(dns.opcode.NOTIFY)
+    return [update.to_wire(), notification.to_wire()]
+
+
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """Draw a real query in which some octets were replaced, removed or added."""
-    wire = bytearray(draw(queries))
+    """Draw a real message in which some octets were replaced, removed or added."""
+    wire = bytearray(draw(queries | st.sampled_from(others())))
     for _ in range(draw(st.integers(1, 5))):
         start = draw(st.integers(0, len(wire)))
         wire[start : start + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
@@ -93,7 +105,7 @@ def test_any_bytes(wire: bytes, transport: Transport, table: NameTable | None) -
 
 @given(mutated(), transports, tables)
 def test_mutated_queries(wire: bytes, transport: Transport, table: NameTable | None) -> None:
-    """A real query that was damaged on the way has a valid answer or none."""
+    """A real message that was damaged on the way has a valid answer or none."""
     check(wire, Responder(table, Random(1)), transport)
 
 
