@@ -104,6 +104,7 @@ AUDIT_TOKEN_CREATED = "audit.token_created"  # noqa: S105 - the name of an event
 AUDIT_ENROLLED = "audit.enrolled"
 AUDIT_ENROLLMENT_REFUSED = "audit.enrollment_refused"
 AUDIT_IDENTITY_RENEWED = "audit.identity_renewed"
+AUDIT_RENEWAL_REFUSED = "audit.renewal_refused"
 AUDIT_OPERATOR_CERT_ISSUED = "audit.operator_cert_issued"
 AUDIT_ACCESS_DENIED = "audit.access_denied"
 AUDIT_NAME_DENIED = "audit.name_denied"

@@ -48,7 +48,7 @@ from control_plane.server.enrollment import EnrollmentService, IdentityService
 from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
 from control_plane.server.operators import OperatorService, OperatorsOnly
-from control_plane.server.peers import InstanceAdmission
+from control_plane.server.peers import InstanceAdmission, InstanceProof
 from control_plane.server.reflection import add_reflection
 from control_plane.server.sidecars import SidecarService
 from control_plane.server.status import StatusInterceptor
@@ -89,13 +89,13 @@ class Ports:
             new_serial=new_serial,
             clock=core.clock,
         )
-        limits = _limits(settings)
-        self._options = limits.channel_options()
+        self._proof = InstanceProof(lambda: core.registry.state, core.identities)
+        self._limits = _limits(settings)
         self.discovery = DiscoveryService(
             core.nodes,
             clock=core.clock,
-            admission=InstanceAdmission(lambda: core.registry.state, settings.trust_domain),
-            limits=limits,
+            admission=InstanceAdmission(self._proof),
+            limits=self._limits,
         )
         self.health = Health(ADMIN_SERVICES)
         self._servers: list[grpc.aio.Server] = []
@@ -135,6 +135,7 @@ class Ports:
             IdentityService(
                 core.registry,
                 core.identities,
+                self._proof,
                 is_alive=self._is_alive,
                 trust_bundle=lambda: core.authority.trust_bundle_pem,
             ),
@@ -142,8 +143,7 @@ class Ports:
         )
         sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(
             SidecarService(
-                lambda: core.registry.state,
-                core.settings.trust_domain,
+                self._proof,
                 presence=core.presence,
                 attestation=core.attestation,
                 custody=core.custody,
@@ -156,7 +156,7 @@ class Ports:
 
     async def _start_enrollment(self, address: SocketAddress) -> SocketAddress:
         core = self._core
-        server = self._server()
+        server = self._server(to_strangers=True)
         enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
             EnrollmentService(
                 core.registry,
@@ -172,15 +172,16 @@ class Ports:
         return await self._listen(server, address, credentials)
 
     async def _start_admin_socket(self, path: Path) -> None:
-        server = self._server(AuditInterceptor(None))
+        server = self._server(AuditInterceptor())
         self._add_admin_services(server)
         _bind_private(server, path)
         await server.start()
         self._servers.append(server)
 
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
-        trust_domain = self._core.settings.trust_domain
-        server = self._server(AuditInterceptor(trust_domain), OperatorsOnly(trust_domain))
+        core = self._core
+        only_operators = OperatorsOnly(core.settings.trust_domain, core.clock)
+        server = self._server(only_operators, AuditInterceptor())
         self._add_admin_services(server)
         credentials = self._certificate.credentials(client_certificates=True)
         return await self._listen(server, address, credentials)
@@ -232,11 +233,14 @@ class Ports:
         address = SocketAddress(host, self.enroll_address.port)
         return EnrollmentServer(str(address), self._core.authority.fingerprint)
 
-    def _server(self, *interceptors: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
+    def _server(
+        self, *interceptors: grpc.aio.ServerInterceptor, to_strangers: bool = False
+    ) -> grpc.aio.Server:
+        limits = self._limits
         return grpc.aio.server(
             # The first is the outermost: errors become a status last, after all have seen them.
             interceptors=[StatusInterceptor(), *interceptors],
-            options=self._options,
+            options=limits.stranger_options() if to_strangers else limits.channel_options(),
         )
 
     async def _listen(

@@ -14,9 +14,8 @@ import structlog
 from google.protobuf.json_format import MessageToDict
 
 from control_plane import log_events
-from control_plane.ca import TrustDomain
 from control_plane.errors import ControlPlaneError
-from control_plane.server.peers import require_operator
+from control_plane.server.peers import identities_in
 
 _READING = ("Get", "List", "Check", "Fetch", "Explain")
 LOCAL_OPERATOR = "local"
@@ -24,11 +23,10 @@ LOCAL_OPERATOR = "local"
 
 
 class AuditInterceptor(grpc.aio.ServerInterceptor):
-    """Tells of every call that changes something; stands inside ``StatusInterceptor``."""
+    """Tells of every call that changes something; stands inside those that refuse callers."""
 
-    def __init__(self, trust_domain: TrustDomain | None) -> None:
-        """Name callers by their certificate in this trust domain; None on the Unix socket."""
-        self._trust_domain = trust_domain
+    def __init__(self) -> None:
+        """Write to the audit log."""
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
     async def intercept_service(
@@ -61,7 +59,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
                 self._audit.info(
                     log_events.AUDIT_COMMAND,
                     method=name,
-                    operator=self._operator(context),
+                    operator=_operator(context),
                     request=said,
                     outcome=outcome,
                 )
@@ -72,7 +70,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    def _operator(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
-        if self._trust_domain is None:
-            return LOCAL_OPERATOR
-        return require_operator(context, self._trust_domain).name
+
+def _operator(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Return the SPIFFE id of whoever calls; on the Unix socket nobody has one."""
+    return ", ".join(identities_in(context)) or LOCAL_OPERATOR

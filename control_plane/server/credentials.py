@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import cast
 
 import grpc
+import structlog
 
+from control_plane import log_events
 from control_plane.ca import (
     Authority,
     KeyFactory,
@@ -24,6 +26,7 @@ from control_plane.ca import (
     renew_at,
 )
 from control_plane.clock import Clock
+from control_plane.errors import IssuanceError
 
 SERVER_NAME = "c2c-control-plane.internal"
 """A name in every control plane's certificate, so that clients verify it wherever it runs. No route
@@ -63,6 +66,7 @@ class ServerCertificate:
         self._new_key = new_key
         self._new_serial = new_serial
         self._clock = clock
+        self._log = structlog.get_logger(__name__)
         self._lock = threading.Lock()
         self._leaf = self._issue()
 
@@ -71,7 +75,7 @@ class ServerCertificate:
         with self._lock:
             at = renew_at(self._leaf.not_before, self._leaf.not_after, SERVER_NAME)
             if self._clock.now() >= at:
-                self._leaf = self._issue()
+                self._renew()
             return self._leaf
 
     def credentials(self, *, client_certificates: bool) -> grpc.ServerCredentials:
@@ -85,6 +89,19 @@ class ServerCertificate:
         fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", shown.if_changed)
         return grpc.dynamic_ssl_server_credentials(
             shown.configuration(), fetch, client_certificates
+        )
+
+    def _renew(self) -> None:
+        """Replace the certificate; if the CA cannot issue now, the old one is shown on."""
+        try:
+            self._leaf = self._issue()
+        except IssuanceError as error:
+            self._log.error(log_events.CERTIFICATE_FAILED, secret=SERVER_NAME, reason=str(error))
+            return
+        self._log.info(
+            log_events.SERVER_CERTIFICATE_RENEWED,
+            serial=f"{self._leaf.serial:x}",
+            not_after=self._leaf.not_after,
         )
 
     def _issue(self) -> Leaf:

@@ -23,6 +23,7 @@ from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.server.admission import Admission, Everybody, StreamContext
 from control_plane.server.limits import ServerLimits, TokenBucket
 from control_plane.server.methods import SERVICES, DiscoveryMethods
+from control_plane.server.peers import identities_in
 from control_plane.server.serving import ServedBy, Serving
 from control_plane.server.status import code_of, status_of
 from control_plane.xds.resource import TypeUrl
@@ -98,13 +99,12 @@ class DiscoveryService:
         return grpc.stream_stream_rpc_method_handler(serve)
 
     async def _serve(self, only: TypeUrl | None, variant: Variant, context: StreamContext) -> None:
-        identities = [each.decode("utf-8", "replace") for each in context.peer_identities() or ()]
         live = LiveStream(
             next(self._numbers),
             Stream(self._types, only=only, limits=self._limits.stream),
             variant,
             context.peer(),
-            tuple(identities),
+            identities_in(context),
             self._by.clock.now(),
         )
         self._open.add(live)

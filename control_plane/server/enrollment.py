@@ -22,7 +22,7 @@ from control_plane.api.v1 import (
     identity_pb2_grpc,
 )
 from control_plane.ca import Leaf, parse_csr
-from control_plane.errors import AlreadyExists, InvalidRequest, PermissionDenied
+from control_plane.errors import AlreadyExists, ControlPlaneError, PermissionDenied
 from control_plane.model.change import Decision
 from control_plane.model.entities import Instance
 from control_plane.model.instances import move_instance, register_instance, remove_instance
@@ -32,7 +32,7 @@ from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
 from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.identities import Identities
-from control_plane.server.peers import require_instance, source_address
+from control_plane.server.peers import InstanceProof, source_address
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -72,23 +72,25 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self, request: enrollment_pb2.EnrollRequest, context: Context
     ) -> enrollment_pb2.EnrollResponse:
         """Register an instance and issue its identity certificate."""
-        source = source_address(context)
+        guid = InstanceGuid(self._new_guid())
         try:
+            source = source_address(context)
             committed = await self._registry.execute(
-                lambda state: self._enrol(state, request, source)
+                lambda state: self._enrol(state, guid, request, source)
             )
-        except InvalidRequest as error:
+        except ControlPlaneError as error:
+            self._identities.forget(guid)
             self._audit.warning(
                 log_events.AUDIT_ENROLLMENT_REFUSED,
-                source=source,
+                peer=context.peer(),
                 address=request.address,
-                reason=error.rule,
+                reason=str(error),
             )
             raise
         instance, leaf = committed.result
         self._audit.info(
             log_events.AUDIT_ENROLLED,
-            source=source,
+            peer=context.peer(),
             instance=instance.guid,
             app=instance.app_guid,
             address=instance.address,
@@ -105,12 +107,19 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         )
 
     def _enrol(
-        self, state: State, request: enrollment_pb2.EnrollRequest, source: Address
+        self,
+        state: State,
+        guid: InstanceGuid,
+        request: enrollment_pb2.EnrollRequest,
+        source: Address,
     ) -> Decision[tuple[Instance, Leaf]]:
-        """Spend the token, register and issue: all of it, or nothing."""
+        """Spend the token, register and issue: all of it, or nothing.
+
+        The token is looked at first: whoever has none gets nothing else of theirs parsed.
+        """
+        spent = spend_token(state, token_digest(request.token), self._identities.now())
         key = parse_csr(request.csr)
         address = parse_address(request.address or source)
-        spent = spend_token(state, token_digest(request.token), self._identities.now())
         if not admits(spent.result, address, source):
             raise PermissionDenied(
                 f"an instance may enrol with the address that it connects from, {source}, or one "
@@ -120,7 +129,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
 
         def register(state: State, _: Instance | None) -> Decision[Instance]:
             app = spent.result.app_guid
-            return register_instance(state, self._new_guid(), app, address, request.app_address)
+            return register_instance(state, guid, app, address, request.app_address)
 
         def issue(state: State, instance: Instance) -> Decision[tuple[Instance, Leaf]]:
             leaf = self._identities.issue(state.apps[instance.app_guid], instance, key)
@@ -152,6 +161,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         self,
         registry: Registry,
         identities: Identities,
+        proof: InstanceProof,
         *,
         is_alive: Callable[[InstanceGuid], bool],
         trust_bundle: Callable[[], bytes],
@@ -159,6 +169,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         """Renew what this registry has."""
         self._registry = registry
         self._identities = identities
+        self._proof = proof
         self._is_alive = is_alive
         self._trust_bundle = trust_bundle
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
@@ -167,16 +178,24 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         self, request: identity_pb2.RenewRequest, context: Context
     ) -> identity_pb2.RenewResponse:
         """Issue a newer certificate; the instance may have moved to where it connects from."""
-        identity, instance = require_instance(
-            context, self._identities.trust_domain, self._registry.state
-        )
-        key = parse_csr(request.csr)
-        if request.address:
-            instance = await self._moved(instance, request, source_address(context))
-        app = self._registry.state.apps[instance.app_guid]
-        leaf = self._identities.issue(app, instance, key)
+        identity, instance = self._proof.of(context)
+        source = source_address(context)
+        try:
+            committed = await self._registry.execute(
+                lambda state: self._renew(state, instance.guid, request, source)
+            )
+        except ControlPlaneError as error:
+            self._audit.warning(
+                log_events.AUDIT_RENEWAL_REFUSED,
+                peer=context.peer(),
+                instance=instance.guid,
+                reason=str(error),
+            )
+            raise
+        leaf = committed.result
         self._audit.info(
             log_events.AUDIT_IDENTITY_RENEWED,
+            peer=context.peer(),
             instance=instance.guid,
             old_serial=f"{identity.serial:x}",
             serial=f"{leaf.serial:x}",
@@ -185,21 +204,36 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             certificate=leaf.certificate_chain_pem, trust_bundle=self._trust_bundle().decode()
         )
 
-    async def _moved(
-        self, instance: Instance, request: identity_pb2.RenewRequest, source: Address
-    ) -> Instance:
-        address = parse_address(request.address)
+    def _renew(
+        self, state: State, guid: InstanceGuid, request: identity_pb2.RenewRequest, source: Address
+    ) -> Decision[Leaf]:
+        """Move where the instance says to be by now, and issue: both, or nothing."""
+        key = parse_csr(request.csr)
+
+        def issue(state: State, instance: Instance) -> Decision[Leaf]:
+            leaf = self._identities.issue(state.apps[instance.app_guid], instance, key)
+            return Decision(state, leaf)
+
+        return self._move(state, guid, request, source).then(issue)
+
+    def _move(
+        self, state: State, guid: InstanceGuid, request: identity_pb2.RenewRequest, source: Address
+    ) -> Decision[Instance]:
+        instance = state.instance(guid)
+        if instance is None:
+            raise PermissionDenied(f"instance {guid} was removed")
+        address = parse_address(request.address or instance.address)
         if address not in (instance.address, source):
             raise PermissionDenied(
                 f"an instance may move to the address that it connects from, {source}, "
                 f"not to {shown(address)}",
                 field="address",
             )
-        holder = self._registry.state.instance_at(address)
-        holder_gone = holder is None or not self._is_alive(holder.guid)
-        committed = await self._registry.execute(
-            lambda state: move_instance(
-                state, instance.guid, address, request.app_address, holder_gone=holder_gone
-            )
+        holder = state.instance_at(address)
+        return move_instance(
+            state,
+            guid,
+            address,
+            request.app_address,
+            holder_gone=holder is None or not self._is_alive(holder.guid),
         )
-        return committed.result

@@ -1,8 +1,12 @@
 """Identity certificates: issued to who proved to be an instance, replaced before they end.
 
-The rule of this module: an instance is known by its newest certificate. A stream that was opened
-with an older one is ended once there is a newer, and any stream before its certificate ends; Envoy
-then comes back with the files that its sidecar has renewed.
+The rules of this module:
+
+- A certificate counts until a newer one of the same instance was shown. Before that the newer one
+  may never have arrived, and the older is all that its holder has; after that whoever shows the
+  older one has stolen it, or was restored from a copy.
+- A stream that was opened with an older certificate than the newest issued is ended soon, and any
+  stream before its certificate ends; Envoy then comes back with the files that its sidecar renewed.
 """
 
 from __future__ import annotations
@@ -26,9 +30,15 @@ from control_plane.names import InstanceGuid
 STARTING = timedelta(seconds=30)
 """How long an instance may take from its enrolment to its first stream."""
 
+MAX_UNSEEN = 8
+"""Certificates of one instance that count and were not shown yet; older ones never arrived."""
+
+_EARLIER = None
+"""Stands for every certificate of an instance that was issued before this process started."""
+
 
 class Identities:
-    """Issues identity certificates, and remembers the newest of each instance."""
+    """Issues identity certificates, and remembers which of each instance count."""
 
     def __init__(
         self,
@@ -44,7 +54,8 @@ class Identities:
         self._profile = profile
         self._new_serial = new_serial
         self._clock = clock
-        self._newest: dict[InstanceGuid, int] = {}
+        # Serials in the order of issue; the first is the newest that was shown.
+        self._counting: dict[InstanceGuid, list[int | None]] = {}
         self._issued_at: dict[InstanceGuid, datetime] = {}
         self._renewed: list[Callable[[InstanceGuid], None]] = []
         self.trust_domain = trust_domain
@@ -75,27 +86,46 @@ class Identities:
             now=self._clock.now(),
             serial=self._new_serial(),
         )
-        self._newest[instance.guid] = leaf.serial
+        counting = self._counting.setdefault(instance.guid, [_EARLIER])
+        counting.append(leaf.serial)
+        del counting[1:-MAX_UNSEEN]
         self._issued_at[instance.guid] = self._clock.now()
         for callback in self._renewed:
             callback(instance.guid)
         return leaf
 
-    def is_superseded(self, instance: InstanceGuid, serial: int) -> bool:
-        """Tell whether a newer certificate than this was issued to an instance.
+    def shown(self, instance: InstanceGuid, serial: int) -> None:
+        """Note that a certificate is in use: those that were issued before it count no more."""
+        counting = self._counting.get(instance, [])
+        if serial in counting:
+            del counting[: counting.index(serial)]
 
-        After a restart nothing is known of earlier ones, and none is called old.
+    def counts(self, instance: InstanceGuid, serial: int) -> bool:
+        """Tell whether no newer certificate of this instance was shown.
+
+        After a restart nothing is known of earlier ones, and they count until a newer one is
+        issued and shown.
         """
-        return self._newest.get(instance, serial) != serial
+        counting = self._counting.get(instance, [_EARLIER])
+        return serial in counting or _EARLIER in counting
+
+    def is_superseded(self, instance: InstanceGuid, serial: int) -> bool:
+        """Tell whether a newer certificate than this was issued to an instance."""
+        counting = self._counting.get(instance)
+        return counting is not None and counting[-1] != serial
 
     def is_starting(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance has had its certificate for so short that it may yet connect."""
         at = self._issued_at.get(instance)
         return at is not None and self._clock.now() - at < STARTING
 
+    def connected(self, instance: InstanceGuid) -> None:
+        """Note that an instance opened a stream; from then on that tells whether it is there."""
+        self._issued_at.pop(instance, None)
+
     def forget(self, instance: InstanceGuid) -> None:
-        """Forget an instance that was removed."""
-        self._newest.pop(instance, None)
+        """Forget an instance that was removed, or was not registered after all."""
+        self._counting.pop(instance, None)
         self._issued_at.pop(instance, None)
 
     def now(self) -> datetime:

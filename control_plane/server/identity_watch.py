@@ -41,6 +41,7 @@ class IdentityWatch:
         if live.credential is None:
             return
         instance = InstanceGuid(live.node_id)
+        self._identities.connected(instance)
         if self._identities.is_superseded(instance, live.credential.serial):
             self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
             return

@@ -6,10 +6,16 @@ and each bound is a number here with its reason. ``xds.limits`` has those of a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from control_plane.clock import Clock
 from control_plane.xds.limits import StreamLimits
+
+STRANGER_REQUEST_OCTETS = 64 * 1024
+"""Size of one request of somebody unknown: a signing request may have 16 KiB, a token has 50."""
+
+STRANGER_SECONDS = 30
+"""How long somebody unknown may stay connected, and how long a call may take after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class ServerLimits:
         new_streams_burst: how many may open at once, as after a restart.
         request_octets: size of one request. Envoy's first has 61 KB.
         first_request_seconds: how long a stream may be open before its first request.
+        handshake_seconds: how long a connection may take to be ready for calls. gRPC grants two
+            minutes, which is long for a peer that may be anybody.
     """
 
     stream: StreamLimits = field(default_factory=StreamLimits)
@@ -35,12 +43,14 @@ class ServerLimits:
     new_streams_burst: int = 1000
     request_octets: int = 4 * 1024 * 1024
     first_request_seconds: float = 15.0
+    handshake_seconds: float = 10.0
 
     def channel_options(self) -> list[tuple[str, int]]:
         """Return the options that a ``grpc.aio.server`` needs to keep these bounds."""
         return [
             ("grpc.max_receive_message_length", self.request_octets),
             ("grpc.max_concurrent_streams", self.streams_per_connection),
+            ("grpc.server_handshake_timeout_ms", round(self.handshake_seconds * 1000)),
             # A second server on the same port must fail, not share its connections.
             ("grpc.so_reuseport", 0),
             # A client that vanished without a word is noticed after 30 + 10 s, and its own pings to
@@ -50,6 +60,18 @@ class ServerLimits:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ]
+
+    def stranger_options(self) -> list[tuple[str, int]]:
+        """Return the options for a port that asks nobody for a certificate.
+
+        Whoever has no more to say than one short call needs neither room nor time.
+        """
+        octets = min(self.request_octets, STRANGER_REQUEST_OCTETS)
+        return [
+            *replace(self, request_octets=octets).channel_options(),
+            ("grpc.max_connection_age_ms", STRANGER_SECONDS * 1000),
+            ("grpc.max_connection_age_grace_ms", STRANGER_SECONDS * 1000),
         ]
 
 

@@ -41,9 +41,10 @@ MAX_TTL = timedelta(days=90)
 class OperatorsOnly(grpc.aio.ServerInterceptor):
     """Lets operators call, and nobody else."""
 
-    def __init__(self, trust_domain: TrustDomain) -> None:
-        """Know whose certificates count."""
+    def __init__(self, trust_domain: TrustDomain, clock: Clock) -> None:
+        """Know whose certificates count, and until when."""
         self._trust_domain = trust_domain
+        self._clock = clock
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
     async def intercept_service(
@@ -82,7 +83,7 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
 
     async def _check(self, context: Context, method: str) -> None:
         try:
-            require_operator(context, self._trust_domain)
+            require_operator(context, self._trust_domain, self._clock.now())
         except ControlPlaneError as error:
             self._audit.warning(
                 log_events.AUDIT_ACCESS_DENIED,

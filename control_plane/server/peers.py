@@ -7,10 +7,13 @@ see follows from the certificate alone, and the claim has to agree with it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import grpc
+import structlog
 
+from control_plane import log_events
 from control_plane.ca import (
     Identity,
     InstanceIdentity,
@@ -18,57 +21,56 @@ from control_plane.ca import (
     TrustDomain,
     peer_identity,
 )
-from control_plane.errors import PermissionDenied, Unauthenticated
+from control_plane.errors import InvalidRequest, PermissionDenied, Unauthenticated
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import Address, shown
 from control_plane.nodes import Credential
+from control_plane.server.identities import Identities
 from control_plane.xds.messages import Node
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def identity_of(context: Context, trust_domain: TrustDomain) -> Identity:
+def identity_of(context: Context, trust_domain: TrustDomain, now: datetime) -> Identity:
     """Return who the peer of a call is.
 
+    The handshake verified its certificate, but may be long ago.
+
     Raises:
-        Unauthenticated: it showed no certificate, or one that is nobody's of ours.
+        Unauthenticated: it showed no certificate, one that is nobody's of ours, or one that has
+            ended since.
     """
     certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
     if certificate is None:
         raise Unauthenticated("a client certificate is required")
-    return peer_identity(certificate, trust_domain)
+    identity = peer_identity(certificate, trust_domain)
+    if identity.not_after <= now:
+        raise Unauthenticated(
+            f"client certificate ended at {identity.not_after:%Y-%m-%dT%H:%M:%SZ}: "
+            "connect with a newer one"
+        )
+    return identity
 
 
-def require_instance(
-    context: Context, trust_domain: TrustDomain, state: State
-) -> tuple[InstanceIdentity, Instance]:
-    """Return the instance that makes a call.
-
-    Raises:
-        Unauthenticated: the peer proved nothing.
-        PermissionDenied: it is no instance, or one that was removed.
-    """
-    identity = identity_of(context, trust_domain)
-    if not isinstance(identity, InstanceIdentity):
-        raise PermissionDenied("only an app instance may do this, with its own certificate")
-    instance = state.instance(identity.instance_guid)
-    if instance is None or instance.app_guid != identity.app_guid:
-        raise PermissionDenied(f"instance {identity.instance_guid} was removed")
-    return identity, instance
-
-
-def require_operator(context: Context, trust_domain: TrustDomain) -> OperatorIdentity:
+def require_operator(
+    context: Context, trust_domain: TrustDomain, now: datetime
+) -> OperatorIdentity:
     """Return the operator who makes a call.
 
     Raises:
         Unauthenticated: the peer proved nothing.
         PermissionDenied: it is no operator.
     """
-    identity = identity_of(context, trust_domain)
+    identity = identity_of(context, trust_domain, now)
     if not isinstance(identity, OperatorIdentity):
         raise PermissionDenied("only an operator may do this, with an operator's certificate")
     return identity
+
+
+def identities_in(context: Context) -> tuple[str, ...]:
+    """Return the subject alternative names of the peer's certificate; none without one."""
+    return tuple(each.decode("utf-8", "replace") for each in context.peer_identities() or ())
 
 
 def source_address(context: Context) -> Address:
@@ -85,13 +87,71 @@ def source_address(context: Context) -> Address:
     return Address(text.removeprefix("::ffff:"))
 
 
+class InstanceProof:
+    """Tells which instance makes a call, and writes down who is none.
+
+    Proof does not last: it is asked for in each call and on each new stream, also where the
+    connection is an old one.
+    """
+
+    def __init__(self, state: Callable[[], State], identities: Identities) -> None:
+        """Ask these for the State of the moment, and for which certificates count."""
+        self._state = state
+        self._identities = identities
+        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+
+    def of(self, context: Context, node_id: str | None = None) -> tuple[InstanceIdentity, Instance]:
+        """Return the instance that makes a call.
+
+        Args:
+            context: its call.
+            node_id: who it says it is, where it says so.
+
+        Raises:
+            Unauthenticated: the peer proved nothing.
+            PermissionDenied: it is no instance, one that was removed, or another than it says.
+        """
+        try:
+            identity, instance = self._prove(context, node_id)
+        except InvalidRequest as error:
+            self._audit.warning(
+                log_events.AUDIT_NODE_REFUSED,
+                peer=context.peer(),
+                identities=identities_in(context),
+                node=node_id,
+                reason=error.rule,
+            )
+            raise
+        self._identities.shown(instance.guid, identity.serial)
+        return identity, instance
+
+    def _prove(self, context: Context, node_id: str | None) -> tuple[InstanceIdentity, Instance]:
+        identities = self._identities
+        identity = identity_of(context, identities.trust_domain, identities.now())
+        if not isinstance(identity, InstanceIdentity):
+            raise PermissionDenied("only an app instance may do this, with its own certificate")
+        instance = self._state().instance(identity.instance_guid)
+        if instance is None or instance.app_guid != identity.app_guid:
+            raise PermissionDenied(f"instance {identity.instance_guid} was removed")
+        if not identities.counts(instance.guid, identity.serial):
+            raise Unauthenticated(
+                f"certificate {identity.serial:x} of instance {instance.guid} does not count any "
+                "more, since a newer one was used: if that was not you, remove the instance"
+            )
+        if node_id is not None and node_id != instance.guid:
+            raise PermissionDenied(
+                f"node.id must be the instance of the certificate, {instance.guid}, "
+                f"not {shown(node_id)}"
+            )
+        return identity, instance
+
+
 class InstanceAdmission:
     """Lets an instance open streams as itself."""
 
-    def __init__(self, state: Callable[[], State], trust_domain: TrustDomain) -> None:
-        """Ask this for the State of the moment."""
-        self._state = state
-        self._trust_domain = trust_domain
+    def __init__(self, proof: InstanceProof) -> None:
+        """Let in who can prove it."""
+        self._proof = proof
 
     def admit(self, node: Node, context: Context) -> Credential:
         """Compare what a node claims with what its certificate proves.
@@ -100,10 +160,5 @@ class InstanceAdmission:
             Unauthenticated: it proved nothing.
             PermissionDenied: it is somebody else, or was removed.
         """
-        identity, _ = require_instance(context, self._trust_domain, self._state())
-        if node.id != identity.instance_guid:
-            raise PermissionDenied(
-                f"node.id must be the instance of the certificate, {identity.instance_guid}, "
-                f"not {shown(node.id)}"
-            )
+        identity, _ = self._proof.of(context, node.id)
         return Credential(identity.serial, identity.not_after)

@@ -12,15 +12,13 @@ from collections.abc import Callable
 from google.protobuf.duration_pb2 import Duration
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
-from control_plane.ca import TrustDomain
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import InvalidArgument
-from control_plane.model.state import State
 from control_plane.names import InstanceGuid, shown
 from control_plane.reconciler.attestation import REPORT_SECONDS, Attestation
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.presence import Presence
-from control_plane.server.peers import Context, require_instance
+from control_plane.server.peers import Context, InstanceProof
 
 
 class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
@@ -28,8 +26,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
 
     def __init__(
         self,
-        state: Callable[[], State],
-        trust_domain: TrustDomain,
+        proof: InstanceProof,
         *,
         presence: Presence,
         attestation: Attestation,
@@ -37,8 +34,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         trust_bundle: Callable[[], bytes],
     ) -> None:
         """Pass on what is reported to these."""
-        self._state = state
-        self._trust_domain = trust_domain
+        self._proof = proof
         self._presence = presence
         self._attestation = attestation
         self._custody = custody
@@ -48,7 +44,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         self, request: sidecar_pb2.ReportRequest, context: Context
     ) -> sidecar_pb2.ReportResponse:
         """Take a report; answer at once if another certificate should be served."""
-        _, instance = require_instance(context, self._trust_domain, self._state())
+        _, instance = self._proof.of(context)
         served = _parse_serial(request.served_serial)
         self._attestation.report(instance.guid, served, tuple(request.exposed_ports))
         self._presence.reported(instance.guid, listening=request.listening, leaving=request.leaving)

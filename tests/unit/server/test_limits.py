@@ -69,3 +69,18 @@ def test_a_server_gets_the_bounds_that_grpc_has_to_keep() -> None:
     assert options["grpc.max_receive_message_length"] == 7
     assert options["grpc.max_concurrent_streams"] == 8
     assert options["grpc.so_reuseport"] == 0
+
+
+def test_a_port_for_strangers_grants_little() -> None:
+    """Who showed no certificate sends small requests only, and cannot stay."""
+    limits = ServerLimits(handshake_seconds=2.5)
+    options = dict(limits.stranger_options())
+
+    assert options["grpc.max_receive_message_length"] == 65536
+    assert options["grpc.max_connection_age_ms"] == 30_000
+    assert options["grpc.max_connection_age_grace_ms"] == 30_000
+    assert options["grpc.server_handshake_timeout_ms"] == 2500
+    assert (
+        dict(ServerLimits(request_octets=7).stranger_options())["grpc.max_receive_message_length"]
+        == 7
+    )
