@@ -37,10 +37,11 @@ from control_plane.ca.request import (
 from control_plane.ca.san import San
 from control_plane.ca.size import check_size, handshake_bytes
 from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN, TrustDomain, parse_trust_domain
-from control_plane.ca.trust_store import java_trust_store
+from control_plane.ca.trust_store import JDK_PASSWORD, java_trust_store, read_java_trust_store
 
 __all__ = [
     "DEFAULT_TRUST_DOMAIN",
+    "JDK_PASSWORD",
     "Authority",
     "C2CRequest",
     "Certificate",
@@ -74,5 +75,6 @@ __all__ = [
     "peer_identity",
     "read_certificate",
     "read_certificates",
+    "read_java_trust_store",
     "renew_at",
 ]

@@ -1,25 +1,39 @@
-"""Trust stores: CA certificates in the one form that Java reads, PKCS#12 (RFC 7292).
+"""Trust stores: CA certificates in the forms that Java has for them.
 
 The rule of this module: no certificate is invented, and none that can be read is left out. A store
 of other people's roots may hold one that is broken by today's rules; it costs that one only.
+
+Written is PKCS#12 (RFC 7292). Read is also JKS, which a JDK's own store is up to Java 17: a magic
+number, a version, a count, and for each entry a tag, its alias, a time, the kind of certificate and
+its bytes (``sun.security.provider.JavaKeyStore``).
 """
 
 from __future__ import annotations
 
 import re
+import ssl
 import warnings
 from collections.abc import Iterator
+from io import BytesIO
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding
 from cryptography.hazmat.primitives.serialization.pkcs12 import (
     PKCS12Certificate,
+    load_pkcs12,
     serialize_java_truststore,
 )
 from cryptography.utils import CryptographyDeprecationWarning
 
 from control_plane.ca.certificate import UNREADABLE, fingerprint
 from control_plane.errors import InvalidArgument
+
+JDK_PASSWORD = "changeit"  # noqa: S105 - known to everybody, and no secret is behind it
+"""The password of each JDK's own store."""
+
+_JKS_MAGIC = b"\xfe\xed\xfe\xed"
+_JKS_VERSION = 2
+_JKS_TRUSTED = 2
 
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -40,6 +54,57 @@ def java_trust_store(pem: bytes, password: str) -> bytes:
         raise InvalidArgument("no X.509 certificate in PEM to trust", field="certificate")
     entries = [PKCS12Certificate(each, name.encode()) for name, each in by_name.items()]
     return serialize_java_truststore(entries, BestAvailableEncryption(password.encode()))
+
+
+def read_java_trust_store(data: bytes) -> bytes:
+    """Return the certificates of a JDK's own trust store (``lib/security/cacerts``), PEM.
+
+    Its integrity is not verified: whoever could change it could change the JDK.
+
+    Raises:
+        InvalidArgument: it is neither JKS nor PKCS#12 that opens with a JDK's password or none.
+    """
+    ders = _read_jks(data) if data.startswith(_JKS_MAGIC) else _read_pkcs12(data)
+    pem = b"".join(ssl.DER_cert_to_PEM_cert(der).encode() for der in ders)
+    return b"".join(each.public_bytes(Encoding.PEM) for each in _readable(pem))
+
+
+def _read_jks(data: bytes) -> list[bytes]:
+    reader = BytesIO(data)
+
+    def number(octets: int) -> int:
+        return int.from_bytes(take(octets))
+
+    def take(octets: int) -> bytes:
+        taken = reader.read(octets)
+        if len(taken) < octets:
+            raise InvalidArgument("Java trust store (JKS) ends too early", field="trust_store")
+        return taken
+
+    def entry() -> bytes:
+        if number(4) != _JKS_TRUSTED:
+            raise InvalidArgument("Java trust store (JKS) holds a key", field="trust_store")
+        take(number(2))  # alias
+        take(8)  # milliseconds since 1970
+        take(number(2))  # "X.509"
+        return take(number(4))
+
+    take(len(_JKS_MAGIC))
+    if number(4) != _JKS_VERSION:
+        raise InvalidArgument("Java trust store (JKS) is not of version 2", field="trust_store")
+    return [entry() for _ in range(number(4))]
+
+
+def _read_pkcs12(data: bytes) -> list[bytes]:
+    for password in (JDK_PASSWORD.encode(), None):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            try:
+                store = load_pkcs12(data, password)
+            except ValueError:
+                continue
+        return [each.certificate.public_bytes(Encoding.DER) for each in store.additional_certs]
+    raise InvalidArgument("not a Java trust store (JKS or PKCS#12)", field="trust_store")
 
 
 def _readable(pem: bytes) -> Iterator[x509.Certificate]:

@@ -9,17 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.ca import Authority, fingerprint, java_trust_store
+from control_plane.ca import (
+    JDK_PASSWORD,
+    Authority,
+    fingerprint,
+    java_trust_store,
+    read_certificates,
+    read_java_trust_store,
+)
 from control_plane.errors import InvalidArgument
-
-PASSWORD = "changeit"
 
 
 def _trusted(pem: bytes, directory: Path) -> list[str]:
     """Return the names of the entries that Java trusts."""
     path = directory / "truststore.p12"
-    path.write_bytes(java_trust_store(pem, PASSWORD))
-    command = ["keytool", "-list", "-keystore", str(path), "-storepass", PASSWORD]
+    path.write_bytes(java_trust_store(pem, JDK_PASSWORD))
+    command = ["keytool", "-list", "-keystore", str(path), "-storepass", JDK_PASSWORD]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return re.findall(r"^(.+?), .*, trustedCertEntry", listed, re.MULTILINE)
 
@@ -60,4 +65,66 @@ def test_a_root_with_serial_zero_is_kept(authority: Authority, tmp_path: Path) -
 def test_a_store_without_certificates_is_refused(pem: bytes) -> None:
     """Java would start with such a store, and trust nobody at all."""
     with pytest.raises(InvalidArgument, match=r"no X\.509 certificate in PEM to trust"):
-        java_trust_store(pem, PASSWORD)
+        java_trust_store(pem, JDK_PASSWORD)
+
+
+def _keytool(*arguments: object) -> None:
+    subprocess.run(["keytool", *map(str, arguments)], capture_output=True, check=True)
+
+
+STORES = {
+    "java 8 to 17": ("-storetype", "JKS"),
+    "java 18 and later": (
+        "-storetype",
+        "PKCS12",
+        "-J-Dkeystore.pkcs12.certProtectionAlgorithm=NONE",
+        "-J-Dkeystore.pkcs12.macAlgorithm=NONE",
+    ),
+    "with a password": ("-storetype", "PKCS12"),
+}
+
+
+@pytest.mark.parametrize("options", STORES.values(), ids=STORES.keys())
+def test_what_a_jdk_trusts_is_read(
+    authority: Authority, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """A store that keytool made, in each form that a JDK has its own in."""
+    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
+    path = tmp_path / "cacerts"
+    _keytool(
+        *("-importcert", "-noprompt", "-trustcacerts", "-alias", "c2c"),
+        *("-file", tmp_path / "ca.pem", "-keystore", path, "-storepass", JDK_PASSWORD),
+        *options,
+    )
+
+    (read,) = read_certificates(read_java_trust_store(path.read_bytes()))
+
+    assert authority.fingerprint == read.fingerprint
+
+
+def test_a_store_with_a_key_is_none_of_a_jdk(tmp_path: Path) -> None:
+    """A private key is not read, not even to be passed over."""
+    path = tmp_path / "keystore"
+    _keytool(
+        *("-genkeypair", "-alias", "own", "-keyalg", "EC", "-dname", "CN=own"),
+        *("-storetype", "JKS", "-keystore", path, "-storepass", JDK_PASSWORD),
+        *("-keypass", JDK_PASSWORD),
+    )
+
+    with pytest.raises(InvalidArgument, match=r"JKS\) holds a key"):
+        read_java_trust_store(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (b"", r"not a Java trust store \(JKS or PKCS#12\)"),
+        (bytes.fromhex("feedfeed 00000001 00000000"), r"is not of version 2"),
+        (bytes.fromhex("feedfeed 00000002 00000001"), r"ends too early"),
+    ],
+    ids=["empty", "old version", "cut off"],
+)
+def test_a_damaged_store_is_refused(data: bytes, rule: str) -> None:
+    """What is no store is told apart from a store without certificates."""
+    with pytest.raises(InvalidArgument, match=rule):
+        read_java_trust_store(data)
