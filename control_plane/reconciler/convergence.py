@@ -25,6 +25,9 @@ from control_plane.xds.exchange import ConfigStatus
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
 
+_LAST_LOOK_SECONDS = 0.25
+"""What a handshake may take when the time is up; one with an instance that is well takes 3 ms."""
+
 
 class Convergence:
     """Answers who has a change and who has not."""
@@ -113,25 +116,28 @@ class Convergence:
             held = self._custody.get(instance.guid, C2C_SECRET)
             if held is None or not self._reconciler.connected(instance.guid):
                 return None
-            witnessed = self._attestation.witnessed(instance.guid)
-            seen: int | str | None
-            if witnessed:
-                seen = self._attestation.served(instance.guid)
-            else:
-                seen = await self._prober.served_serial(instance.address, C2C_PORT)
+            seen = await self._seen(instance, deadline)
             if seen == held.serial:
                 return None
-            if self._clock.monotonic() >= deadline:
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
                 reason = f"it shows serial {seen:x}" if isinstance(seen, int) else seen
-                wanted = f"{held.serial:x}"
-                return Behind(
-                    instance.guid,
-                    instance.app_guid,
-                    Stage.ACKED,
-                    f"serial {wanted} is not served: {reason}",
-                )
-            if witnessed:
-                await self._attestation.news(instance.guid, _LONGEST_PAUSE)
-                continue
-            await self._clock.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+                reason = f"serial {held.serial:x} is not served: {reason}"
+                return Behind(instance.guid, instance.app_guid, Stage.ACKED, reason)
+            if self._attestation.witnessed(instance.guid):
+                await self._attestation.news(instance.guid, min(left, _LONGEST_PAUSE))
+            else:
+                await self._clock.sleep(min(left, pause))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _seen(self, instance: Instance, deadline: float) -> int | str:
+        """Return the serial that an instance serves, or why none is known."""
+        if self._attestation.witnessed(instance.guid):
+            served = self._attestation.served(instance.guid)
+            return "its sidecar sees no certificate" if served is None else served
+        left = max(_LAST_LOOK_SECONDS, deadline - self._clock.monotonic())
+        try:
+            async with asyncio.timeout(left):
+                return await self._prober.served_serial(instance.address, C2C_PORT)
+        except TimeoutError:
+            return f"no TLS handshake with {instance.address}:{C2C_PORT} within {left:.1f} s"

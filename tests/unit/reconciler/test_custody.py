@@ -97,8 +97,8 @@ def test_secrets_and_instances_are_apart(custody: Custody) -> None:
     ours = ensured(custody)
     identity = custody.ensure(GUID, ID_SECRET, REQUEST, NOON).held
     theirs = custody.ensure(InstanceGuid("b1"), C2C_SECRET, REQUEST, NOON).held
-    assert identity is not None
-    assert theirs is not None
+    assert isinstance(identity, Held)
+    assert isinstance(theirs, Held)
 
     serials = {each.serial for each in (ours, identity, theirs)}
     assert len(serials) == 3

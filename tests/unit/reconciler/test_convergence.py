@@ -1,0 +1,296 @@
+"""Waiting for a change: who is behind when the time is up, and why, in words for an operator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from control_plane.clock import SystemClock
+from control_plane.model.state import State
+from control_plane.names import AppGuid, InstanceGuid
+from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.convergence import Convergence
+from control_plane.reconciler.probe import Prober
+from control_plane.reconciler.progress import Behind, Stage
+from control_plane.xds.resource_type import CLUSTER, LISTENER
+from tests.unit.model.world import B, allow, mapping, register, world
+from tests.unit.reconciler.clocks import settled
+from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
+
+B0, B1 = InstanceGuid("b0"), InstanceGuid("b1")
+LATER = 5.0
+"""A timeout that no test here reaches, in seconds."""
+
+
+class Eyes(Prober):
+    """Sees at each address what the test says."""
+
+    def __init__(self) -> None:
+        """See nothing anywhere."""
+        super().__init__()
+        self.seen: dict[str, int | str] = {}
+        self.silent: set[str] = set()
+        self.looks = 0
+
+    async def served_serial(
+        self, address: str, port: int, *, source: str | None = None
+    ) -> int | str:
+        """Return what the test says."""
+        assert source is None
+        self.looks += 1
+        if address in self.silent:
+            await asyncio.sleep(60)
+        return self.seen.get(address, f"no TLS handshake with {address}:{port}: refused")
+
+
+class Scene:
+    """App b with two instances, of which b0 is connected."""
+
+    def __init__(self, state: State) -> None:
+        """Connect it."""
+        self.world = World(state)
+        self.eyes = Eyes()
+        self.attestation = Attestation(self.world.clock)
+        self.convergence = Convergence(
+            self.world.reconciler,
+            self.world.nodes,
+            self.world.custody,
+            self.eyes,
+            self.attestation,
+            SystemClock(),
+        )
+        self.envoy: Peer = self.world.connect("b0").as_envoy()
+        self.eyes.seen["10.0.1.1"] = self.serial
+
+    @property
+    def serial(self) -> int:
+        """The serial of the certificate that b0 should serve."""
+        return self.world.leaf("b0").serial
+
+    def map(self, host: str = "api") -> None:
+        """Map a route to b."""
+        self.world.commit(mapping(self.world.state, B, host))
+
+    def wait(
+        self, stage: Stage, timeout: float = LATER, app: AppGuid = B
+    ) -> asyncio.Task[tuple[Behind, ...]]:
+        """Start to wait."""
+        return asyncio.create_task(self.convergence.wait(frozenset({app}), stage, timeout))
+
+
+@asynccontextmanager
+async def a_scene() -> AsyncIterator[Scene]:
+    """Let the reconciler work until the block ends."""
+    state = register(register(world("a", "b"), B0, B, "10.0.1.1"), B1, B, "10.0.1.2")
+    scene = Scene(allow(state, B, B))
+    async with scene.world.running():
+        scene.envoy.settle()
+        yield scene
+
+
+async def test_what_is_committed_is_waited_for_by_nobody() -> None:
+    """The registry answers after the commit."""
+    async with a_scene() as scene:
+        scene.map()
+
+        assert await scene.convergence.wait(frozenset({B}), Stage.COMMITTED, 0) == ()
+
+
+@pytest.mark.parametrize("stage", [Stage.ACKED, Stage.SERVED])
+async def test_who_is_not_connected_is_not_waited_for(stage: Stage) -> None:
+    """Only b0 has a stream; of app a nobody has one."""
+    async with a_scene() as scene:
+        assert await scene.wait(stage) == ()
+        assert await scene.wait(stage, app=AppGuid("guid-a")) == ()
+
+
+async def test_acked_is_answered_with_the_last_ack() -> None:
+    """And with the name being published, which waits for the same."""
+    async with a_scene() as scene:
+        scene.map()
+        waiting = scene.wait(Stage.ACKED)
+        await settled()
+        scene.envoy.receive()
+        await settled()
+        assert not waiting.done()
+
+        scene.envoy.settle()
+
+        assert await waiting == ()
+        assert scene.world.reconciler.publication.published(B) == ("api.apps.internal",)
+        assert scene.eyes.looks == 0
+
+
+async def test_who_has_not_answered_is_named_with_what_it_was_asked() -> None:
+    """The resource, and whether it was sent already."""
+    async with a_scene() as scene:
+        scene.map()
+        await settled()
+        unsent = await scene.wait(Stage.ACKED, 0.01)
+        scene.envoy.receive()
+        sent = await scene.wait(Stage.SERVED, 0.01)
+
+    reason = f"it has not answered for {C2C_SECRET} yet"
+    assert unsent == (Behind(B0, B, Stage.COMMITTED, f"{reason} (NOT_SENT)"),)
+    assert sent == (Behind(B0, B, Stage.COMMITTED, f"{reason} (STALE)"),)
+
+
+async def test_who_refused_is_named_with_its_own_words() -> None:
+    """What Envoy says is what an operator needs."""
+    async with a_scene() as scene:
+        scene.map()
+        await settled()
+        scene.envoy.receive()
+        scene.envoy.nack("Failed to load private key")
+
+        behind = await scene.wait(Stage.ACKED, 0.01)
+
+    reason = f"it refused {C2C_SECRET}: Failed to load private key"
+    assert behind == (Behind(B0, B, Stage.COMMITTED, reason),)
+
+
+async def test_a_certificate_that_cannot_be_issued_is_named() -> None:
+    """An instance that goes on with the old certificate has not ACKed the new one."""
+    async with a_scene() as scene:
+        scene.world.serials.are_bad = True
+        scene.map()
+        await settled()
+
+        (behind,) = await scene.wait(Stage.SERVED, 0.01)
+
+    assert behind.stage is Stage.COMMITTED
+    assert behind.reason.startswith("no certificate could be issued: serial must be positive")
+
+
+async def test_who_has_something_to_give_back_is_named() -> None:
+    """A resource that should be gone and is not is no resource that could be named."""
+    async with a_scene() as scene:
+        snapshot = scene.world.nodes.snapshot(B0)
+        assert snapshot is not None
+        scene.world.nodes.set(B0, scene.world.planner.farewell(snapshot))
+
+        (behind,) = await scene.wait(Stage.ACKED, 0.01)
+
+    assert behind.reason == "it has not withdrawn everything yet"
+
+
+async def test_who_is_planned_for_no_longer_is_there() -> None:
+    """A stream of a node without a plan is sent nothing, so nothing is waited for."""
+    async with a_scene() as scene:
+        scene.world.nodes.forget(B0)
+
+        assert await scene.wait(Stage.ACKED, 0.01) == ()
+
+
+async def test_served_is_answered_when_the_new_serial_is_seen() -> None:
+    """An ACK is not enough: the certificate is looked at, again and again, a little slower."""
+    async with a_scene() as scene:
+        scene.map()
+        await settled()
+        scene.envoy.settle()
+        waiting = scene.wait(Stage.SERVED)
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        assert 3 < scene.eyes.looks < 12
+
+        scene.eyes.seen["10.0.1.1"] = scene.serial
+
+        assert await waiting == ()
+
+
+async def test_who_serves_something_else_is_named_with_what_it_serves() -> None:
+    """The old serial, or why no certificate could be seen."""
+    async with a_scene() as scene:
+        old = scene.serial
+        scene.map()
+        await settled()
+        scene.envoy.settle()
+        other = await scene.wait(Stage.SERVED, 0)
+        del scene.eyes.seen["10.0.1.1"]
+        none = await scene.wait(Stage.SERVED, 0)
+        wanted = f"serial {scene.serial:x} is not served"
+
+    assert other == (Behind(B0, B, Stage.ACKED, f"{wanted}: it shows serial {old:x}"),)
+    reason = f"{wanted}: no TLS handshake with 10.0.1.1:61443: refused"
+    assert none == (Behind(B0, B, Stage.ACKED, reason),)
+
+
+async def test_a_handshake_that_hangs_is_not_waited_for() -> None:
+    """The answer comes in time, whatever an instance does with connections."""
+    async with a_scene() as scene:
+        scene.eyes.silent.add("10.0.1.1")
+
+        (behind,) = await asyncio.wait_for(scene.wait(Stage.SERVED, 0.3), 2)
+
+    assert behind.reason.endswith("no TLS handshake with 10.0.1.1:61443 within 0.3 s")
+
+
+async def test_a_sidecar_is_believed_before_ones_own_eyes() -> None:
+    """While it reports, nobody connects from afar; its next report is what is waited for."""
+    async with a_scene() as scene:
+        scene.attestation.report(B0, scene.serial, ())
+        scene.map()
+        await settled()
+        scene.envoy.settle()
+        waiting = scene.wait(Stage.SERVED)
+        await settled()
+        assert not waiting.done()
+
+        scene.attestation.report(B0, scene.serial, ())
+
+        assert await waiting == ()
+        assert scene.eyes.looks == 0
+
+
+async def test_a_sidecar_that_sees_nothing_is_quoted() -> None:
+    """Its Envoy shows no certificate at all."""
+    async with a_scene() as scene:
+        scene.attestation.report(B0, None, ())
+
+        (behind,) = await scene.wait(Stage.SERVED, 0)
+
+    assert behind.reason.endswith("is not served: its sidecar sees no certificate")
+
+
+async def test_an_instance_that_leaves_meanwhile_is_not_waited_for() -> None:
+    """Nobody can see a certificate where nobody is."""
+    async with a_scene() as scene:
+        scene.map()
+        await settled()
+        scene.envoy.settle()
+        waiting = scene.wait(Stage.SERVED)
+        await settled()
+
+        scene.envoy.close()
+
+        assert await waiting == ()
+
+
+async def test_several_are_named_in_order() -> None:
+    """Those that ACKed nothing first, then those that do not serve it yet."""
+    async with a_scene() as scene:
+        second = scene.world.connect("b1").as_envoy()
+        scene.map()
+        await settled()
+        second.settle()
+
+        behind = await scene.wait(Stage.SERVED, 0.01)
+
+    assert [(each.instance_guid, each.stage) for each in behind] == [
+        (B0, Stage.COMMITTED),
+        (B1, Stage.ACKED),
+    ]
+
+
+async def test_an_envoy_that_asked_for_no_certificate_yet_has_nothing_to_ack() -> None:
+    """Its first certificate will be the newest; what it serves until then is nothing."""
+    async with a_scene() as scene:
+        newcomer = scene.world.connect("b1")
+        newcomer.ask(CLUSTER)
+        newcomer.ask(LISTENER)
+        newcomer.settle()
+
+        assert await scene.wait(Stage.ACKED) == ()
