@@ -192,6 +192,7 @@ async def test_a_slow_resolver_is_still_listened_to(transport: Transport, other:
 
     async def late(query: Asked) -> Iterable[bytes]:
         await second_was_asked.wait()
+        await asyncio.sleep(0.02)  # by now the second has answered
         return await from_zone(query)
 
     async def useless(query: Asked) -> Iterable[bytes]:

@@ -9,8 +9,8 @@ The rules of this module:
 - An answer is authoritative, has TTL 0, and none has an SOA: "negative responses without SOA
   records SHOULD NOT be cached" (RFC 2308, section 5).
 
-Applications ask the same question over and over, so what was worked out for a message is remembered
-by its bytes behind the ID; only the order of the addresses is drawn for each answer.
+Applications ask the same questions over and over, so what the bytes of a query say by themselves is
+remembered by these bytes. What the table says is looked up each time: a new table costs nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from control_plane.sidecar.dns.message import (
     HEADER_OCTETS,
     MAX_MESSAGE_OCTETS,
     Question,
-    Skeleton,
     is_query,
     opcode_of,
     read_question,
@@ -44,7 +43,10 @@ from control_plane.sidecar.dns.message import (
 from control_plane.sidecar.dns.table import NameTable
 
 _REMEMBERED = 1024
-"""Messages for which the answer is kept ready, of about a kilobyte each."""
+"""Queries that are remembered, of about a kilobyte each."""
+
+_HEADER = struct.Struct("!HHHHH")
+"""The header without the ID (RFC 1035, section 4.1.1)."""
 
 _RECORD = struct.Struct("!HHHIH")
 """A resource record up to its data (RFC 1035, section 4.1.3)."""
@@ -76,71 +78,82 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """An answer without its ID.
+class _Form:
+    """The answer to a query in which the addresses are to be filled.
 
     Attributes:
-        start: what stands before the records: flags, counts and the question.
-        records: those that there are.
-        fitting: how many of them are in one answer.
-        end: what stands behind them: the OPT record.
+        flags: the second word of the header.
+        opt: the OPT record, for a client that speaks EDNS.
+        most: the octets that the client takes.
     """
 
-    start: bytes
-    records: tuple[bytes, ...] = ()
-    fitting: int = 0
-    end: bytes = b""
+    question: Question
+    flags: int
+    opt: bytes
+    most: int
 
-    def drawn(self, random: Random) -> bytes:
-        """Return it with its records in random order."""
-        if not self.records:
-            return self.start
-        return b"".join((self.start, *random.sample(self.records, self.fitting), self.end))
+    def filled(self, addresses: tuple[bytes, ...], random: Random) -> bytes:
+        """Return the answer without its ID: as many addresses as fit, in random order."""
+        flags, fitting, records = self.flags, 0, b""
+        if addresses:
+            question = self.question
+            size = len(addresses[0])
+            record = _RECORD.pack(_NAME_ASKED, question.rdtype, question.rdclass, _TTL, size)
+            room = self.most - HEADER_OCTETS - len(question.wire) - len(self.opt)
+            fitting = min(len(addresses), room // (len(record) + size))
+            if fitting < len(addresses):
+                flags |= dns.flags.TC
+            records = b"".join(record + each for each in random.sample(addresses, fitting))
+        header = _HEADER.pack(flags, 1, fitting, 0, 1 if self.opt else 0)
+        return b"".join((header, self.question.wire, records, self.opt))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A query that the table decides on.
+
+    Attributes:
+        form: the answer if the name is internal, or a refusal without its ID.
+    """
+
+    question: Question
+    form: _Form | bytes
 
 
 class Responder:
-    """Answers by one table."""
+    """Answers queries, and remembers what they look like."""
 
-    __slots__ = ("_plan", "_random", "table")
+    __slots__ = ("_random", "_read")
 
-    def __init__(self, table: NameTable | None, random: Random) -> None:
-        """Answer by a table.
+    def __init__(self, random: Random) -> None:
+        """Draw the order of addresses by this."""
+        self._random = random
+        self._read: Callable[[bytes, Transport], _Asked | bytes] = lru_cache(_REMEMBERED)(_read)
+
+    def respond(
+        self, wire: bytes, transport: Transport, table: NameTable | None
+    ) -> bytes | Forward | None:
+        """Return the answer to a message, or whose it is; None if it must not have any.
 
         Args:
+            wire: the message.
+            transport: how it came.
             table: the names; None if none is known yet, so that no name can be told internal.
-            random: draws the order of addresses.
         """
-        self.table = table
-        self._random = random
-        self._plan: Callable[[bytes, Transport], _Answer | Forward] = lru_cache(_REMEMBERED)(
-            self._work_out
-        )
-
-    def respond(self, wire: bytes, transport: Transport) -> bytes | Forward | None:
-        """Return the answer to a message, or whose it is; None if it must not have any."""
         if not is_query(wire):
             return None
-        plan = self._plan(wire[2:], transport)
-        return wire[:2] + plan.drawn(self._random) if isinstance(plan, _Answer) else plan
-
-    def _work_out(self, rest: bytes, transport: Transport) -> _Answer | Forward:
-        wire = b"\0\0" + rest
-        if opcode_of(wire) is not dns.opcode.QUERY:
-            return _Answer(refusal_without_question(wire, dns.rcode.NOTIMP)[2:])
-        question = read_question(wire)
-        if question is None:
-            return _Answer(refusal_without_question(wire, dns.rcode.FORMERR)[2:])
-        if question.rdclass != dns.rdataclass.IN or question.rdtype in _TRANSFERS:
-            return _Answer(refusal(wire, dns.rcode.REFUSED)[2:])
-        if self.table is None:
-            return _Answer(refusal(wire, dns.rcode.SERVFAIL, _no_table())[2:])
-        if not self.table.is_internal(question.name):
+        query = self._read(wire[2:], transport)
+        if isinstance(query, bytes):
+            return wire[:2] + query
+        if table is None:
+            return refusal(wire, dns.rcode.SERVFAIL, _no_table())
+        question = query.question
+        if not table.is_internal(question.name):
             return Forward(question.wire)
-        skeleton = skeleton_of(wire)
-        if skeleton is None:
-            return _Answer(refusal(wire, dns.rcode.FORMERR)[2:])
-        found = self.table.lookup(question.name, question.rdtype)
-        return _answer(skeleton, question, found, transport)
+        if isinstance(query.form, bytes):
+            return wire[:2] + query.form
+        addresses = table.lookup(question.name, question.rdtype)
+        return wire[:2] + query.form.filled(addresses, self._random)
 
 
 def failure(wire: bytes) -> bytes:
@@ -154,26 +167,27 @@ def _no_table() -> dns.edns.EDEOption:
     return dns.edns.EDEOption(dns.edns.EDECode.NOT_READY, text)
 
 
-def _answer(
-    skeleton: Skeleton, question: Question, addresses: tuple[bytes, ...], transport: Transport
-) -> _Answer:
-    """Put addresses into an answer, as many as the client can take."""
+def _read(rest: bytes, transport: Transport) -> _Asked | bytes:
+    """Return what a query asks, or its refusal, both without the ID."""
+    wire = b"\0\0" + rest
+    if opcode_of(wire) is not dns.opcode.QUERY:
+        return refusal_without_question(wire, dns.rcode.NOTIMP)[2:]
+    question = read_question(wire)
+    if question is None:
+        return refusal_without_question(wire, dns.rcode.FORMERR)[2:]
+    if question.rdclass != dns.rdataclass.IN or question.rdtype in _TRANSFERS:
+        return refusal(wire, dns.rcode.REFUSED)[2:]
+    return _Asked(question, _form(wire, question, transport))
+
+
+def _form(wire: bytes, question: Question, transport: Transport) -> _Form | bytes:
+    skeleton = skeleton_of(wire)
+    if skeleton is None:
+        return refusal(wire, dns.rcode.FORMERR)[2:]
     message = skeleton.message
-    if message.rcode() != dns.rcode.NOERROR:
-        return _Answer(message.to_wire(max_size=MAX_MESSAGE_OCTETS)[2:])
-    message.flags |= dns.flags.AA
     whole = message.to_wire(max_size=MAX_MESSAGE_OCTETS)
-    records = tuple(
-        _RECORD.pack(_NAME_ASKED, question.rdtype, question.rdclass, _TTL, len(each)) + each
-        for each in addresses
-    )
-    if not records:
-        return _Answer(whole[2:])
+    if message.rcode() != dns.rcode.NOERROR:
+        return whole[2:]
     most = MAX_MESSAGE_OCTETS if transport is Transport.TCP else skeleton.udp_octets
-    fitting = min(len(records), (most - len(whole)) // len(records[0]))
-    if fitting < len(records):
-        message.flags |= dns.flags.TC
-    end = HEADER_OCTETS + len(question.wire)
-    header = bytearray(message.to_wire(max_size=MAX_MESSAGE_OCTETS)[:HEADER_OCTETS])
-    header[6:8] = fitting.to_bytes(2)  # ANCOUNT
-    return _Answer(bytes(header[2:]) + question.wire, records, fitting, whole[end:])
+    opt = whole[HEADER_OCTETS + len(question.wire) :]
+    return _Form(question, int(message.flags | dns.flags.AA), opt, most)

@@ -27,17 +27,17 @@ class Resolver:
             random: draws the order of addresses.
         """
         self._upstreams = upstreams
-        self._random = random
-        self._responder = Responder(None, random)
+        self._responder = Responder(random)
+        self._table: NameTable | None = None
         self._log = structlog.get_logger(__name__)
 
     def use(self, table: NameTable) -> None:
         """Answer every later query by this table."""
-        self._responder = Responder(table, self._random)
+        self._table = table
 
     def respond(self, wire: bytes, transport: Transport) -> bytes | Forward | None:
         """Return what can be said at once; None to a message that must not have an answer."""
-        return self._responder.respond(wire, transport)
+        return self._responder.respond(wire, transport, self._table)
 
     async def forward(self, wire: bytes, forward: Forward, transport: Transport) -> bytes:
         """Return the answer of an upstream resolver, or one that says that none answered."""

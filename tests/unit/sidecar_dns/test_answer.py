@@ -15,6 +15,7 @@ import dns.update
 import pytest
 
 from control_plane.sidecar.dns.answer import Forward, Responder, Transport, failure
+from control_plane.sidecar.dns.table import NameTable
 from tests.unit.sidecar_dns.tables import addresses_in, owners_in, table_of
 
 NAME = "app-b.apps.internal"
@@ -24,13 +25,26 @@ MANY = [f"10.255.{number // 250}.{number % 250 + 1}" for number in range(300)]
 UDP, TCP = Transport.UDP, Transport.TCP
 
 
-def responder(addresses: list[str] | None = None, seed: int = 1) -> Responder:
-    """Return a responder that knows one name."""
-    return Responder(table_of({NAME: ADDRESSES if addresses is None else addresses}), Random(seed))
+class Server:
+    """A responder and its table."""
+
+    def __init__(self, table: NameTable | None) -> None:
+        """Draw always the same orders."""
+        self.table = table
+        self._responder = Responder(Random(1))
+
+    def respond(self, wire: bytes, transport: Transport) -> bytes | Forward | None:
+        """Answer by the table."""
+        return self._responder.respond(wire, transport, self.table)
+
+
+def responder(addresses: list[str] | None = None) -> Server:
+    """Return one that knows one name."""
+    return Server(table_of({NAME: ADDRESSES if addresses is None else addresses}))
 
 
 def asked(
-    query: dns.message.Message, by: Responder | None = None, transport: Transport = UDP
+    query: dns.message.Message, by: Server | None = None, transport: Transport = UDP
 ) -> dns.message.Message:
     """Return the answer to a query, which has to be one."""
     answer = (by or responder()).respond(query.to_wire(), transport)
@@ -349,7 +363,7 @@ def test_an_answer_has_no_answer() -> None:
 def test_without_a_table_every_query_is_told_to_come_again(name: str, edns: int) -> None:
     """Before the first table no name is known to be external: SERVFAIL, and a reason with EDNS."""
     query = dns.message.make_query(name, "A", use_edns=edns)
-    answer = asked(query, Responder(None, Random(1)))
+    answer = asked(query, Server(None))
 
     assert answer.rcode() == dns.rcode.SERVFAIL
     assert [option.to_text() for option in answer.options] == (
@@ -381,9 +395,17 @@ def test_a_remembered_answer_has_the_new_id() -> None:
         assert sorted(addresses_in(answer)) == ADDRESSES
 
 
-def test_a_table_without_the_name_answers_without_it() -> None:
-    """A responder of a new table remembers nothing of the old one."""
+def test_a_new_table_counts_at_once() -> None:
+    """What is remembered of a query is nothing of what the table said."""
+    by = responder()
     query = dns.message.make_query(NAME, "A")
-    assert addresses_in(asked(query, responder()))
+    assert addresses_in(asked(query, by))
 
-    assert not addresses_in(asked(query, Responder(table_of({}), Random(1))))
+    by.table = table_of({})
+    assert not addresses_in(asked(query, by))
+
+    by.table = table_of({}, ["other.internal"])
+    assert isinstance(by.respond(query.to_wire(), UDP), Forward)
+
+    by.table = None
+    assert asked(query, by).rcode() == dns.rcode.SERVFAIL
