@@ -280,6 +280,7 @@ def _limits(settings: Settings) -> ServerLimits:
         stream=StreamLimits(names=settings.max_names_per_stream),
         streams_per_node=settings.max_streams_per_node,
         new_streams_per_second=settings.max_new_streams_per_second,
+        new_streams_burst=settings.max_new_streams_per_second,
         request_octets=settings.max_message_size,
     )
 

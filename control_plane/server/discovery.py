@@ -21,7 +21,8 @@ from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError, Unavailable
 from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.server.admission import Admission, Everybody, StreamContext
-from control_plane.server.limits import ServerLimits, TokenBucket
+from control_plane.server.arrivals import Arrivals
+from control_plane.server.limits import ServerLimits
 from control_plane.server.methods import SERVICES, DiscoveryMethods
 from control_plane.server.peers import identities_in
 from control_plane.server.serving import ServedBy, Serving
@@ -60,11 +61,11 @@ class DiscoveryService:
             identifier: the server's name for itself, in every response.
         """
         self._limits = limits or ServerLimits()
-        self._by = ServedBy(nodes, admission or Everybody(), self._limits, clock, identifier)
-        self._types = types or ResourceTypes.of()
-        self._bucket = TokenBucket(
-            self._limits.new_streams_per_second, self._limits.new_streams_burst, clock
+        arrivals = Arrivals(self._limits, clock)
+        self._by = ServedBy(
+            nodes, admission or Everybody(), arrivals, self._limits, clock, identifier
         )
+        self._types = types or ResourceTypes.of()
         self._numbers = itertools.count(1)
         self._open: set[LiveStream] = set()
         self._is_closing = False
@@ -109,7 +110,8 @@ class DiscoveryService:
         )
         self._open.add(live)
         try:
-            self._let_in()
+            if self._is_closing:
+                raise Unavailable("the server is shutting down")
             await Serving(live, context, self._by).run()
         except asyncio.CancelledError:
             self.ended[grpc.StatusCode.CANCELLED] += 1
@@ -120,12 +122,6 @@ class DiscoveryService:
             self._open.discard(live)
             self._close(live)
         await self._answer(live, context)
-
-    def _let_in(self) -> None:
-        if self._is_closing:
-            raise Unavailable("the server is shutting down")
-        if not self._bucket.take():
-            raise Unavailable("too many new streams at once; come again in a moment")
 
     def _close(self, live: LiveStream) -> None:
         try:

@@ -30,6 +30,8 @@ class ServerLimits:
         new_streams_per_second: how many streams may open in the long run. A new connection with
             mutual TLS costs 2-3 ms of one core; what is left is for those who are connected.
         new_streams_burst: how many may open at once, as after a restart.
+        new_streams_per_node_and_minute: how many one node may open; one whose back-off works opens
+            ten, and has several at once only with per-type services.
         request_octets: size of one request. Envoy's first has 61 KB.
         first_request_seconds: how long a stream may be open before its first request.
         handshake_seconds: how long a connection may take to be ready for calls. gRPC grants two
@@ -41,6 +43,7 @@ class ServerLimits:
     streams_per_connection: int = 100
     new_streams_per_second: float = 200.0
     new_streams_burst: int = 1000
+    new_streams_per_node_and_minute: int = 100
     request_octets: int = 4 * 1024 * 1024
     first_request_seconds: float = 15.0
     handshake_seconds: float = 10.0
@@ -95,9 +98,16 @@ class TokenBucket:
     def take(self) -> bool:
         """Take a token; tell whether there was one."""
         now = self._clock.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._tokens = self._filled(now)
         self._at = now
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
         return True
+
+    def is_full(self) -> bool:
+        """Tell whether nothing was taken for so long that it is as if nothing ever had been."""
+        return self._filled(self._clock.monotonic()) >= self._burst
+
+    def _filled(self, now: float) -> float:
+        return min(self._burst, self._tokens + (now - self._at) * self._rate)

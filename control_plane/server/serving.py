@@ -23,6 +23,7 @@ from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.names import shown
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.admission import Admission, StreamContext
+from control_plane.server.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.wire import encode, parse
 from control_plane.xds.messages import Node, Reply
@@ -38,6 +39,7 @@ class ServedBy:
 
     nodes: Nodes
     admission: Admission
+    arrivals: Arrivals
     limits: ServerLimits
     clock: Clock
     identifier: str
@@ -131,6 +133,7 @@ class Serving:
         most = self._by.limits.streams_per_node
         if len(self._by.nodes.streams(node.id)) >= most:
             raise PeerLimitExceeded(f"more than {most} streams of one node: {shown(node.id)}")
+        self._by.arrivals.let_in(node.id)
         self._by.nodes.opened(self._live)
 
     def _replies(self) -> Sequence[Reply]:

@@ -164,12 +164,38 @@ async def test_new_streams_come_at_a_bounded_rate() -> None:
         await first.subscribe(SECRET, "a")
         await eventually(lambda: bool(world.nodes.streams("well")), "the first stream is open")
         async with DeltaClient(world.channel, "well") as second:
+            await second.subscribe(SECRET, "a")
+
             assert await second.status() == (
                 grpc.StatusCode.UNAVAILABLE,
                 "too many new streams at once; come again in a moment",
             )
 
         assert await is_served(world, first, "1")
+
+
+async def test_a_node_that_comes_too_often_shuts_the_door_for_itself_only() -> None:
+    """A client without a back-off meets its own bound, and leaves the one of all to others."""
+    limits = ServerLimits(
+        new_streams_per_second=0.001, new_streams_burst=5, new_streams_per_node_and_minute=3
+    )
+    async with served(limits=limits) as world:
+        statuses = []
+        for _ in range(20):
+            async with DeltaClient(world.channel, "ill") as ill:
+                await ill.subscribe(SECRET, "a")
+                await ill.done_writing()
+                statuses.append(await ill.status())
+        async with DeltaClient(world.channel, "well") as well:
+            await well.subscribe(SECRET, "a")
+
+            assert await is_served(world, well, "1")
+
+        refusal = "more than 3 new streams of one node in a minute; come again later"
+        assert statuses == [
+            *[(grpc.StatusCode.OK, "")] * 3,
+            *[(grpc.StatusCode.UNAVAILABLE, refusal)] * 17,
+        ]
 
 
 async def test_a_client_that_floods_does_not_starve_others() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -18,32 +18,12 @@ from control_plane.errors import IssuanceError
 from control_plane.model.entities import App, AppKey, Instance
 from control_plane.names import Address, AppGuid, AppName, InstanceGuid, Port
 from control_plane.server.identities import MAX_UNSEEN, STARTING, Identities
+from tests.unit.server_security.still_clock import NOON, StillClock
 
-NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 GUID = InstanceGuid("instance-1")
 KEY = AppKey("default", "default", AppName("app"))
 APP = App(AppGuid("app-1"), KEY, ports=(Port(8080),), c2c_port=Port(8080))
 INSTANCE = Instance(GUID, APP.guid, 0, Address("10.0.0.1"), Address("127.0.0.1"))
-
-
-class StillClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        """Start at noon."""
-        self.time = NOON
-
-    def now(self) -> datetime:
-        """Return what the test set."""
-        return self.time
-
-    def monotonic(self) -> float:
-        """Return seconds since noon."""
-        return (self.time - NOON).total_seconds()
-
-    async def sleep(self, seconds: float) -> None:
-        """Move the clock."""
-        self.time += timedelta(seconds=seconds)
 
 
 class World:

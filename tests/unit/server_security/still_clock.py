@@ -1,0 +1,27 @@
+"""A clock that a test moves, for code that asks for the time and never waits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+
+class StillClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        """Start at noon."""
+        self.time = NOON
+
+    def now(self) -> datetime:
+        """Return what the test set."""
+        return self.time
+
+    def monotonic(self) -> float:
+        """Return seconds since noon."""
+        return (self.time - NOON).total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        """Move the clock."""
+        self.time += timedelta(seconds=seconds)
