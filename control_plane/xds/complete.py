@@ -7,7 +7,7 @@ it refused, or must not lose yet, it has what the client had of that before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -53,6 +53,12 @@ class CompleteState:
     def resumed(self, resources: Mapping[str, Resource]) -> None:
         """Take note that the client has these from an earlier stream, and nothing else."""
         self._had = resources
+
+    def retain(self, wanted: Callable[[str], bool]) -> None:
+        """Forget what the client gave up: it does not have that any more."""
+        self._sent = {name: each for name, each in self._sent.items() if wanted(name)}
+        if self._had is not None:
+            self._had = {name: each for name, each in self._had.items() if wanted(name)}
 
     def offer(
         self,

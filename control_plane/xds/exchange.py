@@ -163,8 +163,8 @@ class Exchange:
 
         If one of them is unknown, it is owed everything: which of it was meant cannot be told.
         """
-        known = {name for name, version in (self.in_flight or {}).items() if version is not None}
-        known |= self.accepted.keys()
+        versions = {**dict.fromkeys(self.accepted, True), **(self.in_flight or {})}
+        known = {name for name, version in versions.items() if version is not None}
         self.owed |= names if names <= known else known
 
     def may_send(self, name: str, version: Version | None, now: float) -> bool:

@@ -79,9 +79,9 @@ class SotwMachine:
         return tuple(events)
 
     def _take_names(self, names: tuple[str, ...], *, stale: bool) -> list[Event]:
-        before = frozenset(self.subscription.names)
+        before = self.subscription.asked()
         added = self.subscription.replace(names)
-        dropped = before - self.subscription.names
+        dropped = before - self.subscription.asked()
         if stale:
             self._deferred |= added
         else:
@@ -89,6 +89,7 @@ class SotwMachine:
             self._deferred.clear()
         self._deferred = {name for name in self._deferred if self.subscription.wants(name)}
         self.exchange.retain(self.subscription.wants)
+        self._state.retain(self.subscription.wants)
         events: list[Event] = []
         if added:
             events.append(Subscribed(self.type.url, added))

@@ -23,6 +23,10 @@ class Subscription:
     name (whether it be "*" or any other name), then this legacy semantic is no longer
     available"."""
 
+    def asked(self) -> frozenset[str]:
+        """Return the names that the client gave and did not give up, ``*`` included."""
+        return frozenset(self.names | {WILDCARD} if self.wildcard else self.names)
+
     def wants(self, name: str) -> bool:
         """Tell whether a resource of this name is for the client."""
         return self.wildcard or name in self.names

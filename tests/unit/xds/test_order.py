@@ -119,6 +119,19 @@ def test_cluster_that_was_refused_and_is_gone_is_not_sent_again(variant: Variant
     assert peer.wait(1e6) == []
 
 
+def test_cluster_that_the_client_gave_up_is_not_kept_for_its_listeners() -> None:
+    """O1, W2: what is gone from server and client stays gone when the client asks for it again."""
+    peer = SotwPeer(CDS="a@1 b@1", LDS="l@1")
+    peer.ask("CDS", "a", "b")
+    peer.ack("CDS")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    assert peer.put(CDS="b@1", LDS="l@2") == ["3 LDS l@2"]
+    peer.nack("LDS")
+    peer.ask("CDS", "b")
+    assert peer.ask("CDS", "a", "b") == ["4 CDS b@1"]
+
+
 def test_client_that_reconnects_keeps_its_clusters_until_its_listeners_let_go() -> None:
     """O1, C1: a cluster that went meanwhile is withdrawn after the listeners that used it."""
     peer = DeltaPeer(CDS="d@1", LDS="l@d")
@@ -228,6 +241,19 @@ def test_removal_of_a_cluster_refreshes_nothing(variant: Variant) -> None:
     peer.ack("EDS")
     assert peer.put(CDS="c@1") != []
     assert peer.ack("CDS") == []
+
+
+def test_removal_in_flight_is_not_repeated_because_a_cluster_changed() -> None:
+    """O2, R6: endpoints that are being withdrawn are none that a cluster waits for."""
+    peer = DeltaPeer(CDS="c@1", EDS="c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("EDS", "c")
+    peer.ack("EDS")
+    assert peer.put(EDS="") == ["3 EDS -c"]
+    assert peer.put(CDS="c@2") == ["4 CDS c@2"]
+    peer.ack("CDS")
+    assert peer.ack("EDS") == []
 
 
 def test_endpoints_follow_after_a_reconnect() -> None:

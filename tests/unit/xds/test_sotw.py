@@ -30,6 +30,7 @@ def test_four_steps_of_the_legacy_wildcard() -> None:
     assert peer.ask("CDS", "*", "a") == ["2 CDS a@1 b@1"]
     peer.ack("CDS")
     assert peer.ask("CDS", "a") == []
+    assert peer.told() == (Unsubscribed(CLUSTER, frozenset({"*"})),)
     assert peer.put(CDS="a@1 b@2") == []
     assert peer.put(CDS="a@2 b@2") == ["3 CDS a@2"]
     peer.ack("CDS")
