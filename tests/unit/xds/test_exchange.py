@@ -1,0 +1,101 @@
+"""One response at a time, and the answer to it."""
+
+from __future__ import annotations
+
+from control_plane.xds.events import Acked, Nacked
+from control_plane.xds.exchange import Exchange
+from control_plane.xds.messages import ErrorDetail
+from control_plane.xds.refusal import Refusals
+from control_plane.xds.resource import Nonce, Version
+from control_plane.xds.resource_type import ROUTE, ResourceTypes
+
+NO = ErrorDetail(13, "no")
+V1, V2 = Version("1"), Version("2")
+
+
+def exchange() -> Exchange:
+    """Return one that nothing was sent on yet."""
+    kind = ResourceTypes.of().get(ROUTE)
+    return Exchange(kind, Refusals(kind))
+
+
+def test_only_the_last_nonce_answers_and_only_once() -> None:
+    """A1: an answer belongs to the response whose nonce it carries."""
+    it = exchange()
+    assert not it.answered("")
+    it.send(Nonce("1"), {"a": V1}, 5.0)
+    assert not it.answered("0")
+    assert not it.answered("")
+    assert it.answered("1")
+    assert it.sent_at == 5.0
+    it.settle(None, 6.0)
+    assert not it.answered("1")
+
+
+def test_ack_is_taken_by_name() -> None:
+    """A14: what an ACK accepts is what its response said, removals included."""
+    it = exchange()
+    it.send(Nonce("1"), {"a": V1, "b": V1}, 0.0)
+    assert it.settle(None, 1.0) == Acked(ROUTE, "1", {"a": V1, "b": V1})
+    it.send(Nonce("2"), {"a": V2, "b": None}, 2.0)
+    it.settle(None, 3.0)
+    assert (it.has("a"), it.has("b")) == (V2, None)
+    assert it.accepted["a"].at == 3.0
+
+
+def test_nack_leaves_the_client_with_what_it_had() -> None:
+    """A4: error_detail makes a NACK, and the old content stays in use."""
+    it = exchange()
+    it.send(Nonce("1"), {"a": V1}, 0.0)
+    it.settle(None, 1.0)
+    it.send(Nonce("2"), {"a": V2}, 2.0)
+    assert it.settle(NO, 3.0) == Nacked(ROUTE, "2", {"a": V2}, NO)
+    assert it.has("a") == V1
+    assert not it.may_send("a", V2, 1e9)
+    assert it.owed == set()
+
+
+def test_answer_to_an_empty_response_concerns_nothing() -> None:
+    """W15: an empty response may be refused too, and nothing follows from that."""
+    it = exchange()
+    it.send(Nonce("1"), {}, 0.0)
+    assert it.settle(NO, 1.0) == Nacked(ROUTE, "1", {}, NO)
+    assert it.next_retry(1.0) is None
+    assert not it.was_refused()
+
+
+def test_names_take_turns() -> None:
+    """A10: a response of limited size goes on where the last one ended."""
+    it = exchange()
+    due = dict.fromkeys(["a", "b", "c"], V1)
+    turns = []
+    for number in range(4):
+        turns.append(it.turn(due, 2))
+        it.send(Nonce(str(number)), dict.fromkeys(turns[-1], V1), 0.0)
+    assert turns == [["a", "b"], ["c", "a"], ["b", "c"], ["a", "b"]]
+
+
+def test_what_was_refused_has_a_response_of_its_own() -> None:
+    """A7: another NACK must not hit what is sent along."""
+    it = exchange()
+    it.send(Nonce("1"), {"b": V1, "c": V1}, 0.0)
+    it.settle(NO, 0.0)
+    it.send(Nonce("2"), {}, 0.0)
+    it.settle(None, 0.0)
+    due = dict.fromkeys("abcd", V1)
+    assert it.turn(due, 9) == ["d", "a"]
+    it.send(Nonce("3"), {"d": V1, "a": V1}, 0.0)
+    assert it.turn({"b": V1, "c": V1}, 9) == ["b"]
+
+
+def test_earliest_retry_counts() -> None:
+    """A7: refused content and refused removals are both tried again."""
+    it = exchange()
+    it.send(Nonce("1"), {"a": V1, "b": None}, 0.0)
+    it.settle(NO, 10.0)
+    assert it.next_retry(10.0) == 11.0
+    assert it.owed == {"a", "b"}
+    it.send(Nonce("2"), {"a": V1}, 11.0)
+    it.settle(None, 11.5)
+    assert it.may_send("b", None, 11.0)
+    assert it.next_retry(11.5) is None

@@ -1,0 +1,88 @@
+"""What a node refused, and when it may be sent that again."""
+
+from __future__ import annotations
+
+from control_plane.xds.messages import ErrorDetail
+from control_plane.xds.refusal import FIRST_PAUSE, LONGEST_PAUSE, NodeRefusals, Refusals
+from control_plane.xds.resource import Version
+from control_plane.xds.resource_type import LISTENER, SECRET, ResourceTypes
+
+NO = ErrorDetail(13, "no")
+V1, V2 = Version("1"), Version("2")
+TYPES = ResourceTypes.of()
+
+
+def test_secret_is_quarantined_until_it_changes() -> None:
+    """A7: content that was refused is held back for ever, other content is not."""
+    refusals = Refusals(TYPES.get(SECRET))
+    refusals.note("s", V1, NO, 10.0)
+    assert refusals.holds_back("s", V1, 1e9)
+    assert not refusals.holds_back("s", V2, 10.0)
+    assert not refusals.holds_back("t", V1, 10.0)
+    assert refusals.next_retry(10.0) is None
+
+
+def test_pauses_double_up_to_a_minute() -> None:
+    """A7: a listener that is refused over and over costs one response a minute."""
+    refusals = Refusals(TYPES.get(LISTENER))
+    now, pauses = 0.0, []
+    for _ in range(12):
+        refusals.note("l", V1, NO, now)
+        retry_at = refusals.next_retry(now)
+        assert retry_at is not None
+        assert refusals.holds_back("l", V1, retry_at - 0.01)
+        assert not refusals.holds_back("l", V1, retry_at)
+        pauses.append(retry_at - now)
+        now = retry_at
+    assert pauses[:7] == [FIRST_PAUSE, 2, 4, 8, 16, 32, LONGEST_PAUSE]
+    assert set(pauses[6:]) == {LONGEST_PAUSE}
+
+
+def test_pauses_start_anew_with_other_content() -> None:
+    """A7: what was learnt about one content says nothing about the next."""
+    refusals = Refusals(TYPES.get(LISTENER))
+    refusals.note("l", V1, NO, 0.0)
+    refusals.note("l", V1, NO, 1.0)
+    refusals.note("l", V2, NO, 3.0)
+    refusal = refusals.get("l")
+    assert refusal is not None
+    assert (refusal.version, refusal.attempts, refusal.retry_at) == (V2, 1, 4.0)
+
+
+def test_secret_that_was_refused_among_others_is_tried_once_more() -> None:
+    """A7: it may be innocent; refused alone it is quarantined."""
+    refusals = Refusals(TYPES.get(SECRET))
+    refusals.note("s", V1, NO, 0.0, together=True)
+    assert refusals.holds_back("s", V1, 0.5)
+    assert not refusals.holds_back("s", V1, 1.0)
+    refusals.note("s", V1, NO, 1.0)
+    assert refusals.holds_back("s", V1, 1e9)
+
+
+def test_acceptance_clears_a_refusal() -> None:
+    """A7: what the node accepts is held against it no longer."""
+    refusals = Refusals(TYPES.get(SECRET))
+    refusals.note("s", V1, NO, 0.0)
+    assert not refusals.is_empty()
+    refusals.clear("s")
+    assert refusals.is_empty()
+    assert not refusals.concerns("s", V1)
+    refusals.clear("s")
+
+
+def test_retry_is_due_once() -> None:
+    """A7: moments that have passed are none to wait for."""
+    refusals = Refusals(TYPES.get(LISTENER))
+    refusals.note("l", V1, NO, 0.0)
+    refusals.note("m", V1, NO, 0.5)
+    assert refusals.next_retry(0.9) == 1.0
+    assert refusals.next_retry(1.0) == 1.5
+    assert refusals.next_retry(1.5) is None
+
+
+def test_refusals_of_types_are_apart() -> None:
+    """V3: a secret and a listener of one name have nothing to do with each other."""
+    node = NodeRefusals()
+    node.of_type(TYPES.get(SECRET)).note("x", V1, NO, 0.0)
+    assert node.of_type(TYPES.get(SECRET)).concerns("x", V1)
+    assert not node.of_type(TYPES.get(LISTENER)).concerns("x", V1)

@@ -1,0 +1,69 @@
+"""Versions are hashes of content, and snapshots collect resources by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from control_plane.xds.resource import EMPTY, Resource, Snapshot, TypeSnapshot
+from control_plane.xds.resource_type import CLUSTER, SECRET
+from tests.unit.xds.notation import content, resource
+from tests.unit.xds.peers import DeltaPeer
+
+
+def test_version_is_a_property_of_the_content() -> None:
+    """A2, A3: the same bytes have the same version on any stream and replica, after a restart."""
+    assert Resource.of(SECRET, "s", b"body").version == Resource.of(SECRET, "t", b"body").version
+    assert Resource.of(SECRET, "s", b"body").version == "230d8358dc8e8890"
+    assert Resource.of(SECRET, "s", b"body").version != Resource.of(SECRET, "s", b"bodY").version
+
+
+def test_version_of_a_type_changes_with_each_of_its_resources() -> None:
+    """A2: it is the same whatever the order, and another one after any change."""
+    versions = [
+        content("CDS", text).version
+        for text in ("", "a@1", "a@2", "b@1", "a@1 b@1", "a@1 b@2", "a@2 b@1")
+    ]
+    assert len(set(versions)) == len(versions)
+    assert content("CDS", "a@1 b@1").version == content("CDS", "b@1 a@1").version
+
+
+def test_two_streams_are_told_the_same_version() -> None:
+    """A2: the version is no property of the stream."""
+    told = []
+    for _ in range(2):
+        peer = DeltaPeer(CDS="c@1")
+        peer.ask("CDS")
+        told.append(peer.stream.machines[CLUSTER].exchange.has("c"))
+        peer.ack("CDS")
+        told.append(peer.stream.machines[CLUSTER].exchange.has("c"))
+    assert told == [None, resource("CDS", "c@1").version] * 2
+
+
+def test_body_is_never_shown() -> None:
+    """W1: a secret holds a private key, which no log and no error may repeat."""
+    secret = Resource.of(SECRET, "s", b"-----BEGIN PRIVATE KEY-----")
+    assert "PRIVATE" not in repr(secret)
+    assert "PRIVATE" not in repr(TypeSnapshot.of([secret]))
+
+
+def test_name_may_not_occur_twice() -> None:
+    """R1: no response may have a name twice, so no snapshot may."""
+    with pytest.raises(ValueError, match="resource name occurs twice in a snapshot: 'c'"):
+        content("CDS", "c@1 c@2")
+
+
+def test_resource_is_found_by_name_and_by_alias() -> None:
+    """W13: a name goes before an alias that is spelt like it."""
+    kind = content("EDS", "a@1|x|b b@1")
+    assert kind.find("a") == kind.find("x") == kind.resources["a"]
+    assert kind.find("b") == kind.resources["b"]
+    assert kind.find("c") is None
+
+
+def test_node_has_nothing_of_a_type_that_nobody_set() -> None:
+    """R2: types do not mix, and an unknown one is empty."""
+    before = Snapshot({CLUSTER: content("CDS", "c@1")})
+    after = before.replacing({SECRET: content("SDS", "s@1")})
+    assert before.of_type(SECRET) is EMPTY
+    assert after.of_type(SECRET).resources.keys() == {"s"}
+    assert after.of_type(CLUSTER) is before.of_type(CLUSTER)

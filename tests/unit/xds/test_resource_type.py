@@ -1,0 +1,48 @@
+"""What is known of the types that Envoy knows."""
+
+from __future__ import annotations
+
+from control_plane.xds.resource import TypeUrl
+from control_plane.xds.resource_type import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    SECRET,
+    AfterNack,
+    ResourceType,
+    ResourceTypes,
+)
+
+
+def test_responses_leave_in_the_order_of_the_protocol() -> None:
+    """O1: each type comes after those that it refers to."""
+    types = ResourceTypes.of()
+    order = [each.url for each in types.ordered]
+    for each in types.ordered:
+        assert all(order.index(before) < order.index(each.url) for before in each.after)
+
+
+def test_types_that_come_after_another_are_its_followers() -> None:
+    """O1: clusters are withdrawn once endpoints, listeners and routes let go of them."""
+    types = ResourceTypes.of()
+    assert types.followers(CLUSTER) == (ENDPOINT, LISTENER, ROUTE)
+    assert types.followers(ROUTE) == ()
+
+
+def test_clusters_and_listeners_are_complete() -> None:
+    """R3: the protocol has them complete, and no others."""
+    assert {each.url for each in ResourceTypes.of().ordered if each.complete} == {CLUSTER, LISTENER}
+
+
+def test_refused_secret_is_never_tried_again() -> None:
+    """A7: Envoy would ACK it and go on serving the old one; so each has a response of its own."""
+    secret = ResourceTypes.of().get(SECRET)
+    assert secret.after_nack is AfterNack.WHEN_CHANGED
+    assert secret.batch == 1
+
+
+def test_type_of_ones_own_has_the_defaults() -> None:
+    """R4: nothing is assumed of a type that nobody described."""
+    url = TypeUrl("type.googleapis.com/c2c.v1.NameTable")
+    assert ResourceTypes.of().get(url) == ResourceType(url)
