@@ -8,36 +8,41 @@ variable is left alone, since our CA alone would cut the app off from the rest o
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import java_trust_store
-from control_plane.errors import ControlPlaneError
+from control_plane.ca import JDK_PASSWORD, java_trust_store, read_java_trust_store
+from control_plane.errors import ControlPlaneError, InvalidArgument
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
 
 OUR_CA = "C2C_CA_FILE"
 """Our CA alone, for who wants to trust nobody else."""
 
-REPLACING = (
-    "SSL_CERT_FILE",  # OpenSSL, Python, Ruby, Go, .NET, rustls-native-certs
-    "REQUESTS_CA_BUNDLE",  # requests, which has roots of its own without
-    "CURL_CA_BUNDLE",  # curl, before SSL_CERT_FILE
-    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",  # gRPC for C++, Python, Ruby and PHP
-)
-"""Variables that name the only roots of a runtime."""
+REPLACING = {
+    # OpenSSL, Python, Ruby, Go, curl, .NET, rustls-native-certs
+    "SSL_CERT_FILE": ("SSL_CERT_FILE",),
+    # requests, which has roots of its own without either
+    "REQUESTS_CA_BUNDLE": ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    # gRPC for C++, Python, Ruby and PHP
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",),
+}
+"""Variables that name the only roots of a runtime, and where it looks for them, first to last."""
+
+IF_SET = ("CURL_CA_BUNDLE",)
+"""Variables that would hide what we set, so that we add to them, and whose absence is fine."""
 
 ADDING = "NODE_EXTRA_CA_CERTS"
 """A variable that names roots besides those that Node.js has."""
 
 JAVA_OPTIONS = "JAVA_TOOL_OPTIONS"
 
-STORE_PASSWORD = "changeit"  # noqa: S105 - Java's own default; it guards a public file
-"""The password of the trust store, which is no secret."""
-
 _JAVA_TRUST_STORE = "-Djavax.net.ssl.trustStore"
+_JDK_STORES = ("lib/security/jssecacerts", "lib/security/cacerts")
 
 _SYSTEM_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
@@ -73,23 +78,25 @@ class AppTrust:
     def write(self, ca_pem: bytes) -> dict[str, str]:
         """Write every file for these CA certificates, and return the variables.
 
-        Running apps read the files when they start; so does the next one.
+        An app reads the files when it starts; so will the next one.
 
         Raises:
             StorageError: a file could not be written.
         """
+        self._written = ca_pem
         variables = {OUR_CA: str(self._directory.ca_file)}
-        system = self._read(*self._system_roots)
+        system = _first_content(self._system_roots)
         if not system:
-            self._left_alone("the system", "it has no root certificates to add to")
-        for name in REPLACING:
-            base = self._base(name) if self._inherited.get(name) else system
-            if base:
-                variables[name] = self._bundle(name, base, ca_pem)
+            self._left_alone("SSL_CERT_FILE", "the system has no root certificates to add to")
+        for name, looked_at in REPLACING.items():
+            given = next((each for each in looked_at if self._inherited.get(each)), None)
+            variables |= self._added(name, given, system, ca_pem)
+        for name in IF_SET:
+            if self._inherited.get(name):
+                variables |= self._added(name, name, b"", ca_pem)
         variables[ADDING] = variables[OUR_CA]
         if self._inherited.get(ADDING):
-            variables[ADDING] = self._bundle(ADDING, self._base(ADDING), ca_pem)
-        self._written = ca_pem
+            variables |= self._added(ADDING, ADDING, b"", ca_pem)
         return variables | self._java(system, ca_pem)
 
     def follow(self, credentials: Credentials) -> None:
@@ -101,48 +108,69 @@ class AppTrust:
         except ControlPlaneError as error:
             self._log.error(log_events.TRUST_NOT_EXPORTED, reason=str(error))
 
-    def _base(self, name: str) -> bytes:
-        """Return the roots that a variable names already."""
-        roots = self._read(self._inherited[name])
-        if not roots:
-            self._left_alone(name, "the file that it names cannot be read")
-        return roots
+    def _added(self, name: str, given: str | None, system: bytes, ca_pem: bytes) -> dict[str, str]:
+        """Write a base and ours into one file, and return the variable that names it.
 
-    def _bundle(self, name: str, base: bytes, ca_pem: bytes) -> str:
-        """Write base and ours into one file; variables with the same base share it."""
-        is_own = bool(self._inherited.get(name))
-        suffix = f"-{name.lower().replace('_', '-')}" if is_own else ""
+        Args:
+            name: the variable.
+            given: the one that names the base already; None takes the system's roots.
+            system: those.
+            ca_pem: ours.
+        """
+        base, suffix = system, ""
+        if given is not None:
+            base = _first_content([self._inherited[given]])
+            suffix = f"-{given.lower().replace('_', '-')}"
+            if not base:
+                self._left_alone(name, f"the file that {given} names cannot be read")
+        if not base:
+            return {}
         path = self._directory.path / f"roots{suffix}.pem"
         self._directory.write_public(path, base.rstrip(b"\n") + b"\n" + ca_pem)
-        return str(path)
+        return {name: str(path)}
 
     def _java(self, system: bytes, ca_pem: bytes) -> dict[str, str]:
         given = self._inherited.get(JAVA_OPTIONS, "")
         if _JAVA_TRUST_STORE in given:
             self._left_alone(JAVA_OPTIONS, "it names a trust store already: import ca.pem there")
             return {}
-        if not system:
+        base = self._jdk_roots() or system
+        if not base:
             return {}
         path = self._directory.path / "roots.p12"
-        store = java_trust_store(system + b"\n" + ca_pem, STORE_PASSWORD)
+        store = java_trust_store(base.rstrip(b"\n") + b"\n" + ca_pem, JDK_PASSWORD)
         self._directory.write_public(path, store)
         options = (
             f"{_JAVA_TRUST_STORE}={path}",
             f"{_JAVA_TRUST_STORE}Type=PKCS12",
-            f"{_JAVA_TRUST_STORE}Password={STORE_PASSWORD}",
+            f"{_JAVA_TRUST_STORE}Password={JDK_PASSWORD}",
         )
         return {JAVA_OPTIONS: " ".join([given, *map(shlex.quote, options)]).strip()}
 
-    def _read(self, *paths: str) -> bytes:
-        """Return the first of these files that can be read and is not empty."""
-        for path in paths:
-            try:
-                content = Path(path).read_bytes()
-            except OSError:
-                continue
-            if content:
-                return content
-        return b""
+    def _jdk_roots(self) -> bytes:
+        """Return what the app's JDK trusts by itself: companies import their own roots there."""
+        home = self._inherited.get("JAVA_HOME")
+        if not home:
+            java = shutil.which("java", path=self._inherited.get("PATH", ""))
+            if java is None:
+                return b""
+            home = str(Path(java).resolve().parent.parent)
+        store = _first_content([f"{home}/{each}" for each in _JDK_STORES])
+        try:
+            return read_java_trust_store(store) if store else b""
+        except InvalidArgument as error:
+            self._left_alone(JAVA_OPTIONS, f"roots of the JDK in {home}: {error.rule}")
+            return b""
 
     def _left_alone(self, name: str, why: str) -> None:
         self._log.warning(log_events.TRUST_NOT_EXPORTED, variable=name, reason=why)
+
+
+def _first_content(paths: Sequence[str]) -> bytes:
+    """Return the first of these files that can be read and is not empty; b"" if none is."""
+    for path in paths:
+        with suppress(OSError):
+            content = Path(path).read_bytes()
+            if content:
+                return content
+    return b""
