@@ -6,7 +6,7 @@ DEMO_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PURE := control_plane/errors.py,control_plane/names.py,control_plane/clock.py,control_plane/planner/*,control_plane/model/*,control_plane/ca/*,control_plane/xds/*
+PURE := control_plane/errors.py,control_plane/names.py,control_plane/clock.py,control_plane/planner/*,control_plane/model/*,control_plane/ca/*,control_plane/xds/*,control_plane/sidecar/dns/table.py,control_plane/sidecar/dns/message.py,control_plane/sidecar/dns/answer.py
 
 .PHONY: help demo test check check-format check-lint check-types check-imports check-generated fmt generate bench clean
 
