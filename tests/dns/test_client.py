@@ -16,7 +16,13 @@ from control_plane import log_events
 from control_plane.clock import SystemClock
 from control_plane.errors import PermissionDenied
 from control_plane.names import InstanceGuid
-from control_plane.sidecar.dns.client import TYPE_URL, ChannelFactory, NameTableClient
+from control_plane.planner.names import NAME_TABLE, NAME_TABLE_TYPE
+from control_plane.sidecar.dns.client import (
+    RESOURCE_NAME,
+    TYPE_URL,
+    ChannelFactory,
+    NameTableClient,
+)
 from control_plane.sidecar.dns.saved import SavedTable
 from control_plane.sidecar.dns.table import NameTable, labels_of
 from tests.dns.control import INSTANCE, control_plane_on
@@ -136,6 +142,11 @@ async def test_a_table_that_never_was_is_not_withdrawn(tmp_path: Path) -> None:
 
     assert control.acked == [None, version]
     assert followed.versions == [version]
+
+
+def test_both_ends_mean_the_same_resource() -> None:
+    """What the planner plans for an instance is what its sidecar subscribes to."""
+    assert (TYPE_URL, RESOURCE_NAME) == (NAME_TABLE_TYPE, NAME_TABLE)
 
 
 async def test_each_stream_shows_the_newest_identity(tmp_path: Path) -> None:
