@@ -150,7 +150,7 @@ class Platform:
 
 @contextlib.asynccontextmanager
 async def platform(
-    directory: Path, *, lifetime: timedelta = timedelta(hours=24), is_started: bool = True
+    directory: Path, *, lifetime: timedelta = timedelta(hours=24), unproxied: bool = False
 ) -> AsyncIterator[Platform]:
     """Run a control plane until the block ends."""
     settings = Settings(
@@ -159,11 +159,11 @@ async def platform(
         enroll_address=SocketAddress("127.0.0.1", free_port()),
         http_address=SocketAddress("127.0.0.1", free_port()),
         certificate_lifetime=lifetime,
+        unproxied_port_mappings=unproxied,
         drain_time=timedelta(milliseconds=200),
     )
     made = Platform(settings)
-    if is_started:
-        await made.start()
+    await made.start()
     try:
         yield made
     finally:

@@ -38,6 +38,7 @@ class Sidecar:
 
     directory: Path
     process: asyncio.subprocess.Process
+    token: str = field(repr=False)
     lines: list[str] = field(default_factory=list)
     output: list[str] = field(default_factory=list)
 
@@ -105,7 +106,7 @@ async def sidecar(
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 24,
     )
-    started = Sidecar(directory, process)
+    started = Sidecar(directory, process, token="" if ticket is None else ticket.token)
     reading = [
         asyncio.create_task(_read(process.stderr, started.lines)),
         asyncio.create_task(_read(process.stdout, started.output)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from control_plane.model.entities import Instance
 from control_plane.names import Address
 from tests.envoy import tls_client
 from tests.envoy.apps import Serve, http1, tcp_app
@@ -77,8 +78,18 @@ class Scene:
     @property
     def status(self) -> str:
         """Where the control plane knows the instance to be in its life; "" if it has none."""
-        found = self.cf.running.core.registry.state.instance_at(Address(self.address))
+        found = self._found
         return "" if found is None else found.status.value
+
+    @property
+    def instance_guid(self) -> str:
+        """The identity of the instance; "" if there is none at this address."""
+        found = self._found
+        return "" if found is None else found.guid
+
+    @property
+    def _found(self) -> Instance | None:
+        return self.cf.running.core.registry.state.instance_at(Address(self.address))
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -107,11 +118,18 @@ class Scene:
             yield running
 
     @asynccontextmanager
-    async def instance_without_token(self, *options: str) -> AsyncIterator[Sidecar]:
+    async def instance_without_token(
+        self,
+        *options: str,
+        command: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Sidecar]:
         """Run the instance with what an earlier one left in its directory."""
         server = str(self.cf.settings.enroll_address)
         told = ("--server", server, *self.options, *options)
-        async with sidecar(None, self.directory, *told) as running:
+        async with sidecar(
+            None, self.directory, *told, command=command, variables=variables
+        ) as running:
             yield running
 
 
@@ -122,6 +140,7 @@ async def scene(
     lifetime: timedelta = timedelta(hours=24),
     app: Serve | None = HTTP1,
     protocol: str = "http1",
+    unproxied: bool = False,
 ) -> AsyncIterator[Scene]:
     """Run the control plane and the app until the block ends.
 
@@ -130,8 +149,12 @@ async def scene(
         lifetime: of every certificate.
         app: what listens already; None if it is for the sidecar to run one.
         protocol: what the app speaks.
+        unproxied: whether Envoy listens on the app's own port too.
     """
-    async with platform(directory, lifetime=lifetime) as cf, _listening(app) as port:
+    async with (
+        platform(directory, lifetime=lifetime, unproxied=unproxied) as cf,
+        _listening(app) as port,
+    ):
         await cf.create_app("app-b", port=port, protocol=protocol)
         await cf.map_route("app-b", "app-b")
         caller = Caller(await cf.caller_of("app-b"), cf.trust_bundle, NAME)
