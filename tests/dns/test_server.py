@@ -90,7 +90,7 @@ async def test_ipv6_can_be_listened_on() -> None:
 
 
 async def test_garbage_over_udp_harms_nobody() -> None:
-    """Datagrams that are no DNS have no answer, and the next query has one."""
+    """Datagrams of any content are no trouble, and the next query has its answer."""
     async with served() as world:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.connect((world.address.host, world.address.port))
