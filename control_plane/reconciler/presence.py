@@ -1,9 +1,9 @@
 """Who is there: what streams and sidecars tell, as the status of each instance.
 
-The rule of this module: an instance that says that it leaves is gone at once; one whose streams
-just break is given time to come back, and more of it after a restart of the control plane, since
-then everybody is away. The status is part of the State, so that a restart neither forgets who was
-there nor brings back who was gone.
+The rule of this module: an instance that says that it leaves is gone at once; one whose Envoy's
+streams just break is given time to come back, and more of it after a restart of the control plane,
+since then everybody is away. A resolver's stream says nothing of the Envoy beside it. The status is
+part of the State, so that a restart neither forgets who was there nor brings back who was gone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from control_plane.model.instances import set_status
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
+from control_plane.planner import NAME_TABLE_TYPE
 from control_plane.registry import Registry
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource_type import LISTENER, SECRET
+from control_plane.xds.resource_type import SECRET
 
 GRACE_SECONDS = 30.0
 """How long an instance whose streams broke may stay away before it counts as gone."""
@@ -42,6 +43,7 @@ class Presence:
         """Keep the status of this registry's instances."""
         self._registry = registry
         self._nodes = nodes
+        self._envoys: set[LiveStream] = set()
         self._serving: set[LiveStream] = set()
         self._not_listening: set[InstanceGuid] = set()
         self._leaving: set[InstanceGuid] = set()
@@ -63,24 +65,20 @@ class Presence:
             # Together, so that the registry writes them in one transaction.
             await asyncio.gather(*(self._write(instance) for instance in changed))
 
-    def opened(self, live: LiveStream) -> None:
-        """Somebody came, or came back."""
-        instance = InstanceGuid(live.node_id)
-        timer = self._timers.pop(instance, None)
-        if timer is not None:
-            timer.cancel()
-        self._overdue.discard(instance)
-        self._leaving.discard(instance)
-        self._changed.put_nowait(instance)
+    def opened(self, _live: LiveStream) -> None:
+        """Whether it is an Envoy that came is known with its first request."""
 
     def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
-        """Look whether an Envoy has all that it needs to serve, for the first time."""
-        if live in self._serving or not {LISTENER, SECRET} <= live.stream.machines.keys():
+        """Note an Envoy that came, or came back, and when it has all that it needs to serve."""
+        if NAME_TABLE_TYPE in live.stream.machines:
             return
-        snapshot = self._nodes.snapshot(live.node_id)
-        if snapshot is not None and live.stream.in_step(snapshot):
+        instance = InstanceGuid(live.node_id)
+        if live not in self._envoys:
+            self._envoys.add(live)
+            self._came(instance)
+        if live not in self._serving and self._can_serve(instance):
             self._serving.add(live)
-            self._changed.put_nowait(InstanceGuid(live.node_id))
+            self._changed.put_nowait(instance)
 
     def sent(self, _live: LiveStream, _reply: Reply) -> None:
         """What was sent says nothing about who is there."""
@@ -88,8 +86,11 @@ class Presence:
     def closed(self, live: LiveStream) -> None:
         """Give an instance time to come back."""
         self._serving.discard(live)
+        if live not in self._envoys:
+            return
+        self._envoys.discard(live)
         instance = InstanceGuid(live.node_id)
-        if not self._nodes.streams(instance):
+        if not self._envoys_of(instance):
             self._await_return(instance, GRACE_SECONDS)
 
     def reported(self, instance: InstanceGuid, *, listening: bool, leaving: bool) -> None:
@@ -106,6 +107,29 @@ class Presence:
         if before != (not listening, leaving):
             self._changed.put_nowait(instance)
 
+    def _came(self, instance: InstanceGuid) -> None:
+        timer = self._timers.pop(instance, None)
+        if timer is not None:
+            timer.cancel()
+        self._overdue.discard(instance)
+        self._leaving.discard(instance)
+        self._changed.put_nowait(instance)
+
+    def _envoys_of(self, instance: InstanceGuid) -> tuple[LiveStream, ...]:
+        streams = self._nodes.streams(instance)
+        return tuple(live for live in streams if live in self._envoys)
+
+    def _can_serve(self, instance: InstanceGuid) -> bool:
+        """Tell whether an Envoy ACKed all that it asked for, its certificate included.
+
+        It asks for that once it has a listener that names it, over this stream or another.
+        """
+        snapshot = self._nodes.snapshot(instance)
+        streams = [live.stream for live in self._envoys_of(instance)]
+        if snapshot is None or not any(SECRET in stream.machines for stream in streams):
+            return False
+        return all(stream.in_step(snapshot) for stream in streams)
+
     def _committed(self, state: State, change: Change) -> None:
         for entity in change.drops:
             if isinstance(entity, Instance) and state.instance(entity.guid) is None:
@@ -120,7 +144,7 @@ class Presence:
 
     def _give_up(self, instance: InstanceGuid) -> None:
         self._timers.pop(instance, None)
-        if not self._nodes.streams(instance):
+        if not self._envoys_of(instance):
             self._overdue.add(instance)
             self._changed.put_nowait(instance)
 
@@ -145,15 +169,15 @@ class Presence:
         self._log.info(event, instance=guid, app=instance.app_guid, status=status.value)
 
     def _status(self, instance: InstanceGuid, now: InstanceStatus) -> InstanceStatus:
-        streams = self._nodes.streams(instance)
+        envoys = self._envoys_of(instance)
         if instance in self._leaving:
             return InstanceStatus.GONE
-        if not streams:
+        if not envoys:
             gone = instance in self._overdue and now in _THERE
             return InstanceStatus.GONE if gone else now
         if instance in self._not_listening:
             return InstanceStatus.NOT_READY
-        if any(live in self._serving for live in streams):
+        if any(live in self._serving for live in envoys):
             return InstanceStatus.READY
         return now if now in _THERE else InstanceStatus.NOT_READY
 

@@ -90,8 +90,10 @@ class Watched:
         assert self.statuses[written:] == []
 
     def connect(self) -> Peer:
-        """Open a stream of the instance."""
-        return self.world.connect(B0)
+        """Open a stream of the instance's Envoy; it has asked for clusters so far."""
+        peer = self.world.connect(B0)
+        peer.ask(CLUSTER)
+        return peer
 
     async def ready(self) -> Peer:
         """Connect an Envoy and let it take all that it needs."""
@@ -142,7 +144,6 @@ async def test_an_instance_is_ready_once_its_envoy_has_all_that_it_needs(tmp_pat
         peer = instance.connect()
         await instance.becomes(NOT_READY)
 
-        peer.ask(CLUSTER)
         peer.ask(LISTENER)
         peer.settle()
         await instance.stays(NOT_READY)
@@ -154,6 +155,50 @@ async def test_an_instance_is_ready_once_its_envoy_has_all_that_it_needs(tmp_pat
 
         await instance.becomes(READY)
         assert instance.statuses == [NOT_READY, READY]
+
+
+async def test_the_streams_of_an_envoy_count_together(tmp_path: Path) -> None:
+    """With a stream for each type, it is ready when all of them have what they asked for."""
+    async with watched(tmp_path) as (instance, _):
+        listeners = instance.connect()
+        listeners.ask(LISTENER)
+        listeners.receive()
+        secrets = instance.world.connect(B0).as_static_envoy()
+        await instance.becomes(NOT_READY)
+        await instance.stays(NOT_READY)
+
+        listeners.settle()
+
+        await instance.becomes(READY)
+        secrets.close()
+        await instance.stays(READY)
+
+
+async def test_an_envoy_with_a_static_listener_is_ready_with_its_certificate(
+    tmp_path: Path,
+) -> None:
+    """It asks for nothing else."""
+    async with watched(tmp_path) as (instance, _):
+        instance.world.connect(B0).as_static_envoy()
+
+        await instance.becomes(READY)
+
+
+async def test_a_resolver_is_no_envoy(tmp_path: Path) -> None:
+    """Its stream neither makes an instance ready nor keeps it there when its Envoy is gone."""
+    async with watched(tmp_path) as (instance, _):
+        resolver = instance.world.connect(B0).as_resolver()
+        await instance.stays(REGISTERED)
+
+        envoy = await instance.ready()
+        resolver.close()
+        await instance.stays(READY)
+        instance.world.connect(B0).as_resolver()
+        envoy.close()
+
+        await instance.becomes(GONE)
+        instance.world.connect(B0).as_resolver()
+        await instance.stays(GONE)
 
 
 async def test_ready_is_said_once(tmp_path: Path) -> None:

@@ -151,6 +151,12 @@ class Peer:
         self.settle()
         return self
 
+    def as_static_envoy(self) -> Peer:
+        """Ask for what an Envoy with a static listener asks for, and accept it."""
+        self.ask(SECRET, C2C_SECRET)
+        self.settle()
+        return self
+
     def as_resolver(self) -> Peer:
         """Ask for the name table, and accept it."""
         self.ask(NAME_TABLE_TYPE, NAME_TABLE)

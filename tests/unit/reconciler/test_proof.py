@@ -1,0 +1,302 @@
+"""Proof of serving: an ACK is not believed before somebody has looked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.ledger import CertificateState, Entry, Ledger
+from control_plane.reconciler.probe import Prober
+from control_plane.reconciler.proof import GRACE_SECONDS, NOBODY_LOOKS, Proof
+from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.resource_type import SECRET
+from tests.unit.model.world import B, mapping, register, world
+from tests.unit.reconciler.clocks import settled
+from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Peer, World
+
+B0 = InstanceGuid("b0")
+ADDRESS = "10.0.1.1"
+SOURCE = "10.9.9.9"
+CLOSED = "connection refused"
+
+
+class FakeProber(Prober):
+    """Sees what the test says; it may be kept waiting."""
+
+    def __init__(self) -> None:
+        """See nothing at first."""
+        super().__init__()
+        self.shows: int | str = CLOSED
+        self.looked: list[tuple[str, str | None]] = []
+        self.hold: asyncio.Event | None = None
+
+    async def served_serial(
+        self,
+        address: str,
+        port: int,  # noqa: ARG002 - the prober's signature
+        *,
+        source: str | None = None,
+    ) -> int | str:
+        """Return what the test says."""
+        self.looked.append((address, source))
+        shows = self.shows
+        if self.hold is not None:
+            await self.hold.wait()
+        return shows
+
+
+class Scene(World):
+    """An instance with an Envoy, and somebody who looks at it."""
+
+    def __init__(self, state: State, *, source: str | None = SOURCE) -> None:
+        """Start with nobody connected."""
+        super().__init__(state)
+        self.ledger = Ledger(self.clock)
+        self.attestation = Attestation(self.clock)
+        self.prober = FakeProber()
+        self.proof = Proof(
+            self.ledger,
+            lambda: self.state,
+            self.nodes,
+            self.attestation,
+            self.clock,
+            prober=self.prober,
+            source=source,
+        )
+        self.nodes.observe(self.proof)
+        self.attestation.observe(self.proof.reported)
+
+    def _note(self, record: IssuedRecord) -> None:
+        super()._note(record)
+        self.ledger.issued(record)
+
+    @property
+    def entry(self) -> Entry:
+        """The certificate for the routes of the instance."""
+        found = self.ledger.get(B0, C2C_SECRET)
+        assert found is not None
+        return found
+
+    def stands(self, state: str) -> bool:
+        """Tell whether it is in this state."""
+        return self.entry.state == state
+
+    def standing(self) -> tuple[CertificateState, str]:
+        """Return how far it is, and why no further."""
+        return self.entry.state, self.entry.reason
+
+    def show_newest(self) -> int:
+        """Have Envoy serve what it ACKed."""
+        self.prober.shows = self.entry.record.serial
+        return self.prober.shows
+
+
+@asynccontextmanager
+async def scene(*, source: str | None = SOURCE) -> AsyncIterator[Scene]:
+    """Run one until the block ends."""
+    made = Scene(register(world("b"), B0, B, ADDRESS), source=source)
+    async with made.running():
+        yield made
+        await made.proof.close()
+
+
+async def rotated(made: Scene, peer: Peer) -> None:
+    """Map a route, and let Envoy ACK the certificate for it."""
+    made.commit(mapping(made.state, B, "app-b"))
+    await settled()
+    peer.settle()
+    await settled()
+
+
+async def test_an_ack_is_looked_at_until_it_is_true() -> None:
+    """ACKed when Envoy says so, served when a handshake from our address shows it."""
+    async with scene() as made:
+        peer = made.connect(B0)
+        assert made.stands("issued")
+        peer.as_envoy()
+        assert made.stands("acked")
+        await settled()
+        assert not made.proof.is_served(B0)
+        made.show_newest()
+        await made.clock.advance(0.1)
+
+        assert made.standing() == (CertificateState.SERVED, "")
+        assert set(made.prober.looked) == {(ADDRESS, SOURCE)}
+        assert made.proof.is_served(B0)
+
+
+async def test_what_is_acked_and_not_served_is_a_state_of_its_own() -> None:
+    """It is said once Envoy had time enough, with what was seen; and looking goes on."""
+    async with scene() as made:
+        peer = made.connect(B0).as_envoy()
+        old = made.show_newest()
+        await made.clock.advance(0.1)
+        await rotated(made, peer)
+        assert made.stands("acked")
+        await made.clock.advance(2 * GRACE_SECONDS)
+
+        assert made.standing() == (
+            CertificateState.NOT_SERVED,
+            f"port 61443 shows serial {old:x}",
+        )
+        made.prober.shows = CLOSED
+        await made.clock.advance(30)
+        assert made.standing() == (CertificateState.NOT_SERVED, CLOSED)
+        made.show_newest()
+        await made.clock.advance(30)
+        assert made.standing() == (CertificateState.SERVED, "")
+
+
+async def test_looking_becomes_rarer() -> None:
+    """An instance that does not serve costs a handshake in ten seconds, and no more."""
+    async with scene() as made:
+        made.connect(B0).as_envoy()
+        await made.clock.advance(100)
+        before = len(made.prober.looked)
+        await made.clock.advance(100)
+
+        assert len(made.prober.looked) - before == 10
+
+
+async def test_the_sidecar_is_the_better_witness() -> None:
+    """Where one reports nobody else connects, and what it sees counts at once, both ways."""
+    async with scene() as made:
+        made.attestation.report(B0, None, ())
+        made.connect(B0).as_envoy()
+        serial = made.entry.record.serial
+        made.attestation.report(B0, serial, ())
+        assert made.stands("served")
+        made.attestation.report(B0, 0xBAD, ())
+        assert made.stands("acked")
+        made.attestation.report(B0, serial, ())
+        assert made.stands("served")
+        await settled()
+
+        assert made.prober.looked == []
+
+
+async def test_a_report_does_not_replace_the_ack() -> None:
+    """What a sidecar saw before the ACK counts when the ACK is there."""
+    async with scene() as made:
+        peer = made.connect(B0)
+        made.attestation.report(B0, made.entry.record.serial, ())
+        assert made.stands("issued")
+        peer.as_envoy()
+        await settled()
+
+        assert made.stands("served")
+
+
+async def test_a_sidecar_that_sees_nothing_says_so() -> None:
+    """The reason names its handshake, once Envoy had time enough."""
+    async with scene() as made:
+        made.attestation.report(B0, None, ())
+        made.connect(B0).as_envoy()
+        await made.clock.advance(2 * GRACE_SECONDS)
+        made.attestation.report(B0, None, ())
+        await settled()
+
+        assert made.standing() == (
+            CertificateState.NOT_SERVED,
+            "its sidecar has no TLS handshake with port 61443",
+        )
+
+
+async def test_without_a_witness_nothing_is_claimed() -> None:
+    """Where nobody can look, ACKed is the last word, with the reason; a sidecar's report helps."""
+    async with scene(source=None) as made:
+        made.connect(B0).as_envoy()
+        await made.clock.advance(10)
+        assert made.standing() == (CertificateState.ACKED, NOBODY_LOOKS)
+        made.attestation.report(B0, made.entry.record.serial, ())
+
+        assert made.standing() == (CertificateState.SERVED, "")
+
+
+async def test_an_envoy_that_restarted_begins_anew() -> None:
+    """It has nothing, so its certificate is issued and no more until it ACKs it again."""
+    async with scene() as made:
+        peer = made.connect(B0).as_envoy()
+        made.show_newest()
+        await made.clock.advance(0.1)
+        peer.close()
+        assert made.stands("served")
+        again = made.connect(B0)
+        again.ask(SECRET, C2C_SECRET, ID_SECRET)
+        assert made.stands("issued")
+        again.settle()
+        await made.clock.advance(0.1)
+
+        assert made.stands("served")
+
+
+async def test_a_client_that_reconnects_with_its_certificate_has_it() -> None:
+    """W9: what it states to have is as good as an ACK, though none comes."""
+    async with scene() as made:
+        peer = made.connect(B0).as_envoy()
+        peer.close()
+        await settled()
+        made.show_newest()
+        version = made.entry.record.version
+        made.connect(B0).ask(SECRET, has={C2C_SECRET: version})
+        await made.clock.advance(30)
+
+        assert made.stands("served")
+
+
+async def test_nobody_waits_for_who_is_not_there() -> None:
+    """An instance that disconnects, or was never there, holds nobody up."""
+    async with scene() as made:
+        peer = made.connect(B0).as_envoy()
+        waiting = asyncio.create_task(made.proof.served([B0], 20))
+        await settled()
+        assert not waiting.done()
+        peer.close()
+
+        assert await waiting == frozenset()
+        assert await made.proof.served([B0, InstanceGuid("nobody")], 0) == frozenset()
+
+
+async def test_waiting_ends_when_the_certificate_is_served() -> None:
+    """Whoever waits is told at once, or gets the names of those who are late."""
+    async with scene() as made:
+        made.connect(B0).as_envoy()
+        assert await made.proof.served([B0], 0) == {B0}
+        waiting = asyncio.create_task(made.proof.served([B0], 20))
+        await settled()
+        made.show_newest()
+        await made.clock.advance(0.1)
+
+        assert await waiting == frozenset()
+
+
+async def test_a_look_that_took_too_long_proves_nothing() -> None:
+    """What was seen of a certificate that was replaced meanwhile says nothing of the new one."""
+    async with scene() as made:
+        peer = made.connect(B0).as_envoy()
+        await settled()
+        made.prober.hold = asyncio.Event()
+        await made.clock.advance(5)
+        await rotated(made, peer)
+        held, made.prober.hold = made.prober.hold, None
+        held.set()
+        await settled()
+
+        assert made.standing() == (CertificateState.ACKED, "")
+
+
+async def test_a_removed_instance_is_not_looked_at() -> None:
+    """What is not in the ledger any more is nobody's business."""
+    async with scene() as made:
+        made.connect(B0).as_envoy()
+        await settled()
+        made.ledger.drop(B0)
+        made.attestation.report(B0, 1, ())
+        before = len(made.prober.looked)
+        await made.clock.advance(60)
+
+        assert len(made.prober.looked) == before
