@@ -7,6 +7,7 @@ reporting; an instance without one is looked at from here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from control_plane.clock import Clock
@@ -26,7 +27,12 @@ class Attestation:
         self._clock = clock
         self._served: dict[InstanceGuid, tuple[int | None, float]] = {}
         self._news: dict[InstanceGuid, asyncio.Event] = {}
+        self._observers: list[Callable[[InstanceGuid], None]] = []
         self.exposed: dict[InstanceGuid, tuple[int, ...]] = {}
+
+    def observe(self, observer: Callable[[InstanceGuid], None]) -> None:
+        """Tell somebody of each instance that was reported on; it returns at once."""
+        self._observers.append(observer)
 
     def witnessed(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance has a sidecar that reports."""
@@ -48,6 +54,8 @@ class Attestation:
         news = self._news.pop(instance, None)
         if news is not None:
             news.set()
+        for observer in self._observers:
+            observer(instance)
 
     async def news(self, instance: InstanceGuid, timeout: float) -> None:
         """Return when the sidecar reports again, or after that many seconds."""

@@ -1,0 +1,135 @@
+"""Where each certificate is on its way from being issued to being served.
+
+The rule of this module: it is told and looks at nothing itself, so it costs nothing until something
+happens, and counting a fleet's certificates costs the same as counting none. It knows what a
+certificate says and never its key.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+from control_plane.clock import Clock
+from control_plane.names import InstanceGuid
+from control_plane.store.protocol import IssuedRecord
+
+
+class CertificateState(StrEnum):
+    """Where a certificate is."""
+
+    ISSUED = "issued"
+    """Its instance has not ACKed it yet."""
+
+    ACKED = "acked"
+    """Its instance ACKed it; nobody has seen it served yet."""
+
+    SERVED = "served"
+    """A TLS handshake with its instance showed it."""
+
+    NOT_SERVED = "not_served"
+    """Its instance ACKed it, and a TLS handshake a while later did not show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The newest certificate of one secret of one instance.
+
+    Attributes:
+        replaces: the one before it, if there was one in this run or in the one before.
+        since: since when it is in its state, in UTC.
+        reason: why it is not served, or why nobody can tell; "" otherwise.
+    """
+
+    record: IssuedRecord
+    replaces: IssuedRecord | None
+    state: CertificateState
+    since: datetime
+    reason: str = ""
+
+    @property
+    def is_renewal(self) -> bool:
+        """Tell whether it says the same as the one before it."""
+        return self.replaces is not None and self.replaces.names == self.record.names
+
+
+Observer = Callable[[Entry], None]
+"""Is told of each entry that is new or in another state, and returns at once."""
+
+
+class Ledger:
+    """Every certificate that instances have or should have, by instance and secret."""
+
+    def __init__(self, clock: Clock, records: Iterable[IssuedRecord] = ()) -> None:
+        """Start with those of an earlier run, of which nobody knows whether they are in use."""
+        self._clock = clock
+        self._entries: dict[InstanceGuid, dict[str, Entry]] = {}
+        self._counts: Counter[CertificateState] = Counter()
+        self._observers: list[Observer] = []
+        for each in records:
+            self._put(Entry(each, None, CertificateState.ISSUED, clock.now()))
+
+    @property
+    def counts(self) -> Mapping[CertificateState, int]:
+        """How many certificates are in each state; every state is there."""
+        return MappingProxyType({state: self._counts[state] for state in CertificateState})
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody of whatever happens from now on."""
+        self._observers.append(observer)
+
+    def get(self, instance: InstanceGuid, secret: str) -> Entry | None:
+        """Return the newest certificate of a secret."""
+        return self._entries.get(instance, {}).get(secret)
+
+    def of(self, instance: InstanceGuid) -> tuple[Entry, ...]:
+        """Return the newest certificates of an instance, by the names of their secrets."""
+        found = self._entries.get(instance, {})
+        return tuple(found[secret] for secret in sorted(found))
+
+    def earliest_end(self) -> datetime | None:
+        """Return when the first certificate ends; None if there is none."""
+        ends = (each.record.not_after for of in self._entries.values() for each in of.values())
+        return min(ends, default=None)
+
+    def issued(self, record: IssuedRecord) -> None:
+        """Take a new certificate in the place of the one before."""
+        before = self.get(record.instance_guid, record.secret)
+        replaces = before.record if before is not None else None
+        self._tell(Entry(record, replaces, CertificateState.ISSUED, self._clock.now()))
+
+    def move(self, entry: Entry, state: CertificateState, reason: str = "") -> None:
+        """Say where a certificate is now; one that was replaced meanwhile is nowhere."""
+        current = self.get(entry.record.instance_guid, entry.record.secret)
+        if current is None or current.record is not entry.record:
+            return
+        if (current.state, current.reason) == (state, reason):
+            return
+        since = current.since if current.state is state else self._clock.now()
+        moved = replace(current, state=state, since=since, reason=reason)
+        if current.state is state:
+            self._put(moved)
+        else:
+            self._tell(moved)
+
+    def drop(self, instance: InstanceGuid) -> None:
+        """Forget an instance that was removed."""
+        for entry in self._entries.pop(instance, {}).values():
+            self._counts[entry.state] -= 1
+
+    def _tell(self, entry: Entry) -> None:
+        self._put(entry)
+        for observer in self._observers:
+            observer(entry)
+
+    def _put(self, entry: Entry) -> None:
+        of_instance = self._entries.setdefault(entry.record.instance_guid, {})
+        before = of_instance.get(entry.record.secret)
+        if before is not None:
+            self._counts[before.state] -= 1
+        self._counts[entry.state] += 1
+        of_instance[entry.record.secret] = entry

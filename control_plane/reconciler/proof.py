@@ -1,0 +1,189 @@
+"""Proof of serving: what an instance ACKed is looked at until it is served.
+
+The rule of this module: an ACK means accepted, not applied, so a certificate counts as served only
+after a TLS handshake showed its serial. The sidecar next door is the better witness; the control
+plane connects itself only where none reports, and to a few at a time. What is not served a second
+after its ACK is said to be so, and is looked at further, less and less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from control_plane.clock import Clock
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.model.state import State
+from control_plane.names import C2C_PORT, InstanceGuid
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.ledger import CertificateState, Entry, Ledger
+from control_plane.reconciler.probe import Prober
+from control_plane.reconciler.progress import Waiters
+from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.delivery import has_version
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply
+from control_plane.xds.resource import Version
+from control_plane.xds.resource_type import SECRET
+
+GRACE_SECONDS = 1.0
+"""How long after its ACK a certificate may take to be served; Envoy takes some milliseconds."""
+
+_FIRST_PAUSE = 0.002
+_LONGEST_PAUSE = 10.0
+
+NOBODY_LOOKS = "no sidecar reports, and the control plane has no address that Envoy lets in"
+
+
+class Proof:
+    """Moves certificates on in the ledger; observes streams and the reports of sidecars."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        state: Callable[[], State],
+        nodes: Nodes,
+        attestation: Attestation,
+        clock: Clock,
+        *,
+        prober: Prober,
+        source: str | None,
+    ) -> None:
+        """Look at instances through these.
+
+        Args:
+            source: the address from which Envoys let the control plane look; None if there is none.
+        """
+        self._ledger = ledger
+        self._state = state
+        self._nodes = nodes
+        self._attestation = attestation
+        self._clock = clock
+        self._prober = prober
+        self._source = source
+        self._looking: dict[InstanceGuid, asyncio.Task[None]] = {}
+        self._waiters = Waiters(self.is_served)
+
+    def is_served(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance serves its newest certificate, or is not connected."""
+        entry = self._ledger.get(instance, C2C_SECRET)
+        if entry is None or not self._nodes.streams(instance):
+            return True
+        return entry.state is CertificateState.SERVED
+
+    async def served(
+        self, instances: Iterable[InstanceGuid], timeout: float
+    ) -> frozenset[InstanceGuid]:
+        """Wait until all serve their newest certificates; return those that do not in the end.
+
+        Args:
+            instances: whom to wait for.
+            timeout: seconds to wait at the most.
+        """
+        return await self._waiters.wait(instances, timeout)
+
+    def opened(self, live: LiveStream) -> None:
+        """A stream that was opened has not said yet what its client has."""
+
+    def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
+        """Look whether a client has its certificates now, or has lost them."""
+        if SECRET in live.stream.machines:
+            for entry in self._ledger.of(InstanceGuid(live.node_id)):
+                self._compare(entry)
+
+    def sent(self, _live: LiveStream, _reply: Reply) -> None:
+        """What was sent is not accepted yet."""
+
+    def closed(self, live: LiveStream) -> None:
+        """Wait no more for an instance that is gone."""
+        self._waiters.note(InstanceGuid(live.node_id))
+
+    def reported(self, instance: InstanceGuid) -> None:
+        """Take what a sidecar reported to have seen."""
+        entry = self._ledger.get(instance, C2C_SECRET)
+        if entry is None or entry.state is CertificateState.ISSUED:
+            return
+        if self._attestation.served(instance) == entry.record.serial:
+            self._move(entry, CertificateState.SERVED)
+        elif entry.state is CertificateState.SERVED:
+            self._move(entry, CertificateState.ACKED)
+            self._look(instance)
+
+    async def close(self) -> None:
+        """Look no further."""
+        tasks = tuple(self._looking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _compare(self, entry: Entry) -> None:
+        instance = entry.record.instance_guid
+        has_it = any(
+            has_version(live.stream, SECRET, entry.record.secret, Version(entry.record.version))
+            for live in self._nodes.streams(instance)
+        )
+        if not has_it:
+            # Also where it had it before: a client that restarted begins with nothing.
+            self._move(entry, CertificateState.ISSUED)
+            return
+        if entry.state is CertificateState.ISSUED:
+            self._move(entry, CertificateState.ACKED)
+        if entry.record.secret == C2C_SECRET:
+            self._look(instance)
+
+    def _look(self, instance: InstanceGuid) -> None:
+        """Have it looked at until it serves its newest certificate."""
+        if instance not in self._looking and not self.is_served(instance):
+            task = asyncio.get_running_loop().create_task(self._until_served(instance))
+            self._looking[instance] = task
+            task.add_done_callback(lambda _: self._looking.pop(instance, None))
+
+    async def _until_served(self, instance: InstanceGuid) -> None:
+        pause, overdue = _FIRST_PAUSE, 0.0
+        looked_for: IssuedRecord | None = None
+        while not self.is_served(instance):
+            entry = self._ledger.get(instance, C2C_SECRET)
+            if entry is None or entry.state is CertificateState.ISSUED:
+                return  # its ACK starts this anew
+            if looked_for is not entry.record:
+                pause, looked_for = _FIRST_PAUSE, entry.record
+                overdue = self._clock.monotonic() + GRACE_SECONDS
+            seen = await self._seen(instance)
+            if self._ledger.get(instance, C2C_SECRET) is not entry:
+                continue  # something happened meanwhile, and may have made this look worthless
+            if seen == entry.record.serial:
+                self._move(entry, CertificateState.SERVED)
+                continue
+            self._judge(entry, seen, is_overdue=self._clock.monotonic() >= overdue)
+            await self._pause(instance, pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _judge(self, entry: Entry, seen: int | str | None, *, is_overdue: bool) -> None:
+        """Say why a certificate is not seen, once it should have been."""
+        if seen is None:
+            self._move(entry, entry.state, NOBODY_LOOKS)
+        elif is_overdue:
+            shows = f"port {C2C_PORT} shows serial {seen:x}" if isinstance(seen, int) else seen
+            self._move(entry, CertificateState.NOT_SERVED, shows)
+
+    async def _seen(self, instance: InstanceGuid) -> int | str | None:
+        """Return the serial that is shown, or why none is; None if nobody can tell."""
+        if self._attestation.witnessed(instance):
+            served = self._attestation.served(instance)
+            nothing = f"its sidecar has no TLS handshake with port {C2C_PORT}"
+            return served if served is not None else nothing
+        known = self._state().instance(instance)
+        if self._source is None or known is None:
+            return None
+        return await self._prober.served_serial(known.address, C2C_PORT, source=self._source)
+
+    async def _pause(self, instance: InstanceGuid, seconds: float) -> None:
+        if self._attestation.witnessed(instance) or self._source is None:
+            await self._attestation.news(instance, max(seconds, GRACE_SECONDS))
+        else:
+            await self._clock.sleep(seconds)
+
+    def _move(self, entry: Entry, state: CertificateState, reason: str = "") -> None:
+        self._ledger.move(entry, state, reason)
+        self._waiters.note(entry.record.instance_guid)
