@@ -122,10 +122,12 @@ class RequestLoop:
 
     Attributes:
         names: whom to ask; may be changed while it runs.
+        source: the address to connect from.
     """
 
     trust: ssl.SSLContext
     names: Sequence[str]
+    source: str = CALLER.address
     sent: int = 0
     failures: list[str] = field(default_factory=list)
     _task: asyncio.Task[None] | None = None
@@ -145,7 +147,7 @@ class RequestLoop:
         while True:
             for name in tuple(self.names):
                 started = time.monotonic()
-                request = asyncio.ensure_future(get(name, self.trust))
+                request = asyncio.ensure_future(get(name, self.trust, source=self.source))
                 try:
                     await asyncio.shield(request)
                 except asyncio.CancelledError:

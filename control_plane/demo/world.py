@@ -156,28 +156,31 @@ class World:
             )
         )
 
-    async def unmap_route(self, host: str, app: str = SERVER_APP) -> route_pb2.UnmapRouteResponse:
+    async def unmap_route(
+        self,
+        host: str,
+        app: str = SERVER_APP,
+        wait: progress_pb2.Wait.ValueType = progress_pb2.WAIT_SERVED,
+    ) -> route_pb2.UnmapRouteResponse:
         """Unmap a route from an app, and wait until no certificate has it."""
         stub = route_pb2_grpc.RouteServiceStub(self._channel)
         return await stub.UnmapRoute(
-            route_pb2.UnmapRouteRequest(
-                app=app, hostname=host, domain=DOMAIN, wait=progress_pb2.WAIT_SERVED
-            )
+            route_pb2.UnmapRouteRequest(app=app, hostname=host, domain=DOMAIN, wait=wait)
         )
 
-    async def allow(self, destination: str = SERVER_APP) -> None:
-        """Let app-a connect to an app on 61443."""
+    async def allow(self, destination: str = SERVER_APP, source: str = CALLER.app) -> None:
+        """Let an app (app-a) connect to another on 61443."""
         await network_policy_pb2_grpc.NetworkPolicyServiceStub(self._channel).AddNetworkPolicies(
             network_policy_pb2.AddNetworkPoliciesRequest(
-                policies=[_policy(destination)], wait=progress_pb2.WAIT_ACKED
+                policies=[_policy(source, destination)], wait=progress_pb2.WAIT_ACKED
             )
         )
 
-    async def forbid(self, destination: str = SERVER_APP) -> None:
+    async def forbid(self, destination: str = SERVER_APP, source: str = CALLER.app) -> None:
         """Take that leave away again."""
         await network_policy_pb2_grpc.NetworkPolicyServiceStub(self._channel).RemoveNetworkPolicies(
             network_policy_pb2.RemoveNetworkPoliciesRequest(
-                policies=[_policy(destination)], wait=progress_pb2.WAIT_ACKED
+                policies=[_policy(source, destination)], wait=progress_pb2.WAIT_ACKED
             )
         )
 
@@ -229,9 +232,9 @@ class World:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def _policy(destination: str) -> network_policy_pb2.NetworkPolicy:
+def _policy(source: str, destination: str) -> network_policy_pb2.NetworkPolicy:
     return network_policy_pb2.NetworkPolicy(
-        source=CALLER.app,
+        source=source,
         destination=destination,
         protocol="tcp",
         start_port=C2C_PORT,
