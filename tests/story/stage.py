@@ -53,7 +53,7 @@ class Stage:
                     return await self.get(host)
                 await asyncio.sleep(0.05)
 
-    async def until_resolved(self, host: str, addresses: set[str], seconds: float = 5.0) -> None:
+    async def until_resolved(self, host: str, addresses: set[str], seconds: float = 20.0) -> None:
         """Return once the caller's resolver answers exactly these addresses."""
         async with asyncio.timeout(seconds):
             while set(await self.resolve(host)) != addresses:  # noqa: ASYNC110 - it asks a server

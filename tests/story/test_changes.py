@@ -28,6 +28,7 @@ class Asking:
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
+            await asyncio.sleep(0.002)
             try:
                 addresses = await self._scene.resolve(self._host)
             except Exception as error:  # noqa: BLE001 - whatever it is, no answer came
@@ -36,7 +37,6 @@ class Asking:
             self.answered += bool(addresses)
             if not addresses:
                 self.unanswered.append("no address")
-            await asyncio.sleep(0.002)
 
 
 async def test_changes_disturb_nobody_whom_they_do_not_concern(tmp_path: Path) -> None:
