@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,19 +35,22 @@ from control_plane.sidecar.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.envoy_process import find_envoy, pass_on_log, start_envoy
 from control_plane.sidecar.join import Joining
 from control_plane.sidecar.options import SidecarOptions
-from control_plane.sidecar.race import first_of
+from control_plane.sidecar.race import first_of, within
 from control_plane.sidecar.readiness import Observer
 from control_plane.sidecar.renew import Renewal
 from control_plane.sidecar.report import Reporter
 from control_plane.sidecar.report_calls import ControlPlaneCalls
 from control_plane.sidecar.retry import Retry
 from control_plane.sidecar.running import RunningInstance
-from control_plane.sidecar.services import Service, keep_running
+from control_plane.sidecar.services import keep_running
 from control_plane.sidecar.signals import Signals
 
 LEFTOVER_POLLS = 50
 LEFTOVER_POLL_SECONDS = 0.1
 """An Envoy of a sidecar that was killed may take five seconds to end."""
+
+NAMES_SECONDS = 5.0
+"""How long the app waits for its names at the most; it may look them up as soon as it starts."""
 
 _SIGNALLED = 128
 
@@ -94,6 +97,9 @@ class _Sidecar:
         live = LiveCredentials(self.directory, joined.credentials)
         admin = EnvoyAdmin(self.directory.admin_socket)
         reporter = self._reporter(joined, live, admin)
+        resolver = self._resolver(joined, live)
+        if resolver is not None:
+            resolver.check()
         await self._end_leftover(admin)
         self.directory.write_bootstrap(joined, self.options.server.host)
         await reporter.first()
@@ -103,27 +109,27 @@ class _Sidecar:
                 binary, self.directory.bootstrap_file, self.options, environment
             )
             stack.push_async_callback(envoy.stop, 0, self.signals.hurry)
-            app = await self._start_app(joined, live, environment)
-            services = keep_running(
-                self._services(joined, live, reporter), clock=self.clock, draw=self.draw
-            )
-            for work in (services, pass_on_log(envoy)):
+            services = (self._renewal(joined, live), reporter, resolver)
+            current = keep_running(filter(None, services), clock=self.clock, draw=self.draw)
+            for work in (current, pass_on_log(envoy)):
                 stack.push_async_callback(_cancel, asyncio.create_task(work))
+            if resolver is not None:
+                await within(NAMES_SECONDS, self.signals.stop, resolver.ready())
+            app = await self._start_app(joined, live, environment)
             instance = RunningInstance(
                 envoy, app, admin, reporter, signals=self.signals, options=self.options
             )
             return await instance.to_the_end()
 
-    def _services(
-        self, joined: Membership, live: LiveCredentials, reporter: Reporter
-    ) -> Sequence[Service]:
-        """Return what keeps the instance current while it runs."""
-        renewal = Renewal(
+    def _renewal(self, joined: Membership, live: LiveCredentials) -> Renewal:
+        return Renewal(
             self._xds(joined), live, new_key=new_key_pair, clock=self.clock, draw=self.draw
         )
+
+    def _resolver(self, joined: Membership, live: LiveCredentials) -> DnsService | None:
         if self.options.dns_address is None:
-            return (renewal, reporter)
-        resolver = DnsService(
+            return None
+        return DnsService(
             InstanceGuid(joined.enrollment.instance_guid),
             lambda: instance_channel(self._xds(joined), live.current),
             saved=self.directory.path / NAMES_FILE,
@@ -131,7 +137,6 @@ class _Sidecar:
             listen=self.options.dns_address,
             upstreams=self.options.dns_upstreams,
         )
-        return (renewal, reporter, resolver)
 
     async def _joined(self) -> Membership | None:
         """Return the membership; None if there was a signal to stop before."""

@@ -64,6 +64,15 @@ class DnsServer:
         self._connections: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger(__name__)
 
+    def check(self) -> None:
+        """Return if the address can be had now.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
+        for each in _pair(self.address, _ATTEMPTS):
+            each.close()
+
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Serve as long as the context lasts; `address` then has the port that it got.

@@ -94,6 +94,14 @@ class DnsService:
         """What it is called in the log."""
         return "dns"
 
+    def check(self) -> None:
+        """Return if the address can be had now, to be asked before anything depends on it.
+
+        Raises:
+            ConfigurationError: it cannot; the message says what to do.
+        """
+        self._server.check()
+
     async def run(self) -> NoReturn:
         """Serve until cancelled.
 
