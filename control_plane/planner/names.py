@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from functools import lru_cache
 
 from control_plane.api.v1 import name_table_pb2
-from control_plane.model.entities import InstanceStatus
+from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Domain, Hostname
 from control_plane.xds.resource import Resource, TypeUrl
@@ -24,7 +24,13 @@ NAME_TABLE = "name-table"
 PublishedNames = Callable[[AppGuid], Collection[Hostname]]
 """Tells which of an app's routes may be resolved by now."""
 
+_Facts = tuple[tuple[tuple[Hostname, ...], tuple[Instance, ...]], ...]
+"""All that a table follows from: the routes and the instances of each app within reach."""
+
 _Names = tuple[tuple[str, tuple[str, ...]], ...]
+
+_REMEMBERED = 4096
+"""How many apps' tables are remembered; without, each instance's plan would make it anew."""
 
 
 class NameTables:
@@ -34,11 +40,21 @@ class NameTables:
         """Take the domains that are answered from the table alone."""
         self._domains = domains
         self._below = tuple(f".{domain}" for domain in domains)
-        self._table = lru_cache(1024)(self._build)
+        self._table = lru_cache(_REMEMBERED)(self._build)
+        self._remembered: dict[AppGuid, tuple[_Facts, Resource]] = {}
 
     def of(self, state: State, app: AppGuid, published: PublishedNames) -> Resource:
         """Return the name table of an app's instances."""
-        return self._table(self._names(state, app, published))
+        facts = self._facts(state, app, published)
+        # Equal facts are nearly always the same objects, so that comparing them costs nothing.
+        made = self._remembered.get(app)
+        if made is not None and made[0] == facts:
+            return made[1]
+        table = self._table(_names(facts))
+        if len(self._remembered) >= _REMEMBERED:
+            self._remembered.clear()
+        self._remembered[app] = facts, table
+        return table
 
     def _build(self, names: _Names) -> Resource:
         table = name_table_pb2.NameTable(domains=self._domains)
@@ -47,18 +63,27 @@ class NameTables:
         body = table.SerializeToString(deterministic=True)
         return Resource.of(NAME_TABLE_TYPE, NAME_TABLE, body)
 
-    def _names(self, state: State, app: AppGuid, published: PublishedNames) -> _Names:
+    def _facts(self, state: State, app: AppGuid, published: PublishedNames) -> _Facts:
         within_reach = {app, *(policy.destination for policy in state.policies_from(app))}
-        addresses: dict[str, set[str]] = {}
-        for destination in within_reach:
-            # Routes may be left from before their domain was taken out of the settings.
-            hostnames = [each for each in published(destination) if each.endswith(self._below)]
-            for instance in state.instances_of(destination) if hostnames else ():
-                if instance.status is not InstanceStatus.READY:
-                    continue
-                for hostname in hostnames:
-                    addresses.setdefault(hostname, set()).add(instance.address)
-                    per_index = f"{instance.index}.{hostname}"
-                    if len(per_index) <= MAX_HOSTNAME_OCTETS:
-                        addresses.setdefault(per_index, set()).add(instance.address)
-        return tuple((name, tuple(sorted(addresses[name]))) for name in sorted(addresses))
+        return tuple(
+            (self._answered(published(each)), state.instances_of(each))
+            for each in sorted(within_reach)
+        )
+
+    def _answered(self, hostnames: Collection[Hostname]) -> tuple[Hostname, ...]:
+        """Leave out routes from before their domain was taken out of the settings."""
+        return tuple(each for each in hostnames if each.endswith(self._below))
+
+
+def _names(facts: _Facts) -> _Names:
+    addresses: dict[str, set[str]] = {}
+    for hostnames, instances in facts:
+        for instance in instances:
+            if instance.status is not InstanceStatus.READY:
+                continue
+            for hostname in hostnames:
+                addresses.setdefault(hostname, set()).add(instance.address)
+                per_index = f"{instance.index}.{hostname}"
+                if len(per_index) <= MAX_HOSTNAME_OCTETS:
+                    addresses.setdefault(per_index, set()).add(instance.address)
+    return tuple((name, tuple(sorted(addresses[name]))) for name in sorted(addresses))

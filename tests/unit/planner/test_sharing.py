@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from control_plane.model.state import State
-from control_plane.planner import Planner, PlanOptions
+from control_plane.planner import NAME_TABLE_TYPE, Planner, PlanOptions, names
 from control_plane.xds.resource import Snapshot
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
 from tests.unit.planner import worlds
@@ -81,3 +81,20 @@ def test_what_did_not_change_is_not_built_again(busy: State) -> None:
         ((url, name) for name in content.resources) for url, content in before.types.items()
     ):
         assert before.types[url].resources[name] is after.types[url].resources[name]
+
+
+def test_what_is_remembered_is_bounded(busy: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planner that may remember one app's table makes the others anew, and all are right."""
+    monkeypatch.setattr(names, "_REMEMBERED", 1)
+    planner, published = Planner(PlanOptions()), busy.hostnames_of
+
+    tables = [
+        planner.plan(busy, each, {}, published).of_type(NAME_TABLE_TYPE)
+        for each in (*busy.all_instances(), *busy.all_instances())
+    ]
+
+    fresh = [
+        Planner(PlanOptions()).plan(busy, each, {}, published).of_type(NAME_TABLE_TYPE)
+        for each in busy.all_instances()
+    ]
+    assert tables == fresh + fresh
