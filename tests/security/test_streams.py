@@ -257,7 +257,7 @@ async def test_new_streams_come_at_a_bounded_rate(tmp_path: Path) -> None:
         await cf.create_app("crowd")
         ticket = await cf.ticket("crowd", uses=12)
         crowd = [
-            await enrol(cf, "crowd", f"127.0.1.{number + 1}", ticket=ticket) for number in range(12)
+            await enrol(cf, "crowd", f"127.0.1.{number + 1}", by=ticket) for number in range(12)
         ]
 
         async def is_let_in(holder: Holder) -> bool:

@@ -25,6 +25,8 @@ from control_plane.api.v1 import (
     enrollment_pb2_grpc,
     identity_pb2,
     identity_pb2_grpc,
+    join_token_pb2,
+    join_token_pb2_grpc,
     route_pb2,
     route_pb2_grpc,
 )
@@ -95,13 +97,19 @@ async def control_plane(
         await cf.stop()
 
 
-async def enrol(
-    cf: Platform, app: str, address: str = "", *, ticket: Ticket | None = None
-) -> Holder:
+async def ticket(cf: Platform, app: str, address_range: str, *, uses: int = 1) -> Ticket:
+    """Create a join token, good for the source of a connection and for these addresses."""
+    request = join_token_pb2.CreateJoinTokenRequest(app=app, address_range=address_range, uses=uses)
+    async with cf.operator() as channel:
+        made = await join_token_pb2_grpc.JoinTokenServiceStub(channel).CreateJoinToken(request)
+    return Ticket(made.server, made.token, made.fingerprint)
+
+
+async def enrol(cf: Platform, app: str, address: str = "", *, by: Ticket | None = None) -> Holder:
     """Enrol an instance as its sidecar does."""
-    ticket = ticket or await cf.ticket(app)
+    token = (by or await cf.ticket(app)).token
     key = new_key_pair()
-    request = enrollment_pb2.EnrollRequest(token=ticket.token, csr=make_csr(key), address=address)
+    request = enrollment_pb2.EnrollRequest(token=token, csr=make_csr(key), address=address)
     async with nobody(cf).connect(cf.running.enroll_address) as channel:
         answer = await enrollment_pb2_grpc.EnrollmentServiceStub(channel).Enroll(request)
     return Holder(answer.instance_guid, key, answer.certificate, answer.trust_bundle.encode())

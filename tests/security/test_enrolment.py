@@ -1,0 +1,317 @@
+"""Enrolment: what a join token is good for, and what a refused attempt leaves behind.
+
+Nothing: the State is the same object as before, the token is as good as it was, and the audit log
+has who tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from structlog.testing import capture_logs
+
+from control_plane import log_events
+from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
+from control_plane.ca import make_csr, new_key_pair, read_certificate
+from control_plane.xds.resource_type import SECRET
+from tests.security.holders import nobody
+from tests.security.world import (
+    C2C_SECRET,
+    ShiftedClock,
+    Status,
+    bystander,
+    control_plane,
+    delete_app,
+    enrol,
+    is_gone,
+    refused,
+    refused_stream,
+    stream,
+    ticket,
+    told,
+)
+from tests.sidecar.platform import Platform
+from tests.sidecar.process import Ticket
+
+EMPTY = x509.Name([])
+
+
+def csr(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    """Return a signing request for any key."""
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    builder = x509.CertificateSigningRequestBuilder().subject_name(EMPTY)
+    return builder.sign(key, algorithm).public_bytes(Encoding.DER)
+
+
+def forged_csr() -> bytes:
+    """Return a signing request whose signature was changed."""
+    good = csr(ec.generate_private_key(ec.SECP256R1()))
+    return good[:-1] + bytes([good[-1] ^ 1])
+
+
+UNUSABLE = (
+    "an instance cannot have an unspecified, multicast, broadcast or scoped address: '0.0.0.0'"
+)
+OUT_OF_RANGE = (
+    "an instance may enrol with the address that it connects from, 127.0.0.1, or one in the range "
+    "of its token, not '127.0.3.1'"
+)
+NOT_A_CSR = "not a certificate signing request (PKCS#10) in PEM or DER"
+
+BAD: dict[str, tuple[Mapping[str, str | bytes], grpc.StatusCode, str]] = {
+    "unknown token": (
+        {"token": "c2cjt_" + "A" * 43},
+        grpc.StatusCode.UNAUTHENTICATED,
+        "join token is not known",
+    ),
+    "no token": ({"token": ""}, grpc.StatusCode.UNAUTHENTICATED, "join token is not known"),
+    "no signing request": ({"csr": b""}, grpc.StatusCode.INVALID_ARGUMENT, NOT_A_CSR),
+    "garbage": ({"csr": b"\x30\x82" + b"x" * 99}, grpc.StatusCode.INVALID_ARGUMENT, NOT_A_CSR),
+    "forged": (
+        {"csr": forged_csr()},
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "certificate signing request is not signed by its own key",
+    ),
+    "RSA-1024": (
+        {"csr": csr(rsa.generate_private_key(65537, 1024))},  # noqa: S505 - that is the point
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "RSA key must have 2048 to 8192 bits, not 1024",
+    ),
+    "secp256k1": (
+        {"csr": csr(ec.generate_private_key(ec.SECP256K1()))},
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "elliptic curve must be P-256 or P-384, not secp256k1",
+    ),
+    "Ed25519": (
+        {"csr": csr(ed25519.Ed25519PrivateKey.generate())},
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "key must be P-256, P-384 or RSA",
+    ),
+    "oversize": (
+        {"csr": bytes(17_000)},
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "certificate signing request larger than 16384 bytes: 17000",
+    ),
+    "an address of somebody else": (
+        {"address": "127.0.3.1"},
+        grpc.StatusCode.PERMISSION_DENIED,
+        OUT_OF_RANGE,
+    ),
+    "no address": (
+        {"address": "app-b.apps.internal"},
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "not an IP address: 'app-b.apps.internal'",
+    ),
+    "no address of the app": (
+        {"app_address": "0.0.0.0"},
+        grpc.StatusCode.INVALID_ARGUMENT,
+        UNUSABLE,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Applicant:
+    """Somebody at the enrolment port, with a token that is good."""
+
+    cf: Platform
+    ticket: Ticket
+
+    async def enrol(self, **fields: str | bytes) -> enrollment_pb2.EnrollResponse:
+        """Enrol, in all that is not said otherwise as one should."""
+        chosen: dict[str, Any] = {
+            "token": self.ticket.token,
+            "csr": make_csr(new_key_pair()),
+            **fields,
+        }
+        async with nobody(self.cf).connect(self.cf.running.enroll_address) as channel:
+            stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
+            return await stub.Enroll(enrollment_pb2.EnrollRequest(**chosen))
+
+    async def is_refused(self, **fields: str | bytes) -> Status:
+        """Enrol in vain: nothing changes, the audit log has it, and no log has the token."""
+        before = self.cf.running.core.registry.state
+        with capture_logs() as lines:
+            code, details = await refused(self.enrol(**fields))
+
+        assert self.cf.running.core.registry.state is before
+        assert not told(lines, log_events.AUDIT_ENROLLED)
+        (line,) = told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)
+        assert line["reason"] == details
+        assert line["peer"].startswith("ipv4:127.0.0.1:")
+        assert self.ticket.token not in repr(lines)
+        return code, details
+
+
+async def applicant(cf: Platform, *, uses: int = 1) -> Applicant:
+    """Return somebody with a token for one enrolment of app-b, at addresses 127.0.2.*."""
+    return Applicant(cf, await ticket(cf, "app-b", "127.0.2.0/24", uses=uses))
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_bad_attempt_changes_nothing(tmp_path: Path, kind: str) -> None:
+    """It is refused with a sentence that says why, and the token is still good after it."""
+    fields, code, details = BAD[kind]
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+
+        assert await somebody.is_refused(**fields) == (code, details)
+
+        answer = await somebody.enrol()
+        assert (answer.index, answer.address) == (0, "127.0.0.1")
+
+
+async def test_a_token_that_was_used_cannot_be_used_again(tmp_path: Path) -> None:
+    """A replayed token enrols nobody, be the rest of the request the same or another."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+        request = make_csr(new_key_pair())
+        await somebody.enrol(csr=request)
+        spent = (grpc.StatusCode.UNAUTHENTICATED, "join token is used up: ask for a new one")
+
+        assert await somebody.is_refused(csr=request) == spent
+        assert await somebody.is_refused(address="127.0.2.7") == spent
+
+
+async def test_a_token_is_good_for_its_uses_and_no_more(tmp_path: Path) -> None:
+    """Of ten who come at the same moment with a token for three, three get in."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf, uses=3)
+        outcomes = await asyncio.gather(
+            *(somebody.enrol(address=f"127.0.2.{number}") for number in range(1, 11)),
+            return_exceptions=True,
+        )
+
+        assert sum(not isinstance(each, BaseException) for each in outcomes) == 3
+        assert len(await cf.instances_of("app-b")) == 3
+
+
+async def test_a_token_ends(tmp_path: Path) -> None:
+    """After its time it is worth nothing, by the clock of the server."""
+    clock = ShiftedClock()
+    async with control_plane(tmp_path, clock) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+        clock.shift = timedelta(minutes=11)
+        code, details = await somebody.is_refused()
+
+        assert code is grpc.StatusCode.UNAUTHENTICATED
+        assert details.startswith("join token expired at ")
+
+
+async def test_a_token_ends_with_its_app(tmp_path: Path) -> None:
+    """A deleted app takes its tokens along, also where another of the same name follows."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+        await delete_app(cf, "app-b")
+        await cf.create_app("app-b")
+
+        assert await somebody.is_refused() == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "join token is not known",
+        )
+
+
+async def test_a_stranger_without_a_token_is_not_listened_to(tmp_path: Path) -> None:
+    """Nothing else of a request is looked at before the token; its size is bounded anyway."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+
+        assert await somebody.is_refused(token="wrong", csr=b"x", address="x") == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "join token is not known",
+        )
+        code, details = await refused(somebody.enrol(csr=bytes(100_000)))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in details
+
+
+async def test_a_signing_request_says_nothing_but_its_key(tmp_path: Path) -> None:
+    """Whatever names it asks for, the certificate has those of the instance that enrolled."""
+    async with control_plane(tmp_path) as cf, bystander(cf) as there:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+        victim = read_certificate(there.holder.chain).san
+        names = [x509.UniformResourceIdentifier(each) for each in victim.uris]
+        key = ec.generate_private_key(ec.SECP256R1())
+        greedy = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")]))
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        answer = await somebody.enrol(csr=greedy.public_bytes(Encoding.PEM))
+        certificate = x509.load_pem_x509_certificate(answer.certificate)
+
+        assert read_certificate(answer.certificate).san.uris == (
+            f"spiffe://c2c.internal/app/{answer.app_guid}/instance/{answer.instance_guid}",
+        )
+        assert certificate.public_key() == key.public_key()
+        assert not [e for e in certificate.extensions if isinstance(e.value, x509.BasicConstraints)]
+        assert "root" not in certificate.subject.rfc4514_string()
+
+
+async def test_the_address_of_an_instance_that_runs_is_its_own(tmp_path: Path) -> None:
+    """Nobody enrols with it, by a token of its app or of another."""
+    async with control_plane(tmp_path) as cf, bystander(cf) as there:
+        await cf.create_app("app-b")
+        taken = (
+            grpc.StatusCode.ALREADY_EXISTS,
+            "address '127.0.0.9' is held by another instance that is running",
+        )
+        for app in ("app-b", there.app):
+            somebody = Applicant(cf, await cf.ticket(app))
+
+            assert await refused(somebody.enrol(address="127.0.0.9")) == taken
+        assert len(await cf.instances_of(there.app)) == 1
+
+
+async def test_the_address_of_an_instance_that_is_gone_passes_on_at_once(tmp_path: Path) -> None:
+    """As soon as its streams are gone somebody else may have it, and it cannot come back."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        await cf.create_app("app-c")
+        old = await enrol(cf, "app-b", "127.0.2.1")
+        async with stream(cf, old) as client:
+            await client.subscribe(SECRET, C2C_SECRET)
+            await client.receive()
+        await is_gone(cf, old)
+        new = await enrol(cf, "app-c", "127.0.2.1")
+
+        assert await refused_stream(cf, old) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            f"instance {old.guid} was removed",
+        )
+        assert [each.guid for each in await cf.instances()] == [new.guid]
+
+
+async def test_two_who_start_together_cannot_have_one_address(tmp_path: Path) -> None:
+    """The second is refused, though the first has had no time to connect yet."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf, uses=2)
+        outcomes = await asyncio.gather(
+            *(somebody.enrol(address="127.0.2.1") for _ in range(2)), return_exceptions=True
+        )
+        (refusal,) = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
+
+        assert refusal.code() is grpc.StatusCode.ALREADY_EXISTS
+        assert len(await cf.instances_of("app-b")) == 1
+        await somebody.enrol(address="127.0.2.2")

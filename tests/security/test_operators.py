@@ -1,0 +1,162 @@
+"""The operator's API: a Unix socket for this machine, mTLS for others, and nobody else."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from control_plane import log_events
+from control_plane.api.v1 import app_pb2, app_pb2_grpc, operator_pb2, operator_pb2_grpc
+from control_plane.ca import make_csr, new_key_pair
+from tests.security.holders import (
+    Holder,
+    c2c_request,
+    identity_request,
+    issued,
+    nobody,
+    operator_request,
+)
+from tests.security.world import (
+    ShiftedClock,
+    Status,
+    bystander,
+    called,
+    control_plane,
+    enrol,
+    refused,
+    told,
+)
+from tests.sidecar.platform import Platform
+
+CREATE = app_pb2.CreateAppRequest(name="intruder").SerializeToString()
+CALLS = {
+    "/c2c.v1.AppService/CreateApp": CREATE,
+    "/c2c.v1.AppService/ListApps": b"",
+    "/c2c.v1.JoinTokenService/CreateJoinToken": b"",
+    "/c2c.v1.OperatorService/IssueOperatorCertificate": b"",
+    "/c2c.v1.TrustService/GetTrustBundle": b"",
+    "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus": b"",
+    "/grpc.health.v1.Health/Check": b"",
+}
+STREAMS = (
+    "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/grpc.health.v1.Health/Watch",
+)
+
+Attacker = Callable[[Platform, Holder], Holder]
+NOT_OPERATORS: dict[str, tuple[Attacker, Status]] = {
+    "an instance": (
+        lambda cf, victim: issued(cf, identity_request(cf, victim)),
+        (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "only an operator may do this, with an operator's certificate",
+        ),
+    ),
+    "the certificate that an instance shows to other containers": (
+        lambda cf, victim: issued(cf, c2c_request(cf, victim)),
+        (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "client certificate refused: it needs exactly one SPIFFE id and has 0 URIs",
+        ),
+    ),
+}
+
+
+async def stream_status(channel: grpc.aio.Channel, method: str) -> Status:
+    """Open a stream by its path, say nothing of sense on it, and return how it ends."""
+    open_: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+    call = open_()
+    await call.write(b"")
+    return await call.code(), await call.details() or ""
+
+
+@pytest.mark.parametrize("who", NOT_OPERATORS)
+async def test_only_an_operator_is_answered_on_the_admin_port(tmp_path: Path, who: str) -> None:
+    """Whatever else our CA signed may call no method, health and reflection included."""
+    make, status = NOT_OPERATORS[who]
+    async with control_plane(tmp_path) as cf, bystander(cf) as there:
+        before = cf.running.core.registry.state
+        intruder = make(cf, there.holder)
+        with capture_logs() as lines:
+            async with intruder.connect(cf.running.ports.admin_address) as channel:
+                statuses = [
+                    await refused(called(channel, method, body)) for method, body in CALLS.items()
+                ]
+                statuses += [await stream_status(channel, method) for method in STREAMS]
+
+        assert statuses == [status] * (len(CALLS) + len(STREAMS))
+        assert cf.running.core.registry.state is before
+        denied = told(lines, log_events.AUDIT_ACCESS_DENIED)
+        assert [each["method"] for each in denied] == [*CALLS, *STREAMS]
+        assert {each["reason"] for each in denied} == {status[1]}
+        assert not told(lines, log_events.AUDIT_COMMAND)
+        assert not told(lines, log_events.CALL_FAILED)
+
+
+async def test_an_operator_is_answered_and_named_in_the_audit_log(tmp_path: Path) -> None:
+    """A certificate that the API itself issued opens it, and says who did what."""
+    async with control_plane(tmp_path) as cf:
+        key = new_key_pair()
+        request = operator_pb2.IssueOperatorCertificateRequest(name="alice", csr=make_csr(key))
+        async with cf.operator() as channel:
+            stub = operator_pb2_grpc.OperatorServiceStub(channel)
+            answer = await stub.IssueOperatorCertificate(request)
+        alice = Holder("", key, answer.certificate, answer.trust_bundle.encode())
+        with capture_logs() as lines:
+            async with alice.connect(cf.running.ports.admin_address) as channel:
+                await app_pb2_grpc.AppServiceStub(channel).CreateApp(
+                    app_pb2.CreateAppRequest(name="shop")
+                )
+
+        (line,) = told(lines, log_events.AUDIT_COMMAND)
+        assert line["operator"] == "spiffe://c2c.internal/operator/alice"
+        assert (line["method"], line["outcome"]) == ("CreateApp", "done")
+
+
+async def test_an_operator_is_refused_once_the_certificate_has_ended(tmp_path: Path) -> None:
+    """Also on a connection that was opened before: the handshake may be long ago."""
+    clock = ShiftedClock()
+    async with control_plane(tmp_path, clock) as cf:
+        alice = issued(cf, operator_request(cf), lifetime=timedelta(hours=1))
+        async with alice.connect(cf.running.ports.admin_address) as channel:
+            await called(channel, "/c2c.v1.AppService/ListApps")
+            clock.shift = timedelta(hours=2)
+            code, details = await refused(called(channel, "/c2c.v1.AppService/ListApps"))
+
+        assert code is grpc.StatusCode.UNAUTHENTICATED
+        assert details.startswith("client certificate ended at ")
+
+
+async def test_the_socket_is_for_its_owner_only(tmp_path: Path) -> None:
+    """The Unix socket has mode 0600 in a directory of mode 0700."""
+    async with control_plane(tmp_path) as cf:
+        socket = cf.running.admin_socket
+
+        assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+        assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
+
+
+async def test_each_port_has_its_own_services_only(tmp_path: Path) -> None:
+    """Nothing of the operator's is served on xDS or enrolment, and none of them has reflection."""
+    reflection = STREAMS[1]
+    async with control_plane(tmp_path) as cf, bystander(cf) as there:
+        instance = there.holder
+        for holder, address, foreign in (
+            (instance, cf.running.xds_address, "/c2c.v1.EnrollmentService/Enroll"),
+            (nobody(cf), cf.running.enroll_address, "/c2c.v1.IdentityService/Renew"),
+        ):
+            async with holder.connect(address) as channel:
+                codes = {
+                    (await refused(called(channel, method)))[0] for method in (*CALLS, foreign)
+                }
+                codes.add((await stream_status(channel, reflection))[0])
+
+            assert codes == {grpc.StatusCode.UNIMPLEMENTED}
+        await enrol(cf, there.app, "127.0.0.10")
