@@ -40,25 +40,19 @@ class Entry:
     """The newest certificate of one secret of one instance.
 
     Attributes:
-        replaces: the one before it, if there was one in this run or in the one before.
         since: since when it is in its state, in UTC.
         reason: why it is not served, or why nobody can tell; "" otherwise.
     """
 
     record: IssuedRecord
-    replaces: IssuedRecord | None
     state: CertificateState
     since: datetime
     reason: str = ""
 
-    @property
-    def is_renewal(self) -> bool:
-        """Tell whether it says the same as the one before it."""
-        return self.replaces is not None and self.replaces.names == self.record.names
 
-
-Observer = Callable[[Entry], None]
-"""Is told of each entry that is new or in another state, and returns at once."""
+Observer = Callable[[Entry, Entry | None], None]
+"""Is told of each entry that is new or in another state, and of the entry that was there before; it
+returns at once."""
 
 
 class Ledger:
@@ -71,7 +65,7 @@ class Ledger:
         self._counts: Counter[CertificateState] = Counter()
         self._observers: list[Observer] = []
         for each in records:
-            self._put(Entry(each, None, CertificateState.ISSUED, clock.now()))
+            self._put(Entry(each, CertificateState.ISSUED, clock.now()))
 
     @property
     def counts(self) -> Mapping[CertificateState, int]:
@@ -98,9 +92,7 @@ class Ledger:
 
     def issued(self, record: IssuedRecord) -> None:
         """Take a new certificate in the place of the one before."""
-        before = self.get(record.instance_guid, record.secret)
-        replaces = before.record if before is not None else None
-        self._tell(Entry(record, replaces, CertificateState.ISSUED, self._clock.now()))
+        self._tell(Entry(record, CertificateState.ISSUED, self._clock.now()))
 
     def move(self, entry: Entry, state: CertificateState, reason: str = "") -> None:
         """Say where a certificate is now; one that was replaced meanwhile is nowhere."""
@@ -122,14 +114,30 @@ class Ledger:
             self._counts[entry.state] -= 1
 
     def _tell(self, entry: Entry) -> None:
-        self._put(entry)
+        before = self._put(entry)
         for observer in self._observers:
-            observer(entry)
+            observer(entry, before)
 
-    def _put(self, entry: Entry) -> None:
+    def _put(self, entry: Entry) -> Entry | None:
+        """Set an entry, and return the one that was there."""
         of_instance = self._entries.setdefault(entry.record.instance_guid, {})
         before = of_instance.get(entry.record.secret)
         if before is not None:
             self._counts[before.state] -= 1
         self._counts[entry.state] += 1
         of_instance[entry.record.secret] = entry
+        return before
+
+
+def is_new(entry: Entry, before: Entry | None) -> bool:
+    """Tell whether a certificate was issued, and did not just move."""
+    return before is None or before.record is not entry.record
+
+
+def is_renewal(entry: Entry, before: Entry | None) -> bool:
+    """Tell whether a certificate was issued that says the same as the one before."""
+    return (
+        before is not None
+        and before.record is not entry.record
+        and before.record.names == entry.record.names
+    )

@@ -78,10 +78,11 @@ class Proof:
         """Wait until all serve their newest certificates; return those that do not in the end.
 
         Args:
-            instances: whom to wait for.
+            instances: whom to wait for; those whom nobody can look at are left out.
             timeout: seconds to wait at the most.
         """
-        return await self._waiters.wait(instances, timeout)
+        visible = [each for each in instances if self._is_visible(each)]
+        return await self._waiters.wait(visible, timeout)
 
     def opened(self, live: LiveStream) -> None:
         """A stream that was opened has not said yet what its client has."""
@@ -174,9 +175,12 @@ class Proof:
             nothing = f"its sidecar has no TLS handshake with port {C2C_PORT}"
             return served if served is not None else nothing
         known = self._state().instance(instance)
-        if self._source is None or known is None:
+        if not self._is_visible(instance) or known is None:
             return None
         return await self._prober.served_serial(known.address, C2C_PORT, source=self._source)
+
+    def _is_visible(self, instance: InstanceGuid) -> bool:
+        return self._source is not None or self._attestation.witnessed(instance)
 
     async def _pause(self, instance: InstanceGuid, seconds: float) -> None:
         if self._attestation.witnessed(instance) or self._source is None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.ledger import CertificateState, Entry, Ledger
+from control_plane.reconciler.ledger import CertificateState, Entry, Ledger, is_new, is_renewal
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET
@@ -56,7 +56,7 @@ async def test_a_certificate_goes_its_way(ledger: Ledger, clock: ManualClock) ->
 async def test_a_better_reason_is_no_news(ledger: Ledger, clock: ManualClock) -> None:
     """The state is as old as it was, and nobody is told twice."""
     told: list[Entry] = []
-    ledger.observe(told.append)
+    ledger.observe(lambda entry, _: told.append(entry))
     for reason in ("refused", "refused", "timed out"):
         await clock.advance(1)
         ledger.move(entry(ledger), CertificateState.NOT_SERVED, reason)
@@ -67,13 +67,16 @@ async def test_a_better_reason_is_no_news(ledger: Ledger, clock: ManualClock) ->
 
 
 def test_a_renewal_says_the_same_as_before(ledger: Ledger) -> None:
-    """Nothing but a new serial; any other change of names is a change."""
-    assert not entry(ledger).is_renewal
+    """Nothing but a new serial; other names are no renewal, and a move is nothing new."""
+    told: list[tuple[bool, bool]] = []
+    ledger.observe(lambda now, old: told.append((is_new(now, old), is_renewal(now, old))))
     ledger.issued(replace(FIRST, serial=0xA2, version="v2"))
-    assert entry(ledger).is_renewal
     ledger.issued(replace(FIRST, serial=0xA3, version="v3", names=("b0",)))
-    assert not entry(ledger).is_renewal
-    assert sum(ledger.counts.values()) == 1
+    ledger.move(entry(ledger), CertificateState.ACKED)
+    ledger.issued(replace(FIRST, instance_guid=B1))
+
+    assert told == [(True, True), (True, False), (False, False), (True, False)]
+    assert sum(ledger.counts.values()) == 2
 
 
 def test_what_was_replaced_moves_no_more(ledger: Ledger) -> None:
@@ -104,5 +107,4 @@ def test_after_a_restart_nobody_is_told(clock: ManualClock) -> None:
     ledger = Ledger(clock, [FIRST])
 
     assert entry(ledger).state is CertificateState.ISSUED
-    assert not entry(ledger).is_renewal
     assert Ledger(clock).earliest_end() is None

@@ -212,6 +212,7 @@ async def test_without_a_witness_nothing_is_claimed() -> None:
         made.connect(B0).as_envoy()
         await made.clock.advance(10)
         assert made.standing() == (CertificateState.ACKED, NOBODY_LOOKS)
+        assert await made.proof.served([B0], 0) == frozenset()
         made.attestation.report(B0, made.entry.record.serial, ())
 
         assert made.standing() == (CertificateState.SERVED, "")

@@ -1,0 +1,151 @@
+"""What happens, for whoever watches: facts go to every watcher, and wait for none.
+
+The rule of this module: a watcher has a queue of its own that is bounded. One that reads too slowly
+loses the oldest of what it has not read, and is told how many; nobody else notices. While nobody
+watches, a fact costs one comparison.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from control_plane.clock import Clock
+from control_plane.names import AppGuid, InstanceGuid
+
+QUEUE = 10_000
+"""Facts that a watcher may be behind; some megabytes."""
+
+
+class Kind(StrEnum):
+    """What kinds of facts there are."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    MAPPED = "mapped"
+    UNMAPPED = "unmapped"
+    ALLOWED = "allowed"
+    FORBIDDEN = "forbidden"
+    REGISTERED = "registered"
+    MOVED = "moved"
+    REMOVED = "removed"
+    READY = "ready"
+    NOT_READY = "not_ready"
+    GONE = "gone"
+    SETTLED = "settled"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    SENT = "sent"
+    ACKED = "acked"
+    NACKED = "nacked"
+    DENIED = "denied"
+    ISSUED = "issued"
+    RENEWED = "renewed"
+    SERVED = "served"
+    NOT_SERVED = "not_served"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Something that happened.
+
+    Attributes:
+        sentence: what, for people.
+        revision: of the State, where a change led to it.
+        serial: of the certificate that it is about.
+    """
+
+    kind: Kind
+    sentence: str
+    app: AppGuid | None = None
+    instance: InstanceGuid | None = None
+    revision: int = 0
+    type_url: str = ""
+    nonce: str = ""
+    resources: tuple[str, ...] = ()
+    serial: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A fact as one watcher hears it.
+
+    Attributes:
+        at: when it happened, in UTC.
+        lost: how many facts before it the watcher was too slow for.
+    """
+
+    fact: Fact
+    at: datetime
+    lost: int
+
+
+class Watcher:
+    """One queue of facts."""
+
+    def __init__(self, size: int) -> None:
+        """Start with nothing heard."""
+        self._size = size
+        self._queue: deque[tuple[Fact, datetime]] = deque()
+        self._any = asyncio.Event()
+        self._lost = 0
+
+    def put(self, fact: Fact, at: datetime) -> bool:
+        """Queue a fact; return whether there was room for it."""
+        has_room = len(self._queue) < self._size
+        if not has_room:
+            self._queue.popleft()
+            self._lost += 1
+        self._queue.append((fact, at))
+        self._any.set()
+        return has_room
+
+    async def next(self) -> Told:
+        """Wait for the next fact, and return it."""
+        while not self._queue:
+            self._any.clear()
+            await self._any.wait()
+        lost, self._lost = self._lost, 0
+        fact, at = self._queue.popleft()
+        return Told(fact, at, lost)
+
+
+class Feed:
+    """Where facts are told.
+
+    Attributes:
+        lost: how many facts watchers were too slow for, all of them together.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        """Start with nobody who watches."""
+        self._clock = clock
+        self._watchers: set[Watcher] = set()
+        self.lost = 0
+
+    @property
+    def watchers(self) -> int:
+        """How many watch."""
+        return len(self._watchers)
+
+    def tell(self, fact: Fact) -> None:
+        """Tell everybody who watches."""
+        for watcher in self._watchers:
+            if not watcher.put(fact, self._clock.now()):
+                self.lost += 1
+
+    @contextmanager
+    def watch(self, size: int = QUEUE) -> Iterator[Watcher]:
+        """Watch until the block ends."""
+        watcher = Watcher(size)
+        self._watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)

@@ -1,0 +1,58 @@
+"""The feed: every watcher hears everything, or how much it missed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from control_plane.server.feed import Fact, Feed, Kind
+from tests.unit.reconciler.clocks import NOON, ManualClock, settled
+
+
+def fact(number: int) -> Fact:
+    """Return a fact that can be told from others."""
+    return Fact(kind=Kind.SENT, sentence=str(number), revision=number)
+
+
+async def test_watchers_hear_what_happens_while_they_watch() -> None:
+    """In its order and with its moment, and nothing from before or after."""
+    clock = ManualClock()
+    feed = Feed(clock)
+    feed.tell(fact(0))
+    with feed.watch() as first, feed.watch() as second:
+        feed.tell(fact(1))
+        await clock.advance(1)
+        feed.tell(fact(2))
+        heard = [await first.next(), await first.next()]
+        assert feed.watchers == 2
+        assert (await second.next()).fact == fact(1)
+    feed.tell(fact(3))
+
+    assert [each.fact for each in heard] == [fact(1), fact(2)]
+    assert [each.at for each in heard] == [NOON, NOON + timedelta(seconds=1)]
+    assert (feed.watchers, feed.lost) == (0, 0)
+
+
+async def test_a_slow_watcher_loses_the_oldest_and_is_told_how_many() -> None:
+    """Nobody waits for it: telling returns at once, and other watchers lose nothing."""
+    feed = Feed(ManualClock())
+    with feed.watch(size=2) as slow, feed.watch(size=10) as quick:
+        for number in range(5):
+            feed.tell(fact(number))
+        heard = [await slow.next(), await slow.next()]
+        assert [(await quick.next()).lost for _ in range(5)] == [0] * 5
+
+    assert [(each.fact.revision, each.lost) for each in heard] == [(3, 3), (4, 0)]
+    assert feed.lost == 3
+
+
+async def test_a_watcher_waits_for_the_next_fact() -> None:
+    """It returns with the fact, however often nothing happened before."""
+    feed = Feed(ManualClock())
+    with feed.watch() as watcher:
+        for number in range(2):
+            waiting = asyncio.create_task(watcher.next())
+            await settled()
+            assert not waiting.done()
+            feed.tell(fact(number))
+            assert (await waiting).fact == fact(number)
