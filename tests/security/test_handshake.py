@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 
-from control_plane.server.credentials import SERVER_NAME
 from control_plane.server.library import ResourceServer
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.resource_type import SECRET
@@ -30,6 +29,7 @@ from tests.security.holders import (
     nobody,
     operator_request,
 )
+from tests.security.sockets import client_context, connected, tls_ports
 from tests.security.world import (
     C2C_SECRET,
     bystander,
@@ -60,38 +60,6 @@ GARBAGE = {
     "half a ClientHello": CLIENT_HELLO,
     "zeros": bytes(65536),
 }
-
-
-def tls_ports(cf: Platform) -> list[int]:
-    """Return the ports that speak TLS: xDS, enrolment, and the operators'."""
-    admin = cf.running.ports.admin_address
-    assert admin is not None
-    return [cf.running.xds_address.port, cf.running.enroll_address.port, admin.port]
-
-
-def client_context(cf: Platform, holder: Holder | None, directory: Path) -> ssl.SSLContext:
-    """Return a TLS client that verifies the server, and shows who it is if it is anybody."""
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls.load_verify_locations(cadata=cf.trust_bundle.decode())
-    tls.set_alpn_protocols(["h2"])
-    if holder is not None:
-        pair = directory / "pair.pem"
-        pair.write_bytes(holder.key.private_pem() + holder.chain)
-        tls.load_cert_chain(pair)
-    return tls
-
-
-@asynccontextmanager
-async def connected(
-    port: int, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect by hand."""
-    name = SERVER_NAME if tls is not None else None
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()
 
 
 async def ends(reader: asyncio.StreamReader) -> bool:
@@ -162,7 +130,7 @@ async def test_old_versions_of_tls_are_refused(tmp_path: Path, version: ssl.TLSV
     """TLS 1.0 and 1.1 are refused by the server on each port; the same client gets in by 1.2."""
     async with control_plane(tmp_path) as cf, bystander(cf) as there:
         for port in tls_ports(cf):
-            tls = client_context(cf, there.holder, tmp_path)
+            tls = client_context(there.holder, tmp_path)
             tls.set_ciphers("ALL:@SECLEVEL=0")  # else OpenSSL itself would not offer it
             with pytest.warns(DeprecationWarning, match="is deprecated"):
                 tls.minimum_version = tls.maximum_version = version
@@ -201,7 +169,7 @@ async def test_a_handshake_that_takes_too_long_is_cut_off(
         limits = ServerLimits(handshake_seconds=0.3)
         async with ResourceServer("127.0.0.1:0", credentials=credentials, limits=limits) as server:
             port = int(server.address.rpartition(":")[2])
-            tls = client_context(cf, there.holder, tmp_path) if is_tls_done else None
+            tls = client_context(there.holder, tmp_path) if is_tls_done else None
             async with connected(port, tls) as (reader, writer):
                 if not is_tls_done:
                     writer.write(CLIENT_HELLO)
@@ -214,7 +182,7 @@ async def test_garbage_harms_no_port(tmp_path: Path, kind: str) -> None:
     """Bytes that are no protocol at all end their own connection, before TLS and after it."""
     async with control_plane(tmp_path) as cf, bystander(cf) as there, AsyncExitStack() as stack:
         for port in tls_ports(cf):
-            tls = client_context(cf, there.holder, tmp_path)
+            tls = client_context(there.holder, tmp_path)
             for context in (None, tls):
                 _, writer = await stack.enter_async_context(connected(port, context))
                 writer.write(GARBAGE[kind])
