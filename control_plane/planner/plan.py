@@ -15,6 +15,7 @@ from control_plane.envoy.listeners import ListenerSpec, tcp_listener
 from control_plane.model.entities import App, AppProtocol, Instance, Transport
 from control_plane.model.ports import SSH_PORT, PortMapping, port_mappings
 from control_plane.model.state import State
+from control_plane.names import C2C_PORT, DEFAULT_APP_PORT
 from control_plane.planner.names import NAME_TABLE_TYPE, NameTables, PublishedNames
 from control_plane.planner.options import PlanOptions
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl, Version
@@ -25,6 +26,8 @@ VALIDATION_SECRET = "id-validation-context"  # noqa: S105 - likewise
 
 SecretContent = Resource | Version | None
 """A secret as it is at hand: its content, only the version that the instance has, or neither."""
+
+_NOBODY = "127.0.0.1"
 
 _SHARED = 4096
 """How many built messages are kept for sharing, per kind."""
@@ -72,6 +75,17 @@ class Planner:
                 NAME_TABLE_TYPE: TypeSnapshot.of([self._names.of(state, app.guid, published)]),
             }
         )
+
+    def warm_up(self) -> None:
+        """Build a message of each kind, and forget it.
+
+        envoy-data-plane makes its validators when they are used first, which takes 0.5 s in all.
+        The server calls this before it listens, so that no client has to wait for it.
+        """
+        for protocol in AppProtocol:
+            _cluster(DEFAULT_APP_PORT, _NOBODY, protocol)
+            _listener(ListenerSpec(DEFAULT_APP_PORT, C2C_PORT, protocol), _NOBODY, (_NOBODY,), ())
+        _filter("", (_NOBODY,))
 
     def farewell(self, snapshot: Snapshot) -> Snapshot:
         """Return what an instance that was removed should have: no way in.

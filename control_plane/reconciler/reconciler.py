@@ -9,7 +9,7 @@ cannot be planned for is tried again and keeps nobody else waiting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -20,9 +20,9 @@ from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import PermissionDenied
 from control_plane.model.change import Change
-from control_plane.model.entities import Instance
+from control_plane.model.entities import App, Instance
 from control_plane.model.state import State
-from control_plane.names import AppGuid, InstanceGuid
+from control_plane.names import AppGuid, Hostname, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import (
     NAME_TABLE_TYPE,
@@ -49,6 +49,10 @@ _FAREWELL_SECONDS = 10.0
 """How long a removed instance has to ACK that its listeners are gone, before its streams end."""
 
 
+_Facts = tuple[App, Instance, tuple[Hostname, ...], tuple[Hostname, ...]]
+"""All that an instance's certificates follow from."""
+
+
 class Reconciler:
     """Keeps every connected node's snapshot equal to its plan; observes streams and commits."""
 
@@ -61,6 +65,7 @@ class Reconciler:
         self._custody = custody
         self._clock = clock
         self._dirty: dict[InstanceGuid, None] = {}
+        self._requests: dict[InstanceGuid, tuple[_Facts, Mapping[str, Request]]] = {}
         self._wake = asyncio.Event()
         self._renewals = RenewalQueue()
         self._farewells: dict[InstanceGuid, asyncio.Task[None]] = {}
@@ -180,17 +185,23 @@ class Reconciler:
         self._nodes.set(guid, plan)
 
     def _secrets(self, instance: Instance) -> dict[str, SecretContent]:
+        requests = self._requests_of(instance)
+        return {name: self._secret(instance, name, each) for name, each in requests.items()}
+
+    def _requests_of(self, instance: Instance) -> Mapping[str, Request]:
+        """Return what the certificates of an instance must say; most changes leave that alone."""
         app = self.state.apps[instance.app_guid]
         lingering = self.publication.lingering(app.guid)
-        trust_domain = self._planner.options.trust_domain
-        return {
-            C2C_SECRET: self._secret(
-                instance, C2C_SECRET, c2c_request(self.state, app, instance, lingering)
-            ),
-            ID_SECRET: self._secret(
-                instance, ID_SECRET, identity_request(app, instance, trust_domain)
-            ),
+        facts = (app, instance, self.state.hostnames_of(app.guid), lingering)
+        known = self._requests.get(instance.guid)
+        if known is not None and known[0] == facts:
+            return known[1]
+        requests: Mapping[str, Request] = {
+            C2C_SECRET: c2c_request(self.state, app, instance, lingering),
+            ID_SECRET: identity_request(app, instance, self._planner.options.trust_domain),
         }
+        self._requests[instance.guid] = facts, requests
+        return requests
 
     def _secret(self, instance: Instance, name: str, request: Request) -> SecretContent:
         now = self._clock.now()
@@ -218,6 +229,7 @@ class Reconciler:
         self._dirty.pop(instance, None)
         self._renewals.forget(instance)
         self._custody.drop(instance)
+        self._requests.pop(instance, None)
         snapshot = self._nodes.snapshot(instance)
         if snapshot is None or instance in self._farewells:
             return

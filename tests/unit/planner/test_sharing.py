@@ -83,6 +83,16 @@ def test_what_did_not_change_is_not_built_again(busy: State) -> None:
         assert before.types[url].resources[name] is after.types[url].resources[name]
 
 
+def test_warming_up_changes_no_plan(busy: State) -> None:
+    """What is built before anybody asks is the same as what is built when somebody does."""
+    warm = Planner(PlanOptions())
+    warm.warm_up()
+
+    for each in busy.all_instances():
+        plan = warm.plan(busy, each, {}, busy.hostnames_of)
+        assert plan == Planner(PlanOptions()).plan(busy, each, {}, busy.hostnames_of)
+
+
 def test_what_is_remembered_is_bounded(busy: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """A planner that may remember one app's table makes the others anew, and all are right."""
     monkeypatch.setattr(names, "_REMEMBERED", 1)
