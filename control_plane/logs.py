@@ -165,6 +165,8 @@ def _safe_text(text: str, escapes: Mapping[int, str] = _ESCAPES, most: int = MAX
         return REDACTED
     hidden = len(text) - most
     shown = text[:most] if hidden > 0 else text
+    if hidden <= 0 and shown.isascii() and shown.isprintable():
+        return shown
     # A lone surrogate is no character, and no stream could encode it.
     shown = shown.encode("utf-8", "backslashreplace").decode().translate(escapes)
     return f"{shown}... {hidden} more characters" if hidden > 0 else shown
