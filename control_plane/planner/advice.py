@@ -1,0 +1,66 @@
+"""Which command of ``c2c`` helps: its arguments, as they are pasted into a shell.
+
+The rule of this module: what is printed works as it stands. An app outside the default space is
+named together with its space, and what only the operator knows is a word in capitals.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from control_plane.model.entities import App
+from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
+from control_plane.names import C2C_PORT, Hostname, Port
+
+_DEFAULT_DOMAIN = "apps.internal"
+
+
+def map_route(route: Hostname, app: App | None) -> str:
+    """Return the command that maps a route to an app; "" and None for ones of one's choice."""
+    host, _, domain = route.partition(".")
+    words = [*_name(app), domain or _DEFAULT_DOMAIN]
+    chosen = app.key.name.lower().replace(".", "-") if app is not None else "HOST"
+    return _command("map-route", app, *words, "--hostname", host or chosen)
+
+
+def add_policy(source: App | None, destination: App) -> str:
+    """Return the command that lets an app connect to another on 61443."""
+    ends = [*_name(source, "SOURCE_APP"), destination.key.name]
+    to = destination.key
+    if source is not None and (source.key.space, source.key.org) != (to.space, to.org):
+        ends += ["-s", to.space, "-o", to.org]
+    ports = ["--protocol", "tcp", "--port", str(C2C_PORT)]
+    return _command("add-network-policy", source or destination, *ends, *ports)
+
+
+def join_token(app: App) -> str:
+    """Return the command that makes what a new instance needs."""
+    return _command("join-token", app, app.key.name)
+
+
+def update_port(app: App, port: Port) -> str:
+    """Return the command that has 61443 lead to another port of an app."""
+    kept = [each for each in app.ports if each not in (port, app.c2c_port)]
+    ports = [word for each in (port, *kept) for word in ("--port", str(each))]
+    return _command("update-app", app, app.key.name, *ports, "--c2c-port", str(port))
+
+
+def wait(app: App) -> str:
+    """Return the command that waits until an app's instances are all there and served."""
+    return _command("wait", app, app.key.name)
+
+
+def status(app: App) -> str:
+    """Return the command that shows how far an app's instances are."""
+    return _command("status", app, app.key.name)
+
+
+def _name(app: App | None, placeholder: str = "APP") -> list[str]:
+    return [placeholder if app is None else app.key.name]
+
+
+def _command(name: str, app: App | None, *words: str) -> str:
+    where = []
+    if app is not None and (app.key.org, app.key.space) != (DEFAULT_ORG, DEFAULT_SPACE):
+        where = ["--org", app.key.org, "--space", app.key.space]
+    return shlex.join(["c2c", *where, name, *words])

@@ -1,0 +1,333 @@
+"""Why an app reaches another, or not: the first link that is missing is the cause."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from control_plane.model.apps import update_app
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import set_status
+from control_plane.model.spec import AppSpec
+from control_plane.model.state import State
+from control_plane.names import AppGuid, Domain, Hostname, InstanceGuid, Port
+from control_plane.planner.chain import Link, LinkKind, Question, Seen, Verdict
+from control_plane.planner.explain import explain, first_missing
+from tests.unit.model.world import A, B, allow, mapping, register, world
+
+A0, B0, B1 = InstanceGuid("a0"), InstanceGuid("b0"), InstanceGuid("b1")
+ROUTE = Hostname("b.apps.internal")
+PORT = Port(8080)
+FINE = Seen(is_connected=True, app_ports={PORT: True})
+KINDS = list(LinkKind)
+
+
+def ready(state: State, *guids: InstanceGuid) -> State:
+    """Return a State in which these instances are ready."""
+    for guid in guids:
+        state = set_status(state, guid, InstanceStatus.READY).state
+    return state
+
+
+def everything() -> State:
+    """Return a State in which nothing is missing: a may call b, which has two instances."""
+    state = register(register(world("a", "b"), A0, A, "10.0.0.1"), B0, B, "10.0.1.1")
+    state = allow(register(state, B1, B, "10.0.1.2"), A, B)
+    return ready(mapping(state, B, "b").state, A0, B0, B1)
+
+
+def question(state: State | None = None, **differently: object) -> Question:
+    """Return the question whether a reaches b, in a world where it does."""
+    state = everything() if state is None else state
+    asked = Question(
+        state=state,
+        source=state.app(A),
+        destination=state.app(B),
+        route=ROUTE,
+        published=state.hostnames_of,
+        domains=(Domain("apps.internal"),),
+        seen={A0: FINE, B0: FINE, B1: FINE},
+    )
+    return replace(asked, **differently)  # type: ignore[arg-type]  # a test's keywords
+
+
+def seeing(**differently: object) -> Question:
+    """Return that question with something else known of b's second instance."""
+    other = replace(FINE, **differently)  # type: ignore[arg-type]  # likewise
+    return question(seen={A0: FINE, B0: FINE, B1: other})
+
+
+def link(asked: Question, kind: LinkKind) -> Link:
+    """Return one link of the answer."""
+    return next(each for each in explain(asked) if each.kind is kind)
+
+
+def missing(asked: Question) -> Link:
+    """Return the first link that is missing."""
+    found = first_missing(explain(asked))
+    assert found is not None
+    return found
+
+
+def test_nothing_is_missing() -> None:
+    """Every link holds, and they come in the order in which a request needs them."""
+    links = explain(question())
+
+    assert [each.kind for each in links] == KINDS
+    assert {each.verdict for each in links} == {Verdict.HOLDS}
+    assert {each.command for each in links} == {""}
+    assert first_missing(links) is None
+    assert [each.sentence for each in links] == [
+        "a calls from 10.0.0.1",
+        "b.apps.internal leads to 10.0.1.1, 10.0.1.2",
+        "a network policy lets a connect to tcp 61443 of b",
+        "61443 is open and leads to port 8080 of the app",
+        "every instance serves its certificate with b.apps.internal",
+        "every instance accepts connections from its Envoy",
+        "the app cannot be reached past Envoy",
+    ]
+
+
+def test_no_policy() -> None:
+    """The name waits for the policy, and the policy is the cause."""
+    state = register(register(world("a", "b"), A0, A, "10.0.0.1"), B0, B, "10.0.1.1")
+    asked = question(ready(mapping(state, B, "b").state, A0, B0))
+
+    assert missing(asked).sentence == "no network policy lets a connect to b"
+    assert missing(asked).command == "c2c add-network-policy a b --protocol tcp --port 61443"
+    assert link(asked, LinkKind.NAME).verdict is Verdict.WAITS
+
+
+def test_a_policy_for_another_port() -> None:
+    """Whoever named the app's own port is told which port it should have been."""
+    state = register(register(world("a", "b"), A0, A, "10.0.0.1"), B0, B, "10.0.1.1")
+    state = allow(allow(state, A, B, 8080), A, B, 53, "udp")
+    asked = question(ready(mapping(state, B, "b").state, A0, B0))
+
+    assert missing(asked).kind is LinkKind.POLICY
+    assert missing(asked).sentence == (
+        "network policies let a connect to tcp 8080, udp 53 of b, but not to tcp 61443"
+    )
+
+
+def test_no_route() -> None:
+    """Without a route there is no name to ask for."""
+    found = missing(question(route=Hostname("")))
+
+    assert (found.kind, found.sentence) == (
+        LinkKind.NAME,
+        "no internal route is mapped to b",
+    )
+    assert found.command == "c2c map-route b apps.internal --hostname b"
+
+
+def test_a_route_of_no_app() -> None:
+    """Nothing else can be said of a name that leads to nobody."""
+    asked = question(destination=None, route=Hostname("x.mesh.example"))
+
+    assert [each.kind for each in explain(asked)] == [LinkKind.NAME]
+    assert missing(asked).sentence == "no app has the route x.mesh.example"
+    assert missing(asked).command == "c2c map-route APP mesh.example --hostname x"
+
+
+def test_a_route_that_is_not_answered() -> None:
+    """A route may be left from before its domain was taken out of the settings."""
+    found = missing(question(domains=(Domain("mesh.example"),)))
+
+    assert found.sentence == (
+        "b.apps.internal is below no internal domain (mesh.example), so it is not answered"
+    )
+    assert found.command == "c2c map-route b mesh.example --hostname b"
+
+
+def test_every_instance_is_gone() -> None:
+    """The name leads nowhere, and whatever would be asked of instances waits."""
+    state = everything()
+    for guid in (B0, B1):
+        state = set_status(state, guid, InstanceStatus.GONE).state
+    asked = question(state)
+
+    assert missing(asked).sentence == "b.apps.internal leads nowhere: every instance of b is gone"
+    assert missing(asked).command == "c2c join-token b"
+    waiting = {each.kind for each in explain(asked) if each.verdict is Verdict.WAITS}
+    assert waiting == {LinkKind.PORT, LinkKind.CERTIFICATE, LinkKind.APP}
+
+
+def test_one_instance_is_gone() -> None:
+    """The others serve, and the name leads to them."""
+    asked = question(set_status(everything(), B0, InstanceStatus.GONE).state)
+
+    assert first_missing(explain(asked)) is None
+    assert link(asked, LinkKind.NAME).sentence == "b.apps.internal leads to 10.0.1.2"
+
+
+def test_no_instance() -> None:
+    """An app that nobody runs is told apart from one that went."""
+    state = allow(register(world("a", "b"), A0, A, "10.0.0.1"), A, B)
+    found = missing(question(mapping(state, B, "b").state))
+
+    assert found.sentence == "b.apps.internal leads nowhere: b has no instances"
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "never there"])
+def test_nobody_calls(is_gone: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Without an instance of its own an app calls nobody."""
+    state = everything()
+    if is_gone:
+        asked = question(set_status(state, A0, InstanceStatus.GONE).state)
+        why = "every instance of it is gone"
+    else:
+        state = allow(state, B, B)
+        asked = question(allow(state, A, B), source=world("c").app(AppGuid("guid-c")))
+        why = "it has no instances"
+    found = missing(asked)
+
+    assert found.kind is LinkKind.CALLER
+    assert found.sentence.endswith(f"can call: {why}")
+    assert found.command.startswith("c2c join-token ")
+
+
+def test_certificate_not_acked() -> None:
+    """The name waits for it, and the reason is Envoy's."""
+    asked = seeing(certificate_problem="refused: no")
+    asked = replace(asked, published=lambda _: ())
+
+    assert missing(asked).kind is LinkKind.CERTIFICATE
+    assert missing(asked).sentence == "b/1 has no certificate for it yet: refused: no"
+    assert missing(asked).command == "c2c wait b"
+    assert link(asked, LinkKind.NAME).verdict is Verdict.WAITS
+
+
+def test_app_not_listening() -> None:
+    """No instance is ready, so the name waits, and the app is the cause."""
+    state = everything()
+    for guid in (B0, B1):
+        state = set_status(state, guid, InstanceStatus.NOT_READY).state
+    closed = replace(FINE, app_ports={PORT: False, Port(9090): False})
+    asked = question(state, seen={A0: FINE, B0: closed, B1: closed})
+
+    assert missing(asked).kind is LinkKind.APP
+    assert missing(asked).sentence == "b/0 does not accept connections on 127.0.0.1:8080, 9090"
+    assert link(asked, LinkKind.NAME).verdict is Verdict.WAITS
+
+
+@pytest.mark.parametrize("tried", [{PORT: False}, {}], ids=["tried", "not tried"])
+def test_wrong_app_port(tried: dict[Port, bool]) -> None:
+    """An app that listens elsewhere is told apart from one that does not listen."""
+    found = missing(seeing(app_ports={**tried, Port(9090): True}))
+
+    assert found.kind is LinkKind.PORT
+    assert found.sentence == "61443 leads to port 8080 of b/1, which listens on 9090"
+    assert found.command == "c2c update-app b --port 9090 --c2c-port 9090"
+
+
+def test_the_command_keeps_the_other_ports() -> None:
+    """An app of several ports loses none but the one that nobody answers."""
+    spec = AppSpec("b", ports=(8080, 7070), c2c_port=8080)
+    asked = question(update_app(everything(), B, spec).state)
+    wrong = replace(FINE, app_ports={PORT: False, Port(9090): True})
+
+    assert missing(replace(asked, seen={B0: wrong})).command == (
+        "c2c update-app b --port 9090 --port 7070 --c2c-port 9090"
+    )
+
+
+def test_reachable_past_envoy() -> None:
+    """A policy that can be gone around is no policy."""
+    found = missing(seeing(exposed_ports=(PORT,)))
+
+    assert found.kind is LinkKind.ISOLATION
+    assert found.sentence.startswith("b/1 can be reached past Envoy on 10.0.1.2:8080, where")
+
+
+def test_listener_refused() -> None:
+    """Envoy's own words say why 61443 is not open."""
+    found = missing(seeing(port_problem="address already in use"))
+
+    assert found.sentence == "the Envoy of b/1 has not opened 61443: address already in use"
+    assert found.command == "c2c status b"
+
+
+def test_no_envoy_ever_connected() -> None:
+    """A registered instance alone serves nobody."""
+    state = register(everything(), "b2", B, "10.0.1.3")
+    found = missing(question(state))
+
+    assert found.sentence == "nothing listens on 10.0.1.3: the Envoy of b/2 never connected"
+
+
+def test_an_envoy_that_is_away_may_serve() -> None:
+    """It goes on with what it had, so nobody can tell."""
+    asked = seeing(is_connected=False)
+
+    assert first_missing(explain(asked)) is None
+    for kind in (LinkKind.PORT, LinkKind.CERTIFICATE):
+        assert link(asked, kind).verdict is Verdict.UNKNOWN
+        assert "the Envoy of b/1 is not connected" in link(asked, kind).sentence
+
+
+def test_without_a_sidecar_nobody_tells() -> None:
+    """Neither that the app listens nor that it is exposed is claimed."""
+    asked = seeing(app_ports=None)
+
+    assert first_missing(explain(asked)) is None
+    for kind in (LinkKind.APP, LinkKind.ISOLATION):
+        assert link(asked, kind).verdict is Verdict.UNKNOWN
+
+
+def test_a_resolver_that_is_behind() -> None:
+    """A caller may be led by names that are out of date."""
+    behind = replace(FINE, names_problem="not answered yet")
+    found = missing(question(seen={A0: behind, B0: FINE, B1: FINE}))
+
+    assert (found.kind, found.command) == (LinkKind.NAME, "c2c status a")
+    assert found.sentence == "the resolver of a/0 has not the newest names: not answered yet"
+
+
+def test_windows() -> None:
+    """Container networking has no port there."""
+    spec = AppSpec("b", os="windows")
+    state = mapping(update_app(world("a", "b"), B, spec).state, A, "a").state
+    asked = question(state, route=Hostname("a.apps.internal"))
+
+    assert link(asked, LinkKind.PORT).sentence == "61443 leads to no port of b: it runs on windows"
+
+
+def test_a_name_alone() -> None:
+    """Without a caller the policies say who may be one."""
+    asked = question(source=None)
+
+    assert [each.kind for each in explain(asked)] == KINDS[1:]
+    assert link(asked, LinkKind.POLICY).sentence == "a may connect to tcp 61443 of b"
+    assert first_missing(explain(asked)) is None
+
+
+def test_a_name_that_nobody_may_use() -> None:
+    """The command leaves out what only the operator knows."""
+    state = ready(mapping(register(world("a", "b"), B0, B, "10.0.1.1"), B, "b").state, B0)
+    found = missing(question(allow(state, A, B, 8080), source=None))
+
+    assert found.sentence == "no network policy lets anybody connect to tcp 61443 of b"
+    assert found.command == "c2c add-network-policy SOURCE_APP b --protocol tcp --port 61443"
+
+
+def test_commands_name_the_space() -> None:
+    """An app outside the default space is found by what is printed."""
+    state = everything()
+    other = AppSpec("b", org="o", space="my space")
+    asked = question(update_app(state, B, other).state)
+    here = "c2c --org o --space 'my space'"
+
+    assert missing(replace(asked, route=Hostname(""))).command == (
+        f"{here} map-route b apps.internal --hostname b"
+    )
+    assert missing(replace(asked, state=_without_policies(asked.state))).command == (
+        "c2c add-network-policy a b -s 'my space' -o o --protocol tcp --port 61443"
+    )
+
+
+def _without_policies(state: State) -> State:
+    for policy in state.all_policies():
+        state = state.drop(policy)
+    return state
