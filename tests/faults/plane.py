@@ -23,7 +23,8 @@ from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from tests.envoy.harness import until
-from tests.sidecar.world import C2C, Platform, free_port
+from tests.sidecar.platform import Platform, free_port
+from tests.sidecar.process import C2C
 
 
 @dataclass(slots=True)
