@@ -1,12 +1,13 @@
 """Requests and responses of the protocol as bytes: the only place that touches them.
 
 The rule of this module: whatever a client sends, what comes out is a request or a
-``PeerProtocolError``, and of Envoy's first request, 61 KB that describe all its extensions, only
-what a server acts on is read.
+``PeerProtocolError``. Of Envoy's first request, 61 KB that describe all its extensions, only what a
+server acts on is read; and of what is kept of a request, nothing is long, and nothing is a key.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, assert_never
 
 from envoy.service.discovery.v3 import discovery_pb2
@@ -16,6 +17,19 @@ from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, Request, SotwRequest
 from control_plane.xds.resource import TypeUrl
+
+MAX_ERROR_CHARACTERS = 4096
+"""What is kept of a client's error text; Envoy's longest name a resource and a reason."""
+
+MAX_NODE_CHARACTERS = 256
+"""What is kept of each text by which a client describes itself."""
+
+MAX_FEATURES = 64
+"""How many of a client's features are looked at; Envoy knows six."""
+
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
 
 
 def parse(raw: bytes, variant: Variant) -> Request:
@@ -131,14 +145,24 @@ def _bytes_of(response: Any) -> bytes:  # noqa: ANN401 - made at run time, witho
 def _error_detail(request: Any) -> ErrorDetail | None:  # noqa: ANN401 - either kind of request
     if not request.HasField("error_detail"):
         return None
-    return ErrorDetail(request.error_detail.code, request.error_detail.message)
+    return ErrorDetail(request.error_detail.code, _without_keys(request.error_detail.message))
+
+
+def _without_keys(text: str) -> str:
+    """Return a client's error text as it may be kept: it may quote the Secret that it refuses."""
+    return _PRIVATE_KEY.sub("[redacted]", text)[:MAX_ERROR_CHARACTERS]
 
 
 def _node(request: Any) -> Node | None:  # noqa: ANN401 - either kind of request
     if not request.HasField("node"):
         return None
     node = request.node
-    return Node(node.id, node.cluster, _user_agent(node), frozenset(node.client_features))
+    return Node(
+        node.id,
+        node.cluster[:MAX_NODE_CHARACTERS],
+        _user_agent(node)[:MAX_NODE_CHARACTERS],
+        frozenset(each[:MAX_NODE_CHARACTERS] for each in node.client_features[:MAX_FEATURES]),
+    )
 
 
 def _user_agent(node: Any) -> str:  # noqa: ANN401 - made at run time, without stubs

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
-from control_plane.server.wire import encode, parse, parse_delta, parse_sotw
+from control_plane.server.wire import (
+    MAX_ERROR_CHARACTERS,
+    MAX_FEATURES,
+    MAX_NODE_CHARACTERS,
+    encode,
+    parse,
+    parse_delta,
+    parse_sotw,
+)
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, SotwRequest
 from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
 
@@ -183,3 +191,38 @@ def test_envoys_first_request_is_read_in_a_tenth_of_a_millisecond() -> None:
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(20)) < 0.001
+
+
+@pytest.mark.parametrize("newline", ["\n", "\\n"], ids=["text", "as protobuf prints it"])
+@pytest.mark.parametrize("kind", ["", "EC ", "RSA "])
+def test_an_error_that_quotes_a_private_key_loses_it(kind: str, newline: str) -> None:
+    """Envoy may quote the Secret that it refuses; what it says of it is kept, the key is not."""
+    begin, end = f"-----BEGIN {kind}PRIVATE KEY-----", f"-----END {kind}PRIVATE KEY-----"
+    text = f'bad secret: inline_bytes: "{newline.join([begin, "MIGH", end])}" and {begin}MIGH'
+    error = {"code": 13, "message": text}
+    raw = discovery_pb2.DeltaDiscoveryRequest(error_detail=error).SerializeToString()
+
+    detail = parse_delta(raw).error_detail
+
+    assert detail == ErrorDetail(13, 'bad secret: inline_bytes: "[redacted]" and [redacted]')
+
+
+def test_what_is_kept_of_a_request_is_bounded() -> None:
+    """Texts that a client makes up are cut, whatever size the message was allowed to have."""
+    long = "x" * 100_000
+    raw = discovery_pb2.DiscoveryRequest(
+        error_detail={"code": 13, "message": long},
+        node={
+            "id": "node-1",
+            "cluster": long,
+            "user_agent_name": long,
+            "client_features": [f"{number} {long}" for number in range(100)],
+        },
+    ).SerializeToString()
+    request = parse_sotw(raw)
+
+    assert request.error_detail == ErrorDetail(13, long[:MAX_ERROR_CHARACTERS])
+    assert request.node is not None
+    assert len(request.node.cluster) == len(request.node.user_agent) == MAX_NODE_CHARACTERS
+    assert len(request.node.client_features) == MAX_FEATURES
+    assert max(map(len, request.node.client_features)) == MAX_NODE_CHARACTERS
