@@ -1,12 +1,11 @@
 """The credentials of this instance as they are now.
 
 The rule of this module: what is current is on disk. Whoever opens a connection asks for the
-credentials then; whoever keeps one open learns when to open another.
+credentials then, and what depends on them is told when they change.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -24,7 +23,6 @@ class LiveCredentials:
         """Start with what is on disk."""
         self._directory = directory
         self._current = credentials
-        self._changed = asyncio.Event()
         self._watchers: list[Callable[[Credentials], None]] = []
         self._log = structlog.get_logger(__name__)
 
@@ -36,12 +34,6 @@ class LiveCredentials:
     def watch(self, watcher: Callable[[Credentials], None]) -> None:
         """Tell somebody of each change, after it is on disk."""
         self._watchers.append(watcher)
-
-    async def changed_from(self, seen: Credentials) -> Credentials:
-        """Return the current credentials once they are others than these."""
-        while self._current is seen:
-            await self._changed.wait()
-        return self._current
 
     def renewed(self, identity: HeldIdentity, trust_bundle: bytes) -> None:
         """Take an identity that was issued for the same instance.
@@ -67,7 +59,5 @@ class LiveCredentials:
     def _replace(self, credentials: Credentials) -> None:
         self._directory.write_credentials(credentials)
         self._current = credentials
-        self._changed.set()
-        self._changed = asyncio.Event()
         for watcher in self._watchers:
             watcher(credentials)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -56,7 +56,7 @@ class Credentials:
     """
 
     identity: HeldIdentity
-    trust_bundle: bytes
+    trust_bundle: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from control_plane.sidecar.envoy_process import find_envoy, pass_on_log, start_e
 from control_plane.sidecar.join import Joining
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.race import first_of, within
-from control_plane.sidecar.readiness import Observer
+from control_plane.sidecar.readiness import InstanceObserver
 from control_plane.sidecar.renew import Renewal
 from control_plane.sidecar.report import Reporter
 from control_plane.sidecar.report_calls import ControlPlaneCalls
@@ -156,7 +156,7 @@ class _Sidecar:
 
     def _reporter(self, joined: Membership, live: LiveCredentials, admin: EnvoyAdmin) -> Reporter:
         options = self.options
-        observer = Observer(
+        observer = InstanceObserver(
             joined.credentials.identity.address, options.app_address, options.app_ports, admin
         )
         calls = ControlPlaneCalls(self._xds(joined), live)

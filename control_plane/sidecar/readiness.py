@@ -10,6 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from control_plane.names import C2C_PORT, Address, Port
 from control_plane.reconciler.probe import Prober
@@ -37,8 +38,15 @@ UNSEEN = Observation(listening=False, exposed_ports=(), served_serial="")
 """What can be told of an instance that nobody has looked at."""
 
 
-class Observer:
-    """Looks at one instance."""
+class Observer(Protocol):
+    """Looks at an instance."""
+
+    async def observe(self) -> Observation:
+        """Return how the instance is now."""
+
+
+class InstanceObserver:
+    """Looks at the instance beside which this runs."""
 
     def __init__(
         self, address: Address, app_address: Address, ports: Sequence[Port], admin: EnvoyAdmin

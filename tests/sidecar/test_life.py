@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import timedelta
 from pathlib import Path
 
 from tests.envoy.harness import until
@@ -125,6 +127,28 @@ async def test_a_removed_instance_needs_a_token_to_come_back(tmp_path: Path) -> 
     assert [f"Instance {removed} was removed"] == [
         line for line in second.lines if not line.startswith("{")
     ]
+
+
+async def test_an_instance_that_is_removed_while_it_runs_keeps_its_app(tmp_path: Path) -> None:
+    """The control plane takes away what Envoy serves, never the app; the log says what happened."""
+    async with (
+        scene(tmp_path, lifetime=timedelta(seconds=8)) as here,
+        here.instance() as instance,
+    ):
+        await here.caller.reaches(here.address)
+        await here.cf.remove(here.instance_guid)
+        failed = await instance.logged("identity.renewal_failed")
+
+        async def is_closed() -> bool:
+            with contextlib.suppress(OSError):
+                await here.caller.serial(here.address)
+                return False
+            return True
+
+        await until(is_closed, what="61443 is closed")
+        assert instance.process.returncode is None
+
+    assert failed["reason"].endswith("was removed")
 
 
 async def test_a_sidecar_that_was_killed_leaves_no_envoy_in_the_way(tmp_path: Path) -> None:

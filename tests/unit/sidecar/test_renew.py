@@ -1,0 +1,190 @@
+"""Renewal against a control plane that the test plays, over real mTLS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+import structlog
+
+from control_plane.api.v1 import identity_pb2, identity_pb2_grpc
+from control_plane.ca import (
+    DEFAULT_TRUST_DOMAIN,
+    Authority,
+    KeyPair,
+    Profile,
+    ServerRequest,
+    create_authority,
+    issue,
+    new_key_pair,
+    parse_csr,
+    peer_identity,
+)
+from control_plane.errors import InvalidArgument
+from control_plane.server.credentials import SERVER_NAME
+from control_plane.settings import SocketAddress
+from control_plane.sidecar.credentials import LiveCredentials
+from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.sidecar.renew import Renewal, renew
+from tests.envoy.harness import until
+from tests.sidecar.platform import free_port
+from tests.unit.reconciler.clocks import ManualClock
+from tests.unit.sidecar.members import GUID, authority, credentials, identity_chain, membership
+
+Context = grpc.aio.ServicerContext[identity_pb2.RenewRequest, identity_pb2.RenewResponse]
+
+
+@dataclass(slots=True)
+class Issuer(identity_pb2_grpc.IdentityServiceServicer):
+    """Answers as the test says, and remembers who asked for what."""
+
+    by: Authority
+    guid: str = GUID
+    bundle: bytes = b""
+    port: int = 0
+    requests: list[identity_pb2.RenewRequest] = field(default_factory=list)
+    callers: list[int] = field(default_factory=list)
+
+    async def Renew(
+        self, request: identity_pb2.RenewRequest, context: Context
+    ) -> identity_pb2.RenewResponse:
+        """Issue the next certificate."""
+        self.requests.append(request)
+        shown = next(iter(context.auth_context()["x509_pem_cert"]))
+        self.callers.append(peer_identity(shown, DEFAULT_TRUST_DOMAIN).serial)
+        key = parse_csr(request.csr)
+        now, serial = datetime.now(UTC), 100 + len(self.requests)
+        chain = identity_chain(self.by, key, guid=self.guid, now=now, serial=serial)
+        bundle = self.bundle or self.by.trust_bundle_pem
+        return identity_pb2.RenewResponse(certificate=chain, trust_bundle=bundle.decode())
+
+
+@asynccontextmanager
+async def issuer(by: Authority) -> AsyncIterator[Issuer]:
+    """Serve renewal over mTLS until the block ends."""
+    request = ServerRequest(DEFAULT_TRUST_DOMAIN, (SERVER_NAME,), ())
+    own = issue(by, Profile(), request, key=new_key_pair, now=datetime.now(UTC), serial=9)
+    pair = (own.private_key_pem or b"", own.certificate_chain_pem)
+    server = grpc.aio.server()
+    service = Issuer(by)
+    identity_pb2_grpc.add_IdentityServiceServicer_to_server(service, server)
+    service.port = server.add_secure_port(
+        "127.0.0.1:0",
+        grpc.ssl_server_credentials([pair], by.trust_bundle_pem, require_client_auth=True),
+    )
+    await server.start()
+    try:
+        yield service
+    finally:
+        await server.stop(None)
+
+
+@pytest.fixture
+def ca() -> Authority:
+    """Return a CA that is valid now, as TLS wants it."""
+    return create_authority(
+        "c2c CA", now=datetime.now(UTC), lifetime=timedelta(days=1), key=new_key_pair(), serial=7
+    )
+
+
+async def test_each_renewal_has_a_new_key_and_shows_the_last_identity(ca: Authority) -> None:
+    """A key that was stolen once is worth nothing after the next renewal."""
+    keys: list[KeyPair] = []
+
+    def new_key() -> KeyPair:
+        keys.append(new_key_pair())
+        return keys[-1]
+
+    async with issuer(ca) as service:
+        server = SocketAddress("127.0.0.1", service.port)
+        held = credentials(ca, now=datetime.now(UTC), serial=1)
+        for _ in range(2):
+            held = await renew(server, held, new_key=new_key)
+
+    assert service.callers == [1, 101]
+    assert held.identity.serial == 102
+    assert held.identity.key is keys[1]
+    assert len({parse_csr(each.csr).spki for each in service.requests}) == 2
+
+
+async def test_an_identity_of_another_instance_is_refused(ca: Authority) -> None:
+    """A control plane that mixes instances up does not make this one another."""
+    async with issuer(ca) as service:
+        service.guid = f"{GUID}-2"
+        server = SocketAddress("127.0.0.1", service.port)
+        held = credentials(ca, now=datetime.now(UTC))
+        with pytest.raises(InvalidArgument, match=f"instance {GUID}-2 came back for instance"):
+            await renew(server, held, new_key=new_key_pair)
+
+
+async def test_a_bundle_that_cannot_be_read_is_refused(ca: Authority) -> None:
+    """An identity without anybody to trust would be of no use."""
+    async with issuer(ca) as service:
+        service.bundle = b"nonsense"
+        server = SocketAddress("127.0.0.1", service.port)
+        with pytest.raises(InvalidArgument, match=r"not X\.509 certificates in PEM"):
+            await renew(server, credentials(ca, now=datetime.now(UTC)), new_key=new_key_pair)
+
+
+@asynccontextmanager
+async def _renewal(
+    directory: Path, by: Authority, port: int
+) -> AsyncIterator[tuple[ManualClock, LiveCredentials]]:
+    """Renew, with a clock that the test moves; the identity is 24 h old at its end."""
+    clock, files, member = ManualClock(), SidecarDirectory(directory), membership(by)
+    live = LiveCredentials(files, member.credentials)
+    server = SocketAddress("127.0.0.1", port)
+    renewal = Renewal(server, live, new_key=new_key_pair, clock=clock, draw=lambda: 1.0)
+    running = asyncio.ensure_future(renewal.run())
+    try:
+        yield clock, live
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        files.close()
+
+
+async def test_a_renewal_that_fails_is_repeated_and_grows_louder(tmp_path: Path) -> None:
+    """A warning while there is time, an error when less than a quarter of the life is left."""
+    with structlog.testing.capture_logs() as logs:
+        async with _renewal(tmp_path, authority(), free_port()) as (clock, live):
+            identity = live.current.identity
+            life = identity.not_after - identity.not_before
+
+            async def move_to(moment: datetime) -> None:
+                """Move the clock, and wait for an attempt that fails after that."""
+                seen = len(logs)
+                await clock.advance((moment - clock.now()).total_seconds())
+
+                async def failed() -> bool:
+                    await clock.advance(1)
+                    return len(logs) > seen + 1
+
+                await until(failed, what="an attempt failed")
+
+            await move_to(identity.renew_at)
+            first = logs[-1]
+            await move_to(identity.not_after - life / 5)
+            urgent = logs[-1]
+            await move_to(identity.not_after)
+            over = logs[-1]
+
+    assert {each["event"] for each in logs} == {"identity.renewal_failed"}
+    assert [each["log_level"] for each in (first, urgent, over)] == ["warning", "error", "error"]
+    assert over["seconds_left"] == 0
+    assert "onnect" in first["reason"]
+
+
+async def test_nothing_is_renewed_before_its_time(tmp_path: Path) -> None:
+    """Half of the life passes without a call."""
+    with structlog.testing.capture_logs() as logs:
+        async with _renewal(tmp_path, authority(), free_port()) as (clock, live):
+            left = live.current.identity.renew_at - clock.now()
+            await clock.advance(left.total_seconds() - 1)
+            assert logs == []

@@ -1,0 +1,255 @@
+"""When a sidecar reports, and what it makes of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from grpc.aio import AioRpcError, Metadata
+
+from control_plane.api.v1 import sidecar_pb2
+from control_plane.names import Port
+from control_plane.sidecar.credentials import LiveCredentials
+from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.sidecar.readiness import UNSEEN, Observation
+from control_plane.sidecar.report import Reporter
+from tests.unit.reconciler.clocks import ManualClock, settled
+from tests.unit.sidecar.members import authority, membership
+
+READY = Observation(listening=True, exposed_ports=(), served_serial="a1")
+
+
+@dataclass(slots=True)
+class Instance:
+    """An instance that is as the test says; ``looks`` counts how often somebody looked."""
+
+    now: Observation = UNSEEN
+    looks: int = 0
+
+    async def observe(self) -> Observation:
+        """Return what the test says."""
+        self.looks += 1
+        return self.now
+
+
+@dataclass(slots=True)
+class Server:
+    """A control plane that keeps a report until the test answers it.
+
+    Attributes:
+        reports: every report, in order.
+        answer: what the next ones are answered with; None keeps them.
+    """
+
+    reports: list[sidecar_pb2.ReportRequest] = field(default_factory=list)
+    answer: sidecar_pb2.ReportResponse | grpc.StatusCode | None = None
+    is_closed: bool = False
+    _answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def report(
+        self, request: sidecar_pb2.ReportRequest, seconds: float
+    ) -> sidecar_pb2.ReportResponse:
+        """Take a report."""
+        assert seconds > 0
+        self.reports.append(request)
+        while (answer := self.answer) is None:
+            await self._answered.wait()
+        if isinstance(answer, grpc.StatusCode):
+            raise AioRpcError(answer, Metadata(), Metadata(), details="away")
+        return answer
+
+    async def close(self) -> None:
+        """Take no more."""
+        self.is_closed = True
+
+    def answer_all(self, expected_serial: str = "", *, again: float = 10, bundle: str = "") -> None:
+        """Answer what waits, and whatever comes."""
+        self.answer = sidecar_pb2.ReportResponse(
+            expected_serial=expected_serial,
+            report_again_in=Duration(nanos=int(again * 1e9) % 10**9, seconds=int(again)),
+            trust_bundle=bundle,
+        )
+        self._answered.set()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A reporter with a clock that the test moves."""
+
+    clock: ManualClock
+    instance: Instance
+    server: Server
+    live: LiveCredentials
+    reporter: Reporter
+
+
+@asynccontextmanager
+async def world(directory: Path, *, is_running: bool = True) -> AsyncIterator[World]:
+    """Report until the block ends."""
+    files, member = SidecarDirectory(directory), membership(authority())
+    clock, instance, server = ManualClock(), Instance(), Server()
+    live = LiveCredentials(files, member.credentials)
+    reporter = Reporter(server, live, instance, clock=clock, draw=lambda: 1.0)
+    running = asyncio.ensure_future(reporter.run()) if is_running else None
+    try:
+        await settled()
+        yield World(clock, instance, server, live, reporter)
+    finally:
+        if running is not None:
+            running.cancel()
+            await asyncio.wait([running])
+        files.close()
+
+
+async def test_a_report_that_is_kept_is_not_repeated(tmp_path: Path) -> None:
+    """The control plane answers when it has something to say; until then one report is enough."""
+    async with world(tmp_path) as here:
+        await here.clock.advance(9)
+
+        assert len(here.server.reports) == 1
+
+
+async def test_a_change_is_told_while_the_last_report_is_still_kept(tmp_path: Path) -> None:
+    """An app that begins to listen does not wait for a control plane that has nothing to say."""
+    async with world(tmp_path) as here:
+        here.instance.now = READY
+        await here.clock.advance(2)
+
+        assert [each.listening for each in here.server.reports] == [False, True]
+
+
+async def test_everything_is_told_again_when_it_is_asked_for(tmp_path: Path) -> None:
+    """The control plane says how long a report counts."""
+    async with world(tmp_path) as here:
+        here.server.answer_all(again=10)
+        await here.clock.advance(9.5)
+        assert len(here.server.reports) == 1
+        await here.clock.advance(1)
+        assert len(here.server.reports) == 2
+
+
+async def test_a_control_plane_cannot_ask_for_a_flood(tmp_path: Path) -> None:
+    """Whatever it asks for, a second lies between two reports of the same."""
+    async with world(tmp_path) as here:
+        here.server.answer_all(again=0.001)
+        await here.clock.advance(10)
+
+        assert len(here.server.reports) <= 11
+
+
+async def test_a_certificate_that_should_be_served_is_looked_for_at_once(tmp_path: Path) -> None:
+    """Somebody waits for the proof, so the instance is looked at many times in a second."""
+    async with world(tmp_path) as here:
+        here.instance.now = READY
+        await here.clock.advance(30)
+        looked = here.instance.looks
+        here.server.answer_all(expected_serial="b2", again=60)
+        await here.clock.advance(0.5)
+
+        assert here.instance.looks - looked >= 4
+
+
+async def test_an_instance_that_stays_as_it_is_is_left_in_peace(tmp_path: Path) -> None:
+    """The app sees a connection in two seconds, no more."""
+    async with world(tmp_path) as here:
+        await here.clock.advance(60)
+        looked = here.instance.looks
+        await here.clock.advance(60)
+
+        assert here.instance.looks - looked <= 31
+
+
+async def test_a_silent_control_plane_is_said_once_and_not_flooded(tmp_path: Path) -> None:
+    """Changes are no reason to try sooner; the log has one warning, and one line for the end."""
+    with structlog.testing.capture_logs() as logs:
+        async with world(tmp_path) as here:
+            here.server.answer = grpc.StatusCode.UNAVAILABLE
+            here.instance.now = READY
+            await here.clock.advance(120)
+            reports = len(here.server.reports)
+            here.server.answer_all()
+            await here.clock.advance(31)
+
+    assert reports < 15
+    said = [(each["event"], each["log_level"]) for each in logs if each["log_level"] != "debug"]
+    assert said == [
+        ("app.listening", "info"),
+        ("report.failed", "warning"),
+        ("report.accepted", "info"),
+    ]
+
+
+async def test_a_control_plane_that_takes_no_reports_is_left_alone(tmp_path: Path) -> None:
+    """An older one says UNIMPLEMENTED, and hears nothing for ten minutes; the looking goes on."""
+    async with world(tmp_path) as here:
+        here.server.answer = grpc.StatusCode.UNIMPLEMENTED
+        here.instance.now = READY
+        await here.clock.advance(500)
+        reports, looks = len(here.server.reports), here.instance.looks
+        await here.clock.advance(200)
+
+        assert reports == 2
+        assert len(here.server.reports) == 3
+        assert here.instance.looks > looks + 50
+
+
+async def test_a_new_trust_bundle_is_taken_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    """The CA certificates come with each answer; nonsense changes nothing but the log."""
+    new = authority("new CA").trust_bundle_pem
+    async with world(tmp_path) as here:
+        here.server.answer_all(again=5, bundle=new.decode())
+        await settled()
+        assert here.live.current.trust_bundle == new
+        with structlog.testing.capture_logs() as logs:
+            here.server.answer_all(again=5, bundle="nonsense")
+            await here.clock.advance(6)
+
+        assert here.live.current.trust_bundle == new
+        assert logs[0]["event"] == "report.failed"
+        assert logs[0]["reason"] == "trust bundle: not X.509 certificates in PEM"
+
+
+async def test_who_leaves_says_so_and_nothing_more(tmp_path: Path) -> None:
+    """A report that was kept is given up for it, and none follows that could bring it back."""
+    async with world(tmp_path) as here:
+        here.instance.now = READY
+        await here.clock.advance(2)
+        leaving = asyncio.ensure_future(here.reporter.leave())
+        await settled()
+        here.server.answer_all(again=1)
+        await leaving
+        here.instance.now = UNSEEN
+        await here.clock.advance(60)
+
+        assert [each.leaving for each in here.server.reports] == [False, False, True]
+        assert here.server.is_closed
+
+
+async def test_who_never_ran_can_leave_too(tmp_path: Path) -> None:
+    """An instance that is stopped while it starts says so like any other."""
+    async with world(tmp_path, is_running=False) as here:
+        here.server.answer_all()
+        await here.reporter.first()
+        await here.reporter.leave()
+
+        assert [each.leaving for each in here.server.reports] == [False, True]
+
+
+async def test_an_exposed_port_is_warned_of_when_it_changes(tmp_path: Path) -> None:
+    """The warning comes with each change for the worse, and not with each look."""
+    exposed = Observation(listening=True, exposed_ports=(Port(8080),), served_serial="")
+    with structlog.testing.capture_logs() as logs:
+        async with world(tmp_path) as here:
+            here.server.answer_all()
+            for now in (exposed, READY, exposed):
+                here.instance.now = now
+                await here.clock.advance(10)
+
+    assert [each["ports"] for each in logs if each["event"] == "app.exposed"] == [(8080,), (8080,)]
+    assert [list(each.exposed_ports) for each in here.server.reports].count([8080]) >= 2

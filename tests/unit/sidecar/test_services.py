@@ -1,0 +1,85 @@
+"""What runs beside the app, and what it costs when it breaks: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from control_plane.sidecar.race import first_of, within
+from control_plane.sidecar.services import keep_running
+from tests.unit.reconciler.clocks import ManualClock, settled
+
+
+@dataclass(slots=True)
+class Broken:
+    """A service that fails at once, so many times."""
+
+    name: str
+    failures: int
+    starts: int = 0
+
+    async def run(self) -> None:
+        """Fail, or run for ever."""
+        self.starts += 1
+        if self.starts <= self.failures:
+            raise ZeroDivisionError("a defect")
+        await asyncio.get_running_loop().create_future()
+
+
+async def test_a_service_that_breaks_is_started_anew_and_disturbs_no_other() -> None:
+    """A defect is in the log with its traceback, and the other service never notices."""
+    clock, broken, sound = ManualClock(), Broken("broken", 2), Broken("sound", 0)
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.ensure_future(
+            keep_running((broken, sound), clock=clock, draw=lambda: 1.0)
+        )
+        await clock.advance(0.5)
+        await clock.advance(1.0)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert (broken.starts, sound.starts) == (3, 1)
+    assert [(each["event"], each["service"]) for each in logs] == [
+        ("sidecar.service_failed", "broken")
+    ] * 2
+    assert all(each["exc_info"] for each in logs)
+
+
+async def test_what_lost_a_race_does_not_go_on() -> None:
+    """Nothing that was waited for is left in the background."""
+    ended: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("slow")
+
+    await first_of(slow(), asyncio.sleep(0))
+
+    assert ended == ["slow"]
+
+
+async def test_a_race_that_fails_says_so() -> None:
+    """An error of the first is an error of the race."""
+
+    async def fails() -> None:
+        raise ConnectionResetError
+
+    raised = await asyncio.gather(first_of(fails(), asyncio.sleep(60)), return_exceptions=True)
+
+    assert isinstance(raised[0], ConnectionResetError)
+
+
+async def test_a_hurry_ends_a_wait() -> None:
+    """A second signal is not made to wait for what the first one began."""
+    hurry = asyncio.Event()
+    waiting = asyncio.ensure_future(within(60, hurry, asyncio.sleep(60)))
+    await settled()
+    assert not waiting.done()
+
+    hurry.set()
+
+    await waiting
