@@ -102,12 +102,22 @@ class Convergence:
         snapshot = self._nodes.snapshot(instance)
         if snapshot is None:
             return "nothing was planned for it yet"
-        for live in self._nodes.streams(instance):
-            for each in deliveries(live.stream, snapshot):
-                if each.status is ConfigStatus.ERROR and each.refusal is not None:
-                    return f"it refused {each.name}: {each.refusal.error.message}"
-                if each.status is not ConfigStatus.SYNCED:
-                    return f"it has not answered for {each.name} yet ({each.status.value})"
+        missing = [
+            each
+            for live in self._nodes.streams(instance)
+            for each in deliveries(live.stream, snapshot)
+            if each.status is not ConfigStatus.SYNCED
+        ]
+        refused = {
+            each.name: each.refusal.error.message.strip()
+            for each in missing
+            if each.status is ConfigStatus.ERROR and each.refusal is not None
+        }
+        # Of resources that were refused together, Envoy's words name the bad one.
+        for name in sorted(refused, key=lambda name: name not in refused[name]):
+            return f"it refused {name}: {refused[name]}"
+        for each in missing:
+            return f"it has not answered for {each.name} yet ({each.status.value})"
         return "it has not withdrawn everything yet"
 
     async def _served(self, instance: Instance, deadline: float) -> Behind | None:

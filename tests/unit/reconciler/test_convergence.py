@@ -152,6 +152,23 @@ async def test_who_refused_is_named_with_its_own_words() -> None:
     assert behind == (Behind(B0, B, Stage.COMMITTED, reason),)
 
 
+async def test_of_resources_that_were_refused_together_the_bad_one_is_named() -> None:
+    """An Envoy that cannot bind one port refuses the whole response, and says which port."""
+    async with a_scene() as scene:
+        newcomer = scene.world.connect("b1")
+        newcomer.ask(CLUSTER)
+        newcomer.ask(LISTENER)
+        newcomer.receive()
+        newcomer.ack()
+        (reply,) = newcomer.receive()
+        assert reply.resources[0].name == "listener-8080-61001"
+        newcomer.nack("listener-8080-61443: cannot bind\n")
+
+        (behind,) = await scene.wait(Stage.ACKED, 0.01)
+
+    assert behind.reason == "it refused listener-8080-61443: listener-8080-61443: cannot bind"
+
+
 async def test_a_certificate_that_cannot_be_issued_is_named() -> None:
     """An instance that goes on with the old certificate has not ACKed the new one."""
     async with a_scene() as scene:
