@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.envoy.apps import http1, tcp_app
 from tests.envoy.harness import Envoy, unique_address, until
 from tests.faults.plane import Plane, plane
-from tests.sidecar.world import Caller, Sidecar, sidecar
+from tests.sidecar.process import Sidecar, sidecar
+from tests.sidecar.scene import Caller
 
 NAME = "app-b.apps.internal"
 
