@@ -1,0 +1,212 @@
+"""Measurements with many simulated sidecars: rotation, one change, a storm of reconnects, memory.
+
+The rule of this module: a sidecar that counts has a connection, mutual TLS and every resource of
+its own, and what a server used is what the kernel says of its process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from figures import Figures
+from fleet import Fleet, prepare, write_floor
+from google.protobuf.duration_pb2 import Duration
+from one_envoy import envoy
+from processes import Server, Talker, control_plane, talker
+
+from control_plane.api.v1 import progress_pb2, route_pb2, route_pb2_grpc
+
+UNLIMITED = ("--max-new-streams-per-second", "100000")
+"""Where it is not the admission that is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A control plane with all of a fleet connected to it."""
+
+    fleet: Fleet
+    server: Server
+    crowd: Talker
+
+
+@asynccontextmanager
+async def connected(directory: Path, number: int) -> AsyncIterator[Connected]:
+    """Run a control plane and a fleet until the block ends."""
+    fleet = await prepare(directory, number)
+    async with (
+        control_plane(fleet.data_dir, *UNLIMITED) as server,
+        talker("sidecars.py", server.xds, fleet.file) as crowd,
+    ):
+        crowd.tell("connect", number)
+        await crowd.hear("synced")
+        await _quiet(server)
+        yield Connected(fleet, server, crowd)
+
+
+async def fleet_rotation(directory: Path, *, quick: bool) -> list[Figures]:
+    """Rotate every certificate of a fleet until all are ACKed, beside the floor."""
+    return [
+        await _rotation(directory / str(number), number, rounds=3)
+        for number in ((200,) if quick else (1000, 5000))
+    ]
+
+
+async def _rotation(directory: Path, number: int, rounds: int) -> Figures:
+    async with connected(directory, number) as here:
+        seconds, used = [], []
+        for turn in range(rounds):
+            here.crowd.tell("watch")
+            before, start = here.server.usage(), time.monotonic()
+            await _map_everywhere(here.server, here.fleet.apps, f"r{turn}")
+            await here.crowd.hear("pushed")
+            seconds.append(time.monotonic() - start)
+            used.append(here.server.usage().cpu_seconds - before.cpu_seconds)
+            await _quiet(here.server)
+    floor = await _floor(directory, here.fleet, rounds)
+    return {
+        "name": "fleet_rotation",
+        "sidecars": number,
+        "per_second": round(number / median(seconds)),
+        "server_cpu_us": round(median(used) / number * 1e6),
+        "floor_per_second": round(number / median(floor)),
+    }
+
+
+async def _floor(directory: Path, fleet: Fleet, rounds: int) -> list[float]:
+    """Return the seconds that pushes of ready bytes to as many take, all ACKed."""
+    write_floor(directory / "floor", fleet, fleet.members[0], rounds)
+    async with talker("floor.py", directory / "floor") as floor:
+        (port,) = await floor.hear("ready")
+        async with talker("sidecars.py", f"127.0.0.1:{port}", fleet.file) as crowd:
+            crowd.tell("connect", len(fleet.members))
+            await crowd.hear("synced")
+            seconds = []
+            for _ in range(rounds):
+                start = time.monotonic()
+                floor.tell("push")
+                seconds.append(float((await floor.hear("done"))[0]) - start)
+    return seconds
+
+
+async def one_change(directory: Path, *, quick: bool) -> Figures:
+    """Map the same route in a small and in a big fleet, in turns."""
+    small, big, rounds = (20, 200, 10) if quick else (100, 5000, 60)
+    async with AsyncExitStack() as stack:
+        fleets = [
+            await stack.enter_async_context(connected(directory / str(number), number + 10))
+            for number in (small, big)
+        ]
+        seconds: list[list[float]] = [[], []]
+        used: list[list[float]] = [[], []]
+        for turn in range(rounds):
+            for which, here in enumerate(fleets):
+                before, start = here.server.usage(), time.monotonic()
+                await _map_everywhere(here.server, ["app-0"], f"o{turn}")
+                seconds[which].append(time.monotonic() - start)
+                used[which].append(here.server.usage().cpu_seconds - before.cpu_seconds)
+    few, many = map(median, seconds)
+    return {
+        "name": "one_change",
+        "small_fleet": small,
+        "big_fleet": big,
+        "rounds": rounds,
+        "small_p50_ms": round(few * 1e3, 2),
+        "big_p50_ms": round(many * 1e3, 2),
+        "median_ratio": round(many / few, 2),
+        "cpu_ratio": round(sum(used[1]) / max(sum(used[0]), 0.01), 2),
+    }
+
+
+async def storm(directory: Path, *, quick: bool) -> Figures:
+    """Let a whole fleet come at once, with Envoy's own first request and the usual admission."""
+    number = 200 if quick else 5000
+    fleet = await prepare(directory, number)
+    first = await _first_request(directory, fleet)
+    async with (
+        control_plane(fleet.data_dir) as server,
+        talker(
+            "sidecars.py", server.xds, fleet.file, "--first-request", first, "--at-once", number
+        ) as crowd,
+    ):
+        before, start = server.usage(), time.monotonic()
+        crowd.tell("connect", number)
+        synced, refused = await crowd.hear("synced")
+        after = server.usage()
+    return {
+        "name": "storm",
+        "sidecars": number,
+        "first_request_bytes": first.stat().st_size,
+        "seconds": round(float(synced) - start, 1),
+        "refused_for_now": int(refused),
+        "server_cpu_ms_each": round((after.cpu_seconds - before.cpu_seconds) / number * 1e3, 2),
+        "kib_per_sidecar": round((after.rss_kib - before.rss_kib) / number),
+    }
+
+
+async def _first_request(directory: Path, fleet: Fleet) -> Path:
+    """Return a file with what a real Envoy sends first."""
+    write_floor(directory / "floor", fleet, fleet.members[0], 0)
+    async with talker("floor.py", directory / "floor") as floor:
+        (port,) = await floor.hear("ready")
+        async with envoy(directory / "envoy", fleet, fleet.members[0], int(port)):
+            (first,) = await floor.hear("first")
+    return Path(first)
+
+
+async def memory(directory: Path, *, quick: bool) -> Figures:
+    """Weigh the control plane before and after a fleet connected."""
+    number = 200 if quick else 5000
+    fleet = await prepare(directory, number)
+    async with (
+        control_plane(fleet.data_dir, *UNLIMITED) as server,
+        talker("sidecars.py", server.xds, fleet.file) as crowd,
+    ):
+        base = server.usage().rss_kib
+        weights = []
+        for share in (number // 10, number - number // 10):
+            crowd.tell("connect", share)
+            await crowd.hear("synced")
+            await _quiet(server)
+            weights.append(server.usage().rss_kib)
+    some, everybody = weights
+    return {
+        "name": "memory",
+        "sidecars": number,
+        "base_mib": round(base / 1024),
+        "kib_per_sidecar": round((everybody - base) / number),
+        "kib_per_further_sidecar": round((everybody - some) / (number - number // 10)),
+    }
+
+
+async def _map_everywhere(server: Server, apps: Iterable[str], host: str) -> None:
+    """Map a route to each app, and wait until every instance has ACKed its certificate."""
+    stub = route_pb2_grpc.RouteServiceStub(server.operator)
+
+    async def one(app: str) -> None:
+        answer = await stub.MapRoute(
+            route_pb2.MapRouteRequest(
+                app=app,
+                hostname=f"{host}-{app}",
+                wait=progress_pb2.WAIT_ACKED,
+                timeout=Duration(seconds=120),
+            )
+        )
+        if not answer.complete:
+            raise RuntimeError(f"{len(answer.behind)} instances of {app} did not follow")
+
+    await asyncio.gather(*map(one, apps))
+
+
+async def _quiet(server: Server) -> None:
+    """Return once the server has nothing to do."""
+    idle = 0
+    while idle < 3:
+        before = server.usage().cpu_seconds
+        await asyncio.sleep(0.3)
+        idle = idle + 1 if server.usage().cpu_seconds - before < 0.03 else 0
