@@ -37,13 +37,17 @@ ROUTE_UNMAPPED = "route.unmapped"
 POLICY_ADDED = "policy.added"
 POLICY_REMOVED = "policy.removed"
 INSTANCE_REGISTERED = "instance.registered"
+INSTANCE_MOVED = "instance.moved"
 INSTANCE_REMOVED = "instance.removed"
+CHANGE_ACKED = "change.acked"
+CHANGE_SERVED = "change.served"
 
 # Certificates.
 CERTIFICATE_ISSUED = "certificate.issued"
 CERTIFICATE_FAILED = "certificate.failed"
 CERTIFICATE_RENEWED = "certificate.renewed"
 CERTIFICATE_SERVED = "certificate.served"
+CERTIFICATE_NOT_SERVED = "certificate.not_served"
 CERTIFICATE_EXPIRING = "certificate.expiring"
 
 # The xDS streams.

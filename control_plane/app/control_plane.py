@@ -66,7 +66,12 @@ class ControlPlane:
             core = self.core
             records = asyncio.create_task(core.records.run())
             starting.push_async_callback(_finish, core.records, records)
-            for work in (core.registry.run(), core.reconciler.run(), core.presence.run()):
+            for work in (
+                core.registry.run(),
+                core.reconciler.run(),
+                core.presence.run(),
+                core.observed.run(),
+            ):
                 starting.push_async_callback(_stop, asyncio.create_task(work))
             self.ports = Ports(self.core)
             await self.ports.start()

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 
 from control_plane.app.authority import open_authority
+from control_plane.app.observed import Observed, Watched, observe
 from control_plane.ca import Authority, Profile, new_key_pair
 from control_plane.clock import Clock
 from control_plane.model.change import Change
@@ -19,6 +20,7 @@ from control_plane.planner import Planner, PlanOptions
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.custody import Custodian, Custody
+from control_plane.reconciler.ledger import Ledger
 from control_plane.reconciler.presence import Presence
 from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.reconciler import Reconciler
@@ -29,7 +31,7 @@ from control_plane.server.identity_watch import IdentityWatch
 from control_plane.server.name_audit import NameAudit
 from control_plane.server.stream_log import StreamLog
 from control_plane.settings import Settings
-from control_plane.store.protocol import Store
+from control_plane.store.protocol import IssuedRecord, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Core:
     records: Records
     name_audit: NameAudit
     identities: Identities
+    observed: Observed
 
 
 def new_serial() -> int:
@@ -73,8 +76,15 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     registry = Registry(State.of(await store.load()), store)
     nodes = Nodes()
     records = Records(store)
-    custodian = Custodian(authority, profile, new_key_pair, new_serial, records.note)
-    custody = Custody(custodian, await store.issued())
+    issued = await store.issued()
+    ledger = Ledger(clock, issued)
+
+    def note(record: IssuedRecord) -> None:
+        records.note(record)
+        ledger.issued(record)
+
+    custodian = Custodian(authority, profile, new_key_pair, new_serial, note)
+    custody = Custody(custodian, issued)
     planner = Planner(_plan_options(settings))
     planner.warm_up()
     reconciler = Reconciler(registry.state, nodes, planner, custody, clock)
@@ -86,8 +96,6 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         authority, settings.trust_domain, profile=profile, new_serial=new_serial, clock=clock
     )
     nodes.observe(StreamLog())
-    name_audit = NameAudit(nodes)
-    nodes.observe(name_audit)
     nodes.observe(IdentityWatch(nodes, identities, clock))
     attestation = Attestation(clock)
 
@@ -99,6 +107,8 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
 
     registry.subscribe(forget)
     convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
+    watched = Watched(registry, nodes, convergence, attestation, ledger, clock)
+    observed = observe(watched, next(iter(planner.options.probers), None))
     return Core(
         settings,
         clock,
@@ -112,8 +122,9 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         attestation,
         custody,
         records,
-        name_audit,
+        observed.name_audit,
         identities,
+        observed,
     )
 
 

@@ -29,6 +29,7 @@ from control_plane.api.v1 import (
     trust_pb2_grpc,
 )
 from control_plane.app.core import Core, new_guid, new_serial
+from control_plane.app.inspected import add_inspection
 from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.log_events import JOIN_TOKEN_PREFIX
@@ -68,6 +69,7 @@ ADMIN_SERVICES = (
     _API + "JoinTokenService",
     _API + "OperatorService",
     _API + "TrustService",
+    _API + "InspectionService",
     "envoy.service.status.v3.ClientStatusDiscoveryService",
 )
 """What an operator may call."""
@@ -124,6 +126,7 @@ class Ports:
         """
         self.health.drain()
         self.discovery.shut_down()
+        self._core.observed.feed.close()
         for server in self._servers:
             await server.stop(grace)
 
@@ -220,6 +223,7 @@ class Ports:
         csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
             ClientStatusService(core.nodes, core.clock), server
         )
+        add_inspection(server, core)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
         add_reflection(server, (*ADMIN_SERVICES, HEALTH_SERVICE))
 

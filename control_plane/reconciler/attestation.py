@@ -7,7 +7,7 @@ reporting; an instance without one is looked at from here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from control_plane.clock import Clock
@@ -29,6 +29,7 @@ class Attestation:
         self._news: dict[InstanceGuid, asyncio.Event] = {}
         self._observers: list[Callable[[InstanceGuid], None]] = []
         self.exposed: dict[InstanceGuid, tuple[int, ...]] = {}
+        self._app_ports: dict[InstanceGuid, Mapping[int, bool]] = {}
 
     def observe(self, observer: Callable[[InstanceGuid], None]) -> None:
         """Tell somebody of each instance that was reported on; it returns at once."""
@@ -44,9 +45,20 @@ class Attestation:
         seen = self._served.get(instance)
         return seen[0] if seen is not None else None
 
-    def report(self, instance: InstanceGuid, serial: int | None, exposed: tuple[int, ...]) -> None:
+    def app_ports(self, instance: InstanceGuid) -> Mapping[int, bool] | None:
+        """Return for each port of the app whether it accepts connections; None if nobody tells."""
+        return (self._app_ports.get(instance) or None) if self.witnessed(instance) else None
+
+    def report(
+        self,
+        instance: InstanceGuid,
+        serial: int | None,
+        exposed: tuple[int, ...],
+        app_ports: Mapping[int, bool] | None = None,
+    ) -> None:
         """Take what a sidecar saw."""
         self._served[instance] = (serial, self._clock.monotonic())
+        self._app_ports[instance] = app_ports or {}
         if exposed:
             self.exposed[instance] = exposed
         else:
@@ -68,4 +80,5 @@ class Attestation:
         """Forget an instance that was removed."""
         self._served.pop(instance, None)
         self._news.pop(instance, None)
+        self._app_ports.pop(instance, None)
         self.exposed.pop(instance, None)

@@ -62,6 +62,7 @@ class Proof:
         self._clock = clock
         self._prober = prober
         self._source = source
+        self._shown: dict[InstanceGuid, int | None] = {}
         self._looking: dict[InstanceGuid, asyncio.Task[None]] = {}
         self._waiters = Waiters(self.is_served)
 
@@ -71,6 +72,12 @@ class Proof:
         if entry is None or not self._nodes.streams(instance):
             return True
         return entry.state is CertificateState.SERVED
+
+    def shown_serial(self, instance: InstanceGuid) -> int | None:
+        """Return the serial that was seen last, by whomever; None if there was none."""
+        if self._attestation.witnessed(instance):
+            return self._attestation.served(instance)
+        return self._shown.get(instance)
 
     async def served(
         self, instances: Iterable[InstanceGuid], timeout: float
@@ -110,6 +117,10 @@ class Proof:
         elif entry.state is CertificateState.SERVED:
             self._move(entry, CertificateState.ACKED)
             self._look(instance)
+
+    def forget(self, instance: InstanceGuid) -> None:
+        """Forget an instance that was removed."""
+        self._shown.pop(instance, None)
 
     async def close(self) -> None:
         """Look no further."""
@@ -177,7 +188,9 @@ class Proof:
         known = self._state().instance(instance)
         if not self._is_visible(instance) or known is None:
             return None
-        return await self._prober.served_serial(known.address, C2C_PORT, source=self._source)
+        seen = await self._prober.served_serial(known.address, C2C_PORT, source=self._source)
+        self._shown[instance] = seen if isinstance(seen, int) else None
+        return seen
 
     def _is_visible(self, instance: InstanceGuid) -> bool:
         return self._source is not None or self._attestation.witnessed(instance)

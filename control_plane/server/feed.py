@@ -94,6 +94,7 @@ class Watcher:
         self._size = size
         self._queue: deque[tuple[Fact, datetime]] = deque()
         self._any = asyncio.Event()
+        self._closed = False
         self._lost = 0
 
     def put(self, fact: Fact, at: datetime) -> bool:
@@ -106,9 +107,16 @@ class Watcher:
         self._any.set()
         return has_room
 
-    async def next(self) -> Told:
-        """Wait for the next fact, and return it."""
+    def close(self) -> None:
+        """Hear no more."""
+        self._closed = True
+        self._any.set()
+
+    async def next(self) -> Told | None:
+        """Wait for the next fact, and return it; None once there will be no more."""
         while not self._queue:
+            if self._closed:
+                return None
             self._any.clear()
             await self._any.wait()
         lost, self._lost = self._lost, 0
@@ -127,6 +135,7 @@ class Feed:
         """Start with nobody who watches."""
         self._clock = clock
         self._watchers: set[Watcher] = set()
+        self._closed = False
         self.lost = 0
 
     @property
@@ -140,10 +149,18 @@ class Feed:
             if not watcher.put(fact, self._clock.now()):
                 self.lost += 1
 
+    def close(self) -> None:
+        """Have everybody who watches come to an end, also who comes later."""
+        self._closed = True
+        for watcher in self._watchers:
+            watcher.close()
+
     @contextmanager
     def watch(self, size: int = QUEUE) -> Iterator[Watcher]:
         """Watch until the block ends."""
         watcher = Watcher(size)
+        if self._closed:
+            watcher.close()
         self._watchers.add(watcher)
         try:
             yield watcher

@@ -6,7 +6,7 @@ not exist, so nobody can find out names by asking. That somebody asked is writte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -14,10 +14,18 @@ from control_plane import log_events
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource import WILDCARD
+from control_plane.xds.resource import WILDCARD, TypeUrl
 
 _SHOWN = 10
 """How many names one line has at the most."""
+
+
+Observer = Callable[[LiveStream, TypeUrl, Sequence[str]], None]
+"""Is told who asked for which names of which type in vain."""
+
+
+def _nobody(_live: LiveStream, _type_url: TypeUrl, _names: Sequence[str]) -> None:
+    """Tell nobody."""
 
 
 class NameAudit:
@@ -27,9 +35,10 @@ class NameAudit:
         denied: how many names were asked for in vain.
     """
 
-    def __init__(self, nodes: Nodes) -> None:
-        """Watch these nodes."""
+    def __init__(self, nodes: Nodes, observer: Observer = _nobody) -> None:
+        """Watch these nodes, and tell somebody besides the audit log."""
         self._nodes = nodes
+        self._observer = observer
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
         self.denied = 0
 
@@ -57,6 +66,7 @@ class NameAudit:
         unknown = [n for n in sorted(event.names - known) if content.find(n) is None]
         if unknown:
             self.denied += len(unknown)
+            self._observer(live, event.type_url, unknown)
             self._audit.warning(
                 log_events.AUDIT_NAME_DENIED,
                 node=live.node_id,

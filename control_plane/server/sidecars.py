@@ -46,7 +46,9 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         """Take a report; answer at once if another certificate should be served."""
         _, instance = self._proof.of(context)
         served = _parse_serial(request.served_serial)
-        self._attestation.report(instance.guid, served, tuple(request.exposed_ports))
+        app_ports = dict.fromkeys(request.closed_ports, False)
+        app_ports |= dict.fromkeys(request.open_ports, True)
+        self._attestation.report(instance.guid, served, tuple(request.exposed_ports), app_ports)
         self._presence.reported(instance.guid, listening=request.listening, leaving=request.leaving)
         if served is not None and served == self._expected(instance.guid) and not request.leaving:
             await self._custody.renewed(instance.guid, C2C_SECRET, REPORT_SECONDS)

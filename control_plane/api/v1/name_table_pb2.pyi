@@ -22,8 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class NameTable(_message.Message):
     """The internal names that one instance may resolve: those of the apps that its network policies
     let it reach, and its own. A resource type of its own, delivered by the aggregated discovery
-    service to the DNS server in the instance's sidecar; the resource's name is the instance's
-    GUID.
+    service to the DNS server in the instance's sidecar under the name "name-table".
     """
 
     DESCRIPTOR: _descriptor.Descriptor

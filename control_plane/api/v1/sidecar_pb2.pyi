@@ -27,6 +27,8 @@ class ReportRequest(_message.Message):
     EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
     SERVED_SERIAL_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
+    OPEN_PORTS_FIELD_NUMBER: _builtins.int
+    CLOSED_PORTS_FIELD_NUMBER: _builtins.int
     listening: _builtins.bool
     """Whether the app accepts connections where Envoy would forward them. Names lead only to
     instances whose app does.
@@ -41,6 +43,14 @@ class ReportRequest(_message.Message):
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ports of the app that can be reached on the instance's address, past Envoy and its policies."""
 
+    @_builtins.property
+    def open_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The ports of the app that the sidecar tries, apart: where the app accepts connections, and where
+        it does not.
+        """
+
+    @_builtins.property
+    def closed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
@@ -48,10 +58,12 @@ class ReportRequest(_message.Message):
         exposed_ports: _abc.Iterable[_builtins.int] | None = ...,
         served_serial: _builtins.str = ...,
         leaving: _builtins.bool = ...,
+        open_ports: _abc.Iterable[_builtins.int] | None = ...,
+        closed_ports: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "served_serial", b"served_serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_ports", b"closed_ports", "exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "open_ports", b"open_ports", "served_serial", b"served_serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -79,3 +79,33 @@ def test_a_removed_instance_leaves_nothing() -> None:
     assert not attestation.witnessed(A)
     assert attestation.served(A) is None
     assert attestation.exposed == {}
+
+
+async def test_what_the_app_accepts_is_known_from_its_sidecar() -> None:
+    """The last report counts while it is fresh; a sidecar that says nothing of ports knows none."""
+    clock = ManualClock()
+    attestation = Attestation(clock)
+    assert attestation.app_ports(A) is None
+
+    attestation.report(A, 7, (), {8080: True, 9090: False})
+    assert attestation.app_ports(A) == {8080: True, 9090: False}
+    attestation.report(B, 7, ())
+    assert attestation.app_ports(B) is None
+
+    await clock.advance(3 * REPORT_SECONDS)
+    assert attestation.app_ports(A) is None
+    attestation.report(A, 7, (), {8080: True})
+    attestation.forget(A)
+    assert attestation.app_ports(A) is None
+
+
+def test_whoever_observes_is_told_of_each_report() -> None:
+    """With what was reported in place already."""
+    attestation = Attestation(ManualClock())
+    told: list[tuple[InstanceGuid, int | None]] = []
+    attestation.observe(lambda instance: told.append((instance, attestation.served(instance))))
+
+    attestation.report(A, 7, ())
+    attestation.report(A, None, ())
+
+    assert told == [(A, 7), (A, None)]

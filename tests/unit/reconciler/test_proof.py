@@ -125,6 +125,7 @@ async def test_an_ack_is_looked_at_until_it_is_true() -> None:
         await made.clock.advance(0.1)
 
         assert made.standing() == (CertificateState.SERVED, "")
+        assert made.proof.shown_serial(B0) == made.entry.record.serial
         assert set(made.prober.looked) == {(ADDRESS, SOURCE)}
         assert made.proof.is_served(B0)
 
@@ -172,6 +173,7 @@ async def test_the_sidecar_is_the_better_witness() -> None:
         assert made.stands("served")
         made.attestation.report(B0, 0xBAD, ())
         assert made.stands("acked")
+        assert made.proof.shown_serial(B0) == 0xBAD
         made.attestation.report(B0, serial, ())
         assert made.stands("served")
         await settled()
@@ -296,6 +298,8 @@ async def test_a_removed_instance_is_not_looked_at() -> None:
         made.connect(B0).as_envoy()
         await settled()
         made.ledger.drop(B0)
+        made.proof.forget(B0)
+        assert made.proof.shown_serial(B0) is None
         made.attestation.report(B0, 1, ())
         before = len(made.prober.looked)
         await made.clock.advance(60)

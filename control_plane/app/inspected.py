@@ -1,0 +1,33 @@
+"""InspectionService over everything that was put together.
+
+The rule of this module: it is wiring.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from control_plane.api.v1 import inspection_pb2_grpc
+from control_plane.app.core import Core
+from control_plane.server.api.inspection import InspectionService
+from control_plane.server.api.inspection_explain import Explainer
+from control_plane.server.api.inspection_values import Inspected
+
+
+def add_inspection(server: grpc.aio.Server, core: Core) -> None:
+    """Have a server show how everything is, and tell what happens."""
+    inspected = Inspected(
+        state=lambda: core.registry.state,
+        revision=lambda: core.registry.revision,
+        nodes=core.nodes,
+        ledger=core.observed.ledger,
+        proof=core.observed.proof,
+        attestation=core.attestation,
+        custody=core.custody,
+        clock=core.clock,
+    )
+    explainer = Explainer(
+        inspected, core.reconciler.publication.published, core.settings.internal_domains
+    )
+    service = InspectionService(inspected, explainer, core.observed.feed)
+    inspection_pb2_grpc.add_InspectionServiceServicer_to_server(service, server)

@@ -1,0 +1,98 @@
+"""Those who watch the rest: the ledger of certificates, the proof of serving, and the feed.
+
+The rule of this module: it is wiring. Whoever is here is told and looks, and takes no part in what
+an instance gets; without all of it every Envoy would be served the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from control_plane.clock import Clock
+from control_plane.model.change import Change
+from control_plane.model.entities import Instance
+from control_plane.model.state import State
+from control_plane.nodes import Nodes
+from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.changes import ChangeTrace
+from control_plane.reconciler.convergence import Convergence
+from control_plane.reconciler.ledger import Ledger
+from control_plane.reconciler.probe import Prober
+from control_plane.reconciler.proof import Proof
+from control_plane.registry import Registry
+from control_plane.server.change_log import ChangeLog
+from control_plane.server.feed import Feed
+from control_plane.server.name_audit import NameAudit
+from control_plane.server.stream_facts import StreamFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is watched."""
+
+    registry: Registry
+    nodes: Nodes
+    convergence: Convergence
+    attestation: Attestation
+    ledger: Ledger
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Who watches."""
+
+    ledger: Ledger
+    proof: Proof
+    feed: Feed
+    changes: ChangeTrace
+    name_audit: NameAudit
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.changes.close()
+            await self.proof.close()
+
+
+def observe(watched: Watched, probe_from: str | None) -> Observed:
+    """Have everything watched; the reconciler has to be subscribed to the registry before.
+
+    Args:
+        probe_from: the address from which Envoys let the control plane look at certificates.
+    """
+    registry, nodes, clock = watched.registry, watched.nodes, watched.clock
+    ledger, attestation = watched.ledger, watched.attestation
+
+    def state() -> State:
+        return registry.state
+
+    def revision() -> int:
+        return registry.revision
+
+    proof = Proof(ledger, state, nodes, attestation, clock, prober=Prober(), source=probe_from)
+    nodes.observe(proof)
+    attestation.observe(proof.reported)
+    feed = Feed(clock)
+    facts = StreamFacts(state, feed)
+    nodes.observe(facts)
+    ledger.observe(facts.certified)
+    name_audit = NameAudit(nodes, facts.denied)
+    nodes.observe(name_audit)
+    change_log = ChangeLog(registry.state, revision, feed)
+    registry.subscribe(change_log.committed)
+    changes = ChangeTrace(registry.state, revision, watched.convergence, proof, clock)
+    changes.observe(change_log.reached)
+    registry.subscribe(changes.committed)
+
+    def forget(state: State, change: Change) -> None:
+        for entity in change.drops:
+            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
+                ledger.drop(entity.guid)
+                proof.forget(entity.guid)
+
+    registry.subscribe(forget)
+    return Observed(ledger, proof, feed, changes, name_audit)

@@ -1,0 +1,124 @@
+"""How long changes take until everybody has them.
+
+The rule of this module: a change is followed from its commit until every connected instance that it
+concerns ACKed what follows from it, and then until every one of them serves its certificate. It is
+known by its revision, which is in the answer to its call, so that one number leads from the call to
+the last ACK. The comings and goings of instances are no changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.model.change import Change
+from control_plane.model.entities import Entity, Instance
+from control_plane.model.state import State
+from control_plane.names import AppGuid, InstanceGuid
+from control_plane.reconciler.progress import Behind, Stage
+
+BOUND_SECONDS = 60.0
+"""How long a change is followed at the most."""
+
+
+class Progress(Protocol):
+    """Knows how far a change got."""
+
+    async def wait(
+        self, apps: frozenset[AppGuid], stage: Stage, timeout: float
+    ) -> tuple[Behind, ...]:
+        """Wait for a stage, as ``Convergence`` does."""
+
+
+class Serving(Protocol):
+    """Knows who serves its newest certificate."""
+
+    async def served(
+        self, instances: frozenset[InstanceGuid], timeout: float
+    ) -> frozenset[InstanceGuid]:
+        """Wait until they do, as ``Proof`` does."""
+
+
+Observer = Callable[[Stage, int, float, int], None]
+"""Is told the stage that a change reached, its revision, after how many seconds, and how many
+instances were still behind when the time was up."""
+
+
+class ChangeTrace:
+    """Follows changes; a subscriber of the registry."""
+
+    def __init__(
+        self,
+        state: State,
+        revision: Callable[[], int],
+        progress: Progress,
+        serving: Serving,
+        clock: Clock,
+    ) -> None:
+        """Follow whatever is committed after this State.
+
+        Args:
+            revision: tells that of the newest State.
+        """
+        self._state = state
+        self._revision = revision
+        self._progress = progress
+        self._serving = serving
+        self._clock = clock
+        self._observers: list[Observer] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = structlog.get_logger(__name__)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody of each stage that a change reaches, or does not reach in time."""
+        self._observers.append(observer)
+
+    def committed(self, state: State, change: Change) -> None:
+        """Follow a change; to be told after the reconciler was."""
+        before, self._state = self._state, state
+        if change.drops or not all(_is_status_only(entity, before) for entity in change.puts):
+            self._start(self._follow(change.apps, self._revision(), self._clock.monotonic()))
+
+    async def close(self) -> None:
+        """Follow no further."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, apps: frozenset[AppGuid], revision: int, since: float) -> None:
+        instances = frozenset(each.guid for app in apps for each in self._state.instances_of(app))
+        behind = await self._progress.wait(apps, Stage.ACKED, BOUND_SECONDS)
+        self._reached(Stage.ACKED, revision, since, len(behind))
+        if not behind:
+            late = await self._serving.served(instances, BOUND_SECONDS)
+            self._reached(Stage.SERVED, revision, since, len(late))
+
+    def _reached(self, stage: Stage, revision: int, since: float, behind: int) -> None:
+        seconds = self._clock.monotonic() - since
+        event = log_events.CHANGE_SERVED if stage is Stage.SERVED else log_events.CHANGE_ACKED
+        log = self._log.warning if behind else self._log.info
+        log(event, revision=revision, seconds=round(seconds, 6), behind=behind)
+        for observer in self._observers:
+            observer(stage, revision, seconds, behind)
+
+
+def _is_status_only(entity: Entity, before: State) -> bool:
+    """Tell whether an instance came or went, and is otherwise as it was."""
+    if not isinstance(entity, Instance):
+        return False
+    old = before.instance(entity.guid)
+    return old is not None and (old.address, old.app_address) == (
+        entity.address,
+        entity.app_address,
+    )

@@ -1,0 +1,189 @@
+"""InspectionService: what operators look at (protos/c2c/v1/inspection.proto).
+
+The rule of this module: it changes nothing, and a long answer gives way to streams and commands
+while it is made. A watcher that hangs up or reads too slowly is nobody else's trouble.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+from grpc_status import rpc_status
+
+from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
+from control_plane.ca.profile import renew_at
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.errors import ControlPlaneError, InvalidArgument, NotFound, Unavailable
+from control_plane.model.apps import find_app
+from control_plane.model.entities import Instance
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid, shown
+from control_plane.reconciler.ledger import Entry
+from control_plane.server.api.inspection_explain import Explainer
+from control_plane.server.api.inspection_status import StatusMessages, certificate_reason
+from control_plane.server.api.inspection_values import (
+    CERTIFICATE,
+    Inspected,
+    hexadecimal,
+    timestamp,
+)
+from control_plane.server.api.seams import Context
+from control_plane.server.feed import Feed, Kind, Told
+from control_plane.server.status import status_of
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+
+_SLICE = 50
+"""How many instances are looked at before others have a turn; one takes some 50 microseconds."""
+
+
+class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
+    """Shows how everything is, and tells what happens."""
+
+    def __init__(self, inspected: Inspected, explainer: Explainer, feed: Feed) -> None:
+        """Show what these know."""
+        self._inspected = inspected
+        self._explainer = explainer
+        self._feed = feed
+
+    async def GetStatus(
+        self, request: inspection_pb2.GetStatusRequest, context: Context
+    ) -> inspection_pb2.GetStatusResponse:
+        """Show how far each instance is."""
+        state, revision = self._inspected.state(), self._inspected.revision()
+        instances = _instances(state, request.app, request.org, request.space)
+        if request.instance_guid:
+            guid = InstanceGuid(request.instance_guid)
+            instances = tuple(each for each in instances if each.guid == guid)
+            if not instances:
+                raise NotFound(f"instance {shown(guid)} not found", field="instance_guid")
+        messages = StatusMessages(self._inspected, state, resources=request.resources)
+        return inspection_pb2.GetStatusResponse(
+            instances=await _unhurried(instances, messages.of), revision=revision
+        )
+
+    async def ListCertificates(
+        self, request: inspection_pb2.ListCertificatesRequest, context: Context
+    ) -> inspection_pb2.ListCertificatesResponse:
+        """Show every certificate, or those of an app."""
+        state = self._inspected.state()
+        instances = _instances(state, request.app, request.org, request.space)
+
+        def of(instance: Instance) -> list[inspection_pb2.Certificate]:
+            entries = self._inspected.ledger.of(instance.guid)
+            return [self._certificate(state, instance, entry) for entry in entries]
+
+        found = await _unhurried(instances, of)
+        return inspection_pb2.ListCertificatesResponse(
+            certificates=[each for certificates in found for each in certificates]
+        )
+
+    async def Explain(
+        self, request: inspection_pb2.ExplainRequest, context: Context
+    ) -> inspection_pb2.ExplainResponse:
+        """Say what one app needs to reach another, and what of it is missing."""
+        return inspection_pb2.ExplainResponse(chains=self._explainer.chains(request))
+
+    async def WatchEvents(
+        self, request: inspection_pb2.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[inspection_pb2.Event]:
+        """Tell what happens until the caller hangs up."""
+        try:
+            kinds = _kinds(request.kinds)
+            app = None
+            if request.app:
+                app = find_app(
+                    self._inspected.state(), request.app, request.org, request.space
+                ).guid
+        except ControlPlaneError as error:
+            await context.abort_with_status(rpc_status.to_status(status_of(error)))
+        with self._feed.watch() as watcher:
+            # The caller knows from here on that nothing is missed.
+            await context.send_initial_metadata(())
+            lost = 0
+            while True:
+                told = await watcher.next()
+                if told is None:
+                    ending = Unavailable("the server is shutting down")
+                    await context.abort_with_status(rpc_status.to_status(status_of(ending)))
+                lost += told.lost
+                if told.fact.kind in kinds and (app is None or told.fact.app == app):
+                    yield self._event(told, lost)
+                    lost = 0
+
+    def _certificate(
+        self, state: State, instance: Instance, entry: Entry
+    ) -> inspection_pb2.Certificate:
+        key, record = state.apps[instance.app_guid].key, entry.record
+        reason = entry.reason
+        if record.secret == C2C_SECRET:
+            reason = certificate_reason(self._inspected, instance.guid, entry)
+        at = renew_at(record.not_before, record.not_after, instance.guid)
+        return inspection_pb2.Certificate(
+            instance_guid=instance.guid,
+            app=key.name,
+            app_guid=instance.app_guid,
+            space=key.space,
+            org=key.org,
+            index=instance.index,
+            secret=record.secret,
+            serial=hexadecimal(record.serial),
+            names=record.names,
+            not_before=timestamp(record.not_before),
+            not_after=timestamp(record.not_after),
+            renew_at=timestamp(at),
+            state=CERTIFICATE[entry.state],
+            since=timestamp(entry.since),
+            reason=reason,
+            issuer=record.issuer,
+            version=record.version,
+        )
+
+    def _event(self, told: Told, lost: int) -> inspection_pb2.Event:
+        fact = told.fact
+        app = self._inspected.state().app(fact.app) if fact.app is not None else None
+        return inspection_pb2.Event(
+            at=timestamp(told.at),
+            kind=fact.kind.value,
+            sentence=fact.sentence,
+            app=app.key.name if app is not None else "",
+            app_guid=fact.app or "",
+            instance_guid=fact.instance or "",
+            revision=fact.revision,
+            type_url=fact.type_url,
+            nonce=fact.nonce,
+            resources=fact.resources,
+            serial=hexadecimal(fact.serial),
+            lost=lost,
+        )
+
+
+def _instances(state: State, app: str, org: str, space: str) -> tuple[Instance, ...]:
+    if not app:
+        return state.all_instances()
+    return state.instances_of(find_app(state, app, org, space).guid)
+
+
+def _kinds(asked: Iterable[str]) -> Collection[Kind]:
+    known = {kind.value: kind for kind in Kind}
+    for each in asked:
+        if each not in known:
+            raise InvalidArgument(
+                f"unknown kind of event {shown(each)}, known are: {', '.join(known)}",
+                field="kinds",
+            )
+    return frozenset(known[each] for each in asked) or frozenset(Kind)
+
+
+async def _unhurried(items: Iterable[_Item], make: Callable[[_Item], _Made]) -> list[_Made]:
+    """Make something of each item, and give way to others now and then."""
+    made: list[_Made] = []
+    left: Iterator[_Item] = iter(items)
+    while part := [make(each) for each in islice(left, _SLICE)]:
+        made += part
+        await asyncio.sleep(0)
+    return made

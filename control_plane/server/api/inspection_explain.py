@@ -1,0 +1,173 @@
+"""Explain: what is known of instances, and what follows from it, as messages.
+
+The rule of this module: it looks, and ``planner.explain`` concludes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from control_plane.api.v1 import inspection_pb2
+from control_plane.envoy.clusters import service_cluster_name
+from control_plane.envoy.listeners import C2C_SECRET, listener_name
+from control_plane.envoy.rbac import sources_filter_name
+from control_plane.model.apps import find_app, lookup_app
+from control_plane.model.entities import App, AppProtocol, Instance
+from control_plane.model.state import State
+from control_plane.names import C2C_PORT, Domain, Hostname, InstanceGuid, Port
+from control_plane.planner.chain import Link, Question, Seen, Verdict
+from control_plane.planner.explain import explain, first_missing
+from control_plane.planner.names import NAME_TABLE_TYPE, PublishedNames
+from control_plane.reconciler.ledger import CertificateState
+from control_plane.server.api.inspection_status import certificate_reason, statuses
+from control_plane.server.api.inspection_values import Inspected
+from control_plane.server.stream_log import shortened
+from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.type_status import TypeStatus
+
+_VERDICTS = {
+    Verdict.UNKNOWN: inspection_pb2.LINK_STATE_UNKNOWN,
+    Verdict.HOLDS: inspection_pb2.LINK_STATE_HOLDS,
+    Verdict.WAITS: inspection_pb2.LINK_STATE_WAITS,
+    Verdict.MISSING: inspection_pb2.LINK_STATE_MISSING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """Answers questions about the State of the moment.
+
+    Attributes:
+        published: which routes of an app may be resolved by now.
+        domains: below which of them names are answered.
+    """
+
+    inspected: Inspected
+    published: PublishedNames
+    domains: tuple[Domain, ...]
+
+    def chains(self, request: inspection_pb2.ExplainRequest) -> list[inspection_pb2.Chain]:
+        """Return a chain for each app that the request is about.
+
+        Raises:
+            InvalidArgument: no destination is given.
+            NotFound: there is no such app, nor anything that could be a route.
+        """
+        state = self.inspected.state()
+        source = None
+        if request.source:
+            source = find_app(
+                state, request.source, request.source_org, request.source_space, field="source"
+            )
+        return [
+            self._chain(state, source, destination, route)
+            for destination, route in self._destinations(state, request)
+        ]
+
+    def _chain(
+        self, state: State, source: App | None, destination: App | None, route: Hostname
+    ) -> inspection_pb2.Chain:
+        ends = [each for each in (source, destination) if each is not None]
+        instances = [each for app in ends for each in state.instances_of(app.guid)]
+        links = explain(
+            Question(
+                state,
+                source,
+                destination,
+                route,
+                self.published,
+                self.domains,
+                {each.guid: self._seen(state, each) for each in instances},
+            )
+        )
+        missing = first_missing(links)
+        return inspection_pb2.Chain(
+            source=source.key.name if source is not None else "",
+            source_guid=source.guid if source is not None else "",
+            destination=destination.key.name if destination is not None else "",
+            destination_guid=destination.guid if destination is not None else "",
+            route=route,
+            links=map(_message, links),
+            complete=missing is None,
+            missing=_message(missing) if missing is not None else None,
+        )
+
+    def _seen(self, state: State, instance: Instance) -> Seen:
+        """Say what is known of an instance besides the State."""
+        attestation = self.inspected.attestation
+        found = statuses(self.inspected, instance.guid)
+        names = found.get(NAME_TABLE_TYPE)
+        ports = attestation.app_ports(instance.guid)
+        return Seen(
+            is_connected=any(url != NAME_TABLE_TYPE for url in found),
+            port_problem=_port_problem(found.values(), state.apps[instance.app_guid]),
+            certificate_problem=self._certificate_problem(instance.guid),
+            names_problem=shortened(names.reason) if names is not None else "",
+            app_ports=None if ports is None else {Port(n): is_open for n, is_open in ports.items()},
+            exposed_ports=tuple(map(Port, attestation.exposed.get(instance.guid, ()))),
+        )
+
+    def _certificate_problem(self, instance: InstanceGuid) -> str:
+        entry = self.inspected.ledger.get(instance, C2C_SECRET)
+        reason = certificate_reason(self.inspected, instance, entry)
+        if entry is None or not self.inspected.nodes.streams(instance):
+            return reason
+        match entry.state:
+            case CertificateState.ISSUED:
+                return reason or "it was issued, and is not ACKed yet"
+            case CertificateState.NOT_SERVED:
+                return f"it was ACKed, and is not served: {reason}"
+            case CertificateState.ACKED | CertificateState.SERVED:
+                return ""
+            case _:
+                assert_never(entry.state)
+
+    def _destinations(
+        self, state: State, request: inspection_pb2.ExplainRequest
+    ) -> Sequence[tuple[App | None, Hostname]]:
+        """Return each app that is meant, with the name by which it is called."""
+        text = request.destination
+        route = Hostname(text.lower().removesuffix("."))
+        if apps := [(state.apps[guid], route) for guid in state.apps_of(route)]:
+            return apps
+        org = request.destination_org or request.source_org
+        space = request.destination_space or request.source_space
+        if "." in route and lookup_app(state, text, org, space) is None:
+            return [(None, route)]
+        app = find_app(state, text, org, space, field="destination")
+        return [(app, self._route(state, app))]
+
+    def _route(self, state: State, app: App) -> Hostname:
+        """Return the route by which an app is called, one that is answered if there is one."""
+        routes = state.hostnames_of(app.guid)
+        below = tuple(f".{domain}" for domain in self.domains)
+        answered = (route for route in routes if route.endswith(below))
+        return next(answered, next(iter(routes), Hostname("")))
+
+
+def _port_problem(found: Iterable[TypeStatus], app: App) -> str:
+    """Return why the way through Envoy from 61443 to the app is not as it should be, or ""."""
+    if app.c2c_port is None:
+        return ""
+    needed = {service_cluster_name(app.c2c_port), listener_name(app.c2c_port, C2C_PORT)}
+    if app.protocol is not AppProtocol.TCP:
+        needed.add(sources_filter_name(C2C_PORT))
+    for status in found:
+        for each in status.deliveries:
+            if each.name not in needed or each.status is ConfigStatus.SYNCED:
+                continue
+            if each.refusal is not None and each.status is ConfigStatus.ERROR:
+                return f"it refused {each.name}: {shortened(each.refusal.error.message)}"
+            return f"it has not ACKed {each.name} yet"
+    return ""
+
+
+def _message(link: Link) -> inspection_pb2.Link:
+    return inspection_pb2.Link(
+        kind=link.kind.value,
+        state=_VERDICTS[link.verdict],
+        sentence=link.sentence,
+        command=link.command,
+    )

@@ -1,0 +1,135 @@
+"""GetStatus: how far each instance is.
+
+The rule of this module: it is said of every type of resource that instances have, so that a table
+has the same columns for everybody; what no client asked for is said to be not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from control_plane.api.v1 import inspection_pb2
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.model.entities import Instance
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.ledger import CertificateState, Entry
+from control_plane.server.api.inspection_values import (
+    CERTIFICATE,
+    STATUS,
+    Inspected,
+    hexadecimal,
+    timestamp,
+)
+from control_plane.server.stream_log import shortened
+from control_plane.server.type_names import PLANNED_TYPES
+from control_plane.xds.delivery import Delivery
+from control_plane.xds.resource import Snapshot, TypeUrl
+from control_plane.xds.type_status import TypeStatus, type_statuses, worst
+
+
+def statuses(inspected: Inspected, instance: InstanceGuid) -> dict[TypeUrl, TypeStatus]:
+    """Return how far each type is that a client of an instance asked for."""
+    snapshot = inspected.nodes.snapshot(instance) or Snapshot()
+    found: dict[TypeUrl, list[TypeStatus]] = {}
+    for live in inspected.nodes.streams(instance):
+        for each in type_statuses(live.stream, snapshot):
+            found.setdefault(each.type_url, []).append(each)
+    return {url: worst(of_type) for url, of_type in found.items()}
+
+
+def certificate_reason(inspected: Inspected, instance: InstanceGuid, entry: Entry | None) -> str:
+    """Return why an instance does not serve its newest certificate for its routes, or ""."""
+    failure = inspected.custody.failure(instance)
+    if failure:
+        return f"no certificate could be issued: {failure}"
+    if entry is None:
+        return "none was issued: it never connected"
+    if entry.state is not CertificateState.ISSUED:
+        return shortened(entry.reason)
+    url = PLANNED_TYPES["SDS"]
+    secrets = statuses(inspected, instance).get(url)
+    if secrets is None:
+        return "its Envoy has not asked for it" if inspected.nodes.streams(instance) else ""
+    return shortened(secrets.reason)
+
+
+class StatusMessages:
+    """Makes the messages of one answer."""
+
+    def __init__(self, inspected: Inspected, state: State, *, resources: bool) -> None:
+        """Say it of each resource too if they are asked for."""
+        self._inspected = inspected
+        self._state = state
+        self._resources = resources
+
+    def of(self, instance: Instance) -> inspection_pb2.InstanceStatus:
+        """Return the status of one instance, whose app the State has."""
+        key = self._state.apps[instance.app_guid].key
+        streams = self._inspected.nodes.streams(instance.guid)
+        attestation = self._inspected.attestation
+        message = inspection_pb2.InstanceStatus(
+            instance_guid=instance.guid,
+            app=key.name,
+            app_guid=instance.app_guid,
+            space=key.space,
+            org=key.org,
+            index=instance.index,
+            address=instance.address,
+            status=instance.status.value,
+            connected=bool(streams),
+            types=self._types(instance.guid),
+            reports=attestation.witnessed(instance.guid),
+            exposed_ports=attestation.exposed.get(instance.guid, ()),
+        )
+        if streams:
+            oldest = min(live.opened_at for live in streams)
+            message.connected_since.CopyFrom(timestamp(oldest))
+        self._tell_certificate(message, instance.guid)
+        return message
+
+    def _tell_certificate(
+        self, message: inspection_pb2.InstanceStatus, instance: InstanceGuid
+    ) -> None:
+        entry = self._inspected.ledger.get(instance, C2C_SECRET)
+        message.certificate_reason = certificate_reason(self._inspected, instance, entry)
+        message.served_serial = hexadecimal(self._inspected.proof.shown_serial(instance))
+        if entry is not None:
+            message.certificate = CERTIFICATE[entry.state]
+            message.certificate_since.CopyFrom(timestamp(entry.since))
+            message.wanted_serial = hexadecimal(entry.record.serial)
+
+    def _types(self, instance: InstanceGuid) -> Iterator[inspection_pb2.TypeStatus]:
+        found = statuses(self._inspected, instance)
+        for short, url in PLANNED_TYPES.items():
+            status = found.get(url)
+            if status is None:
+                yield inspection_pb2.TypeStatus(type=short, type_url=url)
+            else:
+                yield self._type(short, status)
+
+    def _type(self, short: str, status: TypeStatus) -> inspection_pb2.TypeStatus:
+        return inspection_pb2.TypeStatus(
+            type=short,
+            type_url=status.type_url,
+            status=STATUS[status.status],
+            wanted_version=status.wanted,
+            sent_version=status.sent,
+            acked_version=status.accepted,
+            since=self._inspected.moment(status.since),
+            reason=shortened(status.reason),
+            resources=map(self._resource, status.deliveries) if self._resources else (),
+        )
+
+    def _resource(self, delivery: Delivery) -> inspection_pb2.ResourceStatus:
+        message = inspection_pb2.ResourceStatus(
+            name=delivery.name,
+            status=STATUS[delivery.status],
+            wanted_version=delivery.version,
+            acked_version=delivery.accepted or "",
+            since=self._inspected.moment(delivery.since),
+        )
+        if delivery.refusal is not None:
+            message.refused_version = delivery.refusal.version or ""
+            message.reason = shortened(delivery.refusal.error.message)
+        return message

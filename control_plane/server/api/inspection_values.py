@@ -1,0 +1,75 @@
+"""How inspection shows what is the same in several of its answers.
+
+The rule of this module: moments are in UTC, serial numbers in hexadecimal, states in the words of
+the API; what is not known is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from control_plane.api.v1 import inspection_pb2
+from control_plane.clock import Clock
+from control_plane.model.state import State
+from control_plane.nodes import Nodes
+from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.ledger import CertificateState, Ledger
+from control_plane.reconciler.proof import Proof
+from control_plane.xds.exchange import ConfigStatus
+
+STATUS = {
+    ConfigStatus.SYNCED: inspection_pb2.CONFIG_STATUS_SYNCED,
+    ConfigStatus.NOT_SENT: inspection_pb2.CONFIG_STATUS_NOT_SENT,
+    ConfigStatus.STALE: inspection_pb2.CONFIG_STATUS_STALE,
+    ConfigStatus.ERROR: inspection_pb2.CONFIG_STATUS_ERROR,
+}
+
+CERTIFICATE = {
+    CertificateState.ISSUED: inspection_pb2.CERTIFICATE_STATE_ISSUED,
+    CertificateState.ACKED: inspection_pb2.CERTIFICATE_STATE_ACKED,
+    CertificateState.SERVED: inspection_pb2.CERTIFICATE_STATE_SERVED,
+    CertificateState.NOT_SERVED: inspection_pb2.CERTIFICATE_STATE_NOT_SERVED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What inspection looks at.
+
+    Attributes:
+        state: returns the newest State.
+        revision: returns its revision.
+    """
+
+    state: Callable[[], State]
+    revision: Callable[[], int]
+    nodes: Nodes
+    ledger: Ledger
+    proof: Proof
+    attestation: Attestation
+    custody: Custody
+    clock: Clock
+
+    def moment(self, monotonic: float | None) -> Timestamp | None:
+        """Return a moment of the server's monotonic clock as the API has it."""
+        if monotonic is None:
+            return None
+        ago = timedelta(seconds=self.clock.monotonic() - monotonic)
+        return timestamp(self.clock.now() - ago)
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """Return a moment as the API has it."""
+    made = Timestamp()
+    made.FromDatetime(moment)
+    return made
+
+
+def hexadecimal(serial: int | None) -> str:
+    """Return a serial number as certificates are compared by it; "" for none."""
+    return "" if serial is None else f"{serial:x}"

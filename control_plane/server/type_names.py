@@ -1,0 +1,36 @@
+"""Short names of resource types, as people and dashboards know them.
+
+The rule of this module: the names are few and fixed, so that they can be columns of a table and
+labels of a metric; whatever else a client asks for is called ``other``.
+"""
+
+from __future__ import annotations
+
+from control_plane.planner import NAME_TABLE_TYPE
+from control_plane.xds.resource import TypeUrl
+from control_plane.xds.resource_type import (
+    CLUSTER,
+    ENDPOINT,
+    EXTENSION_CONFIG,
+    LISTENER,
+    ROUTE,
+    SECRET,
+)
+
+PLANNED_TYPES = {
+    "CDS": CLUSTER,
+    "LDS": LISTENER,
+    "SDS": SECRET,
+    "ECDS": EXTENSION_CONFIG,
+    "NAMES": NAME_TABLE_TYPE,
+}
+"""The types of which instances have resources, in the order in which they are shown."""
+
+OTHER = "other"
+
+_SHORT = {url: short for short, url in PLANNED_TYPES.items()} | {ENDPOINT: "EDS", ROUTE: "RDS"}
+
+
+def short_name(type_url: str) -> str:
+    """Return the short name of a type."""
+    return _SHORT.get(TypeUrl(type_url), OTHER)
