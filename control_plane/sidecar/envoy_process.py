@@ -70,6 +70,8 @@ async def start_envoy(
         # Each response during a drain tells its client to go, not a growing share of them.
         "--drain-strategy": "immediate",
         "--log-level": "warning",
+        # Its warnings are that there is no limit on connections, which is meant, and of SIGTERM.
+        "--component-log-level": "main:error",
         "--log-format": _LOG_FORMAT,
     }
     command = [str(part) for argument in arguments.items() for part in argument]

@@ -35,6 +35,7 @@ from control_plane.sidecar.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.envoy_process import find_envoy, pass_on_log, start_envoy
 from control_plane.sidecar.join import Joining
 from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.orphans import FIRST_PROCESS, OrphanReaper
 from control_plane.sidecar.race import first_of, within
 from control_plane.sidecar.readiness import InstanceObserver
 from control_plane.sidecar.renew import Renewal
@@ -116,6 +117,10 @@ class _Sidecar:
             if resolver is not None:
                 await within(NAMES_SECONDS, self.signals.stop, resolver.ready())
             app = await self._start_app(joined, live, environment)
+            if os.getpid() == FIRST_PROCESS:
+                own = [each.pid for each in (envoy, app) if each is not None]
+                reaper = asyncio.create_task(OrphanReaper(own, self.clock).run())
+                stack.push_async_callback(_cancel, reaper)
             instance = RunningInstance(
                 envoy, app, admin, reporter, signals=self.signals, options=self.options
             )

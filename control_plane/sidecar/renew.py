@@ -8,6 +8,7 @@ succeeds; nothing that runs is ever stopped for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 import grpc
@@ -19,7 +20,7 @@ from control_plane.ca import KeyFactory, make_csr, read_certificates
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError, InvalidArgument
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.channel import instance_channel, reason
+from control_plane.sidecar.channel import instance_channel, reason, refusal
 from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import Credentials
 from control_plane.sidecar.identity import hold
@@ -71,6 +72,12 @@ async def renew(
     return Credentials(identity, trust_bundle)
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    why: str
+    is_final: bool
+
+
 class Renewal:
     """Renews the identity for as long as it runs."""
 
@@ -112,39 +119,39 @@ class Renewal:
         life = (identity.not_after - identity.not_before).total_seconds()
         most = min(MOST_SECONDS_BETWEEN, life / 20)
         for delay in delays(self._draw, first=most / 16, most=most):
-            why = await self._attempt()
-            if not why:
+            failure = await self._attempt()
+            if failure is None:
                 return
-            self._alarm(why, delay)
+            self._alarm(failure, delay)
             await self._clock.sleep(delay)
 
-    async def _attempt(self) -> str:
-        """Renew once, and return why that failed, or nothing."""
+    async def _attempt(self) -> _Failure | None:
+        """Renew once; return why that failed if it did."""
         try:
             new = await renew(self._server, self._live.current, new_key=self._new_key)
             self._live.renewed(new.identity, new.trust_bundle)
         except grpc.aio.AioRpcError as error:
-            return reason(error)
+            return _Failure(reason(error), is_final=refusal(error) is not None)
         except ControlPlaneError as error:
-            return str(error)
+            return _Failure(str(error), is_final=False)
         self._log.info(
             log_events.IDENTITY_RENEWED,
             instance=new.identity.instance_guid,
             serial=f"{new.identity.serial:x}",
             not_after=new.identity.not_after,
         )
-        return ""
+        return None
 
-    def _alarm(self, why: str, delay: float) -> None:
-        """Say it louder when less than a quarter of the life is left."""
+    def _alarm(self, failure: _Failure, delay: float) -> None:
+        """Say it, and louder if time will not help or is running out."""
         identity = self._live.current.identity
         left = identity.not_after - self._clock.now()
-        is_urgent = left < (identity.not_after - identity.not_before) / 4
+        is_urgent = left < (identity.not_after - identity.not_before) / 4 or failure.is_final
         log = self._log.error if is_urgent else self._log.warning
         log(
             log_events.IDENTITY_RENEWAL_FAILED,
             instance=identity.instance_guid,
-            reason=why,
+            reason=failure.why,
             not_after=identity.not_after,
             seconds_left=max(0, round(left.total_seconds())),
             again_in=round(delay, 1),

@@ -149,6 +149,7 @@ async def test_an_instance_that_is_removed_while_it_runs_keeps_its_app(tmp_path:
         assert instance.process.returncode is None
 
     assert failed["reason"].endswith("was removed")
+    assert failed["level"] == "error"
 
 
 async def test_a_sidecar_that_was_killed_leaves_no_envoy_in_the_way(tmp_path: Path) -> None:
