@@ -146,8 +146,9 @@ class Convergence:
             served = self._attestation.served(instance.guid)
             return "its sidecar sees no certificate" if served is None else served
         left = max(_LAST_LOOK_SECONDS, deadline - self._clock.monotonic())
+        source = self._reconciler.probe_from
         try:
             async with asyncio.timeout(left):
-                return await self._prober.served_serial(instance.address, C2C_PORT)
+                return await self._prober.served_serial(instance.address, C2C_PORT, source=source)
         except TimeoutError:
             return f"no TLS handshake with {instance.address}:{C2C_PORT} within {left:.1f} s"

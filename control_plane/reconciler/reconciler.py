@@ -75,6 +75,11 @@ class Reconciler:
         around = Neighbourhood(self._connected_of, self._resolves, self._mark_apps)
         self.publication = Publication(state, self.waiters, around, clock)
 
+    @property
+    def probe_from(self) -> str | None:
+        """The address from which listeners let certificates be looked at; None for any."""
+        return next(iter(self._planner.options.probers), None)
+
     def committed(self, state: State, change: Change) -> None:
         """Mark the instances that a change concerns, and see off those that it removed."""
         self.state = state
