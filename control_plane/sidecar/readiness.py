@@ -27,11 +27,15 @@ class Observation:
         listening: whether the app accepts connections on all of its ports.
         exposed_ports: those of them at which it can be reached past Envoy and its policies.
         served_serial: what port 61443 shows, in hexadecimal; "" if it shows nothing.
+        open_ports: where the app accepts connections.
+        closed_ports: where it does not, and should.
     """
 
     listening: bool
     exposed_ports: tuple[Port, ...]
     served_serial: str
+    open_ports: tuple[Port, ...] = ()
+    closed_ports: tuple[Port, ...] = ()
 
 
 UNSEEN = Observation(listening=False, exposed_ports=(), served_serial="")
@@ -65,8 +69,14 @@ class InstanceObserver:
             asyncio.gather(*(self._is_exposed(port) for port in self._ports)),
             self._served_serial(),
         )
-        exposed_ports = tuple(itertools.compress(self._ports, exposed))
-        return Observation(all(listening), exposed_ports, serial)
+        open_ports = tuple(itertools.compress(self._ports, listening))
+        return Observation(
+            all(listening),
+            exposed_ports=tuple(itertools.compress(self._ports, exposed)),
+            served_serial=serial,
+            open_ports=open_ports,
+            closed_ports=tuple(port for port in self._ports if port not in open_ports),
+        )
 
     async def _is_exposed(self, port: Port) -> bool:
         if not await _accepts(self._address, port):

@@ -141,6 +141,8 @@ class Reporter:
             exposed_ports=seen.exposed_ports,
             served_serial=seen.served_serial,
             leaving=self._leaving.is_set(),
+            open_ports=seen.open_ports,
+            closed_ports=seen.closed_ports,
         )
         async with self._telling:
             started = self._clock.monotonic()
