@@ -33,7 +33,8 @@ from control_plane.api.v1 import (
     route_pb2_grpc,
 )
 from control_plane.app import ControlPlane
-from control_plane.ca import make_csr, new_key_pair
+from control_plane.app.core import Core
+from control_plane.ca import DEFAULT_TRUST_DOMAIN, make_csr, new_key_pair
 from control_plane.envoy import bootstrap
 from control_plane.envoy.bootstrap import AdsVariant, XdsIdentity
 from control_plane.model.entities import InstanceStatus
@@ -139,16 +140,31 @@ class Instance:
 class Site:
     """The operator's side: what may be asked of a running control plane."""
 
-    def __init__(self, plane: ControlPlane, channel: grpc.aio.Channel, directory: Path) -> None:
-        """Use a control plane over a channel to its admin socket."""
-        self.plane = plane
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        directory: Path,
+        trust: bytes,
+        plane: ControlPlane | None = None,
+    ) -> None:
+        """Use a control plane.
+
+        Args:
+            channel: to its admin socket.
+            directory: for the files of instances.
+            trust: the CA that clients trust.
+            plane: the control plane itself, if it runs in this process.
+        """
+        self.trust = trust
         self._channel = channel
         self._directory = directory
+        self._plane = plane
 
     @property
-    def trust(self) -> bytes:
-        """The CA that clients trust."""
-        return self.plane.core.authority.trust_bundle_pem
+    def core(self) -> Core:
+        """What runs inside, for a test that has to look or to break something there."""
+        assert self._plane is not None, "the control plane is another process"
+        return self._plane.core
 
     async def create_app(self, name: str, **fields: Any) -> None:  # noqa: ANN401 - of the request
         """Create an app, unless there is such a one."""
@@ -219,6 +235,12 @@ class Site:
         )
         assert answer.complete, answer.behind
 
+    async def routes(self) -> set[str]:
+        """Return every route that is mapped."""
+        stub = route_pb2_grpc.RouteServiceStub(self._channel)
+        answer = await stub.ListRoutes(route_pb2.ListRoutesRequest())
+        return {each.route for each in answer.routes}
+
     async def register(self, app: str, address: str = "") -> tuple[str, str]:
         """Make an instance known that has no Envoy; return its GUID and address."""
         answer = await instance_pb2_grpc.InstanceServiceStub(self._channel).RegisterInstance(
@@ -264,13 +286,13 @@ class Site:
         identity = XdsIdentity(
             files / "identity.json",
             files / "trust.json",
-            f"spiffe://{self.plane.core.settings.trust_domain}/control-plane",
+            f"spiffe://{DEFAULT_TRUST_DOMAIN}/control-plane",
         )
         identity.identity_file.write_text(
             bootstrap.identity_file(enrolled.certificate.decode(), key.private_pem().decode())
         )
         identity.trust_file.write_text(bootstrap.trust_file(enrolled.trust_bundle))
-        xds = SocketAddress(self.plane.xds_address.host, enrolled.xds_port)
+        xds = SocketAddress(token.server.partition(":")[0], enrolled.xds_port)
         return Ticket(enrolled.instance_guid, enrolled.address, app_address, xds, identity)
 
     @contextlib.asynccontextmanager
@@ -321,18 +343,19 @@ class Site:
                 yield instance
 
     async def until_served(self, instance: Instance) -> None:
-        """Return once an instance is known to be ready, and shows a certificate."""
+        """Return once an instance shows a certificate, and is known to be ready."""
 
         async def is_served() -> bool:
             with contextlib.suppress(OSError):
-                return self.status(instance.guid) is READY and bool(await instance.serves())
+                await instance.serves()
+                return self._plane is None or self.status(instance.guid) is READY
             return False
 
         await until(is_served, what=f"{instance.address}:{C2C_PORT} shows a certificate")
 
     def status(self, guid: str) -> InstanceStatus:
         """Return where an instance is in its life."""
-        return self.plane.core.registry.state.instances[InstanceGuid(guid)].status
+        return self.core.registry.state.instances[InstanceGuid(guid)].status
 
 
 @contextlib.asynccontextmanager
@@ -349,7 +372,7 @@ async def site(directory: Path, **settings: Any) -> AsyncIterator[Site]:  # noqa
         ControlPlane(Settings(**{**options, **settings})) as plane,
         grpc.aio.insecure_channel(f"unix:{plane.admin_socket}") as channel,
     ):
-        yield Site(plane, channel, directory)
+        yield Site(channel, directory, plane.core.authority.trust_bundle_pem, plane)
 
 
 def _policy(

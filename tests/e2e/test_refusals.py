@@ -37,20 +37,20 @@ class Fickle(KeyPair):
 
 def held_of(cloud: Site, instance: Instance) -> Held:
     """Return the certificate that an instance should have."""
-    held = cloud.plane.core.custody.get(InstanceGuid(instance.guid), NAME)
+    held = cloud.core.custody.get(InstanceGuid(instance.guid), NAME)
     assert isinstance(held, Held)
     return held
 
 
 def issue_with(cloud: Site, new_key: Callable[[], KeyPair]) -> None:
     """Make keys in another way from here on."""
-    custody = cloud.plane.core.custody
+    custody = cloud.core.custody
     custody._custodian = replace(custody._custodian, new_key=new_key)
 
 
 def spoil(cloud: Site, instance: Instance, app: str) -> str:
     """Have an instance sent a secret whose key belongs to another certificate."""
-    core = cloud.plane.core
+    core = cloud.core
     held = held_of(cloud, instance)
     key = new_key_pair().private_pem()
     body = tls_secret(NAME, held.leaf.certificate_chain_pem, key)
@@ -62,7 +62,7 @@ def spoil(cloud: Site, instance: Instance, app: str) -> str:
 
 def app_guid(cloud: Site, instance: Instance) -> str:
     """Return the GUID of an instance's app."""
-    state = cloud.plane.core.registry.state
+    state = cloud.core.registry.state
     return state.instances[InstanceGuid(instance.guid)].app_guid
 
 
@@ -82,7 +82,7 @@ async def test_a_key_that_does_not_belong_is_never_sent(tmp_path: Path) -> None:
         await cloud.map("app-b", "app-b")
         before = await b.serves()
         record = CertificateRecord()
-        cloud.plane.core.nodes.observe(record)
+        cloud.core.nodes.observe(record)
 
         issue_with(cloud, lambda: Fickle(new_key_pair().private))
         async with traffic.fresh_requests(b, "app-b", source) as calls:
@@ -115,7 +115,7 @@ async def test_a_refused_secret_is_not_sent_again(tmp_path: Path, variant: AdsVa
         await cloud.map("app-b", "app-b")
         before = await b.serves()
         record = CertificateRecord()
-        core = cloud.plane.core
+        core = cloud.core
         core.nodes.observe(record)
 
         async with traffic.fresh_requests(b, "app-b", source) as calls:

@@ -73,7 +73,7 @@ async def test_a_burst_of_changes_is_a_few_certificates(tmp_path: Path, render: 
         source = await cloud.caller("app-b")
         await cloud.map("app-b", "steady")
         record = CertificateRecord()
-        cloud.plane.core.nodes.observe(record)
+        cloud.core.nodes.observe(record)
         hosts = [f"host-{number}" for number in range(100)]
 
         async with traffic.fresh_requests(b, "steady", source) as calls:
@@ -93,7 +93,7 @@ async def test_a_hundred_changes_in_a_row(tmp_path: Path) -> None:
         source = await cloud.caller("app-b")
         await cloud.map("app-b", "steady")
         record = CertificateRecord()
-        cloud.plane.core.nodes.observe(record)
+        cloud.core.nodes.observe(record)
         modified = await b.envoy.stat(MODIFIED)
 
         async with traffic.fresh_requests(b, "steady", source) as calls:

@@ -1,0 +1,97 @@
+"""``c2c serve`` as a process of its own, to be killed and started again on the same ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
+from control_plane.settings import admin_socket
+from tests.e2e.site import Site
+from tests.envoy.harness import unique_address, until
+
+START_SECONDS = 60.0
+"""What a start may take on a machine that is busy with other tests."""
+
+C2C = Path(sys.executable).with_name("c2c")
+
+
+class Server:
+    """A control plane in another process; it is gone when the block ends."""
+
+    def __init__(self, directory: Path) -> None:
+        """Use a data directory in this one."""
+        self.data = directory / "data"
+        self._directory = directory
+        self._address = unique_address(18000)
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start nothing yet."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave nothing running."""
+        await self.kill()
+
+    async def launch(self) -> None:
+        """Start the process, and wait for nothing."""
+        arguments = {
+            "--data-dir": str(self.data),
+            "--xds-address": f"{self._address}:18000",
+            "--enroll-address": f"{self._address}:18001",
+            "--http-address": f"{self._address}:18002",
+            "--log-level": "warning",
+        }
+        options = [part for option in arguments.items() for part in option]
+        self._process = await asyncio.create_subprocess_exec(C2C, "serve", *options)
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers."""
+        await self.launch()
+        await self.until(self._answers, what="the control plane answers")
+
+    async def kill(self) -> None:
+        """Kill it without a word (SIGKILL)."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        self._process = None
+
+    async def until(self, happened: Callable[[], bool], *, what: str) -> None:
+        """Wait until something has happened, while it runs."""
+
+        async def probe() -> bool:
+            assert self._process is not None
+            assert self._process.returncode is None, "the control plane ended by itself"
+            return happened()
+
+        await until(probe, what=what, timeout=START_SECONDS)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(str(admin_socket(self.data)))
+            return True
+        return False
+
+    @contextlib.asynccontextmanager
+    async def site(self) -> AsyncIterator[Site]:
+        """Use it as an operator, until the block ends."""
+        async with grpc.aio.insecure_channel(f"unix:{admin_socket(self.data)}") as channel:
+            await asyncio.wait_for(channel.channel_ready(), 10)
+            stub = trust_pb2_grpc.TrustServiceStub(channel)
+            answer = await stub.GetTrustBundle(trust_pb2.GetTrustBundleRequest())
+            yield Site(channel, self._directory, answer.trust_bundle.encode())
