@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -19,30 +17,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from structlog.testing import capture_logs
 
-from control_plane import log_events
-from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
 from control_plane.ca import make_csr, new_key_pair, read_certificate
-from control_plane.xds.resource_type import SECRET
-from tests.security.holders import nobody
+from tests.security.applicants import applicant
 from tests.security.world import (
-    C2C_SECRET,
     ShiftedClock,
-    Status,
     bystander,
     control_plane,
     delete_app,
-    enrol,
-    is_gone,
     refused,
-    refused_stream,
-    stream,
-    ticket,
-    told,
 )
-from tests.sidecar.platform import Platform
-from tests.sidecar.process import Ticket
 
 EMPTY = x509.Name([])
 
@@ -119,44 +103,6 @@ BAD: dict[str, tuple[Mapping[str, str | bytes], grpc.StatusCode, str]] = {
         UNUSABLE,
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Applicant:
-    """Somebody at the enrolment port, with a token that is good."""
-
-    cf: Platform
-    ticket: Ticket
-
-    async def enrol(self, **fields: str | bytes) -> enrollment_pb2.EnrollResponse:
-        """Enrol, in all that is not said otherwise as one should."""
-        chosen: dict[str, Any] = {
-            "token": self.ticket.token,
-            "csr": make_csr(new_key_pair()),
-            **fields,
-        }
-        async with nobody(self.cf).connect(self.cf.running.enroll_address) as channel:
-            stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
-            return await stub.Enroll(enrollment_pb2.EnrollRequest(**chosen))
-
-    async def is_refused(self, **fields: str | bytes) -> Status:
-        """Enrol in vain: nothing changes, the audit log has it, and no log has the token."""
-        before = self.cf.running.core.registry.state
-        with capture_logs() as lines:
-            code, details = await refused(self.enrol(**fields))
-
-        assert self.cf.running.core.registry.state is before
-        assert not told(lines, log_events.AUDIT_ENROLLED)
-        (line,) = told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)
-        assert line["reason"] == details
-        assert line["peer"].startswith("ipv4:127.0.0.1:")
-        assert self.ticket.token not in repr(lines)
-        return code, details
-
-
-async def applicant(cf: Platform, *, uses: int = 1) -> Applicant:
-    """Return somebody with a token for one enrolment of app-b, at addresses 127.0.2.*."""
-    return Applicant(cf, await ticket(cf, "app-b", "127.0.2.0/24", uses=uses))
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -266,52 +212,3 @@ async def test_a_signing_request_says_nothing_but_its_key(tmp_path: Path) -> Non
         assert certificate.public_key() == key.public_key()
         assert not [e for e in certificate.extensions if isinstance(e.value, x509.BasicConstraints)]
         assert "root" not in certificate.subject.rfc4514_string()
-
-
-async def test_the_address_of_an_instance_that_runs_is_its_own(tmp_path: Path) -> None:
-    """Nobody enrols with it, by a token of its app or of another."""
-    async with control_plane(tmp_path) as cf, bystander(cf) as there:
-        await cf.create_app("app-b")
-        taken = (
-            grpc.StatusCode.ALREADY_EXISTS,
-            "address '127.0.0.9' is held by another instance that is running",
-        )
-        for app in ("app-b", there.app):
-            somebody = Applicant(cf, await cf.ticket(app))
-
-            assert await refused(somebody.enrol(address="127.0.0.9")) == taken
-        assert len(await cf.instances_of(there.app)) == 1
-
-
-async def test_the_address_of_an_instance_that_is_gone_passes_on_at_once(tmp_path: Path) -> None:
-    """As soon as its streams are gone somebody else may have it, and it cannot come back."""
-    async with control_plane(tmp_path) as cf:
-        await cf.create_app("app-b")
-        await cf.create_app("app-c")
-        old = await enrol(cf, "app-b", "127.0.2.1")
-        async with stream(cf, old) as client:
-            await client.subscribe(SECRET, C2C_SECRET)
-            await client.receive()
-        await is_gone(cf, old)
-        new = await enrol(cf, "app-c", "127.0.2.1")
-
-        assert await refused_stream(cf, old) == (
-            grpc.StatusCode.PERMISSION_DENIED,
-            f"instance {old.guid} was removed",
-        )
-        assert [each.guid for each in await cf.instances()] == [new.guid]
-
-
-async def test_two_who_start_together_cannot_have_one_address(tmp_path: Path) -> None:
-    """The second is refused, though the first has had no time to connect yet."""
-    async with control_plane(tmp_path) as cf:
-        await cf.create_app("app-b")
-        somebody = await applicant(cf, uses=2)
-        outcomes = await asyncio.gather(
-            *(somebody.enrol(address="127.0.2.1") for _ in range(2)), return_exceptions=True
-        )
-        (refusal,) = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
-
-        assert refusal.code() is grpc.StatusCode.ALREADY_EXISTS
-        assert len(await cf.instances_of("app-b")) == 1
-        await somebody.enrol(address="127.0.2.2")

@@ -23,6 +23,7 @@ from tests.security.world import (
     bystander,
     control_plane,
     enrol,
+    facts,
     refused,
     refused_stream,
     renew,
@@ -39,14 +40,14 @@ SLACK = 3.0
 async def tried(cf: Platform, channel: grpc.aio.Channel) -> list[Status]:
     """Return how each way of using an identity ends that is expected to fail."""
     renewal = identity_pb2.RenewRequest(csr=make_csr(new_key_pair()))
-    before = cf.running.core.registry.state
+    before = facts(cf)
     statuses = [
         await refused(identity_pb2_grpc.IdentityServiceStub(channel).Renew(renewal)),
         await refused(
             sidecar_pb2_grpc.SidecarServiceStub(channel).Report(sidecar_pb2.ReportRequest())
         ),
     ]
-    assert cf.running.core.registry.state is before
+    assert facts(cf) == before
     return statuses
 
 
@@ -97,7 +98,7 @@ async def test_an_instance_moves_to_where_it_connects_from_only(tmp_path: Path) 
     async with control_plane(tmp_path) as cf, bystander(cf):
         await cf.create_app("app-b")
         here = await enrol(cf, "app-b", "127.0.2.1")
-        before = cf.running.core.registry.state
+        before = facts(cf)
         with capture_logs() as lines:
             elsewhere = await refused(renew(cf, here, "127.0.2.2"))
             taken = await refused(renew(cf, here, "127.0.0.9"))
@@ -105,7 +106,7 @@ async def test_an_instance_moves_to_where_it_connects_from_only(tmp_path: Path) 
         rule = "an instance may move to the address that it connects from, 127.0.0.1, not to "
         assert elsewhere == (grpc.StatusCode.PERMISSION_DENIED, f"{rule}'127.0.2.2'")
         assert taken == (grpc.StatusCode.PERMISSION_DENIED, f"{rule}'127.0.0.9'")
-        assert cf.running.core.registry.state is before
+        assert facts(cf) == before
         assert len(told(lines, log_events.AUDIT_RENEWAL_REFUSED)) == 2
 
         moved = await renew(cf, here, "127.0.0.1")

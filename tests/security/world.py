@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from control_plane.api.v1 import (
 from control_plane.app import ControlPlane
 from control_plane.ca import make_csr, new_key_pair, read_certificate
 from control_plane.clock import Clock
+from control_plane.model.entities import InstanceStatus
 from control_plane.settings import Settings, SocketAddress
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
@@ -97,6 +98,16 @@ async def control_plane(
         await cf.stop()
 
 
+def xds_address(cf: Platform) -> SocketAddress:
+    """Return where a control plane speaks xDS, in this process or in one of its own."""
+    return cf.plane.xds_address if cf.plane is not None else cf.settings.xds_address
+
+
+def enroll_address(cf: Platform) -> SocketAddress:
+    """Return where a control plane enrols, likewise."""
+    return cf.plane.enroll_address if cf.plane is not None else cf.settings.enroll_address
+
+
 async def ticket(cf: Platform, app: str, address_range: str, *, uses: int = 1) -> Ticket:
     """Create a join token, good for the source of a connection and for these addresses."""
     request = join_token_pb2.CreateJoinTokenRequest(app=app, address_range=address_range, uses=uses)
@@ -110,7 +121,7 @@ async def enrol(cf: Platform, app: str, address: str = "", *, by: Ticket | None 
     token = (by or await cf.ticket(app)).token
     key = new_key_pair()
     request = enrollment_pb2.EnrollRequest(token=token, csr=make_csr(key), address=address)
-    async with nobody(cf).connect(cf.running.enroll_address) as channel:
+    async with nobody(cf).connect(enroll_address(cf)) as channel:
         answer = await enrollment_pb2_grpc.EnrollmentServiceStub(channel).Enroll(request)
     return Holder(answer.instance_guid, key, answer.certificate, answer.trust_bundle.encode())
 
@@ -119,7 +130,7 @@ async def renew(cf: Platform, holder: Holder, address: str = "") -> Holder:
     """Renew the identity of an instance as its sidecar does."""
     key = new_key_pair()
     request = identity_pb2.RenewRequest(csr=make_csr(key), address=address)
-    async with holder.connect(cf.running.xds_address) as channel:
+    async with holder.connect(xds_address(cf)) as channel:
         answer = await identity_pb2_grpc.IdentityServiceStub(channel).Renew(request)
     return Holder(holder.guid, key, answer.certificate, answer.trust_bundle.encode())
 
@@ -128,7 +139,7 @@ async def renew(cf: Platform, holder: Holder, address: str = "") -> Holder:
 async def stream(cf: Platform, holder: Holder) -> AsyncIterator[DeltaClient]:
     """Open an ADS stream on a connection of its own."""
     async with (
-        holder.connect(cf.running.xds_address) as channel,
+        holder.connect(xds_address(cf)) as channel,
         DeltaClient(channel, holder.guid) as client,
     ):
         yield client
@@ -161,6 +172,13 @@ def certificates_in(response: Response) -> list[bytes]:
     return [each.tls_certificate.certificate_chain.inline_bytes for each in secrets]
 
 
+def facts(cf: Platform) -> object:
+    """Return all that is registered, but for how instances are, which nobody asks to change."""
+    state = cf.running.core.registry.state
+    instances = [replace(each, status=InstanceStatus.GONE) for each in state.all_instances()]
+    return dict(state.apps), instances, list(state.all_tokens())
+
+
 def told(lines: Sequence[MutableMapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
     """Return what was logged under a name."""
     return [each for each in lines if each["event"] == event]
@@ -180,10 +198,7 @@ class Bystander:
         """Have a route mapped, and receive the certificate that names it, in time."""
         self.rotations += 1
         hostname = f"{self.app}-{self.rotations}"
-        async with self.cf.operator() as channel:
-            await route_pb2_grpc.RouteServiceStub(channel).MapRoute(
-                route_pb2.MapRouteRequest(app=self.app, hostname=hostname)
-            )
+        await map_route(self.cf, self.app, hostname)
         async with asyncio.timeout(ROTATION_SECONDS):
             names: tuple[str, ...] = ()
             while f"{hostname}.apps.internal" not in names:
@@ -207,6 +222,14 @@ async def bystander(
         await there.rotates()
         yield there
         await there.rotates()
+
+
+async def map_route(cf: Platform, app: str, hostname: str) -> None:
+    """Map a route, and wait for nobody to serve it."""
+    async with cf.operator() as channel:
+        await route_pb2_grpc.RouteServiceStub(channel).MapRoute(
+            route_pb2.MapRouteRequest(app=app, hostname=hostname)
+        )
 
 
 async def delete_app(cf: Platform, app: str) -> None:
