@@ -49,7 +49,8 @@ from control_plane.store.sqlite import SqliteStore
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import SECRET
 
-INSTANCES_PER_APP = 10
+USUAL_SIZE = 10
+"""Instances of an app, each of which has a filter chain in the listeners of the next app."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,17 @@ Place = Callable[[int], str]
 """Gives the address of the instance with a number."""
 
 
-async def prepare(directory: Path, instances: int, place: Place | None = None) -> Fleet:
-    """Write a fleet of so many instances, in apps of ten."""
+async def prepare(
+    directory: Path, instances: int, *, place: Place | None = None, size: int = USUAL_SIZE
+) -> Fleet:
+    """Write a fleet of so many instances, in apps of a size."""
     settings = Settings(data_dir=directory / "data")
     directory.mkdir(exist_ok=True)  # noqa: ASYNC240 - nobody else runs yet
     store = await SqliteStore.open(settings.data_dir / DATABASE_FILE)
     registry = Registry(State.of(()), store)
     running = asyncio.create_task(registry.run())
     try:
-        apps = [f"app-{number}" for number in range(max(1, instances // INSTANCES_PER_APP))]
+        apps = [f"app-{number}" for number in range(max(1, instances // size))]
         await _fill(registry, apps, [(place or _address)(each) for each in range(instances)])
     finally:
         registry.close()
@@ -146,7 +149,8 @@ async def _fill(registry: Registry, apps: list[str], places: list[str]) -> None:
 
 
 def _address(number: int) -> str:
-    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+    """Give each instance a loopback address; the control plane may try to look at it there."""
+    return f"127.{100 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
 
 
 def _members(state: State, authority: Authority, key: KeyPair) -> Iterator[Member]:

@@ -7,6 +7,7 @@ its own, and what a server used is what the kernel says of its process.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from figures import Figures
-from fleet import Fleet, prepare, write_floor
+from fleet import USUAL_SIZE, Fleet, prepare, write_floor
 from google.protobuf.duration_pb2 import Duration
 from one_envoy import envoy
 from processes import Server, Talker, control_plane, talker
@@ -36,15 +37,19 @@ class Connected:
 
 
 @asynccontextmanager
-async def connected(directory: Path, number: int) -> AsyncIterator[Connected]:
+async def connected(
+    directory: Path, number: int, *, size: int = USUAL_SIZE
+) -> AsyncIterator[Connected]:
     """Run a control plane and a fleet until the block ends."""
-    fleet = await prepare(directory, number)
+    fleet = await prepare(directory, number, size=size)
     async with (
         control_plane(fleet.data_dir, *UNLIMITED) as server,
         talker("sidecars.py", server.xds, fleet.file) as crowd,
     ):
         crowd.tell("connect", number)
         await crowd.hear("synced")
+        crowd.tell("report")
+        await crowd.hear("reporting")
         await _quiet(server)
         yield Connected(fleet, server, crowd)
 
@@ -58,7 +63,8 @@ async def fleet_rotation(directory: Path, *, quick: bool) -> list[Figures]:
 
 
 async def _rotation(directory: Path, number: int, rounds: int) -> Figures:
-    async with connected(directory, number) as here:
+    # Big apps, so that it is certificates that are measured and not commands.
+    async with connected(directory, number, size=100) as here:
         seconds, used = [], []
         for turn in range(rounds):
             here.crowd.tell("watch")
@@ -160,7 +166,7 @@ async def _first_request(directory: Path, fleet: Fleet) -> Path:
 
 
 async def memory(directory: Path, *, quick: bool) -> Figures:
-    """Weigh the control plane before and after a fleet connected."""
+    """Weigh the control plane before and after a fleet connected, and after it reported."""
     number = 200 if quick else 5000
     fleet = await prepare(directory, number)
     async with (
@@ -168,19 +174,25 @@ async def memory(directory: Path, *, quick: bool) -> Figures:
         talker("sidecars.py", server.xds, fleet.file) as crowd,
     ):
         base = server.usage().rss_kib
-        weights = []
-        for share in (number // 10, number - number // 10):
-            crowd.tell("connect", share)
-            await crowd.hear("synced")
-            await _quiet(server)
-            weights.append(server.usage().rss_kib)
-    some, everybody = weights
+        crowd.tell("connect", number)
+        await crowd.hear("synced")
+        await _quiet(server)
+        connected = server.usage().rss_kib
+        crowd.tell("report")
+        await crowd.hear("reporting")
+        await _quiet(server)
+        before = server.usage()
+        await asyncio.sleep(10 if quick else 30)
+        after = server.usage()
     return {
         "name": "memory",
         "sidecars": number,
         "base_mib": round(base / 1024),
-        "kib_per_sidecar": round((everybody - base) / number),
-        "kib_per_further_sidecar": round((everybody - some) / (number - number // 10)),
+        "kib_per_sidecar": round((connected - base) / number),
+        "kib_per_report": round((before.rss_kib - connected) / number),
+        "idle_cpu_percent": round(
+            100 * (after.cpu_seconds - before.cpu_seconds) / (10 if quick else 30), 1
+        ),
     }
 
 
@@ -204,9 +216,12 @@ async def _map_everywhere(server: Server, apps: Iterable[str], host: str) -> Non
 
 
 async def _quiet(server: Server) -> None:
-    """Return once the server has nothing to do."""
-    idle = 0
-    while idle < 3:
+    """Return once the server has no more to do than it has all the time."""
+    busy = math.inf
+    while True:
         before = server.usage().cpu_seconds
-        await asyncio.sleep(0.3)
-        idle = idle + 1 if server.usage().cpu_seconds - before < 0.03 else 0
+        await asyncio.sleep(1.0)
+        now = server.usage().cpu_seconds - before
+        if now >= 0.8 * busy:
+            return
+        busy = now

@@ -139,7 +139,7 @@ async def envoy(
 async def change_to_served(directory: Path, *, quick: bool) -> Figures:
     """Time a route mapping until a fresh handshake shows it, beside the push of a ready secret."""
     rounds = 20 if quick else 200
-    fleet = await prepare(directory, 30, _loopback)
+    fleet = await prepare(directory, 30, place=_loopback)
     mine, other = [each for each in fleet.members if each.app == "app-0"][:2]
     write_floor(directory / "floor", fleet, other, rounds)
     async with AsyncExitStack() as stack:
@@ -171,7 +171,7 @@ async def change_to_served(directory: Path, *, quick: bool) -> Figures:
 async def policy(directory: Path, *, quick: bool) -> Figures:
     """Time a policy until the first request that it allows, and one that goes until the last."""
     rounds = 10 if quick else 100
-    fleet = await prepare(directory, 30, _loopback)
+    fleet = await prepare(directory, 30, place=_loopback)
     mine, source = fleet.of_app("app-0"), fleet.of_app("app-1")
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(control_plane(fleet.data_dir))

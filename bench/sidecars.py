@@ -5,9 +5,11 @@ Envoy's order: all clusters, all listeners, then the secrets and filters that th
 in the first request only; an ACK for everything. It has none of the project's code in it but the
 names of types.
 
-Lines in: ``connect N`` (so many more clients), ``watch`` (count from zero). Lines out: ``synced T``
-once all that were asked for have everything, ``pushed N T`` as soon as N secrets were ACKed since
-``watch``, N being the number of clients; T is the kernel's monotonic clock, which all processes
+Lines in: ``connect N`` (so many more clients), ``report`` (each tells what it serves as well, on a
+connection of its own, as the sidecar beside an Envoy does), ``watch`` (count from zero). Lines out:
+``synced T N`` once all that were asked for have everything, N streams having been refused;
+``reporting`` once all have reported; ``pushed N T`` as soon as N secrets were ACKed since
+``watch``, N being the number of clients. T is the kernel's monotonic clock, which all processes
 share.
 """
 
@@ -19,12 +21,14 @@ import json
 import random
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import grpc
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.envoy.rbac import sources_filter_name
 from control_plane.names import C2C_PORT
@@ -54,14 +58,21 @@ class Crowd:
             self._node.CopyFrom(Request.FromString(first_request).node)
         self._slots = asyncio.Semaphore(at_once)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._clients = self._complete = self._pushed = self.refused = 0
+        self._connected: dict[str, bytes] = {}
+        self._clients = self._complete = self._pushed = self._reporting = self.refused = 0
 
     def connect(self, number: int) -> None:
         """Start so many more clients."""
         self._clients += number
         for _ in range(number):
             guid, certificate = next(self._certificates)
+            self._connected[guid] = certificate.encode()
             self._tasks.add(asyncio.create_task(self._live(guid, certificate.encode())))
+
+    def report(self) -> None:
+        """Have each client report what it serves."""
+        for certificate in self._connected.values():
+            self._tasks.add(asyncio.create_task(self._report(certificate)))
 
     def watch(self) -> None:
         """Count secrets from zero."""
@@ -83,14 +94,8 @@ class Crowd:
         """Keep a stream open, as Envoy would."""
         pause = FIRST_PAUSE
         while True:
-            credentials = grpc.ssl_channel_credentials(self._ca, self._key, certificate)
-            options = [
-                ("grpc.use_local_subchannel_pool", 1),
-                ("grpc.ssl_target_name_override", SERVER_NAME),
-                ("grpc.enable_retries", 0),
-            ]
             try:
-                async with grpc.aio.secure_channel(self._address, credentials, options) as channel:
+                async with self._channel(certificate) as channel:
                     await self._stream(channel, guid)
             except grpc.aio.AioRpcError as error:
                 self.refused += 1
@@ -98,6 +103,34 @@ class Crowd:
                     print(guid, error.code(), error.details(), file=sys.stderr)
             await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - jitter
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _report(self, certificate: bytes) -> None:
+        """Say that the newest certificate is served, wait to hear of another, and say so again."""
+        serial, is_first = "", True
+        async with self._channel(certificate) as channel:
+            stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
+            while True:
+                async with self._slots if is_first else nullcontext():
+                    request = sidecar_pb2.ReportRequest(listening=True, served_serial=serial)
+                    answer = await stub.Report(request)
+                serial = answer.expected_serial
+                if is_first:
+                    is_first = False
+                    self._reported()
+
+    def _reported(self) -> None:
+        self._reporting += 1
+        if self._reporting == self._clients:
+            say("reporting")
+
+    def _channel(self, certificate: bytes) -> grpc.aio.Channel:
+        credentials = grpc.ssl_channel_credentials(self._ca, self._key, certificate)
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.ssl_target_name_override", SERVER_NAME),
+            ("grpc.enable_retries", 0),
+        ]
+        return grpc.aio.secure_channel(self._address, credentials, options)
 
     async def _stream(self, channel: grpc.aio.Channel, guid: str) -> None:
         async with self._slots:
@@ -175,6 +208,8 @@ async def main() -> None:
         match line:
             case ["connect", number]:
                 crowd.connect(int(number))
+            case ["report"]:
+                crowd.report()
             case ["watch"]:
                 crowd.watch()
             case _:
