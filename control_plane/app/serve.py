@@ -6,6 +6,7 @@ import asyncio
 import signal
 
 from control_plane.app.control_plane import ControlPlane
+from control_plane.app.process import allow_connections, forbid_dumps
 from control_plane.settings import Settings
 
 
@@ -16,6 +17,8 @@ async def serve(settings: Settings) -> None:
         ConfigurationError: something that the settings name cannot be used.
         StorageError: the data directory cannot be written.
     """
+    forbid_dumps()
+    allow_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,43 @@
+"""The memory of the process, which has the keys, and its limits, of which strangers are many."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.faults.plane import plane
+
+PROBE = """
+import ctypes, resource
+from control_plane.app.process import allow_connections, forbid_dumps
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+forbid_dumps()
+allow_connections()
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE), hard,
+      *resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+"""PR_GET_DUMPABLE is 3 (prctl(2)); the kernel shows it to the process itself only."""
+
+
+def test_the_memory_of_the_process_can_be_dumped_by_nobody() -> None:
+    """After the call there are no core dumps, and files may be open as many as are allowed."""
+    run = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+    assert run.stdout == f"0 (0, 0) {hard} {hard} {hard}\n"
+
+
+async def test_c2c_serve_runs_without_dumps(tmp_path: Path) -> None:
+    """The command makes that call before it has any key."""
+    async with plane(tmp_path) as cf:
+        assert cf.process is not None
+        limits = Path(f"/proc/{cf.process.pid}/limits").read_text(encoding="ascii")
+        rows = dict(re.findall(r"^(Max [a-z ]+?)\s{2,}(\S+\s+\S+)", limits, re.MULTILINE))
+
+        assert rows["Max core file size"].split() == ["0", "0"]
+        soft, hard = rows["Max open files"].split()
+        assert soft == hard
