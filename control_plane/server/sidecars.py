@@ -7,18 +7,25 @@ should be served by now, or that it is time to report again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import InvalidArgument
-from control_plane.names import InstanceGuid, shown
+from control_plane.names import InstanceGuid, parse_port, shown
 from control_plane.reconciler.attestation import REPORT_SECONDS, Attestation
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.presence import Presence
 from control_plane.server.peers import Context, InstanceProof
+
+MAX_PORTS = 1000
+"""Ports in one report; an app has a few, and what is reported is kept."""
+
+_SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")
+"""RFC 5280, section 4.1.2.2: at most 20 octets."""
 
 
 class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
@@ -46,6 +53,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         """Take a report; answer at once if another certificate should be served."""
         _, instance = self._proof.of(context)
         served = _parse_serial(request.served_serial)
+        _check_ports([*request.exposed_ports, *request.closed_ports, *request.open_ports])
         app_ports = dict.fromkeys(request.closed_ports, False)
         app_ports |= dict.fromkeys(request.open_ports, True)
         self._attestation.report(instance.guid, served, tuple(request.exposed_ports), app_ports)
@@ -67,9 +75,18 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
 def _parse_serial(text: str) -> int | None:
     if not text:
         return None
-    try:
-        return int(text, 16)
-    except ValueError:
+    if not _SERIAL.fullmatch(text):
         raise InvalidArgument(
-            f"served serial is not hexadecimal: {shown(text)}", field="served_serial"
-        ) from None
+            f"served serial must be at most 40 hexadecimal digits: {shown(text)}",
+            field="served_serial",
+        )
+    return int(text, 16)
+
+
+def _check_ports(ports: Sequence[int]) -> None:
+    if len(ports) > MAX_PORTS:
+        raise InvalidArgument(
+            f"a report may name {MAX_PORTS} ports, not {len(ports)}", field="exposed_ports"
+        )
+    for port in ports:
+        parse_port(port, field="exposed_ports")
