@@ -13,7 +13,7 @@ from pathlib import Path
 from control_plane.model.entities import Instance
 from control_plane.names import Address
 from tests.envoy import tls_client
-from tests.envoy.apps import Serve, http1, tcp_app
+from tests.envoy.apps import App, Serve, http1, tcp_app
 from tests.envoy.harness import unique_address, until
 from tests.sidecar.platform import Platform, free_port, platform
 from tests.sidecar.process import Sidecar, sidecar
@@ -71,9 +71,14 @@ class Scene:
 
     cf: Platform
     address: str
-    port: int
+    app: App
     caller: Caller
     directory: Path
+
+    @property
+    def port(self) -> int:
+        """Where the app listens, or should."""
+        return self.app.port
 
     @property
     def status(self) -> str:
@@ -153,18 +158,18 @@ async def scene(
     """
     async with (
         platform(directory, lifetime=lifetime, unproxied=unproxied) as cf,
-        _listening(app) as port,
+        _listening(app) as listening,
     ):
-        await cf.create_app("app-b", port=port, protocol=protocol)
+        await cf.create_app("app-b", port=listening.port, protocol=protocol)
         await cf.map_route("app-b", "app-b")
         caller = Caller(await cf.caller_of("app-b"), cf.trust_bundle, NAME)
-        yield Scene(cf, unique_address(), port, caller, directory / "sidecar")
+        yield Scene(cf, unique_address(), listening, caller, directory / "sidecar")
 
 
 @asynccontextmanager
-async def _listening(serve: Serve | None) -> AsyncIterator[int]:
+async def _listening(serve: Serve | None) -> AsyncIterator[App]:
     if serve is None:
-        yield free_port()
+        yield App(port=free_port())
     else:
         async with tcp_app(serve) as app:
-            yield app.port
+            yield app

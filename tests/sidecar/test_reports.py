@@ -69,6 +69,12 @@ async def test_envoys_own_listener_on_the_apps_port_is_no_exposure(tmp_path: Pat
         await here.caller.reaches(here.address)
         await _has_status(here, "ready")
         listeners = await instance.envoy.admin("/listeners")
+        looked = here.app.connections
+
+        async def looked_again() -> bool:
+            return here.app.connections > looked + 1
+
+        await until(looked_again, what="the sidecar looked again")
 
         assert f"{here.address}:{here.port}" in listeners
         assert instance.events("app.exposed") == []

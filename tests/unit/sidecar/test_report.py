@@ -170,16 +170,17 @@ async def test_a_silent_control_plane_is_said_once_and_not_flooded(tmp_path: Pat
     with structlog.testing.capture_logs() as logs:
         async with world(tmp_path) as here:
             here.server.answer = grpc.StatusCode.UNAVAILABLE
+            for _ in range(30):
+                here.instance.now = UNSEEN if here.instance.now is READY else READY
+                await here.clock.advance(4)
             here.instance.now = READY
-            await here.clock.advance(120)
             reports = len(here.server.reports)
             here.server.answer_all()
             await here.clock.advance(31)
 
     assert reports < 15
     said = [(each["event"], each["log_level"]) for each in logs if each["log_level"] != "debug"]
-    assert said == [
-        ("app.listening", "info"),
+    assert [each for each in said if each[0] != "app.listening"] == [
         ("report.failed", "warning"),
         ("report.accepted", "info"),
     ]
