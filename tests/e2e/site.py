@@ -171,6 +171,18 @@ class Site:
         stub = app_pb2_grpc.AppServiceStub(self._channel)
         await stub.CreateApp(app_pb2.CreateAppRequest(name=name, **fields))
 
+    async def delete_app(self, name: str) -> None:
+        """Delete an app and all that belongs to it."""
+        stub = app_pb2_grpc.AppServiceStub(self._channel)
+        await stub.DeleteApp(app_pb2.DeleteAppRequest(app=name))
+
+    async def settled(self, app: str) -> None:
+        """Wait until every instance of an app has all that was committed so far."""
+        (host, *_) = [each.partition(".")[0] for each in sorted(await self.routes(app))]
+        answer = await self.map(app, host, wait=ACKED)
+        assert answer.already
+        assert answer.complete, answer.behind
+
     async def map(
         self, app: str, host: str, *, wait: int = SERVED, timeout: float = DEADLINE
     ) -> route_pb2.MapRouteResponse:
@@ -235,10 +247,10 @@ class Site:
         )
         assert answer.complete, answer.behind
 
-    async def routes(self) -> set[str]:
-        """Return every route that is mapped."""
+    async def routes(self, app: str = "") -> set[str]:
+        """Return every route that is mapped, or those of an app."""
         stub = route_pb2_grpc.RouteServiceStub(self._channel)
-        answer = await stub.ListRoutes(route_pb2.ListRoutesRequest())
+        answer = await stub.ListRoutes(route_pb2.ListRoutesRequest(app=app))
         return {each.route for each in answer.routes}
 
     async def register(self, app: str, address: str = "") -> tuple[str, str]:
@@ -318,13 +330,27 @@ class Site:
         """
         ticket = await self.enrol(app, address, running.address)
         write = render or over_ads(AdsVariant.DELTA)
-        async with start_envoy(
-            lambda admin_socket: write(ticket, admin_socket), drain_time_s=drain_time_s
-        ) as envoy:
-            instance = Instance(ticket, running, envoy, self.trust)
+        async with self._envoy_of(ticket, running, write, drain_time_s) as instance:
             if is_served:
                 await self.until_served(instance)
             yield instance
+
+    @contextlib.asynccontextmanager
+    async def restarted(self, instance: Instance) -> AsyncIterator[Instance]:
+        """Start another Envoy for an instance whose Envoy has ended."""
+        write = over_ads(AdsVariant.DELTA)
+        async with self._envoy_of(instance.ticket, instance.app, write, 1) as again:
+            await self.until_served(again)
+            yield again
+
+    @contextlib.asynccontextmanager
+    async def _envoy_of(
+        self, ticket: Ticket, running: App, write: Render, drain_time_s: int
+    ) -> AsyncIterator[Instance]:
+        async with start_envoy(
+            lambda admin_socket: write(ticket, admin_socket), drain_time_s=drain_time_s
+        ) as envoy:
+            yield Instance(ticket, running, envoy, self.trust)
 
     @contextlib.asynccontextmanager
     async def run(
