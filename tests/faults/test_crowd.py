@@ -1,0 +1,70 @@
+"""Many clients at once: all are served, those over the limit a moment later, and none is left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import grpc
+
+from control_plane.server.limits import ServerLimits
+from control_plane.settings import SocketAddress
+from control_plane.xds.resource_type import SECRET
+from tests.faults.proxy import Proxy, proxy
+from tests.server.world import eventually, resource, served
+from tests.xds_client import DeltaClient, StreamEnded, plaintext_channel
+
+CLIENTS = 300
+
+
+async def _connect(stack: AsyncExitStack, address: str, node_id: str) -> DeltaClient:
+    """Return a client that has its secret; come again as often as the server says so."""
+    channel = await stack.enter_async_context(plaintext_channel(address))
+    while True:
+        client = await stack.enter_async_context(DeltaClient(channel, node_id))
+        try:
+            await client.subscribe(SECRET, "a")
+            await client.ack(await client.receive(60))
+        except (StreamEnded, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await asyncio.sleep(random.uniform(0.05, 0.3))
+        else:
+            return client
+
+
+@asynccontextmanager
+async def crowd(net: Proxy) -> AsyncIterator[list[DeltaClient]]:
+    """Connect everybody at once, each over a connection of its own."""
+    async with AsyncExitStack() as stack:
+        yield list(
+            await asyncio.gather(
+                *(_connect(stack, str(net.address), f"node-{each}") for each in range(CLIENTS))
+            )
+        )
+
+
+async def test_a_crowd_that_reconnects_again_and_again_leaves_nothing() -> None:
+    """Streams, tasks and objects are as many as before, and everybody was served each time."""
+    limits = ServerLimits(new_streams_burst=100, new_streams_per_second=300)
+    async with served(limits=limits) as world:
+        for each in range(CLIENTS):
+            world.set(f"node-{each}", resource(SECRET, "a", "1"))
+        host, _, port = world.address.partition(":")
+        objects, tasks = [], len(asyncio.all_tasks())
+        for _ in range(3):
+            async with proxy(SocketAddress(host, int(port))) as net:
+                async with crowd(net) as clients:
+                    assert len(world.nodes.all_streams()) == CLIENTS
+                    net.reset()
+                    await asyncio.gather(*(client.status() for client in clients))
+                await eventually(lambda: not world.nodes.all_streams(), "no stream is left")
+            await eventually(lambda: len(asyncio.all_tasks()) <= tasks, "no task is left")
+            gc.collect()
+            objects.append(len(gc.get_objects()))
+
+        assert not world.service._open
+        assert world.service.ended[grpc.StatusCode.UNAVAILABLE] > 0, "the limit was in force"
+        # Not even one object is left of each client.
+        assert objects[-1] - objects[0] < CLIENTS / 2
