@@ -34,7 +34,7 @@ from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.messages import DeltaRequest, Reply
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import WILDCARD, Resource, TypeSnapshot, Version
+from control_plane.xds.resource import WILDCARD, TypeSnapshot, Version
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.subscription import Subscription, Turn
 
@@ -82,10 +82,10 @@ class DeltaMachine:
                 asked |= exchange.accepted.keys()
             self._stated -= asked
         exchange.owed |= asked
-        if self.subscription.wildcard:
-            exchange.owed |= turn.dropped
-            for name in turn.dropped:
-                exchange.accepted.pop(name, None)
+        # Of what is given up only that counts which a wildcard still wants.
+        exchange.owed |= turn.dropped
+        for name in turn.dropped:
+            exchange.accepted.pop(name, None)
         exchange.retain(self.subscription.wants)
 
     def asked(self) -> set[str]:
@@ -101,18 +101,21 @@ class DeltaMachine:
             now: seconds of the server's monotonic clock.
             withdraw: whether anything may be taken from the client now.
         """
-        if not self._started or self.exchange.in_flight is not None:
+        if self.exchange.in_flight is not None:
             return None
         due = self._due(snapshot, now, withdraw=withdraw)
         if not due and WILDCARD not in self.exchange.owed:
             return None
         turn = self.exchange.turn(due, self.type.batch)
-        found = {name: snapshot.find(name) for name in turn}
-        resources = {each.name: each for each in found.values() if each is not None}
-        removed = tuple(name for name, each in found.items() if each is None)
-        self.exchange.owed -= {WILDCARD, *turn}
-        versions = {name: due[name] for name in turn if self._is_told_of(name, found[name])}
-        versions |= {each.name: each.version for each in resources.values()}
+        found = {name: each for name in due if (each := snapshot.find(name)) is not None}
+        resources = {found[name].name: found[name] for name in turn if name in found}
+        removed = tuple(name for name in turn if name not in found)
+        # A resource answers for its name and for all its aliases that the client gave.
+        aliases = {name for name, each in found.items() if each.name in resources}
+        versions: dict[str, Version | None] = {n: each.version for n, each in resources.items()}
+        versions |= {name: due[name] for name in sorted(aliases & self.subscription.names)}
+        versions |= dict.fromkeys(removed)
+        self.exchange.owed -= {WILDCARD, *aliases}
         reply = Reply(
             self.type.url,
             self._new_nonce(),
@@ -120,17 +123,11 @@ class DeltaMachine:
             tuple(resources.values()),
             removed,
         )
-        self.exchange.send(reply.nonce, versions, now)
+        self.exchange.send(reply.nonce, versions, now, turn=turn)
         return reply
-
-    def _is_told_of(self, name: str, found: Resource | None) -> bool:
-        """Tell whether a response says something of a name, and not only of what it stands for."""
-        return found is None or found.name == name or name in self.subscription.names
 
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
         """Tell whether a response is in flight, or would be sent now."""
-        if not self._started:
-            return False
         if self.exchange.in_flight is not None or WILDCARD in self.exchange.owed:
             return True
         return bool(self._due(snapshot, now, withdraw=withdraw))
@@ -149,8 +146,6 @@ class DeltaMachine:
 
     def in_step(self, snapshot: TypeSnapshot) -> bool:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
-        if not self._started:
-            return True
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
         return not any(

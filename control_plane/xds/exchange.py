@@ -8,7 +8,7 @@ needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
@@ -89,11 +89,24 @@ class Exchange:
         self.sent_at = 0.0
         self._last_name = ""
 
-    def send(self, nonce: Nonce, versions: Mapping[str, Version | None], now: float) -> None:
-        """Remember a response as in flight."""
+    def send(
+        self,
+        nonce: Nonce,
+        versions: Mapping[str, Version | None],
+        now: float,
+        *,
+        turn: Sequence[str] = (),
+    ) -> None:
+        """Remember a response as in flight.
+
+        Args:
+            nonce: what it is known by.
+            versions: what it tells anew, None for a removal.
+            now: seconds of the server's monotonic clock.
+            turn: the names whose turn it was.
+        """
         self.owed -= versions.keys()
-        if versions:
-            self._last_name = list(versions)[-1]
+        self._last_name = turn[-1] if turn else self._last_name
         self.in_flight = versions
         self.last_nonce = nonce
         self.sent_at = now

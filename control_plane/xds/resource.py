@@ -59,10 +59,6 @@ class Resource:
         return cls(TypeUrl(type_url), name, body, version_of(body), tuple(aliases))
 
 
-def _no_versions() -> Mapping[str, Version]:
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class TypeSnapshot:
     """The resources of one type that one node should have, by name.
@@ -76,13 +72,14 @@ class TypeSnapshot:
             keys do not survive a restart). A client that states this version is up to date; for any
             other the content has to be made anew.
         version: the version of the type: the hash of all names and versions.
+        aliases: the resources by their other names.
     """
 
     resources: Mapping[str, Resource]
-    pending: frozenset[str] = frozenset()
-    recorded: Mapping[str, Version] = field(default_factory=_no_versions)
-    version: Version = Version("")
-    aliases: Mapping[str, Resource] = field(default_factory=lambda: MappingProxyType({}))
+    pending: frozenset[str]
+    recorded: Mapping[str, Version]
+    version: Version
+    aliases: Mapping[str, Resource]
 
     @classmethod
     def of(

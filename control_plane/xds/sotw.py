@@ -109,7 +109,7 @@ class SotwMachine:
             now: seconds of the server's monotonic clock.
             withdraw: whether anything may be taken from the client now.
         """
-        if not self._started or self.exchange.in_flight is not None:
+        if self.exchange.in_flight is not None:
             return None
         self._resume(snapshot, now)
         offer = self._offer(snapshot, now, withdraw=withdraw)
@@ -123,13 +123,11 @@ class SotwMachine:
             self.exchange.owed.clear()
             self._state.sent(offer)
         reply = Reply(self.type.url, self._new_nonce(), version, offer.resources)
-        self.exchange.send(reply.nonce, offer.news, now)
+        self.exchange.send(reply.nonce, offer.news, now, turn=tuple(offer.news))
         return reply
 
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
         """Tell whether a response is in flight, or would be sent now."""
-        if not self._started:
-            return False
         if self.exchange.in_flight is not None:
             return True
         return self._offer(snapshot, now, withdraw=withdraw) is not None
@@ -140,8 +138,6 @@ class SotwMachine:
 
     def in_step(self, snapshot: TypeSnapshot) -> bool:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
-        if not self._started:
-            return True
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
         wanted = {each.name: each.version for each in self._wanted(snapshot)}
@@ -161,7 +157,7 @@ class SotwMachine:
         version, self._resumed_version = self._resumed_version, ""
         if not self.type.complete or version != snapshot.version or self.exchange.was_refused():
             return
-        if self.subscription.wildcard and not self.subscription.names:
+        if self.subscription.asked() == {WILDCARD}:
             for each in snapshot.resources.values():
                 self.exchange.accepted[each.name] = Accepted(each.version, now)
             self._state.resumed(snapshot.resources)

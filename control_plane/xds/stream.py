@@ -232,5 +232,5 @@ class Stream:
         told = machine.exchange.in_flight or {}
         updated = {name for name, version in told.items() if version is not None}
         for child in machine.type.refreshes:
-            if updated and child in self.machines:
+            if child in self.machines:
                 self.machines[child].exchange.refresh(updated)

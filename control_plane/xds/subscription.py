@@ -19,8 +19,8 @@ class Subscription:
     names: set[str] = field(default_factory=set)
     wildcard: bool = False
     explicit: bool = False
-    """Whether any name was ever given: "once the client does explicitly subscribe to a resource
-    name (whether it be "*" or any other name), then this legacy semantic is no longer
+    """Whether any name was ever given in SotW: "once the client does explicitly subscribe to a
+    resource name (whether it be "*" or any other name), then this legacy semantic is no longer
     available"."""
 
     def asked(self) -> frozenset[str]:
@@ -55,9 +55,7 @@ class Subscription:
         """Take the lists of a delta request, the additions first."""
         added = frozenset(subscribe)
         dropped = frozenset(unsubscribe)
-        if added:
-            self.explicit = True
-        elif first and not dropped:
+        if first and not added and not dropped:
             # "(legacy behavior) the request must have no resources in both resource_names_subscribe
             # and resource_names_unsubscribe"
             added = frozenset({WILDCARD})

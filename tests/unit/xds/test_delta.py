@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from control_plane.xds.delivery import has_version
 from control_plane.xds.events import Acked, Nacked, Stale, Subscribed, Unsubscribed
-from control_plane.xds.resource_type import CLUSTER, SECRET
+from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.xds.notation import version
 from tests.unit.xds.peers import REFUSED, DeltaPeer
 
@@ -180,6 +181,13 @@ def test_alias_and_name_of_one_resource_are_one_resource() -> None:
     assert peer.ack("EDS") == []
 
 
+def test_alias_and_name_of_one_resource_are_sent_once_in_parts_too() -> None:
+    """R1, R6, W13: also where a response has room for one name only."""
+    peer = DeltaPeer(SDS="s@1|x")
+    assert peer.ask("SDS", "x", "s") == ["1 SDS s@1"]
+    assert peer.ack("SDS") == []
+
+
 def test_alias_given_up_under_a_wildcard_is_forgotten() -> None:
     """W12, W13: it is answered with the resource, whose end is later told by its name only."""
     peer = DeltaPeer(EDS="e@1|x")
@@ -254,6 +262,23 @@ def test_change_that_is_undone_while_a_response_is_in_flight_is_not_sent() -> No
     peer.put(SDS="s@2")
     peer.put(SDS="s@1")
     assert peer.ack("SDS") == []
+
+
+def test_client_is_not_in_step_while_a_response_is_in_flight() -> None:
+    """A14: what it has may be right, and yet it may refuse what it asked for again."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    peer.ack("SDS")
+    peer.ask("SDS", "s")
+    assert not peer.stream.in_step(peer.snapshot)
+    peer.ack("SDS")
+    assert peer.stream.in_step(peer.snapshot)
+
+
+def test_content_that_is_there_counts() -> None:
+    """W16: a name that is pending or recorded as well is sent what there is."""
+    assert DeltaPeer(SDS="s@1 ?s").ask("SDS", "s") == ["1 SDS s@1"]
+    assert DeltaPeer(SDS="s@1 =s@2").ask("SDS", "s") == ["1 SDS s@1"]
 
 
 def test_stale_nonce_does_not_reject_the_subscription() -> None:
@@ -331,6 +356,7 @@ def test_nack_of_current_content_is_a_nack() -> None:
     peer.ask("SDS", "s")
     assert peer.nack("SDS") == []
     assert isinstance(peer.told()[0], Nacked)
+    assert not has_version(peer.stream, SECRET, "s", version("s@1"))
 
 
 def test_nack_may_subscribe() -> None:
@@ -351,8 +377,10 @@ def test_content_that_may_be_applied_later_is_sent_after_a_pause() -> None:
     assert peer.nack("LDS") == []
     assert peer.wait(1.9) == []
     assert peer.wait(0.1) == ["3 LDS l@1"]
+    assert peer.stream.refusal(LISTENER, "l") is not None
     assert peer.ack("LDS") == []
     assert peer.stream.next_retry(peer.now) is None
+    assert peer.stream.refusal(LISTENER, "l") is None
 
 
 def test_resources_that_were_refused_together_are_tried_alone() -> None:
@@ -445,6 +473,12 @@ def test_initial_versions_that_are_current_are_not_sent_again() -> None:
     assert peer.ack("LDS") == []
 
 
+def test_what_nothing_refers_to_is_withdrawn_at_once() -> None:
+    """C1: no type refers to routes, so a client that reconnects is told of the lost ones first."""
+    peer = DeltaPeer(RDS="a@1")
+    assert peer.ask("RDS", has="a@1 b@1") == ["1 RDS -b"]
+
+
 def test_initial_versions_count_in_the_first_request_only() -> None:
     """C1: later ones are no statement about what the client has."""
     peer = DeltaPeer(SDS="s@1")
@@ -492,6 +526,15 @@ def test_recorded_content_is_left_alone_with_a_client_that_states_its_version() 
     assert peer.stream.missing(peer.snapshot) == set()
     assert peer.stream.in_step(peer.snapshot)
     assert peer.put(SDS="s@2 t@1") == ["2 SDS s@2"]
+
+
+def test_recorded_content_is_left_alone_with_a_client_that_accepted_it() -> None:
+    """C2: it makes no difference whether the client stated the version or was sent it."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    peer.ack("SDS")
+    assert peer.put(SDS="=s@1") == []
+    assert peer.stream.missing(peer.snapshot) == set()
 
 
 def test_recorded_content_is_made_anew_for_a_client_that_does_not_have_it() -> None:

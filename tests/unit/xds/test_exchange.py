@@ -71,20 +71,18 @@ def test_names_take_turns() -> None:
     turns = []
     for number in range(4):
         turns.append(it.turn(due, 2))
-        it.send(Nonce(str(number)), dict.fromkeys(turns[-1], V1), 0.0)
+        it.send(Nonce(str(number)), dict.fromkeys(turns[-1], V1), 0.0, turn=turns[-1])
     assert turns == [["a", "b"], ["c", "a"], ["b", "c"], ["a", "b"]]
 
 
 def test_what_was_refused_has_a_response_of_its_own() -> None:
     """A7: another NACK must not hit what is sent along."""
     it = exchange()
-    it.send(Nonce("1"), {"b": V1, "c": V1}, 0.0)
+    it.send(Nonce("1"), {"b": V1, "c": V1}, 0.0, turn=["b", "c"])
     it.settle(NO, 0.0)
-    it.send(Nonce("2"), {}, 0.0)
-    it.settle(None, 0.0)
     due = dict.fromkeys("abcd", V1)
     assert it.turn(due, 9) == ["d", "a"]
-    it.send(Nonce("3"), {"d": V1, "a": V1}, 0.0)
+    it.send(Nonce("2"), {"d": V1, "a": V1}, 0.0, turn=["d", "a"])
     assert it.turn({"b": V1, "c": V1}, 9) == ["b"]
 
 

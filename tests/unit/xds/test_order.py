@@ -119,6 +119,53 @@ def test_cluster_that_was_refused_and_is_gone_is_not_sent_again(variant: Variant
     assert peer.wait(1e6) == []
 
 
+@VARIANTS
+def test_clusters_that_were_refused_among_others_stay_too(variant: Variant) -> None:
+    """O1, A14: the client may have applied them, and its listeners may use them."""
+    peer = connected(variant, cds="a@1", lds="l@1")
+    peer.put(CDS="a@1 b@1 c@1")
+    peer.nack("CDS")
+    assert [line[2:] for line in peer.put(CDS="a@1", LDS="l@2")] == ["LDS l@2"]
+    assert peer.wait(2) == []
+    last = "CDS a@1" if variant is SotwPeer else "CDS -b -c"
+    assert [line[2:] for line in peer.ack("LDS")] == [last]
+    assert peer.ack("CDS") == []
+
+
+@VARIANTS
+def test_cluster_stays_while_a_listener_may_have_been_applied(variant: Variant) -> None:
+    """O1, A14: listeners that were refused together and are gone are withdrawn first."""
+    peer = connected(variant, cds="c@1", lds="")
+    peer.put(LDS="a@1 b@1")
+    peer.nack("LDS")
+    peer.put(CDS="d@1")
+    assert peer.put(LDS="") == []
+    (told,) = peer.ack("CDS")
+    assert told[2:] == ("LDS" if variant is SotwPeer else "LDS -a -b")
+    assert [line[2:] for line in peer.ack("LDS")] == [
+        "CDS d@1" if variant is SotwPeer else "CDS -c"
+    ]
+
+
+def test_cluster_stays_while_its_listener_is_made_anew() -> None:
+    """O1, W16: the client goes on using what it has."""
+    peer = connected(DeltaPeer, cds="c@1", lds="l@1")
+    assert peer.put(LDS="?l", CDS="") == []
+    assert peer.put(LDS="l@2") == ["3 LDS l@2"]
+    assert peer.ack("LDS") == ["4 CDS -c"]
+
+
+@VARIANTS
+def test_type_waits_for_an_answer_that_has_not_left_yet(variant: Variant) -> None:
+    """O6: routes wait for listeners also while these wait for something else, and are empty."""
+    peer = variant(ECDS="e@1", RDS="r@1")
+    assert peer.ask("ECDS", "e") == ["1 ECDS e@1"]
+    assert peer.ask("LDS") == []
+    assert peer.ask("RDS", "r") == []
+    assert peer.ack("ECDS") == ["2 LDS"]
+    assert peer.ack("LDS") == ["3 RDS r@1"]
+
+
 def test_cluster_that_the_client_gave_up_is_not_kept_for_its_listeners() -> None:
     """O1, W2: what is gone from server and client stays gone when the client asks for it again."""
     peer = SotwPeer(CDS="a@1 b@1", LDS="l@1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from control_plane.xds.events import Acked, Nacked, Stale, Subscribed, Unsubscribed
 from control_plane.xds.resource_type import CLUSTER, SECRET, AfterNack, ResourceType, ResourceTypes
 from control_plane.xds.sotw import SotwMachine
@@ -211,12 +213,32 @@ def test_what_a_stale_request_asks_for_leaves_with_the_next_change() -> None:
     assert peer.ack("EDS") == []
 
 
+def test_all_that_a_stale_request_asks_for_leaves_in_the_end() -> None:
+    """A8, W2: also what the response to the next change has no room for."""
+    peer = SotwPeer(SDS="a@1 b@1 c@1")
+    peer.ask("SDS", "a", "b", "c")
+    for _ in range(3):
+        peer.ack("SDS")
+    peer.ask("SDS", "c", nonce="1")
+    assert peer.ask("SDS", "a", "b", "c", nonce="1") == []
+    assert peer.put(SDS="a@1 b@1 c@2") == ["4 SDS a@1"]
+    assert [*peer.ack("SDS"), *peer.ack("SDS")] == ["5 SDS b@1", "6 SDS c@2"]
+
+
+def test_request_without_a_nonce_is_not_stale() -> None:
+    """A8: no newer response has overtaken a request that answers none."""
+    peer = SotwPeer(SDS="a@1 b@1")
+    peer.ask("SDS", "a")
+    peer.ack("SDS")
+    assert peer.ask("SDS", "a", "b", nonce="") == ["2 SDS b@1"]
+
+
 def test_stale_request_for_everything_is_answered_with_the_next_change() -> None:
     """A8, W3: likewise a stale ``*``."""
-    peer = SotwPeer(CDS="a@1")
+    peer = SotwPeer(CDS="a@1 b@1")
     peer.ask("CDS", "a")
     peer.ack("CDS")
-    peer.put(CDS="a@2")
+    peer.put(CDS="a@2 b@1")
     peer.ack("CDS")
     assert peer.ask("CDS", "*", nonce="1") == []
     assert peer.put(CDS="a@3 b@1") == ["3 CDS a@3 b@1"]
@@ -467,6 +489,36 @@ def test_client_that_reconnects_with_names_is_sent_everything() -> None:
 def test_secret_is_always_sent_to_a_client_that_reconnects() -> None:
     """C3: a client that states the current version may have forgotten the secret."""
     assert SotwPeer(SDS="s@1").ask("SDS", "s", has="s@1") == ["1 SDS s@1"]
+    assert SotwPeer(SDS="s@1").ask("SDS", has="s@1") == ["1 SDS s@1"]
+
+
+def test_what_a_client_that_was_left_alone_has_is_known() -> None:
+    """C3, A7: so that may take the place of what it refuses."""
+    peer = SotwPeer(LDS="a@1 b@1")
+    assert peer.ask("LDS", has="a@1 b@1") == []
+    peer.put(LDS="a@1 b@2")
+    peer.nack("LDS")
+    assert peer.put(LDS="a@2 b@2") == ["2 LDS a@2 b@1"]
+
+
+def test_client_is_not_in_step_while_a_response_is_in_flight() -> None:
+    """A14: what it has may be right, and yet it may refuse what it asked for again."""
+    peer = SotwPeer(CDS="c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("CDS", "*", "c")
+    assert not peer.stream.in_step(peer.snapshot)
+    peer.ack("CDS")
+    assert peer.stream.in_step(peer.snapshot)
+
+
+def test_client_that_kept_a_secret_is_in_step() -> None:
+    """R4: what cannot be taken from a client does not count against it."""
+    peer = SotwPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    peer.ack("SDS")
+    peer.put(SDS="")
+    assert peer.stream.in_step(peer.snapshot)
 
 
 def test_client_that_refused_something_is_sent_everything_when_it_reconnects() -> None:
@@ -489,15 +541,24 @@ def test_recorded_content_is_made_anew_for_every_client() -> None:
     assert peer.put(SDS="s@2") == ["1 SDS s@2"]
 
 
-def test_pending_name_of_a_complete_type_stays() -> None:
+@pytest.mark.parametrize("b", ["?b", "=b@1"], ids=["pending", "recorded"])
+def test_name_of_a_complete_type_that_is_made_anew_stays(b: str) -> None:
     """W16, R3: to leave it out would say that it does not exist."""
     peer = SotwPeer(LDS="a@1 b@1")
     peer.ask("LDS")
     peer.ack("LDS")
-    assert peer.put(LDS="a@1 ?b") == []
-    assert peer.put(LDS="a@2 ?b") == ["2 LDS a@2 b@1"]
+    assert peer.put(LDS=f"a@1 {b}") == []
+    assert peer.put(LDS=f"a@2 {b}") == ["2 LDS a@2 b@1"]
     assert peer.ack("LDS") == []
     assert peer.put(LDS="a@2") == ["3 LDS a@2"]
+
+
+@pytest.mark.parametrize("c", ["?c", "=c@1"], ids=["pending", "recorded"])
+def test_name_of_a_complete_type_that_is_being_made_is_not_called_missing(c: str) -> None:
+    """W16, R3: a client that asks for it alone hears of it once it exists."""
+    peer = SotwPeer(CDS=c)
+    assert peer.ask("CDS", "c") == []
+    assert peer.put(CDS="c@2") == ["1 CDS c@2"]
 
 
 def test_secret_is_served_while_an_old_listener_drains() -> None:
