@@ -97,12 +97,14 @@ def http1(respond: Respond | None = None, *, idle_close: float | None = None) ->
 
     Args:
         respond: answers a request; the default says "hello" in headers of odd case.
-        idle_close: closes a connection that was idle for so many seconds, as many servers do.
+        idle_close: closes a connection that was idle for so many seconds after an answer, as many
+            servers do.
     """
 
     async def serve(app: App, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        patience: float | None = None
         while True:
-            async with asyncio.timeout(idle_close) as idle:
+            async with asyncio.timeout(patience) as idle:
                 try:
                     head = await _head(reader)
                 except TimeoutError:
@@ -117,6 +119,7 @@ def http1(respond: Respond | None = None, *, idle_close: float | None = None) ->
             app.requests.append(request)
             await (respond or hello)(request, writer)
             await writer.drain()
+            patience = idle_close
 
     return serve
 
