@@ -27,7 +27,7 @@ test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch co
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
 test-compose: $(READY)  ## tell the story in containers, and break them; needs a Docker engine and takes minutes
-	$(BIN)/python -m pytest tests/compose $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/compose -o faulthandler_timeout=600 $(PYTEST_ARGS)
 
 test-envoy-matrix: $(ENVOY_RELEASES:%=test-envoy-%)  ## run the tests with real Envoys on each release from 1.36 on
 

@@ -98,3 +98,17 @@ def test_everything_is_restarted(stack: Stack) -> None:
         time.sleep(A_WHILE)
     assert not traffic.failures
     assert traffic.sent > 20
+
+
+def test_an_app_is_restarted_without_its_sidecar(stack: Stack) -> None:
+    """A restarted app has a new network namespace; its sidecar ends and is started into that."""
+    app_a, before = stack.container("app-a"), stack.instances()
+
+    run("docker", "restart", "--time", "5", app_a.id)
+    until(lambda: stack.resolve(ROUTE), what="the sidecar answers again")
+    until(lambda: stack.instances() == before, what="every instance is back as it was")
+
+    with requests_from(app_a) as traffic:
+        time.sleep(A_WHILE)
+    assert not traffic.failures
+    assert traffic.sent > 20
