@@ -85,6 +85,18 @@ GROUPS = (
         ),
     ),
     Group(
+        "INSPECT",
+        (
+            Entry(
+                "status", "Show how far every instance is: sent, ACKed, served", "inspect_status"
+            ),
+            Entry("certs", "List the certificates of instances", "inspect_certs"),
+            Entry("why", "Say why an app reaches another, or what is missing", "inspect_why"),
+            Entry("wait", "Wait until every instance has what it should have", "inspect_wait"),
+            Entry("events", "Show what happens", "inspect_events"),
+        ),
+    ),
+    Group(
         "TRUST",
         (
             Entry("trust-bundle", "Print the CA certificates that clients have to trust", "trust"),

@@ -76,6 +76,24 @@ class Client(NamedTuple):
             # What a blocking call raises is both, which the stubs of grpc do not say.
             raise Failed(self._sentence(cast("grpc.Call", error), seconds)) from error
 
+    def stream(
+        self,
+        method: grpc.UnaryStreamMultiCallable[_Request, _Response],
+        request: _Request,
+    ) -> Iterator[_Response]:
+        """Yield what a method of the API tells, until it ends or nobody wants more.
+
+        Raises:
+            Failed: the server refused, or broke off.
+        """
+        call = method(request)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise Failed(self._sentence(cast("grpc.Call", error), 0)) from error
+        finally:
+            call.cancel()
+
     def _sentence(self, call: grpc.Call, seconds: float) -> str:
         details = call.details() or ""
         match call.code():

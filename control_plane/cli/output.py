@@ -93,12 +93,16 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def waiting(sentence: str) -> Iterator[None]:
-    """Show that the command waits, and until when, if a person sits at a terminal."""
+def waiting(sentence: str) -> Iterator[Callable[[str], None]]:
+    """Show that the command waits, and until when, if a person sits at a terminal.
+
+    Yields:
+        a function that shows another sentence instead.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
     from rich.console import Console  # noqa: PLC0415 - 60 ms, for terminals only
 
-    with Console(stderr=True).status(f"Waiting {sentence}"):
-        yield
+    with Console(stderr=True).status(f"Waiting {sentence}") as status:
+        yield lambda other: status.update(f"Waiting {other}")

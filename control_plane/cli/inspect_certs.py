@@ -1,0 +1,81 @@
+"""``certs``: which certificate each instance has, and how far it is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
+from control_plane.cli.client import connect
+from control_plane.cli.command import command
+from control_plane.cli.globals import all_option, connection_options, target, target_options
+from control_plane.cli.inspect_moments import ago, ahead
+from control_plane.cli.inspect_status import CERTIFICATE_WORDS
+from control_plane.cli.output import begin, named, output_option, tell, wants_json
+from control_plane.cli.tables import print_records, print_table, record
+
+_MAX_NAMES = 3
+"""How many names a line has; one of them is the instance's GUID."""
+
+
+@command(
+    "certs",
+    usage=["[APP] [-s SPACE] [-o ORG] [--all] [--output json]"],
+    examples=["", "app-b", "--all --output json"],
+    tip=[
+        "served: a TLS handshake with the instance showed it. NOT SERVED: the instance ACKed it,",
+        "and a handshake a while later did not show it.",
+    ],
+    see_also=["routes", "status", "trust-bundle"],
+)
+@click.argument("app_name", metavar="APP", required=False)
+@target_options
+@all_option
+@output_option
+@connection_options
+def certs(app_name: str | None) -> None:
+    """List the certificates of instances."""
+    where = target()
+    whose = f" of app {named(app_name)}" if app_name else ""
+    begin(
+        f"Getting all certificates{whose}"
+        if where.is_all
+        else f"Getting certificates{whose} in {where}"
+    )
+    request = inspection_pb2.ListCertificatesRequest(
+        app=app_name or "", space=where.space, org=where.org
+    )
+    with connect() as client:
+        answer = client.call(
+            inspection_pb2_grpc.InspectionServiceStub(client.channel).ListCertificates, request
+        )
+    found = [each for each in answer.certificates if where.has(each.org, each.space)]
+    if wants_json():
+        print_records([record(each) for each in found])
+        return
+    now = datetime.now(UTC)
+    print_table(
+        {
+            "instance": [f"{each.app}/{each.index}" for each in found],
+            "secret": [each.secret for each in found],
+            "serial": [each.serial for each in found],
+            "state": [
+                f"{CERTIFICATE_WORDS[each.state]} ({ago(each.since, now)})" for each in found
+            ],
+            "expires": [ahead(each.not_after, now) for each in found],
+            "renewed": [ahead(each.renew_at, now) for each in found],
+            "names": [_names(each) for each in found],
+        },
+        empty="No certificates found.",
+    )
+    for each in found:
+        if each.reason:
+            tell(f"{each.app}/{each.index} {each.secret}: {each.reason}")
+
+
+def _names(certificate: inspection_pb2.Certificate) -> str:
+    names = [name for name in certificate.names if name != certificate.instance_guid]
+    shown = names[:_MAX_NAMES]
+    hidden = len(names) - len(shown)
+    return ", ".join([*shown, f"{hidden} more"] if hidden else shown)

@@ -1,0 +1,146 @@
+"""``status``: how far every instance is.
+
+The rule of this module: the table has one line for each instance and one word for each thing, and
+below it stands why whatever is not as it should be is not.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+
+import click
+
+from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
+from control_plane.cli.client import Client, connect
+from control_plane.cli.command import command
+from control_plane.cli.globals import Target, all_option, connection_options, target, target_options
+from control_plane.cli.inspect_moments import ago
+from control_plane.cli.output import begin, named, output_option, tell, wants_json
+from control_plane.cli.tables import print_records, print_table, record
+
+_WATCH_SECONDS = 1.0
+_COLUMNS = ("CDS", "LDS", "SDS", "ECDS", "NAMES")
+
+CERTIFICATE_WORDS = {
+    inspection_pb2.CERTIFICATE_STATE_NONE: "-",
+    inspection_pb2.CERTIFICATE_STATE_ISSUED: "issued",
+    inspection_pb2.CERTIFICATE_STATE_ACKED: "acked",
+    inspection_pb2.CERTIFICATE_STATE_SERVED: "served",
+    inspection_pb2.CERTIFICATE_STATE_NOT_SERVED: "NOT SERVED",
+}
+
+
+@command(
+    "status",
+    usage=["[APP] [-s SPACE] [-o ORG] [--all] [--watch] [--output json]"],
+    examples=["", "app-b", "--all --watch", "app-b --output json"],
+    tip=[
+        "SYNCED: ACKed. STALE: sent, and not answered yet. NOT_SENT: its turn has not come.",
+        "ERROR: refused, and below the table is why. -: nobody asked for it.",
+    ],
+    see_also=["certs", "events", "instances", "wait", "why"],
+)
+@click.argument("app_name", metavar="APP", required=False)
+@click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C")
+@target_options
+@all_option
+@output_option
+@connection_options
+def status(app_name: str | None, *, watch: bool) -> None:
+    """Show how far every instance is: sent, ACKed, served."""
+    where = target()
+    if not watch:
+        begin(_sentence(app_name, where))
+        with connect() as client:
+            found = statuses(client, app_name, where)
+        if wants_json():
+            print_records([record(each) for each in found])
+        else:
+            _print(found)
+        return
+    with connect() as client:
+        _watch(lambda: statuses(client, app_name, where))
+
+
+def _sentence(app_name: str | None, where: Target) -> str:
+    whose = f" of app {named(app_name)}" if app_name else ""
+    scope = "" if where.is_all else f" in {where}"
+    return f"Getting status of {'all ' if where.is_all else ''}instances{whose}{scope}"
+
+
+def statuses(
+    client: Client, app_name: str | None, where: Target
+) -> list[inspection_pb2.InstanceStatus]:
+    """Return the status of every instance of a space, or of an app."""
+    request = inspection_pb2.GetStatusRequest(app=app_name or "", space=where.space, org=where.org)
+    stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
+    answer = client.call(stub.GetStatus, request)
+    return [each for each in answer.instances if app_name or where.has(each.org, each.space)]
+
+
+def _print(found: Sequence[inspection_pb2.InstanceStatus]) -> None:
+    now = datetime.now(UTC)
+    columns: dict[str, list[object]] = {
+        "instance": [instance_name(each) for each in found],
+        "address": [each.address for each in found],
+        "status": [each.status.replace("_", " ") for each in found],
+        "connected": [ago(each.connected_since, now) if each.connected else "no" for each in found],
+    }
+    for short in _COLUMNS:
+        columns[short] = [_word(each, short) for each in found]
+    columns["certificate"] = [CERTIFICATE_WORDS[each.certificate] for each in found]
+    print_table(columns, empty="No instances found.")
+    reasons = [line for each in found for line in _reasons(each)]
+    if reasons:
+        click.echo()
+    for line in reasons:
+        tell(line)
+
+
+def _watch(look: Callable[[], Sequence[inspection_pb2.InstanceStatus]]) -> None:
+    """Show what is found, again and again: on a terminal in place, elsewhere when it changes."""
+    before: list[tuple[object, ...]] | None = None
+    while True:
+        found = look()
+        told = [_without_moments(each) for each in found]
+        if wants_json() and told != before:
+            click.echo(json.dumps([record(each) for each in found]))
+        elif not wants_json() and (told != before or sys.stdout.isatty()):
+            click.clear()
+            _print(found)
+        sys.stdout.flush()
+        before = told
+        time.sleep(_WATCH_SECONDS)
+
+
+def instance_name(each: inspection_pb2.InstanceStatus) -> str:
+    """Return how people call an instance."""
+    return f"{each.app}/{each.index}"
+
+
+def _word(each: inspection_pb2.InstanceStatus, short: str) -> str:
+    status = next((status for status in each.types if status.type == short), None)
+    if status is None or status.status == inspection_pb2.CONFIG_STATUS_NOT_ASKED:
+        return "-"
+    return inspection_pb2.ConfigStatus.Name(status.status).removeprefix("CONFIG_STATUS_")
+
+
+def _reasons(each: inspection_pb2.InstanceStatus) -> Iterable[str]:
+    for status in each.types:
+        if status.reason:
+            yield f"{instance_name(each)} {status.type}: {status.reason}"
+    if each.certificate_reason and each.connected:
+        yield f"{instance_name(each)} certificate: {each.certificate_reason}"
+    if each.exposed_ports:
+        ports = ", ".join(map(str, each.exposed_ports))
+        yield f"{instance_name(each)} can be reached past Envoy on port {ports}"
+
+
+def _without_moments(each: inspection_pb2.InstanceStatus) -> tuple[object, ...]:
+    types = [(status.type, status.status, status.reason) for status in each.types]
+    certificate = (each.certificate, each.certificate_reason, each.served_serial)
+    return (each.instance_guid, each.status, each.connected, types, certificate)

@@ -1,0 +1,167 @@
+"""``wait``: until every instance has what it should have.
+
+The rule of this module: it looks at what ``status`` shows, and ends well when nothing of it is
+missing. If the time is up first it says who is not there and why, and fails, so that a script
+notices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import click
+
+from control_plane.api.v1 import inspection_pb2
+from control_plane.cli import kinds
+from control_plane.cli.client import connect
+from control_plane.cli.command import command
+from control_plane.cli.errors import Failed
+from control_plane.cli.globals import connection_options, target, target_options
+from control_plane.cli.inspect_status import instance_name, statuses
+from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
+from control_plane.cli.tables import print_records, record
+from control_plane.settings.values import format_duration
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+_SHOWN = 5
+"""How many of those who are not there a sentence names."""
+
+_REQUIRED = frozenset({"CDS", "LDS", "SDS"})
+"""What an Envoy always asks for; a resolver asks for names, and not every instance has one."""
+
+_Statuses = list[inspection_pb2.InstanceStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look found.
+
+    Attributes:
+        there: how many are as far as they should be.
+        wanted: how many should be, at the least.
+        reasons: why each of the others is not.
+    """
+
+    found: _Statuses
+    there: int
+    wanted: int
+    reasons: Sequence[str]
+
+    @property
+    def is_enough(self) -> bool:
+        """Tell whether everybody is there."""
+        return self.there >= self.wanted and not self.reasons
+
+
+@command(
+    "wait",
+    usage=["[APP] [--for acked|served|ready] [--instances NUMBER] [--timeout DURATION]"],
+    examples=["app-b", "app-b --instances 3 --timeout 1m", "--for acked"],
+    tip=[
+        "It waits for every instance that is connected, and for as many as you say; those that",
+        "are gone, or never came, are not waited for.",
+    ],
+    see_also=["instances", "status", "why"],
+)
+@click.argument("app_name", metavar="APP", required=False)
+@click.option(
+    "--for",
+    "stage",
+    type=click.Choice(["acked", "served", "ready"]),
+    default="ready",
+    help="How far each has to get: everything ACKed, its certificate served, or ready, which is "
+    "that names lead to it (Default: ready)",
+)
+@click.option(
+    "--instances", type=kinds.USES, default="1", help="How many there have to be (Default: 1)"
+)
+@click.option(
+    "--timeout",
+    type=kinds.WAIT_TIME,
+    default="30s",
+    help="How long to wait at the most (Default: 30s)",
+)
+@target_options
+@output_option
+@connection_options
+def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta) -> None:
+    """Wait until every instance has what it should have."""
+    where = target()
+    whose = f"instances of app {named(app_name)}" if app_name else "all instances"
+    begin(f"Waiting until {whose} in {where} are {stage}")
+    with connect() as client, waiting(f"until they are {stage}") as show:
+
+        def look() -> _Look:
+            made = _judged(statuses(client, app_name, where), stage, instances)
+            show(f"until they are {stage}: {made.there} of {made.wanted} are")
+            return made
+
+        last = _last(_looks(look, timeout.total_seconds()))
+    if not last.is_enough:
+        raise Failed(_complaint(last, stage, timeout))
+    if wants_json():
+        print_records([record(each) for each in last.found])
+        return
+    tell(f"{last.there} {'instance is' if last.there == 1 else 'instances are'} {stage}.")
+    ok()
+
+
+def _looks(look: Callable[[], _Look], seconds: float) -> Iterator[_Look]:
+    """Yield what is found, again and again, for the last time when the time is up."""
+    until = time.monotonic() + seconds
+    pause = _FIRST_PAUSE
+    while (left := until - time.monotonic()) > 0:
+        yield look()
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    yield look()
+
+
+def _last(looks: Iterator[_Look]) -> _Look:
+    """Return the first look that found everybody there, or else the last."""
+    found = next(looks)
+    while not found.is_enough:
+        following = next(looks, None)
+        if following is None:
+            break
+        found = following
+    return found
+
+
+def _judged(found: _Statuses, stage: str, instances: int) -> _Look:
+    waited_for = [each for each in found if each.connected or each.status in ("ready", "not_ready")]
+    verdicts = [_late(each, stage) for each in waited_for]
+    reasons = [verdict for verdict in verdicts if verdict]
+    there = len(verdicts) - len(reasons)
+    return _Look(found, there, max(instances, len(verdicts)), reasons)
+
+
+def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
+    """Return why an instance is not as far as it should be, or ""."""
+    name = instance_name(each)
+    asked = {status.type for status in each.types if status.status}
+    if not asked >= _REQUIRED:
+        return f"the Envoy of {name} is not connected"
+    for status in each.types:
+        if status.reason:
+            return f"{name} {status.type}: {status.reason}"
+    is_served = each.certificate == inspection_pb2.CERTIFICATE_STATE_SERVED
+    if stage != "acked" and not is_served:
+        return f"{name} certificate: {each.certificate_reason or 'not served yet'}"
+    if stage == "ready" and each.status != "ready":
+        return f"{name} is not ready: its app does not accept connections"
+    return ""
+
+
+def _complaint(look: _Look, stage: str, timeout: timedelta) -> str:
+    shown = list(look.reasons[:_SHOWN])
+    if len(look.reasons) > _SHOWN:
+        shown.append(f"{len(look.reasons) - _SHOWN} more")
+    why = f": {'; '.join(shown)}" if shown else ""
+    are = "is" if look.there == 1 else "are"
+    after = format_duration(timeout)
+    return f"{look.there} of {look.wanted} instances {are} {stage} after {after}{why}"

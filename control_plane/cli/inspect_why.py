@@ -1,0 +1,80 @@
+"""``why``: what one app needs to reach another, and what of it is missing.
+
+The rule of this module: the answer names the first thing that is missing, with the command that
+helps, and the exit code says whether there is one.
+"""
+
+from __future__ import annotations
+
+import click
+
+from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
+from control_plane.cli.client import connect
+from control_plane.cli.command import command
+from control_plane.cli.globals import connection_options, target, target_options
+from control_plane.cli.output import begin, named, output_option, tell, wants_json, warn
+from control_plane.cli.tables import print_records, record
+from control_plane.names import C2C_PORT
+
+_WORDS = {
+    inspection_pb2.LINK_STATE_UNKNOWN: "unknown",
+    inspection_pb2.LINK_STATE_HOLDS: "ok",
+    inspection_pb2.LINK_STATE_WAITS: "waits",
+    inspection_pb2.LINK_STATE_MISSING: "MISSING",
+}
+_STYLES = {"MISSING": "red", "ok": "green"}
+
+
+@command(
+    "why",
+    usage=["[SOURCE_APP] (DESTINATION_APP | ROUTE) [-s SPACE] [-o ORG] [--output json]"],
+    examples=["app-a app-b", "app-a app-b.apps.internal", "app-b.apps.internal"],
+    tip=["It ends with 0 if nothing is missing, and with 1 otherwise."],
+    see_also=["add-network-policy", "map-route", "status", "wait"],
+)
+@click.argument("ends", metavar="[SOURCE_APP] (DESTINATION_APP | ROUTE)", nargs=-1)
+@target_options
+@output_option
+@connection_options
+def why(ends: tuple[str, ...]) -> None:
+    """Say why an app reaches another, or what is missing."""
+    if not 1 <= len(ends) <= 2:
+        raise click.UsageError("say one destination, or the source before it")
+    source, destination = ends if len(ends) == 2 else ("", ends[0])
+    where = target()
+    who = f"app {named(source)} reaches" if source else "anybody reaches"
+    begin(f"Looking how {who} {named(destination)} in {where}")
+    request = inspection_pb2.ExplainRequest(
+        source=source,
+        source_space=where.space,
+        source_org=where.org,
+        destination=destination,
+        destination_space=where.space,
+        destination_org=where.org,
+    )
+    with connect() as client:
+        stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
+        chains = client.call(stub.Explain, request).chains
+    if wants_json():
+        print_records([record(each) for each in chains])
+    else:
+        for each in chains:
+            _print(each)
+    missing = [each.missing for each in chains if not each.complete]
+    if missing:
+        warn(f"{missing[0].sentence[:1].upper()}{missing[0].sentence[1:]}.")
+        raise click.exceptions.Exit(1)
+
+
+def _print(chain: inspection_pb2.Chain) -> None:
+    name = chain.route or chain.destination
+    tell("")
+    tell(f"{chain.source or 'anybody'} to https://{name}:{C2C_PORT}")
+    tell("")
+    for link in chain.links:
+        word = _WORDS[link.state]
+        shown = click.style(f"{word:<8}", fg=_STYLES.get(word), bold=word in _STYLES)
+        click.echo(f"   {shown} {link.kind:<12} {link.sentence}")
+    tell("")
+    if not chain.complete and chain.missing.command:
+        tell(f"TIP: {chain.missing.command}")

@@ -1,0 +1,218 @@
+"""``c2c why`` names what is missing, and the command that it prints helps.
+
+With real sidecars, real Envoys and real apps, except where the point is that there is none.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from control_plane.api.v1 import (
+    app_pb2,
+    app_pb2_grpc,
+    inspection_pb2,
+    instance_pb2,
+    instance_pb2_grpc,
+)
+from tests.envoy.apps import http1, tcp_app
+from tests.envoy.harness import unique_address, until
+from tests.inspection import world
+from tests.inspection.commands import c2c
+from tests.inspection.world import Operator
+from tests.sidecar.platform import Platform, free_port
+from tests.sidecar.scene import NAME, Scene, scene
+
+CALLER = "caller-of-app-b"
+
+
+async def why(cf: Platform, source: str, destination: str) -> inspection_pb2.Chain:
+    """Ask over the API, and return the one chain."""
+    async with cf.operator() as channel:
+        return await Operator(channel).why(source, destination)
+
+
+async def missing(
+    cf: Platform, kind: str, sentence: str, source: str = CALLER
+) -> inspection_pb2.Link:
+    """Wait until this is the first that is missing; it is what c2c says too."""
+    last = inspection_pb2.Link()
+
+    async def probe() -> bool:
+        last.CopyFrom((await why(cf, source, "app-b")).missing)
+        return (last.kind, last.sentence) == (kind, sentence)
+
+    await until(probe, what=f"{kind}: {sentence}")
+    link = last
+    ran = await c2c(cf, "why", source, "app-b")
+    assert (ran.code, ran.err) == (1, f"{link.sentence[:1].upper()}{link.sentence[1:]}.\n")
+    assert f"   MISSING  {kind:<12} {link.sentence}\n" in ran.out
+    assert ran.out.endswith(f"\nTIP: {link.command}\n")
+    return link
+
+
+async def is_complete(cf: Platform, source: str = CALLER) -> inspection_pb2.Chain:
+    """Wait until nothing is missing, and nothing has to wait."""
+
+    async def probe() -> inspection_pb2.Chain | None:
+        chain = await why(cf, source, "app-b")
+        waits = any(each.state == inspection_pb2.LINK_STATE_WAITS for each in chain.links)
+        return chain if chain.complete and not waits else None
+
+    chain = await until(probe, what=f"{source} reaches app-b")
+    assert chain is not None
+    return chain
+
+
+async def do(cf: Platform, command: str) -> None:
+    """Paste a command that was printed."""
+    program, *words = shlex.split(command)
+    assert program == "c2c"
+    ran = await c2c(cf, *words)
+    assert (ran.code, ran.err) == (0, "")
+
+
+async def test_nothing_is_missing(tmp_path: Path) -> None:
+    """Every link holds and is told in words, and a request by that name is answered."""
+    async with scene(tmp_path) as here, here.instance():
+        chain = await is_complete(here.cf)
+        ran = await c2c(here.cf, "why", CALLER, NAME)
+        printed = await c2c(here.cf, "why", CALLER, NAME, "--output", "json")
+
+        assert {each.state for each in chain.links} == {inspection_pb2.LINK_STATE_HOLDS}
+        assert chain.route == NAME
+        assert printed.json()[0]["complete"] is True
+        assert (await here.caller.call(here.address)).status == 200
+        assert (ran.code, ran.err) == (0, "")
+        assert f"{CALLER} to https://{NAME}:61443\n" in ran.out
+        assert ran.out.count("   ok       ") == len(chain.links)
+        assert "TIP" not in ran.out
+
+
+async def test_no_policy(tmp_path: Path) -> None:
+    """A stranger misses a policy, and the command that is printed lets it in."""
+    async with scene(tmp_path) as here, here.instance():
+        await is_complete(here.cf)
+        await _register(here.cf, "stranger")
+        sentence = "no network policy lets stranger connect to app-b"
+        link = await missing(here.cf, "policy", sentence, "stranger")
+        await do(here.cf, link.command)
+        await is_complete(here.cf, "stranger")
+
+
+async def test_no_route(tmp_path: Path) -> None:
+    """An app without a route has no name; the command that is printed gives it one."""
+    async with scene(tmp_path) as here, here.instance():
+        await is_complete(here.cf)
+        await do(here.cf, "c2c unmap-route app-b apps.internal --hostname app-b")
+        link = await missing(here.cf, "name", "no internal route is mapped to app-b")
+        await do(here.cf, link.command)
+        assert (await is_complete(here.cf)).route == NAME
+
+
+async def test_wrong_app_port(tmp_path: Path) -> None:
+    """61443 leads where nobody listens; the command that is printed leads it to the app."""
+    async with scene(tmp_path) as here, here.instance():
+        await is_complete(here.cf)
+        wrong = free_port()
+        await _use_port(here, wrong)
+        sentence = f"61443 leads to port {wrong} of app-b/0, which listens on {here.port}"
+        link = await missing(here.cf, "port", sentence)
+        await do(here.cf, link.command)
+        await is_complete(here.cf)
+        await here.caller.reaches(here.address)
+
+
+async def test_instance_gone(tmp_path: Path) -> None:
+    """An instance that left is told apart from one that never was, and another one helps."""
+    async with scene(tmp_path) as here:
+        await missing(here.cf, "name", f"{NAME} leads nowhere: app-b has no instances")
+        async with here.instance() as instance:
+            await is_complete(here.cf)
+            await instance.stop()
+        sentence = f"{NAME} leads nowhere: every instance of app-b is gone"
+        link = await missing(here.cf, "name", sentence)
+
+        assert link.command == "c2c join-token app-b"
+
+
+async def test_certificate_not_acked(tmp_path: Path) -> None:
+    """An Envoy that does not answer is named with what it was sent; the command waits for it."""
+    async with world.scene(tmp_path) as here, here.envoy() as envoy:
+        await here.until_served()
+        await _register(here.cf, "stranger")
+        await here.cf.allow("stranger", "app-b")
+        await is_complete(here.cf, "stranger")
+        envoy.pause()
+        await here.map_route("second")
+        sentence = (
+            "app-b/0 has no certificate for it yet: sent and not answered yet: c2c-cert-and-key"
+        )
+        link = await missing(here.cf, "certificate", sentence, "stranger")
+
+        assert link.command == "c2c wait app-b"
+        envoy.resume()
+        await do(here.cf, link.command)
+        chain = await is_complete(here.cf, "stranger")
+        unknown = {e.kind for e in chain.links if e.state == inspection_pb2.LINK_STATE_UNKNOWN}
+        assert unknown == {"app", "isolation"}  # there is no sidecar to tell
+
+
+async def test_app_not_listening(tmp_path: Path) -> None:
+    """The app is the cause, and the name waits for it; once it listens nothing is missing."""
+    async with scene(tmp_path, app=None) as here, here.instance():
+        sentence = f"app-b/0 does not accept connections on 127.0.0.1:{here.port}"
+        link = await missing(here.cf, "app", sentence)
+        chain = await why(here.cf, CALLER, "app-b")
+
+        states = {each.kind: each.state for each in chain.links}
+        assert states["name"] == inspection_pb2.LINK_STATE_WAITS
+        async with tcp_app(http1(), port=here.port):
+            await do(here.cf, link.command)
+            await is_complete(here.cf)
+
+
+async def test_app_reachable_past_envoy(tmp_path: Path) -> None:
+    """Everything works, and the app is open to everybody all the same: that is missing."""
+    async with (
+        scene(tmp_path, app=None) as here,
+        tcp_app(http1(), address="0.0.0.0", port=here.port),
+        here.instance(),
+    ):
+        sentence = (
+            f"app-b/0 can be reached past Envoy on {here.address}:{here.port}, where no network "
+            "policy holds: have it listen on 127.0.0.1 only"
+        )
+        await missing(here.cf, "isolation", sentence)
+        status = await c2c(here.cf, "status", "app-b")
+
+        assert f"app-b/0 can be reached past Envoy on port {here.port}\n" in status.out
+
+
+async def test_a_name_that_is_nobody_s(tmp_path: Path) -> None:
+    """A name without an app is answered too; what is no name at all is refused."""
+    async with scene(tmp_path) as here:
+        ran = await c2c(here.cf, "why", CALLER, "nobody.apps.internal")
+        alone = await c2c(here.cf, "why", "nobody.apps.internal")
+        refused = await c2c(here.cf, "why", CALLER, "nobody")
+
+    assert ran.code == alone.code == refused.code == 1
+    assert alone.err == ran.err == "No app has the route nobody.apps.internal.\n"
+    assert "TIP: c2c map-route APP apps.internal --hostname nobody\n" in alone.out
+    assert refused.err == "App 'nobody' not found\n"
+
+
+async def _register(cf: Platform, name: str) -> None:
+    """Make an app with an instance that is only registered, which may call."""
+    await cf.create_app(name)
+    async with cf.operator() as channel:
+        await instance_pb2_grpc.InstanceServiceStub(channel).RegisterInstance(
+            instance_pb2.RegisterInstanceRequest(app=name, address=unique_address())
+        )
+
+
+async def _use_port(here: Scene, port: int) -> None:
+    async with here.cf.operator() as channel:
+        await app_pb2_grpc.AppServiceStub(channel).UpdateApp(
+            app_pb2.UpdateAppRequest(app="app-b", ports=[port], c2c_port=port)
+        )
