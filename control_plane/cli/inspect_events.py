@@ -56,7 +56,8 @@ def _print(event: inspection_pb2.Event) -> None:
     if event.lost:
         warn(f"{event.lost} events were lost: this was read more slowly than things happened")
     if wants_json():
-        click.echo(json.dumps(record(event)))
+        numbers = {"revision": event.revision, "lost": event.lost}
+        click.echo(json.dumps({**record(event), **numbers}))
     else:
         at = event.at.ToDatetime(tzinfo=UTC).strftime("%H:%M:%S.%f")[:-3]
         revision = f" (revision {event.revision})" if event.revision else ""

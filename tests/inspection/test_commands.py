@@ -1,0 +1,205 @@
+"""``c2c status``, ``certs``, ``wait`` and ``events`` on real Envoys, for people and programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+from tests.envoy.harness import DEADLINE, until
+from tests.inspection.commands import c2c, running
+from tests.inspection.world import APP, C2C_SECRET, NAME, Scene, scene, words
+
+HEADINGS = "instance, address, status, connected, CDS, LDS, SDS, ECDS, NAMES, certificate"
+
+
+async def test_status_is_a_line_for_each_instance(tmp_path: Path) -> None:
+    """One word for each type, as people know it; and nothing below it while all is well."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        ran = await c2c(here.cf, "status")
+        lines = ran.out.splitlines()
+
+        assert (ran.code, ran.err) == (0, "")
+        assert ", ".join(re.split(r" {3,}", lines[2])) == HEADINGS
+        assert re.split(r" {3,}", lines[3].strip())[:3] == ["app-b/0", here.address, "ready"]
+        assert lines[3].split()[-6:] == ["SYNCED"] * 4 + ["-", "served"]
+        assert len(lines) == 4
+
+
+async def test_status_says_why_not(tmp_path: Path) -> None:
+    """Below the table stands what is not as it should be; as JSON it is a field."""
+    async with scene(tmp_path) as here, here.envoy() as envoy:
+        await here.until_served()
+        envoy.pause()
+        await here.map_route("second")
+        await here.until(lambda status: words(status)["SDS"] == "STALE", what="it is on its way")
+        ran = await c2c(here.cf, "status", APP)
+        (printed,) = (await c2c(here.cf, "status", APP, "--output", "json")).json()
+        envoy.resume()
+
+        assert f"\napp-b/0 SDS: sent and not answered yet: {C2C_SECRET}\n" in ran.out
+        assert printed["instance_guid"] == here.holder.guid
+        assert [each["status"] for each in printed["types"]] == [
+            "CONFIG_STATUS_SYNCED",
+            "CONFIG_STATUS_SYNCED",
+            "CONFIG_STATUS_STALE",
+            "CONFIG_STATUS_SYNCED",
+            "CONFIG_STATUS_NOT_ASKED",
+        ]
+        assert printed["certificate"] == "CERTIFICATE_STATE_ISSUED"
+
+
+async def test_status_can_be_watched(tmp_path: Path) -> None:
+    """A program that reads along gets one line whenever something changed, and no other."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        async with (
+            running(here.cf, "status", "--watch", "--output", "json") as watching,
+            asyncio.timeout(DEADLINE),
+        ):
+            assert watching.stdout is not None
+            (first,) = json.loads(await watching.stdout.readline())
+            await here.map_route("second")
+            (second,) = json.loads(await watching.stdout.readline())
+
+        assert first["wanted_serial"] == first["served_serial"]
+        assert second["wanted_serial"] != first["wanted_serial"]
+
+
+async def test_certs_lists_what_instances_have(tmp_path: Path) -> None:
+    """Serial, names, expiry and state of each, as the handshake shows them."""
+    async with scene(tmp_path) as here, here.envoy():
+        status = await here.until_served()
+        ran = await c2c(here.cf, "certs", APP)
+        routes, identity = (await c2c(here.cf, "certs", "--output", "json")).json()
+
+        assert (ran.code, ran.err) == (0, "")
+        assert f"   {C2C_SECRET}   {status.served_serial}   served (" in ran.out
+        assert "in 23h" in ran.out
+        assert f"0.{NAME}, {NAME}, {here.address}\n" in ran.out
+        assert (routes["secret"], identity["secret"]) == (C2C_SECRET, "id-cert-and-key")
+        assert routes["serial"] == status.served_serial
+        assert routes["names"] == [here.holder.guid, f"0.{NAME}", NAME, here.address]
+        assert routes["state"] == "CERTIFICATE_STATE_SERVED"
+        assert identity["state"] == "CERTIFICATE_STATE_ACKED"
+        assert routes["not_before"] < routes["renew_at"] < routes["not_after"]
+        assert routes["issuer"] == here.cf.running.core.authority.fingerprint
+
+
+async def test_wait_returns_when_everybody_is_there(tmp_path: Path) -> None:
+    """It waits for an Envoy that is still to start, and for the certificate that it serves."""
+    async with scene(tmp_path) as here:
+        waiting = asyncio.create_task(c2c(here.cf, "wait", APP))
+        async with here.envoy():
+            ran = await waiting
+            status = await here.status()
+
+            assert (ran.code, ran.err) == (0, "")
+            assert ran.out.endswith("\n1 instance is ready.\nOK\n")
+            assert (status.status, status.wanted_serial) == ("ready", status.served_serial)
+
+
+async def test_wait_says_who_is_not_there(tmp_path: Path) -> None:
+    """When the time is up it fails, with the reason that status shows."""
+    async with scene(tmp_path) as here, here.envoy() as envoy:
+        await here.until_served()
+        too_few = await c2c(here.cf, "wait", APP, "--instances", "2", "--timeout", "100ms")
+        envoy.pause()
+        await here.map_route("second")
+        ran = await c2c(here.cf, "wait", APP, "--for", "acked", "--timeout", "300ms")
+        envoy.resume()
+
+        assert too_few.err == "1 of 2 instances is ready after 100ms\n"
+        assert ran.code == too_few.code == 1
+        assert ran.err == (
+            "0 of 1 instances are acked after 300ms: "
+            f"app-b/0 SDS: sent and not answered yet: {C2C_SECRET}\n"
+        )
+        assert ran.out.endswith("\nFAILED\n")
+
+
+async def test_a_change_can_be_followed_by_its_revision(tmp_path: Path) -> None:
+    """From mapped to settled: one number leads from the call to the last ACK and the handshake."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        async with here.operator.events() as events:
+            ran = await c2c(
+                here.cf, "map-route", APP, "apps.internal", "-n", "second", "--output", "json"
+            )
+            settled = await events.until("settled")
+        (printed,) = ran.json()
+        (mapped,) = [each for each in events.heard if each.kind == "mapped"]
+        kinds = [each for each in events.kinds() if each in ("mapped", "issued", "sent", "acked")]
+
+        assert mapped.revision == settled.revision == int(printed["revision"])
+        assert mapped.sentence == "second.apps.internal leads to app-b"
+        assert re.fullmatch(
+            rf"every instance follows revision {mapped.revision}, after \d+ ms", settled.sentence
+        )
+        assert kinds == ["mapped", "issued", "sent", "acked"]
+        assert events.kinds()[-2:] == ["served", "settled"]
+
+
+async def test_events_are_printed_while_they_happen(tmp_path: Path) -> None:
+    """A line for each; those of a kind or an app only, if that is what somebody wants."""
+    async with scene(tmp_path) as here:
+        kinds = ("--kind", "connected", "--kind", "issued", "--kind", "served")
+        line = ("events", APP, *kinds, "--count", "4")
+        async with running(here.cf, *line) as watching, asyncio.timeout(DEADLINE):
+            await _is_watched(here)
+            await here.cf.create_app("another")
+            async with here.envoy():
+                out, err = await watching.communicate()
+        lines = [line.split("   ", 2) for line in out.decode().splitlines()[1:]]
+
+        assert (watching.returncode, err) == (0, b"")
+        assert sorted(line[1].strip() for line in lines) == ["connected", *["issued"] * 2, "served"]
+        for at, _, sentence in lines:
+            assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}", at)
+            assert sentence.strip().startswith("app-b/0 ")
+
+
+async def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    """With those that there are."""
+    async with scene(tmp_path) as here:
+        ran = await c2c(here.cf, "events", "--kind", "moved-on")
+
+    assert ran.code == 1
+    assert ran.err.startswith("Unknown kind of event 'moved-on', known are: created, updated, ")
+
+
+async def test_events_as_json(tmp_path: Path) -> None:
+    """One object a line, with every field."""
+    line = ("events", "--output", "json", "--count", "1")
+    async with scene(tmp_path) as here, running(here.cf, *line) as watching:
+        await _is_watched(here)
+        await here.cf.create_app("another")
+        async with asyncio.timeout(DEADLINE):
+            out, _ = await watching.communicate()
+        event = json.loads(out)
+
+    assert (event["kind"], event["app"]) == ("created", "another")
+    assert event["sentence"] == "app another was created"
+    assert (event["lost"], event["resources"], event["serial"]) == (0, [], "")
+    assert event["revision"] > 0
+
+
+async def test_events_end_with_the_server(tmp_path: Path) -> None:
+    """A watcher is told that the server stops, and holds nobody up."""
+    async with scene(tmp_path) as here, running(here.cf, "events") as watching:
+        await _is_watched(here)
+        await here.cf.stop()
+        async with asyncio.timeout(DEADLINE):
+            _, err = await watching.communicate()
+
+    assert watching.returncode == 1
+    assert err.endswith(b"cannot do this now: the server is shutting down\n")
+
+
+async def _is_watched(here: Scene) -> None:
+    async def probe() -> bool:
+        return here.cf.running.core.observed.feed.watchers > 0
+
+    await until(probe, what="somebody watches")
