@@ -245,6 +245,8 @@ class Reconciler:
 
     async def _end_streams(self, instance: InstanceGuid) -> None:
         await self.waiters.wait([instance], _FAREWELL_SECONDS)
+        if self.state.instance(instance) is not None:
+            return  # it was registered again meanwhile
         for live in self._nodes.streams(instance):
             live.end(PermissionDenied("this instance was removed"))
         self._nodes.forget(instance)

@@ -171,6 +171,12 @@ class Site:
         stub = app_pb2_grpc.AppServiceStub(self._channel)
         await stub.CreateApp(app_pb2.CreateAppRequest(name=name, **fields))
 
+    async def update_app(self, name: str, **fields: Any) -> None:  # noqa: ANN401 - of the request
+        """Change an app, and wait until its instances have it; it needs a route."""
+        stub = app_pb2_grpc.AppServiceStub(self._channel)
+        await stub.UpdateApp(app_pb2.UpdateAppRequest(app=name, **fields))
+        await self.settled(name)
+
     async def delete_app(self, name: str) -> None:
         """Delete an app and all that belongs to it."""
         stub = app_pb2_grpc.AppServiceStub(self._channel)

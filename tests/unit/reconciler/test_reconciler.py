@@ -361,6 +361,24 @@ async def test_a_removed_instance_that_does_not_answer_is_cut_off(
         assert isinstance(peer.live.ended_by, PermissionDenied)
 
 
+async def test_an_instance_that_is_registered_again_keeps_its_streams(state: State) -> None:
+    """Removed and put back before it answered, it is planned for as if nothing had happened."""
+    around = World(state)
+    peer = around.connect("b0").as_envoy()
+    async with around.running():
+        around.commit(remove_instance(around.state, B0))
+        peer.receive()
+        around.commit(register_instance(around.state, B0, B, "10.0.1.1"))
+        await settled()
+        peer.ack()
+        peer.settle()
+        await settled()
+
+        assert not peer.live._ended.is_set()
+        assert around.nodes.snapshot(B0) is not None
+        assert around.reconciler.is_current(B0)
+
+
 async def test_an_instance_that_was_never_connected_is_removed_without_ado(state: State) -> None:
     """There is nobody to tell."""
     around = World(state)
