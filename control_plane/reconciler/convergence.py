@@ -101,7 +101,7 @@ class Convergence:
             return f"no certificate could be issued: {failure}"
         snapshot = self._nodes.snapshot(instance)
         if snapshot is None:
-            return "nothing was planned for it yet"
+            return "it was removed"
         missing = [
             each
             for live in self._nodes.streams(instance)

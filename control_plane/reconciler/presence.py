@@ -56,7 +56,7 @@ class Presence:
     async def run(self) -> None:
         """Write changes of status until cancelled."""
         for instance in self._registry.state.all_instances():
-            if instance.status in _THERE:
+            if instance.status in _THERE and not self._envoys_of(instance.guid):
                 self._await_return(instance.guid, GRACE_AFTER_START_SECONDS)
         while True:
             changed = {await self._changed.get(): None}
@@ -136,17 +136,14 @@ class Presence:
                 self._forget(entity.guid)
 
     def _await_return(self, instance: InstanceGuid, seconds: float) -> None:
+        """Start the clock, which an Envoy stops that comes."""
         loop = asyncio.get_running_loop()
-        old = self._timers.pop(instance, None)
-        if old is not None:
-            old.cancel()
         self._timers[instance] = loop.call_later(seconds, self._give_up, instance)
 
     def _give_up(self, instance: InstanceGuid) -> None:
-        self._timers.pop(instance, None)
-        if not self._envoys_of(instance):
-            self._overdue.add(instance)
-            self._changed.put_nowait(instance)
+        del self._timers[instance]
+        self._overdue.add(instance)
+        self._changed.put_nowait(instance)
 
     async def _write(self, guid: InstanceGuid) -> None:
         instance = self._registry.state.instance(guid)

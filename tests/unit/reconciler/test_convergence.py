@@ -196,6 +196,19 @@ async def test_who_has_something_to_give_back_is_named() -> None:
     assert behind.reason == "it has not withdrawn everything yet"
 
 
+async def test_who_is_removed_meanwhile_is_named() -> None:
+    """It cannot have the change any more."""
+    async with a_scene() as scene:
+        scene.map()
+        waiting = scene.wait(Stage.ACKED, 0.05)
+        await settled()
+        scene.world.nodes.forget(B0)
+
+        (behind,) = await waiting
+
+    assert behind.reason == "it was removed"
+
+
 async def test_who_is_planned_for_no_longer_is_there() -> None:
     """A stream of a node without a plan is sent nothing, so nothing is waited for."""
     async with a_scene() as scene:

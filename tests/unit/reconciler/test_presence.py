@@ -115,9 +115,12 @@ class Watched:
 
 @asynccontextmanager
 async def watched(
-    directory: Path, status: InstanceStatus = REGISTERED
+    directory: Path, status: InstanceStatus = REGISTERED, *, is_early: bool = False
 ) -> AsyncIterator[tuple[Watched, Faulty]]:
-    """Run registry and presence over a store that has one instance of this status."""
+    """Run registry and presence over a store that has one instance of this status.
+
+    Its Envoy may come early, before presence has begun to write.
+    """
     state = set_status(register(world("b"), B0, B, "10.0.1.1"), B0, status).state
     store = await Faulty.open(directory / "data" / "c2c.db")
     assert isinstance(store, Faulty)
@@ -127,6 +130,8 @@ async def watched(
     registry.subscribe(around.reconciler.committed)
     presence = Presence(registry, around.nodes)
     around.nodes.observe(presence)
+    if is_early:
+        around.connect(B0).as_envoy()
     tasks = [asyncio.create_task(work) for work in (registry.run(), presence.run())]
     await asyncio.sleep(0)
     try:
@@ -317,6 +322,12 @@ async def test_who_comes_back_after_a_start_stays_as_it_was(tmp_path: Path) -> N
 
         await instance.stays(READY)
         assert instance.statuses == []
+
+
+async def test_who_comes_back_before_anything_else_is_there(tmp_path: Path) -> None:
+    """No clock runs for an instance whose Envoy has come already."""
+    async with watched(tmp_path, READY, is_early=True) as (instance, _):
+        await instance.stays(READY)
 
 
 @pytest.mark.parametrize("status", [REGISTERED, GONE], ids=str)
