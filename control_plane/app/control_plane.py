@@ -19,6 +19,9 @@ from control_plane.app.core import Core, build
 from control_plane.app.ports import Ports
 from control_plane.clock import Clock, SystemClock
 from control_plane.reconciler.records import Records
+from control_plane.server.http import HttpServer
+from control_plane.server.metrics_collector import DiscoveryCollector
+from control_plane.server.observability import http_server
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.store.sqlite import SqliteStore
 
@@ -26,12 +29,17 @@ DATABASE_FILE = "c2c.db"
 
 
 class ControlPlane:
-    """Use it as an asynchronous context manager; inside, it runs."""
+    """Use it as an asynchronous context manager; inside, it runs.
+
+    Attributes:
+        http_address: where health and metrics are served.
+    """
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """Take the settings; nothing is opened before it is entered."""
         self._settings = settings
         self._clock = clock or SystemClock()
+        self.http_address = settings.http_address
         self._exit = AsyncExitStack()
         self._log = structlog.get_logger(__name__)
         self.core: Core
@@ -74,16 +82,28 @@ class ControlPlane:
             ):
                 starting.push_async_callback(_stop, asyncio.create_task(work))
             self.ports = Ports(self.core)
+            http = self._http_server()
+            starting.push_async_callback(http.stop)
             await self.ports.start()
             starting.push_async_callback(self.ports.stop, self._settings.drain_time.total_seconds())
+            address = self._settings.http_address
+            port = await http.start(address.host, address.port)
+            self.http_address = SocketAddress(address.host, port)
             self._exit = starting.pop_all()
         self._log.info(
             log_events.SERVER_STARTED,
             xds=str(self.xds_address),
             enroll=str(self.enroll_address),
             admin=str(self.admin_socket),
+            http=str(self.http_address),
         )
         return self
+
+    def _http_server(self) -> HttpServer:
+        """Make what stops last, since it says that all the rest is stopping."""
+        metrics, ports = self.core.observed.metrics, self.ports
+        metrics.registry.register(DiscoveryCollector(ports.discovery))
+        return http_server(metrics, lambda: "shutting down" if ports.is_draining else "")
 
     async def __aexit__(
         self,

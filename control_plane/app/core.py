@@ -28,6 +28,8 @@ from control_plane.reconciler.records import Records
 from control_plane.registry import Registry
 from control_plane.server.identities import Identities
 from control_plane.server.identity_watch import IdentityWatch
+from control_plane.server.metrics import Metrics
+from control_plane.server.metrics_observers import TimedStore
 from control_plane.server.name_audit import NameAudit
 from control_plane.server.stream_log import StreamLog
 from control_plane.settings import Settings
@@ -73,6 +75,8 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     """
     authority = open_authority(settings, clock, new_serial)
     profile = Profile(lifetime=settings.certificate_lifetime)
+    metrics = Metrics()
+    store = TimedStore(store, metrics)
     registry = Registry(State.of(await store.load()), store)
     nodes = Nodes()
     records = Records(store)
@@ -83,7 +87,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         records.note(record)
         ledger.issued(record)
 
-    custodian = Custodian(authority, profile, new_key_pair, new_serial, note)
+    custodian = Custodian(authority, profile, new_key_pair, new_serial, note, metrics.issuing)
     custody = Custody(custodian, issued)
     planner = Planner(_plan_options(settings))
     planner.warm_up()
@@ -107,7 +111,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
 
     registry.subscribe(forget)
     convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
-    watched = Watched(registry, nodes, convergence, attestation, ledger, clock)
+    watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, clock)
     observed = observe(watched, next(iter(planner.options.probers), None))
     return Core(
         settings,

@@ -1,4 +1,4 @@
-"""Those who watch the rest: the ledger of certificates, the proof of serving, and the feed.
+"""Those who watch the rest: the ledger of certificates, the proof of serving, feed and metrics.
 
 The rule of this module: it is wiring. Whoever is here is told and looks, and takes no part in what
 an instance gets; without all of it every Envoy would be served the same.
@@ -6,7 +6,6 @@ an instance gets; without all of it every Envoy would be served the same.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from control_plane.clock import Clock
@@ -23,6 +22,9 @@ from control_plane.reconciler.proof import Proof
 from control_plane.registry import Registry
 from control_plane.server.change_log import ChangeLog
 from control_plane.server.feed import Feed
+from control_plane.server.metrics import Metrics
+from control_plane.server.metrics_collector import FleetCollector
+from control_plane.server.metrics_observers import ChangeMetrics, StreamMetrics, measure_lag
 from control_plane.server.name_audit import NameAudit
 from control_plane.server.stream_facts import StreamFacts
 
@@ -36,6 +38,7 @@ class Watched:
     convergence: Convergence
     attestation: Attestation
     ledger: Ledger
+    metrics: Metrics
     clock: Clock
 
 
@@ -48,11 +51,12 @@ class Observed:
     feed: Feed
     changes: ChangeTrace
     name_audit: NameAudit
+    metrics: Metrics
 
     async def run(self) -> None:
         """Watch until cancelled."""
         try:
-            await asyncio.Event().wait()
+            await measure_lag(self.metrics)
         finally:
             await self.changes.close()
             await self.proof.close()
@@ -65,7 +69,7 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
         probe_from: the address from which Envoys let the control plane look at certificates.
     """
     registry, nodes, clock = watched.registry, watched.nodes, watched.clock
-    ledger, attestation = watched.ledger, watched.attestation
+    ledger, attestation, metrics = watched.ledger, watched.attestation, watched.metrics
 
     def state() -> State:
         return registry.state
@@ -87,6 +91,11 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
     changes = ChangeTrace(registry.state, revision, watched.convergence, proof, clock)
     changes.observe(change_log.reached)
     registry.subscribe(changes.committed)
+    nodes.observe(StreamMetrics(metrics, clock))
+    change_metrics = ChangeMetrics(metrics)
+    changes.observe(change_metrics.reached)
+    ledger.observe(change_metrics.certified)
+    metrics.registry.register(FleetCollector(state, nodes, ledger, feed, name_audit))
 
     def forget(state: State, change: Change) -> None:
         for entity in change.drops:
@@ -95,4 +104,4 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
                 proof.forget(entity.guid)
 
     registry.subscribe(forget)
-    return Observed(ledger, proof, feed, changes, name_audit)
+    return Observed(ledger, proof, feed, changes, name_audit, metrics)

@@ -101,6 +101,7 @@ class Ports:
         )
         self.health = Health(ADMIN_SERVICES)
         self._servers: list[grpc.aio.Server] = []
+        self.is_draining = False
         self.xds_address = settings.xds_address
         self.enroll_address = settings.enroll_address
         self.admin_address: SocketAddress | None = None
@@ -124,6 +125,7 @@ class Ports:
         Args:
             grace: seconds that calls and streams have.
         """
+        self.is_draining = True
         self.health.drain()
         self.discovery.shut_down()
         self._core.observed.feed.close()

@@ -83,7 +83,12 @@ class World:
     async def __aenter__(self) -> Self:
         """Start the control plane."""
         data = self.directory / "control-plane"
-        settings = Settings(data_dir=data, xds_address=_LOOPBACK, enroll_address=_LOOPBACK)
+        settings = Settings(
+            data_dir=data,
+            xds_address=_LOOPBACK,
+            enroll_address=_LOOPBACK,
+            http_address=_LOOPBACK,
+        )
         self.control_plane = await self._exit.enter_async_context(ControlPlane(settings))
         address = f"unix:{self.control_plane.admin_socket}"
         self._channel = await self._exit.enter_async_context(grpc.aio.insecure_channel(address))

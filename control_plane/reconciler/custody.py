@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
@@ -98,6 +98,7 @@ class Custodian:
 
     Attributes:
         note: is told of each certificate, and returns at once.
+        issuing: returns what surrounds each certificate that is made, to measure it.
     """
 
     authority: Authority
@@ -105,6 +106,7 @@ class Custodian:
     new_key: KeyFactory
     new_serial: Callable[[], int]
     note: Callable[[IssuedRecord], None] = lambda _: None
+    issuing: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 class Custody:
@@ -180,9 +182,10 @@ class Custody:
 
     def _issue(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Held:
         by = self._custodian
-        leaf = issue(
-            by.authority, by.profile, request, key=by.new_key, now=now, serial=by.new_serial()
-        )
+        with by.issuing():
+            leaf = issue(
+                by.authority, by.profile, request, key=by.new_key, now=now, serial=by.new_serial()
+            )
         body = tls_secret(name, leaf.certificate_chain_pem, leaf.private_key_pem or b"")
         at = renew_at(leaf.not_before, leaf.not_after, instance)
         return Held(request, leaf, Resource.of(SECRET, name, body), at)

@@ -38,6 +38,7 @@ class DiscoveryService:
     Attributes:
         ended: how many streams ended with which status; a client that went away without a word is
             counted as ``CANCELLED``, or as ``OK`` where it looked as if it had been done.
+        refused: how many of them ended before their client was let in.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class DiscoveryService:
         self._is_closing = False
         self._log = structlog.get_logger(__name__)
         self.ended: Counter[grpc.StatusCode] = Counter()
+        self.refused: Counter[grpc.StatusCode] = Counter()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register every method with a server that was not started yet."""
@@ -139,6 +141,7 @@ class DiscoveryService:
         if not isinstance(error, ControlPlaneError):
             self._log.error(log_events.STREAM_FAILED, **_where(live), exc_info=error)
         elif not live.admitted:
+            self.refused[code_of(error)] += 1
             self._log.warning(log_events.STREAM_REFUSED, **_where(live), reason=str(error))
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
 

@@ -1,0 +1,128 @@
+"""The HTTP port: whether the process lives, whether it serves, and what it measures.
+
+The rule of this module: it answers GET and HEAD of a few paths to anybody who can connect, so it
+reads little, waits briefly, and closes each connection after its answer (RFC 9112). Answers are
+made on the event loop, where what they count does not change meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from control_plane.errors import ConfigurationError
+
+REQUEST_SECONDS = 5.0
+"""How long a request, and then its answer, may take on its way."""
+
+MAX_HEAD_OCTETS = 16_384
+MAX_CONNECTIONS = 64
+
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a path is answered with."""
+
+    status: HTTPStatus
+    body: bytes
+    media_type: str = TEXT
+
+
+Route = Callable[[Mapping[str, str]], Answer]
+"""Answers a path, given the headers of the request by their names in lower case."""
+
+
+class HttpServer:
+    """Serves some paths."""
+
+    def __init__(self, routes: Mapping[str, Route]) -> None:
+        """Know the paths; nothing listens yet."""
+        self._routes = routes
+        self._open: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; return the port.
+
+        Args:
+            host: an IP address.
+            port: 0 for any that is free.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
+        """
+        try:
+            self._server = await asyncio.start_server(
+                self._accept, host, port, limit=MAX_HEAD_OCTETS
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigurationError([f"cannot listen on {host} port {port}: {reason}"]) from error
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    async def stop(self) -> None:
+        """Listen no more, and end what is under way."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._open) >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._open.add(task)
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._response(head))
+                await writer.drain()
+        except asyncio.LimitOverrunError:
+            writer.write(_message(_told(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)))
+        except (OSError, asyncio.IncompleteReadError):  # who did not ask in time is one of them
+            writer.transport.abort()
+        finally:
+            self._open.discard(task)
+            writer.close()
+
+    def _response(self, head: bytes) -> bytes:
+        request, _, rest = head.decode("latin-1").partition("\r\n")
+        method, _, target = request.rpartition(" ")[0].partition(" ")
+        if not target.startswith("/") or not request.rpartition(" ")[2].startswith("HTTP/1."):
+            return _message(_told(HTTPStatus.BAD_REQUEST))
+        if method not in ("GET", "HEAD"):
+            return _message(_told(HTTPStatus.METHOD_NOT_ALLOWED), ("Allow: GET, HEAD",))
+        route = self._routes.get(target.partition("?")[0])
+        answer = _told(HTTPStatus.NOT_FOUND) if route is None else route(_headers(rest))
+        return _message(answer, with_body=method == "GET")
+
+
+def _headers(text: str) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.split("\r\n") if line)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _told(status: HTTPStatus) -> Answer:
+    return Answer(status, f"{status.phrase}\n".encode())
+
+
+def _message(answer: Answer, headers: tuple[str, ...] = (), *, with_body: bool = True) -> bytes:
+    lines = (
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
+        f"Content-Type: {answer.media_type}",
+        f"Content-Length: {len(answer.body)}",
+        "Cache-Control: no-store",
+        "X-Content-Type-Options: nosniff",
+        "Connection: close",
+        *headers,
+        "",
+        "",
+    )
+    return "\r\n".join(lines).encode("latin-1") + (answer.body if with_body else b"")

@@ -1,0 +1,126 @@
+"""What is counted only when somebody asks: how much there is of everything at the moment.
+
+The rule of this module: a scrape costs the same whatever the fleet is doing. What there may be
+thousands of is counted where it is kept, or counted in one pass over references.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.state import State
+from control_plane.nodes import Nodes, Variant
+from control_plane.reconciler.ledger import Ledger
+from control_plane.server.discovery import DiscoveryService
+from control_plane.server.feed import Feed
+from control_plane.server.name_audit import NameAudit
+
+
+@dataclass(frozen=True, slots=True)
+class FleetCollector(Collector):
+    """Counts apps, instances, certificates and streams."""
+
+    state: Callable[[], State]
+    nodes: Nodes
+    ledger: Ledger
+    feed: Feed
+    name_audit: NameAudit
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield what there is."""
+        state = self.state()
+        statuses = Counter(each.status for each in state.instances.values())
+        variants = Counter(each.variant for each in self.nodes.all_streams())
+        yield _gauge("c2c_apps", "Apps.", len(state.apps))
+        yield _gauge("c2c_routes", "Route mappings.", _members(state.hostnames_by_app.values()))
+        policies = _members(state.policies_by_source.values())
+        yield _gauge("c2c_network_policies", "Network policies.", policies)
+        yield _by_label(
+            GaugeMetricFamily(
+                "c2c_instances", "Instances, by where they are in their life.", labels=["status"]
+            ),
+            {status.value: statuses[status] for status in InstanceStatus},
+        )
+        yield _by_label(
+            GaugeMetricFamily(
+                "c2c_xds_streams", "Open streams, by protocol variant.", labels=["variant"]
+            ),
+            {variant.value: variants[variant] for variant in Variant},
+        )
+        yield _by_label(
+            GaugeMetricFamily(
+                "c2c_certificates",
+                "Certificates by how far they are: issued, acked, served, or not_served.",
+                labels=["state"],
+            ),
+            {certificate.value: count for certificate, count in self.ledger.counts.items()},
+        )
+        end = self.ledger.earliest_end()
+        if end is not None:
+            yield _gauge(
+                "c2c_certificate_earliest_expiry_timestamp_seconds",
+                "When the first of the certificates in use expires.",
+                end.timestamp(),
+            )
+        yield _counter(
+            "c2c_xds_denied_names_total",
+            "Resource names that clients asked for and may not see, or that do not exist.",
+            self.name_audit.denied,
+        )
+        yield _gauge("c2c_event_watchers", "Who watches events.", self.feed.watchers)
+        yield _counter(
+            "c2c_events_lost_total", "Events that watchers were too slow for.", self.feed.lost
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryCollector(Collector):
+    """Counts how streams ended."""
+
+    discovery: DiscoveryService
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield what was counted."""
+        yield _by_label(
+            CounterMetricFamily(
+                "c2c_xds_streams_ended_total",
+                "Streams that ended, by gRPC status.",
+                labels=["code"],
+            ),
+            {code.name: count for code, count in self.discovery.ended.items()},
+        )
+        yield _by_label(
+            CounterMetricFamily(
+                "c2c_xds_streams_refused_total",
+                "Streams whose client was not let in, by gRPC status.",
+                labels=["code"],
+            ),
+            {code.name: count for code, count in self.discovery.refused.items()},
+        )
+
+
+def _members(lists: Iterable[tuple[object, ...]]) -> int:
+    return sum(map(len, lists))
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _by_label(
+    family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float]
+) -> Metric:
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family

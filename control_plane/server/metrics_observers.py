@@ -1,0 +1,138 @@
+"""Those who measure what happens, when it happens.
+
+The rule of this module: an observer only counts. Types of resources are labels by their short
+names, of which there are few; a client that asks for types of its own making cannot add one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.errors import StorageError
+from control_plane.model.change import Change
+from control_plane.model.entities import Entity
+from control_plane.nodes import LiveStream
+from control_plane.reconciler.ledger import Entry, is_new, is_renewal
+from control_plane.reconciler.progress import Stage
+from control_plane.server.metrics import Metrics
+from control_plane.server.type_names import short_name
+from control_plane.store.protocol import IssuedRecord, Store
+from control_plane.xds.events import Acked, Event, Nacked
+from control_plane.xds.messages import Reply
+
+LAG_SECONDS = 0.1
+"""How often the event loop is looked at."""
+
+LAG_WARNING_SECONDS = 1.0
+"""From when on it is worth a line in the log."""
+
+
+class StreamMetrics:
+    """Measures streams; a ``StreamObserver``."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        """Count here."""
+        self._metrics = metrics
+        self._clock = clock
+
+    def opened(self, live: LiveStream) -> None:
+        """Count a stream."""
+        self._metrics.streams_opened.labels(live.variant.value).inc()
+
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+        """Count answers, and how long they took."""
+        for event in events:
+            if isinstance(event, Acked | Nacked):
+                short = short_name(event.type_url)
+                counter = self._metrics.acks if isinstance(event, Acked) else self._metrics.nacks
+                counter.labels(short).inc()
+                sent_at = live.stream.machines[event.type_url].exchange.sent_at
+                self._metrics.push_to_ack.labels(short).observe(self._clock.monotonic() - sent_at)
+
+    def sent(self, _live: LiveStream, reply: Reply) -> None:
+        """Count a response."""
+        short = short_name(reply.type_url)
+        self._metrics.pushes.labels(short).inc()
+        self._metrics.pushed_bytes.labels(short).inc(sum(len(r.body) for r in reply.resources))
+
+    def closed(self, _live: LiveStream) -> None:
+        """How many are open is counted when somebody asks."""
+
+
+class TimedStore:
+    """A store that is measured; everything else is the other's."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        """Pass everything on to this one."""
+        self._store = store
+        self._metrics = metrics
+
+    async def load(self) -> list[Entity]:
+        """Pass on."""
+        return await self._store.load()
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Measure a transaction."""
+        try:
+            with self._metrics.commit_duration.time():
+                await self._store.commit(changes)
+        except StorageError:
+            self._metrics.store_failures.inc()
+            raise
+
+    async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
+        """Pass on, and count a failure."""
+        try:
+            await self._store.record_issued(records)
+        except StorageError:
+            self._metrics.store_failures.inc()
+            raise
+
+    async def issued(self) -> list[IssuedRecord]:
+        """Pass on."""
+        return await self._store.issued()
+
+    async def close(self) -> None:
+        """Pass on."""
+        await self._store.close()
+
+
+class ChangeMetrics:
+    """Measures how long changes take; an observer of the trace of changes and of the ledger."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Count here."""
+        self._metrics = metrics
+
+    def reached(self, stage: Stage, _revision: int, seconds: float, behind: int) -> None:
+        """Count a change that reached a stage, or did not in time."""
+        if behind:
+            self._metrics.changes_behind.labels(stage.value).inc()
+        elif stage is Stage.SERVED:
+            self._metrics.change_to_served.observe(seconds)
+        else:
+            self._metrics.change_to_ack.observe(seconds)
+
+    def certified(self, entry: Entry, before: Entry | None) -> None:
+        """Count a certificate that was issued."""
+        if is_new(entry, before):
+            changed = "renewed" if is_renewal(entry, before) else "changed"
+            reason = "first" if before is None else changed
+            self._metrics.issued.labels(reason).inc()
+
+
+async def measure_lag(metrics: Metrics) -> None:
+    """Look again and again how late the event loop is, until cancelled."""
+    log, loop = structlog.get_logger(__name__), asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_SECONDS
+        await asyncio.sleep(LAG_SECONDS)
+        lag = max(0.0, loop.time() - due)
+        metrics.loop_lag.observe(lag)
+        if lag >= LAG_WARNING_SECONDS:
+            log.warning(log_events.EVENT_LOOP_LAGGED, seconds=round(lag, 3))
