@@ -6,6 +6,7 @@ They take minutes and need a Docker engine, so they run where they are named: ``
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.compose.stack import ROOT, ROUTE, Stack, need_engine
 
 ARTIFACTS = ROOT / "test-artifacts" / "compose"
 
-_STACK = pytest.StashKey[Stack]()
+STACKS = pytest.StashKey[list[Stack]]()
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
@@ -29,7 +30,7 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
 def built(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Build the images, and remove whatever ran of them in the end."""
     made = Stack(f"c2c-test-{os.getpid()}", need_engine())
-    request.config.stash[_STACK] = made
+    request.config.stash[STACKS] = [made]
     made.build()
     try:
         yield made
@@ -52,9 +53,11 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Keep what the containers of a failed test said, as it was right then."""
     report = yield
-    made = item.config.stash.get(_STACK, None)
-    if report.failed and made is not None:
+    stacks = item.config.stash.get(STACKS, [])
+    if report.failed and stacks:
         where = ARTIFACTS / item.name
-        made.keep_evidence(where)
+        shutil.rmtree(where, ignore_errors=True)
+        for each in stacks:
+            each.keep_evidence(where)
         report.sections.append(("containers", f"logs and statistics are in {where}"))
     return report

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,13 +42,18 @@ def need_engine() -> tuple[str, ...]:
     return ("docker-compose",)
 
 
-def run(*command: str, seconds: float = COMMAND_SECONDS, check: bool = True) -> str:
+def run(
+    *command: str,
+    seconds: float = COMMAND_SECONDS,
+    check: bool = True,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Return what a command prints.
 
     Raises:
         AssertionError: it failed; the message is what it wrote.
     """
-    done = _run(*command, seconds=seconds)
+    done = _run(*command, seconds=seconds, variables=variables)
     if check and done.returncode:
         words = " ".join(command)
         raise AssertionError(f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -116,15 +121,28 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """All containers of one project."""
+    """All containers of one project.
+
+    Attributes:
+        project: its name, which nobody else uses.
+        command: how compose is called.
+        files: what describes it.
+    """
 
     project: str
     command: tuple[str, ...]
+    files: tuple[Path, ...] = (ROOT / "docker-compose.yml", Path(__file__).parent / "images.yml")
 
-    def compose(self, *words: str, seconds: float = COMMAND_SECONDS) -> str:
-        """Run a command of compose."""
-        files = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(CLIENTS.parent / "images.yml"))
-        return run(*self.command, *files, "-p", self.project, *words, seconds=seconds)
+    def compose(
+        self,
+        *words: str,
+        seconds: float = COMMAND_SECONDS,
+        variables: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run a command of compose, with variables that the files may use."""
+        files = [word for file in self.files for word in ("-f", str(file))]
+        command = (*self.command, *files, "-p", self.project, *words)
+        return run(*command, seconds=seconds, variables=variables)
 
     def build(self) -> None:
         """Build the images from the tree as it is."""
@@ -171,6 +189,15 @@ class Stack:
         lines = self.container("app-a").exec("getent", "ahostsv4", host, check=False).splitlines()
         return {line.split()[0] for line in lines}
 
+    def until_answered(self) -> None:
+        """Return once the control plane answers its operators."""
+
+        def probe() -> bool:
+            state = self.container("control-plane").inspect()["State"]
+            return bool(state["Health"]["Status"] == "healthy")
+
+        until(probe, what="the control plane answers")
+
     def until_resolved(self, host: str, addresses: Sequence[str]) -> None:
         """Return once app-a finds exactly these addresses."""
         wanted = set(addresses)
@@ -188,8 +215,7 @@ class Stack:
 
     def keep_evidence(self, directory: Path) -> None:
         """Write logs, state and Envoy's statistics of every container to files."""
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         for each in self.containers():
             done = _run("docker", "logs", "--timestamps", each.id)
             (directory / f"{each.name}.log").write_text(done.stdout + done.stderr)
@@ -203,7 +229,11 @@ class Stack:
                     (directory / f"{each.name}.{page}").write_text(done.stdout + done.stderr)
 
 
-def _run(*command: str, seconds: float = COMMAND_SECONDS) -> subprocess.CompletedProcess[str]:
+def _run(
+    *command: str,
+    seconds: float = COMMAND_SECONDS,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         capture_output=True,
@@ -211,6 +241,6 @@ def _run(*command: str, seconds: float = COMMAND_SECONDS) -> subprocess.Complete
         check=False,
         timeout=seconds,
         # Operators of several stacks on one machine would want the same port.
-        env={**os.environ, "ADMIN_PORT": "0"},
+        env={**os.environ, "ADMIN_PORT": "0", **(variables or {})},
         cwd=ROOT,
     )

@@ -17,11 +17,6 @@ def _map(stack: Stack, hostname: str, command: str = "map-route") -> None:
     stack.c2c(command, *words, "--timeout", "40s")
 
 
-def _answers(stack: Stack) -> bool:
-    health = stack.container("control-plane").inspect()["State"]["Health"]["Status"]
-    return bool(health == "healthy")
-
-
 def test_the_control_plane_is_killed_and_comes_back(stack: Stack) -> None:
     """After kill -9 traffic goes on, certificates stay as they are, and changes work again."""
     control_plane, before = stack.container("control-plane"), stack.instances()
@@ -30,7 +25,7 @@ def test_the_control_plane_is_killed_and_comes_back(stack: Stack) -> None:
         run("docker", "kill", "--signal", "KILL", control_plane.id)
         time.sleep(A_WHILE)
         run("docker", "start", control_plane.id)
-        until(lambda: _answers(stack), what="the control plane answers")
+        stack.until_answered()
         until(lambda: stack.instances() == before, what="every instance is back as it was")
         time.sleep(A_WHILE)
 
