@@ -1,0 +1,125 @@
+"""How long a change takes: from its commit to the last ACK, and to the handshake that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from control_plane.model.change import Decision
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import move_instance, remove_instance, set_status
+from control_plane.model.state import State
+from control_plane.names import AppGuid, InstanceGuid
+from control_plane.reconciler.changes import ChangeTrace
+from control_plane.reconciler.progress import Behind, Stage
+from tests.unit.model.world import B, mapping, register, world
+from tests.unit.reconciler.clocks import ManualClock, settled
+
+B0 = InstanceGuid("b0")
+LATE = Behind(B0, B, Stage.COMMITTED, "it does not answer")
+
+
+class Fleet:
+    """Instances that are as far as the test says."""
+
+    def __init__(self) -> None:
+        """Start with nobody who has anything."""
+        self.acked: asyncio.Future[tuple[Behind, ...]] = asyncio.Future()
+        self.shown: asyncio.Future[frozenset[InstanceGuid]] = asyncio.Future()
+        self.asked: list[object] = []
+
+    async def wait(
+        self, apps: frozenset[AppGuid], stage: Stage, timeout: float
+    ) -> tuple[Behind, ...]:
+        """Wait until the test says who ACKed."""
+        self.asked.append((apps, stage, timeout))
+        return await self.acked
+
+    async def served(
+        self, instances: Iterable[InstanceGuid], timeout: float
+    ) -> frozenset[InstanceGuid]:
+        """Wait until the test says who serves."""
+        self.asked.append((frozenset(instances), timeout))
+        return await self.shown
+
+
+class Scene:
+    """A trace, and what it told."""
+
+    def __init__(self, state: State) -> None:
+        """Start with nothing committed."""
+        self.clock = ManualClock()
+        self.fleet = Fleet()
+        self.state = state
+        self.told: list[tuple[Stage, int, float, int]] = []
+        self.trace = ChangeTrace(state, lambda: 7, self.fleet, self.fleet, self.clock)
+        self.trace.observe(lambda *told: self.told.append(told))
+
+    async def commit(self, decision: Decision[Any]) -> None:
+        """Tell the trace of a change."""
+        self.state = decision.state
+        self.trace.committed(decision.state, decision.change)
+        await settled()
+
+
+def scene() -> Scene:
+    """Return one with an app and its instance."""
+    return Scene(register(world("b"), B0, B, "10.0.1.1"))
+
+
+async def test_a_change_is_followed_to_the_handshake() -> None:
+    """First to the last ACK, then until every certificate is served, both from the commit."""
+    here = scene()
+    with capture_logs() as lines:
+        await here.commit(mapping(here.state, B, "x"))
+        await here.clock.advance(2)
+        here.fleet.acked.set_result(())
+        await settled()
+        await here.clock.advance(3)
+        here.fleet.shown.set_result(frozenset())
+        await settled()
+
+    assert here.told == [(Stage.ACKED, 7, 2.0, 0), (Stage.SERVED, 7, 5.0, 0)]
+    assert here.fleet.asked == [(frozenset({B}), Stage.ACKED, 60.0), (frozenset({B0}), 60.0)]
+    assert [(line["event"], line["revision"], line["behind"]) for line in lines] == [
+        ("change.acked", 7, 0),
+        ("change.served", 7, 0),
+    ]
+
+
+async def test_a_change_that_is_not_acked_is_not_asked_for_further() -> None:
+    """When the time is up it is said how many are behind, as a warning."""
+    here = scene()
+    with capture_logs() as lines:
+        await here.commit(mapping(here.state, B, "x"))
+        here.fleet.acked.set_result((LATE,))
+        await settled()
+
+    assert here.told == [(Stage.ACKED, 7, 0.0, 1)]
+    assert lines[0]["log_level"] == "warning"
+
+
+async def test_coming_and_going_is_no_change() -> None:
+    """An instance that is ready, or gone, was not changed by anybody; one that moved was."""
+    here = scene()
+    for status in (InstanceStatus.READY, InstanceStatus.GONE):
+        await here.commit(set_status(here.state, B0, status))
+    assert here.fleet.asked == []
+    await here.commit(move_instance(here.state, B0, "10.0.1.9"))
+    assert len(here.fleet.asked) == 1
+    await here.commit(remove_instance(here.state, B0))
+    assert len(here.fleet.asked) == 2
+    await here.trace.close()
+
+
+async def test_closing_ends_every_wait() -> None:
+    """At the end nobody follows anything any more."""
+    here = scene()
+    await here.commit(mapping(here.state, B, "x"))
+    await here.trace.close()
+    here.fleet.acked.cancel()
+
+    assert here.told == []
