@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,8 +68,8 @@ fmt: $(READY)  ## format the code and apply the linter's safe fixes
 generate: $(READY)  ## write control_plane/api from protos/
 	$(BIN)/python protos/generate.py
 
-bench: $(READY)  ## measure, and write bench/latest.json
-	$(BIN)/python bench/run.py
+bench: $(READY)  ## measure, and write bench/latest.json (BENCH_ARGS=--quick: see that it works)
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build *.egg-info
