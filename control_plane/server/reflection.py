@@ -88,7 +88,18 @@ class _Pool:
         return _File(self._pool.FindFileByName(name), self._documented)
 
     def FindFileContainingSymbol(self, symbol: str) -> _File:
-        return _File(_found(self._pool.FindFileContainingSymbol, symbol), self._documented)
+        return _File(_found(self._file_of, symbol), self._documented)
+
+    def _file_of(self, symbol: str) -> FileDescriptor:
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            # The pool does not know methods by themselves, which `grpcurl describe` asks for.
+            service, _, method = symbol.rpartition(".")
+            found = self._pool.FindServiceByName(service)
+            if method not in found.methods_by_name:
+                raise
+            return found.file
 
     def FindMessageTypeByName(self, name: str) -> Descriptor:
         return _found(self._pool.FindMessageTypeByName, name)

@@ -119,6 +119,16 @@ async def test_grpcurl_prints_an_any_within_an_any(tmp_path: Path) -> None:
     assert table == {"@type": "type.googleapis.com/c2c.v1.NameTable", "domains": ["apps.internal"]}
 
 
+async def test_grpcurl_describes_a_method(tmp_path: Path) -> None:
+    """A method can be asked for by itself, and comes with its comment."""
+    async with serving(tmp_path, add) as socket:
+        answer = await grpcurl(socket, "describe", "c2c.v1.RouteService.MapRoute")
+
+    assert answer.code == 0
+    assert "rpc MapRoute ( .c2c.v1.MapRouteRequest )" in answer.out
+    assert "// Maps" in answer.out
+
+
 @pytest.mark.parametrize(
     "symbol",
     [
@@ -128,6 +138,7 @@ async def test_grpcurl_prints_an_any_within_an_any(tmp_path: Path) -> None:
         "os.path.Any",
         "../../etc.Passwd",
         "c2c.v1.NoSuchService",
+        "c2c.v1.RouteService.NoSuchMethod",
     ],
 )
 async def test_what_does_not_exist_is_not_found(tmp_path: Path, symbol: str) -> None:

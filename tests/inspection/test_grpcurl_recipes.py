@@ -1,0 +1,160 @@
+"""Every recipe of docs/grpcurl.md, run by the real grpcurl in a real shell, from top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.envoy.harness import DEADLINE, until
+from tests.inspection.world import NAME, Scene, scene
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "grpcurl.md"
+_BLOCK = re.compile(
+    r"^```(\w+) ?(\w*)\n(.*?)^```\n(?:\n```(json|text)\n(.*?)^```)?", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to type, and what is shown as the answer, if anything is."""
+
+    mark: str
+    script: str
+    form: str
+    shown: str
+
+
+def recipes() -> list[Recipe]:
+    """Return every recipe; the first is the preamble of all others."""
+    found = _BLOCK.findall(DOCUMENT.read_text("utf-8"))
+    assert {language for language, *_ in found} == {"sh"}
+    return [Recipe(*parts) for _, *parts in found]
+
+
+@asynccontextmanager
+async def shell(here: Scene, script: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a script as the document says, and end it with the block."""
+    admin = here.cf.running.ports.admin_address
+    variables = {
+        "C2C_DATA_DIR": str(here.cf.settings.data_dir),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SERVER": str(admin),
+    }
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-euo",
+        "pipefail",
+        "-c",
+        f"{recipes()[0].script}\n{script}",
+        cwd=here.directory,
+        env={**os.environ, **variables},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        await process.wait()
+
+
+def is_like(shown: object, answer: object) -> bool:
+    """Tell whether an answer is what is shown; in a text ``...`` stands for anything."""
+    match shown, answer:
+        case dict(), dict():
+            return shown.keys() == answer.keys() and all(
+                is_like(value, answer[key]) for key, value in shown.items()
+            )
+        case list(), list():
+            return len(shown) == len(answer) and all(map(is_like, shown, answer))
+        case str(), str():
+            pattern = ".*".join(map(re.escape, shown.split("...")))
+            return re.fullmatch(pattern, answer, re.DOTALL) is not None
+        case _:
+            return shown == answer
+
+
+async def test_every_recipe_works_and_answers_what_is_shown(tmp_path: Path) -> None:
+    """In the order of the document, each in a shell of its own after the preamble."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        for recipe in recipes()[1:]:
+            if recipe.mark == "endless":
+                await _watch(here, recipe)
+            else:
+                await _run(here, recipe)
+
+
+def test_the_document_shows_what_it_promises() -> None:
+    """No recipe is without a script, and there is one for each thing that operators look at."""
+    text = "\n".join(recipe.script for recipe in recipes())
+
+    assert len(recipes()) > 15
+    for called in (
+        "InspectionService/GetStatus",
+        "InspectionService/ListCertificates",
+        "InspectionService/Explain",
+        "InspectionService/WatchEvents",
+        "ClientStatusDiscoveryService/FetchClientStatus",
+        "RouteService/MapRoute",
+        "grpc.health.v1.Health/Check",
+    ):
+        assert called in text
+
+
+def test_the_comparison_finds_differences() -> None:
+    """Else whatever is shown would be right."""
+    shown = {"a": [{"b": "x..."}], "c": True}
+
+    assert is_like(shown, {"a": [{"b": "xyz"}], "c": True})
+    for answer in (
+        {"a": [{"b": "yx"}], "c": True},
+        {"a": [{"b": "x"}], "c": False},
+        {"a": [{"b": "x"}]},
+        {"a": [{"b": "x"}], "c": True, "d": 1},
+        {"a": [], "c": True},
+        {"a": "x", "c": True},
+    ):
+        assert not is_like(shown, answer)
+
+
+async def _run(here: Scene, recipe: Recipe) -> None:
+    async with shell(here, recipe.script) as process, asyncio.timeout(DEADLINE):
+        out, err = (text.decode() for text in await process.communicate())
+    assert (process.returncode == 0) == (recipe.mark != "fails"), f"{recipe.script}\n{err}"
+    match recipe.form:
+        case "json":
+            shown, answer = json.loads(recipe.shown), json.loads(out)
+            assert is_like(shown, answer), f"{recipe.script}\n{json.dumps(answer, indent=1)}"
+        case "text":
+            assert recipe.shown == err
+        case _:
+            assert out or not recipe.script.startswith(("call", "grpcurl")), recipe.script
+
+
+async def _watch(here: Scene, recipe: Recipe) -> None:
+    """Let something happen until the recipe tells of it."""
+    async with shell(here, recipe.script) as process:
+        assert process.stdout is not None
+        reading = asyncio.create_task(process.stdout.readuntil(b"\n}\n"))
+
+        async def probe() -> bool:
+            if not reading.done():
+                await here.map_route(f"event-{os.urandom(4).hex()}")
+            return reading.done()
+
+        await until(probe, what=f"an event of {recipe.script}")
+        event = json.loads(reading.result())
+        assert event["sentence"]
+        assert event["app"] == NAME.partition(".")[0]
