@@ -24,7 +24,6 @@ CALL_FAILED = "call.failed"
 SERVER_CERTIFICATE_RENEWED = "server_certificate.renewed"
 CA_CREATED = "ca.created"
 CA_LOADED = "ca.loaded"
-STATE_LOADED = "state.loaded"
 STORE_FAILED = "store.failed"
 EVENT_LOOP_LAGGED = "event_loop.lagged"
 
@@ -45,10 +44,8 @@ CHANGE_SERVED = "change.served"
 # Certificates.
 CERTIFICATE_ISSUED = "certificate.issued"
 CERTIFICATE_FAILED = "certificate.failed"
-CERTIFICATE_RENEWED = "certificate.renewed"
 CERTIFICATE_SERVED = "certificate.served"
 CERTIFICATE_NOT_SERVED = "certificate.not_served"
-CERTIFICATE_EXPIRING = "certificate.expiring"
 
 # The xDS streams.
 STREAM_OPENED = "stream.opened"
@@ -69,7 +66,6 @@ NAME_PUBLISHED = "name.published"
 NAME_WITHDRAWN = "name.withdrawn"
 
 # The sidecar.
-SIDECAR_STARTED = "sidecar.started"
 SIDECAR_STOPPING = "sidecar.stopping"
 SIDECAR_RETRYING = "sidecar.retrying"
 SIDECAR_ENROLLED = "sidecar.enrolled"
@@ -104,7 +100,6 @@ UPSTREAM_SKIPPED = "upstream.skipped"
 
 # For AUDIT_LOGGER: who did what, and who was not let.
 AUDIT_COMMAND = "audit.command"
-AUDIT_TOKEN_CREATED = "audit.token_created"  # noqa: S105 - the name of an event
 AUDIT_ENROLLED = "audit.enrolled"
 AUDIT_ENROLLMENT_REFUSED = "audit.enrollment_refused"
 AUDIT_IDENTITY_RENEWED = "audit.identity_renewed"

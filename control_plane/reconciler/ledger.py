@@ -1,18 +1,15 @@
 """Where each certificate is on its way from being issued to being served.
 
 The rule of this module: it is told and looks at nothing itself, so it costs nothing until something
-happens, and counting a fleet's certificates costs the same as counting none. It knows what a
-certificate says and never its key.
+happens. It knows what a certificate says and never its key.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 
 from control_plane.clock import Clock
 from control_plane.names import InstanceGuid
@@ -62,15 +59,9 @@ class Ledger:
         """Start with those of an earlier run, of which nobody knows whether they are in use."""
         self._clock = clock
         self._entries: dict[InstanceGuid, dict[str, Entry]] = {}
-        self._counts: Counter[CertificateState] = Counter()
         self._observers: list[Observer] = []
         for each in records:
             self._put(Entry(each, CertificateState.ISSUED, clock.now()))
-
-    @property
-    def counts(self) -> Mapping[CertificateState, int]:
-        """How many certificates are in each state; every state is there."""
-        return MappingProxyType({state: self._counts[state] for state in CertificateState})
 
     def observe(self, observer: Observer) -> None:
         """Tell somebody of whatever happens from now on."""
@@ -84,11 +75,6 @@ class Ledger:
         """Return the newest certificates of an instance, by the names of their secrets."""
         found = self._entries.get(instance, {})
         return tuple(found[secret] for secret in sorted(found))
-
-    def earliest_end(self) -> datetime | None:
-        """Return when the first certificate ends; None if there is none."""
-        ends = (each.record.not_after for of in self._entries.values() for each in of.values())
-        return min(ends, default=None)
 
     def issued(self, record: IssuedRecord) -> None:
         """Take a new certificate in the place of the one before."""
@@ -110,8 +96,7 @@ class Ledger:
 
     def drop(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
-        for entry in self._entries.pop(instance, {}).values():
-            self._counts[entry.state] -= 1
+        self._entries.pop(instance, None)
 
     def _tell(self, entry: Entry) -> None:
         before = self._put(entry)
@@ -122,9 +107,6 @@ class Ledger:
         """Set an entry, and return the one that was there."""
         of_instance = self._entries.setdefault(entry.record.instance_guid, {})
         before = of_instance.get(entry.record.secret)
-        if before is not None:
-            self._counts[before.state] -= 1
-        self._counts[entry.state] += 1
         of_instance[entry.record.secret] = entry
         return before
 

@@ -11,7 +11,9 @@ from typing import Any, cast
 
 import grpc
 import structlog
+from google.protobuf import json_format
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from control_plane import log_events
 from control_plane.errors import ControlPlaneError
@@ -44,17 +46,19 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
         method = cast("Callable[..., Awaitable[Any]]", handler.unary_unary)
 
         async def told(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401 - any message
-            said = MessageToDict(request, preserving_proto_field_name=True)
-            said.pop("csr", None)
-            outcome = "done"
+            said = _said(request)
+            outcome, revision = "done", 0
             try:
-                return await method(request, context)
+                response = await method(request, context)
+                revision = getattr(response, "revision", 0)
             except ControlPlaneError as error:
                 outcome = str(error)
                 raise
             except Exception:
                 outcome = "failed"
                 raise
+            else:
+                return response
             finally:
                 self._audit.info(
                     log_events.AUDIT_COMMAND,
@@ -62,6 +66,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
                     operator=_operator(context),
                     request=said,
                     outcome=outcome,
+                    revision=revision,
                 )
 
         return grpc.unary_unary_rpc_method_handler(
@@ -69,6 +74,16 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+
+def _said(request: Message) -> dict[str, Any]:
+    """Return what a request says, but for a CSR, of which its certificate tells."""
+    try:
+        said = MessageToDict(request, preserving_proto_field_name=True)
+    except (json_format.Error, ValueError):  # such as a Duration that is no length of time
+        return {"unreadable": f"{request.ByteSize()} octets"}
+    said.pop("csr", None)
+    return said
 
 
 def _operator(context: grpc.aio.ServicerContext[Any, Any]) -> str:

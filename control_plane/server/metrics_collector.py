@@ -1,7 +1,7 @@
 """What is counted only when somebody asks: how much there is of everything at the moment.
 
-The rule of this module: a scrape costs the same whatever the fleet is doing. What there may be
-thousands of is counted where it is kept, or counted in one pass over references.
+The rule of this module: a scrape costs the same whatever the fleet is doing: one pass over the
+instances, some microseconds for each.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import grpc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -17,10 +18,22 @@ from prometheus_client.registry import Collector
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.state import State
 from control_plane.nodes import Nodes, Variant
-from control_plane.reconciler.ledger import Ledger
+from control_plane.reconciler.ledger import CertificateState, Ledger
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.feed import Feed
 from control_plane.server.name_audit import NameAudit
+
+_CODES = (
+    grpc.StatusCode.OK,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.INTERNAL,
+)
+"""How streams end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,13 @@ class FleetCollector(Collector):
         """Yield what there is."""
         state = self.state()
         statuses = Counter(each.status for each in state.instances.values())
+        certificates = [
+            entry
+            for each in state.instances.values()
+            if each.status is not InstanceStatus.GONE
+            for entry in self.ledger.of(each.guid)
+        ]
+        states = Counter(each.state for each in certificates)
         variants = Counter(each.variant for each in self.nodes.all_streams())
         yield _gauge("c2c_apps", "Apps.", len(state.apps))
         yield _gauge("c2c_routes", "Route mappings.", _members(state.hostnames_by_app.values()))
@@ -57,16 +77,16 @@ class FleetCollector(Collector):
         yield _by_label(
             GaugeMetricFamily(
                 "c2c_certificates",
-                "Certificates by how far they are: issued, acked, served, or not_served.",
+                "Certificates of instances that are not gone, by how far they are.",
                 labels=["state"],
             ),
-            {certificate.value: count for certificate, count in self.ledger.counts.items()},
+            {each.value: states[each] for each in CertificateState},
         )
-        end = self.ledger.earliest_end()
+        end = min((each.record.not_after for each in certificates), default=None)
         if end is not None:
             yield _gauge(
                 "c2c_certificate_earliest_expiry_timestamp_seconds",
-                "When the first of the certificates in use expires.",
+                "When the first of these certificates expires.",
                 end.timestamp(),
             )
         yield _counter(
@@ -94,7 +114,7 @@ class DiscoveryCollector(Collector):
                 "Streams that ended, by gRPC status.",
                 labels=["code"],
             ),
-            {code.name: count for code, count in self.discovery.ended.items()},
+            _by_code(self.discovery.ended),
         )
         yield _by_label(
             CounterMetricFamily(
@@ -102,8 +122,13 @@ class DiscoveryCollector(Collector):
                 "Streams whose client was not let in, by gRPC status.",
                 labels=["code"],
             ),
-            {code.name: count for code, count in self.discovery.refused.items()},
+            _by_code(self.discovery.refused),
         )
+
+
+def _by_code(counts: Mapping[grpc.StatusCode, int]) -> dict[str, int]:
+    """Return counts by name, those that are zero included."""
+    return {code.name: counts.get(code, 0) for code in (*_CODES, *counts)}
 
 
 def _members(lists: Iterable[tuple[object, ...]]) -> int:

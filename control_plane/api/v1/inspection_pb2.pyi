@@ -690,9 +690,9 @@ class Event(_message.Message):
     SERIAL_FIELD_NUMBER: _builtins.int
     LOST_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """mapped, unmapped, allowed, forbidden, created, updated, deleted, registered, removed, issued,
-    renewed, failed, sent, acked, nacked, served, not_served, denied, connected, disconnected,
-    ready, not_ready, gone, settled.
+    """created, updated, deleted, mapped, unmapped, allowed, forbidden, registered, moved, removed,
+    ready, not_ready, gone, settled, connected, disconnected, sent, acked, nacked, denied, issued,
+    renewed, served or not_served.
     """
     sentence: _builtins.str
     """What happened, in one sentence."""

@@ -1,0 +1,169 @@
+"""The HTTP port: a few paths for anybody, and little that anybody can do to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+
+import pytest
+
+from control_plane.errors import ConfigurationError
+from control_plane.server import http
+from control_plane.server.http import Answer, HttpServer
+from tests.envoy.harness import until
+
+HOST = "127.0.0.1"
+
+
+def greet(headers: Mapping[str, str]) -> Answer:
+    """Say hello to whoever says who it is."""
+    return Answer(HTTPStatus.OK, f"hello {headers.get('from', 'you')}\n".encode())
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[int]:
+    """Serve one path until the block ends."""
+    server = HttpServer({"/hello": greet})
+    port = await server.start(HOST, 0)
+    try:
+        yield port
+    finally:
+        await server.stop()
+
+
+async def say(port: int, request: bytes) -> bytes:
+    """Send some bytes, and return all that comes back until the server closes or resets."""
+    answer = b""
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(request)
+        with suppress(ConnectionResetError):
+            answer = await reader.read()
+        writer.close()
+    return answer
+
+
+def status_of(answer: bytes) -> int:
+    """Return the status code of an answer."""
+    return int(answer.split(b" ")[1])
+
+
+async def test_a_path_is_answered() -> None:
+    """RFC 9112: a status line, headers with the length, the body, and the end of the connection."""
+    async with serving() as port:
+        answer = await say(port, b"GET /hello HTTP/1.1\r\nHost: x\r\nFrom: me\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+
+    assert lines[0] == "HTTP/1.1 200 OK"
+    assert body == b"hello me\n"
+    assert {"Content-Length: 9", "Connection: close", "Cache-Control: no-store"} <= set(lines)
+
+
+async def test_head_is_get_without_the_body() -> None:
+    """RFC 9110, section 9.3.2: with the very headers that GET would have."""
+    async with serving() as port:
+        get = await say(port, b"GET /hello HTTP/1.1\r\n\r\n")
+        head = await say(port, b"HEAD /hello HTTP/1.1\r\n\r\n")
+
+    assert head == get.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+async def test_a_query_is_ignored() -> None:
+    """Probes and browsers add what they like."""
+    async with serving() as port:
+        assert status_of(await say(port, b"GET /hello?verbose=1 HTTP/1.1\r\n\r\n")) == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /goodbye HTTP/1.1\r\n\r\n", 404),
+        (b"GET /hello/ HTTP/1.1\r\n\r\n", 404),
+        (b"POST /hello HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 405),
+        (b"DELETE /hello HTTP/1.1\r\n\r\n", 405),
+        (b"\r\n\r\n", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"GET /hello\r\n\r\n", 400),
+        (b"GET http://x/hello HTTP/1.1\r\n\r\n", 400),
+        (b"GET /hello HTTP/2.0\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+        (b"GET /hello HTTP/1.1\r\nA: " + b"x" * http.MAX_HEAD_OCTETS + b"\r\n\r\n", 431),
+    ],
+    ids=[
+        "another path",
+        "a path below",
+        "POST",
+        "DELETE",
+        "nothing",
+        "a word",
+        "HTTP/0.9",
+        "a proxy's request",
+        "HTTP/2",
+        "TLS",
+        "long headers",
+    ],
+)
+async def test_anything_else_is_refused(request_: bytes, status: int) -> None:
+    """With the status that says why, and without an answer of any path."""
+    async with serving() as port:
+        answer = await say(port, request_)
+
+    assert status_of(answer) == status
+    assert b"hello" not in answer
+    assert (b"Allow: GET, HEAD" in answer) == (status == 405)
+
+
+async def test_who_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that asks for nothing is closed, and so is one that ends in the middle."""
+    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.05)
+    async with serving() as port:
+        for beginning in (b"", b"GET /hel"):
+            assert await say(port, beginning) == b""
+        _, writer = await asyncio.open_connection(HOST, port)
+        writer.write(b"GET /hel")
+        writer.write_eof()
+
+        assert status_of(await say(port, b"GET /hello HTTP/1.1\r\n\r\n")) == 200
+        writer.close()
+
+
+async def test_too_many_connections_are_closed() -> None:
+    """Those that are open hold up nobody once they are gone."""
+    async with serving() as port:
+        idle = [await asyncio.open_connection(HOST, port) for _ in range(http.MAX_CONNECTIONS)]
+        assert await say(port, b"GET /hello HTTP/1.1\r\n\r\n") == b""
+        for _, writer in idle:
+            writer.close()
+
+        async def probe() -> bytes:
+            return await say(port, b"GET /hello HTTP/1.1\r\n\r\n")
+
+        assert status_of(await until(probe, what="there is room again")) == 200
+
+
+async def test_stopping_ends_what_is_under_way() -> None:
+    """A client that takes its time does not hold up the end."""
+    server = HttpServer({"/hello": greet})
+    port = await server.start(HOST, 0)
+    reader, writer = await asyncio.open_connection(HOST, port)
+    async with asyncio.timeout(5):
+        await server.stop()
+        assert await reader.read() == b""
+    writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await say(port, b"GET /hello HTTP/1.1\r\n\r\n")
+
+
+async def test_one_that_never_started_can_be_stopped() -> None:
+    """Starting the rest may have failed before."""
+    await HttpServer({}).stop()
+
+
+async def test_an_address_that_is_taken_is_said() -> None:
+    """The operator reads which address, and why not."""
+    async with serving() as port:
+        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1 port {port}: "):
+            await HttpServer({}).start(HOST, port)
