@@ -14,7 +14,7 @@ ENVOY_RELEASES := 1.36 1.37 1.38 1.39 1.40
 ENVOY_TESTS := tests/envoy tests/e2e tests/story
 ENVOYS := build/envoy
 
-.PHONY: help demo test test-compose test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
+.PHONY: help demo test test-long fuzz test-compose test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch co
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	@echo "branch coverage of everything that ran in this process: $$($(BIN)/coverage report --format=total) %"
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
+
+test-long: $(READY)  ## rotate under load: each second for 90 s, then 1,000 times; takes minutes
+	C2C_TEST_LONG=1 $(BIN)/python -m pytest tests/long -o faulthandler_timeout=900 $(PYTEST_ARGS)
+
+fuzz: $(READY)  ## search for what breaks parsers, calls, streams and State, for an hour or more
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz tests/unit/xds/test_walks.py \
+		tests/unit/model/test_random_commands.py tests/unit/sidecar_dns/test_fuzz.py -o faulthandler_timeout=0 $(PYTEST_ARGS)
 
 test-compose: $(READY)  ## tell the story in containers, and break them; needs a Docker engine and takes minutes
 	$(BIN)/python -m pytest tests/compose -o faulthandler_timeout=600 $(PYTEST_ARGS)

@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -95,12 +96,14 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             return handler
         # The stubs of grpc give the synchronous API's type; in grpc.aio a method is awaited.
         method = cast("Callable[..., Awaitable[_Response]]", handler.unary_unary)
+        # grpc itself would call bytes that are no message UNKNOWN, which is a defect of ours.
+        parse = handler.request_deserializer
 
         async def answered(
-            request: _Request, context: grpc.aio.ServicerContext[_Request, _Response]
+            raw: bytes, context: grpc.aio.ServicerContext[_Request, _Response]
         ) -> _Response:
             try:
-                return await method(request, context)
+                return await method(_parsed(raw, parse), context)
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - this is where all of them become an answer
@@ -110,6 +113,12 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.unary_unary_rpc_method_handler(
             answered,
-            request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+
+def _parsed(raw: bytes, parse: Callable[[bytes], _Request] | None) -> _Request | bytes:
+    try:
+        return raw if parse is None else parse(raw)
+    except DecodeError:
+        raise InvalidArgument(f"{len(raw)} bytes that are no message of this method") from None

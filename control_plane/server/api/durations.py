@@ -17,11 +17,11 @@ def parse_duration(value: Duration, *, field: str, least: timedelta, most: timed
     """Return a length of time within bounds.
 
     Raises:
-        InvalidArgument: it is shorter or longer.
+        InvalidArgument: it is shorter or longer, or no length of time at all.
     """
     try:
         length = value.ToTimedelta()
-    except OverflowError:
+    except (OverflowError, ValueError):  # nanos may contradict seconds, or be too many
         length = None
     if length is None or not least <= length <= most:
         raise InvalidArgument(

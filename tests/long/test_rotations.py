@@ -1,0 +1,117 @@
+"""The long one: a rotation each second under new connections, and a thousand under kept ones.
+
+``make test-long`` runs it at full length; otherwise it takes a few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from tests.e2e.site import Instance, Site, site
+
+IS_LONG = bool(os.environ.get("C2C_TEST_LONG"))
+
+HOST = "app-b"
+SECONDS = 90 if IS_LONG else 5
+INTERVAL = 0.02
+ROTATIONS = 1_000 if IS_LONG else 20
+REQUESTS = 100_000 if IS_LONG else 500
+CONNECTIONS = 4
+KEPT_SECONDS = 40.0
+"""How long a connection is kept: for hundreds of rotations."""
+
+MODIFIED = "listener_manager.listener_modified"
+
+
+async def rotate(cloud: Site, turn: int) -> None:
+    """Have the certificate replaced, and wait until the new one is served."""
+    change = cloud.unmap if turn % 2 else cloud.map
+    assert (await change(HOST, "other")).complete
+
+
+async def connect_each(seconds: float, instance: Instance, source: str) -> list[str]:
+    """Open a verifying connection every 20 ms, whatever becomes of the others; return outcomes."""
+
+    async def call() -> str:
+        try:
+            async with asyncio.timeout(10):
+                return str(await instance.get(HOST, source))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            return repr(error)
+
+    start = time.monotonic()
+    tasks: list[asyncio.Task[str]] = []
+    for number in range(int(seconds / INTERVAL)):
+        await asyncio.sleep(start + number * INTERVAL - time.monotonic())
+        tasks.append(asyncio.create_task(call()))
+    return list(await asyncio.gather(*tasks))
+
+
+async def test_no_new_connection_fails_while_a_certificate_rotates_each_second(
+    tmp_path: Path,
+) -> None:
+    """A verified handshake and a request every 20 ms: none fails, and no listener is touched."""
+    async with site(tmp_path) as cloud, cloud.run(HOST) as b:
+        source = await cloud.caller(HOST)
+        await cloud.map(HOST, HOST)
+        modified = await b.envoy.stat(MODIFIED)
+        connecting = asyncio.create_task(connect_each(SECONDS, b, source))
+        serials, turn = set(), 0
+        while not connecting.done():
+            next_turn = time.monotonic() + 1
+            await rotate(cloud, turn)
+            serials.add((await b.serves()).serial)
+            turn += 1
+            await asyncio.sleep(max(0.0, next_turn - time.monotonic()))
+        outcomes = await connecting
+
+        assert [each for each in outcomes if each != "200"] == []
+        assert len(outcomes) >= SECONDS / INTERVAL
+        assert len(serials) == turn
+        assert turn >= SECONDS * 0.5
+        assert await b.envoy.stat(MODIFIED) == modified
+        assert await b.envoy.restart_epoch() == 0
+
+
+async def test_no_kept_connection_fails_across_many_rotations(tmp_path: Path) -> None:
+    """Requests on connections that stay open: none fails, and none of the connections is closed."""
+    async with site(tmp_path) as cloud, cloud.run(HOST) as b:
+        source = await cloud.caller(HOST)
+        await cloud.map(HOST, HOST)
+        accepted = await b.envoy.stat("listener_manager.listener_create_success")
+        modified = await b.envoy.stat(MODIFIED)
+        async with asyncio.TaskGroup() as tasks:
+            rotating = tasks.create_task(_rotate_often(cloud))
+            counts = [tasks.create_task(_request(b, source, rotating)) for _ in range(CONNECTIONS)]
+
+        assert rotating.result() == ROTATIONS
+        assert sum(each.result() for each in counts) >= REQUESTS
+        assert await b.envoy.stat("listener_manager.listener_create_success") == accepted
+        assert await b.envoy.stat(MODIFIED) == modified
+
+
+async def _rotate_often(cloud: Site) -> int:
+    for turn in range(ROTATIONS):
+        await rotate(cloud, turn)
+    return ROTATIONS
+
+
+async def _request(instance: Instance, source: str, until: asyncio.Task[int]) -> int:
+    """Send one request after another over a kept connection, until there were enough."""
+    done = 0
+
+    def is_enough() -> bool:
+        return until.done() and done >= REQUESTS / CONNECTIONS
+
+    while not is_enough():
+        end = time.monotonic() + KEPT_SECONDS
+        async with instance.connect(HOST, source) as connection:
+            while not is_enough() and time.monotonic() < end:
+                answer = await connection.request()
+                assert answer.status == 200, answer.status
+                assert answer.header("connection") is None
+                done += 1
+    return done
