@@ -31,7 +31,9 @@ GRACE_SECONDS = 1.0
 """How long after its ACK a certificate may take to be served; Envoy takes some milliseconds."""
 
 _FIRST_PAUSE = 0.002
-_LONGEST_PAUSE = 10.0
+_GROWTH = 5
+_LONGEST_PAUSE = 60.0
+"""How often an instance is looked at that does not serve; there may be thousands of them."""
 
 NOBODY_LOOKS = "no sidecar reports, and the control plane has no address that Envoy lets in"
 
@@ -169,7 +171,7 @@ class Proof:
                 continue
             self._judge(entry, seen, is_overdue=self._clock.monotonic() >= overdue)
             await self._pause(instance, pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(_GROWTH * pause, _LONGEST_PAUSE)
 
     def _judge(self, entry: Entry, seen: int | str | None, *, is_overdue: bool) -> None:
         """Say why a certificate is not seen, once it should have been."""

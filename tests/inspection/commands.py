@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,16 +38,22 @@ async def c2c(cf: Platform, *words: str) -> Ran:
 
 
 @asynccontextmanager
-async def running(cf: Platform, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start a command line, and end it with the block."""
+async def running(
+    cf: Platform, *words: str, terminal: int = asyncio.subprocess.PIPE
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start a command line, and end it with the block.
+
+    Args:
+        terminal: where it writes to; read by the test if it is none.
+    """
     variables = {"C2C_DATA_DIR": str(cf.settings.data_dir), "PYTHONUNBUFFERED": "1"}
     process = await asyncio.create_subprocess_exec(
         C2C,
         *words,
-        env={**os.environ, **variables},
+        env={**os.environ, **variables, "TERM": "xterm", "COLUMNS": "200"},
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdout=terminal,
+        stderr=terminal,
     )
     try:
         yield process
@@ -53,3 +61,31 @@ async def running(cf: Platform, *words: str) -> AsyncIterator[asyncio.subprocess
         if process.returncode is None:
             process.terminate()
         await process.wait()
+
+
+class Screen:
+    """A terminal, and what was written to it."""
+
+    def __init__(self) -> None:
+        """Open it."""
+        self._ours, self.theirs = pty.openpty()
+        self._written = b""
+        asyncio.get_running_loop().add_reader(self._ours, self._read)
+
+    def shows(self, text: str) -> bool:
+        """Tell whether something was written."""
+        return text.encode() in self._written
+
+    def clear(self) -> None:
+        """Forget what was written so far."""
+        self._written = b""
+
+    def close(self) -> None:
+        """Close both ends."""
+        asyncio.get_running_loop().remove_reader(self._ours)
+        os.close(self._ours)
+        os.close(self.theirs)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # nobody has the other end open any more
+            self._written += os.read(self._ours, 65_536)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from pathlib import Path
 
 from tests.envoy.harness import DEADLINE, until
-from tests.inspection.commands import c2c, running
+from tests.inspection.commands import Screen, c2c, running
 from tests.inspection.world import APP, C2C_SECRET, NAME, Scene, scene, words
 
 HEADINGS = "instance, address, status, connected, CDS, LDS, SDS, ECDS, NAMES, certificate"
@@ -66,6 +67,34 @@ async def test_status_can_be_watched(tmp_path: Path) -> None:
 
         assert first["wanted_serial"] == first["served_serial"]
         assert second["wanted_serial"] != first["wanted_serial"]
+
+
+async def test_status_is_watched_in_place_on_a_terminal(tmp_path: Path) -> None:
+    """A person sees the table again and again, on a screen that was cleared before."""
+    async with scene(tmp_path) as here, here.envoy() as envoy:
+        await here.until_served()
+        with contextlib.closing(Screen()) as screen:
+            async with running(here.cf, "status", "--watch", terminal=screen.theirs):
+                await _shows(screen, "served")
+                screen.clear()
+                envoy.pause()
+                await here.map_route("second")
+                await _shows(screen, "STALE")
+                assert screen.shows("\x1b[2J")
+                await _shows(screen, f"app-b/0 SDS: sent and not answered yet: {C2C_SECRET}")
+                envoy.resume()
+                screen.clear()
+                await _shows(screen, "served")
+
+
+async def test_whoever_waits_sees_for_whom(tmp_path: Path) -> None:
+    """How many are there already is shown while a person waits."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        with contextlib.closing(Screen()) as screen:
+            line = ("wait", APP, "--instances", "3")
+            async with running(here.cf, *line, terminal=screen.theirs):
+                await _shows(screen, "Waiting until they are ready: 1 of 3 are")
 
 
 async def test_certs_lists_what_instances_have(tmp_path: Path) -> None:
@@ -196,6 +225,13 @@ async def test_events_end_with_the_server(tmp_path: Path) -> None:
 
     assert watching.returncode == 1
     assert err.endswith(b"cannot do this now: the server is shutting down\n")
+
+
+async def _shows(screen: Screen, text: str) -> None:
+    async def probe() -> bool:
+        return screen.shows(text)
+
+    await until(probe, what=f"the screen shows {text!r}")
 
 
 async def _is_watched(here: Scene) -> None:
