@@ -115,7 +115,6 @@ class DeltaMachine:
         versions: dict[str, Version | None] = {n: each.version for n, each in resources.items()}
         versions |= {name: due[name] for name in sorted(aliases & self.subscription.names)}
         versions |= dict.fromkeys(removed)
-        self.exchange.owed -= {WILDCARD, *aliases}
         reply = Reply(
             self.type.url,
             self._new_nonce(),
@@ -124,6 +123,7 @@ class DeltaMachine:
             removed,
         )
         self.exchange.send(reply.nonce, versions, now, turn=turn)
+        self.exchange.owed -= {WILDCARD, *aliases}
         return reply
 
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:

@@ -64,6 +64,7 @@ class Exchange:
         "_refusals",
         "_refused_removals",
         "_type",
+        "_was_owed",
         "accepted",
         "in_flight",
         "last_nonce",
@@ -88,6 +89,7 @@ class Exchange:
         self.last_nonce = Nonce("")
         self.sent_at = 0.0
         self._last_name = ""
+        self._was_owed: AbstractSet[str] = frozenset()
 
     def send(
         self,
@@ -105,6 +107,7 @@ class Exchange:
             now: seconds of the server's monotonic clock.
             turn: the names whose turn it was.
         """
+        self._was_owed = self.owed & versions.keys()
         self.owed -= versions.keys()
         self._last_name = turn[-1] if turn else self._last_name
         self.in_flight = versions
@@ -144,15 +147,14 @@ class Exchange:
     ) -> None:
         """Note a refusal; where it leaves open what the client has, it is owed the next content.
 
-        Envoy applies the good clusters and listeners of a response that it refuses.
+        Envoy applies the good clusters and listeners of a response that it refuses, and what was
+        asked for again may have been forgotten.
         """
         together = len(versions) > 1
+        self.owed |= versions.keys() if together else self._was_owed
         for name, version in versions.items():
             self._against(version).note(name, version, error, now, together=together)
-            resent = version is not None and version == self.has(name)
-            if together or resent:
-                self.owed.add(name)
-            if resent:
+            if version is not None and version == self.has(name):
                 del self.accepted[name]
 
     def retain(self, wanted: Callable[[str], bool]) -> None:

@@ -36,7 +36,7 @@ def version_of_all(versions: Mapping[str, Version]) -> Version:
     return version_of(lines.encode())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Resource:
     """One named resource of a type, serialised once.
 

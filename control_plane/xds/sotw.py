@@ -120,10 +120,11 @@ class SotwMachine:
         version = snapshot.version
         if self.type.complete:
             version = TypeSnapshot.of(offer.resources).version
-            self.exchange.owed.clear()
             self._state.sent(offer)
         reply = Reply(self.type.url, self._new_nonce(), version, offer.resources)
         self.exchange.send(reply.nonce, offer.news, now, turn=tuple(offer.news))
+        if self.type.complete:
+            self.exchange.owed.clear()
         return reply
 
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:

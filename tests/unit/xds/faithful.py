@@ -99,6 +99,7 @@ class FaithfulClient(ABC):
     def unsubscribe(self, url: TypeUrl, names: Names, *, wildcard: bool = False) -> None:
         """Want less."""
         interest = self.of(url)
+        self._let_go(interest, interest.names & names)
         interest.names -= names
         interest.wildcard &= not wildcard
         interest.prune()
@@ -155,6 +156,9 @@ class FaithfulClient(ABC):
     def _answer(self, url: TypeUrl, interest: Interest, error: ErrorDetail | None) -> None: ...
 
     @abstractmethod
+    def _let_go(self, interest: Interest, names: Names) -> None: ...
+
+    @abstractmethod
     def _gone(self, interest: Interest, reply: Reply, /) -> Names: ...
 
     @abstractmethod
@@ -189,6 +193,11 @@ class FaithfulDelta(FaithfulClient):
 
     def _answer(self, url: TypeUrl, interest: Interest, error: ErrorDetail | None) -> None:
         self.outbox.append(DeltaRequest(url, response_nonce=interest.nonce, error_detail=error))
+
+    def _let_go(self, interest: Interest, names: Names) -> None:
+        # Whether a name that it gave up is among "everything" the server has to say.
+        for name in names:
+            interest.content.pop(name, None)
 
     def _gone(self, _interest: Interest, reply: Reply, /) -> Names:
         return set(reply.removed)
@@ -246,6 +255,9 @@ class FaithfulSotw(FaithfulClient):
                 node=self.take_node(),
             )
         )
+
+    def _let_go(self, interest: Interest, names: Names) -> None:
+        """Keep what "everything" still has: no response would bring it back."""
 
     def _gone(self, interest: Interest, reply: Reply, /) -> Names:
         if reply.type_url not in self._complete:

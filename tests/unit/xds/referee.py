@@ -27,8 +27,10 @@ class View:
     """What the client accepted, or stated to have."""
     asked: set[str] = field(default_factory=set)
     """What it asked for since it was last told of it."""
+    was_asked: set[str] = field(default_factory=set)
+    """What of the response that awaits its answer it had asked for, maybe again."""
     doubt: set[str] = field(default_factory=set)
-    """What it may have applied although it refused the response."""
+    """What it may have applied, or lost, when it refused a response."""
     told: dict[str, Version | None] = field(default_factory=dict)
     """What the response says that awaits its answer."""
     clung_to: dict[str, float] = field(default_factory=dict)
@@ -92,7 +94,7 @@ class Referee:
                 else:
                     view.known[name] = version
                 continue
-            if len(view.told) > 1 or view.known.get(name) == version:
+            if len(view.told) > 1 or name in view.was_asked:
                 view.doubt.add(name)
             until = self._until(kind, view, now)
             if version is None:
@@ -131,6 +133,7 @@ class Referee:
             elif name in view.names:
                 view.names.remove(name)
                 view.asked |= {name} if view.wildcard else set()
+                view.known.pop(name, None)
 
     def reply(self, reply: Reply, snapshot: Snapshot, now: float) -> None:
         """Judge a response, and take note of it."""
@@ -150,6 +153,7 @@ class Referee:
         else:
             self._judge_part(view, reply, target, now)
         view.outstanding = reply
+        view.was_asked = (view.asked | view.doubt) & view.told.keys()
         view.asked -= {WILDCARD, *view.told}
 
     def _judge_part(self, view: View, reply: Reply, target: TypeSnapshot, now: float) -> None:
@@ -214,6 +218,28 @@ class Referee:
                 for name, version in view.told.items()
             )
         ), "a needless response"
+
+    def unanswered(self, snapshot: Snapshot, now: float) -> list[tuple[TypeUrl, str]]:
+        """Return what was asked for, was not answered, and could be."""
+        return [
+            (url, name)
+            for url, view in self.views.items()
+            for name in view.asked
+            if self._is_answerable(url, view, name, snapshot.of_type(url), now)
+        ]
+
+    def _is_answerable(
+        self, url: TypeUrl, view: View, name: str, target: TypeSnapshot, now: float
+    ) -> bool:
+        in_part = not self._delta and not self._types.get(url).complete
+        if name == WILDCARD:
+            left_alone = view.stated and not view.settled
+            return not in_part and not left_alone
+        resource = target.resources.get(name)
+        if resource is not None:
+            return not self._is_held_back(url, name, resource.version, now)
+        withheld = name in target.pending or name in target.recorded or name in view.known
+        return not withheld and not in_part and now >= view.clung_to.get(name, 0.0)
 
     def _is_held_back(self, url: TypeUrl, name: str, version: Version, now: float) -> bool:
         refused, until = self._refused.get((url, name), (None, 0.0))

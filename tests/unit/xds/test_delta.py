@@ -438,6 +438,20 @@ def test_what_was_refused_alone_need_not_be_put_back() -> None:
     assert peer.put(LDS="a@1") == []
 
 
+def test_what_was_forgotten_is_put_back_when_its_successor_was_refused() -> None:
+    """W9: a client that asks again may have lost what it had, so it is sent it once it is due."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    peer.ack("SDS")
+    peer.put(SDS="s@2")
+    peer.ask("SDS", "s")
+    peer.nack("SDS")
+    assert peer.put(SDS="s@3") == ["3 SDS s@3"]
+    peer.nack("SDS")
+    assert peer.put(SDS="s@1") == ["4 SDS s@1"]
+    assert peer.ack("SDS") == []
+
+
 def test_resource_that_was_refused_after_all_is_withdrawn() -> None:
     """R5: a client that asks for what it has, and then refuses it, may have it or not."""
     peer = DeltaPeer(CDS="c@1")

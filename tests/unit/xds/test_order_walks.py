@@ -18,7 +18,7 @@ from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER, ResourceTypes
 from control_plane.xds.stream import Stream
 from tests.unit.xds.faithful import FaithfulClient, FaithfulDelta, FaithfulSotw
-from tests.unit.xds.walking import WALK
+from tests.unit.xds.walking import SHORT_WALK
 
 TYPES = ResourceTypes.of()
 
@@ -151,9 +151,9 @@ class SotwOrderWalk(OrderWalk):
 
 def test_no_listener_of_a_delta_client_is_ever_without_its_cluster() -> None:
     """O1, O6, C1: whatever changes, is refused, or happens while the client is away."""
-    run_state_machine_as_test(DeltaOrderWalk, settings=WALK)
+    run_state_machine_as_test(DeltaOrderWalk, settings=SHORT_WALK)
 
 
 def test_no_listener_of_a_sotw_client_is_ever_without_its_cluster() -> None:
     """O1, O6, R3: whatever changes or is refused as long as the stream lasts."""
-    run_state_machine_as_test(SotwOrderWalk, settings=WALK)
+    run_state_machine_as_test(SotwOrderWalk, settings=SHORT_WALK)

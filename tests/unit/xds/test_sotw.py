@@ -7,7 +7,7 @@ import pytest
 from control_plane.xds.events import Acked, Nacked, Stale, Subscribed, Unsubscribed
 from control_plane.xds.resource_type import CLUSTER, SECRET, AfterNack, ResourceType, ResourceTypes
 from control_plane.xds.sotw import SotwMachine
-from tests.unit.xds.notation import url_of, version
+from tests.unit.xds.notation import snapshot, url_of, version
 from tests.unit.xds.peers import REFUSED, SotwPeer
 
 
@@ -387,6 +387,18 @@ def test_what_was_refused_among_others_is_put_back() -> None:
     peer.nack("LDS")
     assert peer.put(LDS="a@1 b@1") == ["3 LDS a@1 b@1"]
     assert peer.ack("LDS") == []
+
+
+def test_what_was_forgotten_is_put_back_when_its_successor_was_refused() -> None:
+    """W2: a client that asks again may have lost what it had, so it is sent it once it is due."""
+    peer = SotwPeer(CDS="a@1")
+    peer.ask("CDS", "*")
+    peer.ack("CDS")
+    peer.snapshot = snapshot(CDS="a@2")
+    assert peer.ask("CDS", "*", "a") == ["2 CDS a@2"]
+    peer.nack("CDS")
+    assert peer.put(CDS="a@1") == ["3 CDS a@1"]
+    assert peer.ack("CDS") == []
 
 
 def test_what_did_not_change_is_not_held_against_it() -> None:

@@ -34,12 +34,12 @@ from tests.unit.xds.walking import WALK
 
 TYPES = ResourceTypes.of()
 COMPLETE = frozenset({CLUSTER, LISTENER})
-NAMES = "abcd"
+NAMES = "abc"
 
 # Which of the walk's types something happens to. Walks of few types reach further in each.
 kinds = st.integers(0, 59)
 names = st.sampled_from(NAMES)
-some_names = st.frozensets(names, min_size=1, max_size=3)
+some_names = st.frozensets(names, max_size=3)
 
 
 class Walk(RuleBasedStateMachine):
@@ -49,12 +49,21 @@ class Walk(RuleBasedStateMachine):
 
     @initialize(
         urls=st.permutations([CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET]),
-        few=st.integers(1, 5),
+        few=st.integers(1, 3),
         applies_good=st.booleans(),
         clings=st.booleans(),
+        interest=st.none() | st.tuples(some_names, st.booleans()),
     )
-    def start(self, *, urls: list[TypeUrl], few: int, applies_good: bool, clings: bool) -> None:
-        """Start with a server that has nothing and a client that wants nothing."""
+    def start(
+        self,
+        *,
+        urls: list[TypeUrl],
+        few: int,
+        applies_good: bool,
+        clings: bool,
+        interest: tuple[frozenset[str], bool] | None,
+    ) -> None:
+        """Start with nothing at all, or with a client that has what it wants."""
         client: type[FaithfulClient] = FaithfulDelta if self.delta else FaithfulSotw
         self.client = client(COMPLETE, self._is_bad, self._clings_to, applies_good=applies_good)
         self.urls = urls[:few]
@@ -67,6 +76,10 @@ class Walk(RuleBasedStateMachine):
         self.refusals = NodeRefusals()
         self.serial = 0
         self._open()
+        for kind in range(few if interest else 0):
+            self.change(kind, frozenset(NAMES), 1, prompt=True)
+            if interest:
+                self.subscribe(kind, interest[0], wildcard=interest[1], prompt=True)
 
     def _open(self) -> None:
         self.stream = Stream(TYPES)
@@ -101,27 +114,37 @@ class Walk(RuleBasedStateMachine):
             self.client.inbox.append(reply)
         return len(replies)
 
+    def _exchange(self, *, prompt: bool = True) -> None:
+        """Let everything that is under way arrive and be answered, if at all."""
+        while prompt and (self.client.outbox or self.client.inbox):
+            if self.client.outbox:
+                self.deliver(several=False)
+            else:
+                self.client.read()
+
     # what the client does
 
-    @rule(kind=kinds, names=some_names, wildcard=st.booleans())
-    def subscribe(self, kind: int, names: frozenset[str], *, wildcard: bool) -> None:
+    @rule(kind=kinds, names=some_names, wildcard=st.booleans(), prompt=st.booleans())
+    def subscribe(self, kind: int, names: frozenset[str], *, wildcard: bool, prompt: bool) -> None:
         """The client wants more."""
         self.client.subscribe(self._url(kind), names, wildcard=wildcard)
+        self._exchange(prompt=prompt)
 
-    @rule(kind=kinds)
-    def subscribe_to_all(self, kind: int) -> None:
-        """The client wants everything."""
-        self.client.subscribe(self._url(kind), frozenset(), wildcard=True)
-
-    @rule(kind=kinds, names=some_names, wildcard=st.booleans())
-    def unsubscribe(self, kind: int, names: frozenset[str], *, wildcard: bool) -> None:
+    @rule(kind=kinds, names=some_names, wildcard=st.booleans(), prompt=st.booleans())
+    def unsubscribe(
+        self, kind: int, names: frozenset[str], *, wildcard: bool, prompt: bool
+    ) -> None:
         """The client wants less."""
         self.client.unsubscribe(self._url(kind), names, wildcard=wildcard)
+        self._exchange(prompt=prompt)
 
-    @rule(kind=kinds, name=names)
-    def forget(self, kind: int, name: str) -> None:
+    @rule(kind=kinds, number=st.integers(0, 5), prompt=st.booleans())
+    def forget(self, kind: int, number: int, *, prompt: bool) -> None:
         """The client loses something and asks for it again."""
-        self.client.forget(self._url(kind), name)
+        url = self._url(kind)
+        has = sorted(self.client.of(url).content) or sorted(NAMES)
+        self.client.forget(url, has[number % len(has)])
+        self._exchange(prompt=prompt)
 
     @precondition(lambda self: self.client.inbox)
     @rule()
@@ -129,12 +152,22 @@ class Walk(RuleBasedStateMachine):
         """The client reads and answers a response."""
         self.client.read()
 
-    @precondition(lambda self: self.client.types)
-    @rule()
-    def reconnect(self) -> None:
-        """The stream breaks."""
+    @precondition(lambda self: self.stream.machines)
+    @rule(restart=st.booleans(), prompt=st.booleans())
+    def reconnect(self, *, restart: bool, prompt: bool) -> None:
+        """The stream breaks, maybe because the server starts again.
+
+        Then it knows the versions of secrets, and of refusals nothing.
+        """
+        if restart:
+            issued = self.contents[SECRET].items()
+            gone = {name: each.version for name, each in issued if isinstance(each, Resource)}
+            self._put(SECRET, **gone)
+            self.refusals = NodeRefusals()
+            self.refused = {}
         self.client.reconnect()
         self._open()
+        self._exchange(prompt=prompt)
 
     @rule(cured=st.frozensets(st.sampled_from(sorted(COMPLETE))))
     def cure(self, cured: frozenset[TypeUrl]) -> None:
@@ -154,37 +187,30 @@ class Walk(RuleBasedStateMachine):
             self.referee.request(request, self.now)
         self._push()
 
-    @rule(kind=kinds, name=names, number=st.integers(1, 3))
-    def change(self, kind: int, name: str, number: int) -> None:
-        """A resource appears or changes."""
+    @rule(kind=kinds, names=some_names, number=st.integers(1, 3), prompt=st.booleans())
+    def change(self, kind: int, names: frozenset[str], number: int, *, prompt: bool) -> None:
+        """Resources appear or change."""
         url = self._url(kind)
-        self._put(url, **{name: Resource.of(url, name, f"{name}@{number}".encode())})
+        bodies = {name: f"{name}@{number}".encode() for name in names}
+        self._put(url, **{name: Resource.of(url, name, body) for name, body in bodies.items()})
         self._push()
+        self._exchange(prompt=prompt)
 
-    @rule(kind=kinds, names=some_names)
-    def vanish(self, kind: int, names: frozenset[str]) -> None:
+    @rule(kind=kinds, names=some_names, prompt=st.booleans())
+    def vanish(self, kind: int, names: frozenset[str], *, prompt: bool) -> None:
         """Resources are gone."""
         url = self._url(kind)
         for name in names:
             self.contents[url].pop(name, None)
         self._put(url)
         self._push()
+        self._exchange(prompt=prompt)
 
     @rule(kind=kinds, name=names)
     def suspend(self, kind: int, name: str) -> None:
         """A resource is being made anew."""
         self._put(self._url(kind), **{name: None})
         self._push()
-
-    @precondition(lambda self: self.client.types)
-    @rule()
-    def restart(self) -> None:
-        """The server starts again; of secrets it knows the versions, of refusals nothing."""
-        issued = self.contents[SECRET].items()
-        self._put(SECRET, **{n: each.version for n, each in issued if isinstance(each, Resource)})
-        self.refusals = NodeRefusals()
-        self.refused = {}
-        self.reconnect()
 
     @precondition(lambda self: self.stream.missing(self.snapshot))
     @rule()
@@ -215,11 +241,7 @@ class Walk(RuleBasedStateMachine):
         """Everything is delivered and answered; then the client has what it should have."""
         self.cured = COMPLETE
         for _ in range(300):
-            while self.client.outbox or self.client.inbox:
-                if self.client.outbox:
-                    self.deliver(several=False)
-                else:
-                    self.client.read()
+            self._exchange()
             retry = self.stream.next_retry(self.now)
             if retry is None and not self.stream.missing(self.snapshot):
                 break
@@ -231,6 +253,7 @@ class Walk(RuleBasedStateMachine):
         for _ in range(3):
             self.now += 1e6
             assert not self._push(), "a response to nothing"
+        assert self.referee.unanswered(self.snapshot, self.now) == []
         self._compare()
 
     def _compare(self) -> None:
