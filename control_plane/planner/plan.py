@@ -8,7 +8,6 @@ same bytes, thus the same versions, and nothing is sent. What instances share is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 from control_plane.envoy import clusters, rbac, secrets, udp
 from control_plane.envoy.listeners import ListenerSpec, tcp_listener
@@ -18,6 +17,7 @@ from control_plane.model.state import State
 from control_plane.names import C2C_PORT, DEFAULT_APP_PORT
 from control_plane.planner.names import NAME_TABLE_TYPE, NameTables, PublishedNames
 from control_plane.planner.options import PlanOptions
+from control_plane.planner.shared import Shared
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl, Version
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 
@@ -29,9 +29,6 @@ SecretContent = Resource | Version | None
 
 _NOBODY = "127.0.0.1"
 
-_SHARED = 4096
-"""How many built messages are kept for sharing, per kind."""
-
 
 class Planner:
     """Makes plans, and keeps the messages that plans share."""
@@ -40,10 +37,10 @@ class Planner:
         """Start with nothing built."""
         self.options = options
         self._names = NameTables(options.internal_domains)
-        self._cluster = lru_cache(_SHARED)(_cluster)
-        self._listener = lru_cache(_SHARED)(_listener)
-        self._udp_listener = lru_cache(_SHARED)(_udp_listener)
-        self._filter = lru_cache(_SHARED)(_filter)
+        self._cluster = Shared(_cluster)
+        self._listener = Shared(_listener)
+        self._udp_listener = Shared(_udp_listener)
+        self._filter = Shared(_filter)
         self._validation = self._validation_secret()
 
     def plan(
