@@ -103,7 +103,8 @@ async def prepare(
     running = asyncio.create_task(registry.run())
     try:
         apps = [f"app-{number}" for number in range(max(1, instances // size))]
-        await _fill(registry, apps, [(place or _address)(each) for each in range(instances)])
+        places = [(place or _address)(each) for each in range(instances)]
+        await _fill(registry, apps, places, has_apps=place is not None)
     finally:
         registry.close()
         await running
@@ -119,7 +120,7 @@ async def prepare(
     return Fleet(settings.data_dir, registry.state, authority, key, members, file, tuple(apps))
 
 
-async def _fill(registry: Registry, apps: list[str], places: list[str]) -> None:
+async def _fill(registry: Registry, apps: list[str], places: list[str], *, has_apps: bool) -> None:
     domains = Settings(data_dir=Path()).internal_domains
     guids = [AppGuid(f"guid-of-{name}") for name in apps]
 
@@ -137,7 +138,9 @@ async def _fill(registry: Registry, apps: list[str], places: list[str]) -> None:
 
     def register(number: int) -> Command[Any]:
         guid, app, place = str(uuid.uuid4()), guids[number % len(guids)], places[number]
-        return lambda state: register_instance(state, guid, app, place, place)
+        # An app that is there listens where its instance is; usually it would on 127.0.0.1.
+        behind = place if has_apps else ""
+        return lambda state: register_instance(state, guid, app, place, behind)
 
     for command, times in (
         (make, len(apps)),
