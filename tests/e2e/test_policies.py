@@ -13,7 +13,7 @@ from tests.e2e import strangers, traffic
 from tests.e2e.site import CALLER, site
 from tests.envoy import apps, http2
 from tests.envoy.apps import Serve
-from tests.envoy.harness import unique_address
+from tests.envoy.harness import envoy_release, unique_address
 
 MANAGER = "listener_manager"
 DRAIN = 1
@@ -63,7 +63,9 @@ async def test_a_policy_lets_in_whom_it_names(tmp_path: Path, protocol: str, ser
         assert not await strangers.is_closed_at_accept(b.address, source)
         assert await strangers.is_closed_at_accept(b.address, stranger)
         assert not await strangers.sees_certificate(b.address, source, 61001)
-        assert b.app.connections == 1
+        # Before Envoy 1.37 a tcp app hears of a client that says nothing as well.
+        silent = int(protocol == "tcp" and envoy_release() < (1, 37))
+        assert b.app.connections == 1 + silent
 
 
 async def test_the_ports_of_a_range_are_open_and_no_others(tmp_path: Path) -> None:

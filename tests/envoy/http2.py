@@ -41,6 +41,10 @@ class Client:
         assert connection.leaf.alpn == "h2"
         self._connection = connection
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        # RFC 9113, section 6.8: streams up to the last that GOAWAY names are still answered.
+        machine, still_open = self._h2.state_machine, h2.connection.ConnectionState.CLIENT_OPEN
+        goaway = (still_open, h2.connection.ConnectionInputs.RECV_GOAWAY)
+        machine._transitions = {**machine._transitions, goaway: (None, still_open)}
         self._h2.initiate_connection()
 
     async def request(
@@ -55,12 +59,12 @@ class Client:
             self._h2.send_data(stream, body, end_stream=True)
         response = Response()
         async with asyncio.timeout(DEADLINE):
-            while not await self._step(response):
+            while not await self._step(response, stream):
                 pass
         return response
 
-    async def _step(self, response: Response) -> bool:
-        """Move bytes once; tell whether the response has ended."""
+    async def _step(self, response: Response, stream: int) -> bool:
+        """Move bytes once; tell whether the response on the stream has ended."""
         self._connection.writer.write(self._h2.data_to_send())
         data = await self._connection.reader.read(1 << 16)
         assert data, "the server closed the connection"
@@ -78,7 +82,9 @@ class Client:
                     )
                 case h2.events.StreamEnded():
                     ended = True
-                case h2.events.StreamReset() | h2.events.ConnectionTerminated():
+                case h2.events.StreamReset():
+                    raise ConnectionResetError(f"{event}")
+                case h2.events.ConnectionTerminated() if (event.last_stream_id or 0) < stream:
                     raise ConnectionResetError(f"{event}")
                 case _:
                     pass
