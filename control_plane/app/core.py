@@ -87,7 +87,9 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         records.note(record)
         ledger.issued(record)
 
-    custodian = Custodian(authority, profile, new_key_pair, new_serial, note, metrics.issuing)
+    custodian = Custodian(
+        authority, profile, new_key_pair, new_serial, note, metrics.certificates.issuing
+    )
     custody = Custody(custodian, issued)
     planner = Planner(_plan_options(settings))
     planner.warm_up()

@@ -61,6 +61,13 @@ class Observed:
             await self.changes.close()
             await self.proof.close()
 
+    def forget(self, state: State, change: Change) -> None:
+        """Forget the instances that a change removed; a subscriber of the registry."""
+        for entity in change.drops:
+            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
+                self.ledger.drop(entity.guid)
+                self.proof.forget(entity.guid)
+
 
 def observe(watched: Watched, probe_from: str | None) -> Observed:
     """Have everything watched; the reconciler has to be subscribed to the registry before.
@@ -69,7 +76,7 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
         probe_from: the address from which Envoys let the control plane look at certificates.
     """
     registry, nodes, clock = watched.registry, watched.nodes, watched.clock
-    ledger, attestation, metrics = watched.ledger, watched.attestation, watched.metrics
+    ledger, attestation = watched.ledger, watched.attestation
 
     def state() -> State:
         return registry.state
@@ -91,17 +98,23 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
     changes = ChangeTrace(registry.state, revision, watched.convergence, proof, clock)
     changes.observe(change_log.reached)
     registry.subscribe(changes.committed)
-    nodes.observe(StreamMetrics(metrics, clock))
+    observed = Observed(ledger, proof, feed, changes, name_audit, watched.metrics)
+    registry.subscribe(observed.forget)
+    _measure(watched, observed)
+    return observed
+
+
+def _measure(watched: Watched, observed: Observed) -> None:
+    metrics, registry = watched.metrics, watched.registry
+    watched.nodes.observe(StreamMetrics(metrics.streams, watched.clock))
     change_metrics = ChangeMetrics(metrics)
-    changes.observe(change_metrics.reached)
-    ledger.observe(change_metrics.certified)
-    metrics.registry.register(FleetCollector(state, nodes, ledger, feed, name_audit))
-
-    def forget(state: State, change: Change) -> None:
-        for entity in change.drops:
-            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
-                ledger.drop(entity.guid)
-                proof.forget(entity.guid)
-
-    registry.subscribe(forget)
-    return Observed(ledger, proof, feed, changes, name_audit, metrics)
+    observed.changes.observe(change_metrics.reached)
+    watched.ledger.observe(change_metrics.certified)
+    fleet = FleetCollector(
+        lambda: registry.state,
+        watched.nodes,
+        watched.ledger,
+        observed.feed,
+        observed.name_audit,
+    )
+    metrics.registry.register(fleet)

@@ -1,9 +1,9 @@
 """What is measured: every instrument with its name, its unit and what it means.
 
 The rule of this module: names and units are those that Prometheus recommends (base units, counters
-end in ``_total``), and no label grows with what operators create: what is so of one instance, app
-or route is told by the API. A control plane has a registry of its own, so that two in one process
-do not count for each other.
+end in ``_total``), each series whose labels are known is there from the start, and no label grows
+with what operators create: what is so of one instance, app or route is told by the API. A control
+plane has a registry of its own, so that two in one process do not count for each other.
 """
 
 from __future__ import annotations
@@ -47,41 +47,23 @@ ISSUE_REASONS = ("first", "changed", "renewed")
 """Why certificates are issued."""
 
 
-class Metrics:
-    """The instruments of one control plane."""
+class StreamInstruments:
+    """What is measured of xDS streams."""
 
-    def __init__(self) -> None:
-        """Start with nothing measured."""
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        build = Info("c2c_build", "Version of this control plane.", registry=registry)
-        build.info({"version": _version(), "python": platform.python_version()})
-        self.streams_opened = Counter(
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Start with nothing measured, each known label included."""
+        self.opened = Counter(
             "c2c_xds_streams_opened_total",
             "Streams whose client was let in, by protocol variant.",
             ["variant"],
             registry=registry,
         )
-        self.pushes = Counter(
-            "c2c_xds_pushes_total", "Responses sent, by resource type.", ["type"], registry=registry
+        self.pushes = _by_type(registry, "c2c_xds_pushes_total", "Responses sent")
+        self.pushed_bytes = _by_type(
+            registry, "c2c_xds_pushed_bytes_total", "Size of the resources sent"
         )
-        self.pushed_bytes = Counter(
-            "c2c_xds_pushed_bytes_total",
-            "Size of the resources sent, by resource type.",
-            ["type"],
-            registry=registry,
-        )
-        self.acks = Counter(
-            "c2c_xds_acks_total", "Responses ACKed, by resource type.", ["type"], registry=registry
-        )
-        self.nacks = Counter(
-            "c2c_xds_nacks_total",
-            "Responses NACKed, by resource type.",
-            ["type"],
-            registry=registry,
-        )
+        self.acks = _by_type(registry, "c2c_xds_acks_total", "Responses ACKed")
+        self.nacks = _by_type(registry, "c2c_xds_nacks_total", "Responses NACKed")
         self.push_to_ack = Histogram(
             "c2c_xds_push_to_ack_seconds",
             "Time from a response to its ACK or NACK, by resource type.",
@@ -89,27 +71,45 @@ class Metrics:
             buckets=LATENCIES,
             registry=registry,
         )
-        self.change_to_ack = Histogram(
+        for short in PLANNED_TYPES:
+            self.push_to_ack.labels(short)
+        for variant in Variant:
+            self.opened.labels(variant.value)
+
+
+class ChangeInstruments:
+    """What is measured of changes on their way to everybody."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Start with nothing measured, each known label included."""
+        self.to_ack = _latency(
+            registry,
             "c2c_change_to_ack_seconds",
             "Time from the commit of a change until every connected instance that it concerns "
             "ACKed what follows from it.",
-            buckets=LATENCIES,
-            registry=registry,
         )
-        self.change_to_served = Histogram(
+        self.to_served = _latency(
+            registry,
             "c2c_change_to_served_seconds",
             "Time from the commit of a change until a TLS handshake with each of these instances "
             "showed its newest certificate.",
-            buckets=LATENCIES,
-            registry=registry,
         )
-        self.changes_behind = Counter(
+        self.behind = Counter(
             "c2c_changes_behind_total",
             "Changes that some connected instance had not followed a minute later, by what was "
             "missing: acked or served.",
             ["stage"],
             registry=registry,
         )
+        for stage in (Stage.ACKED, Stage.SERVED):
+            self.behind.labels(stage.value)
+
+
+class CertificateInstruments:
+    """What is measured of issuing certificates."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Start with nothing measured, each known label included."""
         self.issued = Counter(
             "c2c_certificates_issued_total",
             "Certificates issued, by reason: first of an instance, changed names, or renewed.",
@@ -127,36 +127,8 @@ class Metrics:
             "Certificates that could not be issued, so that the old one stays in use.",
             registry=registry,
         )
-        self.commit_duration = Histogram(
-            "c2c_store_commit_duration_seconds",
-            "Time of a transaction until it is on the disk.",
-            buckets=LATENCIES,
-            registry=registry,
-        )
-        self.store_failures = Counter(
-            "c2c_store_failures_total", "Transactions that were not written.", registry=registry
-        )
-        self.loop_lag = Histogram(
-            "c2c_event_loop_lag_seconds",
-            "How much later than it should a timer of the event loop ran.",
-            buckets=LATENCIES,
-            registry=registry,
-        )
-
-        self._expose_zeros()
-
-    def _expose_zeros(self) -> None:
-        """Have each series of which the labels are known there from the start."""
-        for short in PLANNED_TYPES:
-            for instrument in (self.pushes, self.pushed_bytes, self.acks, self.nacks):
-                instrument.labels(short)
-            self.push_to_ack.labels(short)
         for reason in ISSUE_REASONS:
             self.issued.labels(reason)
-        for stage in (Stage.ACKED, Stage.SERVED):
-            self.changes_behind.labels(stage.value)
-        for variant in Variant:
-            self.streams_opened.labels(variant.value)
 
     @contextmanager
     def issuing(self) -> Iterator[None]:
@@ -167,6 +139,35 @@ class Metrics:
         except ControlPlaneError:
             self.issue_failures.inc()
             raise
+
+
+class Metrics:
+    """The instruments of one control plane."""
+
+    def __init__(self) -> None:
+        """Start with nothing measured."""
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        build = Info("c2c_build", "Version of this control plane.", registry=registry)
+        build.info({"version": _version(), "python": platform.python_version()})
+        self.streams = StreamInstruments(registry)
+        self.changes = ChangeInstruments(registry)
+        self.certificates = CertificateInstruments(registry)
+        self.commit_duration = _latency(
+            registry,
+            "c2c_store_commit_duration_seconds",
+            "Time of a transaction until it is on the disk.",
+        )
+        self.store_failures = Counter(
+            "c2c_store_failures_total", "Transactions that were not written.", registry=registry
+        )
+        self.loop_lag = _latency(
+            registry,
+            "c2c_event_loop_lag_seconds",
+            "How much later than it should a timer of the event loop ran.",
+        )
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return everything in the format that an ``Accept`` header prefers, and its media type."""
@@ -184,6 +185,17 @@ class _Scraped(Collector):
         for metric in self._registry.collect():
             metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
             yield metric
+
+
+def _by_type(registry: CollectorRegistry, name: str, what: str) -> Counter:
+    counter = Counter(name, f"{what}, by resource type.", ["type"], registry=registry)
+    for short in PLANNED_TYPES:
+        counter.labels(short)
+    return counter
+
+
+def _latency(registry: CollectorRegistry, name: str, text: str) -> Histogram:
+    return Histogram(name, text, buckets=LATENCIES, registry=registry)
 
 
 def _version() -> str:

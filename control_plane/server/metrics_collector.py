@@ -49,7 +49,26 @@ class FleetCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield what there is."""
         state = self.state()
-        statuses = Counter(each.status for each in state.instances.values())
+        yield from _of_state(state)
+        yield from self._certificates(state)
+        variants = Counter(each.variant for each in self.nodes.all_streams())
+        yield _by_label(
+            GaugeMetricFamily(
+                "c2c_xds_streams", "Open streams, by protocol variant.", labels=["variant"]
+            ),
+            {variant.value: variants[variant] for variant in Variant},
+        )
+        yield _counter(
+            "c2c_xds_denied_names_total",
+            "Resource names that clients asked for and may not see, or that do not exist.",
+            self.name_audit.denied,
+        )
+        yield _gauge("c2c_event_watchers", "Who watches events.", self.feed.watchers)
+        yield _counter(
+            "c2c_events_lost_total", "Events that watchers were too slow for.", self.feed.lost
+        )
+
+    def _certificates(self, state: State) -> Iterable[Metric]:
         certificates = [
             entry
             for each in state.instances.values()
@@ -57,23 +76,6 @@ class FleetCollector(Collector):
             for entry in self.ledger.of(each.guid)
         ]
         states = Counter(each.state for each in certificates)
-        variants = Counter(each.variant for each in self.nodes.all_streams())
-        yield _gauge("c2c_apps", "Apps.", len(state.apps))
-        yield _gauge("c2c_routes", "Route mappings.", _members(state.hostnames_by_app.values()))
-        policies = _members(state.policies_by_source.values())
-        yield _gauge("c2c_network_policies", "Network policies.", policies)
-        yield _by_label(
-            GaugeMetricFamily(
-                "c2c_instances", "Instances, by where they are in their life.", labels=["status"]
-            ),
-            {status.value: statuses[status] for status in InstanceStatus},
-        )
-        yield _by_label(
-            GaugeMetricFamily(
-                "c2c_xds_streams", "Open streams, by protocol variant.", labels=["variant"]
-            ),
-            {variant.value: variants[variant] for variant in Variant},
-        )
         yield _by_label(
             GaugeMetricFamily(
                 "c2c_certificates",
@@ -89,15 +91,6 @@ class FleetCollector(Collector):
                 "When the first of these certificates expires.",
                 end.timestamp(),
             )
-        yield _counter(
-            "c2c_xds_denied_names_total",
-            "Resource names that clients asked for and may not see, or that do not exist.",
-            self.name_audit.denied,
-        )
-        yield _gauge("c2c_event_watchers", "Who watches events.", self.feed.watchers)
-        yield _counter(
-            "c2c_events_lost_total", "Events that watchers were too slow for.", self.feed.lost
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +117,20 @@ class DiscoveryCollector(Collector):
             ),
             _by_code(self.discovery.refused),
         )
+
+
+def _of_state(state: State) -> Iterable[Metric]:
+    statuses = Counter(each.status for each in state.instances.values())
+    yield _gauge("c2c_apps", "Apps.", len(state.apps))
+    yield _gauge("c2c_routes", "Route mappings.", _members(state.hostnames_by_app.values()))
+    policies = _members(state.policies_by_source.values())
+    yield _gauge("c2c_network_policies", "Network policies.", policies)
+    yield _by_label(
+        GaugeMetricFamily(
+            "c2c_instances", "Instances, by where they are in their life.", labels=["status"]
+        ),
+        {status.value: statuses[status] for status in InstanceStatus},
+    )
 
 
 def _by_code(counts: Mapping[grpc.StatusCode, int]) -> dict[str, int]:

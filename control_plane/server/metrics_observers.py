@@ -19,7 +19,7 @@ from control_plane.model.entities import Entity
 from control_plane.nodes import LiveStream
 from control_plane.reconciler.ledger import Entry, is_new, is_renewal
 from control_plane.reconciler.progress import Stage
-from control_plane.server.metrics import Metrics
+from control_plane.server.metrics import Metrics, StreamInstruments
 from control_plane.server.type_names import short_name
 from control_plane.store.protocol import IssuedRecord, Store
 from control_plane.xds.events import Acked, Event, Nacked
@@ -35,30 +35,30 @@ LAG_WARNING_SECONDS = 1.0
 class StreamMetrics:
     """Measures streams; a ``StreamObserver``."""
 
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, instruments: StreamInstruments, clock: Clock) -> None:
         """Count here."""
-        self._metrics = metrics
+        self._streams = instruments
         self._clock = clock
 
     def opened(self, live: LiveStream) -> None:
         """Count a stream."""
-        self._metrics.streams_opened.labels(live.variant.value).inc()
+        self._streams.opened.labels(live.variant.value).inc()
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Count answers, and how long they took."""
         for event in events:
             if isinstance(event, Acked | Nacked):
                 short = short_name(event.type_url)
-                counter = self._metrics.acks if isinstance(event, Acked) else self._metrics.nacks
+                counter = self._streams.acks if isinstance(event, Acked) else self._streams.nacks
                 counter.labels(short).inc()
                 sent_at = live.stream.machines[event.type_url].exchange.sent_at
-                self._metrics.push_to_ack.labels(short).observe(self._clock.monotonic() - sent_at)
+                self._streams.push_to_ack.labels(short).observe(self._clock.monotonic() - sent_at)
 
     def sent(self, _live: LiveStream, reply: Reply) -> None:
         """Count a response."""
         short = short_name(reply.type_url)
-        self._metrics.pushes.labels(short).inc()
-        self._metrics.pushed_bytes.labels(short).inc(sum(len(r.body) for r in reply.resources))
+        self._streams.pushes.labels(short).inc()
+        self._streams.pushed_bytes.labels(short).inc(sum(len(r.body) for r in reply.resources))
 
     def closed(self, _live: LiveStream) -> None:
         """How many are open is counted when somebody asks."""
@@ -112,18 +112,18 @@ class ChangeMetrics:
     def reached(self, stage: Stage, _revision: int, seconds: float, behind: int) -> None:
         """Count a change that reached a stage, or did not in time."""
         if behind:
-            self._metrics.changes_behind.labels(stage.value).inc()
+            self._metrics.changes.behind.labels(stage.value).inc()
         elif stage is Stage.SERVED:
-            self._metrics.change_to_served.observe(seconds)
+            self._metrics.changes.to_served.observe(seconds)
         else:
-            self._metrics.change_to_ack.observe(seconds)
+            self._metrics.changes.to_ack.observe(seconds)
 
     def certified(self, entry: Entry, before: Entry | None) -> None:
         """Count a certificate that was issued."""
         if is_new(entry, before):
             changed = "renewed" if is_renewal(entry, before) else "changed"
             reason = "first" if before is None else changed
-            self._metrics.issued.labels(reason).inc()
+            self._metrics.certificates.issued.labels(reason).inc()
 
 
 async def measure_lag(metrics: Metrics) -> None:

@@ -257,7 +257,7 @@ async def test_open_metrics_are_spoken_too(tmp_path: Path) -> None:
 def test_two_control_planes_count_for_themselves() -> None:
     """Nothing is registered where another one in the process would find it."""
     first, second = Metrics(), Metrics()
-    first.pushes.labels("SDS").inc()
+    first.streams.pushes.labels("SDS").inc()
 
     assert 'c2c_xds_pushes_total{type="SDS"} 1.0' in first.exposition("")[0].decode()
     assert 'c2c_xds_pushes_total{type="SDS"} 0.0' in second.exposition("")[0].decode()
