@@ -231,6 +231,8 @@ class Referee:
     def _is_answerable(
         self, url: TypeUrl, view: View, name: str, target: TypeSnapshot, now: float
     ) -> bool:
+        if not self._delta and name not in view.names | {WILDCARD}:
+            return False
         in_part = not self._delta and not self._types.get(url).complete
         if name == WILDCARD:
             left_alone = view.stated and not view.settled
