@@ -30,6 +30,9 @@ class ServerLimits:
         new_streams_per_second: how many streams may open in the long run. A new connection with
             mutual TLS costs 2-3 ms of one core; what is left is for those who are connected.
         new_streams_burst: how many may open at once, as after a restart.
+        waiting_streams: how many may wait to be looked at. gRPC itself breaks some of them from
+            1,000 on, and whoever comes back costs another handshake.
+        waiting_seconds: how long one may wait. gRPC's own 30 s are less than a fleet takes.
         new_streams_per_node_and_minute: how many one node may open; one whose back-off works opens
             ten, and has several at once only with per-type services.
         request_octets: size of one request. Envoy's first has 61 KB.
@@ -43,6 +46,8 @@ class ServerLimits:
     streams_per_connection: int = 100
     new_streams_per_second: float = 200.0
     new_streams_burst: int = 1000
+    waiting_streams: int = 10_000
+    waiting_seconds: int = 120
     new_streams_per_node_and_minute: int = 100
     request_octets: int = 4 * 1024 * 1024
     first_request_seconds: float = 15.0
@@ -53,6 +58,9 @@ class ServerLimits:
         return [
             ("grpc.max_receive_message_length", self.request_octets),
             ("grpc.max_concurrent_streams", self.streams_per_connection),
+            ("grpc.server.max_pending_requests", self.waiting_streams),
+            ("grpc.server.max_pending_requests_hard_limit", self.waiting_streams),
+            ("grpc.server_max_unrequested_time_in_server", self.waiting_seconds),
             ("grpc.server_handshake_timeout_ms", round(self.handshake_seconds * 1000)),
             # A second server on the same port must fail, not share its connections.
             ("grpc.so_reuseport", 0),
