@@ -1,10 +1,11 @@
-"""What holds for every test: how Hypothesis searches, and that a test may be a coroutine."""
+"""What holds for every test: how Hypothesis searches, how coroutines run, and that it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import os
+from collections.abc import Awaitable
 
 import pytest
 from hypothesis import settings
@@ -17,9 +18,19 @@ settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an ``async def`` test on an event loop of its own; leave any other to pytest."""
+    """Run an ``async def`` test on an event loop of its own; leave any other to pytest.
+
+    One that hangs fails, shortly before ``faulthandler_timeout`` ends the whole run.
+    """
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = pyfuncitem._fixtureinfo.argnames
-    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    coroutine = pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
+    seconds = float(pyfuncitem.config.getini("faulthandler_timeout"))
+    asyncio.run(_bounded(coroutine, 0.9 * seconds if seconds else None))
     return True
+
+
+async def _bounded(test: Awaitable[None], seconds: float | None) -> None:
+    async with asyncio.timeout(seconds):
+        await test

@@ -82,7 +82,8 @@ class Waiters:
         for each in pending:
             self._by_instance.setdefault(each, set()).add(waiter)
         try:
-            await asyncio.wait_for(waiter.done, timeout)
+            async with asyncio.timeout(timeout):
+                await waiter.done
         except TimeoutError:
             return frozenset(waiter.pending)
         finally:
