@@ -34,6 +34,7 @@ from control_plane.ca.request import (
     Request,
     ServerRequest,
 )
+from control_plane.ca.rotation import Rotation, Stage
 from control_plane.ca.san import San
 from control_plane.ca.size import check_size, handshake_bytes
 from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN, TrustDomain, parse_trust_domain
@@ -57,8 +58,10 @@ __all__ = [
     "Profile",
     "PublicKey",
     "Request",
+    "Rotation",
     "San",
     "ServerRequest",
+    "Stage",
     "TrustDomain",
     "check_size",
     "create_authority",

@@ -1,8 +1,8 @@
 """The authority: the CA's certificate and key, what is sent after leaves, what clients trust.
 
 The rule of this module: an authority that exists can issue. What is sent (``chain``) and what is
-trusted (``roots``) are kept apart, so that during a CA rotation the new CA can send its certificate
-as the old one signed it, while both are trusted.
+trusted (``roots``) are kept apart, and so is what a CA rotation adds to either: it decides neither
+how long a leaf may live nor who signed it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ ENTRY_OVERHEAD = 5
 """Bytes that TLS 1.3 adds to each certificate of the list: 3 of length and 2 of extensions (RFC
 8446, 4.4.2); TLS 1.2 adds the 3 only."""
 
+_PATH_LENGTH = 3
+
 
 # No slots: cached_property needs the instance's dict. What it caches is asked for with every leaf.
 @dataclass(frozen=True, eq=False)
@@ -35,31 +37,52 @@ class Authority:
         chain: what a server sends after the leaf: the CA's certificate, as Cloud Foundry does also
             for a root, then the intermediates above it.
         roots: what clients must trust.
+        detour: sent instead of our own root: that root as another CA signed it, then what is above
+            up to that CA's root, for clients that trust only that one.
+        other_roots: what clients must trust besides, since leaves of another CA are in use.
     """
 
     certificate: x509.Certificate
     key: KeyPair = field(repr=False)
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
+    detour: tuple[x509.Certificate, ...] = ()
+    other_roots: tuple[x509.Certificate, ...] = ()
 
     @cached_property
     def name(self) -> x509.Name:
         """The issuer of every leaf."""
         return self.certificate.subject
 
-    @property
-    def _path(self) -> tuple[x509.Certificate, ...]:
-        return (self.certificate, *self.chain, *self.roots)
+    @cached_property
+    def subject(self) -> str:
+        """Its name as RFC 4514 writes it."""
+        return self.name.rfc4514_string()
+
+    @cached_property
+    def below_root(self) -> tuple[x509.Certificate, ...]:
+        """The CA's certificate and the intermediates above it; nothing if it is a root."""
+        return tuple(each for each in self.chain if each not in self.roots)
+
+    @cached_property
+    def path(self) -> tuple[x509.Certificate, ...]:
+        """Every certificate from the CA's own up to its root."""
+        return (*self.below_root, *self.roots)
+
+    @cached_property
+    def sent(self) -> tuple[x509.Certificate, ...]:
+        """What a server sends after the leaf."""
+        return (*self.below_root, *self.detour) if self.detour else self.chain
 
     @cached_property
     def not_before(self) -> datetime:
         """The first moment at which every certificate between a leaf and the root is valid."""
-        return max(each.not_valid_before_utc for each in self._path)
+        return max(each.not_valid_before_utc for each in self.path)
 
     @cached_property
     def not_after(self) -> datetime:
         """The last moment at which every certificate between a leaf and the root is valid."""
-        return min(each.not_valid_after_utc for each in self._path)
+        return min(each.not_valid_after_utc for each in self.path)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,22 +92,33 @@ class Authority:
     @cached_property
     def chain_pem(self) -> bytes:
         """What a server sends after the leaf."""
-        return _pem(self.chain)
+        return public_pem(self.sent)
 
     @cached_property
     def chain_bytes(self) -> int:
         """What the chain takes in the certificate list of a handshake."""
-        return sum(ENTRY_OVERHEAD + len(each.public_bytes(Encoding.DER)) for each in self.chain)
+        return sum(ENTRY_OVERHEAD + len(each.public_bytes(Encoding.DER)) for each in self.sent)
 
     @cached_property
     def certificate_pem(self) -> bytes:
         """The CA's own certificate."""
-        return _pem((self.certificate,))
+        return public_pem((self.certificate,))
 
     @cached_property
     def trust_bundle_pem(self) -> bytes:
         """What clients must trust."""
-        return _pem(self.roots)
+        return public_pem((*self.roots, *self.other_roots))
+
+    @cached_property
+    def unsent_roots_pem(self) -> bytes:
+        """The trusted roots that are not sent while there is a detour.
+
+        Who knows the control plane by the fingerprint of one of them looks for it in what it sends.
+        """
+        if not self.detour:
+            return b""
+        trusted = (*self.roots, *self.other_roots)
+        return public_pem(tuple(each for each in trusted if each not in self.sent))
 
     @cached_property
     def key_identifier(self) -> x509.AuthorityKeyIdentifier:
@@ -100,7 +134,8 @@ def create_authority(
 ) -> Authority:
     """Make a self-signed root.
 
-    Its path length is 1, not 0: a later CA can then be cross-signed by this one.
+    Its path length leaves room to cross-sign a later CA, also one of an operator's own PKI: a root
+    with two CAs below it.
 
     Raises:
         InvalidArgument: the common name does not fit.
@@ -117,15 +152,15 @@ def create_authority(
         .serial_number(serial)
         .not_valid_before(now - MAX_BACKDATE)
         .not_valid_after(now + lifetime)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_CA_KEY_USAGE, critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=_PATH_LENGTH), critical=True)
+        .add_extension(CA_KEY_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public.key), critical=False)
         .sign(key.private, key.hash)
     )
     return Authority(certificate, key, chain=(certificate,), roots=(certificate,))
 
 
-_CA_KEY_USAGE = x509.KeyUsage(
+CA_KEY_USAGE = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
     key_encipherment=False,
@@ -138,5 +173,6 @@ _CA_KEY_USAGE = x509.KeyUsage(
 )
 
 
-def _pem(certificates: tuple[x509.Certificate, ...]) -> bytes:
+def public_pem(certificates: tuple[x509.Certificate, ...]) -> bytes:
+    """Return certificates in PEM, one after the other."""
     return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)

@@ -21,14 +21,15 @@ from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import shown
 
 
-def load_authority(cert_pem: bytes, key_pem: bytes, *, now: datetime) -> Authority:
+def load_authority(cert_pem: bytes, key_pem: bytes, *, now: datetime | None) -> Authority:
     """Return the authority of a certificate file and a key file.
 
     Args:
         cert_pem: the CA's certificate; if it is not self-signed, then each certificate that issued
             the one before, up to the root.
         key_pem: the private key of the first certificate, unencrypted.
-        now: an aware datetime; every certificate must be valid then.
+        now: an aware datetime; every certificate must be valid then. None does not ask, for a CA
+            that is about to leave.
 
     Raises:
         ConfigurationError: the files do not make an authority that clients would believe.
@@ -46,7 +47,7 @@ def load_authority(cert_pem: bytes, key_pem: bytes, *, now: datetime) -> Authori
     return Authority(path[0], key, chain=(path[0], *intermediates), roots=(path[-1],))
 
 
-def _read_path(pem: bytes, now: datetime, problems: list[str]) -> list[x509.Certificate]:
+def _read_path(pem: bytes, now: datetime | None, problems: list[str]) -> list[x509.Certificate]:
     try:
         path = x509.load_pem_x509_certificates(pem)
         for below, certificate in enumerate(path):
@@ -99,7 +100,9 @@ def _is_for_tls(usages: x509.ExtendedKeyUsage) -> bool:
     return ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages or needed.issubset(usages)
 
 
-def _validity_faults(certificate: x509.Certificate, now: datetime) -> Iterator[str]:
+def _validity_faults(certificate: x509.Certificate, now: datetime | None) -> Iterator[str]:
+    if now is None:
+        return
     if now < certificate.not_valid_before_utc:
         yield f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
     if now >= certificate.not_valid_after_utc:

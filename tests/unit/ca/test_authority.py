@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from control_plane.ca import (
     Authority,
@@ -23,14 +24,14 @@ YEAR = timedelta(days=365)
 
 
 def test_embedded_ca_certificate(authority: Authority) -> None:
-    """The embedded CA is a root that may sign certificates, with room for one CA below it."""
+    """The embedded CA is a root that may sign certificates, with room for three CAs below it."""
     extensions = authority.certificate.extensions
     constraints = extensions.get_extension_for_class(x509.BasicConstraints)
     usage = extensions.get_extension_for_class(x509.KeyUsage)
 
     assert authority.certificate.subject == authority.certificate.issuer
     assert constraints.critical
-    assert constraints.value == x509.BasicConstraints(ca=True, path_length=1)
+    assert constraints.value == x509.BasicConstraints(ca=True, path_length=3)
     assert usage.critical
     assert usage.value.key_cert_sign
     assert not usage.value.digital_signature
@@ -57,23 +58,49 @@ def test_pem(authority: Authority) -> None:
     assert read_certificate(authority.certificate_pem).fingerprint == authority.fingerprint
 
 
-def test_two_roots_while_the_ca_is_rotated(authority: Authority) -> None:
-    """What is sent and what is trusted can differ: the leaf's path may end at either root."""
+def test_a_detour_is_sent_instead_of_the_root(authority: Authority) -> None:
+    """While a CA is rotated the path may end at either root, and only our own decides its end."""
     successor = create_authority("new", now=NOW, lifetime=YEAR, key=new_key_pair(), serial=8)
-    cross = made("new", by=made("c2c CA", key=authority.key), key=successor.key)
-    both = replace(
-        successor,
-        chain=(cross.certificate,),
-        roots=(successor.certificate, authority.certificate),
-    )
+    cross = made("new", by=made("c2c CA", key=authority.key), key=successor.key, end=NOW)
+    both = replace(successor, detour=(cross.certificate,), other_roots=(authority.certificate,))
 
     assert [each.subject for each in read_certificates(both.trust_bundle_pem)] == [
         "CN=new",
         "CN=c2c CA",
     ]
-    assert read_certificate(both.chain_pem).issuer == "CN=c2c CA"
+    assert both.chain_pem == cross.pem
+    assert both.chain_bytes == len(cross.certificate.public_bytes(Encoding.DER)) + 5
     assert both.not_before == NOW - timedelta(minutes=5)
     assert both.not_after == NOW + YEAR
+
+
+def test_roots_that_are_not_sent(authority: Authority) -> None:
+    """Who knows the control plane by a fingerprint finds it in what is sent, or among these."""
+    successor = create_authority("new", now=NOW, lifetime=YEAR, key=new_key_pair(), serial=8)
+    cross = made("new", by=made("c2c CA", key=authority.key), key=successor.key)
+    both = replace(successor, detour=(cross.certificate,), other_roots=(authority.certificate,))
+
+    assert authority.unsent_roots_pem == b""
+    assert both.unsent_roots_pem == both.trust_bundle_pem
+
+
+def test_an_intermediate_below_its_root() -> None:
+    """The root is in the path, and is sent only where the CA itself is one."""
+    root = made("root")
+    middle = made("middle", by=root)
+    ca = made("ca", by=middle)
+    authority = Authority(
+        ca.certificate,
+        ca.key,
+        chain=(ca.certificate, middle.certificate),
+        roots=(root.certificate,),
+    )
+    crossed = replace(authority, detour=(made("root", by=made("other")).certificate,))
+
+    assert authority.below_root == authority.sent == (ca.certificate, middle.certificate)
+    assert authority.path == (*authority.sent, root.certificate)
+    assert crossed.sent == (*authority.sent, *crossed.detour)
+    assert crossed.unsent_roots_pem == root.pem
 
 
 def test_key_identifier_without_ski(authority: Authority) -> None:

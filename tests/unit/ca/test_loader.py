@@ -126,7 +126,7 @@ def test_certificates_that_no_client_takes_as_a_ca(extensions: Extensions, probl
 
 
 def test_validity() -> None:
-    """A CA that expired, or is not valid yet, is refused with its date."""
+    """A CA that expired, or is not valid yet, is refused with its date, unless nobody asks."""
     moment = timedelta(seconds=1)
     old = made("old", end=NOW)
     new = made("new", start=NOW + moment)
@@ -137,6 +137,7 @@ def test_validity() -> None:
     assert problems_of(new.pem, new.key.private_pem()) == (
         "CA certificate 'CN=new' is not valid before 2026-03-01T12:00:01Z",
     )
+    assert load_authority(old.pem, old.key.private_pem(), now=None).not_after == NOW
 
 
 def test_path_length() -> None:

@@ -1,0 +1,76 @@
+"""Cross-signing: a CA's root as another CA signs it, so that who trusts the other verifies too.
+
+The rule of this module: always the root is signed, never an intermediate below it. Then there is
+one certificate of each name in what a server sends, and no client can pick the wrong one: OpenSSL
+takes the first that fits and does not come back.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cryptography import x509
+
+from control_plane.ca.authority import CA_KEY_USAGE, Authority
+from control_plane.ca.certificate import extension_of
+from control_plane.ca.profile import MAX_BACKDATE, check_serial
+from control_plane.names import shown
+
+
+def objection(subject: Authority, signer: Authority, now: datetime) -> str:
+    """Return why a CA cannot cross-sign the root of another so that clients believe it, or "".
+
+    Args:
+        subject: the CA whose leaves are to be verified.
+        signer: the CA whose root the clients trust.
+        now: an aware datetime.
+    """
+    if not signer.not_before <= now < signer.not_after:
+        return f"CA {_named(signer)} is not valid now"
+    for below, certificate in enumerate(signer.path):
+        constraints = extension_of(certificate, x509.BasicConstraints)
+        allowed = constraints.path_length if constraints is not None else None
+        needed = below + len(subject.path)
+        if allowed is not None and allowed < needed:
+            return (
+                f"CA {shown(certificate.subject.rfc4514_string())} allows {allowed} CAs below it "
+                f"and would have {needed} (path length)"
+            )
+    return ""
+
+
+def cross_sign(
+    subject: Authority, signer: Authority, *, now: datetime, serial: int
+) -> x509.Certificate:
+    """Return the root of one CA as another CA signs it; ``objection`` must have none.
+
+    It has the key identifier of the root, so the same leaf leads to either of the two.
+
+    Raises:
+        IssuanceError: the serial is not one.
+    """
+    check_serial(serial)
+    root = subject.path[-1]
+    now = now.replace(microsecond=0)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(root.subject)
+        .issuer_name(signer.name)
+        .public_key(root.public_key())
+        .serial_number(serial)
+        .not_valid_before(max(now - MAX_BACKDATE, signer.not_before))
+        .not_valid_after(min(root.not_valid_after_utc, signer.not_after))
+        .add_extension(
+            x509.BasicConstraints(ca=True, path_length=len(subject.path) - 1), critical=True
+        )
+        .add_extension(CA_KEY_USAGE, critical=True)
+        .add_extension(signer.key_identifier, critical=False)
+    )
+    identifier = extension_of(root, x509.SubjectKeyIdentifier)
+    if identifier is not None:
+        builder = builder.add_extension(identifier, critical=False)
+    return builder.sign(signer.key.private, signer.key.hash)
+
+
+def _named(authority: Authority) -> str:
+    return shown(authority.subject)

@@ -1,0 +1,172 @@
+"""A CA rotation: which CA signs, which others are trusted, and the steps from one to the next.
+
+The rule of this module: each step is a function from one rotation to the next, and each but the
+last has one that leads back. A new CA is trusted before anything is signed with it, and an old one
+is trusted until nothing that it signed is in use; whoever calls makes sure of both.
+
+::
+
+    steady --prepare--> prepared --activate--> activated --retire--> steady
+           <--undo-----          <--undo------
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+
+from cryptography import x509
+
+from control_plane.ca.authority import Authority
+from control_plane.ca.cross_signing import cross_sign, objection
+from control_plane.errors import FailedPrecondition, InvalidArgument
+from control_plane.names import shown
+
+
+class Stage(StrEnum):
+    """How far a rotation is."""
+
+    STEADY = "steady"
+    """There is one CA."""
+
+    PREPARED = "prepared"
+    """The other CA is trusted, and signs nothing."""
+
+    ACTIVATED = "activated"
+    """The other CA signs nothing any more, and is still trusted."""
+
+
+# No slots: cached_property needs the instance's dict.
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """The CAs that there are, and what each is for.
+
+    Attributes:
+        active: the CA that signs.
+        since: when it came to this stage, in UTC.
+        other: the CA that is to sign next, or that signed before; None if there is one CA only.
+        cross: the root of the active CA as the other one signed it.
+    """
+
+    stage: Stage
+    active: Authority
+    since: datetime
+    other: Authority | None = None
+    cross: x509.Certificate | None = None
+
+    @cached_property
+    def signing(self) -> Authority:
+        """The active CA, with what it has to send and what is to be trusted at this stage."""
+        if self.other is None:
+            return self.active
+        detour = () if self.cross is None else (self.cross, *self.other.below_root)
+        others = tuple(each for each in self.other.roots if each not in self.active.roots)
+        return replace(self.active, detour=detour, other_roots=others)
+
+
+def steady(active: Authority, now: datetime) -> Rotation:
+    """Return the rotation of a CA that is alone."""
+    return Rotation(Stage.STEADY, active, now)
+
+
+def prepare(
+    rotation: Rotation, successor: Authority, now: datetime, *, uncrossed: bool = False
+) -> Rotation:
+    """Have another CA trusted.
+
+    Args:
+        uncrossed: whether it may be one that the active CA cannot cross-sign.
+
+    Raises:
+        FailedPrecondition: another rotation is under way, or clients that know only the active CA
+            could not verify what the other one signs.
+        InvalidArgument: the other CA could be taken for the active one.
+    """
+    if rotation.other is not None:
+        raise FailedPrecondition(
+            f"CA {shown(rotation.other.subject)} is {_role(rotation)}: one rotation at a time"
+        )
+    active = rotation.active
+    if successor.name == active.name or successor.key.public == active.key.public:
+        raise InvalidArgument(
+            f"CA {shown(successor.subject)} has the name or the key of the active CA, and clients "
+            "could take one for the other: give it a name and a key of its own"
+        )
+    problem = crossing_problem(active=successor, other=active, now=now)
+    if problem and not uncrossed:
+        raise FailedPrecondition(
+            f"the active CA cannot cross-sign the new one: {problem}; programs that read their "
+            "trust bundle once would fail after the activation: if there are none, allow it"
+        )
+    return Rotation(Stage.PREPARED, active, now, other=successor)
+
+
+def activate(rotation: Rotation, now: datetime, serial: int) -> Rotation:
+    """Have the prepared CA sign; its root is cross-signed by the one that signed before.
+
+    Raises:
+        FailedPrecondition: none is prepared.
+    """
+    return _swap(rotation, Stage.PREPARED, Stage.ACTIVATED, now, serial)
+
+
+def undo_activate(rotation: Rotation, now: datetime, serial: int) -> Rotation:
+    """Have the CA sign that signed before; its root is cross-signed by the other.
+
+    Raises:
+        FailedPrecondition: none was activated, or the one before is gone for good.
+    """
+    return _swap(rotation, Stage.ACTIVATED, Stage.PREPARED, now, serial)
+
+
+def undo_prepare(rotation: Rotation, now: datetime) -> Rotation:
+    """Forget the prepared CA.
+
+    Raises:
+        FailedPrecondition: none is prepared.
+    """
+    _require(rotation, Stage.PREPARED)
+    return steady(rotation.active, now)
+
+
+def retire(rotation: Rotation, now: datetime) -> Rotation:
+    """Forget the CA that signed before.
+
+    Raises:
+        FailedPrecondition: there is none.
+    """
+    _require(rotation, Stage.ACTIVATED)
+    return steady(rotation.active, now)
+
+
+def crossing_problem(*, active: Authority, other: Authority, now: datetime) -> str:
+    """Return why who trusts the other CA only could not verify what the active one signs, or ""."""
+    return "" if active.roots == other.roots else objection(active, other, now)
+
+
+def _swap(rotation: Rotation, before: Stage, after: Stage, now: datetime, serial: int) -> Rotation:
+    other = _require(rotation, before)
+    cross = None
+    # Under a common root nothing is missing.
+    if other.roots != rotation.active.roots and not objection(other, rotation.active, now):
+        cross = cross_sign(other, rotation.active, now=now, serial=serial)
+    return Rotation(after, other, now, other=rotation.active, cross=cross)
+
+
+def _require(rotation: Rotation, stage: Stage) -> Authority:
+    """Return the other CA at a stage."""
+    if rotation.stage is stage and rotation.other is not None:
+        return rotation.other
+    match rotation.stage:
+        case Stage.STEADY:
+            state = f"{shown(rotation.active.subject)} is the only CA"
+        case _:
+            state = f"CA {shown(rotation.signing.subject)} is active, and another {_role(rotation)}"
+    wanted = "prepared" if stage is Stage.PREPARED else "retiring"
+    raise FailedPrecondition(f"no CA is {wanted}: {state}")
+
+
+def _role(rotation: Rotation) -> str:
+    return "prepared" if rotation.stage is Stage.PREPARED else "retiring"
