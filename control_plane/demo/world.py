@@ -136,7 +136,12 @@ class World:
     async def kill_sidecar(self, place: Place) -> None:
         """Kill a sidecar, and whatever it started, without a word of warning."""
         process = self.sidecars.pop(place.label).process
+        # The app is a group of its own, so that a terminal's Ctrl-C is for the sidecar alone.
+        started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()  # noqa: ASYNC240 - no disk
         os.killpg(process.pid, signal.SIGKILL)
+        for pid in started:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         await process.wait()
 
     async def ready(self, timeout: float) -> None:
