@@ -55,8 +55,12 @@ class CompleteState:
         self._had = resources
 
     def retain(self, wanted: Callable[[str], bool]) -> None:
-        """Forget what the client gave up: it does not have that any more."""
-        self._sent = {name: each for name, each in self._sent.items() if wanted(name)}
+        """Forget what the client gave up: it does not have that any more.
+
+        What it gives up of a response in flight, and asks for again, it still gets from that.
+        """
+        if self._exchange.in_flight is None:
+            self._sent = {name: each for name, each in self._sent.items() if wanted(name)}
         if self._had is not None:
             self._had = {name: each for name, each in self._had.items() if wanted(name)}
 

@@ -81,7 +81,7 @@ class DeltaMachine:
             if WILDCARD in asked:
                 asked |= exchange.accepted.keys()
             self._stated -= asked
-        exchange.owed |= asked
+        exchange.ask(asked)
         # Of what is given up only that counts which a wildcard still wants.
         exchange.owed |= turn.dropped
         for name in turn.dropped:

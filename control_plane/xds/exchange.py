@@ -16,7 +16,7 @@ from enum import Enum
 from control_plane.xds.events import Acked, Nacked
 from control_plane.xds.messages import ErrorDetail
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import Nonce, Version
+from control_plane.xds.resource import WILDCARD, Nonce, Version
 from control_plane.xds.resource_type import ResourceType
 
 NonceFactory = Callable[[], Nonce]
@@ -133,6 +133,7 @@ class Exchange:
         if error is not None:
             self._refuse(versions, error, now)
             return Nacked(self._type.url, self.last_nonce, versions, error)
+        self._refused_removals.clear(WILDCARD)
         for name, version in versions.items():
             self._refusals.clear(name)
             self._refused_removals.clear(name)
@@ -156,6 +157,25 @@ class Exchange:
             self._against(version).note(name, version, error, now, together=together)
             if version is not None and version == self.has(name):
                 del self.accepted[name]
+
+    def ask(self, names: AbstractSet[str]) -> None:
+        """Owe the client what it asks for, also to hear that it does not exist if it refused to.
+
+        A client that asks for everything is told everything.
+        """
+        self.owed |= names
+        if WILDCARD in names:
+            self._refused_removals.retain(lambda _name: False)
+        for name in names:
+            self._refused_removals.clear(name)
+
+    def ask_for_all_later(self, error: ErrorDetail, now: float) -> None:
+        """Owe the client everything, after a pause: it refused a response that told it nothing.
+
+        What it has from an earlier stream, and will not let go of, is not known here.
+        """
+        self._refused_removals.note(WILDCARD, None, error, now, together=True)
+        self.owed.add(WILDCARD)
 
     def retain(self, wanted: Callable[[str], bool]) -> None:
         """Forget what concerns names that the client does not want any more."""

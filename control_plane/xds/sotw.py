@@ -68,9 +68,12 @@ class SotwMachine:
         if initial:
             self._resumed_version = request.version_info
         elif self.exchange.answered(request.response_nonce):
-            events.append(self.exchange.settle(request.error_detail, now))
+            settled = self.exchange.settle(request.error_detail, now)
+            events.append(settled)
             if request.error_detail is None:
                 self._state.accepted()
+            elif not settled.versions:
+                self.exchange.ask_for_all_later(request.error_detail, now)
         elif request.response_nonce and self.exchange.last_nonce:
             stale = request.response_nonce != self.exchange.last_nonce
         if stale:
@@ -85,7 +88,7 @@ class SotwMachine:
         if stale:
             self._deferred |= added
         else:
-            self.exchange.owed |= added | self._deferred
+            self.exchange.ask(added | self._deferred)
             self._deferred.clear()
         self._deferred = {name for name in self._deferred if self.subscription.wants(name)}
         self.exchange.retain(self.subscription.wants)
@@ -169,7 +172,8 @@ class SotwMachine:
         if self.type.complete:
             wanted = self._wanted(snapshot)
             offer = self._state.offer(wanted, snapshot, now, owed=owed, withdraw=withdraw)
-            awaited = WILDCARD in self.exchange.owed
+            everything = WILDCARD in self.exchange.owed
+            awaited = everything and self.exchange.may_send(WILDCARD, None, now)
         else:
             offer = self._part(snapshot, now, owed)
             awaited = False

@@ -83,7 +83,7 @@ class Referee:
 
     def _settle(self, view: View, request: Request, now: float) -> None:
         kind = self._types.get(request.type_url)
-        view.outstanding = None
+        reply, view.outstanding = view.outstanding, None
         for name, version in view.told.items():
             if request.error_detail is None:
                 self._refused.pop((request.type_url, name), None)
@@ -103,7 +103,11 @@ class Referee:
             if view.known.get(name) == version:
                 del view.known[name]
             self._refused[request.type_url, name] = (version, until)
-        view.settled |= request.error_detail is None
+        if request.error_detail is None:
+            view.settled = True
+            if reply and kind.complete and not self._delta:
+                # Also what it gave up meanwhile and asked for again.
+                view.known |= {each.name: each.version for each in reply.resources}
 
     @staticmethod
     def _until(kind: ResourceType, view: View, now: float) -> float:
@@ -121,10 +125,12 @@ class Referee:
                 view.asked.add(WILDCARD)
         for name in request.subscribe:
             view.asked.add(name)
+            view.clung_to.pop(name, None)
             if name != WILDCARD:
                 view.names.add(name)
                 continue
             view.wildcard = True
+            view.clung_to.clear()
             if not first:
                 view.asked |= view.known.keys()
         for name in request.unsubscribe:
@@ -258,6 +264,9 @@ def _take_sotw(view: View, request: SotwRequest) -> None:
     wildcard = WILDCARD in names or not view.explicit
     names.discard(WILDCARD)
     view.asked |= names - view.names
+    for name in names - view.names:
+        view.clung_to.pop(name, None)
     if wildcard and not view.wildcard:
         view.asked.add(WILDCARD)
+        view.clung_to.clear()
     view.names, view.wildcard = names, wildcard

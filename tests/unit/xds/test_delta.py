@@ -348,6 +348,30 @@ def test_refused_removal_is_not_sent_again() -> None:
     assert peer.put(SDS="") == ["4 SDS -s"]
 
 
+def test_refused_removal_is_sent_again_to_one_who_asks_again() -> None:
+    """W7, W9: a client that would not let go of a resource, and then asks for it, has lost it."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    peer.ack("SDS")
+    peer.put(SDS="")
+    peer.nack("SDS")
+    assert peer.ask("SDS", "s") == ["3 SDS -s"]
+    assert peer.ack("SDS") == []
+
+
+def test_refused_removal_is_sent_again_to_one_who_asks_for_everything() -> None:
+    """W3, W9: it is told everything, without a pause; what is gone comes second, as ever."""
+    peer = DeltaPeer(CDS="a@1")
+    peer.ask("CDS", "a")
+    peer.ack("CDS")
+    peer.put(CDS="")
+    assert peer.nack("CDS") == []
+    assert peer.ask("CDS", "*") == ["3 CDS"]
+    assert peer.ack("CDS") == ["4 CDS -a"]
+    assert peer.ack("CDS") == []
+    assert peer.wait(1e6) == []
+
+
 def test_nack_of_current_content_is_a_nack() -> None:
     """A4, A5: error_detail makes a NACK; that the client had this very version says nothing."""
     peer = DeltaPeer(SDS="s@1")

@@ -426,6 +426,34 @@ def test_refused_removal_is_asked_for_again_after_a_pause() -> None:
     assert peer.wait(1e6) == []
 
 
+def test_refused_removal_is_asked_for_again_of_one_who_asks_for_everything() -> None:
+    """W3, R3: it is told everything, without a pause; what is gone leaves second, as ever."""
+    peer = SotwPeer(CDS="a@1 b@1")
+    peer.ask("CDS", "a")
+    peer.ack("CDS")
+    assert peer.put(CDS="b@1") == ["2 CDS"]
+    assert peer.nack("CDS") == []
+    assert peer.ask("CDS", "*", "a") == ["3 CDS a@1 b@1"]
+    assert peer.ack("CDS") == ["4 CDS b@1"]
+    assert peer.ack("CDS") == []
+    assert peer.wait(1e6) == []
+
+
+def test_refused_empty_state_is_sent_again_after_a_pause() -> None:
+    """A7, C2: a client that reconnects may have listeners that the server does not know of."""
+    peer = SotwPeer()
+    assert peer.ask("LDS", has="a@1") == ["1 LDS"]
+    assert peer.nack("LDS") == []
+    assert not peer.stream.in_step(peer.snapshot)
+    assert peer.wait(1) == ["2 LDS"]
+    assert peer.nack("LDS") == []
+    assert peer.wait(1) == []
+    assert peer.wait(1) == ["3 LDS"]
+    assert peer.ack("LDS") == []
+    assert peer.stream.in_step(peer.snapshot)
+    assert peer.wait(1e6) == []
+
+
 def test_complete_type_may_be_one_that_is_never_tried_again() -> None:
     """A7: a type of one's own may be complete and quarantine what was refused."""
     mine = ResourceType(url_of("x"), complete=True, after_nack=AfterNack.WHEN_CHANGED)
@@ -571,6 +599,21 @@ def test_name_of_a_complete_type_that_is_being_made_is_not_called_missing(c: str
     peer = SotwPeer(CDS=c)
     assert peer.ask("CDS", "c") == []
     assert peer.put(CDS="c@2") == ["1 CDS c@2"]
+
+
+@pytest.mark.parametrize("b", ["?b", "=b@1"], ids=["pending", "recorded"])
+def test_what_was_given_up_and_asked_for_again_in_flight_is_not_withdrawn(b: str) -> None:
+    """W16, R3: who asks for it again before it reads a response has it, and must not lose it."""
+    peer = SotwPeer(CDS="a@1 b@1")
+    assert peer.ask("CDS", "a", "b") == ["1 CDS a@1 b@1"]
+    peer.put(CDS=f"a@2 {b}")
+    assert peer.ask("CDS", "a", nonce="") == []
+    assert peer.ask("CDS", "a", "b", nonce="") == []
+    assert peer.ack("CDS") == ["2 CDS a@2 b@1"]
+    assert peer.ack("CDS") == []
+    assert peer.put(CDS="a@2") == ["3 CDS a@2"]
+    assert peer.ack("CDS") == []
+    assert peer.wait(1e6) == []
 
 
 def test_secret_is_served_while_an_old_listener_drains() -> None:
