@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import grpc
@@ -31,6 +32,9 @@ from control_plane.xds.messages import Node
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_read_identity = lru_cache(maxsize=8192)(peer_identity)
+"""Sidecars report every few seconds, and reading a certificate costs more than the report does."""
+
 
 def identity_of(context: Context, trust_domain: TrustDomain, now: datetime) -> Identity:
     """Return who the peer of a call is.
@@ -44,7 +48,7 @@ def identity_of(context: Context, trust_domain: TrustDomain, now: datetime) -> I
     certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
     if certificate is None:
         raise Unauthenticated("a client certificate is required")
-    identity = peer_identity(certificate, trust_domain)
+    identity = _read_identity(certificate, trust_domain)
     if identity.not_after <= now:
         raise Unauthenticated(
             f"client certificate ended at {identity.not_after:%Y-%m-%dT%H:%M:%SZ}: "
