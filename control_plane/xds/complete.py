@@ -34,21 +34,22 @@ class Offer:
 class CompleteState:
     """What one client was offered of one type, and what it took of that."""
 
-    __slots__ = ("_exchange", "_had", "_sent")
+    __slots__ = ("_exchange", "_had", "_in_flight", "_sent")
 
     def __init__(self, exchange: Exchange) -> None:
         """Start with a client of which nothing is known."""
         self._exchange = exchange
+        self._in_flight: Mapping[str, Resource] = MappingProxyType({})
         self._sent: Mapping[str, Resource] = MappingProxyType({})
         self._had: Mapping[str, Resource] | None = None
 
     def sent(self, offer: Offer) -> None:
         """Remember what the response in flight has."""
-        self._sent = {each.name: each for each in offer.resources}
+        self._in_flight = self._sent = {each.name: each for each in offer.resources}
 
     def accepted(self) -> None:
         """Take note that the client has what was sent last, and nothing else."""
-        self._had = self._sent
+        self._had = self._sent = self._in_flight
 
     def resumed(self, resources: Mapping[str, Resource]) -> None:
         """Take note that the client has these from an earlier stream, and nothing else."""
@@ -57,10 +58,9 @@ class CompleteState:
     def retain(self, wanted: Callable[[str], bool]) -> None:
         """Forget what the client gave up: it does not have that any more.
 
-        What it gives up of a response in flight, and asks for again, it still gets from that.
+        What it gives up while a response is in flight, and asks for again, it gets from that.
         """
-        if self._exchange.in_flight is None:
-            self._sent = {name: each for name, each in self._sent.items() if wanted(name)}
+        self._sent = {name: each for name, each in self._sent.items() if wanted(name)}
         if self._had is not None:
             self._had = {name: each for name, each in self._had.items() if wanted(name)}
 

@@ -159,15 +159,19 @@ class Exchange:
                 del self.accepted[name]
 
     def ask(self, names: AbstractSet[str]) -> None:
-        """Owe the client what it asks for, also to hear that it does not exist if it refused to.
-
-        A client that asks for everything is told everything.
-        """
+        """Owe the client what it asks for, also to hear that it does not exist if it refused to."""
         self.owed |= names
-        if WILDCARD in names:
-            self._refused_removals.retain(lambda _name: False)
+        self.lift(names)
+
+    def lift(self, names: AbstractSet[str]) -> None:
+        """Forget that the client refused to let go of what it asks for, or of anything by ``*``.
+
+        What it refuses after it asked is refused.
+        """
         for name in names:
             self._refused_removals.clear(name)
+        if WILDCARD in names:
+            self._refused_removals.retain(lambda _name: False)
 
     def ask_for_all_later(self, error: ErrorDetail, now: float) -> None:
         """Owe the client everything, after a pause: it refused a response that told it nothing.

@@ -85,10 +85,11 @@ class SotwMachine:
         before = self.subscription.asked()
         added = self.subscription.replace(names)
         dropped = before - self.subscription.asked()
+        self.exchange.lift(added)
         if stale:
             self._deferred |= added
         else:
-            self.exchange.ask(added | self._deferred)
+            self.exchange.owed |= added | self._deferred
             self._deferred.clear()
         self._deferred = {name for name in self._deferred if self.subscription.wants(name)}
         self.exchange.retain(self.subscription.wants)

@@ -439,6 +439,20 @@ def test_refused_removal_is_asked_for_again_of_one_who_asks_for_everything() -> 
     assert peer.wait(1e6) == []
 
 
+def test_removal_that_is_refused_after_a_stale_request_is_refused() -> None:
+    """A7, A8: a client that asks for everything, and only then refuses, is given a pause."""
+    peer = SotwPeer(CDS="a@1")
+    peer.ask("CDS", "a")
+    peer.ack("CDS")
+    assert peer.put(CDS="") == ["2 CDS"]
+    assert peer.ask("CDS", "*", "a", nonce="1") == []
+    assert peer.nack("CDS") == ["3 CDS a@1"]
+    assert peer.ack("CDS") == []
+    assert peer.wait(1) == ["4 CDS"]
+    assert peer.ack("CDS") == []
+    assert peer.wait(1e6) == []
+
+
 def test_refused_empty_state_is_sent_again_after_a_pause() -> None:
     """A7, C2: a client that reconnects may have listeners that the server does not know of."""
     peer = SotwPeer()
