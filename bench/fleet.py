@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from control_plane.app.authority import open_authority
+from control_plane.app.authority import open_authorities
 from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.app.core import new_serial
 from control_plane.ca import (
@@ -109,7 +109,7 @@ async def prepare(
         registry.close()
         await running
         await store.close()
-    authority = open_authority(settings, SystemClock(), new_serial)
+    authority = open_authorities(settings, SystemClock(), new_serial).current()
     key = new_key_pair()
     members = tuple(_members(registry.state, authority, key))
     file = directory / "members.json"

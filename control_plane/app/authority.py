@@ -1,7 +1,13 @@
-"""The CA of this control plane: the operator's own, or one that is made on the first start.
+"""The CAs of this control plane on the disk: which there are after a start, whatever happened.
 
-The rule of this module: key and certificate are in one private file, so that no crash can part
-them, and a CA that clients would not believe stops the start instead of the apps.
+The rules of this module:
+
+- A CA that clients would not believe stops the start instead of the apps.
+- Key and certificate are in one private file, and while a CA is rotated all keys, certificates and
+  the stage are in one private file. Each step replaces one file, so no crash parts what belongs
+  together.
+- While there is the file of a rotation it is right, and every other one may be out of date.
+- A CA that was retired never comes back, also where a setting still names it.
 """
 
 from __future__ import annotations
@@ -13,46 +19,165 @@ from pathlib import Path
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import Authority, create_authority, load_authority, new_key_pair
+from control_plane.ca import Authority, Rotation, Stage, create_authority, load_authority
+from control_plane.ca import new_key_pair as new_key
+from control_plane.ca.rotation import steady
+from control_plane.ca.rotation_file import (
+    authority_pem,
+    read_authority,
+    read_rotation,
+    write_rotation,
+)
 from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError
+from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
-from control_plane.store.files import load_or_create, read_private
+from control_plane.store.files import load_or_create, read_private, remove_private, write_private
 
 CA_FILE = "ca.pem"
-"""The embedded CA in the data directory: its private key, then its certificate."""
+"""The embedded CA in the data directory: its private key, then its certificates."""
+
+ROTATION_FILE = "ca-rotation.json"
+"""Both CAs, keys included, while one is replaced by the other."""
+
+RETIRED_FILE = "ca-retired.txt"
+"""The fingerprints of the CAs that were retired; nothing secret."""
 
 CA_LIFETIME = timedelta(days=3650)
 
 _COMMON_NAME = "c2c-control-plane CA"
-_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
-def open_authority(settings: Settings, clock: Clock, new_serial: Callable[[], int]) -> Authority:
-    """Return the CA that the settings name, or the embedded one, which is made if there is none.
+def open_authorities(
+    settings: Settings, clock: Clock, new_serial: Callable[[], int]
+) -> Authorities:
+    """Return the CAs as the last rotation left them.
+
+    If there was none it is the CA that the settings name, or the embedded one, which is made if it
+    is missing.
 
     Raises:
         ConfigurationError: a file cannot be used; every problem is named.
         StorageError: the new CA could not be written.
     """
-    log = structlog.get_logger(__name__)
-    if settings.ca_cert is not None and settings.ca_key is not None:
-        certificate = _read(settings.ca_cert)
-        authority = load_authority(certificate, read_private(settings.ca_key), now=clock.now())
-        log.info(log_events.CA_LOADED, fingerprint=authority.fingerprint)
-        return authority
+    files = _Files(settings, clock)
+    rotation = files.read() or steady(files.single(new_serial), clock.now())
+    return Authorities(rotation, files.keep)
 
-    def create() -> bytes:
-        key = new_key_pair()
-        made = create_authority(
-            _COMMON_NAME, now=clock.now(), lifetime=CA_LIFETIME, key=key, serial=new_serial()
+
+def new_authority(clock: Clock, serial: int) -> Authority:
+    """Make a CA to replace another: its name is its own, since clients look for it by name."""
+    name = f"{_COMMON_NAME} {serial % 16**8:08x}"
+    return create_authority(
+        name, now=clock.now(), lifetime=CA_LIFETIME, key=new_key(), serial=serial
+    )
+
+
+def read_authority_files(certificate: Path, key: Path, clock: Clock) -> Authority:
+    """Read an operator's CA; nobody else may read the file of its key.
+
+    Raises:
+        ConfigurationError: the files do not make an authority that clients would believe.
+    """
+    return load_authority(_read(certificate), read_private(key), now=clock.now())
+
+
+class _Files:
+    """The files of the CAs in a data directory."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
+        self._embedded = settings.data_dir / CA_FILE
+        self._rotation = settings.data_dir / ROTATION_FILE
+        self._retired = settings.data_dir / RETIRED_FILE
+        self._log = structlog.get_logger(__name__)
+        self._named = self._read_named(settings.ca_cert, settings.ca_key)
+
+    def read(self) -> Rotation | None:
+        """Return the rotation that is under way, if one is."""
+        if not self._rotation.exists():
+            return None
+        try:
+            rotation = read_rotation(read_private(self._rotation), self._clock.now())
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                [f"file {str(self._rotation)!r}: {problem}" for problem in error.problems]
+            ) from error
+        named = self._named
+        known = [each for each in (rotation.active, rotation.other) if each is not None]
+        if named is not None and named.fingerprint not in {each.fingerprint for each in known}:
+            problem = (
+                f"ca_cert names CA {named.fingerprint}, which has no part in the rotation that is "
+                f"under way in {str(self._rotation)!r}: finish it or take it back first"
+            )
+            raise ConfigurationError([problem])
+        self._log.info(
+            log_events.CA_LOADED,
+            fingerprint=rotation.active.fingerprint,
+            stage=rotation.stage.value,
         )
-        log.info(log_events.CA_CREATED, fingerprint=made.fingerprint)
-        return key.private_pem() + made.certificate_pem
+        return rotation
 
-    pair = load_or_create(settings.data_dir / CA_FILE, create)
-    key, mark, certificate = pair.partition(_CERTIFICATE)
-    return load_authority(mark + certificate, key, now=clock.now())
+    def single(self, new_serial: Callable[[], int]) -> Authority:
+        """Return the one CA that there is."""
+        named = self._named
+        if named is not None:
+            if named.fingerprint not in self._retired_fingerprints():
+                self._log.info(log_events.CA_LOADED, fingerprint=named.fingerprint)
+                return named
+            self._log.warning(
+                log_events.SETTING_WARNED,
+                setting="ca_cert",
+                reason="this CA was retired, so it is not used: remove the settings ca_cert and "
+                f"ca_key, or name the files of the CA in {str(self._embedded)!r}",
+            )
+            return self._read_embedded(read_private(self._embedded))
+
+        def create() -> bytes:
+            key, now = new_key(), self._clock.now()
+            made = create_authority(
+                _COMMON_NAME, now=now, lifetime=CA_LIFETIME, key=key, serial=new_serial()
+            )
+            self._log.info(log_events.CA_CREATED, fingerprint=made.fingerprint)
+            return authority_pem(made)
+
+        return self._read_embedded(load_or_create(self._embedded, create))
+
+    def keep(self, before: Rotation, after: Rotation) -> None:
+        """Put a step of a rotation on the disk.
+
+        Raises:
+            StorageError: it is not there, and after a restart the rotation is as before.
+        """
+        if after.stage is not Stage.STEADY:
+            write_private(self._rotation, write_rotation(after))
+            return
+        named = self._named
+        if named is None or named.fingerprint != after.active.fingerprint:
+            write_private(self._embedded, authority_pem(after.active))
+        retired = self._retired_fingerprints() - {after.active.fingerprint}
+        if before.stage is Stage.ACTIVATED and before.other is not None:
+            retired.add(before.other.fingerprint)
+        write_private(self._retired, "".join(f"{each}\n" for each in sorted(retired)).encode())
+        # From here on the other files count; with this one the last copy of the old key goes.
+        remove_private(self._rotation)
+
+    def _read_named(self, certificate: Path | None, key: Path | None) -> Authority | None:
+        """Return the CA that the settings name; that it ended does not matter once it leaves."""
+        if certificate is None or key is None:
+            return None
+        named = load_authority(_read(certificate), read_private(key), now=None)
+        if named.fingerprint in self._retired_fingerprints() or self._rotation.exists():
+            return named
+        return read_authority_files(certificate, key, self._clock)
+
+    def _read_embedded(self, pem: bytes) -> Authority:
+        return read_authority(pem, self._clock.now())
+
+    def _retired_fingerprints(self) -> set[str]:
+        if not self._retired.exists():
+            return set()
+        return set(read_private(self._retired).decode("ascii", "replace").split())
 
 
 def _read(path: Path) -> bytes:

@@ -8,9 +8,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from control_plane.app.authority import open_authority
+from control_plane.app.authority import (
+    new_authority,
+    open_authorities,
+    read_authority_files,
+)
 from control_plane.app.observed import Observed, Watched, observe
-from control_plane.ca import Authority, Profile, new_key_pair
+from control_plane.ca import Authority, InstanceIdentity, Profile, new_key_pair
 from control_plane.clock import Clock
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance
@@ -20,17 +24,23 @@ from control_plane.planner import Planner, PlanOptions
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.custody import Custodian, Custody
+from control_plane.reconciler.holdings import IDENTITY, Holdings
 from control_plane.reconciler.ledger import Ledger
+from control_plane.reconciler.pace import IDENTITIES_PER_SECOND, turn
 from control_plane.reconciler.presence import Presence
 from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.reconciler.records import Records
 from control_plane.registry import Registry
+from control_plane.server.authorities import Authorities
 from control_plane.server.identities import Identities
 from control_plane.server.identity_watch import IdentityWatch
 from control_plane.server.metrics import Metrics
 from control_plane.server.metrics_observers import TimedStore
 from control_plane.server.name_audit import NameAudit
+from control_plane.server.peers import Validity
+from control_plane.server.rotation import CaRotation, Sources
+from control_plane.server.rotation_progress import RotationProgress
 from control_plane.server.stream_log import StreamLog
 from control_plane.settings import Settings
 from control_plane.store.protocol import IssuedRecord, Store
@@ -42,7 +52,8 @@ class Core:
 
     settings: Settings
     clock: Clock
-    authority: Authority
+    authorities: Authorities
+    rotation: CaRotation
     profile: Profile
     registry: Registry
     nodes: Nodes
@@ -54,7 +65,25 @@ class Core:
     records: Records
     name_audit: NameAudit
     identities: Identities
+    holdings: Holdings
     observed: Observed
+
+    @property
+    def authority(self) -> Authority:
+        """The CA that signs now."""
+        return self.authorities.current()
+
+    @property
+    def validity(self) -> Validity:
+        """What makes a certificate of ours worth nothing before it ends."""
+        return Validity(self.settings.trust_domain, self.clock, self.authorities.is_gone)
+
+    def is_outdated(self, identity: InstanceIdentity) -> bool:
+        """Tell whether it is the turn of an identity that does not lead to the CA of the moment."""
+        instances = len(self.registry.state.instances)
+        since = self.authorities.rotation.since
+        at = turn(identity.instance_guid, since, instances, per_second=IDENTITIES_PER_SECOND)
+        return identity.issuer != self.authority.subject and self.clock.now() >= at
 
 
 def new_serial() -> int:
@@ -73,7 +102,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     Raises:
         ConfigurationError: something on disk cannot be used.
     """
-    authority = open_authority(settings, clock, new_serial)
+    authorities = open_authorities(settings, clock, new_serial)
     profile = Profile(lifetime=settings.certificate_lifetime)
     metrics = Metrics()
     store = TimedStore(store, metrics)
@@ -81,16 +110,23 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     nodes = Nodes()
     records = Records(store)
     issued = await store.issued()
-    ledger = Ledger(clock, issued)
+    secrets = [each for each in issued if each.secret != IDENTITY]
+    ledger = Ledger(clock, secrets)
+    holdings = Holdings(ledger, issued)
 
     def note(record: IssuedRecord) -> None:
         records.note(record)
         ledger.issued(record)
 
+    def note_identity(record: IssuedRecord) -> None:
+        records.note(record)
+        holdings.identity_issued(record)
+
+    current = authorities.current
     custodian = Custodian(
-        authority, profile, new_key_pair, new_serial, note, metrics.certificates.issuing
+        current, profile, new_key_pair, new_serial, note, metrics.certificates.issuing
     )
-    custody = Custody(custodian, issued)
+    custody = Custody(custodian, secrets)
     planner = Planner(_plan_options(settings))
     planner.warm_up()
     reconciler = Reconciler(registry.state, nodes, planner, custody, clock)
@@ -99,10 +135,16 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     nodes.observe(reconciler)
     nodes.observe(presence)
     identities = Identities(
-        authority, settings.trust_domain, profile=profile, new_serial=new_serial, clock=clock
+        current,
+        settings.trust_domain,
+        profile=profile,
+        new_serial=new_serial,
+        clock=clock,
+        note=note_identity,
     )
     nodes.observe(StreamLog())
-    nodes.observe(IdentityWatch(nodes, identities, clock))
+    watch = IdentityWatch(nodes, identities, holdings, authorities.is_gone, clock)
+    nodes.observe(watch)
     attestation = Attestation(clock)
 
     def forget(state: State, change: Change) -> None:
@@ -110,15 +152,25 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
             if isinstance(entity, Instance) and state.instance(entity.guid) is None:
                 identities.forget(entity.guid)
                 attestation.forget(entity.guid)
+                holdings.forget(entity.guid)
 
     registry.subscribe(forget)
     convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, clock)
     observed = observe(watched, next(iter(planner.options.probers), None))
+    progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)
+    sources = Sources(
+        lambda: new_authority(clock, new_serial()),
+        lambda certificate, key: read_authority_files(certificate, key, clock),
+        new_serial,
+    )
+    authorities.observe(watch.authorities_changed)
+    authorities.observe(lambda: reconciler.authority_changed(authorities.rotation.since))
     return Core(
         settings,
         clock,
-        authority,
+        authorities,
+        CaRotation(authorities, progress, sources, profile=profile, clock=clock),
         profile,
         registry,
         nodes,
@@ -130,6 +182,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         records,
         observed.name_audit,
         identities,
+        holdings,
         observed,
     )
 

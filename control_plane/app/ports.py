@@ -23,13 +23,12 @@ from control_plane.api.v1 import (
     instance_pb2_grpc,
     join_token_pb2_grpc,
     network_policy_pb2_grpc,
-    operator_pb2_grpc,
     route_pb2_grpc,
     sidecar_pb2_grpc,
-    trust_pb2_grpc,
 )
 from control_plane.app.core import Core, new_guid, new_serial
 from control_plane.app.inspected import add_inspection
+from control_plane.app.trust import add_trust
 from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.log_events import JOIN_TOKEN_PREFIX
@@ -40,7 +39,6 @@ from control_plane.server.api.instances import InstanceService
 from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenService
 from control_plane.server.api.network_policies import NetworkPolicyService
 from control_plane.server.api.routes import RouteService
-from control_plane.server.api.trust import TrustService
 from control_plane.server.audit import AuditInterceptor
 from control_plane.server.client_status import ClientStatusService
 from control_plane.server.credentials import ServerCertificate
@@ -48,7 +46,7 @@ from control_plane.server.discovery import DiscoveryService
 from control_plane.server.enrollment import EnrollmentService, IdentityService
 from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
-from control_plane.server.operators import OperatorService, OperatorsOnly
+from control_plane.server.operators import OperatorsOnly
 from control_plane.server.peers import InstanceAdmission, InstanceProof
 from control_plane.server.reflection import add_reflection
 from control_plane.server.sidecars import SidecarService
@@ -70,6 +68,7 @@ ADMIN_SERVICES = (
     _API + "OperatorService",
     _API + "TrustService",
     _API + "InspectionService",
+    _API + "CertificateAuthorityService",
     "envoy.service.status.v3.ClientStatusDiscoveryService",
 )
 """What an operator may call."""
@@ -83,7 +82,7 @@ class Ports:
         self._core = core
         settings = core.settings
         self._certificate = ServerCertificate(
-            core.authority,
+            core.authorities.current,
             settings.trust_domain,
             _reached_by(settings),
             profile=core.profile,
@@ -91,7 +90,9 @@ class Ports:
             new_serial=new_serial,
             clock=core.clock,
         )
-        self._proof = InstanceProof(lambda: core.registry.state, core.identities)
+        self._proof = InstanceProof(
+            lambda: core.registry.state, core.identities, core.validity, core.holdings.identity_seen
+        )
         self._limits = _limits(settings)
         self.discovery = DiscoveryService(
             core.nodes,
@@ -142,7 +143,7 @@ class Ports:
                 core.identities,
                 self._proof,
                 is_alive=self._is_alive,
-                trust_bundle=lambda: core.authority.trust_bundle_pem,
+                trust_bundle=core.authorities.trust_bundle_pem,
             ),
             server,
         )
@@ -152,7 +153,8 @@ class Ports:
                 presence=core.presence,
                 attestation=core.attestation,
                 custody=core.custody,
-                trust_bundle=lambda: core.authority.trust_bundle_pem,
+                trust_bundle=core.authorities.trust_bundle_pem,
+                is_outdated=core.is_outdated,
             ),
             server,
         )
@@ -167,7 +169,7 @@ class Ports:
                 core.registry,
                 core.identities,
                 is_alive=self._is_alive,
-                trust_bundle=lambda: core.authority.trust_bundle_pem,
+                trust_bundle=core.authorities.trust_bundle_pem,
                 new_guid=new_guid,
                 xds_port=self.xds_address.port,
             ),
@@ -185,7 +187,7 @@ class Ports:
 
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
         core = self._core
-        only_operators = OperatorsOnly(core.settings.trust_domain, core.clock)
+        only_operators = OperatorsOnly(core.validity)
         server = self._server(only_operators, AuditInterceptor())
         self._add_admin_services(server)
         credentials = self._certificate.credentials(client_certificates=True)
@@ -193,7 +195,7 @@ class Ports:
 
     def _add_admin_services(self, server: grpc.aio.Server) -> None:
         core, settings = self._core, self._core.settings
-        registry, budget = core.registry, CertificateBudget(core.authority, core.profile)
+        registry, budget = core.registry, CertificateBudget(core.authorities.current, core.profile)
         app_pb2_grpc.add_AppServiceServicer_to_server(AppService(registry, new_guid), server)
         route_pb2_grpc.add_RouteServiceServicer_to_server(
             RouteService(registry, core.convergence, budget, settings.internal_domains), server
@@ -213,15 +215,7 @@ class Ports:
         join_token_pb2_grpc.add_JoinTokenServiceServicer_to_server(
             JoinTokenService(registry, core.clock, _new_token, self._enrollment_server), server
         )
-        operator_pb2_grpc.add_OperatorServiceServicer_to_server(
-            OperatorService(
-                core.authority, settings.trust_domain, new_serial=new_serial, clock=core.clock
-            ),
-            server,
-        )
-        trust_pb2_grpc.add_TrustServiceServicer_to_server(
-            TrustService(lambda: core.authority.trust_bundle_pem, settings.trust_domain), server
-        )
+        add_trust(server, core)
         csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
             ClientStatusService(core.nodes, core.clock), server
         )

@@ -90,6 +90,11 @@ class Authority:
         return fingerprint(self.certificate.public_bytes(Encoding.DER))
 
     @cached_property
+    def root_fingerprints(self) -> frozenset[str]:
+        """SHA-256 of each of its own roots."""
+        return frozenset(fingerprint(each.public_bytes(Encoding.DER)) for each in self.roots)
+
+    @cached_property
     def chain_pem(self) -> bytes:
         """What a server sends after the leaf."""
         return public_pem(self.sent)

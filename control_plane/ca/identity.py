@@ -18,29 +18,44 @@ from control_plane.names import AppGuid, InstanceGuid, parse_guid
 
 @dataclass(frozen=True, slots=True)
 class InstanceIdentity:
-    """An instance of an app, until its certificate ends."""
+    """An instance of an app, until its certificate ends.
+
+    Attributes:
+        issuer: the name of the CA that says so, as RFC 4514 writes it.
+    """
 
     app_guid: AppGuid
     instance_guid: InstanceGuid
     not_after: datetime
     serial: int
+    issuer: str
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorIdentity:
-    """Somebody who may use the operator's API."""
+    """Somebody who may use the operator's API.
+
+    Attributes:
+        issuer: the name of the CA that says so, as RFC 4514 writes it.
+    """
 
     name: str
     not_after: datetime
     serial: int
+    issuer: str
 
 
 @dataclass(frozen=True, slots=True)
 class ControlPlaneIdentity:
-    """The control plane itself."""
+    """The control plane itself.
+
+    Attributes:
+        issuer: the name of the CA that says so, as RFC 4514 writes it.
+    """
 
     not_after: datetime
     serial: int
+    issuer: str
 
 
 Identity = InstanceIdentity | OperatorIdentity | ControlPlaneIdentity
@@ -63,7 +78,7 @@ def _identity(certificate: Certificate, trust_domain: TrustDomain) -> Identity:
     uris = certificate.san.uris
     if len(uris) != 1:
         raise InvalidArgument(f"it needs exactly one SPIFFE id and has {len(uris)} URIs")
-    not_after, serial = certificate.not_after, certificate.serial
+    not_after, serial, issuer = certificate.not_after, certificate.serial, certificate.issuer
     match read_spiffe_id(uris[0], trust_domain):
         case ("app", app, "instance", instance):
             return InstanceIdentity(
@@ -71,10 +86,11 @@ def _identity(certificate: Certificate, trust_domain: TrustDomain) -> Identity:
                 InstanceGuid(parse_guid(instance, field="certificate")),
                 not_after,
                 serial,
+                issuer,
             )
         case ("operator", name):
-            return OperatorIdentity(name, not_after, serial)
+            return OperatorIdentity(name, not_after, serial, issuer)
         case ("control-plane",):
-            return ControlPlaneIdentity(not_after, serial)
+            return ControlPlaneIdentity(not_after, serial, issuer)
         case segments:
             raise InvalidArgument(f"nobody of ours has the SPIFFE path /{'/'.join(segments)}")

@@ -30,6 +30,7 @@ class Attestation:
         self._observers: list[Callable[[InstanceGuid], None]] = []
         self.exposed: dict[InstanceGuid, tuple[int, ...]] = {}
         self._app_ports: dict[InstanceGuid, Mapping[int, bool]] = {}
+        self._trusted: dict[InstanceGuid, frozenset[str]] = {}
 
     def observe(self, observer: Callable[[InstanceGuid], None]) -> None:
         """Tell somebody of each instance that was reported on; it returns at once."""
@@ -49,16 +50,22 @@ class Attestation:
         """Return for each port of the app whether it accepts connections; None if nobody tells."""
         return (self._app_ports.get(instance) or None) if self.witnessed(instance) else None
 
+    def trusted(self, instance: InstanceGuid) -> frozenset[str]:
+        """Return the fingerprints of the roots that a sidecar trusts; none if it does not tell."""
+        return self._trusted.get(instance, frozenset())
+
     def report(
         self,
         instance: InstanceGuid,
         serial: int | None,
         exposed: tuple[int, ...],
         app_ports: Mapping[int, bool] | None = None,
+        trusted: frozenset[str] = frozenset(),
     ) -> None:
         """Take what a sidecar saw."""
         self._served[instance] = (serial, self._clock.monotonic())
         self._app_ports[instance] = app_ports or {}
+        self._trusted[instance] = trusted
         if exposed:
             self.exposed[instance] = exposed
         else:
@@ -81,4 +88,5 @@ class Attestation:
         self._served.pop(instance, None)
         self._news.pop(instance, None)
         self._app_ports.pop(instance, None)
+        self._trusted.pop(instance, None)
         self.exposed.pop(instance, None)

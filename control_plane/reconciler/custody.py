@@ -1,8 +1,8 @@
 """The certificates of the instances, private keys included: in memory, and nowhere else.
 
 The rule of this module: an instance's certificate is replaced when it no longer says what it must
-say, or when half of its life is over, and only by one that passed the linter. If issuing fails the
-old one stays in use.
+say, when it does not lead to the CA of the moment, or when half of its life is over, and only by
+one that passed the linter. If issuing fails the old one stays in use.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ from control_plane.xds.resource_type import SECRET
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One secret of one instance: what was asked for, what was issued, and its resource."""
+    """One secret of one instance: what was asked for, what was issued, and its resource.
+
+    Attributes:
+        chain: what is sent after the leaf, PEM.
+    """
 
     request: Request
     leaf: Leaf = field(repr=False)
+    chain: bytes = field(repr=False)
     resource: Resource
     renew_at: datetime
 
@@ -97,11 +102,12 @@ class Custodian:
     """What issuing needs, as values, so that tests can decide each of them.
 
     Attributes:
+        authority: returns the CA of the moment.
         note: is told of each certificate, and returns at once.
         issuing: returns what surrounds each certificate that is made, to measure it.
     """
 
-    authority: Authority
+    authority: Callable[[], Authority]
     profile: Profile
     new_key: KeyFactory
     new_serial: Callable[[], int]
@@ -170,25 +176,27 @@ class Custody:
             news.set()
 
     def _says(self, held: Held | Recorded, request: Request) -> bool:
-        """Tell whether a certificate says what it must."""
+        """Tell whether a certificate says what it must, and leads where it must."""
+        authority = self._custodian.authority()
         match held:
             case Held():
-                return held.request == request
+                is_ours = held.leaf.issuer_fingerprint == authority.fingerprint
+                return held.request == request and is_ours and held.chain == authority.chain_pem
             case Recorded(record):
-                issuer = self._custodian.authority.fingerprint
-                return record.names == _names(request.san) and record.issuer == issuer
+                is_ours = record.issuer == authority.fingerprint
+                return record.names == _names(request.san) and is_ours
             case _:
                 assert_never(held)
 
     def _issue(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Held:
-        by = self._custodian
+        by, authority = self._custodian, self._custodian.authority()
         with by.issuing():
             leaf = issue(
-                by.authority, by.profile, request, key=by.new_key, now=now, serial=by.new_serial()
+                authority, by.profile, request, key=by.new_key, now=now, serial=by.new_serial()
             )
         body = tls_secret(name, leaf.certificate_chain_pem, leaf.private_key_pem or b"")
         at = renew_at(leaf.not_before, leaf.not_after, instance)
-        return Held(request, leaf, Resource.of(SECRET, name, body), at)
+        return Held(request, leaf, authority.chain_pem, Resource.of(SECRET, name, body), at)
 
 
 def _names(san: San) -> tuple[str, ...]:

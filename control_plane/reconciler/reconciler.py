@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -33,6 +33,7 @@ from control_plane.planner import (
 )
 from control_plane.planner.plan import ID_SECRET
 from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication import Neighbourhood, Publication
 from control_plane.reconciler.renewals import RenewalQueue
@@ -88,6 +89,18 @@ class Reconciler:
                 self._see_off(entity.guid)
         self._mark_apps(change.apps)
         self.publication.committed(state, change)
+
+    def authority_changed(self, since: datetime) -> None:
+        """Have everybody's certificates looked at, each at a turn of its own.
+
+        Args:
+            since: when the CA, or what is sent of it, became another one.
+        """
+        known = self.state.all_instances()
+        for each in known:
+            if self.connected(each.guid):
+                at = turn(each.guid, since, len(known), per_second=CERTIFICATES_PER_SECOND)
+                self._renewals.add(each.guid, at)
 
     def connected(self, instance_guid: InstanceGuid) -> bool:
         """Tell whether an instance has a stream."""

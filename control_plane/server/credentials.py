@@ -38,7 +38,7 @@ class ServerCertificate:
 
     def __init__(
         self,
-        authority: Authority,
+        authority: Callable[[], Authority],
         trust_domain: TrustDomain,
         addresses: tuple[str, ...],
         *,
@@ -50,7 +50,7 @@ class ServerCertificate:
         """Issue the first certificate.
 
         Args:
-            authority: who signs it, and whom clients must be signed by.
+            authority: returns who signs it, and whom clients must be signed by, at that moment.
             trust_domain: whose control plane this is.
             addresses: IP addresses and DNS names that clients reach it by.
             profile: how long it lives.
@@ -68,15 +68,24 @@ class ServerCertificate:
         self._clock = clock
         self._log = structlog.get_logger(__name__)
         self._lock = threading.Lock()
+        self._chain = b""
         self._leaf = self._issue()
 
     def current(self) -> Leaf:
         """Return the certificate to show now; gRPC asks from threads of its own."""
         with self._lock:
             at = renew_at(self._leaf.not_before, self._leaf.not_after, SERVER_NAME)
-            if self._clock.now() >= at:
+            if self._clock.now() >= at or self._chain != self._authority().chain_pem:
                 self._renew()
             return self._leaf
+
+    def client_roots(self) -> bytes:
+        """Return the CA certificates that clients must be signed below now."""
+        return self._authority().trust_bundle_pem
+
+    def chain_pem(self, leaf: Leaf) -> bytes:
+        """Return what is sent: who knows us by the fingerprint of a root has to find it there."""
+        return leaf.certificate_chain_pem + self._authority().unsent_roots_pem
 
     def credentials(self, *, client_certificates: bool) -> grpc.ServerCredentials:
         """Return the TLS of one port.
@@ -84,7 +93,7 @@ class ServerCertificate:
         Args:
             client_certificates: whether a client has to show a certificate that our CA signed.
         """
-        shown = _Shown(self, self._authority.trust_bundle_pem if client_certificates else None)
+        shown = _Shown(self, client_certificates=client_certificates)
         # The stubs of grpc do not know that None stands for "as before".
         fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", shown.if_changed)
         return grpc.dynamic_ssl_server_credentials(
@@ -105,33 +114,39 @@ class ServerCertificate:
         )
 
     def _issue(self) -> Leaf:
-        return issue(
-            self._authority,
+        authority = self._authority()
+        leaf = issue(
+            authority,
             self._profile,
             self._request,
             key=self._new_key,
             now=self._clock.now(),
             serial=self._new_serial(),
         )
+        self._chain = authority.chain_pem
+        return leaf
 
 
 class _Shown:
-    """What one port shows, and whether that is still the newest."""
+    """What one port shows and trusts, and whether that is still the newest."""
 
-    def __init__(self, certificate: ServerCertificate, client_roots: bytes | None) -> None:
+    def __init__(self, certificate: ServerCertificate, *, client_certificates: bool) -> None:
         self._certificate = certificate
-        self._client_roots = client_roots
-        self._leaf: Leaf | None = None
+        self._asks = client_certificates
+        self._last: tuple[Leaf, bytes] | None = None
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """Return what to show, and remember it."""
-        self._leaf = leaf = self._certificate.current()
-        pair = (leaf.private_key_pem or b"", leaf.certificate_chain_pem)
-        return grpc.ssl_server_certificate_configuration([pair], self._client_roots)
+        """Return what to show and whom to trust, and remember it."""
+        leaf, roots = self._last = self._newest()
+        pair = (leaf.private_key_pem or b"", self._certificate.chain_pem(leaf))
+        return grpc.ssl_server_certificate_configuration([pair], roots if self._asks else None)
 
     def if_changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Return what to show if it is something else than before; called in each handshake."""
-        return None if self._certificate.current() is self._leaf else self.configuration()
+        return None if self._newest() == self._last else self.configuration()
+
+    def _newest(self) -> tuple[Leaf, bytes]:
+        return self._certificate.current(), self._certificate.client_roots()
 
 
 def _is_address(text: str) -> bool:

@@ -88,6 +88,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             )
             raise
         instance, leaf = committed.result
+        self._identities.given(instance.guid, leaf)
         self._audit.info(
             log_events.AUDIT_ENROLLED,
             peer=context.peer(),
@@ -193,6 +194,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             )
             raise
         leaf = committed.result
+        self._identities.given(instance.guid, leaf)
         self._audit.info(
             log_events.AUDIT_IDENTITY_RENEWED,
             peer=context.peer(),

@@ -26,6 +26,8 @@ from control_plane.ca import (
 from control_plane.clock import Clock
 from control_plane.model.entities import App, Instance
 from control_plane.names import InstanceGuid
+from control_plane.reconciler.holdings import IDENTITY
+from control_plane.store.protocol import IssuedRecord
 
 STARTING = timedelta(seconds=30)
 """How long an instance may take from its enrolment to its first stream."""
@@ -42,18 +44,29 @@ class Identities:
 
     def __init__(
         self,
-        authority: Authority,
+        authority: Callable[[], Authority],
         trust_domain: TrustDomain,
         *,
         profile: Profile,
         new_serial: Callable[[], int],
         clock: Clock,
+        note: Callable[[IssuedRecord], None] = lambda _: None,
     ) -> None:
-        """Start without having issued any."""
+        """Start without having issued any.
+
+        Args:
+            authority: returns the CA of the moment.
+            trust_domain: whose identities they are.
+            profile: how long they live.
+            new_serial: gives their serial numbers.
+            clock: tells when they are issued.
+            note: is told of each that its instance was given, and returns at once.
+        """
         self._authority = authority
         self._profile = profile
         self._new_serial = new_serial
         self._clock = clock
+        self._note = note
         # Serials in the order of issue; the first is the newest that was shown.
         self._counting: dict[InstanceGuid, list[int | None]] = {}
         self._issued_at: dict[InstanceGuid, datetime] = {}
@@ -79,7 +92,7 @@ class Identities:
             address=instance.address,
         )
         leaf = issue(
-            self._authority,
+            self._authority(),
             self._profile,
             request,
             key=key,
@@ -93,6 +106,22 @@ class Identities:
         for callback in self._renewed:
             callback(instance.guid)
         return leaf
+
+    def given(self, instance: InstanceGuid, leaf: Leaf) -> None:
+        """Have it recorded that an instance was given a certificate."""
+        names = (*leaf.san.dns, *leaf.san.ips, *leaf.san.uris)
+        self._note(
+            IssuedRecord(
+                instance,
+                IDENTITY,
+                "",
+                leaf.serial,
+                names,
+                leaf.not_before,
+                leaf.not_after,
+                leaf.issuer_fingerprint,
+            )
+        )
 
     def shown(self, instance: InstanceGuid, serial: int) -> None:
         """Note that a certificate is in use: those that were issued before it count no more."""

@@ -8,12 +8,13 @@ that ends comes back with the files that the sidecar has renewed; if it does not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from control_plane.clock import Clock
 from control_plane.errors import Unavailable
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
+from control_plane.reconciler.holdings import Holdings
 from control_plane.server.identities import Identities
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
@@ -28,9 +29,26 @@ MARGIN_SECONDS = 1.0
 class IdentityWatch:
     """Observes streams, and ends those whose certificate is out of date."""
 
-    def __init__(self, nodes: Nodes, identities: Identities, clock: Clock) -> None:
-        """Watch the streams of these nodes."""
+    def __init__(
+        self,
+        nodes: Nodes,
+        identities: Identities,
+        holdings: Holdings,
+        is_gone: Callable[[str], bool],
+        clock: Clock,
+    ) -> None:
+        """Watch the streams of these nodes.
+
+        Args:
+            nodes: have the streams.
+            identities: knows which certificate of an instance is the newest.
+            holdings: knows which it uses.
+            is_gone: tells whether the CA of this name left.
+            clock: tells which end.
+        """
         self._nodes = nodes
+        self._holdings = holdings
+        self._is_gone = is_gone
         self._identities = identities
         self._clock = clock
         self._timers: dict[LiveStream, asyncio.TimerHandle] = {}
@@ -59,6 +77,13 @@ class IdentityWatch:
         timer = self._timers.pop(live, None)
         if timer is not None:
             timer.cancel()
+
+    def authorities_changed(self) -> None:
+        """End the streams of identities whose CA left; their clients have to show another."""
+        for live in self._nodes.all_streams():
+            shown = self._holdings.identity(InstanceGuid(live.node_id))
+            if shown is not None and self._is_gone(shown.issuer):
+                self._end_in(0.0, live, "the CA of the client certificate was retired")
 
     def _renewed(self, instance: InstanceGuid) -> None:
         for live in self._nodes.streams(instance):

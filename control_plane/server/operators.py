@@ -29,7 +29,7 @@ from control_plane.ca import (
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
 from control_plane.server.api.durations import parse_duration
-from control_plane.server.peers import Context, require_operator
+from control_plane.server.peers import Context, Validity, require_operator
 from control_plane.server.status import status_of
 
 DEFAULT_TTL = timedelta(days=30)
@@ -41,10 +41,9 @@ MAX_TTL = timedelta(days=90)
 class OperatorsOnly(grpc.aio.ServerInterceptor):
     """Lets operators call, and nobody else."""
 
-    def __init__(self, trust_domain: TrustDomain, clock: Clock) -> None:
+    def __init__(self, validity: Validity) -> None:
         """Know whose certificates count, and until when."""
-        self._trust_domain = trust_domain
-        self._clock = clock
+        self._validity = validity
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
     async def intercept_service(
@@ -83,7 +82,7 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
 
     async def _check(self, context: Context, method: str) -> None:
         try:
-            require_operator(context, self._trust_domain, self._clock.now())
+            require_operator(context, self._validity)
         except ControlPlaneError as error:
             self._audit.warning(
                 log_events.AUDIT_ACCESS_DENIED,
@@ -118,13 +117,13 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
 
     def __init__(
         self,
-        authority: Authority,
+        authority: Callable[[], Authority],
         trust_domain: TrustDomain,
         *,
         new_serial: Callable[[], int],
         clock: Clock,
     ) -> None:
-        """Issue with this authority."""
+        """Issue with what this returns at the moment of the call."""
         self._authority = authority
         self._trust_domain = trust_domain
         self._new_serial = new_serial
@@ -137,8 +136,9 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         """Issue a certificate for a key that the caller made."""
         ttl = _parse_ttl(request.ttl if request.HasField("ttl") else None)
         key = parse_csr(request.csr)
+        authority = self._authority()
         leaf = issue(
-            self._authority,
+            authority,
             Profile(lifetime=ttl),
             OperatorRequest(self._trust_domain, request.name),
             key=key,
@@ -153,7 +153,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         )
         return operator_pb2.IssueOperatorCertificateResponse(
             certificate=leaf.certificate_chain_pem,
-            trust_bundle=self._authority.trust_bundle_pem.decode("ascii"),
+            trust_bundle=authority.trust_bundle_pem.decode("ascii"),
         )
 
 

@@ -7,7 +7,7 @@ see follows from the certificate alone, and the claim has to agree with it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +22,7 @@ from control_plane.ca import (
     TrustDomain,
     peer_identity,
 )
+from control_plane.clock import Clock
 from control_plane.errors import InvalidRequest, PermissionDenied, Unauthenticated
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
@@ -36,20 +37,36 @@ _read_identity = lru_cache(maxsize=8192)(peer_identity)
 """Sidecars report every few seconds, and reading a certificate costs more than the report does."""
 
 
-def identity_of(context: Context, trust_domain: TrustDomain, now: datetime) -> Identity:
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """What makes a certificate of ours worth nothing although a handshake verified it.
+
+    Attributes:
+        clock: tells which have ended.
+        is_gone: tells whether the CA of this name left since.
+    """
+
+    trust_domain: TrustDomain
+    clock: Clock
+    is_gone: Callable[[str], bool]
+
+
+def identity_of(context: Context, validity: Validity) -> Identity:
     """Return who the peer of a call is.
 
     The handshake verified its certificate, but may be long ago.
 
     Raises:
         Unauthenticated: it showed no certificate, one that is nobody's of ours, or one that has
-            ended since.
+            ended or lost its CA since.
     """
     certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
     if certificate is None:
         raise Unauthenticated("a client certificate is required")
-    identity = _read_identity(certificate, trust_domain)
-    if identity.not_after <= now:
+    identity = _read_identity(certificate, validity.trust_domain)
+    if validity.is_gone(identity.issuer):
+        raise Unauthenticated(f"client certificate is of a CA that was retired: {identity.issuer}")
+    if identity.not_after <= validity.clock.now():
         raise Unauthenticated(
             f"client certificate ended at {identity.not_after:%Y-%m-%dT%H:%M:%SZ}: "
             "connect with a newer one"
@@ -57,16 +74,14 @@ def identity_of(context: Context, trust_domain: TrustDomain, now: datetime) -> I
     return identity
 
 
-def require_operator(
-    context: Context, trust_domain: TrustDomain, now: datetime
-) -> OperatorIdentity:
+def require_operator(context: Context, validity: Validity) -> OperatorIdentity:
     """Return the operator who makes a call.
 
     Raises:
         Unauthenticated: the peer proved nothing.
         PermissionDenied: it is no operator.
     """
-    identity = identity_of(context, trust_domain, now)
+    identity = identity_of(context, validity)
     if not isinstance(identity, OperatorIdentity):
         raise PermissionDenied("only an operator may do this, with an operator's certificate")
     return identity
@@ -98,10 +113,25 @@ class InstanceProof:
     connection is an old one.
     """
 
-    def __init__(self, state: Callable[[], State], identities: Identities) -> None:
-        """Ask these for the State of the moment, and for which certificates count."""
+    def __init__(
+        self,
+        state: Callable[[], State],
+        identities: Identities,
+        validity: Validity,
+        seen: Callable[[InstanceIdentity], None],
+    ) -> None:
+        """Ask these for the State of the moment, and for which certificates count.
+
+        Args:
+            state: returns the newest.
+            identities: knows which were replaced.
+            validity: tells which are worth nothing for another reason.
+            seen: is told of each identity that proved an instance, and returns at once.
+        """
         self._state = state
         self._identities = identities
+        self._validity = validity
+        self._seen = seen
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
     def of(self, context: Context, node_id: str | None = None) -> tuple[InstanceIdentity, Instance]:
@@ -127,11 +157,12 @@ class InstanceProof:
             )
             raise
         self._identities.shown(instance.guid, identity.serial)
+        self._seen(identity)
         return identity, instance
 
     def _prove(self, context: Context, node_id: str | None) -> tuple[InstanceIdentity, Instance]:
         identities = self._identities
-        identity = identity_of(context, identities.trust_domain, identities.now())
+        identity = identity_of(context, self._validity)
         if not isinstance(identity, InstanceIdentity):
             raise PermissionDenied("only an app instance may do this, with its own certificate")
         instance = self._state().instance(identity.instance_guid)

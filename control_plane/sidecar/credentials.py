@@ -6,6 +6,7 @@ credentials then, and what depends on them is told when they change.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -17,19 +18,30 @@ from control_plane.sidecar.identity import HeldIdentity
 
 
 class LiveCredentials:
-    """Holds the credentials, and replaces them."""
+    """Holds the credentials, and replaces them.
+
+    Attributes:
+        renewal_wanted: set when the identity is to be renewed before its time.
+    """
 
     def __init__(self, directory: SidecarDirectory, credentials: Credentials) -> None:
         """Start with what is on disk."""
         self._directory = directory
         self._current = credentials
         self._watchers: list[Callable[[Credentials], None]] = []
+        self._trusted = _fingerprints(credentials.trust_bundle)
+        self.renewal_wanted = asyncio.Event()
         self._log = structlog.get_logger(__name__)
 
     @property
     def current(self) -> Credentials:
         """What to show and whom to trust in a handshake now."""
         return self._current
+
+    @property
+    def trusted_roots(self) -> tuple[str, ...]:
+        """The fingerprints of the CA certificates that are trusted now."""
+        return self._trusted
 
     def watch(self, watcher: Callable[[Credentials], None]) -> None:
         """Tell somebody of each change, after it is on disk."""
@@ -42,6 +54,7 @@ class LiveCredentials:
             StorageError: it could not be written; the old one stays.
         """
         self._replace(Credentials(identity, trust_bundle))
+        self.renewal_wanted.clear()
 
     def trust(self, trust_bundle: bytes) -> None:
         """Take the CA certificates to trust from now on, if they are others than before.
@@ -52,12 +65,17 @@ class LiveCredentials:
         """
         if trust_bundle == self._current.trust_bundle:
             return
-        trusted = read_certificates(trust_bundle)
+        read_certificates(trust_bundle)
         self._replace(Credentials(self._current.identity, trust_bundle))
-        self._log.info(log_events.TRUST_REPLACED, roots=[each.fingerprint for each in trusted])
+        self._log.info(log_events.TRUST_REPLACED, roots=self._trusted)
 
     def _replace(self, credentials: Credentials) -> None:
         self._directory.write_credentials(credentials)
         self._current = credentials
+        self._trusted = _fingerprints(credentials.trust_bundle)
         for watcher in self._watchers:
             watcher(credentials)
+
+
+def _fingerprints(pem: bytes) -> tuple[str, ...]:
+    return tuple(each.fingerprint for each in read_certificates(pem))

@@ -1,8 +1,8 @@
 """How the instance keeps its identity.
 
 The rule of this module: renewal starts at half life, so a control plane that is away has as long
-again to come back, and each renewal has a new key. A renewal that fails is repeated until it
-succeeds; nothing that runs is ever stopped for it.
+again to come back, or earlier if the control plane asks for it; each renewal has a new key. One
+that fails is repeated until it succeeds; nothing that runs is ever stopped for it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from control_plane.sidecar.channel import instance_channel, reason, refusal
 from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import Credentials
 from control_plane.sidecar.identity import hold
+from control_plane.sidecar.race import first_of
 from control_plane.sidecar.retry import delays
 
 RENEW_SECONDS = 10.0
@@ -107,7 +108,8 @@ class Renewal:
     async def run(self) -> None:
         """Renew whenever it is time, without end."""
         while True:
-            await self._until(self._live.current.identity.renew_at)
+            at = self._live.current.identity.renew_at
+            await first_of(self._until(at), self._live.renewal_wanted.wait())
             await self._renew()
 
     async def _until(self, moment: datetime) -> None:

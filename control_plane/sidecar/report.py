@@ -143,7 +143,9 @@ class Reporter:
             leaving=self._leaving.is_set(),
             open_ports=seen.open_ports,
             closed_ports=seen.closed_ports,
+            trusted_roots=self._live.trusted_roots,
         )
+        shown = self._live.current.identity
         async with self._telling:
             started = self._clock.monotonic()
             try:
@@ -152,6 +154,9 @@ class Reporter:
                 self._failed(error)
             else:
                 self._answered(response, started)
+                # An answer to the identity before says nothing of this one.
+                if response.renew_identity and self._live.current.identity is shown:
+                    self._live.renewal_wanted.set()
 
     def _answered(self, response: sidecar_pb2.ReportResponse, started: float) -> None:
         if self._delays is not None:
@@ -164,10 +169,17 @@ class Reporter:
             self._expected = response.expected_serial
             self._pause = LOOK_SECONDS[0]
         if response.trust_bundle:
-            try:
-                self._live.trust(response.trust_bundle.encode())
-            except ControlPlaneError as error:
-                self._log.error(log_events.REPORT_FAILED, reason=f"trust bundle: {error}")
+            self._trust(response.trust_bundle.encode())
+
+    def _trust(self, bundle: bytes) -> None:
+        before = self._live.trusted_roots
+        try:
+            self._live.trust(bundle)
+        except ControlPlaneError as error:
+            self._log.error(log_events.REPORT_FAILED, reason=f"trust bundle: {error}")
+        if self._live.trusted_roots != before:
+            # The control plane waits for this before it signs with another CA.
+            self._next = self._clock.monotonic()
 
     def _failed(self, error: grpc.aio.AioRpcError) -> None:
         is_first, self._delays = self._delays is None, self._delays or delays(self._draw)

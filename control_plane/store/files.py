@@ -61,6 +61,19 @@ def write_private(path: Path, data: bytes) -> None:
         raise StorageError(f"file {str(path)!r} was not written: {error.strerror}") from error
 
 
+def remove_private(path: Path) -> None:
+    """Remove a file; when this returns it stays removed after a crash of the machine.
+
+    Raises:
+        StorageError: it was not removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(f"file {str(path)!r} was not removed: {error.strerror}") from error
+
+
 def load_or_create(path: Path, create: Callable[[], bytes]) -> bytes:
     """Return the content of a private file, which is created first if there is none.
 

@@ -154,7 +154,7 @@ async def control_plane(
     authority = create_authority(
         "test CA", now=NOW, lifetime=timedelta(days=365), key=new_key_pair(), serial=1
     )
-    budget = CertificateBudget(authority, Profile(max_chain_bytes=chain_bytes))
+    budget = CertificateBudget(lambda: authority, Profile(max_chain_bytes=chain_bytes))
     guids = (f"new-guid-{number}" for number in count(1))
     tokens = (f"token-{number}" for number in count(1))
     enrollment = EnrollmentServer("203.0.113.7:18001", authority.fingerprint)

@@ -29,6 +29,7 @@ class ReportRequest(_message.Message):
     LEAVING_FIELD_NUMBER: _builtins.int
     OPEN_PORTS_FIELD_NUMBER: _builtins.int
     CLOSED_PORTS_FIELD_NUMBER: _builtins.int
+    TRUSTED_ROOTS_FIELD_NUMBER: _builtins.int
     listening: _builtins.bool
     """Whether the app accepts connections where Envoy would forward them. Names lead only to
     instances whose app does.
@@ -51,6 +52,12 @@ class ReportRequest(_message.Message):
 
     @_builtins.property
     def closed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def trusted_roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The fingerprints, "sha256:" and 64 hexadecimal digits, of the CA certificates that the sidecar
+        and its Envoy trust, and that are in the files which the app reads when it starts.
+        """
+
     def __init__(
         self,
         *,
@@ -60,10 +67,11 @@ class ReportRequest(_message.Message):
         leaving: _builtins.bool = ...,
         open_ports: _abc.Iterable[_builtins.int] | None = ...,
         closed_ports: _abc.Iterable[_builtins.int] | None = ...,
+        trusted_roots: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_ports", b"closed_ports", "exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "open_ports", b"open_ports", "served_serial", b"served_serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_ports", b"closed_ports", "exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "open_ports", b"open_ports", "served_serial", b"served_serial", "trusted_roots", b"trusted_roots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -76,10 +84,13 @@ class ReportResponse(_message.Message):
     TRUST_BUNDLE_FIELD_NUMBER: _builtins.int
     REPORT_AGAIN_IN_FIELD_NUMBER: _builtins.int
     EXPECTED_SERIAL_FIELD_NUMBER: _builtins.int
+    RENEW_IDENTITY_FIELD_NUMBER: _builtins.int
     trust_bundle: _builtins.str
     """The CA certificates to trust now, PEM, one after the other."""
     expected_serial: _builtins.str
     """The serial, in hexadecimal, that port 61443 should be showing."""
+    renew_identity: _builtins.bool
+    """The CA that issued the identity is about to leave: renew it now."""
     @_builtins.property
     def report_again_in(self) -> _duration_pb2.Duration:
         """When to report again at the latest."""
@@ -90,10 +101,11 @@ class ReportResponse(_message.Message):
         trust_bundle: _builtins.str = ...,
         report_again_in: _duration_pb2.Duration | None = ...,
         expected_serial: _builtins.str = ...,
+        renew_identity: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report_again_in", b"report_again_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_serial", b"expected_serial", "report_again_in", b"report_again_in", "trust_bundle", b"trust_bundle"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_serial", b"expected_serial", "renew_identity", b"renew_identity", "report_again_in", b"report_again_in", "trust_bundle", b"trust_bundle"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,6 +6,8 @@ later; and the answer depends on the app's routes, hardly on how many instances 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from control_plane.ca import Authority, Profile, handshake_bytes
 from control_plane.errors import FailedPrecondition
 from control_plane.model.entities import App, Instance
@@ -26,8 +28,8 @@ when the next one registers."""
 class CertificateBudget:
     """Compares the largest certificate that an app could need with what clients take."""
 
-    def __init__(self, authority: Authority, profile: Profile) -> None:
-        """Take the chain that goes along from the authority, and the bound from the profile."""
+    def __init__(self, authority: Callable[[], Authority], profile: Profile) -> None:
+        """Take the chain that goes along from the CA of the moment, the bound from the profile."""
         self._authority = authority
         self._profile = profile
 
@@ -42,7 +44,7 @@ class CertificateBudget:
         """
         known = state.apps[app]
         request = c2c_request(state, known, _largest_instance(state, known))
-        size = handshake_bytes(self._authority, request)
+        size = handshake_bytes(self._authority(), request)
         if size > self._profile.max_chain_bytes:
             raise FailedPrecondition(
                 f"with this the certificates of app {shown(known.key.name)} would take {size} "

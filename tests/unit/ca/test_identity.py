@@ -58,7 +58,7 @@ def test_instance(authority: Authority) -> None:
     _, end = Profile().window(NOW, authority.not_before, authority.not_after)
 
     assert peer_identity(issued(authority, INSTANCE), DEFAULT_TRUST_DOMAIN) == InstanceIdentity(
-        AppGuid("6a2f9a3e"), InstanceGuid(GUID), end, 0xC2C
+        AppGuid("6a2f9a3e"), InstanceGuid(GUID), end, 0xC2C, "CN=c2c CA"
     )
 
 
@@ -67,9 +67,11 @@ def test_operator_and_control_plane(authority: Authority) -> None:
     _, end = Profile().window(NOW, authority.not_before, authority.not_after)
     operator = issued(authority, OperatorRequest(DEFAULT_TRUST_DOMAIN, "jane"))
 
-    assert peer_identity(operator, DEFAULT_TRUST_DOMAIN) == OperatorIdentity("jane", end, 0xC2C)
+    assert peer_identity(operator, DEFAULT_TRUST_DOMAIN) == OperatorIdentity(
+        "jane", end, 0xC2C, "CN=c2c CA"
+    )
     assert peer_identity(issued(authority, SERVER), DEFAULT_TRUST_DOMAIN) == (
-        ControlPlaneIdentity(end, 0xC2C)
+        ControlPlaneIdentity(end, 0xC2C, "CN=c2c CA")
     )
 
 

@@ -30,7 +30,8 @@ def serials() -> Serials:
 @pytest.fixture
 def custody(serials: Serials) -> Custody:
     """Return a custody with a CA of its own."""
-    return Custody(Custodian(authority(), Profile(), new_key_pair, serials))
+    ca = authority()
+    return Custody(Custodian(lambda: ca, Profile(), new_key_pair, serials))
 
 
 def ensured(custody: Custody, request: C2CRequest = REQUEST, minutes: float = 0) -> Held:
@@ -146,8 +147,9 @@ def test_a_key_that_does_not_belong_is_never_held(serials: Serials) -> None:
             """Return somebody else's key."""
             return new_key_pair().private_pem()
 
+    ca = authority()
     custody = Custody(
-        Custodian(authority(), Profile(), lambda: Fickle(new_key_pair().private), serials)
+        Custodian(lambda: ca, Profile(), lambda: Fickle(new_key_pair().private), serials)
     )
 
     failed = custody.ensure(GUID, C2C_SECRET, REQUEST, NOON)
@@ -158,7 +160,8 @@ def test_a_key_that_does_not_belong_is_never_held(serials: Serials) -> None:
 
 def test_a_ca_that_has_ended_is_named(serials: Serials) -> None:
     """The reason says what the operator can do, and the old certificate stays."""
-    custody = Custody(Custodian(authority(timedelta(hours=13)), Profile(), new_key_pair, serials))
+    short = authority(timedelta(hours=13))
+    custody = Custody(Custodian(lambda: short, Profile(), new_key_pair, serials))
     held = ensured(custody)
 
     failed = custody.ensure(GUID, C2C_SECRET, REQUEST, NOON + timedelta(hours=14))

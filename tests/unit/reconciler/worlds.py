@@ -74,7 +74,9 @@ class World:
         self.records: dict[tuple[InstanceGuid, str], IssuedRecord] = (
             dict(after.records) if after else {}
         )
-        custodian = Custodian(self.authority, profile, new_key_pair, self.serials, self._note)
+        custodian = Custodian(
+            lambda: self.authority, profile, new_key_pair, self.serials, self._note
+        )
         self.custody = Custody(custodian, self.records.values())
         self.planner = planner or Planner(PlanOptions())
         self.reconciler = Reconciler(state, self.nodes, self.planner, self.custody, self.clock)

@@ -36,7 +36,7 @@ class World:
             "test CA", now=NOON, lifetime=timedelta(days=1), key=new_key_pair(), serial=1
         )
         self.identities = Identities(
-            authority,
+            lambda: authority,
             DEFAULT_TRUST_DOMAIN,
             profile=Profile(lifetime=timedelta(hours=1)),
             new_serial=itertools.count(1).__next__,

@@ -1,0 +1,33 @@
+"""The services about who signs and who is trusted, over what was put together.
+
+The rule of this module: it is wiring.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from control_plane.api.v1 import (
+    certificate_authority_pb2_grpc,
+    operator_pb2_grpc,
+    trust_pb2_grpc,
+)
+from control_plane.app.core import Core, new_serial
+from control_plane.server.api.certificate_authorities import CertificateAuthorityService
+from control_plane.server.api.trust import TrustService
+from control_plane.server.operators import OperatorService
+
+
+def add_trust(server: grpc.aio.Server, core: Core) -> None:
+    """Have a server show the CAs, rotate them, and issue operators' certificates."""
+    authorities, trust_domain = core.authorities, core.settings.trust_domain
+    operator_pb2_grpc.add_OperatorServiceServicer_to_server(
+        OperatorService(authorities.current, trust_domain, new_serial=new_serial, clock=core.clock),
+        server,
+    )
+    trust_pb2_grpc.add_TrustServiceServicer_to_server(
+        TrustService(authorities.trust_bundle_pem, trust_domain), server
+    )
+    certificate_authority_pb2_grpc.add_CertificateAuthorityServiceServicer_to_server(
+        CertificateAuthorityService(core.rotation, core.clock), server
+    )

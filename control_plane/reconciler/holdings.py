@@ -1,0 +1,80 @@
+"""Which certificates may be in use, so that nobody takes away a CA that some of them lead to.
+
+The rule of this module: when in doubt a certificate is in use. One that was replaced is, until its
+instance has accepted the new one; one that an instance holds which is away is, until it ends. After
+a restart everything that is on record is in doubt until the instance is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from control_plane.ca import InstanceIdentity
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.ledger import CertificateState, Entry, Ledger
+from control_plane.store.protocol import IssuedRecord
+
+IDENTITY = "identity"
+"""What an identity certificate is recorded as; no xDS resource has that name."""
+
+_ACCEPTED = (CertificateState.ACKED, CertificateState.SERVED)
+
+
+class Holdings:
+    """The certificate of each secret and identity of each instance that may be in use.
+
+    Those of an earlier run are in doubt until their instance shows what it has.
+    """
+
+    def __init__(self, ledger: Ledger, records: Iterable[IssuedRecord]) -> None:
+        """Start with what is on record; follow the ledger from there on."""
+        self._ledger = ledger
+        self._used: dict[InstanceGuid, dict[str, IssuedRecord]] = {}
+        self._doubtful: set[tuple[InstanceGuid, str]] = set()
+        for each in records:
+            self._used.setdefault(each.instance_guid, {})[each.secret] = each
+            self._doubtful.add((each.instance_guid, each.secret))
+        self._identities: dict[InstanceGuid, InstanceIdentity] = {}
+        ledger.observe(self._moved)
+
+    def identity_issued(self, record: IssuedRecord) -> None:
+        """Take the record of a new identity; the one before is in use until this one is shown."""
+        used = self._used.setdefault(record.instance_guid, {})
+        if record.instance_guid not in self._identities:
+            # Nobody saw the one before: whichever ends later stands for both.
+            used[IDENTITY] = record
+
+    def identity_seen(self, identity: InstanceIdentity) -> None:
+        """Note which identity an instance uses."""
+        instance = identity.instance_guid
+        self._identities[instance] = identity
+        self._doubtful.discard((instance, IDENTITY))
+
+    def identity(self, instance: InstanceGuid) -> InstanceIdentity | None:
+        """Return the identity that an instance showed last; None if it showed none since start."""
+        return self._identities.get(instance)
+
+    def of(self, instance: InstanceGuid) -> Iterator[IssuedRecord]:
+        """Return what is known of the certificates that an instance may be using."""
+        for record in self._used.get(instance, {}).values():
+            if record.secret != IDENTITY or instance not in self._identities:
+                yield record
+
+    def is_doubtful(self, record: IssuedRecord) -> bool:
+        """Tell whether nobody knows since the start if an instance has this one or one before."""
+        return (record.instance_guid, record.secret) in self._doubtful
+
+    def forget(self, instance: InstanceGuid) -> None:
+        """Forget an instance that was removed."""
+        for secret in self._used.pop(instance, {}):
+            self._doubtful.discard((instance, secret))
+        self._identities.pop(instance, None)
+
+    def _moved(self, entry: Entry, _before: Entry | None) -> None:
+        record = entry.record
+        used = self._used.setdefault(record.instance_guid, {})
+        if entry.state in _ACCEPTED:
+            used[record.secret] = record
+            self._doubtful.discard((record.instance_guid, record.secret))
+        elif record.secret not in used:
+            used[record.secret] = record

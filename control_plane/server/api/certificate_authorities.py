@@ -1,0 +1,132 @@
+"""CertificateAuthorityService: the CA and its rotation (protos/c2c/v1/certificate_authority.proto).
+
+The rule of this module: each answer shows how it is after the call, so that whoever made it knows
+what to wait for next. No operator locks itself out by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from control_plane.api.v1 import certificate_authority_pb2 as messages
+from control_plane.api.v1 import certificate_authority_pb2_grpc
+from control_plane.ca import Authority, Stage, read_certificate
+from control_plane.ca.rotation import crossing_problem
+from control_plane.clock import Clock
+from control_plane.errors import FailedPrecondition
+from control_plane.server.api.inspection_values import timestamp
+from control_plane.server.api.seams import Context
+from control_plane.server.rotation import CaRotation
+
+
+class CertificateAuthorityService(
+    certificate_authority_pb2_grpc.CertificateAuthorityServiceServicer
+):
+    """Shows the CAs, and has them rotated."""
+
+    def __init__(self, rotation: CaRotation, clock: Clock) -> None:
+        """Rotate by this."""
+        self._rotation = rotation
+        self._clock = clock
+
+    async def ListCertificateAuthorities(
+        self,
+        request: messages.ListCertificateAuthoritiesRequest,  # noqa: ARG002 - it is empty
+        context: Context,
+    ) -> messages.ListCertificateAuthoritiesResponse:
+        """Show the CA that signs, and the one that comes or goes."""
+        return messages.ListCertificateAuthoritiesResponse(authorities=self._shown())
+
+    async def PrepareCertificateAuthority(
+        self, request: messages.PrepareCertificateAuthorityRequest, context: Context
+    ) -> messages.PrepareCertificateAuthorityResponse:
+        """Have another CA trusted."""
+        self._rotation.prepare(request.ca_cert, request.ca_key, uncrossed=request.allow_uncrossed)
+        return messages.PrepareCertificateAuthorityResponse(authorities=self._shown())
+
+    async def UndoPrepareCertificateAuthority(
+        self, request: messages.UndoPrepareCertificateAuthorityRequest, context: Context
+    ) -> messages.UndoPrepareCertificateAuthorityResponse:
+        """Forget the prepared CA."""
+        self._check_caller(context, force=request.force)
+        self._rotation.undo_prepare(force=request.force)
+        return messages.UndoPrepareCertificateAuthorityResponse(authorities=self._shown())
+
+    async def ActivateCertificateAuthority(
+        self, request: messages.ActivateCertificateAuthorityRequest, context: Context
+    ) -> messages.ActivateCertificateAuthorityResponse:
+        """Have the prepared CA sign."""
+        self._rotation.activate(force=request.force)
+        return messages.ActivateCertificateAuthorityResponse(authorities=self._shown())
+
+    async def UndoActivateCertificateAuthority(
+        self,
+        request: messages.UndoActivateCertificateAuthorityRequest,  # noqa: ARG002 - it is empty
+        context: Context,
+    ) -> messages.UndoActivateCertificateAuthorityResponse:
+        """Have the CA sign that signed before."""
+        self._rotation.undo_activate()
+        return messages.UndoActivateCertificateAuthorityResponse(authorities=self._shown())
+
+    async def RetireCertificateAuthority(
+        self, request: messages.RetireCertificateAuthorityRequest, context: Context
+    ) -> messages.RetireCertificateAuthorityResponse:
+        """Forget the CA that signed before."""
+        self._check_caller(context, force=request.force)
+        self._rotation.retire(force=request.force)
+        return messages.RetireCertificateAuthorityResponse(authorities=self._shown())
+
+    def _check_caller(self, context: Context, *, force: bool) -> None:
+        """Refuse an operator's call after which the operator could not call any more."""
+        leaving = self._rotation.rotation.other
+        shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+        if force or leaving is None or shown is None:
+            return
+        if read_certificate(shown).issuer == leaving.subject:
+            raise FailedPrecondition(
+                "your own certificate is of the CA that would leave: get another with "
+                "c2c issue-operator-cert first, or say --force",
+                field="force",
+            )
+
+    def _shown(self) -> Iterator[messages.CertificateAuthority]:
+        rotation = self._rotation.rotation
+        active = self._message("active", rotation.active)
+        yield active
+        if rotation.other is None:
+            return
+        is_prepared = rotation.stage is Stage.PREPARED
+        active.since.CopyFrom(timestamp(rotation.since))
+        other = self._message("prepared" if is_prepared else "retiring", rotation.other)
+        other.since.CopyFrom(timestamp(rotation.since))
+        if is_prepared:
+            other.not_cross_signed = crossing_problem(
+                active=rotation.other, other=rotation.active, now=self._clock.now()
+            )
+        self._tell_readiness(other)
+        yield other
+
+    def _message(self, role: str, authority: Authority) -> messages.CertificateAuthority:
+        return messages.CertificateAuthority(
+            role=role,
+            subject=authority.subject,
+            fingerprint=authority.fingerprint,
+            not_before=timestamp(authority.not_before),
+            not_after=timestamp(authority.not_after),
+            live_certificates=self._rotation.progress.live_certificates(authority),
+        )
+
+    def _tell_readiness(self, message: messages.CertificateAuthority) -> None:
+        readiness = self._rotation.readiness()
+        if readiness is None:
+            return
+        state = self._rotation.progress.state()
+        message.waits_for = self._rotation.sentence(readiness)
+        message.ready, message.wanted = readiness.ready, readiness.wanted
+        for each in readiness.waiting:
+            message.waiting.add(
+                instance_guid=each.instance.guid,
+                app=state.apps[each.instance.app_guid].key.name,
+                index=each.instance.index,
+                reason=each.reason,
+            )

@@ -1,0 +1,142 @@
+"""Who is ready for the next step of a CA rotation, and why the others are not.
+
+The rule of this module: it is asked and looks once; it remembers nothing, so that its answer is
+true at that moment, also after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from control_plane.ca import Authority, InstanceIdentity
+from control_plane.clock import Clock
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.model.entities import Instance, InstanceStatus
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.nodes import Nodes
+from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.holdings import IDENTITY, Holdings
+from control_plane.reconciler.ledger import CertificateState, Ledger
+
+_LIVE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An instance that is not ready, and why."""
+
+    instance: Instance
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """How many instances the next step depends on, and which of them are not ready for it."""
+
+    wanted: int
+    waiting: tuple[Waiting, ...]
+
+    @property
+    def ready(self) -> int:
+        """How many are ready."""
+        return self.wanted - len(self.waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class RotationProgress:
+    """Looks at instances."""
+
+    state: Callable[[], State]
+    nodes: Nodes
+    attestation: Attestation
+    ledger: Ledger
+    holdings: Holdings
+    clock: Clock
+
+    def trusting(self, authority: Authority) -> Readiness:
+        """Look which live instances trust a CA, as their sidecars said."""
+        live = [each for each in self._instances() if self._is_live(each)]
+        return _readiness(live, lambda each: self._distrust(each, authority))
+
+    def leaving(self, authority: Authority) -> Readiness:
+        """Look which instances may be using a certificate of a CA."""
+        return _readiness(self._instances(), lambda each: self._use(each, authority))
+
+    def live_certificates(self, authority: Authority) -> int:
+        """Count the certificates of a CA that may be in use."""
+        return sum(
+            len(set(self._serials(each.guid, authority))) for each in self.state().all_instances()
+        )
+
+    def _instances(self) -> list[Instance]:
+        state = self.state()
+        return sorted(
+            state.all_instances(), key=lambda each: (state.apps[each.app_guid].key, each.index)
+        )
+
+    def _is_live(self, instance: Instance) -> bool:
+        return instance.status in _LIVE or bool(self.nodes.streams(instance.guid))
+
+    def _distrust(self, instance: Instance, authority: Authority) -> str:
+        """Return why an instance is not known to trust a CA, or ""."""
+        trusted = self.attestation.trusted(instance.guid)
+        if not self.attestation.witnessed(instance.guid):
+            return "no sidecar reports for it"
+        if not trusted:
+            return "its sidecar does not tell whom it trusts: update it"
+        if not trusted >= authority.root_fingerprints:
+            return "its sidecar has not taken the new trust bundle yet"
+        return ""
+
+    def _use(self, instance: Instance, authority: Authority) -> str:
+        """Return what of a CA an instance may be using, or ""."""
+        now, guid = self.clock.now(), instance.guid
+        identity = self._identity(guid, authority)
+        if identity is not None:
+            return f"its identity is of the CA, until {_moment(identity.not_after)}"
+        is_away = not self.nodes.streams(guid)
+        for record in self.holdings.of(guid):
+            if record.not_after <= now:
+                continue
+            what = "identity" if record.secret == IDENTITY else record.secret
+            if record.issuer == authority.fingerprint:
+                away = "it is not connected, and " if is_away else ""
+                return f"{away}its {what} is of the CA, until {_moment(record.not_after)}"
+            if is_away and self.holdings.is_doubtful(record):
+                return (
+                    "it was not seen since the control plane started, and may have certificates "
+                    f"of the CA until {_moment(record.not_after)}"
+                )
+        newest = self.ledger.get(guid, C2C_SECRET)
+        if newest is not None and newest.state is CertificateState.NOT_SERVED:
+            return f"it does not serve its new certificate: {newest.reason}"
+        return ""
+
+    def _serials(self, instance: InstanceGuid, authority: Authority) -> Iterator[int]:
+        now = self.clock.now()
+        newest = (each.record for each in self.ledger.of(instance))
+        for record in (*self.holdings.of(instance), *newest):
+            if record.issuer == authority.fingerprint and record.not_after > now:
+                yield record.serial
+        identity = self._identity(instance, authority)
+        if identity is not None:
+            yield identity.serial
+
+    def _identity(self, instance: InstanceGuid, authority: Authority) -> InstanceIdentity | None:
+        """Return the identity that an instance uses, if it is of a CA and has not ended."""
+        identity = self.holdings.identity(instance)
+        if identity is None or identity.issuer != authority.subject:
+            return None
+        return identity if identity.not_after > self.clock.now() else None
+
+
+def _readiness(instances: list[Instance], why_not: Callable[[Instance], str]) -> Readiness:
+    reasons = ((each, why_not(each)) for each in instances)
+    return Readiness(len(instances), tuple(Waiting(each, why) for each, why in reasons if why))
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
