@@ -43,6 +43,7 @@ from control_plane.server.audit import AuditInterceptor
 from control_plane.server.client_status import ClientStatusService
 from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery import DiscoveryService
+from control_plane.server.drain import Drain
 from control_plane.server.enrollment import EnrollmentService, IdentityService
 from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
@@ -101,7 +102,8 @@ class Ports:
             limits=self._limits,
         )
         self.health = Health(ADMIN_SERVICES)
-        self._servers: list[grpc.aio.Server] = []
+        self._public: list[grpc.aio.Server] = []
+        self._private: list[grpc.aio.Server] = []
         self.is_draining = False
         self.xds_address = settings.xds_address
         self.enroll_address = settings.enroll_address
@@ -121,17 +123,17 @@ class Ports:
             self.admin_address = await self._start_admin_port(settings.admin_address)
 
     async def stop(self, grace: float) -> None:
-        """Say so, let calls end by themselves for a while, then end them.
+        """Say so, let calls and streams end for a while, then cut them.
 
         Args:
-            grace: seconds that calls and streams have.
+            grace: seconds that all of it may take.
         """
         self.is_draining = True
         self.health.drain()
-        self.discovery.shut_down()
+        self._core.presence.hold()
         self._core.observed.feed.close()
-        for server in self._servers:
-            await server.stop(grace)
+        drain = Drain(self.discovery, self._core.clock)
+        await drain.run(self._public, self._private, grace)
 
     async def _start_xds(self, address: SocketAddress) -> SocketAddress:
         core = self._core
@@ -159,6 +161,7 @@ class Ports:
             server,
         )
         credentials = self._certificate.credentials(client_certificates=True)
+        self._public.append(server)
         return await self._listen(server, address, credentials)
 
     async def _start_enrollment(self, address: SocketAddress) -> SocketAddress:
@@ -176,6 +179,7 @@ class Ports:
             server,
         )
         credentials = self._certificate.credentials(client_certificates=False)
+        self._public.append(server)
         return await self._listen(server, address, credentials)
 
     async def _start_admin_socket(self, path: Path) -> None:
@@ -183,7 +187,7 @@ class Ports:
         self._add_admin_services(server)
         _bind_private(server, path)
         await server.start()
-        self._servers.append(server)
+        self._private.append(server)
 
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
         core = self._core
@@ -191,6 +195,7 @@ class Ports:
         server = self._server(only_operators, AuditInterceptor())
         self._add_admin_services(server)
         credentials = self._certificate.credentials(client_certificates=True)
+        self._private.append(server)
         return await self._listen(server, address, credentials)
 
     def _add_admin_services(self, server: grpc.aio.Server) -> None:
@@ -251,7 +256,6 @@ class Ports:
         except RuntimeError as error:
             raise ConfigurationError([f"cannot listen on {address}: {error}"]) from error
         await server.start()
-        self._servers.append(server)
         return SocketAddress(address.host, port)
 
 

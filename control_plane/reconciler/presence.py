@@ -50,6 +50,7 @@ class Presence:
         self._overdue: set[InstanceGuid] = set()
         self._timers: dict[InstanceGuid, asyncio.TimerHandle] = {}
         self._changed: asyncio.Queue[InstanceGuid] = asyncio.Queue()
+        self._holds = False
         self._log = structlog.get_logger(__name__)
         registry.subscribe(self._committed)
 
@@ -107,6 +108,13 @@ class Presence:
         if before != (not listening, leaving):
             self._changed.put_nowait(instance)
 
+    def hold(self) -> None:
+        """Have nobody count as gone from now on: streams end since the control plane stops."""
+        self._holds = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
     def _came(self, instance: InstanceGuid) -> None:
         timer = self._timers.pop(instance, None)
         if timer is not None:
@@ -137,6 +145,8 @@ class Presence:
 
     def _await_return(self, instance: InstanceGuid, seconds: float) -> None:
         """Start the clock, which an Envoy stops that comes."""
+        if self._holds:
+            return
         loop = asyncio.get_running_loop()
         self._timers[instance] = loop.call_later(seconds, self._give_up, instance)
 

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import grpc
 import structlog
@@ -39,6 +40,7 @@ class DiscoveryService:
         ended: how many streams ended with which status; a client that went away without a word is
             counted as ``CANCELLED``, or as ``OK`` where it looked as if it had been done.
         refused: how many of them ended before their client was let in.
+        forced: how many were still open when the time was over that a shutdown gives them.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class DiscoveryService:
         )
         self._types = types or ResourceTypes.of()
         self._numbers = itertools.count(1)
-        self._open: set[LiveStream] = set()
+        self._open: dict[LiveStream, None] = {}
+        self._empty = asyncio.Event()
         self._is_closing = False
         self._log = structlog.get_logger(__name__)
         self.ended: Counter[grpc.StatusCode] = Counter()
         self.refused: Counter[grpc.StatusCode] = Counter()
+        self.forced = 0
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register every method with a server that was not started yet."""
@@ -80,9 +84,34 @@ class DiscoveryService:
 
     def shut_down(self) -> None:
         """End every stream with UNAVAILABLE, and let no new one in."""
-        self._is_closing = True
+        self.turn_away()
         for live in self._open:
-            live.end(Unavailable("the server is shutting down"))
+            self.end(live)
+
+    def turn_away(self) -> None:
+        """Let no new stream in from now on."""
+        self._is_closing = True
+
+    def end(self, live: LiveStream) -> None:
+        """End one stream with UNAVAILABLE, so that its client looks for another server."""
+        live.end(Unavailable("the server is shutting down"))
+
+    def open_streams(self) -> tuple[LiveStream, ...]:
+        """Return the streams whose client was not told yet that they are over, oldest first."""
+        return tuple(self._open)
+
+    async def all_gone(self, timeout: float) -> None:
+        """Return once no stream is open, or after that many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._open:
+                    self._empty.clear()
+                    await self._empty.wait()
+
+    def count_forced(self) -> int:
+        """Count the streams that are open as forced to end; return how many."""
+        self.forced += len(self._open)
+        return len(self._open)
 
     def _handlers(self, methods: DiscoveryMethods) -> grpc.GenericRpcHandler:
         handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
@@ -110,7 +139,16 @@ class DiscoveryService:
             identities_in(context),
             self._by.clock.now(),
         )
-        self._open.add(live)
+        self._open[live] = None
+        try:
+            await self._run(live, context)
+            await self._answer(live, context)
+        finally:
+            del self._open[live]
+            if not self._open:
+                self._empty.set()
+
+    async def _run(self, live: LiveStream, context: StreamContext) -> None:
         try:
             if self._is_closing:
                 raise Unavailable("the server is shutting down")
@@ -121,9 +159,7 @@ class DiscoveryService:
         except ControlPlaneError as error:
             live.end(error)
         finally:
-            self._open.discard(live)
             self._close(live)
-        await self._answer(live, context)
 
     def _close(self, live: LiveStream) -> None:
         try:

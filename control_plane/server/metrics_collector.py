@@ -117,6 +117,11 @@ class DiscoveryCollector(Collector):
             ),
             _by_code(self.discovery.refused),
         )
+        yield _counter(
+            "c2c_xds_streams_forced_total",
+            "Streams that a shutdown cut, since they had not ended in time.",
+            self.discovery.forced,
+        )
 
 
 def _of_state(state: State) -> Iterable[Metric]:

@@ -156,7 +156,8 @@ class Settings:
     drain_time: timedelta = field(
         default=timedelta(seconds=10),
         metadata=_about(
-            "How long calls and streams may take to end when the server stops.",
+            "How long streams and calls may take to end when the server stops; streams end in "
+            "slices over half of it, and what is left when it is over is cut.",
             duration_between(timedelta(), timedelta(hours=1)),
         ),
     )

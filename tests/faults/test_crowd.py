@@ -64,7 +64,7 @@ async def test_a_crowd_that_reconnects_again_and_again_leaves_nothing() -> None:
             gc.collect()
             objects.append(len(gc.get_objects()))
 
-        assert not world.service._open
+        assert not world.service.open_streams()
         assert world.service.ended[grpc.StatusCode.UNAVAILABLE] > 0, "the limit was in force"
         # Not even one object is left of each client.
         assert objects[-1] - objects[0] < CLIENTS / 2

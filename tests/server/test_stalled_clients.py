@@ -114,7 +114,7 @@ async def test_a_client_that_vanishes_in_the_middle_of_a_response_is_forgotten()
 
         await eventually(lambda: not world.nodes.streams("ill"), "the stream is forgotten")
         assert await is_served(world, well, "1")
-        assert len(world.service._open) == 1
+        assert len(world.service.open_streams()) == 1
 
 
 def resident_octets() -> int:

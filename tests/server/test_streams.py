@@ -168,7 +168,7 @@ async def test_a_shutdown_ends_every_stream_with_unavailable() -> None:
         DeltaClient(world.channel, "node-2") as silent,
     ):
         await open_before.subscribe(CLUSTER)
-        await eventually(lambda: len(world.service._open) == 2, "both streams are open")
+        await eventually(lambda: len(world.service.open_streams()) == 2, "both streams are open")
         world.service.shut_down()
         async with DeltaClient(world.channel, "node-1") as opened_after:
             for client in (open_before, silent, opened_after):
@@ -232,7 +232,7 @@ async def test_a_thousand_clients_come_and_go_without_a_trace() -> None:
         await eventually(lambda: len(asyncio.all_tasks()) <= before, "every task is gone")
         assert world.nodes.all_streams() == ()
         assert world.nodes._by_id == {}
-        assert world.service._open == set()
+        assert world.service.open_streams() == ()
         assert sum(world.service.ended.values()) == 1000
         gone = {grpc.StatusCode.CANCELLED, grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
         assert world.service.ended.keys() <= gone

@@ -31,6 +31,7 @@ class World:
 
     nodes: Nodes
     service: DiscoveryService
+    server: grpc.aio.Server
     address: str
     channel: grpc.aio.Channel
 
@@ -59,7 +60,7 @@ async def served(
     await server.start()
     try:
         async with plaintext_channel(address) as channel:
-            yield World(nodes, service, address, channel)
+            yield World(nodes, service, server, address, channel)
     finally:
         service.shut_down()
         await server.stop(1.0)

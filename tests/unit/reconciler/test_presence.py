@@ -282,6 +282,20 @@ async def test_broken_streams_have_a_grace(tmp_path: Path) -> None:
         await instance.becomes(GONE)
 
 
+async def test_nobody_counts_as_gone_while_the_control_plane_stops(tmp_path: Path) -> None:
+    """Streams that end because the server ends them say nothing of their instances."""
+    async with watched(tmp_path) as (instance, _):
+        peer = await instance.ready()
+
+        peer.close()
+        instance.presence.hold()
+        await instance.stays(READY, 3 * SOON)
+
+        again = await instance.ready()
+        again.close()
+        await instance.stays(READY, 3 * SOON)
+
+
 async def test_who_comes_back_in_time_was_never_away(tmp_path: Path) -> None:
     """A stream within the grace stops the clock, and nothing is written."""
     async with watched(tmp_path) as (instance, _):

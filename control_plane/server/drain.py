@@ -1,0 +1,81 @@
+"""How a server that stops lets go of those who are connected.
+
+The rules of this module:
+
+- Who balances load is told first, then the ports close: who comes again finds another server, or
+  none, and is not let in here once more. A GOAWAY says so on connections that are open, and ends no
+  stream (RFC 9113, section 6.8).
+- Streams end in slices over a part of the time, so that a fleet does not come back as one crowd.
+- The time is a bound: what has not ended by then is cut, counted and logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+import grpc
+import structlog
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.server.discovery import DiscoveryService
+
+SLICES = 20
+"""Into how many parts the streams are divided at the most."""
+
+SPREAD = 0.5
+"""The part of the time over which streams end; the rest is for those that are slow to."""
+
+LAST_CALLS_SECONDS = 1.0
+"""What calls that are no streams have once the streams are over: those that are left wait for news
+(reports of sidecars, watchers of health), of which there will be none."""
+
+
+class Drain:
+    """The end of the discovery streams of one server."""
+
+    def __init__(self, discovery: DiscoveryService, clock: Clock) -> None:
+        """Have nothing end yet."""
+        self._discovery = discovery
+        self._clock = clock
+        self._log = structlog.get_logger(__name__)
+
+    async def run(
+        self, public: Sequence[grpc.aio.Server], private: Sequence[grpc.aio.Server], seconds: float
+    ) -> None:
+        """Stop servers; after that nothing of them is left.
+
+        Args:
+            public: the servers to which clients connect; those of discovery are among them.
+            private: the servers for operators, who may look on until the others have stopped.
+            seconds: how long all of it may take.
+        """
+        began = self._clock.monotonic()
+        self._discovery.turn_away()
+        streams = len(self._discovery.open_streams())
+        closing = [asyncio.create_task(server.stop(seconds)) for server in public]
+        await self._end_streams(seconds * SPREAD)
+        await self._discovery.all_gone(self._left(began, seconds))
+        forced = self._discovery.count_forced()
+        level = self._log.warning if forced else self._log.info
+        took = self._clock.monotonic() - began
+        level(log_events.STREAMS_DRAINED, streams=streams, forced=forced, seconds=round(took, 3))
+        for servers in (public, private):
+            last = min(self._left(began, seconds), LAST_CALLS_SECONDS)
+            await asyncio.gather(*(server.stop(last) for server in servers))
+        await asyncio.gather(*closing)
+
+    async def _end_streams(self, seconds: float) -> None:
+        streams = self._discovery.open_streams()
+        size = max(1, math.ceil(len(streams) / SLICES))
+        pause = seconds / max(1, math.ceil(len(streams) / size))
+        for first in range(0, len(streams), size):
+            for live in streams[first : first + size]:
+                self._discovery.end(live)
+            if first + size < len(streams):
+                await self._clock.sleep(pause)
+
+    def _left(self, began: float, seconds: float) -> float:
+        return max(0.0, began + seconds - self._clock.monotonic())

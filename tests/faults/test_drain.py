@@ -1,0 +1,65 @@
+"""A stop of the control plane as load balancers, Envoys and operators see it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from grpc_health.v1 import health_pb2
+
+from control_plane.settings import SocketAddress
+from tests.api.test_health import watch
+from tests.faults.plane import Plane
+from tests.faults.test_restarts import reconnected, scene, updates
+
+Status = health_pb2.HealthCheckResponse
+
+
+async def test_a_stop_is_announced_first_and_costs_envoy_nothing(tmp_path: Path) -> None:
+    """Health, then streams, then the process; Envoy serves on, and is told nothing afterwards."""
+    async with scene(tmp_path) as here, here.instance() as instance:
+        await here.cp.recorded(await here.serial())
+        before = await updates(instance.envoy)
+        attempts = await instance.envoy.stat("cluster_manager.cds.update_attempt")
+        async with _watched(here.cp) as statuses:
+            assert await anext(statuses) == Status.SERVING
+            assert await _ready(here.cp.settings.http_address) == 200
+            stopping = asyncio.create_task(here.cp.stop())
+            assert await anext(statuses) == Status.NOT_SERVING
+            await stopping
+
+        assert (await here.caller.call(here.address)).status == 200
+        _check_order(here.cp.log)
+        await here.cp.start()
+        await reconnected(instance.envoy, attempts)
+        await here.cp.synced()
+        assert await updates(instance.envoy) == before
+
+
+def _check_order(log: list[str]) -> None:
+    told = [json.loads(line) for line in log if line.startswith("{")]
+    order = [each["event"] for each in told]
+    stopping, stopped = order.index("server.stopping"), order.index("server.stopped")
+    drained = order.index("streams.drained")
+    closed = [at for at, event in enumerate(order) if event == "stream.closed"]
+    assert stopping < min(closed) <= max(closed) < drained < stopped
+    assert told[drained]["streams"] == len(closed) == 1
+    assert told[drained]["forced"] == 0
+    assert "instance.gone" not in order
+
+
+@contextlib.asynccontextmanager
+async def _watched(cp: Plane) -> AsyncIterator[AsyncIterator[int]]:
+    """Watch the health of the control plane until the block ends."""
+    async with cp.operator() as channel:
+        yield watch(channel, "")
+
+
+async def _ready(address: SocketAddress) -> int:
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    with contextlib.closing(writer):
+        writer.write(b"GET /readyz HTTP/1.1\r\nhost: c\r\n\r\n")
+        return int((await reader.readline()).split()[1])

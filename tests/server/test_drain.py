@@ -1,0 +1,177 @@
+"""A server that stops: in which order streams end, how many at a time, and which are cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from control_plane.clock import SystemClock
+from control_plane.server.drain import SLICES, SPREAD, Drain
+from control_plane.server.metrics_collector import DiscoveryCollector
+from control_plane.xds.resource_type import CLUSTER, SECRET
+from tests.server.test_stalled_clients import Stalled
+from tests.server.world import Counting, World, eventually, resource, served
+from tests.xds_client import PATIENCE, DeltaClient, plaintext_channel
+
+
+@dataclass(slots=True)
+class Steps:
+    """A clock on which every wait lasts until the test says so, and then as long as it should."""
+
+    seconds: float = 1000.0
+    waits: list[float] = field(default_factory=list)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def now(self) -> datetime:
+        """Return the wall clock's time."""
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def monotonic(self) -> float:
+        """Return the seconds."""
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for the test."""
+        self.waits.append(seconds)
+        await self.go_on.wait()
+        self.go_on.clear()
+        self.seconds += seconds
+
+
+async def _clients(stack: AsyncExitStack, world: World, count: int) -> list[DeltaClient]:
+    """Open streams, each over a connection of its own, that have what they asked for."""
+    clients = []
+    for number in range(count):
+        channel = await stack.enter_async_context(plaintext_channel(world.address))
+        client = await stack.enter_async_context(DeltaClient(channel, f"node-{number}"))
+        world.set(f"node-{number}", resource(SECRET, "a", "1"))
+        await client.subscribe(SECRET, "a")
+        await client.ack(await client.receive())
+        clients.append(client)
+    return clients
+
+
+async def left_over(world: World, count: int) -> None:
+    """Wait until so many streams are left."""
+    await eventually(lambda: len(world.nodes.all_streams()) == count, f"{count} are left")
+
+
+@pytest.mark.parametrize("count", [1, SLICES, 2 * SLICES + 1])
+async def test_streams_end_in_slices_over_a_part_of_the_time(count: int) -> None:
+    """No crowd comes back at once: so many at a time, oldest first, and all in half of the time."""
+    clock = Steps()
+    async with served() as world, AsyncExitStack() as stack:
+        clients = await _clients(stack, world, count)
+        draining = asyncio.create_task(Drain(world.service, clock).run([world.server], [], 60.0))
+        left, size = count, -(-count // SLICES)
+        while left > size:
+            left -= size
+            await left_over(world, left)
+            assert {live.node_id for live in world.nodes.all_streams()} == {
+                each.node_id for each in clients[count - left :]
+            }
+            clock.go_on.set()
+        async with asyncio.timeout(PATIENCE):
+            await draining
+            ended = Counter([(await client.status())[0] for client in clients])
+
+    assert ended == {grpc.StatusCode.UNAVAILABLE: count}
+    assert world.service.forced == 0
+    assert len(clock.waits) == -(-count // size) - 1 < SLICES
+    assert sum(clock.waits) < 60.0 * SPREAD
+    assert len({round(each, 6) for each in clock.waits}) <= 1
+
+
+async def test_who_is_still_served_gets_changes_until_its_turn() -> None:
+    """A GOAWAY ends no stream: a client whose turn has not come is served as before."""
+    clock = Steps()
+    async with served() as world, AsyncExitStack() as stack:
+        *_, last = await _clients(stack, world, 2)
+        draining = asyncio.create_task(Drain(world.service, clock).run([world.server], [], 60.0))
+        await left_over(world, 1)
+        world.set("node-1", resource(SECRET, "a", "2"))
+        response = await last.receive()
+        await last.ack(response)
+        clock.go_on.set()
+
+        assert [each.resource.value for each in response.resources] == [b"2"]
+        assert await last.status() == (
+            grpc.StatusCode.UNAVAILABLE,
+            "the server is shutting down",
+        )
+        await draining
+
+
+async def test_nobody_comes_in_while_it_drains() -> None:
+    """The port is closed before the first stream ends, so that nobody comes back in vain."""
+    clock = Steps()
+    async with served() as world, AsyncExitStack() as stack:
+        await _clients(stack, world, 2)
+        draining = asyncio.create_task(Drain(world.service, clock).run([world.server], [], 60.0))
+        await left_over(world, 1)
+        host, _, port = world.address.partition(":")
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, int(port))
+        clock.go_on.set()
+        await draining
+
+
+async def test_who_does_not_read_is_cut_and_counted() -> None:
+    """The time is a bound: what is left by then is cut, and log and metric say how many."""
+    counting = Counting()
+    async with served() as world, DeltaClient(world.channel, "well") as well:
+        world.nodes.observe(counting)
+        world.set("well", resource(CLUSTER, "c"))
+        await well.subscribe(CLUSTER)
+        await well.receive()
+        async with Stalled(world, counting):
+            with capture_logs() as logs:
+                async with asyncio.timeout(PATIENCE):
+                    await Drain(world.service, SystemClock()).run([world.server], [], 0.6)
+
+        assert await well.status() == (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+
+    (told,) = [each for each in logs if each["event"] == "streams.drained"]
+    assert (told["log_level"], told["streams"], told["forced"]) == ("warning", 2, 1)
+    assert 0.5 < told["seconds"] < PATIENCE
+    samples = {
+        sample.name: sample.value
+        for metric in DiscoveryCollector(world.service).collect()
+        for sample in metric.samples
+    }
+    assert samples["c2c_xds_streams_forced_total"] == 1
+    assert not world.service.open_streams()
+
+
+async def test_operators_look_on_until_the_streams_are_over() -> None:
+    """Who asks how far the drain is gets an answer: the private ports close last."""
+    clock = Steps()
+    async with served() as world, served() as private, AsyncExitStack() as stack:
+        await _clients(stack, world, 2)
+        draining = asyncio.create_task(
+            Drain(world.service, clock).run([world.server], [private.server], 60.0)
+        )
+        await left_over(world, 1)
+        host, _, port = private.address.partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.close()
+        clock.go_on.set()
+        await draining
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, int(port))
+
+
+async def test_without_time_everything_is_cut_at_once() -> None:
+    """A drain time of 0 waits for nobody."""
+    async with served() as world, AsyncExitStack() as stack:
+        await _clients(stack, world, 3)
+        async with asyncio.timeout(PATIENCE):
+            await Drain(world.service, SystemClock()).run([world.server], [], 0.0)
+        await left_over(world, 0)
