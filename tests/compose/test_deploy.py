@@ -1,4 +1,4 @@
-"""What docs/deploy.md gives people to copy does what it says."""
+"""What README and docs/deploy.md give people to copy does what it says."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from tests.compose.stack import ROOT, Stack, until
 IMAGES = {
     "c2c-control-plane": "c2c-test/control-plane",
     "c2c-sidecar": "c2c-test/sidecar",
-    "shop": "c2c-test/app",
+    # As process 1 it would not hear that it is told to end.
+    "shop": "c2c-test/app\n    init: true",
 }
 URL = "https://shop.apps.internal:61443"
 
 
-@pytest.fixture
+@pytest.fixture(params=["README.md", "docs/deploy.md"])
 def copied(request: pytest.FixtureRequest, built: Stack, tmp_path: Path) -> Iterator[Stack]:
-    """Return a stack of the compose file in the document, with the images under test."""
-    text = (ROOT / "docs" / "deploy.md").read_text()
+    """Return a stack of the compose file in a document, with the images under test."""
+    text = (ROOT / request.param).read_text()
     found = re.search(r"<!-- tests/compose runs this -->\n```yaml\n(.*?)```", text, re.DOTALL)
     assert found
     file = tmp_path / "docker-compose.yml"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
-from tests.compose.stack import ROUTE, Container, Stack, run, until
+from tests.compose.stack import ROOT, ROUTE, Container, Stack, run, until
 from tests.compose.traffic import requests_from
 
 URL = f"https://{ROUTE}:61443"
@@ -103,11 +104,13 @@ def test_up_may_be_said_again(stack: Stack) -> None:
 
 def test_an_operator_on_the_host_uses_grpcurl(stack: Stack, tmp_path: Path) -> None:
     """From the host, grpcurl lists routes over mTLS; without a certificate it gets no answer."""
-    issue = "c2c issue-operator-cert me --dir /tmp/me >&2 && tar -C /tmp/me -c . && rm -r /tmp/me"
-    archive = tmp_path / "me.tar"
     control_plane = stack.container("control-plane")
-    run("sh", "-c", f"docker exec {control_plane.id} sh -c '{issue}' > {archive}")
-    run("tar", "-C", str(tmp_path), "-xf", str(archive))
+    deploy = (ROOT / "docs" / "deploy.md").read_text()
+    commands = re.search(r"sh -c \\\n +('c2c issue-operator-cert .*\n.*)\n", deploy)
+    assert commands
+    was = tmp_path.stat()
+    run("sh", "-c", f"cd {tmp_path} && docker exec {control_plane.id} sh -c {commands[1]}")
+    now = tmp_path.stat()
     [address] = run("docker", "port", control_plane.id, "18003/tcp").splitlines()
     trust = ("-cacert", str(tmp_path / "me-ca.pem"))
     proof = ("-cert", str(tmp_path / "me.pem"), "-key", str(tmp_path / "me.key"))
@@ -117,3 +120,5 @@ def test_an_operator_on_the_host_uses_grpcurl(stack: Stack, tmp_path: Path) -> N
 
     assert [each["route"] for each in json.loads(listed)["routes"]] == [ROUTE]
     assert not refused
+    assert (now.st_mode, now.st_uid) == (was.st_mode, was.st_uid)
+    assert (tmp_path / "me.key").stat().st_mode & 0o777 == 0o600
