@@ -12,9 +12,10 @@ PURE := control_plane/errors.py,control_plane/names.py,control_plane/clock.py,co
 # The newest wheel of each of these releases of Envoy, and what is run with it.
 ENVOY_RELEASES := 1.36 1.37 1.38 1.39 1.40
 ENVOY_TESTS := tests/envoy tests/e2e tests/story
+MAIN_STORY := tests/e2e/test_rotation.py tests/story/test_changes.py
 ENVOYS := build/envoy
 
-.PHONY: help demo test test-long fuzz test-compose test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
+.PHONY: help demo test test-long fuzz test-compose test-oldest test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ test-compose: $(READY)  ## tell the story in containers, and break them; needs a
 	$(BIN)/python -m pytest tests/compose -o faulthandler_timeout=600 $(PYTEST_ARGS)
 
 test-envoy-matrix: $(ENVOY_RELEASES:%=test-envoy-%)  ## run the tests with real Envoys on each release from 1.36 on
+
+test-oldest:  ## run the main story on the oldest of them
+	$(MAKE) test-envoy-$(firstword $(ENVOY_RELEASES)) ENVOY_TESTS='$(MAIN_STORY)'
 
 # One release of them, such as test-envoy-1.36. Sidecars take the Envoy of PATH.
 test-envoy-%: $(READY) $(ENVOYS)/%/envoy/_bin/envoy
