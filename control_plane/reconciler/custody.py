@@ -1,8 +1,9 @@
 """The certificates of the instances, private keys included: in memory, and nowhere else.
 
 The rule of this module: an instance's certificate is replaced when it no longer says what it must
-say, when it does not lead to the CA of the moment, or when half of its life is over, and only by
-one that passed the linter. If issuing fails the old one stays in use.
+say, when it does not lead to the CA of the moment, when half of its life is over or none of it has
+begun (the clock was set back), and only by one that passed the linter. If issuing fails the old one
+stays in use.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ class Held:
         return self.leaf.serial
 
     @property
+    def not_before(self) -> datetime:
+        """When its certificate begins to count."""
+        return self.leaf.not_before
+
+    @property
     def version(self) -> Version:
         """The version of its resource."""
         return self.resource.version
@@ -70,6 +76,11 @@ class Recorded:
     def serial(self) -> int:
         """The serial number of its certificate."""
         return self.record.serial
+
+    @property
+    def not_before(self) -> datetime:
+        """When its certificate begins to count."""
+        return self.record.not_before
 
     @property
     def version(self) -> Version:
@@ -140,7 +151,7 @@ class Custody:
         """Return the secret that says what it must, or the old one where issuing fails."""
         held = self.get(instance, name)
         failures = self._failures.setdefault(instance, {})
-        if held is not None and now < held.renew_at and self._says(held, request):
+        if held is not None and self._is_good(held, request, now):
             failures.pop(name, None)
             return Ensured(held)
         try:
@@ -174,6 +185,10 @@ class Custody:
         self._failures.pop(instance, None)
         for news in self._news.pop(instance, {}).values():
             news.set()
+
+    def _is_good(self, held: Held | Recorded, request: Request, now: datetime) -> bool:
+        """Tell whether a certificate need not be replaced."""
+        return held.not_before <= now < held.renew_at and self._says(held, request)
 
     def _says(self, held: Held | Recorded, request: Request) -> bool:
         """Tell whether a certificate says what it must, and leads where it must."""

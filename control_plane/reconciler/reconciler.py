@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -36,15 +36,20 @@ from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication import Neighbourhood, Publication
-from control_plane.reconciler.renewals import RenewalQueue
+from control_plane.reconciler.renewals import (
+    AT_ONCE,
+    JUMP,
+    PAUSE_SECONDS,
+    RETRY,
+    Jumps,
+    RenewalQueue,
+    Retries,
+)
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
 
 _SLICE_SECONDS = 0.005
 """How long the loop works before it lets others (streams, commands) have a turn."""
-
-RETRY = timedelta(seconds=5)
-"""When a certificate that could not be issued, or a plan that could not be made, is tried again."""
 
 _FAREWELL_SECONDS = 10.0
 """How long a removed instance has to ACK that its listeners are gone, before its streams end."""
@@ -69,6 +74,7 @@ class Reconciler:
         self._requests: dict[InstanceGuid, tuple[_Facts, Mapping[str, Request]]] = {}
         self._wake = asyncio.Event()
         self._renewals = RenewalQueue()
+        self._retries = Retries()
         self._farewells: dict[InstanceGuid, asyncio.Task[None]] = {}
         self._log = structlog.get_logger(__name__)
         self.state = state
@@ -156,17 +162,27 @@ class Reconciler:
             await asyncio.sleep(0)
 
     async def _renew(self) -> None:
+        jumps, pause = Jumps(self._clock.now(), self._clock.monotonic()), 0.0
         while True:
             at = self._renewals.next()
-            now = self._clock.now()
+            left = 1.0 if at is None else (at - self._clock.now()).total_seconds()
             # A certificate that comes later may have to be renewed earlier, so the wait has a
             # bound.
-            await self._clock.sleep(
-                1.0 if at is None else min(1.0, max(0.0, (at - now).total_seconds()))
-            )
-            for instance in self._renewals.take_due(self._clock.now()):
+            await self._clock.sleep(min(1.0, max(pause, left)))
+            now = self._clock.now()
+            if jumps.by(now, self._clock.monotonic()) < -JUMP:
+                self._look_at_all(now)
+            due = self._renewals.take_due(now, AT_ONCE)
+            pause = PAUSE_SECONDS if len(due) == AT_ONCE else 0.0
+            for instance in due:
                 if self.connected(instance):
                     self._mark(instance)
+
+    def _look_at_all(self, now: datetime) -> None:
+        """Have everybody looked at, since what was issued before may not be valid yet."""
+        for each in self.state.all_instances():
+            if self.connected(each.guid):
+                self._renewals.add(each.guid, now)
 
     def _connected_of(self, app: AppGuid) -> list[InstanceGuid]:
         instances = (each.guid for each in self.state.instances_of(app))
@@ -227,7 +243,9 @@ class Reconciler:
         where = {"instance": instance.guid, "app": instance.app_guid, "secret": name}
         if ensured.failure:
             self._log.error(log_events.CERTIFICATE_FAILED, **where, reason=ensured.failure)
-            self._renewals.add(instance.guid, now + RETRY)
+            self._renewals.add(instance.guid, self._retries.failed(instance.guid, name, now))
+        else:
+            self._retries.succeeded(instance.guid, name)
         held = ensured.held
         if held is None:
             return None
@@ -246,6 +264,7 @@ class Reconciler:
     def _see_off(self, instance: InstanceGuid) -> None:
         self._dirty.pop(instance, None)
         self._renewals.forget(instance)
+        self._retries.forget(instance)
         self._custody.drop(instance)
         self._requests.pop(instance, None)
         snapshot = self._nodes.snapshot(instance)

@@ -32,6 +32,9 @@ SERVER_NAME = "c2c-control-plane.internal"
 """A name in every control plane's certificate, so that clients verify it wherever it runs. No route
 of an app can have it: a route is a host in a domain of two labels at least."""
 
+_RETRY_SECONDS = 5.0
+"""How long a CA that cannot issue is left alone, however many handshakes there are."""
+
 
 class ServerCertificate:
     """The certificate of the control plane's ports, renewed when half of its life is over."""
@@ -69,13 +72,13 @@ class ServerCertificate:
         self._log = structlog.get_logger(__name__)
         self._lock = threading.Lock()
         self._chain = b""
+        self._retry_at = 0.0
         self._leaf = self._issue()
 
     def current(self) -> Leaf:
         """Return the certificate to show now; gRPC asks from threads of its own."""
         with self._lock:
-            at = renew_at(self._leaf.not_before, self._leaf.not_after, SERVER_NAME)
-            if self._clock.now() >= at or self._chain != self._authority().chain_pem:
+            if not self._is_good() and self._clock.monotonic() >= self._retry_at:
                 self._renew()
             return self._leaf
 
@@ -100,12 +103,20 @@ class ServerCertificate:
             shown.configuration(), fetch, client_certificates
         )
 
+    def _is_good(self) -> bool:
+        """Tell whether the certificate need not be replaced; a clock may have been set back."""
+        leaf = self._leaf
+        at = renew_at(leaf.not_before, leaf.not_after, SERVER_NAME)
+        is_valid = leaf.not_before <= self._clock.now() < at
+        return is_valid and self._chain == self._authority().chain_pem
+
     def _renew(self) -> None:
         """Replace the certificate; if the CA cannot issue now, the old one is shown on."""
         try:
             self._leaf = self._issue()
         except IssuanceError as error:
             self._log.error(log_events.CERTIFICATE_FAILED, secret=SERVER_NAME, reason=str(error))
+            self._retry_at = self._clock.monotonic() + _RETRY_SECONDS
             return
         self._log.info(
             log_events.SERVER_CERTIFICATE_RENEWED,

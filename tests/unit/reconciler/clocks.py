@@ -20,6 +20,7 @@ class ManualClock:
     def __init__(self) -> None:
         """Start at noon."""
         self._now = NOON
+        self._set_by = timedelta()
         self._sleepers: list[tuple[datetime, asyncio.Future[None]]] = []
 
     def now(self) -> datetime:
@@ -27,14 +28,20 @@ class ManualClock:
         return self._now
 
     def monotonic(self) -> float:
-        """Return seconds since noon."""
-        return (self._now - NOON).total_seconds()
+        """Return seconds since noon, however the clock was set."""
+        return (self._now - self._set_by - NOON).total_seconds()
 
     async def sleep(self, seconds: float) -> None:
         """Wait until the test has moved the clock by that much."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((self._now + timedelta(seconds=seconds), woken))
         await woken
+
+    def set(self, by: timedelta) -> None:
+        """Set the wall clock forward or back; who sleeps does so as long as before."""
+        self._now += by
+        self._set_by += by
+        self._sleepers = [(at + by, woken) for at, woken in self._sleepers]
 
     async def advance(self, seconds: float) -> None:
         """Move the clock, waking who slept long enough, the first to wake first."""

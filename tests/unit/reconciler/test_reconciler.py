@@ -25,7 +25,7 @@ from control_plane.planner import (
 )
 from control_plane.reconciler import reconciler as module
 from control_plane.reconciler.publication import LINGER_SECONDS
-from control_plane.reconciler.reconciler import RETRY
+from control_plane.reconciler.renewals import RETRY
 from control_plane.xds.resource import Snapshot
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import A, B, allow, mapping, register, world
@@ -196,6 +196,40 @@ async def test_a_certificate_that_cannot_be_issued_is_tried_again(state: State) 
         assert "api.apps.internal" in around.leaf("b0").san.dns
         await settled()
         assert around.reconciler.publication.published(B) == ("api.apps.internal",)
+
+
+async def test_a_clock_that_is_set_back_leaves_nobody_with_a_certificate_of_the_future(
+    state: State,
+) -> None:
+    """What was issued while the clock was ahead is not valid yet for anybody else."""
+    around = World(state)
+    around.clock.set(timedelta(days=1))
+    around.connect("b0").as_envoy()
+    first = around.leaf("b0")
+    async with around.running():
+        await around.clock.advance(2)
+        around.clock.set(timedelta(days=-1))
+        assert first.not_before > around.clock.now()
+        await around.clock.advance(2)
+
+        assert around.leaf("b0").not_before < around.clock.now()
+        second = around.leaf("b0")
+        around.clock.set(timedelta(seconds=-59))
+        await around.clock.advance(2)
+        assert around.leaf("b0") is second
+
+
+async def test_a_clock_that_is_set_forward_renews_what_is_due(state: State) -> None:
+    """Half of a life may be over from one second to the next."""
+    around = World(state)
+    around.connect("b0").as_envoy()
+    first = around.leaf("b0")
+    async with around.running():
+        around.clock.set(timedelta(hours=14))
+        await around.clock.advance(2)
+
+        assert around.leaf("b0").serial != first.serial
+        assert around.leaf("b0").not_after > first.not_after
 
 
 async def test_an_instance_without_any_certificate_waits_for_it(state: State) -> None:

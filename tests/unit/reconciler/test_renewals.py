@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.ca import Profile, renew_at
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.renewals import RenewalQueue
+from control_plane.reconciler.renewals import (
+    AT_ONCE,
+    LONGEST_RETRY,
+    PAUSE_SECONDS,
+    RETRY,
+    RETRY_JITTER,
+    Jumps,
+    RenewalQueue,
+    Retries,
+)
 from tests.unit.reconciler.clocks import NOON
 
 A, B, C = (InstanceGuid(name) for name in "abc")
@@ -107,3 +118,86 @@ def test_the_queue_does_what_a_plain_map_would(steps: list[tuple[str, str, int]]
             model = {each: moment for each, moment in model.items() if each not in due}
         expected = NOON + timedelta(minutes=min(model.values())) if model else None
         assert filled.next() == expected
+
+
+FLEET = [InstanceGuid(f"instance-{number}") for number in range(5000)]
+
+
+def test_a_fleet_that_started_together_renews_spread_over_time() -> None:
+    """5,000 certificates of one second are renewed one in 1.7 s, and never all together again."""
+    profile = Profile()
+    filled = RenewalQueue()
+    for each in FLEET:
+        filled.add(each, renew_at(*profile.window(NOON, NOON, NOON + timedelta(days=99)), each))
+    now, by_minute = NOON, Counter[int]()
+    rounds = Counter[InstanceGuid]()
+    while min(rounds.values(), default=0) < 3 or len(rounds) < len(FLEET):
+        now += timedelta(seconds=10)
+        for each in filled.take_due(now):
+            rounds[each] += 1
+            by_minute[int((now - NOON).total_seconds()) // 60] += 1
+            window = profile.window(now, NOON, NOON + timedelta(days=99))
+            filled.add(each, renew_at(*window, each))
+
+    assert max(by_minute.values()) < 3 * len(FLEET) / 144  # that many minutes have to do
+    first_round = [minute for minute in by_minute if minute < 15 * 60]
+    assert len(first_round) > 120
+
+
+def test_a_jump_of_the_clock_is_no_herd() -> None:
+    """When everybody is due at once, so many are taken at a time, the longest due first."""
+    filled = RenewalQueue()
+    for number, each in enumerate(FLEET):
+        filled.add(each, NOON + timedelta(seconds=number))
+    later = NOON + timedelta(days=1)
+    turns = []
+    while due := filled.take_due(later, AT_ONCE):
+        turns.append(due)
+
+    assert [len(each) for each in turns] == [AT_ONCE] * (len(FLEET) // AT_ONCE)
+    assert [each for turn in turns for each in turn] == FLEET
+    assert len(turns) * PAUSE_SECONDS == 10
+
+
+def test_what_fails_is_tried_again_after_growing_pauses() -> None:
+    """They double up to a minute, and start anew once it worked; the jitter shortens them only."""
+    retries, now, pauses = Retries(), NOON, []
+    for _ in range(8):
+        at = retries.failed(A, "c2c", now)
+        pauses.append(at - now)
+        now = at
+
+    for times, pause in enumerate(pauses):
+        longest = min(LONGEST_RETRY, RETRY * 2**times)
+        assert longest * (1 - RETRY_JITTER) <= pause <= longest
+    retries.succeeded(A, "c2c")
+    assert retries.failed(A, "c2c", now) - now <= RETRY
+
+
+def test_who_tries_in_between_does_not_put_it_off() -> None:
+    """A change that fails while a retry is due moves nothing, and each secret counts by itself."""
+    retries = Retries()
+    at = retries.failed(A, "c2c", NOON)
+
+    assert retries.failed(A, "c2c", NOON + timedelta(seconds=1)) == at
+    assert retries.failed(A, "id", at) - at <= RETRY
+    retries.forget(A)
+    assert retries.failed(A, "c2c", NOON) == at
+
+
+def test_those_that_failed_together_come_back_apart() -> None:
+    """A CA that cannot sign is not asked by the whole fleet in one moment."""
+    retries = Retries()
+    moments = {retries.failed(each, "c2c", NOON) for each in FLEET}
+
+    assert len(moments) > 0.99 * len(FLEET)
+
+
+def test_a_jump_is_told_from_time_that_passes() -> None:
+    """Only what the wall clock moved beyond the other one counts."""
+    jumps = Jumps(NOON, 5.0)
+
+    assert jumps.by(NOON + timedelta(seconds=9), 14.0) == timedelta()
+    assert jumps.by(NOON - timedelta(hours=1), 15.0) == timedelta(hours=-1, seconds=-10)
+    assert jumps.by(NOON, 16.0) == timedelta(hours=1, seconds=-1)
+    assert jumps.by(NOON + timedelta(seconds=1), 17.0) == timedelta()
