@@ -24,7 +24,6 @@ class Shown:
 
     def certificate(self) -> ServerCertificate:
         """Issue it."""
-
         return ServerCertificate(
             lambda: self.signer,
             DEFAULT_TRUST_DOMAIN,
@@ -51,6 +50,7 @@ def test_it_is_replaced_at_half_of_its_life() -> None:
 def test_a_clock_that_is_set_back_replaces_it() -> None:
     """One that begins in the future would be refused by whoever connects."""
     around = Shown()
+    around.clock.set(DAY)
     certificate = around.certificate()
     first = certificate.current()
 
