@@ -51,6 +51,8 @@ CERTIFICATE_ISSUED = "certificate.issued"
 CERTIFICATE_FAILED = "certificate.failed"
 CERTIFICATE_SERVED = "certificate.served"
 CERTIFICATE_NOT_SERVED = "certificate.not_served"
+EXPIRY_ALARMED = "expiry.alarmed"
+EXPIRY_CLEARED = "expiry.cleared"
 
 # The xDS streams.
 STREAM_OPENED = "stream.opened"

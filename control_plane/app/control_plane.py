@@ -19,6 +19,7 @@ from control_plane.app.core import Core, build
 from control_plane.app.ports import Ports
 from control_plane.clock import Clock, SystemClock
 from control_plane.reconciler.records import Records
+from control_plane.server.expiry_metrics import ExpiryCollector
 from control_plane.server.http import HttpServer
 from control_plane.server.metrics_collector import DiscoveryCollector
 from control_plane.server.observability import http_server
@@ -79,6 +80,7 @@ class ControlPlane:
                 core.reconciler.run(),
                 core.presence.run(),
                 core.observed.run(),
+                core.expiry.run(),
             ):
                 starting.push_async_callback(_stop, asyncio.create_task(work))
             self.ports = Ports(self.core)
@@ -103,6 +105,7 @@ class ControlPlane:
         """Make what stops last, since it says that all the rest is stopping."""
         metrics, ports = self.core.observed.metrics, self.ports
         metrics.registry.register(DiscoveryCollector(ports.discovery))
+        metrics.registry.register(ExpiryCollector(self.core.expiry))
         return http_server(metrics, lambda: "shutting down" if ports.is_draining else "")
 
     async def __aexit__(

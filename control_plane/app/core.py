@@ -13,6 +13,7 @@ from control_plane.app.authority import (
     open_authorities,
     read_authority_files,
 )
+from control_plane.app.expiring import signing_ca
 from control_plane.app.observed import Observed, Watched, observe
 from control_plane.ca import Authority, InstanceIdentity, Profile, new_key_pair
 from control_plane.clock import Clock
@@ -24,6 +25,7 @@ from control_plane.planner import Planner, PlanOptions
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.custody import Custodian, Custody
+from control_plane.reconciler.expiry import Expiry
 from control_plane.reconciler.holdings import IDENTITY, Holdings
 from control_plane.reconciler.ledger import Ledger
 from control_plane.reconciler.pace import IDENTITIES_PER_SECOND, turn
@@ -66,6 +68,7 @@ class Core:
     name_audit: NameAudit
     identities: Identities
     holdings: Holdings
+    expiry: Expiry
     observed: Observed
 
     @property
@@ -164,6 +167,10 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         lambda certificate, key: read_authority_files(certificate, key, clock),
         new_serial,
     )
+    expiry = Expiry(
+        lambda: registry.state, nodes, holdings, custody, settings.certificate_lifetime, clock
+    )
+    expiry.watch(signing_ca(current, settings.certificate_lifetime))
     authorities.observe(watch.authorities_changed)
     authorities.observe(lambda: reconciler.authority_changed(authorities.rotation.since))
     return Core(
@@ -183,6 +190,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         observed.name_audit,
         identities,
         holdings,
+        expiry,
         observed,
     )
 

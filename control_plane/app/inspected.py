@@ -24,6 +24,7 @@ def add_inspection(server: grpc.aio.Server, core: Core) -> None:
         proof=core.observed.proof,
         attestation=core.attestation,
         custody=core.custody,
+        expiry=core.expiry,
         clock=core.clock,
     )
     explainer = Explainer(

@@ -27,6 +27,7 @@ from control_plane.api.v1 import (
     sidecar_pb2_grpc,
 )
 from control_plane.app.core import Core, new_guid, new_serial
+from control_plane.app.expiring import shown
 from control_plane.app.inspected import add_inspection
 from control_plane.app.trust import add_trust
 from control_plane.ca import new_key_pair
@@ -91,6 +92,7 @@ class Ports:
             new_serial=new_serial,
             clock=core.clock,
         )
+        core.expiry.watch(shown(self._certificate))
         self._proof = InstanceProof(
             lambda: core.registry.state, core.identities, core.validity, core.holdings.identity_seen
         )

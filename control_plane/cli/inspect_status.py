@@ -22,6 +22,9 @@ from control_plane.cli.inspect_moments import ago
 from control_plane.cli.output import begin, named, output_option, tell, wants_json
 from control_plane.cli.tables import print_records, print_table, record
 
+_Found = tuple[list[inspection_pb2.InstanceStatus], tuple[str, ...]]
+"""The instances that were asked for, and what is about to go wrong for everybody."""
+
 _WATCH_SECONDS = 1.0
 _COLUMNS = ("CDS", "LDS", "SDS", "ECDS", "NAMES")
 
@@ -56,14 +59,14 @@ def status(app_name: str | None, *, watch: bool) -> None:
     if not watch:
         begin(_sentence(app_name, where))
         with connect() as client:
-            found = statuses(client, app_name, where)
+            found, alarms = _ask(client, app_name, where)
         if wants_json():
             print_records([record(each) for each in found])
         else:
-            _print(found)
+            _print(found, alarms)
         return
     with connect() as client:
-        _watch(lambda: statuses(client, app_name, where))
+        _watch(lambda: _ask(client, app_name, where))
 
 
 def _sentence(app_name: str | None, where: Target) -> str:
@@ -76,13 +79,18 @@ def statuses(
     client: Client, app_name: str | None, where: Target
 ) -> list[inspection_pb2.InstanceStatus]:
     """Return the status of every instance of a space, or of an app."""
+    return _ask(client, app_name, where)[0]
+
+
+def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
     request = inspection_pb2.GetStatusRequest(app=app_name or "", space=where.space, org=where.org)
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     answer = client.call(stub.GetStatus, request)
-    return [each for each in answer.instances if app_name or where.has(each.org, each.space)]
+    found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
+    return found, tuple(answer.alarms)
 
 
-def _print(found: Sequence[inspection_pb2.InstanceStatus]) -> None:
+def _print(found: Sequence[inspection_pb2.InstanceStatus], alarms: Sequence[str]) -> None:
     now = datetime.now(UTC)
     columns: dict[str, list[object]] = {
         "instance": [instance_name(each) for each in found],
@@ -94,24 +102,25 @@ def _print(found: Sequence[inspection_pb2.InstanceStatus]) -> None:
         columns[short] = [_word(each, short) for each in found]
     columns["certificate"] = [CERTIFICATE_WORDS[each.certificate] for each in found]
     print_table(columns, empty="No instances found.")
-    reasons = [line for each in found for line in _reasons(each)]
+    reasons = [f"ALARM: {each}" for each in alarms]
+    reasons += [line for each in found for line in _reasons(each)]
     if reasons:
         click.echo()
     for line in reasons:
         tell(line)
 
 
-def _watch(look: Callable[[], Sequence[inspection_pb2.InstanceStatus]]) -> None:
+def _watch(look: Callable[[], _Found]) -> None:
     """Show what is found, again and again: on a terminal in place, elsewhere when it changes."""
-    before: list[tuple[object, ...]] | None = None
+    before: tuple[object, ...] | None = None
     while True:
-        found = look()
-        told = [_without_moments(each) for each in found]
+        found, alarms = look()
+        told = ([_without_moments(each) for each in found], alarms)
         if wants_json() and told != before:
             click.echo(json.dumps([record(each) for each in found]))
         elif not wants_json() and (told != before or sys.stdout.isatty()):
             click.clear()
-            _print(found)
+            _print(found, alarms)
         sys.stdout.flush()
         before = told
         time.sleep(_WATCH_SECONDS)
@@ -130,6 +139,8 @@ def _word(each: inspection_pb2.InstanceStatus, short: str) -> str:
 
 
 def _reasons(each: inspection_pb2.InstanceStatus) -> Iterable[str]:
+    for alarm in each.alarms:
+        yield f"{instance_name(each)} ALARM: {alarm}"
     for status in each.types:
         if status.reason:
             yield f"{instance_name(each)} {status.type}: {status.reason}"
@@ -143,4 +154,4 @@ def _reasons(each: inspection_pb2.InstanceStatus) -> Iterable[str]:
 def _without_moments(each: inspection_pb2.InstanceStatus) -> tuple[object, ...]:
     types = [(status.type, status.status, status.reason) for status in each.types]
     certificate = (each.certificate, each.certificate_reason, each.served_serial)
-    return (each.instance_guid, each.status, each.connected, types, certificate)
+    return (each.instance_guid, each.status, each.connected, types, certificate, *each.alarms)

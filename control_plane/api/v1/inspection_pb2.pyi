@@ -153,19 +153,27 @@ class GetStatusResponse(_message.Message):
 
     INSTANCES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """How many changes there were since the control plane started."""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceStatus]: ...
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is about to go wrong for everybody, one sentence each: the CA or the control plane's own
+        certificate ends soon.
+        """
+
     def __init__(
         self,
         *,
         instances: _abc.Iterable[Global___InstanceStatus] | None = ...,
         revision: _builtins.int = ...,
+        alarms: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "instances", b"instances", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,6 +201,7 @@ class InstanceStatus(_message.Message):
     SERVED_SERIAL_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
     instance_guid: _builtins.str
     app: _builtins.str
     """The app's name."""
@@ -230,6 +239,12 @@ class InstanceStatus(_message.Message):
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ports of the app that can be reached past Envoy, where no network policy holds."""
 
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Certificates that it uses and that end soon, since they were not replaced when half of their
+        life was over; one sentence each.
+        """
+
     def __init__(
         self,
         *,
@@ -251,10 +266,11 @@ class InstanceStatus(_message.Message):
         served_serial: _builtins.str = ...,
         reports: _builtins.bool = ...,
         exposed_ports: _abc.Iterable[_builtins.int] | None = ...,
+        alarms: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_since", b"certificate_since", "connected_since", b"connected_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app", b"app", "app_guid", b"app_guid", "certificate", b"certificate", "certificate_reason", b"certificate_reason", "certificate_since", b"certificate_since", "connected", b"connected", "connected_since", b"connected_since", "exposed_ports", b"exposed_ports", "index", b"index", "instance_guid", b"instance_guid", "org", b"org", "reports", b"reports", "served_serial", b"served_serial", "space", b"space", "status", b"status", "types", b"types", "wanted_serial", b"wanted_serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alarms", b"alarms", "app", b"app", "app_guid", b"app_guid", "certificate", b"certificate", "certificate_reason", b"certificate_reason", "certificate_since", b"certificate_since", "connected", b"connected", "connected_since", b"connected_since", "exposed_ports", b"exposed_ports", "index", b"index", "instance_guid", b"instance_guid", "org", b"org", "reports", b"reports", "served_serial", b"served_serial", "space", b"space", "status", b"status", "types", b"types", "wanted_serial", b"wanted_serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

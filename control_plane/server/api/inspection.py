@@ -63,7 +63,9 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
                 raise NotFound(f"instance {shown(guid)} not found", field="instance_guid")
         messages = StatusMessages(self._inspected, state, resources=request.resources)
         return inspection_pb2.GetStatusResponse(
-            instances=await _unhurried(instances, messages.of), revision=revision
+            instances=await _unhurried(instances, messages.of),
+            revision=revision,
+            alarms=[each.sentence for each in self._inspected.expiry.of_own()],
         )
 
     async def ListCertificates(

@@ -81,6 +81,7 @@ class StatusMessages:
             types=self._types(instance.guid),
             reports=attestation.witnessed(instance.guid),
             exposed_ports=attestation.exposed.get(instance.guid, ()),
+            alarms=[shortened(each.sentence) for each in self._inspected.expiry.of(instance)],
         )
         if streams:
             oldest = min(live.opened_at for live in streams)

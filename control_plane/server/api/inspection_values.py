@@ -18,6 +18,7 @@ from control_plane.model.state import State
 from control_plane.nodes import Nodes
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.expiry import Expiry
 from control_plane.reconciler.ledger import CertificateState, Ledger
 from control_plane.reconciler.proof import Proof
 from control_plane.xds.exchange import ConfigStatus
@@ -53,6 +54,7 @@ class Inspected:
     proof: Proof
     attestation: Attestation
     custody: Custody
+    expiry: Expiry
     clock: Clock
 
     def moment(self, monotonic: float | None) -> Timestamp | None:

@@ -1,0 +1,40 @@
+"""The certificates whose end is watched, put together.
+
+The rule of this module: it is wiring. Every certificate that this control plane issued or shows has
+somebody here who looks at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from control_plane.ca import Authority
+from control_plane.reconciler.expiry import Kind, Own, ca_lead
+from control_plane.server.credentials import ServerCertificate
+
+
+def signing_ca(current: Callable[[], Authority], lifetime: timedelta) -> Own:
+    """Return what is watched of the CA that signs."""
+
+    def window() -> tuple[datetime, datetime]:
+        authority = current()
+        return authority.not_before, authority.not_after
+
+    return Own(
+        Kind.CA, "the CA", window, "rotate it, beginning with c2c ca prepare", ca_lead(lifetime)
+    )
+
+
+def shown(certificate: ServerCertificate) -> Own:
+    """Return what is watched of the certificate of this control plane's ports.
+
+    To look at it renews it, if its time has come and nobody connected.
+    """
+
+    def window() -> tuple[datetime, datetime]:
+        leaf = certificate.current()
+        return leaf.not_before, leaf.not_after
+
+    subject = "the control plane's own certificate"
+    return Own(Kind.SERVER, subject, window, "not renewed, since the CA cannot issue")
