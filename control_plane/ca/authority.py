@@ -7,6 +7,7 @@ how long a leaf may live nor who signed it.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -100,6 +101,11 @@ class Authority:
         return public_pem(self.sent)
 
     @cached_property
+    def chain_digest(self) -> str:
+        """SHA-256 of what a server sends after the leaf, by which two of them are told apart."""
+        return hashlib.sha256(self.chain_pem).hexdigest()
+
+    @cached_property
     def chain_bytes(self) -> int:
         """What the chain takes in the certificate list of a handshake."""
         return sum(ENTRY_OVERHEAD + len(each.public_bytes(Encoding.DER)) for each in self.sent)
@@ -111,8 +117,9 @@ class Authority:
 
     @cached_property
     def trust_bundle_pem(self) -> bytes:
-        """What clients must trust."""
-        return public_pem((*self.roots, *self.other_roots))
+        """What clients must trust, in the same order whichever of two CAs signs."""
+        trusted = {each.public_bytes(Encoding.DER): each for each in self.roots + self.other_roots}
+        return public_pem(tuple(trusted[der] for der in sorted(trusted)))
 
     @cached_property
     def unsent_roots_pem(self) -> bytes:

@@ -30,12 +30,13 @@ def version() -> None:
 
 
 @command("help", usage=["[COMMAND]"], examples=["", "map-route"], see_also=["version"])
-@click.argument("name", metavar="COMMAND", required=False)
+@click.argument("words", metavar="COMMAND", nargs=-1)
 @click.pass_context
-def help(ctx: click.Context, name: str | None) -> None:  # noqa: A001 - the command is called that
+def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - the command is called that
     """Show help."""
     program = ctx.find_root()
-    if name is None:
+    name = " ".join(words)
+    if not name:
         click.echo(program.get_help())
         return
     group = program.command

@@ -13,7 +13,8 @@ class Entry(NamedTuple):
     """One command.
 
     Attributes:
-        name: what people type; the function in the module has it with underscores.
+        name: what people type, one word or two; the function in the module has it with
+            underscores.
         summary: one line for the overview.
         module: the module of this package that defines it.
     """
@@ -101,9 +102,19 @@ GROUPS = (
         (
             Entry("trust-bundle", "Print the CA certificates that clients have to trust", "trust"),
             Entry("issue-operator-cert", "Issue a certificate for the operator's port", "operator"),
+            Entry("ca list", "List the CA that signs, and the one that comes or goes", "authority"),
+            Entry("ca prepare", "Have another CA trusted everywhere", "authority"),
+            Entry("ca activate", "Have the prepared CA sign", "authority"),
+            Entry("ca retire", "Forget the CA that signed before", "authority"),
         ),
     ),
 )
+
+
+def family(word: str) -> tuple[str, ...]:
+    """Return the commands of two words whose first is this one."""
+    names = (entry.name for group in GROUPS for entry in group.entries)
+    return tuple(name for name in names if name.startswith(f"{word} "))
 
 
 def find(name: str) -> Entry | None:

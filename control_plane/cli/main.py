@@ -51,14 +51,19 @@ class Program(click.Group):
         if entry is None:
             return None
         module = importlib.import_module(f"control_plane.cli.{entry.module}")
-        found: click.Command = getattr(module, entry.name.replace("-", "_"))
+        found: click.Command = getattr(module, re.sub("[- ]", "_", entry.name))
         return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the first argument names."""
+        if args[1:] and catalog.find(" ".join(args[:2])):
+            args = [" ".join(args[:2]), *args[2:]]
         if args and catalog.find(args[0]) is None and not args[0].startswith("-"):
+            family = catalog.family(args[0])
+            if family:
+                raise click.UsageError(f"'{args[0]}' needs one more word: {', '.join(family)}", ctx)
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             hint = f"did you mean '{near[0]}'?" if near else "see 'c2c help'"
             raise click.UsageError(f"'{args[0]}' is not a registered command, {hint}", ctx)

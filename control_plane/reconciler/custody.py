@@ -35,12 +35,12 @@ class Held:
     """One secret of one instance: what was asked for, what was issued, and its resource.
 
     Attributes:
-        chain: what is sent after the leaf, PEM.
+        chain: SHA-256 of what is sent after the leaf.
     """
 
     request: Request
     leaf: Leaf = field(repr=False)
-    chain: bytes = field(repr=False)
+    chain: str
     resource: Resource
     renew_at: datetime
 
@@ -196,10 +196,11 @@ class Custody:
         match held:
             case Held():
                 is_ours = held.leaf.issuer_fingerprint == authority.fingerprint
-                return held.request == request and is_ours and held.chain == authority.chain_pem
+                return held.request == request and is_ours and held.chain == authority.chain_digest
             case Recorded(record):
                 is_ours = record.issuer == authority.fingerprint
-                return record.names == _names(request.san) and is_ours
+                is_sent = record.chain in ("", authority.chain_digest)
+                return record.names == _names(request.san) and is_ours and is_sent
             case _:
                 assert_never(held)
 
@@ -211,7 +212,7 @@ class Custody:
             )
         body = tls_secret(name, leaf.certificate_chain_pem, leaf.private_key_pem or b"")
         at = renew_at(leaf.not_before, leaf.not_after, instance)
-        return Held(request, leaf, authority.chain_pem, Resource.of(SECRET, name, body), at)
+        return Held(request, leaf, authority.chain_digest, Resource.of(SECRET, name, body), at)
 
 
 def _names(san: San) -> tuple[str, ...]:
@@ -229,4 +230,5 @@ def _record_of(instance: InstanceGuid, held: Held) -> IssuedRecord:
         leaf.not_before,
         leaf.not_after,
         leaf.issuer_fingerprint,
+        held.chain,
     )

@@ -60,6 +60,10 @@ class Holdings:
             if record.secret != IDENTITY or instance not in self._identities:
                 yield record
 
+    def has_any(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance ever had a certificate that is known of."""
+        return instance in self._used or instance in self._identities
+
     def is_doubtful(self, record: IssuedRecord) -> bool:
         """Tell whether nobody knows since the start if an instance has this one or one before."""
         return (record.instance_guid, record.secret) in self._doubtful

@@ -62,8 +62,9 @@ class RotationProgress:
         return _readiness(live, lambda each: self._distrust(each, authority))
 
     def leaving(self, authority: Authority) -> Readiness:
-        """Look which instances may be using a certificate of a CA."""
-        return _readiness(self._instances(), lambda each: self._use(each, authority))
+        """Look which instances, of those that have any, may be using a certificate of a CA."""
+        have_any = [each for each in self._instances() if self.holdings.has_any(each.guid)]
+        return _readiness(have_any, lambda each: self._use(each, authority))
 
     def live_certificates(self, authority: Authority) -> int:
         """Count the certificates of a CA that may be in use."""

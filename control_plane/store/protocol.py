@@ -28,6 +28,7 @@ class IssuedRecord:
         serial: the certificate's serial number.
         names: its subject alternative names, in order.
         issuer: fingerprint of the CA certificate that it was signed with.
+        chain: SHA-256 of what is sent after it; "" where an older release wrote the record.
     """
 
     instance_guid: InstanceGuid
@@ -38,6 +39,7 @@ class IssuedRecord:
     not_before: datetime
     not_after: datetime
     issuer: str
+    chain: str = ""
 
 
 class Store(Protocol):

@@ -107,6 +107,7 @@ ISSUED = Table(
     Column("not_before", Text, nullable=False),
     Column("not_after", Text, nullable=False),
     Column("issuer", Text, nullable=False),
+    Column("chain", Text, nullable=False, server_default=""),
 )
 
 Step = Sequence[str]
@@ -175,6 +176,7 @@ STEPS: tuple[Step, ...] = (
             PRIMARY KEY (instance_guid, secret)
         )""",
     ),
+    ("ALTER TABLE issued_certificates ADD COLUMN chain TEXT DEFAULT '' NOT NULL",),
 )
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 

@@ -44,7 +44,7 @@ def test_without_arguments_the_overview_is_shown() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_command_teaches_itself(name: str) -> None:
     """Its help names it, shows its usage, an example and where to go from here."""
-    ran = run_c2c("help", name)
+    ran = run_c2c("help", *name.split())
     entry = catalog.find(name)
 
     assert entry is not None
@@ -52,7 +52,8 @@ def test_each_command_teaches_itself(name: str) -> None:
     assert ran.out.startswith(f"NAME:\n   {name} - {entry.summary}\n\nUSAGE:\n   c2c {name}")
     assert f"\nEXAMPLES:\n   c2c {name}" in ran.out
     assert "\nSEE ALSO:\n   " in ran.out
-    assert run_c2c(name, "--help") == run_c2c(name, "-h") == ran
+    words = name.split()
+    assert run_c2c(*words, "--help") == run_c2c(*words, "-h") == ran
     assert max(map(len, ran.out.splitlines())) < 190
 
 

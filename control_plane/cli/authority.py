@@ -1,0 +1,223 @@
+"""``ca list``, ``ca prepare``, ``ca activate`` and ``ca retire``: one CA takes another's place.
+
+The rule of this module: a step that somebody is not ready for is refused by the server, with names.
+``--wait`` waits until it will not be, and says for whom while a person looks; ``--undo`` takes a
+step back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from control_plane.api.v1 import certificate_authority_pb2 as messages
+from control_plane.cli import kinds
+from control_plane.cli.authority_progress import (
+    Authorities,
+    finish,
+    listed,
+    show_authorities,
+    stub,
+    until_ready,
+    until_unused,
+)
+from control_plane.cli.client import connect
+from control_plane.cli.command import command
+from control_plane.cli.globals import connection, connection_options
+from control_plane.cli.output import begin, output_option
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+@command(
+    "ca list",
+    usage=["[--output json]"],
+    examples=["", "--output json"],
+    tip=[
+        "active: it signs. prepared: it is trusted, and is to sign next. retiring: it is trusted,",
+        "and signed before. Live certificates: those that it signed and that may be in use.",
+    ],
+    see_also=["ca prepare", "ca activate", "ca retire", "trust-bundle"],
+)
+@output_option
+@connection_options
+def ca_list() -> None:
+    """List the CA that signs, and the one that comes or goes."""
+    begin("Getting CAs")
+    with connect() as client:
+        found = listed(client)
+    show_authorities(found)
+
+
+def _wait_options(function: Function) -> Function:
+    """Give a command ``--wait`` and ``--timeout``."""
+    timeout = click.option(
+        "--timeout",
+        type=kinds.WAIT_TIME,
+        default="5m",
+        help="How long to wait at the most (Default: 5m)",
+    )
+    wait = click.option(
+        "--wait",
+        "is_waiting",
+        is_flag=True,
+        help="Wait until every instance is ready for the step that comes next",
+    )
+    return wait(timeout(function))
+
+
+_force_option = click.option(
+    "--force", is_flag=True, help="Take the step although some instances are not ready for it"
+)
+
+
+@command(
+    "ca prepare",
+    usage=[
+        "[--ca-cert FILE --ca-key FILE [--allow-uncrossed]] [--wait] [--timeout DURATION]",
+        "--undo [--force] [--wait] [--timeout DURATION]",
+    ],
+    examples=["--wait", "--ca-cert /etc/c2c/new.pem --ca-key /etc/c2c/new.key", "--undo"],
+    tip=[
+        "From then on everybody trusts both CAs, and nothing is signed with the new one yet. The",
+        "files are read by the server, on its machine, and copied; nobody else may read the key.",
+    ],
+    see_also=["ca activate", "ca list"],
+)
+@click.option("--ca-cert", help="Certificate of an own CA, and those above it up to the root, PEM")
+@click.option("--ca-key", help="Its private key, PEM")
+@click.option(
+    "--allow-uncrossed",
+    is_flag=True,
+    help="Also if the active CA cannot cross-sign it: programs that read trust once will fail",
+)
+@click.option("--undo", is_flag=True, help="Forget the prepared CA")
+@_force_option
+@_wait_options
+@output_option
+@connection_options
+def ca_prepare(
+    *,
+    ca_cert: str | None,
+    ca_key: str | None,
+    allow_uncrossed: bool,
+    undo: bool,
+    force: bool,
+    is_waiting: bool,
+    timeout: timedelta,
+) -> None:
+    """Have another CA trusted everywhere."""
+    if undo:
+        _refuse_beside("--undo", {"--ca-cert": ca_cert, "--ca-key": ca_key})
+        _undo_prepare(force=force, timeout=timeout if is_waiting else None)
+        return
+    if bool(ca_cert) != bool(ca_key):
+        raise click.UsageError("--ca-cert and --ca-key belong together")
+    _refuse_beside("a new CA", {"--force": force})
+    request = messages.PrepareCertificateAuthorityRequest(
+        ca_cert=_on_the_server(ca_cert),
+        ca_key=_on_the_server(ca_key),
+        allow_uncrossed=allow_uncrossed,
+    )
+    begin("Preparing a CA")
+    with connect() as client:
+        found: Authorities = client.call(
+            stub(client).PrepareCertificateAuthority, request
+        ).authorities
+        if is_waiting:
+            found = until_ready(client, timeout, "the CA is prepared, but ")
+    finish(found, "Nothing is signed with it yet. When everybody trusts it: c2c ca activate")
+
+
+def _undo_prepare(*, force: bool, timeout: timedelta | None) -> None:
+    begin("Forgetting the prepared CA")
+    with connect() as client:
+        if timeout is not None:
+            until_unused(client, timeout)
+        found = client.call(
+            stub(client).UndoPrepareCertificateAuthority,
+            messages.UndoPrepareCertificateAuthorityRequest(force=force),
+        ).authorities
+    finish(found, "")
+
+
+@command(
+    "ca activate",
+    usage=["[--wait] [--timeout DURATION] [--force]", "--undo"],
+    examples=["--wait", "--undo"],
+    tip=[
+        "Every certificate is issued anew within a minute or so, and leads to either CA. It is",
+        "refused until every live instance's sidecar has said that it trusts the new one.",
+    ],
+    see_also=["ca list", "ca prepare", "ca retire"],
+)
+@click.option("--undo", is_flag=True, help="Have the CA sign again that signed before")
+@_force_option
+@_wait_options
+@output_option
+@connection_options
+def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta) -> None:
+    """Have the prepared CA sign."""
+    if undo:
+        _refuse_beside("--undo", {"--force": force, "--wait": is_waiting})
+        begin("Going back to the CA that signed before")
+        with connect() as client:
+            found = client.call(
+                stub(client).UndoActivateCertificateAuthority,
+                messages.UndoActivateCertificateAuthorityRequest(),
+            ).authorities
+        finish(found, "The other is trusted as before: c2c ca prepare --undo forgets it.")
+        return
+    begin("Activating the prepared CA")
+    with connect() as client:
+        if is_waiting:
+            until_ready(client, timeout, "")
+        found = client.call(
+            stub(client).ActivateCertificateAuthority,
+            messages.ActivateCertificateAuthorityRequest(force=force),
+        ).authorities
+    finish(found, "When nothing of the old CA is in use any more: c2c ca retire")
+
+
+@command(
+    "ca retire",
+    usage=["[--wait] [--timeout DURATION] [--force]"],
+    examples=["--wait --timeout 1h"],
+    tip=[
+        "There is no way back: the key of the old CA is destroyed, and nobody trusts it any more.",
+        "Programs that read their trust bundle before 'ca prepare' have to be restarted first.",
+    ],
+    see_also=["ca activate", "ca list"],
+)
+@_force_option
+@_wait_options
+@output_option
+@connection_options
+def ca_retire(*, force: bool, is_waiting: bool, timeout: timedelta) -> None:
+    """Forget the CA that signed before."""
+    begin("Retiring the old CA")
+    with connect() as client:
+        if is_waiting:
+            until_ready(client, timeout, "")
+        found = client.call(
+            stub(client).RetireCertificateAuthority,
+            messages.RetireCertificateAuthorityRequest(force=force),
+        ).authorities
+    finish(found, "")
+
+
+def _on_the_server(path: str | None) -> str:
+    """Return a path as the server can use it: its machine is ours where we use its socket."""
+    if path is None or connection().server is not None:
+        return path or ""
+    return str(Path(path).absolute())
+
+
+def _refuse_beside(what: str, options: dict[str, object]) -> None:
+    for flag, value in options.items():
+        if value:
+            raise click.UsageError(f"{flag} does not go with {what}")

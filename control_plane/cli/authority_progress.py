@@ -1,0 +1,128 @@
+"""How far a CA rotation is: shown, and waited for.
+
+The rule of this module: it looks at what ``ca list`` shows. Whoever is waited for is named, with
+the reason, also when the time is up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from control_plane.api.v1 import certificate_authority_pb2 as messages
+from control_plane.api.v1 import certificate_authority_pb2_grpc
+from control_plane.cli.client import Client
+from control_plane.cli.errors import Failed
+from control_plane.cli.output import ok, tell, waiting, wants_json
+from control_plane.cli.tables import print_records, print_table, record
+from control_plane.settings.values import format_duration
+
+Authorities = Sequence[messages.CertificateAuthority]
+
+_PAUSE_SECONDS = 0.25
+_SHOWN = 5
+"""How many of those who are waited for a sentence names."""
+
+
+def stub(client: Client) -> certificate_authority_pb2_grpc.CertificateAuthorityServiceStub:
+    """Return what calls the service."""
+    return certificate_authority_pb2_grpc.CertificateAuthorityServiceStub(client.channel)
+
+
+def listed(client: Client) -> Authorities:
+    """Return the CAs as they are now."""
+    request = messages.ListCertificateAuthoritiesRequest()
+    return client.call(stub(client).ListCertificateAuthorities, request).authorities
+
+
+def finish(found: Authorities, advice: str) -> None:
+    """Show how it is after a step, and what comes next."""
+    if not wants_json():
+        ok()
+    show_authorities(found)
+    if advice:
+        tell("")
+        tell(f"TIP: {advice}")
+
+
+def show_authorities(found: Authorities) -> None:
+    """Print the CAs, and below them for what the next step waits."""
+    if wants_json():
+        print_records([record(each) for each in found])
+        return
+    print_table(
+        {
+            "role": [each.role for each in found],
+            "subject": [each.subject for each in found],
+            "not after": [_day(each) for each in found],
+            "live certificates": [each.live_certificates for each in found],
+            "fingerprint": [each.fingerprint for each in found],
+        }
+    )
+    for each in found:
+        if each.waits_for:
+            click.echo()
+            tell(f"The {each.role} CA waits for: {each.waits_for}")
+            for late in each.waiting:
+                tell(f"   {late.app}/{late.index}: {late.reason}")
+        if each.not_cross_signed:
+            tell(f"Programs that read trust once will fail with it: {each.not_cross_signed}")
+
+
+def until_ready(client: Client, timeout: timedelta, done: str = "") -> Authorities:
+    """Return once nobody is waited for.
+
+    Raises:
+        Failed: the time is up; it says for whom it was waited, after what is ``done`` already.
+    """
+    found = _until(client, timeout, lambda found: not _late(found))
+    late = _late(found)
+    if late is not None:
+        raise Failed(
+            f"{done}not everybody is ready after {format_duration(timeout)}: {_reasons(late)}"
+        )
+    return found
+
+
+def until_unused(client: Client, timeout: timedelta) -> None:
+    """Return once nothing that the prepared CA signed is in use, or the time is up."""
+    _until(
+        client,
+        timeout,
+        lambda found: not any(each.live_certificates for each in found if each.role == "prepared"),
+    )
+
+
+def _until(
+    client: Client, timeout: timedelta, is_enough: Callable[[Authorities], bool]
+) -> Authorities:
+    """Return what is found when it is enough, or when the time is up."""
+    until = time.monotonic() + timeout.total_seconds()
+    with waiting("until everybody is ready") as show:
+        while True:
+            found = listed(client)
+            left = until - time.monotonic()
+            if is_enough(found) or left <= 0:
+                return found
+            late = _late(found)
+            show(f"until everybody is ready: {late.waits_for}" if late else "until nothing is used")
+            time.sleep(min(_PAUSE_SECONDS, left))
+
+
+def _late(found: Authorities) -> messages.CertificateAuthority | None:
+    return next((each for each in found if each.waiting), None)
+
+
+def _reasons(late: messages.CertificateAuthority) -> str:
+    shown = [f"{each.app}/{each.index} ({each.reason})" for each in late.waiting[:_SHOWN]]
+    if len(late.waiting) > _SHOWN:
+        shown.append(f"{len(late.waiting) - _SHOWN} more")
+    return "; ".join(shown)
+
+
+def _day(authority: messages.CertificateAuthority) -> str:
+    moment: datetime = authority.not_after.ToDatetime(tzinfo=UTC)
+    return f"{moment:%Y-%m-%d}"
