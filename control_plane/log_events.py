@@ -19,6 +19,7 @@ JOIN_TOKEN_PREFIX = "c2cjt_"  # noqa: S105 - what tokens begin with, so that the
 SERVER_STARTED = "server.started"
 SERVER_STOPPING = "server.stopping"
 SERVER_STOPPED = "server.stopped"
+TASK_DIED = "task.died"
 SETTING_WARNED = "setting.warned"
 CALL_FAILED = "call.failed"
 SERVER_CERTIFICATE_RENEWED = "server_certificate.renewed"

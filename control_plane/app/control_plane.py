@@ -6,7 +6,6 @@ let calls and streams go, take no more changes, then close the store.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +15,9 @@ import structlog
 
 from control_plane import log_events
 from control_plane.app.core import Core, build
+from control_plane.app.lifelong import Lifelong
 from control_plane.app.ports import Ports
 from control_plane.clock import Clock, SystemClock
-from control_plane.reconciler.records import Records
 from control_plane.server.expiry_metrics import ExpiryCollector
 from control_plane.server.http import HttpServer
 from control_plane.server.metrics_collector import DiscoveryCollector
@@ -45,6 +44,7 @@ class ControlPlane:
         self._log = structlog.get_logger(__name__)
         self.core: Core
         self.ports: Ports
+        self._tasks: Lifelong
 
     @property
     def admin_socket(self) -> Path:
@@ -73,17 +73,8 @@ class ControlPlane:
             starting.push_async_callback(store.close)
             self.core = await build(self._settings, self._clock, store)
             core = self.core
-            records = asyncio.create_task(core.records.run())
-            starting.push_async_callback(_finish, core.records, records)
-            for work in (
-                core.registry.run(),
-                core.reconciler.run(),
-                core.presence.run(),
-                core.observed.run(),
-                core.expiry.run(),
-            ):
-                starting.push_async_callback(_stop, asyncio.create_task(work))
-            self.ports = Ports(self.core)
+            self.ports = Ports(core)
+            self._start_tasks(starting)
             http = self._http_server()
             starting.push_async_callback(http.stop)
             await self.ports.start()
@@ -100,6 +91,29 @@ class ControlPlane:
             http=str(self.http_address),
         )
         return self
+
+    def _start_tasks(self, starting: AsyncExitStack) -> None:
+        """Start what works in the background; what writes records ends last."""
+        core = self.core
+        self._tasks = tasks = Lifelong(self.ports.announce_end)
+        records = tasks.start("records", core.records.run())
+        starting.push_async_callback(tasks.finish, records, core.records.close)
+        works = {
+            "registry": core.registry.run(),
+            "reconciler": core.reconciler.run(),
+            "presence": core.presence.run(),
+            "observed": core.observed.run(),
+            "expiry": core.expiry.run(),
+        }
+        for name, work in works.items():
+            starting.push_async_callback(tasks.stop, tasks.start(name, work))
+
+    async def death(self) -> str:
+        """Return once a task has died without which nothing works: its name; then stop.
+
+        The log has what was raised, and health says NOT_SERVING already.
+        """
+        return await self._tasks.death()
 
     def _http_server(self) -> HttpServer:
         """Make what stops last, since it says that all the rest is stopping."""
@@ -118,13 +132,3 @@ class ControlPlane:
         self._log.info(log_events.SERVER_STOPPING)
         await self._exit.aclose()
         self._log.info(log_events.SERVER_STOPPED)
-
-
-async def _finish(records: Records, task: asyncio.Task[None]) -> None:
-    records.close()
-    await task
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

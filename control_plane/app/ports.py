@@ -124,14 +124,18 @@ class Ports:
         if settings.admin_address is not None:
             self.admin_address = await self._start_admin_port(settings.admin_address)
 
+    def announce_end(self) -> None:
+        """Say from now on that nothing is served: whoever balances load looks elsewhere."""
+        self.is_draining = True
+        self.health.drain()
+
     async def stop(self, grace: float) -> None:
         """Say so, let calls and streams end for a while, then cut them.
 
         Args:
             grace: seconds that all of it may take.
         """
-        self.is_draining = True
-        self.health.drain()
+        self.announce_end()
         self._core.presence.hold()
         self._core.observed.feed.close()
         drain = Drain(self.discovery, self._core.clock)

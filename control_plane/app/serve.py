@@ -7,13 +7,23 @@ import signal
 
 from control_plane.app.control_plane import ControlPlane
 from control_plane.app.process import allow_connections, forbid_dumps
+from control_plane.errors import ControlPlaneError
 from control_plane.settings import Settings
+
+
+class ControlPlaneDied(ControlPlaneError):
+    """A part of the control plane died, without which nothing works."""
+
+    def __init__(self, task: str) -> None:
+        """Name the part."""
+        super().__init__(f"the {task} of the control plane died, and the log says of what")
 
 
 async def serve(settings: Settings) -> None:
     """Run a control plane until SIGTERM or SIGINT.
 
     Raises:
+        ControlPlaneDied: a part of it died, so that it was stopped.
         ConfigurationError: something that the settings name cannot be used.
         StorageError: the data directory cannot be written.
     """
@@ -23,5 +33,17 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
-    async with ControlPlane(settings):
-        await stop.wait()
+    async with ControlPlane(settings) as plane:
+        died = await _first_of(stop, plane)
+    if died:
+        raise ControlPlaneDied(died)
+
+
+async def _first_of(stop: asyncio.Event, plane: ControlPlane) -> str:
+    """Return the name of a task that died, or "" if somebody said stop."""
+    death = asyncio.create_task(plane.death())
+    asked = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({death, asked}, return_when=asyncio.FIRST_COMPLETED)
+    for each in (death, asked):
+        each.cancel()
+    return death.result() if death in done else ""
