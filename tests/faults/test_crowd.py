@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -47,7 +48,13 @@ async def crowd(net: Proxy) -> AsyncIterator[list[DeltaClient]]:
 
 async def test_a_crowd_that_reconnects_again_and_again_leaves_nothing() -> None:
     """Streams, tasks and objects are as many as before, and everybody was served each time."""
-    limits = ServerLimits(new_streams_burst=100, new_streams_per_second=300)
+    # What each node may open is counted as long as it is less than usual: so many a minute, and
+    # nothing is counted any more when it is looked at.
+    limits = ServerLimits(
+        new_streams_burst=100,
+        new_streams_per_second=300,
+        new_streams_per_node_and_minute=1_000_000,
+    )
     async with served(limits=limits) as world:
         for each in range(CLIENTS):
             world.set(f"node-{each}", resource(SECRET, "a", "1"))
@@ -61,10 +68,24 @@ async def test_a_crowd_that_reconnects_again_and_again_leaves_nothing() -> None:
                     await asyncio.gather(*(client.status() for client in clients))
                 await eventually(lambda: not world.nodes.all_streams(), "no stream is left")
             await eventually(lambda: len(asyncio.all_tasks()) <= tasks, "no task is left")
-            gc.collect()
-            objects.append(len(gc.get_objects()))
+            objects.append(await _objects())
 
         assert not world.service.open_streams()
         assert world.service.ended[grpc.StatusCode.UNAVAILABLE] > 0, "the limit was in force"
-        # Not even one object is left of each client.
-        assert objects[-1] - objects[0] < CLIENTS / 2
+        # One object that is left of each client would be twice that many.
+        most = min(objects[:-1]) + CLIENTS
+        await eventually(lambda: _count() < most, f"no more than {most} objects; were {objects}")
+
+
+async def _objects() -> int:
+    """Return how many objects there are once they do not become fewer: gRPC's threads are slow."""
+    before, now = sys.maxsize, _count()
+    while now < before:
+        await asyncio.sleep(0.1)
+        before, now = now, _count()
+    return now
+
+
+def _count() -> int:
+    gc.collect()
+    return len(gc.get_objects())
