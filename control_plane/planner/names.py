@@ -76,14 +76,22 @@ class NameTables:
 
 
 def _names(facts: _Facts) -> _Names:
-    addresses: dict[str, set[str]] = {}
+    found: dict[str, tuple[str, ...]] = {}
     for hostnames, instances in facts:
-        for instance in instances:
-            if instance.status is not InstanceStatus.READY:
-                continue
-            for hostname in hostnames:
-                addresses.setdefault(hostname, set()).add(instance.address)
-                per_index = f"{instance.index}.{hostname}"
+        ready = [each for each in instances if each.status is InstanceStatus.READY]
+        everywhere = tuple(sorted({each.address for each in ready}))
+        if not everywhere:
+            continue
+        for hostname in hostnames:
+            _add(found, hostname, everywhere)
+            for each in ready:
+                per_index = f"{each.index}.{hostname}"
                 if len(per_index) <= MAX_HOSTNAME_OCTETS:
-                    addresses.setdefault(per_index, set()).add(instance.address)
-    return tuple((name, tuple(sorted(addresses[name]))) for name in sorted(addresses))
+                    _add(found, per_index, (each.address,))
+    return tuple(sorted(found.items()))
+
+
+def _add(found: dict[str, tuple[str, ...]], name: str, addresses: tuple[str, ...]) -> None:
+    """Let a name lead there; few are shared by apps, whose addresses are put in order then."""
+    others = found.get(name)
+    found[name] = addresses if others is None else tuple(sorted({*others, *addresses}))
