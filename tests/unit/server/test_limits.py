@@ -71,6 +71,17 @@ def test_a_server_gets_the_bounds_that_grpc_has_to_keep() -> None:
     assert options["grpc.so_reuseport"] == 0
 
 
+def test_a_fleet_may_wait_to_be_looked_at() -> None:
+    """GRPC would break streams from 1,000 waiting ones on, and after 30 s; each would come back."""
+    options = dict(ServerLimits(waiting_streams=9, waiting_seconds=8).channel_options())
+
+    assert options["grpc.server.max_pending_requests"] == 9
+    assert options["grpc.server.max_pending_requests_hard_limit"] == 9
+    assert options["grpc.server_max_unrequested_time_in_server"] == 8
+    assert ServerLimits().waiting_streams >= 5000
+    assert ServerLimits().waiting_seconds >= 60
+
+
 def test_a_port_for_strangers_grants_little() -> None:
     """Who showed no certificate sends small requests only, and cannot stay."""
     limits = ServerLimits(handshake_seconds=2.5)
