@@ -26,7 +26,11 @@ SLICES = 20
 """Into how many parts the streams are divided at the most."""
 
 SPREAD = 0.5
-"""The part of the time over which streams end; the rest is for those that are slow to."""
+"""The part of the time over which streams end at the most; the rest is for those that are slow."""
+
+STREAMS_PER_SECOND = 100.0
+"""Fewer streams than fill that time end at this rate. Each that comes back costs the next server a
+handshake of 2-3 ms, so a few of them are no crowd, and nobody waits for them."""
 
 LAST_CALLS_SECONDS = 1.0
 """What calls that are no streams have once the streams are over: those that are left wait for news
@@ -56,7 +60,7 @@ class Drain:
         self._discovery.turn_away()
         streams = len(self._discovery.open_streams())
         closing = [asyncio.create_task(server.stop(seconds)) for server in public]
-        await self._end_streams(seconds * SPREAD)
+        await self._end_streams(min(seconds * SPREAD, streams / STREAMS_PER_SECOND))
         await self._discovery.all_gone(self._left(began, seconds))
         forced = self._discovery.count_forced()
         level = self._log.warning if forced else self._log.info

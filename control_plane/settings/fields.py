@@ -157,7 +157,7 @@ class Settings:
         default=timedelta(seconds=10),
         metadata=_about(
             "How long streams and calls may take to end when the server stops; streams end in "
-            "slices over half of it, and what is left when it is over is cut.",
+            "slices over up to half of it, and what is left when it is over is cut.",
             duration_between(timedelta(), timedelta(hours=1)),
         ),
     )

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from control_plane.clock import SystemClock
-from control_plane.server.drain import SLICES, SPREAD, Drain
+from control_plane.server.drain import SLICES, SPREAD, STREAMS_PER_SECOND, Drain
 from control_plane.server.metrics_collector import DiscoveryCollector
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.server.test_stalled_clients import Stalled
@@ -63,13 +63,15 @@ async def left_over(world: World, count: int) -> None:
     await eventually(lambda: len(world.nodes.all_streams()) == count, f"{count} are left")
 
 
+@pytest.mark.parametrize("seconds", [0.2, 60.0])
 @pytest.mark.parametrize("count", [1, SLICES, 2 * SLICES + 1])
-async def test_streams_end_in_slices_over_a_part_of_the_time(count: int) -> None:
-    """No crowd comes back at once: so many at a time, oldest first, and all in half of the time."""
+async def test_streams_end_in_slices_over_a_part_of_the_time(count: int, seconds: float) -> None:
+    """No crowd comes back at once: oldest first, at a rate, or in half of the time if that ends."""
     clock = Steps()
     async with served() as world, AsyncExitStack() as stack:
         clients = await _clients(stack, world, count)
-        draining = asyncio.create_task(Drain(world.service, clock).run([world.server], [], 60.0))
+        drain = Drain(world.service, clock)
+        draining = asyncio.create_task(drain.run([world.server], [], seconds))
         left, size = count, -(-count // SLICES)
         while left > size:
             left -= size
@@ -85,7 +87,8 @@ async def test_streams_end_in_slices_over_a_part_of_the_time(count: int) -> None
     assert ended == {grpc.StatusCode.UNAVAILABLE: count}
     assert world.service.forced == 0
     assert len(clock.waits) == -(-count // size) - 1 < SLICES
-    assert sum(clock.waits) < 60.0 * SPREAD
+    spread = min(seconds * SPREAD, count / STREAMS_PER_SECOND)
+    assert sum(clock.waits) == pytest.approx(spread * len(clock.waits) / (len(clock.waits) + 1))
     assert len({round(each, 6) for each in clock.waits}) <= 1
 
 
