@@ -42,6 +42,8 @@ CALLS = {
     "/c2c.v1.JoinTokenService/CreateJoinToken": b"",
     "/c2c.v1.OperatorService/IssueOperatorCertificate": b"",
     "/c2c.v1.TrustService/GetTrustBundle": b"",
+    "/c2c.v1.CertificateAuthorityService/ListCertificateAuthorities": b"",
+    "/c2c.v1.CertificateAuthorityService/RetireCertificateAuthority": b"",
     "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus": b"",
     "/grpc.health.v1.Health/Check": b"",
 }

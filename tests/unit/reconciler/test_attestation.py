@@ -109,3 +109,18 @@ def test_whoever_observes_is_told_of_each_report() -> None:
     attestation.report(A, None, ())
 
     assert told == [(A, 7), (A, None)]
+
+
+def test_whom_a_sidecar_trusts_is_what_it_said_last() -> None:
+    """One that does not tell trusts nobody, as far as is known."""
+    attestation = Attestation(ManualClock())
+    assert attestation.trusted(A) == frozenset()
+
+    attestation.report(A, 7, (), trusted=frozenset({"old", "new"}))
+    assert attestation.trusted(A) == {"old", "new"}
+    attestation.report(A, 7, ())
+    assert attestation.trusted(A) == frozenset()
+
+    attestation.report(A, 7, (), trusted=frozenset({"new"}))
+    attestation.forget(A)
+    assert attestation.trusted(A) == frozenset()

@@ -13,6 +13,7 @@ from control_plane.ca import C2CRequest, Profile, load_key_pair, new_key_pair
 from control_plane.ca.keys import KeyPair
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.custody import Custodian, Custody, Held
+from control_plane.store.protocol import IssuedRecord
 from tests.unit.reconciler.clocks import NOON
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Serials, authority
 
@@ -242,3 +243,36 @@ def test_no_key_shows_in_what_is_held(custody: Custody) -> None:
 
     assert "PRIVATE" not in repr(held)
     assert "BEGIN" not in repr(held)
+
+
+def test_another_ca_or_another_chain_replaces_it(serials: Serials) -> None:
+    """It has to lead to the CA of the moment, by what is sent at that moment."""
+    ca = [authority()]
+    custody = Custody(Custodian(lambda: ca[0], Profile(), new_key_pair, serials))
+    first = ensured(custody)
+    ca[0] = replace(ca[0], other_roots=authority().roots)
+    assert ensured(custody) is first, "whom others trust besides is not in it"
+
+    ca[0] = replace(ca[0], detour=authority().chain)
+    detoured = ensured(custody)
+    assert detoured.leaf.certificate_chain_pem.endswith(ca[0].chain_pem)
+    assert detoured is not first
+
+    ca[0] = authority()
+    assert ensured(custody).leaf.issuer_fingerprint == ca[0].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("chain", "is_kept"), [("", True), ("same", True), ("other", False)], ids=str
+)
+def test_after_a_restart_the_record_says_what_was_sent(
+    serials: Serials, chain: str, *, is_kept: bool
+) -> None:
+    """What an older release wrote does not say, and is left alone."""
+    ca, records = authority(), list[IssuedRecord]()
+    custodian = Custodian(lambda: ca, Profile(), new_key_pair, serials, records.append)
+    ensured(Custody(custodian))
+    record = records[0] if chain == "same" else replace(records[0], chain=chain)
+
+    again = Custody(custodian, [record]).ensure(GUID, C2C_SECRET, REQUEST, NOON)
+    assert again.is_fresh is not is_kept

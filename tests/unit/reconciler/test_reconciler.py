@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -30,7 +31,7 @@ from control_plane.xds.resource import Snapshot
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import A, B, allow, mapping, register, world
 from tests.unit.reconciler.clocks import settled
-from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
+from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World, authority
 
 B0 = InstanceGuid("b0")
 MINUTE = timedelta(minutes=1)
@@ -153,6 +154,32 @@ async def test_a_certificate_is_renewed_when_its_moment_has_come(state: State) -
 
         await around.clock.advance(MINUTE.total_seconds())
         assert around.leaf("b0").not_after > second.not_after
+
+
+async def test_another_ca_reaches_everybody_each_at_a_turn(state: State) -> None:
+    """Who is connected gets new certificates, spread over time; who is away when it comes back."""
+    guids = [f"c{number}" for number in range(400)]
+    for number, guid in enumerate(guids):
+        state = register(state, guid, B, f"10.1.{number // 200}.{number % 200 + 1}")
+    around = World(state)
+    for guid in guids[:-1]:
+        around.connect(guid)
+    before = {guid: around.leaf(guid).serial for guid in guids[:-1]}
+    async with around.running():
+        await around.clock.advance(1)
+        around.authority = authority()
+        around.reconciler.authority_changed(around.clock.now())
+        found = [0]
+        while found[-1] < len(before):
+            await around.clock.advance(1)
+            await settled()
+            found.append(sum(around.leaf(each).serial != before[each] for each in before))
+        steps = [after - earlier for earlier, after in pairwise(found)]
+
+        assert 4 <= len(steps) <= 6
+        assert max(steps) < len(guids) / 2
+        around.connect(guids[-1])
+        assert around.leaf(guids[-1]).issuer_fingerprint == around.authority.fingerprint
 
 
 async def test_who_is_away_is_renewed_when_it_comes_back(state: State) -> None:

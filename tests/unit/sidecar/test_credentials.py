@@ -69,3 +69,22 @@ def test_a_bundle_that_cannot_be_read_is_not_trusted(tmp_path: Path) -> None:
         live.trust(b"none")
 
     assert live.current is before
+
+
+def test_the_roots_that_are_trusted_are_known(tmp_path: Path) -> None:
+    """They are those on disk, by fingerprint, from the first moment on."""
+    live, new = _live(tmp_path), authority("new CA")
+    (old,) = live.trusted_roots
+    live.trust(live.current.trust_bundle + new.trust_bundle_pem)
+
+    assert live.trusted_roots == (old, new.fingerprint)
+
+
+def test_a_renewal_that_was_wanted_is_done_once(tmp_path: Path) -> None:
+    """With the new identity the wish is fulfilled."""
+    live = _live(tmp_path)
+    live.renewal_wanted.set()
+    new = credentials(authority("old CA"), serial=2)
+    live.renewed(new.identity, new.trust_bundle)
+
+    assert not live.renewal_wanted.is_set()

@@ -26,6 +26,7 @@ from control_plane.ca import (
     parse_csr,
     peer_identity,
 )
+from control_plane.clock import SystemClock
 from control_plane.errors import InvalidArgument
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
@@ -189,3 +190,25 @@ async def test_nothing_is_renewed_before_its_time(tmp_path: Path) -> None:
             left = live.current.identity.renew_at - clock.now()
             await clock.advance(left.total_seconds() - 1)
             assert logs == []
+
+
+async def test_a_renewal_that_is_asked_for_does_not_wait(tmp_path: Path, ca: Authority) -> None:
+    """An identity whose CA leaves is replaced at once, and once."""
+    async with issuer(ca) as service:
+        files = SidecarDirectory(tmp_path)
+        live = LiveCredentials(files, credentials(ca, now=datetime.now(UTC)))
+        server = SocketAddress("127.0.0.1", service.port)
+        before = live.current.identity.serial
+        renewal = Renewal(server, live, new_key=new_key_pair, clock=SystemClock(), draw=lambda: 1.0)
+        running = asyncio.ensure_future(renewal.run())
+        live.renewal_wanted.set()
+
+        async def renewed() -> bool:
+            return live.current.identity.serial != before
+
+        await until(renewed, what="the identity is renewed")
+        running.cancel()
+        await asyncio.wait([running])
+        files.close()
+
+    assert service.callers == [before]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+import pytest
 import structlog
 from google.protobuf.duration_pb2 import Duration
 from grpc.aio import AioRpcError, Metadata
@@ -20,7 +21,7 @@ from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.readiness import UNSEEN, Observation
 from control_plane.sidecar.report import Reporter
 from tests.unit.reconciler.clocks import ManualClock, settled
-from tests.unit.sidecar.members import authority, membership
+from tests.unit.sidecar.members import authority, credentials, membership
 
 READY = Observation(listening=True, exposed_ports=(), served_serial="a1")
 
@@ -254,3 +255,39 @@ async def test_an_exposed_port_is_warned_of_when_it_changes(tmp_path: Path) -> N
 
     assert [each["ports"] for each in logs if each["event"] == "app.exposed"] == [(8080,), (8080,)]
     assert [list(each.exposed_ports) for each in here.server.reports].count([8080]) >= 2
+
+
+async def test_a_new_bundle_is_told_at_once(tmp_path: Path) -> None:
+    """The control plane signs with another CA when every sidecar has said that it trusts it."""
+    async with world(tmp_path) as here:
+        new = authority("new CA")
+        bundle = here.live.current.trust_bundle + new.trust_bundle_pem
+        here.server.answer_all(bundle=bundle.decode())
+        await here.clock.advance(0.1)
+
+        told = [list(each.trusted_roots) for each in here.server.reports]
+        (old,) = told[0]
+        assert told == [[old], [old, new.fingerprint]]
+
+
+async def test_a_bundle_that_cannot_be_read_is_no_reason_to_shout(tmp_path: Path) -> None:
+    """What is trusted has not changed, so there is nothing to tell."""
+    async with world(tmp_path) as here:
+        here.server.answer_all(bundle="none")
+        await here.clock.advance(0.1)
+
+        assert len(here.server.reports) == 1
+
+
+@pytest.mark.parametrize("is_current", [True, False])
+async def test_a_renewal_is_asked_for(tmp_path: Path, *, is_current: bool) -> None:
+    """It is for the identity that reported, and not for one that came meanwhile."""
+    async with world(tmp_path) as here:
+        if not is_current:
+            newer = credentials(authority(), serial=2)
+            here.live.renewed(newer.identity, here.live.current.trust_bundle)
+        here.server.answer = sidecar_pb2.ReportResponse(renew_identity=True)
+        here.server._answered.set()
+        await settled()
+
+        assert here.live.renewal_wanted.is_set() is is_current

@@ -1,0 +1,340 @@
+"""A CA is replaced: who waits for whom, what a key file must be, and what counts until when."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from control_plane import log_events
+from control_plane.api.v1 import certificate_authority_pb2 as messages
+from control_plane.api.v1 import certificate_authority_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
+from control_plane.app.authority import ROTATION_FILE
+from control_plane.app.core import new_serial
+from control_plane.ca import Authority, create_authority, new_key_pair, read_certificates
+from control_plane.settings import SocketAddress
+from control_plane.sidecar.pin import pinned_roots
+from control_plane.xds.resource_type import SECRET
+from tests.envoy.harness import until
+from tests.security.holders import Holder, issued, operator_request
+from tests.security.world import (
+    C2C_SECRET,
+    Status,
+    bystander,
+    control_plane,
+    enrol,
+    is_gone,
+    refused,
+    refused_stream,
+    renew,
+    stream,
+    told,
+)
+from tests.sidecar.platform import Platform
+
+APP = "app-b"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Somebody who rotates the CA."""
+
+    cf: Platform
+    stub: certificate_authority_pb2_grpc.CertificateAuthorityServiceAsyncStub
+
+    async def prepare(self, **fields: Any) -> None:  # noqa: ANN401 - of the request
+        """Have another CA trusted."""
+        request = messages.PrepareCertificateAuthorityRequest(**fields)
+        await self.stub.PrepareCertificateAuthority(request)
+
+    async def undo_prepare(self, *, force: bool = False) -> None:
+        """Forget it."""
+        request = messages.UndoPrepareCertificateAuthorityRequest(force=force)
+        await self.stub.UndoPrepareCertificateAuthority(request)
+
+    async def activate(self, *, force: bool = False) -> None:
+        """Have it sign."""
+        request = messages.ActivateCertificateAuthorityRequest(force=force)
+        await self.stub.ActivateCertificateAuthority(request)
+
+    async def undo_activate(self) -> None:
+        """Have the other sign again."""
+        request = messages.UndoActivateCertificateAuthorityRequest()
+        await self.stub.UndoActivateCertificateAuthority(request)
+
+    async def retire(self, *, force: bool = False) -> None:
+        """Forget the old CA."""
+        request = messages.RetireCertificateAuthorityRequest(force=force)
+        await self.stub.RetireCertificateAuthority(request)
+
+    async def authorities(self) -> dict[str, messages.CertificateAuthority]:
+        """Return the CAs by their roles."""
+        request = messages.ListCertificateAuthoritiesRequest()
+        answer = await self.stub.ListCertificateAuthorities(request)
+        return {each.role: each for each in answer.authorities}
+
+
+def stub_of(
+    channel: grpc.aio.Channel,
+) -> certificate_authority_pb2_grpc.CertificateAuthorityServiceAsyncStub:
+    """Return what calls the service."""
+    return certificate_authority_pb2_grpc.CertificateAuthorityServiceStub(channel)
+
+
+@asynccontextmanager
+async def operator(cf: Platform) -> AsyncIterator[Operator]:
+    """Connect as an operator of this machine."""
+    async with cf.operator() as channel:
+        yield Operator(cf, stub_of(channel))
+
+
+async def report(cf: Platform, holder: Holder, *roots: str) -> sidecar_pb2.ReportResponse:
+    """Report as a sidecar does that trusts these roots."""
+    request = sidecar_pb2.ReportRequest(listening=True, trusted_roots=roots)
+    async with holder.connect(cf.running.xds_address) as channel:
+        return await sidecar_pb2_grpc.SidecarServiceStub(channel).Report(request)
+
+
+async def report_all(cf: Platform, holder: Holder) -> sidecar_pb2.ReportResponse:
+    """Report as a sidecar does that has taken the newest bundle."""
+    return await report(cf, holder, *(each.fingerprint for each in _bundle(cf)))
+
+
+def _bundle(cf: Platform) -> tuple[Any, ...]:
+    return read_certificates(cf.trust_bundle)
+
+
+async def test_each_step_waits_for_those_who_are_not_ready(tmp_path: Path) -> None:
+    """A step is refused with who is not ready and why; nothing is changed by that."""
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app(APP)
+        one = await enrol(cf, APP, "127.0.3.1")
+        two = await enrol(cf, APP, "127.0.3.2")
+        async with stream(cf, one) as first, stream(cf, two) as second:
+            for client in (first, second):
+                await client.subscribe(SECRET, C2C_SECRET)
+                await client.receive()
+            await op.prepare()
+            code, why = await refused(op.activate())
+            assert code is grpc.StatusCode.FAILED_PRECONDITION
+            assert why == (
+                "0 of 2 instances trust the new CA; not app-b/0 (no sidecar reports for it), "
+                "app-b/1 (no sidecar reports for it): wait (--wait), or say --force to go on "
+                "without them"
+            )
+            old = (await op.authorities())["active"].fingerprint
+            await report(cf, one)
+            await report(cf, two, old)
+            _, why = await refused(op.activate())
+            assert "app-b/0 (its sidecar does not tell whom it trusts: update it)" in why
+            assert "app-b/1 (its sidecar has not taken the new trust bundle yet)" in why
+            prepared = (await op.authorities())["prepared"]
+            assert (prepared.ready, prepared.wanted) == (0, 2)
+            assert prepared.waits_for == (
+                "0 of 2 sidecars have the new trust bundle; waiting for app-b/0, app-b/1"
+            )
+
+            for each in (one, two):
+                await report_all(cf, each)
+            prepared = (await op.authorities())["prepared"]
+            assert prepared.waits_for == "nothing: go on with c2c ca activate"
+            await op.activate()
+            _, why = await refused(op.retire())
+            assert why.startswith("0 of 2 instances have left the CA; not app-b/0 (its identity is")
+            assert (await op.authorities())["retiring"].live_certificates == 6
+
+
+async def test_a_step_out_of_order_is_refused(tmp_path: Path) -> None:
+    """And says how it is, whether it is forced or not."""
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        for step in (op.activate(force=True), op.retire(force=True), op.undo_activate()):
+            code, why = await refused(step)
+            assert code is grpc.StatusCode.FAILED_PRECONDITION
+            assert "'CN=c2c-control-plane CA' is the only CA" in why
+        await op.prepare()
+        assert "is prepared: one rotation at a time" in (await refused(op.prepare()))[1]
+        await op.activate()
+        assert "is retiring: one rotation at a time" in (await refused(op.prepare()))[1]
+        assert "no CA is prepared" in (await refused(op.undo_prepare()))[1]
+
+
+async def test_an_identity_counts_until_its_ca_is_retired(tmp_path: Path) -> None:
+    """Of the old CA it opens streams and renews at every stage, and nothing after the last.
+
+    Also not on a connection that was opened before; whoever renewed goes on.
+    """
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app(APP)
+        old = await enrol(cf, APP, "127.0.3.1")
+        renewed = await enrol(cf, APP, "127.0.3.2")
+        await op.prepare()
+        async with stream(cf, old) as client:
+            await client.subscribe(SECRET, C2C_SECRET)
+        await op.activate(force=True)
+
+        async def is_asked_to_renew() -> bool:
+            return (await report_all(cf, old)).renew_identity
+
+        await until(is_asked_to_renew, what="it is the turn of the old identity")
+        renewed = await renew(cf, renewed)
+        assert not (await report_all(cf, renewed)).renew_identity
+
+        async with (
+            old.connect(cf.running.xds_address) as channel,
+            stream(cf, old) as lost,
+            stream(cf, renewed) as kept,
+        ):
+            await lost.subscribe(SECRET, C2C_SECRET)
+            await kept.subscribe(SECRET, C2C_SECRET)
+            stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
+            await stub.Report(sidecar_pb2.ReportRequest())
+            await op.retire(force=True)
+            await is_gone(cf, old)
+            assert await refused(stub.Report(sidecar_pb2.ReportRequest())) == (
+                grpc.StatusCode.UNAUTHENTICATED,
+                "client certificate is of a CA that was retired: CN=c2c-control-plane CA",
+            )
+            await report_all(cf, renewed)
+        knows_new = Holder(old.guid, old.key, old.chain, cf.trust_bundle)
+        assert (await refused_stream(cf, knows_new))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_whoever_enrols_at_any_stage_gets_in(tmp_path: Path) -> None:
+    """A token that was made at this stage, or at the one before, leads to a stream."""
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app(APP)
+        fingerprints = set()
+        steps = (op.prepare, lambda: op.activate(force=True), op.undo_activate)
+        before = await cf.ticket(APP)
+        for number, step in enumerate(steps):
+            await step()
+            now = await cf.ticket(APP)
+            fingerprints.add(now.fingerprint)
+            for ticket in (before, now):
+                host, _, port = ticket.server.rpartition(":")
+                await pinned_roots(SocketAddress(host, int(port)), ticket.fingerprint)
+            holder = await enrol(cf, APP, f"127.0.3.{number + 1}", by=before)
+            assert len(read_certificates(holder.roots)) == 2
+            async with stream(cf, holder) as client:
+                await client.subscribe(SECRET, C2C_SECRET)
+                await client.receive()
+            before = now
+
+        assert len(fingerprints) == 2
+
+
+async def test_no_operator_is_locked_out_by_the_own_hand(tmp_path: Path) -> None:
+    """Over TCP, who has a certificate of the old CA cannot retire it without saying so."""
+    async with control_plane(tmp_path) as cf, operator(cf) as local:
+        old = issued(cf, operator_request(cf))
+        await local.prepare()
+        await local.activate(force=True)
+        new = issued(cf, operator_request(cf))
+        address = cf.running.ports.admin_address
+        async with old.connect(address) as first, new.connect(address) as second:
+            by_old, by_new = (Operator(cf, stub_of(each)) for each in (first, second))
+            code, why = await refused(by_old.retire())
+            assert code is grpc.StatusCode.FAILED_PRECONDITION
+            assert why.startswith("your own certificate is of the CA that would leave")
+            await by_new.retire()
+            assert (await refused(by_old.authorities()))[0] is grpc.StatusCode.UNAUTHENTICATED
+            assert (await by_new.authorities()).keys() == {"active"}
+
+
+def own_ca(directory: Path, name: str = "own CA") -> tuple[Authority, Path, Path]:
+    """Return an operator's CA, and the files of its certificate and its key."""
+    now = datetime.now(UTC)
+    made = create_authority(
+        name, now=now, lifetime=timedelta(days=30), key=new_key_pair(), serial=new_serial()
+    )
+    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
+    certificate.write_bytes(made.certificate_pem)
+    key.touch(mode=0o600)
+    key.write_bytes(made.key.private_pem())
+    return made, certificate, key
+
+
+async def test_the_key_of_an_own_ca_is_read_with_care(tmp_path: Path) -> None:
+    """A file that others may read, another's key, and a path from nowhere are refused."""
+    _, certificate, key = own_ca(tmp_path)
+    _, _, other = own_ca(tmp_path, "other CA")
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+
+        async def why(**fields: str) -> Status:
+            return await refused(op.prepare(**fields))
+
+        files = {"ca_cert": str(certificate), "ca_key": str(key)}
+        invalid = grpc.StatusCode.INVALID_ARGUMENT
+        assert (await why(ca_cert="own.pem", ca_key="own.key"))[0] is invalid
+        assert (await why(ca_cert=str(certificate)))[0] is invalid
+        assert (
+            "does not belong to the CA certificate"
+            in (await why(**files | {"ca_key": str(other)}))[1]
+        )
+        key.chmod(0o644)
+        code, reason = await why(**files)
+        assert code is invalid
+        assert "it has mode 0644, not 0600 or 0400: run chmod 600 on it" in reason
+        assert (await op.authorities()).keys() == {"active"}
+        assert not (cf.settings.data_dir / ROTATION_FILE).exists()
+
+
+async def test_the_key_of_an_own_ca_is_in_one_private_file_and_told_to_nobody(
+    tmp_path: Path,
+) -> None:
+    """Not in the log at any level, not in the database, not in an answer."""
+    made, certificate, key = own_ca(tmp_path)
+    secret = "".join(made.key.private_pem().decode().splitlines()[1:-1])
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        with capture_logs() as lines:
+            await op.prepare(ca_cert=str(certificate), ca_key=str(key))
+            key.unlink()
+            await op.activate(force=True)
+            answer = await op.authorities()
+        kept = cf.settings.data_dir / ROTATION_FILE
+        texts = {
+            each.name: each.read_bytes().decode("latin-1").replace("\\n", "")
+            for each in cf.settings.data_dir.iterdir()
+            if each.is_file()
+        }
+
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert [name for name, text in texts.items() if secret in text] == [ROTATION_FILE]
+        assert secret not in repr(lines) + repr(answer)
+        assert answer["active"].subject == "CN=own CA"
+        (prepared,) = told(lines, log_events.CA_PREPARED)
+        (activated,) = told(lines, log_events.CA_ACTIVATED)
+        assert prepared["fingerprint"] == activated["fingerprint"] == made.fingerprint
+        commands = [each["method"] for each in told(lines, log_events.AUDIT_COMMAND)]
+        assert commands == ["PrepareCertificateAuthority", "ActivateCertificateAuthority"]
+
+
+async def test_a_rotation_disturbs_no_stream(tmp_path: Path) -> None:
+    """Through all of it somebody's stream stays open, and the certificate rotates in time."""
+    async with control_plane(tmp_path) as cf, operator(cf) as op, bystander(cf) as there:
+        await op.prepare()
+        await there.rotates()
+        await op.activate(force=True)
+        await there.rotates()
+        await op.undo_activate()
+        await there.rotates()
+
+
+@pytest.mark.parametrize("count", [1, 17])
+async def test_what_a_sidecar_says_to_trust_is_bounded(tmp_path: Path, count: int) -> None:
+    """A report with something else than fingerprints, or with too many, is refused whole."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app(APP)
+        holder = await enrol(cf, APP, "127.0.3.1")
+        roots = ["sha256:" + "0" * 64] * count if count > 1 else ["sha256:XYZ"]
+        code, why = await refused(report(cf, holder, *roots))
+
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert ("16 trusted roots" in why) == (count > 1)

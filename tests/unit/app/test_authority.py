@@ -1,0 +1,300 @@
+"""The CAs on the disk: whatever happened, a start finds one state, and the right one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import structlog
+
+from control_plane.app import authority as files
+from control_plane.app.authority import (
+    CA_FILE,
+    RETIRED_FILE,
+    ROTATION_FILE,
+    new_authority,
+    open_authorities,
+)
+from control_plane.ca import Authority, Stage, create_authority, new_key_pair
+from control_plane.ca.rotation import activate, prepare, retire, undo_activate, undo_prepare
+from control_plane.errors import ConfigurationError, StorageError
+from control_plane.server.authorities import Authorities
+from control_plane.settings import Settings
+from tests.unit.server_security.still_clock import NOON, StillClock
+
+CLOCK = StillClock()
+
+Step = Callable[[Authorities], None]
+
+
+class World:
+    """A data directory in which a control plane is started again and again."""
+
+    def __init__(self, directory: Path) -> None:
+        """Start with nothing in it."""
+        self.directory = directory / "data"
+        self.directory.mkdir(mode=0o700)
+        self.settings = Settings(data_dir=self.directory)
+        self.serials = itertools.count(0xC0FFEE)
+
+    def started(self) -> Authorities:
+        """Return what a control plane has after a start."""
+        return open_authorities(self.settings, CLOCK, self.serials.__next__)
+
+    def own(self, name: str = "own CA", lifetime: timedelta = timedelta(days=1)) -> Authority:
+        """Put an operator's CA beside the data directory, and have the settings name it."""
+        made = create_authority(
+            name, now=NOON, lifetime=lifetime, key=new_key_pair(), serial=next(self.serials)
+        )
+        certificate, key = (self.directory.parent / f"{name}{end}" for end in (".pem", ".key"))
+        certificate.write_bytes(made.certificate_pem)
+        key.touch(mode=0o600)
+        key.write_bytes(made.key.private_pem())
+        self.settings = Settings(data_dir=self.directory, ca_cert=certificate, ca_key=key)
+        return made
+
+    def prepare(self, authorities: Authorities) -> None:
+        """Have a new CA trusted."""
+        made = new_authority(CLOCK, next(self.serials))
+        authorities.change(prepare(authorities.rotation, made, NOON))
+
+    def activate(self, authorities: Authorities) -> None:
+        """Have it sign."""
+        authorities.change(activate(authorities.rotation, NOON, next(self.serials)))
+
+    def undo_activate(self, authorities: Authorities) -> None:
+        """Take that back."""
+        authorities.change(undo_activate(authorities.rotation, NOON, next(self.serials)))
+
+    def undo_prepare(self, authorities: Authorities) -> None:
+        """Take that back, too."""
+        authorities.change(undo_prepare(authorities.rotation, NOON))
+
+    def retire(self, authorities: Authorities) -> None:
+        """Forget the old CA."""
+        authorities.change(retire(authorities.rotation, NOON))
+
+    def keys_on_disk(self) -> str:
+        """Return every private key in the data directory, as they are written."""
+        texts = (each.read_text("latin-1") for each in self.directory.iterdir())
+        return "".join(texts).replace("\\n", "\n")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Return an empty data directory."""
+    return World(tmp_path)
+
+
+def facts(authorities: Authorities) -> tuple[Stage, str, bytes, bytes]:
+    """Return the stage, who signs, what is sent and what is trusted."""
+    current = authorities.current()
+    return (
+        authorities.rotation.stage,
+        current.fingerprint,
+        current.chain_pem,
+        authorities.trust_bundle_pem(),
+    )
+
+
+def pem_of(authority: Authority) -> str:
+    """Return the private key of a CA, as it would be in a file."""
+    return authority.key.private_pem().decode()
+
+
+def test_the_embedded_ca_is_made_once(world: World) -> None:
+    """The first start makes it, in a private file, and every other one finds it."""
+    first = world.started()
+
+    assert facts(world.started()) == facts(first)
+    assert (world.directory / CA_FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_every_stage_survives_a_restart(world: World) -> None:
+    """After each step a start leads to the same stage, chain and trust."""
+    authorities = world.started()
+    for step, stage in (
+        (world.prepare, Stage.PREPARED),
+        (world.activate, Stage.ACTIVATED),
+        (world.undo_activate, Stage.PREPARED),
+        (world.activate, Stage.ACTIVATED),
+        (world.retire, Stage.STEADY),
+    ):
+        step(authorities)
+        assert authorities.rotation.stage is stage
+        assert facts(world.started()) == facts(authorities)
+    for each in (CA_FILE, RETIRED_FILE):
+        assert (world.directory / each).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_key_of_a_ca_that_left_is_nowhere(world: World) -> None:
+    """Retired or taken back: no file of the data directory has its key any more."""
+    authorities = world.started()
+    old = authorities.current()
+    world.prepare(authorities)
+    cancelled = authorities.rotation.other
+    assert cancelled is not None
+    assert pem_of(cancelled) in world.keys_on_disk()
+    world.undo_prepare(authorities)
+    assert pem_of(cancelled) not in world.keys_on_disk()
+
+    world.prepare(authorities)
+    world.activate(authorities)
+    world.retire(authorities)
+    assert pem_of(old) not in world.keys_on_disk()
+    assert pem_of(authorities.current()) in world.keys_on_disk()
+    assert (world.directory / RETIRED_FILE).read_text() == f"{old.fingerprint}\n"
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_crash_anywhere_leaves_one_of_two_stages(
+    world: World, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Whatever of a retirement was written: it is done, or can be done again or taken back."""
+    authorities = world.started()
+    old = facts(authorities)[1]
+    world.prepare(authorities)
+    world.activate(authorities)
+    before = facts(authorities)
+    left = iter(range(writes))
+
+    def failing(real: Callable[..., None]) -> Callable[..., None]:
+        def work(*arguments: object) -> None:
+            if next(left, None) is None:
+                raise StorageError("the machine crashed")
+            real(*arguments)
+
+        return work
+
+    with monkeypatch.context() as crashing:
+        for name in ("write_private", "remove_private"):
+            crashing.setattr(files, name, failing(getattr(files, name)))
+        if writes < 3:
+            with pytest.raises(StorageError):
+                world.retire(authorities)
+            assert facts(authorities) == before
+        else:
+            world.retire(authorities)
+
+    again = world.started()
+    if writes == 3:
+        assert again.rotation.stage is Stage.STEADY
+        return
+    assert facts(again) == before
+    world.undo_activate(again)
+    world.undo_prepare(again)
+    assert facts(world.started())[:2] == (Stage.STEADY, old)
+    assert (world.directory / RETIRED_FILE).read_text() == ""
+
+
+def test_a_step_that_cannot_be_written_is_not_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told of it, and everything is as before."""
+    authorities = world.started()
+    before, told = facts(authorities), []
+
+    def full(*_arguments: object) -> None:
+        raise StorageError("no space left on device")
+
+    authorities.observe(lambda: told.append(1))
+    monkeypatch.setattr(files, "write_private", full)
+    with pytest.raises(StorageError):
+        world.prepare(authorities)
+
+    assert (facts(authorities), told) == (before, [])
+    assert facts(world.started()) == before
+
+
+def test_an_own_ca_is_replaced_and_does_not_come_back(world: World) -> None:
+    """A setting that still names the retired CA is told of, and not followed."""
+    own = world.own(lifetime=timedelta(hours=30))
+    authorities = world.started()
+    assert authorities.current().fingerprint == own.fingerprint
+    assert not (world.directory / CA_FILE).exists()
+    world.prepare(authorities)
+    assert facts(world.started()) == facts(authorities)
+    world.activate(authorities)
+    world.retire(authorities)
+
+    with structlog.testing.capture_logs() as logs:
+        again = world.started()
+    assert facts(again) == facts(authorities)
+    (warning,) = (each for each in logs if each["event"] == "setting.warned")
+    assert warning["setting"] == "ca_cert"
+    assert "was retired, so it is not used" in warning["reason"]
+    assert world.settings.ca_key is not None
+    assert world.settings.ca_key.exists(), "the operator's own file is the operator's"
+
+
+def test_settings_may_name_the_new_ca_after_the_rotation(world: World) -> None:
+    """Then its files count, as those of any own CA do."""
+    authorities = world.started()
+    own = world.own()
+    authorities.change(prepare(authorities.rotation, own, NOON))
+    world.activate(authorities)
+    world.retire(authorities)
+
+    assert world.started().current().fingerprint == own.fingerprint
+
+
+def test_a_ca_that_has_no_part_in_the_rotation_is_refused(world: World) -> None:
+    """Nobody would trust what it signs, so the start is refused with what to do."""
+    world.prepare(world.started())
+    world.own("stranger")
+
+    with pytest.raises(ConfigurationError, match="has no part in the rotation that is under way"):
+        world.started()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640], ids=oct)
+def test_a_rotation_that_others_may_read_stops_the_start(world: World, mode: int) -> None:
+    """It holds private keys."""
+    world.prepare(world.started())
+    (world.directory / ROTATION_FILE).chmod(mode)
+
+    with pytest.raises(ConfigurationError, match=f"it has mode {mode:04o}"):
+        world.started()
+
+
+def test_a_damaged_rotation_stops_the_start(world: World) -> None:
+    """Going on with the CA before would cut off whoever trusts the new one only."""
+    world.prepare(world.started())
+    (world.directory / ROTATION_FILE).write_text("{}")
+
+    with pytest.raises(ConfigurationError, match=r"ca-rotation\.json.*not the state of a CA"):
+        world.started()
+
+
+def test_observers_are_told_of_what_is_on_disk(world: World) -> None:
+    """Whoever is told and looks, or is restarted then, sees the new stage."""
+    authorities = world.started()
+    seen: list[bool] = []
+    authorities.observe(lambda: seen.append(facts(world.started()) == facts(authorities)))
+    world.prepare(authorities)
+    world.activate(authorities)
+
+    assert seen == [True, True]
+
+
+def test_a_ca_that_left_is_gone_until_it_comes_back(world: World) -> None:
+    """On connections from before, what it signed counts no more."""
+    authorities = world.started()
+    old = authorities.current().subject
+    world.prepare(authorities)
+    world.activate(authorities)
+    assert not authorities.is_gone(old)
+    world.retire(authorities)
+
+    assert authorities.is_gone(old)
+    assert not authorities.is_gone(authorities.current().subject)
+
+
+def test_new_cas_have_names_of_their_own(world: World) -> None:
+    """Clients look for the issuer of a certificate by its name."""
+    made = [new_authority(CLOCK, next(world.serials)).subject for _ in range(2)]
+
+    assert made == ["CN=c2c-control-plane CA 00c0ffee", "CN=c2c-control-plane CA 00c0ffef"]

@@ -1,0 +1,108 @@
+"""Which certificates may be in use: what is in doubt is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from control_plane.ca import InstanceIdentity
+from control_plane.names import AppGuid, InstanceGuid
+from control_plane.reconciler.holdings import IDENTITY, Holdings
+from control_plane.reconciler.ledger import CertificateState, Ledger
+from control_plane.store.protocol import IssuedRecord
+from tests.unit.reconciler.clocks import NOON, ManualClock
+from tests.unit.reconciler.worlds import C2C_SECRET
+
+B0 = InstanceGuid("b0")
+DAY = timedelta(days=1)
+OLD = IssuedRecord(B0, C2C_SECRET, "v1", 1, ("b0",), NOON, NOON + DAY, "old")
+NEW = replace(OLD, version="v2", serial=2, issuer="new")
+OLD_IDENTITY = replace(OLD, secret=IDENTITY, serial=3)
+NEW_IDENTITY = replace(OLD_IDENTITY, serial=4, issuer="new")
+
+
+def shown(issuer: str) -> InstanceIdentity:
+    """Return an identity as a handshake shows it."""
+    return InstanceIdentity(AppGuid("b"), B0, NOON + DAY, 3, issuer)
+
+
+class World:
+    """Holdings that follow a ledger."""
+
+    def __init__(self, *records: IssuedRecord) -> None:
+        """Start with what is on record."""
+        self.ledger = Ledger(ManualClock(), (each for each in records if each.secret != IDENTITY))
+        self.holdings = Holdings(self.ledger, records)
+
+    def move(self, state: CertificateState) -> None:
+        """Say how far the newest certificate is."""
+        entry = self.ledger.get(B0, C2C_SECRET)
+        assert entry is not None
+        self.ledger.move(entry, state)
+
+    @property
+    def used(self) -> list[IssuedRecord]:
+        """Everything that may be in use, but for an identity that was shown."""
+        return list(self.holdings.of(B0))
+
+
+def test_a_certificate_is_in_use_until_the_next_is_accepted() -> None:
+    """That the next was issued says nothing of what is served."""
+    world = World()
+    world.ledger.issued(OLD)
+    world.move(CertificateState.ACKED)
+    world.ledger.issued(NEW)
+    assert world.used == [OLD]
+
+    world.move(CertificateState.ACKED)
+    assert world.used == [NEW]
+
+
+def test_one_that_was_never_accepted_may_be_in_use() -> None:
+    """Its ACK may be on the way."""
+    world = World()
+    world.ledger.issued(OLD)
+    world.ledger.issued(NEW)
+
+    assert world.used == [OLD]
+
+
+def test_after_a_restart_everything_is_in_doubt() -> None:
+    """The record is of the newest, and the instance may have one before."""
+    world = World(NEW, NEW_IDENTITY)
+    assert all(world.holdings.is_doubtful(each) for each in world.used)
+    assert len(world.used) == 2
+
+    world.move(CertificateState.SERVED)
+    world.holdings.identity_seen(shown("CN=new"))
+    assert world.used == [NEW]
+    assert not world.holdings.is_doubtful(NEW)
+    assert not world.holdings.is_doubtful(NEW_IDENTITY)
+
+
+def test_an_identity_is_in_use_until_another_is_shown() -> None:
+    """That another was issued says nothing of what its holder uses."""
+    world = World()
+    world.holdings.identity_issued(OLD_IDENTITY)
+    assert world.used == [OLD_IDENTITY]
+
+    world.holdings.identity_seen(shown("CN=old"))
+    world.holdings.identity_issued(NEW_IDENTITY)
+    assert world.used == []
+    assert world.holdings.identity(B0) == shown("CN=old")
+
+    world.holdings.identity_seen(shown("CN=new"))
+    assert world.holdings.identity(B0) == shown("CN=new")
+
+
+def test_an_instance_that_was_removed_holds_nothing() -> None:
+    """Nobody waits for it."""
+    world = World(OLD, OLD_IDENTITY)
+    world.holdings.identity_seen(shown("CN=old"))
+    assert world.holdings.has_any(B0)
+    world.holdings.forget(B0)
+
+    assert not world.holdings.has_any(B0)
+    assert world.used == []
+    assert world.holdings.identity(B0) is None
+    assert not world.holdings.is_doubtful(OLD)
