@@ -6,7 +6,7 @@ import asyncio
 import signal
 
 from control_plane.app.control_plane import ControlPlane
-from control_plane.app.process import allow_connections, forbid_dumps
+from control_plane.app.process import allow_connections, forbid_dumps, search_memory_less
 from control_plane.errors import ControlPlaneError
 from control_plane.settings import Settings
 
@@ -34,6 +34,7 @@ async def serve(settings: Settings) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
     async with ControlPlane(settings) as plane:
+        search_memory_less()
         died = await _first_of(stop, plane)
     if died:
         raise ControlPlaneDied(died)
