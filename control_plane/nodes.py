@@ -84,9 +84,12 @@ class LiveStream:
 
     async def woken(self, timeout: float | None) -> None:
         """Return once it was woken since the last call, or after that many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._woken.wait()
+        if timeout is None:
+            await self._woken.wait()
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._woken.wait()
         self._woken.clear()
 
     async def ended(self) -> None:
@@ -130,11 +133,13 @@ class Nodes:
         self._observers: list[StreamObserver] = []
 
     def set(self, node_id: str, snapshot: Snapshot) -> None:
-        """Say what a node should have; its streams are woken if that is not what it was."""
+        """Say what a node should have; those of its streams are woken whose types that changes."""
         node = self._by_id.setdefault(node_id, _Node())
-        if node.snapshot != snapshot:
-            node.snapshot = snapshot
-            _wake(node)
+        before, node.snapshot = node.snapshot or self._default, snapshot
+        changed = snapshot.types.keys() if before is None else snapshot.changed_since(before)
+        for live in node.streams:
+            if not changed.isdisjoint(live.stream.machines):
+                live.wake()
 
     def set_default(self, snapshot: Snapshot | None) -> None:
         """Say what a node should have for which nothing else was set."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NewType
@@ -128,6 +129,11 @@ class Snapshot:
     def of_type(self, type_url: TypeUrl) -> TypeSnapshot:
         """Return the node's resources of one type; of a type nobody set, it has none."""
         return self.types.get(type_url, EMPTY)
+
+    def changed_since(self, before: Snapshot) -> AbstractSet[TypeUrl]:
+        """Return the types of which a node should have something else now."""
+        urls = self.types.keys() | before.types.keys()
+        return {url for url in urls if self.of_type(url) != before.of_type(url)}
 
     def replacing(self, types: Mapping[TypeUrl, TypeSnapshot]) -> Snapshot:
         """Return this snapshot with some types replaced."""

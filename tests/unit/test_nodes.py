@@ -12,7 +12,7 @@ from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.xds.events import Connected, Event
 from control_plane.xds.messages import Node, Reply, SotwRequest
 from control_plane.xds.resource import Nonce, Resource, Snapshot, TypeSnapshot, TypeUrl, Version
-from control_plane.xds.resource_type import CLUSTER, ResourceTypes
+from control_plane.xds.resource_type import CLUSTER, SECRET, ResourceTypes
 from control_plane.xds.stream import Stream
 
 
@@ -46,10 +46,12 @@ class Recorder:
             raise RuntimeError(what)
 
 
-def stream_of(node_id: str, number: int = 1) -> LiveStream:
-    """Return a stream whose client told its node."""
+def stream_of(node_id: str, number: int = 1, type_url: TypeUrl = CLUSTER) -> LiveStream:
+    """Return a stream whose client told its node, and asked for a type."""
     stream = Stream(ResourceTypes.of())
-    stream.identify(SotwRequest(CLUSTER, node=Node(node_id)))
+    request = SotwRequest(type_url, node=Node(node_id))
+    stream.identify(request)
+    stream.receive(request, 0.0)
     return LiveStream(number, stream, Variant.SOTW, "peer", (), datetime.now(UTC))
 
 
@@ -78,6 +80,20 @@ async def test_only_the_streams_of_the_node_are_woken() -> None:
     assert [await is_woken(each) for each in (first, second, other)] == [True, True, False]
     assert nodes.snapshot("a") == snapshot(b"1")
     assert nodes.snapshot("b") is None
+
+
+async def test_streams_that_did_not_ask_for_what_changed_sleep_on() -> None:
+    """A stream for names is not woken by a cluster, and one for clusters is by what is gone."""
+    nodes = Nodes()
+    clusters, secrets = stream_of("a", 1), stream_of("a", 2, SECRET)
+    for live in (clusters, secrets):
+        nodes.opened(live)
+
+    nodes.set("a", snapshot(b"1"))
+    assert [await is_woken(each) for each in (clusters, secrets)] == [True, False]
+
+    nodes.set("a", Snapshot())
+    assert [await is_woken(each) for each in (clusters, secrets)] == [True, False]
 
 
 async def test_the_same_content_wakes_nobody() -> None:
