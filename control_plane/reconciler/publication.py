@@ -42,11 +42,13 @@ class Neighbourhood:
         connected: tells which of an app's instances have a stream.
         resolves: tells whether an instance has a resolver that follows its name table.
         mark: has the instances of some apps looked at again.
+        mark_resolvers: the same with those that have a resolver.
     """
 
     connected: Callable[[AppGuid], Iterable[InstanceGuid]]
     resolves: Callable[[InstanceGuid], bool]
     mark: Callable[[Iterable[AppGuid]], None]
+    mark_resolvers: Callable[[Iterable[AppGuid]], None]
 
 
 class Publication:
@@ -130,7 +132,7 @@ class Publication:
         app, name = mapping.app_guid, mapping.hostname
         late = await self._waiters.wait(self._around.connected(app), PUBLISH_BOUND)
         _take(self._held_back, mapping)
-        self._around.mark(callers(self._state, app))
+        self._around.mark_resolvers(callers(self._state, app))
         self._log.info(log_events.NAME_PUBLISHED, app=app, name=name, behind=sorted(late))
 
     async def _withdraw(self, mapping: RouteMapping) -> None:

@@ -45,7 +45,7 @@ from control_plane.reconciler.renewals import (
     RenewalQueue,
     Retries,
 )
-from control_plane.xds.events import Event
+from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
 
 _SLICE_SECONDS = 0.005
@@ -79,7 +79,9 @@ class Reconciler:
         self._log = structlog.get_logger(__name__)
         self.state = state
         self.waiters = Waiters(self.is_current)
-        around = Neighbourhood(self._connected_of, self._resolves, self._mark_apps)
+        around = Neighbourhood(
+            self._connected_of, self._resolves, self._mark_apps, self._mark_resolvers
+        )
         self.publication = Publication(state, self.waiters, around, clock)
 
     @property
@@ -126,9 +128,13 @@ class Reconciler:
         """Plan for a node as soon as it is connected, so that its first request finds an answer."""
         self._reconcile(InstanceGuid(live.node_id))
 
-    def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Look whether it needs what is recorded only, and who waits for what it told."""
         instance = InstanceGuid(live.node_id)
+        if any(
+            isinstance(each, Subscribed) and each.type_url == NAME_TABLE_TYPE for each in events
+        ):
+            self._reconcile(instance)  # names may have changed while it had no resolver
         snapshot = self._nodes.snapshot(instance)
         for _, name in live.stream.missing(snapshot) if snapshot is not None else ():
             self._custody.make_anew(instance, name)
@@ -195,6 +201,11 @@ class Reconciler:
     def _mark_apps(self, apps: Iterable[AppGuid]) -> None:
         for app in apps:
             for instance in self._connected_of(app):
+                self._mark(instance)
+
+    def _mark_resolvers(self, apps: Iterable[AppGuid]) -> None:
+        for app in apps:
+            for instance in filter(self._resolves, self._connected_of(app)):
                 self._mark(instance)
 
     def _mark(self, instance: InstanceGuid) -> None:

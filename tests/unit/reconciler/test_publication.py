@@ -28,7 +28,7 @@ class Town:
 
     Attributes:
         behind: instances that have not ACKed what they should have.
-        marked: apps whose instances were to be looked at again.
+        marked: apps whose instances, or resolvers, were to be looked at again.
         resolvers: instances with a resolver.
     """
 
@@ -42,7 +42,9 @@ class Town:
         self.marked: list[AppGuid] = []
         self.clock = ManualClock()
         self.waiters = Waiters(lambda instance: instance not in self.behind)
-        around = Neighbourhood(self._connected_of, self.resolvers.__contains__, self._mark)
+        around = Neighbourhood(
+            self._connected_of, self.resolvers.__contains__, self._mark, self._mark_resolvers
+        )
         self.publication = Publication(self.state, self.waiters, around, self.clock)
 
     def map(self, host: str = "api", app: AppGuid = B) -> None:
@@ -82,6 +84,9 @@ class Town:
     def _mark(self, apps: Iterable[AppGuid]) -> None:
         self.marked += apps
 
+    def _mark_resolvers(self, apps: Iterable[AppGuid]) -> None:
+        self.marked += apps
+
 
 @asynccontextmanager
 async def a_town() -> AsyncIterator[Town]:
@@ -102,7 +107,7 @@ def test_after_a_restart_everything_is_published() -> None:
     restarted = Publication(
         state,
         town.waiters,
-        Neighbourhood(lambda _: [], lambda _: True, town.marked.extend),
+        Neighbourhood(lambda _: [], lambda _: True, town.marked.extend, town.marked.extend),
         town.clock,
     )
 

@@ -363,6 +363,28 @@ async def test_a_name_is_resolved_after_the_certificate_has_it(state: State) -> 
         assert names_of(resolver)[-1] == "api.apps.internal"
 
 
+async def test_a_resolver_that_comes_late_gets_the_names_as_they_are(state: State) -> None:
+    """Whoever resolves nothing is told of no names, and has missed none when it begins to."""
+    around = World(state)
+    late = around.connect("a0").as_envoy()
+    envoys = [around.connect(guid).as_envoy() for guid in ("b0", "b1")]
+    for guid in ("b0", "b1"):
+        around.ready(guid)
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        before = around.nodes.snapshot("a0")
+        for peer in (late, *envoys):
+            peer.settle()
+        await settled()
+        assert around.reconciler.publication.published(B) == ("api.apps.internal",)
+        assert around.nodes.snapshot("a0") is before
+
+        late.as_resolver()
+
+        assert names_of(late)[-1] == "api.apps.internal"
+
+
 async def test_a_certificate_loses_a_name_after_the_resolvers_did(state: State) -> None:
     """Once a's resolver ACKed that the name is gone, and a moment later (before break)."""
     around = World(mapping(state, B, "api").state)
