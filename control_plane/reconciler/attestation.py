@@ -13,10 +13,12 @@ from contextlib import suppress
 from control_plane.clock import Clock
 from control_plane.names import InstanceGuid
 
-REPORT_SECONDS = 10.0
-"""How often a sidecar reports at the least."""
+REPORT_SECONDS = (10.0, 30.0)
+"""How often a sidecar reports at the least: the first in a small fleet, up to the second in a big
+one. A sidecar of ours waits 40 s for the answer to a report."""
 
-_FRESH_SECONDS = 3 * REPORT_SECONDS
+REPORTS_PER_SECOND = 200.0
+"""How many reports of those that bring nothing new are made at the most, up to 6,000 sidecars."""
 
 
 class Attestation:
@@ -36,10 +38,16 @@ class Attestation:
         """Tell somebody of each instance that was reported on; it returns at once."""
         self._observers.append(observer)
 
+    @property
+    def report_seconds(self) -> float:
+        """How often a sidecar reports at the least."""
+        least, most = REPORT_SECONDS
+        return min(most, max(least, len(self._served) / REPORTS_PER_SECOND))
+
     def witnessed(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance has a sidecar that reports."""
         seen = self._served.get(instance)
-        return seen is not None and self._clock.monotonic() - seen[1] < _FRESH_SECONDS
+        return seen is not None and self._clock.monotonic() - seen[1] < 3 * self.report_seconds
 
     def served(self, instance: InstanceGuid) -> int | None:
         """Return the serial that was seen last; None if there was none."""

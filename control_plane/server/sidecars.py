@@ -17,7 +17,7 @@ from control_plane.ca import InstanceIdentity
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import InvalidArgument
 from control_plane.names import InstanceGuid, parse_port, shown
-from control_plane.reconciler.attestation import REPORT_SECONDS, Attestation
+from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.presence import Presence
 from control_plane.server.peers import Context, InstanceProof
@@ -79,11 +79,11 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         )
         self._presence.reported(instance.guid, listening=request.listening, leaving=request.leaving)
         if served is not None and served == self._expected(instance.guid) and not request.leaving:
-            await self._custody.renewed(instance.guid, C2C_SECRET, REPORT_SECONDS)
+            await self._custody.renewed(instance.guid, C2C_SECRET, self._attestation.report_seconds)
         expected = self._expected(instance.guid)
         return sidecar_pb2.ReportResponse(
             trust_bundle=self._trust_bundle().decode("ascii"),
-            report_again_in=Duration(seconds=int(REPORT_SECONDS)),
+            report_again_in=Duration(seconds=round(self._attestation.report_seconds)),
             expected_serial=f"{expected:x}" if expected is not None else "",
             renew_identity=self._is_outdated(identity),
         )
