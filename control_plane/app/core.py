@@ -38,6 +38,7 @@ from control_plane.server.authorities import Authorities
 from control_plane.server.identities import Identities
 from control_plane.server.identity_watch import IdentityWatch
 from control_plane.server.metrics import Metrics
+from control_plane.server.metrics_authorities import AuthorityCollector
 from control_plane.server.metrics_observers import TimedStore
 from control_plane.server.name_audit import NameAudit
 from control_plane.server.peers import Validity
@@ -162,11 +163,8 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, clock)
     observed = observe(watched, next(iter(planner.options.probers), None))
     progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)
-    sources = Sources(
-        lambda: new_authority(clock, new_serial()),
-        lambda certificate, key: read_authority_files(certificate, key, clock),
-        new_serial,
-    )
+    rotation = _ca_rotation(authorities, progress, profile, clock)
+    metrics.registry.register(AuthorityCollector(rotation))
     expiry = Expiry(
         lambda: registry.state, nodes, holdings, custody, settings.certificate_lifetime, clock
     )
@@ -177,7 +175,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         settings,
         clock,
         authorities,
-        CaRotation(authorities, progress, sources, profile=profile, clock=clock),
+        rotation,
         profile,
         registry,
         nodes,
@@ -193,6 +191,17 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         expiry,
         observed,
     )
+
+
+def _ca_rotation(
+    authorities: Authorities, progress: RotationProgress, profile: Profile, clock: Clock
+) -> CaRotation:
+    sources = Sources(
+        lambda: new_authority(clock, new_serial()),
+        lambda certificate, key: read_authority_files(certificate, key, clock),
+        new_serial,
+    )
+    return CaRotation(authorities, progress, sources, profile=profile, clock=clock)
 
 
 def _plan_options(settings: Settings) -> PlanOptions:

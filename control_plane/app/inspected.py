@@ -25,6 +25,7 @@ def add_inspection(server: grpc.aio.Server, core: Core) -> None:
         attestation=core.attestation,
         custody=core.custody,
         expiry=core.expiry,
+        ca_rotation=core.rotation.summary,
         clock=core.clock,
     )
     explainer = Explainer(

@@ -23,7 +23,7 @@ from control_plane.cli.output import begin, named, output_option, tell, wants_js
 from control_plane.cli.tables import print_records, print_table, record
 
 _Found = tuple[list[inspection_pb2.InstanceStatus], tuple[str, ...]]
-"""The instances that were asked for, and what is about to go wrong for everybody."""
+"""The instances that were asked for, and lines about what concerns everybody."""
 
 _WATCH_SECONDS = 1.0
 _COLUMNS = ("CDS", "LDS", "SDS", "ECDS", "NAMES")
@@ -59,11 +59,11 @@ def status(app_name: str | None, *, watch: bool) -> None:
     if not watch:
         begin(_sentence(app_name, where))
         with connect() as client:
-            found, alarms = _ask(client, app_name, where)
+            found, lines = _ask(client, app_name, where)
         if wants_json():
             print_records([record(each) for each in found])
         else:
-            _print(found, alarms)
+            _print(found, lines)
         return
     with connect() as client:
         _watch(lambda: _ask(client, app_name, where))
@@ -87,10 +87,13 @@ def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     answer = client.call(stub.GetStatus, request)
     found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
-    return found, tuple(answer.alarms)
+    lines = [f"ALARM: {each}" for each in answer.alarms]
+    if answer.ca_rotation:
+        lines.append(f"CA ROTATION: {answer.ca_rotation}")
+    return found, tuple(lines)
 
 
-def _print(found: Sequence[inspection_pb2.InstanceStatus], alarms: Sequence[str]) -> None:
+def _print(found: Sequence[inspection_pb2.InstanceStatus], lines: Sequence[str]) -> None:
     now = datetime.now(UTC)
     columns: dict[str, list[object]] = {
         "instance": [instance_name(each) for each in found],
@@ -102,7 +105,7 @@ def _print(found: Sequence[inspection_pb2.InstanceStatus], alarms: Sequence[str]
         columns[short] = [_word(each, short) for each in found]
     columns["certificate"] = [CERTIFICATE_WORDS[each.certificate] for each in found]
     print_table(columns, empty="No instances found.")
-    reasons = [f"ALARM: {each}" for each in alarms]
+    reasons = [*lines]
     reasons += [line for each in found for line in _reasons(each)]
     if reasons:
         click.echo()
@@ -114,13 +117,13 @@ def _watch(look: Callable[[], _Found]) -> None:
     """Show what is found, again and again: on a terminal in place, elsewhere when it changes."""
     before: tuple[object, ...] | None = None
     while True:
-        found, alarms = look()
-        told = ([_without_moments(each) for each in found], alarms)
+        found, lines = look()
+        told = ([_without_moments(each) for each in found], lines)
         if wants_json() and told != before:
             click.echo(json.dumps([record(each) for each in found]))
         elif not wants_json() and (told != before or sys.stdout.isatty()):
             click.clear()
-            _print(found, alarms)
+            _print(found, lines)
         sys.stdout.flush()
         before = told
         time.sleep(_WATCH_SECONDS)

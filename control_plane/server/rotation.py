@@ -145,6 +145,14 @@ class CaRotation:
             return self.progress.trusting(rotation.other)
         return self.progress.leaving(rotation.other)
 
+    def summary(self) -> str:
+        """Say that a rotation is under way and what it waits for, or return ""."""
+        readiness = self.readiness()
+        if readiness is None:
+            return ""
+        role = "prepared" if self.rotation.stage is Stage.PREPARED else "retiring"
+        return f"the {role} CA waits for {self.sentence(readiness)}"
+
     def sentence(self, readiness: Readiness) -> str:
         """Say what the next step waits for."""
         is_prepared = self.rotation.stage is Stage.PREPARED

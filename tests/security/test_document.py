@@ -19,6 +19,7 @@ THREATS = (
     "Oversize and slow clients",
     "Reflection and CSDS as a leak",
     "Log injection by the text of a NACK",
+    "A CA that has to go",
     "Keys at rest",
 )
 

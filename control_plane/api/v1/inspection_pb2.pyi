@@ -154,8 +154,11 @@ class GetStatusResponse(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
+    CA_ROTATION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """How many changes there were since the control plane started."""
+    ca_rotation: _builtins.str
+    """What a CA rotation waits for, in one sentence; empty if none is under way."""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceStatus]: ...
     @_builtins.property
@@ -170,10 +173,11 @@ class GetStatusResponse(_message.Message):
         instances: _abc.Iterable[Global___InstanceStatus] | None = ...,
         revision: _builtins.int = ...,
         alarms: _abc.Iterable[_builtins.str] | None = ...,
+        ca_rotation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "instances", b"instances", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "ca_rotation", b"ca_rotation", "instances", b"instances", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -92,11 +92,12 @@ class CertificateAuthorityService(
     def _shown(self) -> Iterator[messages.CertificateAuthority]:
         rotation = self._rotation.rotation
         active = self._message("active", rotation.active)
-        yield active
         if rotation.other is None:
+            yield active
             return
-        is_prepared = rotation.stage is Stage.PREPARED
         active.since.CopyFrom(timestamp(rotation.since))
+        yield active
+        is_prepared = rotation.stage is Stage.PREPARED
         other = self._message("prepared" if is_prepared else "retiring", rotation.other)
         other.since.CopyFrom(timestamp(rotation.since))
         if is_prepared:

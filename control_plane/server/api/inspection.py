@@ -66,6 +66,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
             instances=await _unhurried(instances, messages.of),
             revision=revision,
             alarms=[each.sentence for each in self._inspected.expiry.of_own()],
+            ca_rotation=self._inspected.ca_rotation(),
         )
 
     async def ListCertificates(

@@ -45,6 +45,7 @@ class Inspected:
     Attributes:
         state: returns the newest State.
         revision: returns its revision.
+        ca_rotation: says what a CA rotation waits for; "" if none is under way.
     """
 
     state: Callable[[], State]
@@ -55,6 +56,7 @@ class Inspected:
     attestation: Attestation
     custody: Custody
     expiry: Expiry
+    ca_rotation: Callable[[], str]
     clock: Clock
 
     def moment(self, monotonic: float | None) -> Timestamp | None:

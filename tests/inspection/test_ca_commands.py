@@ -1,0 +1,71 @@
+"""A CA rotation as an operator sees it: commands, status and metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.inspection.commands import c2c
+from tests.inspection.test_metrics import values
+from tests.inspection.world import scene
+
+
+async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
+    """The table, the JSON, status and metrics say the same."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        cf = here.cf
+        alone = (await c2c(cf, "ca", "list", "--output", "json")).json()
+        quiet = await c2c(cf, "status")
+        prepared = await c2c(cf, "ca", "prepare")
+        refused = await c2c(cf, "ca", "activate", "--wait", "--timeout", "300ms")
+        shown = await c2c(cf, "ca", "list")
+        found = (await c2c(cf, "ca", "list", "--output", "json")).json()
+        status, metrics = await c2c(cf, "status"), await values(cf)
+        forced = await c2c(cf, "ca", "activate", "--force")
+        back = await c2c(cf, "ca", "activate", "--undo")
+        cancelled = await c2c(cf, "ca", "prepare", "--undo", "--wait", "--timeout", "20s")
+        left = (await c2c(cf, "ca", "list", "--output", "json")).json()
+
+    (only,) = alone
+    waits = "0 of 1 sidecars have the new trust bundle; waiting for app-b/0"
+    assert (only["role"], only["waits_for"], only["live_certificates"]) == ("active", "", 3)
+    assert "CA ROTATION" not in quiet.out
+    assert prepared.out.startswith("Preparing a CA...\nOK\n")
+    assert "c2c ca activate" in prepared.out
+    assert (refused.code, refused.out) == (1, "Activating the prepared CA...\nFAILED\n")
+    assert refused.err == (
+        "Not everybody is ready after 300ms: app-b/0 (no sidecar reports for it)\n"
+    )
+    assert f"The prepared CA waits for: {waits}\n   app-b/0: no sidecar reports" in shown.out
+    assert [(each["role"], each["waits_for"]) for each in found] == [
+        ("active", ""),
+        ("prepared", waits),
+    ]
+    assert set(found[0]) == set(found[1]) == {*only, "since"}
+    assert f"\nCA ROTATION: the prepared CA waits for {waits}\n" in status.out
+    assert metrics["c2c_ca_rotation_waiting_instances"] == 1
+    assert {each for each in metrics if each.startswith("c2c_ca_expiry")} == {
+        "c2c_ca_expiry_timestamp_seconds{role=active}",
+        "c2c_ca_expiry_timestamp_seconds{role=prepared}",
+    }
+    assert forced.code == back.code == 0
+    assert "c2c ca retire" in forced.out
+    assert (cancelled.code, cancelled.err) == (0, "")
+    assert [each["fingerprint"] for each in left] == [only["fingerprint"]]
+
+
+async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
+    """Half of a command, and options that do not go together."""
+    async with scene(tmp_path) as here:
+        half = await c2c(here.cf, "ca")
+        lone = await c2c(here.cf, "ca", "prepare", "--ca-cert", "a.pem")
+        both = await c2c(here.cf, "ca", "prepare", "--undo", "--ca-cert", "a.pem")
+        missing = await c2c(here.cf, "ca", "prepare", "--ca-cert", "/no.pem", "--ca-key", "/no.key")
+        early = await c2c(here.cf, "ca", "retire")
+
+    assert "'ca' needs one more word: ca list, ca prepare, ca activate, ca retire" in half.err
+    assert "--ca-cert and --ca-key belong together" in lone.err
+    assert "--ca-cert does not go with --undo" in both.err
+    assert missing.err == "File '/no.pem' cannot be read: No such file or directory\n"
+    assert early.err == "No CA is retiring: 'CN=c2c-control-plane CA' is the only CA\n"
+    assert {each.code for each in (half, lone, both, missing, early)} == {1}
