@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from tests.security.world import (
     told,
 )
 from tests.sidecar.platform import Platform
+from tests.unit.ca.forge import made
 
 APP = "app-b"
 
@@ -314,6 +315,32 @@ async def test_the_key_of_an_own_ca_is_in_one_private_file_and_told_to_nobody(
         assert prepared["fingerprint"] == activated["fingerprint"] == made.fingerprint
         commands = [each["method"] for each in told(lines, log_events.AUDIT_COMMAND)]
         assert commands == ["PrepareCertificateAuthority", "ActivateCertificateAuthority"]
+
+
+async def test_an_intermediate_of_an_own_pki_takes_over(tmp_path: Path) -> None:
+    """Who knows the embedded CA only, the own root only, or either by fingerprint, gets in."""
+    root = made("own root", start=datetime.now(UTC), end=datetime.now(UTC) + timedelta(days=9))
+    ca = made("own CA", by=root, start=datetime.now(UTC), end=datetime.now(UTC) + timedelta(days=9))
+    certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
+    certificate.write_bytes(ca.pem + root.pem)
+    key.touch(mode=0o600)
+    key.write_bytes(ca.key.private_pem())
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app(APP)
+        before, embedded = await cf.ticket(APP), cf.trust_bundle
+        await op.prepare(ca_cert=str(certificate), ca_key=str(key))
+        await op.activate(force=True)
+        after = await cf.ticket(APP)
+        for ticket in (before, after):
+            host, _, port = ticket.server.rpartition(":")
+            await pinned_roots(SocketAddress(host, int(port)), ticket.fingerprint)
+        holder = await enrol(cf, APP, "127.0.3.1", by=after)
+        for roots in (embedded, root.pem):
+            await report(cf, replace(holder, roots=roots))
+
+        await op.retire(force=True)
+        assert cf.trust_bundle == root.pem
+        await report(cf, replace(holder, roots=root.pem))
 
 
 async def test_a_rotation_disturbs_no_stream(tmp_path: Path) -> None:
