@@ -94,11 +94,15 @@ class CompleteState:
             if name in owed or self._exchange.has(name) != each.version
         }
         gone = (self._exchange.accepted.keys() | owed) - state.keys() - {WILDCARD}
-        news |= dict.fromkeys(gone - snapshot.pending - snapshot.recorded.keys())
+        # What is being made is no reason to say that it is not there; but a response says so.
+        news |= dict.fromkeys(gone)
+        being_made = gone & (snapshot.pending | snapshot.recorded.keys())
         reasons = {
             name
             for name, version in news.items()
-            if name not in kept and self._exchange.may_send(name, version, now)
+            if name not in kept
+            and name not in being_made
+            and self._exchange.may_send(name, version, now)
         }
         return Offer(tuple(state[name] for name in sorted(state)), news, reasons)
 

@@ -61,6 +61,7 @@ class Exchange:
 
     __slots__ = (
         "_last_name",
+        "_maybe_applied",
         "_refusals",
         "_refused_removals",
         "_type",
@@ -90,6 +91,7 @@ class Exchange:
         self.sent_at = 0.0
         self._last_name = ""
         self._was_owed: AbstractSet[str] = frozenset()
+        self._maybe_applied: set[str] = set()
 
     def send(
         self,
@@ -134,6 +136,7 @@ class Exchange:
             self._refuse(versions, error, now)
             return Nacked(self._type.url, self.last_nonce, versions, error)
         self._refused_removals.clear(WILDCARD)
+        self._maybe_applied -= versions.keys()
         for name, version in versions.items():
             self._refusals.clear(name)
             self._refused_removals.clear(name)
@@ -152,6 +155,8 @@ class Exchange:
         asked for again may have been forgotten.
         """
         together = len(versions) > 1
+        if together:
+            self._maybe_applied |= {name for name, version in versions.items() if version}
         self.owed |= versions.keys() if together else self._was_owed
         for name, version in versions.items():
             self._against(version).note(name, version, error, now, together=together)
@@ -186,6 +191,7 @@ class Exchange:
         for name in [name for name in self.accepted if not wanted(name)]:
             del self.accepted[name]
         self.owed = {name for name in self.owed if wanted(name)}
+        self._maybe_applied = {name for name in self._maybe_applied if wanted(name)}
         self._refused_removals.retain(wanted)
 
     def has(self, name: str) -> Version | None:
@@ -194,8 +200,11 @@ class Exchange:
         return accepted.version if accepted else None
 
     def may_have(self, name: str) -> bool:
-        """Tell whether the client has content of a name, or may have applied what it refused."""
-        return name in self.accepted or self._refusals.get(name) is not None
+        """Tell whether the client has content of a name, or may have applied what it refused.
+
+        It may have if it refused several at once. On a new stream it says what it has.
+        """
+        return name in self.accepted or name in self._maybe_applied
 
     def refresh(self, names: AbstractSet[str]) -> None:
         """Owe the client what it has, or is about to have, of these names.

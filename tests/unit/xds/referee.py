@@ -31,6 +31,8 @@ class View:
     """What of the response that awaits its answer it had asked for, maybe again."""
     doubt: set[str] = field(default_factory=set)
     """What it may have applied, or lost, when it refused a response."""
+    applied: set[str] = field(default_factory=set)
+    """What it may have applied of a response that it refused."""
     told: dict[str, Version | None] = field(default_factory=dict)
     """What the response says that awaits its answer."""
     clung_to: dict[str, float] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class Referee:
         view.known = {name: v for name, v in view.known.items() if view.wants(name)}
         view.asked = {n for n in view.asked if view.wildcard or n in view.names}
         view.doubt = {n for n in view.doubt if view.wants(n)}
+        view.applied = {n for n in view.applied if view.wants(n)}
         view.clung_to = {name: at for name, at in view.clung_to.items() if view.wants(name)}
 
     def _settle(self, view: View, request: Request, now: float) -> None:
@@ -89,6 +92,7 @@ class Referee:
                 self._refused.pop((request.type_url, name), None)
                 view.clung_to.pop(name, None)
                 view.doubt.discard(name)
+                view.applied.discard(name)
                 if version is None:
                     view.known.pop(name, None)
                 else:
@@ -96,6 +100,8 @@ class Referee:
                 continue
             if len(view.told) > 1 or name in view.was_asked:
                 view.doubt.add(name)
+            if len(view.told) > 1 and version is not None:
+                view.applied.add(name)
             until = self._until(kind, view, now)
             if version is None:
                 view.clung_to[name] = until
@@ -246,7 +252,8 @@ class Referee:
         resource = target.resources.get(name)
         if resource is not None:
             return not self._is_held_back(url, name, resource.version, now)
-        withheld = name in target.pending or name in target.recorded or name in view.known
+        may_have = name in view.known or name in view.applied
+        withheld = name in target.pending or name in target.recorded or may_have
         return not withheld and not in_part and now >= view.clung_to.get(name, 0.0)
 
     def _is_held_back(self, url: TypeUrl, name: str, version: Version, now: float) -> bool:

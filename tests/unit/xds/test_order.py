@@ -119,6 +119,18 @@ def test_cluster_that_was_refused_and_is_gone_is_not_sent_again(variant: Variant
     assert peer.wait(1e6) == []
 
 
+def test_what_an_earlier_stream_refused_keeps_no_answer_waiting() -> None:
+    """W7, C1: a client that reconnects says what it has, so nobody can be using the rest."""
+    before = DeltaPeer(EDS="c@1")
+    before.ask("EDS", "c")
+    before.nack("EDS")
+    peer = DeltaPeer(refusals=before.refusals, RDS="r@1")
+    peer.ask("RDS", "r")
+    peer.nack("RDS")
+    assert peer.ask("EDS", "c") == ["2 EDS -c"]
+    assert peer.ack("EDS") == []
+
+
 @VARIANTS
 def test_clusters_that_were_refused_among_others_stay_too(variant: Variant) -> None:
     """O1, A14: the client may have applied them, and its listeners may use them."""

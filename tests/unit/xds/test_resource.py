@@ -6,7 +6,7 @@ import pytest
 
 from control_plane.xds.resource import EMPTY, Resource, Snapshot, TypeSnapshot
 from control_plane.xds.resource_type import CLUSTER, SECRET
-from tests.unit.xds.notation import content, resource
+from tests.unit.xds.notation import content, resource, snapshot, url_of
 from tests.unit.xds.peers import DeltaPeer
 
 
@@ -67,3 +67,12 @@ def test_node_has_nothing_of_a_type_that_nobody_set() -> None:
     assert before.of_type(SECRET) is EMPTY
     assert after.of_type(SECRET).resources.keys() == {"s"}
     assert after.of_type(CLUSTER) is before.of_type(CLUSTER)
+
+
+def test_only_types_with_other_content_have_changed() -> None:
+    """What has the same content again wakes nobody; what came or went does (A6)."""
+    before = snapshot(CDS="c@1", EDS="e@1", SDS="s@1")
+    after = snapshot(CDS="c@1", EDS="e@2", LDS="l@1")
+
+    assert after.changed_since(before) == {url_of("EDS"), url_of("SDS"), url_of("LDS")}
+    assert before.changed_since(snapshot(CDS="c@1", EDS="e@1", SDS="s@1", LDS="")) == set()

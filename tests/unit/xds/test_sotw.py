@@ -616,6 +616,20 @@ def test_name_of_a_complete_type_that_is_being_made_is_not_called_missing(c: str
 
 
 @pytest.mark.parametrize("b", ["?b", "=b@1"], ids=["pending", "recorded"])
+def test_response_that_was_refused_is_not_sent_again_when_what_was_made_is_gone(b: str) -> None:
+    """A7, R3: it said that ``b`` is not there, and so does the next: that comes after a pause."""
+    peer = SotwPeer(CDS=f"a@1 {b}")
+    assert peer.ask("CDS", "a", "b") == ["1 CDS a@1"]
+    assert peer.ask("CDS", "a", nonce="") == []
+    assert peer.ask("CDS", "a", "b", nonce="") == []
+    assert peer.nack("CDS") == []
+    assert peer.put(CDS="a@1") == []
+    assert peer.wait(1) == ["2 CDS a@1"]
+    assert peer.ack("CDS") == []
+    assert peer.wait(1e6) == []
+
+
+@pytest.mark.parametrize("b", ["?b", "=b@1"], ids=["pending", "recorded"])
 def test_what_was_given_up_and_asked_for_again_in_flight_is_not_withdrawn(b: str) -> None:
     """W16, R3: who asks for it again before it reads a response has it, and must not lose it."""
     peer = SotwPeer(CDS="a@1 b@1")
