@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import json
 import re
+import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,15 @@ class Instance:
     def bundle(self) -> str:
         """The trust bundle that its app finds."""
         return (self.sidecar.directory / "ca.pem").read_text()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have its sidecar stand still in the block; its Envoy goes on."""
+        self.sidecar.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.sidecar.process.send_signal(signal.SIGCONT)
 
 
 @dataclass(slots=True)
@@ -147,6 +157,10 @@ class Cloud:
         ) as connection:
             answer = await connection.request(headers=["Connection: close"])
             assert answer.status == 200, answer.status
+
+    async def trusted(self, roots: str) -> bool:
+        """Tell whether every sidecar trusts exactly these."""
+        return all(each.bundle == roots for each in self.running)
 
     async def refuses(self, instance: Instance, roots: str) -> bool:
         """Tell whether an instance cannot be verified by these roots."""
