@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.xds.resource import EMPTY, Resource, Snapshot, TypeSnapshot
+from control_plane.xds.resource import EMPTY, Resource, Snapshot, TypeSnapshot, version_of
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.unit.xds.notation import content, resource, snapshot, url_of
 from tests.unit.xds.peers import DeltaPeer
@@ -76,3 +76,16 @@ def test_only_types_with_other_content_have_changed() -> None:
 
     assert after.changed_since(before) == {url_of("EDS"), url_of("SDS"), url_of("LDS")}
     assert before.changed_since(snapshot(CDS="c@1", EDS="e@1", SDS="s@1", LDS="")) == set()
+
+
+def test_big_content_takes_little_memory_and_is_the_same() -> None:
+    """What is kept compressed comes out as it went in, with the version of its own bytes."""
+    body = b"filter chain " * 1000
+
+    big, same = (Resource.of(CLUSTER, "a", bytes(body)) for _ in range(2))
+
+    assert big.body == body
+    assert big == same
+    assert big.version == version_of(body)
+    assert len(big._content) < len(body) / 10
+    assert Resource.of(CLUSTER, "a", b"small")._content == b"small"
