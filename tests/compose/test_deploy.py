@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.compose.conftest import STACKS
-from tests.compose.stack import ROOT, Stack, until
+from tests.compose.stack import ROOT, Stack, run, until
 
 IMAGES = {
     "c2c-control-plane": "c2c-test/control-plane",
@@ -20,15 +22,26 @@ IMAGES = {
 URL = "https://shop.apps.internal:61443"
 
 
+def _block(document: str, mark: str) -> str:
+    """Return the code that follows a mark."""
+    text = (ROOT / document).read_text()
+    found = re.search(rf"<!-- tests/compose {mark} -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    assert found, f"{document} has no code that is marked: {mark}"
+    return found[1]
+
+
+def _copy(built: Stack, text: str, directory: Path, **images: str) -> Stack:
+    """Return a stack of this compose file, with the images under test."""
+    names = {**IMAGES, **images}
+    file = directory / "docker-compose.yml"
+    file.write_text(re.sub(r"image: (\S+)", lambda each: f"image: {names[each[1]]}", text))
+    return Stack(f"{built.project}-copied", built.command, (file,))
+
+
 @pytest.fixture(params=["README.md", "docs/deploy.md"])
 def copied(request: pytest.FixtureRequest, built: Stack, tmp_path: Path) -> Iterator[Stack]:
-    """Return a stack of the compose file in a document, with the images under test."""
-    text = (ROOT / request.param).read_text()
-    found = re.search(r"<!-- tests/compose runs this -->\n```yaml\n(.*?)```", text, re.DOTALL)
-    assert found
-    file = tmp_path / "docker-compose.yml"
-    file.write_text(re.sub(r"image: (\S+)", lambda each: f"image: {IMAGES[each[1]]}", found[1]))
-    made = Stack(f"{built.project}-copied", built.command, (file,))
+    """Return a stack of the compose file in a document."""
+    made = _copy(built, _block(request.param, "runs this"), tmp_path)
     request.config.stash[STACKS].append(made)
     try:
         yield made
@@ -36,19 +49,30 @@ def copied(request: pytest.FixtureRequest, built: Stack, tmp_path: Path) -> Iter
         made.down()
 
 
+@pytest.fixture
+def replicas(request: pytest.FixtureRequest, built: Stack, tmp_path: Path) -> Iterator[Stack]:
+    """Return a stack in which one container has app and sidecar, built as the document says."""
+    image = f"c2c-test-shop-{os.getpid()}"
+    dockerfile = _block("docs/deploy.md", "builds this")
+    (tmp_path / "Dockerfile").write_text(dockerfile.replace("c2c-sidecar", IMAGES["c2c-sidecar"]))
+    shutil.copy(ROOT / "control_plane" / "demo" / "hello.py", tmp_path / "app.py")
+    run("docker", "build", "--tag", image, str(tmp_path))
+
+    control_plane, _, _ = _block("docs/deploy.md", "runs this").partition("\n  shop:\n")
+    service = _block("docs/deploy.md", "runs this too")
+    text = f"{control_plane}\n{service}\nvolumes:\n  control-plane:\n"
+    made = _copy(built, text, tmp_path, shop=image)
+    request.config.stash[STACKS].append(made)
+    try:
+        yield made
+    finally:
+        made.down()
+        run("docker", "image", "rm", image)
+
+
 def test_an_app_of_ones_own_is_served(copied: Stack) -> None:
     """Step by step as in the document; and a second start needs no token."""
-    copied.compose("up", "--detach", "control-plane")
-    copied.until_answered()
-    copied.c2c("create-app", "shop")
-    copied.c2c("map-route", "shop", "apps.internal", "--hostname", "shop")
-    copied.c2c("add-network-policy", "shop", "shop", "--protocol", "tcp", "--port", "61443")
-    [ticket] = copied.c2c_json("join-token", "shop")
-    copied.compose(
-        "up",
-        "--detach",
-        variables={"SHOP_TOKEN": ticket["token"], "C2C_FINGERPRINT": ticket["fingerprint"]},
-    )
+    copied.compose("up", "--detach", variables=_join(copied))
     assert _greeting(copied) == "hello from app"
     before = copied.instances()
 
@@ -58,8 +82,31 @@ def test_an_app_of_ones_own_is_served(copied: Stack) -> None:
     assert set(copied.instances().values()) == set(before.values())
 
 
-def _greeting(stack: Stack) -> str:
+def test_replicas_of_an_app_of_ones_own_are_served(replicas: Stack) -> None:
+    """One service of three containers, each with app and sidecar in it, joins with one token."""
+    variables = _join(replicas, "--uses", "100", "--ttl", "30d")
+
+    replicas.compose("up", "--detach", "--scale", "shop=3", variables=variables)
+
+    until(lambda: len(replicas.instances()) == 3, what="three instances are connected")
+    # Where a sidecar starts the app, nothing is set for whoever comes in by exec.
+    assert _greeting(replicas, "--cacert", "/c2c/roots.pem") == "hello from app"
+
+
+def _join(stack: Stack, *words: str) -> dict[str, str]:
+    """Set up an app that may call itself, and return the variables that let it join."""
+    stack.compose("up", "--detach", "control-plane")
+    stack.until_answered()
+    stack.c2c("create-app", "shop")
+    stack.c2c("map-route", "shop", "apps.internal", "--hostname", "shop")
+    stack.c2c("add-network-policy", "shop", "shop", "--protocol", "tcp", "--port", "61443")
+    [ticket] = stack.c2c_json("join-token", "shop", *words)
+    return {"SHOP_TOKEN": ticket["token"], "C2C_FINGERPRINT": ticket["fingerprint"]}
+
+
+def _greeting(stack: Stack, *words: str) -> str:
     """Return what the app says to itself over HTTPS, once it can."""
-    command = ("curl", "--silent", "--fail", URL)
-    answer = until(lambda: stack.container("shop").exec(*command, check=False), what=f"{URL} works")
+    app = stack.containers("shop")[0]
+    command = ("curl", "--silent", "--fail", *words, URL)
+    answer = until(lambda: app.exec(*command, check=False), what=f"{URL} works")
     return answer.partition(",")[0]
