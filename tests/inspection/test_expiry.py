@@ -6,6 +6,7 @@ import dataclasses
 from datetime import timedelta
 from pathlib import Path
 
+from control_plane.reconciler.expiry import Kind
 from tests.envoy.harness import until
 from tests.inspection.commands import c2c
 from tests.inspection.test_metrics import values
@@ -34,11 +35,11 @@ async def test_a_ca_that_cannot_sign_is_told_of_long_before_certificates_end(
         core.custody._custodian, server._new_serial = able, able_server
 
         async def renewed() -> bool:
-            left = (await here.status()).alarms
-            return not [each for each in left if "cert-and-key" in each]
+            await core.expiry.look()
+            left = {alarm.kind for alarm in core.expiry.alarms}
+            return left == {Kind.IDENTITY}  # it is the sidecar's to renew, and there is none
 
         await until(renewed, what="certificates are renewed")
-        await core.expiry.look()
         cleared = await values(here.cf)
 
     assert {each.split(" ", 1)[0] for each in status.alarms} == {
