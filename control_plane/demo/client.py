@@ -37,7 +37,9 @@ class Answer:
 async def resolve(name: str, source: str = CALLER.address) -> tuple[str, ...]:
     """Return the addresses of a name, by the resolver beside an app (app-a's own)."""
     query = dns.message.make_query(name, "A")
-    response = await dns.asyncquery.udp(query, source, timeout=_SECONDS, port=DNS_PORT)
+    # dnspython's own timeout loses a cancellation that comes with the answer (Python 3.11).
+    async with asyncio.timeout(_SECONDS):
+        response = await dns.asyncquery.udp(query, source, port=DNS_PORT)
     return tuple(
         item.address
         for rrset in response.answer

@@ -33,7 +33,6 @@ class Asking:
 
     async def stop(self) -> None:
         """Stop after the question that is under way."""
-        # dnspython uses wait_for, which loses a cancellation that meets the answer (Python 3.11).
         self._enough = True
         if self._task is not None:
             await self._task
