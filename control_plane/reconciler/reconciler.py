@@ -9,29 +9,21 @@ cannot be planned for is tried again and keeps nobody else waiting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import Request
 from control_plane.clock import Clock
-from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import PermissionDenied
 from control_plane.model.change import Change
-from control_plane.model.entities import App, Instance
+from control_plane.model.entities import Instance
 from control_plane.model.state import State
-from control_plane.names import AppGuid, Hostname, InstanceGuid
+from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.planner import (
-    NAME_TABLE_TYPE,
-    Planner,
-    SecretContent,
-    c2c_request,
-    identity_request,
-)
-from control_plane.planner.plan import ID_SECRET
+from control_plane.planner import NAME_TABLE_TYPE, Planner
+from control_plane.reconciler.certificates import Certificates
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
 from control_plane.reconciler.progress import Waiters
@@ -43,7 +35,6 @@ from control_plane.reconciler.renewals import (
     RETRY,
     Jumps,
     RenewalQueue,
-    Retries,
 )
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
@@ -53,10 +44,6 @@ _SLICE_SECONDS = 0.005
 
 _FAREWELL_SECONDS = 10.0
 """How long a removed instance has to ACK that its listeners are gone, before its streams end."""
-
-
-_Facts = tuple[App, Instance, tuple[Hostname, ...], tuple[Hostname, ...]]
-"""All that an instance's certificates follow from."""
 
 
 class Reconciler:
@@ -71,10 +58,8 @@ class Reconciler:
         self._custody = custody
         self._clock = clock
         self._dirty: dict[InstanceGuid, None] = {}
-        self._requests: dict[InstanceGuid, tuple[_Facts, Mapping[str, Request]]] = {}
         self._wake = asyncio.Event()
         self._renewals = RenewalQueue()
-        self._retries = Retries()
         self._farewells: dict[InstanceGuid, asyncio.Task[None]] = {}
         self._log = structlog.get_logger(__name__)
         self.state = state
@@ -83,6 +68,13 @@ class Reconciler:
             self._connected_of, self._resolves, self._mark_apps, self._mark_resolvers
         )
         self.publication = Publication(state, self.waiters, around, clock)
+        self._certificates = Certificates(
+            custody,
+            self._renewals,
+            self.publication.lingering,
+            planner.options.trust_domain,
+            clock,
+        )
 
     @property
     def probe_from(self) -> str | None:
@@ -225,59 +217,13 @@ class Reconciler:
         instance = self.state.instance(guid)
         if instance is None:
             return
-        secrets = self._secrets(instance)
+        secrets = self._certificates.of(self.state, instance)
         plan = self._planner.plan(self.state, instance, secrets, self.publication.published)
         self._nodes.set(guid, plan)
 
-    def _secrets(self, instance: Instance) -> dict[str, SecretContent]:
-        requests = self._requests_of(instance)
-        return {name: self._secret(instance, name, each) for name, each in requests.items()}
-
-    def _requests_of(self, instance: Instance) -> Mapping[str, Request]:
-        """Return what the certificates of an instance must say; most changes leave that alone."""
-        app = self.state.apps[instance.app_guid]
-        lingering = self.publication.lingering(app.guid)
-        facts = (app, instance, self.state.hostnames_of(app.guid), lingering)
-        known = self._requests.get(instance.guid)
-        if known is not None and known[0] == facts:
-            return known[1]
-        requests: Mapping[str, Request] = {
-            C2C_SECRET: c2c_request(self.state, app, instance, lingering),
-            ID_SECRET: identity_request(app, instance, self._planner.options.trust_domain),
-        }
-        self._requests[instance.guid] = facts, requests
-        return requests
-
-    def _secret(self, instance: Instance, name: str, request: Request) -> SecretContent:
-        now = self._clock.now()
-        ensured = self._custody.ensure(instance.guid, name, request, now)
-        where = {"instance": instance.guid, "app": instance.app_guid, "secret": name}
-        if ensured.failure:
-            self._log.error(log_events.CERTIFICATE_FAILED, **where, reason=ensured.failure)
-            self._renewals.add(instance.guid, self._retries.failed(instance.guid, name, now))
-        else:
-            self._retries.succeeded(instance.guid, name)
-        held = ensured.held
-        if held is None:
-            return None
-        if not ensured.failure:
-            self._renewals.add(instance.guid, held.renew_at)
-        if ensured.is_fresh:
-            self._log.info(
-                log_events.CERTIFICATE_ISSUED,
-                **where,
-                serial=f"{held.serial:x}",
-                version=held.version,
-                names=len(request.san.dns),
-            )
-        return held.content
-
     def _see_off(self, instance: InstanceGuid) -> None:
         self._dirty.pop(instance, None)
-        self._renewals.forget(instance)
-        self._retries.forget(instance)
-        self._custody.drop(instance)
-        self._requests.pop(instance, None)
+        self._certificates.forget(instance)
         snapshot = self._nodes.snapshot(instance)
         if snapshot is None or instance in self._farewells:
             return
