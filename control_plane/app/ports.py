@@ -9,39 +9,23 @@ the mode of the file for the operator's socket.
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 import grpc
-from envoy.service.status.v3 import csds_pb2_grpc
-from grpc_health.v1 import health_pb2_grpc
 
 from control_plane.api.v1 import (
-    app_pb2_grpc,
     enrollment_pb2_grpc,
     identity_pb2_grpc,
-    instance_pb2_grpc,
-    join_token_pb2_grpc,
-    network_policy_pb2_grpc,
-    route_pb2_grpc,
     sidecar_pb2_grpc,
 )
+from control_plane.app.administration import ADMIN_SERVICES, add_administration
 from control_plane.app.core import Core, new_guid, new_serial
 from control_plane.app.expiring import shown
-from control_plane.app.inspected import add_inspection
-from control_plane.app.trust import add_trust
 from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
-from control_plane.log_events import JOIN_TOKEN_PREFIX
 from control_plane.names import InstanceGuid
-from control_plane.server.api.apps import AppService
-from control_plane.server.api.budget import CertificateBudget
-from control_plane.server.api.instances import InstanceService
-from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenService
-from control_plane.server.api.network_policies import NetworkPolicyService
-from control_plane.server.api.routes import RouteService
+from control_plane.server.api.join_tokens import EnrollmentServer
 from control_plane.server.audit import AuditInterceptor
-from control_plane.server.client_status import ClientStatusService
 from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.drain import Drain
@@ -50,30 +34,10 @@ from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
 from control_plane.server.operators import OperatorsOnly
 from control_plane.server.peers import InstanceAdmission, InstanceProof
-from control_plane.server.reflection import add_reflection
 from control_plane.server.sidecars import SidecarService
 from control_plane.server.status import StatusInterceptor
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.xds.limits import StreamLimits
-
-_API = "c2c.v1."
-HEALTH_SERVICE = "grpc.health.v1.Health"
-
-_TOKEN_OCTETS = 32
-
-ADMIN_SERVICES = (
-    _API + "AppService",
-    _API + "RouteService",
-    _API + "InstanceService",
-    _API + "NetworkPolicyService",
-    _API + "JoinTokenService",
-    _API + "OperatorService",
-    _API + "TrustService",
-    _API + "InspectionService",
-    _API + "CertificateAuthorityService",
-    "envoy.service.status.v3.ClientStatusDiscoveryService",
-)
-"""What an operator may call."""
 
 
 class Ports:
@@ -190,7 +154,7 @@ class Ports:
 
     async def _start_admin_socket(self, path: Path) -> None:
         server = self._server(AuditInterceptor())
-        self._add_admin_services(server)
+        add_administration(server, self._core, self.health, self._enrollment_server)
         _bind_private(server, path)
         await server.start()
         self._private.append(server)
@@ -199,40 +163,10 @@ class Ports:
         core = self._core
         only_operators = OperatorsOnly(core.validity)
         server = self._server(only_operators, AuditInterceptor())
-        self._add_admin_services(server)
+        add_administration(server, self._core, self.health, self._enrollment_server)
         credentials = self._certificate.credentials(client_certificates=True)
         self._private.append(server)
         return await self._listen(server, address, credentials)
-
-    def _add_admin_services(self, server: grpc.aio.Server) -> None:
-        core, settings = self._core, self._core.settings
-        registry, budget = core.registry, CertificateBudget(core.authorities.current, core.profile)
-        app_pb2_grpc.add_AppServiceServicer_to_server(AppService(registry, new_guid), server)
-        route_pb2_grpc.add_RouteServiceServicer_to_server(
-            RouteService(registry, core.convergence, budget, settings.internal_domains), server
-        )
-        instance_pb2_grpc.add_InstanceServiceServicer_to_server(
-            InstanceService(registry, core.reconciler, budget, new_guid), server
-        )
-        network_policy_pb2_grpc.add_NetworkPolicyServiceServicer_to_server(
-            NetworkPolicyService(
-                registry,
-                core.convergence,
-                unproxied=settings.unproxied_port_mappings,
-                limit=settings.policies_per_source,
-            ),
-            server,
-        )
-        join_token_pb2_grpc.add_JoinTokenServiceServicer_to_server(
-            JoinTokenService(registry, core.clock, _new_token, self._enrollment_server), server
-        )
-        add_trust(server, core)
-        csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
-            ClientStatusService(core.nodes, core.clock), server
-        )
-        add_inspection(server, core)
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
-        add_reflection(server, (*ADMIN_SERVICES, HEALTH_SERVICE))
 
     def _is_alive(self, instance: InstanceGuid) -> bool:
         core = self._core
@@ -293,7 +227,3 @@ def _limits(settings: Settings) -> ServerLimits:
         new_streams_burst=settings.max_new_streams_per_second,
         request_octets=settings.max_message_size,
     )
-
-
-def _new_token() -> str:
-    return JOIN_TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_OCTETS)

@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.app.ports import ADMIN_SERVICES
+from control_plane.app.administration import ADMIN_SERVICES
 from control_plane.ca import make_csr, new_key_pair
 from control_plane.server.credentials import SERVER_NAME
 from tests.e2e.site import Site, site

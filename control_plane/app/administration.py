@@ -1,0 +1,102 @@
+"""The operator's API, put together.
+
+The rule of this module: it is wiring.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import grpc
+from envoy.service.status.v3 import csds_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from control_plane.api.v1 import (
+    app_pb2_grpc,
+    instance_pb2_grpc,
+    join_token_pb2_grpc,
+    network_policy_pb2_grpc,
+    route_pb2_grpc,
+)
+from control_plane.app.core import Core, new_guid
+from control_plane.app.inspected import add_inspection
+from control_plane.app.trust import add_trust
+from control_plane.log_events import JOIN_TOKEN_PREFIX
+from control_plane.server.api.apps import AppService
+from control_plane.server.api.budget import CertificateBudget
+from control_plane.server.api.instances import InstanceService
+from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenService
+from control_plane.server.api.network_policies import NetworkPolicyService
+from control_plane.server.api.routes import RouteService
+from control_plane.server.client_status import ClientStatusService
+from control_plane.server.health import Health
+from control_plane.server.reflection import add_reflection
+
+_API = "c2c.v1."
+
+ADMIN_SERVICES = (
+    _API + "AppService",
+    _API + "RouteService",
+    _API + "InstanceService",
+    _API + "NetworkPolicyService",
+    _API + "JoinTokenService",
+    _API + "OperatorService",
+    _API + "TrustService",
+    _API + "InspectionService",
+    _API + "CertificateAuthorityService",
+    "envoy.service.status.v3.ClientStatusDiscoveryService",
+)
+"""What an operator may call."""
+
+_HEALTH_SERVICE = "grpc.health.v1.Health"
+
+_TOKEN_OCTETS = 32
+
+
+def add_administration(
+    server: grpc.aio.Server,
+    core: Core,
+    health: Health,
+    enrollment_server: Callable[[], EnrollmentServer],
+) -> None:
+    """Have a server do what operators ask for.
+
+    Args:
+        server: any of those that only operators reach.
+        core: what there is to administrate.
+        health: tells how the services are.
+        enrollment_server: returns where to enrol, by now.
+    """
+    settings, registry = core.settings, core.registry
+    budget = CertificateBudget(core.authorities.current, core.profile)
+    app_pb2_grpc.add_AppServiceServicer_to_server(AppService(registry, new_guid), server)
+    route_pb2_grpc.add_RouteServiceServicer_to_server(
+        RouteService(registry, core.convergence, budget, settings.internal_domains), server
+    )
+    instance_pb2_grpc.add_InstanceServiceServicer_to_server(
+        InstanceService(registry, core.reconciler, budget, new_guid), server
+    )
+    network_policy_pb2_grpc.add_NetworkPolicyServiceServicer_to_server(
+        NetworkPolicyService(
+            registry,
+            core.convergence,
+            unproxied=settings.unproxied_port_mappings,
+            limit=settings.policies_per_source,
+        ),
+        server,
+    )
+    join_token_pb2_grpc.add_JoinTokenServiceServicer_to_server(
+        JoinTokenService(registry, core.clock, _new_token, enrollment_server), server
+    )
+    add_trust(server, core)
+    csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
+        ClientStatusService(core.nodes, core.clock), server
+    )
+    add_inspection(server, core)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    add_reflection(server, (*ADMIN_SERVICES, _HEALTH_SERVICE))
+
+
+def _new_token() -> str:
+    return JOIN_TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_OCTETS)
