@@ -28,8 +28,9 @@ def add_inspection(server: grpc.aio.Server, core: Core) -> None:
         ca_rotation=core.rotation.summary,
         clock=core.clock,
     )
+    names = core.reconciler.publication
     explainer = Explainer(
-        inspected, core.reconciler.publication.published, core.settings.internal_domains
+        inspected, names.published, names.uncertified, core.settings.internal_domains
     )
     service = InspectionService(inspected, explainer, core.observed.feed)
     inspection_pb2_grpc.add_InspectionServiceServicer_to_server(service, server)

@@ -1,6 +1,12 @@
 """Which resources one instance should have, given all that was ever committed."""
 
-from control_plane.planner.names import NAME_TABLE, NAME_TABLE_TYPE, PublishedNames
+from control_plane.planner.names import (
+    NAME_TABLE,
+    NAME_TABLE_TYPE,
+    PublishedNames,
+    UncertifiedNames,
+    none_uncertified,
+)
 from control_plane.planner.options import PlanOptions
 from control_plane.planner.plan import Planner, SecretContent
 from control_plane.planner.requests import c2c_request, identity_request
@@ -12,6 +18,8 @@ __all__ = [
     "Planner",
     "PublishedNames",
     "SecretContent",
+    "UncertifiedNames",
     "c2c_request",
     "identity_request",
+    "none_uncertified",
 ]

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from control_plane.model.entities import App, Instance
 from control_plane.model.state import State
 from control_plane.names import Domain, Hostname, InstanceGuid, Port
-from control_plane.planner.names import PublishedNames
+from control_plane.planner.names import PublishedNames, UncertifiedNames, none_uncertified
 
 
 class LinkKind(StrEnum):
@@ -107,6 +107,7 @@ class Question:
         published: which routes may be resolved by now.
         domains: below which of them names are answered at all.
         seen: what is known of instances.
+        uncertified: to which instances routes do not lead yet.
     """
 
     state: State
@@ -116,6 +117,7 @@ class Question:
     published: PublishedNames
     domains: tuple[Domain, ...]
     seen: Mapping[InstanceGuid, Seen] = field(default_factory=lambda: MappingProxyType({}))
+    uncertified: UncertifiedNames = none_uncertified
 
     def of(self, instance: Instance) -> Seen:
         """Return what is known of an instance."""

@@ -87,7 +87,13 @@ class _Chain:
             return _waits(LinkKind.NAME, f"{route} resolves once its certificates are ACKed")
         if not ready:
             return _waits(LinkKind.NAME, f"{route} resolves once an instance of {name} is ready")
-        return self._resolved(", ".join(each.address for each in ready))
+        uncertified = self._q.uncertified(self._app.guid)
+        able = [each for each in ready if (route, each.guid) not in uncertified]
+        if not able:
+            return _waits(
+                LinkKind.NAME, f"{route} resolves once an instance of {name} has its certificate"
+            )
+        return self._resolved(", ".join(each.address for each in able))
 
     def _resolved(self, addresses: str) -> Link:
         source, route = self._q.source, self._q.route

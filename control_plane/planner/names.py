@@ -1,19 +1,21 @@
 """Which names an instance's resolver answers, and with which addresses.
 
 The rule of this module: an app sees the routes of the apps that its policies let it reach, and its
-own, so a change concerns nobody else; a name leads only to instances that are ready; and every name
-is below one of the domains that the table is for, since a resolver refuses any other table.
+own, so a change concerns nobody else; a name leads only to instances that are ready and whose
+certificate has it; and every name is below one of the domains that the table is for, since a
+resolver refuses any other table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
 from control_plane.api.v1 import name_table_pb2
 from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
-from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Domain, Hostname
+from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Domain, Hostname, InstanceGuid
 from control_plane.xds.resource import Resource, TypeUrl
 
 NAME_TABLE_TYPE = TypeUrl("type.googleapis.com/c2c.v1.NameTable")
@@ -24,8 +26,25 @@ NAME_TABLE = "name-table"
 PublishedNames = Callable[[AppGuid], Collection[Hostname]]
 """Tells which of an app's routes may be resolved by now."""
 
-_Facts = tuple[tuple[tuple[Hostname, ...], tuple[Instance, ...]], ...]
-"""All that a table follows from: the routes and the instances of each app within reach."""
+UncertifiedNames = Callable[[AppGuid], AbstractSet[tuple[Hostname, InstanceGuid]]]
+"""Tells which of these routes must not lead to which of an app's instances yet."""
+
+
+def none_uncertified(_: AppGuid) -> AbstractSet[tuple[Hostname, InstanceGuid]]:
+    """Every instance serves a certificate with every route."""
+    return frozenset()
+
+
+_Facts = tuple[
+    tuple[
+        tuple[Hostname, ...],
+        tuple[Instance, ...],
+        AbstractSet[tuple[Hostname, InstanceGuid]],
+    ],
+    ...,
+]
+"""All that a table follows from: of each app within reach the routes, the instances, and which of
+the routes do not lead to which of the instances."""
 
 _Names = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -43,9 +62,15 @@ class NameTables:
         self._table = lru_cache(_REMEMBERED)(self._build)
         self._remembered: dict[AppGuid, tuple[_Facts, Resource]] = {}
 
-    def of(self, state: State, app: AppGuid, published: PublishedNames) -> Resource:
+    def of(
+        self,
+        state: State,
+        app: AppGuid,
+        published: PublishedNames,
+        uncertified: UncertifiedNames = none_uncertified,
+    ) -> Resource:
         """Return the name table of an app's instances."""
-        facts = self._facts(state, app, published)
+        facts = self._facts(state, app, published, uncertified)
         # Equal facts are nearly always the same objects, so that comparing them costs nothing.
         made = self._remembered.get(app)
         if made is not None and made[0] == facts:
@@ -63,10 +88,12 @@ class NameTables:
         body = table.SerializeToString(deterministic=True)
         return Resource.of(NAME_TABLE_TYPE, NAME_TABLE, body)
 
-    def _facts(self, state: State, app: AppGuid, published: PublishedNames) -> _Facts:
+    def _facts(
+        self, state: State, app: AppGuid, published: PublishedNames, uncertified: UncertifiedNames
+    ) -> _Facts:
         within_reach = {app, *(policy.destination for policy in state.policies_from(app))}
         return tuple(
-            (self._answered(published(each)), state.instances_of(each))
+            (self._answered(published(each)), state.instances_of(each), uncertified(each))
             for each in sorted(within_reach)
         )
 
@@ -77,14 +104,18 @@ class NameTables:
 
 def _names(facts: _Facts) -> _Names:
     found: dict[str, tuple[str, ...]] = {}
-    for hostnames, instances in facts:
+    for hostnames, instances, uncertified in facts:
         ready = [each for each in instances if each.status is InstanceStatus.READY]
         everywhere = tuple(sorted({each.address for each in ready}))
-        if not everywhere:
-            continue
-        for hostname in hostnames:
-            _add(found, hostname, everywhere)
+        some = {hostname for hostname, _ in uncertified}
+        for hostname in hostnames if ready else ():
+            if hostname not in some:
+                _add(found, hostname, everywhere)
             for each in ready:
+                if (hostname, each.guid) in uncertified:
+                    continue
+                if hostname in some:
+                    _add(found, hostname, (each.address,))
                 per_index = f"{each.index}.{hostname}"
                 if len(per_index) <= MAX_HOSTNAME_OCTETS:
                     _add(found, per_index, (each.address,))

@@ -15,7 +15,13 @@ from control_plane.model.entities import App, AppProtocol, Instance, Transport
 from control_plane.model.ports import SSH_PORT, PortMapping, port_mappings
 from control_plane.model.state import State
 from control_plane.names import C2C_PORT, DEFAULT_APP_PORT
-from control_plane.planner.names import NAME_TABLE_TYPE, NameTables, PublishedNames
+from control_plane.planner.names import (
+    NAME_TABLE_TYPE,
+    NameTables,
+    PublishedNames,
+    UncertifiedNames,
+    none_uncertified,
+)
 from control_plane.planner.options import PlanOptions
 from control_plane.planner.shared import Shared
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl, Version
@@ -49,6 +55,7 @@ class Planner:
         instance: Instance,
         secrets: Mapping[str, SecretContent],
         published: PublishedNames,
+        uncertified: UncertifiedNames = none_uncertified,
     ) -> Snapshot:
         """Return everything that an instance should have.
 
@@ -57,6 +64,7 @@ class Planner:
             instance: whose plan it is.
             secrets: the instance's secrets by name.
             published: which routes may be resolved.
+            uncertified: to which instances they must not lead yet.
         """
         app = state.apps[instance.app_guid]
         ports = port_mappings(app) if app.c2c_port is not None else ()
@@ -69,7 +77,9 @@ class Planner:
                 LISTENER: TypeSnapshot.of(listeners),
                 EXTENSION_CONFIG: TypeSnapshot.of(filters),
                 SECRET: self._secrets(secrets),
-                NAME_TABLE_TYPE: TypeSnapshot.of([self._names.of(state, app.guid, published)]),
+                NAME_TABLE_TYPE: TypeSnapshot.of(
+                    [self._names.of(state, app.guid, published, uncertified)]
+                ),
             }
         )
 

@@ -1,15 +1,17 @@
 """Make before break between names and certificates.
 
 The rule of this module: nobody is ever led by a name to a certificate that lacks it. A new route is
-resolved only once every connected instance of its app ACKed the certificate that has it; a route
-that was unmapped stays in the certificates until every resolver ACKed that it is gone, and those
-who asked just before have connected. Both waits have a bound, and passing it is reported.
+resolved only once every connected instance of its app ACKed the certificate that has it, and leads
+to no instance that was away, or late, before that instance has it too. A route that was unmapped
+stays in the certificates until every resolver ACKed that it is gone, and those who asked just
+before have connected. Both waits have a bound, and passing it is reported.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ import structlog
 from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.model.change import Change
-from control_plane.model.entities import RouteMapping
+from control_plane.model.entities import Instance, InstanceStatus, RouteMapping
 from control_plane.model.reach import callers
 from control_plane.model.state import State
 from control_plane.names import AppGuid, Hostname, InstanceGuid
@@ -64,6 +66,7 @@ class Publication:
         self._clock = clock
         self._held_back: dict[AppGuid, set[Hostname]] = {}
         self._lingering: dict[AppGuid, set[Hostname]] = {}
+        self._uncertified: dict[AppGuid, frozenset[tuple[Hostname, InstanceGuid]]] = {}
         self._tasks: dict[RouteMapping, asyncio.Task[None]] = {}
         self._log = structlog.get_logger(__name__)
 
@@ -76,6 +79,18 @@ class Publication:
         """Return the routes that an app no longer has, and its certificates still must."""
         return tuple(sorted(self._lingering.get(app, ())))
 
+    def uncertified(self, app: AppGuid) -> frozenset[tuple[Hostname, InstanceGuid]]:
+        """Return which published routes must not lead to which of an app's instances yet."""
+        return self._uncertified.get(app, frozenset())
+
+    def certified(self, app: AppGuid, instance: InstanceGuid) -> None:
+        """Let every route lead to an instance: it has the certificate, or is gone."""
+        pairs = self.uncertified(app)
+        left = frozenset(pair for pair in pairs if pair[1] != instance)
+        if left != pairs:
+            self._await(app, left)
+            self._around.mark_resolvers(callers(self._state, app))
+
     def under_way(self, apps: Iterable[AppGuid]) -> tuple[asyncio.Task[None], ...]:
         """Return what has still to happen to the names of some apps."""
         wanted = frozenset(apps)
@@ -87,6 +102,8 @@ class Publication:
         for entity in change.drops:
             if isinstance(entity, RouteMapping):
                 self._unmapped(entity)
+            elif isinstance(entity, Instance) and state.instance(entity.guid) is None:
+                self.certified(entity.app_guid, entity.guid)
         for entity in change.puts:
             if isinstance(entity, RouteMapping):
                 self._mapped(entity)
@@ -105,6 +122,8 @@ class Publication:
 
     def _unmapped(self, mapping: RouteMapping) -> None:
         _take(self._held_back, mapping)
+        pairs = self.uncertified(mapping.app_guid)
+        self._await(mapping.app_guid, {pair for pair in pairs if pair[0] != mapping.hostname})
         if self._state.app(mapping.app_guid) is None:
             self._stop(mapping)
             _take(self._lingering, mapping)
@@ -130,10 +149,23 @@ class Publication:
 
     async def _publish(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname
-        late = await self._waiters.wait(self._around.connected(app), PUBLISH_BOUND)
+        there = frozenset(self._around.connected(app))
+        late = await self._waiters.wait(there, PUBLISH_BOUND)
+        away = {
+            each.guid
+            for each in self._state.instances_of(app)
+            if each.status is InstanceStatus.READY and each.guid not in there
+        }
+        self._await(app, self.uncertified(app) | {(name, each) for each in late | away})
         _take(self._held_back, mapping)
         self._around.mark_resolvers(callers(self._state, app))
         self._log.info(log_events.NAME_PUBLISHED, app=app, name=name, behind=sorted(late))
+
+    def _await(self, app: AppGuid, pairs: AbstractSet[tuple[Hostname, InstanceGuid]]) -> None:
+        if pairs:
+            self._uncertified[app] = frozenset(pairs)
+        else:
+            self._uncertified.pop(app, None)
 
     async def _withdraw(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname

@@ -131,7 +131,7 @@ class Reconciler:
         for _, name in live.stream.missing(snapshot) if snapshot is not None else ():
             self._custody.make_anew(instance, name)
             self._mark(instance)
-        self.waiters.note(instance)
+        self._note(instance)
 
     def sent(self, _live: LiveStream, _reply: Reply) -> None:
         """Nothing is to be done until the node answers."""
@@ -210,7 +210,16 @@ class Reconciler:
         except Exception:  # noqa: BLE001 - whatever it is, the others are planned for
             self._log.exception(log_events.PLAN_FAILED, instance=instance)
             self._renewals.add(instance, self._clock.now() + RETRY)
-        self.waiters.note(instance)
+        self._note(instance)
+
+    def _note(self, guid: InstanceGuid) -> None:
+        """Tell those who wait for an instance; names lead to it if it has what it should have."""
+        self.waiters.note(guid)
+        instance = self.state.instance(guid)
+        if instance is None or not self.publication.uncertified(instance.app_guid):
+            return
+        if self.connected(guid) and self.is_current(guid):
+            self.publication.certified(instance.app_guid, guid)
 
     def _reconcile(self, guid: InstanceGuid) -> None:
         self._dirty.pop(guid, None)
@@ -218,7 +227,8 @@ class Reconciler:
         if instance is None:
             return
         secrets = self._certificates.of(self.state, instance)
-        plan = self._planner.plan(self.state, instance, secrets, self.publication.published)
+        names = self.publication
+        plan = self._planner.plan(self.state, instance, secrets, names.published, names.uncertified)
         self._nodes.set(guid, plan)
 
     def _see_off(self, instance: InstanceGuid) -> None:

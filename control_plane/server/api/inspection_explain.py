@@ -19,7 +19,7 @@ from control_plane.model.state import State
 from control_plane.names import C2C_PORT, Domain, Hostname, InstanceGuid, Port
 from control_plane.planner.chain import Link, Question, Seen, Verdict
 from control_plane.planner.explain import explain, first_missing
-from control_plane.planner.names import NAME_TABLE_TYPE, PublishedNames
+from control_plane.planner.names import NAME_TABLE_TYPE, PublishedNames, UncertifiedNames
 from control_plane.reconciler.ledger import CertificateState
 from control_plane.server.api.inspection_status import certificate_reason, statuses
 from control_plane.server.api.inspection_values import Inspected
@@ -41,11 +41,13 @@ class Explainer:
 
     Attributes:
         published: which routes of an app may be resolved by now.
+        uncertified: to which instances they do not lead yet.
         domains: below which of them names are answered.
     """
 
     inspected: Inspected
     published: PublishedNames
+    uncertified: UncertifiedNames
     domains: tuple[Domain, ...]
 
     def chains(self, request: inspection_pb2.ExplainRequest) -> list[inspection_pb2.Chain]:
@@ -80,6 +82,7 @@ class Explainer:
                 self.published,
                 self.domains,
                 {each.guid: self._seen(state, each) for each in instances},
+                self.uncertified,
             )
         )
         missing = first_missing(links)

@@ -188,6 +188,18 @@ def test_nobody_calls(is_gone: bool) -> None:  # noqa: FBT001 - a parameter of t
     assert found.command.startswith("c2c join-token ")
 
 
+def test_a_name_leads_to_those_that_have_its_certificate() -> None:
+    """An instance that was away when the route was mapped is left out until it has it."""
+    one = replace(question(), uncertified=lambda _: frozenset({(ROUTE, B0)}))
+    both = replace(question(), uncertified=lambda _: frozenset({(ROUTE, B0), (ROUTE, B1)}))
+
+    assert link(one, LinkKind.NAME).sentence == f"{ROUTE} leads to 10.0.1.2"
+    assert link(both, LinkKind.NAME).verdict is Verdict.WAITS
+    assert link(both, LinkKind.NAME).sentence == (
+        f"{ROUTE} resolves once an instance of b has its certificate"
+    )
+
+
 def test_certificate_not_acked() -> None:
     """The name waits for it, and the reason is Envoy's."""
     asked = seeing(certificate_problem="refused: no")

@@ -11,6 +11,8 @@ import pytest
 
 from control_plane.model.apps import delete_app
 from control_plane.model.change import Change, Decision
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import remove_instance, set_status
 from control_plane.model.routes import unmap_route
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler import publication as module
@@ -149,7 +151,7 @@ async def test_nobody_waits_for_instances_that_are_away() -> None:
 async def test_an_instance_that_never_acks_delays_a_name_by_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Then the name is published anyway."""
+    """Then the name is published anyway, and does not lead there."""
     monkeypatch.setattr(module, "PUBLISH_BOUND", 0.01)
     async with a_town() as town:
         town.behind = {B0}
@@ -159,6 +161,33 @@ async def test_an_instance_that_never_acks_delays_a_name_by_a_bound(
         await asyncio.wait_for(task, 5)
 
         assert town.resolved() == (API,)
+        assert town.publication.uncertified(B) == {(API, B0)}
+
+
+@pytest.mark.parametrize("end", ["certified", "unmapped", "removed"])
+async def test_a_name_waits_for_who_is_away_and_ready(end: str) -> None:
+    """Until it has the certificate; nothing is remembered of a name or an instance that is gone."""
+    async with a_town() as town:
+        town.connected = {A0}
+        town.commit(set_status(town.state, B0, InstanceStatus.READY))
+        town.map()
+        await settled()
+        assert town.resolved() == (API,)
+        assert town.publication.uncertified(B) == {(API, B0)}
+        town.marked = []
+
+        match end:
+            case "certified":
+                town.publication.certified(B, A0)
+                assert town.marked == []
+                town.publication.certified(B, B0)
+                assert set(town.marked) == {A, B}
+            case "unmapped":
+                town.unmap()
+            case _:
+                town.commit(remove_instance(town.state, B0))
+
+        assert town.publication.uncertified(B) == frozenset()
 
 
 async def test_an_unmapped_name_stays_in_certificates_until_nobody_resolves_it() -> None:

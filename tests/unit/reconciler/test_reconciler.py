@@ -23,6 +23,8 @@ from control_plane.planner import (
     PlanOptions,
     PublishedNames,
     SecretContent,
+    UncertifiedNames,
+    none_uncertified,
 )
 from control_plane.reconciler import reconciler as module
 from control_plane.reconciler.publication import LINGER_SECONDS
@@ -62,11 +64,12 @@ class Unable(Planner):
         instance: Instance,
         secrets: Mapping[str, SecretContent],
         published: PublishedNames,
+        uncertified: UncertifiedNames = none_uncertified,
     ) -> Snapshot:
         """Plan for everybody but b0."""
         if self.is_unable and instance.guid == B0:
             raise RuntimeError("a defect of the planner")
-        return super().plan(state, instance, secrets, published)
+        return super().plan(state, instance, secrets, published, uncertified)
 
 
 async def test_a_node_is_planned_for_when_it_connects(state: State) -> None:
@@ -383,6 +386,33 @@ async def test_a_resolver_that_comes_late_gets_the_names_as_they_are(state: Stat
         late.as_resolver()
 
         assert names_of(late)[-1] == "api.apps.internal"
+
+
+async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: State) -> None:
+    """A route that is mapped meanwhile leads to the others, and after its return to it too."""
+    around = World(state)
+    resolver = around.connect("a0").as_resolver()
+    there = around.connect("b0").as_envoy()
+    for guid in ("b0", "b1"):
+        around.ready(guid)
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        there.settle()
+        await settled()
+        resolver.settle()
+        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+
+        back = around.connect("b1")
+        await settled()
+        resolver.settle()
+        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+
+        back.as_envoy()
+        await settled()
+        resolver.settle()
+        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+        assert around.reconciler.publication.uncertified(B) == frozenset()
 
 
 async def test_a_certificate_loses_a_name_after_the_resolvers_did(state: State) -> None:
