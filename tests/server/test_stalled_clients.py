@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
+from statistics import median
 from typing import Self
 
 import grpc
@@ -81,6 +83,33 @@ async def test_a_client_that_stops_reading_holds_up_nobody() -> None:
             assert first.resources[0].resource.value == b"0" * BIG
             assert second.resources[0].resource.value == b"_" * BIG  # the last of the thirty
             assert counting.sent_to["ill"] == 2
+
+
+async def test_a_client_that_stops_reading_slows_nobody_down() -> None:
+    """A change reaches another as fast beside one as without: paired runs, median ratio 1.2."""
+    counting, ratios = Counting(), []
+    async with served() as world, DeltaClient(world.channel, "well") as well:
+        world.nodes.observe(counting)
+        await well.subscribe(SECRET, "a")
+        for pair in range(9):
+            alone = await median_seconds(world, well, f"{pair} alone")
+            counting.sent_to.pop("ill", None)
+            async with Stalled(world, counting):
+                beside = await median_seconds(world, well, f"{pair} beside")
+            await eventually(lambda: not world.nodes.streams("ill"), "the stream is forgotten")
+            ratios.append(beside / alone)
+
+        assert median(ratios) <= 1.2, ratios
+
+
+async def median_seconds(world: World, client: DeltaClient, label: str) -> float:
+    """Return how long one of 50 changes takes until its client has ACKed it."""
+    seconds = []
+    for number in range(50):
+        start = time.perf_counter()
+        assert await is_served(world, client, f"{label} {number}")
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
 
 
 async def test_a_client_that_stops_reading_can_be_ended() -> None:
