@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +41,13 @@ def usage(pid: int) -> Usage:
     return Usage((int(fields[11]) + int(fields[12])) / _TICKS, int(rss.split()[1]))
 
 
-def free_port() -> int:
-    """Return a port that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(number: int) -> list[int]:
+    """Return ports that nobody has."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Server:
 @asynccontextmanager
 async def control_plane(data_dir: Path, *options: str) -> AsyncIterator[Server]:
     """Run ``c2c serve`` until the block ends."""
-    xds, enroll, http = (SocketAddress("127.0.0.1", free_port()) for _ in range(3))
+    xds, enroll, http = (SocketAddress("127.0.0.1", port) for port in free_ports(3))
     with (data_dir.parent / "control-plane.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *(str(Path(sys.executable).with_name("c2c")), "serve", "--data-dir", str(data_dir)),

@@ -7,6 +7,8 @@ The rule of this module: it can be stopped and started again on the same ports, 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -34,13 +36,19 @@ from control_plane.settings import Settings, SocketAddress
 from tests.envoy.harness import DEADLINE, unique_address
 from tests.sidecar.process import Ticket
 
+# Below the ports that Linux gives to clients (32768 and up), one of which could come in between,
+# and each of them once. Suites that run at a time begin at different ones.
+_FIRST_PORT, _PORTS = 20_000, 12_000
+_turns = itertools.count(37 * os.getpid())
+
 
 def free_port(address: str = "127.0.0.1") -> int:
     """Return a port that nobody has, so that what listens there can be started again."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = _FIRST_PORT + next(_turns) % _PORTS
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((address, port))
+            return port
 
 
 @dataclass(slots=True)
