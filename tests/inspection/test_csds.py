@@ -224,6 +224,8 @@ async def test_a_refused_listener_shows_the_text_and_the_version(tmp_path: Path)
         async with server, here.envoy():
 
             async def refused() -> csds_pb2.ClientConfig.GenericXdsConfig | None:
+                if not (await here.operator.csds()).config:
+                    return None  # Envoy has not connected yet
                 found = (await configs(here)).get((LISTENER, "listener-8080-61443"))
                 return found if found and found.config_status == csds_pb2.ERROR else None
 
