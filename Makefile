@@ -15,7 +15,7 @@ ENVOY_TESTS := tests/envoy tests/e2e tests/story
 MAIN_STORY := tests/e2e/test_rotation.py tests/story/test_changes.py
 ENVOYS := build/envoy
 
-.PHONY: help demo test test-long fuzz test-compose test-oldest test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
+.PHONY: help demo test test-again test-long fuzz test-compose test-oldest test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ demo: $(READY)  ## show a certificate follow its routes on two real Envoys, in u
 test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch coverage of the pure packages
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	@echo "branch coverage of everything that ran in this process: $$($(BIN)/coverage report --format=total) %"
+	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
+
+test-again: $(READY)  ## run the tests that failed once more, with the same requirement
+	$(BIN)/coverage run --append -m pytest --last-failed --last-failed-no-failures none --verbose $(PYTEST_ARGS)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
 test-long: $(READY)  ## rotate under load: each second for 90 s, then 1,000 times; takes minutes
