@@ -26,7 +26,7 @@ from control_plane.ca.issuer import issue
 from control_plane.ca.keys import KeyFactory, KeyPair, PublicKey, load_key_pair, new_key_pair
 from control_plane.ca.linter import Leaf
 from control_plane.ca.loader import load_authority
-from control_plane.ca.profile import Profile, renew_at
+from control_plane.ca.profile import Profile, draw, renew_at
 from control_plane.ca.request import (
     C2CRequest,
     IdentityRequest,
@@ -65,6 +65,7 @@ __all__ = [
     "TrustDomain",
     "check_size",
     "create_authority",
+    "draw",
     "fingerprint",
     "handshake_bytes",
     "issue",

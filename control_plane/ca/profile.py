@@ -116,6 +116,10 @@ def renew_at(not_before: datetime, not_after: datetime, seed: str) -> datetime:
     The seed is the GUID of an instance. The same arguments give the same moment on every replica
     and after every restart.
     """
-    draw = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]) / 2**64
-    jitter = RENEW_JITTER * (2 * draw - 1)
+    jitter = RENEW_JITTER * (2 * draw(seed) - 1)
     return not_before + (not_after - not_before) * (RENEW_FRACTION * (1 + jitter))
+
+
+def draw(seed: str) -> float:
+    """Return a number from 0 up to 1 that looks drawn, and follows from the seed alone."""
+    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]) / 2**64

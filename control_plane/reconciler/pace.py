@@ -6,9 +6,9 @@ which all began. So they are the same after a restart, and nobody has to keep a 
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
 
+from control_plane.ca import draw
 from control_plane.names import InstanceGuid
 
 CERTIFICATES_PER_SECOND = 100.0
@@ -29,5 +29,4 @@ def turn(instance: InstanceGuid, since: datetime, instances: int, *, per_second:
         instances: how many have a turn.
         per_second: how many turns there are in a second, on average.
     """
-    draw = int.from_bytes(hashlib.sha256(b"turn:" + instance.encode()).digest()[:8]) / 2**64
-    return since + timedelta(seconds=draw * instances / per_second)
+    return since + timedelta(seconds=draw(f"turn:{instance}") * instances / per_second)

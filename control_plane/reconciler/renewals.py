@@ -7,11 +7,11 @@ queues it anew. What fails is tried again after pauses that grow.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from control_plane.ca import draw
 from control_plane.names import InstanceGuid
 
 RETRY = timedelta(seconds=5)
@@ -122,6 +122,5 @@ class Jumps:
 
 
 def _pause(instance: InstanceGuid, times: int) -> timedelta:
-    draw = int.from_bytes(hashlib.sha256(f"retry:{instance}:{times}".encode()).digest()[:8]) / 2**64
     pause: timedelta = min(LONGEST_RETRY, RETRY * 2 ** min(times, 10))
-    return pause * (1 - RETRY_JITTER * draw)
+    return pause * (1 - RETRY_JITTER * draw(f"retry:{instance}:{times}"))
