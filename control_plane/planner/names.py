@@ -8,7 +8,7 @@ resolver refuses any other table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
@@ -106,20 +106,24 @@ def _names(facts: _Facts) -> _Names:
     found: dict[str, tuple[str, ...]] = {}
     for hostnames, instances, uncertified in facts:
         ready = [each for each in instances if each.status is InstanceStatus.READY]
-        everywhere = tuple(sorted({each.address for each in ready}))
+        everywhere = _addresses(ready)
         some = {hostname for hostname, _ in uncertified}
-        for hostname in hostnames if ready else ():
-            if hostname not in some:
-                _add(found, hostname, everywhere)
-            for each in ready:
-                if (hostname, each.guid) in uncertified:
-                    continue
-                if hostname in some:
-                    _add(found, hostname, (each.address,))
+        for hostname in hostnames:
+            able, addresses = ready, everywhere
+            if hostname in some:
+                able = [each for each in ready if (hostname, each.guid) not in uncertified]
+                addresses = _addresses(able)
+            if able:
+                _add(found, hostname, addresses)
+            for each in able:
                 per_index = f"{each.index}.{hostname}"
                 if len(per_index) <= MAX_HOSTNAME_OCTETS:
                     _add(found, per_index, (each.address,))
     return tuple(sorted(found.items()))
+
+
+def _addresses(instances: Iterable[Instance]) -> tuple[str, ...]:
+    return tuple(sorted({each.address for each in instances}))
 
 
 def _add(found: dict[str, tuple[str, ...]], name: str, addresses: tuple[str, ...]) -> None:
