@@ -26,10 +26,6 @@ WILDCARD = "*"
 
 _VERSION_DIGITS = 16
 
-_PACKED_OCTETS = 4096
-"""From this size on content is kept compressed. A listener with a filter chain for each of ten
-callers has 11 KiB, one for each instance, and is sent once in its life; compressed it has 1 KiB."""
-
 
 def version_of(content: bytes) -> Version:
     """Return the version of some content: 64 bits of its SHA-256, in hexadecimal."""
@@ -60,12 +56,26 @@ class Resource:
     _is_packed: bool = field(repr=False)
 
     @classmethod
-    def of(cls, type_url: str, name: str, body: bytes, aliases: Iterable[str] = ()) -> Resource:
-        """Make the resource that has this content."""
-        is_packed = len(body) >= _PACKED_OCTETS
-        content = zlib.compress(body, level=1) if is_packed else body
-        url = TypeUrl(type_url)
-        return cls(url, name, version_of(body), tuple(aliases), content, is_packed)
+    def of(
+        cls,
+        type_url: str,
+        name: str,
+        body: bytes,
+        aliases: Iterable[str] = (),
+        *,
+        pack: bool = False,
+    ) -> Resource:
+        """Make the resource that has this content.
+
+        Args:
+            type_url: of what type.
+            name: what clients subscribe to.
+            body: the serialised message.
+            aliases: other names that mean the same resource.
+            pack: whether to keep it compressed: what is big, repeats itself and is seldom sent.
+        """
+        content = zlib.compress(body, level=1) if pack else body
+        return cls(TypeUrl(type_url), name, version_of(body), tuple(aliases), content, pack)
 
     @property
     def body(self) -> bytes:
