@@ -67,7 +67,10 @@ async def _begin(world: World, telling: Telling) -> None:
     await world.create_app(CALLER.app)
     await world.create_app(SERVER_APP)
     with telling.waiting("starting three sidecars and three Envoys"):
-        await asyncio.gather(*(world.start_sidecar(place) for place in EVERYBODY))
+        # Instances are numbered as they enrol, and app-b/0 is to be the first of its app.
+        await asyncio.gather(*(world.start_sidecar(place) for place in (CALLER, SERVERS[0])))
+        await world.registered(SERVERS[0], _READY_SECONDS)
+        await world.start_sidecar(SERVERS[1])
         await world.ready(_READY_SECONDS)
     envoys = [(place, await world.envoy(place.label)) for place in EVERYBODY]
     telling.table(

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ from control_plane.demo.places import (
     SERVER_APP,
     Place,
 )
-from control_plane.names import C2C_PORT
+from control_plane.names import C2C_PORT, Address
 from control_plane.settings import Settings, SocketAddress
 from control_plane.sidecar.directory import ADMIN_SOCKET
 from control_plane.sidecar.envoy_admin import EnvoyAdmin
@@ -150,12 +151,31 @@ class World:
         Raises:
             RuntimeError: a sidecar ended, or the time is up; the end of its log says why.
         """
+        await self._until(self._all_ready, timeout, "not all instances are ready in time")
+
+    async def registered(self, place: Place, timeout: float) -> None:
+        """Return once an instance has enrolled, and so has its number.
+
+        Raises:
+            RuntimeError: a sidecar ended, or the time is up; the end of its log says why.
+        """
+
+        async def is_known() -> bool:
+            self._check_sidecars()
+            state = self.control_plane.core.registry.state
+            return state.instance_at(Address(place.address)) is not None
+
+        await self._until(is_known, timeout, f"{place.label} has not enrolled in time")
+
+    async def _until(
+        self, probe: Callable[[], Awaitable[bool]], timeout: float, complaint: str
+    ) -> None:
         try:
             async with asyncio.timeout(timeout):
-                while not await self._all_ready():  # noqa: ASYNC110 - it asks another process
+                while not await probe():  # noqa: ASYNC110 - it is about another process
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise RuntimeError(self._complaint("not all instances are ready in time")) from None
+            raise RuntimeError(self._complaint(complaint)) from None
 
     async def map_route(self, host: str, app: str = SERVER_APP) -> route_pb2.MapRouteResponse:
         """Map a route to an app, and wait until it is served."""
@@ -210,10 +230,13 @@ class World:
             peer = admin.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         return int(_UCRED.unpack(peer)[0]), await EnvoyAdmin(path).restart_epoch()
 
-    async def _all_ready(self) -> bool:
+    def _check_sidecars(self) -> None:
         ended = [s for s in self.sidecars.values() if s.process.returncode is not None]
         if ended:
             raise RuntimeError(self._complaint(f"the sidecar of {ended[0].place.label} ended"))
+
+    async def _all_ready(self) -> bool:
+        self._check_sidecars()
         answer = await instance_pb2_grpc.InstanceServiceStub(self._channel).ListInstances(
             instance_pb2.ListInstancesRequest()
         )
