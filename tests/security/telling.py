@@ -24,13 +24,17 @@ from control_plane.api.v1 import (
     sidecar_pb2_grpc,
 )
 from control_plane.ca import make_csr, new_key_pair
+from control_plane.logs import REDACTED
 from control_plane.xds.resource_type import LISTENER, SECRET
+from tests.inspection.test_metrics import fetch
+from tests.inspection.world import Events, Operator
 from tests.security.holders import Holder, nobody
 from tests.security.leaks import Secrets
 from tests.security.world import (
     C2C_SECRET,
     enrol,
     enroll_address,
+    http_address,
     map_route,
     refused,
     refused_stream,
@@ -58,18 +62,20 @@ class Told:
 async def tell(cf: Platform) -> Told:
     """Live through a control plane's day."""
     told = Told()
-    await cf.create_app("app-b")
-    spent, unspent = await cf.ticket("app-b"), await cf.ticket("app-b")
-    for each in (spent, unspent):
-        told.secrets.add_token(each.token)
-    holder = await enrol(cf, "app-b", "127.0.2.1", by=spent)
-    told.secrets.add_key(holder.key.private_pem(), "an instance")
-    await _enrol_badly(cf, told, spent, unspent)
-    await _be_an_envoy(cf, told, holder)
-    renewed = await renew(cf, holder)
-    told.secrets.add_key(renewed.key.private_pem(), "an instance that renewed")
-    await _report(cf, told, renewed)
-    await _operate(cf, told)
+    async with cf.operator() as channel, Operator(channel).events() as events:
+        await cf.create_app("app-b")
+        spent, unspent = await cf.ticket("app-b"), await cf.ticket("app-b")
+        for each in (spent, unspent):
+            told.secrets.add_token(each.token)
+        holder = await enrol(cf, "app-b", "127.0.2.1", by=spent)
+        told.secrets.add_key(holder.key.private_pem(), "an instance")
+        await _enrol_badly(cf, told, spent, unspent)
+        await _be_an_envoy(cf, told, holder)
+        renewed = await renew(cf, holder)
+        told.secrets.add_key(renewed.key.private_pem(), "an instance that renewed")
+        await _report(cf, told, renewed)
+        await _operate(cf, told)
+        await _inspect(cf, told, events)
     return told
 
 
@@ -123,12 +129,13 @@ async def _be_an_envoy(cf: Platform, told: Told, holder: Holder) -> None:
 
 
 def _note_keys(told: Told, response: Response) -> str:
-    """Look for the keys of a response from now on; return it as protobuf would print it."""
+    """Look for the keys of a response from now on; return them as PEM and as protobuf has them."""
     secrets = [secret_pb2.Secret.FromString(each.resource.value) for each in response.resources]
     assert secrets
-    for secret in secrets:
-        told.secrets.add_key(secret.tls_certificate.private_key.inline_bytes, secret.name)
-    return "\n".join(map(str, secrets))
+    keys = [secret.tls_certificate.private_key.inline_bytes for secret in secrets]
+    for secret, key in zip(secrets, keys, strict=True):
+        told.secrets.add_key(key, secret.name)
+    return "\n".join([*(key.decode() for key in keys), *map(str, secrets)])
 
 
 async def _next_secret(client: DeltaClient) -> Response:
@@ -150,6 +157,23 @@ async def _csds(cf: Platform, told: Told) -> None:
         answer = await stub.FetchClientStatus(csds_pb2.ClientStatusRequest())
     assert b"BEGIN CERTIFICATE" in answer.SerializeToString()
     told.answers += [answer.SerializeToString(), str(answer)]
+
+
+async def _inspect(cf: Platform, told: Told, events: Events) -> None:
+    """Look at everything; a NACK that quoted a key is told of in each way that there is."""
+    refused_with_a_key = await events.until("nacked")
+    assert REDACTED in str(refused_with_a_key)
+    status, metrics = await fetch(http_address(cf), "/metrics")
+    assert status == 200
+    async with cf.operator() as channel:
+        operator = Operator(channel)
+        told.answers += [
+            *map(str, events.heard),
+            *map(str, await operator.statuses(resources=True)),
+            *map(str, await operator.certificates()),
+            str(await operator.why("", "app-b")),
+            metrics,
+        ]
 
 
 async def _operate(cf: Platform, told: Told) -> None:

@@ -109,6 +109,11 @@ def enroll_address(cf: Platform) -> SocketAddress:
     return cf.plane.enroll_address if cf.plane is not None else cf.settings.enroll_address
 
 
+def http_address(cf: Platform) -> SocketAddress:
+    """Return where a control plane serves its metrics, likewise."""
+    return cf.plane.http_address if cf.plane is not None else cf.settings.http_address
+
+
 async def ticket(cf: Platform, app: str, address_range: str, *, uses: int = 1) -> Ticket:
     """Create a join token, good for the source of a connection and for these addresses."""
     request = join_token_pb2.CreateJoinTokenRequest(app=app, address_range=address_range, uses=uses)
