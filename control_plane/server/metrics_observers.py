@@ -58,7 +58,7 @@ class StreamMetrics:
         """Count a response."""
         short = short_name(reply.type_url)
         self._streams.pushes.labels(short).inc()
-        self._streams.pushed_bytes.labels(short).inc(sum(len(r.body) for r in reply.resources))
+        self._streams.pushed_bytes.labels(short).inc(sum(r.octets for r in reply.resources))
 
     def closed(self, _live: LiveStream) -> None:
         """How many are open is counted when somebody asks."""

@@ -46,12 +46,14 @@ class Resource:
         name: what clients subscribe to.
         version: the hash of ``body``, which is kept out of ``repr``: a Secret holds a private key.
         aliases: other names that mean the same resource (delta only).
+        octets: how long ``body`` is.
     """
 
     type_url: TypeUrl
     name: str
     version: Version
     aliases: tuple[str, ...]
+    octets: int
     _content: bytes = field(repr=False)
     _is_packed: bool = field(repr=False)
 
@@ -75,7 +77,8 @@ class Resource:
             pack: whether to keep it compressed: what is big, repeats itself and is seldom sent.
         """
         content = zlib.compress(body, level=1) if pack else body
-        return cls(TypeUrl(type_url), name, version_of(body), tuple(aliases), content, pack)
+        url, version = TypeUrl(type_url), version_of(body)
+        return cls(url, name, version, tuple(aliases), len(body), content, pack)
 
     @property
     def body(self) -> bytes:

@@ -86,5 +86,6 @@ def test_packed_content_takes_little_memory_and_is_the_same() -> None:
 
     assert packed.body == Resource.of(CLUSTER, "a", body).body == body
     assert packed == same
+    assert packed.octets == len(body)
     assert packed.version == version_of(body)
     assert len(packed._content) < len(body) / 10
