@@ -20,6 +20,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.clock import Clock
+from control_plane.server.closing import Closing
 from control_plane.server.discovery import DiscoveryService
 
 SLICES = 20
@@ -59,17 +60,15 @@ class Drain:
         began = self._clock.monotonic()
         self._discovery.turn_away()
         streams = len(self._discovery.open_streams())
-        closing = [asyncio.create_task(server.stop(seconds)) for server in public]
+        closing = [Closing(server) for server in public]
         await self._end_streams(min(seconds * SPREAD, streams / STREAMS_PER_SECOND))
         await self._discovery.all_gone(self._left(began, seconds))
         forced = self._discovery.count_forced()
         level = self._log.warning if forced else self._log.info
         took = self._clock.monotonic() - began
         level(log_events.STREAMS_DRAINED, streams=streams, forced=forced, seconds=round(took, 3))
-        for servers in (public, private):
-            last = min(self._left(began, seconds), LAST_CALLS_SECONDS)
-            await asyncio.gather(*(server.stop(last) for server in servers))
-        await asyncio.gather(*closing)
+        await self._cut(closing, began, seconds)
+        await self._cut([Closing(server) for server in private], began, seconds)
 
     async def _end_streams(self, seconds: float) -> None:
         streams = self._discovery.open_streams()
@@ -80,6 +79,10 @@ class Drain:
                 self._discovery.end(live)
             if first + size < len(streams):
                 await self._clock.sleep(pause)
+
+    async def _cut(self, closing: Sequence[Closing], began: float, seconds: float) -> None:
+        last = min(self._left(began, seconds), LAST_CALLS_SECONDS)
+        await asyncio.gather(*(each.cut(last) for each in closing))
 
     def _left(self, began: float, seconds: float) -> float:
         return max(0.0, began + seconds - self._clock.monotonic())

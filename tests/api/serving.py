@@ -30,7 +30,7 @@ async def serving(directory: Path, *add: Callable[[grpc.aio.Server], None]) -> A
     try:
         yield socket
     finally:
-        await server.stop(0)
+        await server.stop(None)
 
 
 @asynccontextmanager

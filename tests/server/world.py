@@ -15,6 +15,7 @@ import grpc
 from control_plane.clock import Clock, SystemClock
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.admission import Admission
+from control_plane.server.closing import Closing
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.library import snapshot_of
 from control_plane.server.limits import ServerLimits
@@ -63,7 +64,7 @@ async def served(
             yield World(nodes, service, server, address, channel)
     finally:
         service.shut_down()
-        await server.stop(1.0)
+        await Closing(server).cut(1.0)
 
 
 def resource(type_url: TypeUrl, name: str, body: str = "") -> Resource:
