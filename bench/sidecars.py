@@ -21,7 +21,6 @@ import json
 import random
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import grpc
@@ -105,18 +104,18 @@ class Crowd:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _report(self, certificate: bytes) -> None:
-        """Say that the newest certificate is served, wait to hear of another, and say so again."""
-        serial, is_first = "", True
+        """Say that the newest certificate is served, hear of another, and say so again."""
         async with self._channel(certificate) as channel:
             stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
-            while True:
-                async with self._slots if is_first else nullcontext():
-                    request = sidecar_pb2.ReportRequest(listening=True, served_serial=serial)
-                    answer = await stub.Report(request)
-                serial = answer.expected_serial
-                if is_first:
-                    is_first = False
-                    self._reported()
+            async with self._slots:
+                call = stub.KeepReporting()
+                await call.write(sidecar_pb2.ReportRequest(listening=True))
+                answer = await call.read()
+                self._reported()
+            while isinstance(answer, sidecar_pb2.ReportResponse):
+                served = answer.expected_serial
+                await call.write(sidecar_pb2.ReportRequest(listening=True, served_serial=served))
+                answer = await call.read()
 
     def _reported(self) -> None:
         self._reporting += 1

@@ -34,7 +34,7 @@ from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
 from control_plane.server.operators import OperatorsOnly
 from control_plane.server.peers import InstanceAdmission, InstanceProof
-from control_plane.server.sidecars import SidecarService
+from control_plane.server.sidecars import Reports, SidecarService
 from control_plane.server.status import StatusInterceptor
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.xds.limits import StreamLimits
@@ -122,11 +122,14 @@ class Ports:
         sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(
             SidecarService(
                 self._proof,
-                presence=core.presence,
-                attestation=core.attestation,
-                custody=core.custody,
-                trust_bundle=core.authorities.trust_bundle_pem,
-                is_outdated=core.is_outdated,
+                Reports(
+                    core.presence,
+                    core.attestation,
+                    core.custody,
+                    core.authorities.trust_bundle_pem,
+                    core.is_outdated,
+                ),
+                core.clock,
             ),
             server,
         )

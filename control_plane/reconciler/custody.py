@@ -8,9 +8,8 @@ stays in use.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
@@ -108,6 +107,10 @@ class Ensured:
     failure: str = ""
 
 
+Watcher = Callable[[], None]
+"""Is told that a secret was replaced or dropped; it returns at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Custodian:
     """What issuing needs, as values, so that tests can decide each of them.
@@ -137,7 +140,7 @@ class Custody:
             at = renew_at(each.not_before, each.not_after, each.instance_guid)
             self._held.setdefault(each.instance_guid, {})[each.secret] = Recorded(each, at)
         self._failures: dict[InstanceGuid, dict[str, str]] = {}
-        self._news: dict[InstanceGuid, dict[str, asyncio.Event]] = {}
+        self._watchers: dict[InstanceGuid, list[Watcher]] = {}
 
     def get(self, instance: InstanceGuid, name: str) -> Held | Recorded | None:
         """Return a secret as it is now."""
@@ -162,9 +165,7 @@ class Custody:
         failures.pop(name, None)
         self._held.setdefault(instance, {})[name] = fresh
         self._custodian.note(_record_of(instance, fresh))
-        news = self._news.get(instance, {}).pop(name, None)
-        if news is not None:
-            news.set()
+        self._tell_watchers(instance)
         return Ensured(fresh, is_fresh=True)
 
     def make_anew(self, instance: InstanceGuid, name: str) -> None:
@@ -172,19 +173,27 @@ class Custody:
         if isinstance(self.get(instance, name), Recorded):
             del self._held[instance][name]
 
-    async def renewed(self, instance: InstanceGuid, name: str, timeout: float) -> None:
-        """Return when this secret is replaced or dropped, or after that many seconds."""
-        event = self._news.setdefault(instance, {}).setdefault(name, asyncio.Event())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await event.wait()
+    @contextmanager
+    def watched(self, instance: InstanceGuid, watcher: Watcher) -> Iterator[None]:
+        """Tell somebody of each secret of an instance that is replaced or dropped meanwhile."""
+        watchers = self._watchers.setdefault(instance, [])
+        watchers.append(watcher)
+        try:
+            yield
+        finally:
+            watchers.remove(watcher)
+            if not watchers and self._watchers.get(instance) is watchers:
+                del self._watchers[instance]
 
     def drop(self, instance: InstanceGuid) -> None:
         """Forget all of an instance that is gone."""
         self._held.pop(instance, None)
         self._failures.pop(instance, None)
-        for news in self._news.pop(instance, {}).values():
-            news.set()
+        self._tell_watchers(instance)
+
+    def _tell_watchers(self, instance: InstanceGuid) -> None:
+        for watcher in self._watchers.get(instance, ()):
+            watcher()
 
     def _is_good(self, held: Held | Recorded, request: Request, now: datetime) -> bool:
         """Tell whether a certificate need not be replaced."""

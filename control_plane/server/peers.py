@@ -50,6 +50,22 @@ class Validity:
     clock: Clock
     is_gone: Callable[[str], bool]
 
+    def check(self, identity: Identity) -> None:
+        """Refuse an identity whose certificate is worth nothing by now.
+
+        Raises:
+            Unauthenticated: it has ended, or lost its CA.
+        """
+        if self.is_gone(identity.issuer):
+            raise Unauthenticated(
+                f"client certificate is of a CA that was retired: {identity.issuer}"
+            )
+        if identity.not_after <= self.clock.now():
+            raise Unauthenticated(
+                f"client certificate ended at {identity.not_after:%Y-%m-%dT%H:%M:%SZ}: "
+                "connect with a newer one"
+            )
+
 
 def identity_of(context: Context, validity: Validity) -> Identity:
     """Return who the peer of a call is.
@@ -64,13 +80,7 @@ def identity_of(context: Context, validity: Validity) -> Identity:
     if certificate is None:
         raise Unauthenticated("a client certificate is required")
     identity = _read_identity(certificate, validity.trust_domain)
-    if validity.is_gone(identity.issuer):
-        raise Unauthenticated(f"client certificate is of a CA that was retired: {identity.issuer}")
-    if identity.not_after <= validity.clock.now():
-        raise Unauthenticated(
-            f"client certificate ended at {identity.not_after:%Y-%m-%dT%H:%M:%SZ}: "
-            "connect with a newer one"
-        )
+    validity.check(identity)
     return identity
 
 
@@ -145,8 +155,27 @@ class InstanceProof:
             Unauthenticated: the peer proved nothing.
             PermissionDenied: it is no instance, one that was removed, or another than it says.
         """
+        return self._told(context, lambda: identity_of(context, self._validity), node_id)
+
+    def again(self, context: Context, identity: InstanceIdentity) -> InstanceIdentity:
+        """Return the identity that proved an instance on this call before, if it still does.
+
+        Raises:
+            Unauthenticated: its certificate is worth nothing by now.
+            PermissionDenied: the instance was removed.
+        """
+
+        def still() -> InstanceIdentity:
+            self._validity.check(identity)
+            return identity
+
+        return self._told(context, still)[0]
+
+    def _told(
+        self, context: Context, claim: Callable[[], Identity], node_id: str | None = None
+    ) -> tuple[InstanceIdentity, Instance]:
         try:
-            identity, instance = self._prove(context, node_id)
+            identity, instance = self._prove(claim(), node_id)
         except InvalidRequest as error:
             self._audit.warning(
                 log_events.AUDIT_NODE_REFUSED,
@@ -160,9 +189,8 @@ class InstanceProof:
         self._seen(identity)
         return identity, instance
 
-    def _prove(self, context: Context, node_id: str | None) -> tuple[InstanceIdentity, Instance]:
+    def _prove(self, identity: Identity, node_id: str | None) -> tuple[InstanceIdentity, Instance]:
         identities = self._identities
-        identity = identity_of(context, self._validity)
         if not isinstance(identity, InstanceIdentity):
             raise PermissionDenied("only an app instance may do this, with its own certificate")
         instance = self._state().instance(identity.instance_guid)

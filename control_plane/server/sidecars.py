@@ -1,26 +1,29 @@
 """What sidecars tell, and what they are told in return.
 
-The rule of this module: a sidecar speaks for the instance of its certificate and for no other. A
-report that brings nothing new is answered when there is something to say: that another certificate
-should be served by now, or that it is time to report again.
+The rule of this module: a sidecar speaks for the instance of its certificate and for no other, and
+proves it with each report. A report that is refused leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.ca import InstanceIdentity
+from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.errors import InvalidArgument
+from control_plane.errors import InvalidArgument, Unavailable
 from control_plane.names import InstanceGuid, parse_port, shown
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.presence import Presence
 from control_plane.server.peers import Context, InstanceProof
+from control_plane.server.reporting import Reporting
+from control_plane.server.status import end_call
 
 MAX_PORTS = 1000
 """Ports in one report; an app has a few, and what is reported is kept."""
@@ -34,63 +37,113 @@ _SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")
 """RFC 5280, section 4.1.2.2: at most 20 octets."""
 
 
-class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
-    """Takes the reports of sidecars."""
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Where reports go, and where their answers come from.
 
-    def __init__(
-        self,
-        proof: InstanceProof,
-        *,
-        presence: Presence,
-        attestation: Attestation,
-        custody: Custody,
-        trust_bundle: Callable[[], bytes],
-        is_outdated: Callable[[InstanceIdentity], bool],
-    ) -> None:
-        """Pass on what is reported to these.
+    Attributes:
+        presence: is told whether the app listens.
+        attestation: is told what is served and trusted.
+        custody: knows what should be served.
+        trust_bundle: returns the CA certificates to trust.
+        is_outdated: tells whether an identity should be renewed before its time.
+    """
 
-        Args:
-            proof: tells whose report it is.
-            presence: is told whether the app listens.
-            attestation: is told what is served and trusted.
-            custody: knows what should be served.
-            trust_bundle: returns the CA certificates to trust.
-            is_outdated: tells whether an identity should be renewed before its time.
+    presence: Presence
+    attestation: Attestation
+    custody: Custody
+    trust_bundle: Callable[[], bytes]
+    is_outdated: Callable[[InstanceIdentity], bool]
+
+    def take(self, instance: InstanceGuid, request: sidecar_pb2.ReportRequest) -> int | None:
+        """Take a report; return the serial that it says is served.
+
+        Raises:
+            InvalidArgument: a value of it breaks its rule.
         """
-        self._proof = proof
-        self._presence = presence
-        self._attestation = attestation
-        self._custody = custody
-        self._trust_bundle = trust_bundle
-        self._is_outdated = is_outdated
-
-    async def Report(
-        self, request: sidecar_pb2.ReportRequest, context: Context
-    ) -> sidecar_pb2.ReportResponse:
-        """Take a report; answer at once if another certificate should be served."""
-        identity, instance = self._proof.of(context)
         served = _parse_serial(request.served_serial)
         _check_ports([*request.exposed_ports, *request.closed_ports, *request.open_ports])
         app_ports = dict.fromkeys(request.closed_ports, False)
         app_ports |= dict.fromkeys(request.open_ports, True)
         trusted = _parse_fingerprints(request.trusted_roots)
-        self._attestation.report(
-            instance.guid, served, tuple(request.exposed_ports), app_ports, trusted
-        )
-        self._presence.reported(instance.guid, listening=request.listening, leaving=request.leaving)
-        if served is not None and served == self._expected(instance.guid) and not request.leaving:
-            await self._custody.renewed(instance.guid, C2C_SECRET, self._attestation.report_seconds)
-        expected = self._expected(instance.guid)
+        self.attestation.report(instance, served, tuple(request.exposed_ports), app_ports, trusted)
+        self.presence.reported(instance, listening=request.listening, leaving=request.leaving)
+        return served
+
+    def expected(self, instance: InstanceGuid) -> int | None:
+        """Return the serial that should be served; None if there is no certificate yet."""
+        held = self.custody.get(instance, C2C_SECRET)
+        return held.serial if held is not None else None
+
+    def answer(self, identity: InstanceIdentity) -> sidecar_pb2.ReportResponse:
+        """Return what a sidecar with this identity should know now."""
+        expected = self.expected(identity.instance_guid)
         return sidecar_pb2.ReportResponse(
-            trust_bundle=self._trust_bundle().decode("ascii"),
-            report_again_in=Duration(seconds=round(self._attestation.report_seconds)),
+            trust_bundle=self.trust_bundle().decode("ascii"),
+            report_again_in=Duration(seconds=round(self.attestation.report_seconds)),
             expected_serial=f"{expected:x}" if expected is not None else "",
-            renew_identity=self._is_outdated(identity),
+            renew_identity=self.is_outdated(identity),
         )
 
-    def _expected(self, instance: InstanceGuid) -> int | None:
-        held = self._custody.get(instance, C2C_SECRET)
-        return held.serial if held is not None else None
+
+class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
+    """Takes the reports of sidecars."""
+
+    def __init__(self, proof: InstanceProof, reports: Reports, clock: Clock) -> None:
+        """Pass reports on.
+
+        Args:
+            proof: tells whose report it is.
+            reports: takes it, and knows what to answer.
+            clock: tells when it is time to report again.
+        """
+        self._proof = proof
+        self._reports = reports
+        self._clock = clock
+        self._kept: dict[InstanceGuid, Reporting] = {}
+
+    async def Report(
+        self, request: sidecar_pb2.ReportRequest, context: Context
+    ) -> sidecar_pb2.ReportResponse:
+        """Take a report, and answer."""
+        identity, instance = self._proof.of(context)
+        self._reports.take(instance.guid, request)
+        return self._reports.answer(identity)
+
+    async def KeepReporting(  # type: ignore[override]  # the stubs know generators only
+        self, _: object, context: Context
+    ) -> None:
+        """Take reports, and answer whenever there is something to say."""
+        try:
+            identity, _ = self._proof.of(context)
+            await self._keep(identity, context)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this stream only
+            await end_call(context, "/c2c.v1.SidecarService/KeepReporting", error)
+
+    async def _keep(self, identity: InstanceIdentity, context: Context) -> None:
+        instance, reports = identity.instance_guid, self._reports
+
+        def take(request: sidecar_pb2.ReportRequest) -> int | None:
+            self._proof.again(context, identity)
+            return reports.take(instance, request)
+
+        reporting = Reporting(
+            take=take,
+            expected=lambda: reports.expected(instance),
+            answer=lambda: reports.answer(self._proof.again(context, identity)),
+            seconds=lambda: reports.attestation.report_seconds,
+            clock=self._clock,
+        )
+        before = self._kept.get(instance)
+        if before is not None:
+            before.end(Unavailable("this instance reports on a newer stream"))
+        self._kept[instance] = reporting
+        try:
+            with reports.custody.watched(instance, reporting.wake):
+                await reporting.run(context)
+        finally:
+            if self._kept[instance] is reporting:
+                del self._kept[instance]
 
 
 def _parse_serial(text: str) -> int | None:

@@ -9,7 +9,7 @@ log which.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import NoReturn, TypeVar, cast
 
 import grpc
 import structlog
@@ -75,12 +75,18 @@ def status_of(error: Exception) -> status_pb2.Status:
     return status
 
 
+async def end_call(
+    context: grpc.aio.ServicerContext[_Request, _Response], method: str, error: Exception
+) -> NoReturn:
+    """End a call with the status of what was raised in it; the log is told of a defect."""
+    if code_of(error) is grpc.StatusCode.INTERNAL:
+        log = structlog.get_logger(__name__)
+        log.error(log_events.CALL_FAILED, method=method, exc_info=error)
+    await context.abort_with_status(rpc_status.to_status(status_of(error)))
+
+
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Answers every unary call whose method raised, so that no method has to."""
-
-    def __init__(self) -> None:
-        """Log defects under this module's name."""
-        self._log = structlog.get_logger(__name__)
 
     async def intercept_service(
         self,
@@ -107,9 +113,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - this is where all of them become an answer
-                if code_of(error) is grpc.StatusCode.INTERNAL:
-                    self._log.exception(log_events.CALL_FAILED, method=handler_call_details.method)
-                await context.abort_with_status(rpc_status.to_status(status_of(error)))
+                await end_call(context, handler_call_details.method, error)
 
         return grpc.unary_unary_rpc_method_handler(
             answered,

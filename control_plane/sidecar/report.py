@@ -1,8 +1,8 @@
 """Telling the control plane how the instance is.
 
-The rule of this module: every change is told at once. While nothing changes, a report stays
-unanswered until the control plane has something to say, such as that another certificate should be
-served by now; then the instance is looked at closely. The control plane may be away, or take no
+The rule of this module: every change is told at once. While nothing changes, nothing is told until
+the control plane has something to say, such as that another certificate should be served by now;
+then the instance is looked at closely. The control plane may be away, or take no
 reports at all: nothing else here depends on them. After ``leave`` nothing is told that could bring
 the instance back.
 """
@@ -10,7 +10,7 @@ the instance back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import grpc
 import structlog
@@ -27,7 +27,7 @@ from control_plane.sidecar.report_calls import ReportCalls
 from control_plane.sidecar.retry import delays
 
 ANSWER_SECONDS = 40.0
-"""How long the control plane may keep a report before it answers."""
+"""How long the control plane may have nothing to say."""
 
 GREETING_SECONDS = 3.0
 """How long a report may take that something else waits for: the first, and the last."""
@@ -43,6 +43,8 @@ UNSUPPORTED_SECONDS = 600.0
 
 LOOK_SECONDS = (0.05, 2.0)
 """How soon to look again when something has just changed, or should, and how often otherwise."""
+
+_Call = Callable[[sidecar_pb2.ReportRequest, float], Awaitable[sidecar_pb2.ReportResponse]]
 
 
 class Reporter:
@@ -84,7 +86,7 @@ class Reporter:
 
     async def first(self) -> None:
         """Tell that the instance starts; it may be that nobody hears it."""
-        await self._tell(await self._look(), GREETING_SECONDS)
+        await self._tell(await self._look(), self._calls.report, GREETING_SECONDS)
 
     async def run(self) -> None:
         """Look and tell, without end; after ``leave``, do neither."""
@@ -94,13 +96,14 @@ class Reporter:
     async def leave(self) -> None:
         """Tell that the instance stops."""
         self._leaving.set()
-        await self._tell(self._seen, GREETING_SECONDS)
+        await self._tell(self._seen, self._calls.report, GREETING_SECONDS)
         await self._calls.close()
 
     async def _keep_telling(self) -> None:
         while True:
             seen = await self._look()
-            await first_of(self._tell(seen, ANSWER_SECONDS), self._changed_from(seen))
+            telling = self._tell(seen, self._calls.keep_reporting, ANSWER_SECONDS)
+            await first_of(telling, self._changed_from(seen))
             left = self._next - self._clock.monotonic()
             if self._delays is not None:
                 # Nobody listens: a change is no reason to shout.
@@ -135,7 +138,7 @@ class Reporter:
             )
         return seen
 
-    async def _tell(self, seen: Observation, seconds: float) -> None:
+    async def _tell(self, seen: Observation, call: _Call, seconds: float) -> None:
         request = sidecar_pb2.ReportRequest(
             listening=seen.listening,
             exposed_ports=seen.exposed_ports,
@@ -149,7 +152,7 @@ class Reporter:
         async with self._telling:
             started = self._clock.monotonic()
             try:
-                response = await self._calls.report(request, seconds)
+                response = await call(request, seconds)
             except grpc.aio.AioRpcError as error:
                 self._failed(error)
             else:

@@ -1,13 +1,18 @@
 """The calls by which an instance reports.
 
-The rule of this module: one connection for many calls, and it shows the identity of the moment.
+The rule of this module: one connection for all of them, and it shows the identity of the moment.
+What happens all the time goes over one stream, since a call of its own costs either side ten times
+what a message does.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import grpc
+from grpc.aio import AioRpcError, Metadata
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.settings import SocketAddress
@@ -22,10 +27,21 @@ class ReportCalls(Protocol):
     async def report(
         self, request: sidecar_pb2.ReportRequest, seconds: float
     ) -> sidecar_pb2.ReportResponse:
-        """Return the answer to a report.
+        """Report once, and return the answer, which comes at once.
 
         Raises:
             grpc.aio.AioRpcError: there was none within so many seconds.
+        """
+
+    async def keep_reporting(
+        self, request: sidecar_pb2.ReportRequest, seconds: float
+    ) -> sidecar_pb2.ReportResponse:
+        """Report, and return what the control plane says as soon as it has something to say.
+
+        Who gives up waiting may report again.
+
+        Raises:
+            grpc.aio.AioRpcError: it said nothing within so many seconds, or is gone.
         """
 
     async def close(self) -> None:
@@ -33,7 +49,7 @@ class ReportCalls(Protocol):
 
 
 class ControlPlaneCalls:
-    """Calls over mTLS."""
+    """Calls over mTLS, which must not overlap."""
 
     def __init__(self, server: SocketAddress, live: LiveCredentials) -> None:
         """Call this port with the credentials of the moment."""
@@ -41,11 +57,12 @@ class ControlPlaneCalls:
         self._live = live
         self._shown: Credentials | None = None
         self._channel: grpc.aio.Channel | None = None
+        self._exchange: _Exchange | None = None
 
     async def report(
         self, request: sidecar_pb2.ReportRequest, seconds: float
     ) -> sidecar_pb2.ReportResponse:
-        """Return the answer to a report; calls must not overlap.
+        """Report once, and return the answer.
 
         Raises:
             grpc.aio.AioRpcError: there was none within so many seconds.
@@ -53,11 +70,33 @@ class ControlPlaneCalls:
         stub = sidecar_pb2_grpc.SidecarServiceStub(await self._open())
         return await stub.Report(request, timeout=seconds)
 
+    async def keep_reporting(
+        self, request: sidecar_pb2.ReportRequest, seconds: float
+    ) -> sidecar_pb2.ReportResponse:
+        """Report, and return what the control plane says as soon as it has something to say.
+
+        Raises:
+            grpc.aio.AioRpcError: it said nothing within so many seconds, or is gone.
+        """
+        channel = await self._open()
+        if self._exchange is None or self._exchange.is_over:
+            self._exchange = _Exchange(sidecar_pb2_grpc.SidecarServiceStub(channel))
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._exchange.tell(request)
+        except TimeoutError:
+            self._exchange.close()
+            silent = f"no answer within {seconds:g} s"
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            raise AioRpcError(code, Metadata(), Metadata(), details=silent) from None
+
     async def close(self) -> None:
         """Close the connection."""
+        if self._exchange is not None:
+            self._exchange.close()
         if self._channel is not None:
             await self._channel.close()
-        self._channel = self._shown = None
+        self._channel = self._shown = self._exchange = None
 
     async def _open(self) -> grpc.aio.Channel:
         current = self._live.current
@@ -66,3 +105,60 @@ class ControlPlaneCalls:
             self._shown = current
             self._channel = instance_channel(self._server, current)
         return self._channel
+
+
+class _Exchange:
+    """One stream of reports.
+
+    It is read by a task of its own, since gRPC ends a stream of which a read is cancelled.
+    """
+
+    def __init__(self, stub: sidecar_pb2_grpc.SidecarServiceAsyncStub) -> None:
+        """Open a stream."""
+        self._reports: asyncio.Queue[sidecar_pb2.ReportRequest] = asyncio.Queue()
+        self._said: asyncio.Queue[sidecar_pb2.ReportResponse] = asyncio.Queue()
+        self._call = stub.KeepReporting(self._next_reports())
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self._reading.done()
+
+    async def tell(self, request: sidecar_pb2.ReportRequest) -> sidecar_pb2.ReportResponse:
+        """Report, and return the first that is said after it.
+
+        Raises:
+            AioRpcError: the stream ended.
+        """
+        while not self._said.empty():
+            self._said.get_nowait()  # before this report, and so of one before it
+        self._reports.put_nowait(request)
+        saying = asyncio.ensure_future(self._said.get())
+        try:
+            await asyncio.wait([saying, self._reading], return_when=asyncio.FIRST_COMPLETED)
+            return saying.result() if saying.done() else self._ended()
+        finally:
+            saying.cancel()
+
+    def close(self) -> None:
+        """Open no more."""
+        self._call.cancel()
+        self._reading.cancel()
+
+    def _ended(self) -> sidecar_pb2.ReportResponse:
+        raise self._reading.result()
+
+    async def _next_reports(self) -> AsyncIterator[sidecar_pb2.ReportRequest]:
+        while True:
+            yield await self._reports.get()
+
+    async def _read(self) -> AioRpcError:
+        """Return why the stream ended."""
+        try:
+            async for each in self._call:
+                self._said.put_nowait(each)
+            code, details = await self._call.code(), await self._call.details()
+        except AioRpcError as error:
+            return error
+        return AioRpcError(code, Metadata(), Metadata(), details=details)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
 import pytest
 
-from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
+from control_plane.api.v1 import (
+    instance_pb2,
+    instance_pb2_grpc,
+    sidecar_pb2,
+    sidecar_pb2_grpc,
+)
 from control_plane.names import InstanceGuid
 from control_plane.server.sidecars import MAX_PORTS
 from tests.security.world import bystander, control_plane, enrol, refused, xds_address
+from tests.xds_client import PATIENCE
+
+GOOD = sidecar_pb2.ReportRequest(exposed_ports=[8080])
 
 BAD: dict[str, tuple[sidecar_pb2.ReportRequest, str]] = {
     "a serial that is none": (
@@ -63,6 +72,91 @@ async def test_an_instance_speaks_for_itself_only(tmp_path: Path) -> None:
 
         assert exposed.get(InstanceGuid(holder.guid)) == (8080,)
         assert InstanceGuid(there.holder.guid) not in exposed
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_bad_report_on_a_stream_ends_it(tmp_path: Path, kind: str) -> None:
+    """It is refused like any other, and the sidecar may open the next stream."""
+    request, sentence = BAD[kind]
+    async with control_plane(tmp_path) as cf, bystander(cf):
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        before = _kept(cf.running.core.attestation)
+        async with holder.connect(xds_address(cf)) as channel:
+            code, details = await _ended(await _keep(channel, request))
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert details.startswith(sentence)
+            assert len(details) < 500
+            assert _kept(cf.running.core.attestation) == before
+
+            assert not (await _keep(channel, GOOD)).done()
+
+
+async def test_bytes_that_are_no_report_end_the_stream(tmp_path: Path) -> None:
+    """Whoever sends them is told, and it is not called a defect of ours."""
+    async with control_plane(tmp_path) as cf, bystander(cf):
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        async with holder.connect(xds_address(cf)) as channel:
+            raw: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+            raw = channel.stream_stream("/c2c.v1.SidecarService/KeepReporting")
+            call = raw()
+            await call.write(b"\xff")
+
+            assert await _ended(call) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "bytes that are no message of this method",
+            )
+
+
+async def test_an_instance_reports_on_its_newest_stream(tmp_path: Path) -> None:
+    """One that reconnects is not held up by what is left of its last connection."""
+    async with control_plane(tmp_path) as cf, bystander(cf):
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        async with holder.connect(xds_address(cf)) as channel:
+            old = await _keep(channel, GOOD)
+            await _keep(channel, GOOD)
+
+            assert await _ended(old) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "this instance reports on a newer stream",
+            )
+
+
+async def test_a_removed_instance_reports_no_more(tmp_path: Path) -> None:
+    """What proved it when the stream was opened is asked for with each report."""
+    async with control_plane(tmp_path) as cf, bystander(cf):
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        async with holder.connect(xds_address(cf)) as channel:
+            call = await _keep(channel, GOOD)
+            async with cf.operator() as operator:
+                await instance_pb2_grpc.InstanceServiceStub(operator).RemoveInstance(
+                    instance_pb2.RemoveInstanceRequest(guid=holder.guid)
+                )
+            await call.write(GOOD)
+
+            code, details = await _ended(call)
+            assert code is grpc.StatusCode.PERMISSION_DENIED
+            assert details.endswith("was removed")
+            assert InstanceGuid(holder.guid) not in cf.running.core.attestation.exposed
+
+
+async def _keep(
+    channel: grpc.aio.Channel, request: sidecar_pb2.ReportRequest
+) -> grpc.aio.StreamStreamCall[sidecar_pb2.ReportRequest, sidecar_pb2.ReportResponse]:
+    """Open a stream of reports with this one, and return once the server lets it in."""
+    call = sidecar_pb2_grpc.SidecarServiceStub(channel).KeepReporting()
+    await call.write(request)
+    await call.initial_metadata()
+    return call
+
+
+async def _ended(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
+    """Return how the server ended a stream."""
+    async with asyncio.timeout(PATIENCE):
+        return await call.code(), await call.details() or ""
 
 
 def _kept(attestation: object) -> Mapping[str, str]:

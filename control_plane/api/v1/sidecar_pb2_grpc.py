@@ -41,6 +41,11 @@ class SidecarServiceStub:
                 request_serializer=c2c_dot_v1_dot_sidecar__pb2.ReportRequest.SerializeToString,
                 response_deserializer=c2c_dot_v1_dot_sidecar__pb2.ReportResponse.FromString,
                 _registered_method=True)
+        self.KeepReporting = channel.stream_stream(
+                '/c2c.v1.SidecarService/KeepReporting',
+                request_serializer=c2c_dot_v1_dot_sidecar__pb2.ReportRequest.SerializeToString,
+                response_deserializer=c2c_dot_v1_dot_sidecar__pb2.ReportResponse.FromString,
+                _registered_method=True)
 
 
 class SidecarServiceServicer:
@@ -49,8 +54,18 @@ class SidecarServiceServicer:
     """
 
     def Report(self, request, context):
-        """Says how the instance is. Called at start before Envoy runs, whenever something changes, and
-        otherwise as often as the last answer asked for.
+        """Says once how the instance is, and is answered at once: at start before Envoy runs, and at the
+        end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KeepReporting(self, request_iterator, context):
+        """Says how the instance is at first, whenever something changed, and after each answer whose time
+        to report again is over. Answers come whenever there is something to say: another certificate
+        should be served than the last report showed, or it is time to report again. A newer stream of
+        the same instance ends this one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +76,11 @@ def add_SidecarServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Report': grpc.unary_unary_rpc_method_handler(
                     servicer.Report,
+                    request_deserializer=c2c_dot_v1_dot_sidecar__pb2.ReportRequest.FromString,
+                    response_serializer=c2c_dot_v1_dot_sidecar__pb2.ReportResponse.SerializeToString,
+            ),
+            'KeepReporting': grpc.stream_stream_rpc_method_handler(
+                    servicer.KeepReporting,
                     request_deserializer=c2c_dot_v1_dot_sidecar__pb2.ReportRequest.FromString,
                     response_serializer=c2c_dot_v1_dot_sidecar__pb2.ReportResponse.SerializeToString,
             ),
@@ -92,6 +112,33 @@ class SidecarService:
             request,
             target,
             '/c2c.v1.SidecarService/Report',
+            c2c_dot_v1_dot_sidecar__pb2.ReportRequest.SerializeToString,
+            c2c_dot_v1_dot_sidecar__pb2.ReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepReporting(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/c2c.v1.SidecarService/KeepReporting',
             c2c_dot_v1_dot_sidecar__pb2.ReportRequest.SerializeToString,
             c2c_dot_v1_dot_sidecar__pb2.ReportResponse.FromString,
             options,

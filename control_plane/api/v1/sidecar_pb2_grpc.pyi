@@ -36,8 +36,14 @@ class SidecarServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SidecarServiceAsyncStub: ...
     Report: _grpc.UnaryUnaryMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]
-    """Says how the instance is. Called at start before Envoy runs, whenever something changes, and
-    otherwise as often as the last answer asked for.
+    """Says once how the instance is, and is answered at once: at start before Envoy runs, and at the
+    end.
+    """
+    KeepReporting: _grpc.StreamStreamMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]
+    """Says how the instance is at first, whenever something changed, and after each answer whose time
+    to report again is over. Answers come whenever there is something to say: another certificate
+    should be served than the last report showed, or it is time to report again. A newer stream of
+    the same instance ends this one.
     """
 
 @_typing.type_check_only
@@ -48,8 +54,14 @@ class SidecarServiceAsyncStub(SidecarServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Report: _aio.UnaryUnaryMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]  # type: ignore[assignment]
-    """Says how the instance is. Called at start before Envoy runs, whenever something changes, and
-    otherwise as often as the last answer asked for.
+    """Says once how the instance is, and is answered at once: at start before Envoy runs, and at the
+    end.
+    """
+    KeepReporting: _aio.StreamStreamMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]  # type: ignore[assignment]
+    """Says how the instance is at first, whenever something changed, and after each answer whose time
+    to report again is over. Answers come whenever there is something to say: another certificate
+    should be served than the last report showed, or it is time to report again. A newer stream of
+    the same instance ends this one.
     """
 
 class SidecarServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -63,8 +75,20 @@ class SidecarServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sidecar_pb2.ReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sidecar_pb2.ReportResponse, _abc.Awaitable[_sidecar_pb2.ReportResponse]]:
-        """Says how the instance is. Called at start before Envoy runs, whenever something changes, and
-        otherwise as often as the last answer asked for.
+        """Says once how the instance is, and is answered at once: at start before Envoy runs, and at the
+        end.
+        """
+
+    @_abc_1.abstractmethod
+    def KeepReporting(
+        self,
+        request_iterator: _MaybeAsyncIterator[_sidecar_pb2.ReportRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_sidecar_pb2.ReportResponse], _abc.AsyncIterator[_sidecar_pb2.ReportResponse]]:
+        """Says how the instance is at first, whenever something changed, and after each answer whose time
+        to report again is over. Answers come whenever there is something to say: another certificate
+        should be served than the last report showed, or it is time to report again. A newer stream of
+        the same instance ends this one.
         """
 
 def add_SidecarServiceServicer_to_server(servicer: SidecarServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -198,41 +197,33 @@ def test_the_failure_of_one_secret_is_not_hidden_by_another(
     assert custody.failure(InstanceGuid("b1")) == ""
 
 
-async def test_whoever_waits_hears_of_a_replacement(custody: Custody) -> None:
-    """Of this secret of this instance, and of no other."""
+def test_whoever_watches_hears_of_each_replacement(custody: Custody) -> None:
+    """Of this instance's secrets and of nobody else's, for as long as it watches."""
+    heard: list[str] = []
     ensured(custody)
-    waits = [
-        asyncio.create_task(custody.renewed(GUID, name, 30)) for name in (C2C_SECRET, ID_SECRET)
-    ]
-    await asyncio.sleep(0)
-
-    ensured(custody)
-    await asyncio.sleep(0)
-    assert not waits[0].done()
+    with custody.watched(GUID, lambda: heard.append("one")):
+        with custody.watched(GUID, lambda: heard.append("another")):
+            ensured(custody)
+            custody.ensure(InstanceGuid("b1"), C2C_SECRET, REQUEST, NOON)
+            assert heard == []
+            ensured(custody, OTHER)
+        ensured(custody)
     ensured(custody, OTHER)
 
-    await waits[0]
-    assert not waits[1].done()
-    waits[1].cancel()
+    assert heard == ["one", "another", "one"]
 
 
-async def test_a_replacement_that_does_not_come_is_not_waited_for(custody: Custody) -> None:
-    """The wait ends with its time."""
-    await custody.renewed(GUID, C2C_SECRET, 0.01)
-
-
-async def test_a_removed_instance_leaves_nothing(custody: Custody, serials: Serials) -> None:
-    """Its keys are forgotten, its failures too, and whoever waits is let go."""
+def test_a_removed_instance_leaves_nothing(custody: Custody, serials: Serials) -> None:
+    """Its keys are forgotten, its failures too, and whoever watches is told."""
     ensured(custody)
     serials.are_bad = True
     custody.ensure(GUID, C2C_SECRET, OTHER, NOON)
-    waiting = asyncio.create_task(custody.renewed(GUID, C2C_SECRET, 30))
-    await asyncio.sleep(0)
+    heard: list[str] = []
+    with custody.watched(GUID, lambda: heard.append("gone")):
+        custody.drop(GUID)
+        custody.drop(InstanceGuid("never seen"))
 
-    custody.drop(GUID)
-    custody.drop(InstanceGuid("never seen"))
-
-    await waiting
+    assert heard == ["gone"]
     assert custody.get(GUID, C2C_SECRET) is None
     assert custody.failure(GUID) == ""
 

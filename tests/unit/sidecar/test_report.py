@@ -65,6 +65,8 @@ class Server:
             raise AioRpcError(answer, Metadata(), Metadata(), details="away")
         return answer
 
+    keep_reporting = report
+
     async def close(self) -> None:
         """Take no more."""
         self.is_closed = True

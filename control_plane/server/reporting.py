@@ -1,0 +1,116 @@
+"""One sidecar that keeps reporting: when it is answered.
+
+The rule of this module: it is answered when there is something to say. That is so when another
+certificate should be served than its last report showed, once for each report and certificate, and
+when its last word is as old as a word may be, so that it speaks again. One task reads and another
+writes, so that neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from control_plane.clock import Clock
+from control_plane.errors import InvalidArgument
+from control_plane.server.peers import Context
+
+
+class Reporting:
+    """The stream of reports of one instance."""
+
+    def __init__(
+        self,
+        *,
+        take: Callable[[Any], int | None],
+        expected: Callable[[], int | None],
+        answer: Callable[[], object],
+        seconds: Callable[[], float],
+        clock: Clock,
+    ) -> None:
+        """Start before the first report.
+
+        Args:
+            take: takes a report, or raises; returns the serial that it says is served.
+            expected: returns the serial that should be.
+            answer: returns what to say.
+            seconds: returns how old the last word of a sidecar may be.
+            clock: tells how old it is.
+        """
+        self._take = take
+        self._expected = expected
+        self._answer = answer
+        self._seconds = seconds
+        self._clock = clock
+        self._served: int | None = None
+        self._told: int | None = None
+        self._spoke_at = clock.monotonic()
+        self._woken = asyncio.Event()
+        self._is_over = False
+        self._failure: Exception | None = None
+
+    def wake(self) -> None:
+        """Have it look whether there is something to say."""
+        self._woken.set()
+
+    def end(self, reason: Exception | None) -> None:
+        """Have ``run`` raise this, or return for None; only the first reason counts."""
+        if not self._is_over:
+            self._is_over, self._failure = True, reason
+            self._woken.set()
+
+    async def run(self, context: Context) -> None:
+        """Read and answer until the sidecar is done, or gone, or was refused.
+
+        Raises:
+            Exception: what ``take`` or ``answer`` raised, or what ended it.
+        """
+        reading = asyncio.create_task(self._read(context))
+        try:
+            # There may be nothing to say for long, and the sidecar knows now that it is let in.
+            await context.send_initial_metadata(())
+            while await self._is_due():
+                self._told, self._spoke_at = self._expected(), self._clock.monotonic()
+                await context.write(self._answer())
+        except grpc.aio.BaseError:
+            return  # it is gone
+        finally:
+            reading.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _read(self, context: Context) -> None:
+        try:
+            while (request := await context.read()) is not grpc.aio.EOF:
+                self._served, self._told = self._take(request), None
+                self._spoke_at = self._clock.monotonic()
+                if self._has_news():
+                    self._woken.set()
+            self.end(None)
+        except grpc.aio.BaseError:
+            self.end(None)
+        except DecodeError:
+            self.end(InvalidArgument("bytes that are no message of this method"))
+        except Exception as error:  # noqa: BLE001 - ``run`` raises it
+            self.end(error)
+
+    async def _is_due(self) -> bool:
+        """Return True once there is something to say, and False once it is over."""
+        while not self._is_over:
+            left = self._spoke_at + self._seconds() - self._clock.monotonic()
+            if left <= 0 or self._has_news():
+                return True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._woken.wait()
+            self._woken.clear()
+        return False
+
+    def _has_news(self) -> bool:
+        expected = self._expected()
+        return expected is not None and expected not in (self._served, self._told)
