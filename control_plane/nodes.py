@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,7 @@ from typing import Protocol
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource import Snapshot
+from control_plane.xds.resource import Snapshot, TypeUrl
 from control_plane.xds.stream import Stream
 
 
@@ -132,8 +133,13 @@ class Nodes:
     def set(self, node_id: str, snapshot: Snapshot) -> None:
         """Say what a node should have; those of its streams are woken whose types that changes."""
         node = self._by_id.setdefault(node_id, _Node())
-        before, node.snapshot = node.snapshot or self._default, snapshot
-        changed = snapshot.types.keys() if before is None else snapshot.changed_since(before)
+        before = node.snapshot or self._default
+        changed: AbstractSet[TypeUrl] = snapshot.types.keys()
+        if before is not None:
+            changed = snapshot.changed_since(before)
+            # Streams know what they compared before by its being the same object.
+            snapshot = snapshot.keeping(before, changed)
+        node.snapshot = snapshot
         for live in node.streams:
             if not changed.isdisjoint(live.stream.machines):
                 live.wake()

@@ -109,6 +109,8 @@ class Refusals:
 
     def next_retry(self, now: float) -> float | None:
         """Return the moment at which something held back may be sent again, if there is one."""
+        if not self._by_name:
+            return None
         moments = (each.retry_at for each in self._by_name.values())
         return min((at for at in moments if at is not None and at > now), default=None)
 

@@ -161,6 +161,17 @@ class Snapshot:
         urls = self.types.keys() | before.types.keys()
         return {url for url in urls if self.of_type(url) != before.of_type(url)}
 
+    def keeping(self, before: Snapshot, changed: AbstractSet[TypeUrl]) -> Snapshot:
+        """Return this snapshot with the very contents of an earlier one, but for what changed.
+
+        Args:
+            changed: ``changed_since(before)``.
+        """
+        kept = {url: before.types.get(url, each) for url, each in self.types.items()}
+        return Snapshot(
+            MappingProxyType(kept | {url: self.types[url] for url in changed & self.types.keys()})
+        )
+
     def replacing(self, types: Mapping[TypeUrl, TypeSnapshot]) -> Snapshot:
         """Return this snapshot with some types replaced."""
         return Snapshot(MappingProxyType({**self.types, **types}))

@@ -13,6 +13,9 @@ The rules of this module (quotations are from the xDS protocol):
   waiting, but as long as a listener is refused nothing is withdrawn that the one before it may use.
 - "Management server is expected to provide the EDS/RDS updates during warming", also unchanged
   ones.
+
+What nothing is owed of is remembered, by the very snapshot that it was compared with, until a
+request or a response touches it: most of what happens concerns one type of several.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from control_plane.xds.events import Connected, Event
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals, Refusal
-from control_plane.xds.resource import WILDCARD, Nonce, Snapshot, TypeUrl
+from control_plane.xds.resource import WILDCARD, Nonce, Snapshot, TypeSnapshot, TypeUrl
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.sotw import SotwMachine
 
@@ -56,6 +59,7 @@ class Stream:
         self._limits = limits or StreamLimits()
         self._counter = itertools.count(1)
         self._refusals = NodeRefusals()
+        self._at_rest: dict[TypeUrl, TypeSnapshot] = {}
         self.node: Node | None = None
         self.machines: dict[TypeUrl, Machine] = {}
 
@@ -96,7 +100,9 @@ class Stream:
             PeerProtocolError: it has no type URL, or one that this stream is not for.
             PeerLimitExceeded: it asks for more than the limits allow.
         """
-        machine = self._machine(self._type_of(request), request)
+        url = self._type_of(request)
+        machine = self._machine(url, request)
+        self._at_rest.pop(url, None)
         match machine, request:
             case SotwMachine(), SotwRequest():
                 self._check_names(machine, request.resource_names, set())
@@ -117,13 +123,14 @@ class Stream:
         """
         replies: list[Reply] = []
         for url in self._in_order():
-            machine = self.machines[url]
-            if self._must_wait(url, snapshot, now):
+            machine, content = self.machines[url], snapshot.of_type(url)
+            if self._at_rest.get(url) is content or self._must_wait(url, snapshot, now):
                 continue
             withdraw = self._may_withdraw(url, snapshot)
-            reply = machine.reply(snapshot.of_type(url), now, withdraw=withdraw)
+            reply = machine.reply(content, now, withdraw=withdraw)
             if reply is not None:
                 replies.append(reply)
+                self._at_rest.pop(url, None)
                 self._refresh(machine)
         return replies
 
@@ -137,12 +144,7 @@ class Stream:
 
     def in_step(self, snapshot: Snapshot) -> bool:
         """Tell whether the client has all that it asked for and should have, and no more."""
-        for url, machine in self.machines.items():
-            content = snapshot.of_type(url)
-            awaited = any(machine.subscription.wants(name) for name in content.pending)
-            if awaited or not machine.in_step(content):
-                return False
-        return True
+        return all(self._is_in_step(url, snapshot.of_type(url)) for url in self.machines)
 
     def refusal(self, url: TypeUrl, name: str) -> Refusal | None:
         """Return what the node refused of this name, if it accepted nothing since."""
@@ -199,6 +201,17 @@ class Stream:
         known = [each.url for each in self._types.ordered if each.url in self.machines]
         return known + [url for url in self.machines if url not in self._types.by_url]
 
+    def _is_in_step(self, url: TypeUrl, content: TypeSnapshot) -> bool:
+        if self._at_rest.get(url) is content:
+            return True
+        machine = self.machines[url]
+        awaited = any(machine.subscription.wants(name) for name in content.pending)
+        if awaited or not machine.in_step(content):
+            return False
+        if not machine.exchange.owed:
+            self._at_rest[url] = content
+        return True
+
     def _must_wait(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
         """Tell whether a type that comes first still has something to send or to hear."""
         return any(
@@ -206,7 +219,7 @@ class Stream:
                 snapshot.of_type(before), now, withdraw=self._may_withdraw(before, snapshot)
             )
             for before in self._types.get(url).after
-            if before in self.machines
+            if before in self.machines and self._at_rest.get(before) is not snapshot.of_type(before)
         )
 
     def _may_withdraw(self, url: TypeUrl, snapshot: Snapshot) -> bool:
@@ -219,7 +232,8 @@ class Stream:
         if followers and WILDCARD in self.machines[url].exchange.owed:
             return False
         return all(
-            self.machines[follower].in_step(snapshot.of_type(follower))
+            self._at_rest.get(follower) is snapshot.of_type(follower)
+            or self.machines[follower].in_step(snapshot.of_type(follower))
             for follower in followers
             if follower in self.machines
         )
@@ -234,3 +248,4 @@ class Stream:
         for child in machine.type.refreshes:
             if child in self.machines:
                 self.machines[child].exchange.refresh(updated)
+                self._at_rest.pop(child, None)

@@ -78,6 +78,18 @@ def test_only_types_with_other_content_have_changed() -> None:
     assert before.changed_since(snapshot(CDS="c@1", EDS="e@1", SDS="s@1", LDS="")) == set()
 
 
+def test_what_did_not_change_is_the_very_same_as_before() -> None:
+    """Streams tell by identity what they compared before; what is new and what is gone is kept."""
+    before = snapshot(CDS="c@1", EDS="e@1", SDS="s@1")
+    after = snapshot(CDS="c@1", EDS="e@2", LDS="l@1")
+    kept = after.keeping(before, after.changed_since(before))
+
+    assert kept == after
+    assert kept.of_type(url_of("CDS")) is before.of_type(url_of("CDS"))
+    assert kept.of_type(url_of("EDS")) is after.of_type(url_of("EDS"))
+    assert kept.types.keys() == {url_of("CDS"), url_of("EDS"), url_of("LDS")}
+
+
 def test_packed_content_takes_little_memory_and_is_the_same() -> None:
     """What is kept compressed comes out as it went in, with the version of its own bytes."""
     body = b"filter chain " * 1000
