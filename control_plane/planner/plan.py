@@ -24,6 +24,7 @@ from control_plane.planner.names import (
 )
 from control_plane.planner.options import PlanOptions
 from control_plane.planner.shared import Shared
+from control_plane.planner.sources import Sources
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl, Version
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 
@@ -43,6 +44,7 @@ class Planner:
         """Start with nothing built."""
         self.options = options
         self._names = NameTables(options.internal_domains)
+        self._sources = Sources()
         self._cluster = Shared(_cluster)
         self._listener = Shared(_listener)
         self._udp_listener = Shared(_udp_listener)
@@ -124,7 +126,7 @@ class Planner:
             spec, admits_routers = self._spec(app, mapping)
             sources = None
             if not admits_routers:
-                sources = state.sources_of(app.guid, Transport.TCP, mapping.proxy_port)
+                sources = self._sources.of(state, app.guid, Transport.TCP, mapping.proxy_port)
                 filters.extend(self._filters(spec, sources))
             # The instance itself may look too: its sidecar proves what is served.
             probers = (*self.options.probers, instance.address) if mapping.is_c2c else ()
@@ -145,10 +147,10 @@ class Planner:
         if instance.address == instance.app_address or app.c2c_port is None:
             return
         for port in app.ports:
-            sources = state.sources_of(app.guid, Transport.TCP, port)
+            sources = self._sources.of(state, app.guid, Transport.TCP, port)
             spec = ListenerSpec(port, port, AppProtocol.TCP, secret="")
             yield self._listener(spec, instance.address, sources, ())
-            datagrams = state.sources_of(app.guid, Transport.UDP, port)
+            datagrams = self._sources.of(state, app.guid, Transport.UDP, port)
             if datagrams:
                 yield self._udp_listener(port, instance.address, datagrams)
 

@@ -1,0 +1,42 @@
+"""Who may connect to a port, worked out once for all instances of an app.
+
+The rule of this module: the answer is the State's own. It is remembered with the policies and the
+instances that it follows from, which a State that changed elsewhere has as the same objects, so
+that asking again costs the same whether a caller has one instance or a thousand.
+"""
+
+from __future__ import annotations
+
+from control_plane.model.entities import Instance, NetworkPolicy, Transport
+from control_plane.model.state import State
+from control_plane.names import Address, AppGuid
+
+_Facts = tuple[tuple[NetworkPolicy, ...], tuple[tuple[Instance, ...], ...]]
+
+_REMEMBERED = 16384
+"""How many ports' sources are remembered; without, each instance's plan would sort them anew."""
+
+
+class Sources:
+    """``State.sources_of`` for those who ask the same for many instances."""
+
+    def __init__(self) -> None:
+        """Start with nothing remembered."""
+        self._remembered: dict[
+            tuple[AppGuid, Transport, int], tuple[_Facts, tuple[Address, ...]]
+        ] = {}
+
+    def of(
+        self, state: State, app: AppGuid, transport: Transport, port: int
+    ) -> tuple[Address, ...]:
+        """Return the addresses of all instances that a policy lets connect to this port, sorted."""
+        policies = state.policies_to(app)
+        facts = policies, tuple(state.instances_of(each.source) for each in policies)
+        known = self._remembered.get((app, transport, port))
+        if known is not None and known[0] == facts:
+            return known[1]
+        sources = state.sources_of(app, transport, port)
+        if len(self._remembered) >= _REMEMBERED:
+            self._remembered.clear()
+        self._remembered[app, transport, port] = facts, sources
+        return sources
