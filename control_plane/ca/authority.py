@@ -56,6 +56,11 @@ class Authority:
         return self.certificate.subject
 
     @cached_property
+    def name_octets(self) -> int:
+        """How long its name is in DER."""
+        return len(self.name.public_bytes())
+
+    @cached_property
     def subject(self) -> str:
         """Its name as RFC 4514 writes it."""
         return self.name.rfc4514_string()
@@ -139,6 +144,11 @@ class Authority:
         if ours is None:
             return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public.key)
         return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ours)
+
+    @cached_property
+    def key_identifier_der(self) -> bytes:
+        """The same in DER."""
+        return self.key_identifier.public_bytes()
 
 
 def create_authority(

@@ -160,10 +160,7 @@ def _extension_problems(read: _Read, prepared: Prepared) -> Iterator[str]:
         ExtensionOID.KEY_USAGE: (True, _DIGITAL_SIGNATURE_ONLY),
         ExtensionOID.EXTENDED_KEY_USAGE: (False, usages.public_bytes()),
         ExtensionOID.SUBJECT_KEY_IDENTIFIER: (False, read.key_identifier.public_bytes()),
-        ExtensionOID.AUTHORITY_KEY_IDENTIFIER: (
-            False,
-            prepared.authority.key_identifier.public_bytes(),
-        ),
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER: (False, prepared.authority.key_identifier_der),
     }
     for oid, extension in read.extensions.items():
         if wanted.pop(oid, None) != (extension.critical, extension.value.public_bytes()):

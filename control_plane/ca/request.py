@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import ClassVar
 
 from control_plane.ca.san import San, parse_dns_name
@@ -22,6 +23,13 @@ from control_plane.names import (
     parse_guid,
     shown,
 )
+
+_MANY = 4096
+
+# The instances of an app have its routes in common, and each is asked for again and again.
+_known_dns_name = lru_cache(maxsize=_MANY)(parse_dns_name)
+_known_address = lru_cache(maxsize=_MANY)(parse_address)
+_known_unit = lru_cache(maxsize=_MANY)(parse_unit)
 
 
 class Usage(StrEnum):
@@ -65,13 +73,13 @@ class C2CRequest:
                 f"instance index must not be negative: {self.index}", field="index"
             )
         subject = _instance_subject(self)
-        hostnames = {parse_dns_name(hostname) for hostname in self.hostnames}
+        hostnames = {_known_dns_name(hostname) for hostname in self.hostnames}
         per_index = {f"{self.index}.{hostname}" for hostname in hostnames}
         names = hostnames | {name for name in per_index if len(name) <= MAX_HOSTNAME_OCTETS}
         dns = (subject.common_name, *sorted(names - {subject.common_name}))
         object.__setattr__(self, "hostnames", tuple(sorted(hostnames)))
         object.__setattr__(self, "subject", subject)
-        object.__setattr__(self, "address", parse_address(self.address))
+        object.__setattr__(self, "address", _known_address(self.address))
         object.__setattr__(self, "san", San(dns=dns, ips=(self.address,)))
 
 
@@ -100,7 +108,7 @@ class IdentityRequest:
         subject = _instance_subject(self)
         san = San(
             dns=(subject.common_name,),
-            ips=(parse_address(self.address),),
+            ips=(_known_address(self.address),),
             uris=(
                 spiffe_id(self.trust_domain, "app", self.app_guid, "instance", self.instance_guid),
             ),
@@ -181,8 +189,8 @@ def _instance_subject(request: C2CRequest | IdentityRequest) -> Subject:
     return Subject(
         common_name=parse_guid(request.instance_guid, field="instance_guid"),
         units=(
-            parse_unit("organization", request.org, field="org"),
-            parse_unit("space", request.space, field="space"),
-            parse_unit("app", parse_guid(request.app_guid, field="app_guid"), field="app_guid"),
+            _known_unit("organization", request.org, field="org"),
+            _known_unit("space", request.space, field="space"),
+            _known_unit("app", parse_guid(request.app_guid, field="app_guid"), field="app_guid"),
         ),
     )

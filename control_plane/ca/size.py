@@ -55,14 +55,14 @@ def check_size(authority: Authority, profile: Profile, request: Request) -> None
 def _leaf(authority: Authority, request: Request) -> int:
     algorithm, signature = _signature(authority)
     usages = _tlv(_OID + _tlv(_tlv(10 * len(request.usages))))
-    key_identifier = _tlv(_OID + _tlv(len(authority.key_identifier.public_bytes())))
+    key_identifier = _tlv(_OID + _tlv(len(authority.key_identifier_der)))
     names = _tlv(_OID + _tlv(_tlv(_names(request.san))))
     extensions = _EXTENSIONS_WITHOUT_SAN + usages + key_identifier + names
     to_be_signed = (
         _VERSION
         + _SERIAL
         + algorithm
-        + len(authority.name.public_bytes())
+        + authority.name_octets
         + _VALIDITY
         + _subject(request.subject)
         + _P256_SPKI

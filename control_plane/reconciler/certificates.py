@@ -76,10 +76,11 @@ class Certificates:
         known = self._requests.get(instance.guid)
         if known is not None and known[0] == facts:
             return known[1]
-        requests: Mapping[str, Request] = {
-            C2C_SECRET: c2c_request(state, app, instance, lingering),
-            ID_SECRET: identity_request(app, instance, self._trust_domain),
-        }
+        if known is not None and known[0][:2] == facts[:2]:
+            identity = known[1][ID_SECRET]
+        else:
+            identity = identity_request(app, instance, self._trust_domain)
+        requests = {C2C_SECRET: c2c_request(state, app, instance, lingering), ID_SECRET: identity}
         self._requests[instance.guid] = facts, requests
         return requests
 
