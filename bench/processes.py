@@ -34,11 +34,17 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    """Return what the kernel says of a process, all of its threads included."""
+    """Return what the kernel says of a process, all of its threads and children included."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     status = Path(f"/proc/{pid}/status").read_text()
     rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return Usage((int(fields[11]) + int(fields[12])) / _TICKS, int(rss.split()[1]))
+    # Its own, and of children that have ended.
+    cpu_seconds, rss_kib = sum(map(int, fields[11:15])) / _TICKS, int(rss.split()[1])
+    for threads in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in threads.read_text().split():
+            used = usage(int(child))
+            cpu_seconds, rss_kib = cpu_seconds + used.cpu_seconds, rss_kib + used.rss_kib
+    return Usage(cpu_seconds, rss_kib)
 
 
 def free_ports(number: int) -> list[int]:

@@ -50,6 +50,7 @@ CHANGE_SERVED = "change.served"
 # Certificates.
 CERTIFICATE_ISSUED = "certificate.issued"
 CERTIFICATE_FAILED = "certificate.failed"
+ISSUER_FAILED = "issuer.failed"
 CERTIFICATE_SERVED = "certificate.served"
 CERTIFICATE_NOT_SERVED = "certificate.not_served"
 EXPIRY_ALARMED = "expiry.alarmed"

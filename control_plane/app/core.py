@@ -14,6 +14,7 @@ from control_plane.app.authority import (
     read_authority_files,
 )
 from control_plane.app.expiring import signing_ca
+from control_plane.app.issuing import PROGRAM
 from control_plane.app.observed import Observed, Watched, observe
 from control_plane.ca import Authority, InstanceIdentity, Profile, new_key_pair
 from control_plane.clock import Clock
@@ -27,6 +28,7 @@ from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.custody import Custodian, Custody
 from control_plane.reconciler.expiry import Expiry
 from control_plane.reconciler.holdings import IDENTITY, Holdings
+from control_plane.reconciler.issuers import Issuers
 from control_plane.reconciler.ledger import Ledger
 from control_plane.reconciler.pace import IDENTITIES_PER_SECOND, turn
 from control_plane.reconciler.presence import Presence
@@ -130,12 +132,19 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
 
     current = authorities.current
     custodian = Custodian(
-        current, profile, new_key_pair, new_serial, note, metrics.certificates.issuing
+        current,
+        profile,
+        new_key_pair,
+        new_serial,
+        note,
+        metrics.certificates.issuing,
+        metrics.certificates.issue_duration.observe,
     )
     custody = Custody(custodian, secrets)
     planner = Planner(_plan_options(settings))
     planner.warm_up()
-    reconciler = Reconciler(registry.state, nodes, planner, custody, clock)
+    issuers = Issuers(PROGRAM, current, profile, new_serial, clock)
+    reconciler = Reconciler(registry.state, nodes, planner, custody, clock, issuers)
     registry.subscribe(reconciler.committed)
     presence = Presence(registry, nodes)
     nodes.observe(reconciler)

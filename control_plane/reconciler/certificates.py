@@ -61,6 +61,15 @@ class Certificates:
         requests = self._requests_of(state, instance)
         return {name: self._secret(instance, name, each) for name, each in requests.items()}
 
+    def due(self, state: State, instance: Instance) -> dict[str, Request]:
+        """Return what has to be issued for an instance, by the names of its secrets."""
+        now = self._clock.now()
+        return {
+            name: each
+            for name, each in self._requests_of(state, instance).items()
+            if self._custody.is_due(instance.guid, name, each, now)
+        }
+
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed, and what was held for it."""
         self._renewals.forget(instance)

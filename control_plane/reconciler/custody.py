@@ -8,9 +8,9 @@ stays in use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
@@ -20,92 +20,14 @@ from control_plane.ca.keys import KeyFactory
 from control_plane.ca.linter import Leaf
 from control_plane.ca.profile import Profile, renew_at
 from control_plane.ca.request import Request
-from control_plane.ca.san import San
 from control_plane.envoy.secrets import tls_secret
 from control_plane.errors import ControlPlaneError
 from control_plane.names import InstanceGuid
+from control_plane.reconciler.held import Ensured, Held, Recorded, names_of, record_of
+from control_plane.reconciler.issuers import Issued
 from control_plane.store.protocol import IssuedRecord
-from control_plane.xds.resource import Resource, Version
+from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import SECRET
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """One secret of one instance: what was asked for, what was issued, and its resource.
-
-    Attributes:
-        chain: SHA-256 of what is sent after the leaf.
-    """
-
-    request: Request
-    leaf: Leaf = field(repr=False)
-    chain: str
-    resource: Resource
-    renew_at: datetime
-
-    @property
-    def serial(self) -> int:
-        """The serial number of its certificate."""
-        return self.leaf.serial
-
-    @property
-    def not_before(self) -> datetime:
-        """When its certificate begins to count."""
-        return self.leaf.not_before
-
-    @property
-    def version(self) -> Version:
-        """The version of its resource."""
-        return self.resource.version
-
-    @property
-    def content(self) -> Resource:
-        """What a plan has of it."""
-        return self.resource
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One secret of one instance that was issued before the restart: its key is gone."""
-
-    record: IssuedRecord
-    renew_at: datetime
-
-    @property
-    def serial(self) -> int:
-        """The serial number of its certificate."""
-        return self.record.serial
-
-    @property
-    def not_before(self) -> datetime:
-        """When its certificate begins to count."""
-        return self.record.not_before
-
-    @property
-    def version(self) -> Version:
-        """The version that its resource had."""
-        return Version(self.record.version)
-
-    @property
-    def content(self) -> Version:
-        """What a plan has of it: the version, for a client that has the rest."""
-        return self.version
-
-
-@dataclass(frozen=True, slots=True)
-class Ensured:
-    """What became of asking for a secret.
-
-    Attributes:
-        held: the secret that is in use; None if there never was one.
-        is_fresh: whether it was issued just now.
-        failure: why no other could be issued, or "" if this one says what it must.
-    """
-
-    held: Held | Recorded | None
-    is_fresh: bool = False
-    failure: str = ""
-
 
 Watcher = Callable[[], None]
 """Is told that a secret was replaced or dropped; it returns at once."""
@@ -118,7 +40,8 @@ class Custodian:
     Attributes:
         authority: returns the CA of the moment.
         note: is told of each certificate, and returns at once.
-        issuing: returns what surrounds each certificate that is made, to measure it.
+        issuing: returns what surrounds each certificate that is made here, to measure it.
+        issued_elsewhere: is told how many seconds another process took to make one.
     """
 
     authority: Callable[[], Authority]
@@ -127,6 +50,7 @@ class Custodian:
     new_serial: Callable[[], int]
     note: Callable[[IssuedRecord], None] = lambda _: None
     issuing: Callable[[], AbstractContextManager[object]] = nullcontext
+    issued_elsewhere: Callable[[float], None] = lambda _: None
 
 
 class Custody:
@@ -139,6 +63,7 @@ class Custody:
         for each in records:
             at = renew_at(each.not_before, each.not_after, each.instance_guid)
             self._held.setdefault(each.instance_guid, {})[each.secret] = Recorded(each, at)
+        self._ready: dict[InstanceGuid, dict[str, Issued]] = {}
         self._failures: dict[InstanceGuid, dict[str, str]] = {}
         self._watchers: dict[InstanceGuid, list[Watcher]] = {}
 
@@ -149,6 +74,20 @@ class Custody:
     def failure(self, instance: InstanceGuid) -> str:
         """Return why an instance has not the certificates that it should have, or ""."""
         return next(iter(self._failures.get(instance, {}).values()), "")
+
+    def is_due(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> bool:
+        """Tell whether ``ensure`` would issue a certificate."""
+        held = self.get(instance, name)
+        return held is None or not self._is_good(held, request, now)
+
+    @contextmanager
+    def ready(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> Iterator[None]:
+        """Use certificates meanwhile that were issued elsewhere, if they are still right."""
+        self._ready[instance] = dict(issued)
+        try:
+            yield
+        finally:
+            del self._ready[instance]
 
     def ensure(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Ensured:
         """Return the secret that says what it must, or the old one where issuing fails."""
@@ -164,7 +103,7 @@ class Custody:
             return Ensured(held, failure=str(error))
         failures.pop(name, None)
         self._held.setdefault(instance, {})[name] = fresh
-        self._custodian.note(_record_of(instance, fresh))
+        self._custodian.note(record_of(instance, fresh))
         self._tell_watchers(instance)
         return Ensured(fresh, is_fresh=True)
 
@@ -209,35 +148,34 @@ class Custody:
             case Recorded(record):
                 is_ours = record.issuer == authority.fingerprint
                 is_sent = record.chain in ("", authority.chain_digest)
-                return record.names == _names(request.san) and is_ours and is_sent
+                return record.names == names_of(request.san) and is_ours and is_sent
             case _:
                 assert_never(held)
 
     def _issue(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Held:
-        by, authority = self._custodian, self._custodian.authority()
-        with by.issuing():
-            leaf = issue(
-                authority, by.profile, request, key=by.new_key, now=now, serial=by.new_serial()
-            )
+        authority = self._custodian.authority()
+        leaf = self._made_ready(instance, name, request, authority)
+        if leaf is None:
+            leaf = self._made_here(authority, request, now)
         body = tls_secret(name, leaf.certificate_chain_pem, leaf.private_key_pem or b"")
         at = renew_at(leaf.not_before, leaf.not_after, instance)
         return Held(request, leaf, authority.chain_digest, Resource.of(SECRET, name, body), at)
 
+    def _made_here(self, authority: Authority, request: Request, now: datetime) -> Leaf:
+        by = self._custodian
+        with by.issuing():
+            return issue(
+                authority, by.profile, request, key=by.new_key, now=now, serial=by.new_serial()
+            )
 
-def _names(san: San) -> tuple[str, ...]:
-    return (*san.dns, *san.ips, *san.uris)
-
-
-def _record_of(instance: InstanceGuid, held: Held) -> IssuedRecord:
-    leaf = held.leaf
-    return IssuedRecord(
-        instance,
-        held.resource.name,
-        held.resource.version,
-        leaf.serial,
-        _names(leaf.san),
-        leaf.not_before,
-        leaf.not_after,
-        leaf.issuer_fingerprint,
-        held.chain,
-    )
+    def _made_ready(
+        self, instance: InstanceGuid, name: str, request: Request, authority: Authority
+    ) -> Leaf | None:
+        """Return what was issued elsewhere, if that is still what is wanted, and of whom."""
+        ready = self._ready.get(instance, {}).pop(name, None)
+        if ready is None or ready.request != request or ready.chain != authority.chain_digest:
+            return None
+        if ready.leaf.issuer_fingerprint != authority.fingerprint:
+            return None
+        self._custodian.issued_elsewhere(ready.seconds)
+        return ready.leaf

@@ -9,7 +9,7 @@ cannot be planned for is tried again and keeps nobody else waiting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
@@ -25,6 +25,7 @@ from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import NAME_TABLE_TYPE, Planner
 from control_plane.reconciler.certificates import Certificates
 from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.issuers import Issued, Issuers
 from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication import Neighbourhood, Publication
@@ -42,6 +43,9 @@ from control_plane.xds.messages import Reply
 _SLICE_SECONDS = 0.005
 """How long the loop works before it lets others (streams, commands) have a turn."""
 
+CROWD = 32
+"""How many have to wait until the second process is asked: before that it is faster to begin."""
+
 _FAREWELL_SECONDS = 10.0
 """How long a removed instance has to ACK that its listeners are gone, before its streams end."""
 
@@ -50,14 +54,28 @@ class Reconciler:
     """Keeps every connected node's snapshot equal to its plan; observes streams and commits."""
 
     def __init__(
-        self, state: State, nodes: Nodes, planner: Planner, custody: Custody, clock: Clock
+        self,
+        state: State,
+        nodes: Nodes,
+        planner: Planner,
+        custody: Custody,
+        clock: Clock,
+        issuers: Issuers | None = None,
     ) -> None:
-        """Take the State as it was read from disk; nobody is connected yet."""
+        """Take the State as it was read from disk; nobody is connected yet.
+
+        Args:
+            issuers: another process that issues certificates where many are due.
+        """
         self._nodes = nodes
         self._planner = planner
         self._custody = custody
         self._clock = clock
+        self._issuers = issuers
+        if issuers is not None:
+            issuers.returned = self._returned
         self._dirty: dict[InstanceGuid, None] = {}
+        self._given: set[InstanceGuid] = set()
         self._wake = asyncio.Event()
         self._renewals = RenewalQueue()
         self._farewells: dict[InstanceGuid, asyncio.Task[None]] = {}
@@ -111,14 +129,20 @@ class Reconciler:
         streams = self._nodes.streams(instance)
         if not streams:
             return True
-        if instance in self._dirty or self._custody.failure(instance):
+        if instance in self._dirty or instance in self._given or self._custody.failure(instance):
             return False
         snapshot = self._nodes.snapshot(instance)
         return snapshot is None or all(live.stream.in_step(snapshot) for live in streams)
 
     def opened(self, live: LiveStream) -> None:
-        """Plan for a node as soon as it is connected, so that its first request finds an answer."""
-        self._reconcile(InstanceGuid(live.node_id))
+        """Plan for a node as soon as it is connected, so that its first request finds an answer.
+
+        In a crowd it waits for its turn. Until there is a plan nothing is sent.
+        """
+        if len(self._dirty) < CROWD:
+            self._reconcile(InstanceGuid(live.node_id))
+        else:
+            self._mark(InstanceGuid(live.node_id))
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Look whether it needs what is recorded only, and who waits for what it told."""
@@ -146,6 +170,8 @@ class Reconciler:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._work())
                 tasks.create_task(self._renew())
+                if self._issuers is not None:
+                    tasks.create_task(self._issuers.run())
         finally:
             await self.publication.close()
 
@@ -154,7 +180,9 @@ class Reconciler:
             await self._wake.wait()
             until = self._clock.monotonic() + _SLICE_SECONDS
             while self._dirty and self._clock.monotonic() < until:
-                self._try(next(iter(self._dirty)))
+                instance = next(iter(self._dirty))
+                if not self._gave(instance):
+                    self._try(instance)
             if not self._dirty:
                 self._wake.clear()
             await asyncio.sleep(0)
@@ -201,8 +229,30 @@ class Reconciler:
                 self._mark(instance)
 
     def _mark(self, instance: InstanceGuid) -> None:
-        self._dirty[instance] = None
-        self._wake.set()
+        if instance not in self._given:
+            self._dirty[instance] = None
+            self._wake.set()
+
+    def _gave(self, guid: InstanceGuid) -> bool:
+        """Have the second process issue what is due, where many wait; tell whether it does."""
+        issuers, instance = self._issuers, self.state.instance(guid)
+        if issuers is None or instance is None or len(self._dirty) < CROWD:
+            return False
+        if not issuers.has_room():
+            return False
+        due = self._certificates.due(self.state, instance)
+        if not due:
+            return False
+        del self._dirty[guid]
+        self._given.add(guid)
+        issuers.give(guid, due, self._clock.now())
+        return True
+
+    def _returned(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
+        """Plan for an instance with what was issued for it, or without."""
+        self._given.discard(instance)
+        with self._custody.ready(instance, issued):
+            self._try(instance)
 
     def _try(self, instance: InstanceGuid) -> None:
         try:

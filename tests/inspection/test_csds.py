@@ -14,7 +14,7 @@ from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from envoy.type.matcher.v3 import node_pb2, string_pb2, struct_pb2
 
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.custody import Held
+from control_plane.reconciler.held import Held
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from tests.envoy.harness import unique_address, until
 from tests.inspection.world import APP, C2C_SECRET, Scene, scene, type_of

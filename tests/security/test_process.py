@@ -22,6 +22,16 @@ print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT
 """
 """PR_GET_DUMPABLE is 3 (prctl(2)); the kernel shows it to the process itself only."""
 
+SECOND_PROBE = """
+import ctypes, resource
+from control_plane.app import issuing
+def serve(*_):
+    print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))
+issuing.serve = serve
+issuing.main()
+"""
+"""What it may do when it begins to serve."""
+
 
 def test_the_memory_of_the_process_can_be_dumped_by_nobody() -> None:
     """After the call there are no core dumps, and files may be open as many as are allowed."""
@@ -41,3 +51,12 @@ async def test_c2c_serve_runs_without_dumps(tmp_path: Path) -> None:
         assert rows["Max core file size"].split() == ["0", "0"]
         soft, hard = rows["Max open files"].split()
         assert soft == hard
+
+
+def test_the_second_process_runs_without_dumps() -> None:
+    """The one that issues for crowds has keys too, and a new program could be dumped again."""
+    run = subprocess.run(
+        [sys.executable, "-c", SECOND_PROBE], capture_output=True, text=True, check=True
+    )
+
+    assert run.stdout == "0 (0, 0)\n"

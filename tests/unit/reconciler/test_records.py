@@ -13,7 +13,7 @@ from control_plane.errors import StorageError
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler import records as module
-from control_plane.reconciler.custody import Recorded
+from control_plane.reconciler.held import Recorded
 from control_plane.reconciler.records import LARGEST_BATCH, Records
 from control_plane.reconciler.renewals import RETRY
 from control_plane.store.protocol import IssuedRecord

@@ -9,7 +9,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from control_plane.ca import Authority, Leaf, Profile, create_authority, new_key_pair
+from control_plane.app.issuing import PROGRAM
+from control_plane.ca import (
+    Authority,
+    KeyPair,
+    Leaf,
+    Profile,
+    create_authority,
+    new_key_pair,
+)
 from control_plane.model.change import Decision
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
@@ -17,7 +25,9 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE, Planner, PlanOptions
-from control_plane.reconciler.custody import Custodian, Custody, Held
+from control_plane.reconciler.custody import Custodian, Custody
+from control_plane.reconciler.held import Held
+from control_plane.reconciler.issuers import Issuers
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
@@ -57,6 +67,7 @@ class World:
         lifetime: timedelta = timedelta(hours=24),
         planner: Planner | None = None,
         after: World | None = None,
+        has_issuers: bool = False,
     ) -> None:
         """Start with this State, as after a restart.
 
@@ -65,6 +76,7 @@ class World:
             lifetime: of certificates.
             planner: another than the usual one.
             after: the run before, whose CA and records are on the disk too.
+            has_issuers: whether a second process issues for crowds.
         """
         self.clock = ManualClock()
         self.nodes = Nodes()
@@ -74,14 +86,27 @@ class World:
         self.records: dict[tuple[InstanceGuid, str], IssuedRecord] = (
             dict(after.records) if after else {}
         )
+        self.made_here = 0
         custodian = Custodian(
-            lambda: self.authority, profile, new_key_pair, self.serials, self._note
+            lambda: self.authority, profile, self._new_key, self.serials, self._note
         )
         self.custody = Custody(custodian, self.records.values())
         self.planner = planner or Planner(PlanOptions())
-        self.reconciler = Reconciler(state, self.nodes, self.planner, self.custody, self.clock)
+        self.issuers = Issuers(PROGRAM, lambda: self.authority, profile, self.serials, self.clock)
+        self.reconciler = Reconciler(
+            state,
+            self.nodes,
+            self.planner,
+            self.custody,
+            self.clock,
+            self.issuers if has_issuers else None,
+        )
         self.nodes.observe(self.reconciler)
         self._numbers = itertools.count(1)
+
+    def _new_key(self) -> KeyPair:
+        self.made_here += 1
+        return new_key_pair()
 
     def _note(self, record: IssuedRecord) -> None:
         self.records[record.instance_guid, record.secret] = record

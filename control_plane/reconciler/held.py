@@ -1,0 +1,115 @@
+"""One certificate of one instance, as the control plane has it.
+
+The rule of this module: values, of which only one has a private key, and does not show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from control_plane.ca.linter import Leaf
+from control_plane.ca.request import Request
+from control_plane.ca.san import San
+from control_plane.names import InstanceGuid
+from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.resource import Resource, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One secret of one instance: what was asked for, what was issued, and its resource.
+
+    Attributes:
+        chain: SHA-256 of what is sent after the leaf.
+    """
+
+    request: Request
+    leaf: Leaf = field(repr=False)
+    chain: str
+    resource: Resource
+    renew_at: datetime
+
+    @property
+    def serial(self) -> int:
+        """The serial number of its certificate."""
+        return self.leaf.serial
+
+    @property
+    def not_before(self) -> datetime:
+        """When its certificate begins to count."""
+        return self.leaf.not_before
+
+    @property
+    def version(self) -> Version:
+        """The version of its resource."""
+        return self.resource.version
+
+    @property
+    def content(self) -> Resource:
+        """What a plan has of it."""
+        return self.resource
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One secret of one instance that was issued before the restart: its key is gone."""
+
+    record: IssuedRecord
+    renew_at: datetime
+
+    @property
+    def serial(self) -> int:
+        """The serial number of its certificate."""
+        return self.record.serial
+
+    @property
+    def not_before(self) -> datetime:
+        """When its certificate begins to count."""
+        return self.record.not_before
+
+    @property
+    def version(self) -> Version:
+        """The version that its resource had."""
+        return Version(self.record.version)
+
+    @property
+    def content(self) -> Version:
+        """What a plan has of it: the version, for a client that has the rest."""
+        return self.version
+
+
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """What became of asking for a secret.
+
+    Attributes:
+        held: the secret that is in use; None if there never was one.
+        is_fresh: whether it was issued just now.
+        failure: why no other could be issued, or "" if this one says what it must.
+    """
+
+    held: Held | Recorded | None
+    is_fresh: bool = False
+    failure: str = ""
+
+
+def names_of(san: San) -> tuple[str, ...]:
+    """Return the names of a certificate as they are recorded."""
+    return (*san.dns, *san.ips, *san.uris)
+
+
+def record_of(instance: InstanceGuid, held: Held) -> IssuedRecord:
+    """Return what is written down of a certificate."""
+    leaf = held.leaf
+    return IssuedRecord(
+        instance,
+        held.resource.name,
+        held.resource.version,
+        leaf.serial,
+        names_of(leaf.san),
+        leaf.not_before,
+        leaf.not_after,
+        leaf.issuer_fingerprint,
+        held.chain,
+    )

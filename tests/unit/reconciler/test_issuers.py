@@ -1,0 +1,229 @@
+"""The second process that issues certificates while a crowd waits for them: a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from control_plane.app.issuing import PROGRAM
+from control_plane.ca import C2CRequest, Profile, Request
+from control_plane.model.instances import remove_instance
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.reconciler import issuers as module
+from control_plane.reconciler import reconciler as loop_module
+from control_plane.reconciler.issuers import AT_ONCE, PAUSE_SECONDS, Issued, Issuers
+from control_plane.xds.resource_type import SECRET
+from tests.unit.model.world import B, mapping, register, world
+from tests.unit.reconciler.clocks import NOON, ManualClock, settled
+from tests.unit.reconciler.worlds import C2C_SECRET, Serials, World, authority
+from tests.xds_client import PATIENCE
+
+ONE = InstanceGuid("one")
+REQUESTS: Mapping[str, Request] = {
+    C2C_SECRET: C2CRequest("one", "app", "org", "space", ("b.apps.internal",), 0, "10.0.0.1")
+}
+
+
+class Scene:
+    """Issuers with a clock that stands still, and what came back from them."""
+
+    def __init__(self) -> None:
+        """Start with nothing given."""
+        self.clock = ManualClock()
+        self.authority = authority()
+        self.serials = Serials()
+        self.issuers = Issuers(PROGRAM, lambda: self.authority, Profile(), self.serials, self.clock)
+        self.issuers.returned = lambda instance, issued: self.back.put_nowait((instance, issued))
+        self.back: asyncio.Queue[tuple[InstanceGuid, Mapping[str, Issued]]] = asyncio.Queue()
+
+    async def until_ready(self) -> None:
+        """Return once there is room."""
+        async with asyncio.timeout(PATIENCE):
+            while not self.issuers.has_room():  # noqa: ASYNC110 - who asks is told, and nobody else
+                await asyncio.sleep(0.005)
+
+    async def issued(self) -> Mapping[str, Issued]:
+        """Return what comes back next."""
+        async with asyncio.timeout(PATIENCE):
+            return (await self.back.get())[1]
+
+
+@asynccontextmanager
+async def scene() -> AsyncIterator[Scene]:
+    """Let a second process issue until the block ends."""
+    made = Scene()
+    running = asyncio.create_task(made.issuers.run())
+    try:
+        await made.until_ready()
+        yield made
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert not children()
+
+
+def children() -> list[int]:
+    """Return the processes that this one started and that have not ended."""
+    listed = Path("/proc/self/task").glob("*/children")
+    found = [int(each) for file in listed for each in file.read_text().split()]
+    return [each for each in found if "app.issuing" in _command(each)]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+async def test_what_it_is_given_comes_back_issued() -> None:
+    """A certificate of the CA of the moment, for what was asked, that passed the linter there."""
+    async with scene() as here:
+        here.issuers.give(ONE, REQUESTS, NOON)
+        issued = (await here.issued())[C2C_SECRET]
+        assert issued.request == REQUESTS[C2C_SECRET]
+        assert issued.leaf.san == REQUESTS[C2C_SECRET].san
+        assert issued.leaf.issuer_fingerprint == here.authority.fingerprint
+        assert issued.chain == here.authority.chain_digest
+        assert issued.seconds > 0
+        assert "PRIVATE KEY" not in repr(issued)
+
+        here.authority = authority()
+        here.issuers.give(ONE, REQUESTS, NOON)
+        other = (await here.issued())[C2C_SECRET]
+        assert other.leaf.issuer_fingerprint == here.authority.fingerprint
+        assert other.leaf.private_key_pem != issued.leaf.private_key_pem
+
+
+async def test_what_cannot_be_issued_comes_back_too() -> None:
+    """Without a certificate, so that whoever wants it tries and learns why."""
+    async with scene() as here:
+        here.serials.are_bad = True
+        here.issuers.give(ONE, REQUESTS, NOON)
+
+        assert await here.issued() == {}
+
+
+async def test_it_takes_no_more_than_it_can_do() -> None:
+    """Who comes then issues where it stands; there is room again as soon as something is back."""
+    async with scene() as here:
+        for _ in range(AT_ONCE):
+            assert here.issuers.has_room()
+            here.issuers.give(ONE, REQUESTS, NOON)
+        assert not here.issuers.has_room()
+        for _ in range(AT_ONCE):
+            assert await here.issued()
+
+        assert here.issuers.has_room()
+
+
+async def test_a_process_that_dies_is_missed_by_nobody() -> None:
+    """What it had comes back, the log says so, and after a pause there is another."""
+    async with scene() as here:
+        (pid,) = children()
+        with structlog.testing.capture_logs() as logs:
+            os.kill(pid, signal.SIGSTOP)
+            here.issuers.give(ONE, REQUESTS, NOON)
+            os.kill(pid, signal.SIGKILL)
+            assert await here.issued() == {}
+        assert [(each["event"], each["log_level"]) for each in logs] == [
+            ("issuer.failed", "warning")
+        ]
+        assert not here.issuers.has_room()
+        await settled()
+        await here.clock.advance(PAUSE_SECONDS)
+        await here.until_ready()
+        here.issuers.give(ONE, REQUESTS, NOON)
+
+        assert await here.issued()
+
+
+async def test_it_ends_when_nobody_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process with nothing to do is memory for nothing; the next crowd starts another."""
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+    async with scene() as here:
+        async with asyncio.timeout(PATIENCE):
+            while children():  # noqa: ASYNC110 - its end tells nobody
+                await asyncio.sleep(0.005)
+        await here.until_ready()
+        here.issuers.give(ONE, REQUESTS, NOON)
+
+        assert await here.issued()
+
+
+def test_it_ends_with_its_input() -> None:
+    """However the control plane ended, nothing of it is left."""
+    done = subprocess.run(PROGRAM, check=False, stdin=subprocess.DEVNULL, timeout=PATIENCE)
+
+    assert done.returncode == 0
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> State:
+    """Return an app with instances enough to be a crowd."""
+    monkeypatch.setattr(loop_module, "CROWD", 2)
+    state = world("b")
+    for number in range(8):
+        state = register(state, f"b{number}", B, f"10.0.1.{number + 1}")
+    return state
+
+
+async def _rotated(made: World, guids: list[str], host: str) -> None:
+    """Map a route, and return once everybody was sent a certificate for it."""
+    made.commit(mapping(made.state, B, host))
+    async with asyncio.timeout(PATIENCE):
+        while not all(  # noqa: ASYNC110 - as above
+            f"{host}.apps.internal" in made.leaf(each).san.dns for each in guids
+        ):
+            await asyncio.sleep(0.001)
+
+
+async def test_a_crowd_gets_its_certificates_from_both_processes(crowd: State) -> None:
+    """Each instance has one for its own names, and whoever waits for them waits for all."""
+    made = World(crowd, has_issuers=True)
+    guids = [f"b{number}" for number in range(8)]
+    async with made.running():
+        peers = {each: made.connect(each).as_envoy() for each in guids}
+        async with asyncio.timeout(PATIENCE):
+            while not made.issuers.has_room():  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.005)
+        before = made.made_here
+        await _rotated(made, guids, "shop")
+        for peer in peers.values():
+            peer.settle()
+
+        assert made.made_here - before < len(guids)
+        for guid, peer in peers.items():
+            held = made.leaf(guid)
+            assert held.san.dns[0] == guid
+            assert (held.private_key_pem or b"") in peer.has[SECRET, C2C_SECRET].body
+            assert made.reconciler.is_current(InstanceGuid(guid))
+
+
+async def test_who_is_removed_meanwhile_gets_nothing(crowd: State) -> None:
+    """What comes back for an instance that is gone is for nobody, and the others get theirs."""
+    made = World(crowd, has_issuers=True)
+    guids = [f"b{number}" for number in range(8)]
+    async with made.running():
+        for each in guids:
+            made.connect(each).as_envoy()
+        async with asyncio.timeout(PATIENCE):
+            while not made.issuers.has_room():  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.005)
+        made.commit(mapping(made.state, B, "shop"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        given = [each for each in guids if not made.reconciler.is_current(InstanceGuid(each))]
+        made.commit(remove_instance(made.state, InstanceGuid(given[0])))
+        await _rotated(made, [each for each in guids if each != given[0]], "again")
+
+        assert made.custody.get(InstanceGuid(given[0]), C2C_SECRET) is None
