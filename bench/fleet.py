@@ -34,7 +34,8 @@ from control_plane.clock import SystemClock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.envoy.secrets import tls_secret
 from control_plane.model.apps import create_app
-from control_plane.model.instances import register_instance
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import register_instance, set_status
 from control_plane.model.policies import PolicySpec, add_policies
 from control_plane.model.routes import map_route
 from control_plane.model.spec import AppSpec
@@ -93,9 +94,14 @@ Place = Callable[[int], str]
 
 
 async def prepare(
-    directory: Path, instances: int, *, place: Place | None = None, size: int = USUAL_SIZE
+    directory: Path,
+    instances: int,
+    *,
+    place: Place | None = None,
+    size: int = USUAL_SIZE,
+    status: InstanceStatus = InstanceStatus.REGISTERED,
 ) -> Fleet:
-    """Write a fleet of so many instances, in apps of a size."""
+    """Write a fleet of so many instances, in apps of a size, and with a status."""
     settings = Settings(data_dir=directory / "data")
     directory.mkdir(exist_ok=True)  # noqa: ASYNC240 - nobody else runs yet
     store = await SqliteStore.open(settings.data_dir / DATABASE_FILE)
@@ -105,6 +111,8 @@ async def prepare(
         apps = [f"app-{number}" for number in range(max(1, instances // size))]
         places = [(place or _address)(each) for each in range(instances)]
         await _fill(registry, apps, places, has_apps=place is not None)
+        known = registry.state.all_instances()
+        await asyncio.gather(*(registry.execute(_status(each.guid, status)) for each in known))
     finally:
         registry.close()
         await running
@@ -149,6 +157,10 @@ async def _fill(registry: Registry, apps: list[str], places: list[str], *, has_a
         (register, len(places)),
     ):
         await asyncio.gather(*(registry.execute(command(number)) for number in range(times)))
+
+
+def _status(guid: InstanceGuid, status: InstanceStatus) -> Command[Any]:
+    return lambda state: set_status(state, guid, status)
 
 
 def _address(number: int) -> str:

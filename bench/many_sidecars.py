@@ -22,6 +22,7 @@ from one_envoy import envoy
 from processes import Server, Talker, control_plane, talker
 
 from control_plane.api.v1 import progress_pb2, route_pb2, route_pb2_grpc
+from control_plane.model.entities import InstanceStatus
 
 UNLIMITED = ("--max-new-streams-per-second", "100000")
 """Where it is not the admission that is measured."""
@@ -130,9 +131,9 @@ async def one_change(directory: Path, *, quick: bool) -> Figures:
 
 
 async def storm(directory: Path, *, quick: bool) -> Figures:
-    """Let a whole fleet come at once, with Envoy's own first request and the usual admission."""
+    """Let a whole fleet come back at once, with Envoy's own first request and usual admission."""
     number = 200 if quick else 5000
-    fleet = await prepare(directory, number)
+    fleet = await prepare(directory, number, status=InstanceStatus.READY)
     first = await _first_request(directory, fleet)
     async with (
         control_plane(fleet.data_dir) as server,

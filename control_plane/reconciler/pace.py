@@ -6,6 +6,7 @@ which all began. So they are the same after a restart, and nobody has to keep a 
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import datetime, timedelta
 
 from control_plane.ca import draw
@@ -30,3 +31,21 @@ def turn(instance: InstanceGuid, since: datetime, instances: int, *, per_second:
         per_second: how many turns there are in a second, on average.
     """
     return since + timedelta(seconds=draw(f"turn:{instance}") * instances / per_second)
+
+
+class Rush:
+    """Tells whether things come so fast that it pays to spread them."""
+
+    def __init__(self, many: int, seconds: float) -> None:
+        """Call it a rush when so many came in so many seconds."""
+        self._moments: deque[float] = deque(maxlen=many)
+        self._seconds = seconds
+
+    def note(self, now: float) -> None:
+        """Take note that one more came, at a moment of a monotonic clock."""
+        self._moments.append(now)
+
+    def is_on(self, now: float) -> bool:
+        """Tell whether there is a rush."""
+        is_full = len(self._moments) == self._moments.maxlen
+        return is_full and now - self._moments[0] <= self._seconds

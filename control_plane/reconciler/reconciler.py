@@ -26,7 +26,7 @@ from control_plane.planner import NAME_TABLE_TYPE, Planner
 from control_plane.reconciler.certificates import Certificates
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.issuers import Issued, Issuers
-from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
+from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, Rush, turn
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication import Neighbourhood, Publication
 from control_plane.reconciler.renewals import (
@@ -45,6 +45,9 @@ _SLICE_SECONDS = 0.005
 
 CROWD = 32
 """How many have to wait until the second process is asked: before that it is faster to begin."""
+
+RUSH_SECONDS = 3.0
+"""As many that connect in this time are a crowd too, though none of them waits for long."""
 
 _FAREWELL_SECONDS = 10.0
 """How long a removed instance has to ACK that its listeners are gone, before its streams end."""
@@ -76,6 +79,7 @@ class Reconciler:
             issuers.returned = self._returned
         self._dirty: dict[InstanceGuid, None] = {}
         self._given: set[InstanceGuid] = set()
+        self._rush = Rush(CROWD, RUSH_SECONDS)
         self._wake = asyncio.Event()
         self._renewals = RenewalQueue()
         self._farewells: dict[InstanceGuid, asyncio.Task[None]] = {}
@@ -139,10 +143,11 @@ class Reconciler:
 
         In a crowd it waits for its turn. Until there is a plan nothing is sent.
         """
-        if len(self._dirty) < CROWD:
-            self._reconcile(InstanceGuid(live.node_id))
-        else:
+        self._rush.note(self._clock.monotonic())
+        if self._is_crowd():
             self._mark(InstanceGuid(live.node_id))
+        else:
+            self._reconcile(InstanceGuid(live.node_id))
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Look whether it needs what is recorded only, and who waits for what it told."""
@@ -236,7 +241,7 @@ class Reconciler:
     def _gave(self, guid: InstanceGuid) -> bool:
         """Have the second process issue what is due, where many wait; tell whether it does."""
         issuers, instance = self._issuers, self.state.instance(guid)
-        if issuers is None or instance is None or len(self._dirty) < CROWD:
+        if issuers is None or instance is None or not self._is_crowd():
             return False
         if not issuers.has_room():
             return False
@@ -247,6 +252,9 @@ class Reconciler:
         self._given.add(guid)
         issuers.give(guid, due, self._clock.now())
         return True
+
+    def _is_crowd(self) -> bool:
+        return len(self._dirty) >= CROWD or self._rush.is_on(self._clock.monotonic())
 
     def _returned(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
         """Plan for an instance with what was issued for it, or without."""

@@ -227,3 +227,21 @@ async def test_who_is_removed_meanwhile_gets_nothing(crowd: State) -> None:
         await _rotated(made, [each for each in guids if each != given[0]], "again")
 
         assert made.custody.get(InstanceGuid(given[0]), C2C_SECRET) is None
+
+
+async def test_who_connects_in_a_crowd_is_planned_for_at_its_turn(crowd: State) -> None:
+    """Nothing is sent before that, and everything after it, also with certificates from there."""
+    made = World(crowd, has_issuers=True)
+    async with made.running():
+        peers = [made.connect(f"b{number}") for number in range(8)]
+        waiting = [each for each in peers if made.nodes.snapshot(each.live.node_id) is None]
+        assert len(waiting) == 7
+        assert all(each.receive() == [] for each in waiting)
+        async with asyncio.timeout(PATIENCE):
+            while any(  # noqa: ASYNC110 - as above
+                made.nodes.snapshot(each.live.node_id) is None for each in peers
+            ):
+                await asyncio.sleep(0.001)
+        for peer in peers:
+            peer.as_envoy()
+            assert (SECRET, C2C_SECRET) in peer.has

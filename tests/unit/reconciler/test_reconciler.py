@@ -165,11 +165,11 @@ async def test_another_ca_reaches_everybody_each_at_a_turn(state: State) -> None
     for number, guid in enumerate(guids):
         state = register(state, guid, B, f"10.1.{number // 200}.{number % 200 + 1}")
     around = World(state)
-    for guid in guids[:-1]:
-        around.connect(guid)
-    before = {guid: around.leaf(guid).serial for guid in guids[:-1]}
     async with around.running():
+        for guid in guids[:-1]:
+            around.connect(guid)
         await around.clock.advance(1)
+        before = {guid: around.leaf(guid).serial for guid in guids[:-1]}
         around.authority = authority()
         around.reconciler.authority_changed(around.clock.now())
         found = [0]
