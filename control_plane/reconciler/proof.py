@@ -9,6 +9,7 @@ after its ACK is said to be so, and is looked at further, less and less often.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from control_plane.clock import Clock
@@ -66,6 +67,8 @@ class Proof:
         self._source = source
         self._shown: dict[InstanceGuid, int | None] = {}
         self._looking: dict[InstanceGuid, asyncio.Task[None]] = {}
+        self._awaited: deque[tuple[float, Entry]] = deque()
+        self._awaiting: asyncio.Task[None] | None = None
         self._waiters = Waiters(self.is_served)
 
     def is_served(self, instance: InstanceGuid) -> bool:
@@ -118,7 +121,7 @@ class Proof:
             self._move(entry, CertificateState.SERVED)
         elif entry.state is CertificateState.SERVED:
             self._move(entry, CertificateState.ACKED)
-            self._look(instance)
+            self._look(entry)
 
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
@@ -126,7 +129,7 @@ class Proof:
 
     async def close(self) -> None:
         """Look no further."""
-        tasks = tuple(self._looking.values())
+        tasks = [*self._looking.values(), *([self._awaiting] if self._awaiting else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -144,25 +147,60 @@ class Proof:
         if entry.state is CertificateState.ISSUED:
             self._move(entry, CertificateState.ACKED)
         if entry.record.secret == C2C_SECRET:
-            self._look(instance)
+            self._look(entry)
 
-    def _look(self, instance: InstanceGuid) -> None:
-        """Have it looked at until it serves its newest certificate."""
-        if instance not in self._looking and not self.is_served(instance):
-            task = asyncio.get_running_loop().create_task(self._until_served(instance))
-            self._looking[instance] = task
-            task.add_done_callback(lambda _: self._looking.pop(instance, None))
+    def _look(self, entry: Entry) -> None:
+        """Have it looked at until the instance serves its newest certificate.
 
-    async def _until_served(self, instance: InstanceGuid) -> None:
-        pause, overdue = _FIRST_PAUSE, 0.0
+        A sidecar reports by itself; it is asked only about what it has not reported in time.
+        """
+        instance = entry.record.instance_guid
+        if instance in self._looking or self.is_served(instance):
+            return
+        if not self._attestation.witnessed(instance):
+            self._start(instance, self._clock.monotonic() + GRACE_SECONDS)
+            return
+        if self._attestation.served(instance) == entry.record.serial:
+            self._move(entry, CertificateState.SERVED)
+            return
+        self._awaited.append((self._clock.monotonic() + GRACE_SECONDS, entry))
+        if self._awaiting is None:
+            self._awaiting = asyncio.get_running_loop().create_task(self._await_reports())
+
+    async def _await_reports(self) -> None:
+        """Look at those of which no report has come in time; one task does for all."""
+        while self._awaited:
+            at, entry = self._awaited[0]
+            left = at - self._clock.monotonic()
+            if left > 0:
+                await self._clock.sleep(left)
+                continue
+            self._awaited.popleft()
+            instance = entry.record.instance_guid
+            newest = self._ledger.get(instance, C2C_SECRET)
+            # If there is another one by now, its own moment comes.
+            if newest is not None and newest.record is entry.record:
+                self._start(instance, at)
+        self._awaiting = None
+
+    def _start(self, instance: InstanceGuid, overdue: float) -> None:
+        if instance in self._looking or self.is_served(instance):
+            return
+        work = self._until_served(instance, overdue)
+        task = asyncio.get_running_loop().create_task(work)
+        self._looking[instance] = task
+        task.add_done_callback(lambda _: self._looking.pop(instance, None))
+
+    async def _until_served(self, instance: InstanceGuid, overdue: float) -> None:
+        pause = _FIRST_PAUSE
         looked_for: IssuedRecord | None = None
         while not self.is_served(instance):
             entry = self._ledger.get(instance, C2C_SECRET)
             if entry is None or entry.state is CertificateState.ISSUED:
                 return  # its ACK starts this anew
-            if looked_for is not entry.record:
-                pause, looked_for = _FIRST_PAUSE, entry.record
-                overdue = self._clock.monotonic() + GRACE_SECONDS
+            if looked_for is not None and looked_for is not entry.record:
+                pause, overdue = _FIRST_PAUSE, self._clock.monotonic() + GRACE_SECONDS
+            looked_for = entry.record
             seen = await self._seen(instance)
             if self._ledger.get(instance, C2C_SECRET) is not entry:
                 continue  # something happened meanwhile, and may have made this look worthless
