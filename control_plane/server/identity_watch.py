@@ -3,6 +3,7 @@
 The rule of this module: Envoy opens its streams again on the same TCP connection, old certificate
 included, unless that connection may carry one request only (the bootstrap says so). So a stream
 that ends comes back with the files that the sidecar has renewed; if it does not, it is ended again.
+A stream that has to end is never given more time, or whoever renews again and again would keep it.
 """
 
 from __future__ import annotations
@@ -60,11 +61,10 @@ class IdentityWatch:
             return
         instance = InstanceGuid(live.node_id)
         self._identities.connected(instance)
-        if self._identities.is_superseded(instance, live.credential.serial):
-            self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
-            return
         left = (live.credential.not_after - self._clock.now()).total_seconds()
         self._end_in(max(0.0, left - MARGIN_SECONDS), live, "the client certificate ends")
+        if self._identities.is_superseded(instance, live.credential.serial):
+            self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
 
     def told(self, _live: LiveStream, _events: Sequence[Event]) -> None:
         """Requests do not change who somebody is."""
@@ -90,6 +90,10 @@ class IdentityWatch:
             self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
 
     def _end_in(self, seconds: float, live: LiveStream, reason: str) -> None:
-        self.closed(live)
+        """Have a stream end by then, unless it has to end before."""
         loop = asyncio.get_running_loop()
+        timer = self._timers.get(live)
+        if timer is not None and timer.when() <= loop.time() + seconds:
+            return
+        self.closed(live)
         self._timers[live] = loop.call_later(seconds, live.end, Unavailable(f"{reason}: come back"))

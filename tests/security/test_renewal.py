@@ -185,6 +185,26 @@ async def test_a_stream_on_an_older_identity_is_ended_soon_after_renewal(tmp_pat
                 assert len(cf.running.core.nodes.streams(old.guid)) == 1
 
 
+async def test_renewing_again_and_again_keeps_no_stream_of_an_older_identity(
+    tmp_path: Path,
+) -> None:
+    """The stream ends as soon after the first renewal, whoever goes on renewing meanwhile."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        old = await enrol(cf, "app-b", "127.0.2.1")
+        async with stream(cf, old) as client, asyncio.timeout(SETTLING_SECONDS + SLACK):
+            await client.subscribe(SECRET, C2C_SECRET)
+            over = asyncio.create_task(client.status())
+            while not over.done():
+                await renew(cf, old)
+                await asyncio.wait([over], timeout=SETTLING_SECONDS / 10)
+
+        assert over.result() == (
+            grpc.StatusCode.UNAVAILABLE,
+            "a newer certificate was issued to this instance: come back",
+        )
+
+
 async def test_a_stream_ends_before_its_certificate_does(tmp_path: Path) -> None:
     """Whoever does not renew loses the stream while the certificate is still valid."""
     async with control_plane(tmp_path, certificate_lifetime=timedelta(seconds=4)) as cf:

@@ -1,0 +1,111 @@
+"""When the streams of identities end, without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from control_plane.ca import new_key_pair
+from control_plane.errors import Unavailable
+from control_plane.nodes import Credential, LiveStream, Nodes, Variant
+from control_plane.reconciler.holdings import Holdings
+from control_plane.reconciler.ledger import Ledger
+from control_plane.server import identity_watch
+from control_plane.server.identity_watch import MARGIN_SECONDS, SETTLING_SECONDS, IdentityWatch
+from control_plane.xds.messages import DeltaRequest, Node
+from control_plane.xds.resource_type import CLUSTER, ResourceTypes
+from control_plane.xds.stream import Stream
+from tests.unit.server_security.still_clock import NOON
+from tests.unit.server_security.test_identities import APP, GUID, INSTANCE, World
+
+
+class Watched(World):
+    """Identities of one instance, its streams, and who watches them."""
+
+    def __init__(self) -> None:
+        """Start with no stream."""
+        super().__init__()
+        self.nodes = Nodes()
+        holdings = Holdings(Ledger(self.clock), ())
+        self.watch = IdentityWatch(
+            self.nodes, self.identities, holdings, lambda _: False, self.clock
+        )
+        self.nodes.observe(self.watch)
+
+    def opened(self, lifetime: timedelta) -> LiveStream:
+        """Open a stream with a new certificate that lives so long."""
+        leaf = self.identities.issue(APP, INSTANCE, new_key_pair().public)
+        stream = Stream(ResourceTypes.of())
+        stream.identify(DeltaRequest(CLUSTER, node=Node(GUID)))
+        live = LiveStream(1, stream, Variant.DELTA, "peer", (), NOON)
+        live.credential = Credential(leaf.serial, NOON + lifetime)
+        self.nodes.opened(live)
+        return live
+
+    def left(self, live: LiveStream) -> float:
+        """Return in how many seconds a stream has to end."""
+        return self.watch._timers[live].when() - asyncio.get_running_loop().time()
+
+
+async def test_a_stream_ends_before_its_certificate() -> None:
+    """Also where a renewal would give it more time."""
+    world = Watched()
+    live = world.opened(timedelta(seconds=MARGIN_SECONDS + SETTLING_SECONDS / 2))
+
+    assert world.left(live) == pytest.approx(SETTLING_SECONDS / 2, abs=0.5)
+
+    world.issue()
+
+    assert world.left(live) <= SETTLING_SECONDS / 2
+
+
+async def test_a_renewal_has_the_stream_end_soon() -> None:
+    """Its certificate would have been good for longer."""
+    world = Watched()
+    live = world.opened(timedelta(hours=1))
+    world.issue()
+
+    assert world.left(live) <= SETTLING_SECONDS
+
+
+async def test_a_second_renewal_gives_a_stream_no_more_time() -> None:
+    """The moment at which it has to end stays what the first one made it."""
+    world = Watched()
+    live = world.opened(timedelta(hours=1))
+    world.issue()
+    at = world.watch._timers[live].when()
+    world.issue()
+
+    assert world.watch._timers[live].when() == at
+
+
+async def test_a_stream_on_an_older_identity_ends_before_that_does() -> None:
+    """It comes when a newer certificate was issued already, and its own has little left."""
+    world = Watched()
+    soon = timedelta(seconds=MARGIN_SECONDS)
+    live = world.opened(timedelta(hours=1))
+    world.nodes.closed(live)
+    live.credential = Credential(1, NOON + soon)
+    world.issue()
+    world.nodes.opened(live)
+
+    assert world.left(live) <= 0
+
+
+async def test_whoever_renews_again_and_again_loses_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However often it does, the stream ends and its client is told to come back."""
+    monkeypatch.setattr(identity_watch, "SETTLING_SECONDS", 0.1)
+    world = Watched()
+    live = world.opened(timedelta(hours=1))
+    over = asyncio.create_task(live.ended())
+    async with asyncio.timeout(5):
+        while not over.done():
+            world.issue()
+            await asyncio.wait([over], timeout=0.02)
+
+    assert isinstance(live.ended_by, Unavailable)
+    assert str(live.ended_by) == "a newer certificate was issued to this instance: come back"
