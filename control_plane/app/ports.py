@@ -172,8 +172,13 @@ class Ports:
         return await self._listen(server, address, credentials)
 
     def _is_alive(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance is there, or may be: a broken stream is no sign of an end."""
         core = self._core
-        return core.reconciler.connected(instance) or core.identities.is_starting(instance)
+        return (
+            core.reconciler.connected(instance)
+            or core.identities.is_starting(instance)
+            or core.presence.is_awaited(instance)
+        )
 
     def _enrollment_server(self) -> EnrollmentServer:
         names = self._core.settings.server_names

@@ -108,6 +108,13 @@ class Presence:
         if before != (not listening, leaving):
             self._changed.put_nowait(instance)
 
+    def is_awaited(self, guid: InstanceGuid) -> bool:
+        """Tell whether an instance is there, or has not been away for long enough to be gone."""
+        if guid in self._leaving or guid in self._overdue:
+            return False
+        instance = self._registry.state.instance(guid)
+        return instance is not None and instance.status in _THERE
+
     def hold(self) -> None:
         """Have nobody count as gone from now on: streams end since the control plane stops."""
         self._holds = True

@@ -55,7 +55,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         Args:
             registry: where tokens are spent and instances registered.
             identities: issues the certificates.
-            is_alive: tells whether the instance that holds an address is there.
+            is_alive: tells whether the instance that holds an address is there, or may come back.
             trust_bundle: the certificates that the sidecar and the app must trust.
             new_guid: gives the GUIDs of new instances.
             xds_port: where to go next.
@@ -149,7 +149,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             return Decision(state, None)
         if self._is_alive(holder.guid):
             raise AlreadyExists(
-                f"address {shown(address)} is held by another instance that is running",
+                f"address {shown(address)} is held by another instance that is running or may "
+                "come back",
                 field="address",
             )
         return remove_instance(state, holder.guid)

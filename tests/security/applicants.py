@@ -53,6 +53,6 @@ class Applicant:
         return code, details
 
 
-async def applicant(cf: Platform, *, uses: int = 1) -> Applicant:
-    """Return somebody with a token for one enrolment of app-b, at addresses 127.0.2.*."""
-    return Applicant(cf, await ticket(cf, "app-b", "127.0.2.0/24", uses=uses))
+async def applicant(cf: Platform, *, app: str = "app-b", uses: int = 1) -> Applicant:
+    """Return somebody with a token for one enrolment of an app, at addresses 127.0.2.*."""
+    return Applicant(cf, await ticket(cf, app, "127.0.2.0/24", uses=uses))

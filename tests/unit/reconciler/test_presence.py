@@ -282,6 +282,44 @@ async def test_broken_streams_have_a_grace(tmp_path: Path) -> None:
         await instance.becomes(GONE)
 
 
+async def test_who_may_come_back_is_awaited_until_the_grace_is_over(tmp_path: Path) -> None:
+    """A broken stream is no end: only time, or its own word, makes an instance one that is gone."""
+    async with watched(tmp_path) as (instance, _):
+        assert not instance.presence.is_awaited(B0)
+
+        peer = await instance.ready()
+        assert instance.presence.is_awaited(B0)
+        peer.close()
+        assert instance.presence.is_awaited(B0)
+        await instance.becomes(GONE)
+
+        assert not instance.presence.is_awaited(B0)
+
+
+async def test_who_was_there_before_a_start_is_awaited(tmp_path: Path) -> None:
+    """What is on the disk counts from the first moment, and until the longer grace is over."""
+    async with watched(tmp_path, NOT_READY) as (instance, _):
+        assert instance.presence.is_awaited(B0)
+        await instance.becomes(GONE)
+
+        assert not instance.presence.is_awaited(B0)
+
+
+async def test_whose_end_cannot_be_written_is_not_awaited(tmp_path: Path) -> None:
+    """A full disk keeps nobody's address: what was said, or has passed, counts at once."""
+    async with watched(tmp_path) as (instance, store):
+        peer = await instance.ready()
+        store.failures = 1_000
+        instance.report(leaving=True)
+        assert not instance.presence.is_awaited(B0)
+
+        instance.report()
+        assert instance.presence.is_awaited(B0)
+        peer.close()
+        await instance.stays(READY)
+        assert not instance.presence.is_awaited(B0)
+
+
 async def test_nobody_counts_as_gone_while_the_control_plane_stops(tmp_path: Path) -> None:
     """Streams that end because the server ends them say nothing of their instances."""
     async with watched(tmp_path) as (instance, _):
