@@ -293,9 +293,11 @@ class Reconciler:
         self._dirty.pop(instance, None)
         self._certificates.forget(instance)
         snapshot = self._nodes.snapshot(instance)
-        if snapshot is None or instance in self._farewells:
+        if snapshot is None:
             return
         self._nodes.set(instance, self._planner.farewell(snapshot))
+        if instance in self._farewells:
+            return  # it was registered again, and removed again before anybody noticed
         task = asyncio.get_running_loop().create_task(self._end_streams(instance))
         self._farewells[instance] = task
         task.add_done_callback(lambda _: self._farewells.pop(instance, None))

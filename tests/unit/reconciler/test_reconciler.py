@@ -492,6 +492,30 @@ async def test_an_instance_that_is_registered_again_keeps_its_streams(state: Sta
         assert around.reconciler.is_current(B0)
 
 
+async def test_an_instance_that_is_registered_and_removed_again_loses_its_ports_all_the_same(
+    state: State,
+) -> None:
+    """Within one farewell it was planned for once more, which must not be what it is left with."""
+    around = World(state)
+    peer = around.connect("b0").as_envoy()
+    async with around.running():
+        around.commit(remove_instance(around.state, B0))
+        around.commit(register_instance(around.state, B0, B, "10.0.1.1"))
+        await settled()
+        around.commit(remove_instance(around.state, B0))
+        await settled()
+
+        snapshot = around.nodes.snapshot(B0)
+        assert snapshot is not None
+        assert not snapshot.of_type(LISTENER).resources
+        removed = {name for reply in peer.receive() for name in reply.removed}
+        assert removed == {"listener-8080-61001", "listener-8080-61443"}
+        peer.settle()
+        await settled()
+
+        assert isinstance(peer.live.ended_by, PermissionDenied)
+
+
 async def test_an_instance_that_was_never_connected_is_removed_without_ado(state: State) -> None:
     """There is nobody to tell."""
     around = World(state)
