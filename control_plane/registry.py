@@ -31,6 +31,9 @@ Command = Callable[[State], Decision[Result]]
 Guard = Callable[[State, Change], None]
 """Looks at what a command led to, and raises InvalidRequest if that may not be."""
 
+Amendment = Callable[[Decision[Any]], Decision[Any]]
+"""Adds to what a command did what follows from that, whichever command it was."""
+
 Subscriber = Callable[[State, Change], None]
 """Is told of each transaction, in order: the State, and all that changed; returns at once."""
 
@@ -80,11 +83,23 @@ class _Request:
 class Registry:
     """Owns State; the one place where it changes."""
 
-    def __init__(self, state: State, store: Store, guards: Sequence[Guard] = ()) -> None:
-        """Go on from the State that the store has."""
+    def __init__(
+        self,
+        state: State,
+        store: Store,
+        guards: Sequence[Guard] = (),
+        amend: Amendment | None = None,
+    ) -> None:
+        """Go on from the State that the store has.
+
+        Args:
+            guards: look at what commands led to.
+            amend: adds what follows from it before they look.
+        """
         self._state = state
         self._store = store
         self._guards = tuple(guards)
+        self._amend = amend or _as_it_is
         self._revision = 0
         self._subscribers: list[Subscriber] = []
         self._waiting: deque[_Request] = deque()
@@ -179,7 +194,7 @@ class Registry:
 
     def _judge(self, command: Command[Any], state: State) -> _Verdict:
         try:
-            decision = command(state)
+            decision = self._amend(command(state))
             if decision.change:
                 for guard in self._guards:
                     guard(decision.state, decision.change)
@@ -209,6 +224,10 @@ class Registry:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "a subscriber of the registry failed", "exception": error}
                 )
+
+
+def _as_it_is(decision: Decision[Any]) -> Decision[Any]:
+    return decision
 
 
 async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:

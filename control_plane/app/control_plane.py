@@ -102,6 +102,7 @@ class ControlPlane:
             "registry": core.registry.run(),
             "reconciler": core.reconciler.run(),
             "presence": core.presence.run(),
+            "tombstones": core.tombstones.run(core.registry),
             "observed": core.observed.run(),
             "expiry": core.expiry.run(),
         }

@@ -6,6 +6,7 @@ The rule of this module: it is wiring and nothing else. Tests that need no socke
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from control_plane.app.authority import (
@@ -21,6 +22,7 @@ from control_plane.clock import Clock
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
+from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.planner import Planner, PlanOptions
 from control_plane.reconciler.attestation import Attestation
@@ -35,7 +37,8 @@ from control_plane.reconciler.presence import Presence
 from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.reconciler.records import Records
-from control_plane.registry import Registry
+from control_plane.reconciler.tombstones import Tombstones
+from control_plane.registry import Registry, Subscriber
 from control_plane.server.authorities import Authorities
 from control_plane.server.identities import Identities
 from control_plane.server.identity_watch import IdentityWatch
@@ -61,6 +64,7 @@ class Core:
     rotation: CaRotation
     profile: Profile
     registry: Registry
+    tombstones: Tombstones
     nodes: Nodes
     reconciler: Reconciler
     convergence: Convergence
@@ -114,13 +118,14 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     profile = Profile(lifetime=settings.certificate_lifetime)
     metrics = Metrics()
     store = TimedStore(store, metrics)
-    registry = Registry(State.of(await store.load()), store)
-    nodes = Nodes()
-    records = Records(store)
     issued = await store.issued()
     secrets = [each for each in issued if each.secret != IDENTITY]
     ledger = Ledger(clock, secrets)
     holdings = Holdings(ledger, issued)
+    tombstones = Tombstones(holdings, settings.certificate_lifetime, clock)
+    registry = Registry(State.of(await store.load()), store, amend=tombstones.amend)
+    nodes = Nodes()
+    records = Records(store)
 
     def note(record: IssuedRecord) -> None:
         records.note(record)
@@ -161,15 +166,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     watch = IdentityWatch(nodes, identities, holdings, authorities.is_gone, clock)
     nodes.observe(watch)
     attestation = Attestation(clock)
-
-    def forget(state: State, change: Change) -> None:
-        for entity in change.drops:
-            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
-                identities.forget(entity.guid)
-                attestation.forget(entity.guid)
-                holdings.forget(entity.guid)
-
-    registry.subscribe(forget)
+    registry.subscribe(_forgetting(identities.forget, attestation.forget, holdings.forget))
     convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, clock)
     observed = observe(watched, next(iter(planner.options.probers), None))
@@ -189,6 +186,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         rotation,
         profile,
         registry,
+        tombstones,
         nodes,
         reconciler,
         convergence,
@@ -202,6 +200,18 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         expiry,
         observed,
     )
+
+
+def _forgetting(*memories: Callable[[InstanceGuid], None]) -> Subscriber:
+    """Return who tells all of these which instances a change removed."""
+
+    def forget(state: State, change: Change) -> None:
+        for entity in change.drops:
+            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
+                for each in memories:
+                    each(entity.guid)
+
+    return forget
 
 
 def _ca_rotation(

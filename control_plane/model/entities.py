@@ -143,7 +143,20 @@ class JoinToken:
     address_range: str = ""
 
 
-Entity = App | Instance | RouteMapping | NetworkPolicy | JoinToken
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is left of an instance that was removed, since its Envoy may come back.
+
+    Attributes:
+        ends_at: when the last identity ends that it may have.
+    """
+
+    instance_guid: InstanceGuid
+    app_guid: AppGuid
+    ends_at: datetime
+
+
+Entity = App | Instance | RouteMapping | NetworkPolicy | JoinToken | Tombstone
 """Everything that the store keeps a row of."""
 
 
@@ -158,5 +171,7 @@ def key_of(entity: Entity) -> Hashable:
             return entity
         case JoinToken():
             return JoinToken, entity.digest
+        case Tombstone():
+            return Tombstone, entity.instance_guid
         case _:
             assert_never(entity)

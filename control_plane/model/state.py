@@ -24,6 +24,7 @@ from control_plane.model.entities import (
     JoinToken,
     NetworkPolicy,
     RouteMapping,
+    Tombstone,
     Transport,
 )
 from control_plane.names import Address, AppGuid, Hostname, InstanceGuid
@@ -36,7 +37,7 @@ _Lists: TypeAlias = "HashTrieMap[K, tuple[V, ...]]"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Apps, instances, route mappings, network policies and join tokens, and how to find them.
+    """Apps, instances, routes, policies, join tokens and tombstones, and how to find them.
 
     ``apps``, ``instances`` and ``tokens`` may be read as maps; for all else there are the methods.
     """
@@ -44,6 +45,7 @@ class State:
     apps: HashTrieMap[AppGuid, App] = field(default_factory=HashTrieMap)
     instances: HashTrieMap[InstanceGuid, Instance] = field(default_factory=HashTrieMap)
     tokens: HashTrieMap[str, JoinToken] = field(default_factory=HashTrieMap)
+    tombstones: HashTrieMap[InstanceGuid, Tombstone] = field(default_factory=HashTrieMap)
     guid_by_key: HashTrieMap[AppKey, AppGuid] = field(default_factory=HashTrieMap)
     instance_by_address: HashTrieMap[Address, InstanceGuid] = field(default_factory=HashTrieMap)
     instances_by_app: _Lists[AppGuid, Instance] = field(default_factory=HashTrieMap)
@@ -67,6 +69,7 @@ class State:
         yield from self.all_routes()
         yield from self.all_policies()
         yield from self.all_tokens()
+        yield from self.all_tombstones()
 
     def all_apps(self) -> tuple[App, ...]:
         """Return every app by org, space and name."""
@@ -90,6 +93,10 @@ class State:
         return tuple(
             sorted(self.tokens.values(), key=lambda token: (token.expires_at, token.digest))
         )
+
+    def all_tombstones(self) -> tuple[Tombstone, ...]:
+        """Return what is left of every instance that was removed, in no order."""
+        return tuple(self.tombstones.values())
 
     def app(self, guid: AppGuid) -> App | None:
         """Return the app with this GUID."""
@@ -150,6 +157,10 @@ class State:
         instances = (each for source in sources for each in self.instances_of(source))
         return tuple(sorted(i.address for i in instances if i.status is not InstanceStatus.GONE))
 
+    def tombstone(self, guid: InstanceGuid) -> Tombstone | None:
+        """Return what is left of the instance with this GUID, if it was removed."""
+        return self.tombstones.get(guid)
+
     def put(self, entity: Entity) -> State:
         """Return a State with this entity, instead of the one with the same key if there is one."""
         match entity:
@@ -184,6 +195,8 @@ class State:
                 )
             case JoinToken():
                 return replace(self, tokens=self.tokens.insert(entity.digest, entity))
+            case Tombstone(guid):
+                return replace(self, tombstones=self.tombstones.insert(guid, entity))
             case _:
                 assert_never(entity)
 
@@ -211,6 +224,8 @@ class State:
                 )
             case JoinToken():
                 return replace(self, tokens=self.tokens.discard(entity.digest))
+            case Tombstone(guid):
+                return replace(self, tombstones=self.tombstones.discard(guid))
             case _:
                 assert_never(entity)
 

@@ -3,7 +3,8 @@
 The rule of this module: a change is followed from its commit until every connected instance that it
 concerns ACKed what follows from it, and then until every one of them serves its certificate. It is
 known by its revision, which is in the answer to its call, so that one number leads from the call to
-the last ACK. The comings and goings of instances are no changes.
+the last ACK. The comings and goings of instances are no changes, and neither is what is forgotten
+of those that were removed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.model.change import Change
-from control_plane.model.entities import Entity, Instance
+from control_plane.model.entities import Entity, Instance, Tombstone
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.progress import Behind, Stage
@@ -81,7 +82,8 @@ class ChangeTrace:
     def committed(self, state: State, change: Change) -> None:
         """Follow a change; to be told after the reconciler was."""
         before, self._state = self._state, state
-        if change.drops or not all(_is_status_only(entity, before) for entity in change.puts):
+        dropped = [each for each in change.drops if not isinstance(each, Tombstone)]
+        if dropped or not all(_is_status_only(entity, before) for entity in change.puts):
             self._start(self._follow(change.apps, self._revision(), self._clock.monotonic()))
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ a restart everything that is on record is in doubt until the instance is seen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from control_plane.ca import InstanceIdentity
 from control_plane.names import InstanceGuid
@@ -53,6 +54,11 @@ class Holdings:
     def identity(self, instance: InstanceGuid) -> InstanceIdentity | None:
         """Return the identity that an instance showed last; None if it showed none since start."""
         return self._identities.get(instance)
+
+    def identity_ends(self, instance: InstanceGuid) -> datetime | None:
+        """Return when the last of the identities ends that are known of an instance."""
+        known = (self._used.get(instance, {}).get(IDENTITY), self._identities.get(instance))
+        return max((each.not_after for each in known if each is not None), default=None)
 
     def of(self, instance: InstanceGuid) -> Iterator[IssuedRecord]:
         """Return what is known of the certificates that an instance may be using."""

@@ -23,6 +23,7 @@ from control_plane.model.entities import (
     JoinToken,
     NetworkPolicy,
     RouteMapping,
+    Tombstone,
 )
 from control_plane.model.state import State
 from control_plane.names import AppGuid
@@ -101,7 +102,7 @@ def _put(entity: Entity, before: State, state: State, revision: int) -> _Line | 
         case NetworkPolicy():
             sentence = f"{_policy_text(state, entity)} is allowed"
             return _policy(entity, Kind.ALLOWED, log_events.POLICY_ADDED, sentence, revision)
-        case JoinToken():
+        case JoinToken() | Tombstone():
             return None
         case _:
             assert_never(entity)
@@ -127,7 +128,7 @@ def _dropped(entity: Entity, before: State, revision: int) -> _Line | None:
         case NetworkPolicy():
             sentence = f"{_policy_text(before, entity)} is not allowed any more"
             return _policy(entity, Kind.FORBIDDEN, log_events.POLICY_REMOVED, sentence, revision)
-        case JoinToken():
+        case JoinToken() | Tombstone():
             return None
         case _:
             assert_never(entity)

@@ -23,6 +23,7 @@ from control_plane.model.entities import (
     NetworkPolicy,
     OperatingSystem,
     RouteMapping,
+    Tombstone,
     Transport,
 )
 from control_plane.names import Address, AppGuid, AppName, Hostname, InstanceGuid, Port
@@ -46,6 +47,8 @@ def table_of(entity: Entity) -> Table:
             return schema.NETWORK_POLICIES
         case JoinToken():
             return schema.JOIN_TOKENS
+        case Tombstone():
+            return schema.TOMBSTONES
         case _:
             assert_never(entity)
 
@@ -91,6 +94,12 @@ def row_of(entity: Entity) -> Row:
                 "expires_at": entity.expires_at.isoformat(),
                 "uses_left": entity.uses_left,
                 "address_range": entity.address_range,
+            }
+        case Tombstone():
+            return {
+                "instance_guid": entity.instance_guid,
+                "app_guid": entity.app_guid,
+                "ends_at": entity.ends_at.isoformat(),
             }
         case _:
             assert_never(entity)
@@ -143,12 +152,21 @@ def _join_token(row: Row) -> JoinToken:
     )
 
 
+def _tombstone(row: Row) -> Tombstone:
+    return Tombstone(
+        instance_guid=InstanceGuid(row["instance_guid"]),
+        app_guid=AppGuid(row["app_guid"]),
+        ends_at=datetime.fromisoformat(row["ends_at"]),
+    )
+
+
 READERS: tuple[tuple[Table, Callable[[Row], Entity]], ...] = (
     (schema.APPS, _app),
     (schema.INSTANCES, _instance),
     (schema.ROUTE_MAPPINGS, _route_mapping),
     (schema.NETWORK_POLICIES, _network_policy),
     (schema.JOIN_TOKENS, _join_token),
+    (schema.TOMBSTONES, _tombstone),
 )
 """Each table and what its rows are; apps first, since all else refers to them."""
 

@@ -95,6 +95,15 @@ JOIN_TOKENS = Table(
     Index("join_tokens_by_app", "app_guid"),
 )
 
+# Without references: neither the instance nor, perhaps, its app is there any more.
+TOMBSTONES = Table(
+    "tombstones",
+    _METADATA,
+    Column("instance_guid", Text, primary_key=True, nullable=False),
+    Column("app_guid", Text, nullable=False),
+    Column("ends_at", Text, nullable=False),
+)
+
 # Without a reference to its instance, which is deleted and inserted again when it changes.
 ISSUED = Table(
     "issued_certificates",
@@ -177,6 +186,13 @@ STEPS: tuple[Step, ...] = (
         )""",
     ),
     ("ALTER TABLE issued_certificates ADD COLUMN chain TEXT DEFAULT '' NOT NULL",),
+    (
+        """CREATE TABLE tombstones (
+            instance_guid TEXT NOT NULL PRIMARY KEY,
+            app_guid TEXT NOT NULL,
+            ends_at TEXT NOT NULL
+        )""",
+    ),
 )
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 

@@ -18,7 +18,15 @@ from control_plane.app.lifelong import Lifelong
 from tests.envoy.harness import DEADLINE
 from tests.security.world import control_plane
 
-TASKS = ("records", "registry", "reconciler", "presence", "observed", "expiry")
+TASKS = (
+    "records",
+    "registry",
+    "reconciler",
+    "presence",
+    "tombstones",
+    "observed",
+    "expiry",
+)
 
 DEFECT = """
 import asyncio, sys

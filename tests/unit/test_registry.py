@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,9 +74,16 @@ class FakeStore:
 async def running(store: FakeStore, guards: Sequence[Guard] = ()) -> AsyncIterator[Registry]:
     """Run a registry of an empty State, and expect it to end well."""
     registry = Registry(State(), store, guards)
+    async with written(registry, store):
+        yield registry
+
+
+@asynccontextmanager
+async def written(registry: Registry, store: FakeStore) -> AsyncIterator[None]:
+    """Let a registry work, and expect it to end well."""
     writer = asyncio.create_task(registry.run())
     try:
-        yield registry
+        yield
     finally:
         store.proceed.set()
         registry.close()
@@ -329,6 +337,26 @@ async def test_a_guard_is_not_asked_about_nothing() -> None:
         await outcomes(await ask(registry, create("a"), create("a"), create("a", ssh=True)))
 
         assert len(asked) == 1
+
+
+async def test_what_follows_from_a_command_is_part_of_it() -> None:
+    """It is in the answer, on the disk and in the State, and guards look at it too."""
+    store = FakeStore()
+    seen: list[Change] = []
+
+    def amend(decision: Decision[Any]) -> Decision[Any]:
+        follow = create("follower")
+        return decision.then(lambda state, result: replace(follow(state), result=result))
+
+    guards = [lambda _, change: seen.append(change)]
+    registry = Registry(State(), store, guards, amend)
+    async with written(registry, store):
+        committed = await registry.execute(create("a"))
+
+        assert names(registry.state) == names(committed.state) == ["a", "follower"]
+        assert committed.result.key.name == "a"
+        assert store.transactions == [[committed.change]]
+        assert seen == [committed.change]
 
 
 async def test_subscribers_are_told_once_a_transaction_in_order() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from control_plane.model.entities import Entity, JoinToken, Transport, key_of
+from control_plane.model.entities import Entity, JoinToken, Tombstone, Transport, key_of
 from control_plane.model.state import State
 from control_plane.names import Address, Hostname, InstanceGuid
 from tests.unit.model.world import NOW, A, B, C, allow, mapping, policy, register, world
@@ -14,6 +14,7 @@ from tests.unit.model.world import NOW, A, B, C, allow, mapping, policy, registe
 FIRST = JoinToken("f" * 64, A, NOW, 1)
 SECOND = JoinToken("a" * 64, A, NOW + timedelta(seconds=1), 1)
 THIRD = JoinToken("b" * 64, B, NOW + timedelta(seconds=1), 1)
+LEFT = Tombstone(InstanceGuid("a9"), A, NOW)
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def state() -> State:
     state = mapping(mapping(mapping(state, B, "z").state, A, "z").state, A, "b").state
     state = allow(allow(state, A, C, 8080), A, C)
     state = allow(state, B, C)
-    for token in (SECOND, THIRD, FIRST):
-        state = state.put(token)
+    for entity in (SECOND, THIRD, FIRST, LEFT):
+        state = state.put(entity)
     return state
 
 
@@ -82,6 +83,7 @@ def test_questions_about_what_is_not_there_have_empty_answers() -> None:
     assert state.app(A) is None
     assert state.instance(InstanceGuid("a0")) is None
     assert state.token("f" * 64) is None
+    assert state.tombstone(InstanceGuid("a0")) is None
     assert state.instance_at(Address("10.0.0.1")) is None
     assert not state.instances_of(A)
     assert not state.hostnames_of(A)
@@ -107,4 +109,4 @@ def test_each_entity_has_a_key_of_its_own(state: State) -> None:
     """Two entities have equal keys only if they are versions of the same thing."""
     entities: list[Entity] = list(state.entities())
 
-    assert len({key_of(entity) for entity in entities}) == len(entities) == 15
+    assert len({key_of(entity) for entity in entities}) == len(entities) == 16

@@ -9,16 +9,17 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from control_plane.model.change import Decision
-from control_plane.model.entities import InstanceStatus
+from control_plane.model.entities import InstanceStatus, Tombstone
 from control_plane.model.instances import move_instance, remove_instance, set_status
 from control_plane.model.state import State
+from control_plane.model.tombstones import drop_ended_tombstones
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.changes import ChangeTrace
 from control_plane.reconciler.progress import Behind, Stage
 from tests.unit.model.world import B, mapping, register, world
-from tests.unit.reconciler.clocks import ManualClock, settled
+from tests.unit.reconciler.clocks import NOON, ManualClock, settled
 
-B0 = InstanceGuid("b0")
+B0, B1 = InstanceGuid("b0"), InstanceGuid("b1")
 LATE = Behind(B0, B, Stage.COMMITTED, "it does not answer")
 
 
@@ -113,6 +114,15 @@ async def test_coming_and_going_is_no_change() -> None:
     await here.commit(remove_instance(here.state, B0))
     assert len(here.fleet.asked) == 2
     await here.trace.close()
+
+
+async def test_what_is_forgotten_of_the_removed_is_no_change() -> None:
+    """Nobody asked for it, and nothing follows from it."""
+    here = Scene(register(world("b"), B0, B, "10.0.1.1").put(Tombstone(B1, B, NOON)))
+    await here.commit(drop_ended_tombstones(here.state, NOON))
+
+    assert here.state.tombstone(B1) is None
+    assert here.fleet.asked == []
 
 
 async def test_closing_ends_every_wait() -> None:

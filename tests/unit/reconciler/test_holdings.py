@@ -95,6 +95,21 @@ def test_an_identity_is_in_use_until_another_is_shown() -> None:
     assert world.holdings.identity(B0) == shown("CN=new")
 
 
+def test_the_last_identity_that_is_known_of_ends_last() -> None:
+    """Whether it is on record or was shown; of who has none nothing ends."""
+    assert World().holdings.identity_ends(B0) is None
+
+    world = World(replace(OLD_IDENTITY, not_after=NOON + 2 * DAY))
+    assert world.holdings.identity_ends(B0) == NOON + 2 * DAY
+
+    world.holdings.identity_seen(shown("CN=old"))
+    assert world.holdings.identity_ends(B0) == NOON + 2 * DAY
+
+    world = World(OLD)
+    world.holdings.identity_seen(shown("CN=old"))
+    assert world.holdings.identity_ends(B0) == NOON + DAY
+
+
 def test_an_instance_that_was_removed_holds_nothing() -> None:
     """Nobody waits for it."""
     world = World(OLD, OLD_IDENTITY)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, create_engine, inspect
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from control_plane.errors import ConfigurationError
+from control_plane.model.change import Change
+from control_plane.model.entities import Instance, Tombstone
+from control_plane.names import AppGuid, InstanceGuid
 from control_plane.store.schema import APPS, STEPS, migrate
 from control_plane.store.sqlite import SqliteStore
 
@@ -60,7 +65,7 @@ async def test_all_steps_together_make_the_tables(path: Path) -> None:
     await store.close()
 
     assert found == expected
-    assert len(found) == 7
+    assert len(found) == 8
 
 
 async def test_an_older_database_is_brought_forward_step_by_step(path: Path) -> None:
@@ -78,6 +83,31 @@ async def test_an_older_database_is_brought_forward_step_by_step(path: Path) -> 
         await migrate(connection, str(path), steps)
         notes = await connection.exec_driver_sql("SELECT note FROM apps")
         assert notes.scalars().all() == ["changed since"]
+    await store.close()
+
+
+async def test_a_database_without_tombstones_can_have_them(path: Path) -> None:
+    """What was removed before it was brought forward has none; its instances stay, and may get one.
+
+    Version 2 is the last without.
+    """
+    path.touch(mode=0o600)
+    older = create_async_engine(f"sqlite+aiosqlite:///{path}")
+    async with older.begin() as connection:
+        await migrate(connection, str(path), STEPS[:2])
+        for row in (
+            "apps VALUES ('guid-a', 'o', 's', 'a', '[8080]', 8080, 'http1', 'linux', 0)",
+            "instances VALUES ('a0', 'guid-a', 0, '10.0.0.1', '127.0.0.1', 'ready')",
+        ):
+            await connection.exec_driver_sql(f"INSERT INTO {row}")
+    await older.dispose()
+
+    store = await SqliteStore.open(path)
+    app, instance = await store.load()
+    assert isinstance(instance, Instance)
+    left = Tombstone(InstanceGuid("a0"), AppGuid("guid-a"), datetime(2026, 1, 1, 12, tzinfo=UTC))
+    await store.commit([Change((left,), (instance,))])
+    assert await store.load() == [app, left]
     await store.close()
 
 

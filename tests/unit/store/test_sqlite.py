@@ -30,6 +30,7 @@ from control_plane.model.entities import (
     JoinToken,
     NetworkPolicy,
     RouteMapping,
+    Tombstone,
     Transport,
 )
 from control_plane.model.spec import AppSpec
@@ -49,6 +50,7 @@ ENTITIES: tuple[Entity, ...] = (
     RouteMapping(Hostname("a.apps.internal"), A),
     NetworkPolicy(A, B, Transport.UDP, Port(1), Port(65535)),
     JoinToken("d" * 64, A, NOW, 3, "10.0.0.0/8"),
+    Tombstone(InstanceGuid("a1"), AppGuid("guid-of-an-app-that-was-deleted"), NOW),
 )
 ISSUED = IssuedRecord(
     instance_guid=InstanceGuid("a0"),
