@@ -64,7 +64,7 @@ class Ports:
         self.discovery = DiscoveryService(
             core.nodes,
             clock=core.clock,
-            admission=InstanceAdmission(self._proof),
+            admission=InstanceAdmission(self._proof, core.reconciler.farewells.awaits),
             limits=self._limits,
         )
         self.health = Health(ADMIN_SERVICES)

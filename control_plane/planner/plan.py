@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from control_plane.envoy import clusters, rbac, secrets, udp
-from control_plane.envoy.listeners import ListenerSpec, tcp_listener
+from control_plane.envoy.listeners import C2C_SECRET, ListenerSpec, tcp_listener
 from control_plane.model.entities import App, AppProtocol, Instance, Transport
 from control_plane.model.ports import SSH_PORT, PortMapping, port_mappings
 from control_plane.model.state import State
@@ -97,17 +97,23 @@ class Planner:
         _filter("", (_NOBODY,))
 
     def farewell(self, snapshot: Snapshot) -> Snapshot:
-        """Return what an instance that was removed should have: no way in.
+        """Return what an instance that was removed should have: no way in, and no secret.
 
-        Its secrets stay: Envoy goes on serving a Secret that was withdrawn, and a listener that
-        drains needs it.
+        Secrets and filters are neither sent nor withdrawn. Who has them keeps them, since a
+        listener that drains needs them; who comes back without them is not given any.
+
+        Args:
+            snapshot: what it had so far, if that is known.
         """
-        empty: dict[TypeUrl, TypeSnapshot] = {
+        secrets = {C2C_SECRET, ID_SECRET, VALIDATION_SECRET}
+        types: dict[TypeUrl, TypeSnapshot] = {
             CLUSTER: TypeSnapshot.of(),
             LISTENER: TypeSnapshot.of(),
             NAME_TABLE_TYPE: TypeSnapshot.of(),
+            SECRET: TypeSnapshot.of(pending=secrets),
+            EXTENSION_CONFIG: TypeSnapshot.of(pending=snapshot.of_type(EXTENSION_CONFIG).resources),
         }
-        return snapshot.replacing(empty)
+        return Snapshot(types)
 
     def _clusters(
         self, app: App, instance: Instance, ports: tuple[PortMapping, ...]

@@ -16,15 +16,15 @@ import structlog
 
 from control_plane import log_events
 from control_plane.clock import Clock
-from control_plane.errors import PermissionDenied
 from control_plane.model.change import Change
-from control_plane.model.entities import Instance
+from control_plane.model.entities import Instance, Tombstone
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import NAME_TABLE_TYPE, Planner
 from control_plane.reconciler.certificates import Certificates
 from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.farewells import Farewells
 from control_plane.reconciler.issuers import Issued, Issuers
 from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, Rush, turn
 from control_plane.reconciler.progress import Waiters
@@ -48,9 +48,6 @@ CROWD = 32
 
 RUSH_SECONDS = 3.0
 """As many that connect in this time are a crowd too, though none of them waits for long."""
-
-_FAREWELL_SECONDS = 10.0
-"""How long a removed instance has to ACK that its listeners are gone, before its streams end."""
 
 
 class Reconciler:
@@ -82,10 +79,10 @@ class Reconciler:
         self._rush = Rush(CROWD, RUSH_SECONDS)
         self._wake = asyncio.Event()
         self._renewals = RenewalQueue()
-        self._farewells: dict[InstanceGuid, asyncio.Task[None]] = {}
         self._log = structlog.get_logger(__name__)
         self.state = state
         self.waiters = Waiters(self.is_current)
+        self.farewells = Farewells(nodes, planner, clock)
         around = Neighbourhood(
             self._connected_of, self._resolves, self._mark_apps, self._mark_resolvers
         )
@@ -107,7 +104,9 @@ class Reconciler:
         """Mark the instances that a change concerns, and see off those that it removed."""
         self.state = state
         for entity in change.drops:
-            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
+            if isinstance(entity, Tombstone):
+                self.farewells.forget(entity, state.instance(entity.instance_guid))
+            elif isinstance(entity, Instance) and state.instance(entity.guid) is None:
                 self._see_off(entity.guid)
         self._mark_apps(change.apps)
         self.publication.committed(state, change)
@@ -143,15 +142,20 @@ class Reconciler:
 
         In a crowd it waits for its turn. Until there is a plan nothing is sent.
         """
+        instance = InstanceGuid(live.node_id)
+        if self.state.tombstone(instance) is not None:
+            self.farewells.opened(live)
+            return
         self._rush.note(self._clock.monotonic())
         if self._is_crowd():
-            self._mark(InstanceGuid(live.node_id))
+            self._mark(instance)
         else:
-            self._reconcile(InstanceGuid(live.node_id))
+            self._reconcile(instance)
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Look whether it needs what is recorded only, and who waits for what it told."""
         instance = InstanceGuid(live.node_id)
+        self.farewells.told(live)
         if any(
             isinstance(each, Subscribed) and each.type_url == NAME_TABLE_TYPE for each in events
         ):
@@ -167,6 +171,7 @@ class Reconciler:
 
     def closed(self, live: LiveStream) -> None:
         """Nobody needs to wait for a node that is gone."""
+        self.farewells.closed(live)
         self.waiters.note(InstanceGuid(live.node_id))
 
     async def run(self) -> None:
@@ -292,20 +297,4 @@ class Reconciler:
     def _see_off(self, instance: InstanceGuid) -> None:
         self._dirty.pop(instance, None)
         self._certificates.forget(instance)
-        snapshot = self._nodes.snapshot(instance)
-        if snapshot is None:
-            return
-        self._nodes.set(instance, self._planner.farewell(snapshot))
-        if instance in self._farewells:
-            return  # it was registered again, and removed again before anybody noticed
-        task = asyncio.get_running_loop().create_task(self._end_streams(instance))
-        self._farewells[instance] = task
-        task.add_done_callback(lambda _: self._farewells.pop(instance, None))
-
-    async def _end_streams(self, instance: InstanceGuid) -> None:
-        await self.waiters.wait([instance], _FAREWELL_SECONDS)
-        if self.state.instance(instance) is not None:
-            return  # it was registered again meanwhile
-        for live in self._nodes.streams(instance):
-            live.end(PermissionDenied("this instance was removed"))
-        self._nodes.forget(instance)
+        self.farewells.removed(instance)

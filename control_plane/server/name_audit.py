@@ -1,7 +1,8 @@
 """Names that a client asked for and may not see: told to the audit log, and not to the client.
 
 The rule of this module: on the wire a name that belongs to somebody else looks like one that does
-not exist, so nobody can find out names by asking. That somebody asked is written down.
+not exist, so nobody can find out names by asking. That somebody asked is written down; but an
+instance that was removed asks for what it had, and that it came is written down already.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from control_plane import log_events
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource import WILDCARD, TypeUrl
+from control_plane.xds.resource import WILDCARD, Snapshot, TypeUrl
 
 _SHOWN = 10
 """How many names one line has at the most."""
@@ -59,7 +60,7 @@ class NameAudit:
 
     def _look(self, live: LiveStream, event: Subscribed) -> None:
         snapshot = self._nodes.snapshot(live.node_id)
-        if snapshot is None:
+        if snapshot is None or _is_empty(snapshot):
             return
         content = snapshot.of_type(event.type_url)
         known = {WILDCARD, *content.pending, *content.recorded}
@@ -75,3 +76,8 @@ class NameAudit:
                 names=unknown[:_SHOWN],
                 count=len(unknown),
             )
+
+
+def _is_empty(snapshot: Snapshot) -> bool:
+    """Tell whether a node should have nothing at all, which is so once it was removed."""
+    return not any(each.resources or each.recorded for each in snapshot.types.values())

@@ -26,7 +26,7 @@ from control_plane.clock import Clock
 from control_plane.errors import InvalidRequest, PermissionDenied, Unauthenticated
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
-from control_plane.names import Address, shown
+from control_plane.names import Address, InstanceGuid, shown
 from control_plane.nodes import Credential
 from control_plane.server.identities import Identities
 from control_plane.xds.messages import Node
@@ -171,6 +171,18 @@ class InstanceProof:
 
         return self._told(context, still)[0]
 
+    def of_removed(self, context: Context, node_id: str) -> InstanceIdentity | None:
+        """Return who makes a call that was an instance and was removed; None if that is not so.
+
+        Raises:
+            Unauthenticated: the peer proved nothing.
+        """
+        identity = identity_of(context, self._validity)
+        if not isinstance(identity, InstanceIdentity) or identity.instance_guid != node_id:
+            return None
+        left = self._state().tombstone(identity.instance_guid)
+        return identity if left is not None and left.app_guid == identity.app_guid else None
+
     def _told(
         self, context: Context, claim: Callable[[], Identity], node_id: str | None = None
     ) -> tuple[InstanceIdentity, Instance]:
@@ -210,18 +222,30 @@ class InstanceProof:
 
 
 class InstanceAdmission:
-    """Lets an instance open streams as itself."""
+    """Lets an instance open streams as itself, and one that was removed hear that it was."""
 
-    def __init__(self, proof: InstanceProof) -> None:
-        """Let in who can prove it."""
+    def __init__(self, proof: InstanceProof, awaits: Callable[[InstanceGuid], bool]) -> None:
+        """Let in who can prove it.
+
+        Args:
+            proof: tells who it is.
+            awaits: tells whether an instance that was removed may not know it yet.
+        """
         self._proof = proof
+        self._awaits = awaits
 
     def admit(self, node: Node, context: Context) -> Credential:
         """Compare what a node claims with what its certificate proves.
 
         Raises:
             Unauthenticated: it proved nothing.
-            PermissionDenied: it is somebody else, or was removed.
+            PermissionDenied: it is somebody else, or was removed and told so.
         """
-        identity, _ = self._proof.of(context, node.id)
+        try:
+            identity, _ = self._proof.of(context, node.id)
+        except PermissionDenied:
+            removed = self._proof.of_removed(context, node.id)
+            if removed is None or not self._awaits(removed.instance_guid):
+                raise
+            identity = removed
         return Credential(identity.serial, identity.not_after)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from control_plane.envoy import bootstrap
 from control_plane.store.files import write_private
-from tests.envoy.harness import Envoy, start_envoy
+from tests.envoy.harness import Envoy, start_envoy, until
 from tests.security.holders import Holder
 from tests.sidecar.platform import Platform
 
@@ -49,9 +49,33 @@ class Armed:
         assert not stats.get("listener_manager.lds.update_success")
         assert not stats.get("listener_manager.total_listeners_active")
 
+    async def has_lost_everything(self) -> None:
+        """Wait until it has no listener and no cluster but the one to the control plane."""
+
+        def has_nothing(stats: Mapping[str, int]) -> bool:
+            listeners = stats.get("listener_manager.total_listeners_active")
+            return (listeners, stats.get("cluster_manager.active_clusters")) == (0, 1)
+
+        await self.envoy.wait_for(has_nothing, what="neither listener nor cluster is left")
+
+    async def comes_back(self) -> None:
+        """Wait until it has tried to come back, twice."""
+        name = "cluster.control-plane.upstream_cx_total"
+        before = await self.envoy.stat(name)
+
+        async def probe() -> bool:
+            return await self.envoy.stat(name) >= before + 2
+
+        await until(probe, what="Envoy tried to come back")
+
 
 @asynccontextmanager
-async def envoy_of(cf: Platform, holder: Holder, directory: Path) -> AsyncIterator[Armed]:
+async def envoy_of(
+    cf: Platform,
+    holder: Holder,
+    directory: Path,
+    ads: bootstrap.AdsVariant = bootstrap.AdsVariant.DELTA,
+) -> AsyncIterator[Armed]:
     """Run an Envoy with this identity until the block ends."""
     directory.mkdir(exist_ok=True)
     trust = directory / "trust.json"
@@ -66,6 +90,7 @@ async def envoy_of(cf: Platform, holder: Holder, directory: Path) -> AsyncIterat
             xds_port=address.port,
             admin_socket=admin_socket,
             tls=bootstrap.XdsIdentity(identity, trust, SERVER_URI) if holder.chain else None,
+            ads=ads,
         )
 
     if holder.chain:

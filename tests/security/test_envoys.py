@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.envoy.bootstrap import AdsVariant
+from control_plane.errors import Unavailable
+from control_plane.settings import SocketAddress
 from tests.envoy.apps import http1, tcp_app
-from tests.envoy.harness import C2C_PORT, DEADLINE, unique_address, until
+from tests.envoy.harness import C2C_PORT, DEADLINE, unique_address
 from tests.security.envoys import envoy_of
 from tests.security.holders import (
     Holder,
@@ -29,7 +32,7 @@ from tests.security.world import (
     is_gone,
     renew,
 )
-from tests.sidecar.platform import Platform
+from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.scene import Caller
 
 Attacker = Callable[[Platform, Holder], Holder]
@@ -126,21 +129,47 @@ async def test_an_envoy_of_a_removed_instance_serves_nobody(tmp_path: Path, how:
             else:
                 await cf.remove(holder.guid)
             await is_gone(cf, holder)
-            await armed.envoy.wait_for(
-                lambda stats: stats.get("listener_manager.total_listeners_active") == 0,
-                what="no listener is left",
-                prefix="listener_manager",
-            )
-            before = await armed.envoy.stat("cluster.control-plane.upstream_cx_total")
-
-            async def has_come_back() -> bool:
-                total = await armed.envoy.stat("cluster.control-plane.upstream_cx_total")
-                return total >= before + 2
-
-            await until(has_come_back, what="Envoy tried to come back")
+            await armed.has_lost_everything()
+            await armed.comes_back()
 
             with pytest.raises(OSError, match=str(C2C_PORT)):
                 await caller.call(instance.address)
-            assert await armed.envoy.stat("listener_manager.total_listeners_active") == 0
-            assert not cf.running.core.nodes.streams(holder.guid)
+            await armed.has_lost_everything()
+            await is_gone(cf, holder)
         await there.rotates()
+
+
+@pytest.mark.parametrize("ads", AdsVariant, ids=str)
+@pytest.mark.parametrize("while_", ["the control plane was down", "it was between two streams"])
+async def test_an_envoy_that_was_away_when_its_instance_was_removed_serves_nobody(
+    tmp_path: Path, while_: str, ads: AdsVariant
+) -> None:
+    """It serves as ever until it comes back, is told, and then it cannot return."""
+    xds_address = SocketAddress("127.0.0.1", free_port())
+    async with control_plane(tmp_path, xds_address=xds_address) as cf, tcp_app(http1()) as app:
+        await cf.create_app("app-b", port=app.port)
+        await cf.map_route("app-b", "app-b")
+        holder = await enrol(cf, "app-b", unique_address())
+        instance = (await cf.instances_of("app-b"))[0]
+        caller = Caller(await cf.caller_of("app-b"), cf.trust_bundle, "app-b.apps.internal")
+        async with envoy_of(cf, holder, tmp_path / "envoy", ads) as armed:
+            await caller.reaches(instance.address)
+            if while_ == "the control plane was down":
+                await cf.stop()
+                assert (await caller.call(instance.address)).status == 200
+                armed.envoy.pause()
+                await cf.start()
+            else:
+                armed.envoy.pause()
+                for live in cf.running.core.nodes.streams(holder.guid):
+                    live.end(Unavailable("come back"))
+                await is_gone(cf, holder)
+            await cf.remove(holder.guid)
+            armed.envoy.resume()
+            await armed.has_lost_everything()
+
+            with pytest.raises(OSError, match=str(C2C_PORT)):
+                await caller.call(instance.address)
+            await armed.comes_back()
+            await armed.has_lost_everything()
+            await is_gone(cf, holder)

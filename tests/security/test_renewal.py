@@ -7,11 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import grpc
+import pytest
 from structlog.testing import capture_logs
 
 from control_plane import log_events
 from control_plane.api.v1 import identity_pb2, identity_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
 from control_plane.ca import make_csr, new_key_pair, read_certificate
+from control_plane.reconciler import farewells
 from control_plane.server.identity_watch import SETTLING_SECONDS
 from control_plane.xds.resource_type import SECRET
 from tests.security.holders import Holder, identity_request, issued
@@ -78,19 +80,28 @@ async def test_an_identity_renews_itself_and_no_other(tmp_path: Path) -> None:
         assert await is_served(cf, new)
 
 
-async def test_an_instance_that_was_removed_cannot_renew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_started_again", [False, True], ids=["at once", "after a restart"])
+async def test_an_instance_that_was_removed_cannot_renew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_started_again: bool
+) -> None:
     """Whatever it tries with its valid certificate, it is told that it was removed."""
-    async with control_plane(tmp_path) as cf, bystander(cf):
+    monkeypatch.setattr(farewells, "BOUND_SECONDS", 0.1)
+    async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
         removed = await enrol(cf, "app-b", "127.0.2.1")
-        async with removed.connect(cf.running.xds_address) as channel:
-            await cf.remove(removed.guid)
-            with capture_logs() as lines:
-                statuses = await tried(cf, channel) + await uses(cf, removed)
+        await cf.remove(removed.guid)
+        if is_started_again:
+            await cf.stop()
+            await cf.start()
+        with capture_logs() as lines:
+            opened, *others = await uses(cf, removed)
 
         details = f"instance {removed.guid} was removed"
-        assert set(statuses) == {(grpc.StatusCode.PERMISSION_DENIED, details)}
-        assert len(told(lines, log_events.AUDIT_NODE_REFUSED)) == len(statuses)
+        assert set(others) == {(grpc.StatusCode.PERMISSION_DENIED, details)}
+        assert opened == (grpc.StatusCode.PERMISSION_DENIED, "this instance was removed")
+        assert len(told(lines, log_events.AUDIT_NODE_REFUSED)) == 1 + len(others)
+        assert not told(lines, log_events.CERTIFICATE_ISSUED)
+        assert await cf.instances() == []
 
 
 async def test_an_instance_moves_to_where_it_connects_from_only(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from control_plane.planner import NAME_TABLE_TYPE, Planner, PlanOptions
 from control_plane.planner.plan import ID_SECRET, VALIDATION_SECRET
-from control_plane.xds.resource import Resource, Version
+from control_plane.xds.resource import Resource, Snapshot, Version
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from tests.unit.planner import worlds
 
@@ -47,7 +47,7 @@ def test_without_routers_there_is_no_validation_context() -> None:
 
 
 def test_a_removed_instance_keeps_only_what_drains() -> None:
-    """No port, no cluster, no name; its certificate stays for the connections that end."""
+    """No port, no cluster, no name; what it has of the rest is neither sent nor withdrawn."""
     planner = Planner(PlanOptions())
     state = worlds.route(worlds.policy(worlds.story(), "a", "b"), "b", "api")
     snapshot = worlds.plan(state, planner=planner, secrets={C2C_SECRET: HELD})
@@ -58,4 +58,13 @@ def test_a_removed_instance_keeps_only_what_drains() -> None:
         assert snapshot.of_type(type_url).resources
         assert not farewell.of_type(type_url).resources
     for type_url in (SECRET, EXTENSION_CONFIG):
-        assert farewell.of_type(type_url) == snapshot.of_type(type_url)
+        assert not farewell.of_type(type_url).resources
+        assert snapshot.of_type(type_url).resources.keys() <= farewell.of_type(type_url).pending
+
+
+def test_a_removed_instance_of_which_nothing_is_known_is_given_nothing() -> None:
+    """No content at all, and no word of its secrets."""
+    farewell = Planner(PlanOptions()).farewell(Snapshot())
+
+    assert not any(each.resources or each.recorded for each in farewell.types.values())
+    assert farewell.of_type(SECRET).pending == {C2C_SECRET, ID_SECRET, VALIDATION_SECRET}

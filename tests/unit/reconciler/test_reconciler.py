@@ -10,9 +10,8 @@ from itertools import pairwise
 import pytest
 
 from control_plane.api.v1 import name_table_pb2
-from control_plane.errors import PermissionDenied
 from control_plane.model.entities import Instance
-from control_plane.model.instances import register_instance, remove_instance
+from control_plane.model.instances import register_instance
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
@@ -26,7 +25,6 @@ from control_plane.planner import (
     UncertifiedNames,
     none_uncertified,
 )
-from control_plane.reconciler import reconciler as module
 from control_plane.reconciler.publication import LINGER_SECONDS
 from control_plane.reconciler.renewals import RETRY
 from control_plane.xds.resource import Snapshot
@@ -438,90 +436,3 @@ async def test_a_certificate_loses_a_name_after_the_resolvers_did(state: State) 
         await around.clock.advance(0.1 * LINGER_SECONDS)
         envoy.settle()
         assert around.leaf("b0").san.dns == ("b0",)
-
-
-async def test_a_removed_instance_loses_its_ports_and_then_its_streams(state: State) -> None:
-    """Its keys are forgotten at once; its stream ends when it ACKed that nothing listens."""
-    around = World(state)
-    peer = around.connect("b0").as_envoy()
-    async with around.running():
-        around.commit(remove_instance(around.state, B0))
-        assert around.custody.get(B0, C2C_SECRET) is None
-        await settled()
-        assert not peer.live._ended.is_set()
-
-        removed = {name for reply in peer.receive() for name in reply.removed}
-        assert removed == {"listener-8080-61001", "listener-8080-61443"}
-        peer.settle()
-        await settled()
-
-        assert isinstance(peer.live.ended_by, PermissionDenied)
-        assert around.nodes.snapshot(B0) is None
-
-
-async def test_a_removed_instance_that_does_not_answer_is_cut_off(
-    state: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has some seconds to let go of its ports, and then no stream any more."""
-    monkeypatch.setattr(module, "_FAREWELL_SECONDS", 0.01)
-    around = World(state)
-    peer = around.connect("b0").as_envoy()
-    async with around.running():
-        around.commit(remove_instance(around.state, B0))
-        async with asyncio.timeout(5):
-            await peer.live.ended()
-
-        assert isinstance(peer.live.ended_by, PermissionDenied)
-
-
-async def test_an_instance_that_is_registered_again_keeps_its_streams(state: State) -> None:
-    """Removed and put back before it answered, it is planned for as if nothing had happened."""
-    around = World(state)
-    peer = around.connect("b0").as_envoy()
-    async with around.running():
-        around.commit(remove_instance(around.state, B0))
-        peer.receive()
-        around.commit(register_instance(around.state, B0, B, "10.0.1.1"))
-        await settled()
-        peer.ack()
-        peer.settle()
-        await settled()
-
-        assert not peer.live._ended.is_set()
-        assert around.nodes.snapshot(B0) is not None
-        assert around.reconciler.is_current(B0)
-
-
-async def test_an_instance_that_is_registered_and_removed_again_loses_its_ports_all_the_same(
-    state: State,
-) -> None:
-    """Within one farewell it was planned for once more, which must not be what it is left with."""
-    around = World(state)
-    peer = around.connect("b0").as_envoy()
-    async with around.running():
-        around.commit(remove_instance(around.state, B0))
-        around.commit(register_instance(around.state, B0, B, "10.0.1.1"))
-        await settled()
-        around.commit(remove_instance(around.state, B0))
-        await settled()
-
-        snapshot = around.nodes.snapshot(B0)
-        assert snapshot is not None
-        assert not snapshot.of_type(LISTENER).resources
-        removed = {name for reply in peer.receive() for name in reply.removed}
-        assert removed == {"listener-8080-61001", "listener-8080-61443"}
-        peer.settle()
-        await settled()
-
-        assert isinstance(peer.live.ended_by, PermissionDenied)
-
-
-async def test_an_instance_that_was_never_connected_is_removed_without_ado(state: State) -> None:
-    """There is nobody to tell."""
-    around = World(state)
-    async with around.running():
-        around.commit(remove_instance(around.state, B0))
-        await settled()
-
-        assert around.nodes.all_streams() == ()
-        assert around.nodes.snapshot(B0) is None

@@ -22,6 +22,7 @@ from control_plane.model.change import Decision
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
+from control_plane.model.tombstones import leave_tombstones
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE, Planner, PlanOptions
@@ -130,6 +131,7 @@ class World:
 
     def commit(self, decision: Decision[Any]) -> None:
         """Tell the reconciler of a change, as the registry does."""
+        decision = leave_tombstones(decision, lambda _: self.clock.now() + timedelta(hours=24))
         self.reconciler.committed(decision.state, decision.change)
 
     def ready(self, guid: str) -> None:

@@ -1,0 +1,138 @@
+"""How an instance that was removed hears that nothing is its any more, and is sent away.
+
+The rule of this module: Envoy serves what it has until it is told otherwise, so whoever was removed
+is told: on the streams that it has, or on one that it opens later, be that after a restart of the
+control plane. It is told nothing else; it has some seconds to answer, and then its stream ends.
+
+Its Envoy and its resolver are told once each, and after that sent away without a word: a client
+that was answered comes back at once, and one that was not waits longer each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from control_plane.clock import Clock
+from control_plane.errors import PermissionDenied
+from control_plane.model.entities import Instance, Tombstone
+from control_plane.names import InstanceGuid
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.planner import NAME_TABLE_TYPE, Planner
+from control_plane.xds.resource import Snapshot, TypeUrl
+from control_plane.xds.resource_type import CLUSTER, LISTENER
+
+BOUND_SECONDS = 10.0
+"""How long a stream has to ACK that nothing is left, before it ends."""
+
+LATE_SECONDS = 60.0
+"""How long after its Envoy was told a resolver may come to be told too; then the door is shut."""
+
+_WITHDRAWN = (CLUSTER, LISTENER, NAME_TABLE_TYPE)
+
+
+class Farewells:
+    """The streams of instances that were removed, and who of them was told."""
+
+    def __init__(self, nodes: Nodes, planner: Planner, clock: Clock) -> None:
+        """Start with nobody who was removed.
+
+        Args:
+            nodes: have the streams, and what is said on them.
+            planner: knows what is left of a plan.
+            clock: tells how long ago somebody was told.
+        """
+        self._nodes = nodes
+        self._planner = planner
+        self._clock = clock
+        self._timers: dict[LiveStream, asyncio.TimerHandle] = {}
+        self._told: dict[InstanceGuid, dict[TypeUrl, float]] = {}
+
+    def awaits(self, instance: InstanceGuid) -> bool:
+        """Tell whether somebody of an instance that was removed may not have been told yet."""
+        at = self._told.get(instance, {}).get(LISTENER)
+        return at is None or self._clock.monotonic() - at < LATE_SECONDS
+
+    def removed(self, instance: InstanceGuid) -> None:
+        """Tell an instance that was removed just now, if it has a stream."""
+        streams = self._nodes.streams(instance)
+        if not streams:
+            self._nodes.forget(instance)
+            return
+        plan = self._nodes.snapshot(instance) or Snapshot()
+        self._nodes.set(instance, self._planner.farewell(plan))
+        for live in streams:
+            self._begin(live)
+            if live.stream.machines.keys().isdisjoint(_WITHDRAWN):
+                _end(live)  # it has nothing that could be taken from it
+            else:
+                self._look(live)
+
+    def opened(self, live: LiveStream) -> None:
+        """Tell an instance that was removed before it came."""
+        if len(self._nodes.streams(live.node_id)) == 1:
+            self._nodes.set(live.node_id, self._planner.farewell(Snapshot()))
+        self._begin(live)
+
+    def told(self, live: LiveStream) -> None:
+        """Send away who has nothing any more, or was told before."""
+        if live not in self._timers:
+            return
+        if _subjects(live) <= self._told.get(InstanceGuid(live.node_id), {}).keys():
+            _end(live)
+        else:
+            self._look(live)
+
+    def closed(self, live: LiveStream) -> None:
+        """Forget a stream that is gone, and with the last of them what was said."""
+        timer = self._timers.pop(live, None)
+        if timer is None:
+            return
+        timer.cancel()
+        if not self._nodes.streams(live.node_id):
+            self._nodes.forget(live.node_id)
+
+    def forget(self, left: Tombstone, again: Instance | None) -> None:
+        """Let an instance be that is there again, or that nobody can come back as any more.
+
+        Args:
+            left: what was left of it.
+            again: what it is now; one of another app is not the one that the streams are of.
+        """
+        self._told.pop(left.instance_guid, None)
+        for live in self._nodes.streams(left.instance_guid):
+            timer = self._timers.pop(live, None)
+            if timer is not None:
+                timer.cancel()
+            if again is not None and again.app_guid != left.app_guid:
+                _end(live)
+
+    def _begin(self, live: LiveStream) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[live] = loop.call_later(BOUND_SECONDS, self._time_is_up, live)
+
+    def _time_is_up(self, live: LiveStream) -> None:
+        # A client that says that it has nothing is told nothing, and so has nothing to ACK.
+        self._look(live)
+        _end(live)
+
+    def _look(self, live: LiveStream) -> None:
+        """Send a stream away if its client gave back all that it had."""
+        snapshot = self._nodes.snapshot(live.node_id) or Snapshot()
+        machines, subjects = live.stream.machines, _subjects(live)
+        if not subjects <= machines.keys():
+            return  # an Envoy asks for its clusters first
+        asked = [url for url in _WITHDRAWN if url in machines]
+        if all(machines[url].in_step(snapshot.of_type(url)) for url in asked):
+            told = self._told.setdefault(InstanceGuid(live.node_id), {})
+            told |= dict.fromkeys(subjects, self._clock.monotonic())
+            _end(live)
+
+
+def _subjects(live: LiveStream) -> set[TypeUrl]:
+    """Return what a client has to hear of: a resolver of its names, an Envoy of its listeners."""
+    asked = live.stream.machines
+    return {NAME_TABLE_TYPE if url == NAME_TABLE_TYPE else LISTENER for url in asked}
+
+
+def _end(live: LiveStream) -> None:
+    live.end(PermissionDenied("this instance was removed"))
