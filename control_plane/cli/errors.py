@@ -1,18 +1,24 @@
 """How a run that failed says so: one sentence on standard error, with what to do next.
 
 The rule of this module: whatever was raised becomes a sentence here and nowhere else. Sentences of
-the server begin with a capital letter here, as those of ``cf`` do.
+the server begin with a capital letter here, as those of ``cf`` do, unless they begin with a name.
 """
 
 from __future__ import annotations
 
+import difflib
+import re
 import traceback
+from collections.abc import Iterable
 
 import click
 
 from control_plane.cli import catalog
 from control_plane.cli.output import is_speaking, printable
 from control_plane.errors import ConfigurationError, ControlPlaneError
+
+_PLAIN_WORD = re.compile(r"[a-z]+(-[a-z]+)*[,:]?(?= |$)")
+"""A name that a sentence begins with has a slash, a dot or a digit, or stands after its noun."""
 
 
 class Failed(Exception):
@@ -57,7 +63,9 @@ def _sentences(error: Exception) -> tuple[str, ...]:
 
 
 def capitalised(sentence: str) -> str:
-    """Return a sentence with a capital letter first; only its first letter changes."""
+    """Return a sentence with a capital letter first; a name or a path stays as it is spelled."""
+    if not _PLAIN_WORD.match(sentence):
+        return sentence
     return sentence[:1].upper() + sentence[1:]
 
 
@@ -65,7 +73,7 @@ def _usage(error: click.UsageError) -> str:
     """Return what is wrong with a command line, in the words of ``cf``."""
     match error:
         case click.NoSuchOption():
-            near = " or ".join(sorted(error.possibilities or ()))
+            near = " or ".join(_alike(error.option_name, error.possibilities or ()))
             hint = f", did you mean {near}?" if near else ""
             return f"unknown flag `{error.option_name.lstrip('-')}'{hint}"
         case click.MissingParameter(param=click.Argument() as argument):
@@ -78,3 +86,9 @@ def _usage(error: click.UsageError) -> str:
             return f"{option.opts[0]}: {error.message.removesuffix('.')}"
         case _:
             return error.format_message()
+
+
+def _alike(flag: str, known: Iterable[str]) -> list[str]:
+    """Return those that a flag was meant to be; two dashes alone make nothing alike."""
+    names = {each.lstrip("-"): each for each in sorted(known)}
+    return [names[each] for each in difflib.get_close_matches(flag.lstrip("-"), names)]

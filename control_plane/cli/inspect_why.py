@@ -11,6 +11,7 @@ import click
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
+from control_plane.cli.errors import capitalised
 from control_plane.cli.globals import connection_options, target, target_options
 from control_plane.cli.output import begin, named, output_option, tell, wants_json, warn
 from control_plane.cli.tables import print_records, record
@@ -62,7 +63,7 @@ def why(ends: tuple[str, ...]) -> None:
             _print(each)
     missing = [each.missing for each in chains if not each.complete]
     if missing:
-        warn(f"{missing[0].sentence[:1].upper()}{missing[0].sentence[1:]}.")
+        warn(f"{capitalised(missing[0].sentence)}.")
         raise click.exceptions.Exit(1)
 
 

@@ -60,7 +60,8 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
     begin(f"Issuing operator certificate for {named(name)}")
     existing = [str(path) for path in files.values() if path.exists()]
     if existing and not force:
-        raise Failed(f"{', '.join(existing)} exists: say -f to replace it")
+        exist, them = ("exists", "it") if len(existing) == 1 else ("exist", "them")
+        raise Failed(f"{', '.join(existing)} {exist}: say -f to replace {them}")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = new_key_pair()
     request = operator_pb2.IssueOperatorCertificateRequest(

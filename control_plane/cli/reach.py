@@ -106,8 +106,8 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
         context.load_cert_chain(credentials.cert, credentials.key)
     except ssl.SSLError as error:
         raise Failed(
-            f"{credentials.cert} and {credentials.key} are no certificate and its key in PEM: "
-            f"{_plain(error)}"
+            f"files {credentials.cert} and {credentials.key} are no certificate and its key in "
+            f"PEM: {_plain(error)}"
         ) from None
     except OSError as error:
         raise Failed(

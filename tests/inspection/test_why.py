@@ -15,6 +15,7 @@ from control_plane.api.v1 import (
     instance_pb2,
     instance_pb2_grpc,
 )
+from control_plane.cli.errors import capitalised
 from tests.envoy.apps import http1, tcp_app
 from tests.envoy.harness import unique_address, until
 from tests.inspection import world
@@ -45,7 +46,7 @@ async def missing(
     await until(probe, what=f"{kind}: {sentence}")
     link = last
     ran = await c2c(cf, "why", source, "app-b")
-    assert (ran.code, ran.err) == (1, f"{link.sentence[:1].upper()}{link.sentence[1:]}.\n")
+    assert (ran.code, ran.err) == (1, f"{capitalised(link.sentence)}.\n")
     assert f"   MISSING  {kind:<12} {link.sentence}\n" in ran.out
     assert ran.out.endswith(f"\nTIP: {link.command}\n")
     return link

@@ -182,7 +182,10 @@ def test_the_operators_key_is_private_and_not_replaced(
     assert (directory / "alice.key").stat().st_mode & 0o777 == 0o600
     ran = run_c2c(*again, **data_dir)
     assert ran.code == 1
-    assert ran.err.endswith("exists: say -f to replace it\n")
+    assert ran.err == (
+        f"{directory}/alice.pem, {directory}/alice.key, {directory}/alice-ca.pem exist: "
+        "say -f to replace them\n"
+    )
     assert (directory / "alice.key").read_bytes() == before
     (printed,) = run_c2c(
         "issue-operator-cert", "bob", "--dir", str(directory), "--output", "json", **data_dir
@@ -210,7 +213,7 @@ def test_what_is_wrong_with_a_remote_server_is_told(operator: tuple[ControlPlane
         (as_alice(operator, "apps", ca="nowhere.pem"), f"Cannot read {directory}/nowhere.pem: No"),
         (
             as_alice(operator, "apps", cert="noise.pem"),
-            f"{directory}/noise.pem and {directory}/alice.key are no certificate and its key",
+            f"Files {directory}/noise.pem and {directory}/alice.key are no certificate and its key",
         ),
         (as_alice(operator, "apps", key="gone.key"), f"Cannot read {directory}/alice.pem and "),
     ):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from control_plane.cli import apps as apps_module
+from control_plane.cli.errors import capitalised
 from control_plane.cli.globals import Target
 from tests.unit.cli.conftest import Ran, run_c2c
 
@@ -21,6 +22,7 @@ USAGE = [
     (("help", "map-rout"), "'map-rout' is not a registered command. See 'c2c help'"),
     (("--data-dri", "x", "apps"), "unknown flag `data-dri', did you mean --data-dir?"),
     (("apps", "--outptu", "json"), "unknown flag `outptu', did you mean --output?"),
+    ((*MAP, "b", "--path", "/"), "unknown flag `path'"),
     (("apps", "--output"), "expected argument for flag `--output'"),
     (("apps", "--output", "xml"), "--output: 'xml' is not one of 'table', 'json'"),
     (("apps", "extra"), "Got unexpected extra argument (extra)"),
@@ -132,7 +134,7 @@ REFUSED = [
     (("create-app", "c", "--port", "80"), "Invalid app port 80, must be in range 1024-65535"),
     (
         ("create-app", "c", "--c2c-port", "9090"),
-        "C2c port 9090 is not a port of the app, its ports are: 8080",
+        "c2c port 9090 is not a port of the app, its ports are: 8080",
     ),
     ((*MAP, "*"), "Wildcard hosts are not supported for internal domains: '*'"),
     ((*MAP, "b" * 64), "Hostname label longer than 63 octets: 'bbbb"),
@@ -170,6 +172,25 @@ def test_what_the_server_refuses_it_says_itself(c2c: Run) -> None:
         assert ran.out.endswith("...\nFAILED\n") or words[0] == "bootstrap", words
     after = c2c("apps", "--all").out + c2c("routes", "--all").out + c2c("instances", "--all").out
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("app 'shop' not found", "App 'shop' not found"),
+        ("why", "Why"),
+        ("container-to-container networking is off", "Container-to-container networking is off"),
+        ("shop/0 does not accept connections", "shop/0 does not accept connections"),
+        ("shop.apps.internal leads nowhere", "shop.apps.internal leads nowhere"),
+        ("me/me.pem, me/me.key exist", "me/me.pem, me/me.key exist"),
+        ("ca_cert needs the path of a file", "ca_cert needs the path of a file"),
+        ("61443 leads to port 8080 of shop/0", "61443 leads to port 8080 of shop/0"),
+        ("'x' is no name", "'x' is no name"),
+    ],
+)
+def test_only_a_plain_word_gets_a_capital_letter(sentence: str, shown: str) -> None:
+    """A name, a path or a setting at the beginning stays what it is called."""
+    assert capitalised(sentence) == shown
 
 
 def test_what_nobody_foresaw_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
