@@ -16,6 +16,7 @@ from control_plane.cli.globals import connection_options, target, target_options
 from control_plane.cli.output import begin, named, output_option, tell, wants_json, warn
 from control_plane.cli.tables import print_records, record
 from control_plane.names import C2C_PORT
+from control_plane.settings import SocketAddress
 
 _WORDS = {
     inspection_pb2.LINK_STATE_UNKNOWN: "unknown",
@@ -28,12 +29,15 @@ _STYLES = {"MISSING": "red", "ok": "green"}
 
 @command(
     "why",
-    usage=["[SOURCE_APP] (DESTINATION_APP | ROUTE) [-s SPACE] [-o ORG] [--output json]"],
-    examples=["app-a app-b", "app-a app-b.apps.internal", "app-b.apps.internal"],
-    tip=["It ends with 0 if nothing is missing, and with 1 otherwise."],
+    usage=["[SOURCE_APP] (DESTINATION_APP | INSTANCE | ROUTE) [-s SPACE] [-o ORG] [--output json]"],
+    examples=["app-a app-b", "app-a https://app-b.apps.internal:61443", "app-a app-b/0"],
+    tip=[
+        "An instance is app-b/0, 0.app-b.apps.internal or its address; of a URL the host counts.",
+        "It ends with 0 if nothing is missing, and with 1 otherwise.",
+    ],
     see_also=["add-network-policy", "map-route", "status", "wait"],
 )
-@click.argument("ends", metavar="[SOURCE_APP] (DESTINATION_APP | ROUTE)", nargs=-1)
+@click.argument("ends", metavar="[SOURCE_APP] (DESTINATION_APP | INSTANCE | ROUTE)", nargs=-1)
 @target_options
 @output_option
 @connection_options
@@ -68,14 +72,14 @@ def why(ends: tuple[str, ...]) -> None:
 
 
 def _print(chain: inspection_pb2.Chain) -> None:
-    name = chain.route or chain.destination
+    name = SocketAddress(chain.route or chain.destination, C2C_PORT)
     tell("")
-    tell(f"{chain.source or 'anybody'} to https://{name}:{C2C_PORT}")
+    tell(f"{chain.source or 'anybody'} to https://{name}")
     tell("")
     for link in chain.links:
         word = _WORDS[link.state]
         shown = click.style(f"{word:<8}", fg=_STYLES.get(word), bold=word in _STYLES)
         click.echo(f"   {shown} {link.kind:<12} {link.sentence}")
     tell("")
-    if not chain.complete and chain.missing.command:
-        tell(f"TIP: {chain.missing.command}")
+    if help_ := ": ".join(filter(None, (chain.missing.advice, chain.missing.command))):
+        tell(f"TIP: {help_}")

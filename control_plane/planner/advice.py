@@ -10,17 +10,13 @@ import shlex
 
 from control_plane.model.entities import App
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
-from control_plane.names import C2C_PORT, Hostname, Port
-
-_DEFAULT_DOMAIN = "apps.internal"
+from control_plane.names import C2C_PORT, Domain, Port
 
 
-def map_route(route: Hostname, app: App | None) -> str:
-    """Return the command that maps a route to an app; "" and None for ones of one's choice."""
-    host, _, domain = route.partition(".")
-    words = [*_name(app), domain or _DEFAULT_DOMAIN]
+def map_route(app: App | None, domain: Domain, host: str = "") -> str:
+    """Return the command that maps a route to an app; None and "" for ones of one's choice."""
     chosen = app.key.name.lower().replace(".", "-") if app is not None else "HOST"
-    return _command("map-route", app, *words, "--hostname", host or chosen)
+    return _command("map-route", app, *_name(app), domain, "--hostname", host or chosen)
 
 
 def add_policy(source: App | None, destination: App) -> str:
@@ -53,6 +49,11 @@ def wait(app: App) -> str:
 def status(app: App) -> str:
     """Return the command that shows how far an app's instances are."""
     return _command("status", app, app.key.name)
+
+
+def instances(app: App | None = None) -> str:
+    """Return the command that lists the instances of an app, or all that there are."""
+    return _command("instances", app, *(_name(app) if app else ["--all"]))
 
 
 def _name(app: App | None, placeholder: str = "APP") -> list[str]:

@@ -1,19 +1,19 @@
 """What has to be there for one app to reach another by name, as values.
 
-The rule of this module: it only says what a question and an answer are made of; ``explain`` has the
-conclusions.
+The rule of this module: it only says what a question and an answer are made of; ``explain`` and
+``resolution`` have the conclusions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from control_plane.model.entities import App, Instance
+from control_plane.model.entities import App, Instance, InstanceStatus
 from control_plane.model.state import State
-from control_plane.names import Domain, Hostname, InstanceGuid, Port
+from control_plane.names import Address, Domain, Hostname, InstanceGuid, Port
 from control_plane.planner.names import PublishedNames, UncertifiedNames, none_uncertified
 
 
@@ -61,13 +61,15 @@ class Link:
 
     Attributes:
         sentence: what is so.
-        command: the arguments of ``c2c`` that help; "" if there is nothing to do.
+        command: the arguments of ``c2c`` that help; "" if there are none.
+        advice: what to do besides, or instead where no command does it; "" if the command says it.
     """
 
     kind: LinkKind
     verdict: Verdict
     sentence: str
     command: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,14 @@ class Question:
 
     Attributes:
         source: who connects; None if it is not about anybody in particular.
-        destination: to whom; None if no app has the route.
-        route: the name that is used; "" where the app has none.
+        destination: to whom; None if no app has the route or the address.
+        route: the name that is used; "" where the app has none, or an address is used.
         published: which routes may be resolved by now.
         domains: below which of them names are answered at all.
         seen: what is known of instances.
         uncertified: to which instances routes do not lead yet.
+        index: the only instance that it is about; None if it is about all of the app.
+        address: what is used instead of a name.
     """
 
     state: State
@@ -118,7 +122,51 @@ class Question:
     domains: tuple[Domain, ...]
     seen: Mapping[InstanceGuid, Seen] = field(default_factory=lambda: MappingProxyType({}))
     uncertified: UncertifiedNames = none_uncertified
+    index: int | None = None
+    address: Address | None = None
+
+    @property
+    def called(self) -> str:
+        """What the caller asks for: a route, the name of one instance, or an address."""
+        if self.address is not None:
+            return self.address
+        return f"{self.index}.{self.route}" if self.route and self.index is not None else self.route
+
+    def instances_of(self, app: App) -> tuple[Instance, ...]:
+        """Return the instances of an app that it is about."""
+        every = self.state.instances_of(app.guid)
+        return tuple(each for each in every if self.index in (None, each.index))
 
     def of(self, instance: Instance) -> Seen:
         """Return what is known of an instance."""
         return self.seen.get(instance.guid, NOTHING)
+
+
+def remaining(instances: Iterable[Instance]) -> tuple[Instance, ...]:
+    """Return the instances that did not leave."""
+    return tuple(each for each in instances if each.status is not InstanceStatus.GONE)
+
+
+def label(app: App, instance: Instance) -> str:
+    """Return how people call an instance."""
+    return f"{app.key.name}/{instance.index}"
+
+
+def holds(kind: LinkKind, sentence: str) -> Link:
+    """Return a link that is there."""
+    return Link(kind, Verdict.HOLDS, sentence)
+
+
+def waits(kind: LinkKind, sentence: str) -> Link:
+    """Return a link that follows by itself once others are there."""
+    return Link(kind, Verdict.WAITS, sentence)
+
+
+def unknown(kind: LinkKind, sentence: str) -> Link:
+    """Return a link of which nobody can tell."""
+    return Link(kind, Verdict.UNKNOWN, sentence)
+
+
+def missing(kind: LinkKind, sentence: str, command: str = "", advice: str = "") -> Link:
+    """Return a link that somebody has to do something about."""
+    return Link(kind, Verdict.MISSING, sentence, command, advice)

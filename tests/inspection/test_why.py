@@ -48,7 +48,7 @@ async def missing(
     ran = await c2c(cf, "why", source, "app-b")
     assert (ran.code, ran.err) == (1, f"{capitalised(link.sentence)}.\n")
     assert f"   MISSING  {kind:<12} {link.sentence}\n" in ran.out
-    assert ran.out.endswith(f"\nTIP: {link.command}\n")
+    assert ran.out.endswith(f"\nTIP: {': '.join(filter(None, (link.advice, link.command)))}\n")
     return link
 
 
@@ -125,7 +125,7 @@ async def test_wrong_app_port(tmp_path: Path) -> None:
 
 
 async def test_instance_gone(tmp_path: Path) -> None:
-    """An instance that left is told apart from one that never was, and another one helps."""
+    """An instance that left is told apart from one that never was; it needs no new token."""
     async with scene(tmp_path) as here:
         await missing(here.cf, "name", f"{NAME} leads nowhere: app-b has no instances")
         async with here.instance() as instance:
@@ -134,7 +134,9 @@ async def test_instance_gone(tmp_path: Path) -> None:
         sentence = f"{NAME} leads nowhere: every instance of app-b is gone"
         link = await missing(here.cf, "name", sentence)
 
-        assert link.command == "c2c join-token app-b"
+        assert link.advice.startswith("start its sidecar again; ")
+        async with here.instance_without_token():
+            await is_complete(here.cf)
 
 
 async def test_certificate_not_acked(tmp_path: Path) -> None:
@@ -164,12 +166,12 @@ async def test_app_not_listening(tmp_path: Path) -> None:
     async with scene(tmp_path, app=None) as here, here.instance():
         sentence = f"app-b/0 does not accept connections on 127.0.0.1:{here.port}"
         link = await missing(here.cf, "app", sentence)
+        assert (link.advice, link.command) == (f"start the app on 127.0.0.1:{here.port}", "")
         chain = await why(here.cf, CALLER, "app-b")
 
         states = {each.kind: each.state for each in chain.links}
         assert states["name"] == inspection_pb2.LINK_STATE_WAITS
         async with tcp_app(http1(), port=here.port):
-            await do(here.cf, link.command)
             await is_complete(here.cf)
 
 
@@ -182,12 +184,45 @@ async def test_app_reachable_past_envoy(tmp_path: Path) -> None:
     ):
         sentence = (
             f"app-b/0 can be reached past Envoy on {here.address}:{here.port}, where no network "
-            "policy holds: have it listen on 127.0.0.1 only"
+            "policy holds"
         )
-        await missing(here.cf, "isolation", sentence)
+        link = await missing(here.cf, "isolation", sentence)
         status = await c2c(here.cf, "status", "app-b")
 
+        assert (link.advice, link.command) == ("have the app listen on 127.0.0.1 only", "")
         assert f"app-b/0 can be reached past Envoy on port {here.port}\n" in status.out
+
+
+async def test_one_instance_is_asked_about(tmp_path: Path) -> None:
+    """By its own name, by its address and as tables call it, the answer is about that one."""
+    async with scene(tmp_path) as here, here.instance():
+        await is_complete(here.cf)
+        for destination, called, whose in (
+            (f"0.{NAME}", f"0.{NAME}", f"0.{NAME} leads to {here.address}"),
+            ("app-b/0", f"0.{NAME}", f"0.{NAME} leads to {here.address}"),
+            (f"https://{here.address}:61443/", here.address, f"{here.address} is the address of"),
+        ):
+            ran = await c2c(here.cf, "why", CALLER, destination)
+
+            assert (ran.code, ran.err) == (0, "")
+            assert f"{CALLER} to https://{called}:61443\n" in ran.out
+            assert f"   ok       name         {whose}" in ran.out
+            assert f"app-b/0 serves its certificate with {called}\n" in ran.out
+
+
+async def test_a_route_that_works_is_preferred(tmp_path: Path) -> None:
+    """An app is asked about by one of its routes that leads to it, not by the first of them."""
+    async with world.scene(tmp_path) as here, here.envoy() as envoy:
+        await here.until_served()
+        await _register(here.cf, "stranger")
+        await here.cf.allow("stranger", "app-b")
+        await is_complete(here.cf, "stranger")
+        envoy.pause()
+        await here.map_route("a-new-one")
+        chain = await why(here.cf, "stranger", "app-b")
+        envoy.resume()
+
+    assert chain.route == NAME
 
 
 async def test_a_name_that_is_nobody_s(tmp_path: Path) -> None:
@@ -196,10 +231,13 @@ async def test_a_name_that_is_nobody_s(tmp_path: Path) -> None:
         ran = await c2c(here.cf, "why", CALLER, "nobody.apps.internal")
         alone = await c2c(here.cf, "why", "nobody.apps.internal")
         refused = await c2c(here.cf, "why", CALLER, "nobody")
+        elsewhere = await c2c(here.cf, "why", "https://shop.example.com:61443/cart")
 
     assert ran.code == alone.code == refused.code == 1
     assert alone.err == ran.err == "No app has the route nobody.apps.internal.\n"
     assert "TIP: c2c map-route APP apps.internal --hostname nobody\n" in alone.out
+    assert "anybody to https://shop.example.com:61443\n" in elsewhere.out
+    assert elsewhere.out.endswith("\nTIP: internal domains are: apps.internal\n")
     assert refused.err == "App 'nobody' not found\n"
 
 

@@ -530,8 +530,8 @@ class ExplainRequest(_message.Message):
     """"default" if empty."""
     source_org: _builtins.str
     destination: _builtins.str
-    """Name or GUID of the app that is connected to, or an internal route such as
-    app-b.apps.internal.
+    """Name or GUID of the app that is connected to, an internal route such as app-b.apps.internal, or
+    one instance: app-b/0, 0.app-b.apps.internal or an address. Of a URL the host counts.
     """
     destination_space: _builtins.str
     """Those of the source if empty."""
@@ -597,7 +597,7 @@ class Chain(_message.Message):
     """The app's name, empty if no app has the route."""
     destination_guid: _builtins.str
     route: _builtins.str
-    """The name that is connected to; empty if the app has no route."""
+    """The name or address that is connected to; empty if the app has no route."""
     complete: _builtins.bool
     """Whether nothing is missing, as far as anybody can tell."""
     @_builtins.property
@@ -634,13 +634,16 @@ class Link(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     SENTENCE_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """"caller", "name", "policy", "port", "certificate", "app" or "isolation"."""
     state: Global___LinkState.ValueType
     sentence: _builtins.str
     """What is so, in one sentence."""
     command: _builtins.str
-    """The command of c2c that helps; empty if there is nothing to do."""
+    """The command of c2c that helps; empty if there is none."""
+    advice: _builtins.str
+    """What to do besides, or instead if there is no command, in one sentence."""
     def __init__(
         self,
         *,
@@ -648,10 +651,11 @@ class Link(_message.Message):
         state: Global___LinkState.ValueType = ...,
         sentence: _builtins.str = ...,
         command: _builtins.str = ...,
+        advice: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "kind", b"kind", "sentence", b"sentence", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "command", b"command", "kind", b"kind", "sentence", b"sentence", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

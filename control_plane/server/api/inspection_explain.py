@@ -5,21 +5,23 @@ The rule of this module: it looks, and ``planner.explain`` concludes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.envoy.clusters import service_cluster_name
 from control_plane.envoy.listeners import C2C_SECRET, listener_name
 from control_plane.envoy.rbac import sources_filter_name
-from control_plane.model.apps import find_app, lookup_app
+from control_plane.model.apps import find_app
 from control_plane.model.entities import App, AppProtocol, Instance
 from control_plane.model.state import State
 from control_plane.names import C2C_PORT, Domain, Hostname, InstanceGuid, Port
 from control_plane.planner.chain import Link, Question, Seen, Verdict
+from control_plane.planner.destination import Destination, destinations
 from control_plane.planner.explain import explain, first_missing
 from control_plane.planner.names import NAME_TABLE_TYPE, PublishedNames, UncertifiedNames
+from control_plane.planner.resolution import preferred_route
 from control_plane.reconciler.ledger import CertificateState
 from control_plane.server.api.inspection_status import certificate_reason, statuses
 from control_plane.server.api.inspection_values import Inspected
@@ -54,7 +56,7 @@ class Explainer:
         """Return a chain for each app that the request is about.
 
         Raises:
-            InvalidArgument: no destination is given.
+            InvalidArgument: no destination is given, or an address that no instance can have.
             NotFound: there is no such app, nor anything that could be a route.
         """
         state = self.inspected.state()
@@ -63,35 +65,38 @@ class Explainer:
             source = find_app(
                 state, request.source, request.source_org, request.source_space, field="source"
             )
-        return [
-            self._chain(state, source, destination, route)
-            for destination, route in self._destinations(state, request)
-        ]
+        org = request.destination_org or request.source_org
+        space = request.destination_space or request.source_space
+        found = destinations(state, request.destination, org, space)
+        return [self._chain(state, source, each) for each in found]
 
-    def _chain(
-        self, state: State, source: App | None, destination: App | None, route: Hostname
-    ) -> inspection_pb2.Chain:
+    def _chain(self, state: State, source: App | None, meant: Destination) -> inspection_pb2.Chain:
+        destination = meant.app
         ends = [each for each in (source, destination) if each is not None]
         instances = [each for app in ends for each in state.instances_of(app.guid)]
-        links = explain(
-            Question(
-                state,
-                source,
-                destination,
-                route,
-                self.published,
-                self.domains,
-                {each.guid: self._seen(state, each) for each in instances},
-                self.uncertified,
-            )
+        question = Question(
+            state,
+            source,
+            destination,
+            meant.route or Hostname(""),
+            self.published,
+            self.domains,
+            {each.guid: self._seen(state, each) for each in instances},
+            self.uncertified,
+            meant.index,
+            meant.address,
         )
+        if destination is not None and meant.route is None:
+            routes = state.hostnames_of(destination.guid)
+            question = replace(question, route=preferred_route(question, destination, routes))
+        links = explain(question)
         missing = first_missing(links)
         return inspection_pb2.Chain(
             source=source.key.name if source is not None else "",
             source_guid=source.guid if source is not None else "",
             destination=destination.key.name if destination is not None else "",
             destination_guid=destination.guid if destination is not None else "",
-            route=route,
+            route=question.called,
             links=map(_message, links),
             complete=missing is None,
             missing=_message(missing) if missing is not None else None,
@@ -127,28 +132,6 @@ class Explainer:
             case _:
                 assert_never(entry.state)
 
-    def _destinations(
-        self, state: State, request: inspection_pb2.ExplainRequest
-    ) -> Sequence[tuple[App | None, Hostname]]:
-        """Return each app that is meant, with the name by which it is called."""
-        text = request.destination
-        route = Hostname(text.lower().removesuffix("."))
-        if apps := [(state.apps[guid], route) for guid in state.apps_of(route)]:
-            return apps
-        org = request.destination_org or request.source_org
-        space = request.destination_space or request.source_space
-        if "." in route and lookup_app(state, text, org, space) is None:
-            return [(None, route)]
-        app = find_app(state, text, org, space, field="destination")
-        return [(app, self._route(state, app))]
-
-    def _route(self, state: State, app: App) -> Hostname:
-        """Return the route by which an app is called, one that is answered if there is one."""
-        routes = state.hostnames_of(app.guid)
-        below = tuple(f".{domain}" for domain in self.domains)
-        answered = (route for route in routes if route.endswith(below))
-        return next(answered, next(iter(routes), Hostname("")))
-
 
 def _port_problem(found: Iterable[TypeStatus], app: App) -> str:
     """Return why the way through Envoy from 61443 to the app is not as it should be, or ""."""
@@ -173,4 +156,5 @@ def _message(link: Link) -> inspection_pb2.Link:
         state=_VERDICTS[link.verdict],
         sentence=link.sentence,
         command=link.command,
+        advice=link.advice,
     )

@@ -8,12 +8,13 @@ import pytest
 
 from control_plane.model.apps import update_app
 from control_plane.model.entities import InstanceStatus
-from control_plane.model.instances import set_status
+from control_plane.model.instances import move_instance, set_status
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
-from control_plane.names import AppGuid, Domain, Hostname, InstanceGuid, Port
+from control_plane.names import Address, AppGuid, Domain, Hostname, InstanceGuid, Port
 from control_plane.planner.chain import Link, LinkKind, Question, Seen, Verdict
 from control_plane.planner.explain import explain, first_missing
+from control_plane.planner.resolution import preferred_route
 from tests.unit.model.world import A, B, allow, mapping, register, world
 
 A0, B0, B1 = InstanceGuid("a0"), InstanceGuid("b0"), InstanceGuid("b1")
@@ -35,6 +36,9 @@ def everything() -> State:
     state = register(register(world("a", "b"), A0, A, "10.0.0.1"), B0, B, "10.0.1.1")
     state = allow(register(state, B1, B, "10.0.1.2"), A, B)
     return ready(mapping(state, B, "b").state, A0, B0, B1)
+
+
+AGAIN = "start its sidecar again; once its identity has ended it needs a new token"
 
 
 def question(state: State | None = None, **differently: object) -> Question:
@@ -76,7 +80,7 @@ def test_nothing_is_missing() -> None:
 
     assert [each.kind for each in links] == KINDS
     assert {each.verdict for each in links} == {Verdict.HOLDS}
-    assert {each.command for each in links} == {""}
+    assert {(each.command, each.advice) for each in links} == {("", "")}
     assert first_missing(links) is None
     assert [each.sentence for each in links] == [
         "a calls from 10.0.0.1",
@@ -124,7 +128,8 @@ def test_no_route() -> None:
 
 def test_a_route_of_no_app() -> None:
     """Nothing else can be said of a name that leads to nobody."""
-    asked = question(destination=None, route=Hostname("x.mesh.example"))
+    domains = (Domain("mesh.example"),)
+    asked = question(destination=None, route=Hostname("x.mesh.example"), domains=domains)
 
     assert [each.kind for each in explain(asked)] == [LinkKind.NAME]
     assert missing(asked).sentence == "no app has the route x.mesh.example"
@@ -141,6 +146,51 @@ def test_a_route_that_is_not_answered() -> None:
     assert found.command == "c2c map-route b mesh.example --hostname b"
 
 
+@pytest.mark.parametrize(
+    ("route", "sentence", "command", "advice"),
+    [
+        (
+            "x.example.com",
+            "no app has the route x.example.com, and it is below no internal domain",
+            "",
+            "internal domains are: apps.internal, mesh.example",
+        ),
+        (
+            "0.x.mesh.example",
+            "no app has the route x.mesh.example",
+            "c2c map-route APP mesh.example --hostname x",
+            "",
+        ),
+        (
+            "0.mesh.example",
+            "no app has the route 0.mesh.example",
+            "c2c map-route APP mesh.example --hostname 0",
+            "",
+        ),
+        (
+            "y.x.mesh.example",
+            "no app has the route y.x.mesh.example",
+            "",
+            "a route has one word before its domain, as in HOST.mesh.example",
+        ),
+        (
+            "mesh.example",
+            "no app has the route mesh.example",
+            "c2c map-route APP mesh.example --hostname HOST",
+            "",
+        ),
+    ],
+)
+def test_a_route_of_no_app_that_could_be_mapped_or_not(
+    route: str, sentence: str, command: str, advice: str
+) -> None:
+    """A command is printed only if it would be taken."""
+    domains = (Domain("apps.internal"), Domain("mesh.example"))
+    found = missing(question(destination=None, route=Hostname(route), domains=domains))
+
+    assert (found.sentence, found.command, found.advice) == (sentence, command, advice)
+
+
 def test_every_instance_is_gone() -> None:
     """The name leads nowhere, and whatever would be asked of instances waits."""
     state = everything()
@@ -149,9 +199,9 @@ def test_every_instance_is_gone() -> None:
     asked = question(state)
 
     assert missing(asked).sentence == "b.apps.internal leads nowhere: every instance of b is gone"
-    assert missing(asked).command == "c2c join-token b"
+    assert (missing(asked).advice, missing(asked).command) == (AGAIN, "c2c join-token b")
     waiting = {each.kind for each in explain(asked) if each.verdict is Verdict.WAITS}
-    assert waiting == {LinkKind.PORT, LinkKind.CERTIFICATE, LinkKind.APP}
+    assert waiting == set(KINDS) - {LinkKind.CALLER, LinkKind.NAME, LinkKind.POLICY}
 
 
 def test_one_instance_is_gone() -> None:
@@ -168,6 +218,7 @@ def test_no_instance() -> None:
     found = missing(question(mapping(state, B, "b").state))
 
     assert found.sentence == "b.apps.internal leads nowhere: b has no instances"
+    assert (found.advice, found.command) == ("", "c2c join-token b")
 
 
 @pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "never there"])
@@ -186,6 +237,7 @@ def test_nobody_calls(is_gone: bool) -> None:  # noqa: FBT001 - a parameter of t
     assert found.kind is LinkKind.CALLER
     assert found.sentence.endswith(f"can call: {why}")
     assert found.command.startswith("c2c join-token ")
+    assert found.advice == (AGAIN if is_gone else "")
 
 
 def test_a_name_leads_to_those_that_have_its_certificate() -> None:
@@ -221,6 +273,8 @@ def test_app_not_listening() -> None:
 
     assert missing(asked).kind is LinkKind.APP
     assert missing(asked).sentence == "b/0 does not accept connections on 127.0.0.1:8080, 9090"
+    assert missing(asked).advice == "start the app on 127.0.0.1:8080, 9090"
+    assert missing(asked).command == ""
     assert link(asked, LinkKind.NAME).verdict is Verdict.WAITS
 
 
@@ -250,7 +304,21 @@ def test_reachable_past_envoy() -> None:
     found = missing(seeing(exposed_ports=(PORT,)))
 
     assert found.kind is LinkKind.ISOLATION
-    assert found.sentence.startswith("b/1 can be reached past Envoy on 10.0.1.2:8080, where")
+    assert found.sentence == (
+        "b/1 can be reached past Envoy on 10.0.1.2:8080, where no network policy holds"
+    )
+    assert (found.advice, found.command) == ("have the app listen on 127.0.0.1 only", "")
+
+
+def test_an_app_that_has_no_address_of_its_own() -> None:
+    """Where Envoy finds the app at the address that all reach, it has to move first."""
+    state = move_instance(everything(), B1, "10.0.1.2", "10.0.1.2").state
+    seen = {A0: FINE, B0: FINE, B1: replace(FINE, exposed_ports=(PORT,))}
+
+    assert missing(question(state, seen=seen)).advice == (
+        "have the app listen on a loopback address only, and its sidecar find it there "
+        "(--app-address)"
+    )
 
 
 def test_listener_refused() -> None:
@@ -267,6 +335,7 @@ def test_no_envoy_ever_connected() -> None:
     found = missing(question(state))
 
     assert found.sentence == "nothing listens on 10.0.1.3: the Envoy of b/2 never connected"
+    assert (found.advice, found.command) == ("start its sidecar with a token", "c2c join-token b")
 
 
 def test_an_envoy_that_is_away_may_serve() -> None:
@@ -322,6 +391,61 @@ def test_a_name_that_nobody_may_use() -> None:
 
     assert found.sentence == "no network policy lets anybody connect to tcp 61443 of b"
     assert found.command == "c2c add-network-policy SOURCE_APP b --protocol tcp --port 61443"
+
+
+def test_one_instance_by_its_own_name() -> None:
+    """Whatever is so of the other instances does not matter."""
+    state = set_status(everything(), B0, InstanceStatus.GONE).state
+    other, gone, never = (question(state, index=index) for index in (1, 0, 7))
+
+    assert first_missing(explain(other)) is None
+    assert [link(other, kind).sentence for kind in (LinkKind.NAME, *KINDS[4:6])] == [
+        "1.b.apps.internal leads to 10.0.1.2",
+        "b/1 serves its certificate with 1.b.apps.internal",
+        "b/1 accepts connections from its Envoy",
+    ]
+    assert missing(gone).sentence == "0.b.apps.internal leads nowhere: b/0 is gone"
+    assert (missing(gone).advice, missing(gone).command) == (AGAIN, "c2c join-token b")
+    assert missing(never).sentence == "7.b.apps.internal leads nowhere: b has no instance 7"
+    assert missing(never).command == "c2c instances b"
+
+
+def test_one_instance_of_an_app_without_a_route() -> None:
+    """It has no name either."""
+    asked = question(route=Hostname(""), index=1)
+
+    assert (asked.called, missing(asked).sentence) == ("", "no internal route is mapped to b")
+
+
+def test_an_address() -> None:
+    """It is said whose it is, and everything else is looked at as with a name."""
+    asked = question(route=Hostname(""), index=1, address=Address("10.0.1.2"))
+
+    assert first_missing(explain(asked)) is None
+    assert link(asked, LinkKind.NAME).sentence == "10.0.1.2 is the address of b/1"
+    assert link(asked, LinkKind.CERTIFICATE).sentence == "b/1 serves its certificate with 10.0.1.2"
+
+
+def test_an_address_of_nobody() -> None:
+    """No command is printed that would map a route to it."""
+    address = Address("10.9.9.9")
+    found = missing(question(destination=None, route=Hostname(""), address=address))
+
+    assert found.sentence == "10.9.9.9 is an address, and no instance has it"
+    assert found.command == "c2c instances --all"
+
+
+def test_of_several_routes_one_that_leads_there_is_preferred() -> None:
+    """Else the first that would be answered, and else the first; there may be none."""
+    b = everything().apps[B]
+    first, second, old = Hostname("a.apps.internal"), ROUTE, Hostname("a.old.internal")
+    asked = question(published=lambda _: (second, old))
+    waiting = question(published=lambda _: ())
+
+    assert preferred_route(asked, b, (old, first, second)) == second
+    assert preferred_route(waiting, b, (old, first, second)) == first
+    assert preferred_route(asked, b, (old,)) == old
+    assert preferred_route(asked, b, ()) == ""
 
 
 def test_commands_name_the_space() -> None:

@@ -1,0 +1,107 @@
+"""What people mean by a destination: a URL, a route, one instance, an address, or an app.
+
+The rule of this module: a name means whoever answers to it, so routes come first, whatever else
+could be called like that; and of what is pasted from a browser only the host counts.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from control_plane.errors import NotFound
+from control_plane.model.apps import find_app, lookup_app
+from control_plane.model.entities import App
+from control_plane.model.state import State
+from control_plane.names import Address, Hostname, parse_address, shown
+
+_APP_AND_INDEX = re.compile(r"([^/:]+)/(\d{1,9})", re.ASCII)
+_INDEX_AND_ROUTE = re.compile(r"(0|[1-9]\d{0,8})\.(.+)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Who is meant.
+
+    Attributes:
+        app: None if nobody has the route or the address.
+        route: None if it is for the app's routes to say which; "" for an address.
+        index: the one instance that is meant, if it is one.
+        address: by which it is called, if it is.
+    """
+
+    app: App | None
+    route: Hostname | None = None
+    index: int | None = None
+    address: Address | None = None
+
+
+def destinations(state: State, text: str, org: str, space: str) -> tuple[Destination, ...]:
+    """Return each app that is meant; of a route, all that have it.
+
+    Raises:
+        InvalidArgument: no destination is given, or an address that no instance can have.
+        NotFound: there is no such app, nor anything that could be a route.
+    """
+    if named := _app_and_index(state, text, org, space):
+        return (named,)
+    host = _host(text)
+    route = Hostname(host.lower().removesuffix("."))
+    if found := _of_route(state, route):
+        return found
+    if (app := lookup_app(state, host, org, space)) is not None:
+        return (Destination(app),)
+    if (address := _address(host)) is not None:
+        return (_at(state, address),)
+    if (indexed := _INDEX_AND_ROUTE.fullmatch(route)) is not None:
+        found = _of_route(state, Hostname(indexed[2]), int(indexed[1]))
+        if found:
+            return found
+    if "." in route:
+        return (Destination(None, route),)
+    return (Destination(find_app(state, host, org, space, field="destination")),)
+
+
+def _of_route(state: State, route: Hostname, index: int | None = None) -> tuple[Destination, ...]:
+    return tuple(Destination(state.apps[guid], route, index) for guid in state.apps_of(route))
+
+
+def _app_and_index(state: State, text: str, org: str, space: str) -> Destination | None:
+    named = _APP_AND_INDEX.fullmatch(text)
+    if named is None:
+        return None
+    app, index = lookup_app(state, named[1], org, space), int(named[2])
+    if app is None:
+        return None
+    if all(each.index != index for each in state.instances_of(app.guid)):
+        raise NotFound(f"app {shown(named[1])} has no instance {index}", field="destination")
+    return Destination(app, index=index)
+
+
+def _host(text: str) -> str:
+    """Return the host of what may be a URL, or have a port or a path."""
+    if _address(text) is not None:
+        return text
+    try:
+        place = urlsplit(text if "://" in text else f"//{text}").netloc.rpartition("@")[2]
+    except ValueError:
+        return text
+    # Not what urlsplit calls the host, which is in lower case: an app's name has a case.
+    return place.partition("]")[0].removeprefix("[") if "]" in place else place.partition(":")[0]
+
+
+def _address(text: str) -> Address | None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return parse_address(text, field="destination")
+
+
+def _at(state: State, address: Address) -> Destination:
+    instance = state.instance_at(address)
+    if instance is None:
+        return Destination(None, Hostname(""), address=address)
+    return Destination(state.apps[instance.app_guid], Hostname(""), instance.index, address)

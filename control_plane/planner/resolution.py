@@ -1,0 +1,146 @@
+"""Whether a name leads to instances: the link that the others follow from.
+
+The rule of this module: a name that nobody may have is told apart from one that nobody has yet, and
+an instance that left from one that never was; what helps is another thing each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from control_plane.model.entities import App, Instance, InstanceStatus
+from control_plane.names import Domain, Hostname
+from control_plane.planner import advice
+from control_plane.planner.chain import (
+    Link,
+    LinkKind,
+    Question,
+    Verdict,
+    holds,
+    label,
+    missing,
+    remaining,
+    waits,
+)
+
+_NAME = LinkKind.NAME
+
+
+def resolved(question: Question, app: App) -> Link:
+    """Say whether what is called leads to an app."""
+    route, called, name = question.route, question.called, app.key.name
+    if not called:
+        command = advice.map_route(app, question.domains[0])
+        return missing(_NAME, f"no internal route is mapped to {name}", command)
+    if route and not _is_below(route, question.domains):
+        return missing(
+            _NAME,
+            f"{route} is below no internal domain ({_listed(question.domains)}), so it is not "
+            "answered",
+            advice.map_route(app, question.domains[0]),
+        )
+    there = remaining(question.instances_of(app))
+    if not there:
+        return _leads_nowhere(question, app)
+    if not route:
+        return holds(_NAME, f"{called} is the address of {label(app, there[0])}")
+    return _answered(question, app, there)
+
+
+def preferred_route(question: Question, app: App, routes: Iterable[Hostname]) -> Hostname:
+    """Return the route by which an app is best called: one that leads to it, if there is one."""
+
+    def rank(route: Hostname) -> tuple[bool, bool]:
+        link = resolved(replace(question, route=route), app)
+        return not _is_below(route, question.domains), link.verdict is not Verdict.HOLDS
+
+    return min(routes, key=rank, default=Hostname(""))
+
+
+def unresolved(question: Question) -> Link:
+    """Say what is to be done about a name, or an address, that no app has."""
+    called, route, domains = question.called, question.route, question.domains
+    if not route:
+        sentence = f"{called} is an address, and no instance has it"
+        return missing(_NAME, sentence, advice.instances())
+    domain = next((each for each in domains if f".{route}".endswith(f".{each}")), None)
+    if domain is None:
+        sentence = f"no app has the route {route}, and it is below no internal domain"
+        return missing(_NAME, sentence, advice=f"internal domains are: {_listed(domains)}")
+    host = route.removesuffix(domain).removesuffix(".")
+    index, _, rest = host.partition(".")
+    if rest and index.isdecimal():
+        host = rest
+    if "." in host:
+        return missing(
+            _NAME,
+            f"no app has the route {route}",
+            advice=f"a route has one word before its domain, as in HOST.{domain}",
+        )
+    wanted = f"{host}.{domain}" if host else route
+    return missing(_NAME, f"no app has the route {wanted}", advice.map_route(None, domain, host))
+
+
+def departed(kind: LinkKind, sentence: str, app: App) -> Link:
+    """Return what is missing where instances left, which come back as whom they were."""
+    return missing(
+        kind,
+        sentence,
+        advice.join_token(app),
+        "start its sidecar again; once its identity has ended it needs a new token",
+    )
+
+
+def _leads_nowhere(question: Question, app: App) -> Link:
+    called, index, name = question.called, question.index, app.key.name
+    if question.instances_of(app):
+        whose = f"every instance of {name}" if index is None else f"{name}/{index}"
+        return departed(_NAME, f"{called} leads nowhere: {whose} is gone", app)
+    if index is not None:
+        sentence = f"{called} leads nowhere: {name} has no instance {index}"
+        return missing(_NAME, sentence, advice.instances(app))
+    sentence = f"{called} leads nowhere: {name} has no instances"
+    return missing(_NAME, sentence, advice.join_token(app))
+
+
+def _answered(question: Question, app: App, there: Sequence[Instance]) -> Link:
+    """Say whether resolvers answer a route, and with which instances."""
+    route, called, name = question.route, question.called, app.key.name
+    ready = [each for each in there if each.status is InstanceStatus.READY]
+    if route not in question.published(app.guid):
+        return waits(_NAME, f"{called} resolves once its certificates are ACKed")
+    if not ready:
+        return waits(_NAME, f"{called} resolves once an instance of {name} is ready")
+    uncertified = question.uncertified(app.guid)
+    able = [each for each in ready if (route, each.guid) not in uncertified]
+    if not able:
+        return waits(_NAME, f"{called} resolves once an instance of {name} has its certificate")
+    return _answered_to(question, app, ", ".join(each.address for each in able))
+
+
+def _answered_to(question: Question, app: App, addresses: str) -> Link:
+    """Say whether the caller's resolvers answer, as far as there is a caller."""
+    source, called = question.source, question.called
+    if source is None:
+        return holds(_NAME, f"{called} leads to {addresses}")
+    policies = question.state.policies_to(app.guid)
+    if source != app and all(each.source != source.guid for each in policies):
+        sentence = f"{called} is not answered to {source.key.name} before a policy is there"
+        return waits(_NAME, sentence)
+    for each in question.state.instances_of(source.guid):
+        if problem := question.of(each).names_problem:
+            return missing(
+                _NAME,
+                f"the resolver of {label(source, each)} has not the newest names: {problem}",
+                advice.status(source),
+            )
+    return holds(_NAME, f"{called} leads to {addresses}")
+
+
+def _is_below(route: Hostname, domains: Iterable[Domain]) -> bool:
+    return route.endswith(tuple(f".{domain}" for domain in domains))
+
+
+def _listed(domains: Iterable[Domain]) -> str:
+    return ", ".join(domains)
