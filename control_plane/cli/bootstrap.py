@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from control_plane.api.v1 import instance_pb2, instance_pb2_grpc, trust_pb2, trust_pb2_grpc
+from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
 from control_plane.ca.spiffe import TrustDomain, spiffe_id
 from control_plane.cli import kinds
-from control_plane.cli.client import Client, connect
+from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import connection, connection_options
+from control_plane.cli.globals import connection, connection_options, target_options
+from control_plane.cli.instance_name import find_instance
 from control_plane.envoy.bootstrap import XdsIdentity, render
 from control_plane.settings import SocketAddress, load_settings
 
@@ -22,7 +23,7 @@ _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - what no client can connect to
 
 @command(
     "bootstrap",
-    usage=["INSTANCE [--xds-server HOST:PORT] [--dir DIR]"],
+    usage=["INSTANCE [-s SPACE] [-o ORG] [--xds-server HOST:PORT] [--dir DIR]"],
     examples=["app-b/0 --dir /etc/envoy > envoy.yaml", "3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
     tip=[
         "INSTANCE is a GUID, or an app and an index. Envoy also needs identity.json and",
@@ -43,19 +44,22 @@ _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - what no client can connect to
     default=".",
     help="Where Envoy finds its identity, and puts its admin socket (Default: .)",
 )
+@target_options
 @connection_options
 def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Path) -> None:
     """Print what an instance's Envoy starts with."""
     server = xds_server or _configured_server()
     with connect() as client:
-        guid = _guid(client, instance)
+        found = find_instance(client, instance)
+        if found is None:
+            raise Failed(f"instance '{instance}' not found: 'c2c instances --all' lists them")
         trust = client.call(
             trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
             trust_pb2.GetTrustBundleRequest(),
         )
     here = directory.absolute()
     text = render(
-        guid,
+        found.guid,
         xds_address=server.host,
         xds_port=server.port,
         admin_socket=here / "admin.sock",
@@ -80,19 +84,3 @@ def _configured_server() -> SocketAddress:
             "the control plane"
         )
     return server
-
-
-def _guid(client: Client, instance: str) -> str:
-    """Return the GUID of an instance, which may be named app/index."""
-    found = client.call(
-        instance_pb2_grpc.InstanceServiceStub(client.channel).ListInstances,
-        instance_pb2.ListInstancesRequest(),
-    ).instances
-    guids = [each.guid for each in found if instance in (each.guid, f"{each.app}/{each.index}")]
-    match guids:
-        case [guid]:
-            return guid
-        case []:
-            raise Failed(f"instance '{instance}' not found: 'c2c instances --all' lists them")
-        case _:
-            raise Failed(f"instance '{instance}' is in several spaces: name it by its GUID")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from control_plane.api.v1 import instance_pb2, instance_pb2_grpc
-from control_plane.cli.client import connect
+from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
+from control_plane.cli.instance_name import find_instance, is_app_and_index
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.tables import print_fields, print_records, print_table, record
 
@@ -101,21 +102,35 @@ def register_instance(
 
 @command(
     "remove-instance",
-    usage=["GUID"],
-    examples=["3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
-    tip=["The instance loses its listeners, then its stream, and can never come back."],
-    see_also=["delete-app", "instances"],
+    usage=["INSTANCE [-s SPACE] [-o ORG]"],
+    examples=["app-b/0", "3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
+    tip=[
+        "INSTANCE is a GUID, or an app and an index. It loses its listeners, then its stream, and",
+        "can never come back: whoever enrols at its place is another instance, with a new token.",
+    ],
+    see_also=["delete-app", "instances", "join-token"],
 )
-@click.argument("guid", metavar="GUID")
+@click.argument("instance", metavar="INSTANCE")
+@target_options
 @connection_options
-def remove_instance(guid: str) -> None:
+def remove_instance(instance: str) -> None:
     """Remove an instance for good."""
-    begin(f"Removing instance {named(guid)}")
+    where = f" in {target()}" if is_app_and_index(instance) else ""
+    begin(f"Removing instance {named(instance)}{where}")
     with connect() as client:
-        answer = client.call(
-            instance_pb2_grpc.InstanceServiceStub(client.channel).RemoveInstance,
-            instance_pb2.RemoveInstanceRequest(guid=guid),
-        )
-    if answer.already:
-        tell(f"Instance '{guid}' does not exist.")
+        if not _remove(client, instance):
+            tell(f"Instance '{instance}' does not exist.")
     ok()
+
+
+def _remove(client: Client, instance: str) -> bool:
+    """Remove an instance, or find that there is none."""
+    guid = instance
+    if is_app_and_index(instance):
+        found = find_instance(client, instance)
+        if found is None:
+            return False
+        guid = found.guid
+    stub = instance_pb2_grpc.InstanceServiceStub(client.channel)
+    answer = client.call(stub.RemoveInstance, instance_pb2.RemoveInstanceRequest(guid=guid))
+    return not answer.already

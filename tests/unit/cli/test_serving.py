@@ -148,14 +148,18 @@ def test_bootstrap_needs_an_address_that_can_be_reached(c2c: Run) -> None:
     )
 
 
-def test_bootstrap_asks_for_a_guid_where_a_name_means_two(c2c: Run) -> None:
-    """Apps of one name in two spaces both have an instance 0."""
+def test_bootstrap_looks_for_an_app_in_the_space(c2c: Run) -> None:
+    """Apps of one name in two spaces both have an instance 0; a GUID is good anywhere."""
     for space, address in (("default", "127.0.1.1"), ("other", "127.0.1.2")):
         c2c("create-app", "app-b", "-s", space)
-        c2c("register-instance", "app-b", "-s", space, "--address", address)
+        command = ("register-instance", "app-b", "-s", space, "--address", address)
+        c2c(*command, "--guid", f"of-{space}")
 
-    assert c2c("bootstrap", "app-b/0").err == (
-        "Instance 'app-b/0' is in several spaces: name it by its GUID\n"
+    assert '"of-default"' in c2c("bootstrap", "app-b/0").out
+    assert '"of-other"' in c2c("bootstrap", "app-b/0", "-s", "other").out
+    assert '"of-other"' in c2c("bootstrap", "of-other").out
+    assert c2c("bootstrap", "of-nobody").err == (
+        "Instance 'of-nobody' not found: 'c2c instances --all' lists them\n"
     )
 
 

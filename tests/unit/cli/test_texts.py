@@ -281,6 +281,26 @@ def test_registering_and_removing_an_instance(c2c: Run) -> None:
     )
 
 
+def test_an_instance_is_removed_by_the_name_that_tables_have(c2c: Run) -> None:
+    """App and index mean the instance of the space, and none of another space."""
+    for space, address in (("default", "127.0.1.1"), ("other", "127.0.1.2")):
+        c2c("create-app", "app-b", "-s", space)
+        command = ("register-instance", "app-b", "-s", space, "--address", address)
+        c2c(*command, "--guid", f"of-{space}")
+
+    removing = f"Removing instance app-b/0 {IN_DEFAULT}\n"
+    assert c2c("remove-instance", "app-b/0") == Ran(0, removing + "OK\n", "")
+    assert c2c("remove-instance", "app-b/0").out == (
+        removing + "Instance 'app-b/0' does not exist.\nOK\n"
+    )
+    assert [each["guid"] for each in c2c("instances", "--all", "--output", "json").json()] == [
+        "of-other"
+    ]
+    assert c2c("remove-instance", "app-b/0", "-s", "other").code == 0
+    assert c2c("instances", "--all", "--output", "json").json() == []
+    assert c2c("remove-instance", "pineapple/0").err.startswith("App 'pineapple' not found")
+
+
 def test_a_join_token_comes_with_the_command_that_uses_it(c2c: Run, world: ControlPlane) -> None:
     """What is shown this once is all that a sidecar needs, ready to be pasted."""
     c2c("create-app", "app-b")

@@ -1,0 +1,36 @@
+"""How people name an instance: by its GUID, or as every table does, app/index.
+
+The rule of this module: a GUID is good anywhere; an app is looked for where the command looks for
+apps, so that nobody hits the instance of another space.
+"""
+
+from __future__ import annotations
+
+from control_plane.api.v1 import instance_pb2, instance_pb2_grpc
+from control_plane.cli.client import Client
+from control_plane.cli.globals import target
+
+
+def is_app_and_index(text: str) -> bool:
+    """Tell whether a text names an instance by its app and its index."""
+    app, slash, index = text.rpartition("/")
+    return bool(app and slash) and index.isdecimal()
+
+
+def find_instance(client: Client, text: str) -> instance_pb2.Instance | None:
+    """Return the instance that a text names, if there is one.
+
+    Raises:
+        Failed: there is no such app.
+    """
+    request = instance_pb2.ListInstancesRequest()
+    app, _, index = text.rpartition("/")
+    if is_app_and_index(text):
+        where = target()
+        request = instance_pb2.ListInstancesRequest(app=app, space=where.space, org=where.org)
+    stub = instance_pb2_grpc.InstanceServiceStub(client.channel)
+    found = client.call(stub.ListInstances, request).instances
+    for each in found:
+        if each.index == int(index) if request.app else each.guid == text:
+            return each
+    return None
