@@ -97,7 +97,10 @@ def find_app(
         raise InvalidArgument(f"{field.replace('_', ' ')} missing", field=field)
     app = lookup_app(state, ref, org, space)
     if app is None:
-        raise NotFound(f"app {shown(ref)} not found", field=field)
+        where = f"org {shown(org or DEFAULT_ORG)} / space {shown(space or DEFAULT_SPACE)}"
+        raise NotFound(
+            f"app {shown(ref)} not found in {where}: 'c2c apps --all' lists every app", field=field
+        )
     return app
 
 

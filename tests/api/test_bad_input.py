@@ -12,7 +12,7 @@ from control_plane.errors import AlreadyExists, InvalidArgument, NotFound
 from control_plane.names import AppGuid
 from control_plane.server.status import code_of
 from tests.api.world import ControlPlane, Fields, control_plane
-from tests.unit.model.refusals import REFUSALS, SETUP, Refusal
+from tests.unit.model.refusals import REFUSALS, SETUP, Refusal, no_app
 
 WAITING = {"app": "app-b", "hostname": "shop"}
 POLICY = {
@@ -22,7 +22,7 @@ POLICY = {
     "start_port": 61443,
     "end_port": 61443,
 }
-NO_APP = "app 'pineapple' not found"
+NO_APP = no_app("pineapple")
 LONG_WAIT = "timeout must be 0 to 3600 seconds, not"
 KNOWN_WAITS = "known are: WAIT_COMMITTED, WAIT_ACKED, WAIT_SERVED"
 GUID_RULE = "guid must be 1 to 63 letters, digits and '-', with '-' neither first nor last"
@@ -36,7 +36,7 @@ REQUESTS = (
         "GetApp",
         {"app": "app-b", "org": "elsewhere"},
         NotFound,
-        "app 'app-b' not found",
+        no_app("app-b", org="elsewhere"),
         "app",
     ),
     Refusal("delete-no-app", "DeleteApp", {}, InvalidArgument, "app missing", "app"),
@@ -154,7 +154,7 @@ REQUESTS = (
         "ListNetworkPolicies",
         {"destination": "app-b", "destination_space": "elsewhere"},
         NotFound,
-        "app 'app-b' not found",
+        no_app("app-b", space="elsewhere"),
         "destination",
     ),
     Refusal("token-for-no-app", "CreateJoinToken", {}, InvalidArgument, "app missing", "app"),

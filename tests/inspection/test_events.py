@@ -14,6 +14,7 @@ from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.inspection.world import APP, C2C_SECRET, scene
 from tests.security.world import stream
+from tests.unit.model.refusals import no_app
 
 MANY = 60_000
 """Enough to fill the buffers of both ends and the queue besides."""
@@ -106,4 +107,4 @@ async def test_a_filter_for_nobody_is_refused(tmp_path: Path) -> None:
         call = stub.WatchEvents(inspection_pb2.WatchEventsRequest(app="nobody"))
 
         assert await call.code() is grpc.StatusCode.NOT_FOUND
-        assert await call.details() == "app 'nobody' not found"
+        assert await call.details() == no_app("nobody")

@@ -23,6 +23,7 @@ from tests.inspection.commands import c2c
 from tests.inspection.world import Operator
 from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.scene import NAME, Scene, scene
+from tests.unit.model.refusals import no_app
 
 CALLER = "caller-of-app-b"
 
@@ -238,7 +239,7 @@ async def test_a_name_that_is_nobody_s(tmp_path: Path) -> None:
     assert "TIP: c2c map-route APP apps.internal --hostname nobody\n" in alone.out
     assert "anybody to https://shop.example.com:61443\n" in elsewhere.out
     assert elsewhere.out.endswith("\nTIP: internal domains are: apps.internal\n")
-    assert refused.err == "App 'nobody' not found\n"
+    assert refused.err == f"{capitalised(no_app('nobody'))}\n"
 
 
 async def _register(cf: Platform, name: str) -> None:

@@ -121,7 +121,14 @@ REFUSED = [
         ("register-instance", "pineapple", "--address", "127.0.0.1"),
         "App 'pineapple' not found",
     ),
-    (("app", "app-b", "-s", "elsewhere"), "App 'app-b' not found"),
+    (
+        ("app", "app-b", "-s", "elsewhere"),
+        "App 'app-b' not found in org 'default' / space 'elsewhere': 'c2c apps --all' lists every",
+    ),
+    (
+        ("add-network-policy", "app-b", "win", "-s", "elsewhere", "-o", "o2"),
+        "App 'win' not found in org 'o2' / space 'elsewhere': 'c2c apps --all' lists every app",
+    ),
     (
         ("create-app", "app-b", "--protocol", "tcp"),
         "App 'app-b' in org 'default' / space 'default' exists with other properties: protocol",

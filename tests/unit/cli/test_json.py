@@ -154,7 +154,12 @@ def test_commands_without_a_server_print_json_too(c2c: Run, command: str) -> Non
 
 def test_a_failure_leaves_standard_output_empty(c2c: Run) -> None:
     """A program reads JSON or nothing: no progress, no FAILED."""
-    assert c2c("app", "pineapple", *JSON) == Ran(1, "", "App 'pineapple' not found\n")
+    assert c2c("app", "pineapple", *JSON) == Ran(
+        1,
+        "",
+        "App 'pineapple' not found in org 'default' / space 'default': "
+        "'c2c apps --all' lists every app\n",
+    )
 
 
 def test_a_change_that_did_not_arrive_in_time_is_printed_and_fails(

@@ -67,6 +67,12 @@ LABEL_64 = "a" * 64
 DOMAIN_249 = ".".join(["a" * 63, "a" * 63, "a" * 63, "a" * 57])
 
 
+def no_app(name: str, *, org: str = "default", space: str = "default") -> str:
+    """Return how it is said that there is no such app where it was looked for."""
+    where = f"org '{org}' / space '{space}'"
+    return f"app '{name}' not found in {where}: 'c2c apps --all' lists every app"
+
+
 def _app(
     name: str,
     sentence: str,
@@ -266,7 +272,7 @@ APPS = (
         "UpdateApp",
         {"app": "pineapple"},
         NotFound,
-        "app 'pineapple' not found",
+        no_app("pineapple"),
         "app",
     ),
     Refusal("update-no-app", "UpdateApp", {"app": ""}, InvalidArgument, "app missing", "app"),
@@ -360,13 +366,11 @@ ROUTES = (
         "domain",
         domain="sub.apps.internal",
     ),
-    _route(
-        "route-to-unknown-app", "app 'pineapple' not found", "app", error=NotFound, app="pineapple"
-    ),
+    _route("route-to-unknown-app", no_app("pineapple"), "app", error=NotFound, app="pineapple"),
     _route("route-to-no-app", "app missing", "app", app=""),
     _route(
         "route-to-app-of-another-space",
-        "app 'app-b' not found",
+        no_app("app-b", space="elsewhere"),
         "app",
         error=NotFound,
         space="elsewhere",
@@ -390,7 +394,7 @@ ROUTES = (
     ),
     _route(
         "unmap-unknown-app",
-        "app 'pineapple' not found",
+        no_app("pineapple"),
         "app",
         error=NotFound,
         method="UnmapRoute",
@@ -424,7 +428,7 @@ INSTANCES = (
     ),
     _instance(
         "instance-of-unknown-app",
-        "app 'pineapple' not found",
+        no_app("pineapple"),
         "app",
         error=NotFound,
         app="pineapple",
@@ -580,7 +584,7 @@ TOKENS = (
         "CreateJoinToken",
         {"app": "pineapple"},
         NotFound,
-        "app 'pineapple' not found",
+        no_app("pineapple"),
         "app",
     ),
     Refusal(
