@@ -17,7 +17,9 @@ from control_plane.cli.output import named
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-_DEFAULT = "default"
+DEFAULTS = ("default", "default")
+"""The org and the space of an app, if nobody says otherwise."""
+
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -77,7 +79,8 @@ def connection() -> Connection:
 
 def target() -> Target:
     """Return where the command that runs looks for apps."""
-    return Target(_said("org") or _DEFAULT, _said("space") or _DEFAULT, bool(_said("all")))
+    org, space = DEFAULTS
+    return Target(_said("org") or org, _said("space") or space, bool(_said("all")))
 
 
 def debug(ctx: click.Context) -> bool:

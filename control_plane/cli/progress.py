@@ -6,6 +6,7 @@ the command says which did not and why, and fails, so that a script notices.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -17,6 +18,7 @@ from control_plane.api.v1 import progress_pb2
 from control_plane.cli import kinds
 from control_plane.cli.client import CALL_SECONDS
 from control_plane.cli.errors import Failed
+from control_plane.cli.globals import DEFAULTS
 from control_plane.settings.values import format_duration
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -95,11 +97,21 @@ def require_complete(outcome: Outcome, done: str, wait: str, timeout: timedelta)
     if len(outcome.behind) > _SHOWN:
         behind.append(f"{len(outcome.behind) - _SHOWN} more")
     raise Failed(
-        f"{done}, but not {wait} everywhere after {format_duration(timeout)}: {'; '.join(behind)}"
+        f"{done}, but not {wait} everywhere after {format_duration(timeout)}: "
+        f"{'; '.join(behind)} (see '{_status(outcome.behind)}')"
     )
 
 
 def _sentence(behind: progress_pb2.Behind) -> str:
-    stage = progress_pb2.Stage.Name(behind.stage).removeprefix("STAGE_").lower()
-    reason = f" ({behind.reason})" if behind.reason else ""
-    return f"instance {behind.instance_guid} of app {behind.app} is {stage}{reason}"
+    reason = f": {behind.reason}" if behind.reason else ""
+    return f"{behind.app}/{behind.index}{reason}"
+
+
+def _status(behind: Sequence[progress_pb2.Behind]) -> str:
+    """Return the command that shows more of those who are behind."""
+    apps = {(each.org, each.space, each.app) for each in behind}
+    if len(apps) != 1:
+        return "c2c status --all"
+    ((org, space, app),) = apps
+    where = [] if (org, space) == DEFAULTS else ["-s", space, "-o", org]
+    return shlex.join(["c2c", "status", app, *where])

@@ -73,7 +73,7 @@ class Convergence:
         }
         late = await self._all_acked(apps, instances, deadline)
         behind = [
-            Behind(each, instances[each].app_guid, Stage.COMMITTED, self._why_not_acked(each))
+            _behind(instances[each], Stage.COMMITTED, self._why_not_acked(each))
             for each in sorted(late)
         ]
         if stage is Stage.SERVED:
@@ -133,7 +133,7 @@ class Convergence:
             if left <= 0:
                 reason = f"it shows serial {seen:x}" if isinstance(seen, int) else seen
                 reason = f"serial {held.serial:x} is not served: {reason}"
-                return Behind(instance.guid, instance.app_guid, Stage.ACKED, reason)
+                return _behind(instance, Stage.ACKED, reason)
             if self._attestation.witnessed(instance.guid):
                 await self._attestation.news(instance.guid, min(left, _LONGEST_PAUSE))
             else:
@@ -152,3 +152,7 @@ class Convergence:
                 return await self._prober.served_serial(instance.address, C2C_PORT, source=source)
         except TimeoutError:
             return f"no TLS handshake with {instance.address}:{C2C_PORT} within {left:.1f} s"
+
+
+def _behind(instance: Instance, stage: Stage, reason: str) -> Behind:
+    return Behind(instance.guid, instance.app_guid, instance.index, stage, reason)

@@ -33,6 +33,7 @@ class Behind:
 
     instance_guid: InstanceGuid
     app_guid: AppGuid
+    index: int
     stage: Stage
     reason: str
 

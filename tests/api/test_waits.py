@@ -12,6 +12,7 @@ from tests.api.world import Fields, control_plane
 from tests.unit.model.refusals import SETUP
 
 B = AppGuid("guid-b")
+WHOSE = {"app_guid": "guid-b", "space": "default", "org": "default"}
 POLICY = {
     "source": "app-a",
     "destination": "app-b",
@@ -52,8 +53,8 @@ async def test_a_wait_that_runs_out_is_ok_and_names_who_is_behind(
     async with control_plane(tmp_path) as plane:
         await plane.do(SETUP)
         plane.progress.behind = (
-            Behind(InstanceGuid("inst-b1"), B, Stage.COMMITTED, "it has not answered"),
-            Behind(InstanceGuid("inst-b0"), B, Stage.ACKED, "it shows serial 1f"),
+            Behind(InstanceGuid("inst-b1"), B, 1, Stage.COMMITTED, "it has not answered"),
+            Behind(InstanceGuid("inst-b0"), B, 0, Stage.ACKED, "it shows serial 1f"),
         )
         answer = await plane.call(method, {**request_, "wait": "WAIT_SERVED"})
 
@@ -64,12 +65,16 @@ async def test_a_wait_that_runs_out_is_ok_and_names_who_is_behind(
             "app": "app-b",
             "stage": "STAGE_ACKED",
             "reason": "it shows serial 1f",
+            "index": 0,
+            **WHOSE,
         },
         {
             "instance_guid": "inst-b1",
             "app": "app-b",
             "stage": "STAGE_COMMITTED",
             "reason": "it has not answered",
+            "index": 1,
+            **WHOSE,
         },
     ]
     assert plane.progress.asked[0][0] == apps
@@ -80,7 +85,7 @@ async def test_a_change_stays_also_if_somebody_is_behind(tmp_path: Path) -> None
     request = {"app": "app-b", "hostname": "shop", "wait": "WAIT_ACKED", "timeout": "0s"}
     async with control_plane(tmp_path) as plane:
         await plane.do(SETUP)
-        plane.progress.behind = (Behind(InstanceGuid("inst-b0"), B, Stage.COMMITTED, "slow"),)
+        plane.progress.behind = (Behind(InstanceGuid("inst-b0"), B, 0, Stage.COMMITTED, "slow"),)
         await plane.call("MapRoute", request)
         mapped = await plane.call("ListRoutes")
 
@@ -91,7 +96,7 @@ async def test_nothing_is_waited_for_unless_asked(tmp_path: Path) -> None:
     """A call that names no wait is answered once its change is durable."""
     async with control_plane(tmp_path) as plane:
         await plane.do(SETUP)
-        plane.progress.behind = (Behind(InstanceGuid("inst-b0"), B, Stage.COMMITTED, "slow"),)
+        plane.progress.behind = (Behind(InstanceGuid("inst-b0"), B, 0, Stage.COMMITTED, "slow"),)
         answer = await plane.call("MapRoute", {"app": "app-b", "hostname": "shop"})
 
     assert plane.progress.asked == []
@@ -105,7 +110,7 @@ async def test_a_wait_ends_before_the_deadline_of_its_call(tmp_path: Path) -> No
     """A caller whose call has less time than the wait still gets to know who is behind."""
     async with control_plane(tmp_path) as plane:
         await plane.do(SETUP)
-        plane.progress.behind = (Behind(InstanceGuid("inst-b0"), B, Stage.COMMITTED, "slow"),)
+        plane.progress.behind = (Behind(InstanceGuid("inst-b0"), B, 0, Stage.COMMITTED, "slow"),)
         plane.progress.takes_its_time = True
         answer = await plane.call("MapRoute", SHOP, timeout=1.0)
 

@@ -85,6 +85,10 @@ class Behind(_message.Message):
     APP_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    APP_GUID_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    ORG_FIELD_NUMBER: _builtins.int
     instance_guid: _builtins.str
     app: _builtins.str
     """The app's name."""
@@ -92,6 +96,11 @@ class Behind(_message.Message):
     """The stage that it did reach."""
     reason: _builtins.str
     """Why it got no further, in one sentence: the text of its NACK, for example."""
+    index: _builtins.int
+    """Its number among the instances of the app."""
+    app_guid: _builtins.str
+    space: _builtins.str
+    org: _builtins.str
     def __init__(
         self,
         *,
@@ -99,10 +108,14 @@ class Behind(_message.Message):
         app: _builtins.str = ...,
         stage: Global___Stage.ValueType = ...,
         reason: _builtins.str = ...,
+        index: _builtins.int = ...,
+        app_guid: _builtins.str = ...,
+        space: _builtins.str = ...,
+        org: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "instance_guid", b"instance_guid", "reason", b"reason", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_guid", b"app_guid", "index", b"index", "instance_guid", b"instance_guid", "org", b"org", "reason", b"reason", "space", b"space", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

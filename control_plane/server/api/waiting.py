@@ -80,7 +80,7 @@ def _parse_timeout(timeout: Duration | None) -> timedelta:
 async def laggards(
     progress: Progress, state: State, apps: Iterable[AppGuid], wait: Wait, context: Context
 ) -> list[progress_pb2.Behind]:
-    """Wait, and return the instances that are behind when the time is over, by app.
+    """Wait, and return the instances that are behind when the time is over, by app and index.
 
     Args:
         state: names the apps.
@@ -91,7 +91,7 @@ async def laggards(
         return []
     behind = await progress.wait(frozenset(apps), wait.stage, _seconds(wait, context))
     messages = [_message(state, each) for each in behind]
-    return sorted(messages, key=lambda message: (message.app, message.instance_guid))
+    return sorted(messages, key=lambda message: (message.app, message.app_guid, message.index))
 
 
 def _seconds(wait: Wait, context: Context) -> float:
@@ -104,9 +104,14 @@ def _seconds(wait: Wait, context: Context) -> float:
 
 
 def _message(state: State, behind: Behind) -> progress_pb2.Behind:
+    key = state.apps[behind.app_guid].key
     return progress_pb2.Behind(
         instance_guid=behind.instance_guid,
-        app=state.apps[behind.app_guid].key.name,
+        app=key.name,
+        app_guid=behind.app_guid,
+        space=key.space,
+        org=key.org,
+        index=behind.index,
         stage=_REACHED[behind.stage],
         reason=behind.reason,
     )

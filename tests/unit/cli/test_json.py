@@ -168,7 +168,7 @@ def test_a_change_that_did_not_arrive_in_time_is_printed_and_fails(
     """The change is made, so it is printed; the exit code says that it was not waited for long."""
     c2c("create-app", "app-b", "--guid", "guid-b")
     world.progress.behind = (
-        Behind(InstanceGuid("i-1"), AppGuid("guid-b"), Stage.COMMITTED, "gone"),
+        Behind(InstanceGuid("i-1"), AppGuid("guid-b"), 1, Stage.COMMITTED, "gone"),
     )
     command = ("map-route", "app-b", "apps.internal", "--hostname", "app-b", "--wait", "acked")
     ran = c2c(*command, "--timeout", "2s", *JSON)

@@ -35,8 +35,8 @@ def test_who_is_behind_is_named_with_the_reason(
     c2c("create-app", "app-b", "--guid", B)
     c2c(*MAP)
     world.progress.behind = (
-        Behind(InstanceGuid("i-1"), B, Stage.COMMITTED, "NACK:\n\x1b[2Jbad"),
-        Behind(InstanceGuid("i-2"), B, Stage.ACKED, ""),
+        Behind(InstanceGuid("i-1"), B, 1, Stage.COMMITTED, "NACK:\n\x1b[2Jbad"),
+        Behind(InstanceGuid("i-2"), B, 2, Stage.ACKED, ""),
     )
     ran = c2c(*command, "--wait", "served", "--timeout", "1500ms")
 
@@ -44,8 +44,7 @@ def test_who_is_behind_is_named_with_the_reason(
     assert ran.out.endswith("\nFAILED\n")
     assert ran.err == (
         f"{done}, but not served everywhere after 1s500ms: "
-        r"instance i-1 of app app-b is committed (NACK:\n\x1b[2Jbad); "
-        "instance i-2 of app app-b is acked\n"
+        r"app-b/1: NACK:\n\x1b[2Jbad; app-b/2 (see 'c2c status app-b')" + "\n"
     )
     assert world.progress.asked[-1][1:] == (Stage.SERVED, 1.5)
 
@@ -54,12 +53,26 @@ def test_of_many_that_are_behind_some_are_named(c2c: Run, world: ControlPlane) -
     """A sentence stays readable when a thousand instances are behind."""
     c2c("create-app", "app-b", "--guid", B)
     world.progress.behind = tuple(
-        Behind(InstanceGuid(f"i-{number}"), B, Stage.COMMITTED, "") for number in range(8)
+        Behind(InstanceGuid(f"i-{number}"), B, number, Stage.COMMITTED, "") for number in range(8)
     )
     ran = c2c(*MAP, "--wait", "acked")
 
-    assert "i-4 of app app-b is committed; 3 more\n" in ran.err
-    assert "after 30s" in ran.err
+    assert ran.err.endswith("; app-b/4; 3 more (see 'c2c status app-b')\n")
+    assert "after 30s: app-b/0; " in ran.err
+
+
+def test_where_to_look_is_a_command_that_works(c2c: Run, world: ControlPlane) -> None:
+    """It names the space of the app, and all apps if those who are behind are of several."""
+    c2c("create-app", "app-b", "--guid", B, "-s", "s2", "-o", "o2")
+    c2c("create-app", "app-a", "--guid", "guid-a")
+    b1 = Behind(InstanceGuid("i-1"), B, 1, Stage.COMMITTED, "slow")
+    a0 = Behind(InstanceGuid("i-0"), AppGuid("guid-a"), 0, Stage.COMMITTED, "slow")
+    command = (*MAP, "-s", "s2", "-o", "o2", "--wait", "acked")
+
+    world.progress.behind = (b1,)
+    assert c2c(*command).err.endswith(": app-b/1: slow (see 'c2c status app-b -s s2 -o o2')\n")
+    world.progress.behind = (b1, a0)
+    assert c2c(*command).err.endswith(": app-a/0: slow; app-b/1: slow (see 'c2c status --all')\n")
 
 
 def test_everybody_followed(c2c: Run, world: ControlPlane) -> None:
@@ -74,6 +87,6 @@ def test_everybody_followed(c2c: Run, world: ControlPlane) -> None:
 def test_by_default_nothing_is_waited_for(c2c: Run, world: ControlPlane) -> None:
     """Without --wait, a durable change is enough."""
     c2c("create-app", "app-b", "--guid", B)
-    world.progress.behind = (Behind(InstanceGuid("i-1"), B, Stage.COMMITTED, ""),)
+    world.progress.behind = (Behind(InstanceGuid("i-1"), B, 1, Stage.COMMITTED, ""),)
 
     assert c2c(*MAP).code == 0

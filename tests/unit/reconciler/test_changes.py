@@ -20,7 +20,7 @@ from tests.unit.model.world import B, mapping, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock, settled
 
 B0, B1 = InstanceGuid("b0"), InstanceGuid("b1")
-LATE = Behind(B0, B, Stage.COMMITTED, "it does not answer")
+LATE = Behind(B0, B, 0, Stage.COMMITTED, "it does not answer")
 
 
 class Fleet:

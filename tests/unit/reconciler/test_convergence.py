@@ -136,8 +136,8 @@ async def test_who_has_not_answered_is_named_with_what_it_was_asked() -> None:
         sent = await scene.wait(Stage.SERVED, 0.01)
 
     reason = f"it has not answered for {C2C_SECRET} yet"
-    assert unsent == (Behind(B0, B, Stage.COMMITTED, f"{reason} (NOT_SENT)"),)
-    assert sent == (Behind(B0, B, Stage.COMMITTED, f"{reason} (STALE)"),)
+    assert unsent == (Behind(B0, B, 0, Stage.COMMITTED, f"{reason} (NOT_SENT)"),)
+    assert sent == (Behind(B0, B, 0, Stage.COMMITTED, f"{reason} (STALE)"),)
 
 
 async def test_who_refused_is_named_with_its_own_words() -> None:
@@ -151,7 +151,7 @@ async def test_who_refused_is_named_with_its_own_words() -> None:
         behind = await scene.wait(Stage.ACKED, 0.01)
 
     reason = f"it refused {C2C_SECRET}: Failed to load private key"
-    assert behind == (Behind(B0, B, Stage.COMMITTED, reason),)
+    assert behind == (Behind(B0, B, 0, Stage.COMMITTED, reason),)
 
 
 async def test_of_resources_that_were_refused_together_the_bad_one_is_named() -> None:
@@ -247,9 +247,9 @@ async def test_who_serves_something_else_is_named_with_what_it_serves() -> None:
         none = await scene.wait(Stage.SERVED, 0)
         wanted = f"serial {scene.serial:x} is not served"
 
-    assert other == (Behind(B0, B, Stage.ACKED, f"{wanted}: it shows serial {old:x}"),)
+    assert other == (Behind(B0, B, 0, Stage.ACKED, f"{wanted}: it shows serial {old:x}"),)
     reason = f"{wanted}: no TLS handshake with 10.0.1.1:61443: refused"
-    assert none == (Behind(B0, B, Stage.ACKED, reason),)
+    assert none == (Behind(B0, B, 0, Stage.ACKED, reason),)
 
 
 async def test_a_handshake_that_hangs_is_not_waited_for() -> None:
