@@ -17,6 +17,7 @@ from control_plane.api.v1 import certificate_authority_pb2_grpc
 from control_plane.cli.client import Client
 from control_plane.cli.errors import Failed
 from control_plane.cli.output import ok, tell, waiting, wants_json
+from control_plane.cli.patience import Patience
 from control_plane.cli.tables import print_records, print_table, record
 from control_plane.settings.values import format_duration
 
@@ -99,17 +100,31 @@ def until_unused(client: Client, timeout: timedelta) -> None:
 def _until(
     client: Client, timeout: timedelta, is_enough: Callable[[Authorities], bool]
 ) -> Authorities:
-    """Return what is found when it is enough, or when the time is up."""
+    """Return what is found when it is enough, or when the time is up.
+
+    Raises:
+        Failed: the server did not answer then.
+    """
     until = time.monotonic() + timeout.total_seconds()
+    patience = Patience()
     with waiting("until everybody is ready") as show:
         while True:
-            found = listed(client)
+            found = patience.look(lambda: listed(client))
             left = until - time.monotonic()
-            if is_enough(found) or left <= 0:
+            if found is not None and (is_enough(found) or left <= 0):
                 return found
-            late = _late(found)
-            show(f"until everybody is ready: {late.waits_for}" if late else "until nothing is used")
+            if left <= 0:
+                raise Failed(str(patience.away))
+            show(_awaited(found))
             time.sleep(min(_PAUSE_SECONDS, left))
+
+
+def _awaited(found: Authorities | None) -> str:
+    """Return how it is said what is waited for."""
+    if found is None:
+        return "until the server answers"
+    late = _late(found)
+    return f"until everybody is ready: {late.waits_for}" if late else "until nothing is used"
 
 
 def _late(found: Authorities) -> messages.CertificateAuthority | None:

@@ -1,13 +1,14 @@
 """The connection to a running server, and what it means when a call does not succeed.
 
 The rule of this module: what the server refuses it says itself, and that sentence is passed on.
-For everything else the sentence says what the person can do.
+For everything else the sentence says what the person can do; whether the server is still there is
+found out by looking, since gRPC does not tell.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
@@ -17,7 +18,7 @@ import grpc
 
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Connection, connection
-from control_plane.cli.reach import Credentials, try_socket, try_tls
+from control_plane.cli.reach import Away, Credentials, try_socket, try_tls
 from control_plane.errors import InvalidArgument
 from control_plane.settings import admin_socket, find_data_dir
 from control_plane.settings.values import read_server_address
@@ -33,7 +34,14 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     # All routes of all apps may be more than the 4 MiB that gRPC takes by default.
     ("grpc.max_receive_message_length", 64 * 2**20),
+    # Who waits for a server that comes back hears of it soon.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+
+_SAID_BY_THE_SERVER = "grpc-status-details-bin"
+"""What comes with each of its own refusals, and with nothing that gRPC makes up."""
 
 _REFUSED = frozenset(
     {
@@ -54,10 +62,14 @@ class Client(NamedTuple):
     Attributes:
         channel: what the stubs of the API take.
         where: the socket or address, for sentences.
+        look: connects and hangs up; raises Failed if nobody answers, or not as it should be.
+        doubt: why a command may be unknown there.
     """
 
     channel: grpc.Channel
     where: str
+    look: Callable[[], None]
+    doubt: str
 
     def call(
         self,
@@ -68,13 +80,14 @@ class Client(NamedTuple):
         """Call a method of the API.
 
         Raises:
-            Failed: the server refused, could not, or did not answer in time.
+            Away: the server is not there now.
+            Failed: it refused, could not, or did not answer in time.
         """
         try:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:
             # What a blocking call raises is both, which the stubs of grpc do not say.
-            raise Failed(self._sentence(cast("grpc.Call", error), seconds)) from error
+            raise self._failure(cast("grpc.Call", error), seconds) from error
 
     def stream(
         self,
@@ -84,30 +97,43 @@ class Client(NamedTuple):
         """Yield what a method of the API tells, until it ends or nobody wants more.
 
         Raises:
-            Failed: the server refused, or broke off.
+            Away: the server is not there any more.
+            Failed: it refused, or broke off.
         """
         call = method(request)
         try:
             yield from call
         except grpc.RpcError as error:
-            raise Failed(self._sentence(cast("grpc.Call", error), 0)) from error
+            raise self._failure(cast("grpc.Call", error), 0) from error
         finally:
             call.cancel()
+
+    def _failure(self, call: grpc.Call, seconds: float) -> Failed:
+        if call.code() is grpc.StatusCode.UNAVAILABLE:
+            return self._away(call)
+        return Failed(self._sentence(call, seconds))
+
+    def _away(self, call: grpc.Call) -> Failed:
+        said = {key for key, _ in call.trailing_metadata() or ()}
+        if _SAID_BY_THE_SERVER not in said:
+            try:
+                self.look()
+            except Failed as error:
+                return error
+        return Away(f"the server at {self.where} cannot do this now: {call.details() or ''}")
 
     def _sentence(self, call: grpc.Call, seconds: float) -> str:
         details = call.details() or ""
         match call.code():
             case code if code in _REFUSED:
                 return details
-            case grpc.StatusCode.UNAVAILABLE:
-                return f"the server at {self.where} cannot do this now: {details}"
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return (
                     f"no answer from {self.where} within {seconds:g}s: the change may have been "
                     "made or not, so look before you repeat it"
                 )
             case grpc.StatusCode.UNIMPLEMENTED:
-                return f"the server at {self.where} does not know this command: it may be older"
+                return f"the server at {self.where} does not know this command: {self.doubt}"
             case grpc.StatusCode.INTERNAL:
                 return f"the server at {self.where} failed, and its log says why"
             case code:
@@ -131,8 +157,13 @@ def connect() -> Iterator[Client]:
 
 def _by_socket(said: Connection) -> Client:
     path = admin_socket(find_data_dir(said.data_dir, said.config, os.environ))
-    try_socket(path)
-    return Client(grpc.insecure_channel(f"unix:{path}", _OPTIONS), str(path))
+
+    def look() -> None:
+        try_socket(path)
+
+    look()
+    channel = grpc.insecure_channel(f"unix:{path}", _OPTIONS)
+    return Client(channel, str(path), look, "it may be older")
 
 
 def _by_address(server: str, said: Connection) -> Client:
@@ -144,7 +175,11 @@ def _by_address(server: str, said: Connection) -> Client:
     except InvalidArgument as error:
         raise click.UsageError(f"--server {error}") from None
     credentials = Credentials(*(cast("Path", each) for each in (said.cert, said.key, said.ca)))
-    try_tls(address, credentials)
+
+    def look() -> None:
+        try_tls(address, credentials)
+
+    look()
     channel = grpc.secure_channel(
         str(address),
         grpc.ssl_channel_credentials(
@@ -154,4 +189,5 @@ def _by_address(server: str, said: Connection) -> Client:
         ),
         _OPTIONS,
     )
-    return Client(channel, str(address))
+    doubt = "that is no operator's port (see --admin-address), or the server is older"
+    return Client(channel, str(address), look, doubt)

@@ -17,7 +17,7 @@ from control_plane.cli import catalog
 from control_plane.cli.output import is_speaking, printable
 from control_plane.errors import ConfigurationError, ControlPlaneError
 
-_PLAIN_WORD = re.compile(r"[a-z]+(-[a-z]+)*[,:]?(?= |$)")
+_PLAIN_WORD = re.compile(r"[a-z]+(-[a-z]+)*[,:]?(?!\S)")
 """A name that a sentence begins with has a slash, a dot or a digit, or stands after its noun."""
 
 

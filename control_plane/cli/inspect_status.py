@@ -20,6 +20,7 @@ from control_plane.cli.command import command
 from control_plane.cli.globals import Target, all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago
 from control_plane.cli.output import begin, named, output_option, tell, wants_json
+from control_plane.cli.patience import Patience
 from control_plane.cli.tables import print_records, print_table, record
 
 _Found = tuple[list[inspection_pb2.InstanceStatus], tuple[str, ...]]
@@ -116,16 +117,18 @@ def _print(found: Sequence[inspection_pb2.InstanceStatus], lines: Sequence[str])
 def _watch(look: Callable[[], _Found]) -> None:
     """Show what is found, again and again: on a terminal in place, elsewhere when it changes."""
     before: tuple[object, ...] | None = None
+    patience = Patience()
     while True:
-        found, lines = look()
-        told = ([_without_moments(each) for each in found], lines)
-        if wants_json() and told != before:
-            click.echo(json.dumps([record(each) for each in found]))
-        elif not wants_json() and (told != before or sys.stdout.isatty()):
-            click.clear()
-            _print(found, lines)
-        sys.stdout.flush()
-        before = told
+        if (seen := patience.look(look)) is not None:
+            found, lines = seen
+            told = ([_without_moments(each) for each in found], lines)
+            if wants_json() and told != before:
+                click.echo(json.dumps([record(each) for each in found]))
+            elif not wants_json() and (told != before or sys.stdout.isatty()):
+                click.clear()
+                _print(found, lines)
+            sys.stdout.flush()
+            before = told
         time.sleep(_WATCH_SECONDS)
 
 

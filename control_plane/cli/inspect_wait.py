@@ -2,7 +2,7 @@
 
 The rule of this module: it looks at what ``status`` shows, and ends well when nothing of it is
 missing. If the time is up first it says who is not there and why, and fails, so that a script
-notices.
+notices. A server that goes away meanwhile may come back until then.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target, target_options
 from control_plane.cli.inspect_status import instance_name, statuses
 from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
+from control_plane.cli.patience import Patience
 from control_plane.cli.tables import print_records, record
 from control_plane.settings.values import format_duration
 
@@ -93,14 +94,21 @@ def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta
     where = target()
     whose = f"instances of app {named(app_name)}" if app_name else "all instances"
     begin(f"Waiting until {whose} in {where} are {stage}")
+    patience = Patience()
     with connect() as client, waiting(f"until they are {stage}") as show:
 
-        def look() -> _Look:
-            made = _judged(statuses(client, app_name, where), stage, instances)
+        def look() -> _Look | None:
+            found = patience.look(lambda: statuses(client, app_name, where))
+            if found is None:
+                show("until the server answers")
+                return None
+            made = _judged(found, stage, instances)
             show(f"until they are {stage}: {made.there} of {made.wanted} are")
             return made
 
         last = _last(_looks(look, timeout.total_seconds()))
+    if last is None:
+        raise Failed(str(patience.away))
     if not last.is_enough:
         raise Failed(_complaint(last, stage, timeout))
     if wants_json():
@@ -110,7 +118,7 @@ def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta
     ok()
 
 
-def _looks(look: Callable[[], _Look], seconds: float) -> Iterator[_Look]:
+def _looks(look: Callable[[], _Look | None], seconds: float) -> Iterator[_Look | None]:
     """Yield what is found, again and again, for the last time when the time is up."""
     until = time.monotonic() + seconds
     pause = _FIRST_PAUSE
@@ -121,14 +129,12 @@ def _looks(look: Callable[[], _Look], seconds: float) -> Iterator[_Look]:
     yield look()
 
 
-def _last(looks: Iterator[_Look]) -> _Look:
-    """Return the first look that found everybody there, or else the last."""
-    found = next(looks)
-    while not found.is_enough:
-        following = next(looks, None)
-        if following is None:
+def _last(looks: Iterator[_Look | None]) -> _Look | None:
+    """Return the first look that found everybody there, or else the last; None for no answer."""
+    found = None
+    for found in looks:
+        if found is not None and found.is_enough:
             break
-        found = following
     return found
 
 

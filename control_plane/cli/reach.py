@@ -19,6 +19,10 @@ SECONDS = 5.0
 """How long a server may take to accept a connection, and to greet."""
 
 
+class Away(Failed):
+    """Nobody answers now; whoever has the time may try again."""
+
+
 class Credentials(NamedTuple):
     """Files in PEM: who we are, and whom we trust."""
 
@@ -31,14 +35,15 @@ def try_socket(path: Path) -> None:
     """Connect to a Unix socket and hang up.
 
     Raises:
-        Failed: nobody answers there, or this user may not ask.
+        Away: nobody answers there.
+        Failed: this user may not ask.
     """
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(SECONDS)
             probe.connect(str(path))
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-        raise Failed(
+        raise Away(
             f"no server answers at {path}: start one with 'c2c serve' or set C2C_DATA_DIR"
         ) from None
     except PermissionError:
@@ -53,7 +58,8 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
     """Shake hands with a server, read its greeting and hang up.
 
     Raises:
-        Failed: nobody answers there, it cannot be trusted, or it does not trust us.
+        Away: nobody answers there.
+        Failed: it cannot be trusted, or it does not trust us.
     """
     context = _context(credentials)
     try:
@@ -70,11 +76,11 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
     except ssl.SSLError as error:
         raise Failed(f"no TLS with the server at {address}: {_plain(error)}") from None
     except TimeoutError:
-        raise Failed(f"no answer from {address} within {SECONDS:g}s") from None
+        raise Away(f"no answer from {address} within {SECONDS:g}s") from None
     except socket.gaierror as error:
         raise Failed(f"host name not found: {address.host}: {error.strerror}") from None
     except OSError as error:
-        raise Failed(f"no server answers at {address}: {error.strerror}") from None
+        raise Away(f"no server answers at {address}: {error.strerror}") from None
     if not is_greeted:
         raise Failed(
             f"the server at {address} does not take {credentials.cert}: it has to be a valid "

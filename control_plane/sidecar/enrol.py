@@ -10,12 +10,14 @@ import asyncio
 import hashlib
 import socket
 
+import grpc
+
 from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
 from control_plane.ca import KeyFactory, make_csr, read_certificates
 from control_plane.errors import ConfigurationError
 from control_plane.names import Address, parse_address, parse_port, shown
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.channel import anonymous_channel
+from control_plane.sidecar.channel import anonymous_channel, reason
 from control_plane.sidecar.directory import Credentials, Enrollment, Membership
 from control_plane.sidecar.identity import hold
 from control_plane.sidecar.options import SidecarOptions
@@ -24,6 +26,9 @@ from control_plane.sidecar.retry import Retry
 
 ENROL_SECONDS = 30.0
 """How long the call may take; a token whose answer came too late is spent all the same."""
+
+WRONG_PORT = "is that the port of --enroll-address, by default 18001? 18000 is the one of xDS"
+"""Both ports show the same certificate, and the other one hangs up on who has none yet."""
 
 
 async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -> Membership:
@@ -45,7 +50,13 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
         )
         async with anonymous_channel(options.server, roots) as channel:
             stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
-            return await stub.Enroll(request, timeout=ENROL_SECONDS)
+            try:
+                return await stub.Enroll(request, timeout=ENROL_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                # It proved itself a moment ago, so it may be that only the port is wrong.
+                raise ConnectionError(f"{reason(error)} ({WRONG_PORT})") from error
 
     response = await retry.until_done("enrol", attempt)
     identity = hold(response.certificate, key)

@@ -76,6 +76,10 @@ class Screen:
         """Tell whether something was written."""
         return text.encode() in self._written
 
+    def count(self, text: str) -> int:
+        """Return how often something was written."""
+        return self._written.count(text.encode())
+
     def clear(self) -> None:
         """Forget what was written so far."""
         self._written = b""

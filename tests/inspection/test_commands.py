@@ -97,6 +97,64 @@ async def test_whoever_waits_sees_for_whom(tmp_path: Path) -> None:
                 await _shows(screen, "Waiting until they are ready: 1 of 3 are")
 
 
+async def test_whoever_waits_bears_that_the_server_is_away(tmp_path: Path) -> None:
+    """It is said once, and the wait goes on when the server is back."""
+    async with scene(tmp_path) as here:
+        with contextlib.closing(Screen()) as screen:
+            async with running(here.cf, "wait", APP, terminal=screen.theirs) as waiting:
+                await _shows(screen, "Waiting until they are ready: 0 of 1 are")
+                await here.cf.stop()
+                await _shows(screen, "No server answers at")
+                await _shows(screen, "Waiting until the server answers")
+                await here.cf.start()
+                async with here.envoy(), asyncio.timeout(DEADLINE):
+                    await waiting.wait()
+                await _shows(screen, "1 instance is ready.")
+
+            assert waiting.returncode == 0
+            assert screen.count("(trying again)") == 1
+
+
+async def test_a_wait_ends_although_the_server_is_away(tmp_path: Path) -> None:
+    """When the time is up it says that nobody answers, and fails."""
+    async with scene(tmp_path) as here:
+        with contextlib.closing(Screen()) as screen:
+            line = ("wait", APP, "--timeout", "2s")
+            async with running(here.cf, *line, terminal=screen.theirs) as waiting:
+                await _shows(screen, "Waiting until they are ready: 0 of 1 are")
+                await here.cf.stop()
+                async with asyncio.timeout(DEADLINE):
+                    await waiting.wait()
+                await _shows(screen, "FAILED")
+
+            assert waiting.returncode == 1
+            assert screen.count("No server answers at") == 2
+
+
+async def test_a_server_that_comes_back_is_watched_again(tmp_path: Path) -> None:
+    """It is said once that it is away, and what it shows then is shown."""
+    async with scene(tmp_path) as here:
+        async with (
+            running(here.cf, "status", "--watch", "--output", "json") as watching,
+            asyncio.timeout(DEADLINE),
+        ):
+            assert watching.stdout is not None
+            assert watching.stderr is not None
+            (first,) = json.loads(await watching.stdout.readline())
+            await here.cf.stop()
+            away = (await watching.stderr.readline()).decode()
+            await here.cf.start()
+            async with here.envoy():
+                (second,) = json.loads(await watching.stdout.readline())
+            watching.terminate()
+            rest = await watching.stderr.read()
+
+        assert (first["connected"], second["connected"]) == (False, True)
+        assert away.startswith(f"No server answers at {here.cf.settings.data_dir}/admin.sock: ")
+        assert away.endswith(" (trying again)\n")
+        assert rest == b""
+
+
 async def test_certs_lists_what_instances_have(tmp_path: Path) -> None:
     """Serial, names, expiry and state of each, as the handshake shows them."""
     async with scene(tmp_path) as here, here.envoy():

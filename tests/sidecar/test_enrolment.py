@@ -237,3 +237,19 @@ async def test_a_server_that_speaks_no_tls_is_tried_again(tmp_path: Path) -> Non
 
     handshake = bytes([22, 3])  # RFC 8446, section 5.1
     assert {first[:2] for first in seen} == {handshake}
+
+
+async def test_the_wrong_port_of_the_right_server_is_hinted_at(tmp_path: Path) -> None:
+    """The port of xDS shows the same certificate, and hangs up; the token is not spent on it."""
+    async with scene(tmp_path) as here:
+        given = await here.cf.ticket("app-b")
+        ticket = Ticket(str(here.cf.running.xds_address), given.token, given.fingerprint)
+        async with sidecar(ticket, here.directory, *here.options) as instance:
+            retrying = await instance.logged("sidecar.retrying")
+        async with sidecar(given, here.directory, *here.options) as instance:
+            await instance.logged("sidecar.enrolled")
+
+    assert retrying["what"] == "enrol"
+    assert retrying["reason"].endswith(
+        "(is that the port of --enroll-address, by default 18001? 18000 is the one of xDS)"
+    )

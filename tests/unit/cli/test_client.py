@@ -12,6 +12,7 @@ import pytest
 
 from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
 from control_plane.cli import client
+from control_plane.cli.reach import try_socket
 from tests.unit.cli.conftest import Ran, run_c2c
 
 SENTENCES = [
@@ -83,6 +84,24 @@ def test_an_older_server_is_told_apart(refusing: Refusing, tmp_path: Path) -> No
 
     assert run_c2c("apps", C2C_DATA_DIR=str(tmp_path)).err == (
         f"The server at {tmp_path}/admin.sock does not know this command: it may be older\n"
+    )
+
+
+def test_a_server_that_ends_during_a_call_is_not_there(
+    refusing: Refusing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What gRPC says of a connection that broke is no help; that nobody answers there is."""
+    refusing.code = grpc.StatusCode.UNAVAILABLE
+
+    def connect_once(path: Path) -> None:
+        try_socket(path)
+        path.unlink()
+
+    monkeypatch.setattr(client, "try_socket", connect_once)
+
+    assert run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path)).err == (
+        f"No server answers at {tmp_path}/admin.sock: start one with 'c2c serve' or set "
+        "C2C_DATA_DIR\n"
     )
 
 

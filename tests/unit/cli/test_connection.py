@@ -244,6 +244,17 @@ def test_another_ca_is_found_out_by_either_side(operator: tuple[ControlPlane, Pa
     )
 
 
+def test_another_port_of_the_server_is_told_apart(operator: tuple[ControlPlane, Path]) -> None:
+    """It has the right certificate, and knows none of the commands."""
+    running, _ = operator
+    xds = running.xds_address
+
+    assert as_alice(operator, "apps", server=str(xds)).err == (
+        f"The server at {xds} does not know this command: that is no operator's port (see "
+        "--admin-address), or the server is older\n"
+    )
+
+
 def test_an_instance_is_no_operator(operator: tuple[ControlPlane, Path]) -> None:
     """A certificate of the right CA for another purpose is refused with the server's sentence."""
     running, directory = operator

@@ -1,0 +1,40 @@
+"""Looking again and again at a server that may be away for a while.
+
+The rule of this module: who waits has said for how long, so a server that does not answer is waited
+for like everything else; that it is away is said once each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from control_plane.cli.errors import capitalised
+from control_plane.cli.output import warn
+from control_plane.cli.reach import Away
+
+T = TypeVar("T")
+
+
+class Patience:
+    """Looks at a server, and bears that it is away.
+
+    Attributes:
+        away: why the last look found nobody; None if it found the server.
+    """
+
+    def __init__(self) -> None:
+        """Start with a server that was there."""
+        self.away: Away | None = None
+
+    def look(self, ask: Callable[[], T]) -> T | None:
+        """Return what a server answers; None while it is away."""
+        try:
+            found = ask()
+        except Away as error:
+            if self.away is None:
+                warn(f"{capitalised(str(error))} (trying again)")
+            self.away = error
+            return None
+        self.away = None
+        return found
