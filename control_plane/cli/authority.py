@@ -53,21 +53,24 @@ def ca_list() -> None:
     show_authorities(found)
 
 
-def _wait_options(function: Function) -> Function:
-    """Give a command ``--wait`` and ``--timeout``."""
-    timeout = click.option(
-        "--timeout",
-        type=kinds.WAIT_TIME,
-        default="5m",
-        help="How long to wait at the most (Default: 5m)",
-    )
-    wait = click.option(
-        "--wait",
-        "is_waiting",
-        is_flag=True,
-        help="Wait until every instance is ready for the step that comes next",
-    )
-    return wait(timeout(function))
+def _wait_options(what: str) -> Callable[[Function], Function]:
+    """Return what gives a command ``--wait`` and ``--timeout``.
+
+    Args:
+        what: what ``--wait`` does, for the help.
+    """
+
+    def give(function: Function) -> Function:
+        timeout = click.option(
+            "--timeout",
+            type=kinds.WAIT_TIME,
+            default="5m",
+            help="How long to wait at the most (Default: 5m)",
+        )
+        wait = click.option("--wait", "is_waiting", is_flag=True, help=what)
+        return wait(timeout(function))
+
+    return give
 
 
 _force_option = click.option(
@@ -97,7 +100,10 @@ _force_option = click.option(
 )
 @click.option("--undo", is_flag=True, help="Forget the prepared CA")
 @_force_option
-@_wait_options
+@_wait_options(
+    "Afterwards wait until every instance trusts it; with --undo, first wait until nothing that it "
+    "signed is in use"
+)
 @output_option
 @connection_options
 def ca_prepare(
@@ -157,7 +163,7 @@ def _undo_prepare(*, force: bool, timeout: timedelta | None) -> None:
 )
 @click.option("--undo", is_flag=True, help="Have the CA sign again that signed before")
 @_force_option
-@_wait_options
+@_wait_options("First wait until every instance trusts the prepared CA")
 @output_option
 @connection_options
 def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta) -> None:
@@ -194,7 +200,7 @@ def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta
     see_also=["ca activate", "ca list"],
 )
 @_force_option
-@_wait_options
+@_wait_options("First wait until nothing that the old CA signed is in use")
 @output_option
 @connection_options
 def ca_retire(*, force: bool, is_waiting: bool, timeout: timedelta) -> None:

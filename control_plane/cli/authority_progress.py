@@ -24,6 +24,8 @@ from control_plane.settings.values import format_duration
 Authorities = Sequence[messages.CertificateAuthority]
 
 _PAUSE_SECONDS = 0.25
+_NEXT_STEPS = {"prepared": "activate", "retiring": "retire"}
+
 _SHOWN = 5
 """How many of those who are waited for a sentence names."""
 
@@ -64,9 +66,10 @@ def show_authorities(found: Authorities) -> None:
         }
     )
     for each in found:
-        if each.waits_for:
+        if each.role in _NEXT_STEPS:
             click.echo()
-            tell(f"The {each.role} CA waits for: {each.waits_for}")
+            ready = f"everybody is ready for 'c2c ca {_NEXT_STEPS[each.role]}'"
+            tell(f"The {each.role} CA: {each.waits_for or ready}")
             for late in each.waiting:
                 tell(f"   {late.app}/{late.index}: {late.reason}")
         if each.not_cross_signed:

@@ -20,7 +20,7 @@ from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
 from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.authorities import Authorities
-from control_plane.server.rotation_progress import Readiness, RotationProgress
+from control_plane.server.rotation_progress import Leaving, Readiness, RotationProgress
 
 SHOWN = 5
 """How many of those who are not ready a sentence names."""
@@ -143,22 +143,24 @@ class CaRotation:
             return None
         if rotation.stage is Stage.PREPARED:
             return self.progress.trusting(rotation.other)
-        return self.progress.leaving(rotation.other)
+        return self.progress.leaving(self._leaving(rotation.other))
 
     def summary(self) -> str:
         """Say that a rotation is under way and what it waits for, or return ""."""
         readiness = self.readiness()
         if readiness is None:
             return ""
-        role = "prepared" if self.rotation.stage is Stage.PREPARED else "retiring"
-        return f"the {role} CA waits for {self.sentence(readiness)}"
+        role, step = ("retiring", "retire")
+        if self.rotation.stage is Stage.PREPARED:
+            role, step = ("prepared", "activate")
+        awaited = self.sentence(readiness)
+        return f"a CA is {role}: {awaited or f'everybody is ready for c2c ca {step}'}"
 
     def sentence(self, readiness: Readiness) -> str:
-        """Say what the next step waits for."""
+        """Say what the next step waits for; "" if it waits for nothing."""
         is_prepared = self.rotation.stage is Stage.PREPARED
         if not readiness.waiting:
-            step = "activate" if is_prepared else "retire"
-            return f"nothing: go on with c2c ca {step}"
+            return ""
         done = "sidecars have the new trust bundle" if is_prepared else "instances have left it"
         names = self._names(readiness, with_reasons=False)
         return f"{readiness.ready} of {readiness.wanted} {done}; waiting for {names}"
@@ -180,9 +182,14 @@ class CaRotation:
         leaving = self.rotation.other
         if leaving is None:
             raise FailedPrecondition("no rotation is under way")
-        self._require(self.progress.leaving(leaving), "have left the CA", force=force)
+        readiness = self.progress.leaving(self._leaving(leaving))
+        self._require(readiness, "have left the CA", force=force)
         self._authorities.change(after)
         self._log.info(event, fingerprint=leaving.fingerprint, subject=leaving.subject)
+
+    def _leaving(self, authority: Authority) -> Leaving:
+        called = "the prepared CA" if self.rotation.stage is Stage.PREPARED else "the old CA"
+        return Leaving(authority, called, self.rotation.since)
 
     def _require(self, readiness: Readiness, what: str, *, force: bool) -> None:
         if readiness.waiting and not force:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from math import ceil
 
 from control_plane.ca import Authority, InstanceIdentity
 from control_plane.clock import Clock
@@ -20,6 +21,10 @@ from control_plane.nodes import Nodes
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.holdings import IDENTITY, Holdings
 from control_plane.reconciler.ledger import CertificateState, Ledger
+from control_plane.reconciler.pace import IDENTITIES_PER_SECOND
+
+_SETTLING_SECONDS = 30.0
+"""How long it may take besides the wait for its turn until a sidecar's new identity was seen."""
 
 _LIVE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
 
@@ -46,6 +51,20 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """A CA that is to leave.
+
+    Attributes:
+        called: how a sentence names it.
+        since: when everybody began to get certificates of another.
+    """
+
+    authority: Authority
+    called: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RotationProgress:
     """Looks at instances."""
 
@@ -61,10 +80,10 @@ class RotationProgress:
         live = [each for each in self._instances() if self._is_live(each)]
         return _readiness(live, lambda each: self._distrust(each, authority))
 
-    def leaving(self, authority: Authority) -> Readiness:
+    def leaving(self, leaving: Leaving) -> Readiness:
         """Look which instances, of those that have any, may be using a certificate of a CA."""
         have_any = [each for each in self._instances() if self.holdings.has_any(each.guid)]
-        return _readiness(have_any, lambda each: self._use(each, authority))
+        return _readiness(have_any, lambda each: self._use(each, leaving))
 
     def live_certificates(self, authority: Authority) -> int:
         """Count the certificates of a CA that may be in use."""
@@ -92,29 +111,46 @@ class RotationProgress:
             return "its sidecar has not taken the new trust bundle yet"
         return ""
 
-    def _use(self, instance: Instance, authority: Authority) -> str:
+    def _use(self, instance: Instance, leaving: Leaving) -> str:
         """Return what of a CA an instance may be using, or ""."""
         now, guid = self.clock.now(), instance.guid
-        identity = self._identity(guid, authority)
+        identity = self._identity(guid, leaving.authority)
         if identity is not None:
-            return f"its identity is of the CA, until {_moment(identity.not_after)}"
+            return self._identity_use(guid, identity.not_after, leaving)
         is_away = not self.nodes.streams(guid)
         for record in self.holdings.of(guid):
             if record.not_after <= now:
                 continue
             what = "identity" if record.secret == IDENTITY else record.secret
-            if record.issuer == authority.fingerprint:
-                away = "it is not connected, and " if is_away else ""
-                return f"{away}its {what} is of the CA, until {_moment(record.not_after)}"
+            signed = f"its {what} is still signed by {leaving.called}"
+            if record.issuer == leaving.authority.fingerprint:
+                if is_away:
+                    return f"it is not connected, and {signed}, until {_moment(record.not_after)}"
+                return f"{signed}{self._outlook(record.not_after, leaving)}"
             if is_away and self.holdings.is_doubtful(record):
                 return (
                     "it was not seen since the control plane started, and may have certificates "
-                    f"of the CA until {_moment(record.not_after)}"
+                    f"of {leaving.called} until {_moment(record.not_after)}"
                 )
         newest = self.ledger.get(guid, C2C_SECRET)
         if newest is not None and newest.state is CertificateState.NOT_SERVED:
             return f"it does not serve its new certificate: {newest.reason}"
         return ""
+
+    def _identity_use(self, guid: InstanceGuid, ends: datetime, leaving: Leaving) -> str:
+        signed = f"its identity is still signed by {leaving.called}"
+        if not self.attestation.witnessed(guid):
+            return f"{signed}, until {_moment(ends)}: no sidecar reports that would renew it"
+        return f"{signed}{self._outlook(ends, leaving)}"
+
+    def _outlook(self, ends: datetime, leaving: Leaving) -> str:
+        """Return how soon something is replaced that its instance gets by itself."""
+        turns = len(self.state().instances) / IDENTITIES_PER_SECOND
+        due = timedelta(seconds=turns + self.attestation.report_seconds + _SETTLING_SECONDS)
+        if self.clock.now() >= leaving.since + due:
+            return f", until {_moment(ends)}, and should have been renewed by now"
+        minutes = ceil(due / timedelta(minutes=1))
+        return f"; it is renewed within {'a minute' if minutes == 1 else f'{minutes} minutes'}"
 
     def _serials(self, instance: InstanceGuid, authority: Authority) -> Iterator[int]:
         now = self.clock.now()

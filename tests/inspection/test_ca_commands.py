@@ -36,13 +36,13 @@ async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
     assert refused.err == (
         "Not everybody is ready after 300ms: app-b/0 (no sidecar reports for it)\n"
     )
-    assert f"The prepared CA waits for: {waits}\n   app-b/0: no sidecar reports" in shown.out
+    assert f"The prepared CA: {waits}\n   app-b/0: no sidecar reports" in shown.out
     assert [(each["role"], each["waits_for"]) for each in found] == [
         ("active", ""),
         ("prepared", waits),
     ]
     assert set(found[0]) == set(found[1]) == {*only, "since"}
-    assert f"\nCA ROTATION: the prepared CA waits for {waits}\n" in status.out
+    assert f"\nCA ROTATION: a CA is prepared: {waits}\n" in status.out
     assert metrics["c2c_ca_rotation_waiting_instances"] == 1
     assert {each for each in metrics if each.startswith("c2c_ca_expiry")} == {
         "c2c_ca_expiry_timestamp_seconds{role=active}",
@@ -52,6 +52,21 @@ async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
     assert "c2c ca retire" in forced.out
     assert (cancelled.code, cancelled.err) == (0, "")
     assert [each["fingerprint"] for each in left] == [only["fingerprint"]]
+
+
+async def test_when_nobody_is_waited_for_the_next_step_is_named(tmp_path: Path) -> None:
+    """By status and by the list, at either stage."""
+    async with scene(tmp_path) as here:
+        prepared = await c2c(here.cf, "ca", "prepare")
+        told = await c2c(here.cf, "status")
+        await c2c(here.cf, "ca", "activate")
+        left = await c2c(here.cf, "remove-instance", "app-b/0")
+        retiring = await c2c(here.cf, "ca", "list")
+
+    assert "\nThe prepared CA: everybody is ready for 'c2c ca activate'\n" in prepared.out
+    assert "\nCA ROTATION: a CA is prepared: everybody is ready for c2c ca activate\n" in told.out
+    assert left.code == 0
+    assert "\nThe retiring CA: everybody is ready for 'c2c ca retire'\n" in retiring.out
 
 
 async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:

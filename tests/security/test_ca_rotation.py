@@ -145,10 +145,13 @@ async def test_each_step_waits_for_those_who_are_not_ready(tmp_path: Path) -> No
             for each in (one, two):
                 await report_all(cf, each)
             prepared = (await op.authorities())["prepared"]
-            assert prepared.waits_for == "nothing: go on with c2c ca activate"
+            assert prepared.waits_for == ""
             await op.activate()
             _, why = await refused(op.retire())
-            assert why.startswith("0 of 2 instances have left the CA; not app-b/0 (its identity is")
+            assert why.startswith(
+                "0 of 2 instances have left the CA; not app-b/0 (its identity is still signed by "
+                "the old CA; it is renewed within a minute), app-b/1 "
+            )
             assert (await op.authorities())["retiring"].live_certificates == 6
 
 

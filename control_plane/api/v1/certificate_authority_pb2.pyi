@@ -46,7 +46,9 @@ class CertificateAuthority(_message.Message):
     live_certificates: _builtins.int
     """How many certificates that it signed may be in use, of instances and their identities."""
     waits_for: _builtins.str
-    """What the next step of the rotation waits for, in one sentence; empty for the active CA."""
+    """What the next step of the rotation waits for, in one sentence; empty if it waits for nothing, and
+    for the active CA.
+    """
     ready: _builtins.int
     """Of so many instances that the next step depends on, so many are ready for it."""
     wanted: _builtins.int

@@ -87,6 +87,17 @@ def test_every_option_says_what_it_means(name: str) -> None:
         assert set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", usage)) <= known
 
 
+def test_what_each_step_of_a_rotation_waits_for_is_told() -> None:
+    """It is another thing for each, and before the step or after it."""
+    help_of = {
+        step: run_c2c("ca", step, "--help").out for step in ("prepare", "activate", "retire")
+    }
+
+    assert "Afterwards wait until every instance trusts it" in help_of["prepare"]
+    assert "First wait until every instance trusts the prepared CA" in help_of["activate"]
+    assert "First wait until nothing that the old CA signed is in use" in help_of["retire"]
+
+
 def test_the_overview_loads_nothing_that_it_does_not_need() -> None:
     """It is there at once, since neither gRPC nor a single command is imported for it."""
     code = (

@@ -11,18 +11,22 @@ from control_plane.ca import Authority, InstanceIdentity, create_authority, new_
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.nodes import Nodes
+from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.reconciler.attestation import REPORT_SECONDS, Attestation
 from control_plane.reconciler.holdings import IDENTITY, Holdings
 from control_plane.reconciler.ledger import CertificateState, Ledger
-from control_plane.server.rotation_progress import RotationProgress
+from control_plane.server.rotation_progress import Leaving, RotationProgress
 from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.messages import DeltaRequest, Node
+from control_plane.xds.resource_type import CLUSTER, ResourceTypes
+from control_plane.xds.stream import Stream
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.worlds import C2C_SECRET
 
 B0 = InstanceGuid("b0")
 DAY = timedelta(days=1)
+SIGNED = "still signed by the old CA"
 
 
 def authority(name: str) -> Authority:
@@ -46,21 +50,29 @@ class World:
         state = register(world("b"), "b0", B, "10.0.1.1")
         self.state = register(state, "b1", B, "10.0.1.2")
         self.clock = ManualClock()
+        self.nodes = Nodes()
         self.attestation = Attestation(self.clock)
         self.ledger = Ledger(self.clock, (each for each in records if each.secret != IDENTITY))
         self.holdings = Holdings(self.ledger, records)
+        self.leaving = Leaving(OLD, "the old CA", NOON)
         self.progress = RotationProgress(
             lambda: self.state,
-            Nodes(),
+            self.nodes,
             self.attestation,
             self.ledger,
             self.holdings,
             self.clock,
         )
 
+    def connect(self) -> None:
+        """Let the Envoy of b0 open a stream."""
+        stream = Stream(ResourceTypes.of())
+        stream.identify(DeltaRequest(CLUSTER, node=Node(B0)))
+        self.nodes.opened(LiveStream(1, stream, Variant.DELTA, "peer", (), NOON))
+
     def reasons(self) -> list[str]:
         """Return why the old CA cannot leave."""
-        return [each.reason for each in self.progress.leaving(OLD).waiting]
+        return [each.reason for each in self.progress.leaving(self.leaving).waiting]
 
     def distrust(self) -> list[str]:
         """Return who keeps the new CA from signing, and why."""
@@ -69,7 +81,8 @@ class World:
 
 def test_who_never_had_a_certificate_is_not_waited_for() -> None:
     """Instances that a platform registered and that never connected have nothing to lose."""
-    readiness = World().progress.leaving(OLD)
+    here = World()
+    readiness = here.progress.leaving(here.leaving)
 
     assert (readiness.ready, readiness.wanted, readiness.waiting) == (0, 0, ())
 
@@ -78,9 +91,8 @@ def test_who_never_had_a_certificate_is_not_waited_for() -> None:
 def test_who_is_away_is_waited_for_until_the_certificate_ends(secret: str) -> None:
     """An Envoy that is cut off from here serves on, and its sidecar has to come back."""
     what = "identity" if secret == IDENTITY else C2C_SECRET
-    assert World(record(OLD, secret=secret)).reasons() == [
-        f"it is not connected, and its {what} is of the CA, until 2026-01-02T12:00:00Z"
-    ]
+    (reason,) = World(record(OLD, secret=secret)).reasons()
+    assert reason == f"it is not connected, and its {what} is {SIGNED}, until 2026-01-02T12:00:00Z"
     assert World(record(OLD, secret=secret, ends=timedelta())).reasons() == []
 
 
@@ -93,7 +105,38 @@ def test_after_a_restart_the_newest_record_does_not_say_what_is_used() -> None:
     here.holdings.identity_seen(InstanceIdentity(AppGuid("b"), B0, NOON + DAY, 7, "CN=new"))
     assert here.reasons() == []
     here.holdings.identity_seen(InstanceIdentity(AppGuid("b"), B0, NOON + DAY, 6, "CN=old"))
-    assert here.reasons() == ["its identity is of the CA, until 2026-01-02T12:00:00Z"]
+    (reason,) = here.reasons()
+    assert reason == (
+        f"its identity is {SIGNED}, until 2026-01-02T12:00:00Z: no sidecar reports that would "
+        "renew it"
+    )
+
+
+async def test_how_soon_an_identity_is_renewed_is_told() -> None:
+    """With many instances each waits longer for its turn; once it is over that is told too."""
+    here = World(record(NEW, secret=IDENTITY))
+    here.holdings.identity_seen(InstanceIdentity(AppGuid("b"), B0, NOON + DAY, 6, "CN=old"))
+    signed = f"its identity is {SIGNED}"
+    here.attestation.report(B0, 7, ())
+    assert here.reasons() == [f"{signed}; it is renewed within a minute"]
+    for number in range(2, 2000):
+        address = f"10.1.{number // 250}.{number % 250}"
+        here.state = register(here.state, f"b{number}", B, address)
+    assert here.reasons() == [f"{signed}; it is renewed within 3 minutes"]
+
+    await here.clock.advance(200.0)
+    here.attestation.report(B0, 7, ())
+    assert here.reasons() == [
+        f"{signed}, until 2026-01-02T12:00:00Z, and should have been renewed by now"
+    ]
+
+
+def test_who_is_connected_gets_another_certificate_by_itself() -> None:
+    """It is told how soon, and not when the old one ends."""
+    here = World(record(OLD))
+    here.connect()
+
+    assert here.reasons() == [f"its {C2C_SECRET} is {SIGNED}; it is renewed within a minute"]
 
 
 def test_who_does_not_serve_what_it_accepted_is_waited_for() -> None:
