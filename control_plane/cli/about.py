@@ -8,8 +8,8 @@ from importlib.metadata import version as version_of
 
 import click
 
-from control_plane.cli import catalog
 from control_plane.cli.command import Context, command
+from control_plane.cli.family import family_of
 from control_plane.cli.output import output_option, wants_json
 from control_plane.cli.tables import print_records
 
@@ -41,7 +41,8 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - th
         return
     group = program.command
     found = group.get_command(program, name) if isinstance(group, click.Group) else None
-    if found is None or catalog.find(name) is None:
+    found = found or family_of(name)
+    if found is None:
         raise click.UsageError(f"'{name}' is not a registered command. See 'c2c help'")
     click.echo(found.get_help(Context(found, info_name=name, parent=program)))
 

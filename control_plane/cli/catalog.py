@@ -111,10 +111,14 @@ GROUPS = (
 )
 
 
-def family(word: str) -> tuple[str, ...]:
+FAMILIES = {"ca": "Show the CA that signs everything, and have another take its place"}
+"""What the commands of two words are about that share the first."""
+
+
+def family(word: str) -> tuple[Entry, ...]:
     """Return the commands of two words whose first is this one."""
-    names = (entry.name for group in GROUPS for entry in group.entries)
-    return tuple(name for name in names if name.startswith(f"{word} "))
+    entries = (entry for group in GROUPS for entry in group.entries)
+    return tuple(entry for entry in entries if entry.name.startswith(f"{word} "))
 
 
 def find(name: str) -> Entry | None:

@@ -19,6 +19,7 @@ import click
 from control_plane.cli import catalog
 from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter, rows_of
 from control_plane.cli.errors import report
+from control_plane.cli.family import family_of
 from control_plane.cli.globals import debug, program_options
 
 INTERRUPTED = 130
@@ -61,9 +62,11 @@ class Program(click.Group):
         if args[1:] and catalog.find(" ".join(args[:2])):
             args = [" ".join(args[:2]), *args[2:]]
         if args and catalog.find(args[0]) is None and not args[0].startswith("-"):
-            family = catalog.family(args[0])
-            if family:
-                raise click.UsageError(f"'{args[0]}' needs one more word: {', '.join(family)}", ctx)
+            if (family := family_of(args[0])) is not None:
+                if args[1:2] in (["--help"], ["-h"]):
+                    return args[0], family, args[1:]
+                known = ", ".join(entry.name for entry in catalog.family(args[0]))
+                raise click.UsageError(f"'{args[0]}' needs one more word: {known}", ctx)
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             hint = f"did you mean '{near[0]}'?" if near else "see 'c2c help'"
             raise click.UsageError(f"'{args[0]}' is not a registered command, {hint}", ctx)
@@ -121,6 +124,12 @@ class Program(click.Group):
         sys.exit(code)
 
 
+def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    """Do what the command ``version`` does."""
+    if value:
+        ctx.command.main(["version"], prog_name=ctx.info_name)
+
+
 def _ascii_dashes(argument: str) -> str:
     """Return an option as it was typed before an editor made one long dash of its hyphens."""
     return _DASHED_OPTION.sub("--", argument)
@@ -128,6 +137,15 @@ def _ascii_dashes(argument: str) -> str:
 
 @click.command("c2c", cls=Program, invoke_without_command=True, context_settings=HELP_FLAGS)
 @program_options
+@click.option(
+    "--version",
+    "-v",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Print the version of this program",
+)
 @click.pass_context
 def program(ctx: click.Context) -> None:
     """Show the overview if there is no command."""

@@ -98,6 +98,28 @@ def test_what_each_step_of_a_rotation_waits_for_is_told() -> None:
     assert "First wait until nothing that the old CA signed is in use" in help_of["retire"]
 
 
+def test_the_first_of_two_words_shows_the_commands_that_begin_with_it() -> None:
+    """However somebody asks for its help; by itself it is still no command."""
+    ran = run_c2c("ca", "--help")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("NAME:\n   ca - Show the CA that signs everything")
+    assert "\n   c2c ca (list | prepare | activate | retire) [command options]\n" in ran.out
+    for entry in catalog.family("ca"):
+        assert re.search(rf"^   {entry.name} +{re.escape(entry.summary)}$", ran.out, re.MULTILINE)
+    assert run_c2c("ca", "-h") == run_c2c("help", "ca") == ran
+    assert run_c2c("ca").code == 1
+    assert {entry.name.split()[0] for entry in catalog.family("ca")} == set(catalog.FAMILIES)
+
+
+def test_the_version_is_an_option_too() -> None:
+    """As programs have it, whatever else is said."""
+    version = run_c2c("version")
+
+    assert (version.code, version.err) == (0, "")
+    assert run_c2c("--version") == run_c2c("-v") == run_c2c("-v", "apps") == version
+
+
 def test_the_overview_loads_nothing_that_it_does_not_need() -> None:
     """It is there at once, since neither gRPC nor a single command is imported for it."""
     code = (

@@ -1,0 +1,36 @@
+"""Commands of two words that share the first: what the first says by itself.
+
+The rule of this module: such a word is no command, and whoever asks for its help is shown which
+commands begin with it.
+"""
+
+from __future__ import annotations
+
+import click
+
+from control_plane.cli import catalog
+from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter
+
+
+class Family(click.Command):
+    """The first word of several commands."""
+
+    context_class = Context
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write which commands there are."""
+        if not isinstance(formatter, HelpFormatter):
+            raise TypeError("the help of a command is written in a Context of ours")
+        word, entries = self.name or "", catalog.family(self.name or "")
+        second = " | ".join(entry.name.removeprefix(f"{word} ") for entry in entries)
+        formatter.lines("NAME", [f"{word} - {self.short_help}"])
+        formatter.lines("USAGE", [f"c2c {word} ({second}) [command options]"])
+        formatter.table("COMMANDS", [(entry.name, entry.summary) for entry in entries])
+        formatter.lines("SEE ALSO", [f"help {entries[0].name}"])
+
+
+def family_of(word: str) -> Family | None:
+    """Return what a word says by itself that commands begin with; None if none does."""
+    if not catalog.family(word):
+        return None
+    return Family(word, short_help=catalog.FAMILIES[word], context_settings=HELP_FLAGS)
