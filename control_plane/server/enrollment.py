@@ -32,7 +32,7 @@ from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
 from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.identities import Identities
-from control_plane.server.peers import InstanceProof, source_address
+from control_plane.server.peers import InstanceProof, removed, source_address
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -124,7 +124,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         if not admits(spent.result, address, source):
             raise PermissionDenied(
                 f"an instance may enrol with the address that it connects from, {source}, or one "
-                f"in the range of its token, not {shown(address)}",
+                f"in the range of its token (c2c join-token --address-range), not {shown(address)}",
                 field="address",
             )
 
@@ -224,7 +224,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
     ) -> Decision[Instance]:
         instance = state.instance(guid)
         if instance is None:
-            raise PermissionDenied(f"instance {guid} was removed")
+            raise removed(guid)
         address = parse_address(request.address or instance.address)
         if address not in (instance.address, source):
             raise PermissionDenied(

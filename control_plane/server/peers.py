@@ -116,6 +116,14 @@ def source_address(context: Context) -> Address:
     return Address(text.removeprefix("::ffff:"))
 
 
+def removed(instance: InstanceGuid) -> PermissionDenied:
+    """Return what somebody is told who was an instance once."""
+    return PermissionDenied(
+        f"instance {instance} was removed: with a new token (c2c join-token) another can take its "
+        "place"
+    )
+
+
 class InstanceProof:
     """Tells which instance makes a call, and writes down who is none.
 
@@ -207,7 +215,7 @@ class InstanceProof:
             raise PermissionDenied("only an app instance may do this, with its own certificate")
         instance = self._state().instance(identity.instance_guid)
         if instance is None or instance.app_guid != identity.app_guid:
-            raise PermissionDenied(f"instance {identity.instance_guid} was removed")
+            raise removed(identity.instance_guid)
         if not identities.counts(instance.guid, identity.serial):
             raise Unauthenticated(
                 f"certificate {identity.serial:x} of instance {instance.guid} does not count any "

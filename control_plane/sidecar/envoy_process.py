@@ -15,10 +15,12 @@ from pathlib import Path
 import structlog
 
 from control_plane import log_events
+from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError
 from control_plane.names import shown
 from control_plane.sidecar.child import Child
 from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.seldom import Seldom
 
 _LOG_FORMAT = "%l %n %v"
 """Level, component and text; when it was is for our own log to say."""
@@ -84,9 +86,9 @@ async def start_envoy(
     return envoy
 
 
-async def pass_on_log(envoy: Child) -> None:
-    """Write what Envoy logs to our own log until it ends."""
-    log = structlog.get_logger("envoy")
+async def pass_on_log(envoy: Child, clock: Clock) -> None:
+    """Write what Envoy logs to our own log until it ends; the same line again only now and then."""
+    log, seldom = structlog.get_logger("envoy"), Seldom(clock)
     while True:
         try:
             line = await envoy.output.readline()
@@ -98,7 +100,7 @@ async def pass_on_log(envoy: Child) -> None:
         level, _, rest = text.partition(" ")
         if level in _LEVELS:
             component, _, text = rest.partition(" ")
-            write = getattr(log, _LEVELS[level])
+            write = getattr(log, _LEVELS[level]) if seldom.is_news(rest) else log.debug
             write(log_events.ENVOY_LOGGED, component=component, text=text)
         elif text:
             # Before Envoy has read its options it writes as it likes, and only if they are wrong.

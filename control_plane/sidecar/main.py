@@ -112,7 +112,7 @@ class _Sidecar:
             stack.push_async_callback(envoy.stop, 0, self.signals.hurry)
             services = (self._renewal(joined, live), reporter, resolver)
             current = keep_running(filter(None, services), clock=self.clock, draw=self.draw)
-            for work in (current, pass_on_log(envoy)):
+            for work in (current, pass_on_log(envoy, self.clock)):
                 stack.push_async_callback(_cancel, asyncio.create_task(work))
             if resolver is not None:
                 await within(NAMES_SECONDS, self.signals.stop, resolver.ready())

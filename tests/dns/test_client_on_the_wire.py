@@ -257,6 +257,7 @@ async def test_pauses_grow_and_are_drawn(tmp_path: Path) -> None:
     )
     assert len({pause / bound for pause, bound in zip(waits.seconds, bounds, strict=True)}) == 10
     assert "identity.pem" in logs[0]["reason"]
+    assert [each["log_level"] for each in logs] == ["warning", *["debug"] * 9]
 
 
 async def test_nobody_there_is_tried_again(tmp_path: Path) -> None:

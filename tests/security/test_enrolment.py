@@ -49,7 +49,7 @@ UNUSABLE = (
 )
 OUT_OF_RANGE = (
     "an instance may enrol with the address that it connects from, 127.0.0.1, or one in the range "
-    "of its token, not '127.0.3.1'"
+    "of its token (c2c join-token --address-range), not '127.0.3.1'"
 )
 NOT_A_CSR = "not a certificate signing request (PKCS#10) in PEM or DER"
 

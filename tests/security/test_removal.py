@@ -14,10 +14,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.names import AppGuid
+from control_plane.names import AppGuid, InstanceGuid
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE
 from control_plane.planner.plan import ID_SECRET
 from control_plane.reconciler import farewells
+from control_plane.server import peers
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from tests.security.holders import Holder, identity_request, issued
 from tests.security.world import (
@@ -191,7 +192,7 @@ async def test_who_was_away_is_told_when_it_comes_back(
             assert await refused_stream(cf, holder) == ENDED
 
         refusals = told(lines, log_events.AUDIT_NODE_REFUSED)
-        details = f"instance {holder.guid} was removed"
+        details = str(peers.removed(InstanceGuid(holder.guid)))
         assert [each["reason"] for each in refusals] == [details] * 2
         assert not told(lines, log_events.AUDIT_NAME_DENIED)
         assert await cf.instances_of("app-b") == []
@@ -236,7 +237,7 @@ async def test_nobody_else_is_told_of_a_removal(tmp_path: Path) -> None:
         ours = issued(cf, request, guid=holder.guid, lifetime=timedelta(minutes=1))
         foreign = issued(cf, replace(request, app_guid=AppGuid("app-x")), guid=holder.guid)
         await cf.remove(holder.guid)
-        details = f"instance {holder.guid} was removed"
+        details = str(peers.removed(InstanceGuid(holder.guid)))
 
         another = (
             f"must be the instance of the certificate, {there.holder.guid}, not {holder.guid!r}"
@@ -266,6 +267,6 @@ async def test_who_was_told_is_refused_at_the_door_before_long(
             await client.subscribe(LISTENER)
             assert await acked_to_the_end(client) == ENDED
 
-        details = f"instance {holder.guid} was removed"
+        details = str(peers.removed(InstanceGuid(holder.guid)))
         assert await refused_stream(cf, holder) == (grpc.StatusCode.PERMISSION_DENIED, details)
         assert cf.running.ports.discovery.refused[grpc.StatusCode.PERMISSION_DENIED] == 1

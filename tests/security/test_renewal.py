@@ -13,7 +13,9 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.api.v1 import identity_pb2, identity_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
 from control_plane.ca import make_csr, new_key_pair, read_certificate
+from control_plane.names import InstanceGuid
 from control_plane.reconciler import farewells
+from control_plane.server import peers
 from control_plane.server.identity_watch import SETTLING_SECONDS
 from control_plane.xds.resource_type import SECRET
 from tests.security.holders import Holder, identity_request, issued
@@ -96,7 +98,7 @@ async def test_an_instance_that_was_removed_cannot_renew(
         with capture_logs() as lines:
             opened, *others = await uses(cf, removed)
 
-        details = f"instance {removed.guid} was removed"
+        details = str(peers.removed(InstanceGuid(removed.guid)))
         assert set(others) == {(grpc.StatusCode.PERMISSION_DENIED, details)}
         assert opened == (grpc.StatusCode.PERMISSION_DENIED, "this instance was removed")
         assert len(told(lines, log_events.AUDIT_NODE_REFUSED)) == 1 + len(others)

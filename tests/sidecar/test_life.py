@@ -125,9 +125,11 @@ async def test_a_removed_instance_needs_a_token_to_come_back(tmp_path: Path) -> 
 
             assert removed not in await _guids(here.cf)
 
-    assert [f"Instance {removed} was removed"] == [
-        line for line in second.lines if not line.startswith("{")
-    ]
+    (said,) = [line for line in second.lines if not line.startswith("{")]
+    assert said == (
+        f"Instance {removed} was removed: with a new token (c2c join-token) another can take its "
+        "place"
+    )
 
 
 async def test_an_instance_that_is_removed_while_it_runs_keeps_its_app(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ async def test_an_instance_that_is_removed_while_it_runs_keeps_its_app(tmp_path:
         await until(is_closed, what="61443 is closed")
         assert instance.process.returncode is None
 
-    assert failed["reason"].endswith("was removed")
+    assert " was removed: with a new token " in failed["reason"]
     assert failed["level"] == "error"
 
 

@@ -30,6 +30,7 @@ from control_plane.names import InstanceGuid, shown
 from control_plane.sidecar.dns.saved import SavedTable
 from control_plane.sidecar.dns.table import NameTable, text_of
 from control_plane.sidecar.retry import delays
+from control_plane.sidecar.seldom import Seldom
 
 TYPE_URL = "type.googleapis.com/c2c.v1.NameTable"
 """The resource type."""
@@ -86,14 +87,16 @@ class NameTableClient:
     async def run(self) -> NoReturn:
         """Answer by the table that was saved, and follow the control plane for ever."""
         self._restore()
-        pauses = delays(self._random.random)
+        pauses, seldom = delays(self._random.random), Seldom(self._clock)
         while True:
             reason = await self._stream()
             if self.connected:
                 pauses = delays(self._random.random)
+                seldom.forget()
             self.connected = False
             pause = next(pauses)
-            self._log.warning(
+            log = self._log.warning if seldom.is_news(reason) else self._log.debug
+            log(
                 log_events.SIDECAR_RETRYING,
                 what="following the name table",
                 reason=reason,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from control_plane.clock import SystemClock
 from control_plane.errors import ConfigurationError
 from control_plane.sidecar.child import Child
 from control_plane.sidecar.envoy_admin import EnvoyAdmin
@@ -148,7 +149,7 @@ async def test_what_envoy_logs_is_logged_with_its_level(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("\n".join([*lines, ""]))
     envoy = await Child.start(("cat", tmp_path / "log"), os.environ, is_read=True)
     with structlog.testing.capture_logs() as logs:
-        await pass_on_log(envoy)
+        await pass_on_log(envoy, SystemClock())
     await envoy.ended()
 
     assert [(each["log_level"], each.get("component"), each["text"]) for each in logs] == [
@@ -158,3 +159,15 @@ async def test_what_envoy_logs_is_logged_with_its_level(tmp_path: Path) -> None:
         ("warning", None, "PARSE ERROR: Argument: --no-such"),
         ("debug", "misc", "the last"),
     ]
+
+
+async def test_what_envoy_says_again_and_again_is_told_once(tmp_path: Path) -> None:
+    """One that is refused tries for ever; the same line again is for whoever debugs."""
+    again = "warning config gRPC config stream to control-plane closed: 7, instance x was removed"
+    (tmp_path / "log").write_text(f"{again}\n{again}\nwarning config other\n{again}\n")
+    envoy = await Child.start(("cat", tmp_path / "log"), os.environ, is_read=True)
+    with structlog.testing.capture_logs() as logs:
+        await pass_on_log(envoy, SystemClock())
+    await envoy.ended()
+
+    assert [each["log_level"] for each in logs] == ["warning", "debug", "warning", "debug"]
