@@ -42,7 +42,7 @@ def apps() -> None:
     }
     if where.is_all:
         columns |= {"space": [app.space for app in found], "org": [app.org for app in found]}
-    print_table(columns, empty="No apps found")
+    print_table(columns, empty="No apps found", cut=["routes"])
 
 
 @command(
@@ -91,4 +91,5 @@ def app(app_name: str) -> None:
             "guid": [each.guid for each in instances],
         },
         empty="There are no instances of this app.",
+        cut=["guid"],
     )

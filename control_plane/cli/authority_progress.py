@@ -63,7 +63,10 @@ def show_authorities(found: Authorities) -> None:
             "not after": [_day(each) for each in found],
             "live certificates": [each.live_certificates for each in found],
             "fingerprint": [each.fingerprint for each in found],
-        }
+        },
+        empty="",
+        cut=["subject"],
+        below="fingerprint",
     )
     for each in found:
         if each.role in _NEXT_STEPS:

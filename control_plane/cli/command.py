@@ -7,20 +7,50 @@ pasted, and names the commands that people want next.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
+from click.formatting import wrap_text
 
 from control_plane.cli import catalog
+from control_plane.cli.output import terminal_width
+
+_WIDEST, _NARROWEST = 110, 40
+"""Columns of a text that can still be read."""
+
+_VALUE = re.compile(r"(?<=[\w-]) (?=[A-Z(])")
+_OPTIONAL = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
+_FIXED_SPACE = "\xa0"
 
 
 class HelpFormatter(click.HelpFormatter):
     """Sections in capitals with three spaces before each line, as ``cf`` has them."""
 
     def __init__(self, **_arguments: object) -> None:
-        """Ignore the terminal's width: what is meant to be pasted is never broken."""
-        super().__init__(indent_increment=3, width=110)
+        """Take as much room as there is; what is meant to be pasted is never broken."""
+        room = min(_WIDEST, terminal_width() or _WIDEST)
+        # Lists of click are wider than it is told, by one column.
+        super().__init__(indent_increment=3, width=max(_NARROWEST, room - 1))
+
+    def text(self, title: str, lines: Sequence[str]) -> None:
+        """Write a section of one paragraph, if there is any, broken where there is room."""
+        if lines:
+            with self.section(title):
+                self.write_text(" ".join(lines))
+
+    def usages(self, usages: Sequence[str]) -> None:
+        """Write how a command is used, broken between options only."""
+        with self.section("USAGE"):
+            for usage in usages:
+                whole = _OPTIONAL.sub(lambda part: part[0].replace(" ", _FIXED_SPACE), usage)
+                self.write(self._broken(_VALUE.sub(_FIXED_SPACE, whole)))
+
+    def _broken(self, usage: str) -> str:
+        indent = " " * self.current_indent
+        broken = wrap_text(usage, self.width, indent, 2 * indent)
+        return broken.replace(_FIXED_SPACE, " ") + "\n"
 
     def lines(self, title: str, lines: Sequence[str]) -> None:
         """Write a section of lines as they are, if there are any."""
@@ -69,14 +99,14 @@ class Command(click.Command):
         """Write the help text."""
         if not isinstance(formatter, HelpFormatter):
             raise TypeError("the help of a command is written in a Context of ours")
-        formatter.lines("NAME", [f"{self.name} - {self.short_help}"])
-        formatter.lines("USAGE", [f"c2c {self.name} {usage}".rstrip() for usage in self.usage])
-        formatter.lines("TIP", self.tip)
+        formatter.text("NAME", [f"{self.name} - {self.short_help}"])
+        formatter.usages([f"c2c {self.name} {usage}".rstrip() for usage in self.usage])
+        formatter.text("TIP", self.tip)
         formatter.lines("EXAMPLES", [f"c2c {self.name} {each}".rstrip() for each in self.examples])
         options = self.get_params(ctx)
         formatter.table("OPTIONS", rows_of(each for each in options if not _is_global(each)))
         formatter.table("GLOBAL OPTIONS", rows_of(each for each in options if _is_global(each)))
-        formatter.lines("SEE ALSO", [", ".join(self.see_also)] if self.see_also else [])
+        formatter.text("SEE ALSO", [", ".join(self.see_also)] if self.see_also else [])
 
 
 HELP_FLAGS = {"help_option_names": ["--help", "-h"]}

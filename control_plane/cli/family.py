@@ -23,10 +23,10 @@ class Family(click.Command):
             raise TypeError("the help of a command is written in a Context of ours")
         word, entries = self.name or "", catalog.family(self.name or "")
         second = " | ".join(entry.name.removeprefix(f"{word} ") for entry in entries)
-        formatter.lines("NAME", [f"{word} - {self.short_help}"])
-        formatter.lines("USAGE", [f"c2c {word} ({second}) [command options]"])
+        formatter.text("NAME", [f"{word} - {self.short_help}"])
+        formatter.usages([f"c2c {word} ({second}) [command options]"])
         formatter.table("COMMANDS", [(entry.name, entry.summary) for entry in entries])
-        formatter.lines("SEE ALSO", [f"help {entries[0].name}"])
+        formatter.text("SEE ALSO", [f"help {entries[0].name}"])
 
 
 def family_of(word: str) -> Family | None:

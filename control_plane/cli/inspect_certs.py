@@ -68,6 +68,8 @@ def certs(app_name: str | None) -> None:
             "names": [_names(each) for each in found],
         },
         empty="No certificates found.",
+        cut=["serial"],
+        below="names",
     )
     for each in found:
         if each.reason:
@@ -75,7 +77,13 @@ def certs(app_name: str | None) -> None:
 
 
 def _names(certificate: inspection_pb2.Certificate) -> str:
-    names = [name for name in certificate.names if name != certificate.instance_guid]
+    names = [_short(name) for name in certificate.names if name != certificate.instance_guid]
     shown = names[:_MAX_NAMES]
     hidden = len(names) - len(shown)
     return ", ".join([*shown, f"{hidden} more"] if hidden else shown)
+
+
+def _short(name: str) -> str:
+    """Return a SPIFFE id without the GUIDs of app and instance, which say nothing to people."""
+    domain, path, _ = name.partition("/app/")
+    return f"{domain}/..." if path and domain.startswith("spiffe://") else name

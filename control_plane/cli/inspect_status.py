@@ -21,7 +21,7 @@ from control_plane.cli.globals import Target, all_option, connection_options, ta
 from control_plane.cli.inspect_moments import ago
 from control_plane.cli.output import begin, named, output_option, tell, wants_json
 from control_plane.cli.patience import Patience
-from control_plane.cli.tables import print_records, print_table, record
+from control_plane.cli.tables import fits, print_records, print_table, record
 
 _Found = tuple[list[inspection_pb2.InstanceStatus], tuple[str, ...]]
 """The instances that were asked for, and lines about what concerns everybody."""
@@ -44,7 +44,8 @@ CERTIFICATE_WORDS = {
     examples=["", "app-b", "--all --watch", "app-b --output json"],
     tip=[
         "SYNCED: ACKed. STALE: sent, and not answered yet. NOT_SENT: its turn has not come.",
-        "ERROR: refused, and below the table is why. -: nobody asked for it.",
+        "ERROR: refused, and below the table is why. -: nobody asked for it. Where there is no",
+        "room for a column for each type, xDS stands for all of them.",
     ],
     see_also=["certs", "events", "instances", "wait", "why"],
 )
@@ -102,10 +103,15 @@ def _print(found: Sequence[inspection_pb2.InstanceStatus], lines: Sequence[str])
         "status": [each.status.replace("_", " ") for each in found],
         "connected": [ago(each.connected_since, now) if each.connected else "no" for each in found],
     }
-    for short in _COLUMNS:
-        columns[short] = [_word(each, short) for each in found]
-    columns["certificate"] = [CERTIFICATE_WORDS[each.certificate] for each in found]
-    print_table(columns, empty="No instances found.")
+    types: dict[str, list[object]] = {
+        short: [_word(each, short) for each in found] for short in _COLUMNS
+    }
+    certificate: dict[str, list[object]] = {
+        "certificate": [CERTIFICATE_WORDS[each.certificate] for each in found]
+    }
+    if not fits(columns | types | certificate):
+        types = {"xDS": [_summary(each) for each in found]}
+    print_table(columns | types | certificate, empty="No instances found.")
     reasons = [*lines]
     reasons += [line for each in found for line in _reasons(each)]
     if reasons:
@@ -142,6 +148,13 @@ def _word(each: inspection_pb2.InstanceStatus, short: str) -> str:
     if status is None or status.status == inspection_pb2.CONFIG_STATUS_NOT_ASKED:
         return "-"
     return inspection_pb2.ConfigStatus.Name(status.status).removeprefix("CONFIG_STATUS_")
+
+
+def _summary(each: inspection_pb2.InstanceStatus) -> str:
+    """Return how far all types are, in one cell."""
+    asked = {short: word for short in _COLUMNS if (word := _word(each, short)) != "-"}
+    late = [f"{short} {word}" for short, word in asked.items() if word != "SYNCED"]
+    return ", ".join(late) or ("SYNCED" if asked else "-")
 
 
 def _reasons(each: inspection_pb2.InstanceStatus) -> Iterable[str]:

@@ -52,7 +52,7 @@ def instances(app_name: str | None) -> None:
     }
     if where.is_all:
         columns |= {"space": [each.space for each in found], "org": [each.org for each in found]}
-    print_table(columns, empty="No instances found.")
+    print_table(columns, empty="No instances found.", cut=["guid"])
 
 
 @command(

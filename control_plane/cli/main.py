@@ -76,16 +76,16 @@ class Program(click.Group):
         """Write the overview."""
         if not isinstance(formatter, HelpFormatter):
             raise TypeError("the overview is written in a Context of ours")
-        formatter.lines(
+        formatter.text(
             "NAME", ["c2c - HTTPS between app instances, by certificates that follow routes"]
         )
-        formatter.lines("USAGE", ["c2c [global options] command [arguments...] [command options]"])
+        formatter.usages(["c2c [global options] command [arguments...] [command options]"])
         width = max(len(name) for name in self.list_commands(ctx))
         for group in catalog.GROUPS:
-            formatter.lines(
-                group.title, [f"{entry.name:<{width}}   {entry.summary}" for entry in group.entries]
+            formatter.table(
+                group.title, [(f"{entry.name:<{width}}", entry.summary) for entry in group.entries]
             )
-        formatter.lines("ENVIRONMENT VARIABLES", _ENVIRONMENT)
+        formatter.text("ENVIRONMENT VARIABLES", _ENVIRONMENT)
         formatter.table("GLOBAL OPTIONS", rows_of(self.get_params(ctx)))
         formatter.lines("COMPLETION", ['eval "$(_C2C_COMPLETE=bash_source c2c)"   # or zsh, fish'])
 

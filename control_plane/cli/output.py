@@ -7,6 +7,7 @@ cannot steer the terminal.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,16 @@ def ok() -> None:
     """Say that what the command began is done."""
     if not wants_json():
         click.secho("OK", bold=True, fg="green")
+
+
+def terminal_width() -> int | None:
+    """Return how many columns a reader sees; None if nobody knows, as in a file or a pipe."""
+    if (given := os.environ.get("COLUMNS", "")).isdecimal() and int(given):
+        return int(given)
+    if not sys.stdout.isatty():
+        return None
+    # A terminal that nobody gave a size says that it has no columns.
+    return os.get_terminal_size(sys.stdout.fileno()).columns or None
 
 
 def named(text: str) -> str:

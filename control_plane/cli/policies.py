@@ -59,7 +59,7 @@ def network_policies(source: str | None) -> None:
             "source space": [each.source_space for each in found],
             "source org": [each.source_org for each in found],
         }
-    print_table(columns)
+    print_table(columns, empty="No network policies found.")
 
 
 def _ports(policy: network_policy_pb2.NetworkPolicy) -> str:

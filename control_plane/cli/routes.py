@@ -61,7 +61,7 @@ def routes(app_name: str | None) -> None:
     }
     if where.is_all:
         columns |= {"space": spaces, "org": orgs}
-    print_table(columns, empty="No routes found.")
+    print_table(columns, empty="No routes found.", cut=["route", "host", "apps"])
 
 
 @command(

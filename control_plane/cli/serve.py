@@ -126,7 +126,8 @@ def check(**flags: object) -> None:
     if wants_json():
         print_records(rows)
         return
-    print_table({title: [row[title] for row in rows] for title in ("setting", "value", "origin")})
+    columns = {title: [row[title] for row in rows] for title in ("setting", "value", "origin")}
+    print_table(columns, empty="", cut=["value", "origin"])
     click.echo()
     ok()
 

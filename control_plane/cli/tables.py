@@ -1,21 +1,29 @@
 """Data as a command prints it: columns for people, JSON for programs.
 
 The rule of this module: JSON is a list of flat objects with the API's field names, each field
-always present, so that a program needs neither a default nor a second look. Columns are those of
-``cf``: three spaces between them, no lines, the same text on a terminal and in a file.
+always present and whole, so that a program needs neither a default nor a second look. Columns are
+those of ``cf``: three spaces between them and no lines. In a file nothing is left out; on a
+terminal that is too narrow, ids and lists are cut, so that a row stays a row.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 
-from control_plane.cli.output import printable
+from control_plane.cli.output import printable, terminal_width
+
+_GAP, _NARROW_GAP = "   ", "  "
+_CUT = "..."
+
+_LEAST = 11
+"""Columns that are left of what is cut: eight characters tell two ids apart, in all likelihood."""
 
 
 def record(message: Message) -> dict[str, object]:
@@ -31,25 +39,40 @@ def print_records(records: Sequence[Mapping[str, object]]) -> None:
     click.echo(json.dumps(records, indent=2))
 
 
-def print_table(columns: Mapping[str, Sequence[object]], *, empty: str = "") -> None:
+def print_table(
+    columns: Mapping[str, Sequence[object]],
+    *,
+    empty: str,
+    cut: Collection[str] = (),
+    below: str = "",
+) -> None:
     """Print columns after an empty line.
 
     Args:
         columns: title and cells of each.
-        empty: what to say instead if there are no rows; the titles alone if that is nothing.
+        empty: what to say instead if there are no rows.
+        cut: titles of columns that may lose their end where there is no room.
+        below: title of a column whose cells stand below their rows where there is no room.
     """
     click.echo()
-    if empty and not any(columns.values()):
+    if not any(columns.values()):
         click.echo(empty)
         return
     shown = {title: [cell(value) for value in cells] for title, cells in columns.items()}
-    widths = [max(map(cell_len, (title, *cells))) for title, cells in shown.items()]
-    titles = list(_padded(shown, widths))
-    # Nothing has to line up with what stands after the last column.
-    titles[-1] = titles[-1].rstrip()
-    click.echo("   ".join(click.style(title, bold=True) for title in titles))
-    for row in zip(*shown.values(), strict=True):
-        click.echo("   ".join(_padded(row, widths)).rstrip())
+    if fits(columns):
+        _print(shown, _widths(shown), _GAP)
+        return
+    room = terminal_width() or 0
+    lines = [_wrapped(each, room) for each in shown.pop(below, ())]
+    excess = _total(_widths(shown), _NARROW_GAP) - room
+    _print(shown, _narrowed(_widths(shown), cut, excess), _NARROW_GAP, lines)
+
+
+def fits(columns: Mapping[str, Sequence[object]]) -> bool:
+    """Tell whether there is room for whole columns where they are read."""
+    room = terminal_width()
+    shown = {title: [cell(value) for value in cells] for title, cells in columns.items()}
+    return room is None or _total(_widths(shown), _GAP) <= room
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -71,6 +94,56 @@ def cell(value: object) -> str:
             return printable(str(value))
 
 
-def _padded(row: Iterable[str], widths: Sequence[int]) -> Iterator[str]:
+def _widths(shown: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    return {title: max(map(cell_len, (title, *cells))) for title, cells in shown.items()}
+
+
+def _total(widths: Mapping[str, int], gap: str) -> int:
+    return sum(widths.values()) + len(gap) * (len(widths) - 1)
+
+
+def _narrowed(widths: Mapping[str, int], cut: Collection[str], excess: int) -> dict[str, int]:
+    """Return widths of which the widest that may be cut are narrower, by so much in all."""
+    made = dict(widths)
+    for _ in range(excess):
+        wide = [each for each in made if each in cut and made[each] > max(_LEAST, cell_len(each))]
+        if not wide:
+            break
+        made[max(wide, key=made.__getitem__)] -= 1
+    return made
+
+
+def _print(
+    shown: Mapping[str, Sequence[str]],
+    widths: Mapping[str, int],
+    gap: str,
+    lines: Sequence[str] = (),
+) -> None:
+    """Print the titles and each row, and below it its line, if there is one."""
+    titles = list(_padded(shown, widths.values()))
+    # Nothing has to line up with what stands after the last column.
+    titles[-1] = titles[-1].rstrip()
+    click.echo(gap.join(click.style(title, bold=True) for title in titles))
+    for number, row in enumerate(zip(*shown.values(), strict=True)):
+        click.echo(gap.join(_padded(row, widths.values())).rstrip())
+        if lines:
+            click.echo(lines[number])
+
+
+def _padded(row: Iterable[str], widths: Iterable[int]) -> Iterator[str]:
     for text, width in zip(row, widths, strict=True):
-        yield text + " " * (width - cell_len(text))
+        if cell_len(text) > width:
+            yield set_cell_size(text, width - len(_CUT)).rstrip() + _CUT
+        else:
+            yield text + " " * (width - cell_len(text))
+
+
+def _wrapped(text: str, room: int) -> str:
+    return textwrap.fill(
+        text,
+        room,
+        initial_indent=_GAP,
+        subsequent_indent=_GAP,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

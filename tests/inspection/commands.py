@@ -30,27 +30,28 @@ class Ran:
         return json.loads(self.out)
 
 
-async def c2c(cf: Platform, *words: str) -> Ran:
-    """Run a command line to its end."""
-    async with running(cf, *words) as process, asyncio.timeout(DEADLINE):
+async def c2c(cf: Platform, *words: str, columns: int = 200) -> Ran:
+    """Run a command line to its end, where there are so many columns."""
+    async with running(cf, *words, columns=columns) as process, asyncio.timeout(DEADLINE):
         out, err = await process.communicate()
     return Ran(process.returncode or 0, out.decode(), err.decode())
 
 
 @asynccontextmanager
 async def running(
-    cf: Platform, *words: str, terminal: int = asyncio.subprocess.PIPE
+    cf: Platform, *words: str, terminal: int = asyncio.subprocess.PIPE, columns: int = 200
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start a command line, and end it with the block.
 
     Args:
         terminal: where it writes to; read by the test if it is none.
+        columns: how much room it has there.
     """
     variables = {"C2C_DATA_DIR": str(cf.settings.data_dir), "PYTHONUNBUFFERED": "1"}
     process = await asyncio.create_subprocess_exec(
         C2C,
         *words,
-        env={**os.environ, **variables, "TERM": "xterm", "COLUMNS": "200"},
+        env={**os.environ, **variables, "TERM": "xterm", "COLUMNS": str(columns)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=terminal,
         stderr=terminal,

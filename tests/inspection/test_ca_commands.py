@@ -62,11 +62,16 @@ async def test_when_nobody_is_waited_for_the_next_step_is_named(tmp_path: Path) 
         await c2c(here.cf, "ca", "activate")
         left = await c2c(here.cf, "remove-instance", "app-b/0")
         retiring = await c2c(here.cf, "ca", "list")
+        narrow = await c2c(here.cf, "ca", "list", columns=80)
+        found = (await c2c(here.cf, "ca", "list", "--output", "json")).json()
 
     assert "\nThe prepared CA: everybody is ready for 'c2c ca activate'\n" in prepared.out
     assert "\nCA ROTATION: a CA is prepared: everybody is ready for c2c ca activate\n" in told.out
     assert left.code == 0
     assert "\nThe retiring CA: everybody is ready for 'c2c ca retire'\n" in retiring.out
+    assert max(map(len, narrow.out.splitlines())) <= 80
+    for each in found:
+        assert f"\n   {each['fingerprint']}\n" in narrow.out
 
 
 async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:

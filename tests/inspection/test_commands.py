@@ -29,6 +29,33 @@ async def test_status_is_a_line_for_each_instance(tmp_path: Path) -> None:
         assert len(lines) == 4
 
 
+async def test_status_and_certs_fit_a_narrow_terminal(tmp_path: Path) -> None:
+    """One word stands for all types, a serial is cut, and names stand below; JSON has it all."""
+    async with scene(tmp_path) as here, here.envoy() as envoy:
+        served = await here.until_served()
+        status = await c2c(here.cf, "status", columns=80)
+        certs = await c2c(here.cf, "certs", columns=80)
+        wide = await c2c(here.cf, "certs")
+        printed = (await c2c(here.cf, "certs", "--output", "json", columns=80)).json()
+        envoy.pause()
+        await here.map_route("second")
+        await here.until(lambda status: words(status)["SDS"] == "STALE", what="it is on its way")
+        late = await c2c(here.cf, "status", columns=80)
+        envoy.resume()
+
+    for ran in (status, certs, late):
+        assert max(map(len, ran.out.splitlines())) <= 80
+    assert status.out.splitlines()[2].split()[-2:] == ["xDS", "certificate"]
+    assert status.out.splitlines()[3].split()[-2:] == ["SYNCED", "served"]
+    assert late.out.splitlines()[3].split()[-3:] == ["SDS", "STALE", "issued"]
+    assert f"  {served.served_serial[:8]}" in certs.out
+    assert served.served_serial not in certs.out
+    assert f"\n   0.{NAME}, {NAME}, {here.address}\n" in certs.out
+    assert "spiffe://c2c.internal/...\n" in certs.out
+    assert "spiffe://c2c.internal/...\n" in wide.out
+    assert here.holder.guid in printed[1]["names"][-1]
+
+
 async def test_status_says_why_not(tmp_path: Path) -> None:
     """Below the table stands what is not as it should be; as JSON it is a field."""
     async with scene(tmp_path) as here, here.envoy() as envoy:

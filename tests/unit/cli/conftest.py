@@ -45,6 +45,7 @@ def run_c2c(*args: str, **variables: str) -> Ran:
     environ = {
         "HOME": "/nonexistent",
         "XDG_STATE_HOME": None,
+        "COLUMNS": None,
         **{f"C2C_{name}": None for name in ("DATA_DIR", "CONFIG", "SERVER", "ORG", "SPACE")},
         **variables,
     }

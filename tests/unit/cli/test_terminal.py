@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ from tests.unit.cli.conftest import run_c2c
 C2C = str(Path(sys.executable).with_name("c2c"))
 
 
-def on_terminal(world: ControlPlane, *words: str, answer: str = "") -> tuple[int, str]:
+def on_terminal(
+    world: ControlPlane, *words: str, answer: str = "", columns: int = 0
+) -> tuple[int, str]:
     """Run a command in a terminal of its own, type an answer, and return what was on screen."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
     environ = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "C2C_DATA_DIR": str(world.socket.parent)}
     with subprocess.Popen(
         [C2C, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environ
@@ -99,11 +103,68 @@ def test_whoever_stops_reading_gets_no_complaint(world: ControlPlane) -> None:
 
 def test_columns_line_up_whatever_is_in_them(capsys: pytest.CaptureFixture[str]) -> None:
     """Wide characters count as two, and nothing in a cell can steer the terminal."""
-    print_table({"org": ["日本", "a\x1b[2J"], "apps": [["x", "y"], []], "up": [True, False]})
+    apps: list[object] = [["x", "y"], []]
+    print_table({"org": ["日本", "a\x1b[2J"], "apps": apps, "up": [True, False]}, empty="")
 
     assert capsys.readouterr().out == (
         "\norg        apps   up\n日本       x, y   yes\na\\x1b[2J          no\n"
     )
+
+
+ROWS: dict[str, list[object]] = {
+    "instance": ["app-b/0", "app-b/1"],
+    "guid": ["3f1d1a52-8c6e-4a4b", "9b0e-0f9a53c3f5a1-8c6e"],
+    "names": ["app-b.apps.internal, shop.apps.internal, 10.0.0.1", "x"],
+}
+
+
+def test_what_may_be_cut_is_cut_where_there_is_no_room(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The widest first, as far as it takes; where nobody says how much room there is, nothing."""
+    monkeypatch.setenv("COLUMNS", "50")
+    print_table(ROWS, empty="", cut=["guid", "names"])
+
+    assert capsys.readouterr().out == (
+        "\n"
+        "instance  guid                 names\n"
+        "app-b/0   3f1d1a52-8c6e-4a4b   app-b.apps.inter...\n"
+        "app-b/1   9b0e-0f9a53c3f5a...  x\n"
+    )
+
+
+def test_what_has_no_room_beside_stands_below(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and broken between words."""
+    monkeypatch.setenv("COLUMNS", "30")
+    print_table(ROWS, empty="", cut=["guid"], below="names")
+
+    assert capsys.readouterr().out == (
+        "\n"
+        "instance  guid\n"
+        "app-b/0   3f1d1a52-8c6e-4a4b\n"
+        "   app-b.apps.internal,\n"
+        "   shop.apps.internal,\n"
+        "   10.0.0.1\n"
+        "app-b/1   9b0e-0f9a53c3f5a1...\n"
+        "   x\n"
+    )
+
+
+def test_a_terminal_says_how_much_room_there_is(world: ControlPlane) -> None:
+    """Where it is narrow a GUID is cut; programs get it whole."""
+    data_dir = {"C2C_DATA_DIR": str(world.socket.parent)}
+    run_c2c("create-app", "app-b", **data_dir)
+    guid = "3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"
+    run_c2c("register-instance", "app-b", "--address", "10.0.0.1", "--guid", guid, **data_dir)
+
+    assert f"{guid[:12]}..." not in on_terminal(world, "instances", columns=100)[1]
+    narrow = on_terminal(world, "instances", columns=70)[1].splitlines()
+    assert len(narrow[-1]) == 70
+    assert narrow[-1].startswith("app-b  0      10.0.0.1")
+    assert narrow[-1].endswith("...")
+    assert guid in on_terminal(world, "instances", "--output", "json", columns=70)[1]
 
 
 def test_text_is_shown_as_it_is_where_it_can_be() -> None:
