@@ -134,7 +134,12 @@ async def test_instance_gone(tmp_path: Path) -> None:
             await instance.stop()
         sentence = f"{NAME} leads nowhere: every instance of app-b is gone"
         link = await missing(here.cf, "name", sentence)
+        status = await c2c(here.cf, "status", "app-b")
+        certs = await c2c(here.cf, "certs", "app-b")
 
+        assert status.out.splitlines()[3].split()[2] == "gone"
+        assert status.out.splitlines()[3].split()[-1] == "-"
+        assert "served" not in certs.out
         assert link.advice.startswith("start its sidecar again; ")
         async with here.instance_without_token():
             await is_complete(here.cf)

@@ -61,7 +61,7 @@ class _CertificateState:
 class _CertificateStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CertificateState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CERTIFICATE_STATE_NONE: _CertificateState.ValueType  # 0
-    """There is none yet."""
+    """There is none yet, or the instance is gone and nobody knows what it serves."""
     CERTIFICATE_STATE_ISSUED: _CertificateState.ValueType  # 1
     """It was issued, and its instance has not ACKed it yet."""
     CERTIFICATE_STATE_ACKED: _CertificateState.ValueType  # 2
@@ -75,7 +75,7 @@ class CertificateState(_CertificateState, metaclass=_CertificateStateEnumTypeWra
     """Where a certificate is on its way from being issued to being served."""
 
 CERTIFICATE_STATE_NONE: CertificateState.ValueType  # 0
-"""There is none yet."""
+"""There is none yet, or the instance is gone and nobody knows what it serves."""
 CERTIFICATE_STATE_ISSUED: CertificateState.ValueType  # 1
 """It was issued, and its instance has not ACKed it yet."""
 CERTIFICATE_STATE_ACKED: CertificateState.ValueType  # 2

@@ -25,8 +25,8 @@ from control_plane.reconciler.ledger import Entry
 from control_plane.server.api.inspection_explain import Explainer
 from control_plane.server.api.inspection_status import StatusMessages, certificate_reason
 from control_plane.server.api.inspection_values import (
-    CERTIFICATE,
     Inspected,
+    certificate_state,
     hexadecimal,
     timestamp,
 )
@@ -139,7 +139,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
             not_before=timestamp(record.not_before),
             not_after=timestamp(record.not_after),
             renew_at=timestamp(at),
-            state=CERTIFICATE[entry.state],
+            state=certificate_state(instance, entry.state),
             since=timestamp(entry.since),
             reason=reason,
             issuer=record.issuer,

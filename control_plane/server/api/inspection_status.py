@@ -15,9 +15,9 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.ledger import CertificateState, Entry
 from control_plane.server.api.inspection_values import (
-    CERTIFICATE,
     STATUS,
     Inspected,
+    certificate_state,
     hexadecimal,
     timestamp,
 )
@@ -86,17 +86,16 @@ class StatusMessages:
         if streams:
             oldest = min(live.opened_at for live in streams)
             message.connected_since.CopyFrom(timestamp(oldest))
-        self._tell_certificate(message, instance.guid)
+        self._tell_certificate(message, instance)
         return message
 
-    def _tell_certificate(
-        self, message: inspection_pb2.InstanceStatus, instance: InstanceGuid
-    ) -> None:
-        entry = self._inspected.ledger.get(instance, C2C_SECRET)
-        message.certificate_reason = certificate_reason(self._inspected, instance, entry)
-        message.served_serial = hexadecimal(self._inspected.proof.shown_serial(instance))
+    def _tell_certificate(self, message: inspection_pb2.InstanceStatus, instance: Instance) -> None:
+        guid = instance.guid
+        entry = self._inspected.ledger.get(guid, C2C_SECRET)
+        message.certificate_reason = certificate_reason(self._inspected, guid, entry)
+        message.served_serial = hexadecimal(self._inspected.proof.shown_serial(guid))
         if entry is not None:
-            message.certificate = CERTIFICATE[entry.state]
+            message.certificate = certificate_state(instance, entry.state)
             message.certificate_since.CopyFrom(timestamp(entry.since))
             message.wanted_serial = hexadecimal(entry.record.serial)
 

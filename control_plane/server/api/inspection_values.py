@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.clock import Clock
+from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.nodes import Nodes
 from control_plane.reconciler.attestation import Attestation
@@ -30,7 +31,7 @@ STATUS = {
     ConfigStatus.ERROR: inspection_pb2.CONFIG_STATUS_ERROR,
 }
 
-CERTIFICATE = {
+_CERTIFICATE = {
     CertificateState.ISSUED: inspection_pb2.CERTIFICATE_STATE_ISSUED,
     CertificateState.ACKED: inspection_pb2.CERTIFICATE_STATE_ACKED,
     CertificateState.SERVED: inspection_pb2.CERTIFICATE_STATE_SERVED,
@@ -65,6 +66,15 @@ class Inspected:
             return None
         ago = timedelta(seconds=self.clock.monotonic() - monotonic)
         return timestamp(self.clock.now() - ago)
+
+
+def certificate_state(
+    instance: Instance, state: CertificateState
+) -> inspection_pb2.CertificateState.ValueType:
+    """Return how far a certificate is; of an instance that is gone nobody knows what it serves."""
+    if instance.status is InstanceStatus.GONE:
+        return inspection_pb2.CERTIFICATE_STATE_NONE
+    return _CERTIFICATE[state]
 
 
 def timestamp(moment: datetime) -> Timestamp:
