@@ -2,7 +2,8 @@
 
 The rule of this module: gRPC says "failed to connect to all addresses" whatever is wrong; a plain
 connection can tell no socket from nobody listening, another CA from a wrong name, and an expired
-certificate from one of an instance. Each becomes a sentence with what to do.
+certificate from one of an instance. Each becomes a sentence with what to do. A key that others may
+read is not used.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from control_plane.cli.errors import Failed
+from control_plane.errors import ConfigurationError
 from control_plane.settings import SocketAddress
+from control_plane.store.files import check_private
 
 SECONDS = 5.0
 """How long a server may take to accept a connection, and to greet."""
@@ -109,6 +112,10 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
         raise Failed(f"cannot read {credentials.ca}: {error.strerror}") from None
     context.set_alpn_protocols(["h2"])
     try:
+        check_private(credentials.key)
+    except ConfigurationError as error:
+        raise Failed(str(error)) from None
+    try:
         context.load_cert_chain(credentials.cert, credentials.key)
     except ssl.SSLError as error:
         raise Failed(
@@ -116,9 +123,7 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
             f"PEM: {_plain(error)}"
         ) from None
     except OSError as error:
-        raise Failed(
-            f"cannot read {credentials.cert} and {credentials.key}: {error.strerror}"
-        ) from None
+        raise Failed(f"cannot read {credentials.cert}: {error.strerror}") from None
     return context
 
 

@@ -19,7 +19,7 @@ from control_plane.envoy import bootstrap
 from control_plane.errors import InvalidArgument, StorageError
 from control_plane.names import shown
 from control_plane.sidecar.identity import HeldIdentity, hold
-from control_plane.store.files import private_directory, read_private, write_private
+from control_plane.store.files import guarded_directory, read_private, write_private
 from control_plane.store.lock import DirectoryLock
 
 MAX_SOCKET_PATH_OCTETS = 107
@@ -77,7 +77,8 @@ class SidecarDirectory:
             ConfigurationError: another sidecar has it, or it cannot be used.
         """
         self.path = path.absolute()
-        private_directory(self.path)
+        # Not private: apps of other users read their trust stores here.
+        guarded_directory(self.path)
         self._closing = ExitStack()
         self._closing.callback(DirectoryLock(self.path).release)
         self._enrollment = self.path / "enrollment.json"

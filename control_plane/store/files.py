@@ -1,14 +1,16 @@
 """Files that only their owner may read, written so that a crash never leaves half of one.
 
 The rule of this module: a private file has mode 0600 or 0400 and belongs to whoever runs this
-process, or it is not read. It is written whole beside its place and then renamed into it, so under
-its name there is at any moment nothing, the old content or the new. What belongs together, such as
-a key and its certificate, goes into one file; then no crash can part the two.
+process, or it is not read; whoever is told so is told the command that mends it. It is written
+whole beside its place and then renamed into it, so under its name there is at any moment nothing,
+the old content or the new. What belongs together, such as a key and its certificate, goes into one
+file; then no crash can part the two.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from control_plane.errors import ConfigurationError, StorageError
 
 _PRIVATE_MODES = (0o600, 0o400)
 _WRITABLE_BY_OTHERS = 0o022
+_OPEN_TO_OTHERS = 0o077
 
 
 def read_private(path: Path) -> bytes:
@@ -89,11 +92,29 @@ def load_or_create(path: Path, create: Callable[[], bytes]) -> bytes:
 
 
 def private_directory(path: Path) -> None:
+    """Make sure of a directory of which nobody else can use anything.
+
+    Raises:
+        ConfigurationError: others own it or may enter it, or it cannot be made.
+    """
+    mode = _own_directory(path)
+    if mode & _OPEN_TO_OTHERS:
+        raise _open_directory(path, mode, "may look into it", "700")
+
+
+def guarded_directory(path: Path) -> None:
     """Make sure of a directory in which nobody else can put or replace files.
 
     Raises:
         ConfigurationError: others own it or may write to it, or it cannot be made.
     """
+    mode = _own_directory(path)
+    if mode & _WRITABLE_BY_OTHERS:
+        raise _open_directory(path, mode, "may write to it", "go-w")
+
+
+def _own_directory(path: Path) -> int:
+    """Return the mode of a directory of ours, which is made if there is none."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
@@ -101,11 +122,7 @@ def private_directory(path: Path) -> None:
         raise _unusable(path, error.strerror, kind="directory") from error
     if found.st_uid != os.geteuid():
         raise _unusable(path, f"it belongs to user {found.st_uid}", kind="directory")
-    if found.st_mode & _WRITABLE_BY_OTHERS:
-        mode = f"{stat.S_IMODE(found.st_mode):04o}"
-        raise _unusable(
-            path, f"others may write to it (mode {mode}): run chmod go-w on it", kind="directory"
-        )
+    return stat.S_IMODE(found.st_mode)
 
 
 def _open_private(path: Path) -> BinaryIO:
@@ -129,7 +146,8 @@ def _check_status(path: Path, found: os.stat_result) -> None:
         raise _unusable(path, f"it belongs to user {found.st_uid}, not to the one who reads it")
     mode = stat.S_IMODE(found.st_mode)
     if mode not in _PRIVATE_MODES:
-        raise _unusable(path, f"it has mode {mode:04o}, not 0600 or 0400: run chmod 600 on it")
+        mend = f"chmod 600 {shlex.quote(str(path))}"
+        raise _unusable(path, f"it has mode {mode:04o}, not 0600 or 0400: run {mend}")
 
 
 def _sync_directory(path: Path) -> None:
@@ -139,6 +157,11 @@ def _sync_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _open_directory(path: Path, mode: int, what: str, change: str) -> ConfigurationError:
+    mend = f"chmod {change} {shlex.quote(str(path))}"
+    return _unusable(path, f"others {what} (mode {mode:04o}): run {mend}", kind="directory")
 
 
 def _unusable(path: Path, reason: str | None, *, kind: str = "file") -> ConfigurationError:

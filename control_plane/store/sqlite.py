@@ -47,7 +47,7 @@ class SqliteStore:
 
         Raises:
             ConfigurationError: another process uses the directory, others may read the file or
-                write to the directory, or the database is damaged or of a newer release.
+                enter the directory, or the database is damaged or of a newer release.
         """
         private_directory(path.parent)
         lock = DirectoryLock(path.parent)

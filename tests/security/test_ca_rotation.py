@@ -285,7 +285,7 @@ async def test_the_key_of_an_own_ca_is_read_with_care(tmp_path: Path) -> None:
         key.chmod(0o644)
         code, reason = await why(**files)
         assert code is invalid
-        assert "it has mode 0644, not 0600 or 0400: run chmod 600 on it" in reason
+        assert f"it has mode 0644, not 0600 or 0400: run chmod 600 '{key}'" in reason
         assert (await op.authorities()).keys() == {"active"}
         assert not (cf.settings.data_dir / ROTATION_FILE).exists()
 

@@ -25,6 +25,7 @@ from control_plane.ca import (
     new_key_pair,
 )
 from control_plane.settings import Settings, SocketAddress
+from control_plane.store.files import write_private
 from tests.api import world
 from tests.unit.cli.conftest import Ran, run_c2c
 
@@ -215,10 +216,30 @@ def test_what_is_wrong_with_a_remote_server_is_told(operator: tuple[ControlPlane
             as_alice(operator, "apps", cert="noise.pem"),
             f"Files {directory}/noise.pem and {directory}/alice.key are no certificate and its key",
         ),
-        (as_alice(operator, "apps", key="gone.key"), f"Cannot read {directory}/alice.pem and "),
+        (as_alice(operator, "apps", cert="gone.pem"), f"Cannot read {directory}/gone.pem: No"),
+        (
+            as_alice(operator, "apps", key="gone.key"),
+            f"File '{directory}/gone.key' cannot be used: No such file",
+        ),
     ):
         assert (ran.code, ran.err.count("\n")) == (1, 1)
         assert ran.err.startswith(sentence)
+
+
+def test_an_operators_key_that_others_may_read_is_not_used(
+    operator: tuple[ControlPlane, Path],
+) -> None:
+    """Whoever has it can do all that the operator can; the command that mends it is said."""
+    _, directory = operator
+    copy = directory / "copy.key"
+    copy.write_bytes((directory / "alice.key").read_bytes())
+    copy.chmod(0o644)
+
+    assert as_alice(operator, "apps", key="copy.key").err == (
+        f"File '{copy}' cannot be used: it has mode 0644, not 0600 or 0400: run chmod 600 {copy}\n"
+    )
+    copy.chmod(0o600)
+    assert as_alice(operator, "apps", key="copy.key").code == 0
 
 
 def test_another_ca_is_found_out_by_either_side(operator: tuple[ControlPlane, Path]) -> None:
@@ -283,4 +304,4 @@ def write_pair(path: Path, authority: Authority, request: Request) -> None:
     assert leaf.private_key_pem is not None
 
     path.with_suffix(".pem").write_bytes(leaf.certificate_chain_pem)
-    path.with_suffix(".key").write_bytes(leaf.private_key_pem)
+    write_private(path.with_suffix(".key"), leaf.private_key_pem)

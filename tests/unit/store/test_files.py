@@ -14,6 +14,7 @@ import pytest
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.store.files import (
     check_private,
+    guarded_directory,
     load_or_create,
     private_directory,
     read_private,
@@ -171,7 +172,7 @@ def test_a_file_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> N
 
     sentence = (
         f"file '{path}' cannot be used: it has mode {mode:04o}, not 0600 or 0400: "
-        "run chmod 600 on it"
+        f"run chmod 600 {path}"
     )
     for use in (read_private, check_private):
         with pytest.raises(ConfigurationError) as caught:
@@ -234,16 +235,35 @@ def test_a_directory_is_made_private(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])
 def test_a_directory_that_others_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     """Whoever may write there could put another CA in the place of ours."""
+    path = tmp_path / "my data"
+    path.mkdir()
+    path.chmod(mode)
+
+    with pytest.raises(ConfigurationError) as caught:
+        guarded_directory(path)
+
+    sentence = (
+        f"directory '{path}' cannot be used: others may write to it (mode {mode:04o}): "
+        f"run chmod go-w '{path}'"
+    )
+    assert caught.value.problems == (sentence,)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o711, 0o770])
+def test_a_private_directory_that_others_may_enter_is_refused(tmp_path: Path, mode: int) -> None:
+    """What is private in it is so by its own mode too; where others may read it is no matter."""
     tmp_path.chmod(mode)
 
     with pytest.raises(ConfigurationError) as caught:
         private_directory(tmp_path)
 
     sentence = (
-        f"directory '{tmp_path}' cannot be used: others may write to it (mode {mode:04o}): "
-        "run chmod go-w on it"
+        f"directory '{tmp_path}' cannot be used: others may look into it (mode {mode:04o}): "
+        f"run chmod 700 {tmp_path}"
     )
     assert caught.value.problems == (sentence,)
+    if mode != 0o770:
+        guarded_directory(tmp_path)
 
 
 def test_a_directory_of_another_user_is_refused(

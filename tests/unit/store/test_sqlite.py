@@ -299,11 +299,11 @@ async def test_a_database_that_others_may_read_is_refused(path: Path) -> None:
         pass
 
 
-async def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+async def test_a_directory_that_others_may_enter_is_refused(tmp_path: Path) -> None:
     """Nothing is created there."""
-    tmp_path.chmod(0o777)
+    tmp_path.chmod(0o755)
 
-    with pytest.raises(ConfigurationError, match="others may write to it"):
+    with pytest.raises(ConfigurationError, match=f"run chmod 700 {tmp_path}"):
         await SqliteStore.open(tmp_path / "state.db")
 
     assert list(tmp_path.iterdir()) == []
@@ -314,7 +314,7 @@ HINT = "restore it from a backup, or move it away to start with nothing"
 
 async def test_a_file_that_is_no_database_is_told_as_damaged(path: Path) -> None:
     """The sentence names the file, what is wrong with it, and what to do."""
-    path.parent.mkdir()
+    path.parent.mkdir(mode=0o700)
     path.write_bytes(b"this is not a database" * 100)
     path.chmod(0o600)
 
@@ -445,7 +445,8 @@ async def test_a_failed_start_gives_up_the_directory(path: Path) -> None:
 
 async def test_a_lock_that_cannot_be_made_is_a_clear_error(path: Path) -> None:
     """A directory in the lock's place is told as such."""
-    (path.parent / "lock").mkdir(parents=True)
+    path.parent.mkdir(mode=0o700)
+    (path.parent / "lock").mkdir()
 
     with pytest.raises(ConfigurationError) as caught:
         await SqliteStore.open(path)
