@@ -13,7 +13,7 @@ The rules of this module:
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -79,7 +79,7 @@ def read_authority_files(certificate: Path, key: Path, clock: Clock) -> Authorit
     Raises:
         ConfigurationError: the files do not make an authority that clients would believe.
     """
-    return load_authority(_read(certificate), read_private(key), now=clock.now())
+    return _load(certificate, key, clock.now())
 
 
 class _Files:
@@ -97,8 +97,9 @@ class _Files:
         """Return the rotation that is under way, if one is."""
         if not self._rotation.exists():
             return None
+        data = read_private(self._rotation)
         try:
-            rotation = read_rotation(read_private(self._rotation), self._clock.now())
+            rotation = read_rotation(data, self._clock.now())
         except ConfigurationError as error:
             raise ConfigurationError(
                 [f"file {str(self._rotation)!r}: {problem}" for problem in error.problems]
@@ -166,18 +167,23 @@ class _Files:
         """Return the CA that the settings name; that it ended does not matter once it leaves."""
         if certificate is None or key is None:
             return None
-        named = load_authority(_read(certificate), read_private(key), now=None)
+        named = _load(certificate, key, None)
         if named.fingerprint in self._retired_fingerprints() or self._rotation.exists():
             return named
         return read_authority_files(certificate, key, self._clock)
 
     def _read_embedded(self, pem: bytes) -> Authority:
-        return read_authority(pem, self._clock.now())
+        return read_authority(pem, self._clock.now(), f"file {str(self._embedded)!r}")
 
     def _retired_fingerprints(self) -> set[str]:
         if not self._retired.exists():
             return set()
         return set(read_private(self._retired).decode("ascii", "replace").split())
+
+
+def _load(certificate: Path, key: Path, now: datetime | None) -> Authority:
+    where = f"files {str(certificate)!r} and {str(key)!r}"
+    return load_authority(_read(certificate), read_private(key), now=now, where=where)
 
 
 def _read(path: Path) -> bytes:

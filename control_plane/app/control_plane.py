@@ -88,6 +88,7 @@ class ControlPlane:
             xds=str(self.xds_address),
             enroll=str(self.enroll_address),
             admin=str(self.admin_socket),
+            admin_address=str(self.ports.admin_address or "off"),
             http=str(self.http_address),
         )
         return self

@@ -21,7 +21,9 @@ from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import shown
 
 
-def load_authority(cert_pem: bytes, key_pem: bytes, *, now: datetime | None) -> Authority:
+def load_authority(
+    cert_pem: bytes, key_pem: bytes, *, now: datetime | None, where: str = ""
+) -> Authority:
     """Return the authority of a certificate file and a key file.
 
     Args:
@@ -30,6 +32,7 @@ def load_authority(cert_pem: bytes, key_pem: bytes, *, now: datetime | None) -> 
         key_pem: the private key of the first certificate, unencrypted.
         now: an aware datetime; every certificate must be valid then. None does not ask, for a CA
             that is about to leave.
+        where: how a problem names the files; "" where they are none, or whoever calls says it.
 
     Raises:
         ConfigurationError: the files do not make an authority that clients would believe.
@@ -42,7 +45,7 @@ def load_authority(cert_pem: bytes, key_pem: bytes, *, now: datetime | None) -> 
             "CA key does not belong to the CA certificate, which must be the first in its file"
         )
     if problems or not path or not key:
-        raise ConfigurationError(problems)
+        raise ConfigurationError([f"{where}: {each}" if where else each for each in problems])
     intermediates = path[1:-1]
     return Authority(path[0], key, chain=(path[0], *intermediates), roots=(path[-1],))
 

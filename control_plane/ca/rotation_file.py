@@ -25,17 +25,17 @@ def authority_pem(authority: Authority) -> bytes:
     return authority.key.private_pem() + public_pem(authority.path)
 
 
-def read_authority(pem: bytes, now: datetime | None) -> Authority:
+def read_authority(pem: bytes, now: datetime | None, where: str = "") -> Authority:
     """Read what ``authority_pem`` wrote.
 
     Args:
-        now: as in ``load_authority``.
+        now: as in ``load_authority``, and so is ``where``.
 
     Raises:
         ConfigurationError: it does not make an authority that clients would believe.
     """
     key, mark, certificates = pem.partition(_CERTIFICATE)
-    return load_authority(mark + certificates, key, now=now)
+    return load_authority(mark + certificates, key, now=now, where=where)
 
 
 def write_rotation(rotation: Rotation) -> bytes:

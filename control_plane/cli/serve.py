@@ -113,7 +113,10 @@ def check(**flags: object) -> None:
     settings, origins = _load(flags)
     if settings.ca_cert is not None and settings.ca_key is not None:
         load_authority(
-            settings.ca_cert.read_bytes(), read_private(settings.ca_key), now=SystemClock().now()
+            settings.ca_cert.read_bytes(),
+            read_private(settings.ca_key),
+            now=SystemClock().now(),
+            where=f"files {str(settings.ca_cert)!r} and {str(settings.ca_key)!r}",
         )
     rows = [
         {

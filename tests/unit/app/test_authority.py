@@ -260,6 +260,27 @@ def test_a_rotation_that_others_may_read_stops_the_start(world: World, mode: int
         world.started()
 
 
+def test_a_damaged_ca_stops_the_start_and_is_named(world: World) -> None:
+    """Whoever finds the sentence in a log knows which file to bring back."""
+    world.started()
+    path = world.directory / CA_FILE
+    path.write_bytes(path.read_bytes().replace(b"CERTIFICATE", b"CERTIFICADO"))
+
+    with pytest.raises(ConfigurationError) as caught:
+        world.started()
+    assert caught.value.problems[0].startswith(f"file '{path}': CA certificate: not X.509")
+
+    world.own()
+    certificate, key = world.settings.ca_cert, world.settings.ca_key
+    assert certificate is not None
+    certificate.write_bytes(b"nothing")
+    with pytest.raises(ConfigurationError) as caught:
+        world.started()
+    assert caught.value.problems == (
+        f"files '{certificate}' and '{key}': CA certificate: not X.509 certificates in PEM",
+    )
+
+
 def test_a_damaged_rotation_stops_the_start(world: World) -> None:
     """Going on with the CA before would cut off whoever trusts the new one only."""
     world.prepare(world.started())

@@ -74,16 +74,20 @@ def test_a_path_that_is_no_socket(tmp_path: Path) -> None:
 def test_the_data_directory_is_found_before_and_after_the_command(
     world: world.ControlPlane, tmp_path: Path
 ) -> None:
-    """What stands after the command wins over what stands before it, and that over a variable."""
+    """What stands after the command wins over what stands before it, and that over a variable.
+
+    Of a file nothing else counts, also where it has what `serve` and `check` refuse.
+    """
     directory = str(world.socket.parent)
     config = tmp_path / "c2c.toml"
-    config.write_text(f'data_dir = "{directory}"\nlog_level = "loud"\n')
+    config.write_text(f'data_dir = "{directory}"\nlog_level = "loud"\nof_a_newer_release = 1\n')
 
     assert run_c2c("--data-dir", directory, "apps", C2C_DATA_DIR="/nowhere").code == 0
     assert run_c2c("apps", "--data-dir", directory, C2C_DATA_DIR="/nowhere").code == 0
     assert run_c2c("--data-dir", "/nowhere", "apps", "--data-dir", directory).code == 0
     assert run_c2c("apps", "--config", str(config)).code == 0
     assert run_c2c("apps", C2C_CONFIG=str(config)).code == 0
+    assert "unknown setting 'of_a_newer_release'" in run_c2c("check", C2C_CONFIG=str(config)).err
     assert run_c2c("--data-dir", "/nowhere", "apps", C2C_DATA_DIR=directory).code == 1
 
 

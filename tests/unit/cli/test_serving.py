@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -97,7 +98,9 @@ def test_check_looks_into_an_own_ca(tmp_path: Path) -> None:
         key.write_bytes(authority.key.private_pem())
         key.chmod(0o600)
         assert run_c2c(*words, C2C_DATA_DIR=str(tmp_path)).code == code
-    assert "CA key does not belong to the CA certificate" in run_c2c(*words).err
+    assert run_c2c(*words).err.startswith(
+        f"files '{certificate}' and '{key}': CA key does not belong to the CA certificate"
+    )
     key.chmod(0o644)
     assert str(key) in run_c2c(*words).err
 
@@ -166,7 +169,7 @@ def test_bootstrap_looks_for_an_app_in_the_space(c2c: Run) -> None:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """A server in a process of its own, and the environment in which commands find it."""
-    any_port = {f"C2C_{name}_ADDRESS": "127.0.0.1:0" for name in ("XDS", "ENROLL", "HTTP")}
+    any_port = {f"C2C_{name}_ADDRESS": "127.0.0.1:0" for name in ("XDS", "ENROLL", "HTTP", "ADMIN")}
     environ = {**os.environ, **any_port, "C2C_DATA_DIR": str(tmp_path / "data")}
     process = subprocess.Popen([C2C, "serve"], env=environ, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + DEADLINE
@@ -199,7 +202,11 @@ def test_serve_is_found_by_its_data_dir_and_stops_cleanly(
     assert [each["name"] for each in json.loads(run("apps", "--output", "json"))] == ["app-b"]
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=DEADLINE)
-    events = [json.loads(line)["event"] for line in log.splitlines()]
+    told = {each["event"]: each for each in map(json.loads, log.splitlines())}
     assert process.returncode == 0
-    assert events[0] == "ca.created"
-    assert "server.stopped" in events
+    assert next(iter(told)) == "ca.created"
+    assert "server.stopped" in told
+    # Every place where it listens, with the ports that it got.
+    for name in ("xds", "enroll", "http", "admin_address"):
+        assert re.fullmatch(r"127\.0\.0\.1:[1-9]\d+", told["server.started"][name])
+    assert told["server.started"]["admin"].endswith("/data/admin.sock")
