@@ -9,12 +9,14 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.envoy.harness import DEADLINE, until
-from tests.inspection.world import NAME, Scene, scene
+from tests.envoy.harness import DEADLINE, unique_address, until
+from tests.inspection.world import APP, Operator, Scene, map_route
+from tests.security.world import control_plane, enrol
+from tests.sidecar.platform import Platform
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "grpcurl.md"
 _BLOCK = re.compile(
@@ -40,11 +42,13 @@ def recipes() -> list[Recipe]:
 
 
 @asynccontextmanager
-async def shell(here: Scene, script: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def shell(
+    cf: Platform, directory: Path, script: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a script as the document says, and end it with the block."""
-    admin = here.cf.running.ports.admin_address
+    admin = cf.running.ports.admin_address
     variables = {
-        "C2C_DATA_DIR": str(here.cf.settings.data_dir),
+        "C2C_DATA_DIR": str(cf.settings.data_dir),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "SERVER": str(admin),
     }
@@ -54,7 +58,7 @@ async def shell(here: Scene, script: str) -> AsyncIterator[asyncio.subprocess.Pr
         "pipefail",
         "-c",
         f"{recipes()[0].script}\n{script}",
-        cwd=here.directory,
+        cwd=directory,
         env={**os.environ, **variables},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -86,14 +90,24 @@ def is_like(shown: object, answer: object) -> bool:
 
 
 async def test_every_recipe_works_and_answers_what_is_shown(tmp_path: Path) -> None:
-    """In the order of the document, each in a shell of its own after the preamble."""
-    async with scene(tmp_path) as here, here.envoy():
-        await here.until_served()
+    """In the order of the document, each in a shell of its own after the preamble.
+
+    The server is new; once there is a token there is an instance.
+    """
+    async with AsyncExitStack() as stack:
+        cf = await stack.enter_async_context(control_plane(tmp_path))
+        operator = Operator(await stack.enter_async_context(cf.operator()))
         for recipe in recipes()[1:]:
             if recipe.mark == "endless":
-                await _watch(here, recipe)
+                await _watch(cf, tmp_path, recipe)
             else:
-                await _run(here, recipe)
+                await _run(cf, tmp_path, recipe)
+            if "CreateJoinToken" in recipe.script:
+                address = unique_address()
+                holder = await enrol(cf, APP, address)
+                here = Scene(cf, holder, address, operator, tmp_path)
+                await stack.enter_async_context(here.envoy())
+                await here.until_served()
 
 
 def test_the_document_shows_what_it_promises() -> None:
@@ -129,8 +143,8 @@ def test_the_comparison_finds_differences() -> None:
         assert not is_like(shown, answer)
 
 
-async def _run(here: Scene, recipe: Recipe) -> None:
-    async with shell(here, recipe.script) as process, asyncio.timeout(DEADLINE):
+async def _run(cf: Platform, directory: Path, recipe: Recipe) -> None:
+    async with shell(cf, directory, recipe.script) as process, asyncio.timeout(DEADLINE):
         out, err = (text.decode() for text in await process.communicate())
     assert (process.returncode == 0) == (recipe.mark != "fails"), f"{recipe.script}\n{err}"
     match recipe.form:
@@ -143,18 +157,18 @@ async def _run(here: Scene, recipe: Recipe) -> None:
             assert out or not recipe.script.startswith(("call", "grpcurl")), recipe.script
 
 
-async def _watch(here: Scene, recipe: Recipe) -> None:
+async def _watch(cf: Platform, directory: Path, recipe: Recipe) -> None:
     """Let something happen until the recipe tells of it."""
-    async with shell(here, recipe.script) as process:
+    async with shell(cf, directory, recipe.script) as process:
         assert process.stdout is not None
         reading = asyncio.create_task(process.stdout.readuntil(b"\n}\n"))
 
         async def probe() -> bool:
             if not reading.done():
-                await here.map_route(f"event-{os.urandom(4).hex()}")
+                await map_route(cf, f"event-{os.urandom(4).hex()}")
             return reading.done()
 
         await until(probe, what=f"an event of {recipe.script}")
         event = json.loads(reading.result())
         assert event["sentence"]
-        assert event["app"] == NAME.partition(".")[0]
+        assert event["app"] == APP
