@@ -142,8 +142,10 @@ def delete_app(app_name: str, *, force: bool) -> None:
     """Delete an app and all that belongs to it."""
     where = target()
     # A script has nobody to ask, and said what it wants.
-    if not force and sys.stdin.isatty():
-        click.confirm(f"Really delete the app {named(app_name)}?", abort=True)
+    question = f"Really delete the app {named(app_name)}?"
+    if not force and sys.stdin.isatty() and not click.confirm(question):
+        tell("Delete cancelled")
+        raise click.Abort
     begin(f"Deleting app {named(app_name)} in {where}")
     with connect() as client:
         answer = client.call(

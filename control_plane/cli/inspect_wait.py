@@ -110,7 +110,7 @@ def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta
     if last is None:
         raise Failed(str(patience.away))
     if not last.is_enough:
-        raise Failed(_complaint(last, stage, timeout))
+        raise Failed(_complaint(last, stage, timeout, app_name or "APP"))
     if wants_json():
         print_records([record(each) for each in last.found])
         return
@@ -163,8 +163,12 @@ def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
     return ""
 
 
-def _complaint(look: _Look, stage: str, timeout: timedelta) -> str:
+def _complaint(look: _Look, stage: str, timeout: timedelta, app: str) -> str:
     shown = list(look.reasons[:_SHOWN])
+    if not look.found:
+        shown = [f"there are none, and with 'c2c join-token {app}' one can enrol"]
+    elif not look.there and not shown:
+        shown = ["none is connected, and 'c2c status' shows how each is"]
     if len(look.reasons) > _SHOWN:
         shown.append(f"{len(look.reasons) - _SHOWN} more")
     why = f": {'; '.join(shown)}" if shown else ""

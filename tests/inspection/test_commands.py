@@ -142,6 +142,20 @@ async def test_whoever_waits_bears_that_the_server_is_away(tmp_path: Path) -> No
             assert screen.count("(trying again)") == 1
 
 
+async def test_whoever_waits_for_nobody_is_told_what_to_do(tmp_path: Path) -> None:
+    """Without an instance, and with one that never came, the next step is named."""
+    async with scene(tmp_path) as here:
+        absent = await c2c(here.cf, "wait", APP, "--timeout", "10ms")
+        await c2c(here.cf, "remove-instance", f"{APP}/0")
+        nobody = await c2c(here.cf, "wait", "--timeout", "10ms")
+        of_app = await c2c(here.cf, "wait", APP, "--timeout", "10ms")
+
+    none = "0 of 1 instances are ready after 10ms: "
+    assert absent.err == f"{none}none is connected, and 'c2c status' shows how each is\n"
+    assert nobody.err == f"{none}there are none, and with 'c2c join-token APP' one can enrol\n"
+    assert of_app.err == f"{none}there are none, and with 'c2c join-token app-b' one can enrol\n"
+
+
 async def test_a_wait_ends_although_the_server_is_away(tmp_path: Path) -> None:
     """When the time is up it says that nobody answers, and fails."""
     async with scene(tmp_path) as here:

@@ -82,6 +82,7 @@ def test_a_person_is_asked_before_an_app_is_deleted(
     ended, screen = on_terminal(world, *words, answer=answer)
 
     assert (ended, "Really delete the app" in screen) == (code, bool(answer))
+    assert ("Delete cancelled" in screen) == bool(left)
     assert len(run_c2c("apps", "--output", "json", **data_dir).json()) == left
 
 
