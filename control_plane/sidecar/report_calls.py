@@ -8,7 +8,7 @@ what a message does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Protocol
 
 import grpc
@@ -110,15 +110,17 @@ class ControlPlaneCalls:
 class _Exchange:
     """One stream of reports.
 
-    It is read by a task of its own, since gRPC ends a stream of which a read is cancelled.
+    It is read and written by tasks of its own, since gRPC ends a stream of which a read or a write
+    is cancelled.
     """
 
     def __init__(self, stub: sidecar_pb2_grpc.SidecarServiceAsyncStub) -> None:
         """Open a stream."""
         self._reports: asyncio.Queue[sidecar_pb2.ReportRequest] = asyncio.Queue()
         self._said: asyncio.Queue[sidecar_pb2.ReportResponse] = asyncio.Queue()
-        self._call = stub.KeepReporting(self._next_reports())
+        self._call = stub.KeepReporting()
         self._reading = asyncio.create_task(self._read())
+        self._writing = asyncio.create_task(self._write())
 
     @property
     def is_over(self) -> bool:
@@ -143,22 +145,26 @@ class _Exchange:
 
     def close(self) -> None:
         """Open no more."""
-        self._call.cancel()
+        self._writing.cancel()
         self._reading.cancel()
+        self._call.cancel()
 
     def _ended(self) -> sidecar_pb2.ReportResponse:
         raise self._reading.result()
 
-    async def _next_reports(self) -> AsyncIterator[sidecar_pb2.ReportRequest]:
-        while True:
-            yield await self._reports.get()
+    async def _write(self) -> None:
+        with suppress(AioRpcError, asyncio.InvalidStateError):  # it ended, as the reader says
+            while True:
+                await self._call.write(await self._reports.get())
 
     async def _read(self) -> AioRpcError:
         """Return why the stream ended."""
         try:
-            async for each in self._call:
+            while isinstance(each := await self._call.read(), sidecar_pb2.ReportResponse):
                 self._said.put_nowait(each)
             code, details = await self._call.code(), await self._call.details()
         except AioRpcError as error:
             return error
+        finally:
+            self._writing.cancel()
         return AioRpcError(code, Metadata(), Metadata(), details=details)

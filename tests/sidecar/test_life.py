@@ -141,6 +141,7 @@ async def test_an_instance_that_is_removed_while_it_runs_keeps_its_app(tmp_path:
         await here.caller.reaches(here.address)
         await here.cf.remove(here.instance_guid)
         failed = await instance.logged("identity.renewal_failed")
+        await instance.logged("report.failed")
 
         async def is_closed() -> bool:
             with contextlib.suppress(OSError):
@@ -153,6 +154,8 @@ async def test_an_instance_that_is_removed_while_it_runs_keeps_its_app(tmp_path:
 
     assert " was removed: with a new token " in failed["reason"]
     assert failed["level"] == "error"
+    # What gRPC and asyncio say of tasks that nobody waited for.
+    assert not [line for line in instance.lines if "Task was" in line or "generator" in line]
 
 
 async def test_a_sidecar_that_was_killed_leaves_no_envoy_in_the_way(tmp_path: Path) -> None:
