@@ -2,6 +2,7 @@
 
 The rule of this module: whatever was raised becomes a sentence here and nowhere else. Sentences of
 the server begin with a capital letter here, as those of ``cf`` do, unless they begin with a name.
+Saying it never fails: a stream that is full or gone is told nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import difflib
 import re
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 
 import click
 
@@ -33,18 +35,16 @@ def report(error: Exception, ctx: click.Context | None, *, debug: bool = False) 
         ctx: of the run; None if it did not get as far as a command.
         debug: whether to show where it was raised.
     """
-    if debug:
-        traceback.print_exception(error)
-    for sentence in _sentences(error):
-        click.echo(printable(sentence), err=True)
-    if (
-        isinstance(error, click.UsageError)
-        and error.ctx
-        and catalog.find(error.ctx.info_name or "")
-    ):
-        click.echo(f"See 'c2c help {error.ctx.info_name}'", err=True)
+    if isinstance(error, BrokenPipeError):
+        return  # whoever read the output had enough of it
+    with suppress(OSError):
+        if debug:
+            traceback.print_exception(error)
+        for sentence in (*_sentences(error), *_help_for(error)):
+            click.echo(printable(sentence), err=True)
     if ctx is not None and is_speaking(ctx):
-        click.secho("FAILED", bold=True, fg="red")
+        with suppress(OSError):
+            click.secho("FAILED", bold=True, fg="red")
 
 
 def _sentences(error: Exception) -> tuple[str, ...]:
@@ -60,6 +60,14 @@ def _sentences(error: Exception) -> tuple[str, ...]:
         case _:
             text = f"{type(error).__name__}: {error}".removesuffix(": ")
             return (f"Unexpected error: {text} ('c2c --debug' shows where it comes from)",)
+
+
+def _help_for(error: Exception) -> tuple[str, ...]:
+    """Return where to read how a command is used, if that is what went wrong."""
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return ()
+    command = error.ctx.info_name or ""
+    return (f"See 'c2c help {command}'",) if catalog.find(command) else ()
 
 
 def capitalised(sentence: str) -> str:

@@ -1,7 +1,8 @@
 """``c2c``: the overview, the options that hold for every command, and how a run ends.
 
 The rule of this module: a run ends with 0, or with 1 and one sentence on standard error that says
-what to do; never with a traceback, unless ``--debug`` asks for it.
+what to do; never with a traceback, unless ``--debug`` asks for it. Only where nobody reads on
+(``c2c ... | head``) there is nothing to say.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter, rows_o
 from control_plane.cli.errors import report
 from control_plane.cli.family import family_of
 from control_plane.cli.globals import debug, program_options
+from control_plane.cli.streams import drop_unwritten, open_streams
 
 INTERRUPTED = 130
 """What a shell reports for a program that SIGINT ended (128 + 2)."""
@@ -93,7 +95,7 @@ class Program(click.Group):
         """Run the command, and say what went wrong while it is known what was said before."""
         try:
             return super().invoke(ctx)
-        except (click.Abort, click.exceptions.Exit, BrokenPipeError):
+        except (click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, a person reads a sentence
             report(error, ctx, debug=debug(ctx))
@@ -111,16 +113,14 @@ class Program(click.Group):
         given = [_ascii_dashes(each) for each in (sys.argv[1:] if args is None else args)]
         try:
             code = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
-        except click.UsageError as error:
-            report(error, None)
-            sys.exit(1)
+            if not code:
+                sys.stdout.flush()
         except (click.Abort, KeyboardInterrupt):
-            sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            # Whoever read the output had enough of it; nothing is left to say or to flush.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+            code = INTERRUPTED
+        except Exception as error:  # noqa: BLE001 - likewise, where no command runs
+            report(error, None, debug="--debug" in given)
+            code = 1
+        drop_unwritten()
         sys.exit(code)
 
 
@@ -157,6 +157,7 @@ def program(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line: the entry point ``c2c``."""
+    open_streams()
     # The C core of gRPC would write its own account of each failure beside our sentence.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     program.main(prog_name="c2c")
