@@ -47,6 +47,19 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+def is_text(value: str) -> bool:
+    """Tell whether a string can be written as UTF-8.
+
+    Arguments, variables and paths of the system are bytes. Where these are no UTF-8, Python puts
+    lone surrogates into the string (PEP 383).
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def parse_host(text: str, *, field: str = "hostname") -> str:
     """Return the first label of an internal route in lower case.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -29,6 +28,7 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection, connection_options
 from control_plane.cli.output import begin, output_option
+from control_plane.settings.values import read_path
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -220,7 +220,7 @@ def _on_the_server(path: str | None) -> str:
     """Return a path as the server can use it: its machine is ours where we use its socket."""
     if path is None or connection().server is not None:
         return path or ""
-    return str(Path(path).absolute())
+    return str(read_path(path))
 
 
 def _refuse_beside(what: str, options: dict[str, object]) -> None:

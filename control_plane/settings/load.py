@@ -50,18 +50,19 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Lo
     """
     table, problems = _read_config(flags.get("config"), environ)
     values = {setting.name: setting.default for setting in all_settings()}
-    values["data_dir"] = _default_data_dir(environ)
+    values["data_dir"] = Path("/")  # the one without a default that holds everywhere
     origins = dict.fromkeys(values, DEFAULT_ORIGIN)
     refused: set[str] = set()
     for setting in all_settings():
         raw = _find(setting, flags, environ, table)
-        if raw is None:
-            continue
-        origins[setting.name] = raw.origin
         try:
-            values[setting.name] = setting.read(raw.value)
+            if raw is not None:
+                origins[setting.name] = raw.origin
+                values[setting.name] = setting.read(raw.value)
+            elif setting.name == "data_dir":
+                values[setting.name] = _default_data_dir(environ)
         except InvalidArgument as error:
-            problems.append(f"{raw.origin}: {error}")
+            problems.append(f"{raw.origin}: {error}" if raw else str(error))
             refused.add(setting.name)
     # A value that was refused is missing here, which is no contradiction of its own.
     problems += [each.sentence for each in conflicts(values) if not each.names & refused]
@@ -83,19 +84,22 @@ def find_data_dir(flag: str | None, config: str | None, environ: Mapping[str, st
         raise ConfigurationError(problems)
     setting = next(each for each in all_settings() if each.name == "data_dir")
     raw = _find(setting, {"data_dir": flag}, environ, table)
-    if raw is None:
-        return _default_data_dir(environ)
     try:
-        return read_path(raw.value)
+        return _default_data_dir(environ) if raw is None else read_path(raw.value)
     except InvalidArgument as error:
-        raise ConfigurationError([f"{raw.origin}: {error}"]) from None
+        raise ConfigurationError([f"{raw.origin}: {error}" if raw else str(error)]) from None
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> Path:
     """XDG base directory specification: state that outlives a restart, and is no configuration."""
     state = environ.get("XDG_STATE_HOME", "")
     base = Path(state) if state.startswith("/") else Path("~/.local/state")
-    return read_path(str(base / "c2c"))
+    try:
+        return read_path(str(base / "c2c"))
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            f"C2C_DATA_DIR is not set, and its default cannot be: {error}"
+        ) from None
 
 
 def _find(
@@ -131,7 +135,9 @@ def _read_config(
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         return empty, [f"{given.origin}: cannot read {shown(given.value)}: {error.strerror}"]
-    except (InvalidArgument, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except InvalidArgument as error:
+        return empty, [f"{given.origin}: {error}"]
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return empty, [f"{given.origin}: {shown(given.value)} is not a TOML file: {error}"]
     unknown = [_unknown(name, path) for name in values] if check_names else []
     return _Table(values, path), [problem for problem in unknown if problem]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from control_plane.errors import InvalidArgument
-from control_plane.names import MAX_HOSTNAME_OCTETS, MAX_LABEL_OCTETS, shown
+from control_plane.names import MAX_HOSTNAME_OCTETS, MAX_LABEL_OCTETS, is_text, shown
 
 T = TypeVar("T")
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -84,11 +84,29 @@ def read_text(value: object) -> str:
 
 def read_path(value: object) -> Path:
     """Return an absolute path; a relative one is below the working directory, ``~`` is the home."""
-    path = Path(read_text(value))
+    text = read_text(value)
     try:
-        return path.expanduser().absolute()
+        path = Path(text).expanduser().absolute()
     except RuntimeError:
-        raise InvalidArgument(f"path has no home directory to begin at: {shown(value)}") from None
+        raise InvalidArgument(
+            f"path has no home directory to begin at, name it from / on: {shown(text)}"
+        ) from None
+    except OSError:  # the working directory was removed
+        raise InvalidArgument(
+            f"path has no working directory to begin at, name it from / on: {shown(text)}"
+        ) from None
+    # Certificates, configurations and gRPC, which are told of paths, take nothing else.
+    if not is_text(str(path)) or "\0" in text:
+        raise InvalidArgument(f"path must be UTF-8 text without NUL: {shown(str(path))}")
+    return path
+
+
+def read_directory(value: object) -> Path:
+    """Return the path of a directory, or of one that may be made."""
+    path = read_path(value)
+    if path.exists() and not path.is_dir():
+        raise InvalidArgument(f"not a directory: {shown(str(path))}")
+    return path
 
 
 def read_file_path(value: object) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
@@ -377,6 +378,44 @@ def test_settings_made_directly_keep_the_same_rules() -> None:
     settings = Settings(data_dir=Path("/d"))
     with pytest.raises(FrozenInstanceError):
         settings.data_dir = Path("/e")  # type: ignore[misc]  # its refusal is the point
+
+
+def test_a_path_needs_somewhere_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a working directory only what begins at / can be found."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    begin = "to begin at, name it from / on"
+
+    assert problems_of({}, {"C2C_DATA_DIR": "x"}) == (
+        f"C2C_DATA_DIR: path has no working directory {begin}: 'x'",
+    )
+    assert problems_of({"config": "c.toml"}, {"C2C_DATA_DIR": "/d"}) == (
+        f"--config: path has no working directory {begin}: 'c.toml'",
+    )
+
+
+def test_a_home_is_needed_for_the_default_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whom the system does not know, as in a container, names the data directory."""
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.delenv("HOME", raising=False)
+
+    assert load_settings({}, {"C2C_DATA_DIR": "/data"}).settings.data_dir == Path("/data")
+    rule = "path has no home directory to begin at, name it from / on: '~/.local/state/c2c'"
+    assert problems_of() == (f"C2C_DATA_DIR is not set, and its default cannot be: {rule}",)
+    with pytest.raises(ConfigurationError, match="C2C_DATA_DIR is not set"):
+        find_data_dir(None, None, {})
+
+
+def test_a_path_is_text(tmp_path: Path) -> None:
+    """What is no UTF-8 could stand in no configuration; TOML can even say NUL."""
+    config = tmp_path / "c2c.toml"
+    config.write_text('data_dir = "/a\\u0000b"\n')
+    rule = "path must be UTF-8 text without NUL"
+
+    assert problems_of({"config": str(config)}) == (f"data_dir in {config}: {rule}: '/a\\x00b'",)
+    assert problems_of({}, {"C2C_DATA_DIR": "/a\udcff"}) == (f"C2C_DATA_DIR: {rule}: '/a\\udcff'",)
 
 
 def test_find_data_dir_reads_one_setting_only(tmp_path: Path) -> None:
