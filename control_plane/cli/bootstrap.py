@@ -40,7 +40,7 @@ _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - what no client can connect to
 @click.option(
     "--dir",
     "directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=kinds.DIRECTORY,
     default=".",
     help="Where Envoy finds its identity, and puts its admin socket (Default: .)",
 )
@@ -57,15 +57,14 @@ def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Pat
             trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
             trust_pb2.GetTrustBundleRequest(),
         )
-    here = directory.absolute()
     text = render(
         found.guid,
         xds_address=server.host,
         xds_port=server.port,
-        admin_socket=here / "admin.sock",
+        admin_socket=directory / "admin.sock",
         tls=XdsIdentity(
-            identity_file=here / "identity.json",
-            trust_file=here / "trust.json",
+            identity_file=directory / "identity.json",
+            trust_file=directory / "trust.json",
             server_uri=spiffe_id(TrustDomain(trust.trust_domain), "control-plane"),
         ),
     )

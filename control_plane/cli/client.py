@@ -123,7 +123,7 @@ class Client(NamedTuple):
         return Away(f"the server at {self.where} cannot do this now: {call.details() or ''}")
 
     def _sentence(self, call: grpc.Call, seconds: float) -> str:
-        details = call.details() or ""
+        details = call.details() or "the server gave no reason"
         match call.code():
             case code if code in _REFUSED:
                 return details

@@ -18,6 +18,7 @@ import click
 from control_plane.cli import catalog
 from control_plane.cli.output import is_speaking, printable
 from control_plane.errors import ConfigurationError, ControlPlaneError
+from control_plane.names import shown
 
 _PLAIN_WORD = re.compile(r"[a-z]+(-[a-z]+)*[,:]?(?!\S)")
 """A name that a sentence begins with has a slash, a dot or a digit, or stands after its noun."""
@@ -55,6 +56,8 @@ def _sentences(error: Exception) -> tuple[str, ...]:
             return problems
         case ControlPlaneError() | Failed():
             return (capitalised(str(error)),)
+        case UnicodeEncodeError():  # a variable; arguments and paths are looked at before
+            return (f"Text must be UTF-8: {shown(error.object)}",)
         case OSError() if error.filename is not None:
             return (f"Cannot use {error.filename}: {error.strerror}",)
         case _:

@@ -1,4 +1,4 @@
-"""Values of options that are not just text: durations, and the network policy's protocol and ports.
+"""Values of options that are not just text: durations, paths, a policy's protocol and ports.
 
 The rule of this module: a value that breaks a rule is refused before anything is asked of a server,
 with the option's name, the value and the rule; for a network policy in the very words of ``cf``.
@@ -18,6 +18,7 @@ from control_plane.settings.values import (
     count_between,
     duration_between,
     list_of,
+    read_directory,
     read_server_address,
 )
 
@@ -74,5 +75,6 @@ APP_PORT = Kind("PORT", count_between(1, 65535))
 USES = Kind("NUMBER", count_between(1, 1_000_000))
 SERVER = Kind("HOST:PORT", read_server_address)
 SERVERS = Kind("HOST:PORT", list_of(read_server_address))
+DIRECTORY = Kind("DIR", read_directory)
 PROTOCOL = Kind("PROTOCOL", read_protocol)
 PORT_RANGE = Kind("RANGE", read_port_range)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ from control_plane.cli.errors import report
 from control_plane.cli.family import family_of
 from control_plane.cli.globals import debug, program_options
 from control_plane.cli.streams import drop_unwritten, open_streams
+from control_plane.names import is_text, shown
 
 INTERRUPTED = 130
 """What a shell reports for a program that SIGINT ended (128 + 2)."""
@@ -112,6 +114,7 @@ class Program(click.Group):
         """Run one command line and leave with its exit code."""
         given = [_ascii_dashes(each) for each in (sys.argv[1:] if args is None else args)]
         try:
+            _require_text(given)
             code = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
             if not code:
                 sys.stdout.flush()
@@ -128,6 +131,19 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
     """Do what the command ``version`` does."""
     if value:
         ctx.command.main(["version"], prog_name=ctx.info_name)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Refuse what the locale cannot read, since no name and no path of ours may have it.
+
+    What stands after ``--`` belongs to another program, and is passed on as it is.
+    """
+    encoding = sys.getfilesystemencoding()
+    for each in itertools.takewhile(lambda argument: argument != "--", arguments):
+        if not is_text(each):
+            given = shown(os.fsencode(each)).removeprefix("b")
+            hint = "" if encoding == "utf-8" else ", or run c2c with LC_ALL=C.UTF-8"
+            raise click.UsageError(f"argument must be {encoding.upper()} text: {given}{hint}")
 
 
 def _ascii_dashes(argument: str) -> str:

@@ -27,7 +27,6 @@ _FINGERPRINT = kinds.Kind("HEX", lambda value: parse_fingerprint(read_text(value
 _APP_ADDRESS = kinds.Kind("IP", lambda value: parse_address(read_text(value), field="app_address"))
 _MOMENT = kinds.Kind("DURATION", duration_between(timedelta(), timedelta(hours=1)))
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 
 def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Function]:  # noqa: ANN401 - what click.option takes
@@ -96,7 +95,7 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 @_option(
     "--dir",
     "Where identity, bootstrap and ca.pem are kept (Default: c2c-sidecar)",
-    type=_DIRECTORY,
+    type=kinds.DIRECTORY,
     default="c2c-sidecar",
 )
 @_option("--concurrency", "Envoy's worker threads (Default: 1)", type=kinds.USES, default="1")

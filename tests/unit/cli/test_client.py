@@ -70,6 +70,14 @@ def test_each_status_is_a_sentence(
     )
 
 
+def test_a_refusal_without_a_word(refusing: Refusing, tmp_path: Path) -> None:
+    """What refuses and does not say why is no server of ours; that is a sentence all the same."""
+    refusing.code = grpc.StatusCode.PERMISSION_DENIED
+    refusing.details = ""
+
+    assert run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path)).err == "The server gave no reason\n"
+
+
 def test_a_refusal_cannot_steer_the_terminal(refusing: Refusing, tmp_path: Path) -> None:
     """A sentence that quotes what a client sent stays one line of printable text."""
     refusing.code = grpc.StatusCode.INVALID_ARGUMENT
