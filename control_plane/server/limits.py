@@ -6,6 +6,7 @@ and each bound is a number here with its reason. ``xds.limits`` has those of a s
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from control_plane.clock import Clock
@@ -16,6 +17,9 @@ STRANGER_REQUEST_OCTETS = 64 * 1024
 
 STRANGER_SECONDS = 30
 """How long somebody unknown may stay connected, and how long a call may take after that."""
+
+MOST_BUCKETS = 10_000
+"""How many rates are kept apart; each takes 200 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ class ServerLimits:
 class TokenBucket:
     """A rate with a burst: full at first, and filled again at the rate."""
 
+    __slots__ = ("_at", "_burst", "_clock", "_rate", "_tokens")
+
     def __init__(self, rate: float, burst: int, clock: Clock) -> None:
         """Start full.
 
@@ -116,9 +122,51 @@ class TokenBucket:
         self._tokens -= 1.0
         return True
 
+    def is_empty(self) -> bool:
+        """Tell whether there is no token to take."""
+        return self._filled(self._clock.monotonic()) < 1.0
+
     def is_full(self) -> bool:
         """Tell whether nothing was taken for so long that it is as if nothing ever had been."""
         return self._filled(self._clock.monotonic()) >= self._burst
 
     def _filled(self, now: float) -> float:
         return min(self._burst, self._tokens + (now - self._at) * self._rate)
+
+
+class TokenBuckets:
+    """A bucket for each of many who are known by a key."""
+
+    def __init__(self, rate: float, burst: int, clock: Clock, *, most: int = MOST_BUCKETS) -> None:
+        """Start with nobody having taken anything.
+
+        Args:
+            rate: tokens a second for each.
+            burst: tokens that each holds at the most.
+            clock: tells how long ago the last token was taken.
+            most: how many buckets are kept; who took nothing for longest is forgiven first.
+        """
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._most = most
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, key: str) -> bool:
+        """Take a token of somebody's own; tell whether there was one."""
+        bucket = self._buckets.pop(key, None) or TokenBucket(self._rate, self._burst, self._clock)
+        self._make_room()
+        self._buckets[key] = bucket
+        return bucket.take()
+
+    def is_empty(self, key: str) -> bool:
+        """Tell whether somebody has no token to take."""
+        bucket = self._buckets.get(key)
+        return bucket is not None and bucket.is_empty()
+
+    def _make_room(self) -> None:
+        """Drop those that are as if they had never been used, and what would be too many."""
+        while self._buckets and (
+            len(self._buckets) >= self._most or next(iter(self._buckets.values())).is_full()
+        ):
+            self._buckets.popitem(last=False)

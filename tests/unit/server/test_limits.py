@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from control_plane.server.limits import ServerLimits, TokenBucket
+from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
 
 
 class FakeClock:
@@ -60,6 +60,36 @@ def test_a_refused_attempt_costs_nothing() -> None:
         taken += bucket.take()
 
     assert 9 <= taken <= 10
+
+
+def test_each_has_a_bucket_of_its_own() -> None:
+    """What one took is missing for nobody else, and comes back with time."""
+    clock = FakeClock()
+    buckets = TokenBuckets(1.0, 2, clock)
+
+    assert [buckets.take("one") for _ in range(3)] == [True, True, False]
+    assert buckets.take("two")
+    assert (buckets.is_empty("one"), buckets.is_empty("two")) == (True, False)
+    assert not buckets.is_empty("three")
+
+    clock.seconds += 1
+
+    assert not buckets.is_empty("one")
+
+
+def test_buckets_are_bounded() -> None:
+    """Who took nothing for longest is forgiven when there are too many; who is full at once."""
+    clock = FakeClock()
+    buckets = TokenBuckets(1.0, 10, clock, most=3)
+    for key in ("one", "two", "three", "one", "four"):
+        buckets.take(key)
+
+    assert list(buckets._buckets) == ["three", "one", "four"]
+
+    clock.seconds += 1.5
+    buckets.take("one")
+
+    assert list(buckets._buckets) == ["one"]
 
 
 def test_a_server_gets_the_bounds_that_grpc_has_to_keep() -> None:

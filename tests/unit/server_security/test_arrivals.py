@@ -62,9 +62,9 @@ def test_nodes_that_came_long_ago_take_no_memory() -> None:
     clock.time += timedelta(seconds=9)
     let_in(arrivals, "node-0", 1)
 
-    assert len(arrivals._by_node) == 50
+    assert len(arrivals._by_node._buckets) == 50
 
     clock.time += timedelta(seconds=1)
     let_in(arrivals, "another", 1)
 
-    assert list(arrivals._by_node) == ["node-0", "another"]
+    assert list(arrivals._by_node._buckets) == ["node-0", "another"]
