@@ -20,7 +20,7 @@ from control_plane.app.ports import Ports
 from control_plane.clock import Clock, SystemClock
 from control_plane.server.expiry_metrics import ExpiryCollector
 from control_plane.server.http import HttpServer
-from control_plane.server.metrics_collector import DiscoveryCollector
+from control_plane.server.metrics_collector import DiscoveryCollector, EnrollmentCollector
 from control_plane.server.observability import http_server
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.store.sqlite import SqliteStore
@@ -106,6 +106,7 @@ class ControlPlane:
             "tombstones": core.tombstones.run(core.registry),
             "observed": core.observed.run(),
             "expiry": core.expiry.run(),
+            "refusals": self.ports.refusals.run(),
         }
         for name, work in works.items():
             starting.push_async_callback(tasks.stop, tasks.start(name, work))
@@ -121,6 +122,7 @@ class ControlPlane:
         """Make what stops last, since it says that all the rest is stopping."""
         metrics, ports = self.core.observed.metrics, self.ports
         metrics.registry.register(DiscoveryCollector(ports.discovery))
+        metrics.registry.register(EnrollmentCollector(ports.applicants))
         metrics.registry.register(ExpiryCollector(self.core.expiry))
         return http_server(metrics, lambda: "shutting down" if ports.is_draining else "")
 

@@ -25,6 +25,7 @@ from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid
 from control_plane.server.api.join_tokens import EnrollmentServer
+from control_plane.server.applicants import Applicants
 from control_plane.server.audit import AuditInterceptor
 from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery import DiscoveryService
@@ -34,6 +35,7 @@ from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
 from control_plane.server.operators import OperatorsOnly
 from control_plane.server.peers import InstanceAdmission, InstanceProof
+from control_plane.server.refusals import Refusals
 from control_plane.server.sidecars import Reports, SidecarService
 from control_plane.server.status import StatusInterceptor
 from control_plane.settings import Settings, SocketAddress, admin_socket
@@ -67,6 +69,8 @@ class Ports:
             admission=InstanceAdmission(self._proof, core.reconciler.farewells.awaits),
             limits=self._limits,
         )
+        self.refusals = Refusals(core.clock)
+        self.applicants = Applicants(self._limits, self.refusals, core.clock)
         self.health = Health(ADMIN_SERVICES)
         self._public: list[grpc.aio.Server] = []
         self._private: list[grpc.aio.Server] = []
@@ -145,6 +149,7 @@ class Ports:
                 core.registry,
                 core.identities,
                 is_alive=self._is_alive,
+                applicants=self.applicants,
                 trust_bundle=core.authorities.trust_bundle_pem,
                 new_guid=new_guid,
                 xds_port=self.xds_address.port,
@@ -234,4 +239,5 @@ def _limits(settings: Settings) -> ServerLimits:
         new_streams_per_second=settings.max_new_streams_per_second,
         new_streams_burst=settings.max_new_streams_per_second,
         request_octets=settings.max_message_size,
+        refused_enrollments_per_minute=settings.max_refused_enrollments_per_minute,
     )

@@ -3,7 +3,7 @@
 The rule of this module: whoever enrols proves with a join token which app it belongs to, and by
 where it connects from which address is its own; whoever renews proves by mTLS which instance it is.
 The private key is made by the sidecar and never sent. A refused attempt changes nothing and is in
-the audit log.
+the audit log, alone or counted with others.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from control_plane.model.tokens import admits, spend_token
 from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
 from control_plane.server.api.join_tokens import token_digest
+from control_plane.server.applicants import Applicants
 from control_plane.server.identities import Identities
 from control_plane.server.peers import InstanceProof, removed, source_address
 
@@ -46,6 +47,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         identities: Identities,
         *,
         is_alive: Callable[[InstanceGuid], bool],
+        applicants: Applicants,
         trust_bundle: Callable[[], bytes],
         new_guid: Callable[[], str],
         xds_port: int,
@@ -56,6 +58,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             registry: where tokens are spent and instances registered.
             identities: issues the certificates.
             is_alive: tells whether the instance that holds an address is there, or may come back.
+            applicants: bounds how often attempts may fail.
             trust_bundle: the certificates that the sidecar and the app must trust.
             new_guid: gives the GUIDs of new instances.
             xds_port: where to go next.
@@ -63,6 +66,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self._registry = registry
         self._identities = identities
         self._is_alive = is_alive
+        self._applicants = applicants
         self._trust_bundle = trust_bundle
         self._new_guid = new_guid
         self._xds_port = xds_port
@@ -73,17 +77,25 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
     ) -> enrollment_pb2.EnrollResponse:
         """Register an instance and issue its identity certificate."""
         guid = InstanceGuid(self._new_guid())
+        source, token = source_address(context), ""
         try:
-            source = source_address(context)
+            digest = token_digest(request.token)
+            # Whoever has no good token does not get as far as the queue of changes.
+            spend_token(self._registry.state, digest, self._identities.now())
+            token = digest
+            self._applicants.let_in(token)
             committed = await self._registry.execute(
                 lambda state: self._enrol(state, guid, request, source)
             )
         except ControlPlaneError as error:
             self._identities.forget(guid)
+            answer = self._applicants.refuse(error, source, token)
+            if answer is not error:
+                raise answer from error
             self._audit.warning(
                 log_events.AUDIT_ENROLLMENT_REFUSED,
                 peer=context.peer(),
-                address=request.address,
+                address=shown(request.address),
                 reason=str(error),
             )
             raise

@@ -43,6 +43,8 @@ class ServerLimits:
         first_request_seconds: how long a stream may be open before its first request.
         handshake_seconds: how long a connection may take to be ready for calls. gRPC grants two
             minutes, which is long for a peer that may be anybody.
+        refused_enrollments_per_minute: how many enrolments are refused to one address or token with
+            a reason and a line in the log. A sidecar whose token is wrong gives up at once.
     """
 
     stream: StreamLimits = field(default_factory=StreamLimits)
@@ -56,6 +58,7 @@ class ServerLimits:
     request_octets: int = 4 * 1024 * 1024
     first_request_seconds: float = 15.0
     handshake_seconds: float = 10.0
+    refused_enrollments_per_minute: int = 30
 
     def channel_options(self) -> list[tuple[str, int]]:
         """Return the options that a ``grpc.aio.server`` needs to keep these bounds."""

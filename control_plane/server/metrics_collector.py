@@ -19,6 +19,7 @@ from control_plane.model.entities import InstanceStatus
 from control_plane.model.state import State
 from control_plane.nodes import Nodes, Variant
 from control_plane.reconciler.ledger import CertificateState, Ledger
+from control_plane.server.applicants import Applicants
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.feed import Feed
 from control_plane.server.name_audit import NameAudit
@@ -34,6 +35,18 @@ _CODES = (
     grpc.StatusCode.INTERNAL,
 )
 """How streams end."""
+
+_REFUSALS = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.INTERNAL,
+)
+"""How enrolments are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,25 @@ class DiscoveryCollector(Collector):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class EnrollmentCollector(Collector):
+    """Counts how enrolments were refused."""
+
+    applicants: Applicants
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield what was counted."""
+        yield _by_label(
+            CounterMetricFamily(
+                "c2c_enrollments_refused_total",
+                "Enrolments that were refused, by gRPC status; RESOURCE_EXHAUSTED if there were "
+                "too many.",
+                labels=["code"],
+            ),
+            _by_code(self.applicants.refused, _REFUSALS),
+        )
+
+
 def _of_state(state: State) -> Iterable[Metric]:
     statuses = Counter(each.status for each in state.instances.values())
     yield _gauge("c2c_apps", "Apps.", len(state.apps))
@@ -138,9 +170,11 @@ def _of_state(state: State) -> Iterable[Metric]:
     )
 
 
-def _by_code(counts: Mapping[grpc.StatusCode, int]) -> dict[str, int]:
+def _by_code(
+    counts: Mapping[grpc.StatusCode, int], known: Iterable[grpc.StatusCode] = _CODES
+) -> dict[str, int]:
     """Return counts by name, those that are zero included."""
-    return {code.name: counts.get(code, 0) for code in (*_CODES, *counts)}
+    return {code.name: counts.get(code, 0) for code in (*known, *counts)}
 
 
 def _members(lists: Iterable[tuple[object, ...]]) -> int:

@@ -211,6 +211,14 @@ class Settings:
             count_between(1, 10**6),
         ),
     )
+    max_refused_enrollments_per_minute: int = field(
+        default=30,
+        metadata=_about(
+            "How many enrolments of one address or token are refused with a reason each minute, "
+            "and ten times as many of all strangers; the others are told to come back.",
+            count_between(1, 10**6),
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""

@@ -46,7 +46,7 @@ _FINAL: dict[grpc.StatusCode, type[InvalidRequest]] = {
     grpc.StatusCode.UNIMPLEMENTED: FailedPrecondition,
 }
 """Not among them: ALREADY_EXISTS, which says that the address is held by an instance whose end the
-control plane may not have noticed yet."""
+control plane may not have noticed yet, and RESOURCE_EXHAUSTED, which says to come again later."""
 
 
 def anonymous_channel(server: SocketAddress, roots: bytes) -> grpc.aio.Channel:

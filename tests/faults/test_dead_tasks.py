@@ -26,6 +26,7 @@ TASKS = (
     "tombstones",
     "observed",
     "expiry",
+    "refusals",
 )
 
 DEFECT = """

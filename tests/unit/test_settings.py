@@ -128,6 +128,7 @@ def test_every_setting_is_read_from_text_and_from_toml(tmp_path: Path) -> None:
         "max_names_per_stream": "100",
         "max_streams_per_node": "4",
         "max_new_streams_per_second": "20",
+        "max_refused_enrollments_per_minute": "7",
     }
     assert set(texts) == {setting.name for setting in all_settings()}
     by_variable = load_settings({}, {f"C2C_{name.upper()}": text for name, text in texts.items()})
@@ -151,6 +152,7 @@ def test_every_setting_is_read_from_text_and_from_toml(tmp_path: Path) -> None:
         "max_names_per_stream": "100",
         "max_streams_per_node": "4",
         "max_new_streams_per_second": "20",
+        "max_refused_enrollments_per_minute": "7",
     }
     config.write_text(
         "".join(f"{name} = {typed.get(name, repr(text))}\n" for name, text in texts.items())
@@ -180,6 +182,7 @@ def test_every_setting_is_read_from_text_and_from_toml(tmp_path: Path) -> None:
         max_names_per_stream=100,
         max_streams_per_node=4,
         max_new_streams_per_second=20,
+        max_refused_enrollments_per_minute=7,
     )
     assert by_variable.settings == by_flag.settings == by_file.settings == expected
     assert expected.internal_domains == ("apps.internal", "other.internal")

@@ -39,7 +39,8 @@ class EnrollmentServiceStub:
     Enroll: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.EnrollRequest, _enrollment_pb2.EnrollResponse]
     """Registers an instance of the token's app under the lowest free index and issues its identity
     certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-    changes nothing and uses nothing up.
+    changes nothing and uses nothing up. RESOURCE_EXHAUSTED if too many were refused lately with
+    this token, or to strangers: a later call may succeed.
     """
 
 @_typing.type_check_only
@@ -53,7 +54,8 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     Enroll: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.EnrollRequest, _enrollment_pb2.EnrollResponse]  # type: ignore[assignment]
     """Registers an instance of the token's app under the lowest free index and issues its identity
     certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-    changes nothing and uses nothing up.
+    changes nothing and uses nothing up. RESOURCE_EXHAUSTED if too many were refused lately with
+    this token, or to strangers: a later call may succeed.
     """
 
 class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -70,7 +72,8 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_enrollment_pb2.EnrollResponse, _abc.Awaitable[_enrollment_pb2.EnrollResponse]]:
         """Registers an instance of the token's app under the lowest free index and issues its identity
         certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-        changes nothing and uses nothing up.
+        changes nothing and uses nothing up. RESOURCE_EXHAUSTED if too many were refused lately with
+        this token, or to strangers: a later call may succeed.
         """
 
 def add_EnrollmentServiceServicer_to_server(servicer: EnrollmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,116 @@
+"""Calls without number: who makes them pays for it alone, and the disk does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+
+import grpc
+from structlog.testing import capture_logs
+
+from control_plane import log_events
+from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
+from control_plane.names import shown
+from control_plane.server.limits import ServerLimits
+from tests.envoy.harness import until
+from tests.faults.plane import Plane, plane
+from tests.inspection.test_metrics import values
+from tests.security.applicants import applicant
+from tests.security.holders import nobody
+from tests.security.world import (
+    ROTATION_SECONDS,
+    control_plane,
+    enrol,
+    enroll_address,
+    refused,
+    told,
+)
+from tests.sidecar.platform import Platform
+
+MOST = ServerLimits().refused_enrollments_per_minute
+CALLERS, CALLS = 8, 400
+LONG = "x" * 60_000
+TOO_OFTEN = (
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "too many enrolments were refused lately: come again in a minute",
+)
+
+
+async def flood(cf: Platform, stop: asyncio.Event) -> Counter[grpc.StatusCode]:
+    """Try to enrol again and again on one connection until told to stop; return how it ended."""
+    request = enrollment_pb2.EnrollRequest(token="c2cjt_guessed", address=LONG)
+    ends: Counter[grpc.StatusCode] = Counter()
+    async with nobody(cf).connect(enroll_address(cf)) as channel:
+        stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
+
+        async def call() -> None:
+            while ends.total() < CALLS or not stop.is_set():
+                code, _ = await refused(stub.Enroll(request))
+                ends[code] += 1
+
+        await asyncio.gather(*(call() for _ in range(CALLERS)))
+    return ends
+
+
+async def _is_refused(cf: Plane) -> bool:
+    return any(log_events.AUDIT_ENROLLMENT_REFUSED in line for line in cf.log)
+
+
+async def test_strangers_without_number_cost_a_friend_and_the_disk_nothing(tmp_path: Path) -> None:
+    """A good token enrols meanwhile, even from the same address, and the log stays short."""
+    async with plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        ticket = await cf.ticket("app-b")
+        before = len(cf.log)
+        stop = asyncio.Event()
+        flooding = asyncio.create_task(flood(cf, stop))
+        await until(lambda: _is_refused(cf), what="strangers are refused")
+        async with asyncio.timeout(ROTATION_SECONDS):
+            friend = await enrol(cf, "app-b", by=ticket)
+        stop.set()
+        ends = await flooding
+        await cf.stop()
+    lines = [json.loads(line) for line in cf.log[before:]]
+    refusals = told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)
+    limited = told(lines, log_events.AUDIT_ENROLLMENTS_LIMITED)
+
+    assert [each["instance"] for each in told(lines, log_events.AUDIT_ENROLLED)] == [friend.guid]
+    assert set(ends) == {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert MOST <= ends[grpc.StatusCode.UNAUTHENTICATED] == len(refusals) <= MOST + 10
+    assert sum(each["count"] for each in limited) == ends[grpc.StatusCode.RESOURCE_EXHAUSTED]
+    assert {who for each in limited for who in each["by"]} == {"127.0.0.1"}
+    assert sum(map(len, cf.log[before:])) < MOST * 1000
+
+
+async def test_what_is_logged_of_a_stranger_is_short(tmp_path: Path) -> None:
+    """An address of 60,000 characters is quoted as far as anybody reads it."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+        with capture_logs() as lines:
+            await refused(somebody.enrol(token="guessed", address=LONG))
+
+    (line,) = told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)
+    assert line["address"] == shown(LONG)
+    assert max(len(str(value)) for value in line.values()) < 100
+
+
+async def test_a_token_that_fails_again_and_again_is_bounded_by_itself(tmp_path: Path) -> None:
+    """Its requests are not parsed any more; another token enrols, and so does it in a while."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        clumsy, friend = await applicant(cf), await applicant(cf)
+        for _ in range(MOST):
+            code, _ = await clumsy.is_refused(csr=b"x")
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+        with capture_logs() as lines:
+            assert await refused(clumsy.enrol(csr=b"x")) == TOO_OFTEN
+            assert await refused(clumsy.enrol()) == TOO_OFTEN
+        assert not told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)
+        counted = await values(cf)
+
+        assert counted["c2c_enrollments_refused_total{code=INVALID_ARGUMENT}"] == MOST
+        assert counted["c2c_enrollments_refused_total{code=RESOURCE_EXHAUSTED}"] == 2
+        assert (await friend.enrol()).index == 0

@@ -1,0 +1,91 @@
+"""How often somebody may try to enrol in vain, on a clock that the test moves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import grpc
+import pytest
+
+from control_plane.errors import LimitExceeded, Unauthenticated
+from control_plane.names import Address
+from control_plane.server.applicants import STRANGERS, Applicants
+from control_plane.server.limits import ServerLimits
+from control_plane.server.refusals import Refusals
+from tests.unit.server_security.still_clock import StillClock
+
+MOST = 6
+LIMITS = ServerLimits(refused_enrollments_per_minute=MOST)
+WRONG = Unauthenticated("join token is not known")
+
+
+class World:
+    """The bound, on a clock that stands still."""
+
+    def __init__(self) -> None:
+        """Start with nobody refused."""
+        self.clock = StillClock()
+        self.applicants = Applicants(LIMITS, Refusals(self.clock), self.clock)
+
+    def told(self, source: str, times: int, token: str = "") -> int:
+        """Refuse somebody so often; return how often with the reason."""
+        answers = [self.applicants.refuse(WRONG, Address(source), token) for _ in range(times)]
+        assert all(each is WRONG or isinstance(each, LimitExceeded) for each in answers)
+        return sum(each is WRONG for each in answers)
+
+
+def test_an_address_has_a_bound_of_its_own() -> None:
+    """So many refusals a minute are told with their reason, whoever else is refused."""
+    world = World()
+
+    assert world.told("10.0.0.1", 20) == MOST
+    assert world.told("10.0.0.2", 20) == MOST
+
+    world.clock.time += timedelta(seconds=10)
+
+    assert world.told("10.0.0.1", 20) == 1
+
+
+def test_whoever_has_a_subnet_of_ipv6_is_one() -> None:
+    """Its 2**64 addresses are as good as one, and those of the next subnet are another's."""
+    world = World()
+    same = sum(world.told(f"2001:db8::{number:x}", 1) for number in range(1, 20))
+
+    assert same == MOST
+    assert world.told("2001:db8:0:1::1", 20) == MOST
+
+
+def test_all_strangers_share_a_bound() -> None:
+    """Many addresses are refused no oftener than ten; one that hammers counts for one."""
+    world = World()
+    world.told("10.0.1.1", 1000)
+    others = sum(world.told(f"10.0.0.{number}", 1) for number in range(200))
+
+    assert others == (STRANGERS - 1) * MOST
+
+
+def test_a_good_token_is_no_stranger() -> None:
+    """It has a bound of its own, whatever became of those from the same address."""
+    world = World()
+    for number in range(100):
+        world.told(f"10.0.0.{number}", MOST)
+    world.applicants.let_in("token")
+
+    assert world.told("10.0.0.1", 20, token="token") == MOST
+    with pytest.raises(LimitExceeded, match="come again in a minute"):
+        world.applicants.let_in("token")
+
+    world.clock.time += timedelta(seconds=10)
+
+    world.applicants.let_in("token")
+
+
+def test_refusals_are_counted_by_what_was_answered() -> None:
+    """A reason has its own status, and what is too much has that of a limit."""
+    world = World()
+    world.told("10.0.0.1", 10)
+
+    assert world.applicants.refused == {
+        grpc.StatusCode.UNAUTHENTICATED: MOST,
+        grpc.StatusCode.RESOURCE_EXHAUSTED: 10 - MOST,
+    }
