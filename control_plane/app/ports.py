@@ -30,12 +30,13 @@ from control_plane.server.audit import AuditInterceptor
 from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.drain import Drain
-from control_plane.server.enrollment import EnrollmentService, IdentityService
+from control_plane.server.enrollment import EnrollmentService
 from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
 from control_plane.server.operators import OperatorsOnly
 from control_plane.server.peers import InstanceAdmission, InstanceProof
 from control_plane.server.refusals import Refusals
+from control_plane.server.renewal import IdentityService
 from control_plane.server.sidecars import Reports, SidecarService
 from control_plane.server.status import StatusInterceptor
 from control_plane.settings import Settings, SocketAddress, admin_socket

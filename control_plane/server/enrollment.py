@@ -1,9 +1,8 @@
-"""How an instance comes to its identity, and how it keeps it.
+"""How an instance comes to its identity.
 
 The rule of this module: whoever enrols proves with a join token which app it belongs to, and by
-where it connects from which address is its own; whoever renews proves by mTLS which instance it is.
-The private key is made by the sidecar and never sent. A refused attempt changes nothing and is in
-the audit log, alone or counted with others.
+where it connects from which address is its own. The private key is made by the sidecar and never
+sent. A refused attempt changes nothing and is in the audit log, alone or counted with others.
 """
 
 from __future__ import annotations
@@ -15,17 +14,12 @@ import grpc
 import structlog
 
 from control_plane import log_events
-from control_plane.api.v1 import (
-    enrollment_pb2,
-    enrollment_pb2_grpc,
-    identity_pb2,
-    identity_pb2_grpc,
-)
+from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
 from control_plane.ca import Leaf, parse_csr
 from control_plane.errors import AlreadyExists, ControlPlaneError, PermissionDenied
 from control_plane.model.change import Decision
 from control_plane.model.entities import Instance
-from control_plane.model.instances import move_instance, register_instance, remove_instance
+from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.state import State
 from control_plane.model.tokens import admits, spend_token
 from control_plane.names import Address, InstanceGuid, parse_address, shown
@@ -33,7 +27,7 @@ from control_plane.registry import Registry
 from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.applicants import Applicants
 from control_plane.server.identities import Identities
-from control_plane.server.peers import InstanceProof, removed, source_address
+from control_plane.server.peers import source_address
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -166,89 +160,3 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
                 field="address",
             )
         return remove_instance(state, holder.guid)
-
-
-class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
-    """Renews the identity of whoever proves by mTLS to have it."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        identities: Identities,
-        proof: InstanceProof,
-        *,
-        is_alive: Callable[[InstanceGuid], bool],
-        trust_bundle: Callable[[], bytes],
-    ) -> None:
-        """Renew what this registry has."""
-        self._registry = registry
-        self._identities = identities
-        self._proof = proof
-        self._is_alive = is_alive
-        self._trust_bundle = trust_bundle
-        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
-
-    async def Renew(
-        self, request: identity_pb2.RenewRequest, context: Context
-    ) -> identity_pb2.RenewResponse:
-        """Issue a newer certificate; the instance may have moved to where it connects from."""
-        identity, instance = self._proof.of(context)
-        source = source_address(context)
-        try:
-            committed = await self._registry.execute(
-                lambda state: self._renew(state, instance.guid, request, source)
-            )
-        except ControlPlaneError as error:
-            self._audit.warning(
-                log_events.AUDIT_RENEWAL_REFUSED,
-                peer=context.peer(),
-                instance=instance.guid,
-                reason=str(error),
-            )
-            raise
-        leaf = committed.result
-        self._identities.given(instance.guid, leaf)
-        self._audit.info(
-            log_events.AUDIT_IDENTITY_RENEWED,
-            peer=context.peer(),
-            instance=instance.guid,
-            old_serial=f"{identity.serial:x}",
-            serial=f"{leaf.serial:x}",
-        )
-        return identity_pb2.RenewResponse(
-            certificate=leaf.certificate_chain_pem, trust_bundle=self._trust_bundle().decode()
-        )
-
-    def _renew(
-        self, state: State, guid: InstanceGuid, request: identity_pb2.RenewRequest, source: Address
-    ) -> Decision[Leaf]:
-        """Move where the instance says to be by now, and issue: both, or nothing."""
-        key = parse_csr(request.csr)
-
-        def issue(state: State, instance: Instance) -> Decision[Leaf]:
-            leaf = self._identities.issue(state.apps[instance.app_guid], instance, key)
-            return Decision(state, leaf)
-
-        return self._move(state, guid, request, source).then(issue)
-
-    def _move(
-        self, state: State, guid: InstanceGuid, request: identity_pb2.RenewRequest, source: Address
-    ) -> Decision[Instance]:
-        instance = state.instance(guid)
-        if instance is None:
-            raise removed(guid)
-        address = parse_address(request.address or instance.address)
-        if address not in (instance.address, source):
-            raise PermissionDenied(
-                f"an instance may move to the address that it connects from, {source}, "
-                f"not to {shown(address)}",
-                field="address",
-            )
-        holder = state.instance_at(address)
-        return move_instance(
-            state,
-            guid,
-            address,
-            request.app_address,
-            holder_gone=holder is None or not self._is_alive(holder.guid),
-        )
