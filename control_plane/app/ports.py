@@ -32,7 +32,7 @@ from control_plane.server.discovery import DiscoveryService
 from control_plane.server.drain import Drain
 from control_plane.server.enrollment import EnrollmentService
 from control_plane.server.health import Health
-from control_plane.server.limits import ServerLimits
+from control_plane.server.limits import ServerLimits, TokenBuckets
 from control_plane.server.operators import OperatorsOnly
 from control_plane.server.peers import InstanceAdmission, InstanceProof
 from control_plane.server.refusals import Refusals
@@ -121,6 +121,10 @@ class Ports:
                 self._proof,
                 is_alive=self._is_alive,
                 trust_bundle=core.authorities.trust_bundle_pem,
+                pace=TokenBuckets(
+                    self._limits.renewals_per_second, self._limits.renewals_burst, core.clock
+                ),
+                refusals=self.refusals,
             ),
             server,
         )

@@ -45,6 +45,9 @@ class ServerLimits:
             minutes, which is long for a peer that may be anybody.
         refused_enrollments_per_minute: how many enrolments are refused to one address or token with
             a reason and a line in the log. A sidecar whose token is wrong gives up at once.
+        renewals_per_second: how often one instance may renew its identity in the long run; it does
+            at half life and when it starts. Each renewal is signed, recorded and logged.
+        renewals_burst: how often it may at once, as one that is started again and again.
     """
 
     stream: StreamLimits = field(default_factory=StreamLimits)
@@ -59,6 +62,8 @@ class ServerLimits:
     first_request_seconds: float = 15.0
     handshake_seconds: float = 10.0
     refused_enrollments_per_minute: int = 30
+    renewals_per_second: float = 1.0
+    renewals_burst: int = 10
 
     def channel_options(self) -> list[tuple[str, int]]:
         """Return the options that a ``grpc.aio.server`` needs to keep these bounds."""

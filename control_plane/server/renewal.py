@@ -1,7 +1,8 @@
 """How an instance keeps its identity.
 
 The rule of this module: whoever renews proves by mTLS which instance it is. The private key is made
-by the sidecar and never sent. A refused attempt changes nothing and is in the audit log.
+by the sidecar and never sent. A refused attempt changes nothing and is in the audit log, alone or,
+where an instance renews without end, counted with others.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import structlog
 from control_plane import log_events
 from control_plane.api.v1 import identity_pb2, identity_pb2_grpc
 from control_plane.ca import Leaf, parse_csr
-from control_plane.errors import ControlPlaneError, PermissionDenied
+from control_plane.errors import ControlPlaneError, LimitExceeded, PermissionDenied
 from control_plane.model.change import Decision
 from control_plane.model.entities import Instance
 from control_plane.model.instances import move_instance
@@ -23,7 +24,9 @@ from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
 from control_plane.server.identities import Identities
+from control_plane.server.limits import TokenBuckets
 from control_plane.server.peers import InstanceProof, removed, source_address
+from control_plane.server.refusals import Refusals
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -39,13 +42,27 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         *,
         is_alive: Callable[[InstanceGuid], bool],
         trust_bundle: Callable[[], bytes],
+        pace: TokenBuckets,
+        refusals: Refusals,
     ) -> None:
-        """Renew what this registry has."""
+        """Renew what this registry has.
+
+        Args:
+            registry: where instances move.
+            identities: issues the certificates.
+            proof: tells which instance calls.
+            is_alive: tells whether the instance that holds an address is there.
+            trust_bundle: the certificates that the sidecar and the app must trust.
+            pace: how often each instance may renew.
+            refusals: is told of those that came too often.
+        """
         self._registry = registry
         self._identities = identities
         self._proof = proof
         self._is_alive = is_alive
         self._trust_bundle = trust_bundle
+        self._pace = pace
+        self._refusals = refusals
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
     async def Renew(
@@ -53,6 +70,9 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
     ) -> identity_pb2.RenewResponse:
         """Issue a newer certificate; the instance may have moved to where it connects from."""
         identity, instance = self._proof.of(context)
+        if not self._pace.take(instance.guid):
+            self._refusals.count(log_events.AUDIT_RENEWALS_LIMITED, instance.guid)
+            raise LimitExceeded("this instance renews too often: come again in a second")
         source = source_address(context)
         try:
             committed = await self._registry.execute(

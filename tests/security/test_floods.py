@@ -11,7 +11,13 @@ import grpc
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
+from control_plane.api.v1 import (
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    identity_pb2,
+    identity_pb2_grpc,
+)
+from control_plane.ca import make_csr, new_key_pair
 from control_plane.names import shown
 from control_plane.server.limits import ServerLimits
 from tests.envoy.harness import until
@@ -21,10 +27,12 @@ from tests.security.applicants import applicant
 from tests.security.holders import nobody
 from tests.security.world import (
     ROTATION_SECONDS,
+    bystander,
     control_plane,
     enrol,
     enroll_address,
     refused,
+    renew,
     told,
 )
 from tests.sidecar.platform import Platform
@@ -114,3 +122,32 @@ async def test_a_token_that_fails_again_and_again_is_bounded_by_itself(tmp_path:
         assert counted["c2c_enrollments_refused_total{code=INVALID_ARGUMENT}"] == MOST
         assert counted["c2c_enrollments_refused_total{code=RESOURCE_EXHAUSTED}"] == 2
         assert (await friend.enrol()).index == 0
+
+
+async def test_an_instance_that_renews_without_end_is_held_back_alone(tmp_path: Path) -> None:
+    """Of many renewals at once some are issued, the others are a number; nobody else waits."""
+    most = ServerLimits().renewals_burst
+    request = identity_pb2.RenewRequest(csr=make_csr(new_key_pair()))
+    with capture_logs() as lines:
+        async with control_plane(tmp_path) as cf, bystander(cf) as there:
+            await cf.create_app("app-b")
+            greedy = await enrol(cf, "app-b", "127.0.2.1")
+            async with greedy.connect(cf.running.xds_address) as channel:
+                stub = identity_pb2_grpc.IdentityServiceStub(channel)
+                ends = await asyncio.gather(
+                    *(stub.Renew(request) for _ in range(5 * most)), return_exceptions=True
+                )
+            await renew(cf, there.holder)
+    refusals = [each for each in ends if isinstance(each, grpc.aio.AioRpcError)]
+    issued = Counter(each["instance"] for each in told(lines, log_events.AUDIT_IDENTITY_RENEWED))
+    limited = told(lines, log_events.AUDIT_RENEWALS_LIMITED)
+
+    assert {(each.code(), each.details()) for each in refusals} == {
+        (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "this instance renews too often: come again in a second",
+        )
+    }
+    assert most <= len(ends) - len(refusals) == issued[greedy.guid] <= most + 5
+    assert issued[there.holder.guid] == 1
+    assert [(each["count"], each["by"]) for each in limited] == [(len(refusals), [greedy.guid])]

@@ -50,7 +50,7 @@ class IdentityServiceServicer:
 
     def Renew(self, request, context):
         """Issues a new identity certificate for the instance that calls. PERMISSION_DENIED once the
-        instance or its app is removed. The streams of the old identity are ended soon after, so that
+        instance or its app is removed, RESOURCE_EXHAUSTED if it renews again and again. The streams of the old identity are ended soon after, so that
         Envoy comes back with the new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -37,7 +37,7 @@ class IdentityServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IdentityServiceAsyncStub: ...
     Renew: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]
     """Issues a new identity certificate for the instance that calls. PERMISSION_DENIED once the
-    instance or its app is removed. The streams of the old identity are ended soon after, so that
+    instance or its app is removed, RESOURCE_EXHAUSTED if it renews again and again. The streams of the old identity are ended soon after, so that
     Envoy comes back with the new one.
     """
 
@@ -50,7 +50,7 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Renew: _aio.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]  # type: ignore[assignment]
     """Issues a new identity certificate for the instance that calls. PERMISSION_DENIED once the
-    instance or its app is removed. The streams of the old identity are ended soon after, so that
+    instance or its app is removed, RESOURCE_EXHAUSTED if it renews again and again. The streams of the old identity are ended soon after, so that
     Envoy comes back with the new one.
     """
 
@@ -66,7 +66,7 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.RenewResponse, _abc.Awaitable[_identity_pb2.RenewResponse]]:
         """Issues a new identity certificate for the instance that calls. PERMISSION_DENIED once the
-        instance or its app is removed. The streams of the old identity are ended soon after, so that
+        instance or its app is removed, RESOURCE_EXHAUSTED if it renews again and again. The streams of the old identity are ended soon after, so that
         Envoy comes back with the new one.
         """
 
