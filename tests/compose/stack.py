@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.dns.needs import lacks
+from tests.needs import lacks
 
 T = TypeVar("T")
 

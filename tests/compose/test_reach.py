@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.compose.stack import CLIENTS, ROUTE, Container, Stack, run
-from tests.dns.needs import need_command
+from tests.needs import need_command
 
 MUSL = Path(__file__).parents[1] / "dns" / "clients" / "musl.c"
 

@@ -19,8 +19,8 @@ from typing import Protocol
 import pycares
 
 from control_plane.settings.values import SocketAddress
-from tests.dns.needs import lacks, need_command
 from tests.dns.world import PATIENCE
+from tests.needs import lacks, need_command
 
 PROGRAMS = Path(__file__).parent / "clients"
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.dns.needs import need_command
 from tests.dns.upstream_stub import EXTERNAL, EXTERNAL_ADDRESS, LONG, upstream_on
 from tests.dns.world import ADDRESSES, APP_B, MANY, PATIENCE, World, served
+from tests.needs import need_command
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
 

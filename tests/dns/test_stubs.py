@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.dns.needs import need_port_53
 from tests.dns.stubs import CAres, Glibc, Go, Musl, Stub
 from tests.dns.upstream_stub import EXTERNAL, EXTERNAL_ADDRESS, upstream_on
 from tests.dns.world import ADDRESSES, ANY_PORT, APP_B, MANY, served
+from tests.needs import need_port_53
 
 STUBS: dict[str, Callable[[Path], Stub]] = {
     "glibc": lambda _: Glibc(),

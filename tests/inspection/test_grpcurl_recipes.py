@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.envoy.harness import DEADLINE, unique_address, until
 from tests.inspection.world import APP, Operator, Scene, map_route
+from tests.needs import need_command
 from tests.security.world import control_plane, enrol
 from tests.sidecar.platform import Platform
 
@@ -53,7 +54,7 @@ async def shell(
         "SERVER": str(admin),
     }
     process = await asyncio.create_subprocess_exec(
-        "bash",
+        need_command("bash", "bash"),
         "-euo",
         "pipefail",
         "-c",

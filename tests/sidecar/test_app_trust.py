@@ -22,6 +22,7 @@ from control_plane.ca import JDK_PASSWORD, java_trust_store
 from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.directory import SidecarDirectory
 from tests.envoy.certificates import Authority
+from tests.needs import need_command
 from tests.sidecar.scene import scene
 
 URLLIB = """
@@ -68,11 +69,19 @@ public class Client {
 def _command(client: str, url: str, directory: Path) -> tuple[str, ...]:
     match client:
         case "curl":
-            return ("curl", "--silent", "--show-error", "--max-time", "10", url)
+            return (
+                need_command("curl", "curl"),
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "10",
+                url,
+            )
         case "node":
-            return ("node", "-e", NODE, url)
+            return (need_command("node", "nodejs"), "-e", NODE, url)
         case "java":
-            return ("java", "-cp", str(_compiled(directory)), "Client", url)
+            java = need_command("java", "default-jdk-headless")
+            return (java, "-cp", str(_compiled(directory)), "Client", url)
         case _:
             source = {"urllib": URLLIB, "requests": REQUESTS, "grpc": GRPC}[client]
             return (sys.executable, "-c", source, url)
@@ -83,7 +92,8 @@ def _compiled(directory: Path) -> Path:
     source = directory / "Client.java"
     if not source.exists():
         source.write_text(JAVA)
-        subprocess.run(["javac", "-d", directory, source], check=True)
+        compiler = need_command("javac", "default-jdk-headless")
+        subprocess.run([compiler, "-d", directory, source], check=True)
     return directory
 
 
@@ -217,6 +227,7 @@ async def test_java_without_a_jdk_of_its_own_trusts_us_and_the_system(tmp_path: 
 
 async def test_an_app_reaches_another_by_its_name_and_nothing_else(tmp_path: Path) -> None:
     """All of it together: the app is curl, its variables are those of a real sidecar."""
+    need_command("curl", "curl")
     async with scene(tmp_path) as here:
         await here.cf.allow("app-b", "app-b")
         url = f"https://{here.caller.host}:61443/"

@@ -28,6 +28,7 @@ from control_plane.ca import (
 )
 from control_plane.ca.certificate import is_issued_by
 from control_plane.errors import InvalidArgument
+from tests.needs import need_command
 from tests.unit.ca.forge import CA, NOW, made
 
 pytestmark = pytest.mark.filterwarnings(
@@ -67,7 +68,8 @@ def test_fingerprint_is_that_of_openssl(authority: Authority, tmp_path: Path) ->
     """The fingerprint has the digits that the openssl command shows."""
     path = tmp_path / "ca.pem"
     path.write_bytes(authority.certificate_pem)
-    command = ["openssl", "x509", "-in", str(path), "-noout", "-fingerprint", "-sha256"]
+    command = [need_command("openssl", "openssl"), "x509", "-in", str(path), "-noout"]
+    command += ["-fingerprint", "-sha256"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     digits = shown.split("=")[1].strip().replace(":", "").lower()

@@ -23,6 +23,7 @@ from control_plane.ca import (
 )
 from control_plane.ca.cross_signing import cross_sign, objection
 from control_plane.errors import IssuanceError
+from tests.needs import need_command
 from tests.unit.ca.forge import CA, NOW, Extensions, Maker, made
 
 YEAR = timedelta(days=365)
@@ -68,7 +69,7 @@ def verified(
     chain.write_bytes(leaf.certificate_chain_pem)
     trusted.write_bytes(root.public_bytes(Encoding.PEM))
     command = [
-        "openssl",
+        need_command("openssl", "openssl"),
         "verify",
         *(["-x509_strict"] if strict else []),
         "-attime",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from control_plane.ca import KeyPair, make_csr, new_key_pair, parse_csr
 from control_plane.errors import InvalidArgument
+from tests.needs import need_command
 from tests.unit.ca.forge import name
 
 WEAK = rsa.generate_private_key(65537, 1024)  # noqa: S505 - to be refused
@@ -47,7 +48,8 @@ def test_round_trip(kind: str, rsa_key: KeyPair, p384_key: KeyPair) -> None:
 def test_what_openssl_makes(tmp_path: Path) -> None:
     """The request of the openssl command is accepted; the names that it asks for are not read."""
     key, csr = tmp_path / "key.pem", tmp_path / "csr.pem"
-    command = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command = [need_command("openssl", "openssl"), "req", "-new"]
+    command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     command += ["-nodes", "-keyout", str(key), "-out", str(csr), "-subj", "/CN=root"]
     command += ["-addext", "subjectAltName=DNS:evil.apps.internal", "-text"]
     subprocess.run(command, check=True, capture_output=True)

@@ -32,6 +32,7 @@ from control_plane.ca import (
     read_certificate,
 )
 from control_plane.errors import IssuanceError
+from tests.needs import need_command
 from tests.unit.ca.forge import NOW, made
 
 REAL_NOW = datetime.now(UTC)
@@ -42,8 +43,8 @@ GUID = "b66d0aa2-cf1f-4b4e-6029-b6c5"
 
 def openssl(*arguments: str | Path) -> str:
     """Run the openssl command and return what it prints."""
-    done = subprocess.run(["openssl", *arguments], check=True, capture_output=True, text=True)
-    return done.stdout
+    command = [need_command("openssl", "openssl"), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def trusted(kind: str, rsa_key: KeyPair) -> Authority:

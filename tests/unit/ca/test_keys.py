@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from control_plane.ca import KeyPair, load_key_pair, new_key_pair
 from control_plane.ca.keys import PublicKey, accept_public_key
 from control_plane.errors import InvalidArgument
+from tests.needs import need_command
 
 Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -147,6 +148,7 @@ def test_what_openssl_writes(command: list[str], tmp_path: Path) -> None:
     """Key files are read in each format that openssl writes."""
     path = tmp_path / "key.pem"
     tool, *options = command
-    subprocess.run(["openssl", tool, "-out", path, *options], check=True, capture_output=True)
+    openssl = need_command("openssl", "openssl")
+    subprocess.run([openssl, tool, "-out", path, *options], check=True, capture_output=True)
 
     assert load_key_pair(path.read_bytes()).public.spki

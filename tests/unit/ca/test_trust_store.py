@@ -18,14 +18,19 @@ from control_plane.ca import (
     read_java_trust_store,
 )
 from control_plane.errors import InvalidArgument
+from tests.needs import need_command
+
+
+def _keytool(*arguments: object) -> str:
+    command = [need_command("keytool", "default-jdk-headless"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _trusted(pem: bytes, directory: Path) -> list[str]:
     """Return the names of the entries that Java trusts."""
     path = directory / "truststore.p12"
     path.write_bytes(java_trust_store(pem, JDK_PASSWORD))
-    command = ["keytool", "-list", "-keystore", str(path), "-storepass", JDK_PASSWORD]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    listed = _keytool("-list", "-keystore", path, "-storepass", JDK_PASSWORD)
     return re.findall(r"^(.+?), .*, trustedCertEntry", listed, re.MULTILINE)
 
 
@@ -66,10 +71,6 @@ def test_a_store_without_certificates_is_refused(pem: bytes) -> None:
     """Java would start with such a store, and trust nobody at all."""
     with pytest.raises(InvalidArgument, match=r"no X\.509 certificate in PEM to trust"):
         java_trust_store(pem, JDK_PASSWORD)
-
-
-def _keytool(*arguments: object) -> None:
-    subprocess.run(["keytool", *map(str, arguments)], capture_output=True, check=True)
 
 
 STORES = {
@@ -113,6 +114,35 @@ def test_a_store_with_a_key_is_none_of_a_jdk(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidArgument, match=r"JKS\) holds a key"):
         read_java_trust_store(path.read_bytes())
+
+
+def _jks(tag: int, certificate: bytes) -> bytes:
+    """Return a JKS with one entry, as ``sun.security.provider.JavaKeyStore`` lays it out."""
+
+    def text(value: str) -> bytes:
+        return len(value).to_bytes(2) + value.encode()
+
+    entry = tag.to_bytes(4) + text("c2c") + bytes(8) + text("X.509")
+    entry += len(certificate).to_bytes(4) + certificate
+    return bytes.fromhex("feedfeed 00000002 00000001") + entry + bytes(20)
+
+
+def test_what_is_written_is_read(authority: Authority) -> None:
+    """A store of ours may be a JDK's own, with the password that each JDK has for it."""
+    written = java_trust_store(authority.trust_bundle_pem, JDK_PASSWORD)
+    (read,) = read_certificates(read_java_trust_store(written))
+
+    assert read.fingerprint == authority.fingerprint
+
+
+def test_a_store_is_read_as_it_is_laid_out(authority: Authority) -> None:
+    """Octet by octet, so that this is known without a JDK too; a key is told by its tag."""
+    der = ssl.PEM_cert_to_DER_cert(authority.certificate_pem.decode())
+    (read,) = read_certificates(read_java_trust_store(_jks(2, der)))
+
+    assert read.fingerprint == authority.fingerprint
+    with pytest.raises(InvalidArgument, match=r"JKS\) holds a key"):
+        read_java_trust_store(_jks(1, der))
 
 
 @pytest.mark.parametrize(
