@@ -59,6 +59,7 @@ def add_administration(
     core: Core,
     health: Health,
     enrollment_server: Callable[[], EnrollmentServer],
+    xds_server: Callable[[], str],
 ) -> None:
     """Have a server do what operators ask for.
 
@@ -67,6 +68,7 @@ def add_administration(
         core: what there is to administrate.
         health: tells how the services are.
         enrollment_server: returns where to enrol, by now.
+        xds_server: returns where Envoys connect, likewise.
     """
     settings, registry = core.settings, core.registry
     budget = CertificateBudget(core.authorities.current, core.profile)
@@ -89,7 +91,7 @@ def add_administration(
     join_token_pb2_grpc.add_JoinTokenServiceServicer_to_server(
         JoinTokenService(registry, core.clock, _new_token, enrollment_server), server
     )
-    add_trust(server, core)
+    add_trust(server, core, xds_server)
     csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
         ClientStatusService(core.nodes, core.clock), server
     )

@@ -167,7 +167,7 @@ class Ports:
 
     async def _start_admin_socket(self, path: Path) -> None:
         server = self._server(AuditInterceptor())
-        add_administration(server, self._core, self.health, self._enrollment_server)
+        self._add_administration(server)
         _bind_private(server, path)
         await server.start()
         self._private.append(server)
@@ -176,7 +176,7 @@ class Ports:
         core = self._core
         only_operators = OperatorsOnly(core.validity)
         server = self._server(only_operators, AuditInterceptor())
-        add_administration(server, self._core, self.health, self._enrollment_server)
+        self._add_administration(server)
         credentials = self._certificate.credentials(client_certificates=True)
         self._private.append(server)
         return await self._listen(server, address, credentials)
@@ -190,11 +190,21 @@ class Ports:
             or core.presence.is_awaited(instance)
         )
 
-    def _enrollment_server(self) -> EnrollmentServer:
+    def _add_administration(self, server: grpc.aio.Server) -> None:
+        add_administration(
+            server,
+            self._core,
+            self.health,
+            lambda: EnrollmentServer(
+                self._reached_at(self.enroll_address), self._core.authority.fingerprint
+            ),
+            lambda: self._reached_at(self.xds_address),
+        )
+
+    def _reached_at(self, address: SocketAddress) -> str:
+        """Return where others find what listens there: by the first name of the server, if any."""
         names = self._core.settings.server_names
-        host = names[0] if names else self.enroll_address.host
-        address = SocketAddress(host, self.enroll_address.port)
-        return EnrollmentServer(str(address), self._core.authority.fingerprint)
+        return str(SocketAddress(names[0] if names else address.host, address.port))
 
     def _server(
         self, *interceptors: grpc.aio.ServerInterceptor, to_strangers: bool = False

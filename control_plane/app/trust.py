@@ -5,6 +5,8 @@ The rule of this module: it is wiring.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import grpc
 
 from control_plane.api.v1 import (
@@ -18,15 +20,21 @@ from control_plane.server.api.trust import TrustService
 from control_plane.server.operators import OperatorService
 
 
-def add_trust(server: grpc.aio.Server, core: Core) -> None:
-    """Have a server show the CAs, rotate them, and issue operators' certificates."""
+def add_trust(server: grpc.aio.Server, core: Core, xds_server: Callable[[], str]) -> None:
+    """Have a server show the CAs, rotate them, and issue operators' certificates.
+
+    Args:
+        server: any of those that only operators reach.
+        core: what has the CAs.
+        xds_server: returns where Envoys find the control plane, by now.
+    """
     authorities, trust_domain = core.authorities, core.settings.trust_domain
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(
         OperatorService(authorities.current, trust_domain, new_serial=new_serial, clock=core.clock),
         server,
     )
     trust_pb2_grpc.add_TrustServiceServicer_to_server(
-        TrustService(authorities.trust_bundle_pem, trust_domain), server
+        TrustService(authorities.trust_bundle_pem, trust_domain, xds_server), server
     )
     certificate_authority_pb2_grpc.add_CertificateAuthorityServiceServicer_to_server(
         CertificateAuthorityService(core.rotation, core.clock), server

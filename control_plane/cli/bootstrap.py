@@ -1,8 +1,11 @@
-"""``bootstrap``: what an instance's Envoy starts with."""
+"""``bootstrap``: what an instance's Envoy starts with.
+
+The rule of this module: what is printed is what the server says of itself, unless the person says
+otherwise; what it needs besides is told, and not made up.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -13,10 +16,12 @@ from control_plane.cli import kinds
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import connection, connection_options, target_options
+from control_plane.cli.globals import connection_options, target_options
 from control_plane.cli.instance_name import find_instance
+from control_plane.cli.output import warn
 from control_plane.envoy.bootstrap import XdsIdentity, render
-from control_plane.settings import SocketAddress, load_settings
+from control_plane.settings import SocketAddress
+from control_plane.settings.values import read_server_address
 
 _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - what no client can connect to
 
@@ -26,8 +31,10 @@ _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - what no client can connect to
     usage=["INSTANCE [-s SPACE] [-o ORG] [--xds-server HOST:PORT] [--dir DIR]"],
     examples=["app-b/0 --dir /etc/envoy > envoy.yaml", "3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
     tip=[
-        "INSTANCE is a GUID, or an app and an index. Envoy also needs identity.json and",
-        "trust.json in DIR; 'c2c sidecar' makes all of them and starts Envoy.",
+        "INSTANCE is a GUID, or an app and an index. Envoy does not start before two files are in",
+        "DIR: identity.json, certificate and key that prove the instance, and trust.json, the CA",
+        "certificates by which it knows the control plane. 'c2c sidecar' makes all of them, and",
+        "starts Envoy; docs/deploy.md says how to make them for an instance that was registered.",
     ],
     see_also=["instances", "register-instance", "sidecar"],
 )
@@ -35,7 +42,7 @@ _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - what no client can connect to
 @click.option(
     "--xds-server",
     type=kinds.SERVER,
-    help="Where Envoy finds the control plane (Default: as C2C_XDS_ADDRESS or the file says)",
+    help="Where Envoy finds the control plane (Default: what the server says)",
 )
 @click.option(
     "--dir",
@@ -48,7 +55,6 @@ _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - what no client can connect to
 @connection_options
 def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Path) -> None:
     """Print what an instance's Envoy starts with."""
-    server = xds_server or _configured_server()
     with connect() as client:
         found = find_instance(client, instance)
         if found is None:
@@ -57,29 +63,44 @@ def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Pat
             trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
             trust_pb2.GetTrustBundleRequest(),
         )
+    server = xds_server or _server_named(trust.xds_server)
+    identity = XdsIdentity(
+        identity_file=directory / "identity.json",
+        trust_file=directory / "trust.json",
+        server_uri=spiffe_id(TrustDomain(trust.trust_domain), "control-plane"),
+    )
     text = render(
         found.guid,
         xds_address=server.host,
         xds_port=server.port,
         admin_socket=directory / "admin.sock",
-        tls=XdsIdentity(
-            identity_file=directory / "identity.json",
-            trust_file=directory / "trust.json",
-            server_uri=spiffe_id(TrustDomain(trust.trust_domain), "control-plane"),
-        ),
+        tls=identity,
     )
     click.echo(text, nl=False)
+    missing = [str(each) for each in (identity.identity_file, identity.trust_file) if _lacks(each)]
+    if missing:
+        warn(
+            f"Envoy does not start before {' and '.join(missing)} "
+            f"{'exist' if missing[1:] else 'exists'}: see 'c2c help bootstrap'"
+        )
 
 
-def _configured_server() -> SocketAddress:
-    said = connection()
-    settings = load_settings(
-        {"data_dir": said.data_dir, "config": said.config}, os.environ
-    ).settings
-    server = settings.xds_address
-    if server.host in _UNSPECIFIED or server.port == 0:
+def _server_named(text: str) -> SocketAddress:
+    """Return where the server says that Envoys find it."""
+    say = "say with --xds-server where it finds the control plane"
+    if not text:
+        raise Failed(f"the server does not tell its xDS port, it may be older: {say}")
+    server = read_server_address(text)
+    if server.host in _UNSPECIFIED:
         raise Failed(
-            f"no Envoy can connect to xds_address {server}: say with --xds-server where it finds "
-            "the control plane"
+            f"no Envoy can connect to {server}, where the server listens: {say}, or start the "
+            "server with --server-name"
         )
     return server
+
+
+def _lacks(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except OSError:  # nobody may look, so nobody knows
+        return False

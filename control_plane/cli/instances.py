@@ -61,7 +61,8 @@ def instances(app_name: str | None) -> None:
     examples=["app-b --address 127.0.1.1"],
     tip=[
         "A sidecar registers its instance by itself when it enrols with a join token. This is for",
-        "platforms that know their instances.",
+        "platforms that know their instances, and make the identities of their Envoys themselves:",
+        "see 'c2c help bootstrap'.",
     ],
     see_also=["bootstrap", "instances", "join-token"],
 )

@@ -103,7 +103,7 @@ class Settings:
         default=(),
         metadata=_about(
             "Host names and addresses by which this server is reached, for its certificate; "
-            "join-token prints the first.",
+            "join-token and bootstrap print the first.",
             list_of(read_host),
             flag="--server-name",
         ),

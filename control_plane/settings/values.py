@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -104,8 +105,9 @@ def read_path(value: object) -> Path:
 def read_directory(value: object) -> Path:
     """Return the path of a directory, or of one that may be made."""
     path = read_path(value)
-    if path.exists() and not path.is_dir():
-        raise InvalidArgument(f"not a directory: {shown(str(path))}")
+    with suppress(OSError):  # nobody may look: then it is for who uses it to find out
+        if path.exists() and not path.is_dir():
+            raise InvalidArgument(f"not a directory: {shown(str(path))}")
     return path
 
 

@@ -278,13 +278,14 @@ async def test_policies_of_one_request_have_their_own_outcomes(tmp_path: Path) -
 
 
 async def test_the_trust_bundle_can_be_read(tmp_path: Path) -> None:
-    """GetTrustBundle returns the CA's certificate in PEM, and the trust domain."""
+    """GetTrustBundle returns the CA's certificate in PEM, the trust domain, and where xDS is."""
     async with control_plane(tmp_path) as plane:
         answer = await plane.call("GetTrustBundle")
 
     (ca,) = read_certificates(answer["trust_bundle"].encode())
     assert ca.fingerprint == plane.fingerprint
     assert answer["trust_domain"] == "c2c.internal"
+    assert answer["xds_server"] == "203.0.113.7:18000"
 
 
 async def stored_token(plane: ControlPlane, answer: dict[str, Any]) -> JoinToken:

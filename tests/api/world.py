@@ -105,6 +105,13 @@ class FakeProgress:
         return self.behind
 
 
+@dataclass(slots=True)
+class Places:
+    """Where the test says that others find the control plane."""
+
+    xds: str = "203.0.113.7:18000"
+
+
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
     """A control plane without a data plane."""
@@ -114,6 +121,7 @@ class ControlPlane:
     registry: Registry
     presence: FakePresence
     progress: FakeProgress
+    places: Places
     clock: StillClock
     trust_bundle: bytes
     fingerprint: str
@@ -150,7 +158,7 @@ async def control_plane(
     private.mkdir(mode=0o700, exist_ok=True)
     store = await SqliteStore.open(private / "state.db")
     registry = Registry(State.of(await store.load()), store)
-    clock, presence, progress = StillClock(), FakePresence(), FakeProgress()
+    clock, presence, progress, places = StillClock(), FakePresence(), FakeProgress(), Places()
     authority = create_authority(
         "test CA", now=NOW, lifetime=timedelta(days=365), key=new_key_pair(), serial=1
     )
@@ -163,7 +171,9 @@ async def control_plane(
     instances = InstanceService(registry, presence, budget, guids.__next__)
     policies = NetworkPolicyService(registry, progress, unproxied=False)
     join_tokens = JoinTokenService(registry, clock, tokens.__next__, lambda: enrollment)
-    trust = TrustService(lambda: authority.trust_bundle_pem, DEFAULT_TRUST_DOMAIN)
+    trust = TrustService(
+        lambda: authority.trust_bundle_pem, DEFAULT_TRUST_DOMAIN, lambda: places.xds
+    )
 
     def add(server: grpc.aio.Server) -> None:
         app_pb2_grpc.add_AppServiceServicer_to_server(apps, server)
@@ -183,6 +193,7 @@ async def control_plane(
                 registry,
                 presence,
                 progress,
+                places,
                 clock,
                 authority.trust_bundle_pem,
                 authority.fingerprint,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12\x63\x32\x63/v1/trust.proto\x12\x06\x63\x32\x63.v1\"\x17\n\x15GetTrustBundleRequest\"D\n\x16GetTrustBundleResponse\x12\x14\n\x0ctrust_bundle\x18\x01 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t2_\n\x0cTrustService\x12O\n\x0eGetTrustBundle\x12\x1d.c2c.v1.GetTrustBundleRequest\x1a\x1e.c2c.v1.GetTrustBundleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12\x63\x32\x63/v1/trust.proto\x12\x06\x63\x32\x63.v1\"\x17\n\x15GetTrustBundleRequest\"X\n\x16GetTrustBundleResponse\x12\x14\n\x0ctrust_bundle\x18\x01 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t\x12\x12\n\nxds_server\x18\x03 \x01(\t2_\n\x0cTrustService\x12O\n\x0eGetTrustBundle\x12\x1d.c2c.v1.GetTrustBundleRequest\x1a\x1e.c2c.v1.GetTrustBundleResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTRUSTBUNDLEREQUEST']._serialized_start=30
   _globals['_GETTRUSTBUNDLEREQUEST']._serialized_end=53
   _globals['_GETTRUSTBUNDLERESPONSE']._serialized_start=55
-  _globals['_GETTRUSTBUNDLERESPONSE']._serialized_end=123
-  _globals['_TRUSTSERVICE']._serialized_start=125
-  _globals['_TRUSTSERVICE']._serialized_end=220
+  _globals['_GETTRUSTBUNDLERESPONSE']._serialized_end=143
+  _globals['_TRUSTSERVICE']._serialized_start=145
+  _globals['_TRUSTSERVICE']._serialized_end=240
 # @@protoc_insertion_point(module_scope)

@@ -37,19 +37,25 @@ class GetTrustBundleResponse(_message.Message):
 
     TRUST_BUNDLE_FIELD_NUMBER: _builtins.int
     TRUST_DOMAIN_FIELD_NUMBER: _builtins.int
+    XDS_SERVER_FIELD_NUMBER: _builtins.int
     trust_bundle: _builtins.str
     """The CA certificates to trust, PEM, one after the other."""
     trust_domain: _builtins.str
     """The trust domain of the SPIFFE ids in identity certificates."""
+    xds_server: _builtins.str
+    """Where Envoys find the control plane, HOST:PORT: the first name of the server, or else the
+    address that it listens on, which may be 0.0.0.0; and the port that it has.
+    """
     def __init__(
         self,
         *,
         trust_bundle: _builtins.str = ...,
         trust_domain: _builtins.str = ...,
+        xds_server: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["trust_bundle", b"trust_bundle", "trust_domain", b"trust_domain"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trust_bundle", b"trust_bundle", "trust_domain", b"trust_domain", "xds_server", b"xds_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

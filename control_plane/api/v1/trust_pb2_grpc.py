@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class TrustServiceStub:
-    """What a client needs to verify the certificates of instances.
+    """What a client needs to verify the certificates of instances, and an Envoy that of the control
+    plane.
     """
 
     def __init__(self, channel):
@@ -43,7 +44,8 @@ class TrustServiceStub:
 
 
 class TrustServiceServicer:
-    """What a client needs to verify the certificates of instances.
+    """What a client needs to verify the certificates of instances, and an Envoy that of the control
+    plane.
     """
 
     def GetTrustBundle(self, request, context):
@@ -70,7 +72,8 @@ def add_TrustServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrustService:
-    """What a client needs to verify the certificates of instances.
+    """What a client needs to verify the certificates of instances, and an Envoy that of the control
+    plane.
     """
 
     @staticmethod

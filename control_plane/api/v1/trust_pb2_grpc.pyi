@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TrustServiceStub:
-    """What a client needs to verify the certificates of instances."""
+    """What a client needs to verify the certificates of instances, and an Envoy that of the control
+    plane.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,14 +40,18 @@ class TrustServiceStub:
 
 @_typing.type_check_only
 class TrustServiceAsyncStub(TrustServiceStub):
-    """What a client needs to verify the certificates of instances."""
+    """What a client needs to verify the certificates of instances, and an Envoy that of the control
+    plane.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTrustBundle: _aio.UnaryUnaryMultiCallable[_trust_pb2.GetTrustBundleRequest, _trust_pb2.GetTrustBundleResponse]  # type: ignore[assignment]
     """Returns the CA certificates to trust; after a CA rotation, those of both CAs."""
 
 class TrustServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What a client needs to verify the certificates of instances."""
+    """What a client needs to verify the certificates of instances, and an Envoy that of the control
+    plane.
+    """
 
     @_abc_1.abstractmethod
     def GetTrustBundle(

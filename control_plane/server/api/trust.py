@@ -16,10 +16,22 @@ from control_plane.server.api.seams import Context
 class TrustService(trust_pb2_grpc.TrustServiceServicer):
     """Shows the trust bundle."""
 
-    def __init__(self, trust_bundle: Callable[[], bytes], trust_domain: TrustDomain) -> None:
-        """Show what this returns at the moment of the call: certificates in PEM."""
+    def __init__(
+        self,
+        trust_bundle: Callable[[], bytes],
+        trust_domain: TrustDomain,
+        xds_server: Callable[[], str],
+    ) -> None:
+        """Show what these return at the moment of the call.
+
+        Args:
+            trust_bundle: certificates in PEM.
+            trust_domain: of the SPIFFE ids below them.
+            xds_server: where Envoys find the control plane, host and port.
+        """
         self._trust_bundle = trust_bundle
         self._trust_domain = trust_domain
+        self._xds_server = xds_server
 
     async def GetTrustBundle(
         self,
@@ -28,5 +40,7 @@ class TrustService(trust_pb2_grpc.TrustServiceServicer):
     ) -> trust_pb2.GetTrustBundleResponse:
         """Show the CA certificates to trust."""
         return trust_pb2.GetTrustBundleResponse(
-            trust_bundle=self._trust_bundle().decode("ascii"), trust_domain=self._trust_domain
+            trust_bundle=self._trust_bundle().decode("ascii"),
+            trust_domain=self._trust_domain,
+            xds_server=self._xds_server(),
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.ca import create_authority, new_key_pair
+from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
 from tests.unit.cli.conftest import Ran, run_c2c
 
@@ -123,13 +124,18 @@ def test_bootstrap_prints_what_envoy_accepts(c2c: Run, tmp_path: Path) -> None:
     words = ("--xds-server", "127.0.0.1:18000", "--dir", str(here))
     ran = c2c("bootstrap", "app-b/0", *words)
 
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
+    assert ran.err == (
+        f"Envoy does not start before {here}/identity.json and {here}/trust.json exist: see "
+        "'c2c help bootstrap'\n"
+    )
     assert ran == c2c("bootstrap", "i-1", *words)
     assert '"i-1"' in ran.out
     assert "DELTA_GRPC" in ran.out
     assert '"spiffe://c2c.internal/control-plane"' in ran.out
     for name in ("identity.json", "trust.json"):
         (here / name).write_text(json.dumps({"resources": []}))
+    assert c2c("bootstrap", "i-1", *words) == Ran(0, ran.out, "")
     (here / "envoy.yaml").write_text(ran.out)
     subprocess.run(
         [envoy_binary(), "--mode", "validate", "-c", here / "envoy.yaml"],
@@ -139,16 +145,26 @@ def test_bootstrap_prints_what_envoy_accepts(c2c: Run, tmp_path: Path) -> None:
     )
 
 
-def test_bootstrap_needs_an_address_that_can_be_reached(c2c: Run) -> None:
-    """By default it is the server's own, which may be none to connect to."""
+def test_bootstrap_needs_an_address_that_can_be_reached(c2c: Run, world: ControlPlane) -> None:
+    """By default it is what the server says of itself, which may be none to connect to."""
     c2c("create-app", "app-b")
     c2c("register-instance", "app-b", "--address", "127.0.1.1")
+    ran = c2c("bootstrap", "app-b/0", C2C_XDS_ADDRESS="127.0.0.9:1")
 
-    assert "18000" in c2c("bootstrap", "app-b/0").out
-    assert c2c("bootstrap", "app-b/0", C2C_XDS_ADDRESS="0.0.0.0:18000").err == (
-        "No Envoy can connect to xds_address 0.0.0.0:18000: say with --xds-server where it finds "
-        "the control plane\n"
-    )
+    assert ran.code == 0
+    assert '"203.0.113.7"' in ran.out
+    assert "18000" in ran.out
+    say = "say with --xds-server where it finds the control plane"
+    for text, sentence in (
+        ("0.0.0.0:1", f"No Envoy can connect to 0.0.0.0:1, where the server listens: {say}, or "),
+        ("[::]:1", f"No Envoy can connect to [::]:1, where the server listens: {say}, or start "),
+        ("", f"The server does not tell its xDS port, it may be older: {say}"),
+    ):
+        world.places.xds = text
+        ran = c2c("bootstrap", "app-b/0")
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.startswith(sentence)
+        assert c2c("bootstrap", "app-b/0", "--xds-server", "localhost:18000").code == 0
 
 
 def test_bootstrap_looks_for_an_app_in_the_space(c2c: Run) -> None:

@@ -1,0 +1,85 @@
+"""An Envoy that a platform starts itself, by what docs/deploy.md tells people to type."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+from control_plane.api.v1 import instance_pb2, instance_pb2_grpc, trust_pb2, trust_pb2_grpc
+from tests.envoy.harness import envoy_binary, start_envoy, unique_address, until
+from tests.needs import need_command
+from tests.security.world import control_plane
+from tests.sidecar.platform import Platform
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "deploy.md"
+
+
+def script() -> str:
+    """Return the commands of the document."""
+    text = DOCUMENT.read_text("utf-8")
+    found = re.search(r"<!-- tests/e2e runs this -->\n```sh\n(.*?)```", text, re.DOTALL)
+    assert found
+    return found[1]
+
+
+async def registered(cf: Platform, address: str) -> instance_pb2.Instance:
+    """Register an instance, as a platform does that knows its instances."""
+    async with cf.operator() as channel:
+        answer = await instance_pb2_grpc.InstanceServiceStub(channel).RegisterInstance(
+            instance_pb2.RegisterInstanceRequest(app="shop", address=address)
+        )
+    return answer.instance
+
+
+async def typed(cf: Platform, instance: instance_pb2.Instance, directory: Path) -> None:
+    """Run the commands, which must all succeed."""
+    programs = (Path(sys.executable).parent, envoy_binary().parent)
+    variables = {
+        "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
+        "C2C_DATA_DIR": str(cf.settings.data_dir),
+        "C2C_XDS_ADDRESS": "127.0.0.1:1",  # which the server does not have
+        "APP": instance.app_guid,
+        "INSTANCE": instance.guid,
+        "ADDRESS": instance.address,
+        "DIR": str(directory),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-euc", script()),
+        env=variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+
+
+async def test_an_envoy_of_a_registered_instance_connects(tmp_path: Path) -> None:
+    """The commands make all that Envoy needs, and the bootstrap has the server's real port."""
+    need_command("openssl", "openssl")
+    (tmp_path / "envoy").mkdir()
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("shop")
+        instance = await registered(cf, unique_address())
+        await typed(cf, instance, tmp_path / "envoy")
+        text = (tmp_path / "envoy" / "envoy.yaml").read_text()
+        here = f"{tmp_path}/envoy/admin.sock"
+
+        async def connected() -> bool:
+            return [each.connected for each in await cf.instances()] == [True]
+
+        async with start_envoy(lambda socket: text.replace(here, str(socket))) as envoy:
+            await until(connected, what="the instance is connected")
+            await envoy.wait_live()
+
+
+async def test_a_server_with_a_name_is_found_by_it(tmp_path: Path) -> None:
+    """Where Envoys find it is the first of its names, with the port that it has."""
+    async with control_plane(tmp_path, server_names=("localhost", "127.0.0.1")) as cf:
+        async with cf.operator() as channel:
+            stub = trust_pb2_grpc.TrustServiceStub(channel)
+            answer = await stub.GetTrustBundle(trust_pb2.GetTrustBundleRequest())
+
+        assert answer.xds_server == f"localhost:{cf.running.xds_address.port}"
