@@ -28,7 +28,7 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection, connection_options
 from control_plane.cli.output import begin, output_option
-from control_plane.settings.values import read_path
+from control_plane.settings.paths import read_path
 
 Function = TypeVar("Function", bound=Callable[..., object])
 

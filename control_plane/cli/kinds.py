@@ -14,11 +14,11 @@ from typing import Generic, NamedTuple, TypeVar
 import click
 
 from control_plane.errors import InvalidArgument
+from control_plane.settings.paths import read_directory
 from control_plane.settings.values import (
     count_between,
     duration_between,
     list_of,
-    read_directory,
     read_server_address,
 )
 

@@ -19,6 +19,7 @@ from control_plane.errors import ConfigurationError
 from control_plane.model.policies import DEFAULT_POLICY_LIMIT
 from control_plane.names import Domain, parse_domain
 from control_plane.settings.conflicts import conflicts
+from control_plane.settings.paths import read_file_path, read_path
 from control_plane.settings.values import (
     LogFormat,
     LogLevel,
@@ -29,10 +30,8 @@ from control_plane.settings.values import (
     duration_between,
     list_of,
     read_bool,
-    read_file_path,
     read_host,
     read_listen_address,
-    read_path,
     read_text,
     size_between,
 )

@@ -16,7 +16,7 @@ from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import shown
 from control_plane.settings.conflicts import conflicts
 from control_plane.settings.fields import Setting, Settings, all_settings
-from control_plane.settings.values import read_path
+from control_plane.settings.paths import read_path
 
 CONFIG_VARIABLE = "C2C_CONFIG"
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import TypeVar
 
 from control_plane.errors import InvalidArgument
-from control_plane.names import MAX_HOSTNAME_OCTETS, MAX_LABEL_OCTETS, is_text, shown
+from control_plane.names import MAX_HOSTNAME_OCTETS, MAX_LABEL_OCTETS, shown
 
 T = TypeVar("T")
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -81,42 +79,6 @@ def read_text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidArgument(f"must be a text that is not empty: {shown(value)}")
     return value
-
-
-def read_path(value: object) -> Path:
-    """Return an absolute path; a relative one is below the working directory, ``~`` is the home."""
-    text = read_text(value)
-    try:
-        path = Path(text).expanduser().absolute()
-    except RuntimeError:
-        raise InvalidArgument(
-            f"path has no home directory to begin at, name it from / on: {shown(text)}"
-        ) from None
-    except OSError:  # the working directory was removed
-        raise InvalidArgument(
-            f"path has no working directory to begin at, name it from / on: {shown(text)}"
-        ) from None
-    # Certificates, configurations and gRPC, which are told of paths, take nothing else.
-    if not is_text(str(path)) or "\0" in text:
-        raise InvalidArgument(f"path must be UTF-8 text without NUL: {shown(str(path))}")
-    return path
-
-
-def read_directory(value: object) -> Path:
-    """Return the path of a directory, or of one that may be made."""
-    path = read_path(value)
-    with suppress(OSError):  # nobody may look: then it is for who uses it to find out
-        if path.exists() and not path.is_dir():
-            raise InvalidArgument(f"not a directory: {shown(str(path))}")
-    return path
-
-
-def read_file_path(value: object) -> Path:
-    """Return the path of a file that exists."""
-    path = read_path(value)
-    if not path.is_file():
-        raise InvalidArgument(f"file not found: {shown(str(path))}")
-    return path
 
 
 def read_bool(value: object) -> bool:

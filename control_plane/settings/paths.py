@@ -1,0 +1,50 @@
+"""How a setting that is a path is read.
+
+The rule of this module: a path that is returned is absolute and text, so that it is the same
+wherever it is used, and can stand in whatever is written of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from control_plane.errors import InvalidArgument
+from control_plane.names import is_text, shown
+from control_plane.settings.values import read_text
+
+
+def read_path(value: object) -> Path:
+    """Return an absolute path; a relative one is below the working directory, ``~`` is the home."""
+    text = read_text(value)
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise InvalidArgument(
+            f"path has no home directory to begin at, name it from / on: {shown(text)}"
+        ) from None
+    except OSError:  # the working directory was removed
+        raise InvalidArgument(
+            f"path has no working directory to begin at, name it from / on: {shown(text)}"
+        ) from None
+    # Certificates, configurations and gRPC, which are told of paths, take nothing else.
+    if not is_text(str(path)) or "\0" in text:
+        raise InvalidArgument(f"path must be UTF-8 text without NUL: {shown(str(path))}")
+    return path
+
+
+def read_directory(value: object) -> Path:
+    """Return the path of a directory, or of one that may be made."""
+    path = read_path(value)
+    with suppress(OSError):  # nobody may look: then it is for who uses it to find out
+        if path.exists() and not path.is_dir():
+            raise InvalidArgument(f"not a directory: {shown(str(path))}")
+    return path
+
+
+def read_file_path(value: object) -> Path:
+    """Return the path of a file that exists."""
+    path = read_path(value)
+    if not path.is_file():
+        raise InvalidArgument(f"file not found: {shown(str(path))}")
+    return path
