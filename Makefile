@@ -20,7 +20,7 @@ ENVOYS := build/envoy
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## show a certificate follow its routes on two real Envoys, in under 30 seconds
+demo: $(READY)  ## show a certificate follow its routes on three real Envoys, in under 30 seconds
 	$(BIN)/c2c demo $(DEMO_ARGS)
 
 test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch coverage of the pure packages

@@ -35,7 +35,7 @@ GROUPS = (
     Group(
         "GETTING STARTED",
         (
-            Entry("demo", "Show a certificate follow its routes on two real Envoys", "demo"),
+            Entry("demo", "Show a certificate follow its routes on three real Envoys", "demo"),
             Entry("serve", "Run the control plane", "serve"),
             Entry("check", "Check the settings without running anything", "serve"),
             Entry("version", "Print the version of this program", "about"),

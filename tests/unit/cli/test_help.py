@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from control_plane.cli import catalog
 from control_plane.cli.command import Command, Context
 from control_plane.cli.main import program
+from control_plane.demo.places import EVERYBODY
 from tests.unit.cli.conftest import run_c2c
 
 NAMES = [entry.name for group in catalog.GROUPS for entry in group.entries]
@@ -121,6 +123,15 @@ def test_the_version_is_an_option_too() -> None:
 
     assert (version.code, version.err) == (0, "")
     assert run_c2c("--version") == run_c2c("-v") == run_c2c("-v", "apps") == version
+
+
+def test_the_demo_says_how_many_envoys_it_runs() -> None:
+    """Wherever it is promised, the number is that of the instances, each of which has its own."""
+    number = {2: "two", 3: "three", 4: "four"}[len(EVERYBODY)]
+    makefile = Path(__file__).parents[3] / "Makefile"
+
+    for text in (run_c2c().out, run_c2c("help", "demo").out, makefile.read_text()):
+        assert set(re.findall(r"(?:on|and) (\w+) real Envoys", text)) == {number}
 
 
 def test_the_overview_loads_nothing_that_it_does_not_need() -> None:
