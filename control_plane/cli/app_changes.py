@@ -10,6 +10,7 @@ from control_plane.api.v1 import app_pb2, app_pb2_grpc
 from control_plane.cli import kinds
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
+from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target, target_options
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.tables import print_records, record
@@ -130,7 +131,7 @@ def update_app(
     examples=["app-b", "app-b -f"],
     tip=[
         "Its instances lose their listeners and their identities; its routes, network policies",
-        "and join tokens go with it.",
+        "and join tokens go with it. At a terminal it asks first; elsewhere it needs -f.",
     ],
     see_also=["apps", "remove-instance", "unmap-route"],
 )
@@ -141,11 +142,8 @@ def update_app(
 def delete_app(app_name: str, *, force: bool) -> None:
     """Delete an app and all that belongs to it."""
     where = target()
-    # A script has nobody to ask, and said what it wants.
-    question = f"Really delete the app {named(app_name)}?"
-    if not force and sys.stdin.isatty() and not click.confirm(question):
-        tell("Delete cancelled")
-        raise click.Abort
+    if not force:
+        _confirm(app_name)
     begin(f"Deleting app {named(app_name)} in {where}")
     with connect() as client:
         answer = client.call(
@@ -155,6 +153,21 @@ def delete_app(app_name: str, *, force: bool) -> None:
     if answer.already:
         tell(f"App '{app_name}' does not exist.")
     ok()
+
+
+def _confirm(app_name: str) -> None:
+    """Ask a person; a pipe that happens to be empty is no yes.
+
+    Raises:
+        Failed: nobody is there to be asked.
+        Abort: the answer is no.
+    """
+    # Where a shell closed it (<&-), Python has no standard input at all.
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise Failed(f"nobody can be asked whether to delete app '{app_name}' here: say -f")
+    if not click.confirm(f"Really delete the app {named(app_name)}?"):
+        tell("Delete cancelled")
+        raise click.Abort
 
 
 def _flat(ports: tuple[tuple[int, ...], ...]) -> list[int]:

@@ -76,7 +76,7 @@ def test_progress_is_shown_while_a_person_waits(world: ControlPlane) -> None:
 def test_a_person_is_asked_before_an_app_is_deleted(
     world: ControlPlane, words: tuple[str, ...], answer: str, code: int, left: int
 ) -> None:
-    """Whoever sits at a terminal is asked, unless they said -f; a script is not."""
+    """Whoever sits at a terminal is asked, unless they said -f."""
     data_dir = {"C2C_DATA_DIR": str(world.socket.parent)}
     run_c2c("create-app", "app-b", **data_dir)
     ended, screen = on_terminal(world, *words, answer=answer)
@@ -84,6 +84,21 @@ def test_a_person_is_asked_before_an_app_is_deleted(
     assert (ended, "Really delete the app" in screen) == (code, bool(answer))
     assert ("Delete cancelled" in screen) == bool(left)
     assert len(run_c2c("apps", "--output", "json", **data_dir).json()) == left
+
+
+@pytest.mark.parametrize("stdin", ["/dev/null", "yes", "closed"])
+def test_without_a_terminal_nothing_is_deleted_unasked(world: ControlPlane, stdin: str) -> None:
+    """A script that says neither -f nor anything else keeps its app, and hears what to say."""
+    data_dir = {"C2C_DATA_DIR": str(world.socket.parent)}
+    environ = {"PATH": "/usr/bin:/bin", **data_dir}
+    run_c2c("create-app", "app-b", **data_dir)
+    given = {"/dev/null": "</dev/null", "yes": "<<< y", "closed": "<&-"}[stdin]
+    words = ["bash", "-c", f'"$0" delete-app app-b {given}', C2C]
+    ran = subprocess.run(words, capture_output=True, text=True, env=environ, check=False)
+
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "Nobody can be asked whether to delete app 'app-b' here: say -f\n"
+    assert len(run_c2c("apps", "--output", "json", **data_dir).json()) == 1
 
 
 def test_columns_line_up_whatever_is_in_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -199,8 +199,10 @@ def test_creating_updating_and_deleting_an_app(c2c: Run) -> None:
     assert c2c("update-app", "app-b", "--protocol", "tcp").out == (
         updating + "App 'app-b' is like that already. Nothing has been updated.\nOK\n"
     )
-    assert c2c("delete-app", "app-b") == Ran(0, deleting + "OK\n", "")
-    assert c2c("delete-app", "app-b") == Ran(0, deleting + "App 'app-b' does not exist.\nOK\n", "")
+    assert c2c("delete-app", "app-b", "-f") == Ran(0, deleting + "OK\n", "")
+    assert c2c("delete-app", "app-b", "-f") == Ran(
+        0, deleting + "App 'app-b' does not exist.\nOK\n", ""
+    )
 
 
 def test_update_leaves_alone_what_is_not_mentioned(c2c: Run) -> None:
