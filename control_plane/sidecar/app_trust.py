@@ -2,7 +2,8 @@
 
 The rule of this module: our CA is added, and nothing is ever taken away. What the platform already
 set (a company's own roots, say) is the base of what we set; where there is nothing to add to, the
-variable is left alone, since our CA alone would cut the app off from the rest of the world.
+variable is left alone, since our CA alone would cut the app off from the rest of the world. The
+files of fixed names are there whatever the variables say, for programs that others start.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from control_plane import log_events
 from control_plane.ca import JDK_PASSWORD, java_trust_store, read_java_trust_store
 from control_plane.errors import ControlPlaneError, InvalidArgument
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
+
+ROOTS = "roots.pem"
+"""The system's roots and our CA."""
+
+JAVA_ROOTS = "roots.p12"
+"""Those of the JDK, or else the system's, and our CA."""
 
 OUR_CA = "C2C_CA_FILE"
 """Our CA alone, for who wants to trust nobody else."""
@@ -86,6 +93,8 @@ class AppTrust:
         self._written = ca_pem
         variables = {OUR_CA: str(self._directory.ca_file)}
         system = _first_content(self._system_roots)
+        # First, since a variable may name this very file already.
+        self._write(ROOTS, system, ca_pem)
         if not system:
             self._left_alone("SSL_CERT_FILE", "the system has no root certificates to add to")
         for name, looked_at in REPLACING.items():
@@ -109,7 +118,7 @@ class AppTrust:
             self._log.error(log_events.TRUST_NOT_EXPORTED, reason=str(error))
 
     def _added(self, name: str, given: str | None, system: bytes, ca_pem: bytes) -> dict[str, str]:
-        """Write a base and ours into one file, and return the variable that names it.
+        """Have a base and ours in one file, and return the variable that names it.
 
         Args:
             name: the variable.
@@ -117,29 +126,32 @@ class AppTrust:
             system: those.
             ca_pem: ours.
         """
-        base, suffix = system, ""
-        if given is not None:
-            base = _first_content([self._inherited[given]])
-            suffix = f"-{given.lower().replace('_', '-')}"
-            if not base:
-                self._left_alone(name, f"the file that {given} names cannot be read")
+        if given is None:
+            return {name: str(self._directory.path / ROOTS)} if system else {}
+        base = _first_content([self._inherited[given]])
         if not base:
+            self._left_alone(name, f"the file that {given} names cannot be read")
             return {}
-        path = self._directory.path / f"roots{suffix}.pem"
-        self._directory.write_public(path, base.rstrip(b"\n") + b"\n" + ca_pem)
-        return {name: str(path)}
+        file = f"roots-{given.lower().replace('_', '-')}.pem"
+        return {name: self._write(file, base, ca_pem)}
+
+    def _write(self, file: str, base: bytes, ca_pem: bytes) -> str:
+        """Write a base and ours into a file, and return its path."""
+        path = self._directory.path / file
+        self._directory.write_public(path, _joined(base, ca_pem))
+        return str(path)
 
     def _java(self, system: bytes, ca_pem: bytes) -> dict[str, str]:
+        base = self._jdk_roots() or system
+        path = self._directory.path / JAVA_ROOTS
+        store = java_trust_store(_joined(base, ca_pem), JDK_PASSWORD)
+        self._directory.write_public(path, store)
         given = self._inherited.get(JAVA_OPTIONS, "")
         if _JAVA_TRUST_STORE in given:
             self._left_alone(JAVA_OPTIONS, "it names a trust store already: import ca.pem there")
             return {}
-        base = self._jdk_roots() or system
         if not base:
             return {}
-        path = self._directory.path / "roots.p12"
-        store = java_trust_store(base.rstrip(b"\n") + b"\n" + ca_pem, JDK_PASSWORD)
-        self._directory.write_public(path, store)
         options = (
             f"{_JAVA_TRUST_STORE}={path}",
             f"{_JAVA_TRUST_STORE}Type=PKCS12",
@@ -164,6 +176,10 @@ class AppTrust:
 
     def _left_alone(self, name: str, why: str) -> None:
         self._log.warning(log_events.TRUST_NOT_EXPORTED, variable=name, reason=why)
+
+
+def _joined(base: bytes, ca_pem: bytes) -> bytes:
+    return base.rstrip(b"\n") + b"\n" + ca_pem if base else ca_pem
 
 
 def _first_content(paths: Sequence[str]) -> bytes:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import structlog
 
+from control_plane.ca import read_certificates, read_java_trust_store
 from control_plane.names import Port
 from control_plane.settings import SocketAddress
 from control_plane.sidecar import SidecarOptions
-from control_plane.sidecar.app_trust import AppTrust
+from control_plane.sidecar.app_trust import ADDING, IF_SET, JAVA_OPTIONS, REPLACING, AppTrust
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.environment import app_environment, without_token
 from tests.unit.sidecar.members import ADDRESS, GUID, authority, membership
@@ -17,6 +18,11 @@ from tests.unit.sidecar.members import ADDRESS, GUID, authority, membership
 OPTIONS = SidecarOptions(
     server=SocketAddress("10.0.0.5", 18001), app_ports=(Port(9090), Port(8080))
 )
+
+
+def fingerprints(pem: bytes) -> set[str]:
+    """Return whom a file has."""
+    return {each.fingerprint for each in read_certificates(pem)}
 
 
 def test_the_token_is_in_no_variable_whatever_its_name() -> None:
@@ -65,6 +71,47 @@ def test_without_system_roots_our_ca_alone_replaces_nothing(tmp_path: Path) -> N
         "NODE_EXTRA_CA_CERTS": str(tmp_path / "ca.pem"),
     }
     assert [each["reason"] for each in logs] == ["the system has no root certificates to add to"]
+
+
+def test_the_documented_files_are_there_whatever_the_variables_say(tmp_path: Path) -> None:
+    """A program that the sidecar does not start finds them, though the sidecar's own has others."""
+    system, ours = authority("system").trust_bundle_pem, authority().trust_bundle_pem
+    roots, company = tmp_path / "system.pem", tmp_path / "company.pem"
+    roots.write_bytes(system)
+    company.write_bytes(authority("company").trust_bundle_pem)
+    replaced = dict.fromkeys([*REPLACING, *IF_SET, ADDING], str(company))
+    java = {JAVA_OPTIONS: "-Djavax.net.ssl.trustStore=/own.p12", "PATH": ""}
+    directory = SidecarDirectory(tmp_path / "sidecar")
+
+    variables = AppTrust(directory, {**replaced, **java}, [str(roots)]).write(ours)
+
+    assert (directory.path / "roots.pem").read_bytes() == system + ours
+    store = read_java_trust_store((directory.path / "roots.p12").read_bytes())
+    assert fingerprints(store) == fingerprints(system + ours)
+    for name in replaced:
+        assert Path(variables[name]).read_bytes() == company.read_bytes() + ours
+
+
+def test_without_system_roots_the_documented_files_have_our_ca(tmp_path: Path) -> None:
+    """Who names such a file anyway reaches other apps; a missing one lets it reach none."""
+    directory, ours = SidecarDirectory(tmp_path), authority().trust_bundle_pem
+
+    AppTrust(directory, {"PATH": ""}, [str(tmp_path / "none.pem")]).write(ours)
+
+    assert (tmp_path / "roots.pem").read_bytes() == ours
+    assert read_java_trust_store((tmp_path / "roots.p12").read_bytes()) == ours
+
+
+def test_a_variable_may_name_our_own_file_already(tmp_path: Path) -> None:
+    """Whoever sets it for app and sidecar together has it from the first start on."""
+    roots, ours = tmp_path / "system.pem", authority().trust_bundle_pem
+    roots.write_bytes(authority("system").trust_bundle_pem)
+    directory = SidecarDirectory(tmp_path / "sidecar")
+    given = {"SSL_CERT_FILE": str(directory.path / "roots.pem"), "PATH": ""}
+
+    named = AppTrust(directory, given, [str(roots)]).write(ours)["SSL_CERT_FILE"]
+
+    assert fingerprints(Path(named).read_bytes()) == fingerprints(roots.read_bytes() + ours)
 
 
 def test_a_trust_store_that_somebody_chose_stays(tmp_path: Path) -> None:
