@@ -8,6 +8,7 @@ the mode of the file for the operator's socket.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from control_plane.server.drain import Drain
 from control_plane.server.enrollment import EnrollmentService
 from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits, TokenBuckets
+from control_plane.server.listening import start
 from control_plane.server.operators import OperatorsOnly
 from control_plane.server.peers import InstanceAdmission, InstanceProof
 from control_plane.server.refusals import Refusals
@@ -81,17 +83,21 @@ class Ports:
         self.admin_address: SocketAddress | None = None
 
     async def start(self) -> None:
-        """Listen everywhere.
+        """Listen everywhere; what listens already stops if something else cannot.
 
         Raises:
             ConfigurationError: an address cannot be listened on.
         """
         settings = self._core.settings
-        self.xds_address = await self._start_xds(settings.xds_address)
-        self.enroll_address = await self._start_enrollment(settings.enroll_address)
-        await self._start_admin_socket(admin_socket(settings.data_dir))
-        if settings.admin_address is not None:
-            self.admin_address = await self._start_admin_port(settings.admin_address)
+        try:
+            self.xds_address = await self._start_xds(settings.xds_address)
+            self.enroll_address = await self._start_enrollment(settings.enroll_address)
+            await self._start_admin_socket(admin_socket(settings.data_dir))
+            if settings.admin_address is not None:
+                self.admin_address = await self._start_admin_port(settings.admin_address)
+        except BaseException:
+            await asyncio.gather(*(each.stop(None) for each in (*self._public, *self._private)))
+            raise
 
     def announce_end(self) -> None:
         """Say from now on that nothing is served: whoever balances load looks elsewhere."""
@@ -142,9 +148,8 @@ class Ports:
             ),
             server,
         )
-        credentials = self._certificate.credentials(client_certificates=True)
         self._public.append(server)
-        return await self._listen(server, address, credentials)
+        return await self._listen(server, address)
 
     async def _start_enrollment(self, address: SocketAddress) -> SocketAddress:
         core = self._core
@@ -161,15 +166,14 @@ class Ports:
             ),
             server,
         )
-        credentials = self._certificate.credentials(client_certificates=False)
         self._public.append(server)
-        return await self._listen(server, address, credentials)
+        return await self._listen(server, address, by_certificate=False)
 
     async def _start_admin_socket(self, path: Path) -> None:
         server = self._server(AuditInterceptor())
         self._add_administration(server)
         _bind_private(server, path)
-        await server.start()
+        await start(server)
         self._private.append(server)
 
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
@@ -177,9 +181,8 @@ class Ports:
         only_operators = OperatorsOnly(core.validity)
         server = self._server(only_operators, AuditInterceptor())
         self._add_administration(server)
-        credentials = self._certificate.credentials(client_certificates=True)
         self._private.append(server)
-        return await self._listen(server, address, credentials)
+        return await self._listen(server, address)
 
     def _is_alive(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance is there, or may be: a broken stream is no sign of an end."""
@@ -217,13 +220,19 @@ class Ports:
         )
 
     async def _listen(
-        self, server: grpc.aio.Server, address: SocketAddress, credentials: grpc.ServerCredentials
+        self,
+        server: grpc.aio.Server,
+        address: SocketAddress,
+        *,
+        by_certificate: bool = True,
     ) -> SocketAddress:
+        """Start a server by TLS, in which clients show a certificate or are strangers."""
+        credentials = self._certificate.credentials(client_certificates=by_certificate)
         try:
             port = server.add_secure_port(str(address), credentials)
         except RuntimeError as error:
             raise ConfigurationError([f"cannot listen on {address}: {error}"]) from error
-        await server.start()
+        await start(server)
         return SocketAddress(address.host, port)
 
 

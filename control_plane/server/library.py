@@ -21,6 +21,7 @@ from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.admission import Admission
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.limits import ServerLimits
+from control_plane.server.listening import start
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
 from control_plane.xds.resource_type import ENVOY_TYPES, ResourceType, ResourceTypes
@@ -94,7 +95,7 @@ class ResourceServer:
                 port = server.add_secure_port(self.address, self._credentials)
         except RuntimeError as error:
             raise ConfigurationError([f"cannot listen on {self.address}: {error}"]) from error
-        await server.start()
+        await start(server)
         if not self.address.startswith("unix:"):
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._running.push_async_callback(server.stop, _STOP_SECONDS)
