@@ -34,7 +34,7 @@ from control_plane.server.drain import Drain
 from control_plane.server.enrollment import EnrollmentService
 from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits, TokenBuckets
-from control_plane.server.listening import start
+from control_plane.server.listening import listen, start
 from control_plane.server.operators import OperatorsOnly
 from control_plane.server.peers import InstanceAdmission, InstanceProof
 from control_plane.server.refusals import Refusals
@@ -149,7 +149,7 @@ class Ports:
             server,
         )
         self._public.append(server)
-        return await self._listen(server, address)
+        return await self._listen(server, address, setting="xds_address")
 
     async def _start_enrollment(self, address: SocketAddress) -> SocketAddress:
         core = self._core
@@ -167,7 +167,7 @@ class Ports:
             server,
         )
         self._public.append(server)
-        return await self._listen(server, address, by_certificate=False)
+        return await self._listen(server, address, setting="enroll_address", by_certificate=False)
 
     async def _start_admin_socket(self, path: Path) -> None:
         server = self._server(AuditInterceptor())
@@ -182,7 +182,7 @@ class Ports:
         server = self._server(only_operators, AuditInterceptor())
         self._add_administration(server)
         self._private.append(server)
-        return await self._listen(server, address)
+        return await self._listen(server, address, setting="admin_address")
 
     def _is_alive(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance is there, or may be: a broken stream is no sign of an end."""
@@ -224,15 +224,12 @@ class Ports:
         server: grpc.aio.Server,
         address: SocketAddress,
         *,
+        setting: str,
         by_certificate: bool = True,
     ) -> SocketAddress:
         """Start a server by TLS, in which clients show a certificate or are strangers."""
         credentials = self._certificate.credentials(client_certificates=by_certificate)
-        try:
-            port = server.add_secure_port(str(address), credentials)
-        except RuntimeError as error:
-            raise ConfigurationError([f"cannot listen on {address}: {error}"]) from error
-        await start(server)
+        port = await listen(server, str(address), credentials, setting=setting)
         return SocketAddress(address.host, port)
 
 
@@ -243,7 +240,7 @@ def _bind_private(server: grpc.aio.Server, path: Path) -> None:
     try:
         server.add_insecure_port(f"unix:{path}")
     except RuntimeError as error:
-        raise ConfigurationError([f"socket {str(path)!r} cannot be made: {error}"]) from error
+        raise ConfigurationError([f"socket {str(path)!r} cannot be made"]) from error
     finally:
         os.umask(before)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from control_plane.errors import ConfigurationError
+from control_plane.server.listening import cannot_listen
 
 REQUEST_SECONDS = 5.0
 """How long a request, and then its answer, may take on its way."""
@@ -60,8 +60,8 @@ class HttpServer:
                 self._accept, host, port, limit=MAX_HEAD_OCTETS
             )
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConfigurationError([f"cannot listen on {host} port {port}: {reason}"]) from error
+            shown = f"[{host}]" if ":" in host else host
+            raise cannot_listen(f"{shown}:{port}", error.errno, "http_address") from error
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 

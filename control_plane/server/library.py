@@ -16,12 +16,12 @@ import grpc
 from google.protobuf.message import Message
 
 from control_plane.clock import Clock, SystemClock
-from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.errors import InvalidArgument
 from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.admission import Admission
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.limits import ServerLimits
-from control_plane.server.listening import start
+from control_plane.server.listening import listen
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
 from control_plane.xds.resource_type import ENVOY_TYPES, ResourceType, ResourceTypes
@@ -88,14 +88,7 @@ class ResourceServer:
         """
         server = grpc.aio.server(options=self._limits.channel_options())
         self._service.add_to(server)
-        try:
-            if self._credentials is None:
-                port = server.add_insecure_port(self.address)
-            else:
-                port = server.add_secure_port(self.address, self._credentials)
-        except RuntimeError as error:
-            raise ConfigurationError([f"cannot listen on {self.address}: {error}"]) from error
-        await start(server)
+        port = await listen(server, self.address, self._credentials, setting="address")
         if not self.address.startswith("unix:"):
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._running.push_async_callback(server.stop, _STOP_SECONDS)

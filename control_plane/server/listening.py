@@ -1,14 +1,49 @@
-"""How a server begins to listen: whole or not at all.
+"""How a server begins to listen: with an address that it can have, and whole or not at all.
 
-The rule of this module: a start is not to be interrupted. Whoever waits for it and no longer wants
-to waits until it is over, and then stops it.
+The rule of this module: who cannot listen says why in the words of the operating system, and what
+to do. gRPC tells neither, so that the address is tried once more, with a socket of ours. A start is
+not to be interrupted: whoever waits for it no longer waits until it is over, and then stops it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import socket
 
 import grpc
+
+from control_plane.errors import ConfigurationError
+
+
+async def listen(
+    server: grpc.aio.Server,
+    address: str,
+    credentials: grpc.ServerCredentials | None,
+    *,
+    setting: str,
+) -> int:
+    """Start a server that listens on an address, and return the port.
+
+    Args:
+        server: it was not started yet.
+        address: ``host:port``, or ``unix:path``.
+        credentials: its TLS; None for plaintext.
+        setting: what to change where the address cannot be had.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise cannot_listen(address, _errno(address), setting) from error
+    await start(server)
+    return port
 
 
 async def start(server: grpc.aio.Server) -> None:
@@ -24,3 +59,47 @@ async def start(server: grpc.aio.Server) -> None:
         await asyncio.wait([starting])
         await server.stop(None)
         raise
+
+
+def cannot_listen(address: str, number: int | None, setting: str) -> ConfigurationError:
+    """Return what to say where an address cannot be listened on.
+
+    Args:
+        address: what was asked for.
+        number: the ``errno`` that says why; None if nobody knows.
+        setting: what to change.
+    """
+    match number:
+        case errno.EADDRINUSE:
+            what_to_do = f"end what listens there ('ss -lntp' shows it), or set another {setting}"
+        case errno.EADDRNOTAVAIL:
+            what_to_do = (
+                f"set {setting} to an address that this machine has, or to 0.0.0.0 for all of them"
+            )
+        case errno.EACCES:
+            what_to_do = f"set {setting} to a port from 1024 on, or allow CAP_NET_BIND_SERVICE"
+        case _:
+            what_to_do = f"set another {setting}"
+    why = os.strerror(number).lower() if number else "it cannot be had"
+    return ConfigurationError([f"cannot listen on {address}: {why}: {what_to_do}"])
+
+
+def _errno(address: str) -> int | None:
+    """Return what the operating system has against an address."""
+    if address.startswith("unix"):
+        return None  # a socket of ours would be left there
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        for family, kind, protocol, _, place in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                # As gRPC does it: what has ended holds no address.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+    except socket.gaierror:
+        return None
+    except OSError as error:
+        return error.errno
+    return None

@@ -1,30 +1,100 @@
-"""How servers begin to listen."""
+"""How servers begin to listen, and what is said where they cannot."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 
 from control_plane.app import ControlPlane
+from control_plane.errors import ConfigurationError
+from control_plane.server.library import ResourceServer
 from control_plane.settings import Settings, SocketAddress
 
 LOOPBACK = SocketAddress("127.0.0.1", 0)
+ELSEWHERE = "192.0.2.1"
+"""RFC 5737: an address that no machine has."""
+
+ADDRESSES = ("xds_address", "enroll_address", "http_address", "admin_address")
 
 
-def _settings(directory: Path) -> Settings:
-    """Return settings for any ports of loopback."""
+def _settings(directory: Path, **addresses: SocketAddress) -> Settings:
+    """Return settings for any ports of loopback, but for these addresses."""
+    where = dict.fromkeys(ADDRESSES, LOOPBACK) | addresses
     return Settings(
         data_dir=directory,
-        xds_address=LOOPBACK,
-        enroll_address=LOOPBACK,
-        http_address=LOOPBACK,
-        admin_address=LOOPBACK,
+        xds_address=where["xds_address"],
+        enroll_address=where["enroll_address"],
+        http_address=where["http_address"],
+        admin_address=where["admin_address"],
     )
+
+
+@contextmanager
+def _taken() -> Iterator[SocketAddress]:
+    """Listen on a port until the block ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield SocketAddress("127.0.0.1", listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+async def test_a_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path, name: str) -> None:
+    """The operator reads which address, why, and which setting to change; not gRPC's own words."""
+    with _taken() as address:
+        settings = _settings(tmp_path, **{name: address})
+        with pytest.raises(ConfigurationError) as refused:
+            await ControlPlane(settings).__aenter__()
+
+    (problem,) = refused.value.problems
+    assert problem == (
+        f"cannot listen on {address}: address already in use: end what listens there "
+        f"('ss -lntp' shows it), or set another {name}"
+    )
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+async def test_an_address_of_another_machine_is_said_with_what_to_do(
+    tmp_path: Path, name: str
+) -> None:
+    """A typing error in an address is told apart from a port that is taken."""
+    settings = _settings(tmp_path, **{name: SocketAddress(ELSEWHERE, 18000)})
+    with pytest.raises(ConfigurationError) as refused:
+        await ControlPlane(settings).__aenter__()
+
+    (problem,) = refused.value.problems
+    assert problem == (
+        f"cannot listen on {ELSEWHERE}:18000: cannot assign requested address: set {name} to an "
+        "address that this machine has, or to 0.0.0.0 for all of them"
+    )
+
+
+async def test_a_library_says_why_it_cannot_listen(tmp_path: Path) -> None:
+    """IPv6, a name and a path are addresses too, and each has a reason if there is one."""
+    with _taken() as address:
+        assert await _refusal(str(address)) == (
+            f"cannot listen on {address}: address already in use: end what listens there "
+            "('ss -lntp' shows it), or set another address"
+        )
+    said = await _refusal("[2001:db8::1]:18000")
+    assert said.startswith("cannot listen on [2001:db8::1]:18000: cannot assign requested address")
+    for address_of_none in ("nowhere.invalid:1", f"unix:{tmp_path}/none/xds.sock"):
+        assert await _refusal(address_of_none) == (
+            f"cannot listen on {address_of_none}: it cannot be had: set another address"
+        )
+
+
+async def _refusal(address: str) -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        await ResourceServer(address).__aenter__()
+    (problem,) = refused.value.problems
+    return problem
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4])

@@ -165,5 +165,5 @@ async def test_one_that_never_started_can_be_stopped() -> None:
 async def test_an_address_that_is_taken_is_said() -> None:
     """The operator reads which address, and why not."""
     async with serving() as port:
-        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1 port {port}: "):
+        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}: address"):
             await HttpServer({}).start(HOST, port)
