@@ -23,6 +23,11 @@ class Place:
     address: str
     app_address: str
 
+    @property
+    def directory(self) -> str:
+        """The name of its directory."""
+        return self.label.replace("/", "-")
+
 
 CALLER = Place("app-a", "app-a/0", "127.0.1.10", "127.0.2.10")
 SERVERS = (

@@ -15,6 +15,7 @@ import structlog
 from rich.console import Console
 
 from control_plane.demo.client import Answer, Connection, RequestLoop, get, resolve
+from control_plane.demo.ending import Ending
 from control_plane.demo.places import (
     CALLER,
     DOMAIN,
@@ -25,6 +26,7 @@ from control_plane.demo.places import (
     SERVERS,
 )
 from control_plane.demo.telling import Stopwatch, Telling
+from control_plane.demo.vacancy import check_vacant
 from control_plane.demo.world import World
 from control_plane.names import C2C_PORT
 from control_plane.sidecar.directory import ADMIN_SOCKET
@@ -36,9 +38,23 @@ _LOAD_SECONDS = 1.0
 
 
 async def tell(*, keep: bool) -> int:
-    """Tell the story; return 0 if all of it was true."""
+    """Tell the story; return 0 if all of it was true.
+
+    Raises:
+        ConfigurationError: there is no room for it, as beside another demo.
+    """
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    console = Console()
+    check_vacant(EVERYBODY)
+    with Ending() as ending:
+        try:
+            return await _told_to_the_end(Console(), keep=keep)
+        except asyncio.CancelledError:
+            if ending.code is None:
+                raise
+            return ending.code
+
+
+async def _told_to_the_end(console: Console, *, keep: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="c2c-demo-", ignore_cleanup_errors=True) as directory:
         async with World(Path(directory)) as world:
             telling = Telling(console)

@@ -90,10 +90,12 @@ class World:
             enroll_address=_LOOPBACK,
             http_address=_LOOPBACK,
         )
-        self.control_plane = await self._exit.enter_async_context(ControlPlane(settings))
-        address = f"unix:{self.control_plane.admin_socket}"
-        self._channel = await self._exit.enter_async_context(grpc.aio.insecure_channel(address))
-        self._exit.push_async_callback(self._end_sidecars)
+        async with AsyncExitStack() as starting:
+            self.control_plane = await starting.enter_async_context(ControlPlane(settings))
+            address = f"unix:{self.control_plane.admin_socket}"
+            self._channel = await starting.enter_async_context(grpc.aio.insecure_channel(address))
+            starting.push_async_callback(self._end_sidecars)
+            self._exit = starting.pop_all()
         return self
 
     async def __aexit__(
@@ -116,7 +118,7 @@ class World:
         token = await join_token_pb2_grpc.JoinTokenServiceStub(self._channel).CreateJoinToken(
             join_token_pb2.CreateJoinTokenRequest(app=place.app, address_range="127.0.0.0/8")
         )
-        directory = self.directory / place.label.replace("/", "-")
+        directory = self.directory / place.directory
         hello = ["-m", "control_plane.demo.hello", "--name", place.label]
         listen = ["--listen", f"{place.app_address}:{APP_PORT}"]
         with (self.directory / f"{directory.name}.log").open("wb") as log:
@@ -137,12 +139,7 @@ class World:
     async def kill_sidecar(self, place: Place) -> None:
         """Kill a sidecar, and whatever it started, without a word of warning."""
         process = self.sidecars.pop(place.label).process
-        # The app is a group of its own, so that a terminal's Ctrl-C is for the sidecar alone.
-        started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()  # noqa: ASYNC240 - no disk
-        os.killpg(process.pid, signal.SIGKILL)
-        for pid in started:
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        _kill(process.pid)
         await process.wait()
 
     async def ready(self, timeout: float) -> None:
@@ -261,8 +258,17 @@ class World:
                 await asyncio.gather(*(process.wait() for process in running))
         except TimeoutError:
             for process in running:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    _kill(process.pid)
+
+
+def _kill(sidecar: int) -> None:
+    """Kill a sidecar with its Envoy and its app, each of which leads a group of its own."""
+    started = Path(f"/proc/{sidecar}/task/{sidecar}/children").read_text().split()
+    os.killpg(sidecar, signal.SIGKILL)
+    for pid in started:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _policy(source: str, destination: str) -> network_policy_pb2.NetworkPolicy:

@@ -1,0 +1,43 @@
+"""Whether there is room for the demo.
+
+The rule of this module: its addresses are always the same, so that they can be read about, and are
+looked at before anything starts. What holds one of them is most often another demo.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+from control_plane.demo.places import APP_PORT, DNS_PORT, Place
+from control_plane.errors import ConfigurationError
+from control_plane.names import C2C_PORT
+
+
+def check_vacant(places: Iterable[Place]) -> None:
+    """Make sure that instances can listen at their places.
+
+    Raises:
+        ConfigurationError: somebody else listens there.
+    """
+    for place in places:
+        for address, port in (
+            (place.app_address, APP_PORT),
+            (place.address, C2C_PORT),
+            (place.address, DNS_PORT),
+        ):
+            _check(address, port)
+
+
+def _check(address: str, port: int) -> None:
+    with socket.socket() as probe:
+        # Connections of a demo that has ended hold no address.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            problem = (
+                f"the demo cannot listen on {address}:{port}: {error.strerror}: is another demo "
+                "running? End it first ('ss -lntp' shows what listens)"
+            )
+            raise ConfigurationError([problem]) from error

@@ -1,0 +1,144 @@
+"""``c2c demo`` from outside: it can be ended at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from control_plane.demo.places import APP_PORT
+from tests.envoy.harness import DEADLINE, unique_address, until
+
+PATIENCE = 3 * DEADLINE
+"""A whole story takes ten seconds where nobody else works."""
+
+DEMO = """
+import sys
+from control_plane.cli.main import main
+from control_plane.demo import places
+addresses = zip(sys.argv[1:4], sys.argv[4:7])
+moved = [places.Place(each.app, each.label, *next(addresses)) for each in places.EVERYBODY]
+places.CALLER, places.EVERYBODY, places.SERVERS = moved[0], tuple(moved), tuple(moved[1:])
+from control_plane.demo import story
+story._LOAD_SECONDS, story._READY_SECONDS = 0.1, float(sys.argv[7])
+sys.argv = ["c2c", "demo", "--keep"]
+main()
+"""
+"""The demo as it is, at places that no other test has, with less to wait for."""
+
+
+@dataclass(slots=True)
+class Demo:
+    """A demo that runs, or has ended."""
+
+    process: Process
+    addresses: Sequence[str]
+    lines: list[str] = field(default_factory=list)
+
+    async def said(self, text: str) -> None:
+        """Wait until it has said this."""
+
+        async def probe() -> bool:
+            return any(text in each for each in self.lines)
+
+        await until(probe, what=f"the demo says {text}; it said {self.lines}", timeout=PATIENCE)
+
+    async def ended(self) -> int:
+        """Wait for its end, and return its exit code."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.process.wait()
+
+    def living(self) -> list[str]:
+        """Return the command lines of all that has to do with it and runs."""
+        found = []
+        for each in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                words = each.read_bytes().decode(errors="replace").replace("\0", " ")
+                if any(
+                    f"{address} " in words or f"{address}:" in words for address in self.addresses
+                ):
+                    found.append(words)
+        return found
+
+
+def _free() -> list[str]:
+    """Return addresses for three instances, then for their apps."""
+    return [unique_address() for _ in range(6)]
+
+
+@asynccontextmanager
+async def _demo(
+    directory: Path, *, addresses: Sequence[str] = (), ready_seconds: float = PATIENCE
+) -> AsyncIterator[Demo]:
+    """Run a demo that is to be kept running, with all of its files in this directory."""
+    addresses = addresses or _free()
+    environment = {**os.environ, "TMPDIR": str(directory), "PATH": "/usr/bin:/bin"}
+    command = (sys.executable, "-c", DEMO, *addresses, str(ready_seconds))
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=PIPE, stderr=asyncio.subprocess.STDOUT, env=environment
+    )
+    demo = Demo(process, addresses)
+    reading = asyncio.create_task(_read(process, demo.lines))
+    try:
+        yield demo
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
+        await reading
+
+
+async def _read(process: Process, lines: list[str]) -> None:
+    assert process.stdout is not None
+    while line := await process.stdout.readline():
+        lines.append(line.decode().rstrip("\n"))
+
+
+async def test_sigterm_ends_what_is_kept_running(tmp_path: Path) -> None:
+    """Sidecars, Envoys and apps end with it, and its files go."""
+    async with _demo(tmp_path) as demo:
+        await demo.said("It is still running")
+        assert len(demo.living()) >= 7
+        demo.process.send_signal(signal.SIGTERM)
+
+        assert await demo.ended() == 0
+        assert demo.living() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_while_it_starts_ends_all_of_it(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C, or a terminal that is closed; whoever asks twice leaves nothing behind either."""
+    async with _demo(tmp_path) as demo:
+        await demo.said("1. A control plane")
+        demo.process.send_signal(number)
+        demo.process.send_signal(number)
+
+        assert await demo.ended() == 128 + number
+        assert demo.living() == []
+    assert len([each for each in demo.lines if each]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> None:
+    """It is another demo most often, and that is what is asked."""
+    addresses = _free()
+    with socket.create_server((addresses[4], APP_PORT)):
+        async with _demo(tmp_path, addresses=addresses) as demo:
+            assert await demo.ended() == 1
+    (line,) = demo.lines
+    assert line == (
+        f"the demo cannot listen on {addresses[4]}:{APP_PORT}: Address already in use: is another "
+        "demo running? End it first ('ss -lntp' shows what listens)"
+    )
