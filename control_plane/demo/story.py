@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from control_plane.demo.client import Answer, Connection, RequestLoop, get, resolve
 from control_plane.demo.ending import Ending
+from control_plane.demo.invitation import invitation
 from control_plane.demo.places import (
     CALLER,
     DOMAIN,
@@ -29,7 +31,6 @@ from control_plane.demo.telling import Stopwatch, Telling
 from control_plane.demo.vacancy import check_vacant
 from control_plane.demo.world import World
 from control_plane.names import C2C_PORT
-from control_plane.sidecar.directory import ADMIN_SOCKET
 
 FIRST = f"{FIRST_HOST}.{DOMAIN}"
 SECOND = f"{SECOND_HOST}.{DOMAIN}"
@@ -64,8 +65,7 @@ async def _told_to_the_end(console: Console, *, keep: bool) -> int:
                 telling.check(holds=False, text=str(error))
             _conclude(telling, console)
             if keep:
-                _invite(world, console)
-                await _until_interrupted()
+                await _kept(world, console)
     return 1 if telling.wrong else 0
 
 
@@ -219,32 +219,12 @@ def _conclude(telling: Telling, console: Console) -> None:
         console.print("\n[bold green]All of it true.[/bold green]")
 
 
-def _invite(world: World, console: Console) -> None:
-    data = world.directory / "control-plane"
-    first = world.sidecars[SERVERS[0].label]
-    caller = world.sidecars[CALLER.label]
-    lines = [
-        "",
-        "It is still running; Ctrl-C ends it. In another terminal, try:",
-        "",
-        f"  export C2C_DATA_DIR={data}",
-        "  c2c instances",
-        f"  c2c add-network-policy app-a app-b --protocol tcp --port {C2C_PORT}",
-        f"  c2c map-route app-b {DOMAIN} --hostname shop",
-        f"  curl --interface {CALLER.address} --cacert {caller.directory / 'ca.pem'} \\",
-        f"       --resolve shop.{DOMAIN}:{C2C_PORT}:{SERVERS[0].address} \\",
-        f"       https://shop.{DOMAIN}:{C2C_PORT}/",
-        f"  grpcurl -plaintext -unix {data / 'admin.sock'} list",
-        f"  grpcurl -plaintext -unix {data / 'admin.sock'} \\",
-        "       envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus",
-        f"  curl --unix-socket {first.directory / ADMIN_SOCKET} http://envoy/certs",
-    ]
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-async def _until_interrupted() -> None:
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
+async def _kept(world: World, console: Console) -> None:
+    """Leave it running until somebody asks for the end."""
+    if not await world.is_up(EVERYBODY):
+        console.print("It is not kept running: not all of its instances are up.")
         return
+    for line in invitation(world.directory):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()

@@ -12,7 +12,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +149,14 @@ class World:
             RuntimeError: a sidecar ended, or the time is up; the end of its log says why.
         """
         await self._until(self._all_ready, timeout, "not all instances are ready in time")
+
+    async def is_up(self, places: Iterable[Place]) -> bool:
+        """Tell whether these instances are all that were started, and ready."""
+        try:
+            are_started = set(self.sidecars) == {each.label for each in places}
+            return are_started and await self._all_ready()
+        except RuntimeError:
+            return False
 
     async def registered(self, place: Place, timeout: float) -> None:
         """Return once an instance has enrolled, and so has its number.

@@ -1,4 +1,4 @@
-"""``c2c demo`` from outside: it can be ended at any time."""
+"""``c2c demo`` from outside: it can be ended at any time, and what it says to try works."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from tests.envoy.harness import DEADLINE, unique_address, until
 
 PATIENCE = 3 * DEADLINE
 """A whole story takes ten seconds where nobody else works."""
+
+TRY = "It is still running; Ctrl-C ends it. In another terminal, try:"
 
 DEMO = """
 import sys
@@ -103,10 +105,24 @@ async def _read(process: Process, lines: list[str]) -> None:
         lines.append(line.decode().rstrip("\n"))
 
 
-async def test_sigterm_ends_what_is_kept_running(tmp_path: Path) -> None:
-    """Sidecars, Envoys and apps end with it, and its files go."""
+async def _printed(script: str, home: Path) -> str:
+    """Run a script in a shell that knows nothing of this installation; return what it printed."""
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-ec", script), stdout=PIPE, stderr=PIPE, env=environment
+    )
+    out, err = await shell.communicate()
+    assert shell.returncode == 0, (out, err)
+    return out.decode()
+
+
+async def test_what_it_says_to_try_works_and_sigterm_ends_it(tmp_path: Path) -> None:
+    """Pasted into a shell that knows nothing of .venv; and then nothing is left, files included."""
     async with _demo(tmp_path) as demo:
-        await demo.said("It is still running")
+        await demo.said("http://envoy/certs")
+        printed = await _printed("\n".join(demo.lines[demo.lines.index(TRY) + 1 :]), tmp_path)
+        assert "hello from app-b/0, process" in printed
+        assert "\nc2c.v1.RouteService\n" in printed
         assert len(demo.living()) >= 7
         demo.process.send_signal(signal.SIGTERM)
 
@@ -129,6 +145,15 @@ async def test_a_signal_while_it_starts_ends_all_of_it(
         assert demo.living() == []
     assert len([each for each in demo.lines if each]) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_story_that_failed_is_not_kept_without_its_instances(tmp_path: Path) -> None:
+    """Nothing is said to be running that is not, and the code says that it failed."""
+    async with _demo(tmp_path, ready_seconds=0.001) as demo:
+        assert await demo.ended() == 1
+        assert demo.living() == []
+    assert demo.lines[-1] == "It is not kept running: not all of its instances are up."
+    assert not any("try:" in each for each in demo.lines)
 
 
 async def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> None:
