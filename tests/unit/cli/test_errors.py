@@ -19,7 +19,7 @@ MAP = ("map-route", "app-b", "apps.internal", "--hostname")
 USAGE = [
     (("map-rout",), "'map-rout' is not a registered command, did you mean 'map-route'?"),
     (("frobnicate",), "'frobnicate' is not a registered command, see 'c2c help'"),
-    (("help", "map-rout"), "'map-rout' is not a registered command. See 'c2c help'"),
+    (("help", "map-rout"), "'map-rout' is not a registered command, did you mean 'map-route'?"),
     (("--data-dri", "x", "apps"), "unknown flag `data-dri', did you mean --data-dir?"),
     (("apps", "--outptu", "json"), "unknown flag `outptu', did you mean --output?"),
     ((*MAP, "b", "--path", "/"), "unknown flag `path'"),

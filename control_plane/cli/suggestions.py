@@ -1,0 +1,88 @@
+"""What is said to somebody whose command does not exist here.
+
+The rule of this module: a command that takes something away is never suggested because its name
+looks like what was typed, and what was to take something away is never answered with a command that
+does not. Who comes from ``cf``, ``istioctl`` or ``kubectl`` is told what that word is here.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from control_plane.cli import catalog
+
+_TAKING_AWAY = ("delete", "destroy", "purge", "remove", "unmap", "ca activate", "ca retire")
+"""How commands begin after which something is not as it was."""
+
+MEANT = {
+    # cf
+    "a": "apps",
+    "access-list": "network-policies",
+    "allow-access": "add-network-policy",
+    "check-route": "routes",
+    "create-route": "map-route",
+    "delete": "delete-app",
+    "delete-route": "unmap-route",
+    "deny-access": "remove-network-policy",
+    "list-access": "network-policies",
+    "remove-access": "remove-network-policy",
+    "remove-app": "delete-app",
+    "remove-route": "unmap-route",
+    "rename": "update-app --name",
+    # istioctl
+    "analyze": "why",
+    "install": "serve",
+    "proxy-status": "status",
+    "ps": "status",
+}
+"""The command for a word, as one types it."""
+
+_ENVOY = "'c2c status' shows what each Envoy has, and docs/grpcurl.md how to see all of it (CSDS)"
+_ORGS = "orgs and spaces are names only: say -o and -s, or C2C_ORG and C2C_SPACE"
+_RUNS = "whoever runs the sidecar of an instance starts and stops it: see 'c2c help sidecar'"
+_SERVER = "say --data-dir or --server, or C2C_DATA_DIR or C2C_SERVER"
+_SHELL = "c2c opens no shell; 'c2c update-app --ssh' leads a port of Envoy to the app's SSH server"
+
+EXPLAINED = {
+    # cf
+    "api": _SERVER,
+    "create-org": _ORGS,
+    "create-space": _ORGS,
+    "login": _SERVER,
+    "logs": "an app logs where its sidecar does; 'c2c events' shows what happens here",
+    "orgs": _ORGS,
+    "push": "'c2c create-app' makes an app known, and 'c2c join-token' says how it is run",
+    "restart": _RUNS,
+    "scale": "each sidecar is an instance: 'c2c join-token' says how to start another",
+    "spaces": _ORGS,
+    "ssh": _SHELL,
+    "start": _RUNS,
+    "stop": _RUNS,
+    "target": _ORGS,
+    # istioctl, kubectl
+    "curl": "'c2c why' says whether an app reaches another; curl itself is run beside an app",
+    "describe": "'c2c app' shows an app, and 'c2c why' what reaches it",
+    "exec": _SHELL,
+    "get": "'c2c apps', 'c2c instances' and 'c2c routes' list what there is",
+    "pc": _ENVOY,
+    "proxy-config": _ENVOY,
+}
+"""What to say of a word for which there is no command."""
+
+
+def no_command(word: str) -> str:
+    """Return the sentence for a word that is no command."""
+    unknown = f"'{word}' is not a registered command"
+    if word in EXPLAINED:
+        return f"{unknown}: {EXPLAINED[word]}"
+    meant = MEANT.get(word) or _similar(word)
+    return f"{unknown}, did you mean '{meant}'?" if meant else f"{unknown}, see 'c2c help'"
+
+
+def _similar(word: str) -> str:
+    """Return the command that looks most like a word, or nothing."""
+    names = [entry.name for group in catalog.GROUPS for entry in group.entries]
+    near = difflib.get_close_matches(word, names, n=1)
+    if not near or word.startswith(_TAKING_AWAY) or near[0].startswith(_TAKING_AWAY):
+        return ""
+    return near[0]
