@@ -226,13 +226,12 @@ def _ca_rotation(
 
 
 def _plan_options(settings: Settings) -> PlanOptions:
-    host = settings.xds_address.host
-    anywhere = host in {"0.0.0.0", "::"}  # noqa: S104 - it is not bound here
+    address = settings.xds_address
     return PlanOptions(
         trust_domain=settings.trust_domain,
         internal_domains=settings.internal_domains,
         router_ca_pem=settings.router_ca.read_bytes() if settings.router_ca else b"",
         router_sans=settings.router_sans,
         unproxied=settings.unproxied_port_mappings,
-        probers=() if anywhere else (host,),
+        probers=() if address.is_every else (address.host,),
     )

@@ -41,7 +41,7 @@ from control_plane.server.refusals import Refusals
 from control_plane.server.renewal import IdentityService
 from control_plane.server.sidecars import Reports, SidecarService
 from control_plane.server.status import StatusInterceptor
-from control_plane.settings import Settings, SocketAddress, admin_socket
+from control_plane.settings import Settings, SocketAddress, admin_socket, enroll_host
 from control_plane.xds.limits import StreamLimits
 
 
@@ -198,15 +198,18 @@ class Ports:
             server,
             self._core,
             self.health,
-            lambda: EnrollmentServer(
-                self._reached_at(self.enroll_address), self._core.authority.fingerprint
-            ),
-            lambda: self._reached_at(self.xds_address),
+            self._enrollment_server,
+            self._xds_server,
         )
 
-    def _reached_at(self, address: SocketAddress) -> str:
-        """Return where others find what listens there: by the first name of the server, if any."""
+    def _enrollment_server(self) -> EnrollmentServer:
+        address = SocketAddress(enroll_host(self._core.settings), self.enroll_address.port)
+        return EnrollmentServer(str(address), self._core.authority.fingerprint)
+
+    def _xds_server(self) -> str:
+        """Return where others find xDS: by the first name of the server, if any."""
         names = self._core.settings.server_names
+        address = self.xds_address
         return str(SocketAddress(names[0] if names else address.host, address.port))
 
     def _server(
@@ -246,10 +249,8 @@ def _bind_private(server: grpc.aio.Server, path: Path) -> None:
 
 
 def _reached_by(settings: Settings) -> tuple[str, ...]:
-    hosts = [settings.xds_address.host, settings.enroll_address.host]
-    if settings.admin_address is not None:
-        hosts.append(settings.admin_address.host)
-    known = [host for host in hosts if host not in {"0.0.0.0", "::"}]  # noqa: S104 - not bound here
+    listened = (settings.xds_address, settings.enroll_address, settings.admin_address)
+    known = [each.host for each in listened if each is not None and not each.is_every]
     return tuple(dict.fromkeys([*settings.server_names, *known]))
 
 

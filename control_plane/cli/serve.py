@@ -19,11 +19,11 @@ from control_plane import log_events
 from control_plane.ca import load_authority
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection
-from control_plane.cli.output import begin, ok, output_option, wants_json
+from control_plane.cli.output import begin, ok, output_option, wants_json, warn
 from control_plane.cli.tables import cell, print_records, print_table
 from control_plane.clock import SystemClock
 from control_plane.logs import configure_logging
-from control_plane.settings import Loaded, Setting, all_settings, load_settings
+from control_plane.settings import Loaded, Setting, all_settings, cautions, load_settings
 from control_plane.settings.values import format_duration
 from control_plane.store.files import read_private
 
@@ -33,12 +33,6 @@ _TIP = [
     "Each option is also a variable (--xds-address: C2C_XDS_ADDRESS) and a key of the TOML file",
     "(xds_address); options win over variables, variables over the file.",
 ]
-
-_UNPROXIED = (
-    "every container exposes an application port, and it becomes the responsibility of the "
-    "application developer to terminate the SSL traffic"
-)
-"""Why Cloud Foundry's announcement calls this a security risk, in its words."""
 
 
 def _text(value: object) -> str:
@@ -88,10 +82,9 @@ def serve(**flags: object) -> None:
     """Run the control plane."""
     settings = _load(flags).settings
     configure_logging(settings.log_level, settings.log_format)
-    if settings.unproxied_port_mappings:
-        structlog.get_logger(__name__).warning(
-            log_events.SETTING_WARNED, setting="unproxied_port_mappings", reason=_UNPROXIED
-        )
+    log = structlog.get_logger(__name__)
+    for each in cautions(settings):
+        log.warning(log_events.SETTING_WARNED, setting=each.setting, reason=each.reason)
     # All of the server is behind this import, and `check` and the help need none of it.
     from control_plane.app import serve as run  # noqa: PLC0415
 
@@ -118,6 +111,8 @@ def check(**flags: object) -> None:
             now=SystemClock().now(),
             where=f"files {str(settings.ca_cert)!r} and {str(settings.ca_key)!r}",
         )
+    for each in cautions(settings):
+        warn(f"{each.setting}: {each.reason}")
     rows = [
         {
             "setting": setting.name,

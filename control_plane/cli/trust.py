@@ -11,9 +11,10 @@ from control_plane.cli import kinds
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection_options, target, target_options
-from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
+from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json, warn
 from control_plane.cli.progress import duration_of
 from control_plane.cli.tables import print_fields, print_records, record
+from control_plane.settings import UNKNOWN_HOST
 
 
 @command(
@@ -74,6 +75,11 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
     with connect() as client:
         made = client.call(
             join_token_pb2_grpc.JoinTokenServiceStub(client.channel).CreateJoinToken, request
+        )
+    if made.server.startswith(f"{UNKNOWN_HOST}:"):
+        warn(
+            f"{UNKNOWN_HOST} stands for a name or an address of the server: say --server-name to "
+            "'c2c serve', and it is printed here"
         )
     if wants_json():
         print_records([record(made)])

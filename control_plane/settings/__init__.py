@@ -1,11 +1,14 @@
 """What the operator decides, read once at start."""
 
+from control_plane.settings.cautions import UNKNOWN_HOST, Caution, cautions, enroll_host
 from control_plane.settings.conflicts import admin_socket
 from control_plane.settings.fields import Setting, Settings, all_settings
 from control_plane.settings.load import Loaded, find_data_dir, load_settings
 from control_plane.settings.values import LogFormat, LogLevel, SocketAddress
 
 __all__ = [
+    "UNKNOWN_HOST",
+    "Caution",
     "Loaded",
     "LogFormat",
     "LogLevel",
@@ -14,6 +17,8 @@ __all__ = [
     "SocketAddress",
     "admin_socket",
     "all_settings",
+    "cautions",
+    "enroll_host",
     "find_data_dir",
     "load_settings",
 ]

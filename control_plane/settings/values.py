@@ -66,6 +66,11 @@ class SocketAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def is_every(self) -> bool:
+        """Tell whether it means every address of a machine, so that nobody can connect to it."""
+        return self.host in {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
+
+    @property
     def is_loopback(self) -> bool:
         """Tell whether only this machine can reach it."""
         try:

@@ -41,6 +41,7 @@ from tests.api.serving import channel_to, serving
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 DOMAINS = (Domain("apps.internal"),)
+ENROLL = "203.0.113.7:18001"
 CHAIN_BYTES = 8_000
 
 Fields = Mapping[str, Any]
@@ -151,7 +152,10 @@ class ControlPlane:
 
 @asynccontextmanager
 async def control_plane(
-    directory: Path, domains: Sequence[Domain] = DOMAINS, chain_bytes: int = CHAIN_BYTES
+    directory: Path,
+    domains: Sequence[Domain] = DOMAINS,
+    chain_bytes: int = CHAIN_BYTES,
+    enroll: str = ENROLL,
 ) -> AsyncIterator[ControlPlane]:
     """Run one, with its database and its socket in a directory, which it may find used before."""
     private = directory / "data"
@@ -165,7 +169,7 @@ async def control_plane(
     budget = CertificateBudget(lambda: authority, Profile(max_chain_bytes=chain_bytes))
     guids = (f"new-guid-{number}" for number in count(1))
     tokens = (f"token-{number}" for number in count(1))
-    enrollment = EnrollmentServer("203.0.113.7:18001", authority.fingerprint)
+    enrollment = EnrollmentServer(enroll, authority.fingerprint)
     apps = AppService(registry, guids.__next__)
     routes = RouteService(registry, progress, budget, domains)
     instances = InstanceService(registry, presence, budget, guids.__next__)

@@ -18,6 +18,8 @@ from control_plane.settings import (
     SocketAddress,
     admin_socket,
     all_settings,
+    cautions,
+    enroll_host,
     find_data_dir,
     load_settings,
 )
@@ -469,3 +471,31 @@ def test_socket_addresses_know_their_form_and_reach(
     """An address is written as it is read, IPv6 in brackets, and says if others can reach it."""
     assert str(address) == text
     assert address.is_loopback is loopback
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "known", "warned"),
+    [
+        ((), "0.0.0.0", "HOST", ["enroll_address"]),
+        ((), "::", "HOST", ["enroll_address"]),
+        ((), "10.0.0.5", "10.0.0.5", []),
+        (("c2c.example", "10.0.0.5"), "0.0.0.0", "c2c.example", []),
+    ],
+)
+def test_where_sidecars_enrol_is_known_or_warned_of(
+    names: tuple[str, ...], host: str, known: str, warned: list[str]
+) -> None:
+    """Nobody can connect to every address of a machine, so such a server needs a name."""
+    enroll = SocketAddress(host, 18101)
+    settings = Settings(data_dir=Path("/d"), enroll_address=enroll, server_names=names)
+
+    assert enroll_host(settings) == known
+    assert [each.setting for each in cautions(settings)] == warned
+
+
+def test_what_is_a_risk_is_warned_of() -> None:
+    """Apps without TLS are allowed to whoever asks for them, and never without a word."""
+    (caution,) = cautions(Settings(data_dir=Path("/d"), unproxied_port_mappings=True))
+
+    assert caution.setting == "unproxied_port_mappings"
+    assert "becomes the responsibility of the application developer" in caution.reason

@@ -73,7 +73,9 @@ class CreateJoinTokenResponse(_message.Message):
     token: _builtins.str
     """The secret itself."""
     server: _builtins.str
-    """host:port of the EnrollmentService."""
+    """host:port of the EnrollmentService. The host is HOST if the control plane listens on every
+    address and was not told a name of its own.
+    """
     fingerprint: _builtins.str
     """"sha256:" and the SHA-256 of the CA certificate (DER) in hexadecimal, by which a sidecar knows
     that server.

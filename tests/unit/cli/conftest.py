@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from control_plane.cli.main import program
 from control_plane.names import Domain
-from tests.api.world import ControlPlane, control_plane
+from tests.api.world import ENROLL, ControlPlane, control_plane
 
 DOMAINS = (Domain("apps.internal"), Domain("mesh.example"))
 
@@ -64,12 +64,18 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[ControlPlane]:
+def enroll() -> str:
+    """Return where sidecars are told to enrol; a test may be parametrized with another place."""
+    return ENROLL
+
+
+@pytest.fixture
+def world(tmp_path: Path, enroll: str) -> Iterator[ControlPlane]:
     """Serve the operator's API from another thread, as another process would."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    running = control_plane(tmp_path, DOMAINS)
+    running = control_plane(tmp_path, DOMAINS, enroll=enroll)
     try:
         yield asyncio.run_coroutine_threadsafe(running.__aenter__(), loop).result(20)
     finally:

@@ -68,6 +68,20 @@ def test_check_shows_each_setting_and_where_it_comes_from(tmp_path: Path) -> Non
     assert not (tmp_path / "data").exists()
 
 
+def test_check_says_what_is_hardly_meant(tmp_path: Path) -> None:
+    """It is beside the answer, on standard error, and no failure; the server logs the same."""
+    words = ("check", "--enroll-address", "0.0.0.0:18101")
+    ran = run_c2c(*words, "--output", "json", C2C_DATA_DIR=str(tmp_path))
+
+    assert ran.code == 0
+    assert len(json.loads(ran.out)) > 10
+    assert ran.err == (
+        "enroll_address: nobody can connect to 0.0.0.0:18101: say with --server-name where "
+        "sidecars reach this server, so that join-token can tell them\n"
+    )
+    assert run_c2c(*words, "--server-name", "c2c.example", C2C_DATA_DIR=str(tmp_path)).err == ""
+
+
 def test_check_takes_options_before_the_command_too(tmp_path: Path) -> None:
     """--data-dir and --config are global options, also for the commands that have them."""
     (tmp_path / "c2c.toml").write_text('trust_domain = "file.internal"\n')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from control_plane.names import InstanceGuid
 from tests.api.world import ControlPlane
 from tests.unit.cli.conftest import Ran
@@ -315,6 +317,19 @@ def test_a_join_token_comes_with_the_command_that_uses_it(c2c: Run, world: Contr
     assert lines[-1] == (
         "   c2c sidecar --server 203.0.113.7:18001 --token token-1 "
         f"--fingerprint {world.fingerprint} --address auto"
+    )
+
+
+@pytest.mark.parametrize("enroll", ["HOST:18101"])
+def test_a_join_token_says_what_it_does_not_know(c2c: Run, enroll: str) -> None:
+    """A server that listens everywhere and has no name is one to fill in, and that is said."""
+    c2c("create-app", "app-b")
+    ran = c2c("join-token", "app-b")
+
+    assert f"   c2c sidecar --server {enroll} --token" in ran.out
+    assert ran.err == (
+        "HOST stands for a name or an address of the server: say --server-name to 'c2c serve', "
+        "and it is printed here\n"
     )
 
 
