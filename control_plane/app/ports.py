@@ -134,20 +134,9 @@ class Ports:
             ),
             server,
         )
-        sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(
-            SidecarService(
-                self._proof,
-                Reports(
-                    core.presence,
-                    core.attestation,
-                    core.custody,
-                    core.authorities.trust_bundle_pem,
-                    core.is_outdated,
-                ),
-                core.clock,
-            ),
-            server,
-        )
+        sidecars = SidecarService(self._proof, self._reports(), core.clock)
+        core.registry.subscribe(sidecars.committed)
+        sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(sidecars, server)
         self._public.append(server)
         return await self._listen(server, address, setting="xds_address")
 
@@ -183,6 +172,17 @@ class Ports:
         self._add_administration(server)
         self._private.append(server)
         return await self._listen(server, address, setting="admin_address")
+
+    def _reports(self) -> Reports:
+        core = self._core
+        return Reports(
+            lambda: core.registry.state,
+            core.presence,
+            core.attestation,
+            core.custody,
+            core.authorities.trust_bundle_pem,
+            core.is_outdated,
+        )
 
     def _is_alive(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance is there, or may be: a broken stream is no sign of an end."""

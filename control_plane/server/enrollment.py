@@ -94,6 +94,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             )
             raise
         instance, leaf = committed.result
+        app = committed.state.apps[instance.app_guid]
         self._identities.given(instance.guid, leaf)
         self._audit.info(
             log_events.AUDIT_ENROLLED,
@@ -111,6 +112,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             certificate=leaf.certificate_chain_pem,
             trust_bundle=self._trust_bundle().decode("ascii"),
             xds_port=self._xds_port,
+            app_ports=app.ports,
+            c2c_port=app.c2c_port or 0,
         )
 
     def _enrol(

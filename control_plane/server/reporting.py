@@ -1,9 +1,9 @@
 """One sidecar that keeps reporting: when it is answered.
 
 The rule of this module: it is answered when there is something to say. That is so when another
-certificate should be served than its last report showed, once for each report and certificate, and
-when its last word is as old as a word may be, so that it speaks again. One task reads and another
-writes, so that neither waits for the other.
+certificate should be served than its last report showed, or other ports of the app be looked at,
+once for each report and each of them, and when its last word is as old as a word may be, so that it
+speaks again. One task reads and another writes, so that neither waits for the other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -21,14 +21,27 @@ from control_plane.errors import InvalidArgument
 from control_plane.server.peers import Context
 
 
+class Facts(NamedTuple):
+    """What a sidecar says in a report, or what it should.
+
+    Attributes:
+        serial: of the certificate that is served.
+        ports: of the app, the one that 61443 leads to and all of them; None from a sidecar that
+            does not want to be told.
+    """
+
+    serial: int | None = None
+    ports: tuple[int, frozenset[int]] | None = None
+
+
 class Reporting:
     """The stream of reports of one instance."""
 
     def __init__(
         self,
         *,
-        take: Callable[[Any], int | None],
-        expected: Callable[[], int | None],
+        take: Callable[[Any], Facts],
+        expected: Callable[[], Facts],
         answer: Callable[[], object],
         seconds: Callable[[], float],
         clock: Clock,
@@ -36,8 +49,8 @@ class Reporting:
         """Start before the first report.
 
         Args:
-            take: takes a report, or raises; returns the serial that it says is served.
-            expected: returns the serial that should be.
+            take: takes a report, or raises; returns what it says.
+            expected: returns what it should say.
             answer: returns what to say.
             seconds: returns how old the last word of a sidecar may be.
             clock: tells how old it is.
@@ -47,8 +60,8 @@ class Reporting:
         self._answer = answer
         self._seconds = seconds
         self._clock = clock
-        self._served: int | None = None
-        self._told: int | None = None
+        self._said = Facts()
+        self._told = Facts()
         self._spoke_at = clock.monotonic()
         self._woken = asyncio.Event()
         self._is_over = False
@@ -87,7 +100,7 @@ class Reporting:
     async def _read(self, context: Context) -> None:
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
-                self._served, self._told = self._take(request), None
+                self._said, self._told = self._take(request), Facts()
                 self._spoke_at = self._clock.monotonic()
                 if self._has_news():
                     self._woken.set()
@@ -112,5 +125,7 @@ class Reporting:
         return False
 
     def _has_news(self) -> bool:
-        expected = self._expected()
-        return expected is not None and expected not in (self._served, self._told)
+        expected, said, told = self._expected(), self._said, self._told
+        if expected.serial not in (None, said.serial, told.serial):
+            return True
+        return said.ports is not None and expected.ports not in (None, said.ports, told.ports)

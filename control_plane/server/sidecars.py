@@ -17,12 +17,15 @@ from control_plane.ca import InstanceIdentity
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import InvalidArgument, Unavailable
+from control_plane.model.change import Change
+from control_plane.model.entities import App
+from control_plane.model.state import State
 from control_plane.names import InstanceGuid, parse_port, shown
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.presence import Presence
 from control_plane.server.peers import Context, InstanceProof
-from control_plane.server.reporting import Reporting
+from control_plane.server.reporting import Facts, Reporting
 from control_plane.server.status import end_call
 
 MAX_PORTS = 1000
@@ -42,6 +45,7 @@ class Reports:
     """Where reports go, and where their answers come from.
 
     Attributes:
+        state: returns the State, which has the ports of apps.
         presence: is told whether the app listens.
         attestation: is told what is served and trusted.
         custody: knows what should be served.
@@ -49,40 +53,49 @@ class Reports:
         is_outdated: tells whether an identity should be renewed before its time.
     """
 
+    state: Callable[[], State]
     presence: Presence
     attestation: Attestation
     custody: Custody
     trust_bundle: Callable[[], bytes]
     is_outdated: Callable[[InstanceIdentity], bool]
 
-    def take(self, instance: InstanceGuid, request: sidecar_pb2.ReportRequest) -> int | None:
-        """Take a report; return the serial that it says is served.
+    def take(self, instance: InstanceGuid, request: sidecar_pb2.ReportRequest) -> Facts:
+        """Take a report, and return what it says.
 
         Raises:
             InvalidArgument: a value of it breaks its rule.
         """
         served = _parse_serial(request.served_serial)
-        _check_ports([*request.exposed_ports, *request.closed_ports, *request.open_ports])
+        named = [request.c2c_port] if request.c2c_port else []
+        _check_ports([*request.exposed_ports, *request.closed_ports, *request.open_ports, *named])
         app_ports = dict.fromkeys(request.closed_ports, False)
         app_ports |= dict.fromkeys(request.open_ports, True)
         trusted = _parse_fingerprints(request.trusted_roots)
         self.attestation.report(instance, served, tuple(request.exposed_ports), app_ports, trusted)
         self.presence.reported(instance, listening=request.listening, leaving=request.leaving)
-        return served
+        tried = (request.c2c_port, frozenset(app_ports))
+        return Facts(served, tried if request.c2c_port else None)
 
-    def expected(self, instance: InstanceGuid) -> int | None:
-        """Return the serial that should be served; None if there is no certificate yet."""
-        held = self.custody.get(instance, C2C_SECRET)
-        return held.serial if held is not None else None
+    def expected(self, identity: InstanceIdentity) -> Facts:
+        """Return what a sidecar should say; there may be no certificate yet."""
+        held = self.custody.get(identity.instance_guid, C2C_SECRET)
+        app = self.state().app(identity.app_guid)
+        ports = (app.c2c_port, frozenset(app.ports)) if app and app.c2c_port else None
+        return Facts(held.serial if held is not None else None, ports)
 
     def answer(self, identity: InstanceIdentity) -> sidecar_pb2.ReportResponse:
         """Return what a sidecar with this identity should know now."""
-        expected = self.expected(identity.instance_guid)
+        serial, _ = self.expected(identity)
+        app = self.state().app(identity.app_guid)
+        ports, c2c_port = ((), None) if app is None else (app.ports, app.c2c_port)
         return sidecar_pb2.ReportResponse(
             trust_bundle=self.trust_bundle().decode("ascii"),
             report_again_in=Duration(seconds=round(self.attestation.report_seconds)),
-            expected_serial=f"{expected:x}" if expected is not None else "",
+            expected_serial=f"{serial:x}" if serial is not None else "",
             renew_identity=self.is_outdated(identity),
+            app_ports=ports,
+            c2c_port=c2c_port or 0,
         )
 
 
@@ -101,6 +114,13 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         self._reports = reports
         self._clock = clock
         self._kept: dict[InstanceGuid, Reporting] = {}
+
+    def committed(self, state: State, change: Change) -> None:
+        """Have the sidecars of an app that changed look whether there is something to say."""
+        for app in (each for each in change.puts if isinstance(each, App)):
+            for instance in state.instances_of(app.guid):
+                if kept := self._kept.get(instance.guid):
+                    kept.wake()
 
     async def Report(
         self, request: sidecar_pb2.ReportRequest, context: Context
@@ -123,13 +143,13 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
     async def _keep(self, identity: InstanceIdentity, context: Context) -> None:
         instance, reports = identity.instance_guid, self._reports
 
-        def take(request: sidecar_pb2.ReportRequest) -> int | None:
+        def take(request: sidecar_pb2.ReportRequest) -> Facts:
             self._proof.again(context, identity)
             return reports.take(instance, request)
 
         reporting = Reporting(
             take=take,
-            expected=lambda: reports.expected(instance),
+            expected=lambda: reports.expected(identity),
             answer=lambda: reports.answer(self._proof.again(context, identity)),
             seconds=lambda: reports.attestation.report_seconds,
             clock=self._clock,

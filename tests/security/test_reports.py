@@ -35,6 +35,10 @@ BAD: dict[str, tuple[sidecar_pb2.ReportRequest, str]] = {
         sidecar_pb2.ReportRequest(exposed_ports=[0]),
         "invalid port 0, must be in range 1-65535",
     ),
+    "a port for 61443 that is none": (
+        sidecar_pb2.ReportRequest(c2c_port=-1),
+        "invalid port -1, must be in range 1-65535",
+    ),
     "more ports than there are": (
         sidecar_pb2.ReportRequest(exposed_ports=[1] * 100_000),
         f"a report may name {MAX_PORTS} ports, not 100000",

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x32\x63/v1/enrollment.proto\x12\x06\x63\x32\x63.v1\"Q\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0b\x61pp_address\x18\x04 \x01(\t\"\x96\x01\n\x0e\x45nrollResponse\x12\x15\n\rinstance_guid\x18\x01 \x01(\t\x12\x10\n\x08\x61pp_guid\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x05\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\x0c\x12\x14\n\x0ctrust_bundle\x18\x06 \x01(\t\x12\x10\n\x08xds_port\x18\x07 \x01(\x05\x32L\n\x11\x45nrollmentService\x12\x37\n\x06\x45nroll\x12\x15.c2c.v1.EnrollRequest\x1a\x16.c2c.v1.EnrollResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x32\x63/v1/enrollment.proto\x12\x06\x63\x32\x63.v1\"Q\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0b\x61pp_address\x18\x04 \x01(\t\"\xbb\x01\n\x0e\x45nrollResponse\x12\x15\n\rinstance_guid\x18\x01 \x01(\t\x12\x10\n\x08\x61pp_guid\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x05\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\x0c\x12\x14\n\x0ctrust_bundle\x18\x06 \x01(\t\x12\x10\n\x08xds_port\x18\x07 \x01(\x05\x12\x11\n\tapp_ports\x18\x08 \x03(\x05\x12\x10\n\x08\x63\x32\x63_port\x18\t \x01(\x05\x32L\n\x11\x45nrollmentService\x12\x37\n\x06\x45nroll\x12\x15.c2c.v1.EnrollRequest\x1a\x16.c2c.v1.EnrollResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLREQUEST']._serialized_start=35
   _globals['_ENROLLREQUEST']._serialized_end=116
   _globals['_ENROLLRESPONSE']._serialized_start=119
-  _globals['_ENROLLRESPONSE']._serialized_end=269
-  _globals['_ENROLLMENTSERVICE']._serialized_start=271
-  _globals['_ENROLLMENTSERVICE']._serialized_end=347
+  _globals['_ENROLLRESPONSE']._serialized_end=306
+  _globals['_ENROLLMENTSERVICE']._serialized_start=308
+  _globals['_ENROLLMENTSERVICE']._serialized_end=384
 # @@protoc_insertion_point(module_scope)

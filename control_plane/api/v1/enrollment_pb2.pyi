@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -63,6 +65,8 @@ class EnrollResponse(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     TRUST_BUNDLE_FIELD_NUMBER: _builtins.int
     XDS_PORT_FIELD_NUMBER: _builtins.int
+    APP_PORTS_FIELD_NUMBER: _builtins.int
+    C2C_PORT_FIELD_NUMBER: _builtins.int
     instance_guid: _builtins.str
     """The instance's identity: the node id that its Envoy has to state."""
     app_guid: _builtins.str
@@ -77,6 +81,13 @@ class EnrollResponse(_message.Message):
     """The port of the discovery services and of IdentityService, on the host that was enrolled
     with.
     """
+    c2c_port: _builtins.int
+    @_builtins.property
+    def app_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The ports of the app, and the one of them that 61443 leads to, as they are now; the answers to
+        reports tell when they change.
+        """
+
     def __init__(
         self,
         *,
@@ -87,10 +98,12 @@ class EnrollResponse(_message.Message):
         certificate: _builtins.bytes = ...,
         trust_bundle: _builtins.str = ...,
         xds_port: _builtins.int = ...,
+        app_ports: _abc.Iterable[_builtins.int] | None = ...,
+        c2c_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app_guid", b"app_guid", "certificate", b"certificate", "index", b"index", "instance_guid", b"instance_guid", "trust_bundle", b"trust_bundle", "xds_port", b"xds_port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app_guid", b"app_guid", "app_ports", b"app_ports", "c2c_port", b"c2c_port", "certificate", b"certificate", "index", b"index", "instance_guid", b"instance_guid", "trust_bundle", b"trust_bundle", "xds_port", b"xds_port"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

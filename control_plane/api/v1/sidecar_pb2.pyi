@@ -30,9 +30,10 @@ class ReportRequest(_message.Message):
     OPEN_PORTS_FIELD_NUMBER: _builtins.int
     CLOSED_PORTS_FIELD_NUMBER: _builtins.int
     TRUSTED_ROOTS_FIELD_NUMBER: _builtins.int
+    C2C_PORT_FIELD_NUMBER: _builtins.int
     listening: _builtins.bool
-    """Whether the app accepts connections where Envoy would forward them. Names lead only to
-    instances whose app does.
+    """Whether the app accepts connections where Envoy would forward them: on the port below that
+    61443 leads to, or on all of them if none is named. Names lead only to instances whose app does.
     """
     served_serial: _builtins.str
     """The serial, in hexadecimal, of the certificate that a TLS handshake with this instance's port
@@ -40,6 +41,10 @@ class ReportRequest(_message.Message):
     """
     leaving: _builtins.bool
     """The instance is about to stop: its names and the leave to call others are withdrawn at once."""
+    c2c_port: _builtins.int
+    """The port of the app that 61443 leads to, as the sidecar was told. 0 if people said which ports
+    to try: then it is told of none.
+    """
     @_builtins.property
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ports of the app that can be reached on the instance's address, past Envoy and its policies."""
@@ -68,10 +73,11 @@ class ReportRequest(_message.Message):
         open_ports: _abc.Iterable[_builtins.int] | None = ...,
         closed_ports: _abc.Iterable[_builtins.int] | None = ...,
         trusted_roots: _abc.Iterable[_builtins.str] | None = ...,
+        c2c_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_ports", b"closed_ports", "exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "open_ports", b"open_ports", "served_serial", b"served_serial", "trusted_roots", b"trusted_roots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "closed_ports", b"closed_ports", "exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "open_ports", b"open_ports", "served_serial", b"served_serial", "trusted_roots", b"trusted_roots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -85,15 +91,22 @@ class ReportResponse(_message.Message):
     REPORT_AGAIN_IN_FIELD_NUMBER: _builtins.int
     EXPECTED_SERIAL_FIELD_NUMBER: _builtins.int
     RENEW_IDENTITY_FIELD_NUMBER: _builtins.int
+    APP_PORTS_FIELD_NUMBER: _builtins.int
+    C2C_PORT_FIELD_NUMBER: _builtins.int
     trust_bundle: _builtins.str
     """The CA certificates to trust now, PEM, one after the other."""
     expected_serial: _builtins.str
     """The serial, in hexadecimal, that port 61443 should be showing."""
     renew_identity: _builtins.bool
     """The CA that issued the identity is about to leave: renew it now."""
+    c2c_port: _builtins.int
     @_builtins.property
     def report_again_in(self) -> _duration_pb2.Duration:
         """When to report again at the latest."""
+
+    @_builtins.property
+    def app_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The ports of the app, and the one of them that 61443 leads to."""
 
     def __init__(
         self,
@@ -102,10 +115,12 @@ class ReportResponse(_message.Message):
         report_again_in: _duration_pb2.Duration | None = ...,
         expected_serial: _builtins.str = ...,
         renew_identity: _builtins.bool = ...,
+        app_ports: _abc.Iterable[_builtins.int] | None = ...,
+        c2c_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report_again_in", b"report_again_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_serial", b"expected_serial", "renew_identity", b"renew_identity", "report_again_in", b"report_again_in", "trust_bundle", b"trust_bundle"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_ports", b"app_ports", "c2c_port", b"c2c_port", "expected_serial", b"expected_serial", "renew_identity", b"renew_identity", "report_again_in", b"report_again_in", "trust_bundle", b"trust_bundle"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
