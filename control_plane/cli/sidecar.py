@@ -77,9 +77,8 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 )
 @_option(
     "--app-port",
-    "Port of the app whose state is reported, several with commas (Default: 8080)",
+    "Ports that the app has to listen on, with commas (Default: its own, as create-app has them)",
     type=kinds.APP_PORTS,
-    default="8080",
 )
 @_option(
     "--dns-address",
@@ -135,7 +134,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
     ca_file: Path | None,
     address: str,
     app_address: Address,
-    app_port: tuple[int, ...],
+    app_port: tuple[int, ...] | None,
     dns_address: SocketAddress | None,
     dns_upstream: tuple[SocketAddress, ...] | None,
     envoy: Path | None,
@@ -156,7 +155,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
         ca_file=ca_file,
         address=parse_instance_address(address),
         app_address=app_address,
-        app_ports=tuple(map(parse_port, app_port)),
+        app_ports=tuple(map(parse_port, app_port or ())),
         directory=dir,
         dns_address=dns_address,
         dns_upstreams=dns_upstream or (),

@@ -131,6 +131,9 @@ class _Chain:
             if ports is None:
                 sentence = f"no sidecar tells whether {who} accepts connections"
                 return unknown(LinkKind.APP, sentence)
+            leads_to = ports.get(self._app.c2c_port) if self._app.c2c_port else None
+            if each.status is InstanceStatus.READY and leads_to:
+                continue  # whatever is closed besides, 61443 does not lead there
             if closed := ", ".join(str(port) for port, accepts in ports.items() if not accepts):
                 where = f"{each.app_address}:{closed}"
                 sentence = f"{who} does not accept connections on {where}"

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 from control_plane.ca import load_key_pair, read_certificates
 from control_plane.envoy import bootstrap
@@ -31,13 +32,16 @@ NAMES_FILE = "names.pb"
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """What enrolment told besides the certificates; it stays as it is when those are renewed.
+    """What was told besides the certificates; it stays as it is when those are renewed.
 
     Attributes:
         trusted_by: what the control plane was known by when the instance enrolled.
         xds_port: the port of discovery and renewal on that host.
         index: the number of the instance in its app.
         app_address: where Envoy reaches the app, as it was registered.
+        app_ports: the ports of the app, as they were told last; empty where an older control plane
+            tells of none.
+        c2c_port: the one of them that 61443 leads to; likewise 0.
     """
 
     trusted_by: str
@@ -45,6 +49,23 @@ class Enrollment:
     xds_port: int
     index: int
     app_address: str
+    app_ports: tuple[int, ...] = ()
+    c2c_port: int = 0
+
+    @classmethod
+    def read(cls, text: bytes) -> Self:
+        """Read what ``text`` returned.
+
+        Raises:
+            ValueError: it is no JSON.
+            TypeError: it is something else, or less.
+        """
+        values = json.loads(text)
+        return cls(**{**values, "app_ports": tuple(values.get("app_ports", ()))})
+
+    def text(self) -> bytes:
+        """Return it as it is kept."""
+        return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +123,10 @@ class SidecarDirectory:
         if not (self._identity.exists() and self._enrollment.exists()):
             return None
         try:
-            enrollment = Enrollment(**json.loads(read_private(self._enrollment)))
+            enrollment = Enrollment.read(read_private(self._enrollment))
             identity = _read_identity(read_private(self._identity))
             trust_bundle = self.ca_file.read_bytes()
-        except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise InvalidArgument(
                 f"directory {shown(str(self.path))} has no complete identity: {error}"
             ) from None
@@ -123,9 +144,16 @@ class SidecarDirectory:
         Raises:
             StorageError: a file could not be written.
         """
-        enrollment = json.dumps(asdict(membership.enrollment), indent=2) + "\n"
-        write_private(self._enrollment, enrollment.encode())
+        self.write_enrollment(membership.enrollment)
         self.write_credentials(membership.credentials)
+
+    def write_enrollment(self, enrollment: Enrollment) -> None:
+        """Replace what is known besides the credentials.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        write_private(self._enrollment, enrollment.text())
 
     def write_credentials(self, credentials: Credentials) -> None:
         """Replace the credentials; Envoy uses the new ones from its next connection on.

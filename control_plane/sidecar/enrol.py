@@ -68,6 +68,8 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
         xds_port=parse_port(response.xds_port, field="xds_port"),
         index=response.index,
         app_address=options.app_address,
+        app_ports=tuple(response.app_ports),
+        c2c_port=response.c2c_port,
     )
     return Membership(enrollment, Credentials(identity, trust_bundle))
 

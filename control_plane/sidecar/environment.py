@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from control_plane.names import Port
 from control_plane.sidecar.directory import Membership
-from control_plane.sidecar.options import SidecarOptions
 
 
 def without_token(inherited: Mapping[str, str], token: str) -> dict[str, str]:
@@ -20,7 +20,7 @@ def without_token(inherited: Mapping[str, str], token: str) -> dict[str, str]:
 def app_environment(
     inherited: Mapping[str, str],
     membership: Membership,
-    options: SidecarOptions,
+    port: Port,
     trust: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the variables of the app.
@@ -28,7 +28,7 @@ def app_environment(
     Args:
         inherited: as ``without_token`` returns them.
         membership: which instance this is.
-        options: what the sidecar was told.
+        port: where it should listen.
         trust: as ``AppTrust.write`` returns them.
     """
     identity = membership.credentials.identity
@@ -38,5 +38,4 @@ def app_environment(
         "CF_INSTANCE_INTERNAL_IP": identity.address,
     }
     # Where a twelve-factor app listens; whoever set it already knows better.
-    port = {"PORT": str(options.app_ports[0])}
-    return {**port, **inherited, **facts, **trust}
+    return {"PORT": str(port), **inherited, **facts, **trust}

@@ -22,8 +22,9 @@ from control_plane import log_events
 from control_plane.ca import new_key_pair
 from control_plane.clock import Clock, SystemClock
 from control_plane.errors import ConfigurationError
-from control_plane.names import InstanceGuid, shown
+from control_plane.names import InstanceGuid, Port, shown
 from control_plane.settings import SocketAddress
+from control_plane.sidecar.app_ports import LivePorts
 from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.channel import instance_channel
 from control_plane.sidecar.child import Child
@@ -97,7 +98,8 @@ class _Sidecar:
             return _SIGNALLED + self.signals.number
         live = LiveCredentials(self.directory, joined.credentials)
         admin = EnvoyAdmin(self.directory.admin_socket)
-        reporter = self._reporter(joined, live, admin)
+        ports = LivePorts(self.directory, joined.enrollment, self.options.app_ports)
+        reporter = self._reporter(joined, live, ports, admin)
         resolver = self._resolver(joined, live)
         if resolver is not None:
             resolver.check()
@@ -116,7 +118,7 @@ class _Sidecar:
                 stack.push_async_callback(_cancel, asyncio.create_task(work))
             if resolver is not None:
                 await within(NAMES_SECONDS, self.signals.stop, resolver.ready())
-            app = await self._start_app(joined, live, environment)
+            app = await self._start_app(joined, live, ports.current.first, environment)
             if os.getpid() == FIRST_PROCESS:
                 own = [each.pid for each in (envoy, app) if each is not None]
                 reaper = asyncio.create_task(OrphanReaper(own, self.clock).run())
@@ -159,19 +161,23 @@ class _Sidecar:
             return None
         return joining.result()
 
-    def _reporter(self, joined: Membership, live: LiveCredentials, admin: EnvoyAdmin) -> Reporter:
-        options = self.options
-        observer = InstanceObserver(
-            joined.credentials.identity.address, options.app_address, options.app_ports, admin
-        )
+    def _reporter(
+        self, joined: Membership, live: LiveCredentials, ports: LivePorts, admin: EnvoyAdmin
+    ) -> Reporter:
+        address = joined.credentials.identity.address
+        observer = InstanceObserver(address, self.options.app_address, lambda: ports.current, admin)
         calls = ControlPlaneCalls(self._xds(joined), live)
-        return Reporter(calls, live, observer, clock=self.clock, draw=self.draw)
+        return Reporter(calls, live, ports, observer, clock=self.clock, draw=self.draw)
 
     def _xds(self, joined: Membership) -> SocketAddress:
         return SocketAddress(self.options.server.host, joined.enrollment.xds_port)
 
     async def _start_app(
-        self, joined: Membership, live: LiveCredentials, environment: Mapping[str, str]
+        self,
+        joined: Membership,
+        live: LiveCredentials,
+        port: Port,
+        environment: Mapping[str, str],
     ) -> Child | None:
         trust = AppTrust(self.directory, environment)
         variables = trust.write(live.current.trust_bundle)
@@ -179,7 +185,7 @@ class _Sidecar:
         if not self.options.command:
             return None
         app = await Child.start(
-            self.options.command, app_environment(environment, joined, self.options, variables)
+            self.options.command, app_environment(environment, joined, port, variables)
         )
         self.signals.forward_to(app)
         structlog.get_logger(__name__).info(log_events.APP_STARTED, pid=app.pid)

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from control_plane.errors import ConfigurationError, InvalidArgument
-from control_plane.names import DEFAULT_APP_PORT, Address, Port, parse_address, shown
+from control_plane.names import Address, Port, parse_address, shown
 from control_plane.settings import SocketAddress
 
 AUTO_ADDRESS = "auto"
@@ -41,7 +41,8 @@ class SidecarOptions:
         ca_file: the CA certificates that the server may be signed by, PEM.
         address: where other instances reach this one; None takes that of the route to the server.
         app_address: where Envoy reaches the app.
-        app_ports: the ports of the app whose state is reported.
+        app_ports: the ports of the app whose state is reported; empty for those that the control
+            plane knows, whatever they become.
         directory: where identity, bootstrap and trust are kept.
         dns_address: where DNS is served, UDP and TCP; None for nowhere.
         dns_upstreams: the resolvers for other names; empty for those of resolv.conf.
@@ -63,7 +64,7 @@ class SidecarOptions:
     ca_file: Path | None = None
     address: Address | None = None
     app_address: Address = DEFAULT_APP_ADDRESS
-    app_ports: tuple[Port, ...] = (DEFAULT_APP_PORT,)
+    app_ports: tuple[Port, ...] = ()
     directory: Path = DEFAULT_DIRECTORY
     dns_address: SocketAddress | None = None
     dns_upstreams: tuple[SocketAddress, ...] = ()
@@ -79,8 +80,6 @@ class SidecarOptions:
         problems = []
         if self.fingerprint and self.ca_file is not None:
             problems.append("--fingerprint and --ca-file both say whom to trust: give one of them")
-        if not self.app_ports:
-            problems.append("no app port: name at least the one that the app listens on")
         if self.concurrency < 1:
             problems.append(f"concurrency must be at least 1, not {self.concurrency}")
         times = {"offline wait": self.offline_wait, "drain time": self.drain_time}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from control_plane.names import C2C_PORT, Address, Port
 from control_plane.reconciler.probe import Prober
+from control_plane.sidecar.app_ports import AppPorts
 from control_plane.sidecar.envoy_admin import EnvoyAdmin
 
 CONNECT_SECONDS = 1.0
@@ -24,11 +25,12 @@ class Observation:
     """How the instance is.
 
     Attributes:
-        listening: whether the app accepts connections on all of its ports.
+        listening: whether the app accepts connections on each port that it is called on.
         exposed_ports: those of them at which it can be reached past Envoy and its policies.
         served_serial: what port 61443 shows, in hexadecimal; "" if it shows nothing.
         open_ports: where the app accepts connections.
         closed_ports: where it does not, and should.
+        c2c_port: the port that 61443 leads to; None if people named the ports.
     """
 
     listening: bool
@@ -36,6 +38,7 @@ class Observation:
     served_serial: str
     open_ports: tuple[Port, ...] = ()
     closed_ports: tuple[Port, ...] = ()
+    c2c_port: Port | None = None
 
 
 UNSEEN = Observation(listening=False, exposed_ports=(), served_serial="")
@@ -53,29 +56,42 @@ class InstanceObserver:
     """Looks at the instance beside which this runs."""
 
     def __init__(
-        self, address: Address, app_address: Address, ports: Sequence[Port], admin: EnvoyAdmin
+        self,
+        address: Address,
+        app_address: Address,
+        ports: Callable[[], AppPorts],
+        admin: EnvoyAdmin,
     ) -> None:
-        """Look at the instance with this address, and at its app."""
+        """Look at the instance with this address, and at its app.
+
+        Args:
+            address: of the instance.
+            app_address: of its app.
+            ports: returns those of the app.
+            admin: of its Envoy.
+        """
         self._address = address
         self._app_address = app_address
-        self._ports = tuple(ports)
+        self._ports = ports
         self._admin = admin
         self._prober = Prober()
 
     async def observe(self) -> Observation:
         """Return how the instance is now."""
-        listening, exposed, serial = await asyncio.gather(
-            asyncio.gather(*(_accepts(self._app_address, port) for port in self._ports)),
-            asyncio.gather(*(self._is_exposed(port) for port in self._ports)),
+        ports = self._ports()
+        accepting, exposed, serial = await asyncio.gather(
+            asyncio.gather(*(_accepts(self._app_address, port) for port in ports.every)),
+            asyncio.gather(*(self._is_exposed(port) for port in ports.every)),
             self._served_serial(),
         )
-        open_ports = tuple(itertools.compress(self._ports, listening))
+        open_ports = tuple(itertools.compress(ports.every, accepting))
         return Observation(
-            all(listening),
-            exposed_ports=tuple(itertools.compress(self._ports, exposed)),
+            listening=set(ports.needed) <= set(open_ports),
+            exposed_ports=tuple(itertools.compress(ports.every, exposed)),
             served_serial=serial,
             open_ports=open_ports,
-            closed_ports=tuple(port for port in self._ports if port not in open_ports),
+            closed_ports=tuple(port for port in ports.every if port not in open_ports),
+            c2c_port=ports.c2c,
         )
 
     async def _is_exposed(self, port: Port) -> bool:

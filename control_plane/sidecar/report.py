@@ -19,6 +19,7 @@ from control_plane import log_events
 from control_plane.api.v1 import sidecar_pb2
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
+from control_plane.sidecar.app_ports import LivePorts
 from control_plane.sidecar.channel import reason
 from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.race import first_of
@@ -56,6 +57,7 @@ class Reporter:
         self,
         calls: ReportCalls,
         live: LiveCredentials,
+        ports: LivePorts,
         observer: Observer,
         *,
         clock: Clock,
@@ -66,12 +68,14 @@ class Reporter:
         Args:
             calls: where to.
             live: takes the CA certificates that come back.
+            ports: takes the ports of the app that do.
             observer: looks at the instance.
             clock: times the next look and the next report.
             draw: returns a number from 0 up to 1, another one each time.
         """
         self._calls = calls
         self._live = live
+        self._ports = ports
         self._observer = observer
         self._clock = clock
         self._draw = draw
@@ -147,6 +151,7 @@ class Reporter:
             open_ports=seen.open_ports,
             closed_ports=seen.closed_ports,
             trusted_roots=self._live.trusted_roots,
+            c2c_port=seen.c2c_port or 0,
         )
         shown = self._live.current.identity
         async with self._telling:
@@ -171,8 +176,18 @@ class Reporter:
         if response.expected_serial != self._expected:
             self._expected = response.expected_serial
             self._pause = LOOK_SECONDS[0]
+        self._follow(response)
         if response.trust_bundle:
             self._trust(response.trust_bundle.encode())
+
+    def _follow(self, response: sidecar_pb2.ReportResponse) -> None:
+        before = self._ports.current
+        try:
+            self._ports.follow(response.c2c_port, response.app_ports)
+        except ControlPlaneError as error:
+            self._log.error(log_events.REPORT_FAILED, reason=f"ports of the app: {error}")
+        if self._ports.current != before:
+            self._pause = LOOK_SECONDS[0]
 
     def _trust(self, bundle: bytes) -> None:
         before = self._live.trusted_roots

@@ -6,11 +6,10 @@ With real sidecars, real Envoys and real apps, except where the point is that th
 from __future__ import annotations
 
 import shlex
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from control_plane.api.v1 import (
-    app_pb2,
-    app_pb2_grpc,
     inspection_pb2,
     instance_pb2,
     instance_pb2_grpc,
@@ -22,6 +21,7 @@ from tests.inspection import world
 from tests.inspection.commands import c2c
 from tests.inspection.world import Operator
 from tests.sidecar.platform import Platform, free_port
+from tests.sidecar.process import Sidecar
 from tests.sidecar.scene import NAME, Scene, scene
 from tests.unit.model.refusals import no_app
 
@@ -114,10 +114,10 @@ async def test_no_route(tmp_path: Path) -> None:
 
 async def test_wrong_app_port(tmp_path: Path) -> None:
     """61443 leads where nobody listens; the command that is printed leads it to the app."""
-    async with scene(tmp_path) as here, here.instance():
+    async with scene(tmp_path) as here, _named_port(here):
         await is_complete(here.cf)
         wrong = free_port()
-        await _use_port(here, wrong)
+        await here.cf.use_ports("app-b", wrong)
         sentence = f"61443 leads to port {wrong} of app-b/0, which listens on {here.port}"
         link = await missing(here.cf, "port", sentence)
         await do(here.cf, link.command)
@@ -256,8 +256,6 @@ async def _register(cf: Platform, name: str) -> None:
         )
 
 
-async def _use_port(here: Scene, port: int) -> None:
-    async with here.cf.operator() as channel:
-        await app_pb2_grpc.AppServiceStub(channel).UpdateApp(
-            app_pb2.UpdateAppRequest(app="app-b", ports=[port], c2c_port=port)
-        )
+def _named_port(here: Scene) -> AbstractAsyncContextManager[Sidecar]:
+    """Run an instance whose sidecar was told by hand where the app listens."""
+    return here.instance("--app-port", str(here.port))

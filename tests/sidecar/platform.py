@@ -94,6 +94,13 @@ class Platform:
                 app_pb2.CreateAppRequest(name=name, ports=[port], protocol=protocol)
             )
 
+    async def use_ports(self, app: str, *ports: int) -> None:
+        """Have an app listen on these ports, of which 61443 leads to the first."""
+        async with self.operator() as channel:
+            await app_pb2_grpc.AppServiceStub(channel).UpdateApp(
+                app_pb2.UpdateAppRequest(app=app, ports=ports, c2c_port=ports[0])
+            )
+
     async def ticket(self, app: str, *, uses: int = 1) -> Ticket:
         """Create a join token, good for loopback addresses."""
         async with self.operator() as channel:

@@ -86,6 +86,14 @@ class Scene:
         found = self._found
         return "" if found is None else found.status.value
 
+    async def becomes(self, status: str) -> None:
+        """Wait until the control plane knows the instance to be like that."""
+
+        async def probe() -> bool:
+            return self.status == status
+
+        await until(probe, what=f"the instance is {status}; it is {self.status}")
+
     @property
     def instance_guid(self) -> str:
         """The identity of the instance; "" if there is none at this address."""
@@ -99,7 +107,7 @@ class Scene:
     @property
     def options(self) -> tuple[str, ...]:
         """What its sidecar is told besides server and token."""
-        return ("--address", self.address, "--app-port", str(self.port))
+        return ("--address", self.address)
 
     @asynccontextmanager
     async def instance(
@@ -111,7 +119,7 @@ class Scene:
         """Run the instance until the block ends.
 
         Args:
-            options: besides its address and port; the last of several counts.
+            options: besides its address; the last of several counts.
             command: the app.
             variables: more of its variables.
         """

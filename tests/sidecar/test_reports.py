@@ -10,13 +10,6 @@ from tests.envoy.harness import until
 from tests.sidecar.scene import Scene, scene
 
 
-async def _has_status(here: Scene, status: str) -> None:
-    async def probe() -> bool:
-        return here.status == status
-
-    await until(probe, what=f"the instance is {status}; it is {here.status}")
-
-
 def _exposed(here: Scene) -> tuple[int, ...] | None:
     attestation = here.cf.running.core.attestation
     return attestation.exposed.get(InstanceGuid(here.instance_guid))
@@ -26,10 +19,10 @@ async def test_an_app_that_comes_and_goes_is_heard_of(tmp_path: Path) -> None:
     """Names lead to an instance while its app listens, which the sidecar finds out by itself."""
     async with scene(tmp_path, app=None) as here, here.instance() as instance:
         await instance.logged("envoy.started")
-        await _has_status(here, "not_ready")
+        await here.becomes("not_ready")
         async with tcp_app(http1(), port=here.port):
-            await _has_status(here, "ready")
-        await _has_status(here, "not_ready")
+            await here.becomes("ready")
+        await here.becomes("not_ready")
 
         assert [each["listening"] for each in instance.events("app.listening")] == [True, False]
 
@@ -57,7 +50,7 @@ async def test_an_app_on_loopback_is_not_called_out(tmp_path: Path) -> None:
     """An app that only its Envoy can reach is as it should be."""
     async with scene(tmp_path) as here, here.instance() as instance:
         await here.caller.reaches(here.address)
-        await _has_status(here, "ready")
+        await here.becomes("ready")
 
         assert instance.events("app.exposed") == []
         assert _exposed(here) is None
@@ -67,7 +60,7 @@ async def test_envoys_own_listener_on_the_apps_port_is_no_exposure(tmp_path: Pat
     """With unproxied port mappings it is Envoy that listens there, and policies hold."""
     async with scene(tmp_path, unproxied=True) as here, here.instance() as instance:
         await here.caller.reaches(here.address)
-        await _has_status(here, "ready")
+        await here.becomes("ready")
         listeners = await instance.envoy.admin("/listeners")
         looked = here.app.connections
 
@@ -84,7 +77,7 @@ async def test_a_sidecar_says_once_that_nobody_listens_to_it(tmp_path: Path) -> 
     """A control plane that is away is no reason to fill the log, and its return is said too."""
     async with scene(tmp_path) as here, here.instance() as instance:
         await here.caller.reaches(here.address)
-        await _has_status(here, "ready")
+        await here.becomes("ready")
         await here.cf.stop()
         await instance.logged("report.failed")
         await here.cf.start()

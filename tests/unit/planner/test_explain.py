@@ -278,6 +278,17 @@ def test_app_not_listening() -> None:
     assert link(asked, LinkKind.NAME).verdict is Verdict.WAITS
 
 
+def test_a_port_that_61443_does_not_lead_to_may_be_closed() -> None:
+    """An app that is ready is called, whatever it listens on besides; one that is not says why."""
+    ports = {PORT: True, Port(9090): False}
+    assert first_missing(explain(seeing(app_ports=ports))) is None
+
+    # Its sidecar was told by hand to wait for both.
+    state = set_status(everything(), B1, InstanceStatus.NOT_READY).state
+    waiting = replace(seeing(app_ports=ports), state=state, published=state.hostnames_of)
+    assert missing(waiting).sentence == "b/1 does not accept connections on 127.0.0.1:9090"
+
+
 @pytest.mark.parametrize("tried", [{PORT: False}, {}], ids=["tried", "not tried"])
 def test_wrong_app_port(tried: dict[Port, bool]) -> None:
     """An app that listens elsewhere is told apart from one that does not listen."""

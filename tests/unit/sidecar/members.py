@@ -76,5 +76,7 @@ def membership(by: Authority, *, guid: str = GUID) -> Membership:
         xds_port=18000,
         index=3,
         app_address="127.0.0.1",
+        app_ports=(9090, 9091),
+        c2c_port=9091,
     )
     return Membership(enrollment, credentials(by, guid=guid))

@@ -41,6 +41,22 @@ def test_what_is_written_is_read_by_the_next(ca: Authority, tmp_path: Path) -> N
     assert new.key.private_pem() == old.key.private_pem()
 
 
+def test_what_an_older_sidecar_wrote_is_read(ca: Authority, tmp_path: Path) -> None:
+    """An update of the sidecar needs no new token: what it would know besides is told again."""
+    directory = SidecarDirectory(tmp_path)
+    directory.write(membership(ca))
+    file = tmp_path / "enrollment.json"
+    known = json.loads(file.read_text())
+    for each in ("app_ports", "c2c_port"):
+        del known[each]
+    file.write_text(json.dumps(known))
+
+    read = directory.read()
+
+    assert read is not None
+    assert (read.enrollment.app_ports, read.enrollment.c2c_port) == ((), 0)
+
+
 def test_a_new_directory_has_no_identity(tmp_path: Path) -> None:
     """The first start finds nothing, which is no error."""
     assert SidecarDirectory(tmp_path / "sidecar").read() is None

@@ -8,16 +8,10 @@ import structlog
 
 from control_plane.ca import read_certificates, read_java_trust_store
 from control_plane.names import Port
-from control_plane.settings import SocketAddress
-from control_plane.sidecar import SidecarOptions
 from control_plane.sidecar.app_trust import ADDING, IF_SET, JAVA_OPTIONS, REPLACING, AppTrust
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.environment import app_environment, without_token
 from tests.unit.sidecar.members import ADDRESS, GUID, authority, membership
-
-OPTIONS = SidecarOptions(
-    server=SocketAddress("10.0.0.5", 18001), app_ports=(Port(9090), Port(8080))
-)
 
 
 def fingerprints(pem: bytes) -> set[str]:
@@ -41,7 +35,7 @@ def test_an_app_knows_where_it_is() -> None:
     """In the words of Cloud Foundry, which its libraries know."""
     member = membership(authority())
 
-    variables = app_environment({"HOME": "/app"}, member, OPTIONS, {"SSL_CERT_FILE": "/x"})
+    variables = app_environment({"HOME": "/app"}, member, Port(9090), {"SSL_CERT_FILE": "/x"})
 
     assert variables == {
         "HOME": "/app",
@@ -57,7 +51,7 @@ def test_a_port_that_is_set_already_stays() -> None:
     """Whoever set it knows better where the app has to listen."""
     member = membership(authority())
 
-    assert app_environment({"PORT": "7"}, member, OPTIONS, {})["PORT"] == "7"
+    assert app_environment({"PORT": "7"}, member, Port(9090), {})["PORT"] == "7"
 
 
 def test_without_system_roots_our_ca_alone_replaces_nothing(tmp_path: Path) -> None:

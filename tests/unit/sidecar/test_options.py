@@ -30,14 +30,13 @@ def test_the_token_does_not_show_itself() -> None:
             {"fingerprint": f"sha256:{DIGITS}", "ca_file": Path("ca.pem")},
             "--fingerprint and --ca-file both say whom to trust: give one of them",
         ),
-        ({"app_ports": ()}, "no app port: name at least the one that the app listens on"),
         ({"concurrency": 0}, "concurrency must be at least 1, not 0"),
         (
             {"drain_time": timedelta(seconds=-1)},
             "drain time must not be negative: -1 day, 23:59:59",
         ),
     ],
-    ids=["two kinds of trust", "no port", "no worker", "time before now"],
+    ids=["two kinds of trust", "no worker", "time before now"],
 )
 def test_a_contradiction_is_named(wrong: dict[str, Any], problem: str) -> None:
     """What cannot be meant is refused before anything is done."""
@@ -50,7 +49,12 @@ def test_a_contradiction_is_named(wrong: dict[str, Any], problem: str) -> None:
 def test_every_contradiction_is_named_at_once() -> None:
     """Nobody has to start three times to hear of three mistakes."""
     with pytest.raises(ConfigurationError) as refused:
-        SidecarOptions(server=SERVER, app_ports=(), concurrency=0, stop_time=timedelta(seconds=-1))
+        SidecarOptions(
+            server=SERVER,
+            concurrency=0,
+            drain_time=timedelta(seconds=-1),
+            stop_time=timedelta(seconds=-1),
+        )
 
     assert len(refused.value.problems) == 3
 

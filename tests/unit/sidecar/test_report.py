@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -16,6 +16,7 @@ from grpc.aio import AioRpcError, Metadata
 
 from control_plane.api.v1 import sidecar_pb2
 from control_plane.names import Port
+from control_plane.sidecar.app_ports import AppPorts, LivePorts
 from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.readiness import UNSEEN, Observation
@@ -89,6 +90,7 @@ class World:
     instance: Instance
     server: Server
     live: LiveCredentials
+    ports: LivePorts
     reporter: Reporter
 
 
@@ -98,11 +100,12 @@ async def world(directory: Path, *, is_running: bool = True) -> AsyncIterator[Wo
     files, member = SidecarDirectory(directory), membership(authority())
     clock, instance, server = ManualClock(), Instance(), Server()
     live = LiveCredentials(files, member.credentials)
-    reporter = Reporter(server, live, instance, clock=clock, draw=lambda: 1.0)
+    ports = LivePorts(files, member.enrollment)
+    reporter = Reporter(server, live, ports, instance, clock=clock, draw=lambda: 1.0)
     running = asyncio.ensure_future(reporter.run()) if is_running else None
     try:
         await settled()
-        yield World(clock, instance, server, live, reporter)
+        yield World(clock, instance, server, live, ports, reporter)
     finally:
         if running is not None:
             running.cancel()
@@ -279,6 +282,41 @@ async def test_a_bundle_that_cannot_be_read_is_no_reason_to_shout(tmp_path: Path
         await here.clock.advance(0.1)
 
         assert len(here.server.reports) == 1
+
+
+async def test_ports_that_come_back_are_looked_at_at_once(tmp_path: Path) -> None:
+    """An app that moved to another port is waited for, so nobody waits for the next look."""
+    async with world(tmp_path) as here:
+        await here.clock.advance(60)
+        looked = here.instance.looks
+        here.server.answer = sidecar_pb2.ReportResponse(app_ports=[8080, 9090], c2c_port=9090)
+        here.server._answered.set()
+        await here.clock.advance(0.5)
+
+        assert here.ports.current == AppPorts((Port(8080), Port(9090)), Port(9090))
+        assert here.instance.looks - looked >= 4
+
+
+async def test_ports_that_are_none_change_nothing_but_the_log(tmp_path: Path) -> None:
+    """A control plane that has gone mad does not take the sidecar along."""
+    async with world(tmp_path) as here:
+        before = here.ports.current
+        with structlog.testing.capture_logs() as logs:
+            here.server.answer = sidecar_pb2.ReportResponse(app_ports=[70000], c2c_port=70000)
+            here.server._answered.set()
+            await settled()
+
+        assert here.ports.current == before
+        assert logs[0]["reason"].startswith("ports of the app: invalid port 70000")
+
+
+async def test_a_report_says_which_port_it_is_about(tmp_path: Path) -> None:
+    """The control plane tells of others if that is not the right one any more."""
+    async with world(tmp_path) as here:
+        here.instance.now = replace(READY, open_ports=(Port(9090),), c2c_port=Port(9090))
+        await here.clock.advance(2)
+
+        assert [each.c2c_port for each in here.server.reports] == [0, 9090]
 
 
 @pytest.mark.parametrize("is_current", [True, False])

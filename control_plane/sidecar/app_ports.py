@@ -1,0 +1,89 @@
+"""Which ports of the app are looked at.
+
+The rule of this module: the control plane knows them, and what it tells is followed while the app
+runs and remembered for the next start, at which it may be away. What people name themselves stays,
+whatever the control plane says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from control_plane import log_events
+from control_plane.names import DEFAULT_APP_PORT, Port, parse_port
+from control_plane.sidecar.directory import Enrollment, SidecarDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class AppPorts:
+    """The ports of an app.
+
+    Attributes:
+        every: all of them.
+        c2c: the one that 61443 leads to; None if people named the ports, and so mean each.
+    """
+
+    every: tuple[Port, ...]
+    c2c: Port | None = None
+
+    @property
+    def needed(self) -> tuple[Port, ...]:
+        """Those on which an app has to listen before it is called."""
+        return self.every if self.c2c is None else (self.c2c,)
+
+    @property
+    def first(self) -> Port:
+        """The one that an app is told to listen on."""
+        return self.needed[0]
+
+
+class LivePorts:
+    """The ports of the app as they are now."""
+
+    def __init__(
+        self, directory: SidecarDirectory, enrollment: Enrollment, named: Sequence[Port] = ()
+    ) -> None:
+        """Start with those that were known last.
+
+        Args:
+            directory: where they are kept.
+            enrollment: what is known from there.
+            named: those that people named; empty to follow the control plane.
+        """
+        self._directory = directory
+        self._enrollment = enrollment
+        self._is_named = bool(named)
+        self._current = AppPorts(tuple(named)) if named else _told(enrollment)
+
+    @property
+    def current(self) -> AppPorts:
+        """What to look at now."""
+        return self._current
+
+    def follow(self, c2c_port: int, app_ports: Sequence[int]) -> None:
+        """Look at these from now on; a control plane that tells of none is an older one.
+
+        Raises:
+            InvalidArgument: what came is no port; nothing changed.
+            StorageError: they could not be kept for the next start.
+        """
+        if self._is_named or not app_ports:
+            return
+        enrollment = replace(self._enrollment, c2c_port=c2c_port, app_ports=tuple(app_ports))
+        told = _told(enrollment)
+        if told == self._current:
+            return
+        self._current, self._enrollment = told, enrollment
+        structlog.get_logger(__name__).info(
+            log_events.APP_PORTS_LEARNED, ports=told.every, c2c_port=told.c2c
+        )
+        self._directory.write_enrollment(enrollment)
+
+
+def _told(enrollment: Enrollment) -> AppPorts:
+    """Return what the control plane told; the default of apps if that was nothing yet."""
+    every = tuple(map(parse_port, enrollment.app_ports)) or (DEFAULT_APP_PORT,)
+    return AppPorts(every, parse_port(enrollment.c2c_port) if enrollment.c2c_port else every[0])
