@@ -92,6 +92,7 @@ class Instance:
         address: where other containers reach its Envoy.
         app_address: where its Envoy reaches the app.
         status: where it is in its life.
+        has_sidecar: whether one ever spoke for it, so that its word is waited for.
     """
 
     guid: InstanceGuid
@@ -100,6 +101,7 @@ class Instance:
     address: Address
     app_address: Address
     status: InstanceStatus = InstanceStatus.REGISTERED
+    has_sidecar: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -104,14 +104,21 @@ def move_instance(
 
 
 def set_status(
-    state: State, guid: InstanceGuid, status: InstanceStatus
+    state: State, guid: InstanceGuid, status: InstanceStatus, *, has_sidecar: bool = False
 ) -> Decision[Instance | None]:
-    """Say where an instance is in its life; None and no change where there is no such instance."""
+    """Say where an instance is in its life; None and no change where there is no such instance.
+
+    Args:
+        has_sidecar: whether a sidecar spoke for it; once one did, that stays so.
+    """
     old = state.instance(guid)
-    if old is None or old.status is status:
+    if old is None:
+        return Decision(state, None)
+    new = replace(old, status=status, has_sidecar=old.has_sidecar or has_sidecar)
+    if new == old:
         return Decision(state, old)
-    new = replace(old, status=status)
-    return decide(state, new, puts=[new], apps=_concerned(state, new))
+    apps = _concerned(state, new) if new.status is not old.status else ()
+    return decide(state, new, puts=[new], apps=apps)
 
 
 def remove_instance(state: State, guid: InstanceGuid) -> Decision[Instance | None]:

@@ -2,14 +2,19 @@
 
 The rule of this module: an instance that says that it leaves is gone at once; one whose Envoy's
 streams just break is given time to come back, and more of it after a restart of the control plane,
-since then everybody is away. A resolver's stream says nothing of the Envoy beside it. The status is
-part of the State, so that a restart neither forgets who was there nor brings back who was gone.
+since then everybody is away. A resolver's stream says nothing of the Envoy beside it.
+
+A sidecar's word holds until its next one, whatever the Envoy does meanwhile: one that drains opens
+new streams too. The status is part of the State, and so is whether there is a sidecar; thus a word
+outlives a restart, and names lead to nobody who left, or does not listen, before the sidecar says
+otherwise. Where no sidecar ever spoke, what the Envoy ACKed is all that there is to go by.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -36,6 +41,14 @@ GRACE_AFTER_START_SECONDS = 60.0
 _THERE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
 
 
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What a sidecar said last of its instance."""
+
+    listening: bool
+    leaving: bool
+
+
 class Presence:
     """Keeps each instance's status; observes streams."""
 
@@ -45,8 +58,7 @@ class Presence:
         self._nodes = nodes
         self._envoys: set[LiveStream] = set()
         self._serving: set[LiveStream] = set()
-        self._not_listening: set[InstanceGuid] = set()
-        self._leaving: set[InstanceGuid] = set()
+        self._words: dict[InstanceGuid, _Word] = {}
         self._overdue: set[InstanceGuid] = set()
         self._timers: dict[InstanceGuid, asyncio.TimerHandle] = {}
         self._changed: asyncio.Queue[InstanceGuid] = asyncio.Queue()
@@ -96,21 +108,15 @@ class Presence:
 
     def reported(self, instance: InstanceGuid, *, listening: bool, leaving: bool) -> None:
         """Take what a sidecar says of its instance."""
-        before = (instance in self._not_listening, instance in self._leaving)
-        if listening:
-            self._not_listening.discard(instance)
-        else:
-            self._not_listening.add(instance)
-        if leaving:
-            self._leaving.add(instance)
-        else:
-            self._leaving.discard(instance)
-        if before != (not listening, leaving):
+        word = _Word(listening, leaving)
+        if self._words.get(instance) != word:
+            self._words[instance] = word
             self._changed.put_nowait(instance)
 
     def is_awaited(self, guid: InstanceGuid) -> bool:
         """Tell whether an instance is there, or has not been away for long enough to be gone."""
-        if guid in self._leaving or guid in self._overdue:
+        word = self._words.get(guid)
+        if guid in self._overdue or (word is not None and word.leaving):
             return False
         instance = self._registry.state.instance(guid)
         return instance is not None and instance.status in _THERE
@@ -127,7 +133,6 @@ class Presence:
         if timer is not None:
             timer.cancel()
         self._overdue.discard(instance)
-        self._leaving.discard(instance)
         self._changed.put_nowait(instance)
 
     def _envoys_of(self, instance: InstanceGuid) -> tuple[LiveStream, ...]:
@@ -167,14 +172,18 @@ class Presence:
         if instance is None:
             self._forget(guid)
             return
-        status = self._status(guid, instance.status)
-        if status is instance.status:
+        status, has_sidecar = self._status(instance), guid in self._words
+        if status is instance.status and (instance.has_sidecar or not has_sidecar):
             return
         try:
-            await self._registry.execute(lambda state: set_status(state, guid, status))
+            await self._registry.execute(
+                lambda state: set_status(state, guid, status, has_sidecar=has_sidecar)
+            )
         except ControlPlaneError as error:
             self._log.error(log_events.STORE_FAILED, instance=guid, reason=str(error))
             asyncio.get_running_loop().call_later(1.0, self._changed.put_nowait, guid)
+            return
+        if status is instance.status:
             return
         event = {
             InstanceStatus.READY: log_events.INSTANCE_READY,
@@ -182,22 +191,25 @@ class Presence:
         }.get(status, log_events.INSTANCE_CONNECTED)
         self._log.info(event, instance=guid, app=instance.app_guid, status=status.value)
 
-    def _status(self, instance: InstanceGuid, now: InstanceStatus) -> InstanceStatus:
-        envoys = self._envoys_of(instance)
-        if instance in self._leaving:
+    def _status(self, instance: Instance) -> InstanceStatus:
+        guid, now = instance.guid, instance.status
+        envoys, word = self._envoys_of(guid), self._words.get(guid)
+        if word is not None and word.leaving:
             return InstanceStatus.GONE
         if not envoys:
-            gone = instance in self._overdue and now in _THERE
+            gone = guid in self._overdue and now in _THERE
             return InstanceStatus.GONE if gone else now
-        if instance in self._not_listening:
+        if word is None and instance.has_sidecar:
+            # What it said before the start, which led to this status, holds until it speaks again.
+            return InstanceStatus.NOT_READY if now is InstanceStatus.REGISTERED else now
+        if word is not None and not word.listening:
             return InstanceStatus.NOT_READY
         if any(live in self._serving for live in envoys):
             return InstanceStatus.READY
         return now if now in _THERE else InstanceStatus.NOT_READY
 
     def _forget(self, instance: InstanceGuid) -> None:
-        self._not_listening.discard(instance)
-        self._leaving.discard(instance)
+        self._words.pop(instance, None)
         self._overdue.discard(instance)
         timer = self._timers.pop(instance, None)
         if timer is not None:

@@ -140,7 +140,9 @@ def _app(app: App, kind: Kind, event: str, revision: int) -> _Line:
     return _Line(Fact(kind=kind, sentence=sentence, app=app.guid, revision=revision), event, fields)
 
 
-def _instance(instance: Instance, old: Instance | None, state: State, revision: int) -> _Line:
+def _instance(
+    instance: Instance, old: Instance | None, state: State, revision: int
+) -> _Line | None:
     name = _instance_name(state, instance)
     event = ""
     if old is None:
@@ -149,6 +151,8 @@ def _instance(instance: Instance, old: Instance | None, state: State, revision: 
     elif (old.address, old.app_address) != (instance.address, instance.app_address):
         kind, event = Kind.MOVED, log_events.INSTANCE_MOVED
         sentence = f"{name} moved from {old.address} to {instance.address}"
+    elif old.status is instance.status:
+        return None
     else:
         kind = _STATUS_KINDS[instance.status]
         sentence = f"{name} is {instance.status.value.replace('_', ' ')}"

@@ -76,6 +76,7 @@ def row_of(entity: Entity) -> Row:
                 "address": entity.address,
                 "app_address": entity.app_address,
                 "status": entity.status.value,
+                "has_sidecar": entity.has_sidecar,
             }
         case RouteMapping():
             return {"hostname": entity.hostname, "app_guid": entity.app_guid}
@@ -125,6 +126,7 @@ def _instance(row: Row) -> Instance:
         address=Address(row["address"]),
         app_address=Address(row["app_address"]),
         status=InstanceStatus(row["status"]),
+        has_sidecar=row["has_sidecar"],
     )
 
 

@@ -62,6 +62,7 @@ INSTANCES = Table(
     Column("address", Text, nullable=False, unique=True),
     Column("app_address", Text, nullable=False),
     Column("status", Text, nullable=False),
+    Column("has_sidecar", Boolean, nullable=False, server_default="0"),
     UniqueConstraint("app_guid", "instance_index"),
 )
 
@@ -193,6 +194,7 @@ STEPS: tuple[Step, ...] = (
             ends_at TEXT NOT NULL
         )""",
     ),
+    ("ALTER TABLE instances ADD COLUMN has_sidecar BOOLEAN DEFAULT 0 NOT NULL",),
 )
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import grpc
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 
+from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.app.authority import CA_FILE
 from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.envoy.listeners import C2C_SECRET
@@ -83,6 +84,13 @@ class Plane(Platform):
             return (f"{serial:x}",) in rows
 
         await until(probe, what="the certificate is recorded")
+
+    async def statuses(self, app: str) -> list[str]:
+        """Return where the instances of an app are in their lives."""
+        async with self.operator() as channel:
+            stub = inspection_pb2_grpc.InspectionServiceStub(channel)
+            answer = await stub.GetStatus(inspection_pb2.GetStatusRequest(app=app))
+        return [each.status for each in answer.instances]
 
     async def synced(self, instance_count: int = 1) -> None:
         """Wait until so many Envoys have answered for all that they should have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,12 @@ class Scene:
     directory: Path
 
     @contextlib.asynccontextmanager
-    async def instance(self, *, again: bool = False) -> AsyncIterator[Sidecar]:
+    async def instance(self, *options: str, again: bool = False) -> AsyncIterator[Sidecar]:
         """Run the instance until the block ends, with the identity of before if ``again``."""
         ticket = None if again else await self.cp.ticket("app-b")
         server = ("--server", str(self.cp.settings.enroll_address)) if again else ()
-        options = (*server, "--address", self.address, "--app-port", str(self.port))
-        async with sidecar(ticket, self.directory, *options) as running:
+        told = (*server, "--address", self.address, "--app-port", str(self.port), *options)
+        async with sidecar(ticket, self.directory, *told) as running:
             await self.caller.reaches(self.address)
             yield running
 
@@ -121,3 +122,24 @@ async def test_a_fresh_envoy_after_a_restart_gets_a_new_certificate(tmp_path: Pa
         await here.cp.start()
         async with here.instance(again=True):
             assert await here.serial() != serial
+
+
+async def test_who_leaves_stays_gone_across_a_restart(tmp_path: Path) -> None:
+    """While its Envoy drains it is a client like any other, and no name leads there any more."""
+    async with scene(tmp_path) as here, here.instance("--offline-wait", "60s") as instance:
+        instance.process.send_signal(signal.SIGTERM)
+
+        async def is_gone() -> bool:
+            return await here.cp.statuses("app-b") == ["gone"]
+
+        await until(is_gone, what="the instance is gone for the control plane")
+        attempts = await instance.envoy.stat("cluster_manager.cds.update_attempt")
+        await here.cp.kill()
+        await here.cp.start()
+        await reconnected(instance.envoy, attempts)
+        await here.cp.synced()
+
+        # Whatever its ACKs led to was written before this change is.
+        assert await here.cp.map_route("app-b", "second")
+
+        assert await here.cp.statuses("app-b") == ["gone"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from control_plane.errors import InvalidRequest
 from control_plane.model.apps import create_app, delete_app
 from control_plane.model.change import Change, Decision, merged
-from control_plane.model.entities import AppProtocol, Entity, InstanceStatus, key_of
+from control_plane.model.entities import AppProtocol, Entity, Instance, InstanceStatus, key_of
 from control_plane.model.instances import (
     move_instance,
     register_instance,
@@ -58,9 +59,10 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(lambda guid: lambda s: remove_instance(s, guid), INSTANCES),
     st.builds(
-        lambda guid, status: lambda s: set_status(s, guid, status),
+        lambda guid, status, spoke: lambda s: set_status(s, guid, status, has_sidecar=spoke),
         INSTANCES,
         st.sampled_from(list(InstanceStatus)),
+        st.booleans(),
     ),
     st.builds(
         lambda app, host: lambda s: map_route(s, app, host, "apps.internal", DOMAINS), APPS, HOSTS
@@ -80,12 +82,17 @@ def view(state: State, app: AppGuid) -> object:
     (listeners), and the routes and addresses of whom it may connect to (name table).
     """
     admitted = [
-        (policy.source, policy.start_port, state.instances_of(policy.source))
+        (policy.source, policy.start_port, instances(state, policy.source))
         for policy in state.policies_to(app)
     ]
     listed = {app, *(policy.destination for policy in state.policies_from(app))}
-    names = {other: (state.hostnames_of(other), state.instances_of(other)) for other in listed}
-    return state.app(app), state.instances_of(app), state.hostnames_of(app), admitted, names
+    names = {other: (state.hostnames_of(other), instances(state, other)) for other in listed}
+    return state.app(app), instances(state, app), state.hostnames_of(app), admitted, names
+
+
+def instances(state: State, app: AppGuid) -> list[Instance]:
+    """Return an app's instances; that they have a sidecar shows in no resource."""
+    return [replace(each, has_sidecar=False) for each in state.instances_of(app)]
 
 
 def rows(state: State) -> dict[object, Entity]:

@@ -11,7 +11,7 @@ import pytest
 
 from control_plane.errors import StorageError
 from control_plane.model.change import Change
-from control_plane.model.entities import InstanceStatus
+from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.instances import remove_instance, set_status
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
@@ -115,13 +115,20 @@ class Watched:
 
 @asynccontextmanager
 async def watched(
-    directory: Path, status: InstanceStatus = REGISTERED, *, is_early: bool = False
+    directory: Path,
+    status: InstanceStatus = REGISTERED,
+    *,
+    has_sidecar: bool = False,
+    is_early: bool = False,
 ) -> AsyncIterator[tuple[Watched, Faulty]]:
     """Run registry and presence over a store that has one instance of this status.
 
-    Its Envoy may come early, before presence has begun to write.
+    Args:
+        has_sidecar: whether a sidecar spoke for it before this start.
+        is_early: whether its Envoy comes before presence has begun to write.
     """
-    state = set_status(register(world("b"), B0, B, "10.0.1.1"), B0, status).state
+    state = register(world("b"), B0, B, "10.0.1.1")
+    state = set_status(state, B0, status, has_sidecar=has_sidecar).state
     store = await Faulty.open(directory / "data" / "c2c.db")
     assert isinstance(store, Faulty)
     await store.commit([Change(puts=tuple(state.entities()))])
@@ -256,19 +263,93 @@ async def test_who_left_may_change_its_mind(tmp_path: Path) -> None:
         await instance.becomes(READY)
 
 
-async def test_who_left_comes_back_with_a_new_stream(tmp_path: Path) -> None:
-    """A restarted sidecar is not held to what its predecessor said."""
+async def test_a_new_stream_brings_nobody_back_who_leaves(tmp_path: Path) -> None:
+    """An Envoy that drains may lose its stream too; a sidecar that starts anew says so itself."""
     async with watched(tmp_path) as (instance, _):
         first = await instance.ready()
         instance.report(leaving=True)
         first.close()
         await instance.becomes(GONE)
 
-        second = instance.connect()
+        second = instance.connect().as_envoy()
+        await instance.stays(GONE)
+        second.close()
+
+        instance.report(listening=False)
+        await instance.stays(GONE)
+        instance.connect().as_envoy()
         await instance.becomes(NOT_READY)
-        second.as_envoy()
+        instance.report()
+        await instance.becomes(READY)
+
+
+@pytest.mark.parametrize("status", [NOT_READY, GONE], ids=str)
+async def test_a_sidecars_word_outlives_a_restart(tmp_path: Path, status: InstanceStatus) -> None:
+    """What its Envoy ACKs brings nobody back who left or does not listen; the next report does."""
+    async with watched(tmp_path, status, has_sidecar=True) as (instance, _):
+        instance.connect().as_envoy()
+        await instance.stays(status)
+
+        instance.report()
 
         await instance.becomes(READY)
+        assert instance.statuses == [READY]
+
+
+async def test_who_leaves_across_a_restart_is_never_brought_back(tmp_path: Path) -> None:
+    """Its word was the last one; its Envoy drains under the next control plane, and ends."""
+    async with watched(tmp_path) as (instance, _):
+        instance.report()
+        await instance.ready()
+        instance.report(leaving=True)
+        await instance.becomes(GONE)
+        left = instance.registry.state.instances[B0]
+
+    async with watched(tmp_path / "2", left.status, has_sidecar=left.has_sidecar) as (again, _):
+        peer = again.connect().as_envoy()
+        await again.stays(GONE)
+        peer.close()
+        await again.stays(GONE)
+
+
+@pytest.mark.parametrize("status", [REGISTERED, NOT_READY, GONE], ids=str)
+async def test_without_a_sidecar_the_envoy_is_all_there_is(
+    tmp_path: Path, status: InstanceStatus
+) -> None:
+    """An instance that was registered by hand is ready, and back, with what its Envoy ACKed."""
+    async with watched(tmp_path, status) as (instance, _):
+        instance.connect().as_envoy()
+
+        await instance.becomes(READY)
+
+
+async def test_a_sidecar_that_is_known_is_waited_for(tmp_path: Path) -> None:
+    """It spoke before its Envoy came, and then the control plane was started again."""
+    async with watched(tmp_path, has_sidecar=True) as (instance, _):
+        instance.connect().as_envoy()
+        await instance.becomes(NOT_READY)
+        await instance.stays(NOT_READY)
+
+        instance.report()
+
+        await instance.becomes(READY)
+
+
+async def test_that_a_sidecar_spoke_is_written_once(tmp_path: Path) -> None:
+    """With the first report, whatever it says; and nobody's resources are looked at for it."""
+    changes: asyncio.Queue[Change] = asyncio.Queue()
+    async with watched(tmp_path) as (instance, store):
+        instance.registry.subscribe(lambda _, change: changes.put_nowait(change))
+        instance.report(listening=False)
+        change = await asyncio.wait_for(changes.get(), 5)
+        instance.report()
+        await instance.stays(REGISTERED)
+
+        assert changes.empty()
+        (stored,) = [each for each in await store.load() if each in change.puts]
+        assert isinstance(stored, Instance)
+        assert stored.has_sidecar
+        assert change.apps == frozenset()
 
 
 async def test_broken_streams_have_a_grace(tmp_path: Path) -> None:
@@ -367,9 +448,12 @@ async def test_after_a_start_there_is_a_longer_grace(tmp_path: Path) -> None:
         assert instance.statuses == [GONE]
 
 
-async def test_who_comes_back_after_a_start_stays_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_sidecar", [False, True])
+async def test_who_comes_back_after_a_start_stays_as_it_was(
+    tmp_path: Path, *, has_sidecar: bool
+) -> None:
     """A restart of the control plane is nothing that names or policies should show."""
-    async with watched(tmp_path, READY) as (instance, _):
+    async with watched(tmp_path, READY, has_sidecar=has_sidecar) as (instance, _):
         instance.connect().as_envoy()
 
         await instance.stays(READY)
@@ -418,13 +502,15 @@ async def test_a_removed_instance_leaves_nothing(
         trace(instance)
         await instance.registry.execute(lambda state: remove_instance(state, B0))
         watcher = instance.presence
-        assert not watcher._not_listening | watcher._leaving | watcher._overdue
+        assert not watcher._words
+        assert not watcher._overdue
         assert not watcher._timers
 
         peer.close()
         instance.report(listening=False)
         await asyncio.sleep(2 * SOON)
 
-        assert not watcher._not_listening | watcher._leaving | watcher._overdue
+        assert not watcher._words
+        assert not watcher._overdue
         assert not watcher._timers
         assert not watcher._serving

@@ -129,6 +129,13 @@ def test_who_comes_and_goes_is_logged_elsewhere(
     assert lines == []
 
 
+def test_that_a_sidecar_spoke_is_told_to_nobody() -> None:
+    """The instance is where it was."""
+    spoken = set_status(full(), B0, InstanceStatus.REGISTERED, has_sidecar=True)
+
+    assert told(spoken, full()) == ([], [])
+
+
 def test_an_app_is_deleted_with_all_that_it_had() -> None:
     """Each of them is told, by the names that they had."""
     facts, lines = told(delete_app(full(), B), full())

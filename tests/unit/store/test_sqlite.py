@@ -46,7 +46,15 @@ APP = AppSpec("a", org="Ärzte", ports=[9090, 8080], protocol="tcp", ssh=True, c
 ENTITIES: tuple[Entity, ...] = (
     APP.parse(A),
     AppSpec("w", os="windows").parse(B),
-    Instance(InstanceGuid("a0"), A, 0, Address("10.0.0.1"), Address("::1"), InstanceStatus.GONE),
+    Instance(
+        InstanceGuid("a0"),
+        A,
+        0,
+        Address("10.0.0.1"),
+        Address("::1"),
+        InstanceStatus.GONE,
+        has_sidecar=True,
+    ),
     RouteMapping(Hostname("a.apps.internal"), A),
     NetworkPolicy(A, B, Transport.UDP, Port(1), Port(65535)),
     JoinToken("d" * 64, A, NOW, 3, "10.0.0.0/8"),
