@@ -25,6 +25,7 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.planner import Planner, PlanOptions
+from control_plane.reconciler.acked_names import AckedNames
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.custody import Custodian, Custody
@@ -126,10 +127,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     registry = Registry(State.of(await store.load()), store, amend=tombstones.amend)
     nodes = Nodes()
     records = Records(store)
-
-    def note(record: IssuedRecord) -> None:
-        records.note(record)
-        ledger.issued(record)
+    acked_names = AckedNames(ledger, secrets, records.note)
 
     def note_identity(record: IssuedRecord) -> None:
         records.note(record)
@@ -141,7 +139,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         profile,
         new_key_pair,
         new_serial,
-        note,
+        ledger.issued,
         metrics.certificates.issuing,
         metrics.certificates.issue_duration.observe,
     )
@@ -166,7 +164,8 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     watch = IdentityWatch(nodes, identities, holdings, authorities.is_gone, clock)
     nodes.observe(watch)
     attestation = Attestation(clock)
-    registry.subscribe(_forgetting(identities.forget, attestation.forget, holdings.forget))
+    forgetful = (identities.forget, attestation.forget, acked_names.forget, holdings.forget)
+    registry.subscribe(_forgetting(*forgetful))
     convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, clock)
     observed = observe(watched, next(iter(planner.options.probers), None))

@@ -71,6 +71,15 @@ class Custody:
         """Return a secret as it is now."""
         return self._held.get(instance, {}).get(name)
 
+    def recorded(self) -> tuple[IssuedRecord, ...]:
+        """Return the records of an earlier run that are all that there is of their secrets."""
+        return tuple(
+            held.record
+            for secrets in self._held.values()
+            for held in secrets.values()
+            if isinstance(held, Recorded)
+        )
+
     def failure(self, instance: InstanceGuid) -> str:
         """Return why an instance has not the certificates that it should have, or ""."""
         return next(iter(self._failures.get(instance, {}).values()), "")

@@ -4,7 +4,8 @@ The rule of this module: nobody is ever led by a name to a certificate that lack
 resolved only once every connected instance of its app ACKed the certificate that has it, and leads
 to no instance that was away, or late, before that instance has it too. A route that was unmapped
 stays in the certificates until every resolver ACKed that it is gone, and those who asked just
-before have connected. Both waits have a bound, and passing it is reported.
+before have connected. Both waits have a bound, and passing it is reported. A restart, be it after a
+kill, does not change that (``recovery``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from control_plane.model.reach import callers
 from control_plane.model.state import State
 from control_plane.names import AppGuid, Hostname, InstanceGuid
 from control_plane.reconciler.progress import Waiters
+from control_plane.reconciler.recovery import uncertified
+from control_plane.store.protocol import IssuedRecord
 
 PUBLISH_BOUND = 10.0
 """Seconds that a new name waits for the certificates at the most."""
@@ -57,16 +60,25 @@ class Publication:
     """Knows which routes may be resolved, and which must still be in certificates."""
 
     def __init__(
-        self, state: State, waiters: Waiters, neighbourhood: Neighbourhood, clock: Clock
+        self,
+        state: State,
+        waiters: Waiters,
+        neighbourhood: Neighbourhood,
+        clock: Clock,
+        records: Iterable[IssuedRecord] = (),
     ) -> None:
-        """Take all that is mapped as published: after a restart nothing is withdrawn."""
+        """Take all that is mapped as published, but for whom no certificate is known to have it.
+
+        Args:
+            records: what an earlier run remembered of certificates.
+        """
         self._state = state
         self._waiters = waiters
         self._around = neighbourhood
         self._clock = clock
         self._held_back: dict[AppGuid, set[Hostname]] = {}
         self._lingering: dict[AppGuid, set[Hostname]] = {}
-        self._uncertified: dict[AppGuid, frozenset[tuple[Hostname, InstanceGuid]]] = {}
+        self._uncertified = uncertified(state, records)
         self._tasks: dict[RouteMapping, asyncio.Task[None]] = {}
         self._log = structlog.get_logger(__name__)
 

@@ -16,6 +16,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.clock import Clock
+from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance, Tombstone
 from control_plane.model.state import State
@@ -37,8 +38,10 @@ from control_plane.reconciler.renewals import (
     Jumps,
     RenewalQueue,
 )
+from control_plane.xds.delivery import has_version
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
+from control_plane.xds.resource_type import SECRET
 
 _SLICE_SECONDS = 0.005
 """How long the loop works before it lets others (streams, commands) have a turn."""
@@ -86,7 +89,7 @@ class Reconciler:
         around = Neighbourhood(
             self._connected_of, self._resolves, self._mark_apps, self._mark_resolvers
         )
-        self.publication = Publication(state, self.waiters, around, clock)
+        self.publication = Publication(state, self.waiters, around, clock, custody.recorded())
         self._certificates = Certificates(
             custody,
             self._renewals,
@@ -281,8 +284,19 @@ class Reconciler:
         instance = self.state.instance(guid)
         if instance is None or not self.publication.uncertified(instance.app_guid):
             return
-        if self.connected(guid) and self.is_current(guid):
+        if self._has_certificate(guid) and self.is_current(guid):
             self.publication.certified(instance.app_guid, guid)
+
+    def _has_certificate(self, guid: InstanceGuid) -> bool:
+        """Tell whether an instance ACKed its certificate, or said that it has it.
+
+        Who just came back is in step with all that it asked for, and may ask for that next.
+        """
+        held = self._custody.get(guid, C2C_SECRET)
+        return held is not None and any(
+            has_version(live.stream, SECRET, C2C_SECRET, held.version)
+            for live in self._nodes.streams(guid)
+        )
 
     def _reconcile(self, guid: InstanceGuid) -> None:
         self._dirty.pop(guid, None)

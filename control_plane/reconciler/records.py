@@ -2,7 +2,7 @@
 
 The rule of this module: nobody waits for a record. Those of a quarter of a second are written
 together, and one that is lost (the process was killed, the disk is full) costs its instance a new
-certificate after the next start, and nothing else.
+certificate after the next start, before which no new name leads there, and nothing else.
 """
 
 from __future__ import annotations

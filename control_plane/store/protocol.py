@@ -29,6 +29,8 @@ class IssuedRecord:
         names: its subject alternative names, in order.
         issuer: fingerprint of the CA certificate that it was signed with.
         chain: SHA-256 of what is sent after it; "" where an older release wrote the record.
+        unacked: those of its names that the instance may have no certificate with, since it ACKed
+            none that has them.
     """
 
     instance_guid: InstanceGuid
@@ -40,6 +42,15 @@ class IssuedRecord:
     not_after: datetime
     issuer: str
     chain: str = ""
+    unacked: tuple[str, ...] = ()
+
+    @property
+    def acked(self) -> tuple[str, ...]:
+        """The names that every certificate has which the instance may have."""
+        if not self.unacked:
+            return self.names
+        unacked = frozenset(self.unacked)
+        return tuple(name for name in self.names if name not in unacked)
 
 
 class Store(Protocol):

@@ -185,6 +185,7 @@ def issued_row(record: IssuedRecord) -> Row:
         "not_after": record.not_after.isoformat(),
         "issuer": record.issuer,
         "chain": record.chain,
+        "unacked": list(record.unacked),
     }
 
 
@@ -200,4 +201,5 @@ def issued_record(row: Row) -> IssuedRecord:
         not_after=datetime.fromisoformat(row["not_after"]),
         issuer=row["issuer"],
         chain=row["chain"],
+        unacked=tuple(row["unacked"]),
     )

@@ -118,6 +118,7 @@ ISSUED = Table(
     Column("not_after", Text, nullable=False),
     Column("issuer", Text, nullable=False),
     Column("chain", Text, nullable=False, server_default=""),
+    Column("unacked", JSON, nullable=False, server_default="[]"),
 )
 
 Step = Sequence[str]
@@ -195,6 +196,7 @@ STEPS: tuple[Step, ...] = (
         )""",
     ),
     ("ALTER TABLE instances ADD COLUMN has_sidecar BOOLEAN DEFAULT 0 NOT NULL",),
+    ("ALTER TABLE issued_certificates ADD COLUMN unacked JSON DEFAULT '[]' NOT NULL",),
 )
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -85,18 +85,23 @@ class Plane(Platform):
 
         await until(probe, what="the certificate is recorded")
 
-    async def statuses(self, app: str) -> list[str]:
-        """Return where the instances of an app are in their lives."""
+    async def statuses(self, app: str) -> Sequence[inspection_pb2.InstanceStatus]:
+        """Return how the instances of an app are."""
         async with self.operator() as channel:
             stub = inspection_pb2_grpc.InspectionServiceStub(channel)
             answer = await stub.GetStatus(inspection_pb2.GetStatusRequest(app=app))
-        return [each.status for each in answer.instances]
+        return answer.instances
 
-    async def synced(self, instance_count: int = 1) -> None:
-        """Wait until so many Envoys have answered for all that they should have."""
-        await until(lambda: self._are_synced(instance_count), what="everybody is in step")
+    async def synced(self, count: int = 1, *, having: str = C2C_SECRET) -> None:
+        """Wait until so many clients have answered for all that they should have.
 
-    async def _are_synced(self, count: int) -> bool:
+        Args:
+            count: how many there should be.
+            having: the name of a resource that tells them; Envoys have their certificate.
+        """
+        await until(lambda: self._are_synced(count, having), what="everybody is in step")
+
+    async def _are_synced(self, count: int, having: str) -> bool:
         async with self.operator() as channel:
             stub = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)
             answer = await stub.FetchClientStatus(csds_pb2.ClientStatusRequest())
@@ -104,9 +109,9 @@ class Plane(Platform):
             {each.name: each.config_status for each in client.generic_xds_configs}
             for client in answer.config
         ]
-        envoys = [each for each in statuses if C2C_SECRET in each]
-        return len(envoys) == count and all(
-            set(each.values()) == {csds_pb2.ConfigStatus.SYNCED} for each in envoys
+        found = [each for each in statuses if having in each]
+        return len(found) == count and all(
+            set(each.values()) == {csds_pb2.ConfigStatus.SYNCED} for each in found
         )
 
     async def _end(self, by: signal.Signals) -> None:

@@ -121,14 +121,20 @@ class Platform:
                 network_policy_pb2.AddNetworkPoliciesRequest(policies=[policy])
             )
 
-    async def map_route(self, app: str, hostname: str) -> bool:
-        """Map a route, and tell whether it was served by every instance in time."""
+    async def map_route(
+        self,
+        app: str,
+        hostname: str,
+        *,
+        wait: progress_pb2.Wait.ValueType = progress_pb2.WAIT_SERVED,
+    ) -> bool:
+        """Map a route, and tell whether it got that far in time with every instance."""
         async with self.operator() as channel:
             answer = await route_pb2_grpc.RouteServiceStub(channel).MapRoute(
                 route_pb2.MapRouteRequest(
                     app=app,
                     hostname=hostname,
-                    wait=progress_pb2.WAIT_SERVED,
+                    wait=wait,
                     timeout=Duration(seconds=int(DEADLINE)),
                 )
             )

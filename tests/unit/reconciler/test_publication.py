@@ -18,8 +18,10 @@ from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler import publication as module
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication import Neighbourhood, Publication
+from control_plane.store.protocol import IssuedRecord
 from tests.unit.model.world import A, B, C, allow, mapping, register, world
 from tests.unit.reconciler.clocks import ManualClock, settled
+from tests.unit.reconciler.test_recovery import record
 
 A0, B0 = InstanceGuid("a0"), InstanceGuid("b0")
 API = "api.apps.internal"
@@ -101,21 +103,33 @@ async def a_town() -> AsyncIterator[Town]:
         assert town.publication.under_way([A, B, C]) == ()
 
 
-def test_after_a_restart_everything_is_published() -> None:
-    """What was mapped before is resolved as before, and nothing waits for anybody."""
-    state = mapping(world("a", "b"), B, "api").state
+def restarted(*records: IssuedRecord) -> Publication:
+    """Return what follows for ``b``, which has a route and is ready, from these records."""
     town = Town()
+    state = set_status(town.state, B0, InstanceStatus.READY).state
+    around = Neighbourhood(lambda _: [], lambda _: True, town.marked.extend, town.marked.extend)
+    return Publication(mapping(state, B, "api").state, town.waiters, around, town.clock, records)
 
-    restarted = Publication(
-        state,
-        town.waiters,
-        Neighbourhood(lambda _: [], lambda _: True, town.marked.extend, town.marked.extend),
-        town.clock,
-    )
 
-    assert restarted.published(B) == (API,)
-    assert restarted.lingering(B) == ()
-    assert restarted.under_way([A, B]) == ()
+def test_after_a_restart_what_was_certified_is_published() -> None:
+    """It is resolved as before, and nothing waits for anybody."""
+    again = restarted(record(API))
+
+    assert again.published(B) == (API,)
+    assert again.uncertified(B) == frozenset()
+    assert again.lingering(B) == ()
+    assert again.under_way([A, B]) == ()
+
+
+def test_after_a_restart_no_name_leads_where_no_certificate_has_it() -> None:
+    """It was mapped just before; the instance may be what keeps it from being certified."""
+    again = restarted(record(API, unacked=[API]))
+    assert again.uncertified(B) == {(API, B0)}
+
+    again.certified(B, B0)
+
+    assert again.published(B) == (API,)
+    assert again.uncertified(B) == frozenset()
 
 
 async def test_a_name_is_published_once_every_instance_has_the_certificate() -> None:

@@ -402,6 +402,8 @@ async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: S
         assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
 
         back = around.connect("b1")
+        back.ask(CLUSTER)
+        back.settle()
         await settled()
         resolver.settle()
         assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
@@ -411,6 +413,29 @@ async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: S
         resolver.settle()
         assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
         assert around.reconciler.publication.uncertified(B) == frozenset()
+
+
+async def test_after_a_restart_a_name_leads_to_who_has_the_certificate(state: State) -> None:
+    """A route that was mapped just before leads to neither instance before its own ACK."""
+    first = World(mapping(state, B, "old").state)
+    for guid in ("b0", "b1"):
+        first.connect(guid).as_envoy()
+        first.ready(guid)
+    second = World(mapping(first.state, B, "new").state, after=first)
+    async with second.running():
+        resolver = second.connect("a0").as_resolver()
+        both = ["0.old.apps.internal", "1.old.apps.internal", "old.apps.internal"]
+        assert names_of(resolver) == both
+
+        for guid, new in (("b0", ["0.new.apps.internal"]), ("b1", ["1.new.apps.internal"])):
+            envoy = second.connect(guid).as_envoy()
+            await settled()
+            envoy.settle()
+            await settled()
+            resolver.settle()
+            both += new
+            assert names_of(resolver) == sorted([*both, "new.apps.internal"])
+    assert second.reconciler.publication.uncertified(B) == frozenset()
 
 
 async def test_a_certificate_loses_a_name_after_the_resolvers_did(state: State) -> None:

@@ -1,0 +1,100 @@
+"""``kill -9`` between a name and its certificate: neither is ever there without the other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dns.asyncquery
+import dns.message
+import pytest
+
+from control_plane.api.v1 import progress_pb2
+from control_plane.planner import NAME_TABLE
+from tests.envoy.harness import DEADLINE, until
+from tests.faults.test_restarts import NAME, Scene, scene
+from tests.sidecar.platform import free_port
+from tests.sidecar.process import Sidecar
+from tests.sidecar.scene import Caller
+
+SECOND = "second.apps.internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An app with an instance whose sidecar answers DNS.
+
+    Attributes:
+        port: where it does, on 127.0.0.1.
+    """
+
+    here: Scene
+    instance: Sidecar
+    port: int
+
+    async def lookup(self, name: str) -> list[str]:
+        """Return the addresses to which a name leads."""
+        query = dns.message.make_query(name, "A")
+        answer = await dns.asyncquery.udp(query, "127.0.0.1", port=self.port, timeout=DEADLINE)
+        return [str(each) for found in answer.answer for each in found]
+
+    async def until_it_leads(self, name: str, addresses: list[str]) -> None:
+        """Wait until a name leads to these addresses."""
+
+        async def probe() -> bool:
+            return await self.lookup(name) == addresses
+
+        await until(probe, what=f"{name} leads to {addresses}")
+
+    @contextlib.contextmanager
+    def paused(self, process: int) -> Iterator[None]:
+        """Stop a process in its tracks until the block ends."""
+        os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(process, signal.SIGCONT)
+
+
+@contextlib.asynccontextmanager
+async def resolved(directory: Path) -> AsyncIterator[Resolved]:
+    """Run the scene, and wait until its name leads to its instance."""
+    port = free_port()
+    options = ("--dns-address", f"127.0.0.1:{port}")
+    async with scene(directory) as here, here.instance(*options) as instance:
+        made = Resolved(here, instance, port)
+        await made.until_it_leads(NAME, [here.address])
+        yield made
+
+
+@pytest.mark.parametrize("is_recorded", [False, True], ids=["unrecorded", "recorded"])
+async def test_a_name_leads_to_no_certificate_without_it(
+    tmp_path: Path, *, is_recorded: bool
+) -> None:
+    """A route was mapped, and the Envoy that should ACK its certificate stands still.
+
+    The control plane is killed, before or after it remembered that certificate. After its start
+    the old name leads there as before, and the new one once Envoy has ACKed.
+    """
+    async with resolved(tmp_path) as world:
+        here, cp = world.here, world.here.cp
+        envoy = world.instance.events("envoy.started")[0]["pid"]
+        with world.paused(envoy):
+            await cp.map_route("app-b", "second", wait=progress_pb2.WAIT_COMMITTED)
+            if is_recorded:
+                (instance,) = await cp.statuses("app-b")
+                await cp.recorded(int(instance.wanted_serial, 16))
+            await cp.kill()
+            await cp.start()
+            await cp.synced(having=NAME_TABLE)
+
+            assert await world.lookup(NAME) == [here.address]
+            assert await world.lookup(SECOND) == []
+
+        await world.until_it_leads(SECOND, [here.address])
+        second = Caller(here.caller.source, here.caller.ca, SECOND)
+        assert (await second.call(here.address)).status == 200
