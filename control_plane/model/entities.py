@@ -93,6 +93,7 @@ class Instance:
         app_address: where its Envoy reaches the app.
         status: where it is in its life.
         has_sidecar: whether one ever spoke for it, so that its word is waited for.
+        has_resolver: whether it ever had one that follows its names.
     """
 
     guid: InstanceGuid
@@ -102,6 +103,7 @@ class Instance:
     app_address: Address
     status: InstanceStatus = InstanceStatus.REGISTERED
     has_sidecar: bool = False
+    has_resolver: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -104,17 +104,28 @@ def move_instance(
 
 
 def set_status(
-    state: State, guid: InstanceGuid, status: InstanceStatus, *, has_sidecar: bool = False
+    state: State,
+    guid: InstanceGuid,
+    status: InstanceStatus,
+    *,
+    has_sidecar: bool = False,
+    has_resolver: bool = False,
 ) -> Decision[Instance | None]:
     """Say where an instance is in its life; None and no change where there is no such instance.
 
     Args:
         has_sidecar: whether a sidecar spoke for it; once one did, that stays so.
+        has_resolver: whether it has a resolver; once it had one, that stays so too.
     """
     old = state.instance(guid)
     if old is None:
         return Decision(state, None)
-    new = replace(old, status=status, has_sidecar=old.has_sidecar or has_sidecar)
+    new = replace(
+        old,
+        status=status,
+        has_sidecar=old.has_sidecar or has_sidecar,
+        has_resolver=old.has_resolver or has_resolver,
+    )
     if new == old:
         return Decision(state, old)
     apps = _concerned(state, new) if new.status is not old.status else ()

@@ -17,7 +17,7 @@ from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.model.entities import App, Instance
 from control_plane.model.state import State
-from control_plane.names import AppGuid, Hostname, InstanceGuid
+from control_plane.names import Hostname, InstanceGuid
 from control_plane.planner import SecretContent, c2c_request, identity_request
 from control_plane.planner.plan import ID_SECRET
 from control_plane.reconciler.custody import Custody
@@ -34,7 +34,7 @@ class Certificates:
         self,
         custody: Custody,
         renewals: RenewalQueue,
-        lingering: Callable[[AppGuid], Iterable[Hostname]],
+        lingering: Callable[[Instance], Iterable[Hostname]],
         trust_domain: TrustDomain,
         clock: Clock,
     ) -> None:
@@ -43,7 +43,8 @@ class Certificates:
         Args:
             custody: holds and issues them.
             renewals: is told when to look at an instance again.
-            lingering: returns the routes that an app lost, and its certificates still must have.
+            lingering: returns the routes that an app lost, and an instance's certificate still must
+                have.
             trust_domain: of the identities in them.
             clock: tells what is due.
         """
@@ -80,7 +81,7 @@ class Certificates:
     def _requests_of(self, state: State, instance: Instance) -> Mapping[str, Request]:
         """Return what the certificates of an instance must say; most changes leave that alone."""
         app = state.apps[instance.app_guid]
-        lingering = tuple(self._lingering(app.guid))
+        lingering = tuple(self._lingering(instance))
         facts = (app, instance, state.hostnames_of(app.guid), lingering)
         known = self._requests.get(instance.guid)
         if known is not None and known[0] == facts:

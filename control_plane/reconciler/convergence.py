@@ -28,6 +28,11 @@ _LONGEST_PAUSE = 0.25
 _LAST_LOOK_SECONDS = 0.25
 """What a handshake may take when the time is up; one with an instance that is well takes 3 ms."""
 
+_NOT_BACK = (
+    "its resolver has not come back since the control plane started, and certificates keep the "
+    "names that were unmapped until it does"
+)
+
 
 class Convergence:
     """Answers who has a change and who has not."""
@@ -75,6 +80,10 @@ class Convergence:
         behind = [
             _behind(instances[each], Stage.COMMITTED, self._why_not_acked(each))
             for each in sorted(late)
+        ]
+        behind += [
+            Behind(each.guid, each.app_guid, each.index, Stage.COMMITTED, _NOT_BACK)
+            for each in self._reconciler.publication.awaited(apps)
         ]
         if stage is Stage.SERVED:
             rest = [instances[each] for each in sorted(instances.keys() - late)]

@@ -2,7 +2,8 @@
 
 The rule of this module: an instance that says that it leaves is gone at once; one whose Envoy's
 streams just break is given time to come back, and more of it after a restart of the control plane,
-since then everybody is away. A resolver's stream says nothing of the Envoy beside it.
+since then everybody is away. A resolver's stream says nothing of the Envoy beside it; that there is
+a resolver is remembered.
 
 A sidecar's word holds until its next one, whatever the Envoy does meanwhile: one that drains opens
 new streams too. The status is part of the State, and so is whether there is a sidecar; thus a word
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -83,9 +85,12 @@ class Presence:
 
     def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
         """Note an Envoy that came, or came back, and when it has all that it needs to serve."""
-        if NAME_TABLE_TYPE in live.stream.machines:
-            return
         instance = InstanceGuid(live.node_id)
+        if NAME_TABLE_TYPE in live.stream.machines:
+            known = self._registry.state.instance(instance)
+            if known is not None and not known.has_resolver:
+                self._changed.put_nowait(instance)
+            return
         if live not in self._envoys:
             self._envoys.add(live)
             self._came(instance)
@@ -172,13 +177,18 @@ class Presence:
         if instance is None:
             self._forget(guid)
             return
-        status, has_sidecar = self._status(instance), guid in self._words
-        if status is instance.status and (instance.has_sidecar or not has_sidecar):
+        status, streams = self._status(instance), self._nodes.streams(guid)
+        command = partial(
+            set_status,
+            guid=guid,
+            status=status,
+            has_sidecar=guid in self._words,
+            has_resolver=any(NAME_TABLE_TYPE in live.stream.machines for live in streams),
+        )
+        if not command(self._registry.state).change:
             return
         try:
-            await self._registry.execute(
-                lambda state: set_status(state, guid, status, has_sidecar=has_sidecar)
-            )
+            await self._registry.execute(command)
         except ControlPlaneError as error:
             self._log.error(log_events.STORE_FAILED, instance=guid, reason=str(error))
             asyncio.get_running_loop().call_later(1.0, self._changed.put_nowait, guid)

@@ -11,7 +11,7 @@ kill, does not change that (``recovery``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,8 @@ from control_plane.model.reach import callers
 from control_plane.model.state import State
 from control_plane.names import AppGuid, Hostname, InstanceGuid
 from control_plane.reconciler.progress import Waiters
-from control_plane.reconciler.recovery import uncertified
+from control_plane.reconciler.recovery import uncertified, unmapped
+from control_plane.reconciler.returning import Returning
 from control_plane.store.protocol import IssuedRecord
 
 PUBLISH_BOUND = 10.0
@@ -72,6 +73,7 @@ class Publication:
         Args:
             records: what an earlier run remembered of certificates.
         """
+        records = tuple(records)
         self._state = state
         self._waiters = waiters
         self._around = neighbourhood
@@ -79,6 +81,8 @@ class Publication:
         self._held_back: dict[AppGuid, set[Hostname]] = {}
         self._lingering: dict[AppGuid, set[Hostname]] = {}
         self._uncertified = uncertified(state, records)
+        self._kept = unmapped(state, records)
+        self._returning = Returning(state, clock)
         self._tasks: dict[RouteMapping, asyncio.Task[None]] = {}
         self._log = structlog.get_logger(__name__)
 
@@ -87,9 +91,10 @@ class Publication:
         held_back = self._held_back.get(app, ())
         return tuple(name for name in self._state.hostnames_of(app) if name not in held_back)
 
-    def lingering(self, app: AppGuid) -> tuple[Hostname, ...]:
-        """Return the routes that an app no longer has, and its certificates still must."""
-        return tuple(sorted(self._lingering.get(app, ())))
+    def lingering(self, instance: Instance) -> tuple[Hostname, ...]:
+        """Return the routes that an app no longer has, and this certificate of it still must."""
+        of_app = self._lingering.get(instance.app_guid, ())
+        return tuple(sorted({*of_app, *self._kept.get(instance.guid, ())}))
 
     def uncertified(self, app: AppGuid) -> frozenset[tuple[Hostname, InstanceGuid]]:
         """Return which published routes must not lead to which of an app's instances yet."""
@@ -102,6 +107,28 @@ class Publication:
         if left != pairs:
             self._await(app, left)
             self._around.mark_resolvers(callers(self._state, app))
+
+    def returned(self, instance: InstanceGuid) -> None:
+        """Note that the resolver of an instance asks for its names."""
+        self._returning.came(instance)
+
+    def resume(self) -> None:
+        """Go on with the names that were unmapped when the control plane ended."""
+        for guid, names in self._kept.items():
+            app = self._state.instances[guid].app_guid
+            for mapping in (RouteMapping(name, app) for name in names):
+                if mapping not in self._tasks:
+                    self._start(mapping, self._withdraw(mapping))
+
+    def awaited(self, apps: Iterable[AppGuid]) -> tuple[Instance, ...]:
+        """Return for whose resolvers the certificates of some apps keep names."""
+        wanted = frozenset(apps)
+        unmapped = {
+            of.app_guid
+            for of in self._tasks
+            if of.app_guid in wanted and of.hostname not in self._state.hostnames_of(of.app_guid)
+        }
+        return tuple(each for app in unmapped for each in self._returning.missing(self._led(app)))
 
     def under_way(self, apps: Iterable[AppGuid]) -> tuple[asyncio.Task[None], ...]:
         """Return what has still to happen to the names of some apps."""
@@ -116,6 +143,8 @@ class Publication:
                 self._unmapped(entity)
             elif isinstance(entity, Instance) and state.instance(entity.guid) is None:
                 self.certified(entity.app_guid, entity.guid)
+                self._returning.came(entity.guid)
+                self._kept.pop(entity.guid, None)
         for entity in change.puts:
             if isinstance(entity, RouteMapping):
                 self._mapped(entity)
@@ -181,6 +210,7 @@ class Publication:
 
     async def _withdraw(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname
+        await self._returning.wait(self._led(app))
         resolvers = [
             instance
             for caller in callers(self._state, app)
@@ -192,7 +222,15 @@ class Publication:
             self._log.info(log_events.NAME_WITHDRAWN, app=app, name=name, behind=sorted(late))
             await self._clock.sleep(LINGER_SECONDS)
         _take(self._lingering, mapping)
+        for each in self._state.instances_of(app):
+            if name in self._kept.get(each.guid, ()):
+                self._kept[each.guid] -= {name}
         self._around.mark([app])
+
+    def _led(self, app: AppGuid) -> Iterator[Instance]:
+        """Yield the instances that the names of an app may be answered to."""
+        for caller in callers(self._state, app):
+            yield from self._state.instances_of(caller)
 
 
 def _put(names: dict[AppGuid, set[Hostname]], mapping: RouteMapping) -> None:

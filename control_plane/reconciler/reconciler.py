@@ -163,6 +163,7 @@ class Reconciler:
             isinstance(each, Subscribed) and each.type_url == NAME_TABLE_TYPE for each in events
         ):
             self._reconcile(instance)  # names may have changed while it had no resolver
+            self.publication.returned(instance)
         snapshot = self._nodes.snapshot(instance)
         for _, name in live.stream.missing(snapshot) if snapshot is not None else ():
             self._custody.make_anew(instance, name)
@@ -179,6 +180,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        self.publication.resume()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._work())

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.model.entities import InstanceStatus
+from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
-from control_plane.names import AppGuid, Hostname, InstanceGuid
+from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Hostname, InstanceGuid
 from control_plane.store.protocol import IssuedRecord
 
 
@@ -33,3 +33,39 @@ def uncertified(
             if hostname not in names:
                 found.setdefault(instance.app_guid, set()).add((hostname, instance.guid))
     return {app: frozenset(pairs) for app, pairs in found.items()}
+
+
+def unmapped(
+    state: State, records: Iterable[IssuedRecord]
+) -> dict[InstanceGuid, frozenset[Hostname]]:
+    """Return the routes that the certificate of each ready instance has, and its app no more.
+
+    They were unmapped shortly before, and some resolver may lead there by them.
+    """
+    found: dict[InstanceGuid, frozenset[Hostname]] = {}
+    for record in records:
+        instance = state.instance(record.instance_guid)
+        if instance is None or record.secret != C2C_SECRET:
+            continue
+        if instance.status is InstanceStatus.READY:
+            routes = _routes_besides(state.hostnames_of(instance.app_guid), instance, record)
+            if routes:
+                found[instance.guid] = routes
+    return found
+
+
+def _routes_besides(
+    hostnames: Iterable[Hostname], instance: Instance, record: IssuedRecord
+) -> frozenset[Hostname]:
+    """Return the routes in a certificate, besides these; each is there per index too."""
+    known, per_index = frozenset(hostnames), f"{instance.index}."
+    others = {
+        name
+        for name in record.names
+        if name not in known and name.removeprefix(per_index) not in known
+    }
+    return frozenset(
+        Hostname(name)
+        for name in others
+        if per_index + name in others or len(per_index + name) > MAX_HOSTNAME_OCTETS
+    )

@@ -77,6 +77,7 @@ def row_of(entity: Entity) -> Row:
                 "app_address": entity.app_address,
                 "status": entity.status.value,
                 "has_sidecar": entity.has_sidecar,
+                "has_resolver": entity.has_resolver,
             }
         case RouteMapping():
             return {"hostname": entity.hostname, "app_guid": entity.app_guid}
@@ -127,6 +128,7 @@ def _instance(row: Row) -> Instance:
         app_address=Address(row["app_address"]),
         status=InstanceStatus(row["status"]),
         has_sidecar=row["has_sidecar"],
+        has_resolver=row["has_resolver"],
     )
 
 

@@ -63,6 +63,7 @@ INSTANCES = Table(
     Column("app_address", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("has_sidecar", Boolean, nullable=False, server_default="0"),
+    Column("has_resolver", Boolean, nullable=False, server_default="0"),
     UniqueConstraint("app_guid", "instance_index"),
 )
 
@@ -197,6 +198,7 @@ STEPS: tuple[Step, ...] = (
     ),
     ("ALTER TABLE instances ADD COLUMN has_sidecar BOOLEAN DEFAULT 0 NOT NULL",),
     ("ALTER TABLE issued_certificates ADD COLUMN unacked JSON DEFAULT '[]' NOT NULL",),
+    ("ALTER TABLE instances ADD COLUMN has_resolver BOOLEAN DEFAULT 0 NOT NULL",),
 )
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 

@@ -74,14 +74,15 @@ class Plane(Platform):
         """Ask the process to end, and wait until it has."""
         await self._end(signal.SIGTERM)
 
-    async def recorded(self, serial: int) -> None:
-        """Wait until the record of a certificate is on the disk."""
+    async def recorded(self, serial: int, *, acked: bool = True) -> None:
+        """Wait until the record of a certificate is on the disk, and that it was ACKed."""
 
         async def probe() -> bool:
             uri = f"file:{self.settings.data_dir / DATABASE_FILE}?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
-                rows = database.execute("SELECT serial FROM issued_certificates").fetchall()
-            return (f"{serial:x}",) in rows
+                rows = database.execute("SELECT serial, unacked FROM issued_certificates")
+                found = dict(rows.fetchall()).get(f"{serial:x}")
+            return found is not None and (found == "[]" or not acked)
 
         await until(probe, what="the certificate is recorded")
 

@@ -16,7 +16,7 @@ import pytest
 from control_plane.api.v1 import progress_pb2
 from control_plane.planner import NAME_TABLE
 from tests.envoy.harness import DEADLINE, until
-from tests.faults.test_restarts import NAME, Scene, scene
+from tests.faults.test_restarts import NAME, Scene, reconnected, scene
 from tests.sidecar.platform import free_port
 from tests.sidecar.process import Sidecar
 from tests.sidecar.scene import Caller
@@ -62,12 +62,13 @@ class Resolved:
 
 @contextlib.asynccontextmanager
 async def resolved(directory: Path) -> AsyncIterator[Resolved]:
-    """Run the scene, and wait until its name leads to its instance."""
+    """Run the scene until its name leads to its instance, and that is on the disk."""
     port = free_port()
     options = ("--dns-address", f"127.0.0.1:{port}")
     async with scene(directory) as here, here.instance(*options) as instance:
         made = Resolved(here, instance, port)
         await made.until_it_leads(NAME, [here.address])
+        await here.cp.recorded(await here.serial())
         yield made
 
 
@@ -87,7 +88,7 @@ async def test_a_name_leads_to_no_certificate_without_it(
             await cp.map_route("app-b", "second", wait=progress_pb2.WAIT_COMMITTED)
             if is_recorded:
                 (instance,) = await cp.statuses("app-b")
-                await cp.recorded(int(instance.wanted_serial, 16))
+                await cp.recorded(int(instance.wanted_serial, 16), acked=False)
             await cp.kill()
             await cp.start()
             await cp.synced(having=NAME_TABLE)
@@ -98,3 +99,34 @@ async def test_a_name_leads_to_no_certificate_without_it(
         await world.until_it_leads(SECOND, [here.address])
         second = Caller(here.caller.source, here.caller.ca, SECOND)
         assert (await second.call(here.address)).status == 200
+
+
+async def test_a_certificate_keeps_a_name_that_may_still_be_answered(tmp_path: Path) -> None:
+    """A route was unmapped, and the resolver that should let go of it stands still.
+
+    The control plane is killed. After its start the certificate is the one of before, until the
+    resolver is back and answers by that name no more.
+    """
+    async with resolved(tmp_path) as world:
+        here, cp = world.here, world.here.cp
+        await cp.map_route("app-b", "second")
+        await world.until_it_leads(SECOND, [here.address])
+        serial = await here.serial()
+        await cp.recorded(serial)
+        attempts = await world.instance.envoy.stat("cluster_manager.cds.update_attempt")
+        with world.paused(world.instance.process.pid):
+            await cp.unmap_route("app-b", "second", wait=progress_pb2.WAIT_COMMITTED)
+            await cp.kill()
+            await cp.start()
+            await reconnected(world.instance.envoy, attempts)
+            await cp.synced()
+
+            assert await here.serial() == serial
+
+        async def has_lost_it() -> bool:
+            return await here.serial() != serial
+
+        await until(has_lost_it, what="the certificate is without the name")
+        assert await world.lookup(SECOND) == []
+        async with here.caller.connect(here.address) as client:
+            assert SECOND not in client.leaf.names

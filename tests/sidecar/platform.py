@@ -140,6 +140,25 @@ class Platform:
             )
         return answer.complete
 
+    async def unmap_route(
+        self,
+        app: str,
+        hostname: str,
+        *,
+        wait: progress_pb2.Wait.ValueType = progress_pb2.WAIT_SERVED,
+    ) -> bool:
+        """Unmap a route, and tell likewise."""
+        async with self.operator() as channel:
+            answer = await route_pb2_grpc.RouteServiceStub(channel).UnmapRoute(
+                route_pb2.UnmapRouteRequest(
+                    app=app,
+                    hostname=hostname,
+                    wait=wait,
+                    timeout=Duration(seconds=int(DEADLINE)),
+                )
+            )
+        return answer.complete
+
     async def caller_of(self, app: str) -> str:
         """Return the address of an instance that may call an app."""
         address = unique_address()

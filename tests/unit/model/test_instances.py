@@ -172,24 +172,34 @@ def test_a_status_that_is_true_already_changes_nothing(state: State) -> None:
     assert (same.result, unknown.result) == (state.instance(A0), None)
 
 
-def test_a_sidecar_that_spoke_once_is_remembered(state: State) -> None:
-    """Later words say so again or not; that alone concerns nobody's resources."""
-    spoken = set_status(state, A0, InstanceStatus.REGISTERED, has_sidecar=True)
-    later = set_status(spoken.state, A0, InstanceStatus.READY)
-    again = set_status(later.state, A0, InstanceStatus.READY, has_sidecar=True)
+@pytest.mark.parametrize(("spoke", "resolves"), [(True, False), (False, True)])
+def test_what_an_instance_ever_had_is_remembered(
+    state: State, *, spoke: bool, resolves: bool
+) -> None:
+    """It is told again later or not; that alone concerns nobody's resources."""
+    status = InstanceStatus.REGISTERED
+    told = set_status(state, A0, status, has_sidecar=spoke, has_resolver=resolves)
+    later = set_status(told.state, A0, InstanceStatus.READY)
+    again = set_status(
+        later.state, A0, InstanceStatus.READY, has_sidecar=spoke, has_resolver=resolves
+    )
 
-    assert spoken.result == replace(state.instances[A0], has_sidecar=True)
-    assert spoken.change.apps == frozenset()
-    assert later.state.instances[A0].has_sidecar
+    assert told.result == replace(state.instances[A0], has_sidecar=spoke, has_resolver=resolves)
+    assert told.change.apps == frozenset()
+    assert later.result == replace(told.state.instances[A0], status=InstanceStatus.READY)
     assert again.state is later.state
 
 
 def test_a_moved_instance_keeps_its_status(state: State) -> None:
     """Its life goes on at another address."""
-    state = set_status(state, A0, InstanceStatus.READY, has_sidecar=True).state
+    state = set_status(state, A0, InstanceStatus.READY, has_sidecar=True, has_resolver=True).state
 
     moved = move_instance(state, A0, "10.0.0.9").result
-    assert (moved.status, moved.has_sidecar) == (InstanceStatus.READY, True)
+    assert (moved.status, moved.has_sidecar, moved.has_resolver) == (
+        InstanceStatus.READY,
+        True,
+        True,
+    )
 
 
 @pytest.mark.parametrize("status", list(InstanceStatus))

@@ -59,10 +59,10 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(lambda guid: lambda s: remove_instance(s, guid), INSTANCES),
     st.builds(
-        lambda guid, status, spoke: lambda s: set_status(s, guid, status, has_sidecar=spoke),
+        lambda guid, status, has: lambda s: set_status(s, guid, status, **has),
         INSTANCES,
         st.sampled_from(list(InstanceStatus)),
-        st.booleans(),
+        st.fixed_dictionaries({"has_sidecar": st.booleans(), "has_resolver": st.booleans()}),
     ),
     st.builds(
         lambda app, host: lambda s: map_route(s, app, host, "apps.internal", DOMAINS), APPS, HOSTS
@@ -91,8 +91,10 @@ def view(state: State, app: AppGuid) -> object:
 
 
 def instances(state: State, app: AppGuid) -> list[Instance]:
-    """Return an app's instances; that they have a sidecar shows in no resource."""
-    return [replace(each, has_sidecar=False) for each in state.instances_of(app)]
+    """Return an app's instances; what they have beside their Envoys shows in no resource."""
+    return [
+        replace(each, has_sidecar=False, has_resolver=False) for each in state.instances_of(app)
+    ]
 
 
 def rows(state: State) -> dict[object, Entity]:

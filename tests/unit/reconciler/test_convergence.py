@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from control_plane.clock import SystemClock
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import set_status
+from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.planner import Planner, PlanOptions
@@ -16,6 +19,7 @@ from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.progress import Behind, Stage
+from control_plane.reconciler.publication import LINGER_SECONDS
 from control_plane.xds.resource_type import CLUSTER, LISTENER
 from tests.unit.model.world import B, allow, mapping, register, world
 from tests.unit.reconciler.clocks import settled
@@ -83,11 +87,16 @@ class Scene:
         return asyncio.create_task(self.convergence.wait(frozenset({app}), stage, timeout))
 
 
-@asynccontextmanager
-async def a_scene() -> AsyncIterator[Scene]:
-    """Let the reconciler work until the block ends."""
+def usual() -> State:
+    """Return app ``b``, whose two instances may reach each other, and app ``a``."""
     state = register(register(world("a", "b"), B0, B, "10.0.1.1"), B1, B, "10.0.1.2")
-    scene = Scene(allow(state, B, B))
+    return allow(state, B, B)
+
+
+@asynccontextmanager
+async def a_scene(state: State | None = None) -> AsyncIterator[Scene]:
+    """Let the reconciler work until the block ends."""
+    scene = Scene(state or usual())
     async with scene.world.running():
         scene.envoy.settle()
         yield scene
@@ -194,6 +203,26 @@ async def test_who_has_something_to_give_back_is_named() -> None:
         (behind,) = await scene.wait(Stage.ACKED, 0.01)
 
     assert behind.reason == "it has not withdrawn everything yet"
+
+
+async def test_a_resolver_that_is_not_back_after_a_start_is_named() -> None:
+    """Certificates keep what was unmapped until it is, so the change is not everywhere."""
+    ready = set_status(usual(), B1, InstanceStatus.READY, has_resolver=True).state
+    async with a_scene(mapping(ready, B, "api").state) as scene:
+        scene.world.commit(unmap_route(scene.world.state, B, "api", "apps.internal"))
+        await settled()
+
+        (behind,) = await scene.wait(Stage.ACKED, 0.01)
+        scene.world.connect("b1").as_resolver()
+        waiting = scene.wait(Stage.ACKED)
+        await settled()
+        await scene.world.clock.advance(LINGER_SECONDS)
+        scene.envoy.settle()
+
+        assert await waiting == ()
+    assert (behind.instance_guid, behind.stage) == (B1, Stage.COMMITTED)
+    assert behind.reason.startswith("its resolver has not come back since the control plane start")
+    assert scene.world.leaf("b0").san.dns == ("b0",)
 
 
 async def test_who_is_removed_meanwhile_is_named() -> None:

@@ -101,6 +101,15 @@ class Watched:
         await self.becomes(READY)
         return peer
 
+    async def resolver(self) -> Peer:
+        """Connect a resolver, and wait until it is on the disk that there is one."""
+        peer = self.world.connect(B0).as_resolver()
+        async with asyncio.timeout(5):
+            while not self.registry.state.instances[B0].has_resolver:
+                self._news.clear()
+                await self._news.wait()
+        return peer
+
     def report(self, *, listening: bool = True, leaving: bool = False) -> None:
         """Report as the sidecar."""
         self.presence.reported(B0, listening=listening, leaving=leaving)
@@ -199,7 +208,7 @@ async def test_an_envoy_with_a_static_listener_is_ready_with_its_certificate(
 async def test_a_resolver_is_no_envoy(tmp_path: Path) -> None:
     """Its stream neither makes an instance ready nor keeps it there when its Envoy is gone."""
     async with watched(tmp_path) as (instance, _):
-        resolver = instance.world.connect(B0).as_resolver()
+        resolver = await instance.resolver()
         await instance.stays(REGISTERED)
 
         envoy = await instance.ready()
@@ -211,6 +220,18 @@ async def test_a_resolver_is_no_envoy(tmp_path: Path) -> None:
         await instance.becomes(GONE)
         instance.world.connect(B0).as_resolver()
         await instance.stays(GONE)
+
+
+async def test_that_there_is_a_resolver_is_remembered(tmp_path: Path) -> None:
+    """It is written once, though it asks again and again and goes away."""
+    async with watched(tmp_path) as (instance, store):
+        (await instance.resolver()).close()
+        instance.world.connect(B0).as_resolver()
+        await instance.ready()
+
+        (stored,) = [each for each in await store.load() if isinstance(each, Instance)]
+        assert (stored.status, stored.has_resolver) == (READY, True)
+        assert instance.statuses == [REGISTERED, READY]
 
 
 async def test_ready_is_said_once(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from control_plane.model.change import Change, Decision
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import remove_instance, set_status
 from control_plane.model.routes import unmap_route
+from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler import publication as module
+from control_plane.reconciler import returning
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication import Neighbourhood, Publication
 from control_plane.store.protocol import IssuedRecord
@@ -23,8 +25,21 @@ from tests.unit.model.world import A, B, C, allow, mapping, register, world
 from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.reconciler.test_recovery import record
 
-A0, B0 = InstanceGuid("a0"), InstanceGuid("b0")
-API = "api.apps.internal"
+A0, B0, B1 = InstanceGuid("a0"), InstanceGuid("b0"), InstanceGuid("b1")
+API, OLD = "api.apps.internal", "old.apps.internal"
+
+
+def usual() -> State:
+    """Return apps ``a`` and ``b`` with an instance each, and ``c``; ``a`` may reach ``b``."""
+    state = register(register(world("a", "b", "c"), A0, A, "10.0.0.1"), B0, B, "10.0.1.1")
+    return allow(state, A, B)
+
+
+def used() -> State:
+    """Return the same after a while: both are ready, ``a0`` has a resolver, ``b`` a route."""
+    state = set_status(usual(), A0, InstanceStatus.READY, has_resolver=True).state
+    state = set_status(state, B0, InstanceStatus.READY).state
+    return mapping(state, B, "api").state
 
 
 class Town:
@@ -36,10 +51,13 @@ class Town:
         resolvers: instances with a resolver.
     """
 
-    def __init__(self) -> None:
-        """Start with everybody up to date."""
-        state = register(register(world("a", "b", "c"), A0, A, "10.0.0.1"), B0, B, "10.0.1.1")
-        self.state = allow(state, A, B)
+    def __init__(self, state: State | None = None, records: Iterable[IssuedRecord] = ()) -> None:
+        """Start with everybody up to date.
+
+        Args:
+            state: what is on the disk, if it is not the usual; likewise the records.
+        """
+        self.state = state or usual()
         self.connected = {A0, B0}
         self.behind: set[InstanceGuid] = set()
         self.resolvers = {A0}
@@ -49,7 +67,7 @@ class Town:
         around = Neighbourhood(
             self._connected_of, self.resolvers.__contains__, self._mark, self._mark_resolvers
         )
-        self.publication = Publication(self.state, self.waiters, around, self.clock)
+        self.publication = Publication(self.state, self.waiters, around, self.clock, records)
 
     def map(self, host: str = "api", app: AppGuid = B) -> None:
         """Map a route."""
@@ -78,8 +96,8 @@ class Town:
 
     def certified(self) -> tuple[str, ...]:
         """The names that certificates of ``b`` must have."""
-        names = {*self.state.hostnames_of(B), *self.publication.lingering(B)}
-        return tuple(sorted(names))
+        lingering = self.publication.lingering(self.state.instances[B0])
+        return tuple(sorted({*self.state.hostnames_of(B), *lingering}))
 
     def _connected_of(self, app: AppGuid) -> Iterable[InstanceGuid]:
         instances = (each.guid for each in self.state.instances_of(app))
@@ -93,9 +111,10 @@ class Town:
 
 
 @asynccontextmanager
-async def a_town() -> AsyncIterator[Town]:
+async def a_town(*records: IssuedRecord, state: State | None = None) -> AsyncIterator[Town]:
     """Run a town, and stop what is under way there in the end."""
-    town = Town()
+    town = Town(state, records)
+    town.publication.resume()
     try:
         yield town
     finally:
@@ -103,33 +122,115 @@ async def a_town() -> AsyncIterator[Town]:
         assert town.publication.under_way([A, B, C]) == ()
 
 
-def restarted(*records: IssuedRecord) -> Publication:
-    """Return what follows for ``b``, which has a route and is ready, from these records."""
-    town = Town()
-    state = set_status(town.state, B0, InstanceStatus.READY).state
-    around = Neighbourhood(lambda _: [], lambda _: True, town.marked.extend, town.marked.extend)
-    return Publication(mapping(state, B, "api").state, town.waiters, around, town.clock, records)
-
-
-def test_after_a_restart_what_was_certified_is_published() -> None:
+async def test_after_a_restart_what_was_certified_is_published() -> None:
     """It is resolved as before, and nothing waits for anybody."""
-    again = restarted(record(API))
+    async with a_town(record(API), state=used()) as town:
+        assert town.resolved() == town.certified() == (API,)
+        assert town.publication.uncertified(B) == frozenset()
+        assert town.publication.under_way([A, B]) == ()
+        assert town.marked == []
 
-    assert again.published(B) == (API,)
-    assert again.uncertified(B) == frozenset()
-    assert again.lingering(B) == ()
-    assert again.under_way([A, B]) == ()
 
-
-def test_after_a_restart_no_name_leads_where_no_certificate_has_it() -> None:
+async def test_after_a_restart_no_name_leads_where_no_certificate_has_it() -> None:
     """It was mapped just before; the instance may be what keeps it from being certified."""
-    again = restarted(record(API, unacked=[API]))
-    assert again.uncertified(B) == {(API, B0)}
+    async with a_town(record(API, unacked=[API]), state=used()) as town:
+        assert town.publication.uncertified(B) == {(API, B0)}
 
-    again.certified(B, B0)
+        town.publication.certified(B, B0)
 
-    assert again.published(B) == (API,)
-    assert again.uncertified(B) == frozenset()
+        assert town.resolved() == (API,)
+        assert town.publication.uncertified(B) == frozenset()
+
+
+async def test_after_a_restart_an_unmapped_name_waits_for_resolvers_to_come_back() -> None:
+    """It stays in the certificates that have it until they have ACKed that it is gone."""
+    async with a_town(record(API, OLD), state=used()) as town:
+        assert (town.resolved(), town.certified()) == ((API,), (API, OLD))
+        town.behind = {A0}
+        await town.clock.advance(10 * module.LINGER_SECONDS)
+        assert [each.guid for each in town.publication.awaited([B])] == [A0]
+
+        town.publication.returned(A0)
+        await settled()
+        assert town.publication.awaited([B]) == ()
+        await town.clock.advance(10 * module.LINGER_SECONDS)
+        assert town.certified() == (API, OLD)
+
+        await town.catch_up(A0)
+        await town.clock.advance(0.9 * module.LINGER_SECONDS)
+        assert (town.certified(), town.marked) == ((API, OLD), [])
+        await town.clock.advance(0.1 * module.LINGER_SECONDS)
+        assert (town.certified(), town.marked) == ((API,), [B])
+
+
+async def test_soon_after_a_restart_a_name_that_is_unmapped_waits_likewise() -> None:
+    """Who is away still answers by it; and who is waited for is told with the name's app only."""
+    async with a_town(record(API), state=used()) as town:
+        town.unmap()
+        await town.clock.advance(10 * module.LINGER_SECONDS)
+        assert (town.resolved(), town.certified()) == ((), (API,))
+        assert [each.guid for each in town.publication.awaited([B])] == [A0]
+        assert town.publication.awaited([A]) == ()
+
+        town.publication.returned(A0)
+        await settled()
+        await town.clock.advance(module.LINGER_SECONDS)
+
+        assert town.certified() == ()
+
+
+@pytest.mark.parametrize("end", ["never", "removed"])
+async def test_a_resolver_that_does_not_come_back_is_waited_for_in_vain(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """For as long as instances are given after a start, or until it is removed."""
+    if end == "never":
+        monkeypatch.setattr(returning, "GRACE_AFTER_START_SECONDS", 0.01)
+    async with a_town(record(API, OLD), state=used()) as town:
+        town.resolvers.clear()
+        (task,) = town.publication.under_way([B])
+        if end == "removed":
+            await settled()
+            assert town.certified() == (API, OLD)
+            town.commit(remove_instance(town.state, A0))
+
+        await asyncio.wait_for(task, 5)
+
+        assert town.certified() == (API,)
+
+
+async def test_nobody_waits_for_resolvers_that_never_were() -> None:
+    """Where no instance has one, a name leaves the certificates at once after a restart too."""
+    state = mapping(set_status(usual(), B0, InstanceStatus.READY).state, B, "api").state
+    async with a_town(record(API, OLD), state=state) as town:
+        town.resolvers.clear()
+        await settled()
+
+        assert town.certified() == (API,)
+        assert town.marked == [B]
+
+
+async def test_after_a_restart_only_certificates_with_a_name_keep_it() -> None:
+    """Another instance has lost it already, and is sent nothing for it."""
+    state = set_status(register(used(), "b1", B, "10.0.1.2"), B1, InstanceStatus.READY).state
+    async with a_town(record(API, OLD), record(API, guid="b1", index=1), state=state) as town:
+        assert town.certified() == (API, OLD)
+        assert town.publication.lingering(state.instances[B1]) == ()
+
+
+async def test_a_name_of_before_a_restart_may_be_mapped_again() -> None:
+    """Or its app deleted; what was to be done with it is not done any more."""
+    async with a_town(record(API, OLD), state=used()) as town:
+        town.map("old")
+        await settled()
+        assert town.resolved() == town.certified() == (API, OLD)
+        assert town.publication.awaited([B]) == ()
+
+        town.commit(delete_app(town.state, B))
+        town.publication.returned(A0)
+        await town.clock.advance(10 * module.LINGER_SECONDS)
+        assert town.publication.under_way([B]) == ()
+        assert town.publication._kept == {}
 
 
 async def test_a_name_is_published_once_every_instance_has_the_certificate() -> None:
@@ -270,7 +371,7 @@ async def test_a_name_that_is_mapped_again_stays_in_the_certificate() -> None:
         assert town.resolved() == town.certified() == (API,)
         await town.clock.advance(10 * module.LINGER_SECONDS)
         assert town.resolved() == town.certified() == (API,)
-        assert town.publication.lingering(B) == ()
+        assert town.publication.lingering(town.state.instances[B0]) == ()
 
 
 async def test_a_name_that_is_unmapped_twice_lingers_after_the_second_time() -> None:
@@ -347,11 +448,12 @@ async def test_a_deleted_app_leaves_nothing() -> None:
         town.map("old")
         await settled()
         town.unmap("old")
+        gone = town.state.instances[B0]
         town.commit(delete_app(town.state, B))
         await town.clock.advance(module.LINGER_SECONDS)
 
         assert town.publication.under_way([B]) == ()
-        assert town.publication.lingering(B) == ()
+        assert town.publication.lingering(gone) == ()
         assert town.publication._held_back == {}
 
 

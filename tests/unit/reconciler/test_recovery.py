@@ -7,11 +7,13 @@ from datetime import timedelta
 
 import pytest
 
+from control_plane.ca import C2CRequest
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
-from control_plane.names import InstanceGuid
-from control_plane.reconciler.recovery import uncertified
+from control_plane.names import MAX_HOSTNAME_OCTETS, InstanceGuid
+from control_plane.planner import c2c_request
+from control_plane.reconciler.recovery import uncertified, unmapped
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.model.world import A, B, mapping, register, world
 from tests.unit.reconciler.clocks import NOON
@@ -31,13 +33,17 @@ def mapped(*hosts: str, status: InstanceStatus = READY) -> State:
 
 
 def record(
-    *names: str, secret: str = C2C_SECRET, unacked: Iterable[str] = (), index: int = 0
+    *routes: str,
+    guid: str = B0,
+    index: int = 0,
+    secret: str = C2C_SECRET,
+    unacked: Iterable[str] = (),
 ) -> IssuedRecord:
     """Return the record of a certificate with these routes."""
-    dns = sorted({*names, *(f"{index}.{name}" for name in names)})
+    request = C2CRequest(guid, B, "o", "s", routes, index, "10.0.1.1")
+    names = (*request.san.dns, *request.san.ips)
     life = (NOON, NOON + timedelta(days=1))
-    every = (B0, *dns, "10.0.1.1")
-    return IssuedRecord(B0, secret, "v", 1, every, *life, "ca", "", tuple(unacked))
+    return IssuedRecord(InstanceGuid(guid), secret, "v", 1, names, *life, "ca", "", tuple(unacked))
 
 
 def test_what_was_acked_is_certified() -> None:
@@ -66,3 +72,42 @@ def test_an_app_without_routes_has_nothing_to_certify() -> None:
     """Whatever its instances have."""
     assert uncertified(mapped(), []) == {}
     assert A not in uncertified(mapping(mapped(), A, "api").state, [])
+
+
+def test_what_certificates_have_besides_the_routes_was_unmapped() -> None:
+    """Neither the instance itself, nor its address, nor a name per index is a route."""
+    assert unmapped(mapped("api"), [record(API)]) == {}
+    assert unmapped(mapped("api"), [record(API, SHOP)]) == {B0: {SHOP}}
+    assert unmapped(mapped(), [record(API, SHOP)]) == {B0: {API, SHOP}}
+
+
+def test_a_route_that_is_too_long_for_an_index_is_one_too() -> None:
+    """It is in the certificate by itself."""
+    long = ".".join(["a" * 63] * 3 + ["b" * 47, "apps.internal"])
+    assert len(long) == MAX_HOSTNAME_OCTETS
+
+    assert unmapped(mapped(), [record(long)]) == {B0: {long}}
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        (mapped("api"), record(SHOP, secret=ID_SECRET)),
+        (mapped("api", status=InstanceStatus.GONE), record(SHOP)),
+        (mapped("api"), record(SHOP, guid="b9")),
+    ],
+    ids=["another secret", "gone", "removed"],
+)
+def test_where_nobody_is_led_nothing_is_kept(state: State, found: IssuedRecord) -> None:
+    """Its certificate is made anew as soon as it comes back."""
+    assert unmapped(state, [found]) == {}
+
+
+def test_a_request_with_what_was_kept_is_the_certificate_of_before() -> None:
+    """So nothing is issued anew while it is kept."""
+    state, before = mapped("api"), record(API, SHOP)
+    instance, kept = state.instances[B0], unmapped(state, [before])[B0]
+
+    san = c2c_request(state, state.apps[B], instance, kept).san
+
+    assert (*san.dns, *san.ips) == before.names

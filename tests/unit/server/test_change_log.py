@@ -129,11 +129,12 @@ def test_who_comes_and_goes_is_logged_elsewhere(
     assert lines == []
 
 
-def test_that_a_sidecar_spoke_is_told_to_nobody() -> None:
-    """The instance is where it was."""
-    spoken = set_status(full(), B0, InstanceStatus.REGISTERED, has_sidecar=True)
+def test_what_an_instance_has_beside_its_envoy_is_told_to_nobody() -> None:
+    """It is where it was."""
+    before = full()
+    there = set_status(before, B0, InstanceStatus.REGISTERED, has_sidecar=True, has_resolver=True)
 
-    assert told(spoken, full()) == ([], [])
+    assert told(there, before) == ([], [])
 
 
 def test_an_app_is_deleted_with_all_that_it_had() -> None:

@@ -54,6 +54,7 @@ ENTITIES: tuple[Entity, ...] = (
         Address("::1"),
         InstanceStatus.GONE,
         has_sidecar=True,
+        has_resolver=True,
     ),
     RouteMapping(Hostname("a.apps.internal"), A),
     NetworkPolicy(A, B, Transport.UDP, Port(1), Port(65535)),
