@@ -7,25 +7,28 @@ not come" (``envoy.service.status.v3.ConfigStatus``). Private keys are never sho
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 
 from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.config.core.v3 import base_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
-from envoy.type.matcher.v3 import node_pb2, string_pb2
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError
 
 from control_plane.clock import Clock
 from control_plane.errors import InvalidArgument
 from control_plane.nodes import LiveStream, Nodes
+from control_plane.server.node_matchers import node_matcher
 from control_plane.server.peers import Context
+from control_plane.server.status import end_call
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource, Snapshot
 from control_plane.xds.resource_type import SECRET
+
+_STREAM = "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus"
 
 REDACTED = "[redacted]"
 """What Envoy's own config dump writes in the place of a key."""
@@ -65,11 +68,17 @@ class ClientStatusService(
         self, requests: AsyncIterator[csds_pb2.ClientStatusRequest], context: Context
     ) -> AsyncIterator[csds_pb2.ClientStatusResponse]:
         """Answer each request of the stream with the state of its moment."""
-        async for request in requests:
-            yield self._response(request)
+        try:
+            async for request in requests:
+                yield self._response(request)
+        except DecodeError:
+            error = InvalidArgument("bytes that are no message of this method")
+            await end_call(context, _STREAM, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this stream only
+            await end_call(context, _STREAM, error)
 
     def _response(self, request: csds_pb2.ClientStatusRequest) -> csds_pb2.ClientStatusResponse:
-        matchers = [_node_matcher(each) for each in request.node_matchers]
+        matchers = [node_matcher(each) for each in request.node_matchers]
         response = csds_pb2.ClientStatusResponse()
         for live in self._nodes.all_streams():
             # "The matchers are ORed; empty means all."
@@ -148,45 +157,3 @@ def redacted(body: bytes) -> bytes:
 def _redact(source: base_pb2.DataSource) -> None:
     source.Clear()
     source.inline_string = REDACTED
-
-
-class _NodeMatcher:
-    """A predicate on node ids."""
-
-    def __init__(self, pattern: re.Pattern[str]) -> None:
-        self._pattern = pattern
-
-    def __call__(self, node_id: str) -> bool:
-        return self._pattern.fullmatch(node_id) is not None
-
-
-def _node_matcher(matcher: node_pb2.NodeMatcher) -> _NodeMatcher:
-    if matcher.node_metadatas:
-        raise InvalidArgument(
-            "node metadata is not kept, so it cannot be matched: match node_id",
-            field="node_matchers",
-        )
-    if not matcher.HasField("node_id"):
-        return _NodeMatcher(re.compile(".*", re.DOTALL))
-    return _NodeMatcher(_pattern(matcher.node_id))
-
-
-def _pattern(matcher: string_pb2.StringMatcher) -> re.Pattern[str]:
-    flags = re.DOTALL | (re.IGNORECASE if matcher.ignore_case else 0)
-    kind = matcher.WhichOneof("match_pattern")
-    parts: Iterable[str]
-    match kind:
-        case "exact":
-            parts = (re.escape(matcher.exact),)
-        case "prefix":
-            parts = (re.escape(matcher.prefix), ".*")
-        case "suffix":
-            parts = (".*", re.escape(matcher.suffix))
-        case "contains":
-            parts = (".*", re.escape(matcher.contains), ".*")
-        case _:
-            raise InvalidArgument(
-                f"node_id can be matched by exact, prefix, suffix or contains, not by {kind}",
-                field="node_matchers",
-            )
-    return re.compile("".join(parts), flags)

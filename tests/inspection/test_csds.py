@@ -12,6 +12,7 @@ from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from envoy.type.matcher.v3 import node_pb2, string_pb2, struct_pb2
+from structlog.testing import capture_logs
 
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.held import Held
@@ -151,6 +152,13 @@ async def test_matchers_are_ored(tmp_path: Path) -> None:
                 "prefix": (matching(prefix=theirs[:-1]), {theirs}),
                 "suffix": (matching(suffix=theirs[1:]), {theirs}),
                 "contains": (matching(contains=mine[1:-1]), {mine}),
+                "contains, other case": (
+                    matching(contains=mine[1:-1].upper(), ignore_case=True),
+                    {mine},
+                ),
+                "regex": (matching(safe_regex={"regex": f"{mine[:-1]}."}), {mine}),
+                "regex of all": (matching(safe_regex={"regex": "[0-9a-f-]{36}"}), {mine, theirs}),
+                "regex of a part": (matching(safe_regex={"regex": mine[:-1]}), set()),
                 "nobody": (matching(exact="nobody"), set()),
                 "no pattern": (
                     csds_pb2.ClientStatusRequest(node_matchers=[node_pb2.NodeMatcher()]),
@@ -166,8 +174,14 @@ async def test_matchers_are_ored(tmp_path: Path) -> None:
     ("request_", "sentence"),
     [
         (
-            matching(safe_regex={"regex": ".*"}),
-            "node_id can be matched by exact, prefix, suffix or contains, not by safe_regex",
+            matching(safe_regex={"regex": "(?i)b"}),
+            "this regular expression cannot be matched, for a group with a flag or a name: '(?i)b'",
+        ),
+        (
+            csds_pb2.ClientStatusRequest(
+                node_matchers=[node_pb2.NodeMatcher(node_id=string_pb2.StringMatcher())]
+            ),
+            "node_id is matched by exact, prefix, suffix, contains or safe_regex",
         ),
         (
             csds_pb2.ClientStatusRequest(
@@ -176,18 +190,37 @@ async def test_matchers_are_ored(tmp_path: Path) -> None:
             "node metadata is not kept, so it cannot be matched: match node_id",
         ),
     ],
-    ids=["regex", "metadata"],
+    ids=["regex", "nothing", "metadata"],
 )
 async def test_matchers_that_are_not_understood_are_refused(
     tmp_path: Path, request_: csds_pb2.ClientStatusRequest, sentence: str
 ) -> None:
-    """D2: what cannot be matched is refused with the reason, and not taken for a match of all."""
-    async with scene(tmp_path) as here:
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await here.operator.csds(request_)
+    """D2: what cannot be matched is refused with the reason, and not taken for a match of all.
 
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert refused.value.details() == sentence
+    On a stream too, which then ends; it is nothing that the log should know of.
+    """
+    async with scene(tmp_path) as here, here.cf.operator() as channel:
+        stub = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)
+        with capture_logs() as logged:
+            stream = stub.StreamClientStatus(iter([request_]))
+            for call in (stub.FetchClientStatus(request_), stream):
+                assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+                assert await call.details() == sentence
+
+    assert [line for line in logged if line["log_level"] == "error"] == []
+
+
+async def test_bytes_that_are_no_request_end_a_stream(tmp_path: Path) -> None:
+    """Whoever sent them is told so, and nobody else notices."""
+    async with scene(tmp_path) as here, here.cf.operator() as channel:
+        raw: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+            "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus"
+        )
+        call = raw(iter([b"\xff"]))
+
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert await call.details() == "bytes that are no message of this method"
+        assert (await here.operator.csds()).config == []
 
 
 async def test_a_stream_answers_each_request(tmp_path: Path) -> None:
