@@ -2,9 +2,9 @@
 
 The rule of this module: an error says who has to act. The caller of the API (``InvalidRequest``),
 the xDS client at the other end of a stream (``PeerProtocolError``), the operator
-(``ConfigurationError``), or ourselves (``IssuanceError``, ``StorageError``). Exactly one function,
-``server.status.status_of``, maps them to gRPC status codes, so nothing below the server knows about
-gRPC.
+(``ConfigurationError``), or ourselves (``IssuanceError``, ``MessageError``, ``StorageError``).
+Exactly one function, ``server.status.status_of``, maps them to gRPC status codes, so nothing below
+the server knows about gRPC.
 
 Messages start in lower case, have no final period, and name the value and the rule that it breaks.
 """
@@ -84,6 +84,10 @@ class ConfigurationError(ControlPlaneError):
 
 class IssuanceError(ControlPlaneError):
     """A certificate could not be issued or did not pass the lint; the old one stays in use."""
+
+
+class MessageError(ControlPlaneError):
+    """A message for Envoy breaks a rule and is not sent; what was sent before stays in use."""
 
 
 class StorageError(ControlPlaneError):

@@ -39,6 +39,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from control_plane.envoy.addresses import socket_address
 from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, preserve_case
+from control_plane.envoy.validation import check_cluster
 from control_plane.model.entities import AppProtocol
 
 CONNECT_TIMEOUT = timedelta(seconds=0.25)
@@ -74,7 +75,7 @@ def service_cluster(app_port: int, app_address: str, protocol: AppProtocol) -> b
         ),
         typed_extension_protocol_options=_protocol_options(protocol),
     )
-    return bytes(cluster)
+    return check_cluster(bytes(cluster))
 
 
 def _no_limit(priority: RoutingPriority) -> CircuitBreakersThresholds:

@@ -33,6 +33,7 @@ from control_plane.envoy.clusters import service_cluster_name
 from control_plane.envoy.http import NEVER, connection_manager
 from control_plane.envoy.rbac import discovered_filter, sources_filter_name
 from control_plane.envoy.tls import HTTP_ALPN, downstream_tls
+from control_plane.envoy.validation import check_listener
 from control_plane.model.entities import AppProtocol
 from control_plane.names import C2C_PORT
 
@@ -107,6 +108,7 @@ def tcp_listener(
             allowed = (_NOBODY,)
         _add_chains(listener, shared, "from", allowed)
         _add_chains(listener, _without_app(shared), "probe", lookers)
+    check_listener(listener, is_open=sources is None)
     return bytes(listener.SerializeToString(deterministic=True))
 
 

@@ -23,6 +23,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from control_plane.envoy.addresses import host_prefix_len, in_order
 from control_plane.envoy.tls import over_ads
+from control_plane.envoy.validation import check_filter
 
 _RBAC = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
 
@@ -35,7 +36,8 @@ def sources_filter_name(proxy_port: int) -> str:
 def http_rbac(name: str, sources: Iterable[str]) -> bytes:
     """Build the ECDS resource that allows requests from these addresses, and from no other."""
     filter_config = _allow(in_order(sources))
-    return bytes(TypedExtensionConfig(name=name, typed_config=Any.pack(filter_config)))
+    config = TypedExtensionConfig(name=name, typed_config=Any.pack(filter_config))
+    return check_filter(bytes(config))
 
 
 def discovered_filter(name: str) -> HttpFilter:

@@ -18,6 +18,7 @@ from xds.type.matcher.v3 import ip_pb2, matcher_pb2
 
 from control_plane.envoy.addresses import host_prefix_len, in_order
 from control_plane.envoy.clusters import service_cluster_name
+from control_plane.envoy.validation import check_udp_listener
 
 
 def udp_listener_name(port: int) -> str:
@@ -36,12 +37,11 @@ def udp_listener(port: int, listen_address: str, *, sources: Iterable[str]) -> b
     _match_sources(proxy.matcher, service_cluster_name(port), in_order(sources))
     each = listener.listener_filters.add(name="envoy.filters.udp_listener.udp_proxy")
     each.typed_config.Pack(proxy, deterministic=True)
+    check_udp_listener(listener)
     return bytes(listener.SerializeToString(deterministic=True))
 
 
 def _match_sources(matcher: matcher_pb2.Matcher, cluster: str, sources: tuple[str, ...]) -> None:
-    if not sources:
-        return
     tree = matcher.matcher_tree
     tree.input.name = "source-ip"
     tree.input.typed_config.Pack(network_inputs_pb2.SourceIPInput(), deterministic=True)

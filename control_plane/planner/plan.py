@@ -94,7 +94,7 @@ class Planner:
         for protocol in AppProtocol:
             _cluster(DEFAULT_APP_PORT, _NOBODY, protocol)
             _listener(ListenerSpec(DEFAULT_APP_PORT, C2C_PORT, protocol), _NOBODY, (_NOBODY,), ())
-        _filter("", (_NOBODY,))
+        _filter(rbac.sources_filter_name(C2C_PORT), (_NOBODY,))
 
     def farewell(self, snapshot: Snapshot) -> Snapshot:
         """Return what an instance that was removed should have: no way in, and no secret.

@@ -108,6 +108,9 @@ class Convergence:
         failure = self._custody.failure(instance)
         if failure:
             return f"no certificate could be issued: {failure}"
+        failure = self._reconciler.plan_failure(instance)
+        if failure:
+            return f"it goes on with what it had: {failure}"
         snapshot = self._nodes.snapshot(instance)
         if snapshot is None:
             return "it was removed"

@@ -17,6 +17,7 @@ import structlog
 from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.errors import ControlPlaneError
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance, Tombstone
 from control_plane.model.state import State
@@ -80,6 +81,7 @@ class Reconciler:
         self._dirty: dict[InstanceGuid, None] = {}
         self._given: set[InstanceGuid] = set()
         self._rush = Rush(CROWD, RUSH_SECONDS)
+        self._failures: dict[InstanceGuid, str] = {}
         self._wake = asyncio.Event()
         self._renewals = RenewalQueue()
         self._log = structlog.get_logger(__name__)
@@ -135,10 +137,16 @@ class Reconciler:
         streams = self._nodes.streams(instance)
         if not streams:
             return True
-        if instance in self._dirty or instance in self._given or self._custody.failure(instance):
+        if instance in self._dirty or instance in self._given:
+            return False
+        if instance in self._failures or self._custody.failure(instance):
             return False
         snapshot = self._nodes.snapshot(instance)
         return snapshot is None or all(live.stream.in_step(snapshot) for live in streams)
+
+    def plan_failure(self, instance: InstanceGuid) -> str:
+        """Return why an instance goes on with an old plan, or ""."""
+        return self._failures.get(instance, "")
 
     def opened(self, live: LiveStream) -> None:
         """Plan for a node as soon as it is connected, so that its first request finds an answer.
@@ -153,7 +161,7 @@ class Reconciler:
         if self._is_crowd():
             self._mark(instance)
         else:
-            self._reconcile(instance)
+            self._try(instance)
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Look whether it needs what is recorded only, and who waits for what it told."""
@@ -162,7 +170,7 @@ class Reconciler:
         if any(
             isinstance(each, Subscribed) and each.type_url == NAME_TABLE_TYPE for each in events
         ):
-            self._reconcile(instance)  # names may have changed while it had no resolver
+            self._try(instance)  # names may have changed while it had no resolver
             self.publication.returned(instance)
         snapshot = self._nodes.snapshot(instance)
         for _, name in live.stream.missing(snapshot) if snapshot is not None else ():
@@ -275,9 +283,13 @@ class Reconciler:
     def _try(self, instance: InstanceGuid) -> None:
         try:
             self._reconcile(instance)
-        except Exception:  # noqa: BLE001 - whatever it is, the others are planned for
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are planned for
+            is_ours = isinstance(error, ControlPlaneError)
+            self._failures[instance] = str(error) if is_ours else "a defect; the log has it"
             self._log.exception(log_events.PLAN_FAILED, instance=instance)
             self._renewals.add(instance, self._clock.now() + RETRY)
+        else:
+            self._failures.pop(instance, None)
         self._note(instance)
 
     def _note(self, guid: InstanceGuid) -> None:
@@ -312,5 +324,6 @@ class Reconciler:
 
     def _see_off(self, instance: InstanceGuid) -> None:
         self._dirty.pop(instance, None)
+        self._failures.pop(instance, None)
         self._certificates.forget(instance)
         self.farewells.removed(instance)

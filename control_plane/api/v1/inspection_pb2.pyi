@@ -245,8 +245,9 @@ class InstanceStatus(_message.Message):
 
     @_builtins.property
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Certificates that it uses and that end soon, since they were not replaced when half of their
-        life was over; one sentence each.
+        """What is wrong with it, one sentence each: why it goes on with what it had, if what it should
+        have cannot be sent; certificates that it uses and that end soon, since they were not replaced
+        when half of their life was over.
         """
 
     def __init__(

@@ -81,13 +81,19 @@ class StatusMessages:
             types=self._types(instance.guid),
             reports=attestation.witnessed(instance.guid),
             exposed_ports=attestation.exposed.get(instance.guid, ()),
-            alarms=[shortened(each.sentence) for each in self._inspected.expiry.of(instance)],
+            alarms=map(shortened, self._alarms(instance)),
         )
         if streams:
             oldest = min(live.opened_at for live in streams)
             message.connected_since.CopyFrom(timestamp(oldest))
         self._tell_certificate(message, instance)
         return message
+
+    def _alarms(self, instance: Instance) -> Iterator[str]:
+        if failure := self._inspected.plan_failure(instance.guid):
+            yield f"it goes on with what it had: {failure}"
+        for each in self._inspected.expiry.of(instance):
+            yield each.sentence
 
     def _tell_certificate(self, message: inspection_pb2.InstanceStatus, instance: Instance) -> None:
         guid = instance.guid

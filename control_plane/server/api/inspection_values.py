@@ -16,6 +16,7 @@ from control_plane.api.v1 import inspection_pb2
 from control_plane.clock import Clock
 from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
+from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.custody import Custody
@@ -46,11 +47,13 @@ class Inspected:
     Attributes:
         state: returns the newest State.
         revision: returns its revision.
+        plan_failure: says why an instance goes on with an old plan; "" if it does not.
         ca_rotation: says what a CA rotation waits for; "" if none is under way.
     """
 
     state: Callable[[], State]
     revision: Callable[[], int]
+    plan_failure: Callable[[InstanceGuid], str]
     nodes: Nodes
     ledger: Ledger
     proof: Proof

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import pytest
 
 from control_plane.clock import SystemClock
+from control_plane.errors import MessageError
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.routes import unmap_route
@@ -191,6 +193,21 @@ async def test_a_certificate_that_cannot_be_issued_is_named() -> None:
 
     assert behind.stage is Stage.COMMITTED
     assert behind.reason.startswith("no certificate could be issued: serial must be positive")
+
+
+async def test_who_cannot_be_planned_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has all that it was sent, and that is not what it should have."""
+
+    def fail(*_: object) -> NoReturn:
+        raise MessageError("a listener has no name")
+
+    async with a_scene() as scene:
+        monkeypatch.setattr(scene.world.planner, "plan", fail)
+        scene.map()
+
+        (behind,) = await scene.wait(Stage.ACKED, 0.01)
+
+    assert behind.reason == "it goes on with what it had: a listener has no name"
 
 
 async def test_who_has_something_to_give_back_is_named() -> None:

@@ -10,8 +10,9 @@ from itertools import pairwise
 import pytest
 
 from control_plane.api.v1 import name_table_pb2
+from control_plane.errors import MessageError
 from control_plane.model.entities import Instance
-from control_plane.model.instances import register_instance
+from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
@@ -55,6 +56,7 @@ class Unable(Planner):
     """A planner that fails for one instance while the test says so."""
 
     is_unable = True
+    failure: Exception = RuntimeError("a defect of the planner")
 
     def plan(
         self,
@@ -66,7 +68,7 @@ class Unable(Planner):
     ) -> Snapshot:
         """Plan for everybody but b0."""
         if self.is_unable and instance.guid == B0:
-            raise RuntimeError("a defect of the planner")
+            raise self.failure
         return super().plan(state, instance, secrets, published, uncertified)
 
 
@@ -294,6 +296,46 @@ async def test_who_cannot_be_planned_for_keeps_nobody_waiting(state: State) -> N
         await around.clock.advance(RETRY.total_seconds() + 1)
 
         assert peers["b0"].receive()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (MessageError("a listener has no name"), "a listener has no name"),
+        (RuntimeError("0xdeadbeef"), "a defect; the log has it"),
+    ],
+    ids=["message", "defect"],
+)
+async def test_who_cannot_be_planned_for_goes_on_with_what_it_had(
+    state: State, failure: Exception, told: str
+) -> None:
+    """That is told, and it is not up to date; a new stream of it is no exception."""
+    planner = Unable(PlanOptions())
+    planner.is_unable, planner.failure = False, failure
+    around = World(state, planner=planner)
+    peer = around.connect("b0").as_envoy()
+    async with around.running():
+        before = around.nodes.snapshot("b0")
+        planner.is_unable = True
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        peer.close()
+        peer = around.connect("b0").as_envoy()
+
+        assert around.nodes.snapshot("b0") is before
+        assert around.reconciler.plan_failure(B0) == told
+        assert not around.reconciler.is_current(B0)
+
+        planner.is_unable = False
+        await around.clock.advance(RETRY.total_seconds() + 1)
+        peer.settle()
+        assert around.reconciler.plan_failure(B0) == ""
+        assert around.reconciler.is_current(B0)
+
+        planner.is_unable = True
+        around.connect("b0")
+        around.commit(remove_instance(around.state, B0))
+        assert around.reconciler.plan_failure(B0) == ""
 
 
 async def test_current_is_who_has_accepted_everything(state: State) -> None:
