@@ -1,4 +1,4 @@
-"""A hundred changes under load: what may pass passes, and what may not does not."""
+"""Two hundred changes under load: what may pass passes, and what may not does not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.e2e import strangers, traffic
 from tests.e2e.site import site
 
-CHANGES = 100
+CHANGES = 200
 MANAGER = "listener_manager"
 
 
