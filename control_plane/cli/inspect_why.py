@@ -33,7 +33,7 @@ _STYLES = {"MISSING": "red", "ok": "green"}
     examples=["app-a app-b", "app-a https://app-b.apps.internal:61443", "app-a app-b/0"],
     tip=[
         "An instance is app-b/0, 0.app-b.apps.internal or its address; of a URL the host counts.",
-        "It ends with 0 if nothing is missing, and with 1 otherwise.",
+        "It ends with 0 if nothing is missing or to be waited for, and with 1 otherwise.",
     ],
     see_also=["add-network-policy", "map-route", "status", "wait"],
 )

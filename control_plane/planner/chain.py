@@ -78,8 +78,10 @@ class Seen:
 
     Attributes:
         is_connected: whether its Envoy has a stream.
+        plan_problem: why it goes on with what it had; "" if it has what it should.
         port_problem: why its Envoy has not opened 61443 as it should; "" if it has.
-        certificate_problem: why it does not serve its newest certificate; "" if it does.
+        certificate_problem: why it cannot serve the certificate that it should; "" if it can.
+        is_served: whether a handshake showed that certificate; None if nobody can look.
         names_problem: why its resolver does not have the newest names; "" if it has, or there is
             none.
         app_ports: for each port of the app that was tried whether it accepts connections; None if
@@ -88,8 +90,10 @@ class Seen:
     """
 
     is_connected: bool = False
+    plan_problem: str = ""
     port_problem: str = ""
     certificate_problem: str = ""
+    is_served: bool | None = None
     names_problem: str = ""
     app_ports: Mapping[Port, bool] | None = None
     exposed_ports: tuple[Port, ...] = ()

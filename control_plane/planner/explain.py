@@ -46,8 +46,13 @@ def explain(question: Question) -> tuple[Link, ...]:
 
 
 def first_missing(links: Iterable[Link]) -> Link | None:
-    """Return the link to do something about; None if nothing is known to be missing."""
-    return next((link for link in links if link.verdict is Verdict.MISSING), None)
+    """Return the link to do something about, or else to wait for; None if there is neither."""
+    links = tuple(links)
+    for verdict in (Verdict.MISSING, Verdict.WAITS):
+        for link in links:
+            if link.verdict is verdict:
+                return link
+    return None
 
 
 class _Chain:
@@ -102,6 +107,9 @@ class _Chain:
                 sentence = f"nothing listens on {each.address}: the Envoy of {who} never connected"
                 command, start = advice.join_token(self._app), "start its sidecar with a token"
                 return missing(LinkKind.PORT, sentence, command, start)
+            if seen.plan_problem:
+                sentence = f"the Envoy of {who} goes on with what it had: {seen.plan_problem}"
+                return missing(LinkKind.PORT, sentence, advice.status(self._app))
             if seen.port_problem:
                 sentence = f"the Envoy of {who} has not opened {C2C_PORT}: {seen.port_problem}"
                 return missing(LinkKind.PORT, sentence, advice.status(self._app))
@@ -118,9 +126,25 @@ class _Chain:
                 sentence = f"{label(self._app, each)} has no certificate for it yet: {problem}"
                 return missing(LinkKind.CERTIFICATE, sentence, advice.wait(self._app))
         named = f" with {self._q.called}" if self._q.called else ""
-        return self._by_connected(
+        found = self._by_connected(
             LinkKind.CERTIFICATE, f"{self._everybody()} serves its certificate{named}"
         )
+        if found.verdict is not Verdict.HOLDS:
+            return found
+        return self._unproven() or found
+
+    def _unproven(self) -> Link | None:
+        """Return what nobody has seen yet, or can see: an ACK means accepted, not applied."""
+        by_sight = {self._q.of(each).is_served: each for each in self._there}
+        if False in by_sight:
+            who = label(self._app, by_sight[False])
+            sentence = f"{who} ACKed its certificate, and is not seen to serve it yet"
+            return waits(LinkKind.CERTIFICATE, sentence)
+        if None in by_sight:
+            who = label(self._app, by_sight[None])
+            sentence = f"{who} ACKed its certificate, and nobody can look whether it serves it"
+            return unknown(LinkKind.CERTIFICATE, sentence)
+        return None
 
     def app(self) -> Link:
         if not self._there:

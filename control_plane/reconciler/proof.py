@@ -78,6 +78,13 @@ class Proof:
             return True
         return entry.state is CertificateState.SERVED
 
+    def is_seen(self, instance: InstanceGuid) -> bool | None:
+        """Tell whether a handshake showed its newest certificate; None if nobody can look."""
+        if not self._is_visible(instance):
+            return None
+        entry = self._ledger.get(instance, C2C_SECRET)
+        return entry is not None and entry.state is CertificateState.SERVED
+
     def shown_serial(self, instance: InstanceGuid) -> int | None:
         """Return the serial that was seen last, by whomever; None if there was none."""
         if self._attestation.witnessed(instance):

@@ -29,7 +29,7 @@ async def test_an_allow_that_would_be_too_wide_is_not_sent(
             defect.setattr(listeners, "host_prefix_len", lambda _: 0)
             await here.cf.allow(STRANGER, APP)
             status = await here.until(lambda each: bool(each.alarms), what="an alarm")
-            shown = await c2c(here.cf, "status", APP)
+            shown, why = await c2c(here.cf, "status", APP), await c2c(here.cf, "why", APP)
 
             assert await envoy.stats("listener_manager") == before
         await here.until(
@@ -41,6 +41,7 @@ async def test_an_allow_that_would_be_too_wide_is_not_sent(
     assert alarm.startswith("it goes on with what it had: filter chain 'from-127.")
     assert alarm.endswith(MORE)
     assert f"\n{APP}/0 ALARM: {alarm}\n" in shown.out
+    assert f"MISSING  port         the Envoy of {APP}/0 goes on with what it had: " in why.out
     assert (
         after["listener_manager.listener_modified"] > before["listener_manager.listener_modified"]
     )

@@ -5,16 +5,22 @@ With real sidecars, real Envoys and real apps, except where the point is that th
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from control_plane.api.v1 import (
     inspection_pb2,
     instance_pb2,
     instance_pb2_grpc,
+    progress_pb2,
 )
 from control_plane.cli.errors import capitalised
+from control_plane.names import InstanceGuid
 from tests.envoy.apps import http1, tcp_app
 from tests.envoy.harness import unique_address, until
 from tests.inspection import world
@@ -165,6 +171,61 @@ async def test_certificate_not_acked(tmp_path: Path) -> None:
         chain = await is_complete(here.cf, "stranger")
         unknown = {e.kind for e in chain.links if e.state == inspection_pb2.LINK_STATE_UNKNOWN}
         assert unknown == {"app", "isolation"}  # there is no sidecar to tell
+
+
+async def test_certificate_cannot_be_issued(tmp_path: Path) -> None:
+    """The old one is ACKed and served, and that does not make all well; once it can be, it is."""
+    async with scene(tmp_path) as here, here.instance():
+        await is_complete(here.cf)
+        custody = here.cf.running.core.custody
+        able = custody._custodian
+        custody._custodian = replace(able, new_serial=lambda: 0)
+        await here.cf.map_route("app-b", "second", wait=progress_pb2.WAIT_COMMITTED)
+
+        async def failed() -> str:
+            return custody.failure(InstanceGuid(here.instance_guid))
+
+        failure = await until(failed, what="issuing fails")
+        sentence = "app-b/0 has no certificate for it yet: no certificate could be issued: "
+        await missing(here.cf, "certificate", sentence + failure)
+
+        custody._custodian = able
+        await is_complete(here.cf)
+
+
+async def test_certificate_not_seen_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Envoy ACKed it and nobody has looked: there is nothing to do, and it is not all well."""
+    async with world.scene(tmp_path) as here:
+        prober, may_look = here.cf.running.core.observed.proof._prober, asyncio.Event()
+        look = prober.served_serial
+
+        async def look_later(address: str, port: int, *, source: str | None = None) -> int | str:
+            await may_look.wait()
+            return await look(address, port, source=source)
+
+        monkeypatch.setattr(prober, "served_serial", look_later)
+        await _register(here.cf, "stranger")
+        await here.cf.allow("stranger", "app-b")
+        async with here.envoy():
+
+            async def waits() -> bool:
+                return (await why(here.cf, "stranger", "app-b")).missing.kind == "certificate"
+
+            await until(waits, what="only the certificate is open")
+            chain = await why(here.cf, "stranger", "app-b")
+            ran = await c2c(here.cf, "why", "stranger", "app-b")
+            may_look.set()
+            await is_complete(here.cf, "stranger")
+
+    sentence = "app-b/0 ACKed its certificate, and is not seen to serve it yet"
+    assert not chain.complete
+    assert (chain.missing.state, chain.missing.sentence) == (
+        inspection_pb2.LINK_STATE_WAITS,
+        sentence,
+    )
+    assert (ran.code, ran.err) == (1, f"{sentence}.\n")
+    assert f"   waits    certificate  {sentence}\n" in ran.out
+    assert "TIP" not in ran.out
 
 
 async def test_app_not_listening(tmp_path: Path) -> None:

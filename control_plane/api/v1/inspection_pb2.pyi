@@ -600,12 +600,14 @@ class Chain(_message.Message):
     route: _builtins.str
     """The name or address that is connected to; empty if the app has no route."""
     complete: _builtins.bool
-    """Whether nothing is missing, as far as anybody can tell."""
+    """Whether nothing is missing and nothing has to be waited for, as far as anybody can tell."""
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]: ...
     @_builtins.property
     def missing(self) -> Global___Link:
-        """The first link that is missing, and what to do; absent if none is."""
+        """The first link that is missing, and what to do; if none is, the first to wait for; absent if
+        there is neither.
+        """
 
     def __init__(
         self,

@@ -110,8 +110,10 @@ class Explainer:
         ports = attestation.app_ports(instance.guid)
         return Seen(
             is_connected=any(url != NAME_TABLE_TYPE for url in found),
+            plan_problem=self.inspected.plan_failure(instance.guid),
             port_problem=_port_problem(found.values(), state.apps[instance.app_guid]),
             certificate_problem=self._certificate_problem(instance.guid),
+            is_served=self.inspected.proof.is_seen(instance.guid),
             names_problem=shortened(names.reason) if names is not None else "",
             app_ports=None if ports is None else {Port(n): is_open for n, is_open in ports.items()},
             exposed_ports=tuple(map(Port, attestation.exposed.get(instance.guid, ()))),
@@ -120,7 +122,10 @@ class Explainer:
     def _certificate_problem(self, instance: InstanceGuid) -> str:
         entry = self.inspected.ledger.get(instance, C2C_SECRET)
         reason = certificate_reason(self.inspected, instance, entry)
-        if entry is None or not self.inspected.nodes.streams(instance):
+        # The one that it has and serves is an old one, if no other could be issued.
+        if entry is None or self.inspected.custody.failure(instance):
+            return reason
+        if not self.inspected.nodes.streams(instance):
             return reason
         match entry.state:
             case CertificateState.ISSUED:

@@ -20,7 +20,7 @@ from tests.unit.model.world import A, B, allow, mapping, register, world
 A0, B0, B1 = InstanceGuid("a0"), InstanceGuid("b0"), InstanceGuid("b1")
 ROUTE = Hostname("b.apps.internal")
 PORT = Port(8080)
-FINE = Seen(is_connected=True, app_ports={PORT: True})
+FINE = Seen(is_connected=True, is_served=True, app_ports={PORT: True})
 KINDS = list(LinkKind)
 
 
@@ -357,6 +357,45 @@ def test_an_envoy_that_is_away_may_serve() -> None:
     for kind in (LinkKind.PORT, LinkKind.CERTIFICATE):
         assert link(asked, kind).verdict is Verdict.UNKNOWN
         assert "the Envoy of b/1 is not connected" in link(asked, kind).sentence
+
+
+def test_a_certificate_that_was_not_seen_yet() -> None:
+    """An ACK alone proves nothing: there is nothing to do about it, and it is not all well."""
+    asked = seeing(is_served=False)
+    found = missing(asked)
+
+    assert (found.kind, found.verdict) == (LinkKind.CERTIFICATE, Verdict.WAITS)
+    assert found.sentence == "b/1 ACKed its certificate, and is not seen to serve it yet"
+    policy = missing(replace(asked, state=_without_policies(asked.state)))
+    assert policy.kind is LinkKind.POLICY
+
+
+def test_a_certificate_that_nobody_can_look_at() -> None:
+    """It is not claimed to be served, and nobody is kept waiting for what will never be known."""
+    asked = seeing(is_served=None)
+    found = link(asked, LinkKind.CERTIFICATE)
+
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.sentence == ("b/1 ACKed its certificate, and nobody can look whether it serves it")
+    assert first_missing(explain(asked)) is None
+
+
+def test_a_certificate_that_cannot_be_issued() -> None:
+    """The one that is served is an old one."""
+    found = missing(seeing(certificate_problem="no certificate could be issued: no"))
+
+    assert (found.kind, found.verdict) == (LinkKind.CERTIFICATE, Verdict.MISSING)
+    assert found.sentence == (
+        "b/1 has no certificate for it yet: no certificate could be issued: no"
+    )
+
+
+def test_an_envoy_that_goes_on_with_what_it_had() -> None:
+    """All that it has was ACKed, and is not what it should have."""
+    found = missing(seeing(plan_problem="a listener has no name"))
+
+    assert found.sentence == "the Envoy of b/1 goes on with what it had: a listener has no name"
+    assert (found.kind, found.command) == (LinkKind.PORT, "c2c status b")
 
 
 def test_without_a_sidecar_nobody_tells() -> None:

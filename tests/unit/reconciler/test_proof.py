@@ -121,6 +121,7 @@ async def test_an_ack_is_looked_at_until_it_is_true() -> None:
         assert made.stands("acked")
         await settled()
         assert not made.proof.is_served(B0)
+        assert made.proof.is_seen(B0) is False
         made.show_newest()
         await made.clock.advance(0.1)
 
@@ -128,6 +129,7 @@ async def test_an_ack_is_looked_at_until_it_is_true() -> None:
         assert made.proof.shown_serial(B0) == made.entry.record.serial
         assert set(made.prober.looked) == {(ADDRESS, SOURCE)}
         assert made.proof.is_served(B0)
+        assert made.proof.is_seen(B0) is True
 
 
 async def test_what_is_acked_and_not_served_is_a_state_of_its_own() -> None:
@@ -215,6 +217,7 @@ async def test_without_a_witness_nothing_is_claimed() -> None:
         made.connect(B0).as_envoy()
         await made.clock.advance(10)
         assert made.standing() == (CertificateState.ACKED, NOBODY_LOOKS)
+        assert made.proof.is_seen(B0) is None
         assert await made.proof.served([B0], 0) == frozenset()
         made.attestation.report(B0, made.entry.record.serial, ())
 
