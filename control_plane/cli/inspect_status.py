@@ -167,7 +167,7 @@ def _reasons(each: inspection_pb2.InstanceStatus) -> Iterable[str]:
         yield f"{instance_name(each)} certificate: {each.certificate_reason}"
     if each.exposed_ports:
         ports = ", ".join(map(str, each.exposed_ports))
-        yield f"{instance_name(each)} can be reached past Envoy on port {ports}"
+        yield f"{instance_name(each)} can be reached past Envoy on tcp {ports}"
 
 
 def _without_moments(each: inspection_pb2.InstanceStatus) -> tuple[object, ...]:

@@ -39,7 +39,7 @@ class LinkKind(StrEnum):
     """The app accepts connections."""
 
     ISOLATION = "isolation"
-    """There is no way to the app but this one."""
+    """There is no way to the app by TCP but this one; nobody looks at UDP."""
 
 
 class Verdict(StrEnum):
@@ -86,7 +86,7 @@ class Seen:
             none.
         app_ports: for each port of the app that was tried whether it accepts connections; None if
             nobody tries.
-        exposed_ports: the ports of the app that are open past Envoy.
+        exposed_ports: the TCP ports of the app that are open past Envoy.
     """
 
     is_connected: bool = False

@@ -170,14 +170,14 @@ class _Chain:
         for each in self._there:
             for port in self._q.of(each).exposed_ports:
                 sentence = (
-                    f"{label(self._app, each)} can be reached past Envoy on "
+                    f"{label(self._app, each)} can be reached past Envoy on tcp "
                     f"{each.address}:{port}, where no network policy holds"
                 )
                 return missing(LinkKind.ISOLATION, sentence, advice=_how_to_hide(each))
         if any(self._q.of(each).app_ports is None for each in self._there):
-            sentence = "no sidecar tells whether the app can be reached past Envoy"
+            sentence = "no sidecar tells whether the app can be reached by TCP past Envoy"
             return unknown(LinkKind.ISOLATION, sentence)
-        return holds(LinkKind.ISOLATION, "the app cannot be reached past Envoy")
+        return holds(LinkKind.ISOLATION, "the app cannot be reached by TCP past Envoy")
 
     def _policies(self) -> tuple[NetworkPolicy, ...]:
         """Return what lets the source connect to the app at all."""

@@ -26,7 +26,8 @@ class Observation:
 
     Attributes:
         listening: whether the app accepts connections on each port that it is called on.
-        exposed_ports: those of them at which it can be reached past Envoy and its policies.
+        exposed_ports: those of them at which it can be reached by TCP past Envoy and its policies;
+            a UDP port answers nobody who only looks.
         served_serial: what port 61443 shows, in hexadecimal; "" if it shows nothing.
         open_ports: where the app accepts connections.
         closed_ports: where it does not, and should.

@@ -137,7 +137,7 @@ class Reporter:
             self._log.warning(
                 log_events.APP_EXPOSED,
                 ports=seen.exposed_ports,
-                reason="the app can be reached past Envoy, where no network policy holds: "
+                reason="the app can be reached by TCP past Envoy, where no network policy holds: "
                 "have it listen on 127.0.0.1 only",
             )
         return seen

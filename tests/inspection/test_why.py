@@ -250,14 +250,14 @@ async def test_app_reachable_past_envoy(tmp_path: Path) -> None:
         here.instance(),
     ):
         sentence = (
-            f"app-b/0 can be reached past Envoy on {here.address}:{here.port}, where no network "
-            "policy holds"
+            f"app-b/0 can be reached past Envoy on tcp {here.address}:{here.port}, where no "
+            "network policy holds"
         )
         link = await missing(here.cf, "isolation", sentence)
         status = await c2c(here.cf, "status", "app-b")
 
         assert (link.advice, link.command) == ("have the app listen on 127.0.0.1 only", "")
-        assert f"app-b/0 can be reached past Envoy on port {here.port}\n" in status.out
+        assert f"app-b/0 can be reached past Envoy on tcp {here.port}\n" in status.out
 
 
 async def test_one_instance_is_asked_about(tmp_path: Path) -> None:

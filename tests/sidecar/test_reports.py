@@ -43,6 +43,7 @@ async def test_an_app_on_every_address_is_called_out(tmp_path: Path) -> None:
 
         assert warned["level"] == "warning"
         assert warned["ports"] == [here.port]
+        assert warned["reason"].startswith("the app can be reached by TCP past Envoy, ")
         assert "listen on 127.0.0.1 only" in warned["reason"]
 
 

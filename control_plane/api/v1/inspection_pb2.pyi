@@ -241,7 +241,9 @@ class InstanceStatus(_message.Message):
     def certificate_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Ports of the app that can be reached past Envoy, where no network policy holds."""
+        """TCP ports of the app that can be reached past Envoy, where no network policy holds. UDP is not
+        looked at.
+        """
 
     @_builtins.property
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

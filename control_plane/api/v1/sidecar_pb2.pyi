@@ -47,7 +47,7 @@ class ReportRequest(_message.Message):
     """
     @_builtins.property
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Ports of the app that can be reached on the instance's address, past Envoy and its policies."""
+        """TCP ports of the app that can be reached on the instance's address, past Envoy and its policies."""
 
     @_builtins.property
     def open_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

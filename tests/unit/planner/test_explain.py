@@ -89,7 +89,7 @@ def test_nothing_is_missing() -> None:
         "61443 is open and leads to port 8080 of the app",
         "every instance serves its certificate with b.apps.internal",
         "every instance accepts connections from its Envoy",
-        "the app cannot be reached past Envoy",
+        "the app cannot be reached by TCP past Envoy",
     ]
 
 
@@ -316,7 +316,7 @@ def test_reachable_past_envoy() -> None:
 
     assert found.kind is LinkKind.ISOLATION
     assert found.sentence == (
-        "b/1 can be reached past Envoy on 10.0.1.2:8080, where no network policy holds"
+        "b/1 can be reached past Envoy on tcp 10.0.1.2:8080, where no network policy holds"
     )
     assert (found.advice, found.command) == ("have the app listen on 127.0.0.1 only", "")
 
