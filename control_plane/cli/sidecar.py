@@ -82,8 +82,8 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 )
 @_option(
     "--dns-address",
-    "Where to serve DNS, HOST:PORT, such as 127.0.0.1:53 (Default: nowhere: port 53 takes root, and "
-    "a host's own resolver may be there)",
+    "Where to serve DNS, HOST:PORT, such as 127.0.0.1:53 (Default: nowhere: port 53 takes root, "
+    "and a host's own resolver may be there)",
     type=kinds.SERVER,
 )
 @_option(
