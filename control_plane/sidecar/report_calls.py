@@ -62,11 +62,14 @@ class ControlPlaneCalls:
     async def report(
         self, request: sidecar_pb2.ReportRequest, seconds: float
     ) -> sidecar_pb2.ReportResponse:
-        """Report once, and return the answer.
+        """Report once, and return the answer; what is on its way on a stream is not heard after it.
 
         Raises:
             grpc.aio.AioRpcError: there was none within so many seconds.
         """
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None
         stub = sidecar_pb2_grpc.SidecarServiceStub(await self._open())
         return await stub.Report(request, timeout=seconds)
 
