@@ -82,7 +82,7 @@ class Convergence:
             for each in sorted(late)
         ]
         behind += [
-            Behind(each.guid, each.app_guid, each.index, Stage.COMMITTED, _NOT_BACK)
+            _behind(each, Stage.COMMITTED, _NOT_BACK)
             for each in self._reconciler.publication.awaited(apps)
         ]
         if stage is Stage.SERVED:
