@@ -2,7 +2,8 @@
 
 The rule of this module: every way through a pattern is followed at once, one character after the
 other (Thompson's construction), so matching takes as long as the text is long, whatever the
-pattern. Python's own ``re`` goes back and tries again, for hours if it is asked to.
+pattern. Python's own ``re`` goes back and tries again, for hours if it is asked to, the package
+``regex`` makes gigabytes of a short pattern of repetitions, and RE2 itself has no wheels for musl.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from control_plane.errors import (
     InvalidRequest,
     IssuanceError,
     LimitExceeded,
+    MessageError,
     NotFound,
     PeerLimitExceeded,
     PeerProtocolError,
@@ -54,6 +55,7 @@ def test_every_error_is_in_the_tree() -> None:
         Unavailable,
         ConfigurationError,
         IssuanceError,
+        MessageError,
         StorageError,
     }
 

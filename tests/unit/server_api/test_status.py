@@ -18,6 +18,7 @@ from control_plane.errors import (
     InvalidRequest,
     IssuanceError,
     LimitExceeded,
+    MessageError,
     NotFound,
     PeerLimitExceeded,
     PeerProtocolError,
@@ -43,6 +44,7 @@ CODES: tuple[tuple[Exception, grpc.StatusCode], ...] = (
     (Unavailable("x"), Code.UNAVAILABLE),
     (StorageError("x"), Code.UNAVAILABLE),
     (IssuanceError("x"), Code.INTERNAL),
+    (MessageError("x"), Code.INTERNAL),
     (ConfigurationError(["x"]), Code.INTERNAL),
     (RuntimeError("x"), Code.INTERNAL),
 )
