@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -76,7 +78,8 @@ async def stream_status(channel: grpc.aio.Channel, method: str) -> Status:
     """Open a stream by its path, say nothing of sense on it, and return how it ends."""
     open_: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
     call = open_()
-    await call.write(b"")
+    with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # it may have ended already
+        await call.write(b"")
     return await call.code(), await call.details() or ""
 
 
