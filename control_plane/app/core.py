@@ -15,7 +15,6 @@ from control_plane.app.authority import (
     read_authority_files,
 )
 from control_plane.app.expiring import signing_ca
-from control_plane.app.issuing import PROGRAM
 from control_plane.app.observed import Observed, Watched, observe
 from control_plane.ca import Authority, InstanceIdentity, Profile, new_key_pair
 from control_plane.clock import Clock
@@ -31,6 +30,7 @@ from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.custody import Custodian, Custody
 from control_plane.reconciler.expiry import Expiry
 from control_plane.reconciler.holdings import IDENTITY, Holdings
+from control_plane.reconciler.issuer_process import PROGRAM
 from control_plane.reconciler.issuers import Issuers
 from control_plane.reconciler.ledger import Ledger
 from control_plane.reconciler.pace import IDENTITIES_PER_SECOND, turn

@@ -1,27 +1,13 @@
 """What this process may do, whatever the settings say.
 
-The rule of this module: private keys are in memory and nowhere else, so the memory is in no file;
-and how many may connect is not decided by a default of the shell, nor how often memory is searched
-by a default for small programs.
+The rule of this module: how many may connect is not decided by a default of the shell, nor how
+often memory is searched by a default for small programs.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import resource
-
-_PR_SET_DUMPABLE = 4
-"""prctl(2)."""
-
-
-def forbid_dumps() -> None:
-    """Keep this process's memory to itself: no core dump, and no debugger of its own user.
-
-    A limit alone does not hold where the kernel pipes dumps to a program (core(5)).
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def allow_connections() -> None:

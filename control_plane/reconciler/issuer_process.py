@@ -10,6 +10,8 @@ A frame is four bytes of length and a pickle. Both ends of the pipe are ours.
 from __future__ import annotations
 
 import pickle
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +20,10 @@ from typing import Any, BinaryIO
 from control_plane.ca import Leaf, Profile, new_key_pair
 from control_plane.ca.parcel import AuthorityParcel, Order
 from control_plane.errors import ControlPlaneError
+from control_plane.reconciler.dumps import forbid_dumps
+
+PROGRAM = (sys.executable, "-P", "-c", f"from {__name__} import main; main()")
+"""How it is started: not by ``-m``, by which its messages would be of a module ``__main__``."""
 
 _LENGTH = 4
 
@@ -83,3 +89,12 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             filled.append(Filled(leaf, time.perf_counter() - started))
         sink.write(frame(filled))
         sink.flush()
+
+
+def main() -> None:
+    """Serve on standard input and output."""
+    forbid_dumps()
+    # Whoever interrupts the control plane at a terminal interrupts all that it started; it ends
+    # this by closing the pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -35,7 +35,7 @@ AT_ONCE = 24
 wait for more, and what it does not get to is soon issued elsewhere."""
 
 IDLE_SECONDS = 60.0
-"""How long it may have nothing to do before it is ended; it takes 40 MiB."""
+"""How long it may have nothing to do before it is ended; it takes 30 MiB."""
 
 PAUSE_SECONDS = 10.0
 """After it failed, when it may be started again."""

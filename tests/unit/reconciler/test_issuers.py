@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import structlog
 
-from control_plane.app.issuing import PROGRAM
 from control_plane.ca import C2CRequest, Profile, Request
 from control_plane.model.instances import remove_instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler import issuers as module
 from control_plane.reconciler import reconciler as loop_module
+from control_plane.reconciler.issuer_process import PROGRAM
 from control_plane.reconciler.issuers import AT_ONCE, PAUSE_SECONDS, Issued, Issuers
 from control_plane.xds.resource_type import SECRET
 from tests.unit.model.world import B, mapping, register, world
@@ -75,7 +75,7 @@ def children() -> list[int]:
     """Return the processes that this one started and that have not ended."""
     listed = Path("/proc/self/task").glob("*/children")
     found = [int(each) for file in listed for each in file.read_text().split()]
-    return [each for each in found if "app.issuing" in _command(each)]
+    return [each for each in found if "issuer_process" in _command(each)]
 
 
 def _command(pid: int) -> str:

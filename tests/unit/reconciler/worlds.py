@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from control_plane.app.issuing import PROGRAM
 from control_plane.ca import (
     Authority,
     KeyPair,
@@ -28,6 +27,7 @@ from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE, Planner, PlanOptions
 from control_plane.reconciler.custody import Custodian, Custody
 from control_plane.reconciler.held import Held
+from control_plane.reconciler.issuer_process import PROGRAM
 from control_plane.reconciler.issuers import Issuers
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.store.protocol import IssuedRecord
