@@ -184,6 +184,7 @@ class Issuers:
             if each.leaf is not None
         }
         self.returned(given.instance, issued)
+        await asyncio.sleep(0)  # the next answer may be here already, and others want a turn
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -15,6 +15,7 @@ from datetime import datetime
 import structlog
 
 from control_plane import log_events
+from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import ControlPlaneError
@@ -24,34 +25,20 @@ from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import NAME_TABLE_TYPE, Planner
+from control_plane.reconciler.backlog import Backlog
 from control_plane.reconciler.certificates import Certificates
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.farewells import Farewells
 from control_plane.reconciler.issuers import Issued, Issuers
-from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, Rush, turn
+from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication import Neighbourhood, Publication
-from control_plane.reconciler.renewals import (
-    AT_ONCE,
-    JUMP,
-    PAUSE_SECONDS,
-    RETRY,
-    Jumps,
-    RenewalQueue,
-)
+from control_plane.reconciler.renewals import RETRY, RenewalQueue
+from control_plane.reconciler.renewing import Renewing
 from control_plane.xds.delivery import has_version
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource_type import SECRET
-
-_SLICE_SECONDS = 0.005
-"""How long the loop works before it lets others (streams, commands) have a turn."""
-
-CROWD = 32
-"""How many have to wait until the second process is asked: before that it is faster to begin."""
-
-RUSH_SECONDS = 3.0
-"""As many that connect in this time are a crowd too, though none of them waits for long."""
 
 
 class Reconciler:
@@ -76,13 +63,8 @@ class Reconciler:
         self._custody = custody
         self._clock = clock
         self._issuers = issuers
-        if issuers is not None:
-            issuers.returned = self._returned
-        self._dirty: dict[InstanceGuid, None] = {}
-        self._given: set[InstanceGuid] = set()
-        self._rush = Rush(CROWD, RUSH_SECONDS)
+        self._backlog = Backlog(clock, issuers, self._returned)
         self._failures: dict[InstanceGuid, str] = {}
-        self._wake = asyncio.Event()
         self._renewals = RenewalQueue()
         self._log = structlog.get_logger(__name__)
         self.state = state
@@ -122,11 +104,10 @@ class Reconciler:
         Args:
             since: when the CA, or what is sent of it, became another one.
         """
-        known = self.state.all_instances()
-        for each in known:
-            if self.connected(each.guid):
-                at = turn(each.guid, since, len(known), per_second=CERTIFICATES_PER_SECOND)
-                self._renewals.add(each.guid, at)
+        known = len(self.state.instances)
+        for each in self._all_connected():
+            at = turn(each, since, known, per_second=CERTIFICATES_PER_SECOND)
+            self._renewals.add(each, at)
 
     def connected(self, instance_guid: InstanceGuid) -> bool:
         """Tell whether an instance has a stream."""
@@ -137,9 +118,9 @@ class Reconciler:
         streams = self._nodes.streams(instance)
         if not streams:
             return True
-        if instance in self._dirty or instance in self._given:
+        if instance in self._backlog or instance in self._failures:
             return False
-        if instance in self._failures or self._custody.failure(instance):
+        if self._custody.failure(instance):
             return False
         snapshot = self._nodes.snapshot(instance)
         return snapshot is None or all(live.stream.in_step(snapshot) for live in streams)
@@ -157,9 +138,9 @@ class Reconciler:
         if self.state.tombstone(instance) is not None:
             self.farewells.opened(live)
             return
-        self._rush.note(self._clock.monotonic())
-        if self._is_crowd():
-            self._mark(instance)
+        self._backlog.came()
+        if self._backlog.is_crowd():
+            self._backlog.add(instance)
         else:
             self._try(instance)
 
@@ -175,7 +156,7 @@ class Reconciler:
         snapshot = self._nodes.snapshot(instance)
         for _, name in live.stream.missing(snapshot) if snapshot is not None else ():
             self._custody.make_anew(instance, name)
-            self._mark(instance)
+            self._backlog.add(instance)
         self._note(instance)
 
     def sent(self, _live: LiveStream, _reply: Reply) -> None:
@@ -189,49 +170,18 @@ class Reconciler:
     async def run(self) -> None:
         """Work until cancelled."""
         self.publication.resume()
+        renewing = Renewing(self._renewals, self._all_connected, self._look, self._clock)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._work())
-                tasks.create_task(self._renew())
+                tasks.create_task(self._backlog.work(self._due, self._try))
+                tasks.create_task(renewing.run())
                 if self._issuers is not None:
                     tasks.create_task(self._issuers.run())
         finally:
             await self.publication.close()
 
-    async def _work(self) -> None:
-        while True:
-            await self._wake.wait()
-            until = self._clock.monotonic() + _SLICE_SECONDS
-            while self._dirty and self._clock.monotonic() < until:
-                instance = next(iter(self._dirty))
-                if not self._gave(instance):
-                    self._try(instance)
-            if not self._dirty:
-                self._wake.clear()
-            await asyncio.sleep(0)
-
-    async def _renew(self) -> None:
-        jumps, pause = Jumps(self._clock.now(), self._clock.monotonic()), 0.0
-        while True:
-            at = self._renewals.next()
-            left = 1.0 if at is None else (at - self._clock.now()).total_seconds()
-            # A certificate that comes later may have to be renewed earlier, so the wait has a
-            # bound.
-            await self._clock.sleep(min(1.0, max(pause, left)))
-            now = self._clock.now()
-            if jumps.by(now, self._clock.monotonic()) < -JUMP:
-                self._look_at_all(now)
-            due = self._renewals.take_due(now, AT_ONCE)
-            pause = PAUSE_SECONDS if len(due) == AT_ONCE else 0.0
-            for instance in due:
-                if self.connected(instance):
-                    self._mark(instance)
-
-    def _look_at_all(self, now: datetime) -> None:
-        """Have everybody looked at, since what was issued before may not be valid yet."""
-        for each in self.state.all_instances():
-            if self.connected(each.guid):
-                self._renewals.add(each.guid, now)
+    def _all_connected(self) -> list[InstanceGuid]:
+        return [each.guid for each in self.state.all_instances() if self.connected(each.guid)]
 
     def _connected_of(self, app: AppGuid) -> list[InstanceGuid]:
         instances = (each.guid for each in self.state.instances_of(app))
@@ -244,39 +194,23 @@ class Reconciler:
     def _mark_apps(self, apps: Iterable[AppGuid]) -> None:
         for app in apps:
             for instance in self._connected_of(app):
-                self._mark(instance)
+                self._backlog.add(instance)
 
     def _mark_resolvers(self, apps: Iterable[AppGuid]) -> None:
         for app in apps:
             for instance in filter(self._resolves, self._connected_of(app)):
-                self._mark(instance)
+                self._backlog.add(instance)
 
-    def _mark(self, instance: InstanceGuid) -> None:
-        if instance not in self._given:
-            self._dirty[instance] = None
-            self._wake.set()
+    def _look(self, instance: InstanceGuid) -> None:
+        if self.connected(instance):
+            self._backlog.add(instance)
 
-    def _gave(self, guid: InstanceGuid) -> bool:
-        """Have the second process issue what is due, where many wait; tell whether it does."""
-        issuers, instance = self._issuers, self.state.instance(guid)
-        if issuers is None or instance is None or not self._is_crowd():
-            return False
-        if not issuers.has_room():
-            return False
-        due = self._certificates.due(self.state, instance)
-        if not due:
-            return False
-        del self._dirty[guid]
-        self._given.add(guid)
-        issuers.give(guid, due, self._clock.now())
-        return True
-
-    def _is_crowd(self) -> bool:
-        return len(self._dirty) >= CROWD or self._rush.is_on(self._clock.monotonic())
+    def _due(self, guid: InstanceGuid) -> Mapping[str, Request]:
+        instance = self.state.instance(guid)
+        return {} if instance is None else self._certificates.due(self.state, instance)
 
     def _returned(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
         """Plan for an instance with what was issued for it, or without."""
-        self._given.discard(instance)
         with self._custody.ready(instance, issued):
             self._try(instance)
 
@@ -313,7 +247,7 @@ class Reconciler:
         )
 
     def _reconcile(self, guid: InstanceGuid) -> None:
-        self._dirty.pop(guid, None)
+        self._backlog.drop(guid)
         instance = self.state.instance(guid)
         if instance is None:
             return
@@ -323,7 +257,7 @@ class Reconciler:
         self._nodes.set(guid, plan)
 
     def _see_off(self, instance: InstanceGuid) -> None:
-        self._dirty.pop(instance, None)
+        self._backlog.drop(instance)
         self._failures.pop(instance, None)
         self._certificates.forget(instance)
         self.farewells.removed(instance)

@@ -17,8 +17,8 @@ from control_plane.ca import C2CRequest, Profile, Request
 from control_plane.model.instances import remove_instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
+from control_plane.reconciler import backlog as loop_module
 from control_plane.reconciler import issuers as module
-from control_plane.reconciler import reconciler as loop_module
 from control_plane.reconciler.issuer_process import PROGRAM
 from control_plane.reconciler.issuers import AT_ONCE, PAUSE_SECONDS, Issued, Issuers
 from control_plane.xds.resource_type import SECRET

@@ -1,0 +1,110 @@
+"""Who waits for a plan, in the order in which they began to wait.
+
+The rule of this module: an instance waits once, however often it is marked. Where many wait, or
+many come in a short time, it is a crowd; then certificates are made by a second process too, and
+whose certificates are being made there waits for them and not in the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from control_plane.ca import Request
+from control_plane.clock import Clock
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.issuers import Issued, Issuers, Returned
+from control_plane.reconciler.pace import Rush
+
+_SLICE_SECONDS = 0.005
+"""How long plans are made before others (streams, commands) have a turn."""
+
+CROWD = 32
+"""How many have to wait until the second process is asked: before that it is faster to begin."""
+
+RUSH_SECONDS = 3.0
+"""As many that connect in this time are a crowd too, though none of them waits for long."""
+
+
+class Backlog:
+    """The instances that wait."""
+
+    def __init__(self, clock: Clock, issuers: Issuers | None, returned: Returned) -> None:
+        """Start with nobody who waits.
+
+        Args:
+            clock: times the turns.
+            issuers: the second process, if there is one.
+            returned: makes a plan with what came back from there.
+        """
+        self._clock = clock
+        self._issuers = issuers
+        self._returned = returned
+        self._waiting: dict[InstanceGuid, None] = {}
+        self._given: set[InstanceGuid] = set()
+        self._rush = Rush(CROWD, RUSH_SECONDS)
+        self._wake = asyncio.Event()
+        if issuers is not None:
+            issuers.returned = self._take_back
+
+    def __contains__(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance waits."""
+        return instance in self._waiting or instance in self._given
+
+    def add(self, instance: InstanceGuid) -> None:
+        """Let an instance wait, if it does not already."""
+        if instance not in self._given:
+            self._waiting[instance] = None
+            self._wake.set()
+
+    def drop(self, instance: InstanceGuid) -> None:
+        """Let an instance wait no more: its plan is made just now, or it was removed."""
+        self._waiting.pop(instance, None)
+
+    def came(self) -> None:
+        """Note that one more connected."""
+        self._rush.note(self._clock.monotonic())
+
+    def is_crowd(self) -> bool:
+        """Tell whether there are so many that each has to wait for its turn."""
+        return len(self._waiting) >= CROWD or self._rush.is_on(self._clock.monotonic())
+
+    async def work(
+        self,
+        due: Callable[[InstanceGuid], Mapping[str, Request]],
+        plan: Callable[[InstanceGuid], None],
+    ) -> None:
+        """Make the plans of those who wait, in slices, until cancelled.
+
+        Args:
+            due: returns the certificates that an instance needs first, by name.
+            plan: makes its plan; it raises nothing.
+        """
+        while True:
+            await self._wake.wait()
+            until = self._clock.monotonic() + _SLICE_SECONDS
+            while self._waiting and self._clock.monotonic() < until:
+                instance = next(iter(self._waiting))
+                is_given = self._give(instance, due)
+                self.drop(instance)  # before its plan, in which it may be marked again
+                if not is_given:
+                    plan(instance)
+            if not self._waiting:
+                self._wake.clear()
+            await asyncio.sleep(0)
+
+    def _give(
+        self, instance: InstanceGuid, due: Callable[[InstanceGuid], Mapping[str, Request]]
+    ) -> bool:
+        """Have the second process make the certificates of one of a crowd; tell whether it does."""
+        if self._issuers is None or not self.is_crowd() or not self._issuers.has_room():
+            return False
+        requests = due(instance)
+        if requests:
+            self._given.add(instance)
+            self._issuers.give(instance, requests, self._clock.now())
+        return bool(requests)
+
+    def _take_back(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
+        self._given.discard(instance)
+        self._returned(instance, issued)

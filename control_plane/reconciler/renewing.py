@@ -1,0 +1,61 @@
+"""The loop that has instances looked at again when their moment comes.
+
+The rule of this module: it decides nothing. Whoever is looked at is looked at as a whole, so a
+moment that was too early costs a look. After a jump of the clock everybody is due, a few at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from control_plane.clock import Clock
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.renewals import AT_ONCE, JUMP, PAUSE_SECONDS, Jumps, RenewalQueue
+
+_LONGEST_WAIT = 1.0
+"""Seconds. A certificate that comes later may have to be renewed earlier than the next one."""
+
+
+class Renewing:
+    """Follows a queue of moments."""
+
+    def __init__(
+        self,
+        queue: RenewalQueue,
+        connected: Callable[[], Iterable[InstanceGuid]],
+        look: Callable[[InstanceGuid], None],
+        clock: Clock,
+    ) -> None:
+        """Start with what is in the queue.
+
+        Args:
+            queue: the moments.
+            connected: returns who is connected; nobody else is looked at.
+            look: has an instance looked at, if it is connected.
+            clock: tells what is due, and whether it was set.
+        """
+        self._queue = queue
+        self._connected = connected
+        self._look = look
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Have those looked at that are due, until cancelled."""
+        jumps, pause = Jumps(self._clock.now(), self._clock.monotonic()), 0.0
+        while True:
+            at = self._queue.next()
+            left = _LONGEST_WAIT if at is None else (at - self._clock.now()).total_seconds()
+            await self._clock.sleep(min(_LONGEST_WAIT, max(pause, left)))
+            now = self._clock.now()
+            if jumps.by(now, self._clock.monotonic()) < -JUMP:
+                self._look_at_all(now)
+            due = self._queue.take_due(now, AT_ONCE)
+            pause = PAUSE_SECONDS if len(due) == AT_ONCE else 0.0
+            for instance in due:
+                self._look(instance)
+
+    def _look_at_all(self, now: datetime) -> None:
+        """Have everybody looked at, since what was issued before may not be valid yet."""
+        for instance in self._connected():
+            self._queue.add(instance, now)
