@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -17,7 +18,9 @@ from control_plane.api.v1 import (
 )
 from control_plane.names import InstanceGuid
 from control_plane.server.sidecars import MAX_PORTS
+from tests.security.holders import Holder
 from tests.security.world import bystander, control_plane, enrol, refused, xds_address
+from tests.sidecar.platform import Platform
 from tests.xds_client import PATIENCE
 
 GOOD = sidecar_pb2.ReportRequest(exposed_ports=[8080])
@@ -46,17 +49,24 @@ BAD: dict[str, tuple[sidecar_pb2.ReportRequest, str]] = {
 }
 
 
+@asynccontextmanager
+async def reporting(directory: Path) -> AsyncIterator[tuple[Platform, Holder, grpc.aio.Channel]]:
+    """Run a control plane with an instance that is connected, and a bystander, until the end."""
+    async with control_plane(directory) as cf, bystander(cf):
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        async with holder.connect(xds_address(cf)) as channel:
+            yield cf, holder, channel
+
+
 @pytest.mark.parametrize("kind", BAD)
 async def test_a_bad_report_is_refused_whole(tmp_path: Path, kind: str) -> None:
     """Nothing of it is kept, and nobody else notices."""
     request, sentence = BAD[kind]
-    async with control_plane(tmp_path) as cf, bystander(cf):
-        await cf.create_app("app-b")
-        holder = await enrol(cf, "app-b", "127.0.2.1")
+    async with reporting(tmp_path) as (cf, _, channel):
         before = _kept(cf.running.core.attestation)
-        async with holder.connect(xds_address(cf)) as channel:
-            stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
-            code, details = await refused(stub.Report(request))
+        stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
+        code, details = await refused(stub.Report(request))
 
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert details.startswith(sentence)
@@ -82,69 +92,57 @@ async def test_an_instance_speaks_for_itself_only(tmp_path: Path) -> None:
 async def test_a_bad_report_on_a_stream_ends_it(tmp_path: Path, kind: str) -> None:
     """It is refused like any other, and the sidecar may open the next stream."""
     request, sentence = BAD[kind]
-    async with control_plane(tmp_path) as cf, bystander(cf):
-        await cf.create_app("app-b")
-        holder = await enrol(cf, "app-b", "127.0.2.1")
+    async with reporting(tmp_path) as (cf, _, channel):
         before = _kept(cf.running.core.attestation)
-        async with holder.connect(xds_address(cf)) as channel:
-            code, details = await _ended(await _keep(channel, request))
-            assert code is grpc.StatusCode.INVALID_ARGUMENT
-            assert details.startswith(sentence)
-            assert len(details) < 500
-            assert _kept(cf.running.core.attestation) == before
+        code, details = await _ended(await _keep(channel, request))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert details.startswith(sentence)
+        assert len(details) < 500
+        assert _kept(cf.running.core.attestation) == before
 
-            assert not (await _keep(channel, GOOD)).done()
+        assert not (await _keep(channel, GOOD)).done()
 
 
 async def test_bytes_that_are_no_report_end_the_stream(tmp_path: Path) -> None:
     """Whoever sends them is told, and it is not called a defect of ours."""
-    async with control_plane(tmp_path) as cf, bystander(cf):
-        await cf.create_app("app-b")
-        holder = await enrol(cf, "app-b", "127.0.2.1")
-        async with holder.connect(xds_address(cf)) as channel:
-            raw: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-            raw = channel.stream_stream("/c2c.v1.SidecarService/KeepReporting")
-            call = raw()
-            await call.write(b"\xff")
+    async with reporting(tmp_path) as (_, _, channel):
+        raw: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+        raw = channel.stream_stream("/c2c.v1.SidecarService/KeepReporting")
+        call = raw()
+        await call.write(b"\xff")
 
-            assert await _ended(call) == (
-                grpc.StatusCode.INVALID_ARGUMENT,
-                "bytes that are no message of this method",
-            )
+        assert await _ended(call) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "bytes that are no message of this method",
+        )
 
 
 async def test_an_instance_reports_on_its_newest_stream(tmp_path: Path) -> None:
     """One that reconnects is not held up by what is left of its last connection."""
-    async with control_plane(tmp_path) as cf, bystander(cf):
-        await cf.create_app("app-b")
-        holder = await enrol(cf, "app-b", "127.0.2.1")
-        async with holder.connect(xds_address(cf)) as channel:
-            old = await _keep(channel, GOOD)
-            await _keep(channel, GOOD)
+    async with reporting(tmp_path) as (_, _, channel):
+        old = await _keep(channel, GOOD)
+        await _keep(channel, GOOD)
 
-            assert await _ended(old) == (
-                grpc.StatusCode.UNAVAILABLE,
-                "this instance reports on a newer stream",
-            )
+        assert await _ended(old) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "this instance reports on a newer stream",
+        )
 
 
 async def test_a_removed_instance_reports_no_more(tmp_path: Path) -> None:
     """What proved it when the stream was opened is asked for with each report."""
-    async with control_plane(tmp_path) as cf, bystander(cf):
-        await cf.create_app("app-b")
-        holder = await enrol(cf, "app-b", "127.0.2.1")
-        async with holder.connect(xds_address(cf)) as channel:
-            call = await _keep(channel, GOOD)
-            async with cf.operator() as operator:
-                await instance_pb2_grpc.InstanceServiceStub(operator).RemoveInstance(
-                    instance_pb2.RemoveInstanceRequest(guid=holder.guid)
-                )
-            await call.write(GOOD)
+    async with reporting(tmp_path) as (cf, holder, channel):
+        call = await _keep(channel, GOOD)
+        async with cf.operator() as operator:
+            await instance_pb2_grpc.InstanceServiceStub(operator).RemoveInstance(
+                instance_pb2.RemoveInstanceRequest(guid=holder.guid)
+            )
+        await call.write(GOOD)
 
-            code, details = await _ended(call)
-            assert code is grpc.StatusCode.PERMISSION_DENIED
-            assert " was removed: with a new token " in details
-            assert InstanceGuid(holder.guid) not in cf.running.core.attestation.exposed
+        code, details = await _ended(call)
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert " was removed: with a new token " in details
+        assert InstanceGuid(holder.guid) not in cf.running.core.attestation.exposed
 
 
 async def _keep(

@@ -41,6 +41,8 @@ from tests.sidecar.process import Ticket
 _FIRST_PORT, _PORTS = 20_000, 12_000
 _turns = itertools.count(37 * os.getpid())
 
+_PATIENCE = Duration(seconds=int(DEADLINE))
+
 
 def free_port(address: str = "127.0.0.1") -> int:
     """Return a port that nobody has, so that what listens there can be started again."""
@@ -129,16 +131,11 @@ class Platform:
         wait: progress_pb2.Wait.ValueType = progress_pb2.WAIT_SERVED,
     ) -> bool:
         """Map a route, and tell whether it got that far in time with every instance."""
+        request = route_pb2.MapRouteRequest(
+            app=app, hostname=hostname, wait=wait, timeout=_PATIENCE
+        )
         async with self.operator() as channel:
-            answer = await route_pb2_grpc.RouteServiceStub(channel).MapRoute(
-                route_pb2.MapRouteRequest(
-                    app=app,
-                    hostname=hostname,
-                    wait=wait,
-                    timeout=Duration(seconds=int(DEADLINE)),
-                )
-            )
-        return answer.complete
+            return (await route_pb2_grpc.RouteServiceStub(channel).MapRoute(request)).complete
 
     async def unmap_route(
         self,
@@ -148,16 +145,11 @@ class Platform:
         wait: progress_pb2.Wait.ValueType = progress_pb2.WAIT_SERVED,
     ) -> bool:
         """Unmap a route, and tell likewise."""
+        request = route_pb2.UnmapRouteRequest(
+            app=app, hostname=hostname, wait=wait, timeout=_PATIENCE
+        )
         async with self.operator() as channel:
-            answer = await route_pb2_grpc.RouteServiceStub(channel).UnmapRoute(
-                route_pb2.UnmapRouteRequest(
-                    app=app,
-                    hostname=hostname,
-                    wait=wait,
-                    timeout=Duration(seconds=int(DEADLINE)),
-                )
-            )
-        return answer.complete
+            return (await route_pb2_grpc.RouteServiceStub(channel).UnmapRoute(request)).complete
 
     async def caller_of(self, app: str) -> str:
         """Return the address of an instance that may call an app."""
