@@ -79,24 +79,25 @@ class Reports:
 
     def expected(self, identity: InstanceIdentity) -> Facts:
         """Return what a sidecar should say; there may be no certificate yet."""
-        held = self.custody.get(identity.instance_guid, C2C_SECRET)
         app = self.state().app(identity.app_guid)
         ports = (app.c2c_port, frozenset(app.ports)) if app and app.c2c_port else None
-        return Facts(held.serial if held is not None else None, ports)
+        return Facts(self._serial(identity), ports)
 
     def answer(self, identity: InstanceIdentity) -> sidecar_pb2.ReportResponse:
         """Return what a sidecar with this identity should know now."""
-        serial, _ = self.expected(identity)
-        app = self.state().app(identity.app_guid)
-        ports, c2c_port = ((), None) if app is None else (app.ports, app.c2c_port)
+        serial, app = self._serial(identity), self.state().app(identity.app_guid)
         return sidecar_pb2.ReportResponse(
             trust_bundle=self.trust_bundle().decode("ascii"),
             report_again_in=Duration(seconds=round(self.attestation.report_seconds)),
             expected_serial=f"{serial:x}" if serial is not None else "",
             renew_identity=self.is_outdated(identity),
-            app_ports=ports,
-            c2c_port=c2c_port or 0,
+            app_ports=app.ports if app else (),
+            c2c_port=(app.c2c_port or 0) if app else 0,
         )
+
+    def _serial(self, identity: InstanceIdentity) -> int | None:
+        held = self.custody.get(identity.instance_guid, C2C_SECRET)
+        return held.serial if held is not None else None
 
 
 class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
