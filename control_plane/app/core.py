@@ -18,8 +18,7 @@ from control_plane.app.expiring import signing_ca
 from control_plane.app.observed import Observed, Watched, observe
 from control_plane.ca import Authority, InstanceIdentity, Profile, new_key_pair
 from control_plane.clock import Clock
-from control_plane.model.change import Change
-from control_plane.model.entities import Instance
+from control_plane.model.change import Change, removed_instances
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
@@ -205,10 +204,9 @@ def _forgetting(*memories: Callable[[InstanceGuid], None]) -> Subscriber:
     """Return who tells all of these which instances a change removed."""
 
     def forget(state: State, change: Change) -> None:
-        for entity in change.drops:
-            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
-                for each in memories:
-                    each(entity.guid)
+        for instance in removed_instances(state, change):
+            for each in memories:
+                each(instance.guid)
 
     return forget
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from control_plane.clock import Clock
-from control_plane.model.change import Change
-from control_plane.model.entities import Instance
+from control_plane.model.change import Change, removed_instances
 from control_plane.model.state import State
 from control_plane.nodes import Nodes
 from control_plane.reconciler.attestation import Attestation
@@ -63,10 +62,9 @@ class Observed:
 
     def forget(self, state: State, change: Change) -> None:
         """Forget the instances that a change removed; a subscriber of the registry."""
-        for entity in change.drops:
-            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
-                self.ledger.drop(entity.guid)
-                self.proof.forget(entity.guid)
+        for instance in removed_instances(state, change):
+            self.ledger.drop(instance.guid)
+            self.proof.forget(instance.guid)
 
 
 def observe(watched: Watched, probe_from: str | None) -> Observed:

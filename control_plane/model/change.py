@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from control_plane.model.entities import Entity, key_of
+from control_plane.model.entities import Entity, Instance, key_of
 from control_plane.model.state import State
 from control_plane.names import AppGuid
 
@@ -78,6 +78,20 @@ def decide(
     for entity in change.puts:
         state = state.put(entity)
     return Decision(state, result, change)
+
+
+def removed_instances(state: State, change: Change) -> tuple[Instance, ...]:
+    """Return the instances that a change removed; one that is there again was only moved.
+
+    Args:
+        state: what the change led to.
+        change: what was dropped and put.
+    """
+    return tuple(
+        each
+        for each in change.drops
+        if isinstance(each, Instance) and state.instance(each.guid) is None
+    )
 
 
 def merged(changes: Iterable[Change]) -> Change:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from control_plane.model.change import Decision, decide
+from control_plane.model.change import Decision, decide, removed_instances
 from control_plane.model.entities import Instance, Tombstone
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
@@ -30,8 +30,7 @@ def leave_tombstones(
     state, change = decision.state, decision.change
     gone = [
         Tombstone(each.guid, each.app_guid, ends_at(each.guid))
-        for each in change.drops
-        if isinstance(each, Instance) and state.instance(each.guid) is None
+        for each in removed_instances(state, change)
     ]
     back = [
         tombstone

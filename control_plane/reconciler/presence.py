@@ -22,7 +22,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.errors import ControlPlaneError
-from control_plane.model.change import Change
+from control_plane.model.change import Change, removed_instances
 from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
@@ -156,9 +156,8 @@ class Presence:
         return all(stream.in_step(snapshot) for stream in streams)
 
     def _committed(self, state: State, change: Change) -> None:
-        for entity in change.drops:
-            if isinstance(entity, Instance) and state.instance(entity.guid) is None:
-                self._forget(entity.guid)
+        for instance in removed_instances(state, change):
+            self._forget(instance.guid)
 
     def _await_return(self, instance: InstanceGuid, seconds: float) -> None:
         """Start the clock, which an Envoy stops that comes."""

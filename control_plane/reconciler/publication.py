@@ -20,7 +20,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.clock import Clock
-from control_plane.model.change import Change
+from control_plane.model.change import Change, removed_instances
 from control_plane.model.entities import Instance, InstanceStatus, RouteMapping
 from control_plane.model.reach import callers
 from control_plane.model.state import State
@@ -141,10 +141,10 @@ class Publication:
         for entity in change.drops:
             if isinstance(entity, RouteMapping):
                 self._unmapped(entity)
-            elif isinstance(entity, Instance) and state.instance(entity.guid) is None:
-                self.certified(entity.app_guid, entity.guid)
-                self._returning.came(entity.guid)
-                self._kept.pop(entity.guid, None)
+        for instance in removed_instances(state, change):
+            self.certified(instance.app_guid, instance.guid)
+            self._returning.came(instance.guid)
+            self._kept.pop(instance.guid, None)
         for entity in change.puts:
             if isinstance(entity, RouteMapping):
                 self._mapped(entity)

@@ -19,8 +19,8 @@ from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import ControlPlaneError
-from control_plane.model.change import Change
-from control_plane.model.entities import Instance, Tombstone
+from control_plane.model.change import Change, removed_instances
+from control_plane.model.entities import Tombstone
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
@@ -93,8 +93,8 @@ class Reconciler:
         for entity in change.drops:
             if isinstance(entity, Tombstone):
                 self.farewells.forget(entity, state.instance(entity.instance_guid))
-            elif isinstance(entity, Instance) and state.instance(entity.guid) is None:
-                self._see_off(entity.guid)
+        for instance in removed_instances(state, change):
+            self._see_off(instance.guid)
         self._mark_apps(change.apps)
         self.publication.committed(state, change)
 
