@@ -164,9 +164,13 @@ class Snapshot:
     def keeping(self, before: Snapshot, changed: AbstractSet[TypeUrl]) -> Snapshot:
         """Return this snapshot with the very contents of an earlier one, but for what changed.
 
+        If nothing did, it is the earlier one.
+
         Args:
             changed: ``changed_since(before)``.
         """
+        if not changed:
+            return before
         kept = {url: before.types.get(url, each) for url, each in self.types.items()}
         return Snapshot(
             MappingProxyType(kept | {url: self.types[url] for url in changed & self.types.keys()})

@@ -88,6 +88,8 @@ def test_what_did_not_change_is_the_very_same_as_before() -> None:
     assert kept.of_type(url_of("CDS")) is before.of_type(url_of("CDS"))
     assert kept.of_type(url_of("EDS")) is after.of_type(url_of("EDS"))
     assert kept.types.keys() == {url_of("CDS"), url_of("EDS"), url_of("LDS")}
+    same = snapshot(CDS="c@1", EDS="e@1", SDS="s@1")
+    assert same.keeping(before, same.changed_since(before)) is before
 
 
 def test_packed_content_takes_little_memory_and_is_the_same() -> None:
