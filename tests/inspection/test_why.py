@@ -151,13 +151,18 @@ async def test_instance_gone(tmp_path: Path) -> None:
             await is_complete(here.cf)
 
 
+async def _reached_by_a_stranger(here: world.Scene) -> None:
+    """Have an app that is called "stranger" reach app-b, and return once it does."""
+    await here.until_served()
+    await _register(here.cf, "stranger")
+    await here.cf.allow("stranger", "app-b")
+    await is_complete(here.cf, "stranger")
+
+
 async def test_certificate_not_acked(tmp_path: Path) -> None:
     """An Envoy that does not answer is named with what it was sent; the command waits for it."""
     async with world.scene(tmp_path) as here, here.envoy() as envoy:
-        await here.until_served()
-        await _register(here.cf, "stranger")
-        await here.cf.allow("stranger", "app-b")
-        await is_complete(here.cf, "stranger")
+        await _reached_by_a_stranger(here)
         envoy.pause()
         await here.map_route("second")
         sentence = (
@@ -280,10 +285,7 @@ async def test_one_instance_is_asked_about(tmp_path: Path) -> None:
 async def test_a_route_that_works_is_preferred(tmp_path: Path) -> None:
     """An app is asked about by one of its routes that leads to it, not by the first of them."""
     async with world.scene(tmp_path) as here, here.envoy() as envoy:
-        await here.until_served()
-        await _register(here.cf, "stranger")
-        await here.cf.allow("stranger", "app-b")
-        await is_complete(here.cf, "stranger")
+        await _reached_by_a_stranger(here)
         envoy.pause()
         await here.map_route("a-new-one")
         chain = await why(here.cf, "stranger", "app-b")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from control_plane.errors import StorageError
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.instances import remove_instance, set_status
@@ -18,9 +17,9 @@ from control_plane.names import InstanceGuid
 from control_plane.reconciler import presence as module
 from control_plane.reconciler.presence import Presence
 from control_plane.registry import Registry
-from control_plane.store.sqlite import SqliteStore
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import B, register, world
+from tests.unit.reconciler.faulty import Faulty
 from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
 
 B0 = InstanceGuid("b0")
@@ -39,19 +38,6 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait half a minute."""
     monkeypatch.setattr(module, "GRACE_SECONDS", SOON)
     monkeypatch.setattr(module, "GRACE_AFTER_START_SECONDS", 2 * SOON)
-
-
-class Faulty(SqliteStore):
-    """A store whose next commits fail."""
-
-    failures = 0
-
-    async def commit(self, changes: Sequence[Change]) -> None:
-        """Fail while the test says so."""
-        if self.failures:
-            self.failures -= 1
-            raise StorageError("the disk is full")
-        await super().commit(changes)
 
 
 class Watched:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +12,6 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.errors import StorageError
 from control_plane.model.change import Change
 from control_plane.model.entities import Tombstone
 from control_plane.model.instances import register_instance, remove_instance
@@ -23,26 +22,13 @@ from control_plane.reconciler.ledger import Ledger
 from control_plane.reconciler.tombstones import PERIOD_SECONDS, Tombstones
 from control_plane.registry import Registry
 from control_plane.store.protocol import IssuedRecord
-from control_plane.store.sqlite import SqliteStore
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
+from tests.unit.reconciler.faulty import Faulty
 
 B0 = InstanceGuid("b0")
 HOUR = timedelta(hours=1)
 IDENTITY_RECORD = IssuedRecord(B0, IDENTITY, "", 1, ("b0",), NOON - HOUR, NOON + 5 * HOUR, "ca")
-
-
-class Faulty(SqliteStore):
-    """A store whose next commits fail."""
-
-    failures = 0
-
-    async def commit(self, changes: Sequence[Change]) -> None:
-        """Fail while the test says so."""
-        if self.failures:
-            self.failures -= 1
-            raise StorageError("the disk is full")
-        await super().commit(changes)
 
 
 class Plane:
