@@ -110,8 +110,11 @@ class Reporter:
             await first_of(telling, self._changed_from(seen))
             left = self._next - self._clock.monotonic()
             if self._delays is not None:
-                # Nobody listens: a change is no reason to shout.
-                await first_of(self._clock.sleep(left), self._keep_looking())
+                # Nobody listens: a change is no reason to shout. A control plane that is back is
+                # one: until it hears otherwise, who left before is taken to be gone.
+                await first_of(
+                    self._clock.sleep(left), self._calls.reconnected(), self._keep_looking()
+                )
             elif left > 0:
                 await first_of(self._clock.sleep(left), self._changed_from(seen))
 

@@ -44,6 +44,9 @@ class ReportCalls(Protocol):
             grpc.aio.AioRpcError: it said nothing within so many seconds, or is gone.
         """
 
+    async def reconnected(self) -> None:
+        """Return once there is a connection that was not there when this was called."""
+
     async def close(self) -> None:
         """Report no more."""
 
@@ -92,6 +95,16 @@ class ControlPlaneCalls:
             silent = f"no answer within {seconds:g} s"
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise AioRpcError(code, Metadata(), Metadata(), details=silent) from None
+
+    async def reconnected(self) -> None:
+        """Return once there is a connection that was not there when this was called.
+
+        It is tried for meanwhile, as often as the channel's own back-off allows.
+        """
+        channel, ready = await self._open(), grpc.ChannelConnectivity.READY
+        while channel.get_state(try_to_connect=True) is ready:
+            await channel.wait_for_state_change(ready)
+        await channel.channel_ready()
 
     async def close(self) -> None:
         """Close the connection."""

@@ -47,11 +47,13 @@ class Server:
     Attributes:
         reports: every report, in order.
         answer: what the next ones are answered with; None keeps them.
+        came_back: set once it is there anew.
     """
 
     reports: list[sidecar_pb2.ReportRequest] = field(default_factory=list)
     answer: sidecar_pb2.ReportResponse | grpc.StatusCode | None = None
     is_closed: bool = False
+    came_back: asyncio.Event = field(default_factory=asyncio.Event)
     _answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def report(
@@ -67,6 +69,10 @@ class Server:
         return answer
 
     keep_reporting = report
+
+    async def reconnected(self) -> None:
+        """Return once the test says so."""
+        await self.came_back.wait()
 
     async def close(self) -> None:
         """Take no more."""
@@ -190,6 +196,19 @@ async def test_a_silent_control_plane_is_said_once_and_not_flooded(tmp_path: Pat
         ("report.failed", "warning"),
         ("report.accepted", "info"),
     ]
+
+
+async def test_a_control_plane_that_is_back_hears_of_it_at_once(tmp_path: Path) -> None:
+    """What it was told last may be that the instance leaves, and nobody lets in who left."""
+    async with world(tmp_path) as here:
+        here.server.answer = grpc.StatusCode.UNAVAILABLE
+        await here.clock.advance(60)
+        reports = len(here.server.reports)
+        here.server.answer_all()
+        here.server.came_back.set()
+        await settled()
+
+        assert len(here.server.reports) == reports + 1
 
 
 async def test_a_control_plane_that_takes_no_reports_is_left_alone(tmp_path: Path) -> None:

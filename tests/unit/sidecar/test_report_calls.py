@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -51,28 +53,61 @@ class ControlPlane(sidecar_pb2_grpc.SidecarServiceServicer):
             self.ended.set()
 
 
-async def test_nothing_is_heard_after_the_last_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A report that was on its way when the instance left would bring it back."""
-    control_plane, server = ControlPlane(), grpc.aio.server()
+@asynccontextmanager
+async def serving(control_plane: ControlPlane, socket: Path) -> AsyncIterator[None]:
+    """Have a control plane there until the block ends."""
+    server = grpc.aio.server()
     sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(control_plane, server)
-    server.add_insecure_port(f"unix:{tmp_path}/socket")
+    server.add_insecure_port(f"unix:{socket}")
     await server.start()
-    channel = grpc.aio.insecure_channel(f"unix:{tmp_path}/socket")
-    monkeypatch.setattr(module, "instance_channel", lambda *_: channel)
-    live = cast("LiveCredentials", SimpleNamespace(current=object()))
-    calls = ControlPlaneCalls(SocketAddress("127.0.0.1", 1), live)
     try:
-        async with asyncio.timeout(10):
-            telling = asyncio.create_task(calls.keep_reporting(sidecar_pb2.ReportRequest(), 10))
-            await control_plane.began.wait()
-            telling.cancel()
-            await calls.report(sidecar_pb2.ReportRequest(leaving=True), 10)
-            control_plane.may_read.set()
-            await control_plane.ended.wait()
+        yield
     finally:
-        await calls.close()
         await server.stop(None)
 
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ControlPlaneCalls:
+    """Return the calls to a control plane at this socket."""
+
+    def channel(*_: object) -> grpc.aio.Channel:
+        options = [("grpc.initial_reconnect_backoff_ms", 100)]
+        return grpc.aio.insecure_channel(f"unix:{tmp_path}/socket", options)
+
+    monkeypatch.setattr(module, "instance_channel", channel)
+    live = cast("LiveCredentials", SimpleNamespace(current=object()))
+    return ControlPlaneCalls(SocketAddress("127.0.0.1", 1), live)
+
+
+async def test_nothing_is_heard_after_the_last_word(
+    calls: ControlPlaneCalls, tmp_path: Path
+) -> None:
+    """A report that was on its way when the instance left would bring it back."""
+    control_plane = ControlPlane()
+    async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
+        telling = asyncio.create_task(calls.keep_reporting(sidecar_pb2.ReportRequest(), 10))
+        await control_plane.began.wait()
+        telling.cancel()
+        await calls.report(sidecar_pb2.ReportRequest(leaving=True), 10)
+        control_plane.may_read.set()
+        await control_plane.ended.wait()
+        await calls.close()
+
     assert control_plane.heard == [True]
+
+
+async def test_a_control_plane_that_comes_back_is_noticed(
+    calls: ControlPlaneCalls, tmp_path: Path
+) -> None:
+    """Who waits for a connection does not take for a new one what was there before."""
+    socket = tmp_path / "socket"
+    async with asyncio.timeout(10):
+        waiting = asyncio.create_task(calls.reconnected())
+        async with serving(ControlPlane(), socket):
+            await waiting
+            again = asyncio.create_task(calls.reconnected())
+            await calls.report(sidecar_pb2.ReportRequest(), 10)
+            assert not again.done()
+        async with serving(ControlPlane(), socket):
+            await again
+        await calls.close()
