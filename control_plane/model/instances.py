@@ -82,9 +82,13 @@ def move_instance(
 ) -> Decision[Instance]:
     """Give an instance another address; it keeps its identity and its index.
 
+    Another instance that holds the address and is known to be gone keeps both too, and gets the
+    address that becomes free: containers that are started again together may well find that they
+    exchanged theirs. It counts as gone until it is heard of, so nobody lets in who is there.
+
     Args:
         app_address: where its Envoy reaches the app; "" for where it did before.
-        holder_gone: as in ``register_instance``.
+        holder_gone: whether another instance that holds the address is known to be gone.
 
     Raises:
         InvalidArgument: an address breaks a rule.
@@ -100,7 +104,8 @@ def move_instance(
     if new == old:
         return Decision(state, old)
     holders = _holders(state, place, holder_gone=holder_gone, besides=guid)
-    return decide(state, new, puts=[new], drops=holders, apps=_concerned(state, new, *holders))
+    left = [replace(each, address=old.address, status=InstanceStatus.GONE) for each in holders]
+    return decide(state, new, puts=[*left, new], apps=_concerned(state, new, *left))
 
 
 def set_status(

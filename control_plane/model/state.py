@@ -239,10 +239,14 @@ class State:
         old = self.instances.get(guid)
         if old is None:
             return self
+        addresses = self.instance_by_address
+        # Of two that exchange addresses, the first one put has that of the second already.
+        if addresses.get(old.address) == guid:
+            addresses = addresses.discard(old.address)
         return replace(
             self,
             instances=self.instances.discard(guid),
-            instance_by_address=self.instance_by_address.discard(old.address),
+            instance_by_address=addresses,
             instances_by_app=_less(self.instances_by_app, old.app_guid, old, _index_of),
         )
 

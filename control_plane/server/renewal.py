@@ -16,7 +16,12 @@ import structlog
 from control_plane import log_events
 from control_plane.api.v1 import identity_pb2, identity_pb2_grpc
 from control_plane.ca import Leaf, parse_csr
-from control_plane.errors import ControlPlaneError, LimitExceeded, PermissionDenied
+from control_plane.errors import (
+    AlreadyExists,
+    ControlPlaneError,
+    LimitExceeded,
+    PermissionDenied,
+)
 from control_plane.model.change import Decision
 from control_plane.model.entities import Instance
 from control_plane.model.instances import move_instance
@@ -63,6 +68,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         self._trust_bundle = trust_bundle
         self._pace = pace
         self._refusals = refusals
+        self._away: dict[InstanceGuid, Address] = {}
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
     async def Renew(
@@ -85,8 +91,11 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
                 instance=instance.guid,
                 reason=str(error),
             )
+            if isinstance(error, AlreadyExists):
+                self._left(instance)
             raise
         leaf = committed.result
+        self._away.pop(instance.guid, None)
         self._identities.given(instance.guid, leaf)
         self._audit.info(
             log_events.AUDIT_IDENTITY_RENEWED,
@@ -130,5 +139,17 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             guid,
             address,
             request.app_address,
-            holder_gone=holder is None or not self._is_alive(holder.guid),
+            holder_gone=holder is None or self._is_gone(holder),
         )
+
+    def _is_gone(self, holder: Instance) -> bool:
+        return self._away.get(holder.guid) == holder.address or not self._is_alive(holder.guid)
+
+    def _left(self, instance: Instance) -> None:
+        """Note that an instance is where it is known to be no more: it called from elsewhere.
+
+        Two that exchanged addresses while nobody listened would else wait for each other.
+        """
+        state = self._registry.state
+        self._away = {guid: at for guid, at in self._away.items() if state.instance(guid)}
+        self._away[instance.guid] = instance.address

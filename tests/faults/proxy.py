@@ -86,6 +86,7 @@ class Proxy:
     """A proxy that listens.
 
     Attributes:
+        source: the address from which it connects; None for any.
         fault: what happens to octets that come from now on.
         is_refusing: whether new connections are broken at once.
         accepted: how many connections there were.
@@ -94,6 +95,7 @@ class Proxy:
 
     upstream: SocketAddress
     port: int = 0
+    source: str | None = None
     fault: Fault = none
     is_refusing: bool = False
     accepted: int = 0
@@ -144,7 +146,11 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection(self.upstream.host, self.upstream.port)
+        up_reader, up_writer = await asyncio.open_connection(
+            self.upstream.host,
+            self.upstream.port,
+            local_addr=(self.source, 0) if self.source else None,
+        )
         self._open |= {writer, up_writer}
         try:
             async with asyncio.TaskGroup() as both:
@@ -176,9 +182,9 @@ def _break(writer: asyncio.StreamWriter) -> None:
 
 
 @contextlib.asynccontextmanager
-async def proxy(upstream: SocketAddress) -> AsyncIterator[Proxy]:
+async def proxy(upstream: SocketAddress, source: str | None = None) -> AsyncIterator[Proxy]:
     """Run a proxy to an address until the block ends."""
-    made = Proxy(upstream)
+    made = Proxy(upstream, source=source)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:

@@ -14,6 +14,7 @@ from control_plane.names import InstanceGuid
 from control_plane.reconciler import farewells, presence
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
+from tests.faults.proxy import proxy
 from tests.security.applicants import Applicant, applicant
 from tests.security.holders import Holder
 from tests.security.world import (
@@ -25,7 +26,9 @@ from tests.security.world import (
     is_gone,
     refused,
     refused_stream,
+    renew,
     stream,
+    xds_address,
 )
 from tests.sidecar.platform import Platform
 from tests.xds_client import DeltaClient
@@ -54,6 +57,17 @@ async def has_status(cf: Platform, holder: Holder, status: InstanceStatus) -> No
         return instance is not None and instance.status is status
 
     await until(probe, what=f"instance {holder.guid} is {status.value}")
+
+
+async def moves(cf: Platform, holder: Holder, address: str) -> Holder:
+    """Renew an identity from an address, as the sidecar does that finds itself there."""
+    async with proxy(xds_address(cf), source=address) as way:
+        return await renew(cf, holder, address, via=way.address)
+
+
+async def where(cf: Platform) -> dict[str, str]:
+    """Return the addresses of all instances, by their GUIDs."""
+    return {each.guid: each.address for each in await cf.instances()}
 
 
 async def leave(cf: Platform, holder: Holder) -> None:
@@ -139,3 +153,59 @@ async def test_two_who_start_together_cannot_have_one_address(tmp_path: Path) ->
         assert refusal.code() is grpc.StatusCode.ALREADY_EXISTS
         assert len(await cf.instances_of("app-b")) == 1
         await somebody.enrol(address="127.0.2.2")
+
+
+async def test_instances_that_exchange_addresses_stay_who_they_are(tmp_path: Path) -> None:
+    """Containers that are started again may find that each has the address of another."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        addresses = ["127.0.2.1", "127.0.2.2", "127.0.2.3"]
+        holders = [await enrol(cf, "app-b", address) for address in addresses]
+        for each in holders:
+            async with stream(cf, each) as client:
+                await connected(cf, client, each)
+                await leave(cf, each)
+            await is_gone(cf, each)
+            await has_status(cf, each, InstanceStatus.GONE)
+        moved = dict(zip(holders, [*addresses[1:], addresses[0]], strict=True))
+        renewed = [await moves(cf, holder, address) for holder, address in moved.items()]
+
+        assert await where(cf) == {each.guid: address for each, address in moved.items()}
+        for each in renewed:
+            async with stream(cf, each) as client:
+                await client.subscribe(SECRET, C2C_SECRET)
+                assert (await client.receive()).resources
+
+
+async def test_instances_that_exchange_addresses_unheard_do_not_wait_for_each_other(
+    tmp_path: Path,
+) -> None:
+    """Who asks to move is where it was no more, though it never said that it leaves."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        one, other = [await enrol(cf, "app-b", each) for each in ("127.0.2.1", "127.0.2.2")]
+        for each in (one, other):
+            async with stream(cf, each) as client:
+                await connected(cf, client, each)
+            await is_gone(cf, each)
+        code, _ = await refused(moves(cf, one, "127.0.2.2"))
+
+        assert code is grpc.StatusCode.ALREADY_EXISTS
+        await moves(cf, other, "127.0.2.1")
+        await moves(cf, one, "127.0.2.2")
+        assert await where(cf) == {one.guid: "127.0.2.2", other.guid: "127.0.2.1"}
+
+
+async def test_who_asks_to_move_lets_in_nobody_else(tmp_path: Path) -> None:
+    """Its address passes to an instance that comes from there, and to no new one."""
+    async with control_plane(tmp_path) as cf, bystander(cf):
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        async with stream(cf, holder) as client:
+            await connected(cf, client, holder)
+        await is_gone(cf, holder)
+        await refused(moves(cf, holder, "127.0.0.9"))
+        somebody = await applicant(cf, app="app-b")
+
+        assert await somebody.is_refused(address="127.0.2.1") == held("127.0.2.1")
+        assert (await where(cf))[holder.guid] == "127.0.2.1"

@@ -132,11 +132,13 @@ async def enrol(cf: Platform, app: str, address: str = "", *, by: Ticket | None 
     return Holder(answer.instance_guid, key, answer.certificate, answer.trust_bundle.encode())
 
 
-async def renew(cf: Platform, holder: Holder, address: str = "") -> Holder:
+async def renew(
+    cf: Platform, holder: Holder, address: str = "", *, via: SocketAddress | None = None
+) -> Holder:
     """Renew the identity of an instance as its sidecar does."""
     key = new_key_pair()
     request = identity_pb2.RenewRequest(csr=make_csr(key), address=address)
-    async with holder.connect(xds_address(cf)) as channel:
+    async with holder.connect(via or xds_address(cf)) as channel:
         answer = await identity_pb2_grpc.IdentityServiceStub(channel).Renew(request)
     return Holder(holder.guid, key, answer.certificate, answer.trust_bundle.encode())
 

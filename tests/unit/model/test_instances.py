@@ -126,9 +126,21 @@ def test_an_instance_moves_to_a_held_address_only_if_the_holder_is_gone(state: S
 
     decision = move_instance(state, A1, "10.0.0.3", holder_gone=True)
 
-    assert decision.state.instance(B0) is None
     assert decision.state.instance_at(Address("10.0.0.3")) == decision.result
     assert decision.change.apps == {A, B}
+
+
+def test_who_is_gone_gets_the_address_that_became_free(state: State) -> None:
+    """Both keep who they are; nobody lets in the one that is gone before it is heard of."""
+    before = set_status(state, B0, InstanceStatus.READY).state
+    old = before.instances[B0]
+    decision = move_instance(before, A1, "10.0.0.3", holder_gone=True)
+    left = decision.state.instance(B0)
+
+    assert left == replace(old, address=Address("10.0.0.2"), status=InstanceStatus.GONE)
+    assert decision.state.instance_at(Address("10.0.0.2")) == left
+    assert decision.change.puts == (left, decision.result)
+    assert decision.change.drops == ()
 
 
 def test_an_instance_that_is_gone_cannot_move(state: State) -> None:

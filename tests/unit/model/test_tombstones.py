@@ -15,7 +15,6 @@ from control_plane.model.apps import delete_app
 from control_plane.model.change import Decision, merged
 from control_plane.model.entities import Instance, InstanceStatus, Tombstone
 from control_plane.model.instances import (
-    move_instance,
     register_instance,
     remove_instance,
     set_status,
@@ -53,9 +52,8 @@ def state() -> State:
         lambda s: remove_instance(s, A0),
         lambda s: delete_app(s, A),
         lambda s: register_instance(s, "b1", B, "10.0.0.1", holder_gone=True),
-        lambda s: move_instance(s, B0, "10.0.0.1", holder_gone=True),
     ],
-    ids=["removed", "its app deleted", "its address given to another", "another moved there"],
+    ids=["removed", "its app deleted", "its address given to another"],
 )
 def test_whatever_removes_an_instance_leaves_a_tombstone(
     state: State, remove: Callable[[State], Decision[Any]]
