@@ -184,6 +184,10 @@ class Stack:
         found = json.loads(answer or "[]")
         return {each["address"]: each["guid"] for each in found if each["connected"]}
 
+    def identities(self) -> set[str]:
+        """Return the GUIDs of all connected instances; Docker may give out addresses anew."""
+        return set(self.instances().values())
+
     def resolve(self, host: str) -> set[str]:
         """Return the addresses of a name, as app-a's libc finds them."""
         lines = self.container("app-a").exec("getent", "ahostsv4", host, check=False).splitlines()
@@ -212,6 +216,17 @@ class Stack:
             return len(found) == replicas and found <= connected.keys()
 
         until(probe, what=f"{replicas} replicas of app-b are ready")
+
+    def until_reached(self) -> None:
+        """Return once nothing is missing between app-a and app-b, as operators are told it."""
+        command = ("c2c", "why", "app-a", "app-b", "--output", "json")
+
+        def probe() -> bool:
+            answer = self.container("control-plane").exec(*command, check=False)
+            chains = json.loads(answer or "[]")
+            return bool(chains) and all(each["complete"] for each in chains)
+
+        until(probe, what="app-a reaches app-b")
 
     def keep_evidence(self, directory: Path) -> None:
         """Write logs, state and Envoy's statistics of every container to files."""

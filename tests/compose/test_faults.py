@@ -83,11 +83,12 @@ def _shows(app: Container, address: str, hostname: str) -> bool:
 
 def test_everything_is_restarted(stack: Stack) -> None:
     """After ``compose restart`` each instance is who it was: identities outlive processes."""
-    before = stack.instances()
+    before = stack.identities()
 
     stack.compose("restart")
-    until(lambda: stack.instances() == before, what="every instance is back as it was")
-    stack.until_ready()
+    until(lambda: stack.identities() == before, what="every instance is back as it was")
+    # Who stopped has said so and was let in no more, which every replica has to hear of again.
+    stack.until_reached()
 
     with requests_from(stack.container("app-a")) as traffic:
         time.sleep(A_WHILE)
@@ -97,11 +98,12 @@ def test_everything_is_restarted(stack: Stack) -> None:
 
 def test_an_app_is_restarted_without_its_sidecar(stack: Stack) -> None:
     """A restarted app has a new network namespace; its sidecar ends and is started into that."""
-    app_a, before = stack.container("app-a"), stack.instances()
+    app_a, before = stack.container("app-a"), stack.identities()
 
     run("docker", "restart", "--time", "5", app_a.id)
     until(lambda: stack.resolve(ROUTE), what="the sidecar answers again")
-    until(lambda: stack.instances() == before, what="every instance is back as it was")
+    until(lambda: stack.identities() == before, what="every instance is back as it was")
+    stack.until_reached()
 
     with requests_from(app_a) as traffic:
         time.sleep(A_WHILE)
