@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
 
@@ -19,7 +20,7 @@ def socket_address(address: str, port: int) -> Address:
 
 def host_prefix_len(address: str) -> int:
     """Return the prefix length that has exactly this address in it: 32, or 128 for IPv6."""
-    return ipaddress.ip_address(address).max_prefixlen
+    return _parsed(address).max_prefixlen
 
 
 def in_order(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -27,5 +28,10 @@ def in_order(addresses: Iterable[str]) -> tuple[str, ...]:
 
     The caller's order must not reach the bytes: the same set of sources is the same message.
     """
-    parsed = {ipaddress.ip_address(address) for address in addresses}
+    parsed = set(map(_parsed, addresses))
     return tuple(str(ip) for ip in sorted(parsed, key=lambda ip: (ip.version, int(ip))))
+
+
+@lru_cache(maxsize=16384)  # the same sources are in the listeners of all instances
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(address)

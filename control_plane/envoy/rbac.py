@@ -10,14 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envoy_data_plane.envoy.config.core.v3 import (
-    CidrRange,
-    ExtensionConfigSource,
-    TypedExtensionConfig,
-)
-from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal, RbacAction
-from envoy_data_plane.envoy.config.rbac.v3 import Rbac as Rules
-from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac
+from envoy.config.core.v3 import extension_pb2
+from envoy.config.rbac.v3 import rbac_pb2 as rules_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
+from envoy_data_plane.envoy.config.core.v3 import ExtensionConfigSource
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.google.protobuf import Any
 
@@ -35,9 +31,9 @@ def sources_filter_name(proxy_port: int) -> str:
 
 def http_rbac(name: str, sources: Iterable[str]) -> bytes:
     """Build the ECDS resource that allows requests from these addresses, and from no other."""
-    filter_config = _allow(in_order(sources))
-    config = TypedExtensionConfig(name=name, typed_config=Any.pack(filter_config))
-    return check_filter(bytes(config))
+    config = extension_pb2.TypedExtensionConfig(name=name)
+    config.typed_config.Pack(_allow(in_order(sources)), deterministic=True)
+    return check_filter(config.SerializeToString(deterministic=True))
 
 
 def discovered_filter(name: str) -> HttpFilter:
@@ -49,23 +45,23 @@ def discovered_filter(name: str) -> HttpFilter:
         name=name,
         config_discovery=ExtensionConfigSource(
             config_source=over_ads(),
-            default_config=Any.pack(_allow(())),
+            default_config=Any(type_url=_RBAC, value=_allow(()).SerializeToString()),
             apply_default_config_without_warming=True,
             type_urls=[_RBAC],
         ),
     )
 
 
-def _allow(sources: tuple[str, ...]) -> Rbac:
+def _allow(sources: tuple[str, ...]) -> rbac_pb2.RBAC:
     """Return the filter; ALLOW without a policy denies all, but no rules at all would allow all."""
-    if not sources:
-        return Rbac(rules=Rules(action=RbacAction.ALLOW))
-    policy = Policy(
-        permissions=[Permission(any=True)],
-        principals=[Principal(direct_remote_ip=_host(address)) for address in sources],
-    )
-    return Rbac(rules=Rules(action=RbacAction.ALLOW, policies={"sources": policy}))
-
-
-def _host(address: str) -> CidrRange:
-    return CidrRange(address_prefix=address, prefix_len=host_prefix_len(address))
+    config = rbac_pb2.RBAC()
+    config.rules.action = rules_pb2.RBAC.ALLOW
+    config.rules.SetInParent()
+    if sources:
+        policy = config.rules.policies["sources"]
+        policy.permissions.add(any=True)
+        for address in sources:
+            allowed = policy.principals.add().direct_remote_ip
+            allowed.address_prefix = address
+            allowed.prefix_len.value = host_prefix_len(address)
+    return config
