@@ -20,7 +20,7 @@ from control_plane.ca.keys import PublicKey, load_key_pair
 from control_plane.ca.profile import MAX_BACKDATE
 from control_plane.ca.san import San
 from control_plane.ca.signer import Signed
-from control_plane.ca.template import Prepared
+from control_plane.ca.template import Prepared, extended_key_usage
 from control_plane.errors import InvalidArgument, IssuanceError
 from control_plane.names import shown
 
@@ -154,7 +154,7 @@ def _validity_problems(read: _Read, prepared: Prepared) -> Iterator[str]:
 def _extension_problems(read: _Read, prepared: Prepared) -> Iterator[str]:
     """There must be exactly a leaf's extensions, to the byte, and so with the names in order."""
     request = prepared.request
-    usages = x509.ExtendedKeyUsage([x509.ObjectIdentifier(usage) for usage in request.usages])
+    usages = extended_key_usage(request.usages)
     wanted = {
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME: (False, request.san.extension().public_bytes()),
         ExtensionOID.KEY_USAGE: (True, _DIGITAL_SIGNATURE_ONLY),

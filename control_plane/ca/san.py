@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -35,10 +36,7 @@ class San:
 
     def extension(self) -> x509.SubjectAlternativeName:
         """Return the X.509 extension: DNS names, then addresses, then URIs."""
-        names: list[x509.GeneralName] = [x509.DNSName(name) for name in self.dns]
-        names.extend(x509.IPAddress(ipaddress.ip_address(ip)) for ip in self.ips)
-        names.extend(x509.UniformResourceIdentifier(uri) for uri in self.uris)
-        return x509.SubjectAlternativeName(names)
+        return _extension(self)
 
 
 def read_san(extension: x509.SubjectAlternativeName) -> San:
@@ -67,3 +65,11 @@ def parse_dns_name(text: str, *, field: str = "hostname") -> str:
             field=field,
         )
     return text.lower()
+
+
+@lru_cache(maxsize=64)  # whoever signs a certificate and whoever lints it ask one after the other
+def _extension(san: San) -> x509.SubjectAlternativeName:
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in san.dns]
+    names.extend(x509.IPAddress(ipaddress.ip_address(ip)) for ip in san.ips)
+    names.extend(x509.UniformResourceIdentifier(uri) for uri in san.uris)
+    return x509.SubjectAlternativeName(names)

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from control_plane.ca.keys import PublicKey
-from control_plane.ca.template import Prepared
+from control_plane.ca.template import Prepared, extended_key_usage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,6 @@ def sign(prepared: Prepared) -> Signed:
 
 def _chain_pem(prepared: Prepared, public_key: PublicKey) -> bytes:
     authority, request = prepared.authority, prepared.request
-    usages = [x509.ObjectIdentifier(usage) for usage in request.usages]
     leaf = (
         x509.CertificateBuilder()
         .serial_number(prepared.serial)
@@ -47,7 +46,7 @@ def _chain_pem(prepared: Prepared, public_key: PublicKey) -> bytes:
         .not_valid_after(prepared.not_after)
         .public_key(public_key.key)
         .add_extension(_DIGITAL_SIGNATURE, critical=True)
-        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(extended_key_usage(request.usages), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key.key), critical=False)
         .add_extension(authority.key_identifier, critical=False)
         .add_extension(request.san.extension(), critical=False)

@@ -7,6 +7,7 @@ The rule of this module: a subject that exists fits into a certificate. Its unit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -43,15 +44,7 @@ class Subject:
 
     def name(self) -> x509.Name:
         """Return the X.501 name."""
-        common_name = x509.RelativeDistinguishedName(
-            [x509.NameAttribute(NameOID.COMMON_NAME, self.common_name)]
-        )
-        if not self.units:
-            return x509.Name([common_name])
-        units = x509.RelativeDistinguishedName(
-            [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in self.units]
-        )
-        return x509.Name([units, common_name])
+        return _name(self)
 
 
 def parse_unit(kind: str, value: str, *, field: str) -> str:
@@ -77,3 +70,16 @@ def parse_unit(kind: str, value: str, *, field: str) -> str:
             field=field,
         )
     return unit
+
+
+@lru_cache(maxsize=8192)  # an instance keeps its subject, whatever else its certificates say
+def _name(subject: Subject) -> x509.Name:
+    common_name = x509.RelativeDistinguishedName(
+        [x509.NameAttribute(NameOID.COMMON_NAME, subject.common_name)]
+    )
+    if not subject.units:
+        return x509.Name([common_name])
+    units = x509.RelativeDistinguishedName(
+        [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in subject.units]
+    )
+    return x509.Name([units, common_name])

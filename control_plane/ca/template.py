@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+
+from cryptography import x509
 
 from control_plane.ca.authority import Authority
 from control_plane.ca.keys import KeyFactory, PublicKey
 from control_plane.ca.profile import Profile, check_serial
-from control_plane.ca.request import Request
+from control_plane.ca.request import Request, Usage
 from control_plane.ca.size import check_size
 
 
@@ -56,3 +59,9 @@ def prepare(
     check_size(authority, profile, request)
     not_before, not_after = profile.window(now, authority.not_before, authority.not_after)
     return Prepared(authority, profile, request, key, serial, not_before, not_after)
+
+
+@lru_cache(maxsize=8)  # there are as many kinds of certificates
+def extended_key_usage(usages: tuple[Usage, ...]) -> x509.ExtendedKeyUsage:
+    """Return the extension that says what a key may prove."""
+    return x509.ExtendedKeyUsage([x509.ObjectIdentifier(usage) for usage in usages])
