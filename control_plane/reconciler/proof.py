@@ -3,7 +3,8 @@
 The rule of this module: an ACK means accepted, not applied, so a certificate counts as served only
 after a TLS handshake showed its serial. The sidecar next door is the better witness; the control
 plane connects itself only where none reports, and to a few at a time. What is not served a second
-after its ACK is said to be so, and is looked at further, less and less often.
+after its ACK is said to be so, and is looked at further, less and less often. Where a crowd
+connects, those who come are served first, and looked at when it is over.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from control_plane.model.state import State
 from control_plane.names import C2C_PORT, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.backlog import CROWD, RUSH_SECONDS
 from control_plane.reconciler.ledger import CertificateState, Entry, Ledger
+from control_plane.reconciler.pace import Rush
 from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.progress import Waiters
 from control_plane.store.protocol import IssuedRecord
@@ -30,6 +33,9 @@ from control_plane.xds.resource_type import SECRET
 
 GRACE_SECONDS = 1.0
 """How long after its ACK a certificate may take to be served; Envoy takes some milliseconds."""
+
+CROWD_SECONDS = 60.0
+"""How much longer it may take until somebody looks, while more and more connect."""
 
 _FIRST_PAUSE = 0.002
 _GROWTH = 5
@@ -65,6 +71,7 @@ class Proof:
         self._clock = clock
         self._prober = prober
         self._source = source
+        self._rush = Rush(CROWD, RUSH_SECONDS)
         self._shown: dict[InstanceGuid, int | None] = {}
         self._looking: dict[InstanceGuid, asyncio.Task[None]] = {}
         self._awaited: deque[tuple[float, Entry]] = deque()
@@ -103,8 +110,9 @@ class Proof:
         visible = [each for each in instances if self._is_visible(each)]
         return await self._waiters.wait(visible, timeout)
 
-    def opened(self, live: LiveStream) -> None:
-        """A stream that was opened has not said yet what its client has."""
+    def opened(self, _live: LiveStream) -> None:
+        """A stream that was opened has not said yet what its client has; there may be many."""
+        self._rush.note(self._clock.monotonic())
 
     def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
         """Look whether a client has its certificates now, or has lost them."""
@@ -161,16 +169,17 @@ class Proof:
 
         A sidecar reports by itself; it is asked only about what it has not reported in time.
         """
-        instance = entry.record.instance_guid
+        instance, now = entry.record.instance_guid, self._clock.monotonic()
         if instance in self._looking or self.is_served(instance):
             return
-        if not self._attestation.witnessed(instance):
-            self._start(instance, self._clock.monotonic() + GRACE_SECONDS)
-            return
-        if self._attestation.served(instance) == entry.record.serial:
+        has_witness = self._attestation.witnessed(instance)
+        if has_witness and self._attestation.served(instance) == entry.record.serial:
             self._move(entry, CertificateState.SERVED)
             return
-        self._awaited.append((self._clock.monotonic() + GRACE_SECONDS, entry))
+        if not has_witness and not self._rush.is_on(now):
+            self._start(instance, now + GRACE_SECONDS)
+            return
+        self._awaited.append((now + GRACE_SECONDS, entry))
         if self._awaiting is None:
             self._awaiting = asyncio.get_running_loop().create_task(self._await_reports())
 
@@ -178,7 +187,10 @@ class Proof:
         """Look at those of which no report has come in time; one task does for all."""
         while self._awaited:
             at, entry = self._awaited[0]
-            left = at - self._clock.monotonic()
+            now = self._clock.monotonic()
+            left = at - now
+            if -CROWD_SECONDS < left <= 0 and self._rush.is_on(now):
+                left = GRACE_SECONDS
             if left > 0:
                 await self._clock.sleep(left)
                 continue

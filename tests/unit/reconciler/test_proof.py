@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.backlog import CROWD, RUSH_SECONDS
 from control_plane.reconciler.ledger import CertificateState, Entry, Ledger
 from control_plane.reconciler.probe import Prober
-from control_plane.reconciler.proof import GRACE_SECONDS, NOBODY_LOOKS, Proof
+from control_plane.reconciler.proof import CROWD_SECONDS, GRACE_SECONDS, NOBODY_LOOKS, Proof
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource_type import SECRET
 from tests.unit.model.world import B, mapping, register, world
@@ -164,6 +165,40 @@ async def test_looking_becomes_rarer() -> None:
 
         assert before < 10
         assert len(made.prober.looked) - before == 10
+
+
+async def crowd_for(made: Scene, seconds: int) -> None:
+    """Have so many connect in each second that those who come are served first."""
+    for _ in range(seconds):
+        peers = [made.connect(B0) for _ in range(CROWD)]
+        await made.clock.advance(1)
+        for each in peers:
+            each.close()
+
+
+async def test_a_crowd_is_served_before_it_is_looked_at() -> None:
+    """Handshakes with those who just came would take what the others wait for."""
+    async with scene() as made:
+        await crowd_for(made, 1)
+        made.connect(B0).as_envoy()
+        made.show_newest()
+        await crowd_for(made, 10)
+        assert made.stands("acked")
+        assert made.prober.looked == []
+        await made.clock.advance(RUSH_SECONDS + 2 * GRACE_SECONDS)
+
+        assert made.stands("served")
+
+
+async def test_a_crowd_without_end_keeps_nobody_from_being_looked_at() -> None:
+    """Who serves is known after a minute, however many come and go."""
+    async with scene() as made:
+        await crowd_for(made, 1)
+        made.connect(B0).as_envoy()
+        made.show_newest()
+        await crowd_for(made, int(CROWD_SECONDS + 2 * GRACE_SECONDS) + 1)
+
+        assert made.stands("served")
 
 
 async def test_the_sidecar_is_the_better_witness() -> None:
