@@ -85,9 +85,12 @@ class LiveStream:
 
     async def woken(self, timeout: float | None) -> None:
         """Return once it was woken since the last call, or after that many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._woken.wait()
+        if timeout is None:
+            await self._woken.wait()
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._woken.wait()
         self._woken.clear()
 
     async def ended(self) -> None:

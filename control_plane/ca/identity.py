@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from control_plane.ca.certificate import Certificate, read_certificate
+from control_plane.ca.certificate import Claims, read_claims
 from control_plane.ca.spiffe import TrustDomain, read_spiffe_id
 from control_plane.errors import InvalidArgument, Unauthenticated
 from control_plane.names import AppGuid, InstanceGuid, parse_guid
@@ -69,16 +69,16 @@ def peer_identity(certificate: bytes, trust_domain: TrustDomain) -> Identity:
             we issue.
     """
     try:
-        return _identity(read_certificate(certificate), trust_domain)
+        return _identity(read_claims(certificate), trust_domain)
     except InvalidArgument as error:
         raise Unauthenticated(f"client certificate refused: {error.rule}") from None
 
 
-def _identity(certificate: Certificate, trust_domain: TrustDomain) -> Identity:
-    uris = certificate.san.uris
+def _identity(claims: Claims, trust_domain: TrustDomain) -> Identity:
+    uris = claims.uris
     if len(uris) != 1:
         raise InvalidArgument(f"it needs exactly one SPIFFE id and has {len(uris)} URIs")
-    not_after, serial, issuer = certificate.not_after, certificate.serial, certificate.issuer
+    not_after, serial, issuer = claims.not_after, claims.serial, claims.issuer
     match read_spiffe_id(uris[0], trust_domain):
         case ("app", app, "instance", instance):
             return InstanceIdentity(

@@ -28,10 +28,16 @@ def in_order(addresses: Iterable[str]) -> tuple[str, ...]:
 
     The caller's order must not reach the bytes: the same set of sources is the same message.
     """
+    return _in_order(tuple(addresses))
+
+
+# The same sources are in the listeners of all instances of an app.
+@lru_cache(maxsize=1024)
+def _in_order(addresses: tuple[str, ...]) -> tuple[str, ...]:
     parsed = set(map(_parsed, addresses))
     return tuple(str(ip) for ip in sorted(parsed, key=lambda ip: (ip.version, int(ip))))
 
 
-@lru_cache(maxsize=16384)  # the same sources are in the listeners of all instances
+@lru_cache(maxsize=16384)
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return ipaddress.ip_address(address)

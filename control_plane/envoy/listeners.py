@@ -95,7 +95,7 @@ def tcp_listener(
             collection opens it to nobody: the port is bound and closes every connection at once.
         probers: addresses that may look at the certificate: a handshake, and no byte of the app.
     """
-    shape = _shape(spec, sources is not None)
+    shape = _shape(spec, restricted=sources is not None)
     listener = listener_pb2.Listener.FromString(shape)
     listener.address.socket_address.address = listen_address
     listener.address.socket_address.port_value = spec.proxy_port
@@ -107,7 +107,9 @@ def tcp_listener(
             # Envoy refuses a listener without a chain, and a chain keeps the secret subscribed.
             allowed = (_NOBODY,)
         _add_chains(listener, shared, "from", allowed)
-        _add_chains(listener, _without_app(shared), "probe", lookers)
+        if lookers:
+            probed = listener_components_pb2.FilterChain.FromString(_probed(spec))
+            _add_chains(listener, probed, "probe", lookers)
     check_listener(listener, is_open=sources is None)
     return bytes(listener.SerializeToString(deterministic=True))
 
@@ -141,12 +143,10 @@ def _add_chains(
         allowed.prefix_len.value = host_prefix_len(address)
 
 
-def _without_app(
-    shared: listener_components_pb2.FilterChain,
-) -> listener_components_pb2.FilterChain:
-    """Return the chain with the same TLS and nothing behind it."""
-    chain = listener_components_pb2.FilterChain()
-    chain.CopyFrom(shared)
+@lru_cache(maxsize=256)
+def _probed(spec: ListenerSpec) -> bytes:
+    """Return the chain of everybody with the same TLS and nothing behind it."""
+    (chain,) = listener_pb2.Listener.FromString(_shape(spec, restricted=True)).filter_chains
     del chain.filters[:]
     manager = http_connection_manager_pb2.HttpConnectionManager(stat_prefix="probe")
     host = manager.route_config.virtual_hosts.add(name="nobody", domains=["*"])
@@ -158,11 +158,11 @@ def _without_app(
     # Not the direct_response filter of the network: it closes before TLS is established.
     each = chain.filters.add(name="envoy.filters.network.http_connection_manager")
     each.typed_config.Pack(manager, deterministic=True)
-    return chain
+    return bytes(chain.SerializeToString(deterministic=True))
 
 
 @lru_cache(maxsize=256)
-def _shape(spec: ListenerSpec, restricted: bool) -> bytes:  # noqa: FBT001 - lru_cache is faster by position
+def _shape(spec: ListenerSpec, *, restricted: bool) -> bytes:
     """Return what the listeners of all instances share, with one chain that matches everybody."""
     alpn = () if spec.protocol is AppProtocol.TCP else HTTP_ALPN
     tls = downstream_tls(spec.secret, alpn=alpn, validation=spec.validation)
