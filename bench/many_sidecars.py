@@ -19,7 +19,7 @@ from figures import Figures
 from fleet import USUAL_SIZE, Fleet, prepare, write_floor
 from google.protobuf.duration_pb2 import Duration
 from one_envoy import envoy
-from processes import Server, Talker, control_plane, talker
+from processes import Server, Talker, children, control_plane, talker
 
 from control_plane.api.v1 import progress_pb2, route_pb2, route_pb2_grpc
 from control_plane.model.entities import InstanceStatus
@@ -178,6 +178,8 @@ async def memory(directory: Path, *, quick: bool) -> Figures:
         crowd.tell("connect", number)
         await crowd.hear("synced")
         await _quiet(server)
+        if not quick:
+            await _alone(server)
         connected = server.usage().rss_kib
         crowd.tell("report")
         await crowd.hear("reporting")
@@ -214,6 +216,17 @@ async def _map_everywhere(server: Server, apps: Iterable[str], host: str) -> Non
             raise RuntimeError(f"{len(answer.behind)} instances of {app} did not follow")
 
     await asyncio.gather(*map(one, apps))
+
+
+async def _alone(server: Server) -> None:
+    """Return once the second process has ended, which issues for a crowd, a minute after it.
+
+    It takes as much for a hundred sidecars as for all of them.
+    """
+    while True:
+        if not children(server.process.pid):
+            return
+        await asyncio.sleep(1.0)
 
 
 async def _quiet(server: Server) -> None:

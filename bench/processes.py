@@ -40,11 +40,16 @@ def usage(pid: int) -> Usage:
     rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     # Its own, and of children that have ended.
     cpu_seconds, rss_kib = sum(map(int, fields[11:15])) / _TICKS, int(rss.split()[1])
-    for threads in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in threads.read_text().split():
-            used = usage(int(child))
-            cpu_seconds, rss_kib = cpu_seconds + used.cpu_seconds, rss_kib + used.rss_kib
+    for child in children(pid):
+        used = usage(child)
+        cpu_seconds, rss_kib = cpu_seconds + used.cpu_seconds, rss_kib + used.rss_kib
     return Usage(cpu_seconds, rss_kib)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that have not ended."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in threads for child in each.read_text().split()]
 
 
 def free_ports(number: int) -> list[int]:

@@ -74,9 +74,14 @@ class ServerLimits:
             ("grpc.server.max_pending_requests_hard_limit", self.waiting_streams),
             ("grpc.server_max_unrequested_time_in_server", self.waiting_seconds),
             ("grpc.server_handshake_timeout_ms", round(self.handshake_seconds * 1000)),
-            # A sidecar's connection keeps two buffers of this size. By default they have 16 KiB,
-            # which is more than most responses, and more than a record need have.
-            ("grpc.tsi.max_frame_size", 2048),
+            # Each connection keeps buffers of this size, by default of 16 KiB, which is more than
+            # most responses. It must be more than 8 KiB: where a message fills smaller records to
+            # the last octet, gRPC sends garbage after it, and the client gives up the connection
+            # (grpcio 1.85, SslProtectorProtectFlush).
+            ("grpc.tsi.max_frame_size", 8448),
+            # Nobody asks for gRPC's own statistics, which take 3 KiB of each connection.
+            ("grpc.enable_channelz", 0),
+            ("grpc.max_channel_trace_event_memory_per_node", 0),
             # A second server on the same port must fail, not share its connections.
             ("grpc.so_reuseport", 0),
             # A client that vanished without a word is noticed after 30 + 10 s, and its own pings to
