@@ -56,7 +56,6 @@ def _allow(sources: tuple[str, ...]) -> rbac_pb2.RBAC:
     """Return the filter; ALLOW without a policy denies all, but no rules at all would allow all."""
     config = rbac_pb2.RBAC()
     config.rules.action = rules_pb2.RBAC.ALLOW
-    config.rules.SetInParent()
     if sources:
         policy = config.rules.policies["sources"]
         policy.permissions.add(any=True)

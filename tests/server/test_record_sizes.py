@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
 import grpc
 
-from control_plane.app.core import new_serial
-from control_plane.ca import Profile, ServerRequest, create_authority, issue, new_key_pair
-from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN
-from control_plane.server.credentials import SERVER_NAME
 from control_plane.server.limits import ServerLimits
+from tests.server.pairs import Pair
 
 Echo = grpc.aio.StreamStreamCall[bytes, bytes]
 
@@ -45,22 +41,14 @@ class _Handler(grpc.GenericRpcHandler):
 @asynccontextmanager
 async def echoing() -> AsyncIterator[Echo]:
     """Yield a call to a server with our options that answers with as many octets as it is told."""
-    now = datetime.now(UTC)
-    authority = create_authority(
-        "a CA",
-        now=now - timedelta(hours=1),
-        lifetime=timedelta(days=1),
-        key=new_key_pair(),
-        serial=new_serial(),
-    )
-    request = ServerRequest(DEFAULT_TRUST_DOMAIN, dns_names=(SERVER_NAME,), addresses=())
-    leaf = issue(authority, Profile(), request, key=new_key_pair, now=now, serial=new_serial())
-    pair = leaf.private_key_pem or b"", leaf.certificate_chain_pem
+    pair = Pair.make()
     server = grpc.aio.server(handlers=[_Handler()], options=ServerLimits().channel_options())
-    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    port = server.add_secure_port(
+        "127.0.0.1:0", grpc.ssl_server_credentials([(pair.key, pair.certificate)])
+    )
     await server.start()
-    roots = grpc.ssl_channel_credentials(authority.trust_bundle_pem)
-    options = [("grpc.ssl_target_name_override", SERVER_NAME)]
+    roots = grpc.ssl_channel_credentials(pair.certificate)
+    options = [("grpc.ssl_target_name_override", "localhost")]
     try:
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", roots, options) as channel:
             yield channel.stream_stream("/a/b")()

@@ -5,14 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from envoy.config.cluster.v3 import cluster_pb2
 
 from control_plane.errors import PermissionDenied
@@ -20,46 +15,9 @@ from control_plane.server.admission import StreamContext
 from control_plane.server.library import ResourceServer
 from control_plane.xds.messages import Node
 from control_plane.xds.resource_type import CLUSTER
+from tests.server.pairs import SPIFFE, Pair
 from tests.server.world import names
 from tests.xds_client import DeltaClient
-
-SPIFFE = "spiffe://example.org/app/a/instance/node-1"
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A self-signed certificate and its key, as PEM."""
-
-    certificate: bytes
-    key: bytes
-
-    @classmethod
-    def make(cls) -> Pair:
-        """Make one for ``localhost`` that also says who a client is."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-        alternatives = [x509.DNSName("localhost"), x509.UniformResourceIdentifier(SPIFFE)]
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        return cls(
-            certificate.public_bytes(serialization.Encoding.PEM),
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            ),
-        )
 
 
 class ByCertificate:
