@@ -21,11 +21,20 @@ from google.protobuf.duration_pb2 import Duration
 from one_envoy import envoy
 from processes import Server, Talker, children, control_plane, talker
 
-from control_plane.api.v1 import progress_pb2, route_pb2, route_pb2_grpc
+from control_plane.api.v1 import (
+    inspection_pb2,
+    inspection_pb2_grpc,
+    progress_pb2,
+    route_pb2,
+    route_pb2_grpc,
+)
 from control_plane.model.entities import InstanceStatus
 
 UNLIMITED = ("--max-new-streams-per-second", "100000")
 """Where it is not the admission that is measured."""
+
+
+_FINE = (inspection_pb2.CONFIG_STATUS_SYNCED, inspection_pb2.CONFIG_STATUS_NOT_ASKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +64,20 @@ async def connected(
         yield Connected(fleet, server, crowd)
 
 
-async def fleet_rotation(directory: Path, *, quick: bool) -> list[Figures]:
+async def fleet_rotation(directory: Path, *, quick: bool) -> Figures:
     """Rotate every certificate of a fleet until all are ACKed, beside the floor."""
-    return [
-        await _rotation(directory / str(number), number, rounds=3)
-        for number in ((200,) if quick else (1000, 5000))
-    ]
+    small, big = (100, 200) if quick else (1000, 5000)
+    figures = {
+        number: await _rotation(directory / str(number), number, rounds=3)
+        for number in (small, big)
+    }
+    return {
+        "name": "fleet_rotation",
+        "sidecars": big,
+        **figures[big],
+        "small_fleet": small,
+        **{f"small_{name}": figure for name, figure in figures[small].items()},
+    }
 
 
 async def _rotation(directory: Path, number: int, rounds: int) -> Figures:
@@ -77,8 +94,6 @@ async def _rotation(directory: Path, number: int, rounds: int) -> Figures:
             await _quiet(here.server)
     floor = await _floor(directory, here.fleet, rounds)
     return {
-        "name": "fleet_rotation",
-        "sidecars": number,
         "per_second": round(number / median(seconds)),
         "server_cpu_us": round(median(used) / number * 1e6),
         "floor_per_second": round(number / median(floor)),
@@ -131,29 +146,58 @@ async def one_change(directory: Path, *, quick: bool) -> Figures:
 
 
 async def storm(directory: Path, *, quick: bool) -> Figures:
-    """Let a whole fleet come back at once, with Envoy's own first request and usual admission."""
+    """Let a whole fleet connect at once, with Envoy's own first request and usual admission.
+
+    First as Envoys that have nothing yet, as after a power cut; then once more, as Envoys that went
+    on serving while the control plane was started anew.
+    """
     number = 200 if quick else 5000
     fleet = await prepare(directory, number, status=InstanceStatus.READY)
     first = await _first_request(directory, fleet)
-    async with (
-        control_plane(fleet.data_dir) as server,
-        talker(
-            "sidecars.py", server.xds, fleet.file, "--first-request", first, "--at-once", number
-        ) as crowd,
-    ):
-        before, start = server.usage(), time.monotonic()
-        crowd.tell("connect", number)
-        synced, refused = await crowd.hear("synced")
-        after = server.usage()
+    async with AsyncExitStack() as stack:
+        async with control_plane(fleet.data_dir) as server:
+            options = ("--first-request", first, "--at-once", number)
+            crowd = await stack.enter_async_context(
+                talker("sidecars.py", server.xds, fleet.file, *options)
+            )
+            fresh = await _rush(server, crowd, number)
+            await _quiet(server)
+            crowd.tell("leave")
+            await crowd.hear("left")
+        async with control_plane(fleet.data_dir, at=server.xds) as server:
+            again = await _rush(server, crowd, number)
+            await _all_synced(server, fleet)
     return {
         "name": "storm",
         "sidecars": number,
         "first_request_bytes": first.stat().st_size,
+        **again,
+        **{f"fresh_{name}": figure for name, figure in fresh.items()},
+    }
+
+
+async def _rush(server: Server, crowd: Talker, number: int) -> Figures:
+    before, start = server.usage(), time.monotonic()
+    crowd.tell("connect", number)
+    synced, refused = await crowd.hear("synced")
+    after = server.usage()
+    return {
         "seconds": round(float(synced) - start, 1),
         "refused_for_now": int(refused),
         "server_cpu_ms_each": round((after.cpu_seconds - before.cpu_seconds) / number * 1e3, 2),
         "kib_per_sidecar": round((after.rss_kib - before.rss_kib) / number),
     }
+
+
+async def _all_synced(server: Server, fleet: Fleet) -> None:
+    """Raise unless the control plane says of every instance that it has all that it should have."""
+    stub = inspection_pb2_grpc.InspectionServiceStub(server.operator)
+    for app in fleet.apps:
+        status = await stub.GetStatus(inspection_pb2.GetStatusRequest(app=app))
+        for instance in status.instances:
+            behind = [each.type for each in instance.types if each.status not in _FINE]
+            if behind:
+                raise RuntimeError(f"{instance.instance_guid} is behind: {', '.join(behind)}")
 
 
 async def _first_request(directory: Path, fleet: Fleet) -> Path:

@@ -75,9 +75,12 @@ class Server:
 
 
 @asynccontextmanager
-async def control_plane(data_dir: Path, *options: str) -> AsyncIterator[Server]:
-    """Run ``c2c serve`` until the block ends."""
-    xds, enroll, http = (SocketAddress("127.0.0.1", port) for port in free_ports(3))
+async def control_plane(
+    data_dir: Path, *options: str, at: SocketAddress | None = None
+) -> AsyncIterator[Server]:
+    """Run ``c2c serve`` until the block ends, for xDS at a free port if none is given."""
+    free, enroll, http = (SocketAddress("127.0.0.1", port) for port in free_ports(3))
+    xds = at or free
     with (data_dir.parent / "control-plane.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *(str(Path(sys.executable).with_name("c2c")), "serve", "--data-dir", str(data_dir)),

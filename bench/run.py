@@ -20,7 +20,7 @@ from figures import Figures, show, write
 from control_plane.logs import configure_logging
 from control_plane.settings.values import LogLevel
 
-Measurement = Callable[..., Awaitable[Figures | list[Figures]]]
+Measurement = Callable[..., Awaitable[Figures]]
 
 MEASUREMENTS: dict[str, Measurement] = {
     "change_to_served": one_envoy.change_to_served,
@@ -43,10 +43,9 @@ async def main() -> None:
     done: list[Figures] = []
     for name in options.names or MEASUREMENTS:
         with tempfile.TemporaryDirectory(prefix="c2c-bench-") as directory:
-            found = await MEASUREMENTS[name](Path(directory), quick=options.quick)
-        for figures in found if isinstance(found, list) else [found]:
-            show(figures)
-            done.append(figures)
+            figures = await MEASUREMENTS[name](Path(directory), quick=options.quick)
+        show(figures)
+        done.append(figures)
         write(path, done)
 
 

@@ -5,9 +5,13 @@ Envoy's order: all clusters, all listeners, then the secrets and filters that th
 in the first request only; an ACK for everything. It has none of the project's code in it but the
 names of types.
 
-Lines in: ``connect N`` (so many more clients), ``report`` (each tells what it serves as well, on a
-connection of its own, as the sidecar beside an Envoy does), ``watch`` (count from zero). Lines out:
-``synced T N`` once all that were asked for have everything, N streams having been refused;
+A client that comes back says what it has, as Envoy does, and has everything once each type that it
+asks for was answered; secrets are not, as long as it has the right ones.
+
+Lines in: ``connect N`` (so many more clients), ``leave`` (all close their connections, and keep
+what they have), ``report`` (each tells what it serves as well, on a connection of its own, as the
+sidecar beside an Envoy does), ``watch`` (count from zero). Lines out: ``synced T N`` once all that
+were asked for have everything, N streams having been refused; ``left`` once nobody is connected;
 ``reporting`` once all have reported; ``pushed N T`` as soon as N secrets were ACKed since
 ``watch``, N being the number of clients. T is the kernel's monotonic clock, which all processes
 share.
@@ -21,6 +25,8 @@ import json
 import random
 import sys
 import time
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -43,6 +49,19 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Envoy's back-off between streams (bootstrap default), in seconds."""
 
 
+@dataclass(eq=False, slots=True)
+class Member:
+    """An instance, by whose certificate a client connects.
+
+    Attributes:
+        held: what its client has: the version of each resource, by type and name.
+    """
+
+    guid: str
+    certificate: str = field(repr=False)
+    held: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
 class Crowd:
     """All clients of this process."""
 
@@ -51,61 +70,74 @@ class Crowd:
         known = json.loads(members.read_text())
         self._address = address
         self._ca, self._key = known["ca"].encode(), known["key"].encode()
-        self._certificates = iter(known["certificates"].items())
+        self._away = deque(Member(*each) for each in known["certificates"].items())
         self._node = base_pb2.Node()
         if first_request:
             self._node.CopyFrom(Request.FromString(first_request).node)
         self._slots = asyncio.Semaphore(at_once)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connected: dict[str, bytes] = {}
-        self._clients = self._complete = self._pushed = self._reporting = self.refused = 0
+        self._connected: list[Member] = []
+        self._complete: set[str] = set()
+        self._pushed = self._reporting = self.refused = 0
 
     def connect(self, number: int) -> None:
         """Start so many more clients."""
-        self._clients += number
         for _ in range(number):
-            guid, certificate = next(self._certificates)
-            self._connected[guid] = certificate.encode()
-            self._tasks.add(asyncio.create_task(self._live(guid, certificate.encode())))
+            member = self._away.popleft()
+            self._connected.append(member)
+            self._tasks.add(asyncio.create_task(self._live(member)))
+
+    async def leave(self) -> None:
+        """Have every client close its connections; who left is the first to connect again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._away.extendleft(reversed(self._connected))
+        for each in (self._tasks, self._connected, self._complete):
+            each.clear()
+        self.refused = self._reporting = 0
+        say("left")
 
     def report(self) -> None:
         """Have each client report what it serves."""
-        for certificate in self._connected.values():
-            self._tasks.add(asyncio.create_task(self._report(certificate)))
+        for member in self._connected:
+            self._tasks.add(asyncio.create_task(self._report(member)))
 
     def watch(self) -> None:
         """Count secrets from zero."""
         self._pushed = 0
 
-    def completed(self) -> None:
-        """Take note that one more client has everything."""
-        self._complete += 1
-        if self._complete == self._clients:
+    def completed(self, guid: str) -> None:
+        """Take note that a client has everything."""
+        if guid in self._complete:
+            return
+        self._complete.add(guid)
+        if len(self._complete) == len(self._connected):
             say("synced", time.monotonic(), self.refused)
 
     def pushed(self) -> None:
         """Take note that one more secret was ACKed."""
         self._pushed += 1
-        if self._pushed == self._clients:
+        if self._pushed == len(self._connected):
             say("pushed", self._pushed, time.monotonic())
 
-    async def _live(self, guid: str, certificate: bytes) -> None:
+    async def _live(self, member: Member) -> None:
         """Keep a stream open, as Envoy would."""
         pause = FIRST_PAUSE
         while True:
             try:
-                async with self._channel(certificate) as channel:
-                    await self._stream(channel, guid)
+                async with self._channel(member) as channel:
+                    await self._stream(channel, member)
             except grpc.aio.AioRpcError as error:
                 self.refused += 1
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    print(guid, error.code(), error.details(), file=sys.stderr)
+                    print(member.guid, error.code(), error.details(), file=sys.stderr)
             await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - jitter
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _report(self, certificate: bytes) -> None:
+    async def _report(self, member: Member) -> None:
         """Say that the newest certificate is served, hear of another, and say so again."""
-        async with self._channel(certificate) as channel:
+        async with self._channel(member) as channel:
             stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
             async with self._slots:
                 call = stub.KeepReporting()
@@ -119,10 +151,11 @@ class Crowd:
 
     def _reported(self) -> None:
         self._reporting += 1
-        if self._reporting == self._clients:
+        if self._reporting == len(self._connected):
             say("reporting")
 
-    def _channel(self, certificate: bytes) -> grpc.aio.Channel:
+    def _channel(self, member: Member) -> grpc.aio.Channel:
+        certificate = member.certificate.encode()
         credentials = grpc.ssl_channel_credentials(self._ca, self._key, certificate)
         options = [
             ("grpc.use_local_subchannel_pool", 1),
@@ -131,16 +164,14 @@ class Crowd:
         ]
         return grpc.aio.secure_channel(self._address, credentials, options)
 
-    async def _stream(self, channel: grpc.aio.Channel, guid: str) -> None:
+    async def _stream(self, channel: grpc.aio.Channel, member: Member) -> None:
         async with self._slots:
-            call: Call = channel.stream_stream(METHOD)()
-            self._node.id = guid
-            first = Request(node=self._node, type_url=CLUSTER).SerializeToString()
-            await call.write(first)
-            client = Client(self, call)
+            client = Client(self, channel.stream_stream(METHOD)(), member)
+            self._node.id = member.guid
+            await client.begin(self._node)
             while not client.is_complete:
                 await client.step()
-        self.completed()
+        self.completed(member.guid)
         while True:
             await client.step()
 
@@ -148,14 +179,24 @@ class Crowd:
 class Client:
     """One stream: answers whatever comes, and asks for what Envoy would ask for next."""
 
-    __slots__ = ("_call", "_crowd", "_missing", "is_complete")
+    __slots__ = ("_call", "_crowd", "_held", "_missing", "is_complete")
 
-    def __init__(self, crowd: Crowd, call: Call) -> None:
-        """Start when the first request is on its way."""
+    def __init__(self, crowd: Crowd, call: Call, member: Member) -> None:
+        """Start before the first request."""
         self._crowd = crowd
         self._call = call
-        self._missing = {CLUSTER, LISTENER, C2C_SECRET, ID_SECRET, EXTENSION_CONFIG}
+        self._held = member.held
+        self._missing = {CLUSTER, LISTENER, EXTENSION_CONFIG}
+        if not self._held:
+            self._missing |= {C2C_SECRET, ID_SECRET}
         self.is_complete = False
+
+    async def begin(self, node: base_pb2.Node) -> None:
+        """Say who this is, and ask for what it knows by name already."""
+        await self._ask(CLUSTER, node=node)
+        if self._held:
+            await self._ask(LISTENER)
+            await self._ask_by_name()
 
     async def step(self) -> None:
         """Take a response and accept it."""
@@ -166,19 +207,31 @@ class Client:
             )
         response = discovery_pb2.DeltaDiscoveryResponse.FromString(raw)
         url = response.type_url
+        is_first = url not in self._held
+        held = self._held.setdefault(url, {})
+        held.update((each.name, each.version) for each in response.resources)
+        for name in response.removed_resources:
+            held.pop(name, None)
         await self._write(type_url=url, response_nonce=response.nonce)
         if self.is_complete:
             if url == SECRET:
                 self._crowd.pushed()
             return
-        if url == CLUSTER:
-            await self._write(type_url=LISTENER)
-        elif url == LISTENER:
-            await self._write(type_url=SECRET, resource_names_subscribe=[C2C_SECRET, ID_SECRET])
-            names = [sources_filter_name(C2C_PORT)]
-            await self._write(type_url=EXTENSION_CONFIG, resource_names_subscribe=names)
+        if is_first and url == CLUSTER:
+            await self._ask(LISTENER)
+        elif is_first and url == LISTENER:
+            await self._ask_by_name()
         self._missing -= {url, *(each.name for each in response.resources)}
         self.is_complete = not self._missing
+
+    async def _ask_by_name(self) -> None:
+        await self._ask(SECRET, resource_names_subscribe=[C2C_SECRET, ID_SECRET])
+        await self._ask(EXTENSION_CONFIG, resource_names_subscribe=[sources_filter_name(C2C_PORT)])
+
+    async def _ask(self, url: str, **fields: object) -> None:
+        """Send the first request of a type, with the versions of what it has."""
+        held = self._held.get(url, {})
+        await self._write(type_url=url, initial_resource_versions=held, **fields)
 
     async def _write(self, **fields: object) -> None:
         await self._call.write(Request(**fields).SerializeToString())
@@ -207,6 +260,8 @@ async def main() -> None:
         match line:
             case ["connect", number]:
                 crowd.connect(int(number))
+            case ["leave"]:
+                await crowd.leave()
             case ["report"]:
                 crowd.report()
             case ["watch"]:
