@@ -6,7 +6,6 @@ that the setting has, so an option cannot be forgotten and its help cannot lie.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,6 +21,7 @@ from control_plane.cli.globals import connection
 from control_plane.cli.output import begin, ok, output_option, wants_json, warn
 from control_plane.cli.tables import cell, print_records, print_table
 from control_plane.clock import SystemClock
+from control_plane.event_loop import run
 from control_plane.logs import configure_logging
 from control_plane.settings import Loaded, Setting, all_settings, cautions, load_settings
 from control_plane.settings.values import format_duration
@@ -86,9 +86,9 @@ def serve(**flags: object) -> None:
     for each in cautions(settings):
         log.warning(log_events.SETTING_WARNED, setting=each.setting, reason=each.reason)
     # All of the server is behind this import, and `check` and the help need none of it.
-    from control_plane.app import serve as run  # noqa: PLC0415
+    from control_plane.app import serve as program  # noqa: PLC0415
 
-    asyncio.run(run(settings))
+    run(program(settings))
 
 
 @command(
