@@ -42,7 +42,8 @@ class ServerLimits:
         request_octets: size of one request. Envoy's first has 61 KB.
         first_request_seconds: how long a stream may be open before its first request.
         handshake_seconds: how long a connection may take to be ready for calls. gRPC grants two
-            minutes, which is long for a peer that may be anybody.
+            minutes, which is long for a peer that may be anybody; but a fleet of 5,000 that comes
+            back at once takes 10 s and more for its handshakes, and whose time is up begins anew.
         refused_enrollments_per_minute: how many enrolments are refused to one address or token with
             a reason and a line in the log. A sidecar whose token is wrong gives up at once.
         renewals_per_second: how often one instance may renew its identity in the long run; it does
@@ -60,7 +61,7 @@ class ServerLimits:
     new_streams_per_node_and_minute: int = 100
     request_octets: int = 4 * 1024 * 1024
     first_request_seconds: float = 15.0
-    handshake_seconds: float = 10.0
+    handshake_seconds: float = 30.0
     refused_enrollments_per_minute: int = 30
     renewals_per_second: float = 1.0
     renewals_burst: int = 10
