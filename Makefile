@@ -28,8 +28,8 @@ test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch co
 	@echo "branch coverage of everything that ran in this process: $$($(BIN)/coverage report --format=total) %"
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
-test-again: $(READY)  ## run the tests that failed once more, with the same requirement
-	$(BIN)/coverage run --append -m pytest --last-failed --last-failed-no-failures none --verbose $(PYTEST_ARGS)
+test-again: $(READY)  ## run the tests that failed once more, but those in which a call failed that must not
+	C2C_TEST_AGAIN=1 $(BIN)/coverage run --append -m pytest --last-failed --last-failed-no-failures none --verbose $(PYTEST_ARGS)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
 test-long: $(READY)  ## rotate under load: each second for 90 s, then 1,000 times; takes minutes

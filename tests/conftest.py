@@ -5,15 +5,39 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests import promises
 
 # A test that draws other examples on each run finds more, but only where somebody can look into it.
 settings.register_profile("developer", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forget which promises were broken in earlier runs."""
+    promises.begin(config)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give a test that broke a promise no second chance in ``make test-again``."""
+    if os.environ.get("C2C_TEST_AGAIN"):
+        promises.refuse_second_chance(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember a test that broke a promise."""
+    report = yield
+    promises.note(item, call)
+    return report
 
 
 @pytest.hookimpl(tryfirst=True)

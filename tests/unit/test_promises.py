@@ -1,31 +1,73 @@
-"""What the documentation says is proved has a test of that name."""
+"""That a test in which a call failed has no second chance, and another has one."""
 
 from __future__ import annotations
 
-import re
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-CITATION = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+CONFTEST = """
+from tests.conftest import pytest_configure, pytest_runtest_makereport, pytest_runtest_setup
+"""
+
+SUITE = """
+from pathlib import Path
+from types import SimpleNamespace
+
+from tests.promises import none_failed
 
 
-def test_every_test_that_is_cited_exists() -> None:
-    """A promise whose test was renamed or dropped is a promise no more."""
-    cited = [
-        (page.name, *found)
-        for page in sorted((ROOT / "docs").glob("*.md"))
-        for found in CITATION.findall(page.read_text(encoding="utf-8"))
-    ]
-
-    missing = [
-        f"{page}: {path}::{name}"
-        for page, path, name in cited
-        if f"def {name}(" not in _text(ROOT / path)
-    ]
-
-    assert missing == []
-    assert len(cited) > 30
+def is_second_run(name):
+    ran = Path(name).exists()
+    Path(name).touch()
+    return ran
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+def test_calls():
+    none_failed(SimpleNamespace(failures=[] if is_second_run("calls") else ["refused"]))
+
+
+def test_time():
+    assert is_second_run("time")
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """A directory with two tests that fail once: a call in one of them, and the other for time."""
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    return tmp_path
+
+
+def run(suite: Path, *arguments: str, again: bool = False) -> str:
+    """Run the tests there and return the last line of what pytest says."""
+    environment = (
+        os.environ | {"PYTHONPATH": str(ROOT)} | ({"C2C_TEST_AGAIN": "1"} if again else {})
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--quiet", *arguments],
+        cwd=suite,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def test_a_call_that_failed_is_not_forgotten(suite: Path) -> None:
+    """What failed is run once more, and passes; but not a test in which a call failed."""
+    assert run(suite).startswith("2 failed")
+    assert run(suite, "--last-failed", again=True).startswith("1 passed, 1 error")
+
+
+def test_a_run_of_all_tests_starts_afresh(suite: Path) -> None:
+    """A new run is no second chance: it owes nothing to what failed before."""
+    assert run(suite).startswith("2 failed")
+    assert run(suite).startswith("2 passed")

@@ -1,0 +1,54 @@
+"""The promise that no call fails: a test in which one does has no second chance.
+
+Other tests of a whole run may fail because a busy machine is slow, so what failed is run once more,
+alone. A call that failed once is what such a second run would hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import pytest
+
+BROKEN = "promises/broken"
+"""Where pytest's cache has the tests in which a call failed."""
+
+
+class Traffic(Protocol):
+    """What a client saw that kept calling."""
+
+    @property
+    def failures(self) -> Sequence[object]:
+        """What went wrong."""
+
+
+class CallFailed(AssertionError):
+    """A call failed, and none may."""
+
+
+def none_failed(*traffic: Traffic) -> None:
+    """Fail for good if any of these clients saw a failure."""
+    failures = [failure for each in traffic for failure in each.failures]
+    if failures:
+        shown = "\n".join(map(str, failures[:10]))
+        raise CallFailed(f"{len(failures)} calls failed, the first of them:\n{shown}")
+
+
+def begin(config: pytest.Config) -> None:
+    """Forget earlier runs, unless this is the second chance of one."""
+    if not config.getoption("lf"):
+        config.cache.set(BROKEN, [])
+
+
+def note(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+    """Remember a test in which a call failed."""
+    cache = item.config.cache
+    if call.excinfo is not None and call.excinfo.errisinstance(CallFailed):
+        cache.set(BROKEN, sorted({*cache.get(BROKEN, []), item.nodeid}))
+
+
+def refuse_second_chance(item: pytest.Item) -> None:
+    """Fail a test in which a call failed before; `make test-again` says that this is asked for."""
+    if item.nodeid in item.config.cache.get(BROKEN, []):
+        pytest.fail("a call failed in it that must not fail: see the first run", pytrace=False)
