@@ -2,7 +2,8 @@
 
 The rule of this module: an instance waits once, however often it is marked. Where many wait, or
 many come in a short time, it is a crowd; then certificates are made by a second process too, and
-whose certificates are being made there waits for them and not in the queue.
+whose certificates are being made there waits for them and not in the queue. Whoever cannot be given
+to it is planned for where it stands.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+import structlog
+
+from control_plane import log_events
 from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.names import InstanceGuid
@@ -44,6 +48,7 @@ class Backlog:
         self._given: set[InstanceGuid] = set()
         self._rush = Rush(CROWD, RUSH_SECONDS)
         self._wake = asyncio.Event()
+        self._log = structlog.get_logger(__name__)
         if issuers is not None:
             issuers.returned = self._take_back
 
@@ -77,7 +82,8 @@ class Backlog:
         """Make the plans of those who wait, in slices, until cancelled.
 
         Args:
-            due: returns the certificates that an instance needs first, by name.
+            due: returns the certificates that an instance needs first, by name; what it raises,
+                its plan raises too.
             plan: makes its plan; it raises nothing.
         """
         while True:
@@ -99,11 +105,19 @@ class Backlog:
         """Have the second process make the certificates of one of a crowd; tell whether it does."""
         if self._issuers is None or not self.is_crowd() or not self._issuers.has_room():
             return False
-        requests = due(instance)
-        if requests:
-            self._given.add(instance)
+        try:
+            requests = due(instance)
+        except Exception:  # noqa: BLE001 - its plan fails by it too, and that is told and retried
+            return False
+        if not requests:
+            return False
+        try:
             self._issuers.give(instance, requests, self._clock.now())
-        return bool(requests)
+        except Exception as error:  # noqa: BLE001 - whatever it is, they are made here
+            self._log.warning(log_events.ISSUER_FAILED, instance=instance, exc_info=error)
+            return False
+        self._given.add(instance)
+        return True
 
     def _take_back(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
         self._given.discard(instance)

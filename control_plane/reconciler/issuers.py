@@ -114,10 +114,12 @@ class Issuers:
             raise RuntimeError("there is no room")
         authority = self._authority()
         parcel = None if authority is self._signs else AuthorityParcel.of(authority)
-        self._signs = authority
         orders = [Order(each, now, self._new_serial()) for each in requests.values()]
-        self._given.append(_Given(instance, requests, authority.chain_digest))
+        given = _Given(instance, requests, authority.chain_digest)
         self._process.stdin.write(frame(Batch(orders, self._profile, parcel)))
+        # What failed before it was written has no answer, so it must not wait for one.
+        self._signs = authority
+        self._given.append(given)
         self._wanted.set()
 
     async def run(self) -> None:

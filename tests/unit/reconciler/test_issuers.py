@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,13 +14,17 @@ import pytest
 import structlog
 
 from control_plane.ca import C2CRequest, Profile, Request
+from control_plane.errors import InvalidArgument
+from control_plane.model.entities import App, Instance
 from control_plane.model.instances import remove_instance
 from control_plane.model.state import State
-from control_plane.names import InstanceGuid
+from control_plane.names import Hostname, InstanceGuid
+from control_plane.planner import c2c_request
 from control_plane.reconciler import backlog as loop_module
 from control_plane.reconciler import issuers as module
 from control_plane.reconciler.issuer_process import PROGRAM
 from control_plane.reconciler.issuers import AT_ONCE, PAUSE_SECONDS, Issued, Issuers
+from control_plane.reconciler.renewals import RETRY
 from control_plane.xds.resource_type import SECRET
 from tests.unit.model.world import B, mapping, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock, settled
@@ -126,6 +130,25 @@ async def test_it_takes_no_more_than_it_can_do() -> None:
         assert here.issuers.has_room()
 
 
+async def test_what_could_not_be_given_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given after it gets its own certificates, from the CA that had yet to be sent."""
+    async with scene() as here:
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "frame", _no_memory)
+            with pytest.raises(MemoryError):
+                here.issuers.give(InstanceGuid("two"), REQUESTS, NOON)
+        here.issuers.give(ONE, REQUESTS, NOON)
+        async with asyncio.timeout(PATIENCE):
+            instance, issued = await here.back.get()
+
+        assert instance == ONE
+        assert issued[C2C_SECRET].leaf.issuer_fingerprint == here.authority.fingerprint
+
+
+def _no_memory(_message: object) -> bytes:
+    raise MemoryError
+
+
 async def test_a_process_that_dies_is_missed_by_nobody() -> None:
     """What it had comes back, the log says so, and after a pause there is another."""
     async with scene() as here:
@@ -177,6 +200,12 @@ def crowd(monkeypatch: pytest.MonkeyPatch) -> State:
     return state
 
 
+async def _until_room(made: World) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not made.issuers.has_room():  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.005)
+
+
 async def _rotated(made: World, guids: list[str], host: str) -> None:
     """Map a route, and return once everybody was sent a certificate for it."""
     made.commit(mapping(made.state, B, host))
@@ -193,9 +222,7 @@ async def test_a_crowd_gets_its_certificates_from_both_processes(crowd: State) -
     guids = [f"b{number}" for number in range(8)]
     async with made.running():
         peers = {each: made.connect(each).as_envoy() for each in guids}
-        async with asyncio.timeout(PATIENCE):
-            while not made.issuers.has_room():  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.005)
+        await _until_room(made)
         before = made.made_here
         await _rotated(made, guids, "shop")
         for peer in peers.values():
@@ -209,6 +236,56 @@ async def test_a_crowd_gets_its_certificates_from_both_processes(crowd: State) -
             assert made.reconciler.is_current(InstanceGuid(guid))
 
 
+async def test_whose_requests_cannot_be_made_keeps_nobody_of_a_crowd_waiting(
+    crowd: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others get theirs; it is said of this one that it failed, and it is tried again."""
+    made, bad = World(crowd, has_issuers=True), InstanceGuid("b3")
+
+    def refused(
+        state: State, app: App, instance: Instance, lingering: Iterable[Hostname] = ()
+    ) -> C2CRequest:
+        if instance.guid == bad:
+            raise InvalidArgument("no such name")
+        return c2c_request(state, app, instance, lingering)
+
+    others = [guid for number in range(8) if (guid := f"b{number}") != bad]
+    async with made.running():
+        for each in (*others, bad):
+            made.connect(each).as_envoy()
+        await _until_room(made)
+        with monkeypatch.context() as patched:
+            patched.setattr("control_plane.reconciler.certificates.c2c_request", refused)
+            await _rotated(made, others, "shop")
+            async with asyncio.timeout(PATIENCE):
+                while not made.reconciler.plan_failure(bad):  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.001)
+        assert made.reconciler.plan_failure(bad) == "no such name"
+
+        await made.clock.advance(RETRY.total_seconds() + 1)
+        await _rotated(made, [bad], "again")
+        assert made.reconciler.plan_failure(bad) == ""
+
+
+async def test_what_cannot_be_given_to_the_other_process_is_issued_here(
+    crowd: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody of the crowd waits for what is not being made, and the log says what happened."""
+    made = World(crowd, has_issuers=True)
+    guids = [f"b{number}" for number in range(8)]
+    async with made.running():
+        for each in guids:
+            made.connect(each).as_envoy()
+        await _until_room(made)
+        monkeypatch.setattr(module, "frame", _no_memory)
+        before = made.made_here
+        with structlog.testing.capture_logs() as logs:
+            await _rotated(made, guids, "shop")
+
+        assert made.made_here - before == len(guids)
+        assert "issuer.failed" in {each["event"] for each in logs}
+
+
 async def test_who_is_removed_meanwhile_gets_nothing(crowd: State) -> None:
     """What comes back for an instance that is gone is for nobody, and the others get theirs."""
     made = World(crowd, has_issuers=True)
@@ -216,9 +293,7 @@ async def test_who_is_removed_meanwhile_gets_nothing(crowd: State) -> None:
     async with made.running():
         for each in guids:
             made.connect(each).as_envoy()
-        async with asyncio.timeout(PATIENCE):
-            while not made.issuers.has_room():  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.005)
+        await _until_room(made)
         made.commit(mapping(made.state, B, "shop"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
