@@ -120,6 +120,7 @@ class StreamObserver(Protocol):
 @dataclass(slots=True)
 class _Node:
     snapshot: Snapshot | None = None
+    is_withheld: bool = False
     refusals: NodeRefusals = field(default_factory=NodeRefusals)
     streams: dict[LiveStream, None] = field(default_factory=dict)
 
@@ -146,6 +147,20 @@ class Nodes:
         for live in node.streams:
             if not changed.isdisjoint(live.stream.machines):
                 live.wake()
+        self.release(node_id)
+
+    def withhold(self, node_id: str) -> None:
+        """Send a node nothing of what it should have, which may be outdated, until that is set."""
+        node = self._by_id.get(node_id)
+        if node is not None:
+            node.is_withheld = True
+
+    def release(self, node_id: str) -> None:
+        """Withhold nothing from a node any more."""
+        node = self._by_id.get(node_id)
+        if node is not None and node.is_withheld:
+            node.is_withheld = False
+            _wake(node)
 
     def set_default(self, snapshot: Snapshot | None) -> None:
         """Say what a node should have for which nothing else was set."""
@@ -154,6 +169,11 @@ class Nodes:
             for node in self._by_id.values():
                 if node.snapshot is None:
                     _wake(node)
+
+    def sendable(self, node_id: str) -> Snapshot | None:
+        """Return what a node may be sent; None if nothing, for it is not known, or withheld."""
+        node = self._by_id.get(node_id)
+        return None if node is not None and node.is_withheld else self.snapshot(node_id)
 
     def snapshot(self, node_id: str) -> Snapshot | None:
         """Return what a node should have; None if nobody knows yet, so that nothing is sent."""

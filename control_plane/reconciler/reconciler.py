@@ -132,7 +132,8 @@ class Reconciler:
     def opened(self, live: LiveStream) -> None:
         """Plan for a node as soon as it is connected, so that its first request finds an answer.
 
-        In a crowd it waits for its turn. Until there is a plan nothing is sent.
+        In a crowd it waits for its turn. Until then nothing is sent: whoever was away was not
+        planned for, so what it had may admit a source, or show a certificate, of the past.
         """
         instance = InstanceGuid(live.node_id)
         if self.state.tombstone(instance) is not None:
@@ -140,6 +141,8 @@ class Reconciler:
             return
         self._backlog.came()
         if self._backlog.is_crowd():
+            if len(self._nodes.streams(instance)) == 1:
+                self._nodes.withhold(instance)
             self._backlog.add(instance)
         else:
             self._try(instance)
@@ -222,6 +225,7 @@ class Reconciler:
             self._failures[instance] = str(error) if is_ours else "a defect; the log has it"
             self._log.exception(log_events.PLAN_FAILED, instance=instance)
             self._renewals.add(instance, self._clock.now() + RETRY)
+            self._nodes.release(instance)
         else:
             self._failures.pop(instance, None)
         self._note(instance)

@@ -137,7 +137,7 @@ class Serving:
         self._by.nodes.opened(self._live)
 
     def _replies(self) -> Sequence[Reply]:
-        snapshot = self._by.nodes.snapshot(self._live.node_id)
+        snapshot = self._by.nodes.sendable(self._live.node_id)
         if snapshot is None:
             return ()
         return self._live.stream.replies(snapshot, self._by.clock.monotonic())

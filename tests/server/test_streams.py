@@ -73,6 +73,20 @@ async def test_a_node_that_nobody_planned_is_sent_nothing() -> None:
         assert {(await client.receive()).type_url for _ in range(2)} == {CLUSTER, SECRET}
 
 
+async def test_a_node_from_which_it_is_withheld_is_sent_nothing() -> None:
+    """It gets what is set for it then, and never what was set before."""
+    async with served() as world, DeltaClient(world.channel, "node-1") as client:
+        world.set("node-1", resource(SECRET, "a", "old"))
+        world.nodes.withhold("node-1")
+        await client.subscribe(SECRET, "a")
+
+        assert await client.is_silent()
+
+        world.set("node-1", resource(SECRET, "a", "new"))
+
+        assert [e.resource.value for e in (await client.receive()).resources] == [b"new"]
+
+
 async def test_every_response_carries_the_servers_name() -> None:
     """ControlPlane.identifier is set, so that Envoy shows who configured it (N5)."""
     async with served() as world, SotwClient(world.channel, "node-1") as client:

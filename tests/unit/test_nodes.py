@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -126,6 +127,26 @@ async def test_the_default_is_for_nodes_without_a_snapshot() -> None:
     nodes.set_default(snapshot(b"2"))
 
     assert not await is_woken(unnamed)
+
+
+async def test_what_is_withheld_is_not_sent_before_it_is_set_or_released() -> None:
+    """Then its streams look, also where it is the same; what a node should have stays known."""
+    nodes, live = Nodes(), stream_of("a")
+    nodes.withhold("never seen")
+    nodes.set("a", snapshot(b"1"))
+    nodes.opened(live)
+    before = nodes.snapshot("a")
+    for end in (partial(nodes.set, "a", snapshot(b"1")), partial(nodes.release, "a")):
+        nodes.withhold("a")
+        assert nodes.sendable("a") is None
+        assert nodes.snapshot("a") is before
+        assert not await is_woken(live)
+        end()
+
+        assert nodes.sendable("a") is before
+        assert await is_woken(live)
+    nodes.release("a")
+    assert not await is_woken(live)
 
 
 def test_refusals_outlive_the_streams_of_a_node() -> None:

@@ -194,7 +194,7 @@ class Peer:
 
     def receive(self) -> list[Reply]:
         """Take what the server has to say by now; it waits for an answer."""
-        snapshot = self._world.nodes.snapshot(self.live.node_id)
+        snapshot = self._world.nodes.sendable(self.live.node_id)
         replies = (
             self.live.stream.replies(snapshot, self._world.clock.monotonic()) if snapshot else []
         )
