@@ -156,10 +156,7 @@ class Reconciler:
         ):
             self._try(instance)  # names may have changed while it had no resolver
             self.publication.returned(instance)
-        snapshot = self._nodes.snapshot(instance)
-        for _, name in live.stream.missing(snapshot) if snapshot is not None else ():
-            self._custody.make_anew(instance, name)
-            self._backlog.add(instance)
+        self._make_anew(live)
         self._note(instance)
 
     def sent(self, _live: LiveStream, _reply: Reply) -> None:
@@ -259,6 +256,16 @@ class Reconciler:
         names = self.publication
         plan = self._planner.plan(self.state, instance, secrets, names.published, names.uncertified)
         self._nodes.set(guid, plan)
+        for live in self._nodes.streams(guid):
+            self._make_anew(live)  # it may have asked before there was a plan
+
+    def _make_anew(self, live: LiveStream) -> None:
+        """Have made what a client wants, and of which there is no more than a record."""
+        instance = InstanceGuid(live.node_id)
+        snapshot = self._nodes.snapshot(instance)
+        for _, name in live.stream.missing(snapshot) if snapshot is not None else ():
+            self._custody.make_anew(instance, name)
+            self._backlog.add(instance)
 
     def _see_off(self, instance: InstanceGuid) -> None:
         self._backlog.drop(instance)

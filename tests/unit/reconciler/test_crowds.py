@@ -195,3 +195,19 @@ async def test_who_cannot_be_planned_for_at_its_turn_goes_on_with_what_it_had(
 
     assert made.reconciler.plan_failure(B0)
     assert (LISTENER, "listener-8080-61443") in back.has
+
+
+async def test_who_lost_what_is_only_recorded_gets_another_at_its_turn(state: State) -> None:
+    """It asked when there was no plan yet to hold that against, and does not ask twice."""
+    first = World(state)
+    async with first.running():
+        await there(first)
+    second = World(state, after=first)
+    async with second.running():
+        peer = second.connect("b0")
+        peer.ask(SECRET, C2C_SECRET)
+        await settled()
+        peer.settle()
+
+        assert (SECRET, C2C_SECRET) in peer.has
+        assert second.reconciler.is_current(B0)
