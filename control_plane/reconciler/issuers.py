@@ -148,9 +148,11 @@ class Issuers:
                 await self._take(process)
         finally:
             self._process = None
-            await _end(process)
-            while self._given:
-                self.returned(self._given.popleft().instance, {})
+            try:
+                while self._given:  # before its end, for which one that hangs takes its time
+                    self.returned(self._given.popleft().instance, {})
+            finally:
+                await _end(process)
 
     async def _answer(
         self, process: asyncio.subprocess.Process, batch: Batch | None = None
@@ -178,13 +180,14 @@ class Issuers:
         """Take the next answer."""
         async with asyncio.timeout(_ANSWER_SECONDS):
             filled = await self._answer(process)
-        given = self._given.popleft()
+        given = self._given[0]
         pairs = zip(given.requests.items(), filled, strict=True)
         issued = {
             name: Issued(request, each.leaf, given.chain, each.seconds)
             for (name, request), each in pairs
             if each.leaf is not None
         }
+        self._given.popleft()
         self.returned(given.instance, issued)
         await asyncio.sleep(0)  # the next answer may be here already, and others want a turn
 

@@ -158,6 +158,9 @@ async def test_a_process_that_dies_is_missed_by_nobody() -> None:
             here.issuers.give(ONE, REQUESTS, NOON)
             os.kill(pid, signal.SIGKILL)
             assert await here.issued() == {}
+            async with asyncio.timeout(PATIENCE):
+                while not logs:  # noqa: ASYNC110 - it is written once the process has ended
+                    await asyncio.sleep(0.005)
         assert [(each["event"], each["log_level"]) for each in logs] == [
             ("issuer.failed", "warning")
         ]
@@ -168,6 +171,32 @@ async def test_a_process_that_dies_is_missed_by_nobody() -> None:
         here.issuers.give(ONE, REQUESTS, NOON)
 
         assert await here.issued()
+
+
+async def test_what_a_process_has_that_hangs_comes_back_before_it_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may take as long to end as it took to be given up, and nobody waits for that too."""
+    async with scene() as here:
+        (pid,) = children()
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.5)
+        here.issuers.give(ONE, REQUESTS, NOON)
+        here.issuers.give(InstanceGuid("two"), REQUESTS, NOON)
+
+        assert [await here.issued(), await here.issued()] == [{}, {}]
+        assert children() == [pid]
+
+
+async def test_what_has_no_answer_of_its_own_comes_back_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An answer that is not to what was asked is a failure, and loses nobody."""
+    async with scene() as here:
+        monkeypatch.setattr(module, "unframed", lambda _: [])
+        here.issuers.give(ONE, REQUESTS, NOON)
+
+        assert await here.issued() == {}
 
 
 async def test_it_ends_when_nobody_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
