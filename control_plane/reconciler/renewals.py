@@ -83,11 +83,12 @@ class Retries:
     def failed(self, instance: InstanceGuid, name: str, now: datetime) -> datetime:
         """Note a failure; return when to try again.
 
-        Whoever tries before that for another reason does not put it off.
+        Whoever tries before that for another reason does not put it off. A moment that is further
+        away than any pause is of a clock that was ahead, and counts for nothing.
         """
         failed = self._failed.setdefault(instance, {})
         times, at = failed.get(name, (0, now))
-        if now >= at:
+        if not now < at <= now + LONGEST_RETRY:
             at = now + _pause(instance, times)
             failed[name] = times + 1, at
         return at

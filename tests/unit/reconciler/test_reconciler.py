@@ -27,7 +27,7 @@ from control_plane.planner import (
     none_uncertified,
 )
 from control_plane.reconciler.publication import LINGER_SECONDS
-from control_plane.reconciler.renewals import RETRY
+from control_plane.reconciler.renewals import LONGEST_RETRY, RETRY
 from control_plane.xds.resource import Snapshot
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import A, B, allow, mapping, register, world
@@ -247,6 +247,22 @@ async def test_a_clock_that_is_set_back_leaves_nobody_with_a_certificate_of_the_
         around.clock.set(timedelta(seconds=-59))
         await around.clock.advance(2)
         assert around.leaf("b0") is second
+
+
+async def test_what_fails_on_while_the_clock_is_set_back_is_tried_again_soon(state: State) -> None:
+    """The moment of its retry was that of a clock that was ahead."""
+    around = World(state)
+    around.clock.set(timedelta(days=1))
+    around.serials.are_bad = True
+    around.connect("b0").as_envoy()
+    async with around.running():
+        await around.clock.advance(2)
+        around.clock.set(timedelta(days=-1))
+        await around.clock.advance(2)
+        around.serials.are_bad = False
+        await around.clock.advance(LONGEST_RETRY.total_seconds() + 1)
+
+        assert around.leaf("b0").not_before < around.clock.now()
 
 
 async def test_a_clock_that_is_set_forward_renews_what_is_due(state: State) -> None:

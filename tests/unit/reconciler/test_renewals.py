@@ -185,6 +185,17 @@ def test_who_tries_in_between_does_not_put_it_off() -> None:
     assert retries.failed(A, "c2c", NOON) == at
 
 
+def test_what_failed_while_the_clock_was_ahead_is_soon_tried_again() -> None:
+    """However far it is set back: no retry is further away than the longest pause."""
+    retries, ahead = Retries(), NOON + timedelta(days=1)
+    for _ in range(5):
+        ahead = retries.failed(A, "c2c", ahead)
+
+    at = retries.failed(A, "c2c", NOON)
+    assert NOON < at <= NOON + LONGEST_RETRY
+    assert retries.failed(A, "c2c", NOON + timedelta(seconds=1)) == at
+
+
 def test_those_that_failed_together_come_back_apart() -> None:
     """A CA that cannot sign is not asked by the whole fleet in one moment."""
     retries = Retries()
