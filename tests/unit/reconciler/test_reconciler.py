@@ -249,6 +249,27 @@ async def test_a_clock_that_is_set_back_leaves_nobody_with_a_certificate_of_the_
         assert around.leaf("b0") is second
 
 
+async def test_a_jump_of_the_clock_is_no_herd(state: State) -> None:
+    """Everybody is due at once, and renewed at 500 a second, in whichever second one looks."""
+    guids = [f"c{number}" for number in range(600)]
+    for number, guid in enumerate(guids):
+        state = register(state, guid, B, f"10.1.{number // 200}.{number % 200 + 1}")
+    around = World(state)
+    for guid in guids:
+        around.connect(guid)
+    async with around.running():
+        before = {guid: around.leaf(guid).serial for guid in guids}
+        around.clock.set(timedelta(hours=14))
+        renewed = [0]
+        for _ in range(26):  # tenths of a second; it may take one second to notice
+            await around.clock.advance(0.1)
+            renewed.append(sum(around.leaf(each).serial != before[each] for each in guids))
+
+    seconds = [later - earlier for earlier, later in zip(renewed, renewed[10:], strict=False)]
+    assert max(seconds) == 500
+    assert renewed[-1] == len(guids)
+
+
 async def test_what_fails_on_while_the_clock_is_set_back_is_tried_again_soon(state: State) -> None:
     """The moment of its retry was that of a clock that was ahead."""
     around = World(state)

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from control_plane.ca import Profile, renew_at
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.renewals import (
-    AT_ONCE,
     LONGEST_RETRY,
-    PAUSE_SECONDS,
     RETRY,
     RETRY_JITTER,
     Jumps,
@@ -142,21 +140,6 @@ def test_a_fleet_that_started_together_renews_spread_over_time() -> None:
     assert max(by_minute.values()) < 3 * len(FLEET) / 144  # that many minutes have to do
     first_round = [minute for minute in by_minute if minute < 15 * 60]
     assert len(first_round) > 120
-
-
-def test_a_jump_of_the_clock_is_no_herd() -> None:
-    """When everybody is due at once, so many are taken at a time, the longest due first."""
-    filled = RenewalQueue()
-    for number, each in enumerate(FLEET):
-        filled.add(each, NOON + timedelta(seconds=number))
-    later = NOON + timedelta(days=1)
-    turns = []
-    while due := filled.take_due(later, AT_ONCE):
-        turns.append(due)
-
-    assert [len(each) for each in turns] == [AT_ONCE] * (len(FLEET) // AT_ONCE)
-    assert [each for turn in turns for each in turn] == FLEET
-    assert len(turns) * PAUSE_SECONDS == 10
 
 
 def test_what_fails_is_tried_again_after_growing_pauses() -> None:
