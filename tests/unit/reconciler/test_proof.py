@@ -180,7 +180,9 @@ async def test_a_crowd_is_served_before_it_is_looked_at() -> None:
     """Handshakes with those who just came would take what the others wait for."""
     async with scene() as made:
         await crowd_for(made, 1)
-        made.connect(B0).as_envoy()
+        peer = made.connect(B0)
+        await settled()  # until its turn
+        peer.as_envoy()
         made.show_newest()
         await crowd_for(made, 10)
         assert made.stands("acked")
@@ -194,7 +196,9 @@ async def test_a_crowd_without_end_keeps_nobody_from_being_looked_at() -> None:
     """Who serves is known after a minute, however many come and go."""
     async with scene() as made:
         await crowd_for(made, 1)
-        made.connect(B0).as_envoy()
+        peer = made.connect(B0)
+        await settled()  # until its turn
+        peer.as_envoy()
         made.show_newest()
         await crowd_for(made, int(CROWD_SECONDS + 2 * GRACE_SECONDS) + 1)
 
