@@ -18,11 +18,11 @@ from control_plane.reconciler.ledger import CertificateState, Ledger
 from control_plane.server.rotation_progress import Leaving, RotationProgress
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.messages import DeltaRequest, Node
-from control_plane.xds.resource_type import CLUSTER, ResourceTypes
+from control_plane.xds.resource_type import CLUSTER, SECRET, ResourceTypes
 from control_plane.xds.stream import Stream
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
-from tests.unit.reconciler.worlds import C2C_SECRET
+from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET
 
 B0 = InstanceGuid("b0")
 DAY = timedelta(days=1)
@@ -64,11 +64,19 @@ class World:
             self.clock,
         )
 
-    def connect(self) -> None:
-        """Let the Envoy of b0 open a stream."""
+    def connect(self, *secrets: str) -> None:
+        """Let the Envoy of b0 open a stream, and ask for secrets."""
         stream = Stream(ResourceTypes.of())
         stream.identify(DeltaRequest(CLUSTER, node=Node(B0)))
+        if secrets:
+            stream.receive(DeltaRequest(SECRET, secrets), 0.0)
         self.nodes.opened(LiveStream(1, stream, Variant.DELTA, "peer", (), NOON))
+
+    def move(self, secret: str, state: CertificateState, reason: str = "") -> None:
+        """Say how far the newest certificate of b0 is."""
+        entry = self.ledger.get(B0, secret)
+        assert entry is not None
+        self.ledger.move(entry, state, reason)
 
     def reasons(self) -> list[str]:
         """Return why the old CA cannot leave."""
@@ -112,6 +120,33 @@ def test_after_a_restart_the_newest_record_does_not_say_what_is_used() -> None:
     )
 
 
+@pytest.mark.parametrize("secret", [C2C_SECRET, ID_SECRET])
+def test_after_a_restart_who_comes_back_is_waited_for_until_it_accepts(secret: str) -> None:
+    """It may have missed or refused the new one before, and then serves the old one."""
+    here = World(record(NEW, secret=secret))
+    here.connect(C2C_SECRET, ID_SECRET)
+    (reason,) = here.reasons()
+    assert reason == (
+        f"it has not accepted its new {secret} yet, and may serve one of the old CA until "
+        "2026-01-02T12:00:00Z"
+    )
+
+    here.move(secret, CertificateState.ACKED)
+    assert here.reasons() == []
+
+
+def test_after_a_restart_nobody_is_waited_for_to_accept_what_it_never_asks_for() -> None:
+    """An Envoy with a static listener takes the one secret that everybody has to have."""
+    here = World(record(NEW), record(NEW, secret=ID_SECRET))
+    here.connect()
+    (reason,) = here.reasons()
+    assert reason.startswith(f"it has not accepted its new {C2C_SECRET} yet")
+
+    here.connect(C2C_SECRET)
+    here.move(C2C_SECRET, CertificateState.SERVED)
+    assert here.reasons() == []
+
+
 async def test_how_soon_an_identity_is_renewed_is_told() -> None:
     """With many instances each waits longer for its turn; once it is over that is told too."""
     here = World(record(NEW, secret=IDENTITY))
@@ -144,9 +179,7 @@ def test_who_does_not_serve_what_it_accepted_is_waited_for() -> None:
     here = World()
     here.ledger.issued(record(NEW))
     for state in (CertificateState.ACKED, CertificateState.NOT_SERVED):
-        entry = here.ledger.get(B0, C2C_SECRET)
-        assert entry is not None
-        here.ledger.move(entry, state, "port 61443 shows serial 1")
+        here.move(C2C_SECRET, state, "port 61443 shows serial 1")
 
     assert here.reasons() == ["it does not serve its new certificate: port 61443 shows serial 1"]
 
