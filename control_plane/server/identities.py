@@ -74,11 +74,13 @@ class Identities:
         self.trust_domain = trust_domain
 
     def on_renewal(self, callback: Callable[[InstanceGuid], None]) -> None:
-        """Call this whenever an instance got a newer certificate."""
+        """Call this whenever an instance is given a newer certificate."""
         self._renewed.append(callback)
 
     def issue(self, app: App, instance: Instance, key: PublicKey) -> Leaf:
-        """Issue the certificate that proves to be this instance, for a key that never left it.
+        """Make the certificate that proves to be this instance, for a key that never left it.
+
+        It counts once it was given.
 
         Raises:
             IssuanceError: the CA cannot issue now.
@@ -91,7 +93,7 @@ class Identities:
             space=app.key.space,
             address=instance.address,
         )
-        leaf = issue(
+        return issue(
             self._authority(),
             self._profile,
             request,
@@ -99,16 +101,13 @@ class Identities:
             now=self._clock.now(),
             serial=self._new_serial(),
         )
-        counting = self._counting.setdefault(instance.guid, [_EARLIER])
-        counting.append(leaf.serial)
-        del counting[1:-MAX_UNSEEN]
-        self._issued_at[instance.guid] = self._clock.now()
-        for callback in self._renewed:
-            callback(instance.guid)
-        return leaf
 
     def given(self, instance: InstanceGuid, leaf: Leaf) -> None:
-        """Have it recorded that an instance was given a certificate."""
+        """Note that an instance is given a certificate; what led to that is on the disk."""
+        counting = self._counting.setdefault(instance, [_EARLIER])
+        counting.append(leaf.serial)
+        del counting[1:-MAX_UNSEEN]
+        self.starts(instance)
         names = (*leaf.san.dns, *leaf.san.ips, *leaf.san.uris)
         self._note(
             IssuedRecord(
@@ -122,6 +121,12 @@ class Identities:
                 leaf.issuer_fingerprint,
             )
         )
+        for callback in self._renewed:
+            callback(instance)
+
+    def starts(self, instance: InstanceGuid) -> None:
+        """Note that an instance may connect from now on."""
+        self._issued_at[instance] = self._clock.now()
 
     def shown(self, instance: InstanceGuid, serial: int) -> None:
         """Note that a certificate is in use: those that were issued before it count no more."""

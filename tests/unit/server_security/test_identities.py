@@ -44,8 +44,10 @@ class World:
         )
 
     def issue(self) -> int:
-        """Issue a certificate to the instance, and return its serial."""
-        return self.identities.issue(APP, INSTANCE, new_key_pair().public).serial
+        """Issue a certificate, give it to the instance, and return its serial."""
+        leaf = self.identities.issue(APP, INSTANCE, new_key_pair().public)
+        self.identities.given(GUID, leaf)
+        return leaf.serial
 
     def counting(self, *serials: int) -> list[int]:
         """Return those of these certificates that count."""
@@ -107,6 +109,22 @@ def test_identities_of_before_a_restart_count_until_a_newer_one_was_shown() -> N
     assert world.counting(7, 8, new) == [new]
 
 
+def test_a_certificate_that_is_not_given_changes_nothing() -> None:
+    """What should lead to it may not get onto the disk; then its instance goes on as before."""
+    world = World()
+    told: list[InstanceGuid] = []
+    world.identities.on_renewal(told.append)
+    old = world.issue()
+    world.identities.shown(GUID, old)
+    world.identities.connected(GUID)
+    lost = world.identities.issue(APP, INSTANCE, new_key_pair().public).serial
+
+    assert world.counting(old, lost) == [old]
+    assert not world.identities.is_superseded(GUID, old)
+    assert not world.identities.is_starting(GUID)
+    assert told == [GUID]
+
+
 def test_renewals_that_never_arrive_take_no_memory() -> None:
     """However often somebody renews without using it, a bounded number of serials is kept."""
     world = World()
@@ -164,7 +182,7 @@ def test_an_instance_that_was_removed_leaves_nothing() -> None:
     assert world.identities._issued_at == {}
 
 
-def test_whoever_watches_is_told_of_each_certificate_that_was_issued() -> None:
+def test_whoever_watches_is_told_of_each_certificate_that_was_given() -> None:
     """A certificate that could not be issued is told to nobody, and changes nothing."""
     world = World()
     told: list[InstanceGuid] = []

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from control_plane.ca import new_key_pair
 from control_plane.errors import Unavailable
 from control_plane.nodes import Credential, LiveStream, Nodes, Variant
 from control_plane.reconciler.holdings import Holdings
@@ -18,7 +17,7 @@ from control_plane.xds.messages import DeltaRequest, Node
 from control_plane.xds.resource_type import CLUSTER, ResourceTypes
 from control_plane.xds.stream import Stream
 from tests.unit.server_security.still_clock import NOON
-from tests.unit.server_security.test_identities import APP, GUID, INSTANCE, World
+from tests.unit.server_security.test_identities import GUID, World
 
 
 class Watched(World):
@@ -36,11 +35,11 @@ class Watched(World):
 
     def opened(self, lifetime: timedelta) -> LiveStream:
         """Open a stream with a new certificate that lives so long."""
-        leaf = self.identities.issue(APP, INSTANCE, new_key_pair().public)
+        serial = self.issue()
         stream = Stream(ResourceTypes.of())
         stream.identify(DeltaRequest(CLUSTER, node=Node(GUID)))
         live = LiveStream(1, stream, Variant.DELTA, "peer", (), NOON)
-        live.credential = Credential(leaf.serial, NOON + lifetime)
+        live.credential = Credential(serial, NOON + lifetime)
         self.nodes.opened(live)
         return live
 
