@@ -163,7 +163,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
             with reports.custody.watched(instance, reporting.wake):
                 await reporting.run(context)
         finally:
-            if self._kept[instance] is reporting:
+            if self._kept.get(instance) is reporting:
                 del self._kept[instance]
 
 

@@ -17,6 +17,8 @@ from control_plane.api.v1 import (
     sidecar_pb2_grpc,
 )
 from control_plane.names import InstanceGuid
+from control_plane.server.peers import Context
+from control_plane.server.reporting import Reporting
 from control_plane.server.sidecars import MAX_PORTS
 from tests.security.holders import Holder
 from tests.security.world import bystander, control_plane, enrol, refused, xds_address
@@ -122,6 +124,33 @@ async def test_an_instance_reports_on_its_newest_stream(tmp_path: Path) -> None:
     async with reporting(tmp_path) as (_, _, channel):
         old = await _keep(channel, GOOD)
         await _keep(channel, GOOD)
+
+        assert await _ended(old) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "this instance reports on a newer stream",
+        )
+
+
+async def test_a_stream_of_reports_that_outlives_the_next_ends_as_it_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last write may take long; by then there may be no newer stream any more."""
+    written, run = asyncio.Event(), Reporting.run
+
+    async def slow(self: Reporting, context: Context) -> None:
+        monkeypatch.setattr(Reporting, "run", run)
+        try:
+            await run(self, context)
+        finally:
+            await written.wait()
+
+    monkeypatch.setattr(Reporting, "run", slow)
+    async with reporting(tmp_path) as (_, _, channel):
+        old = await _keep(channel, GOOD)
+        new = await _keep(channel, GOOD)
+        await new.done_writing()
+        assert (await _ended(new))[0] is grpc.StatusCode.OK
+        written.set()
 
         assert await _ended(old) == (
             grpc.StatusCode.UNAVAILABLE,
