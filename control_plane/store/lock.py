@@ -22,26 +22,33 @@ class DirectoryLock:
         Raises:
             ConfigurationError: another process has it, or the directory cannot be written to.
         """
-        path = directory / "lock"
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._take(directory)
+            except BaseException:
+                self.release()
+                raise
         except OSError as error:
             raise ConfigurationError(
                 [f"data directory {str(directory)!r} cannot be used: {error.strerror}"]
             ) from error
+
+    def release(self) -> None:
+        """Give up the right."""
+        os.close(self._file)
+
+    def _take(self, directory: Path) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(self._file, 20, 0).decode(errors="replace").strip()
-            self.release()
+            holder = os.pread(self._file, 20, 0).decode(errors="replace").partition("\n")[0]
             problem = (
                 f"data directory {str(directory)!r} is in use by process {holder}: "
                 "stop that one, or choose another directory"
             )
             raise ConfigurationError([problem]) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        """Give up the right."""
-        os.close(self._file)
+        line = f"{os.getpid()}\n".encode()
+        # In this order a disk that is full has room for it where an earlier process had.
+        os.pwrite(self._file, line, 0)
+        os.ftruncate(self._file, len(line))

@@ -196,6 +196,29 @@ def test_bootstrap_looks_for_an_app_in_the_space(c2c: Run) -> None:
     )
 
 
+@pytest.mark.parametrize("blocks", [0, 20])
+def test_a_start_without_room_is_one_sentence(tmp_path: Path, blocks: int) -> None:
+    """Whichever file cannot be written, it is said where and why, and nothing is running."""
+    any_port = {f"C2C_{name}_ADDRESS": "127.0.0.1:0" for name in ("XDS", "ENROLL", "HTTP", "ADMIN")}
+    data = tmp_path / "data"
+    ran = subprocess.run(
+        ["sh", "-c", f"ulimit -f {blocks} && exec {C2C} serve --log-level error"],
+        env={**os.environ, **any_port, "C2C_DATA_DIR": str(data)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stdout) == (1, "")
+    (sentence,) = ran.stderr.splitlines()
+    assert re.fullmatch(
+        rf"(data directory|state database|File) '{data}[^']*' "
+        r"(cannot be used|was not written): \S.*",
+        sentence,
+    )
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """A server in a process of its own, and the environment in which commands find it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import stat
@@ -465,6 +466,33 @@ async def test_a_lock_that_cannot_be_made_is_a_clear_error(path: Path) -> None:
     assert caught.value.problems == (
         f"data directory '{path.parent}' cannot be used: Is a directory",
     )
+
+
+async def test_a_lock_that_cannot_be_written_is_a_clear_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is left open, what an earlier process wrote stays, and the next try may succeed."""
+    path.parent.mkdir(mode=0o700)
+    lock = path.parent / "lock"
+    lock.write_text("4194304\n")
+    files = Path("/proc/self/fd")
+    before = len(list(files.iterdir()))
+
+    def full(_file: int, _line: bytes, _offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(ConfigurationError) as caught:
+            await SqliteStore.open(path)
+
+    assert caught.value.problems == (
+        f"data directory '{path.parent}' cannot be used: No space left on device",
+    )
+    assert lock.read_text() == "4194304\n"
+    assert len(list(files.iterdir())) == before
+    async with opened(path):
+        assert lock.read_text() == f"{os.getpid()}\n"
 
 
 async def test_no_hash_of_a_token_is_in_an_error(path: Path) -> None:
