@@ -40,6 +40,9 @@ GRACE_SECONDS = 30.0
 GRACE_AFTER_START_SECONDS = 60.0
 """The same from the start of the control plane; Envoy's longest back-off is 30 s."""
 
+RETRY_SECONDS = 1.0
+"""How long after a status could not be written the next attempt is made."""
+
 _THERE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
 
 
@@ -63,6 +66,7 @@ class Presence:
         self._words: dict[InstanceGuid, _Word] = {}
         self._overdue: set[InstanceGuid] = set()
         self._timers: dict[InstanceGuid, asyncio.TimerHandle] = {}
+        self._retries: dict[InstanceGuid, asyncio.TimerHandle] = {}
         self._changed: asyncio.Queue[InstanceGuid] = asyncio.Queue()
         self._holds = False
         self._log = structlog.get_logger(__name__)
@@ -190,7 +194,7 @@ class Presence:
             await self._registry.execute(command)
         except ControlPlaneError as error:
             self._log.error(log_events.STORE_FAILED, instance=guid, reason=str(error))
-            asyncio.get_running_loop().call_later(1.0, self._changed.put_nowait, guid)
+            self._write_later(guid)
             return
         if status is instance.status:
             return
@@ -199,6 +203,16 @@ class Presence:
             InstanceStatus.GONE: log_events.INSTANCE_GONE,
         }.get(status, log_events.INSTANCE_CONNECTED)
         self._log.info(event, instance=guid, app=instance.app_guid, status=status.value)
+
+    def _write_later(self, guid: InstanceGuid) -> None:
+        """Have the status written again, once for whatever happens until then."""
+        if guid not in self._retries:
+            loop = asyncio.get_running_loop()
+            self._retries[guid] = loop.call_later(RETRY_SECONDS, self._write_again, guid)
+
+    def _write_again(self, guid: InstanceGuid) -> None:
+        del self._retries[guid]
+        self._changed.put_nowait(guid)
 
     def _status(self, instance: Instance) -> InstanceStatus:
         guid, now = instance.guid, instance.status
@@ -220,6 +234,7 @@ class Presence:
     def _forget(self, instance: InstanceGuid) -> None:
         self._words.pop(instance, None)
         self._overdue.discard(instance)
-        timer = self._timers.pop(instance, None)
-        if timer is not None:
-            timer.cancel()
+        for timers in (self._timers, self._retries):
+            timer = timers.pop(instance, None)
+            if timer is not None:
+                timer.cancel()

@@ -491,6 +491,37 @@ async def test_a_status_that_could_not_be_written_is_written_later(tmp_path: Pat
         assert store.failures == 0
 
 
+async def test_a_status_that_cannot_be_written_is_tried_as_often_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes and goes while a disk is full leaves one attempt waiting and not one for each."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", SOON)
+    async with watched(tmp_path) as (instance, store), asyncio.timeout(5):
+        store.failures = 1_000
+        for number in range(20):
+            store.failed.clear()
+            instance.report(listening=bool(number % 2))
+            await store.failed.wait()
+        before = store.failures
+        await asyncio.sleep(5 * SOON)
+        assert 1 <= before - store.failures <= 6
+
+        store.failures = 0
+        instance.connect().as_envoy()
+        await instance.becomes(READY)
+
+
+async def test_an_instance_that_is_removed_is_not_written_again(tmp_path: Path) -> None:
+    """What could not be written of it is forgotten with it."""
+    async with watched(tmp_path) as (instance, store), asyncio.timeout(5):
+        store.failures = 1
+        instance.report()
+        await store.failed.wait()
+        await instance.registry.execute(lambda state: remove_instance(state, B0))
+
+        assert not instance.presence._retries
+
+
 @pytest.mark.parametrize(
     "trace",
     [
