@@ -15,16 +15,20 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography import x509
 
+from control_plane.ca import new_key_pair
 from tests.e2e import traffic
 from tests.e2e.server import C2C, Server
 from tests.envoy import apps, tls_client
 from tests.envoy.harness import C2C_PORT, unique_address, until
 from tests.sidecar.process import Sidecar, Ticket, sidecar
+from tests.unit.ca import forge
 
 HOST = "app-b"
 NAME = f"{HOST}.apps.internal"
@@ -217,6 +221,33 @@ async def _answer(
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
     await writer.drain()
+
+
+def own_ca(directory: Path) -> tuple[str, ...]:
+    """Make a CA that is an intermediate of an operator's own PKI; return the options that name it.
+
+    Both say all that a strict client asks for: that they may sign, who they are and whose.
+    """
+    root = _authority("own root")
+    ca = _authority("own CA", by=root)
+    certificate, key = directory / "own.pem", directory / "own.key"
+    certificate.write_bytes(ca.pem + root.pem)
+    key.touch(mode=0o600)
+    key.write_bytes(ca.key.private_pem())
+    return ("--ca-cert", str(certificate), "--ca-key", str(key))
+
+
+def _authority(name: str, *, by: forge.Maker | None = None) -> forge.Maker:
+    key, now = new_key_pair(), datetime.now(UTC)
+    signer = by.key if by else key
+    extensions = (
+        *forge.CA,
+        (forge.key_usage(key_cert_sign=True), True),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public.key), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public.key), False),
+    )
+    week = timedelta(days=7)
+    return forge.made(name, by=by, key=key, extensions=extensions, start=now - week, end=now + week)
 
 
 def only(bundle: str, *, without: str = "") -> str:

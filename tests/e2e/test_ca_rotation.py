@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from control_plane.app.authority import CA_FILE, RETIRED_FILE, ROTATION_FILE
-from tests.e2e.rotation import Cloud, Instance, cloud, count, only
+from tests.e2e.rotation import Cloud, Instance, cloud, count, only, own_ca
 from tests.envoy.harness import until
 
 MODIFIED = "listener_manager.listener_modified"
@@ -27,17 +29,20 @@ async def undisturbed(c: Cloud) -> AsyncIterator[tuple[Instance, Instance]]:
         assert [len(each.sidecar.events("envoy.started")) for each in (one, two)] == [1, 1]
 
 
-async def test_a_ca_is_replaced_and_no_call_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_own", [False, True], ids=["by a new one", "by an intermediate"])
+async def test_a_ca_is_replaced_and_no_call_fails(tmp_path: Path, *, is_own: bool) -> None:
     """From the first step to the last no call fails, by whatever CA the caller knows.
 
-    One client reloads its trust bundle, one loaded it before and never again, and one knows the new
+    The new CA is made by the control plane, or is an intermediate of an operator's own PKI. One
+    client reloads its trust bundle, one loaded it before and never again, and one knows the new
     CA only. On the way the control plane is killed.
     """
     async with cloud(tmp_path) as c, undisturbed(c) as (one, two), AsyncExitStack() as s:
         old, old_ca = await c.bundle(), (await c.authorities())["active"]["fingerprint"]
         reloading = [await s.enter_async_context(c.calling(each)) for each in (one, two)]
         async with c.calling(one, old) as loaded_once:
-            await c.did("ca", "prepare", "--wait", "--timeout", SECONDS)
+            named = own_ca(tmp_path) if is_own else ()
+            await c.did("ca", "prepare", *named, "--wait", "--timeout", SECONDS)
             await c.server.kill()
             await c.server.start()
             await c.did("ca", "activate", "--wait", "--timeout", SECONDS)
