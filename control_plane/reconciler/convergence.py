@@ -111,9 +111,11 @@ class Convergence:
         failure = self._reconciler.plan_failure(instance)
         if failure:
             return f"it goes on with what it had: {failure}"
-        snapshot = self._nodes.snapshot(instance)
-        if snapshot is None:
+        if self._reconciler.state.instance(instance) is None:
             return "it was removed"
+        snapshot = self._nodes.sendable(instance)
+        if snapshot is None:
+            return "many came at once, and its turn has not come yet"
         missing = [
             each
             for live in self._nodes.streams(instance)

@@ -12,11 +12,12 @@ import pytest
 from control_plane.clock import SystemClock
 from control_plane.errors import MessageError
 from control_plane.model.entities import InstanceStatus
-from control_plane.model.instances import set_status
+from control_plane.model.instances import remove_instance, set_status
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.planner import Planner, PlanOptions
+from control_plane.reconciler import backlog
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.probe import Prober
@@ -248,11 +249,22 @@ async def test_who_is_removed_meanwhile_is_named() -> None:
         scene.map()
         waiting = scene.wait(Stage.ACKED, 0.05)
         await settled()
-        scene.world.nodes.forget(B0)
+        scene.world.commit(remove_instance(scene.world.state, B0))
 
         (behind,) = await waiting
 
     assert behind.reason == "it was removed"
+
+
+async def test_whose_turn_has_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among many that come at once one may wait longer for its plan than a command does."""
+    scene = Scene(usual())
+    monkeypatch.setattr(backlog, "CROWD", 0)
+    scene.world.connect("b1")
+    (behind,) = await scene.wait(Stage.ACKED, 0.01)
+
+    assert behind.instance_guid == B1
+    assert behind.reason == "many came at once, and its turn has not come yet"
 
 
 async def test_who_is_planned_for_no_longer_is_there() -> None:
