@@ -41,25 +41,39 @@ class NameAudit:
         self._nodes = nodes
         self._observer = observer
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+        self._early: dict[LiveStream, list[Subscribed]] = {}
         self.denied = 0
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Look at what a request asks for anew."""
-        for event in events:
-            if isinstance(event, Subscribed):
-                self._look(live, event)
+        """Look at what a request asks for anew.
+
+        In a crowd it may come before there is a plan to hold it against, and waits for that.
+        """
+        asked = [event for event in events if isinstance(event, Subscribed)]
+        if self._nodes.sendable(live.node_id) is None:
+            self._early.setdefault(live, []).extend(asked)
+            return
+        self._look_back(live)
+        for event in asked:
+            self._look(live, event)
 
     def opened(self, _live: LiveStream) -> None:
         """A stream that was opened has not asked for anything yet."""
 
-    def sent(self, _live: LiveStream, _reply: Reply) -> None:
-        """What is sent is the node's own."""
+    def sent(self, live: LiveStream, _reply: Reply) -> None:
+        """What is sent is the node's own, and shows that there is a plan."""
+        self._look_back(live)
 
-    def closed(self, _live: LiveStream) -> None:
+    def closed(self, live: LiveStream) -> None:
         """A stream that is gone asks for nothing more."""
+        self._look_back(live)
+
+    def _look_back(self, live: LiveStream) -> None:
+        for event in self._early.pop(live, ()):
+            self._look(live, event)
 
     def _look(self, live: LiveStream, event: Subscribed) -> None:
-        snapshot = self._nodes.snapshot(live.node_id)
+        snapshot = self._nodes.sendable(live.node_id)
         if snapshot is None or _is_empty(snapshot):
             return
         content = snapshot.of_type(event.type_url)
