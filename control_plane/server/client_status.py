@@ -15,20 +15,15 @@ from envoy.config.core.v3 import base_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from google.protobuf.any_pb2 import Any
-from google.protobuf.message import DecodeError
 
 from control_plane.clock import Clock
-from control_plane.errors import InvalidArgument
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.node_matchers import node_matcher
 from control_plane.server.peers import Context
-from control_plane.server.status import end_call
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource, Snapshot
 from control_plane.xds.resource_type import SECRET
-
-_STREAM = "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus"
 
 REDACTED = "[redacted]"
 """What Envoy's own config dump writes in the place of a key."""
@@ -68,14 +63,8 @@ class ClientStatusService(
         self, requests: AsyncIterator[csds_pb2.ClientStatusRequest], context: Context
     ) -> AsyncIterator[csds_pb2.ClientStatusResponse]:
         """Answer each request of the stream with the state of its moment."""
-        try:
-            async for request in requests:
-                yield self._response(request)
-        except DecodeError:
-            error = InvalidArgument("bytes that are no message of this method")
-            await end_call(context, _STREAM, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this stream only
-            await end_call(context, _STREAM, error)
+        async for request in requests:
+            yield self._response(request)
 
     def _response(self, request: csds_pb2.ClientStatusRequest) -> csds_pb2.ClientStatusResponse:
         matchers = [node_matcher(each) for each in request.node_matchers]

@@ -8,7 +8,9 @@ log which.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import NoReturn, TypeVar, cast
 
 import grpc
@@ -86,7 +88,10 @@ async def end_call(
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Answers every unary call whose method raised, so that no method has to."""
+    """Answers every call whose method raised, so that no method has to.
+
+    A streaming method that writes by itself, and is no generator, has to end its calls by itself.
+    """
 
     async def intercept_service(
         self,
@@ -96,29 +101,72 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
-        """Wrap the method that a call is for, if it is a unary one."""
+        """Wrap the method that a call is for."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        # The stubs of grpc give the synchronous API's type; in grpc.aio a method is awaited.
-        method = cast("Callable[..., Awaitable[_Response]]", handler.unary_unary)
-        # grpc itself would call bytes that are no message UNKNOWN, which is a defect of ours.
-        parse = handler.request_deserializer
+        if handler is None:
+            return None
+        if handler.unary_unary is not None:
+            return _answered(handler, handler_call_details.method)
+        if inspect.isasyncgenfunction(handler.unary_stream or handler.stream_stream):
+            return _streamed(handler, handler_call_details.method)
+        return handler
 
-        async def answered(
-            raw: bytes, context: grpc.aio.ServicerContext[_Request, _Response]
-        ) -> _Response:
-            try:
-                return await method(_parsed(raw, parse), context)
-            except grpc.aio.AbortError:
-                raise
-            except Exception as error:  # noqa: BLE001 - this is where all of them become an answer
-                await end_call(context, handler_call_details.method, error)
 
-        return grpc.unary_unary_rpc_method_handler(
-            answered,
-            response_serializer=handler.response_serializer,
-        )
+def _answered(
+    handler: grpc.RpcMethodHandler[_Request, _Response], path: str
+) -> grpc.RpcMethodHandler[_Request, _Response]:
+    # The stubs of grpc give the synchronous API's type; in grpc.aio a method is awaited.
+    method = cast("Callable[..., Awaitable[_Response]]", handler.unary_unary)
+    # grpc itself would call bytes that are no message UNKNOWN, which is a defect of ours.
+    parse = handler.request_deserializer
+
+    async def answered(
+        raw: bytes, context: grpc.aio.ServicerContext[_Request, _Response]
+    ) -> _Response:
+        try:
+            return await method(_parsed(raw, parse), context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - this is where all of them become an answer
+            await end_call(context, path, error)
+
+    return grpc.unary_unary_rpc_method_handler(
+        answered,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _streamed(
+    handler: grpc.RpcMethodHandler[_Request, _Response], path: str
+) -> grpc.RpcMethodHandler[_Request, _Response]:
+    method = cast(
+        "Callable[..., AsyncGenerator[_Response, None]]",
+        handler.unary_stream or handler.stream_stream,
+    )
+    parse = handler.request_deserializer  # likewise
+
+    async def streamed(
+        raw: bytes | AsyncIterator[bytes], context: grpc.aio.ServicerContext[_Request, _Response]
+    ) -> AsyncIterator[_Response]:
+        try:
+            request = _parsed(raw, parse) if isinstance(raw, bytes) else _all_parsed(raw, parse)
+            async with aclosing(method(request, context)) as answers:
+                async for answer in answers:
+                    yield answer
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - likewise
+            await end_call(context, path, error)
+
+    make = (
+        grpc.unary_stream_rpc_method_handler
+        if handler.unary_stream is not None
+        else grpc.stream_stream_rpc_method_handler
+    )
+    wrapped: grpc.RpcMethodHandler[_Request, _Response] = make(
+        streamed, response_serializer=handler.response_serializer
+    )
+    return wrapped
 
 
 def _parsed(raw: bytes, parse: Callable[[bytes], _Request] | None) -> _Request | bytes:
@@ -126,3 +174,10 @@ def _parsed(raw: bytes, parse: Callable[[bytes], _Request] | None) -> _Request |
         return raw if parse is None else parse(raw)
     except DecodeError:
         raise InvalidArgument(f"{len(raw)} bytes that are no message of this method") from None
+
+
+async def _all_parsed(
+    raws: AsyncIterator[bytes], parse: Callable[[bytes], _Request] | None
+) -> AsyncIterator[_Request | bytes]:
+    async for raw in raws:
+        yield _parsed(raw, parse)

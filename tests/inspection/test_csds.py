@@ -219,7 +219,7 @@ async def test_bytes_that_are_no_request_end_a_stream(tmp_path: Path) -> None:
         call = raw(iter([b"\xff"]))
 
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert await call.details() == "bytes that are no message of this method"
+        assert await call.details() == "1 bytes that are no message of this method"
         assert (await here.operator.csds()).config == []
 
 

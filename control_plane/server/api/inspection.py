@@ -11,12 +11,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from itertools import islice
 from typing import TypeVar
 
-from grpc_status import rpc_status
-
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.ca.profile import renew_at
 from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.errors import ControlPlaneError, InvalidArgument, NotFound, Unavailable
+from control_plane.errors import InvalidArgument, NotFound, Unavailable
 from control_plane.model.apps import find_app
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
@@ -32,7 +30,6 @@ from control_plane.server.api.inspection_values import (
 )
 from control_plane.server.api.seams import Context
 from control_plane.server.feed import Feed, Kind, Told
-from control_plane.server.status import status_of
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -95,15 +92,10 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
         self, request: inspection_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[inspection_pb2.Event]:
         """Tell what happens until the caller hangs up."""
-        try:
-            kinds = _kinds(request.kinds)
-            app = None
-            if request.app:
-                app = find_app(
-                    self._inspected.state(), request.app, request.org, request.space
-                ).guid
-        except ControlPlaneError as error:
-            await context.abort_with_status(rpc_status.to_status(status_of(error)))
+        kinds = _kinds(request.kinds)
+        app = None
+        if request.app:
+            app = find_app(self._inspected.state(), request.app, request.org, request.space).guid
         with self._feed.watch() as watcher:
             # The caller knows from here on that nothing is missed.
             await context.send_initial_metadata(())
@@ -111,8 +103,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
             while True:
                 told = await watcher.next()
                 if told is None:
-                    ending = Unavailable("the server is shutting down")
-                    await context.abort_with_status(rpc_status.to_status(status_of(ending)))
+                    raise Unavailable("the server is shutting down")
                 lost += told.lost
                 if told.fact.kind in kinds and (app is None or told.fact.app == app):
                     yield self._event(told, lost)
