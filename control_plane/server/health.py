@@ -18,6 +18,7 @@ from control_plane.errors import NotFound
 from control_plane.names import shown
 
 _Status = health_pb2.HealthCheckResponse
+_Statuses: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]  # its stubs are older
 
 WHOLE_SERVER = ""
 """The service name that stands for all of them."""
@@ -45,8 +46,11 @@ class Health(health_pb2_grpc.HealthServicer):
         """
         if request.service not in self._services:
             raise NotFound(f"unknown service {shown(request.service)}", field="service")
-        draining = self._draining.is_set()
-        return _Status(status=_Status.NOT_SERVING if draining else _Status.SERVING)
+        return self._now()
+
+    async def List(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> object:
+        """Return the status of every service, as ``HealthListResponse``."""
+        return _Statuses(statuses=dict.fromkeys(self._services, self._now()))
 
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -62,3 +66,7 @@ class Health(health_pb2_grpc.HealthServicer):
         yield _Status(status=_Status.NOT_SERVING)
         # After the last word the stream is left to the client, or to the end of the server.
         await asyncio.Event().wait()
+
+    def _now(self) -> health_pb2.HealthCheckResponse:
+        draining = self._draining.is_set()
+        return _Status(status=_Status.NOT_SERVING if draining else _Status.SERVING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -16,6 +17,7 @@ from tests.api.serving import channel_to, serving
 SERVICE = "c2c.v1.AppService"
 Status = health_pb2.HealthCheckResponse
 Request = health_pb2.HealthCheckRequest
+Statuses: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]  # its stubs are older
 
 
 async def check(channel: grpc.aio.Channel, service: str) -> int:
@@ -26,6 +28,14 @@ async def check(channel: grpc.aio.Channel, service: str) -> int:
         response_deserializer=Status.FromString,
     )
     return (await call(Request(service=service))).status
+
+
+async def statuses(channel: grpc.aio.Channel) -> dict[str, int]:
+    """Return what every service says of itself."""
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+    call = channel.unary_unary("/grpc.health.v1.Health/List")
+    answer = Statuses.FromString(await call(b""))
+    return {name: each.status for name, each in answer.statuses.items()}
 
 
 async def watch(channel: grpc.aio.Channel, service: str) -> AsyncIterator[int]:
@@ -57,6 +67,21 @@ async def test_every_service_is_serving_until_the_server_drains(tmp_path: Path) 
 
     assert before == [Status.SERVING, Status.SERVING]
     assert after == [Status.NOT_SERVING, Status.NOT_SERVING]
+
+
+async def test_all_services_can_be_asked_for_at_once(tmp_path: Path) -> None:
+    """List names each service that Check knows, with the same status."""
+    health = Health([SERVICE])
+    async with (
+        serving(tmp_path, lambda server: add(health, server)) as socket,
+        channel_to(socket) as channel,
+    ):
+        before = await statuses(channel)
+        health.drain()
+        after = await statuses(channel)
+
+    assert before == {"": Status.SERVING, SERVICE: Status.SERVING}
+    assert after == {"": Status.NOT_SERVING, SERVICE: Status.NOT_SERVING}
 
 
 async def test_an_unknown_service_is_not_found(tmp_path: Path) -> None:
