@@ -12,25 +12,18 @@ from hypothesis import strategies as st
 
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.fuzz.budget import CALL
-from tests.fuzz.messages import messages
+from tests.fuzz.sensible import requests
 from tests.server.world import resource, served
 from tests.xds_client import DeltaClient, SotwClient, StreamEnded
 
-TYPES = st.sampled_from([SECRET, CLUSTER, "", "type.googleapis.com/x", "\x00"])
-NAMES = st.lists(st.one_of(st.sampled_from(["a", "*", ""]), st.text(max_size=20)), max_size=4)
+KINDS: tuple[type[SotwClient | DeltaClient], ...] = (SotwClient, DeltaClient)
+
+RAWS = {
+    kind: st.lists(requests(kind.request_type, "ill"), min_size=1, max_size=5) for kind in KINDS
+}
 
 ALLOWED = {None, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}
 """How a stream may end whose client makes no sense; None if it goes on."""
-
-
-def requests(kind: type[SotwClient | DeltaClient]) -> st.SearchStrategy[bytes]:
-    """Return requests that mean something, requests of any content, and no requests at all."""
-    names = ("resource_names",) if kind is SotwClient else ("resource_names_subscribe",)
-    sensible = st.fixed_dictionaries(
-        {"node": st.just({"id": "ill"}), "type_url": TYPES, names[0]: NAMES},
-        optional={"response_nonce": st.sampled_from(["", "1", "2", "x"])},
-    ).map(lambda fields: bytes(kind.request_type(**fields).SerializeToString()))
-    return st.one_of(sensible, messages(kind.request_type), st.binary(max_size=60))
 
 
 async def outcome(client: SotwClient | DeltaClient, raws: list[bytes]) -> grpc.StatusCode | None:
@@ -60,13 +53,13 @@ async def send_all(kind: type[SotwClient | DeltaClient], raws: list[bytes]) -> N
         assert world.service.ended[grpc.StatusCode.INTERNAL] == 0
 
 
-@pytest.mark.parametrize("kind", [SotwClient, DeltaClient])
+@pytest.mark.parametrize("kind", KINDS)
 @CALL
 @given(data=st.data())
 def test_whatever_a_client_sends_the_others_are_served(
     kind: type[SotwClient | DeltaClient], data: st.DataObject
 ) -> None:
     """A request that is none, or makes no sense, ends its own stream at the most."""
-    raws = data.draw(st.lists(requests(kind), min_size=1, max_size=5))
+    raws = data.draw(RAWS[kind])
 
     asyncio.run(send_all(kind, raws))
