@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.ca import make_csr, new_key_pair
+from control_plane.ca import create_authority, new_key_pair
 from control_plane.ca.certificate import read_certificate
 from control_plane.ca.csr import parse_csr
 from control_plane.ca.san import parse_dns_name
@@ -18,12 +19,18 @@ from control_plane.errors import InvalidArgument
 from control_plane.names import parse_address, parse_app_name, parse_domain, parse_guid, parse_host
 from control_plane.server.api.join_tokens import token_digest
 from tests.fuzz.budget import PARSER
+from tests.fuzz.sensible import CSR, like
 
 LABELS = st.text("abcXYZ019-_.*:/ \x00\n\u00e9\u0130\u212a\U0001f600", max_size=70)
 """Text near the rules: letters and digits, what is nearly allowed, and what changes by folding."""
 
-CSR = make_csr(new_key_pair())
-
+CERTIFICATE = create_authority(
+    "test CA",
+    now=datetime(2026, 3, 1, tzinfo=UTC),
+    lifetime=timedelta(days=1),
+    key=new_key_pair(),
+    serial=1,
+).trust_bundle_pem
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -95,30 +102,18 @@ def test_an_address_that_is_accepted_is_in_canonical_form(text: str) -> None:
         assert address == str(mapped or plain)
 
 
-@st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Draw some bytes with a few of them changed, cut out or put in."""
-    data = bytearray(whole)
-    for _ in range(draw(st.integers(0, 4))):
-        at = draw(st.integers(0, len(data)))
-        match draw(st.sampled_from(["change", "cut", "insert"])):
-            case "change":
-                data[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
-            case "cut":
-                del data[at : at + draw(st.integers(0, 40))]
-            case _:
-                data[at:at] = draw(st.binary(max_size=8))
-    return bytes(data)
-
-
 @PARSER
-@given(st.one_of(damaged(CSR), st.binary(max_size=600)))
-@pytest.mark.parametrize("parse", [parse_csr, read_certificate])
+@given(data=st.data())
+@pytest.mark.parametrize(
+    ("parse", "near"),
+    [(parse_csr, like(CSR)), (read_certificate, like(CERTIFICATE))],
+    ids=["csr", "certificate"],
+)
 def test_bytes_are_what_they_should_be_or_refused(
-    parse: Callable[[bytes], object], data: bytes
+    parse: Callable[[bytes], object], near: st.SearchStrategy[bytes], data: st.DataObject
 ) -> None:
     """Whatever is sent to be signed or shown in a handshake, nothing but a sentence comes back."""
-    _parsed(parse, data)
+    _parsed(parse, data.draw(near))
 
 
 @PARSER
