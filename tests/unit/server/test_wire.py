@@ -23,6 +23,7 @@ from control_plane.server.wire import (
 )
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, SotwRequest
 from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
+from tests.fuzz.budget import PARSER
 
 URL = TypeUrl("type.googleapis.com/envoy.config.cluster.v3.Cluster")
 
@@ -126,6 +127,7 @@ def test_garbage_is_the_clients_fault(variant: Variant, raw: bytes) -> None:
         parse(raw, variant)
 
 
+@PARSER
 @given(st.binary(max_size=200), st.sampled_from(Variant))
 def test_no_bytes_raise_anything_else(raw: bytes, variant: Variant) -> None:
     """Whatever a client sends is a request or its fault, never an error of ours."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from control_plane.sidecar.dns.answer import Forward, Responder, Transport, failure
 from control_plane.sidecar.dns.message import is_answer
 from control_plane.sidecar.dns.table import NameTable
+from tests.fuzz.budget import PARSER
 from tests.unit.sidecar_dns.tables import table_of
 
 NAMES = ["app-b.apps.internal", "0.app-b.apps.internal", "six.apps.internal", "none.apps.internal"]
@@ -95,6 +96,7 @@ def check(wire: bytes, transport: Transport, table: NameTable | None) -> None:
         assert (rrset.name, rrset.rdtype) == (message.question[0].name, message.question[0].rdtype)
 
 
+@PARSER
 @given(st.binary(max_size=600), transports, tables)
 @example(b"", Transport.UDP, None)
 @example(bytes(12), Transport.TCP, TABLE)
@@ -103,12 +105,14 @@ def test_any_bytes(wire: bytes, transport: Transport, table: NameTable | None) -
     check(wire, transport, table)
 
 
+@PARSER
 @given(mutated(), transports, tables)
 def test_mutated_queries(wire: bytes, transport: Transport, table: NameTable | None) -> None:
     """A real message that was damaged on the way has a valid answer or none."""
     check(wire, transport, table)
 
 
+@PARSER
 @given(queries, transports, tables)
 def test_real_queries(wire: bytes, transport: Transport, table: NameTable | None) -> None:
     """A real query has a valid answer or is forwarded, and never goes unanswered."""
@@ -116,6 +120,7 @@ def test_real_queries(wire: bytes, transport: Transport, table: NameTable | None
     check(wire, transport, table)
 
 
+@PARSER
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_any_bytes_from_upstream(wire: bytes, query: bytes) -> None:
     """Whether something answers a query can be told of any bytes."""
