@@ -35,7 +35,7 @@ test-again: $(READY)  ## run the tests that failed once more, but those in which
 	C2C_TEST_AGAIN=1 $(BIN)/coverage run --append -m pytest --last-failed --last-failed-no-failures none --verbose $(PYTEST_ARGS)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
-test-long: $(READY)  ## rotate under load: each second for 90 s, then 1,000 times; takes minutes
+test-long: $(READY)  ## what takes minutes: 1,000 rotations under load, a fleet of 5,000 that reconnects
 	C2C_TEST_LONG=1 $(BIN)/python -m pytest tests/long -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 fuzz: $(READY)  ## search for what breaks parsers, calls, streams and State, for an hour or more

@@ -121,9 +121,9 @@ async def prepare(
     key = new_key_pair()
     members = tuple(_members(registry.state, authority, key))
     file = directory / "members.json"
-    known = {each.guid: each.certificate.decode() for each in members}
+    certificates = {each.guid: each.certificate.decode() for each in members}
     ca = authority.trust_bundle_pem.decode()
-    text = json.dumps({"ca": ca, "key": key.private_pem().decode(), "certificates": known})
+    text = json.dumps({"ca": ca, "key": key.private_pem().decode(), "certificates": certificates})
     file.write_text(text)
     return Fleet(settings.data_dir, registry.state, authority, key, members, file, tuple(apps))
 

@@ -67,6 +67,7 @@ class Server:
 
     process: asyncio.subprocess.Process
     xds: SocketAddress
+    http: SocketAddress
     operator: grpc.aio.Channel
 
     def usage(self) -> Usage:
@@ -92,7 +93,7 @@ async def control_plane(
     try:
         async with grpc.aio.insecure_channel(f"unix:{admin_socket(data_dir)}") as channel:
             await _answers(channel)
-            yield Server(process, xds, channel)
+            yield Server(process, xds, http, channel)
     finally:
         await end(process)
 
