@@ -44,6 +44,10 @@ class ServerLimits:
         handshake_seconds: how long a connection may take to be ready for calls. gRPC grants two
             minutes, which is long for a peer that may be anybody; but a fleet of 5,000 that comes
             back at once takes 10 s and more for its handshakes, and whose time is up begins anew.
+        keepalive_seconds: how long a connection may be silent until its client is asked whether it
+            is still there.
+        keepalive_timeout_seconds: how long it may take to answer that; one that vanished without a
+            word is given up then.
         refused_enrollments_per_minute: how many enrolments are refused to one address or token with
             a reason and a line in the log. A sidecar whose token is wrong gives up at once.
         renewals_per_second: how often one instance may renew its identity in the long run; it does
@@ -62,9 +66,16 @@ class ServerLimits:
     request_octets: int = 4 * 1024 * 1024
     first_request_seconds: float = 15.0
     handshake_seconds: float = 30.0
+    keepalive_seconds: float = 30.0
+    keepalive_timeout_seconds: float = 10.0
     refused_enrollments_per_minute: int = 30
     renewals_per_second: float = 1.0
     renewals_burst: int = 10
+
+    @property
+    def given_up_after(self) -> float:
+        """After how many seconds a client counts as gone from which nothing came."""
+        return self.keepalive_seconds + self.keepalive_timeout_seconds
 
     def channel_options(self) -> list[tuple[str, int]]:
         """Return the options that a ``grpc.aio.server`` needs to keep these bounds."""
@@ -85,11 +96,13 @@ class ServerLimits:
             ("grpc.max_channel_trace_event_memory_per_node", 0),
             # A second server on the same port must fail, not share its connections.
             ("grpc.so_reuseport", 0),
-            # A client that vanished without a word is noticed after 30 + 10 s, and its own pings to
-            # notice us are welcome from every 10 s.
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_time_ms", round(self.keepalive_seconds * 1000)),
+            ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
+            # gRPC asks nothing while another ping of its own is on the way, which measures how much
+            # the connection carries. It grants that one a minute.
+            ("grpc.http2.ping_timeout_ms", round(self.given_up_after * 1000)),
+            # Clients' own pings to notice us are welcome from every 10 s.
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ]
