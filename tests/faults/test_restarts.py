@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from control_plane.log_events import NAME_TABLE_APPLIED
+from control_plane.planner import NAME_TABLE
 from tests.envoy.apps import http1, tcp_app
 from tests.envoy.harness import Envoy, unique_address, until
 from tests.faults.plane import Plane, plane
+from tests.sidecar.platform import free_port
 from tests.sidecar.process import Sidecar, sidecar
 from tests.sidecar.scene import Caller
 
@@ -22,7 +27,17 @@ NEEDLESS = (
     "cluster_manager.cluster_modified",
     "cluster_manager.cluster_removed",
 )
-"""What Envoy counts when it is told of something."""
+"""What Envoy counts when it is told of another listener or cluster."""
+
+SECRET = "ssl_context_update_by_sds"
+"""How the name ends of what counts the certificates of a listener."""
+
+POLICY = re.compile(r"extension_config_discovery\.http_filter\.allowed-sources-\d+\.config_reload")
+"""What counts how often a port was told of other sources."""
+
+BACK = 15.0
+"""Seconds until an Envoy is in step with a control plane that is back: its pauses between two tries
+are 10 s at the most, and a connection takes 5 s at the most (envoy/bootstrap.yaml)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +76,20 @@ async def scene(directory: Path) -> AsyncIterator[Scene]:
 
 
 async def updates(envoy: Envoy) -> dict[str, int]:
-    """Return how often Envoy was told of anything, certificates included."""
+    """Return how often Envoy was told of anything new, certificates and policies included."""
     stats = await envoy.stats()
-    secrets = {name for name in stats if name.endswith("ssl_context_update_by_sds")}
+    secrets = {name for name in stats if name.endswith(SECRET)}
+    policies = {name for name in stats if POLICY.fullmatch(name)}
     assert secrets, "Envoy counts the updates of certificates"
-    return {name: stats.get(name, 0) for name in {*NEEDLESS, *secrets}}
+    assert policies, "Envoy counts the updates of policies"
+    return {name: stats.get(name, 0) for name in {*NEEDLESS, *secrets, *policies}}
+
+
+def name_tables(instance: Sidecar) -> list[str]:
+    """Return the version of each name table by which a resolver answered, one after the other."""
+    versions = [each["version"] for each in instance.events(NAME_TABLE_APPLIED)]
+    # A name that is subscribed to is owed an answer, also where the client has it (xds/delta.py).
+    return [each for each, before in zip(versions, ["", *versions], strict=False) if each != before]
 
 
 async def reconnected(envoy: Envoy, before: int) -> None:
@@ -76,25 +100,40 @@ async def reconnected(envoy: Envoy, before: int) -> None:
         new = stats["cluster_manager.cds.update_attempt"] > before
         return new and stats["control_plane.connected_state"] == 1
 
-    await until(probe, what="Envoy is back on a stream", timeout=60)
+    await until(probe, what="Envoy is back on a stream", timeout=BACK)
 
 
 async def test_kill_9_is_not_seen_by_envoy(tmp_path: Path) -> None:
-    """Killed and started again, the control plane sends Envoy nothing, not even a certificate."""
-    async with scene(tmp_path) as here, here.instance() as instance:
+    """Killed and started again, the control plane tells nothing new: no certificate, policy, name.
+
+    Envoy is in step again within its own back-off.
+    """
+    dns = ("--dns-address", f"127.0.0.1:{free_port()}")
+    async with scene(tmp_path) as here, here.instance(*dns) as instance:
         serial = await here.serial()
         await here.cp.recorded(serial)
-        before = await updates(instance.envoy)
+
+        async def has_the_name() -> bool:
+            return any(each["names"] for each in instance.events(NAME_TABLE_APPLIED))
+
+        await until(has_the_name, what="the resolver knows the name")
+        await here.cp.synced(having=NAME_TABLE)
+        before, tables = await updates(instance.envoy), name_tables(instance)
         attempts = await instance.envoy.stat("cluster_manager.cds.update_attempt")
 
         await here.cp.kill()
         assert (await here.caller.call(here.address)).status == 200
         await here.cp.start()
+        back = time.monotonic()
         await reconnected(instance.envoy, attempts)
         await here.cp.synced()
+        seconds = time.monotonic() - back
+        await here.cp.synced(having=NAME_TABLE)
 
         assert await updates(instance.envoy) == before
         assert await here.serial() == serial
+        assert name_tables(instance) == tables
+        assert seconds < BACK
 
 
 async def test_after_kill_9_changes_reach_envoy(tmp_path: Path) -> None:
