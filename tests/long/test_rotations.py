@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.e2e.site import Instance, Site, site
+from tests.envoy.harness import until
 
 IS_LONG = bool(os.environ.get("C2C_TEST_LONG"))
 
@@ -59,59 +62,80 @@ async def test_no_new_connection_fails_while_a_certificate_rotates_each_second(
         await cloud.map(HOST, HOST)
         modified = await b.envoy.stat(MODIFIED)
         connecting = asyncio.create_task(connect_each(SECONDS, b, source))
-        serials, turn = set(), 0
+        serials, turn, start = set(), 0, time.monotonic()
         while not connecting.done():
-            next_turn = time.monotonic() + 1
             await rotate(cloud, turn)
             serials.add((await b.serves()).serial)
             turn += 1
-            await asyncio.sleep(max(0.0, next_turn - time.monotonic()))
+            await asyncio.sleep(max(0.0, start + turn - time.monotonic()))
         outcomes = await connecting
 
         assert [each for each in outcomes if each != "200"] == []
         assert len(outcomes) >= SECONDS / INTERVAL
         assert len(serials) == turn
-        assert turn >= SECONDS * 0.5
+        assert turn >= SECONDS * 0.9
         assert await b.envoy.stat(MODIFIED) == modified
         assert await b.envoy.restart_epoch() == 0
 
 
 async def test_no_kept_connection_fails_across_many_rotations(tmp_path: Path) -> None:
-    """Requests on connections that stay open: none fails, and none of the connections is closed."""
+    """Requests on connections that stay open: none fails, and none of the connections is closed.
+
+    Both last equally long, and requests are answered while certificates rotate.
+    """
     async with site(tmp_path) as cloud, cloud.run(HOST) as b:
         source = await cloud.caller(HOST)
         await cloud.map(HOST, HOST)
         accepted = await b.envoy.stat("listener_manager.listener_create_success")
         modified = await b.envoy.stat(MODIFIED)
+        kept = Kept()
         async with asyncio.TaskGroup() as tasks:
-            rotating = tasks.create_task(_rotate_often(cloud))
-            counts = [tasks.create_task(_request(b, source, rotating)) for _ in range(CONNECTIONS)]
+            rotating = tasks.create_task(kept.rotate_often(cloud))
+            for _ in range(CONNECTIONS):
+                tasks.create_task(kept.request(b, source, rotating))
 
-        assert rotating.result() == ROTATIONS
-        assert sum(each.result() for each in counts) >= REQUESTS
+        assert kept.done >= REQUESTS
+        assert rotating.result() >= REQUESTS * 0.9
+        assert kept.during >= ROTATIONS * 0.9
         assert await b.envoy.stat("listener_manager.listener_create_success") == accepted
         assert await b.envoy.stat(MODIFIED) == modified
 
 
-async def _rotate_often(cloud: Site) -> int:
-    for turn in range(ROTATIONS):
-        await rotate(cloud, turn)
-    return ROTATIONS
+@dataclass(slots=True)
+class Kept:
+    """Requests on kept connections, and rotations at the same pace.
 
+    Attributes:
+        done: how many requests were answered.
+        during: how many rotations there were during which one was.
+    """
 
-async def _request(instance: Instance, source: str, until: asyncio.Task[int]) -> int:
-    """Send one request after another over a kept connection, until there were enough."""
-    done = 0
+    done: int = 0
+    during: int = 0
 
-    def is_enough() -> bool:
-        return until.done() and done >= REQUESTS / CONNECTIONS
+    async def rotate_often(self, cloud: Site) -> int:
+        """Rotate each time that its share of requests was answered; return how many were then."""
+        for turn in range(ROTATIONS):
+            await until(partial(self._has_done, turn * REQUESTS // ROTATIONS), what="more requests")
+            before = self.done
+            await rotate(cloud, turn)
+            self.during += self.done > before
+        return self.done
 
-    while not is_enough():
-        end = time.monotonic() + KEPT_SECONDS
-        async with instance.connect(HOST, source) as connection:
-            while not is_enough() and time.monotonic() < end:
-                answer = await connection.request()
-                assert answer.status == 200, answer.status
-                assert answer.header("connection") is None
-                done += 1
-    return done
+    async def request(self, instance: Instance, source: str, rotating: asyncio.Task[int]) -> None:
+        """Send one request after another over a kept connection, until there were enough."""
+
+        def is_enough() -> bool:
+            return rotating.done() and self.done >= REQUESTS
+
+        while not is_enough():
+            end = time.monotonic() + KEPT_SECONDS
+            async with instance.connect(HOST, source) as connection:
+                while not is_enough() and time.monotonic() < end:
+                    answer = await connection.request()
+                    assert answer.status == 200, answer.status
+                    assert answer.header("connection") is None
+                    self.done += 1
+
+    async def _has_done(self, number: int) -> bool:
+        return self.done >= number
