@@ -24,6 +24,7 @@ from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from tests.envoy.harness import until
+from tests.inspection.test_metrics import total
 from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.process import C2C
 
@@ -85,6 +86,10 @@ class Plane(Platform):
             return found is not None and (found == "[]" or not acked)
 
         await until(probe, what="the certificate is recorded")
+
+    async def is_empty(self) -> bool:
+        """Tell whether no stream is open, as the metrics have it."""
+        return not await total(self.settings.http_address, "c2c_xds_streams")
 
     async def statuses(self, app: str) -> Sequence[inspection_pb2.InstanceStatus]:
         """Return how the instances of an app are."""

@@ -14,6 +14,7 @@ import grpc
 from control_plane.server.limits import ServerLimits
 from control_plane.settings import SocketAddress
 from control_plane.xds.resource_type import SECRET
+from tests.faults.leftovers import nothing_left
 from tests.faults.proxy import Proxy, proxy
 from tests.server.world import eventually, resource, served
 from tests.xds_client import DeltaClient, StreamEnded, plaintext_channel
@@ -60,15 +61,16 @@ async def test_a_crowd_that_reconnects_again_and_again_leaves_nothing() -> None:
         for each in range(CLIENTS):
             world.set(f"node-{each}", resource(SECRET, "a", "1"))
         host, _, port = world.address.partition(":")
-        objects, tasks = [], len(asyncio.all_tasks())
+        objects = []
         for _ in range(3):
-            async with proxy(SocketAddress(host, int(port))) as net:
-                async with crowd(net) as clients:
-                    assert len(world.nodes.all_streams()) == CLIENTS
-                    net.reset()
-                    await asyncio.gather(*(client.status() for client in clients))
-                await eventually(lambda: not world.nodes.all_streams(), "no stream is left")
-            await eventually(lambda: len(asyncio.all_tasks()) <= tasks, "no task is left")
+            async with (
+                nothing_left(world.nodes.all_streams),
+                proxy(SocketAddress(host, int(port))) as net,
+                crowd(net) as clients,
+            ):
+                assert len(world.nodes.all_streams()) == CLIENTS
+                net.reset()
+                await asyncio.gather(*(client.status() for client in clients))
             objects.append(await _objects())
 
         assert not world.service.open_streams()

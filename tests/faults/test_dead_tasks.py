@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from control_plane.app.lifelong import Lifelong
 from tests.envoy.harness import DEADLINE
+from tests.faults.leftovers import nothing_left
 from tests.security.world import control_plane
 
 TASKS = (
@@ -48,7 +49,7 @@ main()
 @pytest.mark.parametrize("name", TASKS)
 async def test_whichever_part_dies_health_says_so_first(tmp_path: Path, name: str) -> None:
     """Nobody is sent here any more by the time that anybody learns of the death."""
-    async with control_plane(tmp_path) as cf:
+    async with nothing_left(), control_plane(tmp_path) as cf:
         plane = cf.running
         (task,) = [each for each in asyncio.all_tasks() if each.get_name() == name]
         assert not plane.ports.is_draining

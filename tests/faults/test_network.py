@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from tests.e2e import traffic
 from tests.e2e.site import ACKED, COMMITTED, Instance, Site, Ticket, over_ads, site
 from tests.envoy.harness import until
 from tests.faults import proxy as network
+from tests.faults.leftovers import nothing_left
 from tests.faults.proxy import Proxy, proxy
 
 HOST = "app-b"
@@ -50,25 +50,22 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def scene(directory: Path, variant: AdsVariant = AdsVariant.DELTA) -> AsyncIterator[Scene]:
-    """Run it all until the block ends; then nothing of it may be left in the control plane."""
-    async with site(directory) as cloud:
-        before = len(asyncio.all_tasks())
-        async with contextlib.AsyncExitStack() as stack:
-            net = await stack.enter_async_context(proxy(_xds_address(cloud)))
+    """Run it all until the block ends; nothing may be left of its faults, nor of the instance."""
+    async with (
+        site(directory) as cloud,
+        nothing_left(cloud.core.nodes.all_streams),
+        proxy(_xds_address(cloud)) as net,
+    ):
 
-            def through(ticket: Ticket, admin_socket: Path) -> str:
-                return over_ads(variant)(replace(ticket, xds=net.address), admin_socket)
+        def through(ticket: Ticket, admin_socket: Path) -> str:
+            return over_ads(variant)(replace(ticket, xds=net.address), admin_socket)
 
-            instance = await stack.enter_async_context(cloud.run(HOST, render=through))
+        async with cloud.run(HOST, render=through) as instance:
             source = await cloud.caller(HOST)
             await cloud.map(HOST, HOST)
-            yield Scene(cloud, instance, net, source)
-            net.fault = network.none
-
-        async def is_forgotten() -> bool:
-            return not cloud.core.nodes.all_streams() and len(asyncio.all_tasks()) <= before + 1
-
-        await until(is_forgotten, what="no stream and no task is left")
+            async with nothing_left(cloud.core.nodes.all_streams):
+                yield Scene(cloud, instance, net, source)
+                net.fault = network.none
 
 
 Fault = Callable[[Proxy], None]

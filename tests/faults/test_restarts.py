@@ -52,13 +52,17 @@ class Scene:
 
     @contextlib.asynccontextmanager
     async def instance(self, *options: str, again: bool = False) -> AsyncIterator[Sidecar]:
-        """Run the instance until the block ends, with the identity of before if ``again``."""
+        """Run the instance until the block ends, with the identity of before if ``again``.
+
+        After it no stream may be left.
+        """
         ticket = None if again else await self.cp.ticket("app-b")
         server = ("--server", str(self.cp.settings.enroll_address)) if again else ()
         told = (*server, "--address", self.address, "--app-port", str(self.port), *options)
         async with sidecar(ticket, self.directory, *told) as running:
             await self.caller.reaches(self.address)
             yield running
+        await until(self.cp.is_empty, what="no stream is left")
 
     async def serial(self) -> int:
         """Return the serial of the certificate that the instance shows."""

@@ -15,6 +15,7 @@ from control_plane.store.sqlite import SqliteStore
 from tests.e2e import traffic
 from tests.e2e.site import site
 from tests.envoy.harness import until
+from tests.faults.leftovers import nothing_left
 
 HOST = "app-b"
 
@@ -31,7 +32,10 @@ async def test_a_full_disk_refuses_changes_and_nothing_else(
         source = await cloud.caller(HOST)
         await cloud.map(HOST, HOST)
         leaf = await b.serves()
-        async with traffic.fresh_requests(b, HOST, source) as calls:
+        async with (
+            nothing_left(cloud.core.nodes.all_streams),
+            traffic.fresh_requests(b, HOST, source) as calls,
+        ):
             with monkeypatch.context() as patch:
                 patch.setattr(SqliteStore, "commit", full)
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -60,8 +64,9 @@ async def test_records_that_cannot_be_written_keep_no_rotation_waiting(
     async with site(tmp_path) as cloud, cloud.run(HOST) as b:
         before = (await b.serves()).serial
 
-        assert (await cloud.map(HOST, HOST)).complete
-        assert (await b.serves()).serial != before
+        async with nothing_left(cloud.core.nodes.all_streams):
+            assert (await cloud.map(HOST, HOST)).complete
+            assert (await b.serves()).serial != before
 
 
 async def test_a_ca_that_cannot_sign_leaves_the_old_certificate(tmp_path: Path) -> None:
@@ -73,7 +78,10 @@ async def test_a_ca_that_cannot_sign_leaves_the_old_certificate(tmp_path: Path) 
         custody = cloud.core.custody
         able = custody._custodian
         custody._custodian = dataclasses.replace(able, new_serial=lambda: 0)
-        async with traffic.fresh_requests(b, HOST, source) as calls:
+        async with (
+            nothing_left(cloud.core.nodes.all_streams),
+            traffic.fresh_requests(b, HOST, source) as calls,
+        ):
             answer = await cloud.map(HOST, "second", timeout=1)
             assert await b.serves() == leaf
             custody._custodian = able

@@ -34,6 +34,13 @@ async def fetch(address: SocketAddress, path: str, accept: str = "text/plain") -
     return int(head.split(" ")[1]), body
 
 
+async def total(address: SocketAddress, metric: str) -> float:
+    """Return a metric, whatever its labels."""
+    status, text = await fetch(address, "/metrics")
+    assert status == 200
+    return sum(each.value for each in families(text)[metric].samples)
+
+
 async def exposed(cf: Platform) -> str:
     """Return the text of all metrics."""
     status, text = await fetch(cf.running.http_address, "/metrics")

@@ -12,8 +12,7 @@ from pathlib import Path
 from bench.fleet import Fleet, prepare
 from bench.processes import Server, control_plane, talker
 from tests.envoy.harness import until
-from tests.inspection.promlint import families
-from tests.inspection.test_metrics import fetch
+from tests.inspection.test_metrics import total
 from tests.long.test_rotations import IS_LONG
 
 SIDECARS = 5_000 if IS_LONG else 200
@@ -57,14 +56,14 @@ async def wave(server: Server, fleet: Fleet) -> Wave:
         start = time.monotonic()
         crowd.tell("connect", SIDECARS)
         synced, _ = await crowd.hear("synced")
-        assert await _sum(server, "c2c_xds_streams") == SIDECARS
+        assert await total(server.http, "c2c_xds_streams") == SIDECARS
 
     async def is_forgotten() -> bool:
-        is_left = await _sum(server, "c2c_xds_streams") or _files(server) > files + SPARE_FILES
-        return not is_left
+        streams = await total(server.http, "c2c_xds_streams")
+        return not streams and _files(server) <= files + SPARE_FILES
 
     await until(is_forgotten, what="no stream and no connection is left", timeout=60)
-    refused = await _sum(server, "c2c_xds_streams_refused")
+    refused = await total(server.http, "c2c_xds_streams_refused")
     peak, rss = _memory_kib(server)
     return Wave(float(synced) - start, refused, peak, rss)
 
@@ -87,13 +86,6 @@ async def test_a_fleet_that_may_not_come_at_once_comes_in_turn(tmp_path: Path) -
 
     assert only.refused > 0
     assert only.seconds < IN_TURN
-
-
-async def _sum(server: Server, metric: str) -> float:
-    """Return a metric, whatever its labels."""
-    status, text = await fetch(server.http, "/metrics")
-    assert status == 200
-    return sum(each.value for each in families(text)[metric].samples)
 
 
 def _files(server: Server) -> int:

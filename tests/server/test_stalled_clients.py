@@ -13,6 +13,7 @@ import grpc
 
 from control_plane.errors import PermissionDenied
 from control_plane.xds.resource_type import CLUSTER, SECRET
+from tests.faults.leftovers import nothing_left
 from tests.server.world import Counting, World, eventually, is_served, resource, served
 from tests.xds_client import ADS, PATIENCE, DeltaClient, Response
 
@@ -67,7 +68,8 @@ async def test_a_client_that_stops_reading_holds_up_nobody() -> None:
     async with served() as world, DeltaClient(world.channel, "well") as well:
         world.nodes.observe(counting)
         await well.subscribe(SECRET, "a")
-        async with Stalled(world, counting) as stalled:
+        await eventually(lambda: bool(world.nodes.streams("well")), "the stream is open")
+        async with nothing_left(world.nodes.all_streams), Stalled(world, counting) as stalled:
             before = resident_octets()
             for number in range(1, 31):
                 world.set("ill", resource(CLUSTER, "c", chr(ord("A") + number) * BIG))
@@ -91,12 +93,12 @@ async def test_a_client_that_stops_reading_slows_nobody_down() -> None:
     async with served() as world, DeltaClient(world.channel, "well") as well:
         world.nodes.observe(counting)
         await well.subscribe(SECRET, "a")
+        await eventually(lambda: bool(world.nodes.streams("well")), "the stream is open")
         for pair in range(9):
             alone = await median_seconds(world, well, f"{pair} alone")
             counting.sent_to.pop("ill", None)
-            async with Stalled(world, counting):
+            async with nothing_left(world.nodes.all_streams), Stalled(world, counting):
                 beside = await median_seconds(world, well, f"{pair} beside")
-            await eventually(lambda: not world.nodes.streams("ill"), "the stream is forgotten")
             ratios.append(beside / alone)
 
         assert median(ratios) <= 1.2, ratios
@@ -117,7 +119,7 @@ async def test_a_client_that_stops_reading_can_be_ended() -> None:
     counting = Counting()
     async with served() as world:
         world.nodes.observe(counting)
-        async with Stalled(world, counting) as stalled:
+        async with nothing_left(world.nodes.all_streams), Stalled(world, counting) as stalled:
             (live,) = world.nodes.streams("ill")
             live.end(PermissionDenied("this instance was removed"))
             await eventually(lambda: not world.nodes.streams("ill"), "the stream is forgotten")
@@ -138,10 +140,11 @@ async def test_a_client_that_vanishes_in_the_middle_of_a_response_is_forgotten()
     async with served() as world, DeltaClient(world.channel, "well") as well:
         world.nodes.observe(counting)
         await well.subscribe(SECRET, "a")
-        async with Stalled(world, counting):
+        await eventually(lambda: bool(world.nodes.streams("well")), "the stream is open")
+        async with nothing_left(world.nodes.all_streams), Stalled(world, counting):
             assert world.nodes.streams("ill")
 
-        await eventually(lambda: not world.nodes.streams("ill"), "the stream is forgotten")
+        assert not world.nodes.streams("ill")
         assert await is_served(world, well, "1")
         assert len(world.service.open_streams()) == 1
 
