@@ -1,27 +1,46 @@
-"""Backup and restore of the data directory, as docs/reliability.md tells operators to do it."""
+"""Backup and restore of the data directory, by the commands that docs/reliability.md tells."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
+import re
 import shutil
-import sqlite3
 from pathlib import Path
 
-from control_plane.app.authority import CA_FILE
+from control_plane.app.authority import CA_FILE, ROTATION_FILE
 from control_plane.app.control_plane import DATABASE_FILE
+from tests.e2e.rotation import cloud, only
+from tests.e2e.test_ca_rotation import SECONDS
 from tests.faults.test_restarts import scene, updates
+from tests.needs import need_command
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+(RUNNING,) = re.findall(r"^ {4}umask 077\n(?: {4}.+\n)+", DOCUMENT, re.MULTILINE)
+"""What copies the directory of a control plane that runs."""
+
+(STOPPED,) = re.findall(r"`(cp -a .+)`", DOCUMENT)
+"""What copies that of one that does not."""
 
 
-def back_up(data: Path, to: Path) -> None:
-    """Copy what a control plane that runs has on disk: the database by SQLite's own backup."""
-    to.mkdir(mode=0o700)
-    shutil.copy2(data / CA_FILE, to / CA_FILE)
-    with (
-        contextlib.closing(sqlite3.connect(data / DATABASE_FILE)) as source,
-        contextlib.closing(sqlite3.connect(to / DATABASE_FILE)) as target,
-    ):
-        source.backup(target)
-    (to / DATABASE_FILE).chmod(0o600)
+async def back_up(commands: str, data: Path) -> Path:
+    """Do what the document says beside a data directory, and return the backup."""
+    need_command("sqlite3", "sqlite3")
+    process = await asyncio.create_subprocess_exec(
+        need_command("bash", "bash"),
+        *("-euo", "pipefail", "-c", commands.replace("/var/lib/c2c", str(data))),
+        cwd=data.parent,
+    )
+    assert await process.wait() == 0
+    backup = data.parent / "backup"
+    assert backup.stat().st_mode & 0o077 == 0
+    assert [each for each in backup.iterdir() if each.stat().st_mode & 0o077] == []
+    return backup
+
+
+def restore(backup: Path, data: Path) -> None:
+    """Lose the data directory, and put the backup in its place."""
+    shutil.rmtree(data)
+    backup.rename(data)
 
 
 async def test_a_backup_of_a_running_control_plane_brings_it_back(tmp_path: Path) -> None:
@@ -30,16 +49,15 @@ async def test_a_backup_of_a_running_control_plane_brings_it_back(tmp_path: Path
     What was changed after the backup is lost, and the certificates follow the State that is there.
     """
     async with scene(tmp_path) as here, here.instance():
-        data, backup = here.cp.settings.data_dir, tmp_path / "backup"
-        back_up(data, backup)
+        data = here.cp.settings.data_dir
+        backup = await back_up(RUNNING, data)
+        assert {each.name for each in backup.iterdir()} == {CA_FILE, DATABASE_FILE}
         assert await here.cp.map_route("app-b", "later")
         later = await here.serial()
 
         await here.cp.kill()
-        shutil.rmtree(data)
+        restore(backup, data)
         assert (await here.caller.call(here.address)).status == 200
-        shutil.copytree(backup, data)
-        data.chmod(0o700)
         await here.cp.start()
         await here.cp.synced()
 
@@ -48,18 +66,39 @@ async def test_a_backup_of_a_running_control_plane_brings_it_back(tmp_path: Path
         assert await here.cp.map_route("app-b", "later")
 
 
+async def test_a_backup_amid_a_ca_rotation_has_both_cas(tmp_path: Path) -> None:
+    """The rotation goes on where it was, with the same new CA; who knows either can call."""
+    async with cloud(tmp_path) as c, c.instance() as one:
+        await c.until_issued_by((await c.authorities())["active"]["fingerprint"], 1)
+        old = await c.bundle()
+        await c.did("ca", "prepare", "--wait", "--timeout", SECONDS)
+        before, both = await c.authorities(), await c.bundle()
+        backup = await back_up(RUNNING, c.server.data)
+        assert {each.name for each in backup.iterdir()} >= {ROTATION_FILE, DATABASE_FILE}
+
+        await c.server.kill()
+        restore(backup, c.server.data)
+        await c.server.start()
+        assert await c.bundle() == both
+        await c.did("ca", "activate", "--wait", "--timeout", SECONDS)
+
+        active = (await c.authorities())["active"]["fingerprint"]
+        assert active in {each["fingerprint"] for each in before.values()}
+        assert active != before["active"]["fingerprint"]
+        await c.until_issued_by(active, 1)
+        for roots in (old, only(both, without=old)):
+            await c.call(one, roots)
+
+
 async def test_a_copy_of_a_stopped_control_plane_is_the_same(tmp_path: Path) -> None:
     """Moved to another disk while it is stopped, it goes on, and Envoy is told nothing."""
     async with scene(tmp_path) as here, here.instance() as instance:
         serial = await here.serial()
         await here.cp.recorded(serial)
         before = await updates(instance.envoy)
-        data, moved = here.cp.settings.data_dir, tmp_path / "moved"
 
         await here.cp.stop()
-        shutil.copytree(data, moved, ignore=shutil.ignore_patterns("*.sock"))
-        shutil.rmtree(data)
-        moved.rename(data)
+        restore(await back_up(STOPPED, here.cp.settings.data_dir), here.cp.settings.data_dir)
         await here.cp.start()
         await here.cp.synced()
 
