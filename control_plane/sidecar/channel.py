@@ -34,6 +34,8 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     # Notices a control plane that is gone without a word.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC asks nothing while another ping of its own is on the way, and grants that one a minute.
+    ("grpc.http2.ping_timeout_ms", 40_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 
