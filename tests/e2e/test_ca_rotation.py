@@ -60,7 +60,8 @@ async def test_a_ca_is_replaced_and_no_call_fails(tmp_path: Path, *, is_own: boo
         assert not (c.server.data / ROTATION_FILE).exists()
         assert (c.server.data / RETIRED_FILE).read_text() == f"{old_ca}\n"
         assert new in (c.server.data / CA_FILE).read_text()
-        await c.did("map-route", "app-b", "apps.internal", "--hostname", "more", "--wait", "served")
+        more = ("map-route", "app-b", "apps.internal", "--hostname", "more")
+        await c.did(*more, "--wait", "served", "--timeout", SECONDS)
 
     calls = [*reloading, loaded_once, knows_new]
     none_failed(*calls)
