@@ -25,7 +25,7 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.reconciler.custody import Custody
-from control_plane.reconciler.holdings import IDENTITY, Holdings
+from control_plane.reconciler.holdings import IDENTITY, Holdings, is_unused
 
 ALARM_FRACTION = 0.25
 """The part of its life that a certificate has left when the alarm comes: 6 of 24 hours."""
@@ -136,6 +136,8 @@ class Expiry:
             return
         now = self._clock.now()
         for record in self._holdings.of(instance.guid):
+            if is_unused(record, self._nodes):
+                continue
             if record.not_after - now < (record.not_after - record.not_before) * ALARM_FRACTION:
                 yield self._alarm(instance, record.secret, record.not_after, now)
         identity = self._holdings.identity(instance.guid)

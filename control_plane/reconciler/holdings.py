@@ -11,14 +11,31 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from control_plane.ca import InstanceIdentity
+from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.names import InstanceGuid
+from control_plane.nodes import Nodes
 from control_plane.reconciler.ledger import CertificateState, Entry, Ledger
 from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.resource_type import SECRET
 
 IDENTITY = "identity"
 """What an identity certificate is recorded as; no xDS resource has that name."""
 
 _ACCEPTED = (CertificateState.ACKED, CertificateState.SERVED)
+
+
+def is_unused(record: IssuedRecord, nodes: Nodes) -> bool:
+    """Tell whether an Envoy that is connected has no use for a secret, and so never accepts it.
+
+    One with listeners of somebody's own may ask for the certificate of the C2C port only.
+    """
+    if record.secret in (C2C_SECRET, IDENTITY):
+        return False
+    machines = [each.stream.machines.get(SECRET) for each in nodes.streams(record.instance_guid)]
+    asked = [each.subscription for each in machines if each is not None]
+    return any(each.wants(C2C_SECRET) for each in asked) and not any(
+        each.wants(record.secret) for each in asked
+    )
 
 
 class Holdings:

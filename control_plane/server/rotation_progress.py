@@ -19,10 +19,9 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.reconciler.attestation import Attestation
-from control_plane.reconciler.holdings import IDENTITY, Holdings
+from control_plane.reconciler.holdings import IDENTITY, Holdings, is_unused
 from control_plane.reconciler.ledger import CertificateState, Ledger
 from control_plane.reconciler.pace import IDENTITIES_PER_SECOND
-from control_plane.xds.resource_type import SECRET
 
 _SETTLING_SECONDS = 30.0
 """How long it may take besides the wait for its turn until a sidecar's new identity was seen."""
@@ -120,7 +119,7 @@ class RotationProgress:
             return self._identity_use(guid, identity.not_after, leaving)
         is_away = not self.nodes.streams(guid)
         for record in self.holdings.of(guid):
-            if record.not_after <= now:
+            if record.not_after <= now or is_unused(record, self.nodes):
                 continue
             what = "identity" if record.secret == IDENTITY else record.secret
             signed = f"its {what} is still signed by {leaving.called}"
@@ -135,17 +134,11 @@ class RotationProgress:
                         "it was not seen since the control plane started, and may have "
                         f"certificates {until}"
                     )
-                if record.secret == C2C_SECRET or self._asks_for(guid, record.secret):
-                    return f"it has not accepted its new {what} yet, and may serve one {until}"
+                return f"it has not accepted its new {what} yet, and may serve one {until}"
         newest = self.ledger.get(guid, C2C_SECRET)
         if newest is not None and newest.state is CertificateState.NOT_SERVED:
             return f"it does not serve its new certificate: {newest.reason}"
         return ""
-
-    def _asks_for(self, guid: InstanceGuid, secret: str) -> bool:
-        """Tell whether a secret is for an Envoy; one with a static listener takes not all."""
-        machines = (each.stream.machines.get(SECRET) for each in self.nodes.streams(guid))
-        return any(each is not None and each.subscription.wants(secret) for each in machines)
 
     def _identity_use(self, guid: InstanceGuid, ends: datetime, leaving: Leaving) -> str:
         signed = f"its identity is still signed by {leaving.called}"

@@ -17,6 +17,7 @@ from control_plane.reconciler.expiry import Expiry, Kind, Own, ca_lead
 from control_plane.reconciler.holdings import IDENTITY, Holdings
 from control_plane.reconciler.ledger import CertificateState, Ledger
 from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.resource_type import SECRET
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, settled
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Peer, World
@@ -129,6 +130,19 @@ def test_nobody_is_told_of_who_is_gone(watch: Watch) -> None:
     watch.world.clock.set(2 * DAY)
 
     assert watch.told() == {}
+
+
+def test_nobody_is_told_of_a_certificate_that_its_envoy_never_asks_for(watch: Watch) -> None:
+    """An Envoy with a static listener takes the certificate of its port only."""
+    peer = watch.world.connect("b0")
+    peer.ask(SECRET, C2C_SECRET)
+    for record in watch.world.records.values():
+        watch.ledger.issued(record)
+    watch.world.clock.set(19 * HOUR)
+    assert watch.told().keys() == {Kind.C2C}
+
+    peer.ask(SECRET, ID_SECRET)
+    assert watch.told().keys() == {Kind.C2C, Kind.ID}
 
 
 def test_a_ca_is_told_of_in_time_for_a_rotation() -> None:

@@ -147,6 +147,17 @@ def test_after_a_restart_nobody_is_waited_for_to_accept_what_it_never_asks_for()
     assert here.reasons() == []
 
 
+def test_an_old_leaf_that_its_envoy_never_asks_for_keeps_nobody_waiting() -> None:
+    """It was issued and never sent; but who has only just come may ask for it next."""
+    here = World(record(NEW), record(OLD, secret=ID_SECRET))
+    here.move(C2C_SECRET, CertificateState.SERVED)
+    here.connect()
+    assert here.reasons() == [f"its {ID_SECRET} is {SIGNED}; it is renewed within a minute"]
+
+    here.connect(C2C_SECRET)
+    assert here.reasons() == []
+
+
 async def test_how_soon_an_identity_is_renewed_is_told() -> None:
     """With many instances each waits longer for its turn; once it is over that is told too."""
     here = World(record(NEW, secret=IDENTITY))
