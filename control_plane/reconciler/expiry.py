@@ -136,9 +136,9 @@ class Expiry:
             return
         now = self._clock.now()
         for record in self._holdings.of(instance.guid):
-            if is_unused(record, self._nodes):
-                continue
-            if record.not_after - now < (record.not_after - record.not_before) * ALARM_FRACTION:
+            life = record.not_after - record.not_before
+            ends = record.not_after - now < life * ALARM_FRACTION
+            if ends and not is_unused(record, self._nodes):
                 yield self._alarm(instance, record.secret, record.not_after, now)
         identity = self._holdings.identity(instance.guid)
         if identity is not None and identity.not_after - now < self._lifetime * ALARM_FRACTION:
