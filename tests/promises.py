@@ -37,14 +37,21 @@ def none_failed(*traffic: Traffic) -> None:
 
 def begin(config: pytest.Config) -> None:
     """Forget earlier runs, unless this is the second chance of one."""
-    if not config.getoption("lf"):
+    if not config.getoption("lf", default=True):
         config.cache.set(BROKEN, [])
 
 
 def note(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
     """Remember a test in which a call failed."""
-    cache = item.config.cache
-    if call.excinfo is not None and call.excinfo.errisinstance(CallFailed):
+    error = call.excinfo
+    if error is None:
+        return
+    # Where calls are tasks of a group, it is among what the group raises.
+    is_broken = isinstance(error.value, CallFailed) or (
+        isinstance(error.value, BaseExceptionGroup) and error.group_contains(CallFailed)
+    )
+    cache = getattr(item.config, "cache", None)
+    if is_broken and cache is not None:
         cache.set(BROKEN, sorted({*cache.get(BROKEN, []), item.nodeid}))
 
 

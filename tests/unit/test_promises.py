@@ -19,7 +19,7 @@ SUITE = """
 from pathlib import Path
 from types import SimpleNamespace
 
-from tests.promises import none_failed
+from tests.promises import CallFailed, none_failed
 
 
 def is_second_run(name):
@@ -32,6 +32,11 @@ def test_calls():
     none_failed(SimpleNamespace(failures=[] if is_second_run("calls") else ["refused"]))
 
 
+def test_calls_of_tasks():
+    if not is_second_run("tasks"):
+        raise ExceptionGroup("tasks", [CallFailed("refused")])
+
+
 def test_time():
     assert is_second_run("time")
 """
@@ -39,7 +44,7 @@ def test_time():
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """A directory with two tests that fail once: a call in one of them, and the other for time."""
+    """A directory of three tests that fail once, two of them for calls and one for time."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_suite.py").write_text(SUITE)
     return tmp_path
@@ -63,11 +68,11 @@ def run(suite: Path, *arguments: str, again: bool = False) -> str:
 
 def test_a_call_that_failed_is_not_forgotten(suite: Path) -> None:
     """What failed is run once more, and passes; but not a test in which a call failed."""
-    assert run(suite).startswith("2 failed")
-    assert run(suite, "--last-failed", again=True).startswith("1 passed, 1 error")
+    assert run(suite).startswith("3 failed")
+    assert run(suite, "--last-failed", again=True).startswith("1 passed, 2 errors")
 
 
 def test_a_run_of_all_tests_starts_afresh(suite: Path) -> None:
     """A new run is no second chance: it owes nothing to what failed before."""
-    assert run(suite).startswith("2 failed")
-    assert run(suite).startswith("2 passed")
+    assert run(suite).startswith("3 failed")
+    assert run(suite).startswith("3 passed")
