@@ -19,9 +19,9 @@ from control_plane.sidecar.dns.client import RESOURCE_NAME, TYPE_URL
 from control_plane.xds.events import Acked, Event, Nacked
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource
-from tests.dns.world import eventually
 from tests.envoy.certificates import Authority
 from tests.unit.sidecar_dns.tables import message_of
+from tests.waiting import eventually
 
 INSTANCE = InstanceGuid("instance-1")
 SERVER_NAME = "control-plane.test"

@@ -26,7 +26,8 @@ from control_plane.sidecar.dns.client import (
 from control_plane.sidecar.dns.saved import SavedTable
 from control_plane.sidecar.dns.table import NameTable, labels_of
 from tests.dns.control import INSTANCE, control_plane_on
-from tests.dns.world import ADDRESSES, APP_B, eventually
+from tests.dns.world import ADDRESSES, APP_B
+from tests.waiting import eventually
 
 NAMES = {APP_B: ADDRESSES}
 

@@ -29,8 +29,9 @@ from tests.dns.upstream_stub import (
     upstream_on,
     with_rcode,
 )
-from tests.dns.world import APP_B, World, eventually, served
+from tests.dns.world import APP_B, World, served
 from tests.unit.sidecar_dns.tables import addresses_in
+from tests.waiting import eventually
 
 HASTY = UpstreamLimits(patience=0.05, total=0.5)
 

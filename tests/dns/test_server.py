@@ -24,9 +24,10 @@ from control_plane.sidecar.dns.server import DnsServer
 from control_plane.sidecar.dns.tcp import TcpLimits
 from control_plane.sidecar.dns.upstream import Upstreams
 from tests.dns.upstream_stub import EXTERNAL, EXTERNAL_ADDRESS, Asked, from_zone, upstream_on
-from tests.dns.world import ADDRESSES, ANY_PORT, APP_B, MANY, PATIENCE, World, eventually, served
+from tests.dns.world import ADDRESSES, ANY_PORT, APP_B, MANY, PATIENCE, World, served
 from tests.needs import need_ipv6
 from tests.unit.sidecar_dns.tables import addresses_in
+from tests.waiting import eventually
 
 HASTY = TcpLimits(idle=0.1, sending=0.1)
 

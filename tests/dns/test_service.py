@@ -18,8 +18,9 @@ from control_plane.settings.values import SocketAddress
 from control_plane.sidecar.dns.service import DEFAULT_LISTEN, DnsService
 from tests.dns.control import INSTANCE, ControlPlane, control_plane_on
 from tests.dns.upstream_stub import EXTERNAL, EXTERNAL_ADDRESS, upstream_on
-from tests.dns.world import ADDRESSES, ANY_PORT, APP_B, PATIENCE, eventually
+from tests.dns.world import ADDRESSES, ANY_PORT, APP_B, PATIENCE
 from tests.unit.sidecar_dns.tables import addresses_in
+from tests.waiting import eventually
 
 
 @asynccontextmanager

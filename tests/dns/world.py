@@ -5,8 +5,7 @@ The rule of this module: real sockets, and nothing of the server's own code on t
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -84,13 +83,3 @@ async def served(
     server = DnsServer(listen, resolver, tcp)
     async with server.listening():
         yield World(server.address, resolver)
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Return once a condition holds that nobody tells of; fail where it never does."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"not within {PATIENCE:g} seconds: {what}") from None

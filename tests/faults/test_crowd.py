@@ -16,7 +16,8 @@ from control_plane.settings import SocketAddress
 from control_plane.xds.resource_type import SECRET
 from tests.faults.leftovers import nothing_left
 from tests.faults.proxy import Proxy, proxy
-from tests.server.world import eventually, resource, served
+from tests.server.world import resource, served
+from tests.waiting import eventually
 from tests.xds_client import DeltaClient, StreamEnded, plaintext_channel
 
 CLIENTS = 300

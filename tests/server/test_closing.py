@@ -10,7 +10,8 @@ from control_plane.server.closing import Closing
 from control_plane.server.drain import Drain
 from control_plane.xds.resource_type import SECRET
 from tests.server.test_stalled_clients import Stalled
-from tests.server.world import Counting, eventually, resource, served
+from tests.server.world import Counting, resource, served
+from tests.waiting import eventually
 from tests.xds_client import PATIENCE, DeltaClient
 
 ROUNDS = 60

@@ -17,7 +17,8 @@ from control_plane.server.drain import SLICES, SPREAD, STREAMS_PER_SECOND, Drain
 from control_plane.server.metrics_collector import DiscoveryCollector
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.server.test_stalled_clients import Stalled
-from tests.server.world import Counting, World, eventually, resource, served
+from tests.server.world import Counting, World, resource, served
+from tests.waiting import eventually
 from tests.xds_client import PATIENCE, DeltaClient, plaintext_channel
 
 

@@ -14,7 +14,8 @@ from control_plane.server.limits import ServerLimits
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node
 from control_plane.xds.resource_type import SECRET
-from tests.server.world import Counting, eventually, is_served, names, resource, served
+from tests.server.world import Counting, is_served, names, resource, served
+from tests.waiting import eventually
 from tests.xds_client import DeltaClient, SotwClient
 
 

@@ -28,7 +28,7 @@ from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
 from control_plane.xds.exchange import ConfigStatus
-from tests.server.world import eventually
+from tests.waiting import eventually
 from tests.xds_client import PATIENCE
 
 METHOD = "/example.v1.Greeter/Greet"

@@ -22,7 +22,8 @@ from control_plane.server.library import ResourceServer, resource_of, snapshot_o
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, AfterNack, ResourceType
-from tests.server.world import Counting, eventually, names
+from tests.server.world import Counting, names
+from tests.waiting import eventually
 from tests.xds_client import DeltaClient, SotwClient, plaintext_channel
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"

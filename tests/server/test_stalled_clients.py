@@ -14,7 +14,8 @@ import grpc
 from control_plane.errors import PermissionDenied
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.faults.leftovers import nothing_left
-from tests.server.world import Counting, World, eventually, is_served, resource, served
+from tests.server.world import Counting, World, is_served, resource, served
+from tests.waiting import eventually
 from tests.xds_client import ADS, PATIENCE, DeltaClient, Response
 
 BIG = 16 * 1024 * 1024

@@ -13,7 +13,8 @@ import pytest
 
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.resource_type import SECRET
-from tests.server.world import World, eventually, resource, served
+from tests.server.world import World, resource, served
+from tests.waiting import eventually
 from tests.xds_client import ADS, PATIENCE, DeltaClient
 
 STREAMS = 60

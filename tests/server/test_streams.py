@@ -11,7 +11,8 @@ from control_plane.errors import PermissionDenied
 from control_plane.server.library import snapshot_of
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
-from tests.server.world import eventually, names, resource, served
+from tests.server.world import names, resource, served
+from tests.waiting import eventually
 from tests.xds_client import DeltaClient, SotwClient, plaintext_channel
 
 

@@ -5,8 +5,7 @@ The rule of this module: real sockets, real clocks; a test replaces only what it
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.resource_type import SECRET
-from tests.xds_client import PATIENCE, DeltaClient, plaintext_channel
+from tests.xds_client import DeltaClient, plaintext_channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +74,6 @@ def resource(type_url: TypeUrl, name: str, body: str = "") -> Resource:
 def names(resources: Iterable[Resource]) -> list[str]:
     """Return the names of the resources of a delta response."""
     return [each.name for each in resources]
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Return once a condition holds that nobody tells of; fail where it never does."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"not within {PATIENCE:.0f} s: {what}") from None
 
 
 class Counting:

@@ -29,6 +29,7 @@ from control_plane.xds.resource_type import SECRET
 from tests.unit.model.world import B, mapping, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock, settled
 from tests.unit.reconciler.worlds import C2C_SECRET, Serials, World, authority
+from tests.waiting import eventually
 from tests.xds_client import PATIENCE
 
 ONE = InstanceGuid("one")
@@ -51,9 +52,7 @@ class Scene:
 
     async def until_ready(self) -> None:
         """Return once there is room."""
-        async with asyncio.timeout(PATIENCE):
-            while not self.issuers.has_room():  # noqa: ASYNC110 - who asks is told, and nobody else
-                await asyncio.sleep(0.005)
+        await eventually(self.issuers.has_room, "there is room")
 
     async def issued(self) -> Mapping[str, Issued]:
         """Return what comes back next."""
@@ -158,9 +157,7 @@ async def test_a_process_that_dies_is_missed_by_nobody() -> None:
             here.issuers.give(ONE, REQUESTS, NOON)
             os.kill(pid, signal.SIGKILL)
             assert await here.issued() == {}
-            async with asyncio.timeout(PATIENCE):
-                while not logs:  # noqa: ASYNC110 - it is written once the process has ended
-                    await asyncio.sleep(0.005)
+            await eventually(lambda: logs, "the process has ended, and the log says so")
         assert [(each["event"], each["log_level"]) for each in logs] == [
             ("issuer.failed", "warning")
         ]
@@ -203,9 +200,7 @@ async def test_it_ends_when_nobody_needs_it(monkeypatch: pytest.MonkeyPatch) -> 
     """A process with nothing to do is memory for nothing; the next crowd starts another."""
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
     async with scene() as here:
-        async with asyncio.timeout(PATIENCE):
-            while children():  # noqa: ASYNC110 - its end tells nobody
-                await asyncio.sleep(0.005)
+        await eventually(lambda: not children(), "the process has ended")
         await here.until_ready()
         here.issuers.give(ONE, REQUESTS, NOON)
 
@@ -229,20 +224,13 @@ def crowd(monkeypatch: pytest.MonkeyPatch) -> State:
     return state
 
 
-async def _until_room(made: World) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not made.issuers.has_room():  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.005)
-
-
 async def _rotated(made: World, guids: list[str], host: str) -> None:
     """Map a route, and return once everybody was sent a certificate for it."""
     made.commit(mapping(made.state, B, host))
-    async with asyncio.timeout(PATIENCE):
-        while not all(  # noqa: ASYNC110 - as above
-            f"{host}.apps.internal" in made.leaf(each).san.dns for each in guids
-        ):
-            await asyncio.sleep(0.001)
+    name = f"{host}.apps.internal"
+    await eventually(
+        lambda: all(name in made.leaf(each).san.dns for each in guids), "all have the name"
+    )
 
 
 async def test_a_crowd_gets_its_certificates_from_both_processes(crowd: State) -> None:
@@ -251,7 +239,7 @@ async def test_a_crowd_gets_its_certificates_from_both_processes(crowd: State) -
     guids = [f"b{number}" for number in range(8)]
     async with made.running():
         peers = {each: made.connect(each).as_envoy() for each in guids}
-        await _until_room(made)
+        await eventually(made.issuers.has_room, "there is room")
         before = made.made_here
         await _rotated(made, guids, "shop")
         for peer in peers.values():
@@ -282,13 +270,11 @@ async def test_whose_requests_cannot_be_made_keeps_nobody_of_a_crowd_waiting(
     async with made.running():
         for each in (*others, bad):
             made.connect(each).as_envoy()
-        await _until_room(made)
+        await eventually(made.issuers.has_room, "there is room")
         with monkeypatch.context() as patched:
             patched.setattr("control_plane.reconciler.certificates.c2c_request", refused)
             await _rotated(made, others, "shop")
-            async with asyncio.timeout(PATIENCE):
-                while not made.reconciler.plan_failure(bad):  # noqa: ASYNC110 - as above
-                    await asyncio.sleep(0.001)
+            await eventually(lambda: made.reconciler.plan_failure(bad), "its plan failed")
         assert made.reconciler.plan_failure(bad) == "no such name"
 
         await made.clock.advance(RETRY.total_seconds() + 1)
@@ -305,7 +291,7 @@ async def test_what_cannot_be_given_to_the_other_process_is_issued_here(
     async with made.running():
         for each in guids:
             made.connect(each).as_envoy()
-        await _until_room(made)
+        await eventually(made.issuers.has_room, "there is room")
         monkeypatch.setattr(module, "frame", _no_memory)
         before = made.made_here
         with structlog.testing.capture_logs() as logs:
@@ -322,7 +308,7 @@ async def test_who_is_removed_meanwhile_gets_nothing(crowd: State) -> None:
     async with made.running():
         for each in guids:
             made.connect(each).as_envoy()
-        await _until_room(made)
+        await eventually(made.issuers.has_room, "there is room")
         made.commit(mapping(made.state, B, "shop"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -341,11 +327,9 @@ async def test_who_connects_in_a_crowd_is_planned_for_at_its_turn(crowd: State) 
         waiting = [each for each in peers if made.nodes.snapshot(each.live.node_id) is None]
         assert len(waiting) == 7
         assert all(each.receive() == [] for each in waiting)
-        async with asyncio.timeout(PATIENCE):
-            while any(  # noqa: ASYNC110 - as above
-                made.nodes.snapshot(each.live.node_id) is None for each in peers
-            ):
-                await asyncio.sleep(0.001)
+        await eventually(
+            lambda: all(made.nodes.snapshot(each.live.node_id) for each in peers), "all have a plan"
+        )
         for peer in peers:
             peer.as_envoy()
             assert (SECRET, C2C_SECRET) in peer.has
