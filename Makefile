@@ -18,6 +18,9 @@ ENVOY_TESTS := tests/envoy tests/e2e tests/story
 MAIN_STORY := tests/e2e/test_rotation.py tests/story/test_changes.py
 ENVOYS := build/envoy
 
+# After how many seconds a test is ended (0: never), where it is not as pyproject.toml says.
+LIMIT = -o timeout=$(1) -o faulthandler_timeout=$(shell expr $(1) + $(1) / 2)
+
 .PHONY: help demo test test-again test-long fuzz test-compose test-oldest test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
 
 help:  ## list these targets
@@ -36,13 +39,13 @@ test-again: $(READY)  ## run the tests that failed once more, but those in which
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
 test-long: $(READY)  ## what takes minutes: 1,000 rotations under load, a fleet of 5,000 that reconnects
-	C2C_TEST_LONG=1 $(BIN)/python -m pytest tests/long -o faulthandler_timeout=900 $(PYTEST_ARGS)
+	C2C_TEST_LONG=1 $(BIN)/python -m pytest tests/long $(call LIMIT,900) $(PYTEST_ARGS)
 
 fuzz: $(READY)  ## search for what breaks parsers, calls, streams and State, for an hour or more
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest $(SEARCHES) -o faulthandler_timeout=0 $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest $(SEARCHES) $(call LIMIT,0) $(PYTEST_ARGS)
 
 test-compose: $(READY)  ## tell the story in containers, and break them; needs a Docker engine and takes minutes
-	$(BIN)/python -m pytest tests/compose -o faulthandler_timeout=600 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/compose $(call LIMIT,600) $(PYTEST_ARGS)
 
 test-envoy-matrix: $(ENVOY_RELEASES:%=test-envoy-%)  ## run the tests with real Envoys on each release from 1.36 on
 

@@ -18,6 +18,9 @@ settings.register_profile("developer", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
+RUNNING = "running/test"
+"""Where pytest's cache has the test that runs; `.ci/run` reads it."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Forget which promises were broken in earlier runs."""
@@ -28,6 +31,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give a test that broke a promise no second chance in ``make test-again``."""
     if os.environ.get("C2C_TEST_AGAIN"):
         promises.refuse_second_chance(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep on the disk which test runs: a process that ends amid it cannot say any more."""
+    item.config.cache.set(RUNNING, item.nodeid)
+    answer = yield
+    item.config.cache.set(RUNNING, "")
+    return answer
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,13 +56,13 @@ def pytest_runtest_makereport(
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run an ``async def`` test on an event loop of its own; leave any other to pytest.
 
-    One that hangs fails, shortly before ``faulthandler_timeout`` ends the whole run.
+    One that hangs is cancelled shortly before pytest-timeout would end it amid whatever it does.
     """
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = pyfuncitem._fixtureinfo.argnames
     coroutine = pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
-    seconds = float(pyfuncitem.config.getini("faulthandler_timeout"))
+    seconds = float(pyfuncitem.config.getini("timeout"))
     asyncio.run(_bounded(coroutine, 0.9 * seconds if seconds else None))
     return True
 
