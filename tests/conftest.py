@@ -36,9 +36,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Keep on the disk which test runs: a process that ends amid it cannot say any more."""
-    item.config.cache.set(RUNNING, item.nodeid)
+    _note_running(item.config, item.nodeid)
     answer = yield
-    item.config.cache.set(RUNNING, "")
+    _note_running(item.config, "")
     return answer
 
 
@@ -65,6 +65,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     seconds = float(pyfuncitem.config.getini("timeout"))
     asyncio.run(_bounded(coroutine, 0.9 * seconds if seconds else None))
     return True
+
+
+def _note_running(config: pytest.Config, test: str) -> None:
+    cache = getattr(config, "cache", None)
+    if cache is not None:
+        cache.set(RUNNING, test)
 
 
 async def _bounded(test: Awaitable[None], seconds: float | None) -> None:

@@ -104,7 +104,7 @@ def _is_refused(channel: grpc.Channel, call: grpc.Call) -> bool:
     # What ended it came before the answer to what is asked afterwards on the same connection.
     check: grpc.UnaryUnaryMultiCallable[bytes, bytes]
     check = channel.unary_unary("/grpc.health.v1.Health/Check")
-    check.future(b"").result()
+    check.future(b"", timeout=DEADLINE).result()
     return not call.is_active()
 
 

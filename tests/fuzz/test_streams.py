@@ -29,6 +29,9 @@ ALLOWED = {
 }
 """How a stream may end whose client makes no sense, or goes away."""
 
+HANGS = 30.0
+"""Seconds after which an example has failed; it takes less than one."""
+
 
 async def tell(client: SotwClient | DeltaClient, raws: list[bytes]) -> None:
     """Send one request after another, until the server ends the stream."""
@@ -64,4 +67,4 @@ def test_whatever_a_client_sends_the_others_are_served(
     """A request that is none, or makes no sense, ends its own stream at the most."""
     raws = data.draw(RAWS[kind])
 
-    asyncio.run(send_all(kind, raws))
+    asyncio.run(asyncio.wait_for(send_all(kind, raws), HANGS))

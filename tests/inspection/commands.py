@@ -70,6 +70,7 @@ class Screen:
     def __init__(self) -> None:
         """Open it."""
         self._ours, self.theirs = pty.openpty()
+        os.set_blocking(self._ours, False)
         self._written = b""
         asyncio.get_running_loop().add_reader(self._ours, self._read)
 
@@ -92,5 +93,5 @@ class Screen:
         os.close(self.theirs)
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):  # nobody has the other end open any more
+        with contextlib.suppress(OSError):  # nothing is there, or nobody at the other end any more
             self._written += os.read(self._ours, 65_536)
