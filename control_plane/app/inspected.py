@@ -19,7 +19,7 @@ def add_inspection(server: grpc.aio.Server, core: Core) -> None:
     inspected = Inspected(
         state=lambda: core.registry.state,
         revision=lambda: core.registry.revision,
-        plan_failure=core.reconciler.plan_failure,
+        plan_failure=core.reconciler.standing.plan_failure,
         nodes=core.nodes,
         ledger=core.observed.ledger,
         proof=core.observed.proof,

@@ -108,7 +108,7 @@ class Convergence:
         failure = self._custody.failure(instance)
         if failure:
             return f"no certificate could be issued: {failure}"
-        failure = self._reconciler.plan_failure(instance)
+        failure = self._reconciler.standing.plan_failure(instance)
         if failure:
             return f"it goes on with what it had: {failure}"
         if self._reconciler.state.instance(instance) is None:

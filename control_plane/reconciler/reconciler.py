@@ -17,7 +17,6 @@ import structlog
 from control_plane import log_events
 from control_plane.ca import Request
 from control_plane.clock import Clock
-from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import ControlPlaneError
 from control_plane.model.change import Change, removed_instances
 from control_plane.model.entities import Tombstone
@@ -35,10 +34,9 @@ from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication import Neighbourhood, Publication
 from control_plane.reconciler.renewals import RETRY, RenewalQueue
 from control_plane.reconciler.renewing import Renewing
-from control_plane.xds.delivery import has_version
+from control_plane.reconciler.standing import Standing
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource_type import SECRET
 
 
 class Reconciler:
@@ -64,11 +62,11 @@ class Reconciler:
         self._clock = clock
         self._issuers = issuers
         self._backlog = Backlog(clock, issuers, self._returned)
-        self._failures: dict[InstanceGuid, str] = {}
         self._renewals = RenewalQueue()
         self._log = structlog.get_logger(__name__)
         self.state = state
-        self.waiters = Waiters(self.is_current)
+        self.standing = Standing(nodes, custody, self._backlog)
+        self.waiters = Waiters(self.standing.is_current)
         self.farewells = Farewells(nodes, planner, clock)
         around = Neighbourhood(
             self._connected_of, self._resolves, self._mark_apps, self._mark_resolvers
@@ -112,22 +110,6 @@ class Reconciler:
     def connected(self, instance_guid: InstanceGuid) -> bool:
         """Tell whether an instance has a stream."""
         return bool(self._nodes.streams(instance_guid))
-
-    def is_current(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance ACKed all that it should have, or is not connected."""
-        streams = self._nodes.streams(instance)
-        if not streams:
-            return True
-        if instance in self._backlog or instance in self._failures:
-            return False
-        if self._custody.failure(instance):
-            return False
-        snapshot = self._nodes.snapshot(instance)
-        return snapshot is None or all(live.stream.in_step(snapshot) for live in streams)
-
-    def plan_failure(self, instance: InstanceGuid) -> str:
-        """Return why an instance goes on with an old plan, or ""."""
-        return self._failures.get(instance, "")
 
     def opened(self, live: LiveStream) -> None:
         """Plan for a node as soon as it is connected, so that its first request finds an answer.
@@ -219,12 +201,13 @@ class Reconciler:
             self._reconcile(instance)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are planned for
             is_ours = isinstance(error, ControlPlaneError)
-            self._failures[instance] = str(error) if is_ours else "a defect; the log has it"
+            reason = str(error) if is_ours else "a defect; the log has it"
+            self.standing.plan_failed(instance, reason)
             self._log.exception(log_events.PLAN_FAILED, instance=instance)
             self._renewals.add(instance, self._clock.now() + RETRY)
             self._nodes.release(instance)
         else:
-            self._failures.pop(instance, None)
+            self.standing.forget_failure(instance)
         self._note(instance)
 
     def _note(self, guid: InstanceGuid) -> None:
@@ -233,19 +216,8 @@ class Reconciler:
         instance = self.state.instance(guid)
         if instance is None or not self.publication.uncertified(instance.app_guid):
             return
-        if self._has_certificate(guid) and self.is_current(guid):
+        if self.standing.has_certificate(guid) and self.standing.is_current(guid):
             self.publication.certified(instance.app_guid, guid)
-
-    def _has_certificate(self, guid: InstanceGuid) -> bool:
-        """Tell whether an instance ACKed its certificate, or said that it has it.
-
-        Who just came back is in step with all that it asked for, and may ask for that next.
-        """
-        held = self._custody.get(guid, C2C_SECRET)
-        return held is not None and any(
-            has_version(live.stream, SECRET, C2C_SECRET, held.version)
-            for live in self._nodes.streams(guid)
-        )
 
     def _reconcile(self, guid: InstanceGuid) -> None:
         self._backlog.drop(guid)
@@ -269,6 +241,6 @@ class Reconciler:
 
     def _see_off(self, instance: InstanceGuid) -> None:
         self._backlog.drop(instance)
-        self._failures.pop(instance, None)
+        self.standing.forget_failure(instance)
         self._certificates.forget(instance)
         self.farewells.removed(instance)

@@ -64,7 +64,7 @@ async def test_who_comes_back_in_a_crowd_is_sent_nothing_of_the_past(state: Stat
 
         back = ask_again(made, {})
         assert back.receive() == []
-        assert not made.reconciler.is_current(B0)
+        assert not made.reconciler.standing.is_current(B0)
         await settled()
         back.settle()
 
@@ -103,7 +103,7 @@ async def test_who_comes_back_as_it_was_is_told_nothing_new(state: State) -> Non
         back.settle()
 
         assert made.nodes.snapshot("b0") is before
-        assert made.reconciler.is_current(B0)
+        assert made.reconciler.standing.is_current(B0)
     assert sent <= {(SECRET, C2C_SECRET), (SECRET, ID_SECRET)}
     assert back.has.items() <= peer.has.items()
 
@@ -125,7 +125,7 @@ async def test_what_it_refused_is_remembered_in_a_crowd(state: State) -> None:
 
         assert (SECRET, C2C_SECRET) not in back.has
         assert (SECRET, ID_SECRET) in back.has
-        assert not made.reconciler.is_current(B0)
+        assert not made.reconciler.standing.is_current(B0)
 
 
 async def test_another_stream_of_who_is_there_is_answered_at_once(state: State) -> None:
@@ -193,7 +193,7 @@ async def test_who_cannot_be_planned_for_at_its_turn_goes_on_with_what_it_had(
         await settled()
         back.settle()
 
-    assert made.reconciler.plan_failure(B0)
+    assert made.reconciler.standing.plan_failure(B0)
     assert (LISTENER, "listener-8080-61443") in back.has
 
 
@@ -210,4 +210,4 @@ async def test_who_lost_what_is_only_recorded_gets_another_at_its_turn(state: St
         peer.settle()
 
         assert (SECRET, C2C_SECRET) in peer.has
-        assert second.reconciler.is_current(B0)
+        assert second.reconciler.standing.is_current(B0)

@@ -297,7 +297,7 @@ async def test_an_instance_that_is_registered_again_keeps_its_streams(state: Sta
 
         assert not is_over(peer.live)
         assert around.nodes.snapshot(B0) is not None
-        assert around.reconciler.is_current(B0)
+        assert around.reconciler.standing.is_current(B0)
         peer.close()
         assert around.nodes.snapshot(B0) is not None
 

@@ -250,7 +250,7 @@ async def test_a_crowd_gets_its_certificates_from_both_processes(crowd: State) -
             held = made.leaf(guid)
             assert held.san.dns[0] == guid
             assert (held.private_key_pem or b"") in peer.has[SECRET, C2C_SECRET].body
-            assert made.reconciler.is_current(InstanceGuid(guid))
+            assert made.reconciler.standing.is_current(InstanceGuid(guid))
 
 
 async def test_whose_requests_cannot_be_made_keeps_nobody_of_a_crowd_waiting(
@@ -274,12 +274,12 @@ async def test_whose_requests_cannot_be_made_keeps_nobody_of_a_crowd_waiting(
         with monkeypatch.context() as patched:
             patched.setattr("control_plane.reconciler.certificates.c2c_request", refused)
             await _rotated(made, others, "shop")
-            await eventually(lambda: made.reconciler.plan_failure(bad), "its plan failed")
-        assert made.reconciler.plan_failure(bad) == "no such name"
+            await eventually(lambda: made.reconciler.standing.plan_failure(bad), "its plan failed")
+        assert made.reconciler.standing.plan_failure(bad) == "no such name"
 
         await made.clock.advance(RETRY.total_seconds() + 1)
         await _rotated(made, [bad], "again")
-        assert made.reconciler.plan_failure(bad) == ""
+        assert made.reconciler.standing.plan_failure(bad) == ""
 
 
 async def test_what_cannot_be_given_to_the_other_process_is_issued_here(
@@ -312,7 +312,9 @@ async def test_who_is_removed_meanwhile_gets_nothing(crowd: State) -> None:
         made.commit(mapping(made.state, B, "shop"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        given = [each for each in guids if not made.reconciler.is_current(InstanceGuid(each))]
+        given = [
+            each for each in guids if not made.reconciler.standing.is_current(InstanceGuid(each))
+        ]
         made.commit(remove_instance(made.state, InstanceGuid(given[0])))
         await _rotated(made, [each for each in guids if each != given[0]], "again")
 

@@ -212,7 +212,7 @@ async def test_a_certificate_that_cannot_be_issued_is_tried_again(state: State) 
 
         assert peer.receive() == []
         assert around.leaf("b0") is first
-        assert not around.reconciler.is_current(B0)
+        assert not around.reconciler.standing.is_current(B0)
         assert around.reconciler.publication.published(B) == ()
 
         waiting = asyncio.create_task(around.reconciler.waiters.wait([B0], 30))
@@ -306,14 +306,14 @@ async def test_an_instance_without_any_certificate_waits_for_it(state: State) ->
     async with around.running():
         peer = around.connect("b0").as_envoy()
         assert not [name for url, name in peer.has if url == SECRET]
-        assert not around.reconciler.is_current(B0)
+        assert not around.reconciler.standing.is_current(B0)
 
         around.serials.are_bad = False
         await around.clock.advance(RETRY.total_seconds() + 1)
         peer.settle()
 
         assert (SECRET, C2C_SECRET) in peer.has
-        assert around.reconciler.is_current(B0)
+        assert around.reconciler.standing.is_current(B0)
 
 
 async def test_who_cannot_be_planned_for_keeps_nobody_waiting(state: State) -> None:
@@ -360,50 +360,50 @@ async def test_who_cannot_be_planned_for_goes_on_with_what_it_had(
         peer = around.connect("b0").as_envoy()
 
         assert around.nodes.snapshot("b0") is before
-        assert around.reconciler.plan_failure(B0) == told
-        assert not around.reconciler.is_current(B0)
+        assert around.reconciler.standing.plan_failure(B0) == told
+        assert not around.reconciler.standing.is_current(B0)
 
         planner.is_unable = False
         await around.clock.advance(RETRY.total_seconds() + 1)
         peer.settle()
-        assert around.reconciler.plan_failure(B0) == ""
-        assert around.reconciler.is_current(B0)
+        assert around.reconciler.standing.plan_failure(B0) == ""
+        assert around.reconciler.standing.is_current(B0)
 
         planner.is_unable = True
         around.connect("b0")
         around.commit(remove_instance(around.state, B0))
-        assert around.reconciler.plan_failure(B0) == ""
+        assert around.reconciler.standing.plan_failure(B0) == ""
 
 
 async def test_current_is_who_has_accepted_everything(state: State) -> None:
     """Neither marked, nor told without an answer, nor refused; who is away keeps nobody waiting."""
     around = World(state)
     reconciler = around.reconciler
-    assert reconciler.is_current(B0)
+    assert reconciler.standing.is_current(B0)
 
     peer = around.connect("b0").as_envoy()
-    assert reconciler.is_current(B0)
+    assert reconciler.standing.is_current(B0)
 
     async with around.running():
         around.commit(mapping(around.state, B, "api"))
-        assert not reconciler.is_current(B0)
+        assert not reconciler.standing.is_current(B0)
         await settled()
-        assert not reconciler.is_current(B0)
+        assert not reconciler.standing.is_current(B0)
         peer.receive()
-        assert not reconciler.is_current(B0)
+        assert not reconciler.standing.is_current(B0)
         peer.ack()
-        assert reconciler.is_current(B0)
+        assert reconciler.standing.is_current(B0)
 
         around.commit(mapping(around.state, B, "second"))
         await settled()
         peer.receive()
         peer.nack("no")
-        assert not reconciler.is_current(B0)
+        assert not reconciler.standing.is_current(B0)
 
         waiting = asyncio.create_task(reconciler.waiters.wait([B0], 30))
         await settled()
         peer.close()
-        assert reconciler.is_current(B0)
+        assert reconciler.standing.is_current(B0)
         assert await waiting == frozenset()
 
 
@@ -415,7 +415,7 @@ async def test_a_node_that_nobody_knows_is_not_planned_for(state: State) -> None
     peer.ask(CLUSTER)
 
     assert peer.receive() == []
-    assert around.reconciler.is_current(InstanceGuid("gone"))
+    assert around.reconciler.standing.is_current(InstanceGuid("gone"))
 
 
 async def test_a_name_is_resolved_after_the_certificate_has_it(state: State) -> None:

@@ -56,7 +56,7 @@ async def test_who_has_what_was_recorded_is_left_alone(state: State) -> None:
         await settled()
 
         assert secrets_sent(peer) == set()
-        assert second.reconciler.is_current(B0)
+        assert second.reconciler.standing.is_current(B0)
     held = second.custody.get(B0, C2C_SECRET)
     assert isinstance(held, Recorded)
     assert held.version == has[C2C_SECRET]
@@ -71,7 +71,7 @@ async def test_who_has_it_not_gets_a_new_certificate(state: State, stated: dict[
     async with second.running():
         peer = second.connect("b0")
         peer.ask(SECRET, *BOTH, has=stated)
-        assert not second.reconciler.is_current(B0)
+        assert not second.reconciler.standing.is_current(B0)
         await settled()
 
         assert secrets_sent(peer) == set(BOTH)
