@@ -149,8 +149,11 @@ def _error_detail(request: Any) -> ErrorDetail | None:  # noqa: ANN401 - either 
 
 
 def _without_keys(text: str) -> str:
-    """Return a client's error text as it may be kept: it may quote the Secret that it refuses."""
-    return _PRIVATE_KEY.sub("[redacted]", text)[:MAX_ERROR_CHARACTERS]
+    """Return a client's error text as it may be kept.
+
+    It may quote the Secret that it refuses, and what Envoy says of listeners ends with a newline.
+    """
+    return _PRIVATE_KEY.sub("[redacted]", text).rstrip()[:MAX_ERROR_CHARACTERS]
 
 
 def _node(request: Any) -> Node | None:  # noqa: ANN401 - either kind of request

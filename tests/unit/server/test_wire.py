@@ -209,6 +209,16 @@ def test_an_error_that_quotes_a_private_key_loses_it(kind: str, newline: str) ->
     assert detail == ErrorDetail(13, 'bad secret: inline_bytes: "[redacted]" and [redacted]')
 
 
+def test_an_error_ends_without_a_newline() -> None:
+    """Envoy ends what it says of listeners with one, and it would be shown as two characters."""
+    error = {"code": 13, "message": "listener-a: cannot bind\nlistener-b: cannot bind\n"}
+    raw = discovery_pb2.DeltaDiscoveryRequest(error_detail=error).SerializeToString()
+
+    detail = parse_delta(raw).error_detail
+
+    assert detail == ErrorDetail(13, "listener-a: cannot bind\nlistener-b: cannot bind")
+
+
 def test_what_is_kept_of_a_request_is_bounded() -> None:
     """Texts that a client makes up are cut, whatever size the message was allowed to have."""
     long = "x" * 100_000
