@@ -197,7 +197,10 @@ class _Chain:
         return holds(kind, sentence)
 
     def _nobody_to_ask(self, kind: LinkKind) -> Link:
-        return waits(kind, f"there is no instance of {self._app.key.name} to ask")
+        name, index = self._app.key.name, self._q.index
+        if index is None:
+            return waits(kind, f"there is no instance of {name} to ask")
+        return waits(kind, f"{name}/{index} is not there to ask")
 
     def _everybody(self) -> str:
         index = self._q.index

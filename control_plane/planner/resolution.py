@@ -123,7 +123,7 @@ def _answered_to(question: Question, app: App, addresses: str) -> Link:
     """Say whether the caller's resolvers answer, as far as there is a caller."""
     source, called = question.source, question.called
     if source is None:
-        return holds(_NAME, f"{called} leads to {addresses}")
+        return _leads_to(question, app, addresses)
     policies = question.state.policies_to(app.guid)
     if source != app and all(each.source != source.guid for each in policies):
         sentence = f"{called} is not answered to {source.key.name} before a policy is there"
@@ -135,7 +135,16 @@ def _answered_to(question: Question, app: App, addresses: str) -> Link:
                 f"the resolver of {label(source, each)} has not the newest names: {problem}",
                 advice.status(source),
             )
-    return holds(_NAME, f"{called} leads to {addresses}")
+    return _leads_to(question, app, addresses)
+
+
+def _leads_to(question: Question, app: App, addresses: str) -> Link:
+    """Say where a route leads, and who else has it: some of the requests may go there."""
+    route, called, apps = question.route, question.called, question.state.apps
+    others = [apps[each].key.name for each in question.state.apps_of(route) if each != app.guid]
+    it = "" if called == route else f"{route} "
+    shared = f", and {it}is a route of {', '.join(others)} too" if others else ""
+    return holds(_NAME, f"{called} leads to {addresses}{shared}")
 
 
 def _is_below(route: Hostname, domains: Iterable[Domain]) -> bool:

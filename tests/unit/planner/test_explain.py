@@ -115,6 +115,21 @@ def test_a_policy_for_another_port() -> None:
     )
 
 
+def test_a_route_of_two_apps() -> None:
+    """Whoever asks about one of them is told of the other, where some of the requests may go."""
+    state = mapping(everything(), A, "b").state
+    whole, one = question(state), question(state, index=1)
+
+    assert link(whole, LinkKind.NAME).sentence == (
+        "b.apps.internal leads to 10.0.1.1, 10.0.1.2, and is a route of a too"
+    )
+    assert link(one, LinkKind.NAME).sentence == (
+        "1.b.apps.internal leads to 10.0.1.2, and b.apps.internal is a route of a too"
+    )
+    assert link(question(state, source=None), LinkKind.NAME).sentence.endswith(" of a too")
+    assert first_missing(explain(whole)) is None
+
+
 def test_no_route() -> None:
     """Without a route there is no name to ask for."""
     found = missing(question(route=Hostname("")))
@@ -458,6 +473,10 @@ def test_one_instance_by_its_own_name() -> None:
     assert (missing(gone).advice, missing(gone).command) == (AGAIN, "c2c join-token b")
     assert missing(never).sentence == "7.b.apps.internal leads nowhere: b has no instance 7"
     assert missing(never).command == "c2c instances b"
+    assert {link(each, kind).sentence for each in (gone, never) for kind in KINDS[3:]} == {
+        "b/0 is not there to ask",
+        "b/7 is not there to ask",
+    }
 
 
 def test_one_instance_of_an_app_without_a_route() -> None:
