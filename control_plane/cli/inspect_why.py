@@ -64,17 +64,18 @@ def why(ends: tuple[str, ...]) -> None:
         print_records([record(each) for each in chains])
     else:
         for each in chains:
-            _print(each)
+            _print(each, is_one_of_several=len(chains) > 1)
     missing = [each.missing for each in chains if not each.complete]
     if missing:
         warn(f"{capitalised(missing[0].sentence)}.")
         raise click.exceptions.Exit(1)
 
 
-def _print(chain: inspection_pb2.Chain) -> None:
+def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
     name = SocketAddress(chain.route or chain.destination, C2C_PORT)
     tell("")
-    tell(f"{chain.source or 'anybody'} to https://{name}")
+    whose = f" of {chain.destination}" if is_one_of_several else ""
+    tell(f"{chain.source or 'anybody'} to https://{name}{whose}")
     tell("")
     for link in chain.links:
         word = _WORDS[link.state]

@@ -294,6 +294,17 @@ async def test_a_route_that_works_is_preferred(tmp_path: Path) -> None:
     assert chain.route == NAME
 
 
+async def test_each_app_of_a_route_is_asked_about(tmp_path: Path) -> None:
+    """A route that two apps have has a chain of links to each, and each says to whom it leads."""
+    async with scene(tmp_path) as here:
+        mapped = await c2c(here.cf, "map-route", CALLER, "apps.internal", "--hostname", "app-b")
+        ran = await c2c(here.cf, "why", CALLER, NAME)
+
+    assert (mapped.code, ran.code) == (0, 1)
+    for app in (CALLER, "app-b"):
+        assert ran.out.count(f"{CALLER} to https://{NAME}:61443 of {app}\n") == 1
+
+
 async def test_a_name_that_is_nobody_s(tmp_path: Path) -> None:
     """A name without an app is answered too; what is no name at all is refused."""
     async with scene(tmp_path) as here:
