@@ -6,6 +6,8 @@ commands begin with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from control_plane.cli import catalog
@@ -27,6 +29,20 @@ class Family(click.Command):
         formatter.usages([f"c2c {word} ({second}) [command options]"])
         formatter.table("COMMANDS", [(entry.name, entry.summary) for entry in entries])
         formatter.text("SEE ALSO", [f"help {entries[0].name}"])
+
+
+def incomplete(family: Family, rest: Sequence[str]) -> str:
+    """Return the sentence for the first word with nothing, or with no second word of its, behind.
+
+    Args:
+        family: what is said by the first word.
+        rest: the arguments after it.
+    """
+    word = family.name or ""
+    known = ", ".join(entry.name for entry in catalog.family(word))
+    if not rest or rest[0].startswith("-"):
+        return f"'{word}' needs one more word: {known}"
+    return f"'{word} {rest[0]}' is not a registered command, there are: {known}"
 
 
 def family_of(word: str) -> Family | None:

@@ -20,7 +20,7 @@ import click
 from control_plane.cli import catalog
 from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter, rows_of
 from control_plane.cli.errors import report
-from control_plane.cli.family import family_of
+from control_plane.cli.family import family_of, incomplete
 from control_plane.cli.globals import debug, program_options
 from control_plane.cli.streams import drop_unwritten, open_streams
 from control_plane.cli.suggestions import no_command
@@ -69,8 +69,7 @@ class Program(click.Group):
             if (family := family_of(args[0])) is not None:
                 if args[1:2] in (["--help"], ["-h"]):
                     return args[0], family, args[1:]
-                known = ", ".join(entry.name for entry in catalog.family(args[0]))
-                raise click.UsageError(f"'{args[0]}' needs one more word: {known}", ctx)
+                raise click.UsageError(incomplete(family, args[1:]), ctx)
             raise click.UsageError(no_command(args[0]), ctx)
         return super().resolve_command(ctx, args)
 

@@ -78,14 +78,19 @@ async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
     """Half of a command, and options that do not go together."""
     async with scene(tmp_path) as here:
         half = await c2c(here.cf, "ca")
+        flag = await c2c(here.cf, "ca", "--wait")
+        typo = await c2c(here.cf, "ca", "lst")
         lone = await c2c(here.cf, "ca", "prepare", "--ca-cert", "a.pem")
         both = await c2c(here.cf, "ca", "prepare", "--undo", "--ca-cert", "a.pem")
         missing = await c2c(here.cf, "ca", "prepare", "--ca-cert", "/no.pem", "--ca-key", "/no.key")
         early = await c2c(here.cf, "ca", "retire")
 
-    assert "'ca' needs one more word: ca list, ca prepare, ca activate, ca retire" in half.err
+    known = "ca list, ca prepare, ca activate, ca retire"
+    assert f"'ca' needs one more word: {known}\n" in half.err
+    assert f"'ca' needs one more word: {known}\n" in flag.err
+    assert f"'ca lst' is not a registered command, there are: {known}\n" in typo.err
     assert "--ca-cert and --ca-key belong together" in lone.err
     assert "--ca-cert does not go with --undo" in both.err
     assert missing.err == "File '/no.pem' cannot be read: No such file or directory\n"
     assert early.err == "No CA is retiring: 'CN=c2c-control-plane CA' is the only CA\n"
-    assert {each.code for each in (half, lone, both, missing, early)} == {1}
+    assert {each.code for each in (half, flag, typo, lone, both, missing, early)} == {1}
