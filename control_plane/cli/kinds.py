@@ -70,6 +70,7 @@ def read_port_range(value: object) -> PortRange:
 
 WAIT_TIME = Kind("DURATION", duration_between(timedelta(milliseconds=1), timedelta(hours=24)))
 TOKEN_TIME = Kind("DURATION", duration_between(timedelta(seconds=1), timedelta(days=90)))
+OPERATOR_TIME = Kind("DURATION", duration_between(timedelta(minutes=1), timedelta(days=90)))
 APP_PORTS = Kind("PORT", list_of(count_between(1, 65535)))
 APP_PORT = Kind("PORT", count_between(1, 65535))
 USES = Kind("NUMBER", count_between(1, 1_000_000))

@@ -36,7 +36,7 @@ from control_plane.store.files import write_private
 )
 @click.argument("name", metavar="NAME")
 @click.option(
-    "--ttl", type=kinds.TOKEN_TIME, default="30d", help="How long it is valid (Default: 30d)"
+    "--ttl", type=kinds.OPERATOR_TIME, default="30d", help="How long it is valid (Default: 30d)"
 )
 @click.option(
     "--dir",

@@ -24,6 +24,7 @@ from control_plane.sidecar import SidecarOptions, parse_fingerprint, parse_insta
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _FINGERPRINT = kinds.Kind("HEX", lambda value: parse_fingerprint(read_text(value)))
+_ADDRESS = kinds.Kind("IP|auto", lambda value: parse_instance_address(read_text(value)))
 _APP_ADDRESS = kinds.Kind("IP", lambda value: parse_address(read_text(value), field="app_address"))
 _MOMENT = kinds.Kind("DURATION", duration_between(timedelta(), timedelta(hours=1)))
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -67,6 +68,7 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 @_option(
     "--address",
     "Where other instances reach this one; auto takes that of the route to the server",
+    type=_ADDRESS,
     required=True,
 )
 @_option(
@@ -133,7 +135,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
     token: str,
     fingerprint: str | None,
     ca_file: Path | None,
-    address: str,
+    address: Address | None,
     app_address: Address,
     app_port: tuple[int, ...] | None,
     dns_address: SocketAddress | None,
@@ -154,7 +156,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
         token=token,
         fingerprint=fingerprint or "",
         ca_file=ca_file,
-        address=parse_instance_address(address),
+        address=address,
         app_address=app_address,
         app_ports=tuple(map(parse_port, app_port or ())),
         directory=dir,

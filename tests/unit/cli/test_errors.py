@@ -48,6 +48,14 @@ USAGE = [
         "--protocol: 'spdy' is not one of 'http1', 'http2', 'tcp'",
     ),
     (("register-instance", "b"), "the required flag `--address' was not specified"),
+    (
+        ("issue-operator-cert", "me", "--ttl", "59s"),
+        "--ttl: must be between 1m and 90d: 59s",
+    ),
+    (
+        ("sidecar", "--server", "s:1", "--address", "app-b"),
+        "--address: not an IP address: 'app-b'",
+    ),
     (("join-token", "b", "--ttl", "0s"), "--ttl: must be between 1s and 90d: 0s"),
     (
         ("join-token", "b", "--uses", "0"),
