@@ -63,7 +63,9 @@ class ResourceType:
 
 ENVOY_TYPES: tuple[ResourceType, ...] = (
     ResourceType(CLUSTER, complete=True, after_nack=AfterNack.AFTER_A_WHILE, refreshes=(ENDPOINT,)),
-    ResourceType(ENDPOINT, after=(CLUSTER,)),
+    # After the clusters, but not after the answer to them: Envoy ACKs no cluster that it warms
+    # before it was sent the endpoints, or waited 15 s for them.
+    ResourceType(ENDPOINT),
     ResourceType(SECRET, batch=1),
     ResourceType(EXTENSION_CONFIG),
     ResourceType(

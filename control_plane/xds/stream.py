@@ -7,10 +7,11 @@ The rules of this module (quotations are from the xDS protocol):
   one ends the stream.
 - On an aggregated stream every request names its type, and "each resource type has its own"
   exchange; on a stream of one type the type is implicit, and another one ends the stream.
-- Make before break: "CDS updates (if any) must always be pushed first", then EDS, LDS and RDS, each
-  after the client answered the one before; "stale CDS clusters and related EDS endpoints (ones no
-  longer being referenced) can then be removed". One refused cluster does not keep the listeners
-  waiting, but as long as a listener is refused nothing is withdrawn that the one before it may use.
+- Make before break: "CDS updates (if any) must always be pushed first", then EDS, LDS and RDS, the
+  last two after the client answered what comes before; "stale CDS clusters and related EDS
+  endpoints (ones no longer being referenced) can then be removed". One refused cluster does not
+  keep the listeners waiting, but as long as a listener is refused nothing is withdrawn that the one
+  before it may use.
 - "Management server is expected to provide the EDS/RDS updates during warming", also unchanged
   ones.
 

@@ -223,10 +223,29 @@ def test_endpoints_follow_clusters_and_come_before_listeners(variant: Variant) -
     peer.ack("LDS")
     assert peer.stream.in_step(peer.snapshot)
     told = peer.put(CDS="c@2", EDS="c@2", LDS="l@2", RDS="r@2")
-    for expected in ("CDS c@2", "EDS c@2", "LDS l@2", "RDS r@2"):
-        assert [line.split(" ", 1)[1] for line in told] == [expected]
-        told = peer.ack(expected.split()[0])
-    assert told == []
+    assert [line.split(" ", 1)[1] for line in told] == ["CDS c@2", "EDS c@2"]
+    assert peer.ack("CDS") == []
+    for answered, expected in (("EDS", "LDS l@2"), ("LDS", "RDS r@2")):
+        assert [line.split(" ", 1)[1] for line in peer.ack(answered)] == [expected]
+    assert peer.ack("RDS") == []
+
+
+@VARIANTS
+def test_endpoints_wait_for_no_answer_to_their_cluster(variant: Variant) -> None:
+    """O2, O6: Envoy ACKs a cluster once it is warm, and it is warm once its endpoints came."""
+    peer = variant(CDS="a@1", EDS="a@1 b@1", LDS="l@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("EDS", "a")
+    peer.ack("EDS")
+    peer.ask("LDS")
+    peer.ack("LDS")
+    assert [line[2:] for line in peer.put(CDS="a@2 b@1", LDS="l@2")][1:] == ["EDS a@1"]
+    peer.ack("EDS")
+    names = ("a", "b") if variant is SotwPeer else ("b",)
+    assert [line[2:] for line in peer.ask("EDS", *names)] == ["EDS b@1"]
+    assert peer.ack("EDS") == []
+    assert [line[2:] for line in peer.ack("CDS")] == ["LDS l@2"]
 
 
 @VARIANTS
@@ -249,9 +268,9 @@ def test_endpoints_are_sent_again_after_their_cluster_changed(variant: Variant) 
     peer.ack("CDS")
     peer.ask("EDS", "c", "d")
     peer.ack("EDS")
-    peer.put(CDS="c@2 d@1")
-    assert [line[2:] for line in peer.ack("CDS")] == ["EDS c@1"]
-    assert peer.ack("EDS") == []
+    told = peer.put(CDS="c@2 d@1")
+    assert [line[2:] for line in told][1:] == ["EDS c@1"]
+    assert [*peer.ack("EDS"), *peer.ack("CDS")] == []
 
 
 @VARIANTS
@@ -274,8 +293,7 @@ def test_all_endpoints_are_sent_again_if_it_is_not_known_which(variant: Variant)
     peer.ack("CDS")
     peer.ask("EDS", "x", "y", "z")
     peer.ack("EDS")
-    peer.put(CDS="c@2")
-    assert [line[2:] for line in peer.ack("CDS")] == ["EDS x@1 y@1"]
+    assert [line[2:] for line in peer.put(CDS="c@2")] == ["CDS c@2", "EDS x@1 y@1"]
 
 
 @VARIANTS
@@ -286,8 +304,7 @@ def test_endpoints_of_a_wildcard_are_sent_again(variant: Variant) -> None:
     peer.ack("CDS")
     peer.ask("EDS", "*")
     peer.ack("EDS")
-    peer.put(CDS="c@2 s@2")
-    assert [line[2:] for line in peer.ack("CDS")] == ["EDS c@1"]
+    assert [line[2:] for line in peer.put(CDS="c@2 s@2")] == ["CDS c@2 s@2", "EDS c@1"]
 
 
 @VARIANTS
@@ -318,9 +335,10 @@ def test_removal_in_flight_is_not_repeated_because_a_cluster_changed() -> None:
 def test_endpoints_follow_after_a_reconnect() -> None:
     """C4: a cluster that changed while the client was away hangs in warming without endpoints."""
     peer = DeltaPeer(CDS="c@2", EDS="c@1")
-    assert peer.ask("CDS", has="c@1") == ["1 CDS c@2"]
-    assert peer.ask("EDS", "c", has="c@1") == []
-    assert peer.ack("CDS") == ["2 EDS c@1"]
+    assert peer.ask("EDS", "c", has="c@1") == ["1 EDS c@1"]
+    assert peer.ask("CDS", has="c@1") == ["2 CDS c@2"]
+    assert peer.ack("EDS") == ["3 EDS c@1"]
+    assert [*peer.ack("EDS"), *peer.ack("CDS")] == []
 
 
 @VARIANTS

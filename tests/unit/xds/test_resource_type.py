@@ -24,9 +24,9 @@ def test_responses_leave_in_the_order_of_the_protocol() -> None:
 
 
 def test_types_that_come_after_another_are_its_followers() -> None:
-    """O1: clusters are withdrawn once endpoints, listeners and routes let go of them."""
+    """O1: clusters are withdrawn once listeners and routes let go of them, endpoints with them."""
     types = ResourceTypes.of()
-    assert types.followers(CLUSTER) == (ENDPOINT, LISTENER, ROUTE)
+    assert types.followers(CLUSTER) == types.followers(ENDPOINT) == (LISTENER, ROUTE)
     assert types.followers(ROUTE) == ()
 
 
