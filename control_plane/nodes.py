@@ -185,11 +185,12 @@ class Nodes:
     def forget(self, node_id: str) -> None:
         """Drop what a node should have and what it refused.
 
-        Streams that it still has stay open, and are sent nothing.
+        Streams that it still has stay open, and are sent nothing, or what is set for everybody.
         """
         node = self._by_id.pop(node_id, None)
         if node is not None and node.streams:
-            self._by_id[node_id] = _Node(streams=node.streams)
+            self._by_id[node_id] = node = _Node(streams=node.streams)
+            _wake(node)
 
     def refusals(self, node_id: str) -> NodeRefusals:
         """Return what a node refused, on this stream or an earlier one.

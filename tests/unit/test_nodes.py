@@ -195,6 +195,19 @@ def test_a_forgotten_node_keeps_its_streams_and_nothing_else() -> None:
     nodes.forget("never seen")
 
 
+async def test_a_forgotten_node_is_sent_what_is_for_everybody_at_once() -> None:
+    """Its streams look, without waiting for a request or a change."""
+    nodes, live = Nodes(), stream_of("a")
+    nodes.set_default(snapshot(b"2"))
+    nodes.set("a", snapshot(b"1"))
+    nodes.opened(live)
+
+    nodes.forget("a")
+
+    assert nodes.snapshot("a") == snapshot(b"2")
+    assert await is_woken(live)
+
+
 def test_streams_are_listed_oldest_first() -> None:
     """Two streams of one node are both there and told apart (V6)."""
     nodes = Nodes()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.xds.events import Acked, Connected
 from control_plane.xds.limits import StreamLimits
-from control_plane.xds.messages import DeltaRequest, Node, Reply, SotwRequest
+from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, SECRET
 from tests.unit.xds.notation import snapshot, url_of
@@ -291,6 +293,21 @@ def test_stated_versions_are_bounded() -> None:
     peer.ask("CDS", has="a@1 b@1")
     with pytest.raises(PeerLimitExceeded, match="more than 2 resource names"):
         peer.ask("SDS", "s")
+
+
+@pytest.mark.parametrize(
+    "request_with",
+    [
+        lambda version: SotwRequest(CLUSTER, version_info=version, node=NODE),
+        lambda version: DeltaRequest(CLUSTER, initial_resource_versions={"a": version}, node=NODE),
+    ],
+    ids=["sotw", "delta"],
+)
+def test_length_of_a_stated_version_is_bounded(request_with: Callable[[str], Request]) -> None:
+    """C1, C3: what a client says that it has is remembered, so it may not be of any length."""
+    Peer().send(request_with("v" * 256))
+    with pytest.raises(PeerLimitExceeded, match="version longer than 256 characters"):
+        Peer().send(request_with("v" * 257))
 
 
 def test_stated_versions_that_were_withdrawn_do_not_count_any_more() -> None:
