@@ -15,12 +15,15 @@ class StreamLimits:
 
     Attributes:
         types: how many resource types it may ask for.
-        names: how many resource names it may be subscribed to, over all types.
+        names: how many resource names it may be subscribed to, over all types. What a delta client
+            says that it has from an earlier stream counts too.
         name_octets: how long a resource name may be.
+        version_characters: how long a version may be that it says it has; ours have 16.
         node_id_octets: how long a node id may be.
     """
 
     types: int = 64
     names: int = 4096
     name_octets: int = 1024
+    version_characters: int = 256
     node_id_octets: int = 256

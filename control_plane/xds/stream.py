@@ -107,10 +107,12 @@ class Stream:
         match machine, request:
             case SotwMachine(), SotwRequest():
                 self._check_names(machine, request.resource_names, set())
+                self._check_versions([request.version_info])
                 return machine.receive(request, now)
             case DeltaMachine(), DeltaRequest():
                 given = {*request.subscribe, *request.initial_resource_versions}
                 self._check_names(machine, given, machine.asked())
+                self._check_versions(request.initial_resource_versions.values())
                 return machine.receive(request, now)
             case _:
                 raise PeerProtocolError("a stream speaks one variant, SotW or delta, not both")
@@ -197,6 +199,13 @@ class Stream:
                 raise PeerLimitExceeded(
                     f"resource name longer than {self._limits.name_octets} octets: {shown(name)}"
                 )
+
+    def _check_versions(self, versions: Collection[str]) -> None:
+        """Bound what the client states to have, which is kept until it accepts something else."""
+        if any(len(version) > self._limits.version_characters for version in versions):
+            raise PeerLimitExceeded(
+                f"version longer than {self._limits.version_characters} characters"
+            )
 
     def _in_order(self) -> list[TypeUrl]:
         known = [each.url for each in self._types.ordered if each.url in self.machines]
