@@ -23,6 +23,7 @@ from control_plane.server.discovery import DiscoveryService
 from control_plane.server.limits import ServerLimits
 from control_plane.server.listening import listen
 from control_plane.xds.delivery import Delivery, deliveries
+from control_plane.xds.limits import StreamLimits
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
 from control_plane.xds.resource_type import ENVOY_TYPES, ResourceType, ResourceTypes
 
@@ -33,6 +34,11 @@ _TYPE_URL_PREFIX = "type.googleapis.com/"
 
 _NAME_FIELDS = ("name", "cluster_name")
 """Where messages keep their names: ``cluster_name`` is that of a ``ClusterLoadAssignment``."""
+
+MOST_NAMES = 65_536
+"""Names of one stream, unless other limits are given. A delta client that comes back says of each
+resource that it has it, also where it asked for all by a wildcard; fewer names would shut out for
+good who was sent more. A request of 4 MiB has hardly room for so many."""
 
 _STOP_SECONDS = 1.0
 
@@ -62,13 +68,14 @@ class ResourceServer:
             credentials: its TLS; None for plaintext.
             types: resource types whose delivery differs from the defaults, one's own or Envoy's.
             admission: who may open a stream; everybody by default.
-            limits: how much clients may ask for.
+            limits: how much clients may ask for; the defaults, but ``MOST_NAMES``, if there are
+                none.
             identifier: the server's name for itself, in every response.
             clock: the time for back-off and limits.
         """
         self.address = address
         self._credentials = credentials
-        self._limits = limits or ServerLimits()
+        self._limits = limits or ServerLimits(stream=StreamLimits(names=MOST_NAMES))
         self._nodes = Nodes()
         self._service = DiscoveryService(
             self._nodes,

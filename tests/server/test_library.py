@@ -172,6 +172,9 @@ async def test_the_default_serves_every_node_without_its_own() -> None:
         server.set_resources("n", [cluster_pb2.Cluster(name="its own")])
         second = await client.receive()
         await client.ack(second)
+        await eventually(
+            lambda: server.deliveries("n")[0].status is ConfigStatus.SYNCED, "the ACK is there"
+        )
         server.forget("n")
         third = await client.receive()
         await client.ack(third)
@@ -182,6 +185,19 @@ async def test_the_default_serves_every_node_without_its_own() -> None:
         server.forget("*")
 
         assert await client.is_silent()
+
+
+async def test_a_client_with_very_many_resources_may_come_back() -> None:
+    """C1: it says what it has of each, and is sent only what changed."""
+    server = ResourceServer()
+    clusters = [cluster_pb2.Cluster(name=f"cluster-{number}") for number in range(5000)]
+    async with connected(server) as channel:
+        server.set_resources("n", clusters)
+        versions = {each.name: resource_of(each).version for each in clusters[1:]}
+        async with DeltaClient(channel, "n") as client:
+            await client.send(type_url=CLUSTER, initial_resource_versions=versions)
+
+            assert names((await client.receive()).resources) == ["cluster-0"]
 
 
 async def test_who_has_what_can_be_asked() -> None:
