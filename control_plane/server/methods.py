@@ -17,6 +17,7 @@ from control_plane.xds.resource_type import (
     EXTENSION_CONFIG,
     LISTENER,
     ROUTE,
+    SCOPED_ROUTE,
     SECRET,
 )
 
@@ -56,6 +57,9 @@ SERVICES: tuple[DiscoveryMethods, ...] = (
     DiscoveryMethods(_PREFIX + "endpoint.v3.EndpointDiscoveryService", "Endpoints", ENDPOINT),
     DiscoveryMethods(_PREFIX + "listener.v3.ListenerDiscoveryService", "Listeners", LISTENER),
     DiscoveryMethods(_PREFIX + "route.v3.RouteDiscoveryService", "Routes", ROUTE),
+    DiscoveryMethods(
+        _PREFIX + "route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes", SCOPED_ROUTE
+    ),
     DiscoveryMethods(_PREFIX + "secret.v3.SecretDiscoveryService", "Secrets", SECRET),
     DiscoveryMethods(
         _PREFIX + "extension.v3.ExtensionConfigDiscoveryService",

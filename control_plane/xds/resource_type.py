@@ -20,6 +20,7 @@ CLUSTER = TypeUrl(_PREFIX + "config.cluster.v3.Cluster")
 ENDPOINT = TypeUrl(_PREFIX + "config.endpoint.v3.ClusterLoadAssignment")
 LISTENER = TypeUrl(_PREFIX + "config.listener.v3.Listener")
 ROUTE = TypeUrl(_PREFIX + "config.route.v3.RouteConfiguration")
+SCOPED_ROUTE = TypeUrl(_PREFIX + "config.route.v3.ScopedRouteConfiguration")
 SECRET = TypeUrl(_PREFIX + "extensions.transport_sockets.tls.v3.Secret")
 EXTENSION_CONFIG = TypeUrl(_PREFIX + "config.core.v3.TypedExtensionConfig")
 
@@ -42,7 +43,7 @@ class ResourceType:
     Attributes:
         complete: every SotW response carries all that the client needs. "The server must include
             the complete state of the world" for Listener and Cluster; for other types a response
-            may be partial.
+            may be partial, but Envoy takes it that scoped routes are complete too.
         after_nack: when refused content may be sent again.
         batch: how many resources one partial response has at the most. A NACK refuses the whole
             response, so with 1 it is always known which resource was refused.
@@ -76,6 +77,13 @@ ENVOY_TYPES: tuple[ResourceType, ...] = (
         after=(CLUSTER, ENDPOINT, EXTENSION_CONFIG),
     ),
     ResourceType(ROUTE, after=(CLUSTER, ENDPOINT, LISTENER)),
+    ResourceType(
+        SCOPED_ROUTE,
+        complete=True,
+        # The cause may be another scope that has the same key.
+        after_nack=AfterNack.AFTER_A_WHILE,
+        after=(CLUSTER, ENDPOINT, LISTENER, ROUTE),
+    ),
 )
 """The types that Envoy knows, in the order in which their responses leave."""
 

@@ -12,7 +12,7 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2
+from envoy.config.route.v3 import route_pb2, scoped_route_pb2
 
 # The descriptors of what the listener carries in an Any.
 from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401 - its registration
@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
 from control_plane.xds.exchange import ConfigStatus
-from tests.envoy.harness import Envoy, start_envoy
+from tests.envoy.harness import Envoy, start_envoy, until
 from tests.waiting import eventually
 
 NODE = "envoy"
@@ -96,12 +96,12 @@ def endpoints(name: str) -> Message:
     return message
 
 
-def listener(name: str) -> Message:
+def listener(name: str, routes: dict[str, Any] | None = None) -> Message:
     """Return a listener, on a port of its own, whose routes come over ADS."""
     manager: dict[str, Any] = {
         "@type": FILTERS + "network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
-        "rds": {"route_config_name": name, "config_source": OVER_ADS},
+        **(routes or {"rds": {"route_config_name": name, "config_source": OVER_ADS}}),
         "http_filters": [
             {"name": "router", "typed_config": {"@type": FILTERS + "http.router.v3.Router"}}
         ],
@@ -121,6 +121,17 @@ def routes(name: str) -> Message:
     hosts = [{"name": "all", "domains": ["*"], "routes": [route]}]
     fields = {"name": name, "virtual_hosts": hosts}
     message: Message = ParseDict(fields, route_pb2.RouteConfiguration())
+    return message
+
+
+def scope(name: str, key: str, route_configuration: str) -> Message:
+    """Return a scope: which routes are for requests with this key."""
+    fields = {
+        "name": name,
+        "route_configuration_name": route_configuration,
+        "key": {"fragments": [{"string_key": key}]},
+    }
+    message: Message = ParseDict(fields, scoped_route_pb2.ScopedRouteConfiguration())
     return message
 
 
@@ -173,3 +184,40 @@ async def test_a_cluster_that_warms_is_sent_its_endpoints(api_type: str) -> None
             stats = await envoy.stats()
 
         assert [name for name in stats if name.endswith("update_rejected") and stats[name]] == []
+
+
+@pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+async def test_a_scope_stays_while_another_changes(api_type: str) -> None:
+    """R3: an Envoy drops the scoped routes that a state-of-the-world response does not have."""
+    scoped = {
+        "scoped_routes": {
+            "name": "scopes",
+            "scope_key_builder": {
+                "fragments": [{"header_value_extractor": {"name": "x-scope", "index": 0}}]
+            },
+            "rds_config_source": OVER_ADS,
+            "scoped_rds": {"scoped_rds_config_source": OVER_ADS},
+        }
+    }
+    base = [cluster("a"), endpoints("a"), listener("a", scoped), routes("a")]
+    one, two, other = scope("1", "one", "a"), scope("2", "two", "a"), scope("1", "other", "a")
+    async with ResourceServer() as server:
+        server.set_resources(NODE, [*base, one, two])
+        async with envoy_of(server, api_type) as envoy:
+            await until(lambda: has_scopes(envoy, "one", "two"), what="both scopes are there")
+            server.set_resources(NODE, [*base, other, two])
+            await until(lambda: has_scopes(envoy, "other", "two"), what="one scope changed")
+            server.set_resources(NODE, [*base, two])
+            await until(lambda: has_scopes(envoy, "two"), what="one scope is gone")
+            await accepted(server)
+
+
+async def has_scopes(envoy: Envoy, *keys: str) -> bool:
+    """Tell whether these are the keys for which the Envoy has routes."""
+    found = [
+        scope["key"]["fragments"][0]["string_key"]
+        for dump in await envoy.config_dump()
+        for each in dump.get("dynamic_scoped_route_configs", [])
+        for scope in each.get("scoped_route_configs", [])
+    ]
+    return sorted(found) == sorted(keys)

@@ -12,7 +12,7 @@ from tests.server.world import names, resource, served
 from tests.xds_client import DeltaClient, SotwClient, StreamEnded
 
 SINGLE = [each for each in SERVICES if each.only is not None]
-URL = TypeUrl("type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration")
+URL = TypeUrl("type.googleapis.com/envoy.service.runtime.v3.Runtime")
 
 
 def path(methods: DiscoveryMethods, prefix: str) -> str:

@@ -14,6 +14,7 @@ MODULES = {
     "EndpointDiscoveryService": "envoy.service.endpoint.v3.eds_pb2",
     "ListenerDiscoveryService": "envoy.service.listener.v3.lds_pb2",
     "RouteDiscoveryService": "envoy.service.route.v3.rds_pb2",
+    "ScopedRoutesDiscoveryService": "envoy.service.route.v3.srds_pb2",
     "SecretDiscoveryService": "envoy.service.secret.v3.sds_pb2",
     "ExtensionConfigDiscoveryService": "envoy.service.extension.v3.config_discovery_pb2",
 }

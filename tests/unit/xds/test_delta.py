@@ -512,9 +512,9 @@ def test_initial_versions_that_are_current_are_not_sent_again() -> None:
 
 
 def test_what_nothing_refers_to_is_withdrawn_at_once() -> None:
-    """C1: no type refers to routes, so a client that reconnects is told of the lost ones first."""
-    peer = DeltaPeer(RDS="a@1")
-    assert peer.ask("RDS", has="a@1 b@1") == ["1 RDS -b"]
+    """C1: no type waits for secrets, so a client that reconnects is told of lost ones at once."""
+    peer = DeltaPeer(SDS="a@1")
+    assert peer.ask("SDS", has="a@1 b@1") == ["1 SDS -b"]
 
 
 def test_initial_versions_count_in_the_first_request_only() -> None:

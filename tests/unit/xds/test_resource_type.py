@@ -8,6 +8,7 @@ from control_plane.xds.resource_type import (
     ENDPOINT,
     LISTENER,
     ROUTE,
+    SCOPED_ROUTE,
     SECRET,
     AfterNack,
     ResourceType,
@@ -26,13 +27,22 @@ def test_responses_leave_in_the_order_of_the_protocol() -> None:
 def test_types_that_come_after_another_are_its_followers() -> None:
     """O1: clusters are withdrawn once listeners and routes let go of them, endpoints with them."""
     types = ResourceTypes.of()
-    assert types.followers(CLUSTER) == types.followers(ENDPOINT) == (LISTENER, ROUTE)
-    assert types.followers(ROUTE) == ()
+    assert (
+        types.followers(CLUSTER)
+        == types.followers(ENDPOINT)
+        == (
+            LISTENER,
+            ROUTE,
+            SCOPED_ROUTE,
+        )
+    )
+    assert types.followers(SCOPED_ROUTE) == ()
 
 
-def test_clusters_and_listeners_are_complete() -> None:
-    """R3: the protocol has them complete, and no others."""
-    assert {each.url for each in ResourceTypes.of().ordered if each.complete} == {CLUSTER, LISTENER}
+def test_clusters_listeners_and_scoped_routes_are_complete() -> None:
+    """R3: the protocol has the first two complete, Envoy the third too, and no others."""
+    complete = {each.url for each in ResourceTypes.of().ordered if each.complete}
+    assert complete == {CLUSTER, LISTENER, SCOPED_ROUTE}
 
 
 def test_refused_secret_is_never_tried_again() -> None:
