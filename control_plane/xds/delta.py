@@ -79,7 +79,7 @@ class DeltaMachine:
         exchange, asked = self.exchange, turn.added
         if not first:
             if WILDCARD in asked:
-                asked |= exchange.accepted.keys()
+                asked |= exchange.known()
             self._stated -= asked
         exchange.ask(asked)
         # Of what is given up only that counts which a wildcard still wants.

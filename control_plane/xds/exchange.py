@@ -211,9 +211,13 @@ class Exchange:
 
         If one of them is unknown, it is owed everything: which of it was meant cannot be told.
         """
-        versions = {**dict.fromkeys(self.accepted, True), **(self.in_flight or {})}
-        known = {name for name, version in versions.items() if version is not None}
+        known = self.known()
         self.owed |= names if names <= known else known
+
+    def known(self) -> set[str]:
+        """Return the names of which the client has content, or is about to have."""
+        versions = {**dict.fromkeys(self.accepted, True), **(self.in_flight or {})}
+        return {name for name, version in versions.items() if version is not None}
 
     def may_send(self, name: str, version: Version | None, now: float) -> bool:
         """Tell whether the client did not refuse this content, or long enough ago."""

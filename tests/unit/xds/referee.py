@@ -139,6 +139,8 @@ class Referee:
             view.clung_to.clear()
             if not first:
                 view.asked |= view.known.keys()
+            if view.outstanding:
+                view.asked |= {name for name, version in view.told.items() if version is not None}
         for name in request.unsubscribe:
             if name == WILDCARD:
                 view.wildcard = False

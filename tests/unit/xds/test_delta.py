@@ -106,6 +106,17 @@ def test_wildcard_subscribed_again_is_sent_again() -> None:
     assert peer.ack("CDS") == []
 
 
+def test_wildcard_subscribed_again_while_its_response_is_in_flight_is_sent_again() -> None:
+    """W9: as with a name, the client may have forgotten what is under way to it."""
+    peer = DeltaPeer(CDS="c@1 d@1")
+    peer.ask("CDS", "*")
+    peer.ack("CDS")
+    peer.put(CDS="c@2 e@1")
+    assert peer.ask("CDS", "*") == []
+    assert peer.ack("CDS") == ["3 CDS e@1 c@2"]
+    assert peer.ack("CDS") == []
+
+
 def test_unsubscription_of_what_nobody_asked_for_is_ignored() -> None:
     """W10: giving up a name that was never asked for is no error and changes nothing."""
     peer = DeltaPeer(SDS="s@1")
