@@ -168,7 +168,10 @@ def test_name_asked_for_and_given_up_at_once_is_given_up() -> None:
     """W10: the last word of a request that does both is that the client does not want the name."""
     peer = DeltaPeer(SDS="s@1")
     assert peer.ask("SDS", "s", drop=["s"]) == []
+    assert peer.told()[1:] == (Unsubscribed(SECRET, frozenset({"s"})),)
     assert peer.put(SDS="s@2") == []
+    assert peer.ask("SDS", "*", drop=["*"]) == []
+    assert peer.put(SDS="s@3") == []
 
 
 def test_alias_stands_for_its_resource() -> None:

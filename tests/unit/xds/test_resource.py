@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.xds.resource import EMPTY, Resource, Snapshot, TypeSnapshot, version_of
+from control_plane.xds.resource import (
+    EMPTY,
+    Resource,
+    Snapshot,
+    TypeSnapshot,
+    version_of,
+    version_of_all,
+)
 from control_plane.xds.resource_type import CLUSTER, SECRET
-from tests.unit.xds.notation import content, resource, snapshot, url_of
+from tests.unit.xds.notation import content, resource, snapshot, url_of, version
 from tests.unit.xds.peers import DeltaPeer
 
 
@@ -25,6 +32,8 @@ def test_version_of_a_type_changes_with_each_of_its_resources() -> None:
     ]
     assert len(set(versions)) == len(versions)
     assert content("CDS", "a@1 b@1").version == content("CDS", "b@1 a@1").version
+    same = version("a@1")
+    assert version_of_all({"a": same}) != version_of_all({"b": same})
 
 
 def test_two_streams_are_told_the_same_version() -> None:

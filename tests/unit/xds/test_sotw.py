@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from control_plane.xds.events import Acked, Nacked, Stale, Subscribed, Unsubscribed
+from control_plane.xds.messages import SotwRequest
 from control_plane.xds.resource_type import CLUSTER, SECRET, AfterNack, ResourceType, ResourceTypes
 from control_plane.xds.sotw import SotwMachine
-from tests.unit.xds.notation import snapshot, url_of, version
-from tests.unit.xds.peers import REFUSED, SotwPeer
+from tests.unit.xds.notation import content, snapshot, url_of, version
+from tests.unit.xds.peers import NODE, REFUSED, SotwPeer
 
 
 def test_wildcard_is_answered_with_all() -> None:
@@ -654,3 +655,23 @@ def test_secret_is_served_while_an_old_listener_drains() -> None:
     assert peer.put(LDS="") == ["3 LDS"]
     peer.ack("LDS")
     assert peer.put(SDS="s@2") == ["4 SDS s@2"]
+
+
+def test_version_that_a_client_stated_counts_once() -> None:
+    """C3: what it had when it came says nothing of what it has after a response."""
+    peer = SotwPeer(LDS="a@1")
+    assert peer.ask("LDS", has="a@1") == []
+    assert peer.put(LDS="a@2") == ["1 LDS a@2"]
+    peer.ack("LDS")
+    assert peer.put(LDS="a@1") == ["2 LDS a@1"]
+
+
+def test_version_is_that_of_what_a_response_has() -> None:
+    """A2, C3: a client that states it later must not be taken for one that has something else."""
+    peer = SotwPeer(CDS="a@1 b@1")
+    request = SotwRequest(CLUSTER, ("a",), node=NODE)
+    peer.stream.identify(request)
+    peer.stream.receive(request, peer.now)
+    (reply,) = peer.stream.replies(peer.snapshot, peer.now)
+    assert reply.version == content("CDS", "a@1").version
+    assert reply.version != content("CDS", "a@1 b@1").version

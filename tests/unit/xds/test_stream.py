@@ -343,3 +343,30 @@ def test_refused_removals_are_forgotten_with_the_name() -> None:
     for each in (peer, after):
         exchange = each.stream.machines[SECRET].exchange
         assert all(exchange.may_send(f"x{number}", None, each.now) for number in range(3))
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_content_that_comes_back_is_not_in_step_while_other_is_in_flight(
+    variant: type[SotwPeer | DeltaPeer],
+) -> None:
+    """A14: also if it is the very content with which everything was well before."""
+    peer = variant(CDS="c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    before = peer.snapshot
+    assert peer.stream.in_step(before)
+    peer.put(CDS="c@2")
+    peer.snapshot = before
+    assert not peer.stream.in_step(before)
+    assert [line[2:] for line in peer.ack("CDS")] == ["CDS c@1"]
+
+
+def test_what_is_owed_is_sent_although_the_client_is_in_step() -> None:
+    """W2: to ask whether the client has everything does not settle what it asked for again."""
+    peer = SotwPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    peer.ask("SDS", nonce="")
+    peer.ask("SDS", "s", nonce="")
+    peer.stream.receive(SotwRequest(SECRET, ("s",), response_nonce="1"), peer.now)
+    peer.stream.in_step(peer.snapshot)
+    assert peer.hear() == ["2 SDS s@1"]
