@@ -17,6 +17,7 @@ from control_plane.xds.resource_type import (
     EXTENSION_CONFIG,
     LISTENER,
     ROUTE,
+    RUNTIME,
     SCOPED_ROUTE,
     SECRET,
 )
@@ -66,4 +67,5 @@ SERVICES: tuple[DiscoveryMethods, ...] = (
         "ExtensionConfigs",
         EXTENSION_CONFIG,
     ),
+    DiscoveryMethods(_PREFIX + "runtime.v3.RuntimeDiscoveryService", "Runtime", RUNTIME),
 )

@@ -23,6 +23,7 @@ ROUTE = TypeUrl(_PREFIX + "config.route.v3.RouteConfiguration")
 SCOPED_ROUTE = TypeUrl(_PREFIX + "config.route.v3.ScopedRouteConfiguration")
 SECRET = TypeUrl(_PREFIX + "extensions.transport_sockets.tls.v3.Secret")
 EXTENSION_CONFIG = TypeUrl(_PREFIX + "config.core.v3.TypedExtensionConfig")
+RUNTIME = TypeUrl(_PREFIX + "service.runtime.v3.Runtime")
 
 
 class AfterNack(Enum):

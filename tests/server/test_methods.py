@@ -6,13 +6,12 @@ import grpc
 import pytest
 
 from control_plane.server.methods import SERVICES, DiscoveryMethods
-from control_plane.xds.resource import TypeUrl
-from control_plane.xds.resource_type import CLUSTER, SECRET
+from control_plane.xds.resource_type import CLUSTER, RUNTIME, SECRET
 from tests.server.world import names, resource, served
 from tests.xds_client import DeltaClient, SotwClient, StreamEnded
 
 SINGLE = [each for each in SERVICES if each.only is not None]
-URL = TypeUrl("type.googleapis.com/envoy.service.runtime.v3.Runtime")
+URL = RUNTIME
 
 
 def path(methods: DiscoveryMethods, prefix: str) -> str:

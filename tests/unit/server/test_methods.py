@@ -17,6 +17,7 @@ MODULES = {
     "ScopedRoutesDiscoveryService": "envoy.service.route.v3.srds_pb2",
     "SecretDiscoveryService": "envoy.service.secret.v3.sds_pb2",
     "ExtensionConfigDiscoveryService": "envoy.service.extension.v3.config_discovery_pb2",
+    "RuntimeDiscoveryService": "envoy.service.runtime.v3.rtds_pb2",
 }
 
 
