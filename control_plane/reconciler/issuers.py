@@ -193,15 +193,19 @@ class Issuers:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End it by closing its input, or at once if it does not."""
+    """End it by closing its input, or at once if it does not.
+
+    What it has still written is read, for nobody: asyncio tells of the end of a process after the
+    end of its output, and takes no more than 128 KiB of it that nobody reads.
+    """
     if process.stdin is not None:
         process.stdin.close()
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            await process.wait()
+            await process.communicate()
     except TimeoutError:
         pass
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            await process.communicate()

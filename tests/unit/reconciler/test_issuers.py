@@ -32,6 +32,9 @@ from tests.unit.reconciler.worlds import C2C_SECRET, Serials, World, authority
 from tests.waiting import eventually
 from tests.xds_client import PATIENCE
 
+ENDS = 2 * PATIENCE
+"""Seconds after which a process has not ended that is killed after ten."""
+
 ONE = InstanceGuid("one")
 REQUESTS: Mapping[str, Request] = {
     C2C_SECRET: C2CRequest("one", "app", "org", "space", ("b.apps.internal",), 0, "10.0.0.1")
@@ -70,7 +73,8 @@ async def scene() -> AsyncIterator[Scene]:
         yield made
     finally:
         running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        async with asyncio.timeout(ENDS):
+            await asyncio.gather(running, return_exceptions=True)
         assert not children()
 
 
@@ -203,6 +207,17 @@ async def test_it_ends_when_nobody_needs_it(monkeypatch: pytest.MonkeyPatch) -> 
         await eventually(lambda: not children(), "the process has ended")
         await here.until_ready()
         here.issuers.give(ONE, REQUESTS, NOON)
+
+        assert await here.issued()
+
+
+async def test_it_ends_although_nobody_reads_its_answers() -> None:
+    """Whoever stops amid a crowd with many routes leaves more answers than a pipe holds."""
+    names = tuple(f"{number:03}.{'a' * 60}.apps.internal" for number in range(100))
+    request = C2CRequest("one", "app", "org", "space", names, 0, "10.0.0.1")
+    async with scene() as here:
+        for _ in range(AT_ONCE):
+            here.issuers.give(ONE, {C2C_SECRET: request}, NOON)
 
         assert await here.issued()
 
