@@ -24,6 +24,7 @@ from control_plane.clock import Clock, SystemClock
 from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid, Port, shown
 from control_plane.settings import SocketAddress
+from control_plane.sidecar import event_loop
 from control_plane.sidecar.app_ports import LivePorts
 from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.channel import instance_channel
@@ -65,7 +66,7 @@ def main(options: SidecarOptions) -> int:
         InvalidRequest: the control plane refused for good.
         StorageError: the directory cannot be written.
     """
-    return asyncio.run(run(options))
+    return event_loop.run(run(options))
 
 
 async def run(options: SidecarOptions, clock: Clock | None = None) -> int:

@@ -1,0 +1,63 @@
+"""The event loop of a sidecar.
+
+The rule of this module: a sidecar that is told to stop waits for no DNS server. asyncio has names
+looked up by threads for which it waits at its end, and where no server answers that takes the
+system 10 seconds for each that it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from threading import Thread
+from typing import Any, TypeVar
+
+_Found = list[tuple[Any, ...]]
+
+_Result = TypeVar("_Result")
+
+
+class SidecarEventLoop(asyncio.SelectorEventLoop):
+    """An event loop that leaves behind whoever looks up a name when it ends."""
+
+    async def getaddrinfo(
+        self,
+        host: str | bytes | None,
+        port: str | bytes | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - asyncio's name
+        proto: int = 0,
+        flags: int = 0,
+    ) -> _Found:
+        """Look up a name; see ``asyncio.loop.getaddrinfo``.
+
+        Raises:
+            OSError: it is not known.
+        """
+        answer: asyncio.Future[_Found] = self.create_future()
+
+        def tell(settle: Callable[[Any], None], what: object) -> None:
+            if not answer.done():
+                settle(what)
+
+        def look_up() -> None:
+            try:
+                found = socket.getaddrinfo(host, port, family, type, proto, flags)
+            except Exception as error:  # noqa: BLE001 - whatever it is, who asked is told
+                told: tuple[Any, ...] = (answer.set_exception, error)
+            else:
+                told = (answer.set_result, found)
+            with suppress(RuntimeError):  # the loop has ended
+                self.call_soon_threadsafe(tell, *told)
+
+        Thread(target=look_up, daemon=True).start()
+        return await answer
+
+
+def run(main: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run a program on such a loop, otherwise as ``asyncio.run`` does."""
+    with asyncio.Runner(loop_factory=SidecarEventLoop) as runner:
+        return runner.run(main)
