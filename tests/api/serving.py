@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from control_plane.server.status import StatusInterceptor
+from tests.waiting import output
 
 GRPCURL = Path(sys.executable).with_name("grpcurl")
 
@@ -70,5 +71,5 @@ async def grpcurl(socket: Path, *words: str, request: Mapping[str, Any] | None =
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    out, err = await output(process, "grpcurl")
     return Answer(process.returncode or 0, out.decode(), err.decode())

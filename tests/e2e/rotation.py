@@ -29,6 +29,7 @@ from tests.envoy import apps, tls_client
 from tests.envoy.harness import C2C_PORT, unique_address, until
 from tests.sidecar.process import Sidecar, Ticket, sidecar
 from tests.unit.ca import forge
+from tests.waiting import output
 
 HOST = "app-b"
 NAME = f"{HOST}.apps.internal"
@@ -87,7 +88,7 @@ class Cloud:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await process.communicate()
+        out, err = await output(process, f"c2c {' '.join(words)}")
         assert process.returncode is not None
         return Ran(process.returncode, out.decode(), err.decode())
 
@@ -209,7 +210,7 @@ class Cloud:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        out, _ = await process.communicate()
+        out, _ = await output(process, "grpcurl")
         return out.decode()
 
 

@@ -17,6 +17,7 @@ from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
 from control_plane.settings import admin_socket
 from tests.e2e.site import Site
 from tests.envoy.harness import unique_address, until
+from tests.waiting import ended
 
 START_SECONDS = 60.0
 """What a start may take on a machine that is busy with other tests."""
@@ -68,7 +69,7 @@ class Server:
         """Kill it without a word (SIGKILL)."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
-            await self._process.wait()
+            await ended(self._process, "the control plane, after SIGKILL,")
         self._process = None
 
     async def until(self, happened: Callable[[], bool], *, what: str) -> None:

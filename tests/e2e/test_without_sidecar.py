@@ -13,6 +13,7 @@ from tests.envoy.harness import envoy_binary, start_envoy, unique_address, until
 from tests.needs import need_command
 from tests.security.world import control_plane
 from tests.sidecar.platform import Platform
+from tests.waiting import output
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "deploy.md"
 
@@ -52,7 +53,7 @@ async def typed(cf: Platform, instance: instance_pb2.Instance, directory: Path) 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    out, _ = await process.communicate()
+    out, _ = await output(process, "the script")
     assert process.returncode == 0, out.decode()
 
 

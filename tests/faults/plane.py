@@ -27,6 +27,7 @@ from tests.envoy.harness import until
 from tests.inspection.test_metrics import total
 from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.process import C2C
+from tests.waiting import ended
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ class Plane(Platform):
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(by)
-            await process.wait()
+            await ended(process, f"the control plane, after {by.name},")
         if self._reading is not None:
             await self._reading
 

@@ -13,6 +13,7 @@ from tests.e2e.rotation import cloud, only
 from tests.e2e.test_ca_rotation import SECONDS
 from tests.faults.test_restarts import scene, updates
 from tests.needs import need_command
+from tests.waiting import ended
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
 (RUNNING,) = re.findall(r"^ {4}umask 077\n(?: {4}.+\n)+", DOCUMENT, re.MULTILINE)
@@ -30,7 +31,7 @@ async def back_up(commands: str, data: Path) -> Path:
         *("-euo", "pipefail", "-c", commands.replace("/var/lib/c2c", str(data))),
         cwd=data.parent,
     )
-    assert await process.wait() == 0
+    assert await ended(process, "the backup") == 0
     backup = data.parent / "backup"
     assert backup.stat().st_mode & 0o077 == 0
     assert [each for each in backup.iterdir() if each.stat().st_mode & 0o077] == []

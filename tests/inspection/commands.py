@@ -15,6 +15,7 @@ from typing import Any
 from tests.envoy.harness import DEADLINE
 from tests.sidecar.platform import Platform
 from tests.sidecar.process import C2C
+from tests.waiting import ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ async def running(
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.wait()
+        await ended(process, f"c2c {' '.join(words)}")
 
 
 class Screen:

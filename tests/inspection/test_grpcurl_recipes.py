@@ -18,6 +18,7 @@ from tests.inspection.world import APP, Operator, Scene, map_route
 from tests.needs import need_command
 from tests.security.world import control_plane, enrol
 from tests.sidecar.platform import Platform
+from tests.waiting import ended
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "grpcurl.md"
 _BLOCK = re.compile(
@@ -71,7 +72,7 @@ async def shell(
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGTERM)
-        await process.wait()
+        await ended(process, "the recipe")
 
 
 def is_like(shown: object, answer: object) -> bool:

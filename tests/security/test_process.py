@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.envoy.harness import DEADLINE
 from tests.faults.plane import plane
 
 PROBE = """
@@ -36,7 +37,9 @@ issuing.main()
 
 def test_the_memory_of_the_process_can_be_dumped_by_nobody() -> None:
     """After the call there are no core dumps, and files may be open as many as are allowed."""
-    run = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
     assert run.stdout == f"0 (0, 0) {hard} {hard} {hard}\n"
@@ -57,7 +60,11 @@ async def test_c2c_serve_runs_without_dumps(tmp_path: Path) -> None:
 def test_the_second_process_runs_without_dumps() -> None:
     """The one that issues for crowds has keys too, and a new program could be dumped again."""
     run = subprocess.run(
-        [sys.executable, "-c", SECOND_PROBE], capture_output=True, text=True, check=True
+        [sys.executable, "-c", SECOND_PROBE],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
     )
 
     assert run.stdout == "0 (0, 0)\n"

@@ -11,7 +11,7 @@ from control_plane.server.drain import Drain
 from control_plane.xds.resource_type import SECRET
 from tests.server.test_stalled_clients import Stalled
 from tests.server.world import Counting, resource, served
-from tests.waiting import eventually
+from tests.waiting import eventually, output
 from tests.xds_client import PATIENCE, DeltaClient
 
 ROUNDS = 60
@@ -36,7 +36,7 @@ async def test_a_time_that_ends_as_the_last_call_does_is_survived() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", f"from {__name__} import race; race()", stderr=asyncio.subprocess.PIPE
     )
-    _, told = await process.communicate()
+    _, told = await output(process, "what drains servers")
     assert process.returncode == 0, told.decode()
 
 

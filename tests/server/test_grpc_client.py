@@ -28,7 +28,7 @@ from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
 from control_plane.xds.exchange import ConfigStatus
-from tests.waiting import eventually
+from tests.waiting import ended, eventually
 from tests.xds_client import PATIENCE
 
 METHOD = "/example.v1.Greeter/Greet"
@@ -87,7 +87,7 @@ async def client_of(server: ResourceServer) -> AsyncIterator[asyncio.StreamReade
         yield process.stdout
     finally:
         process.stdin.close()
-        await process.wait()
+        await ended(process, "the gRPC client")
 
 
 def greeter(*ports: int) -> list[Message]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.envoy.harness import DEADLINE, Envoy, until
+from tests.waiting import ended
 
 C2C = Path(sys.executable).with_name("c2c")
 """The command, as it is installed beside this Python."""
@@ -120,7 +121,7 @@ async def sidecar(
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
-        await process.wait()
+        await ended(process, "the sidecar, after SIGTERM and SIGINT,")
         await asyncio.gather(*reading)
 
 

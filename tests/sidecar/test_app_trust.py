@@ -24,6 +24,7 @@ from control_plane.sidecar.directory import SidecarDirectory
 from tests.envoy.certificates import Authority
 from tests.needs import need_command
 from tests.sidecar.scene import scene
+from tests.waiting import output
 
 URLLIB = """
 import sys, urllib.request
@@ -149,8 +150,8 @@ async def _runs(command: Sequence[str], variables: Mapping[str, str]) -> bool:
     process = await asyncio.create_subprocess_exec(
         *command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    output, _ = await process.communicate()
-    return output.decode().strip() == "hello"
+    said, _ = await output(process, command[0])
+    return said.decode().strip() == "hello"
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ import pytest
 
 from control_plane.demo.places import APP_PORT
 from tests.envoy.harness import DEADLINE, unique_address, until
+from tests.waiting import ended, output
 
 PATIENCE = 3 * DEADLINE
 """A whole story takes ten seconds where nobody else works."""
@@ -95,7 +96,7 @@ async def _demo(
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-        await process.wait()
+        await ended(process, "the demo")
         await reading
 
 
@@ -111,7 +112,7 @@ async def _printed(script: str, home: Path) -> str:
     shell = await asyncio.create_subprocess_exec(
         *("bash", "-ec", script), stdout=PIPE, stderr=PIPE, env=environment
     )
-    out, err = await shell.communicate()
+    out, err = await output(shell, "the script")
     assert shell.returncode == 0, (out, err)
     return out.decode()
 

@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 from tests.story.stage import Stage, place, stage
+from tests.waiting import ended
 
 
 class Watcher:
@@ -90,7 +91,7 @@ async def test_an_instance_that_leaves_is_not_resolved_any_more(tmp_path: Path) 
         for _ in range(50):
             assert (await scene.get("shop")).status == "200 OK"
 
-        await sidecar.process.wait()
+        await ended(sidecar.process, "the sidecar")
         assert (await scene.get("shop")).status == "200 OK"
 
 

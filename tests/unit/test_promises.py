@@ -61,6 +61,7 @@ def run(suite: Path, *arguments: str, again: bool = False) -> str:
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
+        timeout=60,
         check=False,
     )
     return done.stdout.splitlines()[-1]

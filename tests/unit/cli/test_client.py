@@ -55,7 +55,7 @@ def refusing(tmp_path: Path) -> Iterator[Refusing]:
         server.add_insecure_port(f"unix:{tmp_path}/admin.sock")
         server.start()
         yield service
-        server.stop(0).wait()
+        server.stop(0).wait(20)
 
 
 @pytest.mark.parametrize(("code", "sentence"), SENTENCES, ids=lambda value: str(value)[:30])

@@ -120,7 +120,7 @@ def test_a_server_that_hangs_up(tmp_path: Path) -> None:
         thread.start()
         ran = run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path))
         stop.set()
-        thread.join()
+        thread.join(20)
 
     assert ran.code == 1
     assert ran.err.startswith(f"The server at {tmp_path}/admin.sock cannot do this now: ")

@@ -17,6 +17,7 @@ from control_plane.cli.main import program
 from control_plane.demo.places import EVERYBODY
 from tests.unit.cli.conftest import run_c2c
 
+DEADLINE = 30.0
 NAMES = [entry.name for group in catalog.GROUPS for entry in group.entries]
 
 
@@ -143,7 +144,9 @@ def test_the_overview_loads_nothing_that_it_does_not_need() -> None:
         "print([m for m in ('grpc', 'google', 'rich', 'cryptography', 'control_plane.cli.apps')"
         " if m in sys.modules], file=sys.stderr)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
 
     assert "GETTING STARTED" in ran.stdout
     assert ran.stderr == "[]\n"
@@ -167,7 +170,12 @@ def test_no_color_is_honoured() -> None:
     variables = {"PATH": "/usr/bin:/bin", "C2C_DATA_DIR": "/nonexistent"}
     outputs = [
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=DEADLINE,
+            check=False,
         ).stdout
         for env in (variables, {**variables, "NO_COLOR": "1"})
     ]

@@ -226,18 +226,20 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
     environ = {**os.environ, **any_port, "C2C_DATA_DIR": str(tmp_path / "data")}
     process = subprocess.Popen([C2C, "serve"], env=environ, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + DEADLINE
-    while True:
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(tmp_path / "data" / "admin.sock"))
-                break
-            except OSError:
-                assert process.poll() is None, process.communicate()[1]
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-    yield process, environ
-    process.kill()
-    process.communicate()
+    try:
+        while True:
+            with socket.socket(socket.AF_UNIX) as probe:
+                try:
+                    probe.connect(str(tmp_path / "data" / "admin.sock"))
+                    break
+                except OSError:
+                    assert process.poll() is None, process.communicate()[1]
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+        yield process, environ
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_serve_is_found_by_its_data_dir_and_stops_cleanly(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import subprocess
 import sys
 import termios
@@ -17,6 +18,7 @@ from tests.api.world import ControlPlane
 from tests.unit.cli.conftest import run_c2c
 
 C2C = str(Path(sys.executable).with_name("c2c"))
+DEADLINE = 30.0
 
 
 def on_terminal(
@@ -32,11 +34,13 @@ def on_terminal(
         os.close(theirs)
         os.write(ours, answer.encode())
         screen = b""
-        while True:
+        while select.select([ours], [], [], DEADLINE)[0]:
             try:
                 screen += os.read(ours, 4096)
             except OSError:  # how Linux says that the other end is closed
                 break
+        else:
+            process.kill()
         os.close(ours)
     return process.returncode, screen.decode()
 
@@ -94,7 +98,9 @@ def test_without_a_terminal_nothing_is_deleted_unasked(world: ControlPlane, stdi
     run_c2c("create-app", "app-b", **data_dir)
     given = {"/dev/null": "</dev/null", "yes": "<<< y", "closed": "<&-"}[stdin]
     words = ["bash", "-c", f'"$0" delete-app app-b {given}', C2C]
-    ran = subprocess.run(words, capture_output=True, text=True, env=environ, check=False)
+    ran = subprocess.run(
+        words, capture_output=True, text=True, env=environ, timeout=DEADLINE, check=False
+    )
 
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == "Nobody can be asked whether to delete app 'app-b' here: say -f\n"

@@ -67,8 +67,10 @@ def answers_until_killed(path: Path, number: int, lines: int) -> list[tuple[str,
         cwd=Path(__file__).parents[3],
     ) as writer:
         assert writer.stdout is not None
-        said = [writer.stdout.readline() for _ in range(lines)]
-        writer.send_signal(signal.SIGKILL)
+        try:
+            said = [writer.stdout.readline() for _ in range(lines)]
+        finally:  # also if pytest interrupts: who leaves the block waits for its end
+            writer.send_signal(signal.SIGKILL)
         said += writer.stdout.readlines()
         assert writer.wait() == -signal.SIGKILL, "the writer ended by itself"
     whole = (line.split() for line in said if line.endswith("\n"))

@@ -55,6 +55,7 @@ def crash(path: Path, step: int, moment: str) -> subprocess.CompletedProcess[str
         [sys.executable, "-c", CRASH, str(path), str(step), moment],
         capture_output=True,
         text=True,
+        timeout=30,
         check=False,
         cwd=Path(__file__).parents[3],
     )

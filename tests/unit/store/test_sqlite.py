@@ -437,6 +437,7 @@ def open_elsewhere(path: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", script, str(path)],
         capture_output=True,
         text=True,
+        timeout=30,
         check=False,
         cwd=Path(__file__).parents[3],
     )
