@@ -5,7 +5,7 @@ from __future__ import annotations
 from control_plane.xds.events import Acked, Nacked
 from control_plane.xds.exchange import Exchange
 from control_plane.xds.messages import ErrorDetail
-from control_plane.xds.refusal import Refusals
+from control_plane.xds.refusal import FIRST_PAUSE, Refusals
 from control_plane.xds.resource import Nonce, Version
 from control_plane.xds.resource_type import ROUTE, ResourceTypes
 
@@ -97,3 +97,17 @@ def test_earliest_retry_counts() -> None:
     it.settle(None, 11.5)
     assert it.may_send("b", None, 11.0)
     assert it.next_retry(11.5) is None
+
+
+def test_what_was_refused_without_a_name_is_forgotten_with_the_next_ack() -> None:
+    """A refusal of a response that told nothing grows no pause of one that comes much later."""
+    it = exchange()
+    for began in (0.0, 1.0):
+        it.ask_for_all_later(NO, began)
+    assert it.next_retry(1.0) == 1.0 + 2 * FIRST_PAUSE
+    it.send(Nonce("1"), {}, 10.0)
+    it.settle(None, 11.0)
+
+    it.ask_for_all_later(NO, 20.0)
+
+    assert it.next_retry(20.0) == 20.0 + FIRST_PAUSE
