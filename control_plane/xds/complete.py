@@ -49,7 +49,7 @@ class CompleteState:
 
     def accepted(self) -> None:
         """Take note that the client has what was sent last, and nothing else."""
-        self._had = self._sent = self._in_flight
+        self._had = self._in_flight
 
     def resumed(self, resources: Mapping[str, Resource]) -> None:
         """Take note that the client has these from an earlier stream, and nothing else."""

@@ -111,3 +111,17 @@ def test_what_was_refused_without_a_name_is_forgotten_with_the_next_ack() -> Non
     it.ask_for_all_later(NO, 20.0)
 
     assert it.next_retry(20.0) == 20.0 + FIRST_PAUSE
+
+
+def test_what_may_have_been_applied_is_known_once_it_is_answered_for() -> None:
+    """A client that refused several resources may have applied some, until it accepts or drops."""
+    it = exchange()
+    it.send(Nonce("1"), {"a": V1, "b": V1, "c": V1}, 0.0)
+    it.settle(NO, 1.0)
+    assert [it.may_have(name) for name in "abc"] == [True, True, True]
+
+    it.send(Nonce("2"), {"a": None}, 2.0)
+    it.settle(None, 3.0)
+    it.retain(lambda name: name != "b")
+
+    assert [it.may_have(name) for name in "abc"] == [False, False, True]
