@@ -45,6 +45,10 @@ UNSUPPORTED_SECONDS = 600.0
 LOOK_SECONDS = (0.05, 2.0)
 """How soon to look again when something has just changed, or should, and how often otherwise."""
 
+CLOSELY_SECONDS = 0.5
+"""How often to look while another certificate should be served: a second after an Envoy ACKed it,
+the control plane takes it for not served."""
+
 _Call = Callable[[sidecar_pb2.ReportRequest, float], Awaitable[sidecar_pb2.ReportResponse]]
 
 
@@ -126,7 +130,8 @@ class Reporter:
         """Return once the instance is not as it was; look less and less often until then."""
         while self._seen == seen:
             await self._clock.sleep(self._pause)
-            self._pause = min(self._pause * 1.5, LOOK_SECONDS[1])
+            awaits = self._expected not in ("", self._seen.served_serial)
+            self._pause = min(self._pause * 1.5, CLOSELY_SECONDS if awaits else LOOK_SECONDS[1])
             await self._look()
 
     async def _look(self) -> Observation:

@@ -167,6 +167,19 @@ async def test_a_certificate_that_should_be_served_is_looked_for_at_once(tmp_pat
         assert here.instance.looks - looked >= 4
 
 
+async def test_a_certificate_that_comes_late_is_seen_within_a_second(tmp_path: Path) -> None:
+    """However long it should have been served, no more than that lies between two looks."""
+    async with world(tmp_path) as here:
+        here.instance.now = READY
+        here.server.answer_all("b2", again=60)
+        await here.clock.advance(50)
+        told = len(here.server.reports)
+        here.instance.now = replace(READY, served_serial="b2")
+        await here.clock.advance(0.9)
+
+        assert [each.served_serial for each in here.server.reports[told:]] == ["b2"]
+
+
 async def test_an_instance_that_stays_as_it_is_is_left_in_peace(tmp_path: Path) -> None:
     """The app sees a connection in two seconds, no more."""
     async with world(tmp_path) as here:
