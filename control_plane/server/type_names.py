@@ -14,6 +14,8 @@ from control_plane.xds.resource_type import (
     EXTENSION_CONFIG,
     LISTENER,
     ROUTE,
+    RUNTIME,
+    SCOPED_ROUTE,
     SECRET,
 )
 
@@ -28,7 +30,12 @@ PLANNED_TYPES = {
 
 OTHER = "other"
 
-_SHORT = {url: short for short, url in PLANNED_TYPES.items()} | {ENDPOINT: "EDS", ROUTE: "RDS"}
+_SHORT = {url: short for short, url in PLANNED_TYPES.items()} | {
+    ENDPOINT: "EDS",
+    ROUTE: "RDS",
+    SCOPED_ROUTE: "SRDS",
+    RUNTIME: "RTDS",
+}
 
 
 def short_name(type_url: str) -> str:

@@ -11,6 +11,7 @@ from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Variant
 from control_plane.reconciler.ledger import CertificateState, Ledger
 from control_plane.server.feed import Fact, Feed, Kind, Watcher
+from control_plane.server.methods import SERVICES
 from control_plane.server.stream_facts import StreamFacts
 from control_plane.server.type_names import short_name
 from control_plane.store.protocol import IssuedRecord
@@ -145,4 +146,5 @@ def test_while_nobody_watches_nothing_is_made() -> None:
 def test_types_have_short_names() -> None:
     """A type of a client's own making has none, so that it makes no label of a metric either."""
     assert short_name(LISTENER) == "LDS"
+    assert "other" not in {short_name(each.only) for each in SERVICES if each.only}
     assert short_name(TypeUrl("type.googleapis.com/made.up")) == "other"
