@@ -97,6 +97,18 @@ async def test_streams_that_did_not_ask_for_what_changed_sleep_on() -> None:
     assert [await is_woken(each) for each in (clusters, secrets)] == [True, False]
 
 
+async def test_who_had_what_is_for_everybody_is_woken_by_what_is_gone() -> None:
+    """The first content of a node's own replaces the default, also where it has less."""
+    nodes = Nodes()
+    nodes.set_default(snapshot(b"1"))
+    live = stream_of("a")
+    nodes.opened(live)
+
+    nodes.set("a", Snapshot())
+
+    assert await is_woken(live)
+
+
 async def test_the_same_content_wakes_nobody() -> None:
     """A snapshot that was made anew with the same content is no news (R6)."""
     nodes, live = Nodes(), stream_of("a")

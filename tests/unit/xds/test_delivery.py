@@ -22,7 +22,7 @@ def test_way_of_a_secret() -> None:
     peer.ask("SDS", "s", "t")
     peer.ack("SDS")
     assert statuses(peer) == []
-    peer.put(SDS="s@1 t@1 u@1")
+    peer.put(SDS="t@1 u@1 s@1")
     assert statuses(peer) == ["s STALE", "t NOT_SENT"]
     peer.now = 107.0
     peer.ack("SDS")

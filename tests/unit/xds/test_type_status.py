@@ -66,6 +66,18 @@ def test_nothing_but_what_was_asked_for_is_wanted(variant: type[SotwPeer | Delta
     assert [each.name for each in status_of(peer).deliveries] == ["s"]
 
 
+def test_since_is_when_the_last_of_them_was_accepted() -> None:
+    """D3: of several resources the newest says since when the type is as it is."""
+    peer = DeltaPeer(SDS="s@1 t@1")
+    peer.ask("SDS", "s", "t")
+    peer.now = 110.0
+    peer.ack("SDS")
+    peer.now = 120.0
+    peer.ack("SDS")
+
+    assert (status_of(peer).status, status_of(peer).since) == (ConfigStatus.SYNCED, 120.0)
+
+
 def test_what_waits_for_another_type_is_not_sent() -> None:
     """D3: a listener waits for its cluster, and says so."""
     peer = DeltaPeer(CDS="c@1", LDS="l@1")
