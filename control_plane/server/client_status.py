@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 
 from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.config.core.v3 import base_pb2
-from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from google.protobuf.any_pb2 import Any
 
@@ -20,13 +19,11 @@ from control_plane.clock import Clock
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.node_matchers import node_matcher
 from control_plane.server.peers import Context
+from control_plane.server.redaction import redacted
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource, Snapshot
 from control_plane.xds.resource_type import SECRET
-
-REDACTED = "[redacted]"
-"""What Envoy's own config dump writes in the place of a key."""
 
 _STATUS = {
     ConfigStatus.SYNCED: csds_pb2.SYNCED,
@@ -127,22 +124,3 @@ def _shown(resource: Resource) -> Any:
     if resource.type_url != SECRET:
         return Any(type_url=resource.type_url, value=resource.body)
     return Any(type_url=SECRET, value=redacted(resource.body))
-
-
-def redacted(body: bytes) -> bytes:
-    """Return a serialised Secret without what must stay secret."""
-    secret = secret_pb2.Secret.FromString(body)
-    if secret.HasField("tls_certificate"):
-        _redact(secret.tls_certificate.private_key)
-        if secret.tls_certificate.HasField("password"):
-            _redact(secret.tls_certificate.password)
-    if secret.HasField("generic_secret"):
-        _redact(secret.generic_secret.secret)
-    for key in secret.session_ticket_keys.keys if secret.HasField("session_ticket_keys") else ():
-        _redact(key)
-    return bytes(secret.SerializeToString(deterministic=True))
-
-
-def _redact(source: base_pb2.DataSource) -> None:
-    source.Clear()
-    source.inline_string = REDACTED
