@@ -42,9 +42,12 @@ class GrpcEventLoop(asyncio.SelectorEventLoop):
             super().add_reader(fd, callback, *args)
 
 
-def run(main: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run a program on such a loop, otherwise as ``asyncio.run`` does."""
-    with asyncio.Runner(loop_factory=GrpcEventLoop) as runner:
+def run(
+    main: Coroutine[Any, Any, _Result],
+    loop: Callable[[], asyncio.AbstractEventLoop] = GrpcEventLoop,
+) -> _Result:
+    """Run a program on such a loop, or another kind, otherwise as ``asyncio.run`` does."""
+    with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(main)
 
 

@@ -28,18 +28,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Give a test that broke a promise no second chance in ``make test-again``."""
+    """Keep on the disk which test runs: a process that ends amid it cannot say any more.
+
+    One that broke a promise has no second chance in ``make test-again``.
+    """
+    _note_running(item.config, item.nodeid)
     if os.environ.get("C2C_TEST_AGAIN"):
         promises.refuse_second_chance(item)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Keep on the disk which test runs: a process that ends amid it cannot say any more."""
-    _note_running(item.config, item.nodeid)
-    answer = yield
-    _note_running(item.config, "")
-    return answer
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Say that no test runs any more."""
+    _note_running(session.config, "")
 
 
 @pytest.hookimpl(wrapper=True)

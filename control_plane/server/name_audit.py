@@ -50,6 +50,8 @@ class NameAudit:
         In a crowd it may come before there is a plan to hold it against, and waits for that.
         """
         asked = [event for event in events if isinstance(event, Subscribed)]
+        if not asked:
+            return
         if self._nodes.sendable(live.node_id) is None:
             self._early.setdefault(live, []).extend(asked)
             return

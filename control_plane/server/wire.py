@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
+from control_plane.server.redaction import REDACTED
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, Request, SotwRequest
 from control_plane.xds.resource import TypeUrl
 
@@ -153,7 +154,7 @@ def _without_keys(text: str) -> str:
 
     It may quote the Secret that it refuses, and what Envoy says of listeners ends with a newline.
     """
-    return _PRIVATE_KEY.sub("[redacted]", text).rstrip()[:MAX_ERROR_CHARACTERS]
+    return _PRIVATE_KEY.sub(REDACTED, text).rstrip()[:MAX_ERROR_CHARACTERS]
 
 
 def _node(request: Any) -> Node | None:  # noqa: ANN401 - either kind of request

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 _Found = list[tuple[Any, ...]]
-
-_Result = TypeVar("_Result")
 
 
 class SidecarEventLoop(asyncio.SelectorEventLoop):
@@ -55,9 +53,3 @@ class SidecarEventLoop(asyncio.SelectorEventLoop):
 
         Thread(target=look_up, daemon=True).start()
         return await answer
-
-
-def run(main: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run a program on such a loop, otherwise as ``asyncio.run`` does."""
-    with asyncio.Runner(loop_factory=SidecarEventLoop) as runner:
-        return runner.run(main)

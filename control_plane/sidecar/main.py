@@ -18,13 +18,12 @@ from typing import Any
 
 import structlog
 
-from control_plane import log_events
+from control_plane import event_loop, log_events
 from control_plane.ca import new_key_pair
 from control_plane.clock import Clock, SystemClock
 from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid, Port, shown
 from control_plane.settings import SocketAddress
-from control_plane.sidecar import event_loop
 from control_plane.sidecar.app_ports import LivePorts
 from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.channel import instance_channel
@@ -35,6 +34,7 @@ from control_plane.sidecar.dns import DnsService
 from control_plane.sidecar.environment import app_environment, without_token
 from control_plane.sidecar.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.envoy_process import find_envoy, pass_on_log, start_envoy
+from control_plane.sidecar.event_loop import SidecarEventLoop
 from control_plane.sidecar.join import Joining
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.orphans import FIRST_PROCESS, OrphanReaper
@@ -66,7 +66,7 @@ def main(options: SidecarOptions) -> int:
         InvalidRequest: the control plane refused for good.
         StorageError: the directory cannot be written.
     """
-    return event_loop.run(run(options))
+    return event_loop.run(run(options), SidecarEventLoop)
 
 
 async def run(options: SidecarOptions, clock: Clock | None = None) -> int:

@@ -9,12 +9,14 @@ import sys
 
 import pytest
 
-from control_plane.sidecar.event_loop import run
+from control_plane.event_loop import run
+from control_plane.sidecar.event_loop import SidecarEventLoop
 from tests.xds_client import PATIENCE
 
 LOOKS_UP = """
 import asyncio, socket, threading
-from control_plane.sidecar.event_loop import run
+from control_plane.event_loop import run
+from control_plane.sidecar.event_loop import SidecarEventLoop
 
 def no_answer(*_):
     threading.Event().wait()
@@ -28,7 +30,7 @@ async def main():
     print("told to stop", flush=True)
 
 socket.getaddrinfo = no_answer
-run(main())
+run(main(), SidecarEventLoop)
 """
 """A program that ends while no DNS server answers it."""
 
@@ -53,6 +55,8 @@ def test_names_are_looked_up_as_ever() -> None:
         loop = asyncio.get_running_loop()
         return list(await loop.getaddrinfo(host, 1, type=socket.SOCK_STREAM))
 
-    assert run(found("127.0.0.1")) == socket.getaddrinfo("127.0.0.1", 1, type=socket.SOCK_STREAM)
+    assert run(found("127.0.0.1"), SidecarEventLoop) == socket.getaddrinfo(
+        "127.0.0.1", 1, type=socket.SOCK_STREAM
+    )
     with pytest.raises(socket.gaierror):
-        run(found("no name.invalid"))
+        run(found("no name.invalid"), SidecarEventLoop)
