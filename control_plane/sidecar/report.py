@@ -2,9 +2,9 @@
 
 The rule of this module: every change is told at once. While nothing changes, nothing is told until
 the control plane has something to say, such as that another certificate should be served by now;
-then the instance is looked at closely. The control plane may be away, or take no
-reports at all: nothing else here depends on them. After ``leave`` nothing is told that could bring
-the instance back.
+then the instance is looked at closely. What it says is heard at any time. The control plane may be
+away, or take no reports at all: nothing else here depends on them. After ``leave`` nothing is told
+that could bring the instance back.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from control_plane.errors import ControlPlaneError
 from control_plane.sidecar.app_ports import LivePorts
 from control_plane.sidecar.channel import reason
 from control_plane.sidecar.credentials import LiveCredentials
+from control_plane.sidecar.identity import HeldIdentity
 from control_plane.sidecar.race import first_of
 from control_plane.sidecar.readiness import UNSEEN, Observation, Observer
 from control_plane.sidecar.report_calls import ReportCalls
@@ -112,15 +113,22 @@ class Reporter:
             seen = await self._look()
             telling = self._tell(seen, self._calls.keep_reporting, ANSWER_SECONDS)
             await first_of(telling, self._changed_from(seen))
-            left = self._next - self._clock.monotonic()
             if self._delays is not None:
                 # Nobody listens: a change is no reason to shout. A control plane that is back is
                 # one: until it hears otherwise, who left before is taken to be gone.
+                left = self._next - self._clock.monotonic()
                 await first_of(
                     self._clock.sleep(left), self._calls.reconnected(), self._keep_looking()
                 )
-            elif left > 0:
-                await first_of(self._clock.sleep(left), self._changed_from(seen))
+                continue
+            while (left := self._next - self._clock.monotonic()) > 0 and self._seen == seen:
+                await first_of(self._clock.sleep(left), self._changed_from(seen), self._hear())
+
+    async def _hear(self) -> None:
+        """Take what is said between two reports, of which the next may be due by it."""
+        shown = self._live.current.identity
+        response = await self._calls.hear()
+        self._answered(response, self._clock.monotonic(), shown)
 
     async def _keep_looking(self) -> None:
         while True:
@@ -169,12 +177,11 @@ class Reporter:
             except grpc.aio.AioRpcError as error:
                 self._failed(error)
             else:
-                self._answered(response, started)
-                # An answer to the identity before says nothing of this one.
-                if response.renew_identity and self._live.current.identity is shown:
-                    self._live.renewal_wanted.set()
+                self._answered(response, started, shown)
 
-    def _answered(self, response: sidecar_pb2.ReportResponse, started: float) -> None:
+    def _answered(
+        self, response: sidecar_pb2.ReportResponse, started: float, shown: HeldIdentity
+    ) -> None:
         if self._delays is not None:
             self._log.info(log_events.REPORT_ACCEPTED)
             self._delays = None
@@ -187,6 +194,9 @@ class Reporter:
         self._follow(response)
         if response.trust_bundle:
             self._trust(response.trust_bundle.encode())
+        # An answer to the identity before says nothing of this one.
+        if response.renew_identity and self._live.current.identity is shown:
+            self._live.renewal_wanted.set()
 
     def _follow(self, response: sidecar_pb2.ReportResponse) -> None:
         before = self._ports.current

@@ -44,6 +44,12 @@ class ReportCalls(Protocol):
             grpc.aio.AioRpcError: it said nothing within so many seconds, or is gone.
         """
 
+    async def hear(self) -> sidecar_pb2.ReportResponse:
+        """Return what the control plane says besides the answer to a report.
+
+        Once it cannot be heard any more, this never returns.
+        """
+
     async def reconnected(self) -> None:
         """Return once there is a connection that was not there when this was called."""
 
@@ -95,6 +101,17 @@ class ControlPlaneCalls:
             silent = f"no answer within {seconds:g} s"
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise AioRpcError(code, Metadata(), Metadata(), details=silent) from None
+
+    async def hear(self) -> sidecar_pb2.ReportResponse:
+        """Return what the control plane says on the stream of reports besides the last answer.
+
+        Once there is no stream, this never returns: the next report opens another.
+        """
+        if self._exchange is not None:
+            return await self._exchange.hear()
+        never: asyncio.Future[sidecar_pb2.ReportResponse]
+        never = asyncio.get_running_loop().create_future()
+        return await never
 
     async def reconnected(self) -> None:
         """Return once there is a connection that was not there when this was called.
@@ -158,6 +175,10 @@ class _Exchange:
             return saying.result() if saying.done() else self._ended()
         finally:
             saying.cancel()
+
+    async def hear(self) -> sidecar_pb2.ReportResponse:
+        """Return the next that is said; never, once the stream has ended."""
+        return await self._said.get()
 
     def close(self) -> None:
         """Open no more."""

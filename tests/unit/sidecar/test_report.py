@@ -48,12 +48,14 @@ class Server:
         reports: every report, in order.
         answer: what the next ones are answered with; None keeps them.
         came_back: set once it is there anew.
+        said: what it says besides.
     """
 
     reports: list[sidecar_pb2.ReportRequest] = field(default_factory=list)
     answer: sidecar_pb2.ReportResponse | grpc.StatusCode | None = None
     is_closed: bool = False
     came_back: asyncio.Event = field(default_factory=asyncio.Event)
+    said: asyncio.Queue[sidecar_pb2.ReportResponse] = field(default_factory=asyncio.Queue)
     _answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def report(
@@ -69,6 +71,10 @@ class Server:
         return answer
 
     keep_reporting = report
+
+    async def hear(self) -> sidecar_pb2.ReportResponse:
+        """Return what the test says."""
+        return await self.said.get()
 
     async def reconnected(self) -> None:
         """Return once the test says so."""
@@ -305,6 +311,37 @@ async def test_a_new_bundle_is_told_at_once(tmp_path: Path) -> None:
         told = [list(each.trusted_roots) for each in here.server.reports]
         (old,) = told[0]
         assert told == [[old], [old, new.fingerprint]]
+
+
+async def test_what_is_said_between_two_reports_is_heard(tmp_path: Path) -> None:
+    """Whom to trust is taken and told at once, and a renewal is wanted at once."""
+    async with world(tmp_path) as here:
+        here.server.answer_all(again=10)
+        await here.clock.advance(5)
+        bundle = here.live.current.trust_bundle + authority("new CA").trust_bundle_pem
+        here.server.said.put_nowait(
+            sidecar_pb2.ReportResponse(trust_bundle=bundle.decode(), renew_identity=True)
+        )
+        await settled()
+
+        assert here.live.current.trust_bundle == bundle
+        assert [len(each.trusted_roots) for each in here.server.reports] == [1, 2]
+        assert here.live.renewal_wanted.is_set()
+
+
+async def test_a_certificate_is_looked_for_that_is_named_between_two_reports(
+    tmp_path: Path,
+) -> None:
+    """Two rotations may follow each other sooner than reports do."""
+    async with world(tmp_path) as here:
+        here.instance.now = READY
+        here.server.answer_all(again=60)
+        await here.clock.advance(30)
+        looked = here.instance.looks
+        here.server.said.put_nowait(sidecar_pb2.ReportResponse(expected_serial="b2"))
+        await here.clock.advance(0.5)
+
+        assert here.instance.looks - looked >= 4
 
 
 async def test_a_bundle_that_cannot_be_read_is_no_reason_to_shout(tmp_path: Path) -> None:

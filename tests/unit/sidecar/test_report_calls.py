@@ -24,11 +24,13 @@ class ControlPlane(sidecar_pb2_grpc.SidecarServiceServicer):
 
     Attributes:
         heard: of each report whether the instance leaves, in order.
+        answers: what it says to each report of a stream, one after the other.
     """
 
     def __init__(self) -> None:
         """Start with nothing heard."""
         self.heard: list[bool] = []
+        self.answers: list[sidecar_pb2.ReportResponse] = []
         self.began = asyncio.Event()
         self.may_read = asyncio.Event()
         self.ended = asyncio.Event()
@@ -49,6 +51,8 @@ class ControlPlane(sidecar_pb2_grpc.SidecarServiceServicer):
             await self.may_read.wait()
             while isinstance(request := await context.read(), sidecar_pb2.ReportRequest):
                 self.heard.append(request.leaving)
+                for answer in self.answers:
+                    await context.write(answer)
         finally:
             self.ended.set()
 
@@ -94,6 +98,25 @@ async def test_nothing_is_heard_after_the_last_word(
         await calls.close()
 
     assert control_plane.heard == [True]
+
+
+async def test_what_is_said_besides_an_answer_is_heard_too(
+    calls: ControlPlaneCalls, tmp_path: Path
+) -> None:
+    """In the order in which it was said; before the first report there is nothing to hear."""
+    control_plane = ControlPlane()
+    control_plane.may_read.set()
+    control_plane.answers = [sidecar_pb2.ReportResponse(expected_serial=each) for each in "abc"]
+    async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
+        hearing = asyncio.create_task(calls.hear())
+        await asyncio.sleep(0)  # it begins before there is a stream
+        answers = [await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)]
+        answers += [await calls.hear() for _ in range(2)]
+        assert not hearing.done()
+        hearing.cancel()
+        await calls.close()
+
+    assert answers == control_plane.answers
 
 
 async def test_a_control_plane_that_comes_back_is_noticed(
