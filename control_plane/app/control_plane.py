@@ -107,6 +107,7 @@ class ControlPlane:
             "observed": core.observed.run(),
             "expiry": core.expiry.run(),
             "refusals": self.ports.refusals.run(),
+            "sidecars": self.ports.sidecars.run(),
         }
         for name, work in works.items():
             starting.push_async_callback(tasks.stop, tasks.start(name, work))

@@ -88,14 +88,17 @@ class Core:
         """What makes a certificate of ours worth nothing before it ends."""
         return Validity(self.settings.trust_domain, self.clock, self.authorities.is_gone)
 
-    def is_outdated(self, identity: InstanceIdentity) -> bool:
-        """Tell whether it is the turn of an identity that does not lead to the CA of the moment."""
+    def renew_in(self, identity: InstanceIdentity) -> float | None:
+        """Return in how many seconds an identity has its turn to lead to the CA of the moment.
+
+        None if it does already.
+        """
         if identity.issuer == self.authority.subject:
-            return False
+            return None
         instances = len(self.registry.state.instances)
         since = self.authorities.rotation.since
         at = turn(identity.instance_guid, since, instances, per_second=IDENTITIES_PER_SECOND)
-        return self.clock.now() >= at
+        return (at - self.clock.now()).total_seconds()
 
 
 def new_serial() -> int:

@@ -72,6 +72,9 @@ class Ports:
             admission=InstanceAdmission(self._proof, core.reconciler.farewells.awaits),
             limits=self._limits,
         )
+        self.sidecars = SidecarService(self._proof, self._reports(), core.clock)
+        core.registry.subscribe(self.sidecars.committed)
+        core.authorities.observe(self.sidecars.authorities_changed)
         self.refusals = Refusals(core.clock)
         self.applicants = Applicants(self._limits, self.refusals, core.clock)
         self.health = Health(ADMIN_SERVICES)
@@ -134,9 +137,7 @@ class Ports:
             ),
             server,
         )
-        sidecars = SidecarService(self._proof, self._reports(), core.clock)
-        core.registry.subscribe(sidecars.committed)
-        sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(sidecars, server)
+        sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(self.sidecars, server)
         self._public.append(server)
         return await self._listen(server, address, setting="xds_address")
 
@@ -180,8 +181,8 @@ class Ports:
             core.presence,
             core.attestation,
             core.custody,
-            core.authorities.trust_bundle_pem,
-            core.is_outdated,
+            core.authorities.current,
+            core.renew_in,
         )
 
     def _is_alive(self, instance: InstanceGuid) -> bool:

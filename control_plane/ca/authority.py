@@ -127,6 +127,12 @@ class Authority:
         return public_pem(tuple(trusted[der] for der in sorted(trusted)))
 
     @cached_property
+    def trusted_fingerprints(self) -> frozenset[str]:
+        """SHA-256 of each certificate that clients must trust."""
+        trusted = self.roots + self.other_roots
+        return frozenset(fingerprint(each.public_bytes(Encoding.DER)) for each in trusted)
+
+    @cached_property
     def unsent_roots_pem(self) -> bytes:
         """The trusted roots that are not sent while there is a detour.
 

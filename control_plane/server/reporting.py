@@ -1,9 +1,10 @@
 """One sidecar that keeps reporting: when it is answered.
 
 The rule of this module: it is answered when there is something to say. That is so when another
-certificate should be served than its last report showed, or other ports of the app be looked at,
-once for each report and each of them, and when its last word is as old as a word may be, so that it
-speaks again. One task reads and another writes, so that neither waits for the other.
+certificate should be served than its last report showed, other ports of the app be looked at, other
+CAs be trusted, or its identity be renewed, once for each report and each of them, and when its last
+word is as old as a word may be, so that it speaks again. One task reads and another writes, so that
+neither waits for the other.
 """
 
 from __future__ import annotations
@@ -28,10 +29,21 @@ class Facts(NamedTuple):
         serial: of the certificate that is served.
         ports: of the app, the one that 61443 leads to and all of them; None from a sidecar that
             does not want to be told.
+        roots: the fingerprints of the CA certificates that are trusted; None from a sidecar that
+            does not tell.
+        renew_in: after how many seconds the identity should be renewed, 0 or less if it is time;
+            None if it may stay, and from every sidecar.
     """
 
     serial: int | None = None
     ports: tuple[int, frozenset[int]] | None = None
+    roots: frozenset[str] | None = None
+    renew_in: float | None = None
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the identity should be renewed now."""
+        return self.renew_in is not None and self.renew_in <= 0
 
 
 class Reporting:
@@ -118,6 +130,9 @@ class Reporting:
             left = self._spoke_at + self._seconds() - self._clock.monotonic()
             if left <= 0 or self._has_news():
                 return True
+            renew_in = self._expected().renew_in
+            if renew_in is not None and renew_in > 0:
+                left = min(left, renew_in)
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._woken.wait()
@@ -128,4 +143,9 @@ class Reporting:
         expected, said, told = self._expected(), self._said, self._told
         if expected.serial not in (None, said.serial, told.serial):
             return True
-        return said.ports is not None and expected.ports not in (None, said.ports, told.ports)
+        if said.ports is not None and expected.ports not in (None, said.ports, told.ports):
+            return True
+        if said.roots is None:
+            return False
+        is_renewed = not expected.is_outdated or told.is_outdated
+        return expected.roots not in (said.roots, told.roots) or not is_renewed

@@ -6,6 +6,7 @@ proves it with each report. A report that is refused leaves nothing behind.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from google.protobuf.duration_pb2 import Duration
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
-from control_plane.ca import InstanceIdentity
+from control_plane.ca import Authority, InstanceIdentity
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import InvalidArgument, Unavailable
@@ -21,7 +22,7 @@ from control_plane.model.change import Change
 from control_plane.model.entities import App
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, parse_port, shown
-from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.attestation import REPORTS_PER_SECOND, Attestation
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.presence import Presence
 from control_plane.server.peers import Context, InstanceProof
@@ -49,16 +50,17 @@ class Reports:
         presence: is told whether the app listens.
         attestation: is told what is served and trusted.
         custody: knows what should be served.
-        trust_bundle: returns the CA certificates to trust.
-        is_outdated: tells whether an identity should be renewed before its time.
+        authority: returns the CA that signs, which says whom to trust.
+        renew_in: returns after how many seconds an identity should be renewed, before its time,
+            or None.
     """
 
     state: Callable[[], State]
     presence: Presence
     attestation: Attestation
     custody: Custody
-    trust_bundle: Callable[[], bytes]
-    is_outdated: Callable[[InstanceIdentity], bool]
+    authority: Callable[[], Authority]
+    renew_in: Callable[[InstanceIdentity], float | None]
 
     def take(self, instance: InstanceGuid, request: sidecar_pb2.ReportRequest) -> Facts:
         """Take a report, and return what it says.
@@ -75,22 +77,23 @@ class Reports:
         self.attestation.report(instance, served, tuple(request.exposed_ports), app_ports, trusted)
         self.presence.reported(instance, listening=request.listening, leaving=request.leaving)
         tried = (request.c2c_port, frozenset(app_ports))
-        return Facts(served, tried if request.c2c_port else None)
+        return Facts(served, tried if request.c2c_port else None, trusted or None)
 
     def expected(self, identity: InstanceIdentity) -> Facts:
         """Return what a sidecar should say; there may be no certificate yet."""
         app = self.state().app(identity.app_guid)
         ports = (app.c2c_port, frozenset(app.ports)) if app and app.c2c_port else None
-        return Facts(self._serial(identity), ports)
+        roots = self.authority().trusted_fingerprints
+        return Facts(self._serial(identity), ports, roots, self.renew_in(identity))
 
     def answer(self, identity: InstanceIdentity) -> sidecar_pb2.ReportResponse:
         """Return what a sidecar with this identity should know now."""
-        serial, app = self._serial(identity), self.state().app(identity.app_guid)
+        app, expected = self.state().app(identity.app_guid), self.expected(identity)
         return sidecar_pb2.ReportResponse(
-            trust_bundle=self.trust_bundle().decode("ascii"),
+            trust_bundle=self.authority().trust_bundle_pem.decode("ascii"),
             report_again_in=Duration(seconds=round(self.attestation.report_seconds)),
-            expected_serial=f"{serial:x}" if serial is not None else "",
-            renew_identity=self.is_outdated(identity),
+            expected_serial=f"{expected.serial:x}" if expected.serial is not None else "",
+            renew_identity=expected.is_outdated,
             app_ports=app.ports if app else (),
             c2c_port=(app.c2c_port or 0) if app else 0,
         )
@@ -115,6 +118,23 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         self._reports = reports
         self._clock = clock
         self._kept: dict[InstanceGuid, Reporting] = {}
+        self._other_authorities = asyncio.Event()
+
+    async def run(self) -> None:
+        """Have every sidecar look whenever the CAs have changed, one after the other, without end.
+
+        All of them at once would hold up everybody else.
+        """
+        while True:
+            await self._other_authorities.wait()
+            self._other_authorities.clear()
+            for reporting in tuple(self._kept.values()):
+                reporting.wake()
+                await self._clock.sleep(1 / REPORTS_PER_SECOND)
+
+    def authorities_changed(self) -> None:
+        """Have the sidecars hear of it soon: whom to trust, and when to renew their identities."""
+        self._other_authorities.set()
 
     def committed(self, state: State, change: Change) -> None:
         """Have the sidecars of an app that changed look whether there is something to say."""

@@ -15,7 +15,7 @@ from tests.promises import none_failed
 
 MODIFIED = "listener_manager.listener_modified"
 SLOW = 60.0
-"""Sidecars report every 10 s; a machine that is busy with other tests is given longer."""
+"""A step takes a second or two; a machine that is busy with other tests is given longer."""
 SECONDS = f"{SLOW:.0f}s"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,9 +17,13 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import certificate_authority_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
+from control_plane.app import core
 from control_plane.app.authority import ROTATION_FILE
 from control_plane.app.core import new_serial
 from control_plane.ca import Authority, create_authority, new_key_pair, read_certificates
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.attestation import REPORT_SECONDS
+from control_plane.reconciler.pace import turn
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.pin import pinned_roots
 from control_plane.xds.resource_type import SECRET
@@ -41,6 +46,7 @@ from tests.sidecar.platform import Platform
 from tests.unit.ca.forge import made
 
 APP = "app-b"
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,41 @@ async def report_all(cf: Platform, holder: Holder) -> sidecar_pb2.ReportResponse
 
 def _bundle(cf: Platform) -> tuple[Any, ...]:
     return read_certificates(cf.trust_bundle)
+
+
+Reports = grpc.aio.StreamStreamCall[sidecar_pb2.ReportRequest, sidecar_pb2.ReportResponse]
+
+
+@asynccontextmanager
+async def keeps_reporting(cf: Platform, holder: Holder) -> AsyncIterator[Reports]:
+    """Open a stream of reports until the block ends."""
+    async with holder.connect(cf.running.xds_address) as channel:
+        yield sidecar_pb2_grpc.SidecarServiceStub(channel).KeepReporting()
+
+
+def reported(bundle: bytes) -> sidecar_pb2.ReportRequest:
+    """Return what a sidecar says that has taken a bundle."""
+    roots = [each.fingerprint for each in read_certificates(bundle)]
+    return sidecar_pb2.ReportRequest(listening=True, trusted_roots=roots)
+
+
+async def heard(reports: Reports) -> sidecar_pb2.ReportResponse:
+    """Return the next answer, which comes long before it is time to report again."""
+    async with asyncio.timeout(REPORT_SECONDS[0] / 2):
+        answer = await reports.read()
+    assert isinstance(answer, sidecar_pb2.ReportResponse)
+    return answer
+
+
+async def reports(cf: Platform, holder: Holder) -> bool:
+    """Tell whether the control plane has a report of an instance."""
+    return cf.running.core.attestation.witnessed(InstanceGuid(holder.guid))
+
+
+async def trusts(cf: Platform, holder: Holder) -> bool:
+    """Tell whether the control plane knows that an instance trusts all of its CAs."""
+    known = cf.running.core.attestation.trusted(InstanceGuid(holder.guid))
+    return known == cf.running.core.authority.trusted_fingerprints
 
 
 async def test_each_step_waits_for_those_who_are_not_ready(tmp_path: Path) -> None:
@@ -208,6 +249,72 @@ async def test_an_identity_counts_until_its_ca_is_retired(tmp_path: Path) -> Non
             await report_all(cf, renewed)
         knows_new = Holder(old.guid, old.key, old.chain, cf.trust_bundle)
         assert (await refused_stream(cf, knows_new))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_sidecar_hears_of_each_step_at_once(tmp_path: Path) -> None:
+    """It is told whom to trust and to renew its identity, and that either is taken back."""
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app(APP)
+        holder, before = await enrol(cf, APP, "127.0.3.1"), cf.trust_bundle
+        async with keeps_reporting(cf, holder) as sidecar:
+            await sidecar.write(reported(before))
+            await until(lambda: trusts(cf, holder), what="the report was taken")
+            await op.prepare()
+            prepared = await heard(sidecar)
+            assert prepared.trust_bundle.encode() == cf.trust_bundle != before
+            assert not prepared.renew_identity
+
+            await sidecar.write(reported(cf.trust_bundle))
+            await until(lambda: trusts(cf, holder), what="the report was taken")
+            await op.activate()
+            for _ in range(2):
+                assert (await heard(sidecar)).renew_identity
+                await sidecar.write(reported(cf.trust_bundle))
+
+            await op.undo_activate()
+            await op.undo_prepare()
+            while (last := await heard(sidecar)).renew_identity:
+                pass
+            assert last.trust_bundle.encode() == before
+
+
+async def test_a_sidecar_that_does_not_tell_whom_it_trusts_is_told_in_its_time(
+    tmp_path: Path,
+) -> None:
+    """There is nothing to compare with: each answer would be the next report's reason."""
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app(APP)
+        silent, holder = [await enrol(cf, APP, f"127.0.3.{number}") for number in (1, 2)]
+        async with keeps_reporting(cf, silent) as other, keeps_reporting(cf, holder) as sidecar:
+            await other.write(sidecar_pb2.ReportRequest(listening=True))
+            await until(lambda: reports(cf, silent), what="the report was taken")
+            await sidecar.write(reported(cf.trust_bundle))
+            await op.prepare()
+            said = asyncio.ensure_future(other.read())
+            await heard(sidecar)
+            assert not said.done()
+
+
+async def test_a_sidecar_is_told_to_renew_when_its_turn_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a big fleet that is later than the step, and nobody has to ask again."""
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app(APP)
+        holder = await enrol(cf, APP, "127.0.3.1")
+        seconds = 0.5
+        turns = turn(InstanceGuid(holder.guid), EPOCH, 1, per_second=1.0) - EPOCH
+        rate = turns.total_seconds() / seconds
+        monkeypatch.setattr(core, "IDENTITIES_PER_SECOND", rate)
+        await op.prepare()
+        async with keeps_reporting(cf, holder) as sidecar:
+            await sidecar.write(reported(cf.trust_bundle))
+            await until(lambda: trusts(cf, holder), what="the report was taken")
+            await op.activate()
+            since = cf.running.core.authorities.rotation.since
+
+            assert (await heard(sidecar)).renew_identity
+            assert datetime.now(UTC) - since >= timedelta(seconds=seconds)
 
 
 async def test_whoever_enrols_at_any_stage_gets_in(tmp_path: Path) -> None:

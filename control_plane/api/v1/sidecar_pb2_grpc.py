@@ -64,8 +64,9 @@ class SidecarServiceServicer:
     def KeepReporting(self, request_iterator, context):
         """Says how the instance is at first, whenever something changed, and after each answer whose time
         to report again is over. Answers come whenever there is something to say: another certificate
-        should be served than the last report showed, the app has other ports than were tried, or it is
-        time to report again. A newer stream of the same instance ends this one.
+        should be served than the last report showed, the app has other ports than were tried, other
+        CAs should be trusted, the identity should be renewed, or it is time to report again. A newer
+        stream of the same instance ends this one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,8 +42,9 @@ class SidecarServiceStub:
     KeepReporting: _grpc.StreamStreamMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]
     """Says how the instance is at first, whenever something changed, and after each answer whose time
     to report again is over. Answers come whenever there is something to say: another certificate
-    should be served than the last report showed, the app has other ports than were tried, or it is
-    time to report again. A newer stream of the same instance ends this one.
+    should be served than the last report showed, the app has other ports than were tried, other
+    CAs should be trusted, the identity should be renewed, or it is time to report again. A newer
+    stream of the same instance ends this one.
     """
 
 @_typing.type_check_only
@@ -60,8 +61,9 @@ class SidecarServiceAsyncStub(SidecarServiceStub):
     KeepReporting: _aio.StreamStreamMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]  # type: ignore[assignment]
     """Says how the instance is at first, whenever something changed, and after each answer whose time
     to report again is over. Answers come whenever there is something to say: another certificate
-    should be served than the last report showed, the app has other ports than were tried, or it is
-    time to report again. A newer stream of the same instance ends this one.
+    should be served than the last report showed, the app has other ports than were tried, other
+    CAs should be trusted, the identity should be renewed, or it is time to report again. A newer
+    stream of the same instance ends this one.
     """
 
 class SidecarServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -87,8 +89,9 @@ class SidecarServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_sidecar_pb2.ReportResponse], _abc.AsyncIterator[_sidecar_pb2.ReportResponse]]:
         """Says how the instance is at first, whenever something changed, and after each answer whose time
         to report again is over. Answers come whenever there is something to say: another certificate
-        should be served than the last report showed, the app has other ports than were tried, or it is
-        time to report again. A newer stream of the same instance ends this one.
+        should be served than the last report showed, the app has other ports than were tried, other
+        CAs should be trusted, the identity should be renewed, or it is time to report again. A newer
+        stream of the same instance ends this one.
         """
 
 def add_SidecarServiceServicer_to_server(servicer: SidecarServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
