@@ -138,9 +138,9 @@ class Referee:
             view.wildcard = True
             view.clung_to.clear()
             if not first:
-                view.asked |= view.known.keys()
-            if view.outstanding:
-                view.asked |= {name for name, version in view.told.items() if version is not None}
+                # What is under way counts: a removal that it has not read yet answers it too.
+                has = view.known | (view.told if view.outstanding else {})
+                view.asked |= {name for name, version in has.items() if version is not None}
         for name in request.unsubscribe:
             if name == WILDCARD:
                 view.wildcard = False
