@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Generator
 from typing import Any
 
 import pytest
+from coverage import Coverage
 from hypothesis import settings
 
 from tests import promises
@@ -50,6 +51,24 @@ def pytest_runtest_makereport(
     report = yield
     promises.note(item, call)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Leave what Hypothesis runs out of coverage.
+
+    Whatever rule there is has an example that somebody wrote, and a search that is traced tries a
+    third of what it could try in the same time.
+    """
+    is_search = item.get_closest_marker("hypothesis") is not None
+    tracing = Coverage.current() if is_search else None
+    if tracing is not None:
+        tracing.stop()
+    try:
+        return (yield)
+    finally:
+        if tracing is not None:
+            tracing.start()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -66,6 +66,7 @@ def test_a_detour_is_sent_instead_of_the_root(authority: Authority) -> None:
 
     back = replace(authority, other_roots=successor.roots)
     assert both.root_fingerprints == {successor.fingerprint}
+    assert both.trusted_fingerprints == {successor.fingerprint, authority.fingerprint}
     assert both.chain_digest != successor.chain_digest == replace(successor).chain_digest
     assert {each.subject for each in read_certificates(both.trust_bundle_pem)} == {
         "CN=new",

@@ -20,10 +20,13 @@ from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource_type import SECRET
 from tests.unit.model.world import B, mapping, register, world
 from tests.unit.reconciler.clocks import NOON, settled
-from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Peer, World
+from tests.unit.reconciler.worlds import C2C_SECRET, DAY, ID_SECRET, Peer, World
 
 B0 = InstanceGuid("b0")
 BOTH = (C2C_SECRET, ID_SECRET)
+
+SHORT = timedelta(hours=1)
+"""A life whose half is over soon, for the reconciler looks each second."""
 
 
 @pytest.fixture
@@ -32,9 +35,9 @@ def state() -> State:
     return register(world("b"), "b0", B, "10.0.1.1")
 
 
-def before(state: State) -> tuple[World, dict[str, str]]:
+def before(state: State, lifetime: timedelta = DAY) -> tuple[World, dict[str, str]]:
     """Return a run in which b0 got its secrets, and the versions that it has."""
-    first = World(state)
+    first = World(state, lifetime=lifetime)
     peer = first.connect("b0").as_envoy()
     return first, {name: peer.has[SECRET, name].version for name in BOTH}
 
@@ -116,8 +119,8 @@ async def test_what_another_ca_signed_is_replaced(state: State) -> None:
 
 async def test_what_was_recorded_is_renewed_at_its_own_moment(state: State) -> None:
     """The restart moves nothing: half of the life that began in the run before."""
-    first, has = before(state)
-    second = World(state, after=first)
+    first, has = before(state, SHORT)
+    second = World(state, lifetime=SHORT, after=first)
     held = first.custody.get(B0, C2C_SECRET)
     assert held is not None
     async with second.running():

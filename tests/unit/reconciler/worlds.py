@@ -37,6 +37,8 @@ from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET, ResourceT
 from control_plane.xds.stream import Stream
 from tests.unit.reconciler.clocks import NOON, ManualClock, settled
 
+DAY = timedelta(hours=24)
+
 C2C_SECRET, ID_SECRET = "c2c-cert-and-key", "id-cert-and-key"
 
 
@@ -65,7 +67,7 @@ class World:
         self,
         state: State,
         *,
-        lifetime: timedelta = timedelta(hours=24),
+        lifetime: timedelta = DAY,
         planner: Planner | None = None,
         after: World | None = None,
         has_issuers: bool = False,
