@@ -40,6 +40,11 @@ MOST_NAMES = 65_536
 resource that it has it, also where it asked for all by a wildcard; fewer names would shut out for
 good who was sent more. A request of 4 MiB has hardly room for so many."""
 
+MOST_STREAMS = 4096
+"""Streams of one node, unless other limits are given, and how many it may open in a minute. By the
+services of each type Envoy opens one for each cluster, route configuration and secret that another
+resource names; what is beyond the bound would never come."""
+
 _STOP_SECONDS = 1.0
 
 
@@ -68,14 +73,18 @@ class ResourceServer:
             credentials: its TLS; None for plaintext.
             types: resource types whose delivery differs from the defaults, one's own or Envoy's.
             admission: who may open a stream; everybody by default.
-            limits: how much clients may ask for; the defaults, but ``MOST_NAMES``, if there are
-                none.
+            limits: how much clients may ask for; the defaults, but ``MOST_NAMES`` and
+                ``MOST_STREAMS``, if there are none.
             identifier: the server's name for itself, in every response.
             clock: the time for back-off and limits.
         """
         self.address = address
         self._credentials = credentials
-        self._limits = limits or ServerLimits(stream=StreamLimits(names=MOST_NAMES))
+        self._limits = limits or ServerLimits(
+            stream=StreamLimits(names=MOST_NAMES),
+            streams_per_node=MOST_STREAMS,
+            new_streams_per_node_and_minute=MOST_STREAMS,
+        )
         self._nodes = Nodes()
         self._service = DiscoveryService(
             self._nodes,
