@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -86,7 +87,8 @@ class ResourceServer:
             new_streams_per_node_and_minute=MOST_STREAMS,
         )
         self._nodes = Nodes()
-        self._service = DiscoveryService(
+        self._make_service = partial(
+            DiscoveryService,
             self._nodes,
             clock=clock or SystemClock(),
             admission=admission,
@@ -97,17 +99,19 @@ class ResourceServer:
         self._running = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Start to listen.
+        """Start to listen, also once more after it was left.
 
         Raises:
             ConfigurationError: the address cannot be listened on.
         """
         server = grpc.aio.server(options=self._limits.channel_options())
-        self._service.add_to(server)
+        service = self._make_service()
+        service.add_to(server)
         port = await listen(server, self.address, self._credentials, setting="address")
         if not self.address.startswith("unix:"):
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._running.push_async_callback(server.stop, _STOP_SECONDS)
+        self._running.callback(service.shut_down)
         return self
 
     async def __aexit__(
@@ -117,7 +121,6 @@ class ResourceServer:
         traceback: TracebackType | None,
     ) -> None:
         """End every stream with UNAVAILABLE, and stop to listen."""
-        self._service.shut_down()
         await self._running.aclose()
 
     def set_resources(self, node_id: str, resources: Iterable[Message | Resource]) -> None:

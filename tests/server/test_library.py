@@ -273,6 +273,21 @@ async def test_an_address_that_is_taken_is_the_operators_problem() -> None:
                 pass
 
 
+async def test_a_server_that_was_left_can_be_started_again() -> None:
+    """It has the same address and serves what was set, as if it had been started again."""
+    server = ResourceServer()
+    server.set_resources("n", [cluster_pb2.Cluster(name="a")])
+    addresses = set()
+    for _ in range(2):
+        async with connected(server) as channel, DeltaClient(channel, "n") as client:
+            addresses.add(server.address)
+            await client.subscribe(CLUSTER)
+
+            assert names((await client.receive()).resources) == ["a"]
+
+    assert len(addresses) == 1
+
+
 async def test_leaving_ends_every_stream() -> None:
     """When the block is left clients are told to come again, and nothing keeps running."""
     before = len(asyncio.all_tasks())
