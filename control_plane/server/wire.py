@@ -8,6 +8,7 @@ server acts on is read; and of what is kept of a request, nothing is long, and n
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any, assert_never
 
 from envoy.service.discovery.v3 import discovery_pb2
@@ -55,6 +56,7 @@ def parse_sotw(raw: bytes) -> SotwRequest:
         PeerProtocolError: the bytes are none.
     """
     request = _decode(discovery_pb2.DiscoveryRequest, raw)
+    _refuse_locators(request.resource_locators)
     return SotwRequest(
         TypeUrl(request.type_url),
         tuple(request.resource_names),
@@ -72,6 +74,7 @@ def parse_delta(raw: bytes) -> DeltaRequest:
         PeerProtocolError: the bytes are none.
     """
     request = _decode(discovery_pb2.DeltaDiscoveryRequest, raw)
+    _refuse_locators(request.resource_locators_subscribe or request.resource_locators_unsubscribe)
     return DeltaRequest(
         TypeUrl(request.type_url),
         tuple(request.resource_names_subscribe),
@@ -136,6 +139,12 @@ def _decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time
         raise PeerProtocolError(
             f"{len(raw)} bytes that are no {message.DESCRIPTOR.full_name}"
         ) from error
+
+
+def _refuse_locators(locators: Collection[Any]) -> None:
+    """Refuse names with dynamic parameters: a request with no others looks like a wildcard."""
+    if locators:
+        raise PeerProtocolError("resource locators are not served: ask by resource names")
 
 
 def _bytes_of(response: Any) -> bytes:  # noqa: ANN401 - made at run time, without stubs
