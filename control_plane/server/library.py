@@ -132,7 +132,7 @@ class ResourceServer:
                 messages of one's own that do not tell their name.
 
         Raises:
-            InvalidArgument: a message has no name, or two of one type have the same.
+            InvalidArgument: a message has no name, or ``*``, or two of one type have the same.
         """
         snapshot = snapshot_of(resources)
         if node_id == ANY_NODE:
@@ -172,7 +172,7 @@ def snapshot_of(resources: Iterable[Message | Resource]) -> Snapshot:
     """Collect resources by type.
 
     Raises:
-        InvalidArgument: a message has no name, or two of one type have the same.
+        InvalidArgument: a message has no name, or ``*``, or two of one type have the same.
     """
     by_type: dict[TypeUrl, list[Resource]] = {}
     for each in resources:

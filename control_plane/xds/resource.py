@@ -119,7 +119,8 @@ class TypeSnapshot:
         """Collect resources by name.
 
         Raises:
-            ValueError: a name occurs twice, which no response may have.
+            ValueError: a name occurs twice, which no response may have, or is ``*``, by which
+                nobody can ask for one resource.
         """
         by_name: dict[str, Resource] = {}
         aliases: dict[str, Resource] = {}
@@ -129,6 +130,8 @@ class TypeSnapshot:
             by_name[resource.name] = resource
             for alias in resource.aliases:
                 aliases[alias] = resource
+        if WILDCARD in by_name:
+            raise ValueError(f"no resource can have the name {WILDCARD!r}: it stands for all")
         return cls(
             MappingProxyType(by_name),
             frozenset(pending),

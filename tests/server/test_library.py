@@ -130,12 +130,14 @@ def test_a_message_without_a_name_is_refused(message: Message) -> None:
 
 
 async def test_what_is_refused_changes_nothing() -> None:
-    """Two resources of one name are refused, and what was set before stays."""
+    """Two resources of one name are refused, and one named ``*``; what was set before stays."""
     server = ResourceServer()
     async with connected(server) as channel, DeltaClient(channel, "n") as client:
         server.set_resources("n", [cluster_pb2.Cluster(name="a")])
         with pytest.raises(InvalidArgument, match="resource name occurs twice in a snapshot: 'b'"):
             server.set_resources("n", [cluster_pb2.Cluster(name="b")] * 2)
+        with pytest.raises(InvalidArgument, match="no resource can have the name"):
+            server.set_resources("n", [cluster_pb2.Cluster(name="*")])
         await client.subscribe(CLUSTER)
 
         assert names((await client.receive()).resources) == ["a"]

@@ -55,6 +55,12 @@ def test_body_is_never_shown() -> None:
     assert "PRIVATE" not in repr(TypeSnapshot.of([secret]))
 
 
+def test_no_resource_is_named_like_the_wildcard() -> None:
+    """W3: ``*`` asks for everything, so nobody could ask for it, and delta would never send it."""
+    with pytest.raises(ValueError, match=r"no resource can have the name '\*': it stands for all"):
+        TypeSnapshot.of([Resource.of(SECRET, "s", b""), Resource.of(SECRET, "*", b"")])
+
+
 def test_name_may_not_occur_twice() -> None:
     """R1: no response may have a name twice, so no snapshot may."""
     with pytest.raises(ValueError, match="resource name occurs twice in a snapshot: 'c'"):
