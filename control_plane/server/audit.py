@@ -1,11 +1,12 @@
 """Who asked for what change, and how it ended: a line in the audit log for each.
 
-The rule of this module: whatever changes something is told, whether it was done or refused; what
-only reads is not. Requests of the operator's API carry no secrets, and what they carry is logged.
+The rule of this module: whatever changes something is told, whether it was done or refused, or its
+caller did not wait for that; what only reads is not. Requests of the operator's API carry no secrets, and what they carry is logged.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -20,6 +21,9 @@ from control_plane.errors import ControlPlaneError
 from control_plane.server.peers import identities_in
 
 _READING = ("Get", "List", "Check", "Fetch", "Explain")
+_UNKNOWN = "the caller left before it was answered"
+"""Whether a change was made that was asked for, or was dropped, is in the log of changes."""
+
 LOCAL_OPERATOR = "local"
 """Who uses the Unix socket: somebody with the server's own user id, or root."""
 
@@ -53,6 +57,9 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
                 revision = getattr(response, "revision", 0)
             except ControlPlaneError as error:
                 outcome = str(error)
+                raise
+            except asyncio.CancelledError:
+                outcome = _UNKNOWN
                 raise
             except Exception:
                 outcome = "failed"
