@@ -1,7 +1,8 @@
 """Who asked for what change, and how it ended: a line in the audit log for each.
 
 The rule of this module: whatever changes something is told, whether it was done or refused, or its
-caller did not wait for that; what only reads is not. Requests of the operator's API carry no secrets, and what they carry is logged.
+caller did not wait for that; what only reads is not. Requests of the operator's API carry no
+secrets, and what they carry is logged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from control_plane.errors import ControlPlaneError
 from control_plane.server.peers import identities_in
 
 _READING = ("Get", "List", "Check", "Fetch", "Explain")
-_UNKNOWN = "the caller left before it was answered"
+CALLER_LEFT = "the caller left before it was answered"
 """Whether a change was made that was asked for, or was dropped, is in the log of changes."""
 
 LOCAL_OPERATOR = "local"
@@ -59,7 +60,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
                 outcome = str(error)
                 raise
             except asyncio.CancelledError:
-                outcome = _UNKNOWN
+                outcome = CALLER_LEFT
                 raise
             except Exception:
                 outcome = "failed"

@@ -7,6 +7,7 @@ sent. A refused attempt changes nothing and is in the audit log, alone or counte
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
 from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.applicants import Applicants
+from control_plane.server.audit import CALLER_LEFT
 from control_plane.server.identities import Identities
 from control_plane.server.peers import source_address
 
@@ -86,12 +88,12 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             answer = self._applicants.refuse(error, source, token)
             if answer is not error:
                 raise answer from error
-            self._audit.warning(
-                log_events.AUDIT_ENROLLMENT_REFUSED,
-                peer=context.peer(),
-                address=shown(request.address),
-                reason=str(error),
-            )
+            self._tell_refusal(request, context, str(error))
+            raise
+        except asyncio.CancelledError:
+            # Nobody has this identity, so nobody keeps the address for it.
+            self._identities.forget(guid)
+            self._tell_refusal(request, context, CALLER_LEFT)
             raise
         instance, leaf = committed.result
         app = committed.state.apps[instance.app_guid]
@@ -114,6 +116,16 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             xds_port=self._xds_port,
             app_ports=app.ports,
             c2c_port=app.c2c_port or 0,
+        )
+
+    def _tell_refusal(
+        self, request: enrollment_pb2.EnrollRequest, context: Context, reason: str
+    ) -> None:
+        self._audit.warning(
+            log_events.AUDIT_ENROLLMENT_REFUSED,
+            peer=context.peer(),
+            address=shown(request.address),
+            reason=reason,
         )
 
     def _enrol(

@@ -7,6 +7,7 @@ where an instance renews without end, counted with others.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ from control_plane.model.instances import move_instance
 from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
+from control_plane.server.audit import CALLER_LEFT
 from control_plane.server.identities import Identities
 from control_plane.server.limits import TokenBuckets
 from control_plane.server.peers import InstanceProof, removed, source_address
@@ -85,14 +87,12 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
                 lambda state: self._renew(state, instance.guid, request, source)
             )
         except ControlPlaneError as error:
-            self._audit.warning(
-                log_events.AUDIT_RENEWAL_REFUSED,
-                peer=context.peer(),
-                instance=instance.guid,
-                reason=str(error),
-            )
+            self._tell_refusal(instance, context, str(error))
             if isinstance(error, AlreadyExists):
                 self._left(instance)
+            raise
+        except asyncio.CancelledError:
+            self._tell_refusal(instance, context, CALLER_LEFT)
             raise
         leaf = committed.result
         self._away.pop(instance.guid, None)
@@ -106,6 +106,14 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         )
         return identity_pb2.RenewResponse(
             certificate=leaf.certificate_chain_pem, trust_bundle=self._trust_bundle().decode()
+        )
+
+    def _tell_refusal(self, instance: Instance, context: Context, reason: str) -> None:
+        self._audit.warning(
+            log_events.AUDIT_RENEWAL_REFUSED,
+            peer=context.peer(),
+            instance=instance.guid,
+            reason=reason,
         )
 
     def _renew(

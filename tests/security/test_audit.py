@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -14,9 +15,30 @@ from control_plane import log_events
 from control_plane.api.v1 import app_pb2, app_pb2_grpc
 from control_plane.model.change import Change
 from control_plane.registry import Registry
+from control_plane.server.audit import CALLER_LEFT
 from control_plane.store.sqlite import SqliteStore
-from tests.security.world import control_plane, refused, told
+from tests.security.applicants import applicant
+from tests.security.world import control_plane, enrol, refused, renew, told
 from tests.waiting import eventually
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDisk:
+    """A store that writes nothing until it may."""
+
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def slows_down(self, patch: pytest.MonkeyPatch) -> None:
+        """Have every write wait from now on, until the patch is undone."""
+        commit = SqliteStore.commit
+
+        async def slow(store: SqliteStore, changes: Sequence[Change]) -> None:
+            self.begun.set()
+            await self.go_on.wait()
+            await commit(store, changes)
+
+        patch.setattr(SqliteStore, "commit", slow)
 
 
 async def test_what_was_done_and_what_was_refused_is_told(tmp_path: Path) -> None:
@@ -65,21 +87,14 @@ async def test_a_call_whose_caller_left_is_not_told_as_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two changes that were given up, the one that was begun is made and the other dropped."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    commit = SqliteStore.commit
-
-    async def slow(store: SqliteStore, changes: Sequence[Change]) -> None:
-        begun.set()
-        await go_on.wait()
-        await commit(store, changes)
-
+    disk = SlowDisk()
     async with control_plane(tmp_path) as cf, cf.operator() as channel:
         stub = app_pb2_grpc.AppServiceStub(channel)
         registry = cf.running.core.registry
-        monkeypatch.setattr(SqliteStore, "commit", slow)
+        disk.slows_down(monkeypatch)
         with capture_logs() as lines:
             first = stub.CreateApp(app_pb2.CreateAppRequest(name="begun"))
-            await begun.wait()
+            await disk.begun.wait()
             second = stub.CreateApp(app_pb2.CreateAppRequest(name="dropped"))
             await eventually(lambda: len(registry._waiting) == 1, "the second waits")
             first.cancel()
@@ -87,10 +102,69 @@ async def test_a_call_whose_caller_left_is_not_told_as_done(
             await eventually(
                 lambda: len(told(lines, log_events.AUDIT_COMMAND)) == 2, "both were told"
             )
-            go_on.set()
+            disk.go_on.set()
             await eventually(lambda: registry.revision == 1, "the first is made")
         commands = told(lines, log_events.AUDIT_COMMAND)
         apps = (await stub.ListApps(app_pb2.ListAppsRequest())).apps
 
     assert [each.name for each in apps] == ["begun"]
-    assert {each["outcome"] for each in commands} == {"the caller left before it was answered"}
+    assert {each["outcome"] for each in commands} == {CALLER_LEFT}
+
+
+async def test_an_enrolment_whose_caller_left_is_told_and_keeps_no_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its token is spent and nobody has its identity; the next attempt gets in at once."""
+    disk = SlowDisk()
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf, uses=2)
+        revision = cf.running.core.registry.revision
+        with capture_logs() as lines:
+            with monkeypatch.context() as patch:
+                disk.slows_down(patch)
+                enrolling = asyncio.create_task(somebody.enrol(address="127.0.2.1"))
+                await disk.begun.wait()
+                enrolling.cancel()
+                await eventually(
+                    lambda: bool(told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)), "it is told"
+                )
+                disk.go_on.set()
+                await eventually(
+                    lambda: cf.running.core.registry.revision > revision, "it is on the disk"
+                )
+            (left,) = await cf.instances()
+            enrolled = await somebody.enrol(address="127.0.2.1")
+        (line,) = told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)
+        (told_of,) = told(lines, log_events.AUDIT_ENROLLED)
+        instances = await cf.instances()
+
+    assert (line["reason"], line["address"]) == (CALLER_LEFT, "'127.0.2.1'")
+    assert told_of["instance"] == enrolled.instance_guid != left.guid
+    assert [each.guid for each in instances] == [enrolled.instance_guid]
+
+
+async def test_a_renewal_whose_caller_left_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The identity that it has goes on to count, and renews when it asks again."""
+    disk = SlowDisk()
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        old = await enrol(cf, "app-b", "127.0.2.1")
+        with capture_logs() as lines:
+            with monkeypatch.context() as patch:
+                disk.slows_down(patch)
+                renewing = asyncio.create_task(renew(cf, old, "127.0.0.1"))
+                await disk.begun.wait()
+                renewing.cancel()
+                await eventually(
+                    lambda: bool(told(lines, log_events.AUDIT_RENEWAL_REFUSED)), "it is told"
+                )
+                disk.go_on.set()
+            await renew(cf, old, "127.0.0.1")
+        (line,) = told(lines, log_events.AUDIT_RENEWAL_REFUSED)
+        renewed = told(lines, log_events.AUDIT_IDENTITY_RENEWED)
+
+    assert (line["reason"], line["instance"]) == (CALLER_LEFT, old.guid)
+    assert len(renewed) == 1
