@@ -106,7 +106,7 @@ class ControlPlane:
             "tombstones": core.tombstones.run(core.registry),
             "observed": core.observed.run(),
             "expiry": core.expiry.run(),
-            "refusals": self.ports.refusals.run(),
+            "refusals": core.refusals.run(),
             "sidecars": self.ports.sidecars.run(),
         }
         for name, work in works.items():

@@ -47,6 +47,7 @@ from control_plane.server.metrics_authorities import AuthorityCollector
 from control_plane.server.metrics_observers import TimedStore
 from control_plane.server.name_audit import NameAudit
 from control_plane.server.peers import Validity
+from control_plane.server.refusals import Refusals
 from control_plane.server.rotation import CaRotation, Sources
 from control_plane.server.rotation_progress import RotationProgress
 from control_plane.server.stream_log import StreamLog
@@ -76,6 +77,7 @@ class Core:
     identities: Identities
     holdings: Holdings
     expiry: Expiry
+    refusals: Refusals
     observed: Observed
 
     @property
@@ -169,7 +171,8 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     forgetful = (identities.forget, attestation.forget, acked_names.forget, holdings.forget)
     registry.subscribe(_forgetting(*forgetful))
     convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
-    watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, clock)
+    refusals = Refusals(clock)
+    watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, refusals, clock)
     observed = observe(watched, next(iter(planner.options.probers), None))
     progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)
     rotation = _ca_rotation(authorities, progress, profile, clock)
@@ -199,6 +202,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         identities,
         holdings,
         expiry,
+        refusals,
         observed,
     )
 

@@ -25,6 +25,7 @@ from control_plane.server.metrics import Metrics
 from control_plane.server.metrics_collector import FleetCollector
 from control_plane.server.metrics_observers import ChangeMetrics, StreamMetrics, measure_lag
 from control_plane.server.name_audit import NameAudit
+from control_plane.server.refusals import Refusals
 from control_plane.server.stream_facts import StreamFacts
 
 
@@ -38,6 +39,7 @@ class Watched:
     attestation: Attestation
     ledger: Ledger
     metrics: Metrics
+    refusals: Refusals
     clock: Clock
 
 
@@ -89,7 +91,7 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
     facts = StreamFacts(state, feed)
     nodes.observe(facts)
     ledger.observe(facts.certified)
-    name_audit = NameAudit(nodes, facts.denied)
+    name_audit = NameAudit(nodes, watched.refusals, facts.denied)
     nodes.observe(name_audit)
     change_log = ChangeLog(registry.state, revision, feed)
     registry.subscribe(change_log.committed)

@@ -37,7 +37,6 @@ from control_plane.server.limits import ServerLimits, TokenBuckets
 from control_plane.server.listening import listen, start
 from control_plane.server.operators import OperatorsOnly
 from control_plane.server.peers import InstanceAdmission, InstanceProof
-from control_plane.server.refusals import Refusals
 from control_plane.server.renewal import IdentityService
 from control_plane.server.sidecars import Reports, SidecarService
 from control_plane.server.status import StatusInterceptor
@@ -63,7 +62,11 @@ class Ports:
         )
         core.expiry.watch(shown(self._certificate))
         self._proof = InstanceProof(
-            lambda: core.registry.state, core.identities, core.validity, core.holdings.identity_seen
+            lambda: core.registry.state,
+            core.identities,
+            core.validity,
+            core.refusals,
+            core.holdings.identity_seen,
         )
         self._limits = _limits(settings)
         self.discovery = DiscoveryService(
@@ -71,12 +74,12 @@ class Ports:
             clock=core.clock,
             admission=InstanceAdmission(self._proof, core.reconciler.farewells.awaits),
             limits=self._limits,
+            refusals=core.refusals,
         )
         self.sidecars = SidecarService(self._proof, self._reports(), core.clock)
         core.registry.subscribe(self.sidecars.committed)
         core.authorities.observe(self.sidecars.authorities_changed)
-        self.refusals = Refusals(core.clock)
-        self.applicants = Applicants(self._limits, self.refusals, core.clock)
+        self.applicants = Applicants(self._limits, core.refusals, core.clock)
         self.health = Health(ADMIN_SERVICES)
         self._public: list[grpc.aio.Server] = []
         self._private: list[grpc.aio.Server] = []
@@ -133,7 +136,7 @@ class Ports:
                 pace=TokenBuckets(
                     self._limits.renewals_per_second, self._limits.renewals_burst, core.clock
                 ),
-                refusals=self.refusals,
+                refusals=core.refusals,
             ),
             server,
         )

@@ -25,7 +25,8 @@ from control_plane.server.admission import Admission, Everybody, StreamContext
 from control_plane.server.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.methods import SERVICES, DiscoveryMethods
-from control_plane.server.peers import identities_in
+from control_plane.server.peers import caller, identities_in
+from control_plane.server.refusals import Refusals
 from control_plane.server.serving import ServedBy, Serving
 from control_plane.server.status import code_of, status_of
 from control_plane.xds.resource import TypeUrl
@@ -51,6 +52,7 @@ class DiscoveryService:
         admission: Admission | None = None,
         types: ResourceTypes | None = None,
         limits: ServerLimits | None = None,
+        refusals: Refusals | None = None,
         identifier: str = "c2c-control-plane",
     ) -> None:
         """Serve what nodes should have.
@@ -61,6 +63,7 @@ class DiscoveryService:
             admission: who may open a stream; everybody by default.
             types: what is known of each resource type; those of Envoy by default.
             limits: how much clients may ask for.
+            refusals: is told of streams that are too many for a line each; without it each has one.
             identifier: the server's name for itself, in every response.
         """
         self._limits = limits or ServerLimits()
@@ -68,6 +71,7 @@ class DiscoveryService:
         self._by = ServedBy(
             nodes, admission or Everybody(), arrivals, self._limits, clock, identifier
         )
+        self._refusals = refusals
         self._types = types or ResourceTypes.of()
         self._numbers = itertools.count(1)
         self._open: dict[LiveStream, None] = {}
@@ -178,8 +182,14 @@ class DiscoveryService:
             self._log.error(log_events.STREAM_FAILED, **_where(live), exc_info=error)
         elif not live.admitted:
             self.refused[code_of(error)] += 1
-            self._log.warning(log_events.STREAM_REFUSED, **_where(live), reason=str(error))
+            if self._has_line(context):
+                self._log.warning(log_events.STREAM_REFUSED, **_where(live), reason=str(error))
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
+
+    def _has_line(self, context: StreamContext) -> bool:
+        """Tell whether the refusal of a stream may have a line of its own."""
+        refusals, limited = self._refusals, log_events.AUDIT_STREAMS_LIMITED
+        return refusals is None or refusals.has_line(limited, caller(context))
 
 
 def _where(live: LiveStream) -> dict[str, object]:

@@ -13,6 +13,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.nodes import LiveStream, Nodes
+from control_plane.server.refusals import Refusals
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import WILDCARD, Snapshot, TypeUrl
@@ -36,9 +37,16 @@ class NameAudit:
         denied: how many names were asked for in vain.
     """
 
-    def __init__(self, nodes: Nodes, observer: Observer = _nobody) -> None:
-        """Watch these nodes, and tell somebody besides the audit log."""
+    def __init__(self, nodes: Nodes, refusals: Refusals, observer: Observer = _nobody) -> None:
+        """Watch these nodes.
+
+        Args:
+            nodes: have the streams.
+            refusals: is told of those that are too many for a line each.
+            observer: is told of all, besides the audit log.
+        """
         self._nodes = nodes
+        self._refusals = refusals
         self._observer = observer
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
         self._early: dict[LiveStream, list[Subscribed]] = {}
@@ -84,14 +92,15 @@ class NameAudit:
         if unknown:
             self.denied += len(unknown)
             self._observer(live, event.type_url, unknown)
-            self._audit.warning(
-                log_events.AUDIT_NAME_DENIED,
-                node=live.node_id,
-                peer=live.peer,
-                type_url=event.type_url,
-                names=unknown[:_SHOWN],
-                count=len(unknown),
-            )
+            if self._refusals.has_line(log_events.AUDIT_NAMES_LIMITED, live.node_id):
+                self._audit.warning(
+                    log_events.AUDIT_NAME_DENIED,
+                    node=live.node_id,
+                    peer=live.peer,
+                    type_url=event.type_url,
+                    names=unknown[:_SHOWN],
+                    count=len(unknown),
+                )
 
 
 def _is_empty(snapshot: Snapshot) -> bool:

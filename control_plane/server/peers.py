@@ -29,6 +29,7 @@ from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid, shown
 from control_plane.nodes import Credential
 from control_plane.server.identities import Identities
+from control_plane.server.refusals import Refusals
 from control_plane.xds.messages import Node
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -102,6 +103,11 @@ def identities_in(context: Context) -> tuple[str, ...]:
     return tuple(each.decode("utf-8", "replace") for each in context.peer_identities() or ())
 
 
+def caller(context: Context) -> str:
+    """Return who makes a call, for a count: by its certificate, else by where it comes from."""
+    return ", ".join(identities_in(context)) or context.peer().rpartition(":")[0]
+
+
 def source_address(context: Context) -> Address:
     """Return where a call comes from.
 
@@ -136,6 +142,7 @@ class InstanceProof:
         state: Callable[[], State],
         identities: Identities,
         validity: Validity,
+        refusals: Refusals,
         seen: Callable[[InstanceIdentity], None],
     ) -> None:
         """Ask these for the State of the moment, and for which certificates count.
@@ -144,11 +151,13 @@ class InstanceProof:
             state: returns the newest.
             identities: knows which were replaced.
             validity: tells which are worth nothing for another reason.
+            refusals: is told of those that are too many for a line each.
             seen: is told of each identity that proved an instance, and returns at once.
         """
         self._state = state
         self._identities = identities
         self._validity = validity
+        self._refusals = refusals
         self._seen = seen
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
@@ -197,13 +206,14 @@ class InstanceProof:
         try:
             identity, instance = self._prove(claim(), node_id)
         except InvalidRequest as error:
-            self._audit.warning(
-                log_events.AUDIT_NODE_REFUSED,
-                peer=context.peer(),
-                identities=identities_in(context),
-                node=node_id,
-                reason=error.rule,
-            )
+            if self._refusals.has_line(log_events.AUDIT_NODES_LIMITED, caller(context)):
+                self._audit.warning(
+                    log_events.AUDIT_NODE_REFUSED,
+                    peer=context.peer(),
+                    identities=identities_in(context),
+                    node=node_id,
+                    reason=error.rule,
+                )
             raise
         self._identities.shown(instance.guid, identity.serial)
         self._seen(identity)

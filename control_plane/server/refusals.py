@@ -1,7 +1,8 @@
 """Refusals that are too many to be told one by one.
 
 The rule of this module: whoever is refused again and again cannot fill a disk with it. What a bound
-has turned away is counted, and told to the audit log in one line for each kind and some seconds.
+has turned away, and what one client was refused that has had its lines already, is counted, and
+told to the audit log in one line for each kind and some seconds.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ import structlog
 
 from control_plane import log_events
 from control_plane.clock import Clock
+from control_plane.server.limits import TokenBuckets
 
 TELLING_SECONDS = 10.0
 """How long refusals are counted before they are told."""
+
+LINES_PER_MINUTE = 30
+"""How many refusals of one kind are told of one client with a line each."""
+
+_SECONDS_PER_MINUTE = 60.0
 
 _SHOWN = 10
 """How many of those who were refused one line names at the most."""
@@ -34,8 +41,25 @@ class Refusals:
         """Start with nobody refused."""
         self._clock = clock
         self._untold: dict[str, _Untold] = {}
+        self._lines: dict[str, TokenBuckets] = {}
         self._some = asyncio.Event()
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+
+    def has_line(self, event: str, who: str) -> bool:
+        """Tell whether a refusal may have a line of its own; if not, it is counted.
+
+        Args:
+            event: the line that tells of those that had none.
+            who: was refused.
+        """
+        lines = self._lines.get(event)
+        if lines is None:
+            rate = LINES_PER_MINUTE / _SECONDS_PER_MINUTE
+            lines = self._lines[event] = TokenBuckets(rate, LINES_PER_MINUTE, self._clock)
+        if lines.take(who):
+            return True
+        self.count(event, who)
+        return False
 
     def count(self, event: str, who: str) -> None:
         """Count a refusal.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -20,6 +21,8 @@ from control_plane.api.v1 import (
 from control_plane.ca import make_csr, new_key_pair
 from control_plane.names import shown
 from control_plane.server.limits import ServerLimits
+from control_plane.server.refusals import LINES_PER_MINUTE
+from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.faults.plane import Plane, plane
 from tests.inspection.test_metrics import values
@@ -32,13 +35,20 @@ from tests.security.world import (
     enrol,
     enroll_address,
     refused,
+    refused_stream,
     renew,
+    stream,
     told,
 )
 from tests.sidecar.platform import Platform
+from tests.xds_client import DeltaClient
 
 MOST = ServerLimits().refused_enrollments_per_minute
 CALLERS, CALLS = 8, 400
+STREAMS = 3 * LINES_PER_MINUTE
+SLACK = 10
+"""Lines that a client may have while the test goes on: one each two seconds."""
+
 LONG = "x" * 60_000
 TOO_OFTEN = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -151,3 +161,71 @@ async def test_an_instance_that_renews_without_end_is_held_back_alone(tmp_path: 
     assert most <= len(ends) - len(refusals) == issued[greedy.guid] <= most + 5
     assert issued[there.holder.guid] == 1
     assert [(each["count"], each["by"]) for each in limited] == [(len(refusals), [greedy.guid])]
+
+
+async def test_an_instance_without_a_back_off_does_not_fill_the_log(tmp_path: Path) -> None:
+    """Streams that are refused again and again are a number; nobody else's lines are missing."""
+    with capture_logs() as lines:
+        async with control_plane(tmp_path) as cf:
+            await cf.create_app("app-b")
+            greedy, other = await enrol(cf, "app-b"), await enrol(cf, "app-b", "127.0.2.1")
+            async with greedy.connect(cf.running.xds_address) as channel:
+                for _ in range(STREAMS):
+                    async with DeltaClient(channel, greedy.guid) as client:
+                        await client.send_raw(b"\xff")
+                        await client.status()
+            await refused_stream(cf, replace(other, guid="somebody-else"))
+    refusals = [line for line in lines if line["event"] == log_events.STREAM_REFUSED]
+    (limited,) = told(lines, log_events.AUDIT_STREAMS_LIMITED)
+
+    assert len(refusals) <= LINES_PER_MINUTE + SLACK
+    assert len(refusals) + limited["count"] == STREAMS + 1
+    assert [greedy.guid in who for who in limited["by"]] == [True]
+    assert refusals[-1]["node"] == "somebody-else"
+
+
+async def test_an_instance_that_asks_for_names_without_end_does_not_fill_the_log(
+    tmp_path: Path,
+) -> None:
+    """Each name that it has not is counted; only some of them have a line."""
+    with capture_logs() as lines:
+        async with control_plane(tmp_path) as cf, bystander(cf) as there:
+            await cf.create_app("app-b")
+            curious = await enrol(cf, "app-b", "127.0.2.1")
+            async with stream(cf, curious) as client:
+                for number in range(STREAMS):
+                    await client.send(
+                        type_url=SECRET,
+                        resource_names_subscribe=[f"secret-{number}"],
+                        resource_names_unsubscribe=[f"secret-{number - 1}"],
+                    )
+                await client.done_writing()
+                await client.status()
+            await there.rotates()
+            denied = cf.running.core.name_audit.denied
+    told_of = told(lines, log_events.AUDIT_NAME_DENIED)
+    (limited,) = told(lines, log_events.AUDIT_NAMES_LIMITED)
+
+    assert denied == STREAMS == len(told_of) + limited["count"]
+    assert len(told_of) <= LINES_PER_MINUTE + SLACK
+    assert limited["by"] == [curious.guid]
+
+
+async def test_who_uses_a_dead_identity_without_end_does_not_fill_the_log(tmp_path: Path) -> None:
+    """That it was tried is in the audit log, and how often."""
+    with capture_logs() as lines:
+        async with control_plane(tmp_path) as cf:
+            await cf.create_app("app-b")
+            stolen = await enrol(cf, "app-b", "127.0.2.1")
+            renewed = await renew(cf, stolen)
+            await renew(cf, renewed)
+            async with stolen.connect(cf.running.xds_address) as channel:
+                stub = identity_pb2_grpc.IdentityServiceStub(channel)
+                for _ in range(STREAMS):
+                    await refused(stub.Renew(identity_pb2.RenewRequest()))
+    told_of = told(lines, log_events.AUDIT_NODE_REFUSED)
+    (limited,) = told(lines, log_events.AUDIT_NODES_LIMITED)
+
+    assert len(told_of) + limited["count"] == STREAMS
+    assert len(told_of) <= LINES_PER_MINUTE + SLACK
+    assert [stolen.guid in who for who in limited["by"]] == [True]

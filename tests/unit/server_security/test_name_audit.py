@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 
 from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.server.name_audit import NameAudit
+from control_plane.server.refusals import Refusals
 from control_plane.xds.events import Subscribed
 from control_plane.xds.messages import Node, Reply, SotwRequest
 from control_plane.xds.resource import Nonce, Resource, Snapshot, TypeSnapshot, Version
 from control_plane.xds.resource_type import SECRET, ResourceTypes
 from control_plane.xds.stream import Stream
+from tests.unit.server_security.still_clock import StillClock
 
 MINE = Resource.of(SECRET, "mine", b"secret")
 FOREIGN = (Subscribed(SECRET, frozenset({"mine", "foreign"})),)
@@ -29,7 +31,7 @@ def test_a_foreign_name_is_told_once() -> None:
     """Of what a node asks for, that counts which it should not have."""
     nodes = Nodes()
     nodes.set("node-1", Snapshot({SECRET: TypeSnapshot.of([MINE])}))
-    audit = NameAudit(nodes)
+    audit = NameAudit(nodes, Refusals(StillClock()))
     live = asking(nodes)
     audit.told(live, FOREIGN)
     audit.sent(live, Reply(SECRET, Nonce("1"), Version("v"), (MINE,), ()))
@@ -41,7 +43,7 @@ def test_a_foreign_name_is_told_once() -> None:
 def test_who_asks_before_its_turn_is_told_of_at_it() -> None:
     """To come with a crowd, before there is a plan, hides nobody."""
     nodes = Nodes()
-    audit = NameAudit(nodes)
+    audit = NameAudit(nodes, Refusals(StillClock()))
     live = asking(nodes)
     audit.told(live, FOREIGN)
     assert audit.denied == 0
@@ -54,7 +56,7 @@ def test_who_asks_before_its_turn_is_told_of_at_it() -> None:
 def test_who_asks_for_foreign_names_only_is_told_of_when_it_leaves() -> None:
     """It may be sent nothing at all."""
     nodes = Nodes()
-    audit = NameAudit(nodes)
+    audit = NameAudit(nodes, Refusals(StillClock()))
     live = asking(nodes)
     audit.told(live, (Subscribed(SECRET, frozenset({"foreign"})),))
     nodes.set("node-1", Snapshot({SECRET: TypeSnapshot.of([MINE])}))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from structlog.testing import capture_logs
 
-from control_plane.server.refusals import TELLING_SECONDS, Refusals
+from control_plane.server.refusals import LINES_PER_MINUTE, TELLING_SECONDS, Refusals
 from tests.unit.server_security.still_clock import StillClock
 
 
@@ -90,3 +91,25 @@ async def test_what_was_not_told_yet_is_told_at_the_end() -> None:
     (line,) = lines
 
     assert (line["count"], line["by"], line["log_level"]) == (1, ["10.0.0.1"], "warning")
+
+
+def test_one_client_has_so_many_lines_of_a_kind() -> None:
+    """Beyond that it is counted; another client, or another kind, has lines of its own."""
+    clock = StillClock()
+    refusals = Refusals(clock)
+
+    def lines(event: str, who: str, times: int = 2 * LINES_PER_MINUTE) -> int:
+        return sum(refusals.has_line(event, who) for _ in range(times))
+
+    assert lines("audit.names_limited", "one") == LINES_PER_MINUTE
+    assert lines("audit.names_limited", "two") == LINES_PER_MINUTE
+    assert lines("audit.nodes_limited", "one", 1) == 1
+
+    clock.time += timedelta(seconds=60 / LINES_PER_MINUTE)
+
+    assert lines("audit.names_limited", "one") == 1
+    with capture_logs() as told:
+        refusals._tell()
+    assert [(each["event"], each["count"], each["by"]) for each in told] == [
+        ("audit.names_limited", 4 * LINES_PER_MINUTE - 1, ["one", "two"])
+    ]
