@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from control_plane.errors import PermissionDenied, Unauthenticated
+from control_plane.nodes import LiveStream
 from control_plane.server.admission import StreamContext
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.limits import StreamLimits
@@ -31,6 +32,19 @@ class Doorkeeper:
         """Let in or raise."""
         if node.id == self._node_id:
             raise self._error
+
+
+class Known(Counting):
+    """An observer that keeps the number of each stream of which it is told."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        super().__init__()
+        self.numbers: list[int] = []
+
+    def opened(self, live: LiveStream) -> None:
+        """Keep its number."""
+        self.numbers.append(live.number)
 
 
 @pytest.mark.parametrize("kind", [SotwClient, DeltaClient])
@@ -76,7 +90,14 @@ async def test_who_is_not_admitted_learns_why_and_nothing_else(error: Exception,
             status, details = await ill.status()
 
         assert (status.name, details) == (code, str(error))
-        assert [line["event"] for line in lines] == ["stream.refused"]
+        (line,) = lines
+        assert (line["event"], line["node"], line["reason"]) == (
+            "stream.refused",
+            "ill",
+            str(error),
+        )
+        assert line["peer"].startswith("ipv4:127.0.0.1:")
+        assert world.service.refused == {status: 1}
         assert "ill" not in nodes_seen.sent_to
         assert world.nodes.streams("ill") == ()
         assert await is_served(world, well, "1")
@@ -158,10 +179,12 @@ async def test_a_node_has_a_bounded_number_of_streams() -> None:
 async def test_new_streams_come_at_a_bounded_rate() -> None:
     """A storm of new streams is told to come again, and those who are in notice nothing."""
     limits = ServerLimits(new_streams_per_second=0.001, new_streams_burst=1)
+    known = Known()
     async with (
         served(limits=limits) as world,
         DeltaClient(world.channel, "well") as first,
     ):
+        world.nodes.observe(known)
         await first.subscribe(SECRET, "a")
         await eventually(lambda: bool(world.nodes.streams("well")), "the first stream is open")
         async with DeltaClient(world.channel, "well") as second:
@@ -173,6 +196,7 @@ async def test_new_streams_come_at_a_bounded_rate() -> None:
             )
 
         assert await is_served(world, first, "1")
+        assert known.numbers == [1]
 
 
 async def test_a_node_that_comes_too_often_shuts_the_door_for_itself_only() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
 
 from control_plane.errors import ConfigurationError, InvalidArgument
@@ -23,6 +25,7 @@ from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, AfterNack, ResourceType
 from tests.server.world import Counting, names
+from tests.unit.server_security.still_clock import StillClock
 from tests.waiting import eventually
 from tests.xds_client import DeltaClient, SotwClient, plaintext_channel
 
@@ -121,6 +124,14 @@ def test_type_and_name_are_those_of_the_message(message: Message, type_url: str,
     [
         pytest.param(cluster_pb2.Cluster(), id="empty-name"),
         pytest.param(discovery_pb2.DiscoveryRequest(), id="no-such-field"),
+        pytest.param(
+            descriptor_pb2.UninterpretedOption(
+                name=[
+                    descriptor_pb2.UninterpretedOption.NamePart(name_part="a", is_extension=False)
+                ]
+            ),
+            id="no-text",
+        ),
     ],
 )
 def test_a_message_without_a_name_is_refused(message: Message) -> None:
@@ -229,6 +240,32 @@ async def test_who_has_what_can_be_asked() -> None:
         )
 
 
+async def test_who_has_what_is_told_of_each_stream() -> None:
+    """Two clients of one node may be differently far, by the clock that the server was given."""
+    clock = StillClock()
+    server = ResourceServer(clock=clock)
+    async with (
+        connected(server) as channel,
+        DeltaClient(channel, "n") as ahead,
+        DeltaClient(channel, "n") as behind,
+    ):
+        server.set_resources("n", [cluster_pb2.Cluster(name="a")])
+        await ahead.subscribe(CLUSTER)
+        response = await ahead.receive()
+        await behind.subscribe(CLUSTER)
+        await behind.receive()
+        clock.time += timedelta(seconds=7)
+        await ahead.ack(response)
+
+        def told() -> list[tuple[ConfigStatus, float | None]]:
+            return [(each.status, each.since) for each in server.deliveries("n")]
+
+        await eventually(
+            lambda: told() == [(ConfigStatus.SYNCED, 7.0), (ConfigStatus.STALE, None)],
+            "one accepted it and the other has not answered",
+        )
+
+
 async def test_what_happens_can_be_watched() -> None:
     """An observer is told of each response that leaves, as the log is."""
     server, counting = ResourceServer(), Counting()
@@ -300,10 +337,22 @@ async def test_leaving_ends_every_stream() -> None:
         server.set_resources("n", [cluster_pb2.Cluster(name="a")])
         await client.receive()
 
-    assert (await client.status())[0] is grpc.StatusCode.UNAVAILABLE
+    assert await client.status() == (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
     await client.__aexit__(None, None, None)
     await channel.close()
     await eventually(lambda: len(asyncio.all_tasks()) <= before, "every task is gone")
+
+
+def test_a_message_has_the_same_version_in_whatever_order_it_was_filled() -> None:
+    """A2, A3: the entries of a map have no order, and so none in its bytes."""
+    keys = [f"key-{number}" for number in range(20)]
+    one, two = cluster_pb2.Cluster(name="a"), cluster_pb2.Cluster(name="a")
+    for message, order in ((one, keys), (two, keys[::-1])):
+        for key in order:
+            message.metadata.filter_metadata[key].update({"x": 1})
+
+    assert resource_of(one).version == resource_of(two).version
+    assert resource_of(one).body != cluster_pb2.Cluster(name="a").SerializeToString()
 
 
 def test_a_set_has_the_same_version_whoever_makes_it() -> None:

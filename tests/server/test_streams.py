@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from control_plane.errors import PermissionDenied
 from control_plane.server.library import snapshot_of
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
-from tests.server.world import names, resource, served
+from tests.server.world import World, names, resource, served
+from tests.unit.server_security.still_clock import NOON, StillClock
 from tests.waiting import eventually
 from tests.xds_client import DeltaClient, SotwClient, plaintext_channel
 
@@ -160,19 +165,25 @@ async def test_a_stream_that_never_asks_is_closed() -> None:
 
 
 async def test_a_stream_can_be_ended_from_outside() -> None:
-    """Whoever is responsible for a node ends its streams, with a reason the client is told."""
+    """Whoever is responsible for a node ends its streams, with a reason the client is told.
+
+    It was let in, so that it is not among those that were refused.
+    """
     async with served() as world, DeltaClient(world.channel, "node-1") as client:
         world.set("node-1", resource(CLUSTER, "c"))
         await client.subscribe(CLUSTER)
         await client.receive()
         (live,) = world.nodes.streams("node-1")
-        live.end(PermissionDenied("this instance was removed"))
+        with capture_logs() as lines:
+            live.end(PermissionDenied("this instance was removed"))
 
-        assert await client.status() == (
-            grpc.StatusCode.PERMISSION_DENIED,
-            "this instance was removed",
-        )
+            assert await client.status() == (
+                grpc.StatusCode.PERMISSION_DENIED,
+                "this instance was removed",
+            )
         assert world.nodes.streams("node-1") == ()
+        assert world.service.ended == {grpc.StatusCode.PERMISSION_DENIED: 1}
+        assert (world.service.refused, lines) == ({}, [])
 
 
 async def test_a_shutdown_ends_every_stream_with_unavailable() -> None:
@@ -232,6 +243,27 @@ async def test_a_stream_knows_where_its_client_is() -> None:
 
         assert live.peer.startswith("ipv4:127.0.0.1:")
         assert live.identities == ()
+
+
+async def test_a_stream_has_a_number_and_a_moment_of_its_own() -> None:
+    """Streams are told apart, also two of one node, and since when each is open (V6)."""
+    clock = StillClock()
+    async with served(clock=clock) as world, AsyncExitStack() as stack:
+        for count in range(1, 4):
+            client = await stack.enter_async_context(DeltaClient(world.channel, "node-1"))
+            await client.subscribe(CLUSTER)
+            await eventually(partial(_has_streams, world, count), "it is open")
+            clock.time += timedelta(minutes=1)
+        streams = world.nodes.streams("node-1")
+
+        assert [live.number for live in streams] == [1, 2, 3]
+        assert [live.opened_at for live in streams] == [
+            NOON + timedelta(minutes=number) for number in range(3)
+        ]
+
+
+def _has_streams(world: World, count: int) -> bool:
+    return len(world.nodes.streams("node-1")) == count
 
 
 async def test_a_thousand_clients_come_and_go_without_a_trace() -> None:

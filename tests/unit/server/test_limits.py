@@ -101,6 +101,26 @@ def test_a_server_gets_the_bounds_that_grpc_has_to_keep() -> None:
     assert options["grpc.so_reuseport"] == 0
 
 
+def test_a_silent_connection_is_asked_and_given_up_in_time() -> None:
+    """Also one without a stream, and also while gRPC has a ping of its own on the way."""
+    limits = ServerLimits(keepalive_seconds=3.0, keepalive_timeout_seconds=0.5)
+    options = dict(limits.channel_options())
+
+    assert limits.given_up_after == 3.5
+    assert options["grpc.keepalive_time_ms"] == 3000
+    assert options["grpc.keepalive_timeout_ms"] == 500
+    assert options["grpc.keepalive_permit_without_calls"] == 1
+    assert options["grpc.http2.ping_timeout_ms"] == 3500
+
+
+def test_a_client_may_ask_whether_the_server_is_there() -> None:
+    """GRPC's servers hang up on pings that come sooner than each five minutes, as Envoy's do."""
+    options = dict(ServerLimits().channel_options())
+
+    assert options["grpc.http2.max_pings_without_data"] == 0
+    assert options["grpc.http2.min_ping_interval_without_data_ms"] <= 10_000
+
+
 def test_a_fleet_may_wait_to_be_looked_at() -> None:
     """GRPC would break streams from 1,000 waiting ones on, and after 30 s; each would come back."""
     options = dict(ServerLimits(waiting_streams=9, waiting_seconds=8).channel_options())
