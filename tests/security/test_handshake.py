@@ -113,7 +113,7 @@ async def test_an_outsider_is_refused_in_the_handshake(tmp_path: Path, shown: st
 
 
 async def test_nothing_is_served_without_tls(tmp_path: Path) -> None:
-    """On no port does a client get an answer in plaintext."""
+    """K4: on no port does a client get an answer in plaintext."""
     async with control_plane(tmp_path) as cf, bystander(cf) as there:
         for port in tls_ports(cf):
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -224,7 +224,7 @@ async def test_a_node_that_comes_too_often_shuts_the_door_for_itself_only() -> N
 
 
 async def test_a_client_that_floods_does_not_starve_others() -> None:
-    """A client that asks as fast as it can is one among many: others are answered meanwhile."""
+    """K1: a client that asks as fast as it can is one among many: others are answered meanwhile."""
     async with (
         served() as world,
         DeltaClient(world.channel, "well") as well,

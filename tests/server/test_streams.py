@@ -49,7 +49,7 @@ async def test_two_streams_of_one_node_are_both_served() -> None:
 
 
 async def test_a_node_gets_what_is_its_own() -> None:
-    """A stream is told of its own node's resources; another's look as if they did not exist."""
+    """E2: another node's resources look as if they did not exist, and the stream goes on."""
     async with (
         served() as world,
         DeltaClient(world.channel, "node-1") as one,
@@ -64,6 +64,11 @@ async def test_a_node_gets_what_is_its_own() -> None:
         answer = await two.receive()
         assert names(answer.resources) == []
         assert list(answer.removed_resources) == ["of-1"]
+
+        await two.ack(answer)
+        await two.subscribe(SECRET, "of-2")
+
+        assert names((await two.receive()).resources) == ["of-2"]
 
 
 async def test_a_node_that_nobody_planned_is_sent_nothing() -> None:
@@ -187,7 +192,7 @@ async def test_a_stream_can_be_ended_from_outside() -> None:
 
 
 async def test_a_shutdown_ends_every_stream_with_unavailable() -> None:
-    """Clients are told to come again, and those that come meanwhile are told the same."""
+    """K2: clients are told to come again, and those that come meanwhile are told the same."""
     async with (
         served() as world,
         DeltaClient(world.channel, "node-1") as open_before,

@@ -333,6 +333,6 @@ def test_a_cluster_that_breaks_a_rule(broken: Break, sentence: str) -> None:
     ids=["listener", "open", "udp", "udp for nobody", "filter", "port", "address"],
 )
 def test_every_builder_looks_at_what_it_made(build: Callable[[], bytes]) -> None:
-    """So nobody gets hold of a message that breaks a rule."""
+    """E5: so nobody gets hold of a message that breaks a rule."""
     with pytest.raises(MessageError):
         build()
