@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from control_plane.app import ControlPlane
 from control_plane.errors import ConfigurationError
 from control_plane.server.library import ResourceServer
+from control_plane.server.listening import cannot_listen
 from control_plane.settings import Settings, SocketAddress
 
 LOOPBACK = SocketAddress("127.0.0.1", 0)
@@ -88,6 +90,25 @@ async def test_a_library_says_why_it_cannot_listen(tmp_path: Path) -> None:
         assert await _refusal(address_of_none) == (
             f"cannot listen on {address_of_none}: it cannot be had: set another address"
         )
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (
+            errno.EACCES,
+            "permission denied: set address to a port from 1024 on, or allow CAP_NET_BIND_SERVICE",
+        ),
+        (errno.ENODEV, "no such device: set another address"),
+        (None, "it cannot be had: set another address"),
+    ],
+    ids=["permission", "other", "unknown"],
+)
+def test_each_reason_is_said_with_what_to_do(number: int | None, sentence: str) -> None:
+    """Also those that need another user, or another machine, to come about."""
+    (problem,) = cannot_listen("127.0.0.1:443", number, "address").problems
+
+    assert problem == f"cannot listen on 127.0.0.1:443: {sentence}"
 
 
 async def _refusal(address: str) -> str:
