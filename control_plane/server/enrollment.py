@@ -29,7 +29,7 @@ from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.applicants import Applicants
 from control_plane.server.audit import CALLER_LEFT
 from control_plane.server.identities import Identities
-from control_plane.server.peers import source_address
+from control_plane.server.peers import removed, source_address
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -83,6 +83,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             committed = await self._registry.execute(
                 lambda state: self._enrol(state, guid, request, source)
             )
+            if self._registry.state.instance(guid) is None:  # its app went in the same transaction
+                raise removed(guid)
         except ControlPlaneError as error:
             self._identities.forget(guid)
             answer = self._applicants.refuse(error, source, token)

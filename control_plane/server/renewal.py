@@ -86,6 +86,8 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             committed = await self._registry.execute(
                 lambda state: self._renew(state, instance.guid, request, source)
             )
+            if self._registry.state.instance(instance.guid) is None:  # in the same transaction
+                raise removed(instance.guid)
         except ControlPlaneError as error:
             self._tell_refusal(instance, context, str(error))
             if isinstance(error, AlreadyExists):

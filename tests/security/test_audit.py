@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -13,32 +11,12 @@ from structlog.testing import capture_logs
 
 from control_plane import log_events
 from control_plane.api.v1 import app_pb2, app_pb2_grpc
-from control_plane.model.change import Change
 from control_plane.registry import Registry
 from control_plane.server.audit import CALLER_LEFT
-from control_plane.store.sqlite import SqliteStore
 from tests.security.applicants import applicant
+from tests.security.slow_disk import SlowDisk
 from tests.security.world import control_plane, enrol, refused, renew, told
 from tests.waiting import eventually
-
-
-@dataclass(frozen=True, slots=True)
-class SlowDisk:
-    """A store that writes nothing until it may."""
-
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-    go_on: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def slows_down(self, patch: pytest.MonkeyPatch) -> None:
-        """Have every write wait from now on, until the patch is undone."""
-        commit = SqliteStore.commit
-
-        async def slow(store: SqliteStore, changes: Sequence[Change]) -> None:
-            self.begun.set()
-            await self.go_on.wait()
-            await commit(store, changes)
-
-        patch.setattr(SqliteStore, "commit", slow)
 
 
 async def test_what_was_done_and_what_was_refused_is_told(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from control_plane.planner.plan import ID_SECRET
 from control_plane.reconciler import farewells
 from control_plane.server import peers
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
+from tests.security.applicants import applicant
 from tests.security.holders import Holder, identity_request, issued
+from tests.security.slow_disk import SlowDisk
 from tests.security.world import (
     C2C_SECRET,
     ShiftedClock,
@@ -30,12 +32,15 @@ from tests.security.world import (
     delete_app,
     enrol,
     is_gone,
+    refused,
     refused_stream,
+    renew,
     stream,
     told,
     xds_address,
 )
 from tests.sidecar.platform import Platform
+from tests.waiting import eventually
 from tests.xds_client import PATIENCE, DeltaClient, Response, SotwClient, StreamEnded
 
 FILTER = "allowed-sources-61443"
@@ -270,3 +275,66 @@ async def test_who_was_told_is_refused_at_the_door_before_long(
         details = str(peers.removed(InstanceGuid(holder.guid)))
         assert await refused_stream(cf, holder) == (grpc.StatusCode.PERMISSION_DENIED, details)
         assert cf.running.ports.discovery.refused[grpc.StatusCode.PERMISSION_DENIED] == 1
+
+
+async def _together(
+    cf: Platform,
+    monkeypatch: pytest.MonkeyPatch,
+    attempt: Awaitable[object],
+    removal: Awaitable[None],
+) -> Status:
+    """Have both written in one transaction, and return how the attempt is refused."""
+    disk, waiting = SlowDisk(), cf.running.core.registry._waiting
+    with monkeypatch.context() as patch:
+        disk.slows_down(patch)
+        before = asyncio.ensure_future(cf.create_app("before"))
+        await disk.begun.wait()
+        attempted = asyncio.ensure_future(refused(attempt))
+        await eventually(lambda: len(waiting) == 1, "the attempt waits")
+        removing = asyncio.ensure_future(removal)
+        await eventually(lambda: len(waiting) == 2, "the removal waits")
+        disk.go_on.set()
+        await asyncio.gather(before, removing)
+        return await attempted
+
+
+@pytest.mark.parametrize("how", REMOVALS)
+async def test_who_is_removed_while_it_renews_gets_no_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Nothing of it is left that the removal did not know of."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        with capture_logs() as lines:
+            moves = renew(cf, holder, "127.0.0.1")
+            status = await _together(cf, monkeypatch, moves, REMOVALS[how](cf, holder))
+        core = cf.running.core
+
+        assert status == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            str(peers.removed(InstanceGuid(holder.guid))),
+        )
+        assert not told(lines, log_events.AUDIT_IDENTITY_RENEWED)
+        assert len(told(lines, log_events.AUDIT_RENEWAL_REFUSED)) == 1
+        assert core.identities._counting == {}
+        assert not core.identities.is_starting(InstanceGuid(holder.guid))
+        assert not core.holdings.has_any(InstanceGuid(holder.guid))
+
+
+async def test_who_enrols_while_its_app_is_deleted_gets_no_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was an instance for no moment that anybody saw."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+        with capture_logs() as lines:
+            code, _ = await _together(cf, monkeypatch, somebody.enrol(), delete_app(cf, "app-b"))
+        core = cf.running.core
+
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert not told(lines, log_events.AUDIT_ENROLLED)
+        assert len(told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)) == 1
+        assert (core.identities._counting, core.identities._issued_at) == ({}, {})
+        assert core.holdings._used == {}

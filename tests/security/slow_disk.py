@@ -1,0 +1,31 @@
+"""A disk that is slow, so that what waits for it can be seen to wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from control_plane.model.change import Change
+from control_plane.store.sqlite import SqliteStore
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDisk:
+    """A store that writes nothing until it may."""
+
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def slows_down(self, patch: pytest.MonkeyPatch) -> None:
+        """Have every write wait from now on, until the patch is undone."""
+        commit = SqliteStore.commit
+
+        async def slow(store: SqliteStore, changes: Sequence[Change]) -> None:
+            self.begun.set()
+            await self.go_on.wait()
+            await commit(store, changes)
+
+        patch.setattr(SqliteStore, "commit", slow)
