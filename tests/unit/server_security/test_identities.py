@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,9 @@ from control_plane.ca import (
 from control_plane.errors import IssuanceError
 from control_plane.model.entities import App, AppKey, Instance
 from control_plane.names import Address, AppGuid, AppName, InstanceGuid, Port
+from control_plane.reconciler.holdings import IDENTITY
 from control_plane.server.identities import MAX_UNSEEN, STARTING, Identities
+from control_plane.store.protocol import IssuedRecord
 from tests.unit.server_security.still_clock import NOON, StillClock
 
 GUID = InstanceGuid("instance-1")
@@ -29,18 +32,19 @@ INSTANCE = Instance(GUID, APP.guid, 0, Address("10.0.0.1"), Address("127.0.0.1")
 class World:
     """An issuer of identities whose serial numbers count from 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[IssuedRecord], None] = lambda _: None) -> None:
         """Start with nothing issued."""
         self.clock = StillClock()
-        authority = create_authority(
+        self.authority = create_authority(
             "test CA", now=NOON, lifetime=timedelta(days=1), key=new_key_pair(), serial=1
         )
         self.identities = Identities(
-            lambda: authority,
+            lambda: self.authority,
             DEFAULT_TRUST_DOMAIN,
             profile=Profile(lifetime=timedelta(hours=1)),
             new_serial=itertools.count(1).__next__,
             clock=self.clock,
+            note=note,
         )
 
     def issue(self) -> int:
@@ -62,6 +66,32 @@ def test_an_identity_says_which_instance_of_which_app_it_is() -> None:
     assert san.uris == ("spiffe://c2c.internal/app/app-1/instance/instance-1",)
     assert (san.dns, san.ips) == (("instance-1",), ("10.0.0.1",))
     assert leaf.private_key_pem is None
+
+
+def test_what_is_recorded_of_an_identity_is_what_it_says() -> None:
+    """Who issued it, for whom and until when outlives the process; a key is not in it."""
+    records: list[IssuedRecord] = []
+    world = World(records.append)
+    leaf = world.identities.issue(APP, INSTANCE, new_key_pair().public)
+
+    assert records == []
+
+    world.identities.given(GUID, leaf)
+
+    uri = "spiffe://c2c.internal/app/app-1/instance/instance-1"
+    assert records == [
+        IssuedRecord(
+            GUID,
+            IDENTITY,
+            "",
+            leaf.serial,
+            ("instance-1", "10.0.0.1", uri),
+            leaf.not_before,
+            leaf.not_after,
+            world.authority.fingerprint,
+        )
+    ]
+    assert leaf.not_after == NOON + timedelta(hours=1)
 
 
 def test_an_older_identity_counts_until_the_newer_one_was_shown() -> None:
