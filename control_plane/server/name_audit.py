@@ -8,6 +8,7 @@ instance that was removed asks for what it had, and that it came is written down
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 
 import structlog
 
@@ -17,6 +18,9 @@ from control_plane.server.refusals import Refusals
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import WILDCARD, Snapshot, TypeUrl
+
+MOST_EARLY = 4096
+"""How many names are remembered of a stream that asked before there was a plan."""
 
 _SHOWN = 10
 """How many names one line has at the most."""
@@ -49,7 +53,7 @@ class NameAudit:
         self._refusals = refusals
         self._observer = observer
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
-        self._early: dict[LiveStream, list[Subscribed]] = {}
+        self._early: dict[LiveStream, dict[TypeUrl, set[str]]] = {}
         self.denied = 0
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
@@ -61,11 +65,11 @@ class NameAudit:
         if not asked:
             return
         if self._nodes.sendable(live.node_id) is None:
-            self._early.setdefault(live, []).extend(asked)
+            self._remember(live, asked)
             return
         self._look_back(live)
         for event in asked:
-            self._look(live, event)
+            self._look(live, event.type_url, event.names)
 
     def opened(self, _live: LiveStream) -> None:
         """A stream that was opened has not asked for anything yet."""
@@ -78,26 +82,35 @@ class NameAudit:
         """A stream that is gone asks for nothing more."""
         self._look_back(live)
 
-    def _look_back(self, live: LiveStream) -> None:
-        for event in self._early.pop(live, ()):
-            self._look(live, event)
+    def _remember(self, live: LiveStream, asked: Sequence[Subscribed]) -> None:
+        early = self._early.setdefault(live, {})
+        room = MOST_EARLY - sum(map(len, early.values()))
+        for event in asked:
+            names = early.setdefault(event.type_url, set())
+            added = sorted(event.names - names)[:room]
+            names.update(added)
+            room -= len(added)
 
-    def _look(self, live: LiveStream, event: Subscribed) -> None:
+    def _look_back(self, live: LiveStream) -> None:
+        for type_url, names in self._early.pop(live, {}).items():
+            self._look(live, type_url, names)
+
+    def _look(self, live: LiveStream, type_url: TypeUrl, names: AbstractSet[str]) -> None:
         snapshot = self._nodes.sendable(live.node_id)
         if snapshot is None or _is_empty(snapshot):
             return
-        content = snapshot.of_type(event.type_url)
+        content = snapshot.of_type(type_url)
         known = {WILDCARD, *content.pending, *content.recorded}
-        unknown = [n for n in sorted(event.names - known) if content.find(n) is None]
+        unknown = [n for n in sorted(names - known) if content.find(n) is None]
         if unknown:
             self.denied += len(unknown)
-            self._observer(live, event.type_url, unknown)
+            self._observer(live, type_url, unknown)
             if self._refusals.has_line(log_events.AUDIT_NAMES_LIMITED, live.node_id):
                 self._audit.warning(
                     log_events.AUDIT_NAME_DENIED,
                     node=live.node_id,
                     peer=live.peer,
-                    type_url=event.type_url,
+                    type_url=type_url,
                     names=unknown[:_SHOWN],
                     count=len(unknown),
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from control_plane.nodes import LiveStream, Nodes, Variant
-from control_plane.server.name_audit import NameAudit
+from control_plane.server.name_audit import MOST_EARLY, NameAudit
 from control_plane.server.refusals import Refusals
 from control_plane.xds.events import Subscribed
 from control_plane.xds.messages import Node, Reply, SotwRequest
@@ -51,6 +51,23 @@ def test_who_asks_before_its_turn_is_told_of_at_it() -> None:
     audit.sent(live, Reply(SECRET, Nonce("1"), Version("v"), (MINE,), ()))
 
     assert audit.denied == 1
+
+
+def test_who_asks_without_end_before_its_turn_takes_no_memory() -> None:
+    """It may give up what it asks for, and ask for more, for as long as there is no plan."""
+    nodes = Nodes()
+    audit = NameAudit(nodes, Refusals(StillClock()))
+    live = asking(nodes)
+    for number in range(MOST_EARLY):
+        audit.told(live, (Subscribed(SECRET, frozenset({"mine", f"a-{number}", f"b-{number}"})),))
+
+    assert sum(len(names) for names in audit._early[live].values()) == MOST_EARLY
+
+    nodes.set("node-1", Snapshot({SECRET: TypeSnapshot.of([MINE])}))
+    audit.sent(live, Reply(SECRET, Nonce("1"), Version("v"), (MINE,), ()))
+
+    assert MOST_EARLY - 1 <= audit.denied <= MOST_EARLY
+    assert audit._early == {}
 
 
 def test_who_asks_for_foreign_names_only_is_told_of_when_it_leaves() -> None:
