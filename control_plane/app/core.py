@@ -164,14 +164,14 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         clock=clock,
         note=note_identity,
     )
-    nodes.observe(StreamLog())
+    refusals = Refusals(clock)
+    nodes.observe(StreamLog(refusals))
     watch = IdentityWatch(nodes, identities, holdings, authorities.is_gone, clock)
     nodes.observe(watch)
     attestation = Attestation(clock)
     forgetful = (identities.forget, attestation.forget, acked_names.forget, holdings.forget)
     registry.subscribe(_forgetting(*forgetful))
     convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
-    refusals = Refusals(clock)
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, refusals, clock)
     observed = observe(watched, next(iter(planner.options.probers), None))
     progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)

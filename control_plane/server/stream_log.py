@@ -15,6 +15,7 @@ import structlog
 from control_plane import log_events
 from control_plane.errors import PeerProtocolError
 from control_plane.nodes import LiveStream
+from control_plane.server.refusals import Refusals
 from control_plane.xds.events import (
     Acked,
     Connected,
@@ -37,8 +38,13 @@ _MAX_NAMES = 20
 class StreamLog:
     """Writes what happens on streams to the log; a ``StreamObserver``."""
 
-    def __init__(self) -> None:
-        """Log under this module's name."""
+    def __init__(self, refusals: Refusals | None = None) -> None:
+        """Log under this module's name.
+
+        Args:
+            refusals: is told of NACKs that are too many for a line each; without it each has one.
+        """
+        self._refusals = refusals
         self._log = structlog.get_logger(__name__)
 
     def opened(self, live: LiveStream) -> None:
@@ -58,15 +64,7 @@ class StreamLog:
         for event in events:
             match event:
                 case Nacked():
-                    self._log.warning(
-                        log_events.XDS_NACKED,
-                        **_where(live),
-                        type_url=event.type_url,
-                        nonce=event.nonce,
-                        resources=_versions(event.versions),
-                        code=event.error.code,
-                        reason=shortened(event.error.message),
-                    )
+                    self._log_nack(live, event)
                 case Acked():
                     self._log.debug(
                         log_events.XDS_ACKED,
@@ -86,6 +84,19 @@ class StreamLog:
                     pass
                 case _:
                     assert_never(event)
+
+    def _log_nack(self, live: LiveStream, event: Nacked) -> None:
+        refusals, limited = self._refusals, log_events.AUDIT_NACKS_LIMITED
+        if refusals is None or refusals.has_line(limited, live.node_id):
+            self._log.warning(
+                log_events.XDS_NACKED,
+                **_where(live),
+                type_url=event.type_url,
+                nonce=event.nonce,
+                resources=_versions(event.versions),
+                code=event.error.code,
+                reason=shortened(event.error.message),
+            )
 
     def sent(self, live: LiveStream, reply: Reply) -> None:
         """Log what a client is being sent."""

@@ -211,6 +211,26 @@ async def test_an_instance_that_asks_for_names_without_end_does_not_fill_the_log
     assert limited["by"] == [curious.guid]
 
 
+async def test_an_instance_that_refuses_without_end_does_not_fill_the_log(tmp_path: Path) -> None:
+    """A NACK answers a response, but whoever asks again gets another to refuse."""
+    with capture_logs() as lines:
+        async with control_plane(tmp_path) as cf:
+            await cf.create_app("app-b")
+            greedy = await enrol(cf, "app-b", "127.0.2.1")
+            async with stream(cf, greedy) as client:
+                for _ in range(STREAMS):
+                    await client.subscribe(SECRET, "none")
+                    await client.nack(await client.receive(), "x" * 4000)
+                await client.done_writing()
+                await client.status()
+    nacks = [line for line in lines if line["event"] == log_events.XDS_NACKED]
+    (limited,) = told(lines, log_events.AUDIT_NACKS_LIMITED)
+
+    assert len(nacks) + limited["count"] == STREAMS
+    assert len(nacks) <= LINES_PER_MINUTE + SLACK
+    assert limited["by"] == [greedy.guid]
+
+
 async def test_who_uses_a_dead_identity_without_end_does_not_fill_the_log(tmp_path: Path) -> None:
     """That it was tried is in the audit log, and how often."""
     with capture_logs() as lines:
