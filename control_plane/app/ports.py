@@ -171,7 +171,7 @@ class Ports:
 
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
         core = self._core
-        only_operators = OperatorsOnly(core.validity)
+        only_operators = OperatorsOnly(core.validity, core.refusals)
         server = self._server(only_operators, AuditInterceptor())
         self._add_administration(server)
         self._private.append(server)

@@ -29,7 +29,8 @@ from control_plane.ca import (
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
 from control_plane.server.api.durations import parse_duration
-from control_plane.server.peers import Context, Validity, require_operator
+from control_plane.server.peers import Context, Validity, caller, require_operator
+from control_plane.server.refusals import Refusals
 from control_plane.server.status import status_of
 
 DEFAULT_TTL = timedelta(days=30)
@@ -41,9 +42,15 @@ MAX_TTL = timedelta(days=90)
 class OperatorsOnly(grpc.aio.ServerInterceptor):
     """Lets operators call, and nobody else."""
 
-    def __init__(self, validity: Validity) -> None:
-        """Know whose certificates count, and until when."""
+    def __init__(self, validity: Validity, refusals: Refusals) -> None:
+        """Know whose certificates count, and until when.
+
+        Args:
+            validity: tells which are worth nothing.
+            refusals: is told of those that are too many for a line each.
+        """
         self._validity = validity
+        self._refusals = refusals
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
     async def intercept_service(
@@ -84,12 +91,13 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
         try:
             require_operator(context, self._validity)
         except ControlPlaneError as error:
-            self._audit.warning(
-                log_events.AUDIT_ACCESS_DENIED,
-                method=method,
-                peer=context.peer(),
-                reason=str(error),
-            )
+            if self._refusals.has_line(log_events.AUDIT_ACCESSES_LIMITED, caller(context)):
+                self._audit.warning(
+                    log_events.AUDIT_ACCESS_DENIED,
+                    method=method,
+                    peer=context.peer(),
+                    reason=str(error),
+                )
             await context.abort_with_status(rpc_status.to_status(status_of(error)))
 
     def _unary(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc

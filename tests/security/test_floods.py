@@ -31,6 +31,7 @@ from tests.security.holders import nobody
 from tests.security.world import (
     ROTATION_SECONDS,
     bystander,
+    called,
     control_plane,
     enrol,
     enroll_address,
@@ -229,6 +230,24 @@ async def test_an_instance_that_refuses_without_end_does_not_fill_the_log(tmp_pa
     assert len(nacks) + limited["count"] == STREAMS
     assert len(nacks) <= LINES_PER_MINUTE + SLACK
     assert limited["by"] == [greedy.guid]
+
+
+async def test_who_calls_the_admin_port_without_end_does_not_fill_the_log(tmp_path: Path) -> None:
+    """An instance has a certificate of our CA, so that it gets through the handshake."""
+    with capture_logs() as lines:
+        async with control_plane(tmp_path) as cf:
+            await cf.create_app("app-b")
+            intruder = await enrol(cf, "app-b", "127.0.2.1")
+            async with intruder.connect(cf.running.ports.admin_address) as channel:
+                for _ in range(STREAMS):
+                    code, _ = await refused(called(channel, "/c2c.v1.AppService/ListApps"))
+                    assert code is grpc.StatusCode.PERMISSION_DENIED
+    denied = told(lines, log_events.AUDIT_ACCESS_DENIED)
+    (limited,) = told(lines, log_events.AUDIT_ACCESSES_LIMITED)
+
+    assert len(denied) + limited["count"] == STREAMS
+    assert len(denied) <= LINES_PER_MINUTE + SLACK
+    assert [intruder.guid in who for who in limited["by"]] == [True]
 
 
 async def test_who_uses_a_dead_identity_without_end_does_not_fill_the_log(tmp_path: Path) -> None:
