@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 
-import grpc
-
 from control_plane.clock import SystemClock
 from control_plane.server.closing import Closing
 from control_plane.server.drain import Drain
 from control_plane.xds.resource_type import SECRET
+from tests.server.slow_call import SlowCall
 from tests.server.test_stalled_clients import Stalled
 from tests.server.world import Counting, resource, served
 from tests.waiting import eventually, output
-from tests.xds_client import PATIENCE, SILENCE, DeltaClient, plaintext_channel
+from tests.xds_client import PATIENCE, SILENCE, DeltaClient
 
 ROUNDS = 60
 
@@ -35,29 +34,12 @@ async def test_calls_go_on_until_they_are_cut() -> None:
 
 async def test_a_call_that_ends_in_time_is_not_cut() -> None:
     """It is answered although the server closes; after that nothing is left of the server."""
-    called, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(_: bytes, __: object) -> bytes:
-        called.set()
-        await go_on.wait()
-        return b"answer"
-
-    server = grpc.aio.server()
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(slow)
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("test.Slow", {"Call": handler})]
-    )
-    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    async with plaintext_channel(address) as channel:
-        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-        method = channel.unary_unary("/test.Slow/Call")
-        calling = asyncio.ensure_future(method(b""))
-        await called.wait()
+    slow = SlowCall()
+    async with slow.served() as server, slow.called() as calling:
         closing = Closing(server)
         cutting = asyncio.create_task(closing.cut(PATIENCE))
         await asyncio.wait([calling], timeout=SILENCE)
-        go_on.set()
+        slow.go_on.set()
 
         assert await calling == b"answer"
 

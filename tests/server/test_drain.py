@@ -13,9 +13,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from control_plane.clock import SystemClock
+from control_plane.server import drain
 from control_plane.server.drain import SLICES, SPREAD, STREAMS_PER_SECOND, Drain
 from control_plane.server.metrics_collector import DiscoveryCollector
 from control_plane.xds.resource_type import CLUSTER, SECRET
+from tests.server.slow_call import SlowCall
 from tests.server.test_stalled_clients import Stalled
 from tests.server.world import Counting, World, resource, served
 from tests.waiting import eventually
@@ -170,6 +172,20 @@ async def test_operators_look_on_until_the_streams_are_over() -> None:
         await draining
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(host, int(port))
+
+
+async def test_a_call_that_is_no_stream_has_no_more_than_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where it could have a while longer after the last stream."""
+    monkeypatch.setattr(drain, "LAST_CALLS_SECONDS", 10 * PATIENCE)
+    slow = SlowCall()
+    async with served() as world, slow.served() as server, slow.called() as calling:
+        async with asyncio.timeout(PATIENCE):
+            await Drain(world.service, SystemClock()).run([server], [], 0.0)
+
+            with pytest.raises(grpc.aio.AioRpcError):
+                await calling
 
 
 async def test_without_time_everything_is_cut_at_once() -> None:

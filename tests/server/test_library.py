@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -20,8 +20,11 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
 
 from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.nodes import LiveStream
 from control_plane.server.library import ResourceServer, resource_of, snapshot_of
+from control_plane.xds.events import Connected, Event, Subscribed
 from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.messages import Node
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, AfterNack, ResourceType
 from tests.server.world import Counting, names
@@ -276,6 +279,35 @@ async def test_what_happens_can_be_watched() -> None:
         await client.receive()
 
     assert counting.sent_to == {"n": 1}
+
+
+class Listening(Counting):
+    """An observer that keeps what requests told, and of which stream."""
+
+    def __init__(self) -> None:
+        """Have heard nothing."""
+        super().__init__()
+        self.heard: list[tuple[int, Event]] = []
+
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+        """Keep it."""
+        self.heard += [(live.number, event) for event in events]
+
+
+async def test_an_observer_is_told_what_requests_say() -> None:
+    """First who came, then what it asks for; the server's name for itself is in the answer (N5)."""
+    server, listening = ResourceServer(identifier="cp-7"), Listening()
+    server.observe(listening)
+    server.set_resources("n", [cluster_pb2.Cluster(name="a")])
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        await client.subscribe(CLUSTER)
+        answer = await client.receive()
+
+    assert answer.control_plane.identifier == "cp-7"
+    assert listening.heard == [
+        (1, Connected(Node("n"))),
+        (1, Subscribed(CLUSTER, frozenset({"*"}))),
+    ]
 
 
 async def test_delivery_of_a_type_can_be_chosen() -> None:

@@ -69,6 +69,22 @@ async def test_a_renewal_has_the_stream_end_soon() -> None:
     assert world.left(live) <= SETTLING_SECONDS
 
 
+async def test_a_stream_that_is_gone_is_remembered_by_no_timer() -> None:
+    """Neither by the one that was set last, nor by one before it."""
+    world = Watched()
+    live = world.opened(timedelta(hours=1))
+    first = world.watch._timers[live]
+    world.issue()
+    second = world.watch._timers[live]
+
+    assert (first.cancelled(), second.cancelled()) == (True, False)
+
+    world.nodes.closed(live)
+
+    assert second.cancelled()
+    assert world.watch._timers == {}
+
+
 async def test_a_second_renewal_gives_a_stream_no_more_time() -> None:
     """The moment at which it has to end stays what the first one made it."""
     world = Watched()
