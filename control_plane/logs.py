@@ -55,6 +55,8 @@ def configure_logging(
     level: LogLevel = LogLevel.INFO,
     form: LogFormat = LogFormat.AUTO,
     stream: TextIO | None = None,
+    *,
+    colors: bool = True,
 ) -> None:
     """Send every event of this process, ours and those of libraries, to one stream.
 
@@ -62,6 +64,7 @@ def configure_logging(
         level: the least important events that are written.
         form: what a line looks like.
         stream: where it goes; standard error if None.
+        colors: whether lines for people on a terminal may have colors.
     """
     output = sys.stderr if stream is None else stream
     shared: list[Processor] = [
@@ -71,7 +74,7 @@ def configure_logging(
         structlog.processors.format_exc_info,
         sanitise,
     ]
-    renderer = _renderer(form, output)
+    renderer = _renderer(form, output, colors=colors)
     structlog.configure(
         processors=[_add_logger_name, *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level.value),
@@ -184,18 +187,18 @@ def _add_logger_name(
     return event
 
 
-def _renderer(form: LogFormat, output: TextIO) -> Processor:
+def _renderer(form: LogFormat, output: TextIO, *, colors: bool) -> Processor:
     match form:
         case LogFormat.JSON:
             return structlog.processors.JSONRenderer()
         case LogFormat.CONSOLE:
             return structlog.dev.ConsoleRenderer(
-                colors=output.isatty(),
+                colors=colors and output.isatty(),
                 exception_formatter=structlog.dev.plain_traceback,
                 pad_event_to=24,
             )
         case LogFormat.AUTO:
             on_terminal = LogFormat.CONSOLE if output.isatty() else LogFormat.JSON
-            return _renderer(on_terminal, output)
+            return _renderer(on_terminal, output, colors=colors)
         case _:
             assert_never(form)

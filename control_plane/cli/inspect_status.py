@@ -19,7 +19,7 @@ from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago
-from control_plane.cli.output import begin, named, output_option, tell, wants_json
+from control_plane.cli.output import begin, is_plain, named, output_option, tell, wants_json
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import fits, print_records, print_table, record
 
@@ -123,6 +123,7 @@ def _print(found: Sequence[inspection_pb2.InstanceStatus], lines: Sequence[str])
 def _watch(look: Callable[[], _Found]) -> None:
     """Show what is found, again and again: on a terminal in place, elsewhere when it changes."""
     before: tuple[object, ...] | None = None
+    is_in_place = sys.stdout.isatty() and not is_plain()
     patience = Patience()
     while True:
         if (seen := patience.look(look)) is not None:
@@ -130,8 +131,9 @@ def _watch(look: Callable[[], _Found]) -> None:
             told = ([_without_moments(each) for each in found], lines)
             if wants_json() and told != before:
                 click.echo(json.dumps([record(each) for each in found]))
-            elif not wants_json() and (told != before or sys.stdout.isatty()):
-                click.clear()
+            elif not wants_json() and (told != before or is_in_place):
+                if is_in_place:
+                    click.clear()
                 _print(found, lines)
             sys.stdout.flush()
             before = told

@@ -22,6 +22,7 @@ from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter, rows_o
 from control_plane.cli.errors import report
 from control_plane.cli.family import family_of, incomplete
 from control_plane.cli.globals import debug, program_options
+from control_plane.cli.output import may_color
 from control_plane.cli.streams import drop_unwritten, open_streams
 from control_plane.cli.suggestions import no_command
 from control_plane.names import is_text, shown
@@ -33,7 +34,7 @@ _DASHED_OPTION = re.compile(r"^[\u2013\u2014]-?(?=[a-z])")
 
 _ENVIRONMENT = (
     "C2C_DATA_DIR, C2C_CONFIG, C2C_ORG, C2C_SPACE, C2C_SERVER, C2C_CERT, C2C_KEY, C2C_CA",
-    "stand for the global options of the same name, NO_COLOR=1 for no colors.",
+    "stand for the global options of the same name, NO_COLOR=1 or TERM=dumb for no colors.",
 )
 
 
@@ -162,7 +163,7 @@ def _ascii_dashes(argument: str) -> str:
 @click.pass_context
 def program(ctx: click.Context) -> None:
     """Show the overview if there is no command."""
-    if os.environ.get("NO_COLOR"):  # https://no-color.org
+    if not may_color():
         ctx.color = False
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

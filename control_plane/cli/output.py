@@ -103,6 +103,17 @@ def printable(text: str) -> str:
     )
 
 
+def is_plain() -> bool:
+    """Tell whether a terminal is to be written to line by line: no colors, and nothing in place."""
+    # A terminal called dumb, as in an editor, or unknown prints what is meant to steer it.
+    return os.environ.get("TERM") in ("dumb", "unknown")
+
+
+def may_color() -> bool:
+    """Tell whether what is shown on a terminal may have colors (https://no-color.org)."""
+    return not os.environ.get("NO_COLOR") and not is_plain()
+
+
 @contextmanager
 def waiting(sentence: str) -> Iterator[Callable[[str], None]]:
     """Show that the command waits, and until when, if a person sits at a terminal.

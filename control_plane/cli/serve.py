@@ -18,7 +18,7 @@ from control_plane import log_events
 from control_plane.ca import load_authority
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection
-from control_plane.cli.output import begin, ok, output_option, wants_json, warn
+from control_plane.cli.output import begin, may_color, ok, output_option, wants_json, warn
 from control_plane.cli.tables import cell, print_records, print_table
 from control_plane.clock import SystemClock
 from control_plane.event_loop import run
@@ -81,7 +81,7 @@ def _settings_options(function: Function) -> Function:
 def serve(**flags: object) -> None:
     """Run the control plane."""
     settings = _load(flags).settings
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, colors=may_color())
     log = structlog.get_logger(__name__)
     for each in cautions(settings):
         log.warning(log_events.SETTING_WARNED, setting=each.setting, reason=each.reason)

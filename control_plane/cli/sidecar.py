@@ -15,6 +15,7 @@ import click
 
 from control_plane.cli import kinds
 from control_plane.cli.command import command
+from control_plane.cli.output import may_color
 from control_plane.logs import configure_logging
 from control_plane.names import Address, parse_address, parse_port
 from control_plane.settings import LogFormat, LogLevel, SocketAddress
@@ -169,7 +170,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
         stop_time=stop_time,
         command=app_command,
     )
-    configure_logging(log_level, log_format)
+    configure_logging(log_level, log_format, colors=may_color())
     # All of the sidecar is behind this import, and the help needs none of it.
     from control_plane.sidecar.main import main  # noqa: PLC0415
 

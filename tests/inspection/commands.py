@@ -40,19 +40,24 @@ async def c2c(cf: Platform, *words: str, columns: int = 200) -> Ran:
 
 @asynccontextmanager
 async def running(
-    cf: Platform, *words: str, terminal: int = asyncio.subprocess.PIPE, columns: int = 200
+    cf: Platform,
+    *words: str,
+    terminal: int = asyncio.subprocess.PIPE,
+    columns: int = 200,
+    term: str = "xterm",
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start a command line, and end it with the block.
 
     Args:
         terminal: where it writes to; read by the test if it is none.
         columns: how much room it has there.
+        term: what kind of terminal it is.
     """
     variables = {"C2C_DATA_DIR": str(cf.settings.data_dir), "PYTHONUNBUFFERED": "1"}
     process = await asyncio.create_subprocess_exec(
         C2C,
         *words,
-        env={**os.environ, **variables, "TERM": "xterm", "COLUMNS": str(columns)},
+        env={**os.environ, **variables, "TERM": term, "COLUMNS": str(columns)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=terminal,
         stderr=terminal,

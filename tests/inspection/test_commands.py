@@ -114,6 +114,20 @@ async def test_status_is_watched_in_place_on_a_terminal(tmp_path: Path) -> None:
                 await _shows(screen, "served")
 
 
+async def test_status_is_watched_line_by_line_where_nothing_can_be_in_place(tmp_path: Path) -> None:
+    """A terminal that cannot be cleared gets the table when it changed, as a file does."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        with contextlib.closing(Screen()) as screen:
+            async with running(here.cf, "status", "--watch", terminal=screen.theirs, term="dumb"):
+                await _shows(screen, "served")
+                screen.clear()
+                await here.map_route("second")
+                await _shows(screen, "served")
+
+            assert not screen.shows("\x1b")
+
+
 async def test_whoever_waits_sees_for_whom(tmp_path: Path) -> None:
     """How many are there already is shown while a person waits."""
     async with scene(tmp_path) as here, here.envoy():

@@ -82,6 +82,16 @@ def test_console_has_colours_on_a_terminal_only() -> None:
         assert ("\x1b[" in stream.getvalue()) is coloured
 
 
+def test_console_has_no_colours_where_nobody_wants_them() -> None:
+    """Nor on a terminal, for people who said NO_COLOR or whose terminal shows none."""
+    stream = Terminal()
+    configure_logging(LogLevel.INFO, LogFormat.AUTO, stream, colors=False)
+    structlog.get_logger().warning("a.b", text="x")
+
+    assert "a.b" in stream.getvalue()
+    assert "\x1b[" not in stream.getvalue()
+
+
 def test_events_below_the_level_are_not_written() -> None:
     """The level is the least important event that is written."""
     stream = io.StringIO()

@@ -165,7 +165,7 @@ def test_shells_complete_commands_and_options() -> None:
 
 
 def test_no_color_is_honoured() -> None:
-    """Whoever sets NO_COLOR gets plain text also where colors would be forced."""
+    """Whoever sets NO_COLOR or TERM=dumb gets plain text also where colors would be forced."""
     code = "from control_plane.cli.main import program; program.main(['apps'], color=True)"
     variables = {"PATH": "/usr/bin:/bin", "C2C_DATA_DIR": "/nonexistent"}
     outputs = [
@@ -177,7 +177,7 @@ def test_no_color_is_honoured() -> None:
             timeout=DEADLINE,
             check=False,
         ).stdout
-        for env in (variables, {**variables, "NO_COLOR": "1"})
+        for env in (variables, {**variables, "NO_COLOR": "1"}, {**variables, "TERM": "dumb"})
     ]
 
-    assert ["\x1b[" in output for output in outputs] == [True, False]
+    assert ["\x1b[" in output for output in outputs] == [True, False, False]

@@ -22,12 +22,12 @@ DEADLINE = 30.0
 
 
 def on_terminal(
-    world: ControlPlane, *words: str, answer: str = "", columns: int = 0
+    world: ControlPlane, *words: str, answer: str = "", columns: int = 0, term: str = "xterm"
 ) -> tuple[int, str]:
     """Run a command in a terminal of its own, type an answer, and return what was on screen."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
-    environ = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "C2C_DATA_DIR": str(world.socket.parent)}
+    environ = {"PATH": "/usr/bin:/bin", "TERM": term, "C2C_DATA_DIR": str(world.socket.parent)}
     with subprocess.Popen(
         [C2C, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environ
     ) as process:
@@ -56,6 +56,16 @@ def test_names_and_outcomes_have_colours(world: ControlPlane) -> None:
     assert code == 1
     assert "\x1b[31m\x1b[1mFAILED\x1b[0m" in screen
     assert "\x1b[" not in on_terminal(world, "version")[1]
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_be_steered_is_not(world: ControlPlane, term: str) -> None:
+    """Where TERM says so, each line is printed once: no colours, no cursor movement, no spinner."""
+    command = ("map-route", "app-b", "apps.internal", "--hostname", "app-b", "--wait", "served")
+    for words in (("create-app", "app-b"), ("app", "pineapple"), ("app", "app-b"), command):
+        screen = on_terminal(world, *words, term=term)[1]
+        assert "app" in screen
+        assert "\x1b" not in screen
 
 
 def test_progress_is_shown_while_a_person_waits(world: ControlPlane) -> None:
