@@ -11,6 +11,7 @@ from dataclasses import fields
 from control_plane.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from control_plane.model.change import Decision, decide
 from control_plane.model.entities import App, AppKey, Entity, OperatingSystem, RouteMapping
+from control_plane.model.nearest import MOST_NAMES, nearest
 from control_plane.model.reach import NOT_ON_WINDOWS, neighbours, require_app
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE, AppSpec
 from control_plane.model.state import State
@@ -97,11 +98,24 @@ def find_app(
         raise InvalidArgument(f"{field.replace('_', ' ')} missing", field=field)
     app = lookup_app(state, ref, org, space)
     if app is None:
-        where = f"org {shown(org or DEFAULT_ORG)} / space {shown(space or DEFAULT_SPACE)}"
+        key = AppKey(org or DEFAULT_ORG, space or DEFAULT_SPACE, AppName(ref))
         raise NotFound(
-            f"app {shown(ref)} not found in {where}: 'c2c apps --all' lists every app", field=field
+            f"app {shown(ref)} not found in {_place(key)}{_where_to_look(state, key)}", field=field
         )
     return app
+
+
+def _where_to_look(state: State, key: AppKey) -> str:
+    """Return the end of the sentence that an app does not exist; who asks may see every app."""
+    # There may be more of them than can be looked at while others wait.
+    keys = list(state.guid_by_key) if len(state.apps) <= MOST_NAMES else []
+    if elsewhere := sorted(_place(each) for each in keys if each.name == key.name):
+        return f": one is in {' and one in '.join(elsewhere[:3])}"
+    here = (key.org, key.space)
+    near = nearest(key.name, [each.name for each in keys if (each.org, each.space) == here])
+    if near:
+        return f", did you mean {' or '.join(map(shown, near))}?"
+    return ": 'c2c apps --all' lists every app"
 
 
 def _dependants(state: State, guid: AppGuid) -> tuple[Entity, ...]:
@@ -137,4 +151,8 @@ def _require_free_guid(state: State, app: App) -> None:
 
 
 def _full_name(key: AppKey) -> str:
-    return f"{shown(key.name)} in org {shown(key.org)} / space {shown(key.space)}"
+    return f"{shown(key.name)} in {_place(key)}"
+
+
+def _place(key: AppKey) -> str:
+    return f"org {shown(key.org)} / space {shown(key.space)}"

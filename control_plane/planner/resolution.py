@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from control_plane.model.entities import App, Instance, InstanceStatus
+from control_plane.model.nearest import nearest
 from control_plane.names import Domain, Hostname
 from control_plane.planner import advice
 from control_plane.planner.chain import (
@@ -79,7 +80,13 @@ def unresolved(question: Question) -> Link:
             advice=f"a route has one word before its domain, as in HOST.{domain}",
         )
     wanted = f"{host}.{domain}" if host else route
-    return missing(_NAME, f"no app has the route {wanted}", advice.map_route(None, domain, host))
+    # All names below one domain look alike, so that only what stands before it is compared.
+    routes = question.state.apps_by_hostname
+    hosts = [each.removesuffix(f".{domain}") for each in routes if each.endswith(f".{domain}")]
+    near = " or ".join(f"{each}.{domain}" for each in nearest(host, hosts))
+    meant = f"did you mean {near}? If not" if near else ""
+    sentence = f"no app has the route {wanted}"
+    return missing(_NAME, sentence, advice.map_route(None, domain, host), meant)
 
 
 def departed(kind: LinkKind, sentence: str, app: App) -> Link:

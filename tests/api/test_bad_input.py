@@ -12,7 +12,7 @@ from control_plane.errors import AlreadyExists, InvalidArgument, NotFound
 from control_plane.names import AppGuid
 from control_plane.server.status import code_of
 from tests.api.world import ControlPlane, Fields, control_plane
-from tests.unit.model.refusals import REFUSALS, SETUP, Refusal, no_app
+from tests.unit.model.refusals import IN_DEFAULT, REFUSALS, SETUP, Refusal, no_app
 
 WAITING = {"app": "app-b", "hostname": "shop"}
 POLICY = {
@@ -36,7 +36,7 @@ REQUESTS = (
         "GetApp",
         {"app": "app-b", "org": "elsewhere"},
         NotFound,
-        no_app("app-b", org="elsewhere"),
+        no_app("app-b", org="elsewhere", hint=IN_DEFAULT),
         "app",
     ),
     Refusal("delete-no-app", "DeleteApp", {}, InvalidArgument, "app missing", "app"),
@@ -154,7 +154,7 @@ REQUESTS = (
         "ListNetworkPolicies",
         {"destination": "app-b", "destination_space": "elsewhere"},
         NotFound,
-        no_app("app-b", space="elsewhere"),
+        no_app("app-b", space="elsewhere", hint=IN_DEFAULT),
         "destination",
     ),
     Refusal("token-for-no-app", "CreateJoinToken", {}, InvalidArgument, "app missing", "app"),

@@ -117,6 +117,10 @@ def test_a_command_line_that_cannot_be_understood(words: tuple[str, ...], senten
 
 REFUSED = [
     (("app", "pineapple"), "App 'pineapple' not found"),
+    (
+        ("app", "ap-b"),
+        "App 'ap-b' not found in org 'default' / space 'default', did you mean 'app-b'?\n",
+    ),
     (("update-app", "pineapple", "--ssh"), "App 'pineapple' not found"),
     (("map-route", "pineapple", "apps.internal", "-n", "p"), "App 'pineapple' not found"),
     (("unmap-route", "pineapple", "apps.internal", "-n", "p"), "App 'pineapple' not found"),
@@ -131,11 +135,12 @@ REFUSED = [
     ),
     (
         ("app", "app-b", "-s", "elsewhere"),
-        "App 'app-b' not found in org 'default' / space 'elsewhere': 'c2c apps --all' lists every",
+        "App 'app-b' not found in org 'default' / space 'elsewhere': one is in org 'default' / space "
+        "'default'\n",
     ),
     (
         ("add-network-policy", "app-b", "win", "-s", "elsewhere", "-o", "o2"),
-        "App 'win' not found in org 'o2' / space 'elsewhere': 'c2c apps --all' lists every app",
+        "App 'win' not found in org 'o2' / space 'elsewhere': one is in org 'default' / space ",
     ),
     (
         ("create-app", "app-b", "--protocol", "tcp"),

@@ -62,15 +62,21 @@ class Refusal:
 
 
 WINDOWS = "container-to-container networking is not available for apps hosted on Windows"
+IN_DEFAULT = ": one is in org 'default' / space 'default'"
 UNKNOWN_APPS = "one or more applications cannot be found or accessed"
 LABEL_64 = "a" * 64
 DOMAIN_249 = ".".join(["a" * 63, "a" * 63, "a" * 63, "a" * 57])
 
 
-def no_app(name: str, *, org: str = "default", space: str = "default") -> str:
+def no_app(
+    name: str,
+    *,
+    org: str = "default",
+    space: str = "default",
+    hint: str = ": 'c2c apps --all' lists every app",
+) -> str:
     """Return how it is said that there is no such app where it was looked for."""
-    where = f"org '{org}' / space '{space}'"
-    return f"app '{name}' not found in {where}: 'c2c apps --all' lists every app"
+    return f"app '{name}' not found in org '{org}' / space '{space}'{hint}"
 
 
 def _app(
@@ -370,7 +376,7 @@ ROUTES = (
     _route("route-to-no-app", "app missing", "app", app=""),
     _route(
         "route-to-app-of-another-space",
-        no_app("app-b", space="elsewhere"),
+        no_app("app-b", space="elsewhere", hint=IN_DEFAULT),
         "app",
         error=NotFound,
         space="elsewhere",

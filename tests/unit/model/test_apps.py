@@ -10,6 +10,7 @@ import pytest
 from control_plane.errors import InvalidArgument, NotFound
 from control_plane.model.apps import create_app, delete_app, find_app, lookup_app, update_app
 from control_plane.model.entities import AppKey, AppProtocol, Instance, OperatingSystem
+from control_plane.model.nearest import MOST_NAMES, nearest
 from control_plane.model.routes import unmap_route
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
@@ -243,3 +244,37 @@ def test_instances_of_a_deleted_app_free_their_addresses() -> None:
     held = state.instance_at(state.instances_of(AppGuid("guid-b"))[0].address)
     assert isinstance(held, Instance)
     assert held.app_guid == B
+
+
+def test_an_app_that_is_not_there_may_be_another_one() -> None:
+    """Of that name in another space, or else of a name like it in the one that was asked about."""
+    state = create_app(State(), "guid-a", AppSpec("app-a")).state
+    state = create_app(state, "guid-e", AppSpec("app-e", space="s2")).state
+    state = create_app(state, "guid-e3", AppSpec("app-e", org="o3", space="s3")).state
+    told = {}
+    for name in ("ap-a", "app-e", "pineapple", "a" * 254):
+        with pytest.raises(NotFound) as caught:
+            find_app(state, name)
+        told[name] = caught.value.rule
+
+    assert told["ap-a"] == (
+        "app 'ap-a' not found in org 'default' / space 'default', did you mean 'app-a'?"
+    )
+    assert told["app-e"] == (
+        "app 'app-e' not found in org 'default' / space 'default': "
+        "one is in org 'default' / space 's2' and one in org 'o3' / space 's3'"
+    )
+    assert told["pineapple"].endswith(": 'c2c apps --all' lists every app")
+    assert told["a" * 254].endswith(": 'c2c apps --all' lists every app")
+
+
+def test_of_too_many_apps_none_is_suggested() -> None:
+    """A caller who is wrong again and again costs the others nothing to speak of."""
+    state = State()
+    for number in range(MOST_NAMES + 1):
+        state = create_app(state, f"guid-{number}", AppSpec(f"app-{number}", space="s2")).state
+    for name, space in (("app-1", "default"), ("app-", "s2")):
+        with pytest.raises(NotFound, match="'c2c apps --all' lists every app"):
+            find_app(state, name, space=space)
+
+    assert nearest("app-1", [f"app-{number}" for number in range(MOST_NAMES + 1)]) == []

@@ -161,6 +161,19 @@ def test_a_route_that_is_not_answered() -> None:
     assert found.command == "c2c map-route b mesh.example --hostname b"
 
 
+def test_a_route_of_no_app_that_is_spelled_almost_right() -> None:
+    """Names that look like it are told; the domain, which all have, makes none of them alike."""
+    state = mapping(mapping(everything(), B, "shop").state, B, "checkout").state
+    told = {
+        host: missing(question(state, destination=None, route=Hostname(f"{host}.apps.internal")))
+        for host in ("shopp", "nothing")
+    }
+
+    assert told["shopp"].advice == "did you mean shop.apps.internal? If not"
+    assert told["shopp"].command == "c2c map-route APP apps.internal --hostname shopp"
+    assert told["nothing"].advice == ""
+
+
 @pytest.mark.parametrize(
     ("route", "sentence", "command", "advice"),
     [
