@@ -69,7 +69,8 @@ def app(app_name: str) -> None:
             instance_pb2.ListInstancesRequest(app=found.guid),
         ).instances
     if wants_json():
-        print_records([record(found)])
+        # Its field `instances` is their number, here as in `c2c apps`.
+        print_records([{**record(found), "instance_list": [record(each) for each in instances]}])
         return
     print_fields(
         {
@@ -87,6 +88,7 @@ def app(app_name: str) -> None:
         {
             "index": [each.index for each in instances],
             "address": [each.address for each in instances],
+            "status": [each.status.replace("_", " ") for each in instances],
             "connected": [each.connected for each in instances],
             "guid": [each.guid for each in instances],
         },

@@ -10,7 +10,7 @@ from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
 from control_plane.cli.instance_name import find_instance, is_app_and_index
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
-from control_plane.cli.tables import print_fields, print_records, print_table, record
+from control_plane.cli.tables import print_fields, print_records, print_table, record, with_room
 
 
 @command(
@@ -47,12 +47,21 @@ def instances(app_name: str | None) -> None:
         "index": [each.index for each in found],
         "address": [each.address for each in found],
         "app address": [each.app_address for each in found],
+        "status": [each.status.replace("_", " ") for each in found],
         "connected": [each.connected for each in found],
         "guid": [each.guid for each in found],
     }
+    spaces: dict[str, list[object]] = {}
+    places: dict[str, list[object]] = {}
     if where.is_all:
-        columns |= {"space": [each.space for each in found], "org": [each.org for each in found]}
-    print_table(columns, empty="No instances found.", cut=["guid"])
+        spaces = {"space": [each.space for each in found], "org": [each.org for each in found]}
+        places = {"where": [f"in org {each.org} / space {each.space}" for each in found]}
+    print_table(
+        with_room(columns, spaces, places, cut=["guid"]),
+        empty="No instances found.",
+        cut=["guid"],
+        below="where",
+    )
 
 
 @command(

@@ -11,7 +11,7 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
 from control_plane.cli.output import begin, named, output_option, wants_json
-from control_plane.cli.tables import print_records, print_table, record
+from control_plane.cli.tables import print_records, print_table, record, with_room
 
 
 @command(
@@ -51,15 +51,26 @@ def network_policies(source: str | None) -> None:
         "destination": [each.destination for each in found],
         "protocol": [each.protocol for each in found],
         "ports": [_ports(each) for each in found],
+    }
+    spaces: dict[str, Sequence[object]] = {
         "destination space": [each.destination_space for each in found],
         "destination org": [each.destination_org for each in found],
     }
+    places = [f"to org {each.destination_org} / space {each.destination_space}" for each in found]
     if where.is_all:
-        columns |= {
+        spaces |= {
             "source space": [each.source_space for each in found],
             "source org": [each.source_org for each in found],
         }
-    print_table(columns, empty="No network policies found.")
+        places = [
+            f"from org {each.source_org} / space {each.source_space} {place}"
+            for each, place in zip(found, places, strict=True)
+        ]
+    print_table(
+        with_room(columns, spaces, {"where": places}),
+        empty="No network policies found.",
+        below="where",
+    )
 
 
 def _ports(policy: network_policy_pb2.NetworkPolicy) -> str:

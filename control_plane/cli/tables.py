@@ -3,7 +3,8 @@
 The rule of this module: JSON is a list of flat objects with the API's field names, each field
 always present and whole, so that a program needs neither a default nor a second look. Columns are
 those of ``cf``: three spaces between them and no lines. In a file nothing is left out; on a
-terminal that is too narrow, ids and lists are cut, so that a row stays a row.
+terminal that is too narrow, ids and lists are cut and what has no room stands below its row, so that
+a row stays a row.
 """
 
 from __future__ import annotations
@@ -73,6 +74,30 @@ def fits(columns: Mapping[str, Sequence[object]]) -> bool:
     room = terminal_width()
     shown = {title: [cell(value) for value in cells] for title, cells in columns.items()}
     return room is None or _total(_widths(shown), _GAP) <= room
+
+
+def with_room(
+    columns: Mapping[str, Sequence[object]],
+    more: Mapping[str, Sequence[object]],
+    instead: Mapping[str, Sequence[object]],
+    *,
+    cut: Collection[str] = (),
+) -> Mapping[str, Sequence[object]]:
+    """Return columns and more of them, or other ones instead where these have no room.
+
+    Args:
+        columns: those that are there in any case.
+        more: for whoever has room.
+        instead: what says the same in less room, or below the rows.
+        cut: titles of columns that may lose their end.
+    """
+    wide = {**columns, **more}
+    widths = _widths({title: [cell(value) for value in cells] for title, cells in wide.items()})
+    room = terminal_width()
+    if room is None or _total(widths, _GAP) <= room:
+        return wide
+    least = _narrowed(widths, cut, _total(widths, _NARROW_GAP))
+    return wide if _total(least, _NARROW_GAP) <= room else {**columns, **instead}
 
 
 def print_fields(fields: Mapping[str, object]) -> None:

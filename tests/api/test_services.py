@@ -38,6 +38,7 @@ INSTANCE_B0 = {
     "connected": False,
     "space": "default",
     "org": "default",
+    "status": "registered",
 }
 ROUTE_B = {
     "route": "app-b.apps.internal",

@@ -31,6 +31,7 @@ class Instance(_message.Message):
     CONNECTED_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int
     ORG_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     guid: _builtins.str
     """Its identity, the node id of its Envoy, and the first name in its certificates."""
     app: _builtins.str
@@ -46,6 +47,10 @@ class Instance(_message.Message):
     """Whether its Envoy has a stream to the control plane now."""
     space: _builtins.str
     org: _builtins.str
+    status: _builtins.str
+    """"registered" before it first connected, "ready" when names lead to it, "not_ready" while its
+    app does not listen, "gone" after it left.
+    """
     def __init__(
         self,
         *,
@@ -58,10 +63,11 @@ class Instance(_message.Message):
         connected: _builtins.bool = ...,
         space: _builtins.str = ...,
         org: _builtins.str = ...,
+        status: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app", b"app", "app_address", b"app_address", "app_guid", b"app_guid", "connected", b"connected", "guid", b"guid", "index", b"index", "org", b"org", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app", b"app", "app_address", b"app_address", "app_guid", b"app_guid", "connected", b"connected", "guid", b"guid", "index", b"index", "org", b"org", "space", b"space", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

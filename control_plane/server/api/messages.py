@@ -41,6 +41,7 @@ def instance_message(state: State, instance: Instance, *, connected: bool) -> in
         connected=connected,
         space=key.space,
         org=key.org,
+        status=instance.status.value,
     )
 
 

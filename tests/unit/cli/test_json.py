@@ -70,7 +70,7 @@ def test_apps(c2c: Run) -> None:
         {**APP, "ssh": True, "already": False}
     ]
     assert c2c("apps", *JSON).json() == [{**APP, "ssh": True}]
-    assert c2c("app", "app-b", *JSON).json() == [{**APP, "ssh": True}]
+    assert c2c("app", "app-b", *JSON).json() == [{**APP, "ssh": True, "instance_list": []}]
 
 
 def test_routes(c2c: Run) -> None:
@@ -98,6 +98,7 @@ def test_instances(c2c: Run, world: ControlPlane) -> None:
         "connected": False,
         "space": "default",
         "org": "default",
+        "status": "registered",
     }
     command = ("register-instance", "app-b", "--address", "127.0.1.1", "--guid", "i-1", *JSON)
     (registered,) = without_revision(c2c(*command))
@@ -107,7 +108,18 @@ def test_instances(c2c: Run, world: ControlPlane) -> None:
 
     (listed,) = c2c("instances", *JSON).json()
     assert (instance | {"connected": True}).items() <= listed.items()
-    assert [each["guid"] for each in c2c("instances", "app-b", *JSON).json()] == ["i-1"]
+    assert c2c("instances", "app-b", *JSON).json() == [listed]
+
+
+def test_an_app_has_its_instances(c2c: Run) -> None:
+    """What the table of ``c2c app`` shows is there for programs too, beside their number."""
+    c2c("create-app", "app-b")
+    c2c("register-instance", "app-b", "--address", "127.0.1.1", "--guid", "i-1")
+    (app,) = c2c("app", "app-b", *JSON).json()
+
+    assert app["instances"] == 1
+    assert app["instance_list"] == c2c("instances", "app-b", *JSON).json()
+    assert {"guid", "index", "address", "status"} <= app["instance_list"][0].keys()
 
 
 def test_network_policies(c2c: Run) -> None:

@@ -175,12 +175,12 @@ def test_a_terminal_says_how_much_room_there_is(world: ControlPlane) -> None:
     guid = "3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"
     run_c2c("register-instance", "app-b", "--address", "10.0.0.1", "--guid", guid, **data_dir)
 
-    assert f"{guid[:12]}..." not in on_terminal(world, "instances", columns=100)[1]
-    narrow = on_terminal(world, "instances", columns=70)[1].splitlines()
-    assert len(narrow[-1]) == 70
+    assert f"{guid[:12]}..." not in on_terminal(world, "instances", columns=120)[1]
+    narrow = on_terminal(world, "instances", columns=80)[1].splitlines()
+    assert len(narrow[-1]) == 80
     assert narrow[-1].startswith("app-b  0      10.0.0.1")
     assert narrow[-1].endswith("...")
-    assert guid in on_terminal(world, "instances", "--output", "json", columns=70)[1]
+    assert guid in on_terminal(world, "instances", "--output", "json", columns=80)[1]
 
 
 def test_text_is_shown_as_it_is_where_it_can_be() -> None:

@@ -181,9 +181,9 @@ def test_an_app_with_its_instances(c2c: Run, world: ControlPlane) -> None:
         "ssh:             yes\n"
         "routes:\n"
         "\n"
-        "index   address     connected   guid\n"
-        "0       127.0.1.1   no          i-1\n"
-        "1       127.0.1.2   yes         i-2\n"
+        "index   address     status       connected   guid\n"
+        "0       127.0.1.1   registered   no          i-1\n"
+        "1       127.0.1.2   registered   yes         i-2\n"
     )
 
 
@@ -254,15 +254,36 @@ def test_instances_as_a_table(c2c: Run, world: ControlPlane) -> None:
     assert c2c("instances").out == (
         f"Getting instances {IN_DEFAULT}\n"
         "\n"
-        "app     index   address     app address   connected   guid\n"
-        "app-a   0       127.0.1.1   127.0.0.1     no          of-app-a\n"
-        "app-b   0       127.0.1.2   127.0.0.1     yes         of-app-b\n"
+        "app     index   address     app address   status       connected   guid\n"
+        "app-a   0       127.0.1.1   127.0.0.1     registered   no          of-app-a\n"
+        "app-b   0       127.0.1.2   127.0.0.1     registered   yes         of-app-b\n"
     )
     assert c2c("instances", "app-b").out.splitlines()[0] == (
         f"Getting instances of app app-b {IN_DEFAULT}"
     )
     assert len(c2c("instances", "app-b").out.splitlines()) == 4
     assert c2c("instances", "--all").out.splitlines()[2].endswith("guid       space     org")
+
+
+def test_spaces_stand_below_where_they_have_no_room_beside(c2c: Run) -> None:
+    """A row of a table with --all stays a row, and says all that it says elsewhere."""
+    c2c("create-app", "app-a")
+    c2c("create-app", "app-b", "-s", "s2", "-o", "o2")
+    c2c("register-instance", "app-a", "--address", "127.0.1.1", "--guid", "g" * 36)
+    c2c("add-network-policy", "app-a", "app-b", "-s", "s2", "-o", "o2")
+    policies = c2c("network-policies", "--all", COLUMNS="80").out.splitlines()[2:]
+    instances = c2c("instances", "--all", COLUMNS="80").out.splitlines()[2:]
+
+    assert policies == [
+        "source  destination  protocol  ports",
+        "app-a   app-b        tcp       8080",
+        "   from org default / space default to org o2 / space s2",
+    ]
+    assert max(map(len, instances)) <= 80
+    assert instances[2] == "   in org default / space default"
+    assert c2c("network-policies", COLUMNS="60").out.splitlines()[4] == "   to org o2 / space s2"
+    # Where it suffices to cut a GUID they stand beside it.
+    assert "...  default  default" in c2c("instances", "--all", COLUMNS="100").out
 
 
 def test_registering_and_removing_an_instance(c2c: Run) -> None:
