@@ -3,8 +3,7 @@
 The rule of this module: JSON is a list of flat objects with the API's field names, each field
 always present and whole, so that a program needs neither a default nor a second look. Columns are
 those of ``cf``: three spaces between them and no lines. In a file nothing is left out; on a
-terminal that is too narrow, ids and lists are cut and what has no room stands below its row, so that
-a row stays a row.
+terminal that is too narrow, ids and lists are cut, or stand below, so that a row stays a row.
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ file; then no crash can part the two.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -111,6 +113,17 @@ def guarded_directory(path: Path) -> None:
     mode = _own_directory(path)
     if mode & _WRITABLE_BY_OTHERS:
         raise _open_directory(path, mode, "may write to it", "go-w")
+
+
+def lack_of_room(directory: Path, octets: int) -> str:
+    """Return how the system says that these octets have no room in a directory; "" if they have."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            os.posix_fallocate(file.fileno(), 0, octets)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return os.strerror(error.errno)
+    return ""
 
 
 def _own_directory(path: Path) -> int:

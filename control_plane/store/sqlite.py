@@ -23,13 +23,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.model.change import Change, merged
 from control_plane.model.entities import Entity, Instance
-from control_plane.store.files import check_private, private_directory, write_private
+from control_plane.store.files import (
+    check_private,
+    lack_of_room,
+    private_directory,
+    write_private,
+)
 from control_plane.store.lock import DirectoryLock
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.rows import READERS, Row, issued_record, issued_row, row_of, table_of
 from control_plane.store.schema import INSTANCES, ISSUED, migrate
 
 T = TypeVar("T")
+
+_ROOM = 128 * 1024
+"""Octets that SQLite may need beside the database to open it: its log and its shared memory."""
 
 
 class SqliteStore:
@@ -135,8 +143,11 @@ class SqliteStore:
 
     def _unusable(self, error: SQLAlchemyError) -> ConfigurationError:
         if isinstance(error, OperationalError):  # locked, full, read-only: the content may be fine
-            where = repr(str(self._path))
-            return ConfigurationError([f"state database {where} cannot be used: {_reason(error)}"])
+            problem = f"state database {str(self._path)!r} cannot be used: {_reason(error)}"
+            # SQLite calls a disk without room for its shared memory one that has an I/O error.
+            if lack := lack_of_room(self._path.parent, _ROOM):
+                problem += f" ({lack}): make room there, and start again"
+            return ConfigurationError([problem])
         return self._damaged(_reason(error))
 
     def _damaged(self, reason: str) -> ConfigurationError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -17,8 +18,10 @@ from pathlib import Path
 import pytest
 
 from control_plane.ca import create_authority, new_key_pair
+from control_plane.store.sqlite import SqliteStore
 from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
+from tests.needs import lacks, need_command
 from tests.unit.cli.conftest import Ran, run_c2c
 
 Run = Callable[..., Ran]
@@ -217,6 +220,42 @@ def test_a_start_without_room_is_one_sentence(tmp_path: Path, blocks: int) -> No
         r"(cannot be used|was not written): \S.*",
         sentence,
     )
+
+
+def test_a_start_on_a_disk_that_is_full_says_so(tmp_path: Path) -> None:
+    """SQLite calls it an I/O error; who reads it at night learns that room is what is missing."""
+    unshare = need_command("unshare", "util-linux")
+    made, data = tmp_path / "made", tmp_path / "data"
+    made.mkdir(mode=0o700)
+    data.mkdir()
+    asyncio.run(_database(made / "c2c.db"))
+    # A small disk that only this process sees, and which is gone with it.
+    script = f"""
+        mount -t tmpfs -o size=1m,mode=700 tmpfs {data} || exit 77
+        cp -p {made}/* {data}
+        dd if=/dev/zero of={data}/much bs=4k 2> {tmp_path}/dd
+        exec {C2C} serve --data-dir {data} --log-level error
+    """
+    ran = subprocess.run(
+        [unshare, "--map-root-user", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        check=False,
+    )
+    if "unshare" in ran.stderr or ran.returncode == 77:
+        lacks(f"this test needs to mount a disk of its own: {ran.stderr}")
+
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == (
+        f"state database '{data}/c2c.db' cannot be used: disk I/O error (No space left on device): "
+        "make room there, and start again\n"
+    )
+
+
+async def _database(path: Path) -> None:
+    """Make one as a control plane leaves it."""
+    await (await SqliteStore.open(path)).close()
 
 
 @pytest.fixture
