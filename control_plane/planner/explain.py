@@ -27,6 +27,9 @@ from control_plane.planner.chain import (
 )
 from control_plane.planner.resolution import departed, resolved, unresolved
 
+_TAKEN = "Address already in use"
+"""What Envoy quotes of Linux where another program has a port (EADDRINUSE)."""
+
 
 def explain(question: Question) -> tuple[Link, ...]:
     """Return every link of the chain, in the order in which a request needs them."""
@@ -112,6 +115,8 @@ class _Chain:
                 return missing(LinkKind.PORT, sentence, advice.status(self._app))
             if seen.port_problem:
                 sentence = f"the Envoy of {who} has not opened {C2C_PORT}: {seen.port_problem}"
+                if _TAKEN in seen.port_problem:
+                    return missing(LinkKind.PORT, sentence, advice=_how_to_free(each))
                 return missing(LinkKind.PORT, sentence, advice.status(self._app))
             if (other := _other_port(seen, c2c_port)) is not None:
                 sentence = f"{C2C_PORT} leads to port {c2c_port} of {who}, which listens on {other}"
@@ -213,6 +218,14 @@ def _other_port(seen: Seen, c2c_port: Port) -> Port | None:
     if ports.get(c2c_port):
         return None
     return next((port for port, accepts in ports.items() if accepts), None)
+
+
+def _how_to_free(instance: Instance) -> str:
+    """Return what gets an Envoy its port, of which the status says no more than is said here."""
+    return (
+        f"end what listens on {C2C_PORT} of {instance.address} there ('ss -lntp' shows it); within "
+        "a minute its Envoy tries again by itself"
+    )
 
 
 def _how_to_hide(instance: Instance) -> str:

@@ -136,6 +136,11 @@ async def test_a_listener_whose_port_is_taken(tmp_path: Path) -> None:
 
                 assert "Address already in use" in refused.reason
                 assert type_of(status, "LDS").reason == f"{refused.name}: {refused.reason}"
+                links = {each.kind: each for each in (await here.operator.why("", APP)).links}
+                assert links["port"].advice.startswith(
+                    f"end what listens on 61443 of {here.address}"
+                )
+                assert links["port"].command == ""
                 squatter.close()
                 assert words(await here.until_served()) == ALL_SYNCED
 

@@ -362,10 +362,23 @@ def test_an_app_that_has_no_address_of_its_own() -> None:
 
 def test_listener_refused() -> None:
     """Envoy's own words say why 61443 is not open."""
-    found = missing(seeing(port_problem="address already in use"))
+    found = missing(seeing(port_problem="it has too many"))
 
-    assert found.sentence == "the Envoy of b/1 has not opened 61443: address already in use"
+    assert found.sentence == "the Envoy of b/1 has not opened 61443: it has too many"
     assert found.command == "c2c status b"
+
+
+def test_a_port_that_is_taken() -> None:
+    """The status says no more than this; what helps is to be done on the instance's machine."""
+    problem = "cannot bind '10.0.1.2:61443': Address already in use"
+    found = missing(seeing(port_problem=problem))
+
+    assert found.sentence == f"the Envoy of b/1 has not opened 61443: {problem}"
+    assert found.command == ""
+    assert found.advice == (
+        "end what listens on 61443 of 10.0.1.2 there ('ss -lntp' shows it); within a minute its "
+        "Envoy tries again by itself"
+    )
 
 
 def test_no_envoy_ever_connected() -> None:
