@@ -127,7 +127,7 @@ def update_app(
 
 @command(
     "delete-app",
-    usage=["APP [-s SPACE] [-o ORG] [-f]"],
+    usage=["APP [-s SPACE] [-o ORG] [-f] [--output json]"],
     examples=["app-b", "app-b -f"],
     tip=[
         "Its instances lose their listeners and their identities; its routes, network policies",
@@ -138,6 +138,7 @@ def update_app(
 @click.argument("app_name", metavar="APP")
 @click.option("-f", "force", is_flag=True, help="Do not ask for confirmation")
 @target_options
+@output_option
 @connection_options
 def delete_app(app_name: str, *, force: bool) -> None:
     """Delete an app and all that belongs to it."""
@@ -150,6 +151,9 @@ def delete_app(app_name: str, *, force: bool) -> None:
             app_pb2_grpc.AppServiceStub(client.channel).DeleteApp,
             app_pb2.DeleteAppRequest(app=app_name, space=where.space, org=where.org),
         )
+    if wants_json():
+        app = {"name": app_name, "space": where.space, "org": where.org}
+        print_records([{**app, "already": answer.already, "revision": answer.revision}])
     if answer.already:
         tell(f"App '{app_name}' does not exist.")
     ok()
@@ -165,7 +169,7 @@ def _confirm(app_name: str) -> None:
     # Where a shell closed it (<&-), Python has no standard input at all.
     if sys.stdin is None or not sys.stdin.isatty():
         raise Failed(f"nobody can be asked whether to delete app '{app_name}' here: say -f")
-    if not click.confirm(f"Really delete the app {named(app_name)}?"):
+    if not click.confirm(f"Really delete the app {named(app_name)}?", err=wants_json()):
         tell("Delete cancelled")
         raise click.Abort
 

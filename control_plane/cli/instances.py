@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from control_plane.api.v1 import instance_pb2, instance_pb2_grpc
+from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -112,7 +112,7 @@ def register_instance(
 
 @command(
     "remove-instance",
-    usage=["INSTANCE [-s SPACE] [-o ORG]"],
+    usage=["INSTANCE [-s SPACE] [-o ORG] [--output json]"],
     examples=["app-b/0", "3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
     tip=[
         "INSTANCE is a GUID, or an app and an index. It loses its listeners, then its stream, and",
@@ -122,25 +122,44 @@ def register_instance(
 )
 @click.argument("instance", metavar="INSTANCE")
 @target_options
+@output_option
 @connection_options
 def remove_instance(instance: str) -> None:
     """Remove an instance for good."""
     where = f" in {target()}" if is_app_and_index(instance) else ""
     begin(f"Removing instance {named(instance)}{where}")
     with connect() as client:
-        if not _remove(client, instance):
-            tell(f"Instance '{instance}' does not exist.")
+        guid = _guid(client, instance)
+        answer = _removed(client, guid)
+        if answer.already:
+            tell(f"Instance '{instance}' does not exist.{_hint(client, instance)}")
+    if wants_json():
+        outcome = {"already": answer.already, "revision": answer.revision}
+        print_records([{"instance": instance, "guid": guid or "", **outcome}])
     ok()
 
 
-def _remove(client: Client, instance: str) -> bool:
+def _guid(client: Client, instance: str) -> str | None:
+    """Return the GUID of the instance that is meant, if an app has one of this index."""
+    if not is_app_and_index(instance):
+        return instance
+    found = find_instance(client, instance)
+    return None if found is None else found.guid
+
+
+def _removed(client: Client, guid: str | None) -> instance_pb2.RemoveInstanceResponse:
     """Remove an instance, or find that there is none."""
-    guid = instance
-    if is_app_and_index(instance):
-        found = find_instance(client, instance)
-        if found is None:
-            return False
-        guid = found.guid
+    if guid is None:
+        return instance_pb2.RemoveInstanceResponse(already=True)
     stub = instance_pb2_grpc.InstanceServiceStub(client.channel)
-    answer = client.call(stub.RemoveInstance, instance_pb2.RemoveInstanceRequest(guid=guid))
-    return not answer.already
+    return client.call(stub.RemoveInstance, instance_pb2.RemoveInstanceRequest(guid=guid))
+
+
+def _hint(client: Client, instance: str) -> str:
+    """Return what to say besides to who named an app, of which all goes on; "" for all others."""
+    where = target()
+    request = app_pb2.ListAppsRequest(space=where.space, org=where.org)
+    apps = client.call(app_pb2_grpc.AppServiceStub(client.channel).ListApps, request).apps
+    if all(each.name != instance for each in apps):
+        return ""
+    return f" There is an app of that name, whose instances are {instance}/0 and so on."

@@ -122,6 +122,25 @@ def test_an_app_has_its_instances(c2c: Run) -> None:
     assert {"guid", "index", "address", "status"} <= app["instance_list"][0].keys()
 
 
+def test_what_is_deleted_and_removed(c2c: Run) -> None:
+    """The commands that take something away say as much as those that make it."""
+    c2c("create-app", "app-b")
+    c2c("register-instance", "app-b", "--address", "127.0.1.1", "--guid", "i-1")
+    for already in (False, True):
+        (removed,) = c2c("remove-instance", "app-b/0", *JSON).json()
+        assert removed.pop("revision") > 0 or already
+        guid = "" if already else "i-1"
+        assert removed == {"instance": "app-b/0", "guid": guid, "already": already}
+    for already in (False, True):
+        (deleted,) = without_revision(c2c("delete-app", "app-b", "-f", *JSON))
+        assert deleted == {
+            "name": "app-b",
+            "space": "default",
+            "org": "default",
+            "already": already,
+        }
+
+
 def test_network_policies(c2c: Run) -> None:
     """A list has one object for each policy, and a change one for each that it names."""
     c2c("create-app", "app-b", "--guid", "guid-b")

@@ -319,8 +319,23 @@ def test_an_instance_is_removed_by_the_name_that_tables_have(c2c: Run) -> None:
         "of-other"
     ]
     assert c2c("remove-instance", "app-b/0", "-s", "other").code == 0
+    assert c2c("remove-instance", "").err == "Guid missing\n"
     assert c2c("instances", "--all", "--output", "json").json() == []
     assert c2c("remove-instance", "pineapple/0").err.startswith("App 'pineapple' not found")
+
+
+def test_an_app_is_no_instance(c2c: Run) -> None:
+    """Whoever names an app removes nothing, and is told what its instances are called."""
+    c2c("create-app", "app-b")
+    c2c("register-instance", "app-b", "--address", "127.0.1.1")
+
+    assert c2c("remove-instance", "app-b").out == (
+        "Removing instance app-b...\n"
+        "Instance 'app-b' does not exist. There is an app of that name, whose instances are "
+        "app-b/0 and so on.\n"
+        "OK\n"
+    )
+    assert len(c2c("instances", "--output", "json").json()) == 1
 
 
 def test_a_join_token_comes_with_the_command_that_uses_it(c2c: Run, world: ControlPlane) -> None:
