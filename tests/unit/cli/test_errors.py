@@ -135,8 +135,7 @@ REFUSED = [
     ),
     (
         ("app", "app-b", "-s", "elsewhere"),
-        "App 'app-b' not found in org 'default' / space 'elsewhere': one is in org 'default' / space "
-        "'default'\n",
+        "App 'app-b' not found in org 'default' / space 'elsewhere': one is in org 'default' / ",
     ),
     (
         ("add-network-policy", "app-b", "win", "-s", "elsewhere", "-o", "o2"),
