@@ -13,7 +13,7 @@ from control_plane.nodes import LiveStream
 from control_plane.server.admission import StreamContext
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.limits import StreamLimits
-from control_plane.xds.messages import Node
+from control_plane.xds.messages import Node, Reply
 from control_plane.xds.resource_type import SECRET
 from tests.server.world import Counting, is_served, names, resource, served
 from tests.waiting import eventually
@@ -122,6 +122,48 @@ async def test_a_defect_ends_its_stream_and_tells_nothing() -> None:
         assert world.service.ended[grpc.StatusCode.INTERNAL] == 1
         assert world.nodes.streams("ill") == ()
         assert await is_served(world, well, "1")
+
+
+class Unsendable(Counting):
+    """An observer that fails at the responses to one node."""
+
+    def sent(self, live: LiveStream, reply: Reply) -> None:
+        """Fail for one node."""
+        super().sent(live, reply)
+        if live.node_id == "ill":
+            raise RuntimeError("a defect")
+
+
+async def test_a_defect_at_a_response_ends_its_stream() -> None:
+    """Whoever writes fails like whoever reads: it is told, and no other stream notices."""
+    async with (
+        served() as world,
+        DeltaClient(world.channel, "well") as well,
+        DeltaClient(world.channel, "ill") as ill,
+    ):
+        world.nodes.observe(Unsendable())
+        world.set("ill", resource(SECRET, "a"))
+        await well.subscribe(SECRET, "a")
+        with capture_logs() as lines:
+            await ill.subscribe(SECRET, "a")
+
+            assert await ill.status() == (grpc.StatusCode.INTERNAL, "internal error")
+
+        assert [line["event"] for line in lines] == ["stream.failed"]
+        assert await is_served(world, well, "1")
+
+
+async def test_who_is_not_admitted_learns_nothing_of_a_nodes_streams() -> None:
+    """Not even that the node, which it is not, has as many as it may."""
+    error = PermissionDenied("not as this node")
+    limits = ServerLimits(streams_per_node=0)
+    async with (
+        served(admission=Doorkeeper("ill", error), limits=limits) as world,
+        DeltaClient(world.channel, "ill") as ill,
+    ):
+        await ill.subscribe(SECRET, "a")
+
+        assert await ill.status() == (grpc.StatusCode.PERMISSION_DENIED, str(error))
 
 
 async def test_a_request_that_is_too_large_is_not_even_read() -> None:

@@ -201,6 +201,10 @@ async def test_the_default_serves_every_node_without_its_own() -> None:
         server.forget("*")
 
         assert await client.is_silent()
+        async with DeltaClient(channel, "another") as newcomer:
+            await newcomer.subscribe(CLUSTER)
+
+            assert await newcomer.is_silent()
 
 
 async def test_a_client_with_very_many_resources_may_come_back() -> None:
