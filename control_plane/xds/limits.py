@@ -6,7 +6,11 @@ number here, and a client that passes one loses its stream and disturbs nobody e
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from control_plane.errors import PeerLimitExceeded
+from control_plane.names import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +31,30 @@ class StreamLimits:
     name_octets: int = 1024
     version_characters: int = 256
     node_id_octets: int = 256
+
+    def check_names(self, names: Collection[str], total: int) -> None:
+        """Bound what the client asks for.
+
+        Args:
+            names: what a request asks for or states.
+            total: how many names the stream has with them.
+
+        Raises:
+            PeerLimitExceeded: they are too many, or one is too long.
+        """
+        if total > self.names:
+            raise PeerLimitExceeded(f"more than {self.names} resource names on a stream: {total}")
+        for name in names:
+            if len(name.encode()) > self.name_octets:
+                raise PeerLimitExceeded(
+                    f"resource name longer than {self.name_octets} octets: {shown(name)}"
+                )
+
+    def check_versions(self, versions: Collection[str]) -> None:
+        """Bound what the client states to have, which is kept until it accepts something else.
+
+        Raises:
+            PeerLimitExceeded: one is too long.
+        """
+        if any(len(version) > self.version_characters for version in versions):
+            raise PeerLimitExceeded(f"version longer than {self.version_characters} characters")

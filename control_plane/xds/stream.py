@@ -107,12 +107,12 @@ class Stream:
         match machine, request:
             case SotwMachine(), SotwRequest():
                 self._check_names(machine, request.resource_names, set())
-                self._check_versions([request.version_info])
+                self._limits.check_versions([request.version_info])
                 return machine.receive(request, now)
             case DeltaMachine(), DeltaRequest():
                 given = {*request.subscribe, *request.initial_resource_versions}
                 self._check_names(machine, given, machine.asked())
-                self._check_versions(request.initial_resource_versions.values())
+                self._limits.check_versions(request.initial_resource_versions.values())
                 return machine.receive(request, now)
             case _:
                 raise PeerProtocolError("a stream speaks one variant, SotW or delta, not both")
@@ -189,23 +189,7 @@ class Stream:
 
     def _check_names(self, machine: Machine, names: Collection[str], kept: set[str]) -> None:
         others = sum(len(each.asked()) for each in self.machines.values() if each is not machine)
-        total = others + len(kept.union(names)) if names else 0
-        if total > self._limits.names:
-            raise PeerLimitExceeded(
-                f"more than {self._limits.names} resource names on a stream: {total}"
-            )
-        for name in names:
-            if len(name.encode()) > self._limits.name_octets:
-                raise PeerLimitExceeded(
-                    f"resource name longer than {self._limits.name_octets} octets: {shown(name)}"
-                )
-
-    def _check_versions(self, versions: Collection[str]) -> None:
-        """Bound what the client states to have, which is kept until it accepts something else."""
-        if any(len(version) > self._limits.version_characters for version in versions):
-            raise PeerLimitExceeded(
-                f"version longer than {self._limits.version_characters} characters"
-            )
+        self._limits.check_names(names, others + len(kept.union(names)) if names else 0)
 
     def _in_order(self) -> list[TypeUrl]:
         known = [each.url for each in self._types.ordered if each.url in self.machines]
