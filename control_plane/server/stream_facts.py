@@ -78,7 +78,7 @@ class StreamFacts:
         """Tell what a client is sent."""
         if not self._feed.watchers:
             return
-        names = (*(each.name for each in reply.resources), *reply.removed)
+        names = (*(each.name for each in reply.resources), *reply.removed, *reply.unresolved)
         self._tell(
             live.node_id,
             Kind.SENT,

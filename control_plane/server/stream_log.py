@@ -107,7 +107,8 @@ class StreamLog:
             nonce=reply.nonce,
             version=reply.version,
             resources=_versions(
-                {each.name: each.version for each in reply.resources} | dict.fromkeys(reply.removed)
+                {each.name: each.version for each in reply.resources}
+                | dict.fromkeys((*reply.removed, *reply.unresolved))
             ),
         )
 

@@ -129,6 +129,9 @@ def _encode_delta(reply: Reply, identifier: str) -> bytes:
         )
         entry.resource.type_url = resource.type_url
         entry.resource.value = resource.body
+    for name in reply.unresolved:
+        # No content and the version that the client has would be a heartbeat; so it has another.
+        response.resources.add(name=name, aliases=[name], version=reply.nonce)
     return _bytes_of(response)
 
 

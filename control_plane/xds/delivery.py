@@ -43,7 +43,7 @@ def deliveries(stream: Stream, snapshot: Snapshot) -> Iterator[Delivery]:
         versions = {**content.recorded}
         versions |= {name: each.version for name, each in content.resources.items()}
         for name in sorted(versions):
-            if machine.subscription.wants(name):
+            if machine.wants(name, content):
                 yield _delivery(url, name, versions[name], machine, stream)
 
 

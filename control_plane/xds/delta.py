@@ -26,12 +26,21 @@ protocol):
    is an error for a server to send a single response that contains the same resource name twice".
 7. The first answer to a wildcard is sent even when it is empty, or Envoy waits for it in vain.
 8. Nothing else is sent but what changed.
+9. Nobody waits in vain for what is sent on demand: if it does not exist, "the resources entry for
+   that virtual host has the name and aliases set to the requested host entry and the resource
+   unpopulated" (Envoy, "Virtual Host Discovery Service"). Envoy holds back a request until then;
+   from ``removed_resources`` it learns that what it has is gone, and no more.
+
+What names mean, ``Meaning`` knows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
+from control_plane.xds.meaning import Meaning
 from control_plane.xds.messages import DeltaRequest, Reply
 from control_plane.xds.refusal import Refusals
 from control_plane.xds.resource import WILDCARD, TypeSnapshot, Version
@@ -42,7 +51,15 @@ from control_plane.xds.subscription import Subscription, Turn
 class DeltaMachine:
     """One type on one delta stream."""
 
-    __slots__ = ("_new_nonce", "_started", "_stated", "exchange", "subscription", "type")
+    __slots__ = (
+        "_meaning",
+        "_new_nonce",
+        "_started",
+        "_stated",
+        "exchange",
+        "subscription",
+        "type",
+    )
 
     def __init__(
         self, resource_type: ResourceType, refusals: Refusals, new_nonce: NonceFactory
@@ -54,6 +71,7 @@ class DeltaMachine:
         self._new_nonce = new_nonce
         self._started = False
         self._stated: frozenset[str] = frozenset()
+        self._meaning = Meaning(resource_type, self.subscription, self.exchange)
 
     def receive(self, request: DeltaRequest, now: float) -> tuple[Event, ...]:
         """Take a request; return what it told."""
@@ -63,8 +81,10 @@ class DeltaMachine:
             self._stated = frozenset(request.initial_resource_versions)
             for name, version in request.initial_resource_versions.items():
                 self.exchange.accepted[name] = Accepted(Version(version), now)
+            self._meaning.stated(self._stated)
         elif self.exchange.answered(request.response_nonce):
             events.append(self.exchange.settle(request.error_detail, now))
+            self._meaning.settled()
         elif request.response_nonce not in ("", self.exchange.last_nonce):
             events.append(Stale(self.type.url, request.response_nonce))
         turn = self.subscription.change(request.subscribe, request.unsubscribe, first=first)
@@ -86,7 +106,16 @@ class DeltaMachine:
         exchange.owed |= turn.dropped
         for name in turn.dropped:
             exchange.accepted.pop(name, None)
-        exchange.retain(self.subscription.wants)
+        self._meaning.given_up(turn.dropped)
+        self._meaning.retain()
+
+    def refresh(self, names: AbstractSet[str]) -> None:
+        """Owe the client what it waits for once it was sent these resources of another type."""
+        self._meaning.refresh(names)
+
+    def wants(self, name: str, snapshot: TypeSnapshot) -> bool:
+        """Tell whether a resource of this name is for the client, by whatever name it means it."""
+        return self._meaning.wants(name, snapshot)
 
     def asked(self) -> set[str]:
         """Return the names that are remembered for no other reason than that the client said so."""
@@ -107,23 +136,31 @@ class DeltaMachine:
         if not due and WILDCARD not in self.exchange.owed:
             return None
         turn = self.exchange.turn(due, self.type.batch)
-        found = {name: each for name in due if (each := snapshot.find(name)) is not None}
+        found = {
+            name: each for name in due if (each := self._meaning.find(name, snapshot)) is not None
+        }
         resources = {found[name].name: found[name] for name in turn if name in found}
-        removed = tuple(name for name in turn if name not in found)
+        gone = [name for name in turn if name not in found]
+        awaited = self._meaning.awaited(gone)
+        # What the client may have is taken from it first.
+        unresolved = tuple(name for name in awaited if not self.exchange.may_have(name))
         # A resource answers for its name and for all its aliases that the client gave.
         aliases = {name for name, each in found.items() if each.name in resources}
         versions: dict[str, Version | None] = {n: each.version for n, each in resources.items()}
         versions |= {name: due[name] for name in sorted(aliases & self.subscription.names)}
-        versions |= dict.fromkeys(removed)
+        versions |= dict.fromkeys(gone)
         reply = Reply(
             self.type.url,
             self._new_nonce(),
             snapshot.version,
             tuple(resources.values()),
-            removed,
+            tuple(name for name in gone if name not in unresolved),
+            unresolved,
         )
         self.exchange.send(reply.nonce, versions, now, turn=turn)
         self.exchange.owed -= {WILDCARD, *aliases}
+        self.exchange.owed |= {name for name in awaited if name not in unresolved}
+        self._meaning.sent(resources.values())
         return reply
 
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
@@ -150,7 +187,7 @@ class DeltaMachine:
             return False
         return not any(
             self._differs(name, snapshot) or self._target(name, snapshot) != self.exchange.has(name)
-            for name in self._interest(snapshot)
+            for name in self._meaning.of_interest(snapshot)
         )
 
     def _due(
@@ -159,7 +196,7 @@ class DeltaMachine:
         """Return what would be told now: the version of each name, None for its absence."""
         due = {
             name: self._target(name, snapshot)
-            for name in self._interest(snapshot)
+            for name in self._meaning.of_interest(snapshot)
             if self._differs(name, snapshot)
         }
         return {
@@ -167,14 +204,15 @@ class DeltaMachine:
             for name, version in due.items()
             if self.exchange.may_send(name, version, now)
             and (withdraw or version is not None or not self.exchange.may_have(name))
+            and not (name in snapshot.aliases and self._was_refused(name, snapshot, now))
         }
 
-    def _interest(self, snapshot: TypeSnapshot) -> set[str]:
-        """Return every name that the client wants, or has and may have to lose."""
-        if not self.subscription.wildcard:
-            return self.subscription.names
-        listed = {*snapshot.resources, *self.subscription.names, *self.exchange.accepted}
-        return (listed | self.exchange.owed) - {WILDCARD}
+    def _was_refused(self, alias: str, snapshot: TypeSnapshot, now: float) -> bool:
+        """Tell whether the client refused, by whatever name, what it now means by an alias."""
+        resource = self._meaning.find(alias, snapshot)
+        return resource is not None and not self.exchange.may_send(
+            resource.name, resource.version, now
+        )
 
     def _differs(self, name: str, snapshot: TypeSnapshot) -> bool:
         """Tell whether the client has to be told of a name, once it may be."""
@@ -184,5 +222,5 @@ class DeltaMachine:
         return name in self.exchange.owed or self.exchange.has(name) != self._target(name, snapshot)
 
     def _target(self, name: str, snapshot: TypeSnapshot) -> Version | None:
-        resource = snapshot.find(name)
+        resource = self._meaning.find(name, snapshot)
         return resource.version if resource is not None else snapshot.recorded.get(name)

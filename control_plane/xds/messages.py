@@ -69,6 +69,7 @@ class Reply:
     Attributes:
         version: ``version_info`` or ``system_version_info``.
         removed: ``removed_resources``; always empty in SotW.
+        unresolved: names that no resource has, told in ``resources`` without content.
     """
 
     type_url: TypeUrl
@@ -76,3 +77,4 @@ class Reply:
     version: Version
     resources: tuple[Resource, ...]
     removed: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()

@@ -120,7 +120,7 @@ class TypeSnapshot:
 
         Raises:
             ValueError: a name occurs twice, which no response may have, or is ``*``, by which
-                nobody can ask for one resource.
+                nobody can ask for one resource; or an alias means two.
         """
         by_name: dict[str, Resource] = {}
         aliases: dict[str, Resource] = {}
@@ -129,7 +129,8 @@ class TypeSnapshot:
                 raise ValueError(f"resource name occurs twice in a snapshot: {resource.name!r}")
             by_name[resource.name] = resource
             for alias in resource.aliases:
-                aliases[alias] = resource
+                if aliases.setdefault(alias, resource) is not resource:
+                    raise ValueError(f"alias of two resources in a snapshot: {alias!r}")
         if WILDCARD in by_name:
             raise ValueError(f"no resource can have the name {WILDCARD!r}: it stands for all")
         return cls(

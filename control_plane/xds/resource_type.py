@@ -24,6 +24,7 @@ SCOPED_ROUTE = TypeUrl(_PREFIX + "config.route.v3.ScopedRouteConfiguration")
 SECRET = TypeUrl(_PREFIX + "extensions.transport_sockets.tls.v3.Secret")
 EXTENSION_CONFIG = TypeUrl(_PREFIX + "config.core.v3.TypedExtensionConfig")
 RUNTIME = TypeUrl(_PREFIX + "service.runtime.v3.Runtime")
+VIRTUAL_HOST = TypeUrl(_PREFIX + "config.route.v3.VirtualHost")
 
 
 class AfterNack(Enum):
@@ -53,6 +54,9 @@ class ResourceType:
         refreshes: types that are sent again after each update of this type, since the client waits
             for them even if they are unchanged ("Warming of Cluster is completed only when a new
             ClusterLoadAssignment response is supplied").
+        part_of: the type whose resources are made up of these, each named after the one that it is
+            part of: ``<its name>/...``. They are sent on demand: only to who asks for one by name
+            or alias, which a wildcard does not. That is a variant of delta, and not there in SotW.
     """
 
     url: TypeUrl
@@ -61,6 +65,7 @@ class ResourceType:
     batch: int = 1000
     after: tuple[TypeUrl, ...] = ()
     refreshes: tuple[TypeUrl, ...] = ()
+    part_of: TypeUrl | None = None
 
 
 ENVOY_TYPES: tuple[ResourceType, ...] = (
@@ -77,13 +82,22 @@ ENVOY_TYPES: tuple[ResourceType, ...] = (
         # A filter that lets a source in is there before the chain that lets it connect.
         after=(CLUSTER, ENDPOINT, EXTENSION_CONFIG),
     ),
-    ResourceType(ROUTE, after=(CLUSTER, ENDPOINT, LISTENER)),
+    # Envoy takes the routes of a listener into use once it heard of their virtual hosts, or waited
+    # 15 s for that.
+    ResourceType(ROUTE, after=(CLUSTER, ENDPOINT, LISTENER), refreshes=(VIRTUAL_HOST,)),
     ResourceType(
         SCOPED_ROUTE,
         complete=True,
         # The cause may be another scope that has the same key.
         after_nack=AfterNack.AFTER_A_WHILE,
         after=(CLUSTER, ENDPOINT, LISTENER, ROUTE),
+    ),
+    ResourceType(
+        VIRTUAL_HOST,
+        # The cause may be another virtual host that has the same domain.
+        after_nack=AfterNack.AFTER_A_WHILE,
+        after=(CLUSTER, ENDPOINT, LISTENER, ROUTE),
+        part_of=ROUTE,
     ),
 )
 """The types that Envoy knows, in the order in which their responses leave."""

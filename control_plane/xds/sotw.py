@@ -23,6 +23,8 @@ protocol):
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from control_plane.xds.complete import CompleteState, Offer
 from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
@@ -104,6 +106,14 @@ class SotwMachine:
     def asked(self) -> set[str]:
         """Return the names that are remembered for no other reason than that the client said so."""
         return self.subscription.names
+
+    def wants(self, name: str, _: TypeSnapshot) -> bool:
+        """Tell whether a resource of this name is for the client."""
+        return self.subscription.wants(name)
+
+    def refresh(self, names: AbstractSet[str]) -> None:
+        """Owe the client what it waits for once it was sent these resources of another type."""
+        self.exchange.refresh(names)
 
     def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
         """Return the response to send now, and remember it as in flight.

@@ -129,6 +129,9 @@ class Stream:
             machine, content = self.machines[url], snapshot.of_type(url)
             if self._at_rest.get(url) is content or self._must_wait(url, snapshot, now):
                 continue
+            whole = machine.type.part_of
+            if whole is not None and WILDCARD in machine.exchange.owed:
+                machine.refresh(snapshot.of_type(whole).resources.keys())
             withdraw = self._may_withdraw(url, snapshot)
             reply = machine.reply(content, now, withdraw=withdraw)
             if reply is not None:
@@ -180,6 +183,8 @@ class Stream:
                 f"type_url longer than {self._limits.name_octets} octets: {shown(url)}"
             )
         kind = SotwMachine if isinstance(request, SotwRequest) else DeltaMachine
+        if kind is SotwMachine and self._types.get(url).part_of is not None:
+            raise PeerProtocolError(f"{url} is served by the incremental variant only")
         refusals = self._refusals.of_type(self._types.get(url))
         self.machines[url] = machine = kind(self._types.get(url), refusals, self._new_nonce)
         return machine
@@ -241,5 +246,5 @@ class Stream:
         updated = {name for name, version in told.items() if version is not None}
         for child in machine.type.refreshes:
             if child in self.machines:
-                self.machines[child].exchange.refresh(updated)
+                self.machines[child].refresh(updated)
                 self._at_rest.pop(child, None)

@@ -159,9 +159,12 @@ def test_a_sotw_response_is_written() -> None:
 
 
 def test_a_delta_response_is_written() -> None:
-    """It has name, aliases and version of each resource, and the names of those gone (R5, N5)."""
+    """It has name, aliases and version of each resource, and the names of those gone (R5, N5).
+
+    What is not there and was asked for on demand has a version that no resource has (T2).
+    """
     it = resource("a", "also-a")
-    reply = Reply(URL, Nonce("3"), Version("v2"), (it,), ("gone",))
+    reply = Reply(URL, Nonce("3"), Version("v2"), (it,), ("gone",), ("unknown",))
 
     written = discovery_pb2.DeltaDiscoveryResponse.FromString(encode(reply, Variant.DELTA, "cp-1"))
 
@@ -175,7 +178,8 @@ def test_a_delta_response_is_written() -> None:
                 "aliases": ["also-a"],
                 "version": it.version,
                 "resource": {"type_url": URL, "value": b"body of a"},
-            }
+            },
+            {"name": "unknown", "aliases": ["unknown"], "version": "3"},
         ],
         removed_resources=["gone"],
         control_plane={"identifier": "cp-1"},

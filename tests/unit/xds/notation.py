@@ -3,7 +3,7 @@
 ``c@1`` is the resource ``c`` with the content of its version 1, ``c@1|x`` one that is also called
 ``x``, ``?c`` a name whose content is pending, and ``=c@1`` one of which only the version is
 recorded. A response is written ``1 CDS c@1 d@2 -e``: its nonce, its type, its resources, and the
-names in ``removed_resources``.
+names in ``removed_resources``, and ``!f`` for one that is told without content.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from control_plane.xds.resource_type import (
     LISTENER,
     ROUTE,
     SECRET,
+    VIRTUAL_HOST,
 )
 
 TYPES = {
@@ -33,6 +34,7 @@ TYPES = {
     "RDS": ROUTE,
     "SDS": SECRET,
     "ECDS": EXTENSION_CONFIG,
+    "VHDS": VIRTUAL_HOST,
 }
 
 
@@ -78,4 +80,5 @@ def shown(reply: Reply) -> str:
     """Write a response in the notation above."""
     resources = [each.body.decode() for each in reply.resources]
     removed = [f"-{name}" for name in reply.removed]
-    return " ".join([reply.nonce, short_of(reply.type_url), *resources, *removed])
+    unresolved = [f"!{name}" for name in reply.unresolved]
+    return " ".join([reply.nonce, short_of(reply.type_url), *resources, *removed, *unresolved])

@@ -33,6 +33,17 @@ def test_way_of_a_secret() -> None:
     assert statuses(peer) == ["s SYNCED", "t STALE"]
 
 
+def test_delivery_is_of_what_an_alias_means() -> None:
+    """W13: operators see the resource by its name, whatever its client calls it."""
+    peer = DeltaPeer(EDS="e@1|x f@1|y", VHDS="r/a@1|r/one r/b@1|r/two")
+    peer.ask("EDS", "x")
+    assert statuses(peer) == ["e STALE"]
+    peer.ack("EDS")
+    peer.ask("VHDS", "*")
+    peer.ack("VHDS", "r/two")
+    assert statuses(peer) == ["e SYNCED", "r/b STALE"]
+
+
 def test_delivery_says_what_the_client_has_and_what_it_refused() -> None:
     """A5, A14: a refused secret stands beside the one that is still in use."""
     peer = DeltaPeer(SDS="s@1", now=50.0)

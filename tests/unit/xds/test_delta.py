@@ -181,7 +181,7 @@ def test_alias_stands_for_its_resource() -> None:
     peer.ack("EDS")
     assert peer.put(EDS="e@2|x") == ["2 EDS e@2"]
     peer.ack("EDS")
-    assert peer.put(EDS="") == ["3 EDS -x"]
+    assert peer.put(EDS="") == ["3 EDS -e -x"]
     peer.ack("EDS", drop=["x"])
     assert peer.put(EDS="e@3|x") == []
 
@@ -210,6 +210,66 @@ def test_alias_given_up_under_a_wildcard_is_forgotten() -> None:
     assert peer.ask("EDS", drop=["x"]) == ["2 EDS e@1"]
     peer.ack("EDS")
     assert peer.put(EDS="") == ["3 EDS -e"]
+
+
+def test_alias_given_up_is_answered_with_the_end_of_what_it_meant() -> None:
+    """W13: the client knows it by its name, which it never gave and so cannot give up."""
+    peer = DeltaPeer(EDS="e@1|x|y")
+    peer.ask("EDS", "x", "y")
+    peer.ack("EDS")
+    assert peer.ask("EDS", drop=["x"]) == []
+    assert peer.ask("EDS", drop=["y"]) == ["2 EDS -e"]
+    assert peer.ack("EDS") == []
+    assert peer.put(EDS="e@2|x|y") == []
+
+
+def test_name_given_up_whose_alias_is_not_stays() -> None:
+    """W13, W9: the client may have let go of it by its name, and has to have it by its alias."""
+    peer = DeltaPeer(EDS="e@1|x")
+    peer.ask("EDS", "e", "x")
+    peer.ack("EDS")
+    assert peer.ask("EDS", drop=["e"]) == ["2 EDS e@1"]
+    peer.ack("EDS")
+    assert peer.put(EDS="") == ["3 EDS -x -e"]
+
+
+def test_alias_that_means_another_resource_has_the_first_withdrawn() -> None:
+    """W13: unless the client means the first by another of its names."""
+    peer = DeltaPeer(EDS="e@1|x|y f@1")
+    peer.ask("EDS", "x", "y")
+    peer.ack("EDS")
+    assert peer.put(EDS="e@1|y f@1|x") == ["2 EDS f@1"]
+    peer.ack("EDS")
+    assert peer.put(EDS="e@1 f@1|x|y") == ["3 EDS f@1 -e"]
+    peer.ack("EDS")
+    assert peer.stream.in_step(peer.snapshot)
+
+
+def test_name_that_becomes_an_alias_is_withdrawn_from_a_wildcard() -> None:
+    """W3, R6: what everything has is there by its name, and the rest is said once."""
+    peer = DeltaPeer(CDS="c@1")
+    peer.ask("CDS", "*")
+    peer.ack("CDS")
+    assert peer.put(CDS="d@1|c") == ["2 CDS d@1 -c"]
+    assert peer.ack("CDS") == []
+
+
+def test_what_was_refused_by_one_alias_is_not_sent_by_another() -> None:
+    """A7, W13: it is the same content, whatever the client calls it."""
+    peer = DeltaPeer(EDS="e@1|x|y")
+    peer.ask("EDS", "x")
+    assert peer.nack("EDS", "y") == []
+    assert peer.put(EDS="e@2|x|y") == ["2 EDS e@2"]
+
+
+def test_what_was_refused_by_an_alias_may_have_been_applied() -> None:
+    """W13, A7: so its end is told by its name, also where the client does not mean it any more."""
+    peer = DeltaPeer(EDS="e@1|x f@1|y")
+    peer.ask("EDS", "x", "y")
+    peer.nack("EDS")
+    assert peer.ask("EDS", drop=["x"]) == ["2 EDS -e"]
+    assert peer.ack("EDS") == []
+    assert peer.wait(1.0) == ["3 EDS f@1"]
 
 
 def test_first_answer_to_a_wildcard_is_sent_even_when_it_is_empty() -> None:

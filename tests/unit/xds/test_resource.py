@@ -67,6 +67,13 @@ def test_name_may_not_occur_twice() -> None:
         content("CDS", "c@1 c@2")
 
 
+def test_alias_may_not_mean_two_resources() -> None:
+    """W13: which of them a client means could not be told."""
+    with pytest.raises(ValueError, match="alias of two resources in a snapshot: 'x'"):
+        content("EDS", "a@1|x b@1|x")
+    assert content("EDS", "a@1|x|x").aliases.keys() == {"x"}
+
+
 def test_resource_is_found_by_name_and_by_alias() -> None:
     """W13: a name goes before an alias that is spelt like it."""
     kind = content("EDS", "a@1|x|b b@1")

@@ -10,6 +10,7 @@ from control_plane.xds.resource_type import (
     ROUTE,
     SCOPED_ROUTE,
     SECRET,
+    VIRTUAL_HOST,
     AfterNack,
     ResourceType,
     ResourceTypes,
@@ -34,9 +35,11 @@ def test_types_that_come_after_another_are_its_followers() -> None:
             LISTENER,
             ROUTE,
             SCOPED_ROUTE,
+            VIRTUAL_HOST,
         )
     )
-    assert types.followers(SCOPED_ROUTE) == ()
+    assert types.followers(ROUTE) == (SCOPED_ROUTE, VIRTUAL_HOST)
+    assert types.followers(SCOPED_ROUTE) == types.followers(VIRTUAL_HOST) == ()
 
 
 def test_clusters_listeners_and_scoped_routes_are_complete() -> None:

@@ -124,7 +124,8 @@ def test_nothing_is_sent_that_needs_a_client_feature() -> None:
     with_features = Node("instance-1", client_features=frozenset({"xds.config.resource-in-sotw"}))
     told = [SotwPeer(SDS="s@1", node=node).ask("SDS", "s") for node in (NODE, with_features)]
     assert told == [["1 SDS s@1"], ["1 SDS s@1"]]
-    assert set(Reply.__slots__) == {"type_url", "nonce", "version", "resources", "removed"}
+    fields = {"type_url", "nonce", "version", "resources", "removed", "unresolved"}
+    assert set(Reply.__slots__) == fields
 
 
 def test_nonces_are_unique_in_a_stream() -> None:

@@ -1,0 +1,107 @@
+"""What the names of one delta client mean, and what it has besides under names it never gave.
+
+The rules of this module:
+
+- A client asks for a resource by its name or by an alias, and gives up either, but what it was sent
+  it has by its name. Envoy does not know in ``removed_resources`` what it asked for, only what it
+  got. So what has aliases is told of by its name until it is gone from the client, and it has to go
+  once the client has no name for it any more.
+- Resources that are ``part_of`` others are sent on demand: no wildcard means them. Envoy starts to
+  use routes once it heard of any virtual host whose name begins like theirs, and asks for none if
+  it did so for other routes. So it is told that the one with nothing after the slash is gone, which
+  no virtual host is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from control_plane.xds.exchange import Exchange
+from control_plane.xds.resource import WILDCARD, Resource, TypeSnapshot
+from control_plane.xds.resource_type import ResourceType
+from control_plane.xds.subscription import Subscription
+
+
+class Meaning:
+    """What one client means, of one type."""
+
+    __slots__ = ("_exchange", "_not_given", "_on_demand", "_subscription")
+
+    def __init__(
+        self, resource_type: ResourceType, subscription: Subscription, exchange: Exchange
+    ) -> None:
+        """Start with a client that asked for nothing and has nothing."""
+        self._on_demand = resource_type.part_of is not None
+        self._subscription = subscription
+        self._exchange = exchange
+        self._not_given: set[str] = set()
+
+    def stated(self, names: AbstractSet[str]) -> None:
+        """Take note of what the client has from an earlier stream, where it got that by aliases."""
+        if self._on_demand:
+            self._not_given |= names
+
+    def given_up(self, names: AbstractSet[str]) -> None:
+        """Take note of names that no wildcard means either."""
+        if self._on_demand:
+            self._not_given |= names - {WILDCARD}
+
+    def sent(self, resources: Iterable[Resource]) -> None:
+        """Take note of what the client is sent, which it may have asked for by an alias."""
+        self._not_given |= {each.name for each in resources if each.aliases}
+
+    def settled(self) -> None:
+        """Forget what the client does not have; to be called after it answered a response."""
+        if self._not_given:
+            owed, may_have = self._exchange.owed, self._exchange.may_have
+            self._not_given = {n for n in self._not_given if n in owed or may_have(n)}
+
+    def retain(self) -> None:
+        """Forget what concerns names that the client does not want and need not be told of."""
+        self._exchange.retain(self._concerns if self._not_given else self._subscription.wants)
+
+    def _concerns(self, name: str) -> bool:
+        return name in self._not_given or self._subscription.wants(name)
+
+    def refresh(self, names: AbstractSet[str]) -> None:
+        """Owe the client what it waits for once it was sent these resources of another type."""
+        if not self._on_demand:
+            self._exchange.refresh(names)
+            return
+        beginnings = {f"{name}/" for name in names}
+        self._not_given |= beginnings
+        self._exchange.owed |= beginnings
+
+    def of_interest(self, snapshot: TypeSnapshot) -> set[str]:
+        """Return every name that the client wants, or has and may have to lose."""
+        names = self._subscription.names
+        if not self._subscription.wildcard or self._on_demand:
+            return names | self._not_given if self._not_given else names
+        listed = {*snapshot.resources, *names, *self._exchange.accepted}
+        return (listed | self._exchange.owed) - {WILDCARD}
+
+    def wants(self, name: str, snapshot: TypeSnapshot) -> bool:
+        """Tell whether a resource of this name is for the client, by whatever name it means it."""
+        if not self._on_demand and self._subscription.wants(name):
+            return True
+        resource = snapshot.resources.get(name)
+        aliases = resource.aliases if resource is not None else ()
+        return not self._subscription.names.isdisjoint((name, *aliases))
+
+    def find(self, name: str, snapshot: TypeSnapshot) -> Resource | None:
+        """Return the resource that the client should have by a name."""
+        if name in self._subscription.names:
+            return snapshot.find(name)
+        if name in self._not_given and not self.wants(name, snapshot):
+            return None
+        # An alias that is given up under a wildcard is answered with what it means.
+        if name in self._exchange.owed:
+            return snapshot.find(name)
+        return snapshot.resources.get(name)
+
+    def awaited(self, names: Iterable[str]) -> list[str]:
+        """Return those of some names of nothing for which a request may wait in the client."""
+        if not self._on_demand:
+            return []
+        return [each for each in names if each in self._exchange.owed & self._subscription.names]
