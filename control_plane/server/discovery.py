@@ -35,7 +35,7 @@ from control_plane.xds.stream import Stream
 
 
 class DiscoveryService:
-    """ADS, CDS, EDS, LDS, RDS, SRDS, SDS, ECDS and RTDS, each SotW and delta.
+    """ADS, CDS, EDS, LDS, RDS, SRDS, SDS, ECDS and RTDS, each SotW and delta; and VHDS.
 
     Attributes:
         ended: how many streams ended with which status; a client that went away without a word is

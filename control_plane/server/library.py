@@ -2,7 +2,7 @@
 
 The rule of this module: one call says all that a node should have, and calling it again with the
 same content does nothing. The type of a resource is the type of its message, its name is the name
-that the message has.
+that the message has; a virtual host is meant by its domains too.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from google.protobuf.message import Message
 
 from control_plane.clock import Clock, SystemClock
 from control_plane.errors import InvalidArgument
+from control_plane.names import shown
 from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.admission import Admission
 from control_plane.server.discovery import DiscoveryService
@@ -26,7 +27,12 @@ from control_plane.server.listening import listen
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
-from control_plane.xds.resource_type import ENVOY_TYPES, ResourceType, ResourceTypes
+from control_plane.xds.resource_type import (
+    ENVOY_TYPES,
+    VIRTUAL_HOST,
+    ResourceType,
+    ResourceTypes,
+)
 
 ANY_NODE = "*"
 """The node id that stands for every node for which nothing else was set."""
@@ -132,7 +138,8 @@ class ResourceServer:
                 messages of one's own that do not tell their name.
 
         Raises:
-            InvalidArgument: a message has no name, or ``*``, or two of one type have the same.
+            InvalidArgument: a message has no name, or ``*``, or two of one type have the same, or
+                two virtual hosts of the same routes have a domain in common.
         """
         snapshot = snapshot_of(resources)
         if node_id == ANY_NODE:
@@ -172,7 +179,8 @@ def snapshot_of(resources: Iterable[Message | Resource]) -> Snapshot:
     """Collect resources by type.
 
     Raises:
-        InvalidArgument: a message has no name, or ``*``, or two of one type have the same.
+        InvalidArgument: a message has no name, or ``*``, or two of one type have a name or alias
+            in common.
     """
     by_type: dict[TypeUrl, list[Resource]] = {}
     for each in resources:
@@ -189,7 +197,7 @@ def resource_of(message: Message) -> Resource:
     """Return a message as a resource: same content, same bytes, same version.
 
     Raises:
-        InvalidArgument: the message has no name.
+        InvalidArgument: the message has no name, or one that a virtual host must not have.
     """
     full_name = message.DESCRIPTOR.full_name
     fields: Mapping[str, object] = message.DESCRIPTOR.fields_by_name
@@ -197,5 +205,20 @@ def resource_of(message: Message) -> Resource:
     name = getattr(message, field) if field is not None else ""
     if not isinstance(name, str) or not name:
         raise InvalidArgument(f"a {full_name} that does not tell its name needs a Resource.of(...)")
-    body = message.SerializeToString(deterministic=True)
-    return Resource.of(_TYPE_URL_PREFIX + full_name, name, body)
+    type_url = TypeUrl(_TYPE_URL_PREFIX + full_name)
+    aliases = _aliases(name, message) if type_url == VIRTUAL_HOST else ()
+    return Resource.of(type_url, name, message.SerializeToString(deterministic=True), aliases)
+
+
+def _aliases(name: str, virtual_host: Any) -> list[str]:  # noqa: ANN401 - made at run time
+    """Return what Envoy asks for when a request is for a domain of a virtual host.
+
+    Raises:
+        InvalidArgument: its name does not tell whose it is.
+    """
+    routes, _, own_name = name.rpartition("/")
+    if not (routes and own_name):
+        raise InvalidArgument(
+            f"a VirtualHost is named <route configuration>/<name of its own>, not {shown(name)}"
+        )
+    return [f"{routes}/{domain.lower()}" for domain in virtual_host.domains]

@@ -1,8 +1,9 @@
 """The discovery methods that are served, by their paths.
 
 The rule of this module: it is the table of the xDS protocol, section "RPC services and methods for
-each variant", for the services that this server has. Each has one streaming method a variant; the
-polled ``Fetch`` methods of gRPC exist in the definitions, and no client calls them.
+each variant", for the services that this server has. Each has one streaming method a variant, and
+that of virtual hosts has delta only; the polled ``Fetch`` methods of gRPC exist in the definitions,
+and no client calls them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from control_plane.xds.resource_type import (
     RUNTIME,
     SCOPED_ROUTE,
     SECRET,
+    VIRTUAL_HOST,
 )
 
 
@@ -31,21 +33,24 @@ class DiscoveryMethods:
         service: its full name.
         noun: what its methods are named after.
         only: the type that it implies; None for the aggregated service, where requests name theirs.
+        delta_only: whether it has no other variant.
     """
 
     service: str
     noun: str
     only: TypeUrl | None
+    delta_only: bool = False
 
     @property
     def streaming(self) -> dict[str, Variant]:
         """Which variant each streaming method speaks."""
-        return {f"Stream{self.noun}": Variant.SOTW, f"Delta{self.noun}": Variant.DELTA}
+        delta = {f"Delta{self.noun}": Variant.DELTA}
+        return delta if self.delta_only else {f"Stream{self.noun}": Variant.SOTW, **delta}
 
     @property
     def polled(self) -> str | None:
-        """The method that answers one request and ends, which the aggregated service has not."""
-        return None if self.only is None else f"Fetch{self.noun}"
+        """The method that answers one request and ends, which only SotW services of a type have."""
+        return None if self.only is None or self.delta_only else f"Fetch{self.noun}"
 
 
 _PREFIX = "envoy.service."
@@ -60,6 +65,12 @@ SERVICES: tuple[DiscoveryMethods, ...] = (
     DiscoveryMethods(_PREFIX + "route.v3.RouteDiscoveryService", "Routes", ROUTE),
     DiscoveryMethods(
         _PREFIX + "route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes", SCOPED_ROUTE
+    ),
+    DiscoveryMethods(
+        _PREFIX + "route.v3.VirtualHostDiscoveryService",
+        "VirtualHosts",
+        VIRTUAL_HOST,
+        delta_only=True,
     ),
     DiscoveryMethods(_PREFIX + "secret.v3.SecretDiscoveryService", "Secrets", SECRET),
     DiscoveryMethods(

@@ -17,6 +17,7 @@ from control_plane.xds.resource_type import (
     RUNTIME,
     SCOPED_ROUTE,
     SECRET,
+    VIRTUAL_HOST,
 )
 
 PLANNED_TYPES = {
@@ -35,6 +36,7 @@ _SHORT = {url: short for short, url in PLANNED_TYPES.items()} | {
     ROUTE: "RDS",
     SCOPED_ROUTE: "SRDS",
     RUNTIME: "RTDS",
+    VIRTUAL_HOST: "VHDS",
 }
 
 

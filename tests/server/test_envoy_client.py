@@ -2,78 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
-
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2, scoped_route_pb2
-
-# The descriptors of what the listener carries in an Any.
-from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401 - its registration
-from envoy.extensions.filters.network.http_connection_manager.v3 import (
-    http_connection_manager_pb2,  # noqa: F401 - its registration
-)
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
-from control_plane.xds.exchange import ConfigStatus
-from tests.envoy.harness import Envoy, start_envoy, until
-from tests.waiting import eventually
-
-NODE = "envoy"
-OVER_ADS = {"ads": {}, "resource_api_version": "V3"}
-FILTERS = "type.googleapis.com/envoy.extensions.filters."
-HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-
-
-def bootstrap(address: str, api_type: str, admin: Path) -> str:
-    """Return the bootstrap of an Envoy that asks this server for everything."""
-    host, _, port = address.rpartition(":")
-    at = {"address": {"socket_address": {"address": host, "port_value": int(port)}}}
-    http2 = {
-        "@type": "type.googleapis.com/" + HTTP,
-        "explicit_http_config": {"http2_protocol_options": {}},
-    }
-    server = {
-        "name": "xds",
-        "typed_extension_protocol_options": {HTTP: http2},
-        "load_assignment": {
-            "cluster_name": "xds",
-            "endpoints": [{"lb_endpoints": [{"endpoint": at}]}],
-        },
-    }
-    ads = {
-        "api_type": api_type,
-        "transport_api_version": "V3",
-        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}],
-    }
-    return json.dumps(
-        {
-            "node": {"id": NODE, "cluster": "tests"},
-            "admin": {"address": {"pipe": {"path": str(admin)}}},
-            "dynamic_resources": {
-                "ads_config": ads,
-                "cds_config": OVER_ADS,
-                "lds_config": OVER_ADS,
-            },
-            "static_resources": {"clusters": [server]},
-        }
-    )
-
-
-@asynccontextmanager
-async def envoy_of(server: ResourceServer, api_type: str) -> AsyncIterator[Envoy]:
-    """Run an Envoy that has all that the server has for it."""
-    async with start_envoy(lambda admin: bootstrap(server.address, api_type, admin)) as envoy:
-        await envoy.wait_live()
-        yield envoy
+from tests.envoy.harness import Envoy, until
+from tests.server.envoys import NODE, OVER_ADS, accepted, envoy_of, listener
 
 
 def cluster(name: str, *, timeout: str = "5s") -> Message:
@@ -93,25 +31,6 @@ def endpoints(name: str) -> Message:
     at = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 9}}}
     fields = {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": at}]}]}
     message: Message = ParseDict(fields, endpoint_pb2.ClusterLoadAssignment())
-    return message
-
-
-def listener(name: str, routes: dict[str, Any] | None = None) -> Message:
-    """Return a listener, on a port of its own, whose routes come over ADS."""
-    manager: dict[str, Any] = {
-        "@type": FILTERS + "network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": name,
-        **(routes or {"rds": {"route_config_name": name, "config_source": OVER_ADS}}),
-        "http_filters": [
-            {"name": "router", "typed_config": {"@type": FILTERS + "http.router.v3.Router"}}
-        ],
-    }
-    fields = {
-        "name": name,
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-    }
-    message: Message = ParseDict(fields, listener_pb2.Listener())
     return message
 
 
@@ -138,16 +57,6 @@ def scope(name: str, key: str, route_configuration: str) -> Message:
 def service(name: str, *, timeout: str = "5s") -> list[Message]:
     """Return all that an Envoy needs to lead to one service."""
     return [cluster(name, timeout=timeout), endpoints(name), listener(name), routes(name)]
-
-
-async def accepted(server: ResourceServer) -> None:
-    """Return once the Envoy accepted all that it should have."""
-
-    def is_accepted() -> bool:
-        found = server.deliveries(NODE)
-        return bool(found) and {each.status for each in found} == {ConfigStatus.SYNCED}
-
-    await eventually(is_accepted, "Envoy accepted everything")
 
 
 async def at_work(envoy: Envoy, services: int) -> None:

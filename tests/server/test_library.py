@@ -15,6 +15,7 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3.route_components_pb2 import VirtualHost
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
@@ -26,7 +27,14 @@ from control_plane.xds.events import Connected, Event, Subscribed
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.messages import Node
 from control_plane.xds.resource import Resource
-from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, AfterNack, ResourceType
+from control_plane.xds.resource_type import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    VIRTUAL_HOST,
+    AfterNack,
+    ResourceType,
+)
 from tests.server.world import Counting, names
 from tests.unit.server_security.still_clock import StillClock
 from tests.waiting import eventually
@@ -84,10 +92,30 @@ async def test_the_documents_example_is_a_control_plane(
     assert ports[1] == ports[0] + 1
 
 
-async def test_the_documents_own_type_is_served() -> None:
-    """The document's second example serves bytes of a type that nobody else knows."""
+async def test_the_documents_virtual_host_is_served_on_demand() -> None:
+    """W13: the second example of the document gives what one of its domains is asked for."""
     example: dict[str, Any] = {"__name__": "example"}
     exec(compile(code_blocks()[1], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:
+        await client.subscribe(VIRTUAL_HOST)
+        first = await client.receive()
+        await client.ack(first)
+        await client.subscribe(VIRTUAL_HOST, "public/www.shop.example.com", "public/example.com")
+        answer = await client.receive()
+
+    assert not first.resources
+    assert list(first.removed_resources) == ["public/"]
+    shop, unknown = answer.resources
+    assert shop.name == "public/shop"
+    assert shop.aliases == ["public/shop.example.com", "public/www.shop.example.com"]
+    assert (unknown.name, list(unknown.aliases)) == ("public/example.com", ["public/example.com"])
+    assert not unknown.HasField("resource")
+
+
+async def test_the_documents_own_type_is_served() -> None:
+    """The document's third example serves bytes of a type that nobody else knows."""
+    example: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code_blocks()[2], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
     async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:
         await client.subscribe(OWN, "requests")
         answer = await client.receive()
@@ -141,6 +169,28 @@ def test_a_message_without_a_name_is_refused(message: Message) -> None:
     """The error says which message it was and what to do."""
     with pytest.raises(InvalidArgument, match=r"does not tell its name needs a Resource\.of"):
         resource_of(message)
+
+
+def test_a_virtual_host_is_meant_by_its_domains() -> None:
+    """W13: Envoy asks in lower case, and by the name of the routes, which may have slashes."""
+    made = resource_of(VirtualHost(name="a/b/c", domains=["One.test", "two.test:8080"]))
+
+    assert made.name == "a/b/c"
+    assert made.aliases == ("a/b/one.test", "a/b/two.test:8080")
+
+
+@pytest.mark.parametrize("name", ["shop", "/shop", "public/"])
+def test_a_virtual_host_that_does_not_tell_its_routes_is_refused(name: str) -> None:
+    """Nobody would ask for it: Envoy asks for what is part of its routes."""
+    with pytest.raises(InvalidArgument, match="a VirtualHost is named <route configuration>/<name"):
+        resource_of(VirtualHost(name=name))
+
+
+def test_two_virtual_hosts_may_not_have_the_same_domain() -> None:
+    """W13: which of them is meant could not be told."""
+    hosts = [VirtualHost(name=f"a/{name}", domains=["one.test"]) for name in "bc"]
+    with pytest.raises(InvalidArgument, match=r"alias of two resources .*: 'a/one\.test'"):
+        snapshot_of(hosts)
 
 
 async def test_what_is_refused_changes_nothing() -> None:

@@ -10,7 +10,8 @@ from control_plane.xds.resource_type import CLUSTER, RUNTIME, SECRET
 from tests.server.world import names, resource, served
 from tests.xds_client import DeltaClient, SotwClient, StreamEnded
 
-SINGLE = [each for each in SERVICES if each.only is not None]
+BOTH = [each for each in SERVICES if not each.delta_only]
+SINGLE = [each for each in BOTH if each.only is not None]
 URL = RUNTIME
 
 
@@ -19,7 +20,7 @@ def path(methods: DiscoveryMethods, prefix: str) -> str:
     return f"/{methods.service}/{prefix}{methods.noun}"
 
 
-@pytest.mark.parametrize("methods", SERVICES, ids=lambda each: each.noun)
+@pytest.mark.parametrize("methods", BOTH, ids=lambda each: each.noun)
 async def test_each_sotw_method_serves(methods: DiscoveryMethods) -> None:
     """Stream... of every service answers a subscription and pushes changes (V1, V2, V3)."""
     url = methods.only or URL
