@@ -103,10 +103,11 @@ class Serving:
         try:
             is_last = False
             while not is_last:
-                await self._live.woken(self._until_retry())
+                await self._live.woken(self._until_due())
                 is_last = self._live.half_closed
                 for reply in self._replies():
-                    self._by.nodes.sent(self._live, reply)
+                    if not reply.is_heartbeat:
+                        self._by.nodes.sent(self._live, reply)
                     await self._context.write(
                         encode(reply, self._live.variant, self._by.identifier)
                     )
@@ -142,7 +143,7 @@ class Serving:
             return ()
         return self._live.stream.replies(snapshot, self._by.clock.monotonic())
 
-    def _until_retry(self) -> float | None:
+    def _until_due(self) -> float | None:
         now = self._by.clock.monotonic()
-        at = self._live.stream.next_retry(now)
+        at = self._live.stream.next_due(now)
         return None if at is None else at - now

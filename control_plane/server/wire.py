@@ -18,7 +18,7 @@ from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
 from control_plane.server.redaction import REDACTED
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, Request, SotwRequest
-from control_plane.xds.resource import TypeUrl
+from control_plane.xds.resource import Resource, TypeUrl
 
 MAX_ERROR_CHARACTERS = 4096
 """What is kept of a client's error text; Envoy's longest name a resource and a reason."""
@@ -111,7 +111,12 @@ def _encode_sotw(reply: Reply, identifier: str) -> bytes:
         control_plane={"identifier": identifier},
     )
     for resource in reply.resources:
-        response.resources.add(type_url=resource.type_url, value=resource.body)
+        if resource.name in reply.ttls:
+            wrapped = discovery_pb2.Resource()
+            _fill(wrapped, resource, reply)
+            response.resources.add().Pack(wrapped)
+        else:
+            response.resources.add(type_url=resource.type_url, value=resource.body)
     return _bytes_of(response)
 
 
@@ -124,15 +129,27 @@ def _encode_delta(reply: Reply, identifier: str) -> bytes:
         control_plane={"identifier": identifier},
     )
     for resource in reply.resources:
-        entry = response.resources.add(
-            name=resource.name, aliases=resource.aliases, version=resource.version
-        )
-        entry.resource.type_url = resource.type_url
-        entry.resource.value = resource.body
+        _fill(response.resources.add(aliases=resource.aliases), resource, reply)
+    for name, version in reply.kept.items():
+        _set_ttl(response.resources.add(name=name, version=version), reply)
     for name in reply.unresolved:
         # No content and the version that the client has would be a heartbeat; so it has another.
         response.resources.add(name=name, aliases=[name], version=reply.nonce)
     return _bytes_of(response)
+
+
+def _fill(entry: Any, resource: Resource, reply: Reply) -> None:  # noqa: ANN401 - likewise
+    entry.name, entry.version = resource.name, resource.version
+    entry.resource.type_url = resource.type_url
+    entry.resource.value = resource.body
+    if reply.ttls:
+        _set_ttl(entry, reply)
+
+
+def _set_ttl(entry: Any, reply: Reply) -> None:  # noqa: ANN401 - likewise
+    seconds = reply.ttls.get(entry.name)
+    if seconds is not None:
+        entry.ttl.FromNanoseconds(round(seconds * 1e9))
 
 
 def _decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time, without stubs

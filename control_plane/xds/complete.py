@@ -55,6 +55,16 @@ class CompleteState:
         """Take note that the client has these from an earlier stream, and nothing else."""
         self._had = resources
 
+    def kept(self, snapshot: TypeSnapshot) -> tuple[Resource, ...]:
+        """Return all that the client has, with the TTLs of now; nothing if that is not known."""
+        if self._had is None or self._exchange.was_refused():
+            return ()
+        current = snapshot.resources
+        return tuple(
+            current[name] if name in current and current[name].version == each.version else each
+            for name, each in sorted(self._had.items())
+        )
+
     def retain(self, wanted: Callable[[str], bool]) -> None:
         """Forget what the client gave up: it does not have that any more.
 

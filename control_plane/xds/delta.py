@@ -40,6 +40,7 @@ from collections.abc import Set as AbstractSet
 
 from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
+from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.meaning import Meaning
 from control_plane.xds.messages import DeltaRequest, Reply
 from control_plane.xds.refusal import Refusals
@@ -57,6 +58,7 @@ class DeltaMachine:
         "_started",
         "_stated",
         "exchange",
+        "heartbeats",
         "subscription",
         "type",
     )
@@ -71,6 +73,7 @@ class DeltaMachine:
         self._new_nonce = new_nonce
         self._started = False
         self._stated: frozenset[str] = frozenset()
+        self.heartbeats: Heartbeats | None = None
         self._meaning = Meaning(resource_type, self.subscription, self.exchange)
 
     def receive(self, request: DeltaRequest, now: float) -> tuple[Event, ...]:
@@ -85,6 +88,8 @@ class DeltaMachine:
         elif self.exchange.answered(request.response_nonce):
             events.append(self.exchange.settle(request.error_detail, now))
             self._meaning.settled()
+        elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
+            events.extend(self.heartbeats.settle(request.error_detail))
         elif request.response_nonce not in ("", self.exchange.last_nonce):
             events.append(Stale(self.type.url, request.response_nonce))
         turn = self.subscription.change(request.subscribe, request.unsubscribe, first=first)
@@ -156,12 +161,24 @@ class DeltaMachine:
             tuple(resources.values()),
             tuple(name for name in gone if name not in unresolved),
             unresolved,
+            {} if self.heartbeats is None else self.heartbeats.told(resources.values(), now),
         )
         self.exchange.send(reply.nonce, versions, now, turn=turn)
         self.exchange.owed -= {WILDCARD, *aliases}
         self.exchange.owed |= {name for name in awaited if name not in unresolved}
         self._meaning.sent(resources.values())
         return reply
+
+    def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
+        """Return the heartbeat to send now, beside whatever is in flight."""
+        due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
+        if self.heartbeats is None or not due:
+            return None
+        nonce = self._new_nonce()
+        kept = self.heartbeats.beat(nonce, due.keys())
+        return Reply(
+            self.type.url, nonce, snapshot.version, (), ttls=due, kept=kept, is_heartbeat=True
+        )
 
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
         """Tell whether a response is in flight, or would be sent now."""
@@ -216,8 +233,8 @@ class DeltaMachine:
 
     def _differs(self, name: str, snapshot: TypeSnapshot) -> bool:
         """Tell whether the client has to be told of a name, once it may be."""
-        resource = snapshot.find(name)
-        if resource is None and (name in snapshot.pending or name in snapshot.recorded):
+        is_withheld = name in snapshot.pending or name in snapshot.recorded
+        if is_withheld and snapshot.find(name) is None:
             return False
         return name in self.exchange.owed or self.exchange.has(name) != self._target(name, snapshot)
 

@@ -35,7 +35,7 @@ class Meaning:
         self._on_demand = resource_type.part_of is not None
         self._subscription = subscription
         self._exchange = exchange
-        self._not_given: set[str] = set()
+        self._not_given: frozenset[str] = frozenset()
 
     def stated(self, names: AbstractSet[str]) -> None:
         """Take note of what the client has from an earlier stream, where it got that by aliases."""
@@ -55,7 +55,8 @@ class Meaning:
         """Forget what the client does not have; to be called after it answered a response."""
         if self._not_given:
             owed, may_have = self._exchange.owed, self._exchange.may_have
-            self._not_given = {n for n in self._not_given if n in owed or may_have(n)}
+            kept = (name for name in self._not_given if name in owed or may_have(name))
+            self._not_given = frozenset(kept)
 
     def retain(self) -> None:
         """Forget what concerns names that the client does not want and need not be told of."""

@@ -70,6 +70,9 @@ class Reply:
         version: ``version_info`` or ``system_version_info``.
         removed: ``removed_resources``; always empty in SotW.
         unresolved: names that no resource has, told in ``resources`` without content.
+        ttls: for how many seconds the client keeps those that end by themselves.
+        kept: in a heartbeat of delta, the versions that the client has of what it keeps so long.
+        is_heartbeat: whether it says nothing but that.
     """
 
     type_url: TypeUrl
@@ -78,3 +81,6 @@ class Reply:
     resources: tuple[Resource, ...]
     removed: tuple[str, ...] = ()
     unresolved: tuple[str, ...] = ()
+    ttls: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    kept: Mapping[str, Version] = field(default_factory=lambda: MappingProxyType({}))
+    is_heartbeat: bool = False

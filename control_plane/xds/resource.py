@@ -24,6 +24,9 @@ Nonce = NewType("Nonce", str)
 WILDCARD = "*"
 """The name that subscribes to all that the server holds ready for the node."""
 
+SHORTEST_TTL = 0.5
+"""Seconds: what lives shorter could not be kept alive by a server that has others to serve too."""
+
 _VERSION_DIGITS = 16
 
 
@@ -47,6 +50,8 @@ class Resource:
         version: the hash of ``body``, which is kept out of ``repr``: a Secret holds a private key.
         aliases: other names that mean the same resource (delta only).
         octets: how long ``body`` is.
+        ttl: after how many seconds without word from the server a client drops it, if it supports
+            that; None for never.
     """
 
     type_url: TypeUrl
@@ -54,6 +59,7 @@ class Resource:
     version: Version
     aliases: tuple[str, ...]
     octets: int
+    ttl: float | None
     _content: bytes = field(repr=False)
     _is_packed: bool = field(repr=False)
 
@@ -66,6 +72,7 @@ class Resource:
         aliases: Iterable[str] = (),
         *,
         pack: bool = False,
+        ttl: float | None = None,
     ) -> Resource:
         """Make the resource that has this content.
 
@@ -75,10 +82,16 @@ class Resource:
             body: the serialised message.
             aliases: other names that mean the same resource.
             pack: whether to keep it compressed: what is big, repeats itself and is seldom sent.
+            ttl: after how many seconds without word from the server it is to be dropped.
+
+        Raises:
+            ValueError: the TTL is shorter than ``SHORTEST_TTL``.
         """
+        if ttl is not None and not ttl >= SHORTEST_TTL:
+            raise ValueError(f"a TTL is {SHORTEST_TTL} seconds or more, not {ttl}")
         content = zlib.compress(body, level=1) if pack else body
         url, version = TypeUrl(type_url), version_of(body)
-        return cls(url, name, version, tuple(aliases), len(body), content, pack)
+        return cls(url, name, version, tuple(aliases), len(body), ttl, content, pack)
 
     @property
     def body(self) -> bytes:
@@ -100,6 +113,7 @@ class TypeSnapshot:
             other the content has to be made anew.
         version: the version of the type: the hash of all names and versions.
         aliases: the resources by their other names.
+        ttls: the TTLs, in seconds, of those that have one.
     """
 
     resources: Mapping[str, Resource]
@@ -107,6 +121,7 @@ class TypeSnapshot:
     recorded: Mapping[str, Version]
     version: Version
     aliases: Mapping[str, Resource]
+    ttls: Mapping[str, float]
 
     @classmethod
     def of(
@@ -124,10 +139,13 @@ class TypeSnapshot:
         """
         by_name: dict[str, Resource] = {}
         aliases: dict[str, Resource] = {}
+        ttls: dict[str, float] = {}
         for resource in resources:
             if resource.name in by_name:
                 raise ValueError(f"resource name occurs twice in a snapshot: {resource.name!r}")
             by_name[resource.name] = resource
+            if resource.ttl is not None:
+                ttls[resource.name] = resource.ttl
             for alias in resource.aliases:
                 if aliases.setdefault(alias, resource) is not resource:
                     raise ValueError(f"alias of two resources in a snapshot: {alias!r}")
@@ -139,6 +157,7 @@ class TypeSnapshot:
             MappingProxyType(dict(recorded or {})),
             version_of_all({name: each.version for name, each in by_name.items()}),
             MappingProxyType(aliases),
+            MappingProxyType(ttls),
         )
 
     def find(self, name: str) -> Resource | None:

@@ -23,11 +23,13 @@ protocol):
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.complete import CompleteState, Offer
 from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
+from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.refusal import Refusals
 from control_plane.xds.resource import WILDCARD, Resource, TypeSnapshot, Version
@@ -45,6 +47,7 @@ class SotwMachine:
         "_started",
         "_state",
         "exchange",
+        "heartbeats",
         "subscription",
         "type",
     )
@@ -56,6 +59,7 @@ class SotwMachine:
         self.type = resource_type
         self.subscription = Subscription()
         self.exchange = Exchange(resource_type, refusals)
+        self.heartbeats: Heartbeats | None = None
         self._new_nonce = new_nonce
         self._started = False
         self._deferred: set[str] = set()
@@ -76,6 +80,8 @@ class SotwMachine:
                 self._state.accepted()
             elif not settled.versions:
                 self.exchange.ask_for_all_later(request.error_detail, now)
+        elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
+            events.extend(self.heartbeats.settle(request.error_detail))
         elif request.response_nonce and self.exchange.last_nonce:
             stale = request.response_nonce != self.exchange.last_nonce
         if stale:
@@ -135,11 +141,30 @@ class SotwMachine:
         if self.type.complete:
             version = TypeSnapshot.of(offer.resources).version
             self._state.sent(offer)
-        reply = Reply(self.type.url, self._new_nonce(), version, offer.resources)
+        ttls = {} if self.heartbeats is None else self.heartbeats.told(offer.resources, now)
+        reply = Reply(self.type.url, self._new_nonce(), version, offer.resources, ttls=ttls)
         self.exchange.send(reply.nonce, offer.news, now, turn=tuple(offer.news))
         if self.type.complete:
             self.exchange.owed.clear()
         return reply
+
+    def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
+        """Return the response to send now that keeps something alive and tells nothing else."""
+        due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
+        if self.heartbeats is None or not due or self.exchange.in_flight is not None:
+            return None
+        kept = self._state.kept(snapshot) if self.type.complete else self._kept(snapshot, due)
+        if not kept:
+            return None
+        version = TypeSnapshot.of(kept).version if self.type.complete else snapshot.version
+        nonce = self._new_nonce()
+        self.heartbeats.beat(nonce, due.keys())
+        ttls = self.heartbeats.told(kept, now)
+        return Reply(self.type.url, nonce, version, kept, ttls=ttls, is_heartbeat=True)
+
+    def _kept(self, snapshot: TypeSnapshot, names: Iterable[str]) -> tuple[Resource, ...]:
+        found = [snapshot.resources[name] for name in names if name in snapshot.resources]
+        return tuple(each for each in found if self.exchange.has(each.name) == each.version)
 
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
         """Tell whether a response is in flight, or would be sent now."""

@@ -28,6 +28,7 @@ from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.names import shown
 from control_plane.xds.delta import DeltaMachine
 from control_plane.xds.events import Connected, Event
+from control_plane.xds.heartbeat import Heartbeats, takes_ttls
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals, Refusal
@@ -127,6 +128,8 @@ class Stream:
         replies: list[Reply] = []
         for url in self._in_order():
             machine, content = self.machines[url], snapshot.of_type(url)
+            if machine.heartbeats and machine.heartbeats.end(content):
+                self._at_rest.pop(url, None)
             if self._at_rest.get(url) is content or self._must_wait(url, snapshot, now):
                 continue
             whole = machine.type.part_of
@@ -138,6 +141,10 @@ class Stream:
                 replies.append(reply)
                 self._at_rest.pop(url, None)
                 self._refresh(machine)
+        for url, machine in self.machines.items():
+            beat = machine.beat(snapshot.of_type(url), now) if machine.heartbeats else None
+            if beat is not None:
+                replies.append(beat)
         return replies
 
     def missing(self, snapshot: Snapshot) -> frozenset[tuple[TypeUrl, str]]:
@@ -156,9 +163,11 @@ class Stream:
         """Return what the node refused of this name, if it accepted nothing since."""
         return self._refusals.of_type(self._types.get(url)).get(name)
 
-    def next_retry(self, now: float) -> float | None:
-        """Return the moment at which something that the client refused may be sent again."""
+    def next_due(self, now: float) -> float | None:
+        """Return the moment at which what was refused, or a heartbeat, may be sent."""
         moments = [machine.exchange.next_retry(now) for machine in self.machines.values()]
+        beating = [each.heartbeats for each in self.machines.values() if each.heartbeats]
+        moments += [each.next_beat(now) for each in beating]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _type_of(self, request: Request) -> TypeUrl:
@@ -187,6 +196,8 @@ class Stream:
             raise PeerProtocolError(f"{url} is served by the incremental variant only")
         refusals = self._refusals.of_type(self._types.get(url))
         self.machines[url] = machine = kind(self._types.get(url), refusals, self._new_nonce)
+        if takes_ttls(self.node, machine.type, delta=kind is DeltaMachine):
+            machine.heartbeats = Heartbeats(url, machine.exchange)
         return machine
 
     def _new_nonce(self) -> Nonce:

@@ -186,6 +186,40 @@ def test_a_delta_response_is_written() -> None:
     )
 
 
+def test_a_ttl_is_written_in_both_variants() -> None:
+    """T1, T3: in SotW, what has one is wrapped, and what has none is not."""
+    it, other = resource("a", "also-a"), resource("b")
+    reply = Reply(URL, Nonce("3"), Version("v2"), (it, other), ttls={"a": 1.5})
+
+    delta = discovery_pb2.DeltaDiscoveryResponse.FromString(encode(reply, Variant.DELTA, "cp-1"))
+    sotw = discovery_pb2.DiscoveryResponse.FromString(encode(reply, Variant.SOTW, "cp-1"))
+
+    assert [each.HasField("ttl") for each in delta.resources] == [True, False]
+    wrapped, plain = sotw.resources
+    unwrapped = discovery_pb2.Resource()
+    assert wrapped.Unpack(unwrapped)
+    assert unwrapped == discovery_pb2.Resource(
+        name="a",
+        version=it.version,
+        resource={"type_url": URL, "value": b"body of a"},
+        ttl={"seconds": 1, "nanos": 500_000_000},
+    )
+    assert delta.resources[0].ttl == unwrapped.ttl
+    assert (plain.type_url, plain.value) == (URL, b"body of b")
+
+
+def test_a_heartbeat_has_no_content() -> None:
+    """T2: it has the version that the client has, and the TTL."""
+    version = Version("7")
+    reply = Reply(URL, Nonce("3"), Version("v2"), (), ttls={"a": 2.0}, kept={"a": version})
+
+    written = discovery_pb2.DeltaDiscoveryResponse.FromString(encode(reply, Variant.DELTA, "cp-1"))
+
+    assert list(written.resources) == [
+        discovery_pb2.Resource(name="a", version="7", ttl={"seconds": 2})
+    ]
+
+
 def test_envoys_first_request_is_read_in_a_tenth_of_a_millisecond() -> None:
     """61 KB of extensions cost next to nothing; allowed is ten times that, for busy machines."""
     raw = discovery_pb2.DeltaDiscoveryRequest(node=NODE, type_url=URL).SerializeToString()

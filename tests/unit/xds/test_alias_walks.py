@@ -179,7 +179,7 @@ class AliasWalk(RuleBasedStateMachine):
             elif self.inbox:
                 self.read(refuses=False)
             else:
-                retry = self.stream.next_retry(self.now)
+                retry = self.stream.next_due(self.now)
                 if retry is None:
                     break
                 self.now = retry

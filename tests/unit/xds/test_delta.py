@@ -469,7 +469,7 @@ def test_content_that_may_be_applied_later_is_sent_after_a_pause() -> None:
     peer = DeltaPeer(LDS="l@1")
     peer.ask("LDS")
     assert peer.nack("LDS") == []
-    assert peer.stream.next_retry(peer.now) == peer.now + 1
+    assert peer.stream.next_due(peer.now) == peer.now + 1
     assert peer.wait(0.9) == []
     assert peer.wait(0.1) == ["2 LDS l@1"]
     assert peer.nack("LDS") == []
@@ -477,7 +477,7 @@ def test_content_that_may_be_applied_later_is_sent_after_a_pause() -> None:
     assert peer.wait(0.1) == ["3 LDS l@1"]
     assert peer.stream.refusal(LISTENER, "l") is not None
     assert peer.ack("LDS") == []
-    assert peer.stream.next_retry(peer.now) is None
+    assert peer.stream.next_due(peer.now) is None
     assert peer.stream.refusal(LISTENER, "l") is None
 
 

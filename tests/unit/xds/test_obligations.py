@@ -18,6 +18,7 @@ OWED = (
     *(f"R{number}" for number in range(1, 7)),
     *(f"C{number}" for number in range(1, 5)),
     *(f"O{number}" for number in range(1, 7)),
+    *(f"T{number}" for number in range(1, 5)),
     *(f"D{number}" for number in range(1, 5)),
     *(f"K{number}" for number in range(1, 6)),
     # E1 (resource errors), E3 (dynamic parameters) and E4 (xdstp names) are for one that has them.

@@ -118,7 +118,7 @@ class OrderWalk(RuleBasedStateMachine):
                     self.deliver()
                 else:
                     self.read()
-            retry = self.stream.next_retry(self.now)
+            retry = self.stream.next_due(self.now)
             if retry is None:
                 break
             self.now = retry

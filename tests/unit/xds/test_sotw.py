@@ -313,7 +313,7 @@ def test_refused_complete_state_is_sent_again_after_a_pause() -> None:
     peer = SotwPeer(LDS="a@1 b@1")
     peer.ask("LDS")
     assert peer.nack("LDS") == []
-    assert peer.stream.next_retry(peer.now) == peer.now + 1
+    assert peer.stream.next_due(peer.now) == peer.now + 1
     assert peer.wait(0.9) == []
     assert peer.wait(0.1) == ["2 LDS a@1 b@1"]
     assert peer.nack("LDS") == []

@@ -120,12 +120,12 @@ def test_node_comes_once_for_all_types() -> None:
 
 
 def test_nothing_is_sent_that_needs_a_client_feature() -> None:
-    """N4: Envoy states no client feature, so nothing depends on one, such as a TTL."""
+    """N4: Envoy states no client feature by itself; TTLs alone depend on any."""
     with_features = Node("instance-1", client_features=frozenset({"xds.config.resource-in-sotw"}))
     told = [SotwPeer(SDS="s@1", node=node).ask("SDS", "s") for node in (NODE, with_features)]
     assert told == [["1 SDS s@1"], ["1 SDS s@1"]]
-    fields = {"type_url", "nonce", "version", "resources", "removed", "unresolved"}
-    assert set(Reply.__slots__) == fields
+    plain = {"type_url", "nonce", "version", "resources", "removed", "unresolved"}
+    assert set(Reply.__slots__) == plain | {"ttls", "kept", "is_heartbeat"}
 
 
 def test_nonces_are_unique_in_a_stream() -> None:
@@ -187,13 +187,13 @@ def test_next_retry_is_the_earliest_of_all_types() -> None:
     peer = DeltaPeer(CDS="c@1", LDS="l@1")
     peer.ask("LDS")
     peer.nack("LDS")
-    assert peer.stream.next_retry(peer.now) == 101.0
+    assert peer.stream.next_due(peer.now) == 101.0
     peer.now += 0.5
     peer.ask("CDS")
     peer.nack("CDS")
-    assert peer.stream.next_retry(peer.now) == 101.0
+    assert peer.stream.next_due(peer.now) == 101.0
     peer.now += 0.6
-    assert peer.stream.next_retry(peer.now) == 101.5
+    assert peer.stream.next_due(peer.now) == 101.5
 
 
 def test_stream_is_in_step_when_all_types_are() -> None:

@@ -67,7 +67,7 @@ class Transcript:
                 reply.nonce,
             ]
             self._said.append(self._shown(reply))
-        retry = self._stream.next_retry(self._now)
+        retry = self._stream.next_due(self._now)
         if retry is not None:
             self._said.append(f"next look in {retry - self._now:g} s")
         return "\n".join([before, "----", *(self._said or ["nothing"])])

@@ -234,7 +234,7 @@ class Walk(RuleBasedStateMachine):
         self.cured = COMPLETE
         for _ in range(300):
             self._exchange()
-            retry = self.stream.next_retry(self.now)
+            retry = self.stream.next_due(self.now)
             if retry is None and not self.stream.missing(self.snapshot):
                 break
             self.now = retry or self.now

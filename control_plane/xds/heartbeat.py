@@ -1,0 +1,148 @@
+"""Keeping alive what ends in a client by itself: resources with a time to live (TTL).
+
+The rules of this module (quotations are from the xDS protocol, section "TTL"):
+
+- "To allow for lightweight TTL updates ("heartbeats"), a response can be sent that provides a
+  Resource with the resource unset and version matching the most recently sent version [...]. These
+  resources will not be treated as resource updates, but only as TTL updates." A third of the TTL
+  after it was told, it is told again.
+- So a heartbeat is nothing that is in flight. It leaves also while a response awaits its answer,
+  since who is slow to answer must not lose anything meanwhile; it changes no version, status or
+  refusal; and that it was accepted tells nothing.
+- That it was refused tells that the client let go of what it was to keep: the server was too slow.
+  It is owed the content again.
+- "To remove the TTL, the management server resends the resource with the TTL field unset."
+- Envoy 1.40 takes what a state-of-the-world response has without content for gone. There,
+  everything is sent again as it is, and only while no answer is awaited: what the client has is not
+  known before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from control_plane.xds.events import Nacked
+from control_plane.xds.exchange import Exchange
+from control_plane.xds.messages import ErrorDetail, Node
+from control_plane.xds.resource import Nonce, Resource, TypeSnapshot, TypeUrl, Version
+from control_plane.xds.resource_type import ResourceType
+
+BEATS = 3
+"""How often a TTL is told anew before it would end: two of them may be late."""
+
+SOONEST = 0.05
+"""Seconds before it is looked again whether something can be kept alive that could not be now."""
+
+
+_SUPPORTS_TTL = "xds.config.supports-resource-ttl"
+_SUPPORTS_WRAPPED_RESOURCES = "xds.config.resource-in-sotw"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A TTL that a client was told, and when, by the server's monotonic clock."""
+
+    ttl: float
+    at: float
+
+    @property
+    def again_at(self) -> float:
+        """When it is to be told again."""
+        return self.at + self.ttl / BEATS
+
+
+def takes_ttls(node: Node | None, resource_type: ResourceType, *, delta: bool) -> bool:
+    """Tell whether a client may be sent TTLs, by the features that it says it has.
+
+    It may not of what is sent on demand: there, a resource without content says that it is not
+    there.
+    """
+    if node is None or resource_type.part_of is not None:
+        return False
+    features = node.client_features
+    return _SUPPORTS_TTL in features and (delta or _SUPPORTS_WRAPPED_RESOURCES in features)
+
+
+class Heartbeats:
+    """The TTLs that one client was told of one type, and the last heartbeat."""
+
+    __slots__ = ("_exchange", "_kept", "_nonce", "_told", "_url")
+
+    def __init__(self, url: TypeUrl, exchange: Exchange) -> None:
+        """Start with a client that was told none."""
+        self._url = url
+        self._exchange = exchange
+        self._told: dict[str, Told] = {}
+        self._nonce = Nonce("")
+        self._kept: AbstractSet[str] = frozenset()
+
+    def told(self, resources: Iterable[Resource], now: float) -> dict[str, float]:
+        """Take note of resources that the client is sent; return the TTLs of them."""
+        ttls: dict[str, float] = {}
+        for each in resources:
+            if each.ttl is not None:
+                ttls[each.name] = each.ttl
+                self._told[each.name] = Told(each.ttl, now)
+            elif self._told:
+                self._told.pop(each.name, None)
+        return ttls
+
+    def end(self, content: TypeSnapshot) -> bool:
+        """Owe the client what has no TTL any more; tell whether there is any."""
+        over = {
+            name
+            for name in self._told
+            if (resource := content.resources.get(name)) is not None
+            and resource.ttl is None
+            and self._version(name) is not None
+        }
+        for name in over:
+            del self._told[name]
+        self._exchange.owed |= over
+        return bool(over)
+
+    def due(self, content: TypeSnapshot, now: float) -> Mapping[str, float]:
+        """Return what is to be kept alive now, and for how long, and take note of that."""
+        ttls = {name: told.ttl for name, told in self._told.items()}
+        ttls |= content.ttls
+        due: dict[str, float] = {}
+        for name, ttl in ttls.items():
+            told = self._told.get(name)
+            if self._version(name) is None:
+                self._told.pop(name, None)
+            elif told is None or told.ttl != ttl or now >= told.again_at:
+                due[name] = ttl
+                self._told[name] = Told(ttl, now)
+        return due
+
+    def next_beat(self, now: float) -> float | None:
+        """Return the moment at which something is to be kept alive; None if there is nothing."""
+        if not self._told:
+            return None
+        return max(now + SOONEST, min(told.again_at for told in self._told.values()))
+
+    def beat(self, nonce: Nonce, names: AbstractSet[str]) -> Mapping[str, Version]:
+        """Remember a heartbeat; return which versions the client has of these names."""
+        self._nonce, self._kept = nonce, names
+        versions = {name: self._version(name) for name in names}
+        return {name: version for name, version in versions.items() if version is not None}
+
+    def answered(self, nonce: str) -> bool:
+        """Tell whether a request with this nonce answers the last heartbeat."""
+        return nonce != "" and nonce == self._nonce
+
+    def settle(self, error: ErrorDetail | None) -> tuple[Nacked, ...]:
+        """Take the client's answer to the last heartbeat; return what it told."""
+        if error is None:
+            return ()
+        for name in self._kept:
+            self._exchange.accepted.pop(name, None)
+        self._exchange.owed |= self._kept
+        return (Nacked(self._url, self._nonce, {}, error),)
+
+    def _version(self, name: str) -> Version | None:
+        """Return what the client has of a name, if it accepts what is in flight."""
+        in_flight = self._exchange.in_flight or {}
+        return in_flight[name] if name in in_flight else self._exchange.has(name)

@@ -1,0 +1,347 @@
+"""What a stream tells of resources that end in the client by themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from control_plane.xds.delivery import deliveries
+from control_plane.xds.events import Nacked
+from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.heartbeat import BEATS, SOONEST
+from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
+from control_plane.xds.resource import SHORTEST_TTL, Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource_type import CLUSTER, RUNTIME, VIRTUAL_HOST, ResourceTypes
+from control_plane.xds.stream import Stream
+from tests.unit.xds.peers import REFUSED
+
+TTL = 6.0
+BEAT = TTL / BEATS
+TTL_FEATURE = "xds.config.supports-resource-ttl"
+WRAPPING = "xds.config.resource-in-sotw"
+NODE = Node("n", client_features=frozenset({TTL_FEATURE, WRAPPING}))
+
+VARIANTS = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
+
+
+def resource(name: str, version: int = 1, ttl: float | None = None, url: str = CLUSTER) -> Resource:
+    """Return a resource with this content."""
+    return Resource.of(url, name, f"{name}@{version}".encode(), ttl=ttl)
+
+
+class Client:
+    """A client of one type that is silent until it is told to answer."""
+
+    def __init__(
+        self, *resources: Resource, delta: bool, node: Node = NODE, url: TypeUrl = CLUSTER
+    ) -> None:
+        """Open a stream to a server that has these resources for its node."""
+        self.stream = Stream(ResourceTypes.of())
+        self.delta = delta
+        self.url = url
+        self.now = 100.0
+        self._node: Node | None = node
+        self._names: tuple[str, ...] = ()
+        self.put(*resources)
+
+    def ask(self, *names: str) -> list[Reply]:
+        """Ask for these names of the type, or for everything by none."""
+        self._names = names
+        return self._send("")
+
+    def answer(self, reply: Reply, *, refuse: bool = False) -> list[Reply]:
+        """Answer a response."""
+        return self._send(reply.nonce, refuse=refuse)
+
+    def put(self, *resources: Resource) -> list[Reply]:
+        """Give the node other resources; return the responses."""
+        self.snapshot = Snapshot({self.url: TypeSnapshot.of(resources)})
+        return self.hear()
+
+    def wait(self, seconds: float) -> list[Reply]:
+        """Let time pass; return the responses."""
+        self.now += seconds
+        return self.hear()
+
+    def hear(self) -> list[Reply]:
+        """Return the responses that the stream has by now, and none twice."""
+        replies = self.stream.replies(self.snapshot, self.now)
+        assert self.stream.replies(self.snapshot, self.now) == []
+        return replies
+
+    def statuses(self) -> dict[str, ConfigStatus]:
+        """Return how far each resource got."""
+        return {each.name: each.status for each in deliveries(self.stream, self.snapshot)}
+
+    def _send(self, nonce: str, *, refuse: bool = False) -> list[Reply]:
+        node, self._node = self._node, None
+        error = REFUSED if refuse else None
+        request: Request
+        if self.delta:
+            names = () if nonce else self._names
+            request = DeltaRequest(
+                self.url, names, response_nonce=nonce, error_detail=error, node=node
+            )
+        else:
+            request = SotwRequest(
+                self.url, self._names, response_nonce=nonce, error_detail=error, node=node
+            )
+        self.stream.identify(request)
+        self.told = self.stream.receive(request, self.now)
+        return self.hear()
+
+
+def settled(*resources: Resource, delta: bool) -> Client:
+    """Return a client that has all this."""
+    client = Client(*resources, delta=delta)
+    (reply,) = client.ask()
+    assert client.answer(reply) == []
+    return client
+
+
+def shown(reply: Reply) -> tuple[list[str], list[str]]:
+    """Return what a response has with content, and what of it has a TTL."""
+    return [each.body.decode() for each in reply.resources], sorted(reply.ttls)
+
+
+@VARIANTS
+def test_content_is_sent_with_its_ttl(*, delta: bool) -> None:
+    """T1, T3: and what has none is sent as ever."""
+    (reply,) = Client(resource("a", ttl=TTL), resource("b"), delta=delta).ask()
+    assert shown(reply) == (["a@1", "b@1"], ["a"])
+    assert reply.ttls == {"a": TTL}
+    assert not reply.is_heartbeat
+
+
+@pytest.mark.parametrize(
+    ("features", "delta", "sotw"),
+    [((), False, False), ((TTL_FEATURE,), True, False), ((WRAPPING,), False, False)],
+)
+def test_ttls_are_for_clients_that_support_them(
+    features: tuple[str, ...], *, delta: bool, sotw: bool
+) -> None:
+    """T1, T3, N4: other clients see no difference at all."""
+    node = Node("n", client_features=frozenset(features))
+    for variant, supported in ((True, delta), (False, sotw)):
+        client = Client(resource("a", ttl=TTL), delta=variant, node=node)
+        (reply,) = client.ask()
+        client.answer(reply)
+        assert bool(reply.ttls) is supported
+        assert bool(client.wait(BEAT)) is supported
+
+
+def test_virtual_hosts_have_no_ttl() -> None:
+    """T2: without content they would be those that do not exist."""
+    host = resource("r/a", ttl=TTL, url=VIRTUAL_HOST)
+    client = Client(host, delta=True, url=VIRTUAL_HOST)
+    (reply,) = client.ask("r/a")
+    assert client.answer(reply) == []
+    assert not reply.ttls
+    assert client.wait(TTL) == []
+
+
+def test_heartbeat_has_name_and_version_and_no_content() -> None:
+    """T2: one leaves each third of the TTL, of what has one."""
+    client = settled(resource("a", ttl=TTL), resource("b"), delta=True)
+    assert client.wait(BEAT - 0.1) == []
+    (beat,) = client.wait(0.1)
+    assert beat.is_heartbeat
+    assert beat.kept == {"a": resource("a").version}
+    assert beat.ttls == {"a": TTL}
+    assert not beat.resources
+    assert client.answer(beat) == []
+    assert client.told == ()
+    assert len(client.wait(BEAT)) == 1
+
+
+def test_heartbeat_of_the_state_of_the_world_has_all_content() -> None:
+    """T3, R3: Envoy would take what has none for gone, with all that is not there."""
+    client = settled(resource("a", ttl=TTL), resource("b"), delta=False)
+    (beat,) = client.wait(BEAT)
+    assert beat.is_heartbeat
+    assert shown(beat) == (["a@1", "b@1"], ["a"])
+    assert client.answer(beat) == []
+    assert client.told == ()
+    assert len(client.wait(BEAT)) == 1
+
+
+def test_heartbeat_in_part_has_the_content_that_it_keeps() -> None:
+    """T3, R4: of a type whose responses are not complete, nothing else is sent again."""
+    kept, other = (resource(name, ttl=ttl, url=RUNTIME) for name, ttl in (("a", TTL), ("b", None)))
+    client = Client(kept, other, delta=False, url=RUNTIME)
+    (reply,) = client.ask("a", "b")
+    client.answer(reply)
+    (beat,) = client.wait(BEAT)
+    assert shown(beat) == (["a@1"], ["a"])
+
+
+@VARIANTS
+def test_heartbeat_is_no_update(*, delta: bool) -> None:
+    """T2, A2: it has the version that the client knows, and is nothing that could be STALE."""
+    client = Client(resource("a", ttl=TTL), delta=delta)
+    (reply,) = client.ask()
+    client.answer(reply)
+    before = client.stream.machines[CLUSTER].exchange.accepted["a"]
+    (beat,) = client.wait(BEAT)
+    assert beat.version == reply.version
+    assert beat.nonce != reply.nonce
+    assert client.statuses() == {"a": ConfigStatus.SYNCED}
+    assert client.stream.in_step(client.snapshot)
+    client.answer(beat)
+    assert client.stream.machines[CLUSTER].exchange.accepted["a"] == before
+
+
+@VARIANTS
+def test_update_leaves_although_a_heartbeat_is_not_answered(*, delta: bool) -> None:
+    """T2: a heartbeat is not in flight, and the answer to it is none to the update."""
+    client = settled(resource("a", ttl=TTL), resource("b"), delta=delta)
+    (beat,) = client.wait(BEAT)
+    (update,) = client.put(resource("a", ttl=TTL), resource("b", 2))
+    client.answer(beat)
+    assert client.statuses()["b"] is ConfigStatus.STALE
+    client.answer(update)
+    assert client.statuses()["b"] is ConfigStatus.SYNCED
+
+
+def test_heartbeat_leaves_although_an_update_is_not_answered() -> None:
+    """T2: who is slow to answer must not lose anything, and has what is in flight by then."""
+    client = settled(resource("a", ttl=TTL), resource("b", ttl=TTL), delta=True)
+    client.wait(1.0)
+    (update,) = client.put(resource("a", ttl=TTL), resource("b", 2, ttl=TTL))
+    assert not update.is_heartbeat
+    (beat,) = client.wait(BEAT - 1.0)
+    assert beat.kept == {"a": resource("a").version}
+    (beat,) = client.wait(1.0)
+    assert beat.kept == {"b": resource("b", 2).version}
+
+
+def test_state_of_the_world_is_not_sent_again_before_it_was_answered() -> None:
+    """T3, A10: what the client has is not known before; it is tried again soon."""
+    client = Client(resource("a", ttl=TTL), delta=False)
+    (reply,) = client.ask()
+    assert client.wait(BEAT) == []
+    assert client.answer(reply) == []
+    assert len(client.wait(BEAT)) == 1
+
+
+def test_state_of_the_world_is_not_sent_again_after_it_was_refused() -> None:
+    """T3, A7: nor is what was refused sent at once, in whatever guise."""
+    client = settled(resource("a", ttl=TTL / 4), delta=False)
+    (update,) = client.put(resource("a", ttl=TTL / 4), resource("b"))
+    assert client.answer(update, refuse=True) == []
+    assert client.wait(BEAT / 4) == []
+    (again,) = client.wait(1.0 - BEAT / 4)
+    assert not again.is_heartbeat
+    assert again.ttls == {"a": TTL / 4}
+
+
+@VARIANTS
+def test_refused_heartbeat_brings_the_content(*, delta: bool) -> None:
+    """T2: the client let go of what it was to keep, since it was too late."""
+    client = settled(resource("a", ttl=TTL), resource("b"), delta=delta)
+    (beat,) = client.wait(BEAT)
+    (reply,) = client.answer(beat, refuse=True)
+    assert client.told == (Nacked(CLUSTER, beat.nonce, {}, REFUSED),)
+    assert "a@1" in shown(reply)[0]
+    assert reply.ttls == {"a": TTL}
+    assert not reply.is_heartbeat
+    assert client.answer(reply) == []
+    assert client.statuses() == {"a": ConfigStatus.SYNCED, "b": ConfigStatus.SYNCED}
+
+
+@VARIANTS
+def test_ttl_that_comes_or_changes_is_told_at_once(*, delta: bool) -> None:
+    """T2: it needs no content, and is no other version."""
+    client = settled(resource("a"), delta=delta)
+    (beat,) = client.put(resource("a", ttl=TTL))
+    assert beat.is_heartbeat
+    assert beat.ttls == {"a": TTL}
+    (beat,) = client.put(resource("a", ttl=2 * TTL))
+    assert beat.ttls == {"a": 2 * TTL}
+    assert client.put(resource("a", ttl=2 * TTL)) == []
+
+
+@VARIANTS
+def test_ttl_is_taken_away_by_the_content_without_it(*, delta: bool) -> None:
+    """T4: once."""
+    client = settled(resource("a", ttl=TTL), delta=delta)
+    (reply,) = client.put(resource("a"))
+    assert shown(reply) == (["a@1"], [])
+    assert not reply.is_heartbeat
+    assert client.answer(reply) == []
+    assert client.wait(TTL) == []
+    assert client.stream.next_due(client.now) is None
+
+
+@VARIANTS
+def test_update_without_a_ttl_takes_it_away(*, delta: bool) -> None:
+    """T4: there is nothing to say besides."""
+    client = settled(resource("a", ttl=TTL), delta=delta)
+    (reply,) = client.put(resource("a", 2))
+    assert shown(reply) == (["a@2"], [])
+    client.answer(reply)
+    assert client.wait(TTL) == []
+
+
+@VARIANTS
+def test_what_is_gone_is_not_kept_alive(*, delta: bool) -> None:
+    """T2: from when the client is told."""
+    client = settled(resource("a", ttl=TTL), delta=delta)
+    (reply,) = client.put()
+    assert client.wait(TTL) == []
+    client.answer(reply)
+    assert client.wait(TTL) == []
+    assert client.stream.next_due(client.now) is None
+
+
+@VARIANTS
+def test_what_is_being_made_anew_is_kept_alive(*, delta: bool) -> None:
+    """T2, W16: what the client has must not end while the next content is made."""
+    client = settled(resource("a", ttl=TTL), resource("b"), delta=delta)
+    client.snapshot = Snapshot({CLUSTER: TypeSnapshot.of([resource("b")], pending=["a"])})
+    (beat,) = client.wait(BEAT)
+    assert beat.ttls == {"a": TTL}
+
+
+def test_refused_content_leaves_alive_what_is_in_use() -> None:
+    """T2, A7: a heartbeat has the version that the client has, not the one that it should have."""
+    client = Client(resource("a", ttl=TTL, url=RUNTIME), delta=True, url=RUNTIME)
+    (reply,) = client.ask("a")
+    client.answer(reply)
+    (update,) = client.put(resource("a", 2, ttl=TTL, url=RUNTIME))
+    assert client.answer(update, refuse=True) == []
+    (beat,) = client.wait(BEAT)
+    assert beat.kept == {"a": resource("a").version}
+
+
+@VARIANTS
+def test_client_that_comes_back_is_told_its_ttls_at_once(*, delta: bool) -> None:
+    """T2, C1, C3: the one that is left alone with what it has is near the end of them, maybe."""
+    kept = resource("a", ttl=TTL)
+    client = Client(kept, delta=delta)
+    has = TypeSnapshot.of([kept]).version
+    request: Request
+    if delta:
+        request = DeltaRequest(CLUSTER, initial_resource_versions={"a": kept.version}, node=NODE)
+    else:
+        request = SotwRequest(CLUSTER, version_info=has, node=NODE)
+    client.stream.identify(request)
+    client.stream.receive(request, client.now)
+    replies = client.hear()
+    assert [each.ttls for each in replies if each.is_heartbeat] == [{"a": TTL}]
+
+
+@VARIANTS
+def test_moment_of_the_next_heartbeat_is_known(*, delta: bool) -> None:
+    """T2: the shell has to wake up for it, and not at once again where none can be sent."""
+    client = settled(resource("a", ttl=TTL), resource("b", ttl=2 * TTL), delta=delta)
+    assert client.stream.next_due(client.now) == client.now + BEAT
+    client.now += TTL
+    assert client.stream.next_due(client.now) == client.now + SOONEST
+
+
+def test_ttl_is_not_too_short_to_be_kept() -> None:
+    """T2: or nothing but heartbeats would be sent."""
+    for ttl in (0.0, -1.0, SHORTEST_TTL / 2, float("nan")):
+        with pytest.raises(ValueError, match=r"a TTL is 0\.5 seconds or more, not"):
+            resource("a", ttl=ttl)
+    assert resource("a", ttl=SHORTEST_TTL).ttl == SHORTEST_TTL
