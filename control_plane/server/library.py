@@ -193,11 +193,17 @@ def snapshot_of(resources: Iterable[Message | Resource]) -> Snapshot:
     return Snapshot(MappingProxyType(types))
 
 
-def resource_of(message: Message) -> Resource:
+def resource_of(message: Message, *, ttl: float | None = None) -> Resource:
     """Return a message as a resource: same content, same bytes, same version.
 
+    Args:
+        message: such as a ``Listener``.
+        ttl: after how many seconds without word from the server a client that supports it drops the
+            resource; None for never.
+
     Raises:
-        InvalidArgument: the message has no name, or one that a virtual host must not have.
+        InvalidArgument: the message has no name, or one that a virtual host must not have; or the
+            TTL is too short.
     """
     full_name = message.DESCRIPTOR.full_name
     fields: Mapping[str, object] = message.DESCRIPTOR.fields_by_name
@@ -207,7 +213,11 @@ def resource_of(message: Message) -> Resource:
         raise InvalidArgument(f"a {full_name} that does not tell its name needs a Resource.of(...)")
     type_url = TypeUrl(_TYPE_URL_PREFIX + full_name)
     aliases = _aliases(name, message) if type_url == VIRTUAL_HOST else ()
-    return Resource.of(type_url, name, message.SerializeToString(deterministic=True), aliases)
+    body = message.SerializeToString(deterministic=True)
+    try:
+        return Resource.of(type_url, name, body, aliases, ttl=ttl)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
 
 
 def _aliases(name: str, virtual_host: Any) -> list[str]:  # noqa: ANN401 - made at run time

@@ -30,8 +30,8 @@ FILTERS = "type.googleapis.com/envoy.extensions.filters."
 HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def bootstrap(address: str, api_type: str, admin: Path) -> str:
-    """Return the bootstrap of an Envoy that asks this server for everything."""
+def bootstrap(address: str, api_type: str, admin: Path, features: Sequence[str] = ()) -> str:
+    """Return the bootstrap of an Envoy with these features that asks this server for everything."""
     host, _, port = address.rpartition(":")
     at = {"address": {"socket_address": {"address": host, "port_value": int(port)}}}
     http2 = {
@@ -53,7 +53,7 @@ def bootstrap(address: str, api_type: str, admin: Path) -> str:
     }
     return json.dumps(
         {
-            "node": {"id": NODE, "cluster": "tests"},
+            "node": {"id": NODE, "cluster": "tests", "client_features": [*features]},
             "admin": {"address": {"pipe": {"path": str(admin)}}},
             "dynamic_resources": {
                 "ads_config": ads,
@@ -66,9 +66,13 @@ def bootstrap(address: str, api_type: str, admin: Path) -> str:
 
 
 @asynccontextmanager
-async def envoy_of(server: ResourceServer, api_type: str) -> AsyncIterator[Envoy]:
+async def envoy_of(
+    server: ResourceServer, api_type: str, *, features: Sequence[str] = ()
+) -> AsyncIterator[Envoy]:
     """Run an Envoy that has all that the server has for it."""
-    async with start_envoy(lambda admin: bootstrap(server.address, api_type, admin)) as envoy:
+    async with start_envoy(
+        lambda admin: bootstrap(server.address, api_type, admin, features)
+    ) as envoy:
         await envoy.wait_live()
         yield envoy
 

@@ -17,6 +17,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3.route_components_pb2 import VirtualHost
 from envoy.service.discovery.v3 import discovery_pb2
+from envoy.service.runtime.v3.rtds_pb2 import Runtime
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
 
@@ -26,11 +27,12 @@ from control_plane.server.library import ResourceServer, resource_of, snapshot_o
 from control_plane.xds.events import Connected, Event, Subscribed
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.messages import Node
-from control_plane.xds.resource import Resource
+from control_plane.xds.resource import SHORTEST_TTL, Resource
 from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
     LISTENER,
+    RUNTIME,
     VIRTUAL_HOST,
     AfterNack,
     ResourceType,
@@ -113,9 +115,9 @@ async def test_the_documents_virtual_host_is_served_on_demand() -> None:
 
 
 async def test_the_documents_own_type_is_served() -> None:
-    """The document's third example serves bytes of a type that nobody else knows."""
+    """The document's last example serves bytes of a type that nobody else knows."""
     example: dict[str, Any] = {"__name__": "example"}
-    exec(compile(code_blocks()[2], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    exec(compile(code_blocks()[3], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
     async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:
         await client.subscribe(OWN, "requests")
         answer = await client.receive()
@@ -169,6 +171,43 @@ def test_a_message_without_a_name_is_refused(message: Message) -> None:
     """The error says which message it was and what to do."""
     with pytest.raises(InvalidArgument, match=r"does not tell its name needs a Resource\.of"):
         resource_of(message)
+
+
+async def test_the_documents_runtime_layer_has_a_ttl() -> None:
+    """T1, T2: the document's example is kept alive in a client that supports that."""
+    example: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code_blocks()[2], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    node = {"id": "node-1", "client_features": ["xds.config.supports-resource-ttl"]}
+    async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:
+        await client.send(type_url=RUNTIME, resource_names_subscribe=["faults"], node=node)
+        first = await client.receive()
+        await client.ack(first)
+
+    assert [(each.name, each.ttl.seconds) for each in first.resources] == [("faults", 30)]
+
+
+async def test_heartbeats_are_not_told_to_observers() -> None:
+    """T2: they are no updates, so nobody is to be bothered by them."""
+    server, counting = ResourceServer(), Counting()
+    server.observe(counting)
+    layer = resource_of(Runtime(name="faults"), ttl=SHORTEST_TTL)
+    node = {"id": "n", "client_features": ["xds.config.supports-resource-ttl"]}
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        server.set_resources("n", [layer])
+        await client.send(type_url=RUNTIME, resource_names_subscribe=["faults"], node=node)
+        first = await client.receive()
+        await client.ack(first)
+        beats = [await client.receive() for _ in range(3)]
+
+    assert {each.resources[0].version for each in beats} == {first.resources[0].version}
+    assert not any(each.resources[0].HasField("resource") for each in beats)
+    assert counting.sent_to == {"n": 1}
+
+
+def test_a_ttl_that_is_too_short_is_refused() -> None:
+    """T2: nobody could keep that alive."""
+    with pytest.raises(InvalidArgument, match=r"a TTL is 0\.5 seconds or more, not 0\.1"):
+        resource_of(Runtime(name="faults"), ttl=0.1)
 
 
 def test_a_virtual_host_is_meant_by_its_domains() -> None:
