@@ -89,7 +89,7 @@ class DeltaMachine:
             events.append(self.exchange.settle(request.error_detail, now))
             self._meaning.settled()
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
-            events.extend(self.heartbeats.settle(request.error_detail))
+            events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
         elif request.response_nonce not in ("", self.exchange.last_nonce):
             events.append(Stale(self.type.url, request.response_nonce))
         turn = self.subscription.change(request.subscribe, request.unsubscribe, first=first)

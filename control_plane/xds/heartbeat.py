@@ -32,6 +32,9 @@ from control_plane.xds.resource_type import ResourceType
 BEATS = 3
 """How often a TTL is told anew before it would end: two of them may be late."""
 
+UNANSWERED = 16
+"""How many heartbeats are remembered that a client did not answer, lest it never does."""
+
 SOONEST = 0.05
 """Seconds before it is looked again whether something can be kept alive that could not be now."""
 
@@ -66,17 +69,16 @@ def takes_ttls(node: Node | None, resource_type: ResourceType, *, delta: bool) -
 
 
 class Heartbeats:
-    """The TTLs that one client was told of one type, and the last heartbeat."""
+    """The TTLs that one client was told of one type, and the heartbeats that it has to answer."""
 
-    __slots__ = ("_exchange", "_kept", "_nonce", "_told", "_url")
+    __slots__ = ("_exchange", "_told", "_unanswered", "_url")
 
     def __init__(self, url: TypeUrl, exchange: Exchange) -> None:
         """Start with a client that was told none."""
         self._url = url
         self._exchange = exchange
         self._told: dict[str, Told] = {}
-        self._nonce = Nonce("")
-        self._kept: AbstractSet[str] = frozenset()
+        self._unanswered: dict[str, Mapping[str, Version]] = {}
 
     def told(self, resources: Iterable[Resource], now: float) -> dict[str, float]:
         """Take note of resources that the client is sent; return the TTLs of them."""
@@ -90,7 +92,10 @@ class Heartbeats:
         return ttls
 
     def end(self, content: TypeSnapshot) -> bool:
-        """Owe the client what has no TTL any more; tell whether there is any."""
+        """Owe the client what has no TTL any more; tell whether there is any.
+
+        Until that is sent, it is kept alive with the last TTL.
+        """
         over = {
             name
             for name in self._told
@@ -98,8 +103,6 @@ class Heartbeats:
             and resource.ttl is None
             and self._version(name) is not None
         }
-        for name in over:
-            del self._told[name]
         self._exchange.owed |= over
         return bool(over)
 
@@ -125,22 +128,28 @@ class Heartbeats:
 
     def beat(self, nonce: Nonce, names: AbstractSet[str]) -> Mapping[str, Version]:
         """Remember a heartbeat; return which versions the client has of these names."""
-        self._nonce, self._kept = nonce, names
         versions = {name: self._version(name) for name in names}
-        return {name: version for name, version in versions.items() if version is not None}
+        kept = {name: version for name, version in versions.items() if version is not None}
+        self._unanswered[nonce] = kept
+        if len(self._unanswered) > UNANSWERED:
+            del self._unanswered[next(iter(self._unanswered))]
+        return kept
 
     def answered(self, nonce: str) -> bool:
-        """Tell whether a request with this nonce answers the last heartbeat."""
-        return nonce != "" and nonce == self._nonce
+        """Tell whether a request with this nonce answers a heartbeat."""
+        return nonce in self._unanswered
 
-    def settle(self, error: ErrorDetail | None) -> tuple[Nacked, ...]:
-        """Take the client's answer to the last heartbeat; return what it told."""
+    def settle(self, nonce: str, error: ErrorDetail | None) -> tuple[Nacked, ...]:
+        """Take the client's answer to a heartbeat; return what it told."""
+        kept = self._unanswered.pop(nonce)
         if error is None:
             return ()
-        for name in self._kept:
-            self._exchange.accepted.pop(name, None)
-        self._exchange.owed |= self._kept
-        return (Nacked(self._url, self._nonce, {}, error),)
+        # It may have refused that content itself, and have what it had before.
+        lost = {name for name, version in kept.items() if self._exchange.has(name) == version}
+        for name in lost:
+            del self._exchange.accepted[name]
+        self._exchange.owed |= lost
+        return (Nacked(self._url, nonce, {}, error),)
 
     def _version(self, name: str) -> Version | None:
         """Return what the client has of a name, if it accepts what is in flight."""

@@ -81,7 +81,7 @@ class SotwMachine:
             elif not settled.versions:
                 self.exchange.ask_for_all_later(request.error_detail, now)
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
-            events.extend(self.heartbeats.settle(request.error_detail))
+            events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
         elif request.response_nonce and self.exchange.last_nonce:
             stale = request.response_nonce != self.exchange.last_nonce
         if stale:

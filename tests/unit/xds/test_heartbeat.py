@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from control_plane.xds.delivery import deliveries
-from control_plane.xds.events import Nacked
+from control_plane.xds.events import Nacked, Stale
 from control_plane.xds.exchange import ConfigStatus
-from control_plane.xds.heartbeat import BEATS, SOONEST
+from control_plane.xds.heartbeat import BEATS, SOONEST, UNANSWERED
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.resource import SHORTEST_TTL, Resource, Snapshot, TypeSnapshot, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, RUNTIME, VIRTUAL_HOST, ResourceTypes
@@ -248,6 +248,41 @@ def test_refused_heartbeat_brings_the_content(*, delta: bool) -> None:
     assert client.statuses() == {"a": ConfigStatus.SYNCED, "b": ConfigStatus.SYNCED}
 
 
+def test_refused_heartbeat_counts_also_when_the_next_left_meanwhile() -> None:
+    """T2: a client that is slow to answer is told the content again of all that it lost."""
+    client = settled(resource("a", ttl=TTL), resource("b", ttl=TTL / 2), delta=True)
+    (first,) = client.wait(BEAT / 2)
+    (second,) = client.wait(BEAT / 2)
+    assert (set(first.kept), set(second.kept)) == ({"b"}, {"a", "b"})
+    client.wait(BEAT / 2)
+    assert client.answer(first) == []
+    (reply,) = client.answer(second, refuse=True)
+    assert shown(reply) == (["a@1", "b@1"], ["a", "b"])
+
+
+def test_heartbeats_that_are_never_answered_are_forgotten() -> None:
+    """T2: what a client can make the server remember is bounded."""
+    client = settled(resource("a", ttl=TTL), delta=True)
+    first, *_, last = [client.wait(BEAT)[0] for _ in range(UNANSWERED + 1)]
+    client.answer(first)
+    assert [*client.told] == [Stale(CLUSTER, first.nonce)]
+    client.answer(last)
+    assert not client.told
+
+
+def test_refused_heartbeat_of_what_was_refused_itself_tells_nothing() -> None:
+    """T2, A7: it left before the server knew, and the client has what it had."""
+    client = Client(resource("a", ttl=TTL, url=RUNTIME), delta=True, url=RUNTIME)
+    (reply,) = client.ask("a")
+    client.answer(reply)
+    (update,) = client.put(resource("a", 2, ttl=TTL, url=RUNTIME))
+    (beat,) = client.wait(BEAT)
+    assert client.answer(update, refuse=True) == []
+    assert client.answer(beat, refuse=True) == []
+    (beat,) = client.wait(BEAT)
+    assert beat.kept == {"a": resource("a").version}
+
+
 @VARIANTS
 def test_ttl_that_comes_or_changes_is_told_at_once(*, delta: bool) -> None:
     """T2: it needs no content, and is no other version."""
@@ -270,6 +305,19 @@ def test_ttl_is_taken_away_by_the_content_without_it(*, delta: bool) -> None:
     assert client.answer(reply) == []
     assert client.wait(TTL) == []
     assert client.stream.next_due(client.now) is None
+
+
+def test_what_loses_its_ttl_is_kept_alive_until_that_is_told() -> None:
+    """T4, T2: as long as a response awaits its answer, no content is sent."""
+    client = Client(resource("a", ttl=TTL), delta=True)
+    (reply,) = client.ask()
+    assert client.put(resource("a")) == []
+    (beat,) = client.wait(BEAT)
+    assert beat.ttls == {"a": TTL}
+    (again,) = client.answer(reply)
+    assert shown(again) == (["a@1"], [])
+    assert client.answer(again) == []
+    assert client.wait(TTL) == []
 
 
 @VARIANTS
