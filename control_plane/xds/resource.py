@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NewType
+from typing import Any, NewType
 
 TypeUrl = NewType("TypeUrl", str)
 Version = NewType("Version", str)
@@ -28,6 +28,9 @@ SHORTEST_TTL = 0.5
 """Seconds: what lives shorter could not be kept alive by a server that has others to serve too."""
 
 _VERSION_DIGITS = 16
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+"""What most snapshots have of aliases and TTLs; there is one for each type of each node."""
 
 
 def version_of(content: bytes) -> Version:
@@ -156,8 +159,8 @@ class TypeSnapshot:
             frozenset(pending),
             MappingProxyType(dict(recorded or {})),
             version_of_all({name: each.version for name, each in by_name.items()}),
-            MappingProxyType(aliases),
-            MappingProxyType(ttls),
+            MappingProxyType(aliases) if aliases else _NONE,
+            MappingProxyType(ttls) if ttls else _NONE,
         )
 
     def find(self, name: str) -> Resource | None:
