@@ -19,16 +19,8 @@ from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
 from tests.envoy.harness import start_envoy
-from tests.server.test_envoy_client import (
-    NODE,
-    accepted,
-    at_work,
-    bootstrap,
-    cluster,
-    endpoints,
-    listener,
-    routes,
-)
+from tests.server.envoys import NODE, accepted, bootstrap, listener
+from tests.server.test_envoy_client import at_work, cluster, endpoints, routes
 from tests.unit.ca.forge import made
 from tests.waiting import eventually
 

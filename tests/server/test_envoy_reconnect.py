@@ -12,7 +12,8 @@ import pytest
 from control_plane.server.library import ResourceServer
 from control_plane.xds.exchange import ConfigStatus
 from tests.envoy.harness import start_envoy
-from tests.server.test_envoy_client import NODE, at_work, bootstrap, envoy_of, service
+from tests.server.envoys import NODE, bootstrap, envoy_of
+from tests.server.test_envoy_client import at_work, service
 from tests.waiting import eventually
 
 CHANGES = (
