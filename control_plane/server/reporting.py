@@ -54,7 +54,7 @@ class Reporting:
         *,
         take: Callable[[Any], Facts],
         expected: Callable[[], Facts],
-        answer: Callable[[], object],
+        answer: Callable[[Facts], object],
         seconds: Callable[[], float],
         clock: Clock,
     ) -> None:
@@ -63,7 +63,7 @@ class Reporting:
         Args:
             take: takes a report, or raises; returns what it says.
             expected: returns what it should say.
-            answer: returns what to say.
+            answer: returns what to say to a sidecar that should say this.
             seconds: returns how old the last word of a sidecar may be.
             clock: tells how old it is.
         """
@@ -99,9 +99,9 @@ class Reporting:
         try:
             # There may be nothing to say for long, and the sidecar knows now that it is let in.
             await context.send_initial_metadata(())
-            while await self._is_due():
-                self._told, self._spoke_at = self._expected(), self._clock.monotonic()
-                await context.write(self._answer())
+            while (expected := await self._due()) is not None:
+                self._told, self._spoke_at = expected, self._clock.monotonic()
+                await context.write(self._answer(expected))
         except grpc.aio.BaseError:
             return  # it is gone
         finally:
@@ -114,7 +114,7 @@ class Reporting:
             while (request := await context.read()) is not grpc.aio.EOF:
                 self._said, self._told = self._take(request), Facts()
                 self._spoke_at = self._clock.monotonic()
-                if self._has_news():
+                if self._has_news(self._expected()):
                     self._woken.set()
             self.end(None)
         except grpc.aio.BaseError:
@@ -124,23 +124,23 @@ class Reporting:
         except Exception as error:  # noqa: BLE001 - ``run`` raises it
             self.end(error)
 
-    async def _is_due(self) -> bool:
-        """Return True once there is something to say, and False once it is over."""
+    async def _due(self) -> Facts | None:
+        """Return what it should say once there is something to say, and None once it is over."""
         while not self._is_over:
             left = self._spoke_at + self._seconds() - self._clock.monotonic()
-            if left <= 0 or self._has_news():
-                return True
-            renew_in = self._expected().renew_in
-            if renew_in is not None and renew_in > 0:
-                left = min(left, renew_in)
+            expected = self._expected()
+            if left <= 0 or self._has_news(expected):
+                return expected
+            if expected.renew_in is not None and expected.renew_in > 0:
+                left = min(left, expected.renew_in)
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._woken.wait()
             self._woken.clear()
-        return False
+        return None
 
-    def _has_news(self) -> bool:
-        expected, said, told = self._expected(), self._said, self._told
+    def _has_news(self, expected: Facts) -> bool:
+        said, told = self._said, self._told
         if expected.serial not in (None, said.serial, told.serial):
             return True
         if said.ports is not None and expected.ports not in (None, said.ports, told.ports):

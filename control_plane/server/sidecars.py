@@ -86,9 +86,9 @@ class Reports:
         roots = self.authority().trusted_fingerprints
         return Facts(self._serial(identity), ports, roots, self.renew_in(identity))
 
-    def answer(self, identity: InstanceIdentity) -> sidecar_pb2.ReportResponse:
-        """Return what a sidecar with this identity should know now."""
-        app, expected = self.state().app(identity.app_guid), self.expected(identity)
+    def answer(self, identity: InstanceIdentity, expected: Facts) -> sidecar_pb2.ReportResponse:
+        """Return what a sidecar with this identity, which should say this, should know now."""
+        app = self.state().app(identity.app_guid)
         return sidecar_pb2.ReportResponse(
             trust_bundle=self.authority().trust_bundle_pem.decode("ascii"),
             report_again_in=Duration(seconds=round(self.attestation.report_seconds)),
@@ -149,7 +149,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         """Take a report, and answer."""
         identity, instance = self._proof.of(context)
         self._reports.take(instance.guid, request)
-        return self._reports.answer(identity)
+        return self._reports.answer(identity, self._reports.expected(identity))
 
     async def KeepReporting(  # type: ignore[override]  # the stubs know generators only
         self, _: object, context: Context
@@ -171,7 +171,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         reporting = Reporting(
             take=take,
             expected=lambda: reports.expected(identity),
-            answer=lambda: reports.answer(self._proof.again(context, identity)),
+            answer=lambda facts: reports.answer(self._proof.again(context, identity), facts),
             seconds=lambda: reports.attestation.report_seconds,
             clock=self._clock,
         )
