@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from control_plane.xds.exchange import Exchange
-from control_plane.xds.resource import WILDCARD, Resource, TypeSnapshot, Version
+from control_plane.xds.resource import NOTHING, WILDCARD, Resource, TypeSnapshot, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +38,8 @@ class CompleteState:
     def __init__(self, exchange: Exchange) -> None:
         """Start with a client of which nothing is known."""
         self._exchange = exchange
-        self._in_flight: Mapping[str, Resource] = MappingProxyType({})
-        self._sent: Mapping[str, Resource] = MappingProxyType({})
+        self._in_flight: Mapping[str, Resource] = NOTHING
+        self._sent: Mapping[str, Resource] = NOTHING
         self._had: Mapping[str, Resource] | None = None
 
     def sent(self, offer: Offer) -> None:

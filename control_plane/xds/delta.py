@@ -44,7 +44,7 @@ from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.meaning import Meaning
 from control_plane.xds.messages import DeltaRequest, Reply
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import WILDCARD, TypeSnapshot, Version
+from control_plane.xds.resource import NOTHING, WILDCARD, TypeSnapshot, Version
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.subscription import Subscription, Turn
 
@@ -161,7 +161,7 @@ class DeltaMachine:
             tuple(resources.values()),
             tuple(name for name in gone if name not in unresolved),
             unresolved,
-            {} if self.heartbeats is None else self.heartbeats.told(resources.values(), now),
+            NOTHING if self.heartbeats is None else self.heartbeats.told(resources.values(), now),
         )
         self.exchange.send(reply.nonce, versions, now, turn=turn)
         self.exchange.owed -= {WILDCARD, *aliases}

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
-from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
+from control_plane.xds.resource import NOTHING, Nonce, Resource, TypeUrl, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +50,7 @@ class DeltaRequest:
     type_url: TypeUrl
     subscribe: tuple[str, ...] = ()
     unsubscribe: tuple[str, ...] = ()
-    initial_resource_versions: Mapping[str, str] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    initial_resource_versions: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     response_nonce: str = ""
     error_detail: ErrorDetail | None = None
     node: Node | None = None
@@ -81,6 +78,6 @@ class Reply:
     resources: tuple[Resource, ...]
     removed: tuple[str, ...] = ()
     unresolved: tuple[str, ...] = ()
-    ttls: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    kept: Mapping[str, Version] = field(default_factory=lambda: MappingProxyType({}))
+    ttls: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    kept: Mapping[str, Version] = field(default_factory=lambda: NOTHING)
     is_heartbeat: bool = False

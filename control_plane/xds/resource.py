@@ -29,8 +29,8 @@ SHORTEST_TTL = 0.5
 
 _VERSION_DIGITS = 16
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
-"""What most snapshots have of aliases and TTLs; there is one for each type of each node."""
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+"""The empty map, once for all: of aliases and TTLs, most snapshots and responses have none."""
 
 
 def version_of(content: bytes) -> Version:
@@ -159,8 +159,8 @@ class TypeSnapshot:
             frozenset(pending),
             MappingProxyType(dict(recorded or {})),
             version_of_all({name: each.version for name, each in by_name.items()}),
-            MappingProxyType(aliases) if aliases else _NONE,
-            MappingProxyType(ttls) if ttls else _NONE,
+            MappingProxyType(aliases) if aliases else NOTHING,
+            MappingProxyType(ttls) if ttls else NOTHING,
         )
 
     def find(self, name: str) -> Resource | None:
@@ -176,7 +176,7 @@ EMPTY = TypeSnapshot.of()
 class Snapshot:
     """Everything that one node should have, by type."""
 
-    types: Mapping[TypeUrl, TypeSnapshot] = field(default_factory=lambda: MappingProxyType({}))
+    types: Mapping[TypeUrl, TypeSnapshot] = field(default_factory=lambda: NOTHING)
 
     def of_type(self, type_url: TypeUrl) -> TypeSnapshot:
         """Return the node's resources of one type; of a type nobody set, it has none."""

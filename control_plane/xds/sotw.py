@@ -32,7 +32,7 @@ from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import WILDCARD, Resource, TypeSnapshot, Version
+from control_plane.xds.resource import NOTHING, WILDCARD, Resource, TypeSnapshot, Version
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.subscription import Subscription
 
@@ -141,7 +141,7 @@ class SotwMachine:
         if self.type.complete:
             version = TypeSnapshot.of(offer.resources).version
             self._state.sent(offer)
-        ttls = {} if self.heartbeats is None else self.heartbeats.told(offer.resources, now)
+        ttls = NOTHING if self.heartbeats is None else self.heartbeats.told(offer.resources, now)
         reply = Reply(self.type.url, self._new_nonce(), version, offer.resources, ttls=ttls)
         self.exchange.send(reply.nonce, offer.news, now, turn=tuple(offer.news))
         if self.type.complete:
