@@ -6,12 +6,10 @@ until it is told by its name that it is gone, whatever it gave up meanwhile.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     precondition,
     rule,
@@ -31,7 +29,7 @@ from control_plane.xds.resource_type import (
     ResourceTypes,
 )
 from control_plane.xds.stream import Stream
-from tests.unit.xds.walking import WALK
+from tests.unit.xds.walking import WALK, WalkToRest
 
 NAMES = ("r/a", "r/b", "r/c")
 ALIASES = ("r/x", "r/y", "r/z")
@@ -48,7 +46,7 @@ TYPES = ResourceTypes.of(
 some_names = st.frozensets(st.sampled_from(GIVEN), min_size=1, max_size=2)
 
 
-class AliasWalk(RuleBasedStateMachine):
+class AliasWalk(WalkToRest):
     """One node and one client of one type; requests and responses move at random."""
 
     url: TypeUrl
@@ -194,11 +192,6 @@ class AliasWalk(RuleBasedStateMachine):
         for each in deliveries(self.stream, self.snapshot):
             assert each.status is ConfigStatus.SYNCED
             assert each.name in self.has
-
-    def teardown(self) -> None:
-        """End every walk at rest."""
-        if hasattr(self, "stream") and sys.exc_info()[0] is None:
-            self.settle()
 
 
 class VirtualHosts(AliasWalk):

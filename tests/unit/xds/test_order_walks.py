@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     precondition,
     rule,
@@ -18,7 +15,7 @@ from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER, ResourceTypes
 from control_plane.xds.stream import Stream
 from tests.unit.xds.faithful import FaithfulClient, FaithfulDelta, FaithfulSotw
-from tests.unit.xds.walking import SHORT_WALK
+from tests.unit.xds.walking import SHORT_WALK, WalkToRest
 
 TYPES = ResourceTypes.of()
 
@@ -28,7 +25,7 @@ ports = st.dictionaries(
 )
 
 
-class OrderWalk(RuleBasedStateMachine):
+class OrderWalk(WalkToRest):
     """One Envoy on one aggregated stream, which asks for all clusters and all listeners."""
 
     delta: bool
@@ -130,11 +127,6 @@ class OrderWalk(RuleBasedStateMachine):
             should_have = self.snapshot.of_type(url).resources.items()
             assert self.client.of(url).content == {n: each.version for n, each in should_have}
         assert self.stream.in_step(self.snapshot)
-
-    def teardown(self) -> None:
-        """End every walk at rest."""
-        if hasattr(self, "stream") and sys.exc_info()[0] is None:
-            self.settle()
 
 
 class DeltaOrderWalk(OrderWalk):

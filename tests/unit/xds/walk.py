@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
@@ -29,6 +27,7 @@ from control_plane.xds.resource_type import (
 from control_plane.xds.stream import Stream
 from tests.unit.xds.faithful import FaithfulClient, FaithfulDelta, FaithfulSotw
 from tests.unit.xds.referee import NEVER, Referee
+from tests.unit.xds.walking import WalkToRest
 
 TYPES = ResourceTypes.of()
 COMPLETE = frozenset({CLUSTER, LISTENER})
@@ -40,7 +39,7 @@ names = st.sampled_from(NAMES)
 some_names = st.frozensets(names, max_size=3)
 
 
-class Walk(RuleBasedStateMachine):
+class Walk(WalkToRest):
     """One node, one stream at a time, everything else at random."""
 
     delta: bool
@@ -288,8 +287,3 @@ class Walk(RuleBasedStateMachine):
     def _is_quarantined(self, resource: Resource) -> bool:
         refused = self.refused.get((resource.type_url, resource.name))
         return refused == (resource.version, NEVER)
-
-    def teardown(self) -> None:
-        """End every walk at rest."""
-        if hasattr(self, "stream") and sys.exc_info()[0] is None:
-            self.settle()
