@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.names import shown
 from tests.envoy.apps import banner
 from tests.envoy.harness import until
 from tests.sidecar.process import Sidecar, living
@@ -231,4 +232,5 @@ async def test_a_program_that_is_not_there_leaves_nothing_behind(tmp_path: Path)
 
         envoys = [each["pid"] for each in instance.events("envoy.started")]
         assert [living(each) for each in envoys] == [[] for _ in envoys]
-        assert f"program '{command[0]}' cannot be run: No such file or directory" in instance.lines
+        problem = f"program {shown(command[0])} cannot be run: No such file or directory"
+        assert problem in instance.lines

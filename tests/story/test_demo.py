@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,13 @@ class Demo:
         return found
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A directory whose path leaves room for the name of a socket in it."""
+    with tempfile.TemporaryDirectory(prefix="c2c-", dir="/tmp") as name:
+        yield Path(name)
+
+
 def _free() -> list[str]:
     """Return addresses for three instances, then for their apps."""
     return [unique_address() for _ in range(6)]
@@ -117,11 +125,11 @@ async def _printed(script: str, home: Path) -> str:
     return out.decode()
 
 
-async def test_what_it_says_to_try_works_and_sigterm_ends_it(tmp_path: Path) -> None:
+async def test_what_it_says_to_try_works_and_sigterm_ends_it(home: Path) -> None:
     """Pasted into a shell that knows nothing of .venv; and then nothing is left, files included."""
-    async with _demo(tmp_path) as demo:
+    async with _demo(home) as demo:
         await demo.said("http://envoy/certs")
-        printed = await _printed("\n".join(demo.lines[demo.lines.index(TRY) + 1 :]), tmp_path)
+        printed = await _printed("\n".join(demo.lines[demo.lines.index(TRY) + 1 :]), home)
         assert "hello from app-b/0, process" in printed
         assert "\nc2c.v1.RouteService\n" in printed
         assert len(demo.living()) >= 7
@@ -129,15 +137,13 @@ async def test_what_it_says_to_try_works_and_sigterm_ends_it(tmp_path: Path) -> 
 
         assert await demo.ended() == 0
         assert demo.living() == []
-    assert list(tmp_path.iterdir()) == []
+    assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-async def test_a_signal_while_it_starts_ends_all_of_it(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_a_signal_while_it_starts_ends_all_of_it(home: Path, number: signal.Signals) -> None:
     """Ctrl-C, or a terminal that is closed; whoever asks twice leaves nothing behind either."""
-    async with _demo(tmp_path) as demo:
+    async with _demo(home) as demo:
         await demo.said("1. A control plane")
         demo.process.send_signal(number)
         demo.process.send_signal(number)
@@ -145,23 +151,23 @@ async def test_a_signal_while_it_starts_ends_all_of_it(
         assert await demo.ended() == 128 + number
         assert demo.living() == []
     assert len([each for each in demo.lines if each]) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(home.iterdir()) == []
 
 
-async def test_a_story_that_failed_is_not_kept_without_its_instances(tmp_path: Path) -> None:
+async def test_a_story_that_failed_is_not_kept_without_its_instances(home: Path) -> None:
     """Nothing is said to be running that is not, and the code says that it failed."""
-    async with _demo(tmp_path, ready_seconds=0.001) as demo:
+    async with _demo(home, ready_seconds=0.001) as demo:
         assert await demo.ended() == 1
         assert demo.living() == []
     assert demo.lines[-1] == "It is not kept running: not all of its instances are up."
     assert not any("try:" in each for each in demo.lines)
 
 
-async def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> None:
+async def test_a_port_that_is_taken_is_said_before_anything_starts(home: Path) -> None:
     """It is another demo most often, and that is what is asked."""
     addresses = _free()
     with socket.create_server((addresses[4], APP_PORT)):
-        async with _demo(tmp_path, addresses=addresses) as demo:
+        async with _demo(home, addresses=addresses) as demo:
             assert await demo.ended() == 1
     (line,) = demo.lines
     assert line == (

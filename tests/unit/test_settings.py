@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.errors import ConfigurationError
+from control_plane.names import shown
 from control_plane.settings import (
     LogFormat,
     LogLevel,
@@ -324,14 +325,14 @@ def test_a_config_file_that_cannot_be_used_is_one_problem(tmp_path: Path) -> Non
     broken.write_text("log_level =")
 
     assert problems_of({"config": str(missing)}) == (
-        f"--config: cannot read '{missing}': No such file or directory",
+        f"--config: cannot read {shown(str(missing))}: No such file or directory",
     )
     assert problems_of({}, {"C2C_CONFIG": str(tmp_path)}) == (
-        f"C2C_CONFIG: cannot read '{tmp_path}': Is a directory",
+        f"C2C_CONFIG: cannot read {shown(str(tmp_path))}: Is a directory",
     )
     for path in (latin, broken):
         (problem,) = problems_of({"config": str(path)})
-        assert problem.startswith(f"--config: '{path}' is not a TOML file: ")
+        assert problem.startswith(f"--config: {shown(str(path))} is not a TOML file: ")
 
 
 def test_a_ca_needs_certificate_and_key(tmp_path: Path) -> None:
