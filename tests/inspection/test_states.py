@@ -25,7 +25,7 @@ from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource, TypeSnapshot
 from control_plane.xds.resource_type import SECRET
 from tests.envoy import tls_client
-from tests.envoy.harness import Envoy
+from tests.envoy.harness import Envoy, until
 from tests.inspection.world import (
     APP,
     C2C_SECRET,
@@ -136,13 +136,18 @@ async def test_a_listener_whose_port_is_taken(tmp_path: Path) -> None:
 
                 assert "Address already in use" in refused.reason
                 assert type_of(status, "LDS").reason == f"{refused.name}: {refused.reason}"
-                links = {each.kind: each for each in (await here.operator.why("", APP)).links}
-                assert links["port"].advice.startswith(
-                    f"end what listens on 61443 of {here.address}"
-                )
-                assert links["port"].command == ""
+                port = await until(lambda: _advised(here), what="the port's link has advice")
+                assert port is not None
+                assert port.advice.startswith(f"end what listens on 61443 of {here.address}")
+                assert port.command == ""
                 squatter.close()
                 assert words(await here.until_served()) == ALL_SYNCED
+
+
+async def _advised(here: Scene) -> inspection_pb2.Link | None:
+    """Return the link of the port, but not while the listener is tried once more."""
+    links = {each.kind: each for each in (await here.operator.why("", APP)).links}
+    return links["port"] if links["port"].advice else None
 
 
 async def test_not_sent(tmp_path: Path) -> None:
