@@ -4,6 +4,12 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
+# Most tests wait for other processes most of the time, so two at a time take little more than half as long. 0 is for
+# debuggers.
+WORKERS ?= 2
+# A file stays together, since its tests may share what they start; the short ones come last, as they do in the tree.
+IN_PARALLEL = --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -30,12 +36,12 @@ demo: $(READY)  ## show a certificate follow its routes on three real Envoys, in
 	$(BIN)/c2c demo $(DEMO_ARGS)
 
 test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch coverage of the pure packages
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
-	@echo "branch coverage of everything that ran in this process: $$($(BIN)/coverage report --format=total) %"
+	$(BIN)/python -m pytest $(IN_PARALLEL) --cov --cov-report= $(PYTEST_ARGS)
+	@echo "branch coverage of everything that ran in the tests' own processes: $$($(BIN)/coverage report --format=total) %"
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
 test-again: $(READY)  ## run the tests that failed once more, but those in which a call failed that must not
-	C2C_TEST_AGAIN=1 $(BIN)/coverage run --append -m pytest --last-failed --last-failed-no-failures none --verbose $(PYTEST_ARGS)
+	C2C_TEST_AGAIN=1 $(BIN)/python -m pytest --cov --cov-append --cov-report= --last-failed --last-failed-no-failures none --verbose $(PYTEST_ARGS)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
 test-long: $(READY)  ## what takes minutes: 1,000 rotations under load, a fleet of 5,000 that reconnects

@@ -19,37 +19,26 @@ settings.register_profile("developer", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
-RUNNING = "running/test"
-"""Where pytest's cache has the test that runs; `.ci/run` reads it."""
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Forget which promises were broken in earlier runs."""
-    promises.begin(config)
+    """Keep a record of broken promises, in the one process that hears of all tests."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(promises.Record(config))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Keep on the disk which test runs: a process that ends amid it cannot say any more.
-
-    One that broke a promise has no second chance in ``make test-again``.
-    """
-    _note_running(item.config, item.nodeid)
+    """A test that broke a promise has no second chance in ``make test-again``."""
     if os.environ.get("C2C_TEST_AGAIN"):
         promises.refuse_second_chance(item)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Say that no test runs any more."""
-    _note_running(session.config, "")
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[Any]
+    call: pytest.CallInfo[Any],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember a test that broke a promise."""
+    """Have the report of a test that broke a promise say so."""
     report = yield
-    promises.note(item, call)
+    promises.mark(report, call)
     return report
 
 
@@ -84,12 +73,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     seconds = float(pyfuncitem.config.getini("timeout"))
     asyncio.run(_bounded(coroutine, 0.9 * seconds if seconds else None))
     return True
-
-
-def _note_running(config: pytest.Config, test: str) -> None:
-    cache = getattr(config, "cache", None)
-    if cache is not None:
-        cache.set(RUNNING, test)
 
 
 async def _bounded(test: Awaitable[None], seconds: float | None) -> None:

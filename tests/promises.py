@@ -14,6 +14,9 @@ import pytest
 BROKEN = "promises/broken"
 """Where pytest's cache has the tests in which a call failed."""
 
+MARK = ("promise", "broken")
+"""The property of a report whose test broke one."""
+
 
 class Traffic(Protocol):
     """What a client saw that kept calling."""
@@ -35,24 +38,36 @@ def none_failed(*traffic: Traffic) -> None:
         raise CallFailed(f"{len(failures)} calls failed, the first of them:\n{shown}")
 
 
-def begin(config: pytest.Config) -> None:
-    """Forget earlier runs, unless this is the second chance of one."""
-    if not config.getoption("lf", default=True):
-        config.cache.set(BROKEN, [])
+class Record:
+    """What a run keeps of its broken promises.
+
+    Tests run in processes of their own (pytest-xdist), so a report carries what its test broke, and
+    the one process that hears of all of them writes it down.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Forget earlier runs, unless this is the second chance of one."""
+        self._cache = config.cache
+        if not config.getoption("lf", default=True):
+            self._cache.set(BROKEN, [])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember a test in which a call failed."""
+        if MARK in report.user_properties:
+            broken = {*self._cache.get(BROKEN, []), report.nodeid}
+            self._cache.set(BROKEN, sorted(broken))
 
 
-def note(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
-    """Remember a test in which a call failed."""
+def mark(report: pytest.TestReport, call: pytest.CallInfo[Any]) -> None:
+    """Let the report of a test say that a call failed in it."""
     error = call.excinfo
     if error is None:
         return
     # Where calls are tasks of a group, it is among what the group raises.
-    is_broken = isinstance(error.value, CallFailed) or (
+    if isinstance(error.value, CallFailed) or (
         isinstance(error.value, BaseExceptionGroup) and error.group_contains(CallFailed)
-    )
-    cache = getattr(item.config, "cache", None)
-    if is_broken and cache is not None:
-        cache.set(BROKEN, sorted({*cache.get(BROKEN, []), item.nodeid}))
+    ):
+        report.user_properties.append(MARK)
 
 
 def refuse_second_chance(item: pytest.Item) -> None:

@@ -67,9 +67,10 @@ def run(suite: Path, *arguments: str, again: bool = False) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def test_a_call_that_failed_is_not_forgotten(suite: Path) -> None:
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_call_that_failed_is_not_forgotten(suite: Path, processes: str) -> None:
     """What failed is run once more, and passes; but not a test in which a call failed."""
-    assert run(suite).startswith("3 failed")
+    assert run(suite, "--numprocesses", processes).startswith("3 failed")
     assert run(suite, "--last-failed", again=True).startswith("1 passed, 2 errors")
 
 
