@@ -2,7 +2,7 @@
 
 The rule of this module: an exception ends the stream in which it was raised, is logged and counted,
 and neither the process nor any other stream notices. A stream that the client half-closed gets what
-it is owed by then, and ends with OK.
+it is owed by then, and ends with OK. A polled call is a stream of one request and one response.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
 import grpc
@@ -26,6 +26,7 @@ from control_plane.server.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.methods import SERVICES, DiscoveryMethods
 from control_plane.server.peers import caller, identities_in
+from control_plane.server.polling import Polling
 from control_plane.server.refusals import Refusals
 from control_plane.server.serving import ServedBy, Serving
 from control_plane.server.status import code_of, status_of
@@ -36,6 +37,8 @@ from control_plane.xds.stream import Stream
 
 class DiscoveryService:
     """ADS, CDS, EDS, LDS, RDS, SRDS, SDS, ECDS and RTDS, each SotW and delta; and VHDS.
+
+    Those of one type are polled too.
 
     Attributes:
         ended: how many streams ended with which status; a client that went away without a word is
@@ -123,18 +126,34 @@ class DiscoveryService:
             for name, variant in methods.streaming.items()
         }
         if methods.polled is not None:
-            handlers[methods.polled] = _unimplemented(methods.polled, [*methods.streaming])
+            handlers[methods.polled] = self._polled(methods.only)
         return grpc.method_handlers_generic_handler(methods.service, handlers)
 
     def _streaming(
         self, only: TypeUrl | None, variant: Variant
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def serve(_: AsyncIterator[bytes], context: StreamContext) -> None:
-            await self._serve(only, variant, context)
+            await self._serve(
+                only, variant, context, lambda live: Serving(live, context, self._by).run()
+            )
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
-    async def _serve(self, only: TypeUrl | None, variant: Variant, context: StreamContext) -> None:
+    def _polled(self, only: TypeUrl | None) -> grpc.RpcMethodHandler[bytes, bytes]:
+        async def fetch(raw: bytes, context: StreamContext) -> bytes:
+            polling = Polling(raw, context, self._by)
+            await self._serve(only, Variant.SOTW, context, polling.run)
+            return polling.response
+
+        return grpc.unary_unary_rpc_method_handler(fetch)
+
+    async def _serve(
+        self,
+        only: TypeUrl | None,
+        variant: Variant,
+        context: StreamContext,
+        serve: Callable[[LiveStream], Awaitable[None]],
+    ) -> None:
         live = LiveStream(
             next(self._numbers),
             Stream(self._types, only=only, limits=self._limits.stream),
@@ -145,18 +164,18 @@ class DiscoveryService:
         )
         self._open[live] = None
         try:
-            await self._run(live, context)
+            await self._run(live, serve)
             await self._answer(live, context)
         finally:
             del self._open[live]
             if not self._open:
                 self._empty.set()
 
-    async def _run(self, live: LiveStream, context: StreamContext) -> None:
+    async def _run(self, live: LiveStream, serve: Callable[[LiveStream], Awaitable[None]]) -> None:
         try:
             if self._is_closing:
                 raise Unavailable("the server is shutting down")
-            await Serving(live, context, self._by).run()
+            await serve(live)
         except asyncio.CancelledError:
             self.ended[grpc.StatusCode.CANCELLED] += 1
             raise
@@ -194,13 +213,3 @@ class DiscoveryService:
 
 def _where(live: LiveStream) -> dict[str, object]:
     return {"stream": live.number, "node": live.node_id, "peer": live.peer}
-
-
-def _unimplemented(polled: str, streaming: list[str]) -> grpc.RpcMethodHandler[bytes, bytes]:
-    async def refuse(_: bytes, context: StreamContext) -> bytes:
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"{polled} is not served: nothing is polled here, open {' or '.join(streaming)}",
-        )
-
-    return grpc.unary_unary_rpc_method_handler(refuse)

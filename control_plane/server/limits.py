@@ -41,6 +41,8 @@ class ServerLimits:
             ten, and has several at once only with per-type services.
         request_octets: size of one request. Envoy's first has 61 KB.
         first_request_seconds: how long a stream may be open before its first request.
+        poll_seconds: how long a polled request waits for something to be answered with; then its
+            client asks again. It counts as a stream that opened, and that is open until then.
         handshake_seconds: how long a connection may take to be ready for calls. gRPC grants two
             minutes, which is long for a peer that may be anybody; but a fleet of 5,000 that comes
             back at once takes 10 s and more for its handshakes, and whose time is up begins anew.
@@ -65,6 +67,7 @@ class ServerLimits:
     new_streams_per_node_and_minute: int = 100
     request_octets: int = 4 * 1024 * 1024
     first_request_seconds: float = 15.0
+    poll_seconds: float = 30.0
     handshake_seconds: float = 30.0
     keepalive_seconds: float = 30.0
     keepalive_timeout_seconds: float = 10.0

@@ -2,8 +2,7 @@
 
 The rule of this module: it is the table of the xDS protocol, section "RPC services and methods for
 each variant", for the services that this server has. Each has one streaming method a variant, and
-that of virtual hosts has delta only; the polled ``Fetch`` methods of gRPC exist in the definitions,
-and no client calls them.
+one that is polled; that of virtual hosts has delta only, and the aggregated one is not polled.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ from control_plane.server.admission import Admission, StreamContext
 from control_plane.server.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.wire import encode, parse
-from control_plane.xds.messages import Node, Reply
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,24 @@ class ServedBy:
     limits: ServerLimits
     clock: Clock
     identifier: str
+
+    def meet(self, live: LiveStream, request: Request, context: StreamContext) -> tuple[Event, ...]:
+        """Let in the client of a stream if this request is the first; return what that told.
+
+        Raises:
+            ControlPlaneError: it does not say who it is, may not come in, or there is no room.
+        """
+        connected = live.stream.identify(request)
+        if connected is None:
+            return ()
+        node = connected.node
+        live.credential = self.admission.admit(node, context)
+        most = self.limits.streams_per_node
+        if len(self.nodes.streams(node.id)) >= most:
+            raise PeerLimitExceeded(f"more than {most} streams of one node: {shown(node.id)}")
+        self.arrivals.let_in(node.id)
+        self.nodes.opened(live)
+        return (connected,)
 
 
 class Serving:
@@ -120,22 +139,10 @@ class Serving:
     def _take(self, raw: bytes) -> None:
         live, now = self._live, self._by.clock.monotonic()
         request = parse(raw, live.variant)
-        connected = live.stream.identify(request)
-        if connected is None:
-            events = live.stream.receive(request, now)
-        else:
-            self._admit(connected.node)
-            events = (connected, *live.stream.receive(request, now))
+        connected = self._by.meet(live, request, self._context)
+        events = (*connected, *live.stream.receive(request, now))
         self._by.nodes.told(live, events)
         live.wake()
-
-    def _admit(self, node: Node) -> None:
-        self._live.credential = self._by.admission.admit(node, self._context)
-        most = self._by.limits.streams_per_node
-        if len(self._by.nodes.streams(node.id)) >= most:
-            raise PeerLimitExceeded(f"more than {most} streams of one node: {shown(node.id)}")
-        self._by.arrivals.let_in(node.id)
-        self._by.nodes.opened(self._live)
 
     def _replies(self) -> Sequence[Reply]:
         snapshot = self._by.nodes.sendable(self._live.node_id)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.service.discovery.v3 import discovery_pb2
 from structlog.testing import capture_logs
 
 from control_plane import log_events
@@ -46,6 +48,8 @@ FOREIGN: dict[TypeUrl, str] = {
     SECRET: "secret-of-port-9090",
 }
 """Names that another app's instance has, or that look as if it had."""
+
+FETCH_SECRETS = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets"
 
 XDS_CALLS = ("/c2c.v1.IdentityService/Renew", "/c2c.v1.SidecarService/Report")
 
@@ -129,6 +133,28 @@ async def test_a_node_id_is_a_claim_and_the_certificate_is_proof(tmp_path: Path)
         (line,) = told(lines, log_events.AUDIT_NODE_REFUSED)
         assert line["node"] == there.holder.guid
         assert any(impostor.guid in each for each in line["identities"])
+
+
+async def test_who_polls_is_who_its_certificate_says(tmp_path: Path) -> None:
+    """V2: a polled call gives an instance its own secrets, made for it by then, and no other's."""
+    async with control_plane(tmp_path) as cf, bystander(cf) as there:
+        await cf.create_app("poller")
+        poller = await enrol(cf, "poller", "127.0.0.1")
+        own, foreign = (
+            discovery_pb2.DiscoveryRequest(node={"id": each.guid}).SerializeToString()
+            for each in (poller, there.holder)
+        )
+        async with poller.connect(cf.running.xds_address) as channel:
+            raw = await called(channel, FETCH_SECRETS, own)
+            code, _ = await refused(called(channel, FETCH_SECRETS, foreign))
+        secrets = [
+            secret_pb2.Secret.FromString(each.value)
+            for each in discovery_pb2.DiscoveryResponse.FromString(raw).resources
+        ]
+
+    chains = [each.tls_certificate.certificate_chain.inline_bytes for each in secrets]
+    assert {read_certificate(each).san.dns[0] for each in chains} == {poller.guid}
+    assert code is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_a_stream_cannot_change_its_node(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from tests.server.world import names, resource, served
 from tests.xds_client import DeltaClient, SotwClient, StreamEnded
 
 BOTH = [each for each in SERVICES if not each.delta_only]
-SINGLE = [each for each in BOTH if each.only is not None]
 URL = RUNTIME
 
 
@@ -65,23 +64,6 @@ async def test_each_delta_method_serves(methods: DiscoveryMethods) -> None:
         assert seen == {"a", "missing"}
         assert [each.resource.value for each in update.resources] == [b"2"]
         assert update.control_plane.identifier == "c2c-control-plane"
-
-
-@pytest.mark.parametrize("methods", SINGLE, ids=lambda each: each.noun)
-async def test_each_fetch_method_says_that_it_is_not_served(methods: DiscoveryMethods) -> None:
-    """Polling is refused with a sentence that says what to do instead (V2)."""
-    async with served() as world:
-        fetch: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = world.channel.unary_unary(
-            path(methods, "Fetch")
-        )
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await fetch(b"")
-
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert refused.value.details() == (
-        f"Fetch{methods.noun} is not served: nothing is polled here, "
-        f"open Stream{methods.noun} or Delta{methods.noun}"
-    )
 
 
 @pytest.mark.parametrize("kind", [SotwClient, DeltaClient])

@@ -1,0 +1,116 @@
+"""One request that is answered once: state of the world without a stream.
+
+The rules of this module (quotations are from the xDS protocol, section "REST-JSON polling
+subscriptions"):
+
+1. "No persistent stream is maintained to the management server": nothing is remembered from one
+   poll to the next, and what a client has is what its request says.
+2. So the version of an answer is that of exactly what is in it. Of all of a type that is what a
+   stream gives; and who asks for other names than before has another version to come, since "the
+   server must resend any newly requested resources".
+3. "There is also a requirement to avoid sending a DiscoveryResponse unless a change to the
+   underlying resources has occurred": a version that a request names is not the answer to it, be it
+   what the client has or what it refuses.
+4. "The response nonce is optional": an answer has its version as its nonce. So a request that gives
+   one says what it accepts or refuses, to any server; one that gives none says what it has.
+5. An answer has all that was asked for, since none follows that could bring the rest. Where "an
+   empty DiscoveryResponse is effectively a no-op" there is none that is empty, and no complete
+   state leaves out what is still being made, since that would delete it.
+
+Nobody keeps alive what ends by itself, so no TTL is told.
+"""
+
+from __future__ import annotations
+
+from control_plane.xds.events import Event, Nacked
+from control_plane.xds.messages import Reply, SotwRequest
+from control_plane.xds.resource import (
+    NOTHING,
+    Nonce,
+    Resource,
+    Snapshot,
+    TypeSnapshot,
+    Version,
+    version_of_all,
+)
+from control_plane.xds.stream import Machine, Stream
+
+
+class Poll:
+    """A request of one type, and the answer to it."""
+
+    __slots__ = ("_request", "_stream")
+
+    def __init__(self, stream: Stream, request: SotwRequest) -> None:
+        """Describe a request that was not looked at yet.
+
+        Args:
+            stream: of its type, for this request alone; its node is known.
+            request: what the client says.
+        """
+        self._stream = stream
+        self._request = request
+
+    def receive(self, snapshot: Snapshot, now: float) -> tuple[Event, ...]:
+        """Take the request; return what it told.
+
+        Args:
+            snapshot: all that the node should have.
+            now: seconds of the server's monotonic clock.
+
+        Raises:
+            PeerProtocolError: it is of another type.
+            PeerLimitExceeded: it asks for more than the limits allow.
+        """
+        told = self._stream.receive(self._request, now)
+        nonce, error = self._request.response_nonce, self._request.error_detail
+        machine = self._machine()
+        resources, version = self._wanted(machine, snapshot.of_type(machine.type.url))
+        if version == nonce or (error is None and version == self._request.version_info):
+            machine.exchange.send(Nonce(version), _versions(resources), now)
+            settled = machine.exchange.settle(error, now)
+            if error is None:
+                machine.exchange.owed.clear()
+            return (*told, settled) if nonce else told
+        if error is not None:
+            return *told, Nacked(machine.type.url, nonce, NOTHING, error)
+        return told
+
+    def reply(self, snapshot: Snapshot, now: float) -> Reply | None:
+        """Return the answer, once there is something to say.
+
+        Args:
+            snapshot: all that the node should have.
+            now: seconds of the server's monotonic clock.
+        """
+        machine = self._machine()
+        content = snapshot.of_type(machine.type.url)
+        resources, version = self._wanted(machine, content)
+        if version in (self._request.version_info, self._request.response_nonce):
+            return None
+        if machine.type.complete:
+            unmade = content.pending | content.recorded.keys()
+            if any(machine.wants(name, content) for name in unmade):
+                return None
+        elif not resources:
+            return None
+        machine.exchange.send(Nonce(version), _versions(resources), now)
+        return Reply(machine.type.url, Nonce(version), version, resources)
+
+    def _machine(self) -> Machine:
+        (machine,) = self._stream.machines.values()
+        return machine
+
+    def _wanted(
+        self, machine: Machine, content: TypeSnapshot
+    ) -> tuple[tuple[Resource, ...], Version]:
+        resources = tuple(
+            content.resources[name]
+            for name in sorted(content.resources)
+            if machine.wants(name, content)
+        )
+        return resources, version_of_all(_versions(resources))
+
+
+def _versions(resources: tuple[Resource, ...]) -> dict[str, Version]:
+    return {each.name: each.version for each in resources}
