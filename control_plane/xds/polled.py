@@ -69,8 +69,7 @@ class Poll:
         if version == nonce or (error is None and version == self._request.version_info):
             machine.exchange.send(Nonce(version), _versions(resources), now)
             settled = machine.exchange.settle(error, now)
-            if error is None:
-                machine.exchange.owed.clear()
+            machine.exchange.owed.clear()
             return (*told, settled) if nonce else told
         if error is not None:
             return *told, Nacked(machine.type.url, nonce, NOTHING, error)

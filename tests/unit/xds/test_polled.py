@@ -94,6 +94,7 @@ def test_version_that_the_client_has_is_no_answer() -> None:
     assert poller.poll() == "c@1"
     poller.accept()
     assert poller.poll() is None
+    assert poller.told == (Subscribed(CLUSTER, frozenset({"*"})),)
     assert poller.statuses() == ["c SYNCED"]
     assert poller.stream.in_step(poller.snapshot)
     poller.put("c@2")
