@@ -6,6 +6,7 @@ request is looked at.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import grpc
@@ -16,10 +17,23 @@ from control_plane.xds.messages import Node
 StreamContext = grpc.aio.ServicerContext[Any, Any]
 
 
+class PeerContext(Protocol):
+    """What tells who makes a call: the context of a call of gRPC, or of a request of REST-JSON."""
+
+    def peer(self) -> str:
+        """Return where it comes from, such as ``ipv4:127.0.0.1:40000``."""
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """Return the names in its certificate, or the common name if it has none of those."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what the handshake proved; ``x509_pem_cert`` is its certificate."""
+
+
 class Admission(Protocol):
     """Decides on each new stream; must return at once."""
 
-    def admit(self, node: Node, context: StreamContext) -> Credential | None:
+    def admit(self, node: Node, context: PeerContext) -> Credential | None:
         """Return by what the client may have a stream as this node; None if nothing was asked for.
 
         Args:
@@ -36,5 +50,5 @@ class Admission(Protocol):
 class Everybody:
     """Lets every client in, as whatever node it says it is: for tests, and for trusted networks."""
 
-    def admit(self, node: Node, context: StreamContext) -> Credential | None:
+    def admit(self, node: Node, context: PeerContext) -> Credential | None:
         """Ask for nothing."""

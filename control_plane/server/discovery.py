@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import grpc
 import structlog
@@ -21,7 +22,7 @@ from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError, Unavailable
 from control_plane.nodes import LiveStream, Nodes, Variant
-from control_plane.server.admission import Admission, Everybody, StreamContext
+from control_plane.server.admission import Admission, Everybody, PeerContext, StreamContext
 from control_plane.server.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.methods import SERVICES, DiscoveryMethods
@@ -30,6 +31,8 @@ from control_plane.server.polling import Polling
 from control_plane.server.refusals import Refusals
 from control_plane.server.serving import ServedBy, Serving
 from control_plane.server.status import code_of, status_of
+from control_plane.server.wire import encode, parse_sotw
+from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.stream import Stream
@@ -129,31 +132,62 @@ class DiscoveryService:
             handlers[methods.polled] = self._polled(methods.only)
         return grpc.method_handlers_generic_handler(methods.service, handlers)
 
+    async def poll(
+        self,
+        only: TypeUrl,
+        read: Callable[[], SotwRequest],
+        write: Callable[[Reply], bytes],
+        context: PeerContext,
+    ) -> bytes | None:
+        """Answer a request that did not come by gRPC, at once; None if there is nothing new.
+
+        Args:
+            only: the type that it is for.
+            read: returns it, or raises PeerProtocolError.
+            write: returns the bytes of a response.
+            context: tells who makes it.
+
+        Raises:
+            Exception: what it is refused for, or a defect.
+        """
+        polling = Polling(read, write, context, self._by)
+        with self._opened(only, Variant.SOTW, context) as live:
+            await self._run(live, context, partial(polling.run, live))
+            if live.ended_by is not None:
+                raise live.ended_by
+        return polling.response
+
     def _streaming(
         self, only: TypeUrl | None, variant: Variant
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def serve(_: AsyncIterator[bytes], context: StreamContext) -> None:
-            await self._serve(
-                only, variant, context, lambda live: Serving(live, context, self._by).run()
-            )
+            with self._opened(only, variant, context) as live:
+                await self._run(live, context, Serving(live, context, self._by).run)
+                await _abort(live, context)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
     def _polled(self, only: TypeUrl | None) -> grpc.RpcMethodHandler[bytes, bytes]:
+        sotw, name, seconds = Variant.SOTW, self._by.identifier, self._limits.poll_seconds
+        # gRPC has no "not modified", and an empty response would say that all is gone.
+        nothing = Unavailable(
+            f"nothing within {seconds:g} seconds that the client does not have: ask again"
+        )
+
         async def fetch(raw: bytes, context: StreamContext) -> bytes:
-            polling = Polling(raw, context, self._by)
-            await self._serve(only, Variant.SOTW, context, polling.run)
-            return polling.response
+            read, write = partial(parse_sotw, raw), partial(encode, variant=sotw, identifier=name)
+            polling = Polling(read, write, context, self._by, seconds=seconds, otherwise=nothing)
+            with self._opened(only, sotw, context) as live:
+                await self._run(live, context, partial(polling.run, live))
+                await _abort(live, context)
+            return polling.response or b""
 
         return grpc.unary_unary_rpc_method_handler(fetch)
 
-    async def _serve(
-        self,
-        only: TypeUrl | None,
-        variant: Variant,
-        context: StreamContext,
-        serve: Callable[[LiveStream], Awaitable[None]],
-    ) -> None:
+    @contextmanager
+    def _opened(
+        self, only: TypeUrl | None, variant: Variant, context: PeerContext
+    ) -> Iterator[LiveStream]:
         live = LiveStream(
             next(self._numbers),
             Stream(self._types, only=only, limits=self._limits.stream),
@@ -164,18 +198,19 @@ class DiscoveryService:
         )
         self._open[live] = None
         try:
-            await self._run(live, serve)
-            await self._answer(live, context)
+            yield live
         finally:
             del self._open[live]
             if not self._open:
                 self._empty.set()
 
-    async def _run(self, live: LiveStream, serve: Callable[[LiveStream], Awaitable[None]]) -> None:
+    async def _run(
+        self, live: LiveStream, context: PeerContext, serve: Callable[[], Awaitable[None]]
+    ) -> None:
         try:
             if self._is_closing:
                 raise Unavailable("the server is shutting down")
-            await serve(live)
+            await serve()
         except asyncio.CancelledError:
             self.ended[grpc.StatusCode.CANCELLED] += 1
             raise
@@ -183,6 +218,7 @@ class DiscoveryService:
             live.end(error)
         finally:
             self._close(live)
+        self._count(live, context)
 
     def _close(self, live: LiveStream) -> None:
         try:
@@ -190,8 +226,8 @@ class DiscoveryService:
         except Exception as error:  # noqa: BLE001 - the stream is over, and nobody could be told
             self._log.error(log_events.STREAM_FAILED, **_where(live), exc_info=error)
 
-    async def _answer(self, live: LiveStream, context: StreamContext) -> None:
-        """Tell the client why its stream ended; one that does not read is told once it is gone."""
+    def _count(self, live: LiveStream, context: PeerContext) -> None:
+        """Count how a stream ended, and log what somebody has to know of it."""
         error = live.ended_by
         if error is None:
             self.ended[grpc.StatusCode.OK] += 1
@@ -203,12 +239,17 @@ class DiscoveryService:
             self.refused[code_of(error)] += 1
             if self._has_line(context):
                 self._log.warning(log_events.STREAM_REFUSED, **_where(live), reason=str(error))
-        await context.abort_with_status(rpc_status.to_status(status_of(error)))
 
-    def _has_line(self, context: StreamContext) -> bool:
+    def _has_line(self, context: PeerContext) -> bool:
         """Tell whether the refusal of a stream may have a line of its own."""
         refusals, limited = self._refusals, log_events.AUDIT_STREAMS_LIMITED
         return refusals is None or refusals.has_line(limited, caller(context))
+
+
+async def _abort(live: LiveStream, context: StreamContext) -> None:
+    """Tell the client why its stream ended; one that does not read is told once it is gone."""
+    if live.ended_by is not None:
+        await context.abort_with_status(rpc_status.to_status(status_of(live.ended_by)))
 
 
 def _where(live: LiveStream) -> dict[str, object]:

@@ -7,8 +7,9 @@ that the message has; a virtual host is meant by its domains too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ import grpc
 from google.protobuf.message import Message
 
 from control_plane.clock import Clock, SystemClock
-from control_plane.errors import InvalidArgument
+from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
 from control_plane.names import shown
 from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.admission import Admission
@@ -102,6 +103,8 @@ class ResourceServer:
             limits=self._limits,
             identifier=identifier,
         )
+        self._identifier = identifier
+        self._service: DiscoveryService | None = None
         self._running = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -118,6 +121,7 @@ class ResourceServer:
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._running.push_async_callback(server.stop, _STOP_SECONDS)
         self._running.callback(service.shut_down)
+        self._service = service
         return self
 
     async def __aexit__(
@@ -127,7 +131,37 @@ class ResourceServer:
         traceback: TracebackType | None,
     ) -> None:
         """End every stream with UNAVAILABLE, and stop to listen."""
+        self._service = None
         await self._running.aclose()
+
+    @asynccontextmanager
+    async def rest(
+        self, address: str = "127.0.0.1:0", *, tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[str]:
+        """Be polled over REST-JSON too, as long as the block runs; what it gets is the address.
+
+        Args:
+            address: an IP address and a port, 0 for any that is free; or ``unix:path``.
+            tls: of the server, with ``verify_mode`` CERT_REQUIRED; None for plaintext.
+
+        Raises:
+            FailedPrecondition: the server was not started.
+            ConfigurationError: the address cannot be listened on, or h11 is missing.
+            InvalidArgument: the TLS asks for no client certificate.
+        """
+        if self._service is None:
+            raise FailedPrecondition("start the server before it can be polled over REST-JSON")
+        try:
+            from control_plane.server.rest import RestServer  # noqa: PLC0415 - it needs h11
+        except ModuleNotFoundError as error:
+            needed = f"REST-JSON needs {error.name}: pip install 'c2c-control-plane[rest]'"
+            raise ConfigurationError([needed]) from error
+        server = RestServer(self._service, self._limits, identifier=self._identifier, tls=tls)
+        bound = await server.start(address)
+        try:
+            yield bound
+        finally:
+            await server.stop()
 
     def set_resources(self, node_id: str, resources: Iterable[Message | Resource]) -> None:
         """Say all that a node should have; what it has besides is withdrawn.

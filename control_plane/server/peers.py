@@ -28,6 +28,7 @@ from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid, shown
 from control_plane.nodes import Credential
+from control_plane.server.admission import PeerContext
 from control_plane.server.identities import Identities
 from control_plane.server.refusals import Refusals
 from control_plane.xds.messages import Node
@@ -68,7 +69,7 @@ class Validity:
             )
 
 
-def identity_of(context: Context, validity: Validity) -> Identity:
+def identity_of(context: PeerContext, validity: Validity) -> Identity:
     """Return who the peer of a call is.
 
     The handshake verified its certificate, but may be long ago.
@@ -85,7 +86,7 @@ def identity_of(context: Context, validity: Validity) -> Identity:
     return identity
 
 
-def require_operator(context: Context, validity: Validity) -> OperatorIdentity:
+def require_operator(context: PeerContext, validity: Validity) -> OperatorIdentity:
     """Return the operator who makes a call.
 
     Raises:
@@ -98,17 +99,17 @@ def require_operator(context: Context, validity: Validity) -> OperatorIdentity:
     return identity
 
 
-def identities_in(context: Context) -> tuple[str, ...]:
+def identities_in(context: PeerContext) -> tuple[str, ...]:
     """Return the subject alternative names of the peer's certificate; none without one."""
     return tuple(each.decode("utf-8", "replace") for each in context.peer_identities() or ())
 
 
-def caller(context: Context) -> str:
+def caller(context: PeerContext) -> str:
     """Return who makes a call, for a count: by its certificate, else by where it comes from."""
     return ", ".join(identities_in(context)) or context.peer().rpartition(":")[0]
 
 
-def source_address(context: Context) -> Address:
+def source_address(context: PeerContext) -> Address:
     """Return where a call comes from.
 
     Raises:
@@ -161,7 +162,9 @@ class InstanceProof:
         self._seen = seen
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
-    def of(self, context: Context, node_id: str | None = None) -> tuple[InstanceIdentity, Instance]:
+    def of(
+        self, context: PeerContext, node_id: str | None = None
+    ) -> tuple[InstanceIdentity, Instance]:
         """Return the instance that makes a call.
 
         Args:
@@ -174,7 +177,7 @@ class InstanceProof:
         """
         return self._told(context, lambda: identity_of(context, self._validity), node_id)
 
-    def again(self, context: Context, identity: InstanceIdentity) -> InstanceIdentity:
+    def again(self, context: PeerContext, identity: InstanceIdentity) -> InstanceIdentity:
         """Return the identity that proved an instance on this call before, if it still does.
 
         Raises:
@@ -188,7 +191,7 @@ class InstanceProof:
 
         return self._told(context, still)[0]
 
-    def of_removed(self, context: Context, node_id: str) -> InstanceIdentity | None:
+    def of_removed(self, context: PeerContext, node_id: str) -> InstanceIdentity | None:
         """Return who makes a call that was an instance and was removed; None if that is not so.
 
         Raises:
@@ -201,7 +204,7 @@ class InstanceProof:
         return identity if left is not None and left.app_guid == identity.app_guid else None
 
     def _told(
-        self, context: Context, claim: Callable[[], Identity], node_id: str | None = None
+        self, context: PeerContext, claim: Callable[[], Identity], node_id: str | None = None
     ) -> tuple[InstanceIdentity, Instance]:
         try:
             identity, instance = self._prove(claim(), node_id)
@@ -252,7 +255,7 @@ class InstanceAdmission:
         self._proof = proof
         self._awaits = awaits
 
-    def admit(self, node: Node, context: Context) -> Credential:
+    def admit(self, node: Node, context: PeerContext) -> Credential:
         """Compare what a node claims with what its certificate proves.
 
         Raises:

@@ -1,20 +1,17 @@
-"""One polled call being served: a request in, at the most one response out.
+"""One polled request being served: at the most one response, and then it is over.
 
 The rule of this module: as long as it waits it is a stream of its node like any other, with the
-same admission, limits and observers, and ends as any other does. If there is nothing that its
-client does not have, it waits for that for a while, since nobody can be answered with nothing: to
-many a client an empty response says that all is gone.
+same admission, limits and observers, and ends as any other does.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from control_plane.errors import Unavailable
-from control_plane.nodes import LiveStream, Variant
-from control_plane.server.admission import StreamContext
+from control_plane.nodes import LiveStream
+from control_plane.server.admission import PeerContext
 from control_plane.server.serving import ServedBy
-from control_plane.server.wire import encode, parse_sotw
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.polled import Poll
 from control_plane.xds.resource import Snapshot
@@ -24,20 +21,41 @@ class Polling:
     """The service of one poll.
 
     Attributes:
-        response: the answer, once it was found.
+        response: the answer; None as long as there is nothing that the client does not have.
     """
 
-    __slots__ = ("_by", "_context", "_raw", "response")
+    __slots__ = ("_by", "_context", "_otherwise", "_read", "_seconds", "_write", "response")
 
-    def __init__(self, raw: bytes, context: StreamContext, by: ServedBy) -> None:
-        """Serve a request of a call."""
-        self._raw = raw
+    def __init__(
+        self,
+        read: Callable[[], SotwRequest],
+        write: Callable[[Reply], bytes],
+        context: PeerContext,
+        by: ServedBy,
+        *,
+        seconds: float = 0.0,
+        otherwise: Exception | None = None,
+    ) -> None:
+        """Serve a request.
+
+        Args:
+            read: returns it, or raises PeerProtocolError.
+            write: returns the bytes of a response.
+            context: tells who makes it.
+            by: what serves it.
+            seconds: how long it may wait for an answer.
+            otherwise: what it ends with if it has none by then; None to have that be fine.
+        """
+        self._read = read
+        self._write = write
         self._context = context
         self._by = by
-        self.response = b""
+        self._seconds = seconds
+        self._otherwise = otherwise
+        self.response: bytes | None = None
 
     async def run(self, live: LiveStream) -> None:
-        """Serve until the answer is found, or the call was ended."""
+        """Serve until there is an answer, or was none in time, or the stream was ended."""
         asking = asyncio.create_task(self._ask(live))
         try:
             await live.ended()
@@ -46,12 +64,14 @@ class Polling:
 
     async def _ask(self, live: LiveStream) -> None:
         try:
-            poll = self._take(live, parse_sotw(self._raw))
-            reply = await self._answer(live, poll)
+            reply = await self._answer(live, self._take(live, self._read()))
+            if reply is None:
+                live.end(self._otherwise)
+                return
+            self.response = self._write(reply)
             self._by.nodes.sent(live, reply)
-            self.response = encode(reply, Variant.SOTW, self._by.identifier)
             live.end(None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this call only
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this stream only
             live.end(error)
 
     def _take(self, live: LiveStream, request: SotwRequest) -> Poll:
@@ -62,15 +82,12 @@ class Polling:
         self._by.nodes.told(live, (*connected, *told))
         return poll
 
-    async def _answer(self, live: LiveStream, poll: Poll) -> Reply:
-        seconds = self._by.limits.poll_seconds
-        until = self._by.clock.monotonic() + seconds
-        while (now := self._by.clock.monotonic()) < until:
-            snapshot = self._by.nodes.sendable(live.node_id)
+    async def _answer(self, live: LiveStream, poll: Poll) -> Reply | None:
+        clock, nodes = self._by.clock, self._by.nodes
+        until = clock.monotonic() + self._seconds
+        while True:
+            now, snapshot = clock.monotonic(), nodes.sendable(live.node_id)
             reply = None if snapshot is None else poll.reply(snapshot, now)
-            if reply is not None:
+            if reply is not None or now >= until:
                 return reply
             await live.woken(until - now)
-        raise Unavailable(
-            f"nothing within {seconds:g} seconds that the client does not have: ask again"
-        )

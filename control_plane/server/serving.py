@@ -22,7 +22,7 @@ from control_plane.clock import Clock
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.names import shown
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.server.admission import Admission, StreamContext
+from control_plane.server.admission import Admission, PeerContext, StreamContext
 from control_plane.server.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.wire import encode, parse
@@ -45,7 +45,7 @@ class ServedBy:
     clock: Clock
     identifier: str
 
-    def meet(self, live: LiveStream, request: Request, context: StreamContext) -> tuple[Event, ...]:
+    def meet(self, live: LiveStream, request: Request, context: PeerContext) -> tuple[Event, ...]:
         """Let in the client of a stream if this request is the first; return what that told.
 
         Raises:

@@ -55,7 +55,15 @@ def parse_sotw(raw: bytes) -> SotwRequest:
     Raises:
         PeerProtocolError: the bytes are none.
     """
-    request = _decode(discovery_pb2.DiscoveryRequest, raw)
+    return sotw_request(_decode(discovery_pb2.DiscoveryRequest, raw))
+
+
+def sotw_request(request: Any) -> SotwRequest:  # noqa: ANN401 - made at run time, without stubs
+    """Take from a ``DiscoveryRequest`` what a server acts on.
+
+    Raises:
+        PeerProtocolError: it asks by resource locators.
+    """
     _refuse_locators(request.resource_locators)
     return SotwRequest(
         TypeUrl(request.type_url),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -46,3 +49,21 @@ class Pair:
                 serialization.NoEncryption(),
             ),
         )
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return the TLS of a server that takes clients with this very certificate."""
+        context = self._context(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """Return the TLS of a client that takes a server with this very certificate."""
+        return self._context(ssl.PROTOCOL_TLS_CLIENT)
+
+    def _context(self, protocol: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(protocol)
+        context.load_verify_locations(cadata=self.certificate.decode())
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(self.key + self.certificate)
+            context.load_cert_chain(file.name)
+        return context

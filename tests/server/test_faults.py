@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from control_plane.errors import PermissionDenied, Unauthenticated
 from control_plane.nodes import LiveStream
-from control_plane.server.admission import StreamContext
+from control_plane.server.admission import PeerContext
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node, Reply
@@ -28,7 +28,7 @@ class Doorkeeper:
         self._node_id = node_id
         self._error = error
 
-    def admit(self, node: Node, context: StreamContext) -> None:
+    def admit(self, node: Node, context: PeerContext) -> None:
         """Let in or raise."""
         if node.id == self._node_id:
             raise self._error

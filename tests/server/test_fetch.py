@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -13,14 +12,14 @@ from structlog.testing import capture_logs
 
 from control_plane import log_events
 from control_plane.errors import PermissionDenied
-from control_plane.nodes import LiveStream
 from control_plane.server.limits import ServerLimits
 from control_plane.server.methods import SERVICES, DiscoveryMethods
-from control_plane.xds.events import Connected, Event, Nacked, Subscribed
+from control_plane.xds.events import Connected, Nacked, Subscribed
 from control_plane.xds.limits import StreamLimits
-from control_plane.xds.messages import ErrorDetail, Node, Reply
+from control_plane.xds.messages import ErrorDetail, Node
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, SECRET
 from tests.server.test_faults import Doorkeeper
+from tests.server.watching import Watcher
 from tests.server.world import Counting, World, resource, served
 from tests.waiting import eventually
 from tests.xds_client import PATIENCE, Response
@@ -52,29 +51,6 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str]:  # noqa: ANN401 - w
 async def waits(world: World, count: int = 1) -> None:
     """Return once that many polls of node-1 wait."""
     await eventually(lambda: len(world.nodes.streams("node-1")) == count, "a poll waits")
-
-
-class Watcher:
-    """An observer that keeps what it was told."""
-
-    def __init__(self) -> None:
-        """Start with nothing."""
-        self.events: list[Event] = []
-        self.replies: list[Reply] = []
-
-    def opened(self, _: LiveStream) -> None:
-        """Look away."""
-
-    def told(self, _: LiveStream, events: Sequence[Event]) -> None:
-        """Keep what a request told."""
-        self.events += events
-
-    def sent(self, _: LiveStream, reply: Reply) -> None:
-        """Keep what was answered."""
-        self.replies.append(reply)
-
-    def closed(self, _: LiveStream) -> None:
-        """Look away."""
 
 
 @pytest.mark.parametrize("methods", POLLED, ids=lambda each: each.noun)

@@ -115,7 +115,7 @@ async def test_the_documents_virtual_host_is_served_on_demand() -> None:
 
 
 async def test_the_documents_own_type_is_served() -> None:
-    """The document's last example serves bytes of a type that nobody else knows."""
+    """The document's fourth example serves bytes of a type that nobody else knows."""
     example: dict[str, Any] = {"__name__": "example"}
     exec(compile(code_blocks()[3], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
     async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:

@@ -11,7 +11,7 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 
 from control_plane.errors import PermissionDenied
-from control_plane.server.admission import StreamContext
+from control_plane.server.admission import PeerContext
 from control_plane.server.library import ResourceServer
 from control_plane.xds.messages import Node
 from control_plane.xds.resource_type import CLUSTER
@@ -23,7 +23,7 @@ from tests.xds_client import DeltaClient
 class ByCertificate:
     """Lets a client in as the node that the last part of its SPIFFE id names."""
 
-    def admit(self, node: Node, context: StreamContext) -> None:
+    def admit(self, node: Node, context: PeerContext) -> None:
         """Compare claim and proof."""
         identities = [each.decode() for each in context.peer_identities() or ()]
         if not any(each.endswith(f"/instance/{node.id}") for each in identities):

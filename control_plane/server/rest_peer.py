@@ -1,0 +1,68 @@
+"""Who makes a request of REST-JSON, told as gRPC tells it.
+
+The rule of this module: an admission need not know by which protocol a client came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RestPeer:
+    """The other end of a connection; a ``PeerContext``.
+
+    Attributes:
+        address: where it is, as gRPC writes it.
+        proven: what the handshake proved.
+    """
+
+    address: str
+    proven: Mapping[str, tuple[bytes, ...]]
+
+    @classmethod
+    def of(cls, writer: asyncio.StreamWriter) -> RestPeer:
+        """Return who is at the other end of a connection."""
+        return cls(_shown(writer.get_extra_info("peername")), _proven(writer))
+
+    def peer(self) -> str:
+        """Return where it comes from."""
+        return self.address
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """Return the names in its certificate, or the common name if it has none of those."""
+        names = self.proven.get("x509_subject_alternative_name")
+        return names or self.proven.get("x509_common_name")
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what the handshake proved; ``x509_pem_cert`` is its certificate."""
+        return self.proven
+
+
+def _shown(name: Any) -> str:  # noqa: ANN401 - what the socket module has for its families
+    if not isinstance(name, tuple):
+        return "unix:"
+    host, port = name[0], name[1]
+    return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def _proven(writer: asyncio.StreamWriter) -> dict[str, tuple[bytes, ...]]:
+    tls: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    if tls is None or certificate is None:
+        return {}
+    fields: Any = tls.getpeercert() or {}
+    common = [value for each in fields["subject"] for key, value in each if key == "commonName"]
+    # A name of a directory is a tuple, and names nobody here.
+    names = [each for _, each in fields.get("subjectAltName", ()) if isinstance(each, str)]
+    found = {
+        "transport_security_type": [b"ssl"],
+        "x509_common_name": [each.encode() for each in common],
+        "x509_subject_alternative_name": [each.encode() for each in names],
+        "x509_pem_cert": [ssl.DER_cert_to_PEM_cert(certificate).encode()],
+    }
+    return {key: tuple(values) for key, values in found.items() if values}

@@ -1,0 +1,545 @@
+"""REST-JSON over real connections: what is answered, what is refused, and what it may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.json_format import Parse
+from structlog.testing import capture_logs
+
+from control_plane import log_events
+from control_plane.ca import read_certificate
+from control_plane.errors import (
+    ConfigurationError,
+    FailedPrecondition,
+    InvalidArgument,
+    PeerLimitExceeded,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
+from control_plane.server import http_connection, rest
+from control_plane.server.admission import Admission, PeerContext
+from control_plane.server.library import ResourceServer
+from control_plane.server.limits import ServerLimits
+from control_plane.server.methods import SERVICES
+from control_plane.xds.events import Nacked
+from control_plane.xds.messages import ErrorDetail, Node
+from control_plane.xds.resource import Resource
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT
+from tests.envoy.harness import until
+from tests.server.pairs import SPIFFE, Pair
+from tests.server.test_faults import Doorkeeper
+from tests.server.test_library import code_blocks
+from tests.server.test_tls import ByCertificate
+from tests.server.watching import Watcher
+from tests.waiting import eventually
+
+CLUSTERS = "/v3/discovery:clusters"
+ENDPOINTS = "/v3/discovery:endpoints"
+WEB = cluster_pb2.Cluster(name="web", type="STATIC")
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def response(self) -> Any:  # noqa: ANN401 - made at run time, without stubs
+        """The DiscoveryResponse that it is."""
+        assert (self.status, self.headers["content-type"]) == (200, "application/json")
+        return Parse(self.body, discovery_pb2.DiscoveryResponse())
+
+    @property
+    def sentence(self) -> tuple[int, str]:
+        """Status and text of a refusal."""
+        assert self.headers["content-type"] == "text/plain; charset=utf-8"
+        return self.status, self.body.decode().removesuffix("\n")
+
+
+def _post(connection: http.client.HTTPConnection, path: str, body: bytes, method: str) -> Answered:
+    connection.request(method, path, body)
+    answer = connection.getresponse()
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    return Answered(answer.status, headers, answer.read())
+
+
+@asynccontextmanager
+async def client(
+    address: str, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[http.client.HTTPConnection]:
+    """Have a connection to a server."""
+    host, _, port = address.rpartition(":")
+    if tls is None:
+        connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
+    else:
+        connection = http.client.HTTPSConnection(
+            "localhost", int(port), timeout=PATIENCE, context=tls
+        )
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+async def post(
+    connection: http.client.HTTPConnection,
+    path: str = CLUSTERS,
+    *,
+    raw: bytes | None = None,
+    method: str = "POST",
+    **fields: object,
+) -> Answered:
+    """Poll with these fields, as node-1 if they do not say who asks; or with these bytes."""
+    body = json.dumps({"node": {"id": "node-1"}, **fields}).encode() if raw is None else raw
+    return await asyncio.to_thread(_post, connection, path, body, method)
+
+
+@asynccontextmanager
+async def polled(
+    *, admission: Admission | None = None, limits: ServerLimits | None = None
+) -> AsyncIterator[tuple[ResourceServer, http.client.HTTPConnection]]:
+    """Run a server, and have a connection to it."""
+    async with (
+        ResourceServer(admission=admission, limits=limits) as server,
+        server.rest() as address,
+        client(address) as connection,
+    ):
+        yield server, connection
+
+
+async def say(address: str, request: bytes) -> bytes:
+    """Send some bytes, and return all that comes back until the server closes or resets."""
+    host, _, port = address.rpartition(":")
+    answer = b""
+    async with asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request)
+        with suppress(ConnectionResetError):
+            answer = await reader.read()
+        writer.close()
+    return answer
+
+
+async def test_the_documents_example_is_polled(capsys: pytest.CaptureFixture[str]) -> None:
+    """V5: the code of the document, run as it is, answers what its curl asks."""
+    example: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code_blocks()[4], "library.md", "exec"), example)  # noqa: S102 - what it is about
+    running = asyncio.create_task(example["main"]("127.0.0.1:0"))
+    said: list[str] = []
+
+    def is_polled() -> bool:
+        said.append(capsys.readouterr().out)
+        return "polled at" in "".join(said)
+
+    await eventually(is_polled, "the example says where it is polled")
+    async with client("".join(said).removeprefix("polled at ").strip()) as connection:
+        answer = (await post(connection)).response
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    (web,) = answer.resources
+    assert cluster_pb2.Cluster.FromString(web.value) == WEB
+
+
+def test_the_paths_are_those_of_the_definitions() -> None:
+    """V5: what is polled is every service of one type, and no other."""
+    assert rest.paths().keys() == {
+        f"/v3/discovery:{name}"
+        for name in (
+            *("clusters", "endpoints", "listeners", "routes", "scoped-routes", "secrets"),
+            *("extension_configs", "runtime"),
+        )
+    }
+    assert set(rest.paths().values()) == {each.only for each in SERVICES if each.polled}
+
+
+async def test_a_poll_is_answered_and_the_next_has_nothing_new() -> None:
+    """V2, V5: the version that the client has is answered with 304, and a change with all."""
+    async with polled() as (server, connection):
+        server.set_resources("node-1", [WEB])
+        first = (await post(connection)).response
+        second = await post(connection, version_info=first.version_info)
+        server.set_resources("node-1", [WEB, cluster_pb2.Cluster(name="db", type="STATIC")])
+        third = (await post(connection, versionInfo=first.version_info)).response
+
+    assert first.type_url == CLUSTER
+    assert first.control_plane.identifier == "c2c-control-plane"
+    assert [cluster_pb2.Cluster.FromString(each.value) for each in first.resources] == [WEB]
+    assert (second.status, second.body) == (304, b"")
+    assert len(third.resources) == 2
+
+
+async def test_nothing_is_said_of_what_is_not_there() -> None:
+    """W8, R4: for a node that nobody knows, and for missing endpoints, there is nothing new."""
+    async with polled() as (server, connection):
+        nobody = await post(connection)
+        server.set_resources("node-1", [])
+        missing = await post(connection, ENDPOINTS, resource_names=["web"])
+        none = await post(connection)
+        server.set_resources("node-1", [endpoint_pb2.ClusterLoadAssignment(cluster_name="web")])
+        there = await post(connection, ENDPOINTS, resource_names=["web"])
+
+    assert (nobody.status, missing.status) == (304, 304)
+    assert not none.response.resources
+    assert [each.type_url for each in there.response.resources] == [ENDPOINT]
+
+
+async def test_a_refusal_is_told_to_observers() -> None:
+    """A4, A7: error_detail and the nonce of the content are a NACK, and get nothing again."""
+    async with polled() as (server, connection):
+        watcher = Watcher()
+        server.observe(watcher)
+        server.set_resources("node-1", [WEB])
+        nonce = (await post(connection)).response.nonce
+        error = {"code": 13, "message": "no such thing"}
+        again = await post(connection, response_nonce=nonce, error_detail=error)
+        (delivered,) = [each for each in watcher.events if isinstance(each, Nacked)]
+
+    assert again.status == 304
+    assert (delivered.nonce, delivered.error) == (nonce, ErrorDetail(13, "no such thing"))
+    assert [*delivered.versions] == ["web"]
+
+
+async def test_one_connection_carries_many_polls() -> None:
+    """A client that polls every second shakes hands once."""
+    async with polled() as (server, connection):
+        server.set_resources("node-1", [WEB])
+        await post(connection)
+        socket = connection.sock
+        statuses = [(await post(connection, path)).status for path in (CLUSTERS, "/", ENDPOINTS)]
+
+        assert connection.sock is socket
+        assert statuses == [200, 404, 304]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Unauthenticated("who?"), 401),
+        (PermissionDenied("not you"), 403),
+        (PeerLimitExceeded("too many"), 429),
+        (Unavailable("later"), 503),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+async def test_admission_is_that_of_a_stream(error: Exception, status: int) -> None:
+    """V5: who is not let in is told why, with the status that HTTP has for it."""
+    async with polled(admission=Doorkeeper("node-1", error)) as (server, connection):
+        server.set_resources("*", [WEB])
+        refused = await post(connection)
+        other = await post(connection, node={"id": "node-2"})
+
+    assert refused.sentence == (status, str(error))
+    assert other.status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"raw": b"{"}, "the body is no JSON: Expecting property name enclosed in double quotes"),
+        ({"raw": b"{}"}, "the first request of a stream must carry node.id"),
+        ({"type_url": ENDPOINT}, f"this service serves {CLUSTER} only, not '{ENDPOINT}'"),
+    ],
+    ids=["no JSON", "no node", "another type"],
+)
+async def test_bad_request_has_a_sentence(fields: dict[str, Any], sentence: str) -> None:
+    """V4, V5: 400, and what is wrong; the connection goes on."""
+    async with polled() as (server, connection):
+        server.set_resources("node-1", [WEB])
+        status, text = (await post(connection, **fields)).sentence
+
+        assert status == 400
+        assert text.startswith(sentence)
+        assert (await post(connection)).status == 200
+
+
+async def test_a_path_that_is_none_says_which_are() -> None:
+    """V5: there is no aggregated service, and nothing else to be found."""
+    async with polled() as (_, connection):
+        status, text = (await post(connection, "/v3/discovery:ads")).sentence
+
+    assert status == 404
+    assert text.startswith("there is nothing but /v3/discovery:clusters, ")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "sentence"),
+    [
+        (b"GET /v3/discovery:clusters HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"POST is the only"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, b"illegal request line"),
+        (b"POST / HTTP/1.1\r\n\r\n", 400, b"Missing mandatory Host: header"),
+        (b"POST / HTTP/1.1\r\nHost: " + b"x" * 20_000, 431, b"Receive buffer too long"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n" + b"x" * 101, 413, b"a body"),
+    ],
+    ids=["GET", "TLS", "no host", "long headers", "a long body"],
+)
+async def test_anything_else_is_hung_up_on(request_: bytes, status: int, sentence: bytes) -> None:
+    """RFC 9112: with the status that says why, a sentence, and the end of the connection."""
+    limits = ServerLimits(request_octets=100)
+    async with ResourceServer(limits=limits) as server, server.rest() as address:
+        answer = await say(address, request_)
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nConnection: close" in head
+    assert (b"\r\nAllow: POST" in head) == (status == 405)
+    assert body.startswith(sentence)
+
+
+async def test_who_asks_before_it_sends_is_told_to() -> None:
+    """RFC 9110, section 10.1.1: a client that expects 100 sends its body after that."""
+    async with ResourceServer() as server, server.rest() as address:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n"
+        answer = await say(address, head + b"Connection: close\r\n\r\n{}")
+
+    assert answer.startswith(b"HTTP/1.1 100 ")
+    assert b"HTTP/1.1 404 Not Found" in answer
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"POST / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"],
+)
+async def test_who_is_slow_is_not_waited_for(begun: bytes) -> None:
+    """Neither for the first octet nor for the last one."""
+    limits = ServerLimits(first_request_seconds=0.05)
+    async with ResourceServer(limits=limits) as server, server.rest() as address:
+        assert await say(address, begun) == b""
+
+
+async def test_a_connection_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has nothing more to say is closed after a while."""
+    monkeypatch.setattr(http_connection, "IDLE_SECONDS", 0.05)
+    async with ResourceServer() as server, server.rest() as address:
+        answer = await say(address, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One too many is closed at once, and there is room when another has gone."""
+    monkeypatch.setattr(rest, "MOST_CONNECTIONS", 1)
+    async with ResourceServer() as server, server.rest() as address:
+        server.set_resources("node-1", [WEB])
+        async with client(address) as first:
+            assert (await post(first)).status == 200
+            assert await say(address, b"") == b""
+
+        async def is_let_in() -> bool:
+            with suppress(OSError, http.client.HTTPException):
+                async with client(address) as second:
+                    return (await post(second)).status == 200
+            return False
+
+        await until(is_let_in, what="there is room")
+
+
+async def test_limits_are_those_of_a_stream() -> None:
+    """K1: a poll is one more stream that its node opens."""
+    limits = ServerLimits(new_streams_per_node_and_minute=1)
+    async with polled(limits=limits) as (server, connection):
+        server.set_resources("node-1", [WEB])
+        first, second = await post(connection), await post(connection)
+
+    assert first.status == 200
+    assert second.sentence[0] == 503
+    assert second.sentence[1].startswith("more than 1 new streams of one node in a minute")
+
+
+async def test_what_has_no_json_is_said_and_logged() -> None:
+    """A resource of a type that nobody imported fails its own polls, and no others."""
+    odd = Resource.of(CLUSTER, "odd", b"\xff")
+    async with polled() as (server, connection):
+        server.set_resources("node-1", [odd])
+        with capture_logs() as lines:
+            status, text = (await post(connection)).sentence
+            missing = await post(connection, ENDPOINTS)
+
+    assert status == 500
+    assert text.startswith("resource 'odd' cannot be written as JSON: ")
+    (line,) = [each for each in lines if each["event"] == log_events.CALL_FAILED]
+    assert line["method"] == CLUSTERS
+    assert missing.status == 304
+
+
+class Failing:
+    """An admission with a defect."""
+
+    def admit(self, node: Node, context: PeerContext) -> None:
+        """Fail."""
+        raise RuntimeError(f"PRIVATE THINGS of {node.id}")
+
+
+async def test_a_defect_tells_nothing() -> None:
+    """What nobody raised on purpose is for the log."""
+    async with polled(admission=Failing()) as (_, connection):
+        with capture_logs() as lines:
+            answer = await post(connection)
+
+    assert answer.sentence == (500, "internal error")
+    assert log_events.STREAM_FAILED in [each["event"] for each in lines]
+
+
+class Remembering(ByCertificate):
+    """An admission that keeps what it was told of the last client."""
+
+    def __init__(self) -> None:
+        """Have seen nobody."""
+        self.context: PeerContext | None = None
+
+    def admit(self, node: Node, context: PeerContext) -> None:
+        """Keep it, and decide as ever."""
+        self.context = context
+        super().admit(node, context)
+
+
+async def test_a_certificate_is_what_it_is_on_a_stream() -> None:
+    """V5: an admission made for gRPC sees the same names and the same certificate."""
+    pair, admission = Pair.make(), Remembering()
+    async with (
+        ResourceServer(admission=admission) as server,
+        server.rest(tls=pair.server_context()) as address,
+        client(address, pair.client_context()) as connection,
+    ):
+        server.set_resources("*", [WEB])
+        own = await post(connection)
+        foreign = await post(connection, node={"id": "node-2"})
+
+    assert own.status == 200
+    assert foreign.sentence == (403, "node.id is not that of the certificate")
+    assert admission.context is not None
+    assert [*(admission.context.peer_identities() or ())] == [b"localhost", SPIFFE.encode()]
+    proven = admission.context.auth_context()
+    (pem,) = proven["x509_pem_cert"]
+    assert read_certificate(pem).serial == 1
+    assert [*proven["x509_common_name"]] == [b"test"]
+    assert admission.context.peer().startswith("ipv4:127.0.0.1:")
+
+
+@pytest.mark.parametrize("has_one", [False, True], ids=["none", "untrusted"])
+async def test_without_a_trusted_certificate_there_is_no_answer(*, has_one: bool) -> None:
+    """K4: the handshake fails before a request is read."""
+    pair, stranger = Pair.make(), Pair.make()
+    tls = stranger.client_context() if has_one else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.load_verify_locations(cadata=pair.certificate.decode())
+    async with (
+        ResourceServer() as server,
+        server.rest(tls=pair.server_context()) as address,
+        client(address, tls) as connection,
+    ):
+        with pytest.raises((OSError, http.client.HTTPException)):
+            await post(connection)
+
+
+async def test_tls_asks_for_certificates() -> None:
+    """A context that does not is refused with a sentence, as an oversight."""
+    lax = Pair.make().server_context()
+    lax.verify_mode = ssl.CERT_OPTIONAL
+    async with ResourceServer() as server:
+        with pytest.raises(InvalidArgument, match="needs verify_mode CERT_REQUIRED"):
+            async with server.rest(tls=lax):
+                pass
+
+
+async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
+    """Plaintext on the same machine needs no port."""
+    path = tmp_path / "rest.sock"
+    async with ResourceServer() as server, server.rest(f"unix:{path}") as address:
+        server.set_resources("node-1", [WEB])
+        reader, writer = await asyncio.open_unix_connection(path)
+        body = b'{"node": {"id": "node-1"}}'
+        writer.write(
+            b"POST /v3/discovery:clusters HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
+        writer.close()
+
+    assert address == f"unix:{path}"
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_ipv6_is_an_address() -> None:
+    """It is written in brackets, as it is everywhere."""
+    async with ResourceServer() as server, server.rest("[::1]:0") as address:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection("::1", int(port))
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
+        writer.close()
+
+    assert host == "[::1]"
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+async def test_an_address_that_cannot_be_had_is_said() -> None:
+    """One that is taken, and one that is none."""
+    async with ResourceServer() as server, server.rest() as address:
+        with pytest.raises(
+            ConfigurationError, match=r"cannot listen on .*: address already in use"
+        ):
+            async with server.rest(address):
+                pass
+        with pytest.raises(ConfigurationError, match="cannot listen on here: "):
+            async with server.rest("here"):
+                pass
+
+
+async def test_it_is_polled_while_it_runs() -> None:
+    """Before the server is started there is nothing to poll, and after it neither."""
+    server = ResourceServer()
+    for _ in range(2):
+        with pytest.raises(FailedPrecondition, match="start the server"):
+            async with server.rest():
+                pass
+        async with server:
+            pass
+
+
+async def test_it_takes_h11(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who installed no more than the rest is told what to install."""
+    monkeypatch.setitem(sys.modules, "h11", None)
+    for module in ("rest", "http_connection"):
+        monkeypatch.delitem(sys.modules, f"control_plane.server.{module}")
+    async with ResourceServer() as server:
+        with pytest.raises(
+            ConfigurationError, match=r"h11: pip install 'c2c-control-plane\[rest\]"
+        ):
+            async with server.rest():
+                pass
+
+
+async def test_a_server_that_stops_ends_its_connections() -> None:
+    """One that is open and idle is no reason to wait."""
+    async with ResourceServer() as server:
+        server.set_resources("node-1", [WEB])
+        async with server.rest() as address:
+            host, _, port = address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            with suppress(ConnectionResetError):
+                await reader.read()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, int(port))
+        writer.close()

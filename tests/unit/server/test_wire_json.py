@@ -1,0 +1,117 @@
+"""Requests and responses as JSON, compared with what protobuf itself makes of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.json_format import MessageToJson, Parse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control_plane.errors import MessageError, PeerProtocolError
+from control_plane.server.wire import parse_sotw
+from control_plane.server.wire_json import encode_json, parse_json
+from control_plane.xds.messages import Reply
+from control_plane.xds.resource import Nonce, Resource, Version
+from control_plane.xds.resource_type import CLUSTER
+from tests.fuzz.budget import PARSER
+from tests.unit.server.test_wire import NODE
+
+FIELDS = [
+    *("node", "id", "extensions", "userAgentBuildVersion", "version", "metadata", "resourceNames"),
+    *("resource_names", "typeUrl", "versionInfo", "errorDetail", "code", "details", "@type"),
+]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.just("\ud800"),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=3), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("own_names", [False, True], ids=["canonical", "names of the proto"])
+def test_json_request_is_read_as_its_bytes_are(*, own_names: bool) -> None:
+    """V5: both ways to write names mean what the bytes of the message mean."""
+    message = discovery_pb2.DiscoveryRequest(
+        type_url=CLUSTER,
+        resource_names=["b", "a"],
+        version_info="v1",
+        response_nonce="7",
+        error_detail={"code": 13, "message": "no"},
+        node=NODE,
+    )
+    written = MessageToJson(message, preserving_proto_field_name=own_names)
+
+    assert parse_json(written.encode()) == parse_sotw(message.SerializeToString())
+
+
+def test_what_is_not_known_is_passed_over() -> None:
+    """A field of a newer Envoy, which is not acted on anyway, shuts nobody out."""
+    raw = b'{"node": {"id": "n", "of_tomorrow": 1}, "alsoNew": [{}]}'
+    node = parse_json(raw).node
+    assert node is not None
+    assert node.id == "n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (b"", "the body is no JSON: Expecting value"),
+        (b"\xff", "the body is no JSON: "),
+        (b"[" * 100_000, "the body is no JSON: maximum recursion depth exceeded"),
+        (b"[]", "the body is no DiscoveryRequest: it is no object"),
+        (b'{"resourceNames": "a"}', "the body is no DiscoveryRequest: Failed to parse"),
+        (b'{"node": {"id": "\\ud800"}}', "the body is no DiscoveryRequest: Failed to parse"),
+        (b'{"resource_locators": [{"name": "a"}]}', "resource locators are not served"),
+    ],
+    ids=["nothing", "bytes", "deep", "a list", "another type", "no Unicode", "locators"],
+)
+def test_what_is_no_request_is_refused_with_a_sentence(raw: bytes, sentence: str) -> None:
+    """V5: the client is told what is wrong with it."""
+    with pytest.raises(PeerProtocolError) as refused:
+        parse_json(raw)
+    assert str(refused.value).startswith(sentence)
+
+
+@PARSER
+@given(ANYTHING)
+def test_any_json_is_a_request_or_refused(value: Any) -> None:  # noqa: ANN401 - any JSON
+    """Whatever protobuf raises comes out as one printable line."""
+    said = ""
+    try:
+        parse_json(json.dumps(value).encode())
+    except PeerProtocolError as error:
+        said = str(error)
+    assert not said or said.isprintable()
+    assert len(said) < 1_000
+
+
+def test_response_is_what_protobuf_reads() -> None:
+    """V5: read by protobuf itself, the response is the message that a stream would have."""
+    body = cluster_pb2.Cluster(name="c", type="STATIC").SerializeToString()
+    resource = Resource.of(CLUSTER, "c", body)
+    reply = Reply(CLUSTER, Nonce("7"), Version("v"), (resource,))
+    message = Parse(encode_json(reply, "me"), discovery_pb2.DiscoveryResponse())
+
+    assert (message.version_info, message.nonce, message.type_url) == ("v", "7", CLUSTER)
+    assert message.control_plane.identifier == "me"
+    (packed,) = message.resources
+    assert (packed.type_url, packed.value) == (CLUSTER, body)
+
+
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [("type.googleapis.com/example.v1.Unknown", b""), (CLUSTER, b"\xff")],
+    ids=["a type that nobody knows", "no message of its type"],
+)
+def test_what_has_no_json_is_named(url: str, body: bytes) -> None:
+    """Whoever set such a resource is told which it is."""
+    reply = Reply(CLUSTER, Nonce("7"), Version("v"), (Resource.of(url, "odd", body),))
+    with pytest.raises(MessageError, match="resource 'odd' cannot be written as JSON"):
+        encode_json(reply, "me")
