@@ -38,6 +38,12 @@ _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A machine that is gone without a word would be listened to for ever. (gRPC asks nothing while
+    # another ping of its own is on the way, to which it grants a minute by default.)
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 30_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 _SAID_BY_THE_SERVER = "grpc-status-details-bin"
@@ -93,15 +99,24 @@ class Client(NamedTuple):
         self,
         method: grpc.UnaryStreamMultiCallable[_Request, _Response],
         request: _Request,
+        opened: Callable[[], None],
     ) -> Iterator[_Response]:
         """Yield what a method of the API tells, until it ends or nobody wants more.
 
+        Args:
+            method: one that says that it listens, by its initial metadata.
+            request: what it is asked.
+            opened: called once it listens, so that nothing is missed from then on.
+
         Raises:
-            Away: the server is not there any more.
+            Away: the server is not there, or not any more.
             Failed: it refused, or broke off.
         """
         call = method(request)
         try:
+            call.initial_metadata()
+            if call.is_active():
+                opened()
             yield from call
         except grpc.RpcError as error:
             raise self._failure(cast("grpc.Call", error), 0) from error

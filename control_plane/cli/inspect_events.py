@@ -1,24 +1,32 @@
 """``events``: what happens, while it happens.
 
 The rule of this module: a line is printed when the event is told, and each line is whole, so that
-another program can read along.
+another program can read along. A server that goes away is waited for; it keeps nothing of what
+happened, so that something may be missing is said where it would stand.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli import kinds
-from control_plane.cli.client import connect
+from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection_options, target, target_options
 from control_plane.cli.output import begin, named, output_option, tell, wants_json, warn
+from control_plane.cli.patience import Patience
+from control_plane.cli.reach import Away
 from control_plane.cli.tables import record
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 1.0
 
 
 @command(
@@ -27,7 +35,8 @@ from control_plane.cli.tables import record
     examples=["", "app-b --kind issued --kind served", "--output json"],
     tip=[
         "It tells what happens from now on, until Ctrl-C; a change has the same revision from",
-        "mapped to settled. With --output json each line is one object.",
+        "mapped to settled. With --output json each line is one object. A server that goes away is",
+        "waited for; what happens meanwhile is not told.",
     ],
     see_also=["certs", "status"],
 )
@@ -45,19 +54,77 @@ def events(app_name: str | None, *, kinds_: tuple[str, ...], count: int | None) 
         app=app_name or "", space=where.space, org=where.org, kinds=kinds_
     )
     with connect() as client:
-        stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
-        for number, event in enumerate(client.stream(stub.WatchEvents, request), 1):
-            _print(event)
+        for number, (event, has_gap) in enumerate(_told(client, request), 1):
+            _print(event, has_gap=has_gap)
             if number == count:
                 break
 
 
-def _print(event: inspection_pb2.Event) -> None:
+def _told(
+    client: Client, request: inspection_pb2.WatchEventsRequest
+) -> Iterator[tuple[inspection_pb2.Event, bool]]:
+    """Yield what happens, and whether what happened before it may be missing.
+
+    Raises:
+        Failed: the server does not tell, or was never there.
+    """
+    stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
+    watch = _Watch()
+    while True:
+        try:
+            for event in client.stream(stub.WatchEvents, request, watch.opened):
+                yield event, watch.has_gap
+                watch.has_gap = False
+        except Away as error:
+            watch.broke(error)
+        else:
+            return
+        time.sleep(watch.pause)
+        watch.pause = min(2 * watch.pause, _LONGEST_PAUSE)
+
+
+class _Watch:
+    """How it is with a server that is listened to.
+
+    Attributes:
+        has_gap: whether something may have happened since the last event that nobody told.
+        pause: how long to wait before it is asked again, in seconds.
+    """
+
+    def __init__(self) -> None:
+        """Start with a server that was not heard of yet."""
+        self.has_gap = False
+        self.pause = _FIRST_PAUSE
+        self._is_known = False
+        self._patience = Patience()
+
+    def opened(self) -> None:
+        """Note that it listens, and say so if it was away."""
+        now = datetime.now(UTC)
+        self._patience.meet(
+            f"watching again since {now:%H:%M:%S}: what happened after the last event is not known "
+            "('c2c status' shows how everything is now)"
+        )
+        self._is_known, self.pause = True, _FIRST_PAUSE
+
+    def broke(self, error: Away) -> None:
+        """Note that it is away.
+
+        Raises:
+            Away: it was never there.
+        """
+        if not self._is_known:
+            raise error
+        self.has_gap = True
+        self._patience.miss(error)
+
+
+def _print(event: inspection_pb2.Event, *, has_gap: bool) -> None:
     if event.lost:
         warn(f"{event.lost} events were lost: this was read more slowly than things happened")
     if wants_json():
-        numbers = {"revision": event.revision, "lost": event.lost}
-        click.echo(json.dumps({**record(event), **numbers}))
+        more = {"revision": event.revision, "lost": event.lost, "gap": has_gap}
+        click.echo(json.dumps({**record(event), **more}))
     else:
         at = event.at.ToDatetime(tzinfo=UTC).strftime("%H:%M:%S.%f")[:-3]
         revision = f" (revision {event.revision})" if event.revision else ""

@@ -1,7 +1,7 @@
 """Looking again and again at a server that may be away for a while.
 
 The rule of this module: who waits has said for how long, so a server that does not answer is waited
-for like everything else; that it is away is said once each time.
+for like everything else; that it is away, and that it is back, is said once each time.
 """
 
 from __future__ import annotations
@@ -32,9 +32,23 @@ class Patience:
         try:
             found = ask()
         except Away as error:
-            if self.away is None:
-                warn(f"{capitalised(str(error))} (trying again)")
-            self.away = error
+            self.miss(error)
             return None
-        self.away = None
+        self.meet("the server answers again")
         return found
+
+    def miss(self, error: Away) -> None:
+        """Say that the server is away, unless that was said."""
+        if self.away is None:
+            warn(f"{capitalised(str(error))} (trying again)")
+        self.away = error
+
+    def meet(self, sentence: str) -> None:
+        """Say that the server is back, if it was away.
+
+        Args:
+            sentence: how that is said.
+        """
+        if self.away is not None:
+            warn(capitalised(sentence))
+        self.away = None

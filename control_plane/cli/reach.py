@@ -76,12 +76,14 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
             f"the server at {address} cannot be trusted: {error.verify_message}: "
             f"{credentials.ca} has to be its CA (c2c trust-bundle prints it)"
         ) from None
+    except ssl.SSLEOFError as error:  # so does whatever stands before a server that is away
+        raise Away(f"no TLS with the server at {address}: {_plain(error)}") from None
     except ssl.SSLError as error:
         raise Failed(f"no TLS with the server at {address}: {_plain(error)}") from None
     except TimeoutError:
         raise Away(f"no answer from {address} within {SECONDS:g}s") from None
     except socket.gaierror as error:
-        raise Failed(f"host name not found: {address.host}: {error.strerror}") from None
+        raise Away(f"host name not found: {address.host}: {error.strerror}") from None
     except OSError as error:
         raise Away(f"no server answers at {address}: {error.strerror}") from None
     if not is_greeted:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import re
+import signal
 from pathlib import Path
 
+from control_plane.cli.main import INTERRUPTED
 from tests.envoy.harness import DEADLINE, until
 from tests.inspection.commands import Screen, c2c, running
 from tests.inspection.world import APP, C2C_SECRET, NAME, Scene, scene, words
@@ -187,7 +189,7 @@ async def test_a_wait_ends_although_the_server_is_away(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_comes_back_is_watched_again(tmp_path: Path) -> None:
-    """It is said once that it is away, and what it shows then is shown."""
+    """It is said once that it is away and that it is back, and what it shows then is shown."""
     async with scene(tmp_path) as here:
         async with (
             running(here.cf, "status", "--watch", "--output", "json") as watching,
@@ -207,7 +209,7 @@ async def test_a_server_that_comes_back_is_watched_again(tmp_path: Path) -> None
         assert (first["connected"], second["connected"]) == (False, True)
         assert away.startswith(f"No server answers at {here.cf.settings.data_dir}/admin.sock: ")
         assert away.endswith(" (trying again)\n")
-        assert rest == b""
+        assert rest == b"The server answers again\n"
 
 
 async def test_certs_lists_what_instances_have(tmp_path: Path) -> None:
@@ -325,20 +327,61 @@ async def test_events_as_json(tmp_path: Path) -> None:
 
     assert (event["kind"], event["app"]) == ("created", "another")
     assert event["sentence"] == "app another was created"
-    assert (event["lost"], event["resources"], event["serial"]) == (0, [], "")
+    assert (event["lost"], event["gap"]) == (0, False)
+    assert (event["resources"], event["serial"]) == ([], "")
     assert event["revision"] > 0
 
 
-async def test_events_end_with_the_server(tmp_path: Path) -> None:
-    """A watcher is told that the server stops, and holds nobody up."""
+async def test_events_go_on_when_the_server_is_back(tmp_path: Path) -> None:
+    """That what happened meanwhile is not known is said, to programs too; nothing is repeated."""
+    line = ("events", "--kind", "created", "--output", "json", "--count", "3")
+    async with scene(tmp_path) as here, running(here.cf, *line) as watching:
+        await _is_watched(here)
+        await here.cf.create_app("before")
+        await here.cf.stop()
+        await here.cf.start()
+        await _is_watched(here)
+        await here.cf.create_app("after")
+        await here.cf.create_app("later")
+        async with asyncio.timeout(DEADLINE):
+            out, err = await watching.communicate()
+    events = [json.loads(line) for line in out.splitlines()]
+    away, back = err.decode().splitlines()
+
+    assert watching.returncode == 0
+    assert [each["app"] for each in events] == ["before", "after", "later"]
+    assert [each["gap"] for each in events] == [False, True, False]
+    assert away.endswith(" cannot do this now: the server is shutting down (trying again)")
+    assert re.fullmatch(
+        r"Watching again since \d\d:\d\d:\d\d: what happened after the last event is not known "
+        r"\('c2c status' shows how everything is now\)",
+        back,
+    )
+
+
+async def test_who_watches_a_server_that_is_away_ends_at_once(tmp_path: Path) -> None:
+    """Ctrl-C is heard in a pause too, and the code is the same."""
     async with scene(tmp_path) as here, running(here.cf, "events") as watching:
         await _is_watched(here)
         await here.cf.stop()
+        assert watching.stderr is not None
         async with asyncio.timeout(DEADLINE):
-            _, err = await watching.communicate()
+            assert (await watching.stderr.readline()).endswith(b" (trying again)\n")
+            watching.send_signal(signal.SIGINT)
+            await watching.wait()
 
-    assert watching.returncode == 1
-    assert err.endswith(b"cannot do this now: the server is shutting down\n")
+    assert watching.returncode == INTERRUPTED
+
+
+async def test_events_of_a_server_that_was_never_there(tmp_path: Path) -> None:
+    """That is a sentence, as for any other command."""
+    async with scene(tmp_path) as here:
+        await here.cf.stop()
+        ran = await c2c(here.cf, "events")
+
+    assert ran.code == 1
+    assert ran.err.startswith("No server answers at ")
+    assert "trying again" not in ran.err
 
 
 async def _shows(screen: Screen, text: str) -> None:

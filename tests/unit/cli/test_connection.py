@@ -24,6 +24,7 @@ from control_plane.ca import (
     issue,
     new_key_pair,
 )
+from control_plane.cli.reach import Away, Credentials, try_tls
 from control_plane.settings import Settings, SocketAddress
 from control_plane.store.files import write_private
 from tests.api import world
@@ -101,7 +102,8 @@ def test_the_target_is_found_before_and_after_the_command(c2c: Run) -> None:
     assert "in org o1 / space s1...\n" in c2c("apps", C2C_ORG="o1", C2C_SPACE="s1").out
 
 
-def test_a_server_that_hangs_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["trust-bundle", "events"])
+def test_a_server_that_hangs_up(tmp_path: Path, command: str) -> None:
     """A socket behind which no control plane is leads to a sentence, not to a stack of gRPC."""
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(str(tmp_path / "admin.sock"))
@@ -118,7 +120,7 @@ def test_a_server_that_hangs_up(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=hang_up)
         thread.start()
-        ran = run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path))
+        ran = run_c2c(command, C2C_DATA_DIR=str(tmp_path))
         stop.set()
         thread.join(20)
 
@@ -228,6 +230,25 @@ def test_what_is_wrong_with_a_remote_server_is_told(operator: tuple[ControlPlane
     ):
         assert (ran.code, ran.err.count("\n")) == (1, 1)
         assert ran.err.startswith(sentence)
+
+
+def test_a_server_that_may_come_back_is_told_apart(operator: tuple[ControlPlane, Path]) -> None:
+    """Who waits for one tries again where its name is gone, or what stands before it hangs up."""
+    _, directory = operator
+    files = Credentials(*(directory / each for each in ("alice.pem", "alice.key", "alice-ca.pem")))
+    with closing(socket.create_server(("127.0.0.1", 0))) as front:
+
+        def hang_up() -> None:
+            with closing(front.accept()[0]) as connection:
+                connection.recv(1 << 16)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(Away, match="no TLS with the server"):
+            try_tls(SocketAddress("127.0.0.1", front.getsockname()[1]), files)
+        thread.join(20)
+    with pytest.raises(Away, match="host name not found"):
+        try_tls(SocketAddress("host.invalid", 1), files)
 
 
 def test_an_operators_key_that_others_may_read_is_not_used(
