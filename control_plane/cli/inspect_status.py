@@ -1,7 +1,8 @@
 """``status``: how far every instance is.
 
 The rule of this module: the table has one line for each instance and one word for each thing, and
-below it stands why whatever is not as it should be is not.
+below it stands why whatever is not as it should be is not. JSON has the same: what concerns
+everybody is a field of each instance, and on standard error where there is none.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import click
 
@@ -19,12 +21,34 @@ from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago
-from control_plane.cli.output import begin, is_plain, named, output_option, tell, wants_json
+from control_plane.cli.output import begin, is_plain, named, output_option, tell, wants_json, warn
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import fits, print_records, print_table, record
 
-_Found = tuple[list[inspection_pb2.InstanceStatus], tuple[str, ...]]
-"""The instances that were asked for, and lines about what concerns everybody."""
+
+class _Found(NamedTuple):
+    """What one look found.
+
+    Attributes:
+        instances: those that were asked for.
+        alarms: what is about to go wrong for everybody.
+        ca_rotation: what a CA rotation waits for; "" if none is under way.
+    """
+
+    instances: list[inspection_pb2.InstanceStatus]
+    alarms: tuple[str, ...]
+    ca_rotation: str
+
+    def lines(self) -> list[str]:
+        """Return what people are told of what concerns everybody."""
+        rotation = [f"CA ROTATION: {self.ca_rotation}"] if self.ca_rotation else []
+        return [*(f"ALARM: {each}" for each in self.alarms), *rotation]
+
+    def records(self) -> list[dict[str, object]]:
+        """Return what a program is told."""
+        all_ = {"control_plane_alarms": list(self.alarms), "ca_rotation": self.ca_rotation}
+        return [{**record(each), **all_} for each in self.instances]
+
 
 _WATCH_SECONDS = 1.0
 _COLUMNS = ("CDS", "LDS", "SDS", "ECDS", "NAMES")
@@ -61,11 +85,12 @@ def status(app_name: str | None, *, watch: bool) -> None:
     if not watch:
         begin(_sentence(app_name, where))
         with connect() as client:
-            found, lines = _ask(client, app_name, where)
+            found = _ask(client, app_name, where)
         if wants_json():
-            print_records([record(each) for each in found])
+            print_records(found.records())
+            _warn_nobody(found)
         else:
-            _print(found, lines)
+            _print(found)
         return
     with connect() as client:
         _watch(lambda: _ask(client, app_name, where))
@@ -81,7 +106,7 @@ def statuses(
     client: Client, app_name: str | None, where: Target
 ) -> list[inspection_pb2.InstanceStatus]:
     """Return the status of every instance of a space, or of an app."""
-    return _ask(client, app_name, where)[0]
+    return _ask(client, app_name, where).instances
 
 
 def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
@@ -89,13 +114,17 @@ def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     answer = client.call(stub.GetStatus, request)
     found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
-    lines = [f"ALARM: {each}" for each in answer.alarms]
-    if answer.ca_rotation:
-        lines.append(f"CA ROTATION: {answer.ca_rotation}")
-    return found, tuple(lines)
+    return _Found(found, tuple(answer.alarms), answer.ca_rotation)
 
 
-def _print(found: Sequence[inspection_pb2.InstanceStatus], lines: Sequence[str]) -> None:
+def _warn_nobody(found: _Found) -> None:
+    """Say what concerns everybody where no object could have it."""
+    for line in found.lines() if not found.instances else ():
+        warn(line)
+
+
+def _print(looked: _Found) -> None:
+    found = looked.instances
     now = datetime.now(UTC)
     columns: dict[str, list[object]] = {
         "instance": [instance_name(each) for each in found],
@@ -112,7 +141,7 @@ def _print(found: Sequence[inspection_pb2.InstanceStatus], lines: Sequence[str])
     if not fits(columns | types | certificate):
         types = {"xDS": [_summary(each) for each in found]}
     print_table(columns | types | certificate, empty="No instances found.")
-    reasons = [*lines]
+    reasons = looked.lines()
     reasons += [line for each in found for line in _reasons(each)]
     if reasons:
         click.echo()
@@ -126,15 +155,15 @@ def _watch(look: Callable[[], _Found]) -> None:
     is_in_place = sys.stdout.isatty() and not is_plain()
     patience = Patience()
     while True:
-        if (seen := patience.look(look)) is not None:
-            found, lines = seen
-            told = ([_without_moments(each) for each in found], lines)
+        if (found := patience.look(look)) is not None:
+            told = ([_without_moments(each) for each in found.instances], found.lines())
             if wants_json() and told != before:
-                click.echo(json.dumps([record(each) for each in found]))
+                click.echo(json.dumps(found.records()))
+                _warn_nobody(found)
             elif not wants_json() and (told != before or is_in_place):
                 if is_in_place:
                     click.clear()
-                _print(found, lines)
+                _print(found)
             sys.stdout.flush()
             before = told
         time.sleep(_WATCH_SECONDS)

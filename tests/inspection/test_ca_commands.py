@@ -16,11 +16,13 @@ async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
         cf = here.cf
         alone = (await c2c(cf, "ca", "list", "--output", "json")).json()
         quiet = await c2c(cf, "status")
+        (nothing,) = (await c2c(cf, "status", "--output", "json")).json()
         prepared = await c2c(cf, "ca", "prepare")
         refused = await c2c(cf, "ca", "activate", "--wait", "--timeout", "300ms")
         shown = await c2c(cf, "ca", "list")
         found = (await c2c(cf, "ca", "list", "--output", "json")).json()
         status, metrics = await c2c(cf, "status"), await values(cf)
+        (printed,) = (await c2c(cf, "status", "--output", "json")).json()
         forced = await c2c(cf, "ca", "activate", "--force")
         back = await c2c(cf, "ca", "activate", "--undo")
         cancelled = await c2c(cf, "ca", "prepare", "--undo", "--wait", "--timeout", "20s")
@@ -43,6 +45,8 @@ async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
     ]
     assert set(found[0]) == set(found[1]) == {*only, "since"}
     assert f"\nCA ROTATION: a CA is prepared: {waits}\n" in status.out
+    assert printed["ca_rotation"] == f"a CA is prepared: {waits}"
+    assert (nothing["ca_rotation"], nothing["control_plane_alarms"]) == ("", [])
     assert metrics["c2c_ca_rotation_waiting_instances"] == 1
     assert {each for each in metrics if each.startswith("c2c_ca_expiry")} == {
         "c2c_ca_expiry_timestamp_seconds{role=active}",

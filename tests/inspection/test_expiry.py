@@ -32,6 +32,7 @@ async def test_a_ca_that_cannot_sign_is_told_of_long_before_certificates_end(
         await core.expiry.look()
         alarmed, shown = await values(here.cf), await c2c(here.cf, "status")
         printed = (await c2c(here.cf, "status", "--output", "json")).json()
+        elsewhere = await c2c(here.cf, "status", "-s", "elsewhere", "--output", "json")
         core.custody._custodian, server._new_serial = able, able_server
 
         async def renewed() -> bool:
@@ -48,7 +49,10 @@ async def test_a_ca_that_cannot_sign_is_told_of_long_before_certificates_end(
         "identity",
     }
     assert printed[0]["alarms"] == list(status.alarms)
-    assert "\nALARM: the control plane's own certificate ends at " in shown.out
+    (own,) = printed[0]["control_plane_alarms"]
+    assert own.startswith("the control plane's own certificate ends at ")
+    assert f"\nALARM: {own}\n" in shown.out
+    assert (elsewhere.out, elsewhere.err) == ("[]\n", f"ALARM: {own}\n")
     assert "\napp-b/0 ALARM: c2c-cert-and-key ends at " in shown.out
     kinds = ("c2c", "id", "identity", "server", "ca")
     assert [alarmed[f"c2c_certificates_expiring{{kind={each}}}"] for each in kinds] == [
