@@ -39,12 +39,30 @@ _LDH_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
 _APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _SHOWN = 80
+_OVERLONG_WORD = re.compile(r"\S{299,}[^\s:;,]")
+_LONGEST = 2000
 
 
 def shown(value: object) -> str:
     """Return a value as an error message may quote it: escaped, and cut if it would flood it."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return _cut(repr(value), _SHOWN)
+
+
+def abridged(sentence: str, most: int = _LONGEST) -> str:
+    """Return an error message that nothing floods that was not cut before, such as a path.
+
+    A path as people have them is whole in it.
+
+    Args:
+        sentence: the message.
+        most: how many characters of all of it are left.
+    """
+    words = _OVERLONG_WORD.sub(lambda word: _cut(word[0], _SHOWN), sentence)
+    return _cut(words, most)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def is_text(value: str) -> bool:

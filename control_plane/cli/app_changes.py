@@ -14,6 +14,7 @@ from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target, target_options
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.tables import print_records, record
+from control_plane.names import shown
 
 _PORTS = "Port that the app listens on, several with commas or by repeating it"
 _C2C_PORT = "The port that 61443 goes to (Default: 8080 if the app has it, else its first)"
@@ -155,7 +156,7 @@ def delete_app(app_name: str, *, force: bool) -> None:
         app = {"name": app_name, "space": where.space, "org": where.org}
         print_records([{**app, "already": answer.already, "revision": answer.revision}])
     if answer.already:
-        tell(f"App '{app_name}' does not exist.")
+        tell(f"App {shown(app_name)} does not exist.")
     ok()
 
 
@@ -168,7 +169,7 @@ def _confirm(app_name: str) -> None:
     """
     # Where a shell closed it (<&-), Python has no standard input at all.
     if sys.stdin is None or not sys.stdin.isatty():
-        raise Failed(f"nobody can be asked whether to delete app '{app_name}' here: say -f")
+        raise Failed(f"nobody can be asked whether to delete app {shown(app_name)} here: say -f")
     if not click.confirm(f"Really delete the app {named(app_name)}?", err=wants_json()):
         tell("Delete cancelled")
         raise click.Abort

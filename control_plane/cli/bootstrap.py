@@ -20,6 +20,7 @@ from control_plane.cli.globals import connection_options, target_options
 from control_plane.cli.instance_name import find_instance
 from control_plane.cli.output import warn
 from control_plane.envoy.bootstrap import XdsIdentity, render
+from control_plane.names import shown
 from control_plane.settings import SocketAddress
 from control_plane.settings.values import read_server_address
 
@@ -58,7 +59,7 @@ def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Pat
     with connect() as client:
         found = find_instance(client, instance)
         if found is None:
-            raise Failed(f"instance '{instance}' not found: 'c2c instances --all' lists them")
+            raise Failed(f"instance {shown(instance)} not found: 'c2c instances --all' lists them")
         trust = client.call(
             trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
             trust_pb2.GetTrustBundleRequest(),

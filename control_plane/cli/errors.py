@@ -18,7 +18,7 @@ import click
 from control_plane.cli import catalog
 from control_plane.cli.output import is_speaking, printable
 from control_plane.errors import ConfigurationError, ControlPlaneError
-from control_plane.names import shown
+from control_plane.names import abridged, shown
 
 _PLAIN_WORD = re.compile(r"[a-z]+(-[a-z]+)*[,:]?(?!\S)")
 """A name that a sentence begins with has a slash, a dot or a digit, or stands after its noun."""
@@ -42,7 +42,7 @@ def report(error: Exception, ctx: click.Context | None, *, debug: bool = False) 
         if debug:
             traceback.print_exception(error)
         for sentence in (*_sentences(error), *_help_for(error)):
-            click.echo(printable(sentence), err=True)
+            click.echo(abridged(printable(sentence)), err=True)
     if ctx is not None and is_speaking(ctx):
         with suppress(OSError):
             click.secho("FAILED", bold=True, fg="red")
@@ -94,7 +94,9 @@ def _usage(error: click.UsageError) -> str:
         case click.BadOptionUsage():
             return f"expected argument for flag `{error.option_name}'"
         case click.BadParameter(param=click.Option() as option):
-            return f"{option.opts[0]}: {error.message.removesuffix('.')}"
+            # Sentences of click end with a period, and those of ours with a value that may be cut.
+            message = error.message if error.message.endswith("...") else error.message.rstrip(".")
+            return f"{option.opts[0]}: {message}"
         case _:
             return error.format_message()
 

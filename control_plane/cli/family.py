@@ -12,6 +12,7 @@ import click
 
 from control_plane.cli import catalog
 from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter
+from control_plane.names import shown
 
 
 class Family(click.Command):
@@ -42,7 +43,7 @@ def incomplete(family: Family, rest: Sequence[str]) -> str:
     known = ", ".join(entry.name for entry in catalog.family(word))
     if not rest or rest[0].startswith("-"):
         return f"'{word}' needs one more word: {known}"
-    return f"'{word} {rest[0]}' is not a registered command, there are: {known}"
+    return f"{shown(f'{word} {rest[0]}')} is not a registered command, there are: {known}"
 
 
 def family_of(word: str) -> Family | None:

@@ -11,6 +11,7 @@ from control_plane.cli.globals import all_option, connection_options, target, ta
 from control_plane.cli.instance_name import find_instance, is_app_and_index
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.tables import print_fields, print_records, print_table, record, with_room
+from control_plane.names import shown
 
 
 @command(
@@ -132,7 +133,7 @@ def remove_instance(instance: str) -> None:
         guid = _guid(client, instance)
         answer = _removed(client, guid)
         if answer.already:
-            tell(f"Instance '{instance}' does not exist.{_hint(client, instance)}")
+            tell(f"Instance {shown(instance)} does not exist.{_hint(client, instance)}")
     if wants_json():
         outcome = {"already": answer.already, "revision": answer.revision}
         print_records([{"instance": instance, "guid": guid or "", **outcome}])

@@ -21,6 +21,7 @@ from control_plane.cli.globals import connection_options
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.progress import duration_of
 from control_plane.cli.tables import print_fields, print_records
+from control_plane.names import shown
 from control_plane.store.files import write_private
 
 
@@ -51,7 +52,7 @@ from control_plane.store.files import write_private
 def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bool) -> None:
     """Issue a certificate for the operator's port."""
     if Path(name).name != name:
-        raise click.UsageError(f"NAME must not have a '/', it names files: {name!r}")
+        raise click.UsageError(f"NAME must not have a '/', it names files: {shown(name)}")
     files = {
         "cert": directory / f"{name}.pem",
         "key": directory / f"{name}.key",

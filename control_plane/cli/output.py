@@ -16,10 +16,15 @@ from typing import TypeVar
 
 import click
 
+from control_plane.names import abridged
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _SPEAKING = "control_plane.cli.speaking"
 _OUTPUT = "control_plane.cli.output"
+
+_LONGEST_NAME = 300
+"""Characters of a name in a sentence; a route has 253 at the most."""
 
 
 class Output(StrEnum):
@@ -91,7 +96,7 @@ def terminal_width() -> int | None:
 
 def named(text: str) -> str:
     """Return the name of something, as it stands out in a sentence on a terminal."""
-    return click.style(printable(text), bold=True, fg="cyan")
+    return click.style(abridged(printable(text), _LONGEST_NAME), bold=True, fg="cyan")
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 
 from control_plane.cli import catalog
+from control_plane.names import shown
 
 _TAKING_AWAY = ("delete", "destroy", "purge", "remove", "unmap", "ca activate", "ca retire")
 """How commands begin after which something is not as it was."""
@@ -72,7 +73,7 @@ EXPLAINED = {
 
 def no_command(word: str) -> str:
     """Return the sentence for a word that is no command."""
-    unknown = f"'{word}' is not a registered command"
+    unknown = f"{shown(word)} is not a registered command"
     if word in EXPLAINED:
         return f"{unknown}: {EXPLAINED[word]}"
     meant = MEANT.get(word) or _similar(word)

@@ -35,6 +35,7 @@ from control_plane.errors import (
     Unauthenticated,
     Unavailable,
 )
+from control_plane.names import abridged
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -68,10 +69,11 @@ def status_of(error: Exception) -> status_pb2.Status:
     number: int = code_of(error).value[0]
     if not isinstance(error, ControlPlaneError):
         return status_pb2.Status(code=number, message="internal error")
-    status = status_pb2.Status(code=number, message=str(error))
+    # It is metadata of the answer twice, of which gRPC takes some 16 KB and says nothing otherwise.
+    status = status_pb2.Status(code=number, message=abridged(str(error)))
     if isinstance(error, InvalidRequest) and error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.rule
+            field=error.field, description=abridged(error.rule)
         )
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     return status

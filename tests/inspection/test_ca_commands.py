@@ -87,6 +87,7 @@ async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
         lone = await c2c(here.cf, "ca", "prepare", "--ca-cert", "a.pem")
         both = await c2c(here.cf, "ca", "prepare", "--undo", "--ca-cert", "a.pem")
         missing = await c2c(here.cf, "ca", "prepare", "--ca-cert", "/no.pem", "--ca-key", "/no.key")
+        long = await c2c(here.cf, "ca", "prepare", "--ca-cert", f"/{'a' * 10_000}", "--ca-key", "k")
         early = await c2c(here.cf, "ca", "retire")
 
     known = "ca list, ca prepare, ca activate, ca retire"
@@ -95,6 +96,7 @@ async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
     assert f"'ca lst' is not a registered command, there are: {known}\n" in typo.err
     assert "--ca-cert and --ca-key belong together" in lone.err
     assert "--ca-cert does not go with --undo" in both.err
+    assert long.err == f"File '/{'a' * 78}... cannot be read: File name too long\n"
     assert missing.err == "File '/no.pem' cannot be read: No such file or directory\n"
     assert early.err == "No CA is retiring: 'CN=c2c-control-plane CA' is the only CA\n"
     assert {each.code for each in (half, flag, typo, lone, both, missing, early)} == {1}

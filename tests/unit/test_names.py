@@ -15,6 +15,7 @@ from control_plane.names import (
     C2C_PORT,
     DEFAULT_APP_PORT,
     Domain,
+    abridged,
     parse_address,
     parse_app_name,
     parse_domain,
@@ -268,6 +269,21 @@ def test_the_well_known_ports() -> None:
 def test_a_quoted_value_is_safe_to_print(value: object, expected: str) -> None:
     """A value in a message is escaped, and cut at 80 characters."""
     assert shown(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("app not found", "app not found"),
+        (f"cannot read /{'a' * 298}: no", f"cannot read /{'a' * 298}: no"),
+        (f"cannot read /{'a' * 299}: no", f"cannot read /{'a' * 79}...: no"),
+        ("a " * 1000, "a " * 1000),
+        ("a " * 1001, f"{'a ' * 1000}..."),
+    ],
+)
+def test_nothing_floods_a_message(sentence: str, expected: str) -> None:
+    """A path that somebody has is whole; what nobody typed by hand is cut."""
+    assert abridged(sentence) == expected
 
 
 @given(st.text(string.ascii_letters + string.digits + "-_", min_size=1, max_size=63))

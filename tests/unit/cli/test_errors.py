@@ -115,6 +115,52 @@ def test_a_command_line_that_cannot_be_understood(words: tuple[str, ...], senten
     assert len(rest) <= 1
 
 
+LONG = "/" + "long" * 2_500
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "LONG",
+        "help LONG",
+        "ca LONG",
+        "apps LONG",
+        "apps --LONG",
+        "apps --output LONG",
+        "apps --data-dir LONG",
+        "apps --config LONG",
+        "app LONG",
+        "apps -s LONG",
+        "create-app b --port LONG",
+        "map-route b LONG --hostname LONG",
+        "delete-app LONG",
+        "delete-app LONG -f",
+        "remove-instance LONG",
+        "bootstrap LONG",
+        "issue-operator-cert LONG",
+        "issue-operator-cert me --dir LONG",
+        "--server localhost:1 --cert LONG --key LONG --ca LONG apps",
+        "sidecar --server localhost:1 --address auto --ca-file LONG",
+        "sidecar --server localhost:1 --address auto --dir LONG",
+        "check --data-dir LONG",
+        "check --router-ca LONG",
+    ],
+)
+def test_a_long_value_floods_nothing(c2c: Run, line: str) -> None:
+    """Whatever is too long is quoted by its beginning, wherever it is quoted."""
+    ran = c2c(*(LONG if word == "LONG" else word.replace("LONG", LONG) for word in line.split()))
+
+    assert 0 < len(ran.out) + len(ran.err) < 1_000
+    assert LONG[:60].lower() in (ran.out + ran.err).lower()
+
+
+def test_a_value_that_was_cut_ends_like_one(c2c: Run) -> None:
+    """With the three points of all others."""
+    first = c2c("create-app", "b", "--port", LONG).err.splitlines()[0]
+
+    assert first.endswith(f"between 1 and 65535: '{LONG[:79]}...")
+
+
 REFUSED = [
     (("app", "pineapple"), "App 'pineapple' not found"),
     (

@@ -71,6 +71,14 @@ def test_no_error_is_forgotten() -> None:
     assert known - abstract == {type(error) for error, _ in CODES} - {RuntimeError}
 
 
+def test_a_long_value_does_not_cost_the_caller_the_reason() -> None:
+    """A status is metadata, of which a client takes some 16 KB."""
+    status = status_of(InvalidArgument(f"file '/{'a' * 10_000}' cannot be read", field="ca_cert"))
+
+    assert status.message == f"file '/{'a' * 78}... cannot be read"
+    assert status.ByteSize() < 1_000
+
+
 def test_a_refusal_names_field_and_rule() -> None:
     """A program finds the field at fault in a google.rpc.BadRequest, a person in the message."""
     status = status_of(InvalidArgument("domain missing", field="domain"))
