@@ -146,6 +146,14 @@ def crossing_problem(*, active: Authority, other: Authority, now: datetime) -> s
     return "" if active.roots == other.roots else objection(active, other, now)
 
 
+_NEXT_STEPS = {
+    Stage.STEADY: "'c2c ca prepare' prepares another",
+    Stage.PREPARED: "'c2c ca activate' has it sign",
+    Stage.ACTIVATED: "'c2c ca retire' forgets it",
+}
+"""What is said to who takes a step out of order."""
+
+
 def _swap(rotation: Rotation, before: Stage, after: Stage, now: datetime, serial: int) -> Rotation:
     other = _require(rotation, before)
     cross = None
@@ -164,6 +172,7 @@ def _require(rotation: Rotation, stage: Stage) -> Authority:
             state = f"{shown(rotation.active.subject)} is the only CA"
         case _:
             state = f"CA {shown(rotation.signing.subject)} is active, and another {_role(rotation)}"
+    state += f" ({_NEXT_STEPS[rotation.stage]})"
     wanted = "prepared" if stage is Stage.PREPARED else "retiring"
     raise FailedPrecondition(f"no CA is {wanted}: {state}")
 

@@ -89,7 +89,8 @@ def until_ready(client: Client, timeout: timedelta, done: str = "") -> Authoriti
     late = _late(found)
     if late is not None:
         raise Failed(
-            f"{done}not everybody is ready after {format_duration(timeout)}: {_reasons(late)}"
+            f"{done}not everybody is ready after {format_duration(timeout)}: {_reasons(late)} "
+            "(see 'c2c ca list')"
         )
     return found
 

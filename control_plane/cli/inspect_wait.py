@@ -7,6 +7,7 @@ notices. A server that goes away meanwhile may come back until then.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from control_plane.cli import kinds
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import connection_options, target, target_options
+from control_plane.cli.globals import DEFAULTS, connection_options, target, target_options
 from control_plane.cli.inspect_status import instance_name, statuses
 from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
 from control_plane.cli.patience import Patience
@@ -110,7 +111,7 @@ def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta
     if last is None:
         raise Failed(str(patience.away))
     if not last.is_enough:
-        raise Failed(_complaint(last, stage, timeout, app_name or "APP"))
+        raise Failed(_complaint(last, stage, timeout, app_name))
     if wants_json():
         print_records([record(each) for each in last.found])
         return
@@ -163,15 +164,29 @@ def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
     return ""
 
 
-def _complaint(look: _Look, stage: str, timeout: timedelta, app: str) -> str:
+def _complaint(look: _Look, stage: str, timeout: timedelta, app_name: str | None) -> str:
     shown = list(look.reasons[:_SHOWN])
-    if not look.found:
-        shown = [f"there are none, and with 'c2c join-token {app}' one can enrol"]
-    elif not look.there and not shown:
-        shown = ["none is connected, and 'c2c status' shows how each is"]
     if len(look.reasons) > _SHOWN:
         shown.append(f"{len(look.reasons) - _SHOWN} more")
     why = f": {'; '.join(shown)}" if shown else ""
     are = "is" if look.there == 1 else "are"
     after = format_duration(timeout)
-    return f"{look.there} of {look.wanted} instances {are} {stage} after {after}{why}"
+    return (
+        f"{look.there} of {look.wanted} instances {are} {stage} after {after}{why}"
+        f"{_next_step(look, app_name)}"
+    )
+
+
+def _next_step(look: _Look, app_name: str | None) -> str:
+    """Return what somebody can do for whom it was waited, as the end of a sentence."""
+    where = target()
+    space = [] if (where.org, where.space) == DEFAULTS else ["-s", where.space, "-o", where.org]
+    status = shlex.join(["c2c", "status", *([app_name] if app_name else []), *space])
+    if look.reasons:
+        return f" (see '{status}')"
+    if look.found and not look.there:
+        return f": none is connected, and '{status}' shows how each is"
+    token = shlex.join(["c2c", "join-token", app_name or "APP", *space])
+    if not look.found:
+        return f": there are none, and with '{token}' one can enrol"
+    return f": '{status}' shows those that there are, and with '{token}' another can enrol"

@@ -21,6 +21,8 @@ from control_plane.store.files import check_private
 SECONDS = 5.0
 """How long a server may take to accept a connection, and to greet."""
 
+_NO_OPERATORS = "that is no operator's port (see --admin-address)"
+
 
 class Away(Failed):
     """Nobody answers now; whoever has the time may try again."""
@@ -77,15 +79,28 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
             f"{credentials.ca} has to be its CA (c2c trust-bundle prints it)"
         ) from None
     except ssl.SSLEOFError as error:  # so does whatever stands before a server that is away
-        raise Away(f"no TLS with the server at {address}: {_plain(error)}") from None
+        raise Away(
+            f"no TLS with the server at {address}: {_plain(error)}: it is away, or {_NO_OPERATORS}"
+        ) from None
     except ssl.SSLError as error:
-        raise Failed(f"no TLS with the server at {address}: {_plain(error)}") from None
+        raise Failed(
+            f"no TLS with the server at {address}: {_plain(error)}: {_NO_OPERATORS}"
+        ) from None
     except TimeoutError:
-        raise Away(f"no answer from {address} within {SECONDS:g}s") from None
+        raise Away(
+            f"no answer from {address} within {SECONDS:g}s: a firewall is on the way, or "
+            f"{_NO_OPERATORS}"
+        ) from None
     except socket.gaierror as error:
-        raise Away(f"host name not found: {address.host}: {error.strerror}") from None
+        raise Away(
+            f"host name not found: {address.host}: {error.strerror}: --server (C2C_SERVER) is "
+            "where 'c2c serve' has its --admin-address"
+        ) from None
     except OSError as error:
-        raise Away(f"no server answers at {address}: {error.strerror}") from None
+        raise Away(
+            f"no server answers at {address}: {error.strerror}: start one with 'c2c serve "
+            "--admin-address' there, or set --server (C2C_SERVER)"
+        ) from None
     if not is_greeted:
         raise Failed(
             f"the server at {address} does not take {credentials.cert}: it has to be a valid "

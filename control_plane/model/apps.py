@@ -137,7 +137,8 @@ def _require_same(existing: App, wanted: App) -> None:
     ]
     if different:
         raise AlreadyExists(
-            f"app {_full_name(existing.key)} exists with other properties: {', '.join(different)}",
+            f"app {_full_name(existing.key)} exists with other properties: {', '.join(different)} "
+            "('c2c update-app' changes them)",
             field=different[0],
         )
 

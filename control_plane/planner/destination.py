@@ -17,7 +17,8 @@ from control_plane.model.entities import App
 from control_plane.model.state import State
 from control_plane.names import Address, Hostname, parse_address, shown
 
-_APP_AND_INDEX = re.compile(r"([^/:]+)/(\d{1,9})", re.ASCII)
+_APP_AND_INDEX = re.compile(r"([^/:]+)/([^/:]+)")
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
 _INDEX_AND_ROUTE = re.compile(r"(0|[1-9]\d{0,8})\.(.+)", re.ASCII)
 
 
@@ -72,11 +73,16 @@ def _app_and_index(state: State, text: str, org: str, space: str) -> Destination
     named = _APP_AND_INDEX.fullmatch(text)
     if named is None:
         return None
-    app, index = lookup_app(state, named[1], org, space), int(named[2])
+    app = lookup_app(state, named[1], org, space)
     if app is None:
         return None
-    if all(each.index != index for each in state.instances_of(app.guid)):
-        raise NotFound(f"app {shown(named[1])} has no instance {index}", field="destination")
+    index = int(named[2]) if _INDEX.fullmatch(named[2]) else None
+    if index is None or all(each.index != index for each in state.instances_of(app.guid)):
+        raise NotFound(
+            f"app {shown(named[1])} has no instance {shown(named[2])[1:-1]}: "
+            "'c2c instances --all' lists them",
+            field="destination",
+        )
     return Destination(app, index=index)
 
 

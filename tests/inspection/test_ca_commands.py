@@ -36,7 +36,8 @@ async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
     assert "c2c ca activate" in prepared.out
     assert (refused.code, refused.out) == (1, "Activating the prepared CA...\nFAILED\n")
     assert refused.err == (
-        "Not everybody is ready after 300ms: app-b/0 (no sidecar reports for it)\n"
+        "Not everybody is ready after 300ms: app-b/0 (no sidecar reports for it) "
+        "(see 'c2c ca list')\n"
     )
     assert f"The prepared CA: {waits}\n   app-b/0: no sidecar reports" in shown.out
     assert [(each["role"], each["waits_for"]) for each in found] == [
@@ -98,5 +99,8 @@ async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
     assert "--ca-cert does not go with --undo" in both.err
     assert long.err == f"File '/{'a' * 78}... cannot be read: File name too long\n"
     assert missing.err == "File '/no.pem' cannot be read: No such file or directory\n"
-    assert early.err == "No CA is retiring: 'CN=c2c-control-plane CA' is the only CA\n"
+    assert early.err == (
+        "No CA is retiring: 'CN=c2c-control-plane CA' is the only CA ('c2c ca prepare' prepares "
+        "another)\n"
+    )
     assert {each.code for each in (half, flag, typo, lone, both, missing, early)} == {1}

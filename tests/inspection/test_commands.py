@@ -162,12 +162,15 @@ async def test_whoever_waits_for_nobody_is_told_what_to_do(tmp_path: Path) -> No
     """Without an instance, and with one that never came, the next step is named."""
     async with scene(tmp_path) as here:
         absent = await c2c(here.cf, "wait", APP, "--timeout", "10ms")
+        elsewhere = await c2c(here.cf, "wait", "--timeout", "10ms", "-s", "s2")
         await c2c(here.cf, "remove-instance", f"{APP}/0")
         nobody = await c2c(here.cf, "wait", "--timeout", "10ms")
         of_app = await c2c(here.cf, "wait", APP, "--timeout", "10ms")
 
     none = "0 of 1 instances are ready after 10ms: "
-    assert absent.err == f"{none}none is connected, and 'c2c status' shows how each is\n"
+    assert absent.err == f"{none}none is connected, and 'c2c status app-b' shows how each is\n"
+    token = "c2c join-token APP -s s2 -o default"
+    assert elsewhere.err == f"{none}there are none, and with '{token}' one can enrol\n"
     assert nobody.err == f"{none}there are none, and with 'c2c join-token APP' one can enrol\n"
     assert of_app.err == f"{none}there are none, and with 'c2c join-token app-b' one can enrol\n"
 
@@ -256,11 +259,14 @@ async def test_wait_says_who_is_not_there(tmp_path: Path) -> None:
         ran = await c2c(here.cf, "wait", APP, "--for", "acked", "--timeout", "300ms")
         envoy.resume()
 
-        assert too_few.err == "1 of 2 instances is ready after 100ms\n"
+        assert too_few.err == (
+            "1 of 2 instances is ready after 100ms: 'c2c status app-b' shows those that there are, "
+            "and with 'c2c join-token app-b' another can enrol\n"
+        )
         assert ran.code == too_few.code == 1
         assert ran.err == (
             "0 of 1 instances are acked after 300ms: "
-            f"app-b/0 SDS: sent and not answered yet: {C2C_SECRET}\n"
+            f"app-b/0 SDS: sent and not answered yet: {C2C_SECRET} (see 'c2c status app-b')\n"
         )
         assert ran.out.endswith("\nFAILED\n")
 

@@ -100,9 +100,12 @@ def test_each_step_can_be_taken_back() -> None:
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (lambda: activate(steady(embedded("old"), NOW), NOW, 5), "no CA is prepared: 'CN=old' is"),
+        (
+            lambda: activate(steady(embedded("old"), NOW), NOW, 5),
+            "'CN=old' is the only CA .'c2c ca prepare'",
+        ),
         (lambda: undo_prepare(steady(embedded("old"), NOW), NOW), "no CA is prepared"),
-        (lambda: retire(prepared(), NOW), "no CA is retiring: CA 'CN=old' is active, and another"),
+        (lambda: retire(prepared(), NOW), "and another prepared .'c2c ca activate'"),
         (lambda: undo_activate(prepared(), NOW, 5), "no CA is retiring"),
         (lambda: undo_prepare(activate(prepared(), NOW, 5), NOW), "and another retiring"),
         (lambda: prepare(prepared(), embedded("third"), NOW), "'CN=new' is prepared: one rotation"),

@@ -208,7 +208,10 @@ def test_what_is_wrong_with_a_remote_server_is_told(operator: tuple[ControlPlane
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         nobody = f"127.0.0.1:{taken.getsockname()[1]}"
     for ran, sentence in (
-        (as_alice(operator, "apps", server=nobody), f"No server answers at {nobody}: Connection"),
+        (
+            as_alice(operator, "apps", server=nobody),
+            f"No server answers at {nobody}: Connection refused: start one with 'c2c serve ",
+        ),
         (
             as_alice(operator, "apps", server="host.invalid:1"),
             "Host name not found: host.invalid: ",
@@ -230,6 +233,11 @@ def test_what_is_wrong_with_a_remote_server_is_told(operator: tuple[ControlPlane
     ):
         assert (ran.code, ran.err.count("\n")) == (1, 1)
         assert ran.err.startswith(sentence)
+    for server, advice in (
+        (nobody, "'c2c serve --admin-address' there, or set --server (C2C_SERVER)"),
+        ("host.invalid:1", "--server (C2C_SERVER) is where 'c2c serve' has its --admin-address"),
+    ):
+        assert as_alice(operator, "apps", server=server).err.endswith(f"{advice}\n")
 
 
 def test_a_server_that_may_come_back_is_told_apart(operator: tuple[ControlPlane, Path]) -> None:
@@ -244,7 +252,7 @@ def test_a_server_that_may_come_back_is_told_apart(operator: tuple[ControlPlane,
 
         thread = threading.Thread(target=hang_up)
         thread.start()
-        with pytest.raises(Away, match="no TLS with the server"):
+        with pytest.raises(Away, match=r"it is away, or that is no operator's port \(see --admin"):
             try_tls(SocketAddress("127.0.0.1", front.getsockname()[1]), files)
         thread.join(20)
     with pytest.raises(Away, match="host name not found"):

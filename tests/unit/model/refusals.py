@@ -250,7 +250,8 @@ APPS = (
     ),
     _app(
         "app-exists-with-other-ports",
-        "app 'app-b' in org 'default' / space 'default' exists with other properties: ports",
+        "app 'app-b' in org 'default' / space 'default' exists with other properties: ports "
+        "('c2c update-app' changes them)",
         "ports",
         error=AlreadyExists,
         name="app-b",
@@ -259,7 +260,7 @@ APPS = (
     _app(
         "app-exists-with-other-protocol-and-ssh",
         "app 'app-a' in org 'default' / space 'default' exists with other properties: "
-        "protocol, ssh",
+        "protocol, ssh ('c2c update-app' changes them)",
         "protocol",
         error=AlreadyExists,
         name="app-a",
