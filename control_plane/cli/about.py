@@ -9,7 +9,7 @@ from importlib.metadata import version as version_of
 import click
 
 from control_plane.cli.command import Context, command
-from control_plane.cli.family import family_of
+from control_plane.cli.family import family_of, incomplete
 from control_plane.cli.output import output_option, wants_json
 from control_plane.cli.suggestions import no_command
 from control_plane.cli.tables import print_records
@@ -30,19 +30,22 @@ def version() -> None:
     click.echo(f"c2c version {found['c2c']} ({parts})")
 
 
-@command("help", usage=["[COMMAND]"], examples=["", "map-route"], see_also=["version"])
+@command("help", usage=["[COMMAND]", "-a"], examples=["", "map-route"], see_also=["version"])
 @click.argument("words", metavar="COMMAND", nargs=-1)
+@click.option("-a", "is_all", is_flag=True, help="List all commands, as without COMMAND")
 @click.pass_context
-def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - the command is called that
+def help(ctx: click.Context, words: tuple[str, ...], *, is_all: bool) -> None:  # noqa: A001 - the command is called that
     """Show help."""
     program = ctx.find_root()
     name = " ".join(words)
-    if not name:
+    if is_all or not name:
         click.echo(program.get_help())
         return
     group = program.command
     found = group.get_command(program, name) if isinstance(group, click.Group) else None
     found = found or family_of(name)
+    if found is None and (family := family_of(words[0])) is not None:
+        raise click.UsageError(incomplete(family, words[1:]))
     if found is None:
         raise click.UsageError(no_command(name))
     click.echo(found.get_help(Context(found, info_name=name, parent=program)))

@@ -70,7 +70,9 @@ def _help_for(error: Exception) -> tuple[str, ...]:
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return ()
     command = error.ctx.info_name or ""
-    return (f"See 'c2c help {command}'",) if catalog.find(command) else ()
+    # Who asks for help has found how that is done.
+    is_known = catalog.find(command) is not None and command != "help"
+    return (f"See 'c2c help {command}'",) if is_known else ()
 
 
 def capitalised(sentence: str) -> str:

@@ -41,7 +41,7 @@ def test_without_arguments_the_overview_is_shown() -> None:
             assert re.search(
                 rf"^   {entry.name} +{re.escape(entry.summary)}$", ran.out, re.MULTILINE
             )
-    assert run_c2c("--help") == run_c2c("-h") == run_c2c("help") == ran
+    assert run_c2c("--help") == run_c2c("-h") == run_c2c("help") == run_c2c("help", "-a") == ran
 
 
 @pytest.mark.parametrize("name", NAMES)
