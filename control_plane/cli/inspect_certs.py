@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import click
-
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
+from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -29,7 +28,7 @@ _MAX_NAMES = 3
     ],
     see_also=["routes", "status", "trust-bundle"],
 )
-@click.argument("app_name", metavar="APP", required=False)
+@about_app()
 @target_options
 @all_option
 @output_option

@@ -17,6 +17,7 @@ import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli import kinds
+from control_plane.cli.about_app import about_app
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection_options, target, target_options
@@ -40,7 +41,7 @@ _LONGEST_PAUSE = 1.0
     ],
     see_also=["certs", "status"],
 )
-@click.argument("app_name", metavar="APP", required=False)
+@about_app()
 @click.option("--kind", "kinds_", multiple=True, help="Only events of this kind, such as nacked")
 @click.option("--count", type=kinds.USES, help="End after so many (Default: never)")
 @target_options

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
+from control_plane.cli.about_app import about_app
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, all_option, connection_options, target, target_options
@@ -73,7 +74,7 @@ CERTIFICATE_WORDS = {
     ],
     see_also=["certs", "events", "instances", "wait", "why"],
 )
-@click.argument("app_name", metavar="APP", required=False)
+@about_app()
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C")
 @target_options
 @all_option

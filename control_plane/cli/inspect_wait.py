@@ -17,6 +17,7 @@ import click
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.cli import kinds
+from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
@@ -69,7 +70,7 @@ class _Look:
     ],
     see_also=["instances", "status", "why"],
 )
-@click.argument("app_name", metavar="APP", required=False)
+@about_app()
 @click.option(
     "--for",
     "stage",

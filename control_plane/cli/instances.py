@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
+from control_plane.cli.about_app import about_app
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -20,7 +21,7 @@ from control_plane.names import shown
     examples=["", "app-b", "--all --output json"],
     see_also=["app", "join-token", "remove-instance"],
 )
-@click.argument("app_name", metavar="APP", required=False)
+@about_app()
 @target_options
 @all_option
 @output_option

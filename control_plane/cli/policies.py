@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import click
-
 from control_plane.api.v1 import network_policy_pb2, network_policy_pb2_grpc
+from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -16,26 +15,26 @@ from control_plane.cli.tables import print_records, print_table, record, with_ro
 
 @command(
     "network-policies",
-    usage=["[--source SOURCE_APP] [-s SPACE] [-o ORG] [--all] [--output json]"],
+    usage=["[SOURCE_APP | --source SOURCE_APP] [-s SPACE] [-o ORG] [--all] [--output json]"],
     examples=["", "--source frontend"],
     see_also=["add-network-policy", "apps", "remove-network-policy"],
 )
-@click.option("--source", help="Source app to filter results by")
+@about_app("SOURCE_APP", "--source")
 @target_options
 @all_option
 @output_option
 @connection_options
-def network_policies(source: str | None) -> None:
+def network_policies(app_name: str | None) -> None:
     """List direct network traffic policies."""
     where = target()
-    whose = f" of app {named(source)}" if source else ""
+    whose = f" of app {named(app_name)}" if app_name else ""
     begin(
         f"Listing all network policies{whose}"
         if where.is_all
         else f"Listing network policies{whose} in {where}"
     )
     request = network_policy_pb2.ListNetworkPoliciesRequest(
-        source=source or "", source_space=where.space, source_org=where.org
+        source=app_name or "", source_space=where.space, source_org=where.org
     )
     with connect() as client:
         answer = client.call(

@@ -7,6 +7,7 @@ from datetime import timedelta
 import click
 
 from control_plane.api.v1 import route_pb2, route_pb2_grpc
+from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -28,11 +29,11 @@ _CHANGE_USAGE = (
 
 @command(
     "routes",
-    usage=["[--app APP] [-s SPACE] [-o ORG] [--all] [--output json]"],
-    examples=["", "--app app-b"],
+    usage=["[APP] [-s SPACE] [-o ORG] [--all] [--output json]"],
+    examples=["", "app-b", "--all --output json"],
     see_also=["apps", "map-route", "unmap-route"],
 )
-@click.option("--app", "app_name", help="Only those that are mapped to this app")
+@about_app()
 @target_options
 @all_option
 @output_option
@@ -40,7 +41,8 @@ _CHANGE_USAGE = (
 def routes(app_name: str | None) -> None:
     """List internal routes."""
     where = target()
-    begin("Getting all routes" if where.is_all else f"Getting routes for {where}")
+    whose = f" of app {named(app_name)}" if app_name else ""
+    begin(f"Getting all routes{whose}" if where.is_all else f"Getting routes{whose} for {where}")
     request = route_pb2.ListRoutesRequest(app=app_name or "", space=where.space, org=where.org)
     with connect() as client:
         answer = client.call(route_pb2_grpc.RouteServiceStub(client.channel).ListRoutes, request)

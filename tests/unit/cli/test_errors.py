@@ -20,6 +20,7 @@ USAGE = [
     (("map-rout",), "'map-rout' is not a registered command, did you mean 'map-route'?"),
     (("frobnicate",), "'frobnicate' is not a registered command, see 'c2c help'"),
     (("help", "map-rout"), "'map-rout' is not a registered command, did you mean 'map-route'?"),
+    (("routes", "b", "--app", "b"), "APP and --app cannot be used together"),
     (("help", "ca", "lst"), "'ca lst' is not a registered command, there are: ca list, ca prepare"),
     (("--data-dri", "x", "apps"), "unknown flag `data-dri', did you mean --data-dir?"),
     (("apps", "--outptu", "json"), "unknown flag `outptu', did you mean --output?"),
@@ -160,6 +161,26 @@ def test_a_value_that_was_cut_ends_like_one(c2c: Run) -> None:
     first = c2c("create-app", "b", "--port", LONG).err.splitlines()[0]
 
     assert first.endswith(f"between 1 and 65535: '{LONG[:79]}...")
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("certs", "--app"),
+        ("events", "--app"),
+        ("instances", "--app"),
+        ("network-policies", "--source"),
+        ("routes", "--app"),
+        ("status", "--app"),
+        ("wait", "--app"),
+    ],
+)
+def test_the_app_of_a_command_is_an_argument_or_a_flag(command: str, flag: str) -> None:
+    """Whoever knows it from one command need not look it up for another."""
+    by_argument = run_c2c(command, "shop", C2C_DATA_DIR="/nonexistent")
+
+    assert " app shop " in by_argument.out
+    assert run_c2c(command, flag, "shop", C2C_DATA_DIR="/nonexistent") == by_argument
 
 
 REFUSED = [

@@ -1,0 +1,34 @@
+"""Commands that are about all apps, or about one: ``c2c status web``, or ``--app web``.
+
+The rule of this module: whoever means one app says so in the same two ways to each of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import click
+
+
+def about_app(
+    metavar: str = "APP", flag: str = "--app"
+) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Return what gives a command the argument ``app_name``: the app that it is about, or None.
+
+    Args:
+        metavar: what the argument is called in the usage.
+        flag: what it is called as a flag.
+    """
+
+    def give(function: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(function)
+        def asked(*, app_name: str | None, app_flag: str | None, **rest: object) -> object:
+            if app_name and app_flag:
+                raise click.UsageError(f"{metavar} and {flag} cannot be used together")
+            return function(app_name=app_name or app_flag, **rest)
+
+        option = click.option(flag, "app_flag", help=f"{metavar}, as a flag")
+        return click.argument("app_name", metavar=metavar, required=False)(option(asked))
+
+    return give
