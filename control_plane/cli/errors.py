@@ -1,7 +1,8 @@
 """How a run that failed says so: one sentence on standard error, with what to do next.
 
-The rule of this module: whatever was raised becomes a sentence here and nowhere else. Sentences of
-the server begin with a capital letter here, as those of ``cf`` do, unless they begin with a name.
+The rule of this module: whatever was raised becomes a sentence here and nowhere else. Sentences
+begin with a capital letter here, as those of ``cf`` do, unless they begin with a name, and have no
+period, whoever says them.
 Saying it never fails: a stream that is full or gone is told nothing.
 """
 
@@ -53,7 +54,7 @@ def _sentences(error: Exception) -> tuple[str, ...]:
         case click.UsageError():
             return (f"Incorrect Usage: {_usage(error)}",)
         case ConfigurationError(problems=problems):
-            return problems
+            return tuple(map(capitalised, problems))
         case ControlPlaneError() | Failed():
             return (capitalised(str(error)),)
         case UnicodeEncodeError():  # a variable; arguments and paths are looked at before

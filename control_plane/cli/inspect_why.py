@@ -67,7 +67,7 @@ def why(ends: tuple[str, ...]) -> None:
             _print(each, is_one_of_several=len(chains) > 1)
     missing = [each.missing for each in chains if not each.complete]
     if missing:
-        warn(f"{capitalised(missing[0].sentence)}.")
+        warn(capitalised(missing[0].sentence))
         raise click.exceptions.Exit(1)
 
 

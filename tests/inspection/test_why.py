@@ -53,7 +53,7 @@ async def missing(
     await until(probe, what=f"{kind}: {sentence}")
     link = last
     ran = await c2c(cf, "why", source, "app-b")
-    assert (ran.code, ran.err) == (1, f"{capitalised(link.sentence)}.\n")
+    assert (ran.code, ran.err) == (1, f"{capitalised(link.sentence)}\n")
     assert f"   MISSING  {kind:<12} {link.sentence}\n" in ran.out
     assert ran.out.endswith(f"\nTIP: {': '.join(filter(None, (link.advice, link.command)))}\n")
     return link
@@ -228,7 +228,7 @@ async def test_certificate_not_seen_yet(tmp_path: Path, monkeypatch: pytest.Monk
         inspection_pb2.LINK_STATE_WAITS,
         sentence,
     )
-    assert (ran.code, ran.err) == (1, f"{sentence}.\n")
+    assert (ran.code, ran.err) == (1, f"{sentence}\n")
     assert f"   waits    certificate  {sentence}\n" in ran.out
     assert "TIP" not in ran.out
 
@@ -314,7 +314,7 @@ async def test_a_name_that_is_nobody_s(tmp_path: Path) -> None:
         elsewhere = await c2c(here.cf, "why", "https://shop.example.com:61443/cart")
 
     assert ran.code == alone.code == refused.code == 1
-    assert alone.err == ran.err == "No app has the route nobody.apps.internal.\n"
+    assert alone.err == ran.err == "No app has the route nobody.apps.internal\n"
     assert "TIP: c2c map-route APP apps.internal --hostname nobody\n" in alone.out
     assert "anybody to https://shop.example.com:61443\n" in elsewhere.out
     assert elsewhere.out.endswith("\nTIP: internal domains are: apps.internal\n")

@@ -216,7 +216,7 @@ async def test_nothing_to_enrol_with_is_said_at_once(tmp_path: Path) -> None:
     said = await _refused(None, tmp_path, "--server", nowhere)
 
     no_token, no_trust = said
-    assert no_token.startswith(f"no join token, and no identity in '{tmp_path}'")
+    assert no_token.startswith(f"No join token, and no identity in '{tmp_path}'")
     assert no_trust == "--fingerprint or --ca-file is needed to know the server by"
 
 

@@ -32,5 +32,5 @@ async def test_an_address_that_dns_cannot_have_stops_the_start(tmp_path: Path) -
                 assert await instance.ended() == 1
 
     (said,) = [line for line in instance.lines if not line.startswith("{")]
-    assert said.startswith(f"cannot serve DNS on {address}: Address already in use; ")
+    assert said.startswith(f"Cannot serve DNS on {address}: Address already in use; ")
     assert instance.events("envoy.started") == instance.events("app.started") == []

@@ -171,6 +171,6 @@ async def test_a_port_that_is_taken_is_said_before_anything_starts(home: Path) -
             assert await demo.ended() == 1
     (line,) = demo.lines
     assert line == (
-        f"the demo cannot listen on {addresses[4]}:{APP_PORT}: Address already in use: is another "
+        f"The demo cannot listen on {addresses[4]}:{APP_PORT}: Address already in use: is another "
         "demo running? End it first ('ss -lntp' shows what listens)"
     )

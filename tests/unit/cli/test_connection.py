@@ -88,7 +88,7 @@ def test_the_data_directory_is_found_before_and_after_the_command(
     assert run_c2c("--data-dir", "/nowhere", "apps", "--data-dir", directory).code == 0
     assert run_c2c("apps", "--config", str(config)).code == 0
     assert run_c2c("apps", C2C_CONFIG=str(config)).code == 0
-    assert "unknown setting 'of_a_newer_release'" in run_c2c("check", C2C_CONFIG=str(config)).err
+    assert "Unknown setting 'of_a_newer_release'" in run_c2c("check", C2C_CONFIG=str(config)).err
     assert run_c2c("--data-dir", "/nowhere", "apps", C2C_DATA_DIR=directory).code == 1
 
 

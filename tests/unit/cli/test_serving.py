@@ -117,7 +117,7 @@ def test_check_looks_into_an_own_ca(tmp_path: Path) -> None:
         key.chmod(0o600)
         assert run_c2c(*words, C2C_DATA_DIR=str(tmp_path)).code == code
     assert run_c2c(*words).err.startswith(
-        f"files '{certificate}' and '{key}': CA key does not belong to the CA certificate"
+        f"Files '{certificate}' and '{key}': CA key does not belong to the CA certificate"
     )
     key.chmod(0o644)
     assert str(key) in run_c2c(*words).err
@@ -216,7 +216,7 @@ def test_a_start_without_room_is_one_sentence(tmp_path: Path, blocks: int) -> No
     assert (ran.returncode, ran.stdout) == (1, "")
     (sentence,) = ran.stderr.splitlines()
     assert re.fullmatch(
-        rf"(data directory|state database|File) '{data}[^']*' "
+        rf"(Data directory|State database|File) '{data}[^']*' "
         r"(cannot be used|was not written): \S.*",
         sentence,
     )
@@ -248,7 +248,7 @@ def test_a_start_on_a_disk_that_is_full_says_so(tmp_path: Path) -> None:
 
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == (
-        f"state database '{data}/c2c.db' cannot be used: disk I/O error (No space left on device): "
+        f"State database '{data}/c2c.db' cannot be used: disk I/O error (No space left on device): "
         "make room there, and start again\n"
     )
 
