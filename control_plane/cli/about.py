@@ -7,8 +7,10 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 
 import click
+from click.shell_completion import CompletionItem
 
 from control_plane.cli.command import Context, command
+from control_plane.cli.completion import next_words
 from control_plane.cli.family import family_of, incomplete
 from control_plane.cli.output import output_option, wants_json
 from control_plane.cli.suggestions import no_command
@@ -30,8 +32,14 @@ def version() -> None:
     click.echo(f"c2c version {found['c2c']} ({parts})")
 
 
+def _complete(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return next_words(ctx.params.get("words") or (), incomplete)
+
+
 @command("help", usage=["[COMMAND]", "-a"], examples=["", "map-route"], see_also=["version"])
-@click.argument("words", metavar="COMMAND", nargs=-1)
+@click.argument("words", metavar="COMMAND", nargs=-1, shell_complete=_complete)
 @click.option("-a", "is_all", is_flag=True, help="List all commands, as without COMMAND")
 @click.pass_context
 def help(ctx: click.Context, words: tuple[str, ...], *, is_all: bool) -> None:  # noqa: A001 - the command is called that

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 from control_plane.cli import catalog
 from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter
+from control_plane.cli.completion import next_words
 from control_plane.names import shown
 
 
@@ -19,6 +21,13 @@ class Family(click.Command):
     """The first word of several commands."""
 
     context_class = Context
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Tell a shell what the second word may be."""
+        return [
+            *next_words([self.name or ""], incomplete),
+            *super().shell_complete(ctx, incomplete),
+        ]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write which commands there are."""

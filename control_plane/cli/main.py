@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from control_plane.cli import catalog
 from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter, rows_of
+from control_plane.cli.completion import next_words
 from control_plane.cli.errors import report
 from control_plane.cli.family import family_of, incomplete
 from control_plane.cli.globals import debug, program_options
@@ -68,11 +70,18 @@ class Program(click.Group):
             args = [" ".join(args[:2]), *args[2:]]
         if args and catalog.find(args[0]) is None and not args[0].startswith("-"):
             if (family := family_of(args[0])) is not None:
-                if args[1:2] in (["--help"], ["-h"]):
+                # A shell asks what may follow while nothing does yet.
+                if args[1:2] in (["--help"], ["-h"]) or ctx.resilient_parsing:
                     return args[0], family, args[1:]
                 raise click.UsageError(incomplete(family, args[1:]), ctx)
-            raise click.UsageError(no_command(args[0]), ctx)
+            if not ctx.resilient_parsing:
+                raise click.UsageError(no_command(args[0]), ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Tell a shell the commands, or the options of the program."""
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*next_words((), incomplete), *options]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the overview."""

@@ -152,13 +152,28 @@ def test_the_overview_loads_nothing_that_it_does_not_need() -> None:
     assert ran.stderr == "[]\n"
 
 
+def completed(words: str, index: int) -> list[str]:
+    """Return what a shell is told of a word of a line, and nothing else is said."""
+    ran = run_c2c(_C2C_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(index))
+    assert (ran.code, ran.err) == (0, "")
+
+    return [line.partition(",")[2] for line in ran.out.splitlines()]
+
+
+def test_shells_complete_commands_of_two_words_one_by_one() -> None:
+    """The first of them is there once, and the second behind it; for help too."""
+    steps = ["list", "prepare", "activate", "retire"]
+
+    assert completed("c2c c", 1) == ["check", "create-app", "certs", "ca"]
+    assert completed("c2c ca ", 2) == completed("c2c help ca ", 3) == steps
+    assert completed("c2c ca pre", 2) == ["prepare"]
+    assert completed("c2c ca prepare --u", 3) == ["--undo"]
+    assert completed("c2c help st", 2) == ["status"]
+    assert completed("c2c nope --x", 2) == [""]
+
+
 def test_shells_complete_commands_and_options() -> None:
     """Completion is click's: the commands, their options, and the values of choices."""
-
-    def completed(words: str, index: int) -> list[str]:
-        ran = run_c2c(_C2C_COMPLETE="zsh_complete", COMP_WORDS=words, COMP_CWORD=str(index))
-        return ran.out.splitlines()
-
     assert "map-route" in completed("c2c map-", 1)
     assert "--hostname" in completed("c2c map-route --host", 2)
     assert {"committed", "acked", "served"} <= set(completed("c2c map-route --wait ", 3))

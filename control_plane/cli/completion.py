@@ -1,0 +1,36 @@
+"""What a shell is told of commands.
+
+The rule of this module: it is told a word at a time, as people type, also where a command has two;
+and no command is imported for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from click.shell_completion import CompletionItem
+
+from control_plane.cli import catalog
+
+
+def next_words(before: Sequence[str], incomplete: str) -> list[CompletionItem]:
+    """Return the words that a command may go on with.
+
+    Args:
+        before: its words so far.
+        incomplete: the beginning of the next one.
+    """
+    known = {
+        tuple(entry.name.split()): entry.summary
+        for group in catalog.GROUPS
+        for entry in group.entries
+    }
+    known |= {(word,): summary for word, summary in catalog.FAMILIES.items()}
+    place = len(before)
+    return [
+        CompletionItem(words[place], help=summary)
+        for words, summary in known.items()
+        if len(words) == place + 1
+        and words[:place] == tuple(before)
+        and words[place].startswith(incomplete)
+    ]
