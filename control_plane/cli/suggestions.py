@@ -22,10 +22,15 @@ MEANT = {
     "allow-access": "add-network-policy",
     "check-route": "routes",
     "create-route": "map-route",
+    "d": "delete-app",
     "delete": "delete-app",
     "delete-route": "unmap-route",
     "deny-access": "remove-network-policy",
+    "disable-ssh": "update-app --no-ssh",
+    "enable-ssh": "update-app --ssh",
+    "h": "help",
     "list-access": "network-policies",
+    "r": "routes",
     "remove-access": "remove-network-policy",
     "remove-app": "delete-app",
     "remove-route": "unmap-route",
@@ -38,8 +43,11 @@ MEANT = {
 }
 """The command for a word, as one types it."""
 
+_DOMAINS = "'c2c serve' has the setting --internal-domain, and 'c2c check' shows those there are"
+_ENV = "an app's environment is its runtime's; 'c2c help sidecar' says how an app is started"
 _ENVOY = "'c2c status' shows what each Envoy has, and docs/grpcurl.md how to see all of it (CSDS)"
 _ORGS = "orgs and spaces are names only: say -o and -s, or C2C_ORG and C2C_SPACE"
+_PUSH = "'c2c create-app' makes an app known, and 'c2c join-token' says how it is run"
 _RUNS = "whoever runs the sidecar of an instance starts and stops it: see 'c2c help sidecar'"
 _SERVER = "say --data-dir or --server, or C2C_DATA_DIR or C2C_SERVER"
 _SHELL = "c2c opens no shell; 'c2c update-app --ssh' leads a port of Envoy to the app's SSH server"
@@ -47,18 +55,36 @@ _SHELL = "c2c opens no shell; 'c2c update-app --ssh' leads a port of Envoy to th
 EXPLAINED = {
     # cf
     "api": _SERVER,
+    "create-domain": _DOMAINS,
     "create-org": _ORGS,
+    "create-private-domain": _DOMAINS,
+    "create-shared-domain": _DOMAINS,
     "create-space": _ORGS,
+    "domains": _DOMAINS,
+    "e": _ENV,
+    "env": _ENV,
+    "l": _SERVER,
     "login": _SERVER,
     "logs": "an app logs where its sidecar does; 'c2c events' shows what happens here",
+    "o": _ORGS,
     "orgs": _ORGS,
-    "push": "'c2c create-app' makes an app known, and 'c2c join-token' says how it is run",
+    "p": _PUSH,
+    "push": _PUSH,
+    "restage": _RUNS,
     "restart": _RUNS,
+    "restart-app-instance": _RUNS,
+    "rg": _RUNS,
+    "rs": _RUNS,
     "scale": "each sidecar is an instance: 'c2c join-token' says how to start another",
+    "security-groups": "'c2c network-policies' lists who may connect to whom; nobody else may",
+    "set-env": _ENV,
+    "sp": _RUNS,
     "spaces": _ORGS,
     "ssh": _SHELL,
+    "st": _RUNS,
     "start": _RUNS,
     "stop": _RUNS,
+    "t": _ORGS,
     "target": _ORGS,
     # istioctl, kubectl
     "curl": "'c2c why' says whether an app reaches another; curl itself is run beside an app",

@@ -26,6 +26,8 @@ def _said(word: str) -> str:
         ("delete-route", "unmap-route"),
         ("remove-app", "delete-app"),
         ("create-route", "map-route"),
+        ("r", "routes"),
+        ("enable-ssh", "update-app --ssh"),
         ("proxy-status", "status"),
         ("mapp-route", "map-route"),
         ("instance", "instances"),
@@ -41,6 +43,13 @@ def test_a_word_without_a_command_is_explained(word: str) -> None:
     """Whoever types it reads what there is instead, on one line that a terminal can show."""
     assert _said(word) == f": {EXPLAINED[word]}"
     assert len(EXPLAINED[word]) < 100
+
+
+@pytest.mark.parametrize("word", ["create-domain", "restart-app-instance", "set-env", "domains"])
+def test_a_word_that_looks_like_another_command_is_not_taken_for_it(word: str) -> None:
+    """Neither an app nor an instance is made by who wanted something else."""
+    assert "did you mean" not in _said(word)
+    assert _said(word).startswith(": ")
 
 
 def test_every_command_that_is_named_exists() -> None:
