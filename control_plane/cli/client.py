@@ -18,7 +18,7 @@ import grpc
 
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Connection, connection
-from control_plane.cli.reach import Away, Credentials, try_socket, try_tls
+from control_plane.cli.reach import SECONDS, Away, Credentials, try_socket, try_tls
 from control_plane.errors import InvalidArgument
 from control_plane.settings import admin_socket, find_data_dir
 from control_plane.settings.values import read_server_address
@@ -36,8 +36,9 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 2**20),
     # Who waits for a server that comes back hears of it soon.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Despite its name this is how long an attempt may take: some round trips, to another continent.
+    ("grpc.min_reconnect_backoff_ms", round(SECONDS * 1000)),
     # A machine that is gone without a word would be listened to for ever. (gRPC asks nothing while
     # another ping of its own is on the way, to which it grants a minute by default.)
     ("grpc.keepalive_time_ms", 20_000),

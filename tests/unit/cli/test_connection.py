@@ -28,6 +28,7 @@ from control_plane.cli.reach import Away, Credentials, try_tls
 from control_plane.settings import Settings, SocketAddress
 from control_plane.store.files import write_private
 from tests.api import world
+from tests.faults.proxy import Proxy, delay
 from tests.unit.cli.conftest import Ran, run_c2c
 
 Run = Callable[..., Ran]
@@ -175,6 +176,24 @@ def test_an_operator_works_from_another_machine(operator: tuple[ControlPlane, Pa
     """With an operator's certificate, everything works as on the socket."""
     assert as_alice(operator, "create-app", "remote").code == 0
     assert "remote" in as_alice(operator, "apps").out
+
+
+def test_an_operator_may_be_far_away(operator: tuple[ControlPlane, Path]) -> None:
+    """Half a second for each round trip is no reason to give up before the connection is made."""
+
+    async def from_far_away() -> Ran:
+        server_address = operator[0].ports.admin_address
+        assert server_address is not None
+        proxy = Proxy(server_address, fault=delay(0.25))
+        async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as server:
+            address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            ran = await asyncio.to_thread(as_alice, operator, "apps", server=address)
+            await proxy.close()
+        return ran
+
+    ran = asyncio.run(from_far_away())
+
+    assert (ran.code, ran.err) == (0, "")
 
 
 def test_the_operators_key_is_private_and_not_replaced(
