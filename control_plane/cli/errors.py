@@ -94,6 +94,8 @@ def _usage(error: click.UsageError) -> str:
             return f"the required argument `{argument.metavar}` was not provided"
         case click.MissingParameter(param=click.Option() as option):
             return f"the required flag `{option.opts[0]}' was not specified"
+        case click.BadOptionUsage() if error.message.endswith("does not take a value."):
+            return f"flag `{error.option_name}' takes no argument"
         case click.BadOptionUsage():
             return f"expected argument for flag `{error.option_name}'"
         case click.BadParameter(param=click.Option() as option):

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from control_plane.cli.output import named
+from control_plane.cli.output import named, warn
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 DEFAULTS = ("default", "default")
 """The org and the space of an app, if nobody says otherwise."""
+
+_FORMATS = ("json", "yaml", "wide", "table")
+"""What -o takes elsewhere, where it is the short form of --output."""
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -125,6 +129,9 @@ def _remembered(function: Function, *flags: str, **attributes: Any) -> Function:
     """Give a command an option whose value goes into the context, not to the function."""
 
     def remember(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+        is_typed = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if is_typed and value in _FORMATS and "-o" in parameter.opts:
+            warn("-o is the org, as in cf, and not the output: '--output json' prints JSON")
         if value is not None:
             ctx.meta[_key(parameter.name or "")] = value
 

@@ -103,6 +103,16 @@ def test_the_target_is_found_before_and_after_the_command(c2c: Run) -> None:
     assert "in org o1 / space s1...\n" in c2c("apps", C2C_ORG="o1", C2C_SPACE="s1").out
 
 
+def test_who_means_the_output_by_o_is_told(c2c: Run) -> None:
+    """It is the org, as in ``cf``, and one may be called that; so nothing is refused."""
+    meant, org = c2c("apps", "-o", "json"), c2c("apps", "-o", "o1")
+
+    assert meant.err == "-o is the org, as in cf, and not the output: '--output json' prints JSON\n"
+    assert (meant.code, org.code, org.err) == (0, 0, "")
+    assert meant.out == org.out.replace("org o1", "org json")
+    assert c2c("apps", C2C_ORG="json").err == ""
+
+
 @pytest.mark.parametrize("command", ["trust-bundle", "events"])
 def test_a_server_that_hangs_up(tmp_path: Path, command: str) -> None:
     """A socket behind which no control plane is leads to a sentence, not to a stack of gRPC."""

@@ -25,6 +25,7 @@ USAGE = [
     (("--data-dri", "x", "apps"), "unknown flag `data-dri', did you mean --data-dir?"),
     (("apps", "--outptu", "json"), "unknown flag `outptu', did you mean --output?"),
     ((*MAP, "b", "--path", "/"), "unknown flag `path'"),
+    (("apps", "--all=yes"), "flag `--all' takes no argument"),
     (("apps", "--output"), "expected argument for flag `--output'"),
     (("apps", "--output", "xml"), "--output: 'xml' is not one of 'table', 'json'"),
     (("apps", "extra"), "Got unexpected extra argument (extra)"),
