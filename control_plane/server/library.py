@@ -27,7 +27,7 @@ from control_plane.server.limits import ServerLimits
 from control_plane.server.listening import listen
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.limits import StreamLimits
-from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource import Denied, Resource, Snapshot, TypeSnapshot, TypeUrl
 from control_plane.xds.resource_type import (
     ENVOY_TYPES,
     VIRTUAL_HOST,
@@ -163,17 +163,19 @@ class ResourceServer:
         finally:
             await server.stop()
 
-    def set_resources(self, node_id: str, resources: Iterable[Message | Resource]) -> None:
+    def set_resources(self, node_id: str, resources: Iterable[Message | Resource | Denied]) -> None:
         """Say all that a node should have; what it has besides is withdrawn.
 
         Args:
             node_id: ``node.id`` of the client; ``*`` for every node for which nothing else is set.
             resources: messages such as ``Listener`` or ``Secret``, or ``Resource`` values for
-                messages of one's own that do not tell their name.
+                messages of one's own that do not tell their name; and ``Denied`` values for names
+                that are not there, with the reason.
 
         Raises:
             InvalidArgument: a message has no name, or ``*``, or two of one type have the same, or
-                two virtual hosts of the same routes have a domain in common.
+                two virtual hosts of the same routes have a domain in common, or what is there is
+                denied.
         """
         snapshot = snapshot_of(resources)
         if node_id == ANY_NODE:
@@ -209,19 +211,26 @@ def _with_envoys(types: Iterable[ResourceType]) -> ResourceTypes:
     return ResourceTypes.of(by_url.values())
 
 
-def snapshot_of(resources: Iterable[Message | Resource]) -> Snapshot:
+def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
     """Collect resources by type.
 
     Raises:
         InvalidArgument: a message has no name, or ``*``, or two of one type have a name or alias
-            in common.
+            in common, or what is there is denied.
     """
     by_type: dict[TypeUrl, list[Resource]] = {}
+    denied: dict[TypeUrl, dict[str, str]] = {}
     for each in resources:
+        if isinstance(each, Denied):
+            denied.setdefault(each.type_url, {})[each.name] = each.reason
+            continue
         resource = each if isinstance(each, Resource) else resource_of(each)
         by_type.setdefault(resource.type_url, []).append(resource)
     try:
-        types = {url: TypeSnapshot.of(members) for url, members in by_type.items()}
+        types = {
+            url: TypeSnapshot.of(by_type.get(url, ()), denied=denied.get(url))
+            for url in by_type | denied
+        }
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
     return Snapshot(MappingProxyType(types))

@@ -79,6 +79,7 @@ class StreamFacts:
         if not self._feed.watchers:
             return
         names = (*(each.name for each in reply.resources), *reply.removed, *reply.unresolved)
+        names += tuple(name for name in reply.errors if name not in reply.removed)
         self._tell(
             live.node_id,
             Kind.SENT,

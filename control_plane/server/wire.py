@@ -118,6 +118,8 @@ def _encode_sotw(reply: Reply, identifier: str) -> bytes:
         nonce=reply.nonce,
         control_plane={"identifier": identifier},
     )
+    if reply.errors:
+        _add_errors(response, reply)
     for resource in reply.resources:
         if resource.name in reply.ttls:
             wrapped = discovery_pb2.Resource()
@@ -138,12 +140,22 @@ def _encode_delta(reply: Reply, identifier: str) -> bytes:
     )
     for resource in reply.resources:
         _fill(response.resources.add(aliases=resource.aliases), resource, reply)
+    if reply.errors:
+        _add_errors(response, reply)
     for name, version in reply.kept.items():
         _set_ttl(response.resources.add(name=name, version=version), reply)
     for name in reply.unresolved:
         # No content and the version that the client has would be a heartbeat; so it has another.
         response.resources.add(name=name, aliases=[name], version=reply.nonce)
     return _bytes_of(response)
+
+
+def _add_errors(response: Any, reply: Reply) -> None:  # noqa: ANN401 - either kind of response
+    for name, error in reply.errors.items():
+        response.resource_errors.add(
+            resource_name={"name": name},
+            error_detail={"code": error.code, "message": error.message},
+        )
 
 
 def _fill(entry: Any, resource: Resource, reply: Reply) -> None:  # noqa: ANN401 - likewise

@@ -36,15 +36,17 @@ What names mean, ``Meaning`` knows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.meaning import Meaning
-from control_plane.xds.messages import DeltaRequest, Reply
+from control_plane.xds.messages import DeltaRequest, ErrorDetail, Reply
 from control_plane.xds.refusal import Refusals
 from control_plane.xds.resource import NOTHING, WILDCARD, TypeSnapshot, Version
+from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.subscription import Subscription, Turn
 
@@ -60,6 +62,7 @@ class DeltaMachine:
         "exchange",
         "heartbeats",
         "subscription",
+        "tells_errors",
         "type",
     )
 
@@ -74,6 +77,7 @@ class DeltaMachine:
         self._started = False
         self._stated: frozenset[str] = frozenset()
         self.heartbeats: Heartbeats | None = None
+        self.tells_errors = False
         self._meaning = Meaning(resource_type, self.subscription, self.exchange)
 
     def receive(self, request: DeltaRequest, now: float) -> tuple[Event, ...]:
@@ -154,20 +158,27 @@ class DeltaMachine:
         versions: dict[str, Version | None] = {n: each.version for n, each in resources.items()}
         versions |= {name: due[name] for name in sorted(aliases & self.subscription.names)}
         versions |= dict.fromkeys(gone)
+        removed = tuple(name for name in gone if name not in unresolved)
         reply = Reply(
             self.type.url,
             self._new_nonce(),
             snapshot.version,
             tuple(resources.values()),
-            tuple(name for name in gone if name not in unresolved),
+            removed,
             unresolved,
             NOTHING if self.heartbeats is None else self.heartbeats.told(resources.values(), now),
+            errors=self._errors(removed, snapshot) if self.tells_errors else NOTHING,
         )
         self.exchange.send(reply.nonce, versions, now, turn=turn)
         self.exchange.owed -= {WILDCARD, *aliases}
         self.exchange.owed |= {name for name in awaited if name not in unresolved}
         self._meaning.sent(resources.values())
         return reply
+
+    def _errors(self, removed: Iterable[str], snapshot: TypeSnapshot) -> Mapping[str, ErrorDetail]:
+        """Return why the client is not sent what it asked for by name."""
+        asked = self.subscription.names
+        return errors_of((name for name in removed if name in asked), snapshot)
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
         """Return the heartbeat to send now, beside whatever is in flight."""

@@ -25,7 +25,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """Why a client refused a response (``google.rpc.Status``)."""
+    """Why a client refused a response, or is not sent a resource (``google.rpc.Status``)."""
 
     code: int
     message: str
@@ -70,6 +70,8 @@ class Reply:
         ttls: for how many seconds the client keeps those that end by themselves.
         kept: in a heartbeat of delta, the versions that the client has of what it keeps so long.
         is_heartbeat: whether it says nothing but that.
+        errors: why the client is not sent what it asked for, by name; none of it is in
+            ``resources``.
     """
 
     type_url: TypeUrl
@@ -81,3 +83,4 @@ class Reply:
     ttls: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     kept: Mapping[str, Version] = field(default_factory=lambda: NOTHING)
     is_heartbeat: bool = False
+    errors: Mapping[str, ErrorDetail] = field(default_factory=lambda: NOTHING)

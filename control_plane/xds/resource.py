@@ -103,6 +103,15 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
+class Denied:
+    """A name that a node may not have, and why: to its clients there is no such resource."""
+
+    type_url: TypeUrl
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TypeSnapshot:
     """The resources of one type that one node should have, by name.
 
@@ -117,6 +126,7 @@ class TypeSnapshot:
         version: the version of the type: the hash of all names and versions.
         aliases: the resources by their other names.
         ttls: the TTLs, in seconds, of those that have one.
+        denied: why the node may not have what is not there, where it is to be told.
     """
 
     resources: Mapping[str, Resource]
@@ -125,6 +135,7 @@ class TypeSnapshot:
     version: Version
     aliases: Mapping[str, Resource]
     ttls: Mapping[str, float]
+    denied: Mapping[str, str]
 
     @classmethod
     def of(
@@ -133,12 +144,13 @@ class TypeSnapshot:
         *,
         pending: Iterable[str] = (),
         recorded: Mapping[str, Version] | None = None,
+        denied: Mapping[str, str] | None = None,
     ) -> TypeSnapshot:
         """Collect resources by name.
 
         Raises:
             ValueError: a name occurs twice, which no response may have, or is ``*``, by which
-                nobody can ask for one resource; or an alias means two.
+                nobody can ask for one resource; or an alias means two; or what is there is denied.
         """
         by_name: dict[str, Resource] = {}
         aliases: dict[str, Resource] = {}
@@ -154,6 +166,9 @@ class TypeSnapshot:
                     raise ValueError(f"alias of two resources in a snapshot: {alias!r}")
         if WILDCARD in by_name:
             raise ValueError(f"no resource can have the name {WILDCARD!r}: it stands for all")
+        for name in denied or ():
+            if name in by_name:
+                raise ValueError(f"resource is there and denied in a snapshot: {name!r}")
         return cls(
             MappingProxyType(by_name),
             frozenset(pending),
@@ -161,6 +176,7 @@ class TypeSnapshot:
             version_of_all({name: each.version for name, each in by_name.items()}),
             MappingProxyType(aliases) if aliases else NOTHING,
             MappingProxyType(ttls) if ttls else NOTHING,
+            MappingProxyType(dict(denied)) if denied else NOTHING,
         )
 
     def find(self, name: str) -> Resource | None:

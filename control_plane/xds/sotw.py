@@ -16,7 +16,8 @@ protocol):
    server must resend any newly requested resources, even if it previously sent those resources".
 6. Listener and Cluster responses have "the complete state of the world" (``CompleteState`` says
    what that is after a NACK); the first is sent even when it is empty. Other types are sent in
-   part, and never empty, since there "an empty DiscoveryResponse is effectively a no-op".
+   part, and never empty, since there "an empty DiscoveryResponse is effectively a no-op"; but a
+   client that takes errors is told by one that what it asked for by name is not there.
 7. Nothing is sent again that the client has. "If the management server provides the same set of
    resources rather than waiting for a change to occur, it will cause needless work".
 """
@@ -33,6 +34,7 @@ from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.refusal import Refusals
 from control_plane.xds.resource import NOTHING, WILDCARD, Resource, TypeSnapshot, Version
+from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.subscription import Subscription
 
@@ -43,12 +45,14 @@ class SotwMachine:
     __slots__ = (
         "_deferred",
         "_new_nonce",
+        "_resumed_names",
         "_resumed_version",
         "_started",
         "_state",
         "exchange",
         "heartbeats",
         "subscription",
+        "tells_errors",
         "type",
     )
 
@@ -60,10 +64,12 @@ class SotwMachine:
         self.subscription = Subscription()
         self.exchange = Exchange(resource_type, refusals)
         self.heartbeats: Heartbeats | None = None
+        self.tells_errors = False
         self._new_nonce = new_nonce
         self._started = False
         self._deferred: set[str] = set()
         self._resumed_version: str = ""
+        self._resumed_names: frozenset[str] = frozenset()
         self._state = CompleteState(self.exchange)
 
     def receive(self, request: SotwRequest, now: float) -> tuple[Event, ...]:
@@ -73,6 +79,8 @@ class SotwMachine:
         stale = False
         if initial:
             self._resumed_version = request.version_info
+            # Of these it may have content from an earlier stream.
+            self._resumed_names = frozenset(request.resource_names if request.version_info else ())
         elif self.exchange.answered(request.response_nonce):
             settled = self.exchange.settle(request.error_detail, now)
             events.append(settled)
@@ -99,6 +107,9 @@ class SotwMachine:
         else:
             self.exchange.owed |= added | self._deferred
             self._deferred.clear()
+        if not self.type.complete:
+            # What is sent in part has no response that answers it.
+            self.exchange.owed.discard(WILDCARD)
         self._deferred = {name for name in self._deferred if self.subscription.wants(name)}
         self.exchange.retain(self.subscription.wants)
         self._state.retain(self.subscription.wants)
@@ -142,10 +153,17 @@ class SotwMachine:
             version = TypeSnapshot.of(offer.resources).version
             self._state.sent(offer)
         ttls = NOTHING if self.heartbeats is None else self.heartbeats.told(offer.resources, now)
-        reply = Reply(self.type.url, self._new_nonce(), version, offer.resources, ttls=ttls)
+        errors = NOTHING
+        if self.tells_errors:
+            gone = {name for name, version in offer.news.items() if version is None}
+            errors = errors_of(sorted(gone & self._absent(snapshot)), snapshot)
+        reply = Reply(
+            self.type.url, self._new_nonce(), version, offer.resources, ttls=ttls, errors=errors
+        )
         self.exchange.send(reply.nonce, offer.news, now, turn=tuple(offer.news))
         if self.type.complete:
             self.exchange.owed.clear()
+        self.exchange.owed.discard(WILDCARD)
         return reply
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
@@ -182,7 +200,10 @@ class SotwMachine:
             return False
         wanted = {each.name: each.version for each in self._wanted(snapshot)}
         if not self.type.complete:
-            return all(self.exchange.has(name) == version for name, version in wanted.items())
+            absent = self._absent(snapshot) if self.tells_errors else ()
+            return all(
+                self.exchange.has(name) == version for name, version in wanted.items()
+            ) and all(self.exchange.has(name) is None for name in absent)
         has = {name: accepted.version for name, accepted in self.exchange.accepted.items()}
         return not self.exchange.owed and has == wanted
 
@@ -211,11 +232,11 @@ class SotwMachine:
             everything = WILDCARD in self.exchange.owed
             awaited = everything and self.exchange.may_send(WILDCARD, None, now)
         else:
-            offer = self._part(snapshot, now, owed)
+            offer = self._part(snapshot, now, owed, withdraw=withdraw)
             awaited = False
         return offer if awaited or not all(map(self._is_deferred, offer.reasons)) else None
 
-    def _part(self, snapshot: TypeSnapshot, now: float, owed: set[str]) -> Offer:
+    def _part(self, snapshot: TypeSnapshot, now: float, owed: set[str], *, withdraw: bool) -> Offer:
         exchange = self.exchange
         due: dict[str, Version | None] = {
             each.name: each.version
@@ -223,15 +244,31 @@ class SotwMachine:
             if (each.name in owed or exchange.has(each.name) != each.version)
             and exchange.may_send(each.name, each.version, now)
         }
+        if self.tells_errors:
+            due |= {
+                name: None
+                for name in self._absent(snapshot)
+                if (name in owed or exchange.has(name) is not None)
+                and (withdraw or not self._may_have(name))
+                and exchange.may_send(name, None, now)
+            }
         turn = exchange.turn(due, self.type.batch)
-        resources = tuple(snapshot.resources[name] for name in turn)
+        resources = tuple(snapshot.resources[name] for name in turn if due[name] is not None)
         return Offer(resources, {name: due[name] for name in turn}, due.keys())
+
+    def _may_have(self, name: str) -> bool:
+        return name in self._resumed_names or self.exchange.may_have(name)
 
     def _is_deferred(self, name: str) -> bool:
         """Tell whether only stale requests asked for a name."""
         if WILDCARD in self._deferred and name not in self.exchange.accepted:
             return True
         return name in self._deferred
+
+    def _absent(self, snapshot: TypeSnapshot) -> set[str]:
+        """Return what the client asked for by names that nothing has, nor will have in a moment."""
+        made = snapshot.resources.keys() | snapshot.pending | snapshot.recorded.keys()
+        return self.subscription.names - made
 
     def _wanted(self, snapshot: TypeSnapshot) -> list[Resource]:
         names = sorted(filter(self.subscription.wants, snapshot.resources))

@@ -33,6 +33,7 @@ from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals, Refusal
 from control_plane.xds.resource import WILDCARD, Nonce, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource_error import takes_errors
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.sotw import SotwMachine
 
@@ -198,6 +199,7 @@ class Stream:
         self.machines[url] = machine = kind(self._types.get(url), refusals, self._new_nonce)
         if takes_ttls(self.node, machine.type, delta=kind is DeltaMachine):
             machine.heartbeats = Heartbeats(url, machine.exchange)
+        machine.tells_errors = takes_errors(self.node)
         return machine
 
     def _new_nonce(self) -> Nonce:

@@ -27,7 +27,7 @@ from control_plane.server.library import ResourceServer, resource_of, snapshot_o
 from control_plane.xds.events import Connected, Event, Subscribed
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.messages import Node
-from control_plane.xds.resource import SHORTEST_TTL, Resource
+from control_plane.xds.resource import SHORTEST_TTL, Denied, Resource
 from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
@@ -44,6 +44,14 @@ from tests.xds_client import DeltaClient, SotwClient, plaintext_channel
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"
 OWN = "type.googleapis.com/example.v1.Quota"
+
+
+def documented(text: str) -> dict[str, Any]:
+    """Run the one example of the document in which a text occurs; return what it defines."""
+    (code,) = (each for each in code_blocks() if text in each)
+    defined: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, DOCUMENT, "exec"), defined)  # noqa: S102 - what it is about
+    return defined
 
 
 def code_blocks() -> list[str]:
@@ -184,6 +192,36 @@ async def test_the_documents_runtime_layer_has_a_ttl() -> None:
         await client.ack(first)
 
     assert [(each.name, each.ttl.seconds) for each in first.resources] == [("faults", 30)]
+
+
+@pytest.mark.parametrize("kind", [DeltaClient, SotwClient])
+async def test_the_documents_name_that_is_denied_has_an_error(
+    kind: type[DeltaClient | SotwClient],
+) -> None:
+    """E1, E2: NOT_FOUND or PERMISSION_DENIED beside what there is, and the stream goes on."""
+    server = documented("Denied(")["SERVER"]
+    node = {"id": "node-1", "client_features": ["supports-resource-error-unwrapping"]}
+    asked = ["billing", "nothing", "shop"]
+    async with connected(server) as channel, kind(channel, "node-1") as client:
+        field = "resource_names" if kind is SotwClient else "resource_names_subscribe"
+        await client.send(type_url=CLUSTER, node=node, **{field: asked})
+        response = await client.receive()
+
+    assert len(response.resources) == 1
+    errors = {
+        each.resource_name.name: (each.error_detail.code, each.error_detail.message)
+        for each in response.resource_errors
+    }
+    assert errors == {
+        "billing": (7, "billing is for the back office alone"),
+        "nothing": (5, "there is no resource of this name and type"),
+    }
+
+
+def test_what_is_there_and_denied_is_refused() -> None:
+    """E1: nobody could tell which of both is meant."""
+    with pytest.raises(InvalidArgument, match="is there and denied in a snapshot: 'a'"):
+        snapshot_of([cluster_pb2.Cluster(name="a"), Denied(CLUSTER, "a", "no")])
 
 
 async def test_heartbeats_are_not_told_to_observers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from structlog.testing import capture_logs
@@ -15,7 +16,7 @@ from control_plane.server.methods import SERVICES
 from control_plane.server.stream_facts import StreamFacts
 from control_plane.server.type_names import short_name
 from control_plane.store.protocol import IssuedRecord
-from control_plane.xds.messages import DeltaRequest, Node, Reply
+from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
 from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
 from control_plane.xds.resource_type import CLUSTER, LISTENER, ResourceTypes
 from control_plane.xds.stream import Stream
@@ -81,6 +82,17 @@ def test_a_long_response_is_cut() -> None:
         assert len(here.last().resources) == 20
         here.facts.sent(live(), reply())
         assert here.last().sentence == "b/0 was sent LDS nothing"
+
+
+def test_a_name_that_is_not_there_is_told_once() -> None:
+    """E1: whether by its removal, by an error, or by both."""
+    feed = Feed(ManualClock())
+    with feed.watch() as watcher:
+        here = Scene(watcher, feed)
+        error = ErrorDetail(5, "no")
+        told = replace(reply(removed=("a",)), errors={"a": error, "b": error})
+        here.facts.sent(live(), told)
+        assert here.last().sentence == "b/0 was sent LDS a, b"
 
 
 def test_the_end_of_a_stream_has_a_reason_if_there_is_one() -> None:

@@ -30,7 +30,9 @@ def test_a_stream_can_be_followed_from_open_to_close() -> None:
     with capture_logs() as lines:
         log = StreamLog()
         log.opened(live)
-        log.sent(live, Reply(SECRET, Nonce("1"), Version("v"), (secret,), ("gone",)))
+        errors = {"absent": ErrorDetail(5, "no")}
+        sent = Reply(SECRET, Nonce("1"), Version("v"), (secret,), ("gone",), errors=errors)
+        log.sent(live, sent)
         log.told(live, (Acked(SECRET, "1", {"cert": secret.version, "gone": None}),))
         log.told(live, (Stale(SECRET, "0"),))
         log.closed(live)
@@ -45,7 +47,7 @@ def test_a_stream_can_be_followed_from_open_to_close() -> None:
     assert all(line["stream"] == 5 and line["node"] == "node-1" for line in lines)
     assert lines[0]["user_agent"] == "envoy/1.40.0"
     assert lines[0]["identities"] == ("id",)
-    assert lines[1]["resources"] == {"cert": secret.version, "gone": None}
+    assert lines[1]["resources"] == {"cert": secret.version, "gone": None, "absent": None}
     assert "PRIVATE KEY" not in repr(lines)
 
 

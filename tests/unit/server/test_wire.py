@@ -208,6 +208,27 @@ def test_a_ttl_is_written_in_both_variants() -> None:
     assert (plain.type_url, plain.value) == (URL, b"body of b")
 
 
+@pytest.mark.parametrize("variant", list(Variant))
+def test_an_error_is_written_in_both_variants(variant: Variant) -> None:
+    """E1: the name as a ResourceName, and a Status with the reason; nobody else hears of it."""
+    errors = {"gone": ErrorDetail(5, "no such thing")}
+    reply = Reply(URL, Nonce("3"), Version("v2"), (resource("a"),), errors=errors)
+    response = {
+        Variant.SOTW: discovery_pb2.DiscoveryResponse,
+        Variant.DELTA: discovery_pb2.DeltaDiscoveryResponse,
+    }[variant]
+
+    written = response.FromString(encode(reply, variant, "cp-1"))
+
+    assert list(written.resource_errors) == [
+        discovery_pb2.ResourceError(
+            resource_name={"name": "gone"},
+            error_detail={"code": 5, "message": "no such thing"},
+        )
+    ]
+    assert len(written.resources) == 1
+
+
 def test_a_heartbeat_has_no_content() -> None:
     """T2: it has the version that the client has, and the TTL."""
     version = Version("7")

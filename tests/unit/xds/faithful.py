@@ -57,6 +57,7 @@ class FaithfulClient(ABC):
         clings_to: Callable[[TypeUrl, str], bool],
         *,
         applies_good: bool,
+        node: Node = NODE,
     ) -> None:
         """Start with nothing.
 
@@ -65,6 +66,7 @@ class FaithfulClient(ABC):
             refuses: which content it cannot use.
             clings_to: which resources it does not let go of.
             applies_good: whether it applies the rest of a response that it refuses, as Envoy does.
+            node: who it is.
         """
         self.types: dict[TypeUrl, Interest] = {}
         self.outbox: deque[Request] = deque()
@@ -73,7 +75,8 @@ class FaithfulClient(ABC):
         self._refuses = refuses
         self._clings_to = clings_to
         self._applies_good = applies_good
-        self._node: Node | None = NODE
+        self._who = node
+        self._node: Node | None = node
 
     def of(self, url: TypeUrl) -> Interest:
         """Return its interest in a type."""
@@ -83,7 +86,7 @@ class FaithfulClient(ABC):
         """Open a new stream; what was under way is lost."""
         self.outbox.clear()
         self.inbox.clear()
-        self._node = NODE
+        self._node = self._who
         for url, interest in self.types.items():
             interest.started = interest.explicit = False
             if interest.wildcard or interest.names:
@@ -261,7 +264,7 @@ class FaithfulSotw(FaithfulClient):
 
     def _gone(self, interest: Interest, reply: Reply, /) -> Names:
         if reply.type_url not in self._complete:
-            return set()
+            return interest.content.keys() & reply.errors.keys()
         return interest.content.keys() - {each.name for each in reply.resources}
 
     def _apply(self, interest: Interest, reply: Reply, bad: Names) -> None:

@@ -3,7 +3,9 @@
 ``c@1`` is the resource ``c`` with the content of its version 1, ``c@1|x`` one that is also called
 ``x``, ``?c`` a name whose content is pending, and ``=c@1`` one of which only the version is
 recorded. A response is written ``1 CDS c@1 d@2 -e``: its nonce, its type, its resources, and the
-names in ``removed_resources``, and ``!f`` for one that is told without content.
+names in ``removed_resources``, ``!f`` for one that is told without content, and ``~g`` for one that
+is told not to exist (``~g(why)`` not to be allowed) in ``resource_errors``. What may not be had is
+``-c(why)`` among resources.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from control_plane.xds.resource import (
     Version,
     version_of,
 )
+from control_plane.xds.resource_error import NOT_FOUND
 from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
@@ -65,9 +68,10 @@ def content(short: str, text: str) -> TypeSnapshot:
     words = text.split()
     recorded = [word[1:] for word in words if word[0] == "="]
     return TypeSnapshot.of(
-        [resource(short, word) for word in words if word[0] not in "?="],
+        [resource(short, word) for word in words if word[0] not in "?=-"],
         pending=[word[1:] for word in words if word[0] == "?"],
         recorded={label.partition("@")[0]: version(label) for label in recorded},
+        denied=dict(word[1:-1].split("(") for word in words if word[0] == "-"),
     )
 
 
@@ -81,4 +85,9 @@ def shown(reply: Reply) -> str:
     resources = [each.body.decode() for each in reply.resources]
     removed = [f"-{name}" for name in reply.removed]
     unresolved = [f"!{name}" for name in reply.unresolved]
-    return " ".join([reply.nonce, short_of(reply.type_url), *resources, *removed, *unresolved])
+    errors = [
+        f"~{name}" if each == NOT_FOUND else f"~{name}({each.message})"
+        for name, each in reply.errors.items()
+    ]
+    words = [reply.nonce, short_of(reply.type_url), *resources, *removed, *unresolved, *errors]
+    return " ".join(words)

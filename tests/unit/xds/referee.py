@@ -57,11 +57,13 @@ class Referee:
         *,
         delta: bool,
         refused: dict[tuple[TypeUrl, str], tuple[Version, float]],
+        takes_errors: bool = False,
     ) -> None:
         """Start before the first request."""
         self._types = types
         self._delta = delta
         self._refused = refused
+        self._takes_errors = takes_errors
         self._nonces: set[str] = set()
         self._stale: set[TypeUrl] = set()
         self.views: dict[TypeUrl, View] = {}
@@ -158,19 +160,36 @@ class Referee:
         assert reply.nonce not in self._nonces, "a nonce comes twice"
         self._nonces.add(reply.nonce)
         resources = [each.name for each in reply.resources]
-        both = [*resources, *reply.removed]
+        assert self._delta or not reply.removed, "removals belong to delta"
+        gone = reply.removed if self._delta else tuple(reply.errors)
+        both = [*resources, *gone]
         assert len(both) == len(set(both)), "a name comes twice"
         assert all(each.type_url == reply.type_url for each in reply.resources)
         assert all(map(view.wants, both)), "a name that nobody asked for"
         if not self._delta and self._types.get(reply.type_url).complete:
             self._judge_complete(view, reply, target, now)
         else:
-            self._judge_part(view, reply, target, now)
+            self._judge_part(view, reply, gone, target, now)
+        self._judge_errors(view, reply, target)
         view.outstanding = reply
         view.was_asked = (view.asked | view.doubt) & view.told.keys()
         view.asked -= {WILDCARD, *view.told}
 
-    def _judge_part(self, view: View, reply: Reply, target: TypeSnapshot, now: float) -> None:
+    def _judge_errors(self, view: View, reply: Reply, target: TypeSnapshot) -> None:
+        """Judge what is told of names that nothing has."""
+        there = target.resources.keys() | target.pending | target.recorded.keys()
+        asked = {n for n, version in view.told.items() if version is None and n in view.names}
+        expected = asked - there if self._takes_errors else set()
+        assert reply.errors.keys() == expected, "errors of other names"
+
+    def _judge_part(
+        self,
+        view: View,
+        reply: Reply,
+        gone: tuple[str, ...],
+        target: TypeSnapshot,
+        now: float,
+    ) -> None:
         kind = self._types.get(reply.type_url)
         for each in reply.resources:
             assert target.resources[each.name] == each, "content that should not be there"
@@ -180,8 +199,7 @@ class Referee:
                 or each.name in view.asked | view.doubt
                 or self._is_refreshed(reply.type_url)
             ), "content that the client has"
-        for name in reply.removed:
-            assert self._delta, "removals belong to delta"
+        for name in gone:
             assert name not in target.resources, "a removal of what exists"
             assert name not in target.pending, "pending is not missing"
             assert name not in target.recorded, "recorded is not missing"
@@ -191,11 +209,11 @@ class Referee:
                 or self._is_refreshed(reply.type_url)
             ), "a needless removal"
             assert now >= view.clung_to.get(name, 0.0), "a removal that was refused"
-        size = len(reply.resources) + len(reply.removed)
+        size = len(reply.resources) + len(gone)
         assert size <= kind.batch
         assert size or (self._delta and WILDCARD in view.asked), "an empty response"
         view.told = {each.name: each.version for each in reply.resources}
-        view.told |= dict.fromkeys(reply.removed)
+        view.told |= dict.fromkeys(gone)
 
     def _judge_complete(self, view: View, reply: Reply, target: TypeSnapshot, now: float) -> None:
         url = reply.type_url
@@ -254,9 +272,10 @@ class Referee:
         resource = target.resources.get(name)
         if resource is not None:
             return not self._is_held_back(url, name, resource.version, now)
-        may_have = name in view.known or name in view.applied
+        may_have = name in view.known or name in view.applied or (in_part and view.stated)
         withheld = name in target.pending or name in target.recorded or may_have
-        return not withheld and not in_part and now >= view.clung_to.get(name, 0.0)
+        is_told = self._takes_errors or not in_part
+        return not withheld and is_told and now >= view.clung_to.get(name, 0.0)
 
     def _is_held_back(self, url: TypeUrl, name: str, version: Version, now: float) -> bool:
         refused, until = self._refused.get((url, name), (None, 0.0))

@@ -20,7 +20,8 @@ OWED = (
     *(f"T{number}" for number in range(1, 5)),
     *(f"D{number}" for number in range(1, 5)),
     *(f"K{number}" for number in range(1, 6)),
-    # E1 (resource errors), E3 (dynamic parameters) and E4 (xdstp names) are for one that has them.
+    # E3 (dynamic parameters) and E4 (xdstp names) are for one that has them.
+    "E1",
     "E2",
     "E5",
 )

@@ -14,6 +14,7 @@ from hypothesis.stateful import (
 
 from control_plane.xds.delivery import deliveries
 from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.messages import Node
 from control_plane.xds.refusal import NodeRefusals
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl, Version
 from control_plane.xds.resource_type import (
@@ -32,6 +33,7 @@ from tests.unit.xds.walking import WalkToRest
 TYPES = ResourceTypes.of()
 COMPLETE = frozenset({CLUSTER, LISTENER})
 NAMES = "abc"
+FEATURES = ("supports-resource-error-unwrapping",)
 
 # Which of the walk's types something happens to. Walks of few types reach further in each.
 kinds = st.integers(0, 59)
@@ -49,6 +51,7 @@ class Walk(WalkToRest):
         few=st.integers(1, 3),
         applies_good=st.booleans(),
         clings=st.booleans(),
+        takes_errors=st.booleans(),
         interest=st.none() | st.tuples(some_names, st.booleans()),
     )
     def start(
@@ -58,11 +61,16 @@ class Walk(WalkToRest):
         few: int,
         applies_good: bool,
         clings: bool,
+        takes_errors: bool,
         interest: tuple[frozenset[str], bool] | None,
     ) -> None:
         """Start with nothing at all, or with a client that has what it wants."""
         client: type[FaithfulClient] = FaithfulDelta if self.delta else FaithfulSotw
-        self.client = client(COMPLETE, self._is_bad, self._clings_to, applies_good=applies_good)
+        self.takes_errors = takes_errors
+        node = Node("instance-1", client_features=frozenset(FEATURES if takes_errors else ()))
+        self.client = client(
+            COMPLETE, self._is_bad, self._clings_to, applies_good=applies_good, node=node
+        )
         self.urls = urls[:few]
         self.clings = clings
         self.cured: frozenset[TypeUrl] = frozenset()
@@ -81,7 +89,9 @@ class Walk(WalkToRest):
     def _open(self) -> None:
         self.stream = Stream(TYPES)
         self.stream.bind(self.refusals)
-        self.referee = Referee(TYPES, delta=self.delta, refused=self.refused)
+        self.referee = Referee(
+            TYPES, delta=self.delta, refused=self.refused, takes_errors=self.takes_errors
+        )
 
     def _is_bad(self, resource: Resource) -> bool:
         """Tell whether the client cannot use a resource: one content in three, unless cured."""
@@ -267,15 +277,20 @@ class Walk(WalkToRest):
             assert has == resource.version or self._is_quarantined(resource)
         elif name in content.recorded:
             assert has == content.recorded[name]
-        elif name not in content.pending and (self.delta or url in COMPLETE):
+        elif name not in content.pending and self._hears_of_absence(url, name):
             assert has is None or self._is_kept(url) or self._clings_to(url, name)
+
+    def _hears_of_absence(self, url: TypeUrl, name: str) -> bool:
+        """Tell whether the client is told that there is no such resource."""
+        asked = name in self.client.of(url).names
+        return self.delta or url in COMPLETE or (self.takes_errors and asked)
 
     def _is_kept(self, url: TypeUrl) -> bool:
         """Tell whether a type that may refer to this one is not as it should be."""
         for follower in TYPES.followers(url):
             content = self.snapshot.of_type(follower)
             left = self.client.of(follower).content.keys() - content.resources.keys()
-            may_have_less = self.delta or follower in COMPLETE
+            may_have_less = self.delta or follower in COMPLETE or self.takes_errors
             if (
                 (left and may_have_less)
                 or content.pending
