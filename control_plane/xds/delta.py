@@ -24,7 +24,9 @@ protocol):
    resources springs into existence later". A name that is ``pending`` is neither: Envoy would open
    the listener and reset connections. A name and an alias of one resource may both be due, but "it
    is an error for a server to send a single response that contains the same resource name twice".
-7. The first answer to a wildcard is sent even when it is empty, or Envoy waits for it in vain.
+7. The first answer to a wildcard is sent even when it is empty, or Envoy waits for it in vain. One
+   to a glob collection is what it has that the client has not, so it may be empty too; if nothing
+   is in the collection, it is called missing by its own name, as any other.
 8. Nothing else is sent but what changed.
 9. Nobody waits in vain for what is sent on demand: if it does not exist, "the resources entry for
    that virtual host has the name and aliases set to the requested host entry and the resource
@@ -109,10 +111,15 @@ class DeltaMachine:
         if not first:
             if WILDCARD in asked:
                 asked |= exchange.known()
+            if self.subscription.globs:
+                asked |= exchange.known_in(asked & self.subscription.globs)
             self._stated -= asked
         exchange.ask(asked)
         # Of what is given up only that counts which a wildcard still wants.
         exchange.owed |= turn.dropped
+        if turn.dropped_globs:
+            exchange.owed -= turn.dropped_globs
+            exchange.owed |= exchange.known_in(turn.dropped_globs)
         for name in turn.dropped:
             exchange.accepted.pop(name, None)
         self._meaning.given_up(turn.dropped)
@@ -142,7 +149,10 @@ class DeltaMachine:
         if self.exchange.in_flight is not None:
             return None
         due = self._due(snapshot, now, withdraw=withdraw)
-        if not due and WILDCARD not in self.exchange.owed:
+        awaits_all = WILDCARD in self.exchange.owed or (
+            self.subscription.globs and self._meaning.awaits_members(snapshot)
+        )
+        if not due and not awaits_all:
             return None
         turn = self.exchange.turn(due, self.type.batch)
         found = {
@@ -171,6 +181,8 @@ class DeltaMachine:
         )
         self.exchange.send(reply.nonce, versions, now, turn=turn)
         self.exchange.owed -= {WILDCARD, *aliases}
+        if self.subscription.globs:
+            self.exchange.owed -= snapshot.collections.keys()
         self.exchange.owed |= {name for name in awaited if name not in unresolved}
         self._meaning.sent(resources.values())
         return reply
@@ -194,6 +206,8 @@ class DeltaMachine:
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
         """Tell whether a response is in flight, or would be sent now."""
         if self.exchange.in_flight is not None or WILDCARD in self.exchange.owed:
+            return True
+        if self.subscription.globs and self._meaning.awaits_members(snapshot):
             return True
         return bool(self._due(snapshot, now, withdraw=withdraw))
 

@@ -18,6 +18,7 @@ from control_plane.xds.messages import ErrorDetail
 from control_plane.xds.refusal import Refusals
 from control_plane.xds.resource import WILDCARD, Nonce, Version
 from control_plane.xds.resource_type import ResourceType
+from control_plane.xds.xdstp import collection_of
 
 NonceFactory = Callable[[], Nonce]
 """Gives a nonce that was never given before on the stream."""
@@ -218,6 +219,10 @@ class Exchange:
         """Return the names of which the client has content, or is about to have."""
         versions = {**dict.fromkeys(self.accepted, True), **(self.in_flight or {})}
         return {name for name, version in versions.items() if version is not None}
+
+    def known_in(self, globs: AbstractSet[str]) -> set[str]:
+        """Return those of the known names that are in some glob collections."""
+        return {name for name in self.known() if collection_of(name) in globs} if globs else set()
 
     def may_send(self, name: str, version: Version | None, now: float) -> bool:
         """Tell whether the client did not refuse this content, or long enough ago."""

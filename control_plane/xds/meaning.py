@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from itertools import chain
 
 from control_plane.xds.exchange import Exchange
 from control_plane.xds.resource import WILDCARD, Resource, TypeSnapshot
@@ -76,11 +77,23 @@ class Meaning:
 
     def of_interest(self, snapshot: TypeSnapshot) -> set[str]:
         """Return every name that the client wants, or has and may have to lose."""
-        names = self._subscription.names
-        if not self._subscription.wildcard or self._on_demand:
+        names, globs = self._subscription.names, self._subscription.globs
+        if self._on_demand or not (self._subscription.wildcard or globs):
             return names | self._not_given if self._not_given else names
-        listed = {*snapshot.resources, *names, *self._exchange.accepted}
-        return (listed | self._exchange.owed) - {WILDCARD}
+        if self._subscription.wildcard:
+            listed = {*snapshot.resources, *names, *self._exchange.accepted}
+        else:
+            members = (snapshot.collections.get(glob, ()) for glob in globs)
+            listed = {*names, *self._exchange.accepted, *chain.from_iterable(members)}
+        listed = (listed | self._exchange.owed) - {WILDCARD}
+        # A collection is told of by what is in it, and by its name if nothing is.
+        return listed - snapshot.collections.keys() if snapshot.collections else listed
+
+    def awaits_members(self, snapshot: TypeSnapshot) -> bool:
+        """Tell whether the client has asked for a collection that is not empty, and waits."""
+        return not self._exchange.owed.isdisjoint(
+            self._subscription.globs & snapshot.collections.keys()
+        )
 
     def wants(self, name: str, snapshot: TypeSnapshot) -> bool:
         """Tell whether a resource of this name is for the client, by whatever name it means it."""

@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NewType
 
+from control_plane.names import shown
+from control_plane.xds.xdstp import SCHEME, canonical, collection_of, is_glob
+
 TypeUrl = NewType("TypeUrl", str)
 Version = NewType("Version", str)
 Nonce = NewType("Nonce", str)
@@ -55,6 +58,7 @@ class Resource:
         octets: how long ``body`` is.
         ttl: after how many seconds without word from the server a client drops it, if it supports
             that; None for never.
+        collection: the glob collection that it is in, if its name is an ``xdstp://`` name.
     """
 
     type_url: TypeUrl
@@ -63,6 +67,7 @@ class Resource:
     aliases: tuple[str, ...]
     octets: int
     ttl: float | None
+    collection: str | None
     _content: bytes = field(repr=False)
     _is_packed: bool = field(repr=False)
 
@@ -88,13 +93,23 @@ class Resource:
             ttl: after how many seconds without word from the server it is to be dropped.
 
         Raises:
-            ValueError: the TTL is shorter than ``SHORTEST_TTL``.
+            ValueError: the TTL is shorter than ``SHORTEST_TTL``, or the name is that of a glob
+                collection, or begins with ``xdstp:`` and is malformed or not in its one form.
         """
+        collection = None
+        if SCHEME in name:
+            # Its message has the name too, and Envoy takes that for another if it is not the same.
+            if name != canonical(name):
+                raise ValueError(f"the name {shown(name)} is written {shown(canonical(name))}")
+            if is_glob(name):
+                raise ValueError(f"a resource has a name that stands for several: {shown(name)}")
+            collection = collection_of(name)
         if ttl is not None and not ttl >= SHORTEST_TTL:
             raise ValueError(f"a TTL is {SHORTEST_TTL} seconds or more, not {ttl}")
         content = zlib.compress(body, level=1) if pack else body
         url, version = TypeUrl(type_url), version_of(body)
-        return cls(url, name, version, tuple(aliases), len(body), ttl, content, pack)
+        octets = len(body)
+        return cls(url, name, version, tuple(aliases), octets, ttl, collection, content, pack)
 
     @property
     def body(self) -> bytes:
@@ -127,6 +142,7 @@ class TypeSnapshot:
         aliases: the resources by their other names.
         ttls: the TTLs, in seconds, of those that have one.
         denied: why the node may not have what is not there, where it is to be told.
+        collections: the names that are in each glob collection, also of what is not there yet.
     """
 
     resources: Mapping[str, Resource]
@@ -136,6 +152,7 @@ class TypeSnapshot:
     aliases: Mapping[str, Resource]
     ttls: Mapping[str, float]
     denied: Mapping[str, str]
+    collections: Mapping[str, AbstractSet[str]]
 
     @classmethod
     def of(
@@ -166,22 +183,39 @@ class TypeSnapshot:
                     raise ValueError(f"alias of two resources in a snapshot: {alias!r}")
         if WILDCARD in by_name:
             raise ValueError(f"no resource can have the name {WILDCARD!r}: it stands for all")
-        for name in denied or ():
-            if name in by_name:
-                raise ValueError(f"resource is there and denied in a snapshot: {name!r}")
+        pending, recorded = frozenset(pending), recorded or {}
+        collections = _collections(by_name.values(), (*pending, *recorded))
+        reasons = {canonical(name): why for name, why in denied.items()} if denied else NOTHING
+        for name in reasons.keys() & by_name.keys():
+            raise ValueError(f"resource is there and denied in a snapshot: {name!r}")
         return cls(
             MappingProxyType(by_name),
-            frozenset(pending),
-            MappingProxyType(dict(recorded or {})),
+            pending,
+            MappingProxyType(dict(recorded)),
             version_of_all({name: each.version for name, each in by_name.items()}),
             MappingProxyType(aliases) if aliases else NOTHING,
             MappingProxyType(ttls) if ttls else NOTHING,
-            MappingProxyType(dict(denied)) if denied else NOTHING,
+            MappingProxyType(reasons) if reasons else NOTHING,
+            MappingProxyType(collections) if collections else NOTHING,
         )
 
     def find(self, name: str) -> Resource | None:
         """Return the resource that a client means by a name or an alias."""
         return self.resources.get(name) or self.aliases.get(name)
+
+
+def _collections(
+    resources: Iterable[Resource], others: Iterable[str]
+) -> dict[str, AbstractSet[str]]:
+    found: dict[str, set[str]] = {}
+    for resource in resources:
+        if resource.collection is not None:
+            found.setdefault(resource.collection, set()).add(resource.name)
+    for name in others:
+        collection = collection_of(name)
+        if collection is not None:
+            found.setdefault(collection, set()).add(name)
+    return {glob: frozenset(names) for glob, names in found.items()}
 
 
 EMPTY = TypeSnapshot.of()

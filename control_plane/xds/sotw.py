@@ -102,10 +102,11 @@ class SotwMachine:
         added = self.subscription.replace(names)
         dropped = before - self.subscription.asked()
         self.exchange.lift(added)
+        asked = added | self.exchange.known_in(added & self.subscription.globs)
         if stale:
-            self._deferred |= added
+            self._deferred |= asked
         else:
-            self.exchange.owed |= added | self._deferred
+            self.exchange.owed |= asked | self._deferred
             self._deferred.clear()
         if not self.type.complete:
             # What is sent in part has no response that answers it.
@@ -164,6 +165,7 @@ class SotwMachine:
         if self.type.complete:
             self.exchange.owed.clear()
         self.exchange.owed.discard(WILDCARD)
+        self.exchange.owed -= self.subscription.globs & snapshot.collections.keys()
         return reply
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
@@ -268,7 +270,7 @@ class SotwMachine:
     def _absent(self, snapshot: TypeSnapshot) -> set[str]:
         """Return what the client asked for by names that nothing has, nor will have in a moment."""
         made = snapshot.resources.keys() | snapshot.pending | snapshot.recorded.keys()
-        return self.subscription.names - made
+        return self.subscription.names - made - snapshot.collections.keys()
 
     def _wanted(self, snapshot: TypeSnapshot) -> list[Resource]:
         names = sorted(filter(self.subscription.wants, snapshot.resources))

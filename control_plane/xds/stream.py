@@ -22,7 +22,8 @@ request or a response touches it: most of what happens concerns one type of seve
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.names import shown
@@ -36,6 +37,7 @@ from control_plane.xds.resource import WILDCARD, Nonce, Snapshot, TypeSnapshot, 
 from control_plane.xds.resource_error import takes_errors
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.sotw import SotwMachine
+from control_plane.xds.xdstp import canonical
 
 Machine = SotwMachine | DeltaMachine
 
@@ -100,7 +102,8 @@ class Stream:
             now: seconds of the server's monotonic clock.
 
         Raises:
-            PeerProtocolError: it has no type URL, or one that this stream is not for.
+            PeerProtocolError: it has no type URL, or one that this stream is not for, or a name
+                that begins with ``xdstp:`` and is malformed.
             PeerLimitExceeded: it asks for more than the limits allow.
         """
         url = self._type_of(request)
@@ -108,10 +111,15 @@ class Stream:
         self._at_rest.pop(url, None)
         match machine, request:
             case SotwMachine(), SotwRequest():
+                if request.resource_names:
+                    names = _canonical(request.resource_names)
+                    request = replace(request, resource_names=names)
                 self._check_names(machine, request.resource_names, set())
                 self._limits.check_versions([request.version_info])
                 return machine.receive(request, now)
             case DeltaMachine(), DeltaRequest():
+                if request.subscribe or request.unsubscribe or request.initial_resource_versions:
+                    request = _with_canonical_names(request)
                 given = {*request.subscribe, *request.initial_resource_versions}
                 self._check_names(machine, given, machine.asked())
                 self._limits.check_versions(request.initial_resource_versions.values())
@@ -237,11 +245,14 @@ class Stream:
     def _may_withdraw(self, url: TypeUrl, snapshot: Snapshot) -> bool:
         """Tell whether nobody refers any more to what should not be there.
 
-        The first answer to a wildcard withdraws nothing: a client that reconnects has too much, and
-        asks for the types that refer to it only while that answer is under way.
+        The first answer to a wildcard, or to a glob, withdraws nothing: a client that reconnects
+        has too much, and asks for the types that refer to it only while that answer is under way.
         """
         followers = self._types.followers(url)
-        if followers and WILDCARD in self.machines[url].exchange.owed:
+        machine = self.machines[url]
+        if followers and WILDCARD in machine.exchange.owed:
+            return False
+        if followers and machine.subscription.globs & machine.exchange.owed:
             return False
         return all(
             self._at_rest.get(follower) is snapshot.of_type(follower)
@@ -261,3 +272,25 @@ class Stream:
             if child in self.machines:
                 self.machines[child].refresh(updated)
                 self._at_rest.pop(child, None)
+
+
+def _with_canonical_names(request: DeltaRequest) -> DeltaRequest:
+    stated = request.initial_resource_versions
+    return replace(
+        request,
+        subscribe=_canonical(request.subscribe),
+        unsubscribe=_canonical(request.unsubscribe),
+        initial_resource_versions=dict(zip(_canonical(stated), stated.values(), strict=True)),
+    )
+
+
+def _canonical(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names in their one form.
+
+    Raises:
+        PeerProtocolError: one is malformed.
+    """
+    try:
+        return tuple(map(canonical, names))
+    except ValueError as error:
+        raise PeerProtocolError(str(error)) from error

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from control_plane.xds.resource import WILDCARD
+from control_plane.xds.xdstp import collection_of, is_glob
 
 
 @dataclass(slots=True)
@@ -22,6 +23,8 @@ class Subscription:
     """Whether any name was ever given in SotW: "once the client does explicitly subscribe to a
     resource name (whether it be "*" or any other name), then this legacy semantic is no longer
     available"."""
+    globs: frozenset[str] = frozenset()
+    """Those of the names that stand for a collection."""
 
     def asked(self) -> frozenset[str]:
         """Return the names that the client gave and did not give up, ``*`` included."""
@@ -29,7 +32,9 @@ class Subscription:
 
     def wants(self, name: str) -> bool:
         """Tell whether a resource of this name is for the client."""
-        return self.wildcard or name in self.names
+        if self.wildcard or name in self.names:
+            return True
+        return bool(self.globs) and collection_of(name) in self.globs
 
     def replace(self, requested: Iterable[str]) -> frozenset[str]:
         """Take the full list of names of a SotW request; return what it asks for anew.
@@ -48,6 +53,8 @@ class Subscription:
         added = names - self.names
         if wildcard and not self.wildcard:
             added |= {WILDCARD}
+        if names != self.names:
+            self.globs = frozenset(filter(is_glob, names))
         self.names, self.wildcard = set(names), wildcard
         return added
 
@@ -65,12 +72,20 @@ class Subscription:
         # unsubscriptions."
         gone = frozenset(self.names & dropped)
         self.names -= gone
-        return Turn(added - dropped, gone | (dropped & {WILDCARD}))
+        before = self.globs
+        if added or gone:
+            self.globs = (before | frozenset(filter(is_glob, added))) - dropped
+        return Turn(added - dropped, gone | (dropped & {WILDCARD}), before & dropped)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """How a delta request turned a subscription: what it asks for, known or not, and gives up."""
+    """How a delta request turned a subscription: what it asks for, known or not, and gives up.
+
+    Attributes:
+        dropped_globs: those of ``dropped`` that stand for a collection.
+    """
 
     added: frozenset[str]
     dropped: frozenset[str]
+    dropped_globs: frozenset[str] = frozenset()

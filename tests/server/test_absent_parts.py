@@ -7,12 +7,9 @@ from typing import Any
 import grpc
 import pytest
 
-from control_plane.xds.resource_type import CLUSTER, SECRET
-from tests.server.world import names, resource, served
+from control_plane.xds.resource_type import SECRET
+from tests.server.world import resource, served
 from tests.xds_client import DeltaClient, SotwClient
-
-GLOB = "xdstp://authority/envoy.config.cluster.v3.Cluster/some/*"
-ONE = "xdstp://authority/envoy.config.cluster.v3.Cluster/some/name?region=north"
 
 LOCATOR = [{"name": "a", "dynamic_parameters": {"env": "prod"}}]
 
@@ -37,31 +34,6 @@ async def test_resource_locators_are_refused(
             grpc.StatusCode.INVALID_ARGUMENT,
             "resource locators are not served: ask by resource names",
         )
-
-
-@pytest.mark.parametrize("name", [GLOB, ONE], ids=["glob", "name"])
-async def test_a_delta_client_is_told_that_nothing_has_an_xdstp_name(name: str) -> None:
-    """E4, W7: it is a name like any other, and nothing has it; an empty glob is answered so too."""
-    async with served() as world, DeltaClient(world.channel, "node-1") as client:
-        world.set("node-1", resource(CLUSTER, "some/name"))
-        await client.subscribe(CLUSTER, name)
-        answer = await client.receive()
-
-        assert names(answer.resources) == []
-        assert list(answer.removed_resources) == [name]
-
-
-@pytest.mark.parametrize("name", [GLOB, ONE], ids=["glob", "name"])
-async def test_a_sotw_client_is_told_that_nothing_has_an_xdstp_name(name: str) -> None:
-    """E4, R3: the complete state of clusters does not have it; another type stays silent."""
-    async with served() as world, SotwClient(world.channel, "node-1") as client:
-        world.set("node-1", resource(CLUSTER, "some/name"), resource(SECRET, "some/name"))
-        await client.subscribe(SECRET, name)
-        await client.subscribe(CLUSTER, name)
-        answer = await client.receive()
-
-        assert (answer.type_url, list(answer.resources)) == (CLUSTER, [])
-        assert await client.is_silent()
 
 
 @pytest.mark.parametrize(

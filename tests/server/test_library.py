@@ -125,7 +125,7 @@ async def test_the_documents_virtual_host_is_served_on_demand() -> None:
 async def test_the_documents_own_type_is_served() -> None:
     """The document's fourth example serves bytes of a type that nobody else knows."""
     example: dict[str, Any] = {"__name__": "example"}
-    exec(compile(code_blocks()[3], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    exec(compile(code_blocks()[4], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
     async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:
         await client.subscribe(OWN, "requests")
         answer = await client.receive()
@@ -216,6 +216,37 @@ async def test_the_documents_name_that_is_denied_has_an_error(
         "billing": (7, "billing is for the back office alone"),
         "nothing": (5, "there is no resource of this name and type"),
     }
+
+
+async def test_the_documents_collection_is_served() -> None:
+    """E4: the document's example, to a client that has the parameters in another order too."""
+    defined = documented("/users?zone=a")
+    server, web = defined["SERVER"], defined["WEB"]
+    async with connected(server) as channel, DeltaClient(channel, "node-1") as client:
+        await client.subscribe(CLUSTER, f"{web}/*?zone=a", f"{web}/*?zone=c")
+        response = await client.receive()
+
+    assert names(response.resources) == [f"{web}/blog?zone=a", f"{web}/shop?zone=a"]
+    assert list(response.removed_resources) == [f"{web}/*?zone=c"]
+
+
+async def test_a_malformed_name_ends_the_stream_with_the_reason() -> None:
+    """E4: and nothing else of the server."""
+    server = ResourceServer()
+    async with connected(server) as channel, DeltaClient(channel, "n") as client:
+        await client.subscribe(CLUSTER, "xdstp://a/T/id?=1")
+
+        code, details = await client.status()
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details == "a context parameter without a key in 'xdstp://a/T/id?=1'"
+
+
+def test_a_name_that_is_not_in_its_one_form_is_refused() -> None:
+    """E4: the error says how it is written."""
+    name = "xdstp://a/T/id?b=2&a=1"
+    with pytest.raises(InvalidArgument, match=r"is written 'xdstp://a/T/id\?a=1&b=2'"):
+        snapshot_of([cluster_pb2.Cluster(name=name)])
 
 
 def test_what_is_there_and_denied_is_refused() -> None:

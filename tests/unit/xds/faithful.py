@@ -21,6 +21,11 @@ NODE = Node("instance-1")
 REFUSAL = ErrorDetail(13, "no")
 
 
+def glob_of(name: str) -> str:
+    """Return what stands for all names that differ from this one in their last part alone."""
+    return f"{name.rpartition('/')[0]}/*"
+
+
 @dataclass(slots=True)
 class Interest:
     """What a client has and wants of one type."""
@@ -38,7 +43,7 @@ class Interest:
 
     def wants(self, name: str) -> bool:
         """Tell whether a resource of this name is of use."""
-        return self.wildcard or name in self.names
+        return self.wildcard or name in self.names or glob_of(name) in self.names
 
     def prune(self) -> None:
         """Let go of what is of no use; without it, the client does not have that version."""
@@ -199,7 +204,7 @@ class FaithfulDelta(FaithfulClient):
 
     def _let_go(self, interest: Interest, names: Names) -> None:
         # Whether a name that it gave up is among "everything" the server has to say.
-        for name in names:
+        for name in names | {each for each in interest.content if glob_of(each) in names}:
             interest.content.pop(name, None)
 
     def _gone(self, _interest: Interest, reply: Reply, /) -> Names:

@@ -20,9 +20,10 @@ OWED = (
     *(f"T{number}" for number in range(1, 5)),
     *(f"D{number}" for number in range(1, 5)),
     *(f"K{number}" for number in range(1, 6)),
-    # E3 (dynamic parameters) and E4 (xdstp names) are for one that has them.
+    # E3 (dynamic parameters) is for one that has them.
     "E1",
     "E2",
+    "E4",
     "E5",
 )
 
