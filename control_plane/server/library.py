@@ -25,6 +25,7 @@ from control_plane.server.admission import Admission
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.limits import ServerLimits
 from control_plane.server.listening import listen
+from control_plane.server.load_reports import LoadReportingService, LoadReports
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.resource import Denied, Resource, Snapshot, TypeSnapshot, TypeUrl
@@ -63,7 +64,7 @@ class ResourceServer:
         address: where it listens; once it was started, with the port that it got.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each part that may be another
         self,
         address: str = "127.0.0.1:0",
         *,
@@ -71,6 +72,7 @@ class ResourceServer:
         types: Iterable[ResourceType] = (),
         admission: Admission | None = None,
         limits: ServerLimits | None = None,
+        load_reports: LoadReports | None = None,
         identifier: str = "c2c-control-plane",
         clock: Clock | None = None,
     ) -> None:
@@ -83,6 +85,8 @@ class ResourceServer:
             admission: who may open a stream; everybody by default.
             limits: how much clients may ask for; the defaults, but ``MOST_NAMES`` and
                 ``MOST_STREAMS``, if there are none.
+            load_reports: what clients are to report of their requests, and to whom (LRS); nothing
+                by default.
             identifier: the server's name for itself, in every response.
             clock: the time for back-off and limits.
         """
@@ -105,6 +109,14 @@ class ResourceServer:
         )
         self._identifier = identifier
         self._service: DiscoveryService | None = None
+        self._load_reports = load_reports
+        self._make_reporting = partial(
+            LoadReportingService,
+            nodes=self._nodes,
+            clock=clock or SystemClock(),
+            admission=admission,
+            limits=self._limits,
+        )
         self._running = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -116,12 +128,17 @@ class ResourceServer:
         server = grpc.aio.server(options=self._limits.channel_options())
         service = self._make_service()
         service.add_to(server)
+        reporting = self._make_reporting(self._load_reports) if self._load_reports else None
+        if reporting is not None:
+            reporting.add_to(server)
         port = await listen(server, self.address, self._credentials, setting="address")
         if not self.address.startswith("unix:"):
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._running.push_async_callback(server.stop, _STOP_SECONDS)
         self._running.callback(service.shut_down)
         self._service = service
+        if reporting is not None:
+            self._running.callback(reporting.shut_down)
         return self
 
     async def __aexit__(

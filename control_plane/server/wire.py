@@ -8,10 +8,11 @@ server acts on is read; and of what is kept of a request, nothing is long, and n
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, assert_never
 
 from envoy.service.discovery.v3 import discovery_pb2
+from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
 from control_plane.errors import PeerProtocolError
@@ -109,6 +110,39 @@ def encode(reply: Reply, variant: Variant, identifier: str) -> bytes:
             return _encode_delta(reply, identifier)
         case _:
             assert_never(variant)
+
+
+def parse_load_report(raw: bytes) -> tuple[Node | None, Sequence[Any]]:
+    """Read a ``LoadStatsRequest``: who says it, if it tells, and its ``ClusterStats``.
+
+    Raises:
+        PeerProtocolError: the bytes are none, or do not tell of which cluster they are.
+    """
+    request = _decode(lrs_pb2.LoadStatsRequest, raw)
+    for number, stats in enumerate(request.cluster_stats):
+        if not stats.cluster_name:
+            raise PeerProtocolError(f"cluster_stats[{number}] has no cluster_name")
+    return _node(request), tuple(request.cluster_stats)
+
+
+def encode_load_question(
+    clusters: Sequence[str], *, all_clusters: bool, interval: float, by_endpoint: bool
+) -> bytes:
+    """Write a ``LoadStatsResponse``, which asks for load reports.
+
+    Args:
+        clusters: of which clusters.
+        all_clusters: whether of all.
+        interval: seconds from one report to the next.
+        by_endpoint: whether of each endpoint too.
+    """
+    question = lrs_pb2.LoadStatsResponse(
+        clusters=clusters,
+        send_all_clusters=all_clusters,
+        report_endpoint_granularity=by_endpoint,
+    )
+    question.load_reporting_interval.FromNanoseconds(round(interval * 1e9))
+    return _bytes_of(question)
 
 
 def _encode_sotw(reply: Reply, identifier: str) -> bytes:

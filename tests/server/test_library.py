@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -37,28 +36,13 @@ from control_plane.xds.resource_type import (
     AfterNack,
     ResourceType,
 )
+from tests.server.documents import DOCUMENT, code_blocks, documented
 from tests.server.world import Counting, names
 from tests.unit.server_security.still_clock import StillClock
 from tests.waiting import eventually
 from tests.xds_client import DeltaClient, SotwClient, plaintext_channel
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"
 OWN = "type.googleapis.com/example.v1.Quota"
-
-
-def documented(text: str) -> dict[str, Any]:
-    """Run the one example of the document in which a text occurs; return what it defines."""
-    (code,) = (each for each in code_blocks() if text in each)
-    defined: dict[str, Any] = {"__name__": "example"}
-    exec(compile(code, DOCUMENT, "exec"), defined)  # noqa: S102 - what it is about
-    return defined
-
-
-def code_blocks() -> list[str]:
-    """Return the Python that the document shows."""
-    return re.findall(
-        r"^```python\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )
 
 
 @asynccontextmanager

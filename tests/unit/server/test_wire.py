@@ -19,6 +19,7 @@ from control_plane.server.wire import (
     encode,
     parse,
     parse_delta,
+    parse_load_report,
     parse_sotw,
 )
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, SotwRequest
@@ -227,6 +228,14 @@ def test_an_error_is_written_in_both_variants(variant: Variant) -> None:
         )
     ]
     assert len(written.resources) == 1
+
+
+@PARSER
+@given(raw=st.binary(max_size=200))
+def test_no_bytes_break_a_load_report(raw: bytes) -> None:
+    """L1: whatever a client sends is a report, or its own fault."""
+    with contextlib.suppress(PeerProtocolError):
+        parse_load_report(raw)
 
 
 def test_a_heartbeat_has_no_content() -> None:
