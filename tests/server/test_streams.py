@@ -71,6 +71,24 @@ async def test_a_node_gets_what_is_its_own() -> None:
         assert names((await two.receive()).resources) == ["of-2"]
 
 
+async def test_an_error_does_not_tell_what_belongs_to_somebody_else() -> None:
+    """E1, E2: it is the same for that and for what nobody has, so names cannot be found out."""
+    node = {"id": "node-2", "client_features": ["supports-resource-error-unwrapping"]}
+    async with served() as world, DeltaClient(world.channel, "node-2") as client:
+        world.set("node-1", resource(SECRET, "of-1"))
+        world.set("node-2", resource(SECRET, "of-2"))
+        await client.send(type_url=SECRET, resource_names_subscribe=["of-1"], node=node)
+        of_another = await client.receive()
+        await client.ack(of_another)
+        await client.subscribe(SECRET, "nobodys")
+        of_nobody = await client.receive()
+
+    assert [each.resource_name.name for each in of_another.resource_errors] == ["of-1"]
+    assert [each.error_detail for each in of_another.resource_errors] == [
+        each.error_detail for each in of_nobody.resource_errors
+    ]
+
+
 async def test_a_node_that_nobody_planned_is_sent_nothing() -> None:
     """As long as it is not known what a node should have, it is not told that there is nothing."""
     async with served() as world, DeltaClient(world.channel, "node-1") as client:
