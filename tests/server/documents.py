@@ -9,16 +9,12 @@ from typing import Any
 DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"
 
 
-def code_blocks() -> list[str]:
-    """Return the examples, in the order in which they stand."""
-    return re.findall(
-        r"^```python\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )
-
-
 def documented(text: str) -> dict[str, Any]:
     """Run the one example in which a text occurs; return what it defines."""
-    (code,) = (each for each in code_blocks() if text in each)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    (code,) = (each for each in blocks if text in each)
     defined: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, DOCUMENT, "exec"), defined)  # noqa: S102 - what it is about
     return defined

@@ -36,7 +36,7 @@ from control_plane.xds.resource_type import (
     AfterNack,
     ResourceType,
 )
-from tests.server.documents import DOCUMENT, code_blocks, documented
+from tests.server.documents import documented
 from tests.server.world import Counting, names
 from tests.unit.server_security.still_clock import StillClock
 from tests.waiting import eventually
@@ -56,8 +56,7 @@ async def test_the_documents_example_is_a_control_plane(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The code of the document, run as it is, serves a cluster and an endpoint that moves."""
-    example: dict[str, Any] = {"__name__": "example"}
-    exec(compile(code_blocks()[0], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    example = documented("def endpoints(")
     running = asyncio.create_task(example["main"]("127.0.0.1:0"))
     said: list[str] = []
 
@@ -87,9 +86,8 @@ async def test_the_documents_example_is_a_control_plane(
 
 
 async def test_the_documents_virtual_host_is_served_on_demand() -> None:
-    """W13: the second example of the document gives what one of its domains is asked for."""
-    example: dict[str, Any] = {"__name__": "example"}
-    exec(compile(code_blocks()[1], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    """W13: the document's example gives what one of its domains is asked for."""
+    example = documented("vhds")
     async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:
         await client.subscribe(VIRTUAL_HOST)
         first = await client.receive()
@@ -107,9 +105,8 @@ async def test_the_documents_virtual_host_is_served_on_demand() -> None:
 
 
 async def test_the_documents_own_type_is_served() -> None:
-    """The document's fourth example serves bytes of a type that nobody else knows."""
-    example: dict[str, Any] = {"__name__": "example"}
-    exec(compile(code_blocks()[4], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    """The document's example serves bytes of a type that nobody else knows."""
+    example = documented("QUOTA")
     async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:
         await client.subscribe(OWN, "requests")
         answer = await client.receive()
@@ -167,8 +164,7 @@ def test_a_message_without_a_name_is_refused(message: Message) -> None:
 
 async def test_the_documents_runtime_layer_has_a_ttl() -> None:
     """T1, T2: the document's example is kept alive in a client that supports that."""
-    example: dict[str, Any] = {"__name__": "example"}
-    exec(compile(code_blocks()[2], DOCUMENT, "exec"), example)  # noqa: S102 - what it is about
+    example = documented("FAULTS")
     node = {"id": "node-1", "client_features": ["xds.config.supports-resource-ttl"]}
     async with connected(example["SERVER"]) as channel, DeltaClient(channel, "node-1") as client:
         await client.send(type_url=RUNTIME, resource_names_subscribe=["faults"], node=node)

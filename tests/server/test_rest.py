@@ -41,9 +41,9 @@ from control_plane.xds.messages import ErrorDetail, Node
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT
 from tests.envoy.harness import until
+from tests.server.documents import documented
 from tests.server.pairs import SPIFFE, Pair
 from tests.server.test_faults import Doorkeeper
-from tests.server.test_library import code_blocks
 from tests.server.test_tls import ByCertificate
 from tests.server.watching import Watcher
 from tests.waiting import eventually
@@ -141,8 +141,7 @@ async def say(address: str, request: bytes) -> bytes:
 
 async def test_the_documents_example_is_polled(capsys: pytest.CaptureFixture[str]) -> None:
     """V5: the code of the document, run as it is, answers what its curl asks."""
-    example: dict[str, Any] = {"__name__": "example"}
-    exec(compile(code_blocks()[4], "library.md", "exec"), example)  # noqa: S102 - what it is about
+    example = documented("server.rest(")
     running = asyncio.create_task(example["main"]("127.0.0.1:0"))
     said: list[str] = []
 
