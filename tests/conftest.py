@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterator
 from typing import Any
 
 import pytest
+import structlog
 from coverage import Coverage
 from hypothesis import settings
 
@@ -30,6 +32,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test that broke a promise has no second chance in ``make test-again``."""
     if os.environ.get("C2C_TEST_AGAIN"):
         promises.refuse_second_chance(item)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Have no test log as another one has asked for."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    before = structlog.get_config() if structlog.is_configured() else None
+    yield
+    if before is None:
+        structlog.reset_defaults()
+    else:
+        structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.hookimpl(wrapper=True)

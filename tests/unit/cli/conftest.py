@@ -55,12 +55,10 @@ def run_c2c(*args: str, **variables: str) -> Ran:
     return Ran(result.exit_code, result.stdout, result.stderr)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _quiet() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
     """Servers in this process do not log where a command prints."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture
