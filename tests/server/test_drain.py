@@ -153,7 +153,7 @@ async def test_who_does_not_read_is_cut_and_counted() -> None:
         for sample in metric.samples
     }
     assert samples["c2c_xds_streams_forced_total"] == 1
-    assert not world.service.open_streams()
+    await eventually(lambda: not world.service.open_streams(), "the stream that was cut is over")
 
 
 async def test_operators_look_on_until_the_streams_are_over() -> None:
