@@ -232,5 +232,5 @@ async def test_a_program_that_is_not_there_leaves_nothing_behind(tmp_path: Path)
 
         envoys = [each["pid"] for each in instance.events("envoy.started")]
         assert [living(each) for each in envoys] == [[] for _ in envoys]
-        problem = f"program {shown(command[0])} cannot be run: No such file or directory"
+        problem = f"Program {shown(command[0])} cannot be run: No such file or directory"
         assert problem in instance.lines
