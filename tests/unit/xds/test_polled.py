@@ -77,6 +77,20 @@ def test_what_is_named_is_what_is_answered() -> None:
     assert poller.statuses() == ["a STALE", "c STALE"]
 
 
+def test_a_collection_that_is_named_is_answered_with_what_is_in_it() -> None:
+    """V2, E4: its members now, and its members then, by whatever form of its name."""
+    poller = Poller(
+        "SDS", SDS="xdstp://a/T/web/2?r=1@1 xdstp://a/T/web/1?r=1@1 xdstp://a/T/api/1@1"
+    )
+    assert poller.poll("xdstp://a/T/web/*?r=%31") == (
+        "xdstp://a/T/web/1?r=1@1 xdstp://a/T/web/2?r=1@1"
+    )
+    poller.accept()
+    assert poller.poll("xdstp://a/T/web/*?r=1") is None
+    poller.put("xdstp://a/T/web/2?r=1@1 xdstp://a/T/api/1@2")
+    assert poller.poll("xdstp://a/T/web/*?r=1") == "xdstp://a/T/web/2?r=1@1"
+
+
 def test_version_of_all_is_that_of_a_stream() -> None:
     """A2: a poll of all clusters has the version that a stream has."""
     poller = Poller("CDS", CDS="c@1 d@1")
