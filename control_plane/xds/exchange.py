@@ -20,6 +20,8 @@ from control_plane.xds.resource import WILDCARD, Nonce, Version
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.xdstp import collection_of
 
+NO_NAMES: frozenset[str] = frozenset()
+
 NonceFactory = Callable[[], Nonce]
 """Gives a nonce that was never given before on the stream."""
 
@@ -91,8 +93,9 @@ class Exchange:
         self.last_nonce = Nonce("")
         self.sent_at = 0.0
         self._last_name = ""
-        self._was_owed: AbstractSet[str] = frozenset()
-        self._maybe_applied: set[str] = set()
+        # Mostly empty, and then one set for all streams and types.
+        self._was_owed: AbstractSet[str] = NO_NAMES
+        self._maybe_applied: frozenset[str] = NO_NAMES
 
     def send(
         self,
@@ -110,7 +113,7 @@ class Exchange:
             now: seconds of the server's monotonic clock.
             turn: the names whose turn it was.
         """
-        self._was_owed = self.owed & versions.keys()
+        self._was_owed = self.owed & versions.keys() if self.owed else NO_NAMES
         self.owed -= versions.keys()
         self._last_name = turn[-1] if turn else self._last_name
         self.in_flight = versions
@@ -132,12 +135,14 @@ class Exchange:
         error_detail field": versions say nothing, since a NACK may carry the current one.
         """
         versions = self.in_flight or {}
+        was_owed, self._was_owed = self._was_owed, NO_NAMES
         self.in_flight = None
         if error is not None:
-            self._refuse(versions, error, now)
+            self._refuse(versions, was_owed, error, now)
             return Nacked(self._type.url, self.last_nonce, versions, error)
         self._refused_removals.clear(WILDCARD)
-        self._maybe_applied -= versions.keys()
+        if self._maybe_applied:
+            self._maybe_applied -= versions.keys()
         for name, version in versions.items():
             self._refusals.clear(name)
             self._refused_removals.clear(name)
@@ -148,7 +153,11 @@ class Exchange:
         return Acked(self._type.url, self.last_nonce, versions)
 
     def _refuse(
-        self, versions: Mapping[str, Version | None], error: ErrorDetail, now: float
+        self,
+        versions: Mapping[str, Version | None],
+        was_owed: AbstractSet[str],
+        error: ErrorDetail,
+        now: float,
     ) -> None:
         """Note a refusal; where it leaves open what the client has, it is owed the next content.
 
@@ -158,7 +167,7 @@ class Exchange:
         together = len(versions) > 1
         if together:
             self._maybe_applied |= {name for name, version in versions.items() if version}
-        self.owed |= versions.keys() if together else self._was_owed
+        self.owed |= versions.keys() if together else was_owed
         for name, version in versions.items():
             self._against(version).note(name, version, error, now, together=together)
             if version is not None and version == self.has(name):
@@ -192,7 +201,8 @@ class Exchange:
         for name in [name for name in self.accepted if not wanted(name)]:
             del self.accepted[name]
         self.owed = {name for name in self.owed if wanted(name)}
-        self._maybe_applied = {name for name in self._maybe_applied if wanted(name)}
+        if self._maybe_applied:
+            self._maybe_applied = frozenset(filter(wanted, self._maybe_applied))
         self._refused_removals.retain(wanted)
 
     def has(self, name: str) -> Version | None:
