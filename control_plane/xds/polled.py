@@ -22,6 +22,8 @@ Nobody keeps alive what ends by itself, so no TTL is told.
 
 from __future__ import annotations
 
+from typing import cast
+
 from control_plane.xds.events import Event, Nacked
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.resource import (
@@ -33,7 +35,8 @@ from control_plane.xds.resource import (
     Version,
     version_of_all,
 )
-from control_plane.xds.stream import Machine, Stream
+from control_plane.xds.sotw import SotwMachine
+from control_plane.xds.stream import Stream
 
 
 class Poll:
@@ -65,7 +68,7 @@ class Poll:
         told = self._stream.receive(self._request, now)
         nonce, error = self._request.response_nonce, self._request.error_detail
         machine = self._machine()
-        resources, version = self._wanted(machine, snapshot.of_type(machine.type.url))
+        resources, version = self._wanted(snapshot.of_type(machine.type.url))
         if version == nonce or (error is None and version == self._request.version_info):
             machine.exchange.send(Nonce(version), _versions(resources), now)
             settled = machine.exchange.settle(error, now)
@@ -84,7 +87,7 @@ class Poll:
         """
         machine = self._machine()
         content = snapshot.of_type(machine.type.url)
-        resources, version = self._wanted(machine, content)
+        resources, version = self._wanted(content)
         if version in (self._request.version_info, self._request.response_nonce):
             return None
         if machine.type.complete:
@@ -96,18 +99,14 @@ class Poll:
         machine.exchange.send(Nonce(version), _versions(resources), now)
         return Reply(machine.type.url, Nonce(version), version, resources)
 
-    def _machine(self) -> Machine:
+    def _machine(self) -> SotwMachine:
         (machine,) = self._stream.machines.values()
-        return machine
+        return cast("SotwMachine", machine)  # by the variant of the request
 
-    def _wanted(
-        self, machine: Machine, content: TypeSnapshot
-    ) -> tuple[tuple[Resource, ...], Version]:
-        resources = tuple(
-            content.resources[name]
-            for name in sorted(content.resources)
-            if machine.wants(name, content)
-        )
+    def _wanted(self, content: TypeSnapshot) -> tuple[tuple[Resource, ...], Version]:
+        resources = tuple(self._machine().wanted(content))
+        if len(resources) == len(content.resources):
+            return resources, content.version
         return resources, version_of_all(_versions(resources))
 
 

@@ -129,6 +129,11 @@ class SotwMachine:
         """Tell whether a resource of this name is for the client."""
         return self.subscription.wants(name)
 
+    def wanted(self, snapshot: TypeSnapshot) -> list[Resource]:
+        """Return what the client should have, by name."""
+        names = sorted(filter(self.subscription.wants, snapshot.resources))
+        return [snapshot.resources[name] for name in names]
+
     def refresh(self, names: AbstractSet[str]) -> None:
         """Owe the client what it waits for once it was sent these resources of another type."""
         self.exchange.refresh(names)
@@ -200,7 +205,7 @@ class SotwMachine:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
-        wanted = {each.name: each.version for each in self._wanted(snapshot)}
+        wanted = {each.name: each.version for each in self.wanted(snapshot)}
         if not self.type.complete:
             absent = self._absent(snapshot) if self.tells_errors else ()
             return all(
@@ -229,7 +234,7 @@ class SotwMachine:
     def _offer(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
         owed = self.exchange.owed | self._deferred
         if self.type.complete:
-            wanted = self._wanted(snapshot)
+            wanted = self.wanted(snapshot)
             offer = self._state.offer(wanted, snapshot, now, owed=owed, withdraw=withdraw)
             everything = WILDCARD in self.exchange.owed
             awaited = everything and self.exchange.may_send(WILDCARD, None, now)
@@ -242,7 +247,7 @@ class SotwMachine:
         exchange = self.exchange
         due: dict[str, Version | None] = {
             each.name: each.version
-            for each in self._wanted(snapshot)
+            for each in self.wanted(snapshot)
             if (each.name in owed or exchange.has(each.name) != each.version)
             and exchange.may_send(each.name, each.version, now)
         }
@@ -271,7 +276,3 @@ class SotwMachine:
         """Return what the client asked for by names that nothing has, nor will have in a moment."""
         made = snapshot.resources.keys() | snapshot.pending | snapshot.recorded.keys()
         return self.subscription.names - made - snapshot.collections.keys()
-
-    def _wanted(self, snapshot: TypeSnapshot) -> list[Resource]:
-        names = sorted(filter(self.subscription.wants, snapshot.resources))
-        return [snapshot.resources[name] for name in names]
