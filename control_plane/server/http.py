@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from control_plane.server.connections import Connections
 from control_plane.server.listening import cannot_listen
 
 REQUEST_SECONDS = 5.0
@@ -42,7 +43,7 @@ class HttpServer:
     def __init__(self, routes: Mapping[str, Route]) -> None:
         """Know the paths; nothing listens yet."""
         self._routes = routes
-        self._open: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._serve, most=MAX_CONNECTIONS)
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -57,7 +58,7 @@ class HttpServer:
         """
         try:
             self._server = await asyncio.start_server(
-                self._accept, host, port, limit=MAX_HEAD_OCTETS
+                self._connections.accept, host, port, limit=MAX_HEAD_OCTETS
             )
         except OSError as error:
             shown = f"[{host}]" if ":" in host else host
@@ -69,16 +70,9 @@ class HttpServer:
         """Listen no more, and end what is under way."""
         if self._server is not None:
             self._server.close()
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await self._connections.end()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._open) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._open.add(task)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -86,11 +80,8 @@ class HttpServer:
                 await writer.drain()
         except asyncio.LimitOverrunError:
             writer.write(_message(_told(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)))
-        except (OSError, asyncio.IncompleteReadError):  # who did not ask in time is one of them
+        except asyncio.IncompleteReadError:  # it has nothing more to ask
             writer.transport.abort()
-        finally:
-            self._open.discard(task)
-            writer.close()
 
     def _response(self, head: bytes) -> bytes:
         request, _, rest = head.decode("latin-1").partition("\r\n")

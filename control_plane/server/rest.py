@@ -31,6 +31,7 @@ from google.protobuf import descriptor_pool
 
 from control_plane import log_events
 from control_plane.errors import InvalidArgument
+from control_plane.server.connections import Connections
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.http import TEXT, Answer
 from control_plane.server.http_connection import HttpConnection, Posted
@@ -98,7 +99,7 @@ class RestServer:
         self._identifier = identifier
         self._tls = tls
         self._types = paths()
-        self._open: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._serve, most=MOST_CONNECTIONS)
         self._server: asyncio.Server | None = None
         self._log = structlog.get_logger(__name__)
 
@@ -116,11 +117,11 @@ class RestServer:
         try:
             if host == "unix":
                 self._server = await asyncio.start_unix_server(
-                    self._accept, port, ssl=self._tls, ssl_handshake_timeout=seconds
+                    self._connections.accept, port, ssl=self._tls, ssl_handshake_timeout=seconds
                 )
                 return address
             self._server = await asyncio.start_server(
-                self._accept,
+                self._connections.accept,
                 host.removeprefix("[").removesuffix("]"),
                 int(port),
                 ssl=self._tls,
@@ -135,32 +136,16 @@ class RestServer:
         """Listen no more, and end what is under way."""
         if self._server is not None:
             self._server.close()
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await self._connections.end()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._open) >= MOST_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._open.add(task)
-        try:
-            await HttpConnection(
-                reader,
-                writer,
-                partial(self._answer, peer=RestPeer.of(writer)),
-                most_octets=self._limits.request_octets,
-                seconds=self._limits.first_request_seconds,
-            ).run()
-            writer.close()
-        except OSError:  # who was too slow is one of them
-            writer.transport.abort()
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
-        finally:
-            self._open.discard(task)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await HttpConnection(
+            reader,
+            writer,
+            partial(self._answer, peer=RestPeer.of(writer)),
+            most_octets=self._limits.request_octets,
+            seconds=self._limits.first_request_seconds,
+        ).run()
 
     async def _answer(self, request: Posted, peer: RestPeer) -> Answer:
         only = self._types.get(request.path)

@@ -1,0 +1,52 @@
+"""The connections of an asyncio server that ends with them.
+
+The rule of this module: there are no more of them than a bound says, each is served by a task of
+its own, and none outlives the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Serves one connection; it is closed when that returns, and cut where it raises OSError."""
+
+
+class Connections:
+    """All that are open."""
+
+    def __init__(self, serve: Serve, *, most: int) -> None:
+        """Have each of them served.
+
+        Args:
+            serve: serves one.
+            most: how many there may be; what comes beyond that is cut at once.
+        """
+        self._serve = serve
+        self._most = most
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection, as ``asyncio.start_server`` has it."""
+        task = asyncio.current_task()
+        if task is None or len(self._open) >= self._most:
+            writer.transport.abort()
+            return
+        self._open.add(task)
+        try:
+            await self._serve(reader, writer)
+            writer.close()
+        except OSError:  # who was too slow is one of them
+            writer.transport.abort()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        finally:
+            self._open.discard(task)
+
+    async def end(self) -> None:
+        """End what is under way."""
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
