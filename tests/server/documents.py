@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tests.waiting import eventually
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"
 
@@ -18,3 +25,28 @@ def documented(text: str) -> dict[str, Any]:
     defined: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, DOCUMENT, "exec"), defined)  # noqa: S102 - what it is about
     return defined
+
+
+@asynccontextmanager
+async def serving(text: str, says: str, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[str]:
+    """Run the main program of an example as long as the block lasts; yield where it serves.
+
+    Args:
+        text: what occurs in that example alone.
+        says: what it says before its address.
+        capsys: what is printed.
+    """
+    running = asyncio.create_task(documented(text)["main"]("127.0.0.1:0"))
+    said: list[str] = []
+
+    def is_said() -> bool:
+        said.append(capsys.readouterr().out)
+        return says in "".join(said)
+
+    try:
+        await eventually(is_said, "the example says where it serves")
+        yield "".join(said).removeprefix(says).strip()
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from control_plane.xds.resource_type import (
     AfterNack,
     ResourceType,
 )
-from tests.server.documents import documented
+from tests.server.documents import documented, serving
 from tests.server.world import Counting, names
 from tests.unit.server_security.still_clock import StillClock
 from tests.waiting import eventually
@@ -56,17 +56,11 @@ async def test_the_documents_example_is_a_control_plane(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The code of the document, run as it is, serves a cluster and an endpoint that moves."""
-    example = documented("def endpoints(")
-    running = asyncio.create_task(example["main"]("127.0.0.1:0"))
-    said: list[str] = []
-
-    def is_serving() -> bool:
-        said.append(capsys.readouterr().out)
-        return "serving on" in "".join(said)
-
-    await eventually(is_serving, "the example says where it serves")
-    address = "".join(said).removeprefix("serving on ").strip()
-    async with plaintext_channel(address) as channel, SotwClient(channel, "node-1") as client:
+    async with (
+        serving("def endpoints(", "serving on ", capsys) as address,
+        plaintext_channel(address) as channel,
+        SotwClient(channel, "node-1") as client,
+    ):
         await client.subscribe(CLUSTER)
         clusters = await client.receive()
         await client.ack(clusters)
@@ -77,9 +71,6 @@ async def test_the_documents_example_is_a_control_plane(
             await client.ack(endpoints)
             ports.append(port_of(endpoints.resources[0]))
 
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
     assert cluster_pb2.Cluster.FromString(clusters.resources[0].value).name == "web"
     assert ports[0] in range(8080, 8089)
     assert ports[1] == ports[0] + 1

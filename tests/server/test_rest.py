@@ -41,12 +41,11 @@ from control_plane.xds.messages import ErrorDetail, Node
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT
 from tests.envoy.harness import until
-from tests.server.documents import documented
+from tests.server.documents import serving
 from tests.server.pairs import SPIFFE, Pair
 from tests.server.test_faults import Doorkeeper
 from tests.server.test_tls import ByCertificate
 from tests.server.watching import Watcher
-from tests.waiting import eventually
 
 CLUSTERS = "/v3/discovery:clusters"
 ENDPOINTS = "/v3/discovery:endpoints"
@@ -141,20 +140,11 @@ async def say(address: str, request: bytes) -> bytes:
 
 async def test_the_documents_example_is_polled(capsys: pytest.CaptureFixture[str]) -> None:
     """V5: the code of the document, run as it is, answers what its curl asks."""
-    example = documented("server.rest(")
-    running = asyncio.create_task(example["main"]("127.0.0.1:0"))
-    said: list[str] = []
-
-    def is_polled() -> bool:
-        said.append(capsys.readouterr().out)
-        return "polled at" in "".join(said)
-
-    await eventually(is_polled, "the example says where it is polled")
-    async with client("".join(said).removeprefix("polled at ").strip()) as connection:
+    async with (
+        serving("server.rest(", "polled at ", capsys) as address,
+        client(address) as connection,
+    ):
         answer = (await post(connection)).response
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
     (web,) = answer.resources
     assert cluster_pb2.Cluster.FromString(web.value) == WEB
 
