@@ -20,6 +20,7 @@ from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.node_matchers import node_matcher
 from control_plane.server.peers import Context
 from control_plane.server.redaction import redacted
+from control_plane.server.wire import node_message
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource, Snapshot
@@ -67,11 +68,12 @@ class ClientStatusService(
         matchers = [node_matcher(each) for each in request.node_matchers]
         response = csds_pb2.ClientStatusResponse()
         for live in self._nodes.all_streams():
+            node = _node(live)
             # "The matchers are ORed; empty means all."
-            if matchers and not any(each(live.node_id) for each in matchers):
+            if matchers and not any(each(node) for each in matchers):
                 continue
             client = response.config.add(client_scope=f"stream {live.number}, {live.variant.value}")
-            client.node.CopyFrom(_node(live))
+            client.node.CopyFrom(node)
             snapshot = self._nodes.snapshot(live.node_id) or Snapshot()
             client.generic_xds_configs.extend(
                 self._configs(live, snapshot, contents=not request.exclude_resource_contents)
@@ -115,9 +117,7 @@ class ClientStatusService(
 
 def _node(live: LiveStream) -> base_pb2.Node:
     node = live.stream.node
-    if node is None:
-        return base_pb2.Node()
-    return base_pb2.Node(id=node.id, cluster=node.cluster, user_agent_name=node.user_agent)
+    return base_pb2.Node() if node is None else node_message(node)
 
 
 def _shown(resource: Resource) -> Any:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any, assert_never
 
+from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
@@ -26,6 +27,9 @@ MAX_ERROR_CHARACTERS = 4096
 
 MAX_NODE_CHARACTERS = 256
 """What is kept of each text by which a client describes itself."""
+
+MAX_METADATA_OCTETS = 16_384
+"""Metadata of a client that is longer is not kept at all."""
 
 MAX_FEATURES = 64
 """How many of a client's features are looked at; Envoy knows six."""
@@ -110,6 +114,26 @@ def encode(reply: Reply, variant: Variant, identifier: str) -> bytes:
             return _encode_delta(reply, identifier)
         case _:
             assert_never(variant)
+
+
+def node_message(node: Node) -> base_pb2.Node:
+    """Return what is kept of how a client described itself, in Envoy's own message."""
+    region, zone, sub_zone = node.locality
+    name, _, version = node.user_agent.partition("/")
+    message = base_pb2.Node(
+        id=node.id,
+        cluster=node.cluster,
+        user_agent_name=name,
+        client_features=sorted(node.client_features),
+    )
+    if version:
+        message.user_agent_version = version
+    if any(node.locality):
+        message.locality.region, message.locality.zone = region, zone
+        message.locality.sub_zone = sub_zone
+    if node.metadata:
+        message.metadata.ParseFromString(node.metadata)
+    return message
 
 
 def parse_load_report(raw: bytes) -> tuple[Node | None, Sequence[Any]]:
@@ -249,7 +273,28 @@ def _node(request: Any) -> Node | None:  # noqa: ANN401 - either kind of request
         node.cluster[:MAX_NODE_CHARACTERS],
         _user_agent(node)[:MAX_NODE_CHARACTERS],
         frozenset(each[:MAX_NODE_CHARACTERS] for each in node.client_features[:MAX_FEATURES]),
+        _locality(node),
+        _metadata(node),
     )
+
+
+def _locality(node: Any) -> tuple[str, str, str]:  # noqa: ANN401 - made at run time, without stubs
+    if not node.HasField("locality"):
+        return ("", "", "")
+    place = node.locality
+    region, zone, sub_zone = place.region, place.zone, place.sub_zone
+    return (
+        region[:MAX_NODE_CHARACTERS],
+        zone[:MAX_NODE_CHARACTERS],
+        sub_zone[:MAX_NODE_CHARACTERS],
+    )
+
+
+def _metadata(node: Any) -> bytes:  # noqa: ANN401 - made at run time, without stubs
+    if node.metadata.ByteSize() > MAX_METADATA_OCTETS:
+        return b""
+    serialised: bytes = node.metadata.SerializeToString()
+    return serialised
 
 
 def _user_agent(node: Any) -> str:  # noqa: ANN401 - made at run time, without stubs

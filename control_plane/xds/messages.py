@@ -15,12 +15,20 @@ from control_plane.xds.resource import NOTHING, Nonce, Resource, TypeUrl, Versio
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Who a client says it is: a claim, until it is compared with the client's certificate."""
+    """Who a client says it is: a claim, until it is compared with the client's certificate.
+
+    Attributes:
+        user_agent: name and version, as HTTP writes them: ``envoy/1.40.0``.
+        locality: region, zone and sub-zone.
+        metadata: a ``google.protobuf.Struct``, serialised; empty if there is none, or too much.
+    """
 
     id: str
     cluster: str = ""
     user_agent: str = ""
     client_features: frozenset[str] = frozenset()
+    locality: tuple[str, str, str] = ("", "", "")
+    metadata: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from envoy.type.matcher.v3 import node_pb2, string_pb2, struct_pb2
+from google.protobuf.json_format import MessageToDict
 from structlog.testing import capture_logs
 
 from control_plane.names import InstanceGuid
@@ -22,6 +23,7 @@ from tests.inspection.world import APP, C2C_SECRET, Scene, scene, type_of
 from tests.security.envoys import envoy_of
 from tests.security.leaks import Secrets
 from tests.security.world import enrol
+from tests.xds_client import SotwClient
 
 Configs = Mapping[tuple[str, str], csds_pb2.ClientConfig.GenericXdsConfig]
 
@@ -170,12 +172,56 @@ async def test_matchers_are_ored(tmp_path: Path) -> None:
                 assert {each.node.id for each in answer.config} == nodes, what
 
 
+async def test_a_client_is_shown_as_it_describes_itself(tmp_path: Path) -> None:
+    """D2: with locality and metadata, by which it is found too."""
+    said = {
+        "cluster": "edge",
+        "user_agent_name": "envoy",
+        "user_agent_build_version": {"version": {"major_number": 1, "minor_number": 40}},
+        "client_features": ["b", "a"],
+        "locality": {"region": "eu", "zone": "eu-1", "sub_zone": "rack-7"},
+        "metadata": {"role": "web", "labels": {"app": "shop"}},
+    }
+    async with (
+        scene(tmp_path) as here,
+        here.holder.connect(here.cf.running.xds_address) as channel,
+        SotwClient(channel, here.holder.guid) as client,
+    ):
+        await client.send(type_url=SECRET, node={"id": here.holder.guid, **said})
+        await client.receive()
+        (shown,) = (await here.operator.csds()).config
+        node = MessageToDict(shown.node, preserving_proto_field_name=True)
+        matchers = {
+            name: csds_pb2.ClientStatusRequest(
+                node_matchers=[
+                    node_pb2.NodeMatcher(
+                        node_metadatas=[
+                            {
+                                "path": [{"key": "labels"}, {"key": "app"}],
+                                "value": {"string_match": {"exact": name}},
+                            }
+                        ]
+                    )
+                ]
+            )
+            for name in ("shop", "blog")
+        }
+        found = {
+            name: len((await here.operator.csds(each)).config) for name, each in matchers.items()
+        }
+
+    version = {"user_agent_version": "1.40.0", "client_features": ["a", "b"]}
+    del said["user_agent_build_version"]
+    assert node == {**said, **version, "id": here.holder.guid}
+    assert found == {"shop": 1, "blog": 0}
+
+
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
         (
-            matching(safe_regex={"regex": "(?i)b"}),
-            "this regular expression cannot be matched, for a group with a flag or a name: '(?i)b'",
+            matching(safe_regex={"regex": "b)"}),
+            "'b)' is no regular expression of RE2: unexpected ): b)",
         ),
         (
             csds_pb2.ClientStatusRequest(
@@ -187,7 +233,7 @@ async def test_matchers_are_ored(tmp_path: Path) -> None:
             csds_pb2.ClientStatusRequest(
                 node_matchers=[node_pb2.NodeMatcher(node_metadatas=[struct_pb2.StructMatcher()])]
             ),
-            "node metadata is not kept, so it cannot be matched: match node_id",
+            "a matcher of metadata has a path of one key or more",
         ),
     ],
     ids=["regex", "nothing", "metadata"],

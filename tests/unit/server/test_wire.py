@@ -6,7 +6,9 @@ import contextlib
 import time
 
 import pytest
+from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from control_plane.server.wire import (
     MAX_FEATURES,
     MAX_NODE_CHARACTERS,
     encode,
+    node_message,
     parse,
     parse_delta,
     parse_load_report,
@@ -91,6 +94,25 @@ def test_what_is_absent_is_none(variant: Variant) -> None:
 
     assert request.node is None
     assert request.error_detail is None
+
+
+def test_what_is_kept_of_a_node_is_written_again() -> None:
+    """Who asks by CSDS sees the node as it described itself, without what nobody acts on."""
+    said = {
+        **NODE,
+        "locality": {"region": "eu", "sub_zone": "rack-7"},
+        "metadata": {"role": "web", "labels": {"tags": ["a", 1, None]}},
+    }
+    node = parse_sotw(discovery_pb2.DiscoveryRequest(node=said).SerializeToString()).node
+    assert node is not None
+    del said["extensions"], said["user_agent_build_version"]
+
+    assert MessageToDict(node_message(node), preserving_proto_field_name=True) == {
+        **said,
+        "user_agent_version": "1.40.2",
+    }
+    assert node_message(Node("n")) == base_pb2.Node(id="n")
+    assert "web" not in repr(node)
 
 
 def test_an_error_without_text_is_an_error() -> None:
@@ -297,6 +319,8 @@ def test_what_is_kept_of_a_request_is_bounded() -> None:
             "cluster": long,
             "user_agent_name": long,
             "client_features": [f"{number} {long}" for number in range(100)],
+            "locality": {"region": long, "zone": long, "sub_zone": long},
+            "metadata": {"long": long},
         },
     ).SerializeToString()
     request = parse_sotw(raw)
@@ -306,3 +330,5 @@ def test_what_is_kept_of_a_request_is_bounded() -> None:
     assert len(request.node.cluster) == len(request.node.user_agent) == MAX_NODE_CHARACTERS
     assert len(request.node.client_features) == MAX_FEATURES
     assert max(map(len, request.node.client_features)) == MAX_NODE_CHARACTERS
+    assert [*map(len, request.node.locality)] == [MAX_NODE_CHARACTERS] * 3
+    assert request.node.metadata == b""
