@@ -1,48 +1,40 @@
 """The server as a library: any resources for any node, without apps, routes or certificates.
 
-The rule of this module: one call says all that a node should have, and calling it again with the
-same content does nothing. The type of a resource is the type of its message, its name is the name
-that the message has; a virtual host is meant by its domains too.
+The rule of this module: one call says all that a node should have, or each node of a group, and
+calling it again with the same content does nothing.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 import grpc
 from google.protobuf.message import Message
 
 from control_plane.clock import Clock, SystemClock
-from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
-from control_plane.names import shown
+from control_plane.errors import ConfigurationError, FailedPrecondition
 from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.admission import Admission
 from control_plane.server.discovery import DiscoveryService
+from control_plane.server.groups import GroupOf, Groups
 from control_plane.server.limits import ServerLimits
 from control_plane.server.listening import listen
 from control_plane.server.load_reports import LoadReportingService, LoadReports
+from control_plane.server.resources import resource_of, snapshot_of
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.limits import StreamLimits
-from control_plane.xds.resource import Denied, Resource, Snapshot, TypeSnapshot, TypeUrl
-from control_plane.xds.resource_type import (
-    ENVOY_TYPES,
-    VIRTUAL_HOST,
-    ResourceType,
-    ResourceTypes,
-)
+from control_plane.xds.resource import Denied, Resource
+from control_plane.xds.resource_type import ENVOY_TYPES, ResourceType, ResourceTypes
+
+__all__ = ["ANY_NODE", "MOST_NAMES", "MOST_STREAMS", "ResourceServer", "resource_of"]
 
 ANY_NODE = "*"
 """The node id that stands for every node for which nothing else was set."""
-
-_TYPE_URL_PREFIX = "type.googleapis.com/"
-
-_NAME_FIELDS = ("name", "cluster_name")
-"""Where messages keep their names: ``cluster_name`` is that of a ``ClusterLoadAssignment``."""
 
 MOST_NAMES = 65_536
 """Names of one stream, unless other limits are given. A delta client that comes back says of each
@@ -70,6 +62,7 @@ class ResourceServer:
         *,
         credentials: grpc.ServerCredentials | None = None,
         types: Iterable[ResourceType] = (),
+        group_of: GroupOf | None = None,
         admission: Admission | None = None,
         limits: ServerLimits | None = None,
         load_reports: LoadReports | None = None,
@@ -82,6 +75,8 @@ class ResourceServer:
             address: ``host:port``, or ``unix:path``; port 0 for any that is free.
             credentials: its TLS; None for plaintext.
             types: resource types whose delivery differs from the defaults, one's own or Envoy's.
+            group_of: returns the group of a node, for resources that are set for groups; None where
+                they are set for each node by its id.
             admission: who may open a stream; everybody by default.
             limits: how much clients may ask for; the defaults, but ``MOST_NAMES`` and
                 ``MOST_STREAMS``, if there are none.
@@ -98,6 +93,9 @@ class ResourceServer:
             new_streams_per_node_and_minute=MOST_STREAMS,
         )
         self._nodes = Nodes()
+        self._groups = None if group_of is None else Groups(self._nodes, group_of)
+        if self._groups is not None:
+            self._nodes.observe(self._groups)
         self._make_service = partial(
             DiscoveryService,
             self._nodes,
@@ -184,7 +182,8 @@ class ResourceServer:
         """Say all that a node should have; what it has besides is withdrawn.
 
         Args:
-            node_id: ``node.id`` of the client; ``*`` for every node for which nothing else is set.
+            node_id: ``node.id`` of the client, or the group of its node if the server has
+                ``group_of``; ``*`` for every node for which nothing else is set.
             resources: messages such as ``Listener`` or ``Secret``, or ``Resource`` values for
                 messages of one's own that do not tell their name; and ``Denied`` values for names
                 that are not there, with the reason.
@@ -198,14 +197,14 @@ class ResourceServer:
         if node_id == ANY_NODE:
             self._nodes.set_default(snapshot)
         else:
-            self._nodes.set(node_id, snapshot)
+            (self._groups or self._nodes).set(node_id, snapshot)
 
     def forget(self, node_id: str) -> None:
-        """Drop what a node should have: it is sent nothing, or what is set for ``*``."""
+        """Drop what a node or group should have: it is sent nothing, or what is set for ``*``."""
         if node_id == ANY_NODE:
             self._nodes.set_default(None)
         else:
-            self._nodes.forget(node_id)
+            (self._groups or self._nodes).forget(node_id)
 
     def observe(self, observer: StreamObserver) -> None:
         """Tell somebody of everything that happens on streams from now on."""
@@ -226,69 +225,3 @@ class ResourceServer:
 def _with_envoys(types: Iterable[ResourceType]) -> ResourceTypes:
     by_url = {each.url: each for each in (*ENVOY_TYPES, *types)}
     return ResourceTypes.of(by_url.values())
-
-
-def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
-    """Collect resources by type.
-
-    Raises:
-        InvalidArgument: a message has no name, or ``*``, or two of one type have a name or alias
-            in common, or what is there is denied.
-    """
-    by_type: dict[TypeUrl, list[Resource]] = {}
-    denied: dict[TypeUrl, dict[str, str]] = {}
-    for each in resources:
-        if isinstance(each, Denied):
-            denied.setdefault(each.type_url, {})[each.name] = each.reason
-            continue
-        resource = each if isinstance(each, Resource) else resource_of(each)
-        by_type.setdefault(resource.type_url, []).append(resource)
-    try:
-        types = {
-            url: TypeSnapshot.of(by_type.get(url, ()), denied=denied.get(url))
-            for url in by_type | denied
-        }
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from error
-    return Snapshot(MappingProxyType(types))
-
-
-def resource_of(message: Message, *, ttl: float | None = None) -> Resource:
-    """Return a message as a resource: same content, same bytes, same version.
-
-    Args:
-        message: such as a ``Listener``.
-        ttl: after how many seconds without word from the server a client that supports it drops the
-            resource; None for never.
-
-    Raises:
-        InvalidArgument: the message has no name, or one that a virtual host must not have; or the
-            TTL is too short.
-    """
-    full_name = message.DESCRIPTOR.full_name
-    fields: Mapping[str, object] = message.DESCRIPTOR.fields_by_name
-    field = next((each for each in _NAME_FIELDS if each in fields), None)
-    name = getattr(message, field) if field is not None else ""
-    if not isinstance(name, str) or not name:
-        raise InvalidArgument(f"a {full_name} that does not tell its name needs a Resource.of(...)")
-    type_url = TypeUrl(_TYPE_URL_PREFIX + full_name)
-    aliases = _aliases(name, message) if type_url == VIRTUAL_HOST else ()
-    body = message.SerializeToString(deterministic=True)
-    try:
-        return Resource.of(type_url, name, body, aliases, ttl=ttl)
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from error
-
-
-def _aliases(name: str, virtual_host: Any) -> list[str]:  # noqa: ANN401 - made at run time
-    """Return what Envoy asks for when a request is for a domain of a virtual host.
-
-    Raises:
-        InvalidArgument: its name does not tell whose it is.
-    """
-    routes, _, own_name = name.rpartition("/")
-    if not (routes and own_name):
-        raise InvalidArgument(
-            f"a VirtualHost is named <route configuration>/<name of its own>, not {shown(name)}"
-        )
-    return [f"{routes}/{domain.lower()}" for domain in virtual_host.domains]

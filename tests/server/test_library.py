@@ -22,7 +22,8 @@ from google.protobuf.message import Message
 
 from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.nodes import LiveStream
-from control_plane.server.library import ResourceServer, resource_of, snapshot_of
+from control_plane.server.library import ResourceServer, resource_of
+from control_plane.server.resources import snapshot_of
 from control_plane.xds.events import Connected, Event, Subscribed
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.messages import Node

@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from control_plane.errors import PermissionDenied
-from control_plane.server.library import snapshot_of
 from control_plane.server.limits import ServerLimits
+from control_plane.server.resources import snapshot_of
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.server.world import World, names, resource, served
 from tests.unit.server_security.still_clock import NOON, StillClock

@@ -16,8 +16,8 @@ from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.admission import Admission
 from control_plane.server.closing import Closing
 from control_plane.server.discovery import DiscoveryService
-from control_plane.server.library import snapshot_of
 from control_plane.server.limits import ServerLimits
+from control_plane.server.resources import snapshot_of
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource, TypeUrl

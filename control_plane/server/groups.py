@@ -1,0 +1,78 @@
+"""Nodes that should all have the same: groups, by what their clients say of themselves.
+
+The rule of this module: a node is in one group as long as it has a stream, the one that was said of
+it last, and has what that group should have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from envoy.config.core.v3 import base_pb2
+
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.server.wire import node_message
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Node, Reply
+from control_plane.xds.resource import Snapshot
+
+GroupOf = Callable[[base_pb2.Node], str]
+"""Returns the group of a node. It has ``id``, ``cluster``, ``locality``, ``metadata`` up to 16 KiB,
+``client_features`` and the user agent; and is a claim, like all that clients say."""
+
+
+class Groups:
+    """What each group should have; the ``StreamObserver`` that sees who is in it."""
+
+    def __init__(self, nodes: Nodes, group_of: GroupOf) -> None:
+        """Start with no group."""
+        self._nodes = nodes
+        self._group_of = group_of
+        self._snapshots: dict[str, Snapshot] = {}
+        self._members: dict[str, dict[str, None]] = {}
+        self._group: dict[str, str] = {}
+
+    def set(self, group: str, snapshot: Snapshot) -> None:
+        """Say what each node of a group should have."""
+        self._snapshots[group] = snapshot
+        for node_id in self._members.get(group, ()):
+            self._nodes.set(node_id, snapshot)
+
+    def forget(self, group: str) -> None:
+        """Drop what a group should have."""
+        if self._snapshots.pop(group, None) is not None:
+            for node_id in self._members.get(group, ()):
+                self._nodes.forget(node_id)
+
+    def opened(self, live: LiveStream) -> None:
+        """Have a node in the group that it is said to be in now."""
+        node_id = live.node_id
+        group = self._group_of(node_message(live.stream.node or Node(node_id)))
+        if self._group.get(node_id) == group:
+            return
+        self._leave(node_id)
+        self._group[node_id] = group
+        self._members.setdefault(group, {})[node_id] = None
+        snapshot = self._snapshots.get(group)
+        if snapshot is not None:
+            self._nodes.set(node_id, snapshot)
+
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+        """Look away: who a client is does not change on a stream."""
+
+    def sent(self, live: LiveStream, reply: Reply) -> None:
+        """Look away."""
+
+    def closed(self, live: LiveStream) -> None:
+        """Take a node out of its group if that was its last stream."""
+        if not self._nodes.streams(live.node_id):
+            self._leave(live.node_id)
+
+    def _leave(self, node_id: str) -> None:
+        group = self._group.pop(node_id, None)
+        if group is None:
+            return
+        del self._members[group][node_id]
+        if not self._members[group]:
+            del self._members[group]
+        self._nodes.forget(node_id)

@@ -1,0 +1,90 @@
+"""Resources made of messages: what a node should have, as whoever serves it has it at hand.
+
+The rule of this module: the type of a resource is the type of its message, its name is the name
+that the message has, and the same content is the same bytes and so the same version. A virtual host
+is meant by its domains too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf.message import Message
+
+from control_plane.errors import InvalidArgument
+from control_plane.names import shown
+from control_plane.xds.resource import Denied, Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource_type import VIRTUAL_HOST
+
+_TYPE_URL_PREFIX = "type.googleapis.com/"
+
+_NAME_FIELDS = ("name", "cluster_name")
+"""Where messages keep their names: ``cluster_name`` is that of a ``ClusterLoadAssignment``."""
+
+
+def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
+    """Collect resources by type.
+
+    Raises:
+        InvalidArgument: a message has no name, or ``*``, or two of one type have a name or alias
+            in common, or what is there is denied.
+    """
+    by_type: dict[TypeUrl, list[Resource]] = {}
+    denied: dict[TypeUrl, dict[str, str]] = {}
+    for each in resources:
+        if isinstance(each, Denied):
+            denied.setdefault(each.type_url, {})[each.name] = each.reason
+            continue
+        resource = each if isinstance(each, Resource) else resource_of(each)
+        by_type.setdefault(resource.type_url, []).append(resource)
+    try:
+        types = {
+            url: TypeSnapshot.of(by_type.get(url, ()), denied=denied.get(url))
+            for url in by_type | denied
+        }
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+    return Snapshot(MappingProxyType(types))
+
+
+def resource_of(message: Message, *, ttl: float | None = None) -> Resource:
+    """Return a message as a resource: same content, same bytes, same version.
+
+    Args:
+        message: such as a ``Listener``.
+        ttl: after how many seconds without word from the server a client that supports it drops the
+            resource; None for never.
+
+    Raises:
+        InvalidArgument: the message has no name, or one that a virtual host must not have; or the
+            TTL is too short.
+    """
+    full_name = message.DESCRIPTOR.full_name
+    fields: Mapping[str, object] = message.DESCRIPTOR.fields_by_name
+    field = next((each for each in _NAME_FIELDS if each in fields), None)
+    name = getattr(message, field) if field is not None else ""
+    if not isinstance(name, str) or not name:
+        raise InvalidArgument(f"a {full_name} that does not tell its name needs a Resource.of(...)")
+    type_url = TypeUrl(_TYPE_URL_PREFIX + full_name)
+    aliases = _aliases(name, message) if type_url == VIRTUAL_HOST else ()
+    body = message.SerializeToString(deterministic=True)
+    try:
+        return Resource.of(type_url, name, body, aliases, ttl=ttl)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+
+
+def _aliases(name: str, virtual_host: Any) -> list[str]:  # noqa: ANN401 - made at run time
+    """Return what Envoy asks for when a request is for a domain of a virtual host.
+
+    Raises:
+        InvalidArgument: its name does not tell whose it is.
+    """
+    routes, _, own_name = name.rpartition("/")
+    if not (routes and own_name):
+        raise InvalidArgument(
+            f"a VirtualHost is named <route configuration>/<name of its own>, not {shown(name)}"
+        )
+    return [f"{routes}/{domain.lower()}" for domain in virtual_host.domains]
