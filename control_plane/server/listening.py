@@ -1,8 +1,9 @@
 """How a server begins to listen: with an address that it can have, and whole or not at all.
 
 The rule of this module: who cannot listen says why in the words of the operating system, and what
-to do. gRPC tells neither, so that the address is tried once more, with a socket of ours. A start is
-not to be interrupted: whoever waits for it no longer waits until it is over, and then stops it.
+to do. gRPC tells neither, and asyncio not all since Python 3.13, so that the address is tried once
+more, with a socket of ours. A start is not to be interrupted: whoever waits for it no longer waits
+until it is over, and then stops it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ async def listen(
         else:
             port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise cannot_listen(address, _errno(address), setting) from error
+        raise cannot_listen(address, None, setting) from error
     await start(server)
     return port
 
@@ -66,9 +67,10 @@ def cannot_listen(address: str, number: int | None, setting: str) -> Configurati
 
     Args:
         address: what was asked for.
-        number: the ``errno`` that says why; None if nobody knows.
+        number: the ``errno`` that says why; None to find out.
         setting: what to change.
     """
+    number = number or _errno(address)
     match number:
         case errno.EADDRINUSE:
             what_to_do = f"end what listens there ('ss -lntp' shows it), or set another {setting}"
