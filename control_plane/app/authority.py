@@ -19,7 +19,15 @@ from pathlib import Path
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import Authority, Rotation, Stage, create_authority, load_authority
+from control_plane.ca import (
+    NOT_STRICT,
+    Authority,
+    Rotation,
+    Stage,
+    create_authority,
+    load_authority,
+    strict_problem,
+)
 from control_plane.ca import new_key_pair as new_key
 from control_plane.ca.rotation import steady
 from control_plane.ca.rotation_file import (
@@ -125,6 +133,7 @@ class _Files:
         if named is not None:
             if named.fingerprint not in self._retired_fingerprints():
                 self._log.info(log_events.CA_LOADED, fingerprint=named.fingerprint)
+                self._warn_if_not_strict(named)
                 return named
             self._log.warning(
                 log_events.SETTING_WARNED,
@@ -171,6 +180,12 @@ class _Files:
         if named.fingerprint in self._retired_fingerprints() or self._rotation.exists():
             return named
         return read_authority_files(certificate, key, self._clock)
+
+    def _warn_if_not_strict(self, named: Authority) -> None:
+        problem = strict_problem(named)
+        if problem:
+            reason = f"{NOT_STRICT}: {problem}"
+            self._log.warning(log_events.SETTING_WARNED, setting="ca_cert", reason=reason)
 
     def _read_embedded(self, pem: bytes) -> Authority:
         return read_authority(pem, self._clock.now(), f"file {str(self._embedded)!r}")

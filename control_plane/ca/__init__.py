@@ -38,11 +38,13 @@ from control_plane.ca.rotation import Rotation, Stage
 from control_plane.ca.san import San
 from control_plane.ca.size import check_size, handshake_bytes
 from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN, TrustDomain, parse_trust_domain
+from control_plane.ca.strict import NOT_STRICT, strict_problem
 from control_plane.ca.trust_store import JDK_PASSWORD, java_trust_store, read_java_trust_store
 
 __all__ = [
     "DEFAULT_TRUST_DOMAIN",
     "JDK_PASSWORD",
+    "NOT_STRICT",
     "Authority",
     "C2CRequest",
     "Certificate",
@@ -81,4 +83,5 @@ __all__ = [
     "read_certificates",
     "read_java_trust_store",
     "renew_at",
+    "strict_problem",
 ]

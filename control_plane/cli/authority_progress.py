@@ -77,6 +77,9 @@ def show_authorities(found: Authorities) -> None:
                 tell(f"   {late.app}/{late.index}: {late.reason}")
         if each.not_cross_signed:
             tell(f"Programs that read trust once will fail with it: {each.not_cross_signed}")
+        if each.not_strict:
+            what = f"refuse what the {each.role} CA signs"
+            tell(f"Strict clients, such as Python 3.13, {what}: {each.not_strict}")
 
 
 def until_ready(client: Client, timeout: timedelta, done: str = "") -> Authorities:

@@ -15,7 +15,7 @@ import click
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import load_authority
+from control_plane.ca import NOT_STRICT, load_authority, strict_problem
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection
 from control_plane.cli.output import begin, may_color, ok, output_option, wants_json, warn
@@ -105,12 +105,14 @@ def check(**flags: object) -> None:
     begin("Checking settings")
     settings, origins = _load(flags)
     if settings.ca_cert is not None and settings.ca_key is not None:
-        load_authority(
+        authority = load_authority(
             settings.ca_cert.read_bytes(),
             read_private(settings.ca_key),
             now=SystemClock().now(),
             where=f"files {str(settings.ca_cert)!r} and {str(settings.ca_key)!r}",
         )
+        if problem := strict_problem(authority):
+            warn(f"ca_cert: {NOT_STRICT}: {problem}")
     for each in cautions(settings):
         warn(f"{each.setting}: {each.reason}")
     rows = [

@@ -26,7 +26,7 @@ class Pair:
 
 
 class Authority:
-    """A CA that signs whatever it is asked to."""
+    """A CA that signs whatever it is asked to, in the form that Python insists on from 3.13 on."""
 
     def __init__(self, name: str = "test CA") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -34,6 +34,10 @@ class Authority:
         self._certificate = (
             _builder(self._name, self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_CA_KEY_USAGE, critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
+            )
             .sign(self._key, hashes.SHA256())
         )
 
@@ -51,6 +55,10 @@ class Authority:
         certificate = (
             _builder(_common_name("test leaf"), self._name, key.public_key())
             .add_extension(x509.SubjectAlternativeName(sans), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
             .sign(self._key, hashes.SHA256())
         )
         return Pair(
@@ -62,6 +70,19 @@ class Authority:
             ),
             serial=certificate.serial_number,
         )
+
+
+_CA_KEY_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 def _common_name(name: str) -> x509.Name:

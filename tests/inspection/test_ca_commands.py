@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from control_plane.ca import new_key_pair
 from tests.inspection.commands import c2c
 from tests.inspection.test_metrics import values
 from tests.inspection.world import scene
+from tests.unit.ca.forge import made
 
 
 async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
@@ -77,6 +80,27 @@ async def test_when_nobody_is_waited_for_the_next_step_is_named(tmp_path: Path) 
     assert max(map(len, narrow.out.splitlines())) <= 80
     for each in found:
         assert f"\n   {each['fingerprint']}\n" in narrow.out
+
+
+async def test_a_ca_that_strict_clients_refuse_is_told_of(tmp_path: Path) -> None:
+    """Before it signs anything, with what it lacks; our own lacks nothing."""
+    start, key = datetime.now(UTC) - timedelta(minutes=1), new_key_pair()
+    lax = made("lax", key=key, start=start, end=start + timedelta(days=30))
+    certificate, key_file = tmp_path / "lax.pem", tmp_path / "lax.key"
+    certificate.write_bytes(lax.pem)
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(key.private_pem())
+    files = ("--ca-cert", str(certificate), "--ca-key", str(key_file))
+    async with scene(tmp_path) as here:
+        prepared = await c2c(here.cf, "ca", "prepare", *files)
+        found = (await c2c(here.cf, "ca", "list", "--output", "json")).json()
+
+    assert prepared.code == 0
+    assert (
+        "\nStrict clients, such as Python 3.13, refuse what the prepared CA signs: CA certificate "
+        "'CN=lax' has no key usage"
+    ) in prepared.out
+    assert [each["not_strict"].count("has no") for each in found] == [0, 2]
 
 
 async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class CertificateAuthority(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     NOT_CROSS_SIGNED_FIELD_NUMBER: _builtins.int
+    NOT_STRICT_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """"active": it signs. "prepared": it is trusted, and is to sign next. "retiring": it is trusted,
     and signed before.
@@ -54,6 +55,10 @@ class CertificateAuthority(_message.Message):
     wanted: _builtins.int
     not_cross_signed: _builtins.str
     """Why who trusts the other CA only cannot verify what this one signs; empty if they can."""
+    not_strict: _builtins.str
+    """Why clients that keep RFC 5280 to the letter, such as Python from 3.13 on, cannot verify what this
+    one signs; empty if they can.
+    """
     @_builtins.property
     def not_before(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -81,10 +86,11 @@ class CertificateAuthority(_message.Message):
         waiting: _abc.Iterable[Global___WaitingInstance] | None = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         not_cross_signed: _builtins.str = ...,
+        not_strict: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after", "not_before", b"not_before", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "live_certificates", b"live_certificates", "not_after", b"not_after", "not_before", b"not_before", "not_cross_signed", b"not_cross_signed", "ready", b"ready", "role", b"role", "since", b"since", "subject", b"subject", "waiting", b"waiting", "waits_for", b"waits_for", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "live_certificates", b"live_certificates", "not_after", b"not_after", "not_before", b"not_before", "not_cross_signed", b"not_cross_signed", "not_strict", b"not_strict", "ready", b"ready", "role", b"role", "since", b"since", "subject", b"subject", "waiting", b"waiting", "waits_for", b"waits_for", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import certificate_authority_pb2_grpc
-from control_plane.ca import Authority, Stage, read_certificate
+from control_plane.ca import Authority, Stage, read_certificate, strict_problem
 from control_plane.ca.rotation import crossing_problem
 from control_plane.clock import Clock
 from control_plane.errors import FailedPrecondition
@@ -115,6 +115,7 @@ class CertificateAuthorityService(
             not_before=timestamp(authority.not_before),
             not_after=timestamp(authority.not_after),
             live_certificates=self._rotation.progress.live_certificates(authority),
+            not_strict=strict_problem(authority),
         )
 
     def _tell_readiness(self, message: messages.CertificateAuthority) -> None:

@@ -23,6 +23,7 @@ from control_plane.ca.rotation import activate, prepare, retire, undo_activate, 
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
+from tests.unit.ca.forge import made
 from tests.unit.server_security.still_clock import NOON, StillClock
 
 CLOCK = StillClock()
@@ -228,6 +229,26 @@ def test_an_own_ca_is_replaced_and_does_not_come_back(world: World) -> None:
     assert "was retired, so it is not used" in warning["reason"]
     assert world.settings.ca_key is not None
     assert world.settings.ca_key.exists(), "the operator's own file is the operator's"
+
+
+def test_an_own_ca_that_strict_clients_refuse_is_told_of(world: World) -> None:
+    """Each start has a line of it, and each goes on."""
+    world.own()
+    assert world.settings.ca_cert is not None
+    assert world.settings.ca_key is not None
+    with structlog.testing.capture_logs() as quiet:
+        world.started()
+    key = new_key_pair()
+    lax = made("lax", key=key, start=NOON - timedelta(hours=1), end=NOON + timedelta(hours=1))
+    world.settings.ca_cert.write_bytes(lax.pem)
+    world.settings.ca_key.write_bytes(key.private_pem())
+    with structlog.testing.capture_logs() as logs:
+        assert world.started().current().certificate == lax.certificate
+
+    assert [each["event"] for each in quiet] == ["ca.loaded"]
+    (warning,) = (each for each in logs if each["event"] == "setting.warned")
+    assert warning["setting"] == "ca_cert"
+    assert "refuse what this CA signs: CA certificate 'CN=lax' has no key" in warning["reason"]
 
 
 def test_settings_may_name_the_new_ca_after_the_rotation(world: World) -> None:

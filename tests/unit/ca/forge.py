@@ -17,7 +17,8 @@ from control_plane.ca.template import Prepared
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
-Extensions = Iterable[tuple[x509.ExtensionType, bool]]
+Extension = tuple[x509.ExtensionType, bool]
+Extensions = Iterable[Extension]
 Key = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 CA = ((x509.BasicConstraints(ca=True, path_length=None), True),)
@@ -36,6 +37,16 @@ def key_usage(*, key_cert_sign: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def conforming(key: KeyPair, by: KeyPair | None = None) -> tuple[Extension, ...]:
+    """Return all that RFC 5280 wants of a CA's certificate, itself issued by another's key."""
+    ours = x509.SubjectKeyIdentifier.from_public_key(key.public.key)
+    extensions: tuple[Extension, ...] = (*CA, (key_usage(key_cert_sign=True), True), (ours, False))
+    if by is None:
+        return extensions
+    theirs = x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public.key)
+    return (*extensions, (theirs, False))
 
 
 def name(common_name: str) -> x509.Name:

@@ -22,6 +22,7 @@ from control_plane.store.sqlite import SqliteStore
 from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
 from tests.needs import lacks, need_command
+from tests.unit.ca.forge import made
 from tests.unit.cli.conftest import Ran, run_c2c
 
 Run = Callable[..., Ran]
@@ -121,6 +122,24 @@ def test_check_looks_into_an_own_ca(tmp_path: Path) -> None:
     )
     key.chmod(0o644)
     assert str(key) in run_c2c(*words).err
+
+
+def test_check_says_what_strict_clients_miss(tmp_path: Path) -> None:
+    """An own CA that they would refuse is no failure, and told of."""
+    start, key = datetime.now(UTC) - timedelta(minutes=1), new_key_pair()
+    root = made("own", key=key, start=start, end=start + timedelta(days=1))
+    certificate, key_file = tmp_path / "ca.pem", tmp_path / "ca.key"
+    certificate.write_bytes(root.pem)
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(key.private_pem())
+    ran = run_c2c("check", "--ca-cert", str(certificate), "--ca-key", str(key_file))
+
+    assert ran.code == 0
+    assert ran.err == (
+        "ca_cert: strict clients, such as Python 3.13, refuse what this CA signs: "
+        "CA certificate 'CN=own' has no key usage (RFC 5280, section 4.2.1.3); "
+        "CA certificate 'CN=own' has no subject key identifier (RFC 5280, section 4.2.1.2)\n"
+    )
 
 
 def test_version_names_what_matters_for_a_report() -> None:
