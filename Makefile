@@ -30,7 +30,7 @@ LIMIT = -o timeout=$(1) -o faulthandler_timeout=$(shell expr $(1) + $(1) / 2)
 .PHONY: help demo test test-again test-long fuzz test-compose test-oldest test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## show a certificate follow its routes on three real Envoys, in under 30 seconds
 	$(BIN)/c2c demo $(DEMO_ARGS)
@@ -52,6 +52,9 @@ fuzz: $(READY)  ## search for what breaks parsers, calls, streams and State, for
 
 test-compose: $(READY)  ## tell the story in containers, and break them; needs a Docker engine and takes minutes
 	$(BIN)/python -m pytest tests/compose $(call LIMIT,600) $(PYTEST_ARGS)
+
+test-python-%:  ## run the tests with another Python that is installed, such as test-python-3.13
+	$(MAKE) test PYTHON=python$* VENV=build/python/$*
 
 test-envoy-matrix: $(ENVOY_RELEASES:%=test-envoy-%)  ## run the tests with real Envoys on each release from 1.36 on
 
