@@ -32,6 +32,8 @@ from control_plane.server.api.routes import RouteService
 from control_plane.server.client_status import ClientStatusService
 from control_plane.server.health import Health
 from control_plane.server.reflection import add_reflection
+from control_plane.server.type_names import PLANNED_TYPES
+from control_plane.xds.resource_type import SECRET
 
 _API = "c2c.v1."
 
@@ -52,6 +54,9 @@ ADMIN_SERVICES = (
 _HEALTH_SERVICE = "grpc.health.v1.Health"
 
 _TOKEN_OCTETS = 32
+
+_OPEN_TYPES = frozenset(PLANNED_TYPES.values()) - {SECRET}
+"""What is planned has secrets in Secrets only."""
 
 
 def add_administration(
@@ -93,7 +98,7 @@ def add_administration(
     )
     add_trust(server, core, xds_server)
     csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
-        ClientStatusService(core.nodes, core.clock), server
+        ClientStatusService(core.nodes, core.clock, open_types=_OPEN_TYPES), server
     )
     add_inspection(server, core)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -2,18 +2,19 @@
 
 The rule of this module: it says what the control plane knows for certain. SYNCED is "the client
 ACKed it", STALE "sent, and not answered yet", ERROR "refused", NOT_SENT "not sent, or its turn has
-not come" (``envoy.service.status.v3.ConfigStatus``). Private keys are never shown.
+not come" (``envoy.service.status.v3.ConfigStatus``). Private keys are never shown, nor is what
+cannot be looked into.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.config.core.v3 import base_pb2
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
-from google.protobuf.any_pb2 import Any
 
 from control_plane.clock import Clock
 from control_plane.nodes import LiveStream, Nodes
@@ -23,8 +24,7 @@ from control_plane.server.redaction import redacted
 from control_plane.server.wire import node_message
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
-from control_plane.xds.resource import Resource, Snapshot
-from control_plane.xds.resource_type import SECRET
+from control_plane.xds.resource import Resource, Snapshot, TypeUrl
 
 _STATUS = {
     ConfigStatus.SYNCED: csds_pb2.SYNCED,
@@ -46,10 +46,19 @@ class ClientStatusService(
 ):
     """Answers what the connected clients have."""
 
-    def __init__(self, nodes: Nodes, clock: Clock) -> None:
-        """Show the streams of these nodes."""
+    def __init__(
+        self, nodes: Nodes, clock: Clock, *, open_types: AbstractSet[TypeUrl] = frozenset()
+    ) -> None:
+        """Show the streams of these nodes.
+
+        Args:
+            nodes: whose streams.
+            clock: the time.
+            open_types: those whose resources have nothing to hide, so that none is looked into.
+        """
         self._nodes = nodes
         self._clock = clock
+        self._open_types = open_types
 
     async def FetchClientStatus(
         self, request: csds_pb2.ClientStatusRequest, context: Context
@@ -95,10 +104,18 @@ class ClientStatusService(
                 config.last_updated.FromDatetime(self._moment(each.since))
             wanted = snapshot.of_type(each.type_url).resources.get(each.name)
             if contents and wanted is not None and each.accepted == wanted.version:
-                config.xds_config.CopyFrom(_shown(wanted))
+                self._tell_content(config, wanted)
             if each.refusal is not None:
                 self._tell_refusal(config, each)
             yield config
+
+    def _tell_content(
+        self, config: csds_pb2.ClientConfig.GenericXdsConfig, resource: Resource
+    ) -> None:
+        url, body = resource.type_url, resource.body
+        shown = body if url in self._open_types else redacted(url, body)
+        if shown is not None:
+            config.xds_config.type_url, config.xds_config.value = url, shown
 
     def _tell_refusal(
         self, config: csds_pb2.ClientConfig.GenericXdsConfig, delivery: Delivery
@@ -118,9 +135,3 @@ class ClientStatusService(
 def _node(live: LiveStream) -> base_pb2.Node:
     node = live.stream.node
     return base_pb2.Node() if node is None else node_message(node)
-
-
-def _shown(resource: Resource) -> Any:
-    if resource.type_url != SECRET:
-        return Any(type_url=resource.type_url, value=resource.body)
-    return Any(type_url=SECRET, value=redacted(resource.body))

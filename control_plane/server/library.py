@@ -14,18 +14,22 @@ from types import TracebackType
 from typing import Self
 
 import grpc
+from envoy.service.status.v3 import csds_pb2_grpc
 from google.protobuf.message import Message
 
 from control_plane.clock import Clock, SystemClock
 from control_plane.errors import ConfigurationError, FailedPrecondition
 from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.admission import Admission
+from control_plane.server.client_status import ClientStatusService
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.groups import GroupOf, Groups
 from control_plane.server.limits import ServerLimits
 from control_plane.server.listening import listen
 from control_plane.server.load_reports import LoadReportingService, LoadReports
+from control_plane.server.reflection import add_reflection
 from control_plane.server.resources import resource_of, snapshot_of
+from control_plane.server.status import StatusInterceptor
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.resource import Denied, Resource
@@ -45,6 +49,8 @@ MOST_STREAMS = 4096
 """Streams of one node, unless other limits are given, and how many it may open in a minute. By the
 services of each type Envoy opens one for each cluster, route configuration and secret that another
 resource names; what is beyond the bound would never come."""
+
+_CLIENT_STATUS = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
 _STOP_SECONDS = 1.0
 
@@ -92,6 +98,7 @@ class ResourceServer:
             streams_per_node=MOST_STREAMS,
             new_streams_per_node_and_minute=MOST_STREAMS,
         )
+        self._clock = clock or SystemClock()
         self._nodes = Nodes()
         self._groups = None if group_of is None else Groups(self._nodes, group_of)
         if self._groups is not None:
@@ -99,7 +106,7 @@ class ResourceServer:
         self._make_service = partial(
             DiscoveryService,
             self._nodes,
-            clock=clock or SystemClock(),
+            clock=self._clock,
             admission=admission,
             types=_with_envoys(types),
             limits=self._limits,
@@ -111,7 +118,7 @@ class ResourceServer:
         self._make_reporting = partial(
             LoadReportingService,
             nodes=self._nodes,
-            clock=clock or SystemClock(),
+            clock=self._clock,
             admission=admission,
             limits=self._limits,
         )
@@ -129,9 +136,7 @@ class ResourceServer:
         reporting = self._make_reporting(self._load_reports) if self._load_reports else None
         if reporting is not None:
             reporting.add_to(server)
-        port = await listen(server, self.address, self._credentials, setting="address")
-        if not self.address.startswith("unix:"):
-            self.address = f"{self.address.rpartition(':')[0]}:{port}"
+        self.address = await _listening(server, self.address, self._credentials)
         self._running.push_async_callback(server.stop, _STOP_SECONDS)
         self._running.callback(service.shut_down)
         self._service = service
@@ -178,6 +183,32 @@ class ResourceServer:
         finally:
             await server.stop()
 
+    @asynccontextmanager
+    async def client_status(
+        self, address: str = "127.0.0.1:0", *, credentials: grpc.ServerCredentials | None = None
+    ) -> AsyncIterator[str]:
+        """Tell operators which client has what (CSDS), as long as the block runs.
+
+        What it gets is the address. There is reflection too, for grpcurl.
+
+        Args:
+            address: where only operators connect: ``host:port``, or ``unix:path``.
+            credentials: its TLS; None for plaintext.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
+        """
+        server = grpc.aio.server(interceptors=[StatusInterceptor()])
+        csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
+            ClientStatusService(self._nodes, self._clock), server
+        )
+        add_reflection(server, [_CLIENT_STATUS])
+        bound = await _listening(server, address, credentials)
+        try:
+            yield bound
+        finally:
+            await server.stop(_STOP_SECONDS)
+
     def set_resources(self, node_id: str, resources: Iterable[Message | Resource | Denied]) -> None:
         """Say all that a node should have; what it has besides is withdrawn.
 
@@ -220,6 +251,14 @@ class ResourceServer:
             for live in self._nodes.streams(node_id)
             for delivery in deliveries(live.stream, snapshot)
         ]
+
+
+async def _listening(
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+) -> str:
+    """Start a server, and return its address with the port that it got."""
+    port = await listen(server, address, credentials, setting="address")
+    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
 
 def _with_envoys(types: Iterable[ResourceType]) -> ResourceTypes:

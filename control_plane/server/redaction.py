@@ -1,55 +1,87 @@
-"""Secrets as they may be shown.
+"""Resources as they may be shown.
 
 The rule of this module: what Envoy's definitions mark as sensitive is hidden, at any depth, as in
-Envoy's own config dump. So whatever kind of secret there is, or will be, nobody has to think of it
-here.
+Envoy's own config dump; so is what nobody here can look into. So whatever kind of secret there is,
+or will be, nobody has to think of it here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2
-from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from google.protobuf import any_pb2
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from udpa.annotations import sensitive_pb2
+
+from control_plane.server.descriptors import message_class
 
 REDACTED = "[redacted]"
 """What Envoy's own config dump writes in the place of a key."""
 
+_TYPED_STRUCTS = frozenset({"udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"})
+"""A message of any type in the form of JSON, whose fields tell nothing of themselves."""
 
-def redacted(body: bytes) -> bytes:
-    """Return a serialised Secret without what must stay secret."""
-    secret = secret_pb2.Secret.FromString(body)
-    _redact(secret)
-    return bytes(secret.SerializeToString(deterministic=True))
+
+def redacted(type_url: str, body: bytes) -> bytes | None:
+    """Return a serialised message without what must stay secret.
+
+    None if that cannot be told, since nobody defines its type or it is no message of it.
+    """
+    kind = message_class(type_url)
+    if kind is None:
+        return None
+    try:
+        message = kind.FromString(body)
+    except DecodeError:
+        return None
+    _redact(message)
+    return message.SerializeToString(deterministic=True)
 
 
 def _redact(message: Message) -> None:
-    for field, value in message.ListFields():
-        is_sensitive = field.GetOptions().Extensions[sensitive_pb2.sensitive]
-        for each in _messages_of(field, value):
-            if is_sensitive:
-                _hide(each)
-            else:
-                _redact(each)
-
-
-def _messages_of(field: FieldDescriptor, value: Any) -> Iterable[Message]:  # noqa: ANN401 - any field
-    kind = field.message_type
-    if kind is None:
-        return ()
-    if kind.GetOptions().map_entry:
-        return [each for each in value.values() if isinstance(each, Message)]
-    return value if field.is_repeated else (value,)
-
-
-def _hide(message: Message) -> None:
-    """Hide a DataSource, or the content of an Any, which keeps its type."""
-    if isinstance(message, base_pb2.DataSource):
-        message.Clear()
-        message.inline_string = REDACTED
-    else:
+    if isinstance(message, any_pb2.Any):
+        message.value = redacted(message.type_url, message.value) or b""
+        return
+    if message.DESCRIPTOR.full_name in _TYPED_STRUCTS:
         message.ClearField("value")
+        return
+    for field, value in message.ListFields():
+        if field.GetOptions().Extensions[sensitive_pb2.sensitive]:
+            _hide(message, field, value)
+        elif field.message_type is not None:
+            for each in _values(field, value):
+                if isinstance(each, Message):
+                    _redact(each)
+
+
+def _hide(message: Message, field: FieldDescriptor, value: Any) -> None:  # noqa: ANN401 - any field
+    """Hide a field, so that it can be seen that there is something."""
+    if field.message_type is not None:
+        for each in _values(field, value):
+            if isinstance(each, Message):
+                _hide_all(each)
+                continue
+            # A map of texts: what is no message has no place of its own.
+            message.ClearField(field.name)
+            return
+    elif field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
+        setattr(message, field.name, REDACTED)
+    else:
+        message.ClearField(field.name)
+
+
+def _hide_all(message: Message) -> None:
+    """Hide a DataSource, or the content of an Any, which keeps its type, or all of another."""
+    if isinstance(message, any_pb2.Any):
+        message.ClearField("value")
+        return
+    message.Clear()
+    if message.DESCRIPTOR.name == "DataSource":
+        message.inline_string = REDACTED  # type: ignore[attr-defined]  # v2 has one, too
+
+
+def _values(field: FieldDescriptor, value: Any) -> list[Any]:  # noqa: ANN401 - any field
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return list(value.values())
+    return list(value) if field.is_repeated else [value]

@@ -1,34 +1,27 @@
 """gRPC reflection: what ``grpcurl list`` and ``describe`` show, and how grpcurl prints an Any.
 
 The rule of this module: whatever type a message of ours may carry in an Any can be asked for, and
-our own files come with their comments, which are the documentation of the API. The modules of
-Envoy's types (six hundred, 0.4 s to import) are imported as they are asked for.
+our own files come with their comments, which are the documentation of the API.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import TypeVar, cast
+from typing import cast
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from control_plane.server.descriptors import found, import_messages
+
 _OUR_PACKAGE = "control_plane.api.v1"
 _OUR_FILES = "c2c.v1.binpb"
 
 _V1 = "grpc.reflection.v1.ServerReflection"
 """As v1alpha to the byte, under another name; newer tools ask for this first."""
-
-_FOREIGN = re.compile(r"((?:envoy|google|udpa|validate|xds)(?:\.[a-z][a-z0-9_]*)*)\.[A-Z]")
-"""A type that protobuf, googleapis-common-protos or xds-protos brings; group 1 is its package."""
-
-_Found = TypeVar("_Found")
 
 
 def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
@@ -37,7 +30,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     Args:
         services: the full names of its services; reflection adds itself.
     """
-    _import_messages(_OUR_PACKAGE)
+    import_messages(_OUR_PACKAGE)
     names = [*services, reflection.SERVICE_NAME]
     pool = cast("descriptor_pool.DescriptorPool", _Pool(_documented_files()))
     reflection.enable_server_reflection(names, server, pool)
@@ -88,7 +81,7 @@ class _Pool:
         return _File(self._pool.FindFileByName(name), self._documented)
 
     def FindFileContainingSymbol(self, symbol: str) -> _File:
-        return _File(_found(self._file_of, symbol), self._documented)
+        return _File(found(self._file_of, symbol), self._documented)
 
     def _file_of(self, symbol: str) -> FileDescriptor:
         try:
@@ -96,42 +89,16 @@ class _Pool:
         except KeyError:
             # The pool does not know methods by themselves, which `grpcurl describe` asks for.
             service, _, method = symbol.rpartition(".")
-            found = self._pool.FindServiceByName(service)
-            if method not in found.methods_by_name:
+            defined = self._pool.FindServiceByName(service)
+            if method not in defined.methods_by_name:
                 raise
-            return found.file
+            return defined.file
 
     def FindMessageTypeByName(self, name: str) -> Descriptor:
-        return _found(self._pool.FindMessageTypeByName, name)
+        return found(self._pool.FindMessageTypeByName, name)
 
     def FindExtensionByNumber(self, message: Descriptor, number: int) -> FieldDescriptor:
         return self._pool.FindExtensionByNumber(message, number)
 
     def FindAllExtensions(self, message: Descriptor) -> list[FieldDescriptor]:
         return self._pool.FindAllExtensions(message)
-
-
-def _found(find: Callable[[str], _Found], symbol: str) -> _Found:
-    """Look a symbol up, and once more after importing the package that would define it.
-
-    Raises:
-        KeyError: nobody defines it.
-    """
-    try:
-        return find(symbol)
-    except KeyError:
-        match = _FOREIGN.match(symbol)
-        if match is None:
-            raise
-        _import_messages(match[1])
-        return find(symbol)
-
-
-def _import_messages(package: str) -> None:
-    try:
-        parent = importlib.import_module(package)
-    except ModuleNotFoundError:
-        return
-    for module in pkgutil.iter_modules(getattr(parent, "__path__", [])):
-        if module.name.endswith("_pb2"):
-            importlib.import_module(f"{package}.{module.name}")

@@ -28,15 +28,18 @@ def documented(text: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def serving(text: str, says: str, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[str]:
+async def serving(
+    text: str, says: str, capsys: pytest.CaptureFixture[str], *, at: str = "127.0.0.1:0"
+) -> AsyncIterator[str]:
     """Run the main program of an example as long as the block lasts; yield where it serves.
 
     Args:
         text: what occurs in that example alone.
         says: what it says before its address.
         capsys: what is printed.
+        at: where it is to serve.
     """
-    running = asyncio.create_task(documented(text)["main"]("127.0.0.1:0"))
+    running = asyncio.create_task(documented(text)["main"](at))
     said: list[str] = []
 
     def is_said() -> bool:

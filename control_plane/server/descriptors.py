@@ -1,0 +1,58 @@
+"""Definitions of messages by their full names, as far as an installed package has them.
+
+The rule of this module: the modules of Envoy's types (six hundred, 0.4 s to import) are imported as
+they are asked for, and no others: of a name that a client makes up nothing is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import Message
+
+_FOREIGN = re.compile(r"((?:envoy|google|udpa|validate|xds)(?:\.[a-z][a-z0-9_]*)*)\.[A-Z]")
+"""A type that protobuf, googleapis-common-protos or xds-protos brings; group 1 is its package."""
+
+_Found = TypeVar("_Found")
+
+
+def found(find: Callable[[str], _Found], symbol: str) -> _Found:
+    """Look a symbol up, and once more after importing the package that would define it.
+
+    Raises:
+        KeyError: nobody defines it.
+    """
+    try:
+        return find(symbol)
+    except KeyError:
+        match = _FOREIGN.match(symbol)
+        if match is None:
+            raise
+        import_messages(match[1])
+        return find(symbol)
+
+
+def message_class(type_url: str) -> type[Message] | None:
+    """Return what reads messages of a type; None if nobody defines it."""
+    name = type_url.rpartition("/")[2]
+    try:
+        descriptor = found(descriptor_pool.Default().FindMessageTypeByName, name)
+    except KeyError:
+        return None
+    return message_factory.GetMessageClass(descriptor)
+
+
+def import_messages(package: str) -> None:
+    """Import the messages that a package defines, if there is such a package."""
+    try:
+        parent = importlib.import_module(package)
+    except ModuleNotFoundError:
+        return
+    for module in pkgutil.iter_modules(getattr(parent, "__path__", [])):
+        if module.name.endswith("_pb2"):
+            importlib.import_module(f"{package}.{module.name}")
