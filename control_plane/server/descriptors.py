@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 _FOREIGN = re.compile(r"((?:envoy|google|udpa|validate|xds)(?:\.[a-z][a-z0-9_]*)*)\.[A-Z]")
@@ -37,11 +38,22 @@ def found(find: Callable[[str], _Found], symbol: str) -> _Found:
         return find(symbol)
 
 
+class ImportingPool:
+    """Definitions of messages, imported as they are asked for, as protobuf's JSON looks them up."""
+
+    def FindMessageTypeByName(self, name: str) -> Descriptor:
+        """Return a definition.
+
+        Raises:
+            KeyError: nobody defines it.
+        """
+        return found(descriptor_pool.Default().FindMessageTypeByName, name)
+
+
 def message_class(type_url: str) -> type[Message] | None:
     """Return what reads messages of a type; None if nobody defines it."""
-    name = type_url.rpartition("/")[2]
     try:
-        descriptor = found(descriptor_pool.Default().FindMessageTypeByName, name)
+        descriptor = ImportingPool().FindMessageTypeByName(type_url.rpartition("/")[2])
     except KeyError:
         return None
     return message_factory.GetMessageClass(descriptor)

@@ -8,18 +8,21 @@ The rule of this module: what comes out of a request is what comes out of its by
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from envoy.service.discovery.v3 import discovery_pb2
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, descriptor_pool
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import DecodeError
 
 from control_plane.errors import MessageError, PeerProtocolError
 from control_plane.names import shown
+from control_plane.server.descriptors import ImportingPool
 from control_plane.server.wire import sotw_request
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.resource import Resource
+
+_POOL = cast("descriptor_pool.DescriptorPool", ImportingPool())
 
 
 def parse_json(raw: bytes) -> SotwRequest:
@@ -69,11 +72,11 @@ def encode_json(reply: Reply, identifier: str) -> bytes:
 def _resource(resource: Resource) -> dict[str, Any]:
     packed = any_pb2.Any(type_url=resource.type_url, value=resource.body)
     try:
-        return MessageToDict(packed)
+        return MessageToDict(packed, descriptor_pool=_POOL)
     except (TypeError, DecodeError) as error:
         raise MessageError(
             f"resource {shown(resource.name)} cannot be written as JSON: {error}; import the "
-            "modules of all types that it carries"
+            "modules of all types of one's own that it carries"
         ) from error
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.filters.http.basic_auth.v3 import basic_auth_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.json_format import MessageToJson, Parse
 from hypothesis import given
@@ -115,3 +118,24 @@ def test_what_has_no_json_is_named(url: str, body: bytes) -> None:
     reply = Reply(CLUSTER, Nonce("7"), Version("v"), (Resource.of(url, "odd", body),))
     with pytest.raises(MessageError, match="resource 'odd' cannot be written as JSON"):
         encode_json(reply, "me")
+
+
+def test_types_of_envoy_that_were_never_imported_have_json() -> None:
+    """V5: a resource that was read as bytes may carry any of them."""
+    auth = basic_auth_pb2.BasicAuth(forward_username_header="x-user")
+    cluster = cluster_pb2.Cluster(name="c")
+    cluster.typed_extension_protocol_options["a"].Pack(auth)
+    program = (
+        "import sys\n"
+        "from control_plane.server.wire_json import encode_json\n"
+        "from control_plane.xds.messages import Reply\n"
+        "from control_plane.xds.resource import Resource\n"
+        "assert not any('basic_auth' in name for name in sys.modules)\n"
+        f"resource = Resource.of({CLUSTER!r}, 'c', {cluster.SerializeToString()!r})\n"
+        f"sys.stdout.buffer.write(encode_json(Reply({CLUSTER!r}, '7', 'v', (resource,)), 'me'))"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+    (packed,) = Parse(ran.stdout, discovery_pb2.DiscoveryResponse()).resources
+    assert cluster_pb2.Cluster.FromString(packed.value) == cluster
