@@ -161,8 +161,8 @@ class Exchange:
     ) -> None:
         """Note a refusal; where it leaves open what the client has, it is owed the next content.
 
-        Envoy applies the good clusters and listeners of a response that it refuses, and what was
-        asked for again may have been forgotten.
+        Envoy applies the good clusters and listeners of a response that it refuses, what was asked
+        for again may have been forgotten, and what it had it may have still.
         """
         together = len(versions) > 1
         if together:
@@ -172,6 +172,7 @@ class Exchange:
             self._against(version).note(name, version, error, now, together=together)
             if version is not None and version == self.has(name):
                 del self.accepted[name]
+                self._maybe_applied |= {name}
 
     def ask(self, names: AbstractSet[str]) -> None:
         """Owe the client what it asks for, also to hear that it does not exist if it refused to."""
@@ -213,7 +214,8 @@ class Exchange:
     def may_have(self, name: str) -> bool:
         """Tell whether the client has content of a name, or may have applied what it refused.
 
-        It may have if it refused several at once. On a new stream it says what it has.
+        It may have if it refused several at once, or the very content that it had. On a new stream
+        it says what it has.
         """
         return name in self.accepted or name in self._maybe_applied
 

@@ -123,6 +123,17 @@ def test_client_that_comes_back_is_told_what_is_gone() -> None:
     assert peer.stream.in_step(peer.snapshot)
 
 
+def test_client_that_refuses_what_it_has_may_have_it_still() -> None:
+    """A7, C1: it refused what it was sent once more; when that goes, it is told by removal."""
+    peer = DeltaPeer(VHDS="r/a@1")
+    assert peer.ask("VHDS", "r/a", has="r/a@1") == ["1 VHDS r/a@1"]
+    assert peer.nack("VHDS") == []
+    assert peer.put(VHDS="") == ["2 VHDS -r/a"]
+    assert peer.ack("VHDS") == ["3 VHDS !r/a"]
+    assert peer.ack("VHDS") == []
+    assert peer.stream.in_step(peer.snapshot)
+
+
 def test_news_that_were_refused_are_told_again() -> None:
     """A7, O1: by themselves, after a pause."""
     peer = DeltaPeer(RDS="r@1", VHDS=HOSTS)
