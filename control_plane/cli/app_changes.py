@@ -74,7 +74,11 @@ def create_app(
         ssh=ssh,
     )
     with connect() as client:
-        answer = client.call(app_pb2_grpc.AppServiceStub(client.channel).CreateApp, request)
+        answer = client.change(
+            app_pb2_grpc.AppServiceStub(client.channel).CreateApp,
+            request,
+            where.command("app", app_name),
+        )
     _finish(answer, f"App '{answer.app.name}' already exists. Nothing has been updated.")
 
 
@@ -122,7 +126,11 @@ def update_app(
         name=new_name,
     )
     with connect() as client:
-        answer = client.call(app_pb2_grpc.AppServiceStub(client.channel).UpdateApp, request)
+        answer = client.change(
+            app_pb2_grpc.AppServiceStub(client.channel).UpdateApp,
+            request,
+            where.command("app", new_name or app_name),
+        )
     _finish(answer, f"App '{answer.app.name}' is like that already. Nothing has been updated.")
 
 
@@ -148,9 +156,10 @@ def delete_app(app_name: str, *, force: bool) -> None:
         _confirm(app_name)
     begin(f"Deleting app {named(app_name)} in {where}")
     with connect() as client:
-        answer = client.call(
+        answer = client.change(
             app_pb2_grpc.AppServiceStub(client.channel).DeleteApp,
             app_pb2.DeleteAppRequest(app=app_name, space=where.space, org=where.org),
+            where.command("app", app_name),
         )
     if wants_json():
         app = {"name": app_name, "space": where.space, "org": where.org}

@@ -30,6 +30,8 @@ from control_plane.cli.globals import connection, connection_options
 from control_plane.cli.output import begin, output_option
 from control_plane.settings.paths import read_path
 
+_SHOWN_BY = "c2c ca list"
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
@@ -131,8 +133,8 @@ def ca_prepare(
     )
     begin("Preparing a CA")
     with connect() as client:
-        found: Authorities = client.call(
-            stub(client).PrepareCertificateAuthority, request
+        found: Authorities = client.change(
+            stub(client).PrepareCertificateAuthority, request, _SHOWN_BY
         ).authorities
         if is_waiting:
             found = until_ready(client, timeout, "the CA is prepared, but ")
@@ -144,9 +146,10 @@ def _undo_prepare(*, force: bool, timeout: timedelta | None) -> None:
     with connect() as client:
         if timeout is not None:
             until_unused(client, timeout)
-        found = client.call(
+        found = client.change(
             stub(client).UndoPrepareCertificateAuthority,
             messages.UndoPrepareCertificateAuthorityRequest(force=force),
+            _SHOWN_BY,
         ).authorities
     finish(found, "")
 
@@ -172,9 +175,10 @@ def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta
         _refuse_beside("--undo", {"--force": force, "--wait": is_waiting})
         begin("Going back to the CA that signed before")
         with connect() as client:
-            found = client.call(
+            found = client.change(
                 stub(client).UndoActivateCertificateAuthority,
                 messages.UndoActivateCertificateAuthorityRequest(),
+                _SHOWN_BY,
             ).authorities
         finish(found, "The other is trusted as before: c2c ca prepare --undo forgets it.")
         return
@@ -182,9 +186,10 @@ def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta
     with connect() as client:
         if is_waiting:
             until_ready(client, timeout, "")
-        found = client.call(
+        found = client.change(
             stub(client).ActivateCertificateAuthority,
             messages.ActivateCertificateAuthorityRequest(force=force),
+            _SHOWN_BY,
         ).authorities
     finish(found, "When nothing of the old CA is in use any more: c2c ca retire")
 
@@ -209,9 +214,10 @@ def ca_retire(*, force: bool, is_waiting: bool, timeout: timedelta) -> None:
     with connect() as client:
         if is_waiting:
             until_ready(client, timeout, "")
-        found = client.call(
+        found = client.change(
             stub(client).RetireCertificateAuthority,
             messages.RetireCertificateAuthorityRequest(force=force),
+            _SHOWN_BY,
         ).authorities
     finish(found, "")
 

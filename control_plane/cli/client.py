@@ -2,7 +2,8 @@
 
 The rule of this module: what the server refuses it says itself, and that sentence is passed on.
 For everything else the sentence says what the person can do; whether the server is still there is
-found out by looking, since gRPC does not tell.
+found out by looking, since gRPC does not tell. Of a change that may have been made it says so, and
+which command shows it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import grpc
 
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Connection, connection
+from control_plane.cli.outcome import REFUSED, is_decided, is_said_by_the_server
 from control_plane.cli.reach import SECONDS, Away, Credentials, try_socket, try_tls
 from control_plane.errors import InvalidArgument
 from control_plane.settings import admin_socket, find_data_dir
@@ -47,20 +49,9 @@ _OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 
-_SAID_BY_THE_SERVER = "grpc-status-details-bin"
-"""What comes with each of its own refusals, and with nothing that gRPC makes up."""
 
-_REFUSED = frozenset(
-    {
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.ALREADY_EXISTS,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-    }
-)
+class _CannotNow(Away):
+    """A server answers there, and did not do what it was asked."""
 
 
 class Client(NamedTuple):
@@ -84,7 +75,7 @@ class Client(NamedTuple):
         request: _Request,
         seconds: float = CALL_SECONDS,
     ) -> _Response:
-        """Call a method of the API.
+        """Call a method of the API that changes nothing.
 
         Raises:
             Away: the server is not there now.
@@ -95,6 +86,35 @@ class Client(NamedTuple):
         except grpc.RpcError as error:
             # What a blocking call raises is both, which the stubs of grpc do not say.
             raise self._failure(cast("grpc.Call", error), seconds) from error
+
+    def change(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        shown_by: str | None,
+        seconds: float = CALL_SECONDS,
+    ) -> _Response:
+        """Call a method of the API that changes something.
+
+        Args:
+            method: the one to call.
+            request: what it is asked.
+            shown_by: the command that shows whether the change was made; None if what is made is
+                of no use without the answer, and so can be made again.
+            seconds: how long it may take.
+
+        Raises:
+            Away: the server is not there now, and nothing was sent.
+            Failed: it refused, could not, or it is not known whether the change was made.
+        """
+        try:
+            return method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            call = cast("grpc.Call", error)
+            failure = self._failure(call, seconds)
+            if is_decided(call):
+                raise failure from error
+            raise Failed(self._doubtful(call, failure, shown_by)) from error
 
     def stream(
         self,
@@ -129,25 +149,34 @@ class Client(NamedTuple):
             return self._away(call)
         return Failed(self._sentence(call, seconds))
 
+    def _doubtful(self, call: grpc.Call, failure: Failed, shown_by: str | None) -> str:
+        """Return what happened, and how it is found out whether the change was made."""
+        happened, now = str(failure), ""
+        if call.code() is grpc.StatusCode.UNAVAILABLE:
+            happened = f"the connection to {self.where} broke before the answer"
+            now = f" (now {failure})" if not isinstance(failure, _CannotNow) else ""
+        if shown_by is None:
+            return f"{happened}: what was made, if anything, is lost, so run it again{now}"
+        return (
+            f"{happened}: the change may have been made or not, so look with '{shown_by}' before "
+            f"you repeat it{now}"
+        )
+
     def _away(self, call: grpc.Call) -> Failed:
-        said = {key for key, _ in call.trailing_metadata() or ()}
-        if _SAID_BY_THE_SERVER not in said:
+        if not is_said_by_the_server(call):
             try:
                 self.look()
             except Failed as error:
                 return error
-        return Away(f"the server at {self.where} cannot do this now: {call.details() or ''}")
+        return _CannotNow(f"the server at {self.where} cannot do this now: {call.details() or ''}")
 
     def _sentence(self, call: grpc.Call, seconds: float) -> str:
         details = call.details() or "the server gave no reason"
         match call.code():
-            case code if code in _REFUSED:
+            case code if code in REFUSED:
                 return details
             case grpc.StatusCode.DEADLINE_EXCEEDED:
-                return (
-                    f"no answer from {self.where} within {seconds:g}s: the change may have been "
-                    "made or not, so look before you repeat it"
-                )
+                return f"no answer from {self.where} within {seconds:g}s"
             case grpc.StatusCode.UNIMPLEMENTED:
                 return f"the server at {self.where} does not know this command: {self.doubt}"
             case grpc.StatusCode.INTERNAL:

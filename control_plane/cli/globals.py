@@ -7,6 +7,7 @@ context of the run.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -37,6 +38,13 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         """Return how a sentence names it."""
         return f"org {named(self.org)} / space {named(self.space)}"
+
+    def command(self, *words: str) -> str:
+        """Return a command line of ``c2c`` that looks there, to be pasted."""
+        is_default = (self.org, self.space) == DEFAULTS
+        return shlex.join(
+            ["c2c", *words, *([] if is_default else ["-s", self.space, "-o", self.org])]
+        )
 
     def has(self, org: str, space: str) -> bool:
         """Tell whether a command looks there."""

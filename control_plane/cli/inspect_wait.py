@@ -7,7 +7,6 @@ notices. A server that goes away meanwhile may come back until then.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import DEFAULTS, connection_options, target, target_options
+from control_plane.cli.globals import connection_options, target, target_options
 from control_plane.cli.inspect_status import instance_name, statuses
 from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
 from control_plane.cli.patience import Patience
@@ -181,13 +180,12 @@ def _complaint(look: _Look, stage: str, timeout: timedelta, app_name: str | None
 def _next_step(look: _Look, app_name: str | None) -> str:
     """Return what somebody can do for whom it was waited, as the end of a sentence."""
     where = target()
-    space = [] if (where.org, where.space) == DEFAULTS else ["-s", where.space, "-o", where.org]
-    status = shlex.join(["c2c", "status", *([app_name] if app_name else []), *space])
+    status = where.command("status", *([app_name] if app_name else []))
     if look.reasons:
         return f" (see '{status}')"
     if look.found and not look.there:
         return f": none is connected, and '{status}' shows how each is"
-    token = shlex.join(["c2c", "join-token", app_name or "APP", *space])
+    token = where.command("join-token", app_name or "APP")
     if not look.found:
         return f": there are none, and with '{token}' one can enrol"
     return f": '{status}' shows those that there are, and with '{token}' another can enrol"

@@ -99,8 +99,10 @@ def register_instance(
         guid=guid or "",
     )
     with connect() as client:
-        answer = client.call(
-            instance_pb2_grpc.InstanceServiceStub(client.channel).RegisterInstance, request
+        answer = client.change(
+            instance_pb2_grpc.InstanceServiceStub(client.channel).RegisterInstance,
+            request,
+            where.command("instances", app_name),
         )
     if wants_json():
         outcome = {"already": answer.already, "revision": answer.revision}
@@ -132,7 +134,7 @@ def remove_instance(instance: str) -> None:
     begin(f"Removing instance {named(instance)}{where}")
     with connect() as client:
         guid = _guid(client, instance)
-        answer = _removed(client, guid)
+        answer = _removed(client, guid, _shown_by(instance))
         if answer.already:
             tell(f"Instance {shown(instance)} does not exist.{_hint(client, instance)}")
     if wants_json():
@@ -149,12 +151,23 @@ def _guid(client: Client, instance: str) -> str | None:
     return None if found is None else found.guid
 
 
-def _removed(client: Client, guid: str | None) -> instance_pb2.RemoveInstanceResponse:
+def _shown_by(instance: str) -> str:
+    """Return the command that shows whether an instance is still there."""
+    if not is_app_and_index(instance):
+        return "c2c instances --all"
+    return target().command("instances", instance.partition("/")[0])
+
+
+def _removed(
+    client: Client, guid: str | None, shown_by: str
+) -> instance_pb2.RemoveInstanceResponse:
     """Remove an instance, or find that there is none."""
     if guid is None:
         return instance_pb2.RemoveInstanceResponse(already=True)
     stub = instance_pb2_grpc.InstanceServiceStub(client.channel)
-    return client.call(stub.RemoveInstance, instance_pb2.RemoveInstanceRequest(guid=guid))
+    return client.change(
+        stub.RemoveInstance, instance_pb2.RemoveInstanceRequest(guid=guid), shown_by
+    )
 
 
 def _hint(client: Client, instance: str) -> str:

@@ -69,8 +69,10 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
         name=name, csr=make_csr(key), ttl=duration_of(ttl)
     )
     with connect() as client:
-        answer = client.call(
-            operator_pb2_grpc.OperatorServiceStub(client.channel).IssueOperatorCertificate, request
+        answer = client.change(
+            operator_pb2_grpc.OperatorServiceStub(client.channel).IssueOperatorCertificate,
+            request,
+            None,
         )
     write_private(files["key"], key.private_pem())
     files["cert"].write_bytes(answer.certificate)

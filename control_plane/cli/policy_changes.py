@@ -105,9 +105,10 @@ def add_network_policy(  # noqa: PLR0913 - one argument an option
     )
     with connect() as client, waiting(f"until the policy is {wait}"):
         _require_apps(client, policy)
-        answer = client.call(
+        answer = client.change(
             network_policy_pb2_grpc.NetworkPolicyServiceStub(client.channel).AddNetworkPolicies,
             request,
+            target().command("network-policies", "--source", source),
             seconds_of(wait, timeout),
         )
     _finish(answer, "the policy exists", wait, timeout)
@@ -163,9 +164,10 @@ def remove_network_policy(  # noqa: PLR0913 - one argument an option
     )
     with connect() as client, waiting(f"until the removal is {wait}"):
         _require_apps(client, policy)
-        answer = client.call(
+        answer = client.change(
             network_policy_pb2_grpc.NetworkPolicyServiceStub(client.channel).RemoveNetworkPolicies,
             request,
+            target().command("network-policies", "--source", source),
             seconds_of(wait, timeout),
         )
     if all(outcome.already for outcome in answer.outcomes):

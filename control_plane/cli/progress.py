@@ -6,7 +6,6 @@ the command says which did not and why, and fails, so that a script notices.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -18,7 +17,7 @@ from control_plane.api.v1 import progress_pb2
 from control_plane.cli import kinds
 from control_plane.cli.client import CALL_SECONDS
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import DEFAULTS
+from control_plane.cli.globals import Target
 from control_plane.settings.values import format_duration
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -113,5 +112,4 @@ def _status(behind: Sequence[progress_pb2.Behind]) -> str:
     if len(apps) != 1:
         return "c2c status --all"
     ((org, space, app),) = apps
-    where = [] if (org, space) == DEFAULTS else ["-s", space, "-o", org]
-    return shlex.join(["c2c", "status", app, *where])
+    return Target(org, space).command("status", app)

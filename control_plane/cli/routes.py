@@ -101,9 +101,10 @@ def map_route(app_name: str, domain: str, *, hostname: str, wait: str, timeout: 
         timeout=duration_of(timeout),
     )
     with connect() as client, waiting(f"until {route} is {wait}"):
-        answer = client.call(
+        answer = client.change(
             route_pb2_grpc.RouteServiceStub(client.channel).MapRoute,
             request,
+            where.command("routes", app_name),
             seconds_of(wait, timeout),
         )
     if answer.already:
@@ -145,9 +146,10 @@ def unmap_route(
         timeout=duration_of(timeout),
     )
     with connect() as client, waiting(f"until the certificates without {route} are {wait}"):
-        answer = client.call(
+        answer = client.change(
             route_pb2_grpc.RouteServiceStub(client.channel).UnmapRoute,
             request,
+            where.command("routes", app_name),
             seconds_of(wait, timeout),
         )
     if answer.already:

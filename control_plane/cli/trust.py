@@ -73,8 +73,8 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
         address_range=address_range or "",
     )
     with connect() as client:
-        made = client.call(
-            join_token_pb2_grpc.JoinTokenServiceStub(client.channel).CreateJoinToken, request
+        made = client.change(
+            join_token_pb2_grpc.JoinTokenServiceStub(client.channel).CreateJoinToken, request, None
         )
     if made.server.startswith(f"{UNKNOWN_HOST}:"):
         warn(

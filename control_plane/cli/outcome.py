@@ -1,0 +1,46 @@
+"""Whether it is known what became of a call that failed.
+
+The rule of this module: a change is durable before it is answered, so without an answer of the
+server it may have been made. It was not if the server refused it, or if no connection came about
+over which it could have been sent. What cannot be told counts as sent.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+_SAID_BY_THE_SERVER = "grpc-status-details-bin"
+"""What comes with each of its own refusals, and with nothing that gRPC makes up."""
+
+_NEVER_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
+"""How gRPC begins to say that nothing was sent; whatever else it says may have come after that."""
+
+REFUSED = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    }
+)
+"""With these the server says that it changed nothing, and why."""
+
+
+def is_decided(call: grpc.Call) -> bool:
+    """Tell whether it is known that a call that failed changed nothing."""
+    match call.code():
+        case grpc.StatusCode.UNAVAILABLE:
+            never_connected = (call.details() or "").startswith(_NEVER_CONNECTED)
+            return never_connected or is_said_by_the_server(call)
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return True
+        case code:
+            return code in REFUSED
+
+
+def is_said_by_the_server(call: grpc.Call) -> bool:
+    """Tell whether a status is a refusal of the server, and not made up by gRPC on the way."""
+    return any(key == _SAID_BY_THE_SERVER for key, _ in call.trailing_metadata() or ())

@@ -1,0 +1,221 @@
+"""What a command says of a change when its connection breaks, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from control_plane.app import ControlPlane
+from control_plane.cli.client import Client
+from tests.faults.proxy import Fault, Pipe, Proxy, none
+from tests.unit.cli.conftest import Ran, run_c2c
+from tests.unit.cli.test_connection import as_alice, operator
+
+__all__ = ["operator"]
+
+
+def through(
+    operator: tuple[ControlPlane, Path], fault: Callable[[Proxy], Fault], *words: str
+) -> tuple[Ran, str]:
+    """Run a command through a proxy with a fault; return what it did, and the proxy's address."""
+
+    async def run() -> tuple[Ran, str]:
+        upstream = operator[0].ports.admin_address
+        assert upstream is not None
+        proxy = Proxy(upstream)
+        proxy.fault = fault(proxy)
+        async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as server:
+            address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            ran = await asyncio.to_thread(as_alice, operator, *words, server=address)
+            await proxy.close()
+        return ran, address
+
+    return asyncio.run(run())
+
+
+def has_app(running: ControlPlane, name: str) -> bool:
+    """Tell whether the server has made an app."""
+    return any(app.key.name == name for app in running.core.registry.state.apps.values())
+
+
+def cut_before_the_answer(
+    running: ControlPlane, name: str, *, is_back: bool
+) -> Callable[[Proxy], Fault]:
+    """Break the connection with the first octets that come once an app was created."""
+
+    def fault_of(proxy: Proxy) -> Fault:
+        async def fault(pipe: Pipe, data: bytes) -> None:
+            if pipe.is_down and has_app(running, name):
+                proxy.fault = none
+                proxy.is_refusing = not is_back
+                raise ConnectionResetError
+            await pipe.send(data)
+
+        return fault
+
+    return fault_of
+
+
+@pytest.mark.parametrize("is_back", [True, False], ids=["server answers", "server is gone"])
+def test_a_change_whose_answer_is_lost_may_have_been_made(
+    operator: tuple[ControlPlane, Path], *, is_back: bool
+) -> None:
+    """It says so, with the command that shows whether it was; here it was."""
+    name = "back" if is_back else "gone"
+    fault = cut_before_the_answer(operator[0], name, is_back=is_back)
+
+    ran, where = through(operator, fault, "create-app", name, "-s", "s 1")
+
+    assert has_app(operator[0], name)
+    assert (ran.code, ran.out.splitlines()[-1]) == (1, "FAILED")
+    doubt = (
+        f"The connection to {where} broke before the answer: the change may have been made or "
+        f"not, so look with 'c2c app {name} -s 's 1' -o default' before you repeat it"
+    )
+    assert ran.err == f"{doubt}\n" if is_back else ran.err.startswith(f"{doubt} (now no ")
+    assert as_alice(operator, "app", name, "-s", "s 1").code == 0
+
+
+def test_a_change_that_was_never_sent_was_not_made(operator: tuple[ControlPlane, Path]) -> None:
+    """Where no second connection comes about there is no doubt, and no word of it."""
+
+    def second_is_broken(proxy: Proxy) -> Callable[[Pipe, bytes], Awaitable[None]]:
+        async def fault(pipe: Pipe, data: bytes) -> None:
+            if proxy.accepted > 1:
+                raise ConnectionResetError
+            await pipe.send(data)
+
+        return fault
+
+    ran, where = through(operator, second_is_broken, "create-app", "never")
+
+    assert not has_app(operator[0], "never")
+    assert ran.code == 1
+    assert ran.err.startswith(
+        (f"No TLS with the server at {where}", f"No server answers at {where}")
+    )
+    assert "may have been made" not in ran.err
+
+
+class Breaking(grpc.GenericRpcHandler):
+    """Answers what only reads with nothing, and all else with the status of a broken connection.
+
+    Attributes:
+        code: that status; None for no answer at all.
+    """
+
+    code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """Return what handles any method."""
+        is_read = handler_call_details.method.rpartition("/")[2].startswith(("Get", "List"))
+
+        def handle(_request: bytes, context: Any) -> bytes:  # noqa: ANN401 - of a generic type
+            if is_read:
+                return b""
+            if self.code is None:
+                ended = threading.Event()
+                if context.add_callback(ended.set):
+                    ended.wait(20)
+                return b""
+            context.abort(self.code, "why")
+            raise AssertionError
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+
+@pytest.fixture
+def breaking(tmp_path: Path) -> Iterator[Breaking]:
+    """Serve it on the socket of a data directory."""
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        service = Breaking()
+        server.add_generic_rpc_handlers((service,))
+        server.add_insecure_port(f"unix:{tmp_path}/admin.sock")
+        server.start()
+        yield service
+        server.stop(0).wait(20)
+
+
+ROUTE = ("web", "apps.internal", "--hostname", "web")
+POLICY = ("web", "shop", "--protocol", "tcp", "--port", "61443")
+LOOK = "the change may have been made or not, so look with '{}' before you repeat it"
+AGAIN = "what was made, if anything, is lost, so run it again"
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("create-app", "web"), LOOK.format("c2c app web")),
+        (("update-app", "web", "--port", "9191"), LOOK.format("c2c app web")),
+        (("update-app", "web", "--name", "site"), LOOK.format("c2c app site")),
+        (("delete-app", "web", "-f", "-o", "o1"), LOOK.format("c2c app web -s default -o o1")),
+        (("map-route", *ROUTE), LOOK.format("c2c routes web")),
+        (("unmap-route", *ROUTE), LOOK.format("c2c routes web")),
+        (("add-network-policy", *POLICY), LOOK.format("c2c network-policies --source web")),
+        (("remove-network-policy", *POLICY), LOOK.format("c2c network-policies --source web")),
+        (("register-instance", "web", "--address", "10.0.0.1"), LOOK.format("c2c instances web")),
+        (("remove-instance", "guid-1"), LOOK.format("c2c instances --all")),
+        (("ca", "prepare"), LOOK.format("c2c ca list")),
+        (("ca", "prepare", "--undo"), LOOK.format("c2c ca list")),
+        (("ca", "activate"), LOOK.format("c2c ca list")),
+        (("ca", "activate", "--undo"), LOOK.format("c2c ca list")),
+        (("ca", "retire"), LOOK.format("c2c ca list")),
+        (("join-token", "web"), AGAIN),
+        (("issue-operator-cert", "alice"), AGAIN),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+@pytest.mark.usefixtures("breaking")
+def test_each_change_names_what_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], advice: str
+) -> None:
+    """Whatever changes something names the command that shows it, or can simply be run again."""
+    monkeypatch.chdir(tmp_path)
+
+    assert run_c2c(*words, C2C_DATA_DIR=str(tmp_path)).err == (
+        f"The connection to {tmp_path}/admin.sock broke before the answer: {advice}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "happened"),
+    [
+        (None, "No answer from {} within 0.2s"),
+        (grpc.StatusCode.INTERNAL, "The server at {} failed, and its log says why"),
+        (grpc.StatusCode.CANCELLED, "The server at {} answered CANCELLED: why"),
+    ],
+)
+def test_whatever_is_no_refusal_leaves_a_doubt(
+    breaking: Breaking,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: grpc.StatusCode | None,
+    happened: str,
+) -> None:
+    """A deadline, a defect of the server and a call that was cut off may all come after it."""
+    breaking.code = code
+    monkeypatch.setattr(Client.change, "__defaults__", (0.2,))
+
+    assert run_c2c("create-app", "web", C2C_DATA_DIR=str(tmp_path)).err == (
+        f"{happened.format(tmp_path / 'admin.sock')}: {LOOK.format('c2c app web')}\n"
+    )
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION])
+def test_a_refusal_leaves_no_doubt(
+    breaking: Breaking, tmp_path: Path, code: grpc.StatusCode
+) -> None:
+    """What the server refuses it has not made, and its sentence is all there is to say."""
+    breaking.code = code
+
+    assert run_c2c("create-app", "web", C2C_DATA_DIR=str(tmp_path)).err == "Why\n"
