@@ -3,7 +3,9 @@
 The rule of this module: JSON is a list of flat objects with the API's field names, each field
 always present and whole, so that a program needs neither a default nor a second look. Columns are
 those of ``cf``: three spaces between them and no lines. In a file nothing is left out; on a
-terminal that is too narrow, ids and lists are cut, or stand below, so that a row stays a row.
+terminal that is too narrow, ids and lists are cut, or stand below, so that a row stays a row. Where
+not even that has room, each row becomes a block of names and values, as of ``cf app``, all of them
+whole.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def print_table(
     cut: Collection[str] = (),
     below: str = "",
 ) -> None:
-    """Print columns after an empty line.
+    """Print columns after an empty line, or a block for each row where they have no room at all.
 
     Args:
         columns: title and cells of each.
@@ -63,9 +65,14 @@ def print_table(
         _print(shown, _widths(shown), _GAP)
         return
     room = terminal_width() or 0
-    lines = [_wrapped(each, room) for each in shown.pop(below, ())]
-    excess = _total(_widths(shown), _NARROW_GAP) - room
-    _print(shown, _narrowed(_widths(shown), cut, excess), _NARROW_GAP, lines)
+    rows = {title: cells for title, cells in shown.items() if title != below}
+    excess = _total(_widths(rows), _NARROW_GAP) - room
+    widths = _narrowed(_widths(rows), cut, excess)
+    if _total(widths, _NARROW_GAP) > room:
+        _print_blocks(shown, room)
+        return
+    lines = [_wrapped(each, room, _GAP) for each in shown.get(below, ())]
+    _print(rows, widths, _NARROW_GAP, lines)
 
 
 def fits(columns: Mapping[str, Sequence[object]]) -> bool:
@@ -101,10 +108,8 @@ def with_room(
 
 def print_fields(fields: Mapping[str, object]) -> None:
     """Print names and values, one each line, after an empty line."""
-    width = max(len(title) for title in fields) + 1
     click.echo()
-    for title, value in fields.items():
-        click.echo(f"{title + ':':<{width}}   {cell(value)}".rstrip())
+    _print_fields({title: cell(value) for title, value in fields.items()}, terminal_width())
 
 
 def cell(value: object) -> str:
@@ -162,12 +167,29 @@ def _padded(row: Iterable[str], widths: Iterable[int]) -> Iterator[str]:
             yield text + " " * (width - cell_len(text))
 
 
-def _wrapped(text: str, room: int) -> str:
+def _print_blocks(shown: Mapping[str, Sequence[str]], room: int) -> None:
+    """Print each row as names and values, with an empty line between two rows."""
+    for number, row in enumerate(zip(*shown.values(), strict=True)):
+        if number:
+            click.echo()
+        _print_fields(dict(zip(shown, row, strict=True)), room)
+
+
+def _print_fields(fields: Mapping[str, str], room: int | None) -> None:
+    """Print names and values, one each line; a long value is broken between words, if anywhere."""
+    width = max(map(len, fields)) + 1
+    indent = " " * (width + len(_GAP))
+    for title, value in fields.items():
+        whole = value if room is None else _wrapped(value, room, indent).lstrip()
+        click.echo(f"{title + ':':<{width}}{_GAP}{whole}".rstrip())
+
+
+def _wrapped(text: str, room: int, indent: str) -> str:
     return textwrap.fill(
         text,
         room,
-        initial_indent=_GAP,
-        subsequent_indent=_GAP,
+        initial_indent=indent,
+        subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     )

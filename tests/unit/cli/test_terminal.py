@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import termios
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from control_plane.cli.output import printable
 from control_plane.cli.tables import cell, print_table
 from tests.api.world import ControlPlane
-from tests.unit.cli.conftest import run_c2c
+from tests.unit.cli.conftest import Ran, run_c2c
 
 C2C = str(Path(sys.executable).with_name("c2c"))
 DEADLINE = 30.0
@@ -127,6 +128,8 @@ def test_columns_line_up_whatever_is_in_them(capsys: pytest.CaptureFixture[str])
     )
 
 
+Run = Callable[..., Ran]
+
 ROWS: dict[str, list[object]] = {
     "instance": ["app-b/0", "app-b/1"],
     "guid": ["3f1d1a52-8c6e-4a4b", "9b0e-0f9a53c3f5a1-8c6e"],
@@ -166,6 +169,49 @@ def test_what_has_no_room_beside_stands_below(
         "app-b/1   9b0e-0f9a53c3f5a1...\n"
         "   x\n"
     )
+
+
+def test_rows_that_have_no_room_at_all_become_blocks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each says all that its row says, whole, and no line is longer than it has to be."""
+    monkeypatch.setenv("COLUMNS", "20")
+    print_table({**ROWS, "ports": [8080, ""]}, empty="", cut=["guid"], below="names")
+
+    assert capsys.readouterr().out == (
+        "\n"
+        "instance:   app-b/0\n"
+        "guid:       3f1d1a52-8c6e-4a4b\n"
+        "names:      app-b.apps.internal,\n"
+        "            shop.apps.internal,\n"
+        "            10.0.0.1\n"
+        "ports:      8080\n"
+        "\n"
+        "instance:   app-b/1\n"
+        "guid:       9b0e-0f9a53c3f5a1-8c6e\n"
+        "names:      x\n"
+        "ports:\n"
+    )
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "80"])
+@pytest.mark.parametrize(
+    "words",
+    [("apps",), ("routes",), ("routes", "--all"), ("instances",), ("network-policies", "--all")],
+)
+def test_a_table_is_as_wide_as_its_terminal(c2c: Run, words: tuple[str, ...], columns: str) -> None:
+    """Nothing but a value that cannot be broken, such as a GUID, passes the edge."""
+    c2c("create-app", "app-b")
+    c2c("map-route", "app-b", "apps.internal", "--hostname", "a-service-of-ours")
+    c2c("map-route", "app-b", "apps.internal", "--hostname", "backend")
+    c2c("register-instance", "app-b", "--address", "127.0.1.10", "--app-address", "127.0.2.10")
+    c2c("add-network-policy", "app-b", "app-b")
+
+    ran = c2c(*words, COLUMNS=columns)
+
+    assert ran.code == 0
+    for line in ran.out.splitlines()[2:]:
+        assert len(line) <= int(columns) or len(line.split()) == 2, line
 
 
 def test_a_terminal_says_how_much_room_there_is(world: ControlPlane) -> None:
