@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import ClassVar
 
 from control_plane.ca.san import San, parse_dns_name
-from control_plane.ca.spiffe import TrustDomain, spiffe_id
+from control_plane.ca.spiffe import TrustDomain, is_segment, spiffe_id
 from control_plane.ca.subject import Subject, parse_unit
 from control_plane.errors import InvalidArgument
 from control_plane.names import (
@@ -173,6 +173,12 @@ class OperatorRequest:
         if not 1 <= len(self.name) <= MAX_LABEL_OCTETS:
             raise InvalidArgument(
                 f"operator name must have 1 to {MAX_LABEL_OCTETS} characters: {shown(self.name)}",
+                field="name",
+            )
+        if not is_segment(self.name):
+            raise InvalidArgument(
+                "operator name must be letters, digits, '.', '-' and '_', other than '.' and '..': "
+                f"{shown(self.name)}",
                 field="name",
             )
         uri = spiffe_id(self.trust_domain, "operator", self.name)

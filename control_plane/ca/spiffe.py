@@ -75,8 +75,13 @@ def read_spiffe_id(uri: str, trust_domain: TrustDomain) -> tuple[str, ...]:
     return segments
 
 
+def is_segment(text: str) -> bool:
+    """Tell whether a text may be a segment of a path (SPIFFE-ID, section 2.2)."""
+    return text not in (".", "..") and _SEGMENT.fullmatch(text) is not None
+
+
 def _check_segment(segment: str) -> None:
-    if segment in (".", "..") or not _SEGMENT.fullmatch(segment):
+    if not is_segment(segment):
         raise InvalidArgument(
             f"segment of a SPIFFE id must be letters, digits, '.', '-' and '_': {shown(segment)}"
         )

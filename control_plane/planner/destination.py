@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from control_plane.errors import NotFound
+from control_plane.errors import InvalidArgument, NotFound
 from control_plane.model.apps import find_app, lookup_app
 from control_plane.model.entities import App
 from control_plane.model.state import State
@@ -49,6 +49,11 @@ def destinations(state: State, text: str, org: str, space: str) -> tuple[Destina
     if named := _app_and_index(state, text, org, space):
         return (named,)
     host = _host(text)
+    if text and not host:
+        raise InvalidArgument(
+            f"destination must be an app, an instance or a route, and has no host: {shown(text)}",
+            field="destination",
+        )
     route = Hostname(host.lower().removesuffix("."))
     if found := _of_route(state, route):
         return found

@@ -125,7 +125,14 @@ def test_what_is_nothing_at_all_is_refused(text: str, sentence: str) -> None:
 
 
 def test_no_destination_is_refused() -> None:
-    """Neither is there one in a URL without a host."""
-    for text in ("", "https://"):
-        with pytest.raises(InvalidArgument, match="destination missing"):
+    """Nothing is not as much as a URL without a host, of which it is said what is missing."""
+    for text, sentence in (
+        ("", "destination missing"),
+        (
+            "https://",
+            "destination must be an app, an instance or a route, and has no host: 'https://'",
+        ),
+    ):
+        with pytest.raises(InvalidArgument) as refused:
             meant(text)
+        assert (str(refused.value), refused.value.field) == (sentence, "destination")
