@@ -13,8 +13,17 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import capitalised
 from control_plane.cli.globals import connection_options, target, target_options
-from control_plane.cli.output import begin, named, output_option, tell, wants_json, warn
-from control_plane.cli.tables import print_records, record
+from control_plane.cli.output import (
+    begin,
+    named,
+    output_option,
+    printable,
+    tell,
+    terminal_width,
+    wants_json,
+    warn,
+)
+from control_plane.cli.tables import print_records, record, wrapped
 from control_plane.names import C2C_PORT
 from control_plane.settings import SocketAddress
 
@@ -24,6 +33,12 @@ _WORDS = {
     inspection_pb2.LINK_STATE_WAITS: "waits",
     inspection_pb2.LINK_STATE_MISSING: "MISSING",
 }
+_INDENT = " " * 12
+"""Of a sentence below its link: it begins where the link's name does."""
+
+_LEAST = 30
+"""Columns in which a sentence can still be read."""
+
 _STYLES = {"MISSING": "red", "ok": "green"}
 
 
@@ -80,7 +95,17 @@ def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
     for link in chain.links:
         word = _WORDS[link.state]
         shown = click.style(f"{word:<8}", fg=_STYLES.get(word), bold=word in _STYLES)
-        click.echo(f"   {shown} {link.kind:<12} {link.sentence}")
+        click.echo(_beside(f"   {shown} {link.kind:<12} ", printable(link.sentence)))
     tell("")
     if help_ := ": ".join(filter(None, (chain.missing.advice, chain.missing.command))):
         tell(f"TIP: {help_}")
+
+
+def _beside(start: str, sentence: str) -> str:
+    """Return a line that has room, broken in the column of its sentence or below its start."""
+    room, column = terminal_width(), len(click.unstyle(start))
+    if room is None:
+        return start + sentence
+    if room - column < _LEAST:
+        return f"{start.rstrip()}\n{wrapped(sentence, room, _INDENT)}"
+    return start + wrapped(sentence, room, " " * column).lstrip()

@@ -71,7 +71,7 @@ def print_table(
     if _total(widths, _NARROW_GAP) > room:
         _print_blocks(shown, room)
         return
-    lines = [_wrapped(each, room, _GAP) for each in shown.get(below, ())]
+    lines = [wrapped(each, room, _GAP) for each in shown.get(below, ())]
     _print(rows, widths, _NARROW_GAP, lines)
 
 
@@ -180,11 +180,12 @@ def _print_fields(fields: Mapping[str, str], room: int | None) -> None:
     width = max(map(len, fields)) + 1
     indent = " " * (width + len(_GAP))
     for title, value in fields.items():
-        whole = value if room is None else _wrapped(value, room, indent).lstrip()
+        whole = value if room is None else wrapped(value, room, indent).lstrip()
         click.echo(f"{title + ':':<{width}}{_GAP}{whole}".rstrip())
 
 
-def _wrapped(text: str, room: int, indent: str) -> str:
+def wrapped(text: str, room: int, indent: str) -> str:
+    """Return lines with an indent that have room, broken between words only."""
     return textwrap.fill(
         text,
         room,

@@ -97,6 +97,22 @@ async def test_nothing_is_missing(tmp_path: Path) -> None:
         assert "TIP" not in ran.out
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80])
+async def test_narrow_terminals_have_room_for_it(tmp_path: Path, columns: int) -> None:
+    """Sentences and tables end before the edge; a word that cannot be broken may pass it."""
+    async with scene(tmp_path) as here, here.instance():
+        await is_complete(here.cf)
+        for words, titles in ((("why", CALLER, NAME), 4), (("status",), 2), (("certs",), 2)):
+            ran = await c2c(here.cf, *words, columns=columns)
+            wide = await c2c(here.cf, *words)
+
+            assert (ran.code, ran.err) == (0, "")
+            for line in ran.out.splitlines()[titles:]:
+                assert len(line) <= columns or len(line.split()) <= 2, line
+            if words[0] == "why":
+                assert ran.out.split()[10:] == wide.out.split()[10:]
+
+
 async def test_no_policy(tmp_path: Path) -> None:
     """A stranger misses a policy, and the command that is printed lets it in."""
     async with scene(tmp_path) as here, here.instance():
