@@ -88,7 +88,7 @@ def until_ready(client: Client, timeout: timedelta, done: str = "") -> Authoriti
     Raises:
         Failed: the time is up; it says for whom it was waited, after what is ``done`` already.
     """
-    found = _until(client, timeout, lambda found: not _late(found))
+    found = _until(client, timeout, lambda found: not _late(found), done)
     late = _late(found)
     if late is not None:
         raise Failed(
@@ -108,12 +108,12 @@ def until_unused(client: Client, timeout: timedelta) -> None:
 
 
 def _until(
-    client: Client, timeout: timedelta, is_enough: Callable[[Authorities], bool]
+    client: Client, timeout: timedelta, is_enough: Callable[[Authorities], bool], done: str = ""
 ) -> Authorities:
     """Return what is found when it is enough, or when the time is up.
 
     Raises:
-        Failed: the server did not answer then.
+        Failed: the server did not answer then, after what is ``done`` already.
     """
     until = time.monotonic() + timeout.total_seconds()
     patience = Patience()
@@ -124,7 +124,7 @@ def _until(
             if found is not None and (is_enough(found) or left <= 0):
                 return found
             if left <= 0:
-                raise Failed(str(patience.away))
+                raise Failed(f"{done}{patience.away}")
             show(_awaited(found))
             time.sleep(min(_PAUSE_SECONDS, left))
 

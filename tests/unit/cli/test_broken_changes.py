@@ -109,9 +109,11 @@ class Breaking(grpc.GenericRpcHandler):
 
     Attributes:
         code: that status; None for no answer at all.
+        breaks_reads: whether it is the other way round.
     """
 
     code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE
+    breaks_reads = False
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -120,7 +122,7 @@ class Breaking(grpc.GenericRpcHandler):
         is_read = handler_call_details.method.rpartition("/")[2].startswith(("Get", "List"))
 
         def handle(_request: bytes, context: Any) -> bytes:  # noqa: ANN401 - of a generic type
-            if is_read:
+            if is_read is not self.breaks_reads:
                 return b""
             if self.code is None:
                 ended = threading.Event()
@@ -219,3 +221,15 @@ def test_a_refusal_leaves_no_doubt(
     breaking.code = code
 
     assert run_c2c("create-app", "web", C2C_DATA_DIR=str(tmp_path)).err == "Why\n"
+
+
+def test_what_was_done_before_a_wait_is_said_although_the_server_went_away(
+    breaking: Breaking, tmp_path: Path
+) -> None:
+    """Who prepared a CA and waited is told that it is prepared, since that need not be repeated."""
+    breaking.breaks_reads = True
+
+    ran = run_c2c("ca", "prepare", "--wait", "--timeout", "1s", C2C_DATA_DIR=str(tmp_path))
+
+    away = f"the server at {tmp_path}/admin.sock cannot do this now: why"
+    assert ran.err == f"T{away[1:]} (trying again)\nThe CA is prepared, but {away}\n"
