@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+CLOSE_SECONDS = 10.0
+"""How long a client may take to read the last of what it was sent; then its connection is cut."""
+
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Serves one connection; it is closed when that returns, and cut where it raises OSError."""
 
@@ -26,27 +29,29 @@ class Connections:
         self._serve = serve
         self._most = most
         self._open: set[asyncio.Task[None]] = set()
+        self._has_ended = False
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection, as ``asyncio.start_server`` has it."""
         task = asyncio.current_task()
-        if task is None or len(self._open) >= self._most:
+        if task is None or self._has_ended or len(self._open) >= self._most:
             writer.transport.abort()
             return
         self._open.add(task)
         try:
             await self._serve(reader, writer)
             writer.close()
-        except OSError:  # who was too slow is one of them
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await writer.wait_closed()
+        # A timeout is an OSError too. Python 3.11 logs a connection's task that ends as cancelled.
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
         finally:
             self._open.discard(task)
 
     async def end(self) -> None:
-        """End what is under way."""
+        """End what is under way, and cut what comes later: a handshake may have begun before."""
+        self._has_ended = True
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
