@@ -67,6 +67,7 @@ class HttpConnection:
         self._most_octets = most_octets
         self._seconds = seconds
         self._http = h11.Connection(h11.SERVER)
+        self._is_head = False
 
     async def run(self) -> None:
         """Answer requests until the client has no more, or makes one that is refused.
@@ -100,6 +101,7 @@ class HttpConnection:
             head = await self._event()
             if not isinstance(head, h11.Request):
                 return None
+            self._is_head = head.method == b"HEAD"
             if head.method != b"POST":
                 raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "POST is the only method")
             if self._http.they_are_waiting_for_100_continue:
@@ -133,7 +135,7 @@ class HttpConnection:
         self._write(
             h11.Response(status_code=answer.status, headers=head, reason=answer.status.phrase)
         )
-        if answer.body:
+        if answer.body and not self._is_head:  # whose answer ends with its headers
             self._write(h11.Data(data=answer.body))
         self._write(h11.EndOfMessage())
         async with asyncio.timeout(self._seconds):

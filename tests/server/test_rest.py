@@ -294,6 +294,19 @@ async def test_anything_else_is_hung_up_on(request_: bytes, status: int, sentenc
     assert body.startswith(sentence)
 
 
+async def test_the_answer_to_head_has_no_body() -> None:
+    """RFC 9110, section 9.3.2: it says what else GET would be told; and that is no exception."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    async with ResourceServer() as server, server.rest() as address:
+        answer = await say(address, b"HEAD /v3/discovery:clusters HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 405 Method Not Allowed\r\n")
+    assert b"\r\nContent-Length: 24\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+    assert complaints == []
+
+
 async def test_who_asks_before_it_sends_is_told_to() -> None:
     """RFC 9110, section 10.1.1: a client that expects 100 sends its body after that."""
     async with ResourceServer() as server, server.rest() as address:
