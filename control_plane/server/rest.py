@@ -127,7 +127,7 @@ class RestServer:
                 ssl=self._tls,
                 ssl_handshake_timeout=seconds,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:  # the last is for no port at all
             number = error.errno if isinstance(error, OSError) else None
             raise cannot_listen(address, number, "address of REST-JSON") from error
         return f"{host}:{self._server.sockets[0].getsockname()[1]}"
