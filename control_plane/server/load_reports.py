@@ -36,6 +36,12 @@ from control_plane.xds.resource import Snapshot, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, ResourceTypes
 from control_plane.xds.stream import Stream
 
+SHORTEST_INTERVAL = 0.001
+"""Seconds; clients count them in milliseconds, and would report without a pause."""
+
+LONGEST_INTERVAL = 315_576_000_000.0
+"""Seconds that a ``google.protobuf.Duration`` may have."""
+
 SERVICE = "envoy.service.load_stats.v3.LoadReportingService"
 METHOD = "StreamLoadStats"
 
@@ -52,7 +58,7 @@ class LoadReports:
     Attributes:
         told: is called with the node id of a client and the ``ClusterStats`` of one report. It must
             return at once; what it raises ends that client's stream.
-        interval: seconds from one report to the next.
+        interval: seconds from one report to the next, a millisecond at the least.
         clusters: of which clusters; empty for all.
         by_endpoint: whether each endpoint is reported by itself too.
     """
@@ -66,10 +72,13 @@ class LoadReports:
         """Refuse what no client could do.
 
         Raises:
-            InvalidArgument: the interval is no time.
+            InvalidArgument: the interval is too short, or too long to be told.
         """
-        if not self.interval > 0:
-            raise InvalidArgument(f"the interval of load reports is no time: {self.interval} s")
+        if not SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL:
+            raise InvalidArgument(
+                f"the interval of load reports is {self.interval} s, "
+                f"not {SHORTEST_INTERVAL} to {LONGEST_INTERVAL:.0f} s"
+            )
 
 
 @dataclass(frozen=True, slots=True)
