@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2, descriptor_pool
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import Error, MessageToDict, ParseDict
 from google.protobuf.message import DecodeError
 
 from control_plane.errors import MessageError, PeerProtocolError
@@ -54,7 +54,7 @@ def encode_json(reply: Reply, identifier: str) -> bytes:
 
     Raises:
         MessageError: a resource, or what it carries in an ``Any``, is of a type that is not known
-            here, or is no message of its type.
+            here, or is no message of its type, or has a value that JSON has not.
     """
     response: dict[str, Any] = MessageToDict(
         discovery_pb2.DiscoveryResponse(
@@ -73,10 +73,11 @@ def _resource(resource: Resource) -> dict[str, Any]:
     packed = any_pb2.Any(type_url=resource.type_url, value=resource.body)
     try:
         return MessageToDict(packed, descriptor_pool=_POOL)
-    except (TypeError, DecodeError) as error:
+    except (TypeError, DecodeError, Error) as error:
+        what_to_do = "; import the modules of all types of one's own that it carries"
         raise MessageError(
-            f"resource {shown(resource.name)} cannot be written as JSON: {error}; import the "
-            "modules of all types of one's own that it carries"
+            f"resource {shown(resource.name)} cannot be written as JSON: {error}"
+            f"{what_to_do if isinstance(error, TypeError) else ''}"
         ) from error
 
 

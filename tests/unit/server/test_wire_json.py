@@ -110,8 +110,12 @@ def test_response_is_what_protobuf_reads() -> None:
 
 @pytest.mark.parametrize(
     ("url", "body"),
-    [("type.googleapis.com/example.v1.Unknown", b""), (CLUSTER, b"\xff")],
-    ids=["a type that nobody knows", "no message of its type"],
+    [
+        ("type.googleapis.com/example.v1.Unknown", b""),
+        (CLUSTER, b"\xff"),
+        (CLUSTER, cluster_pb2.Cluster(connect_timeout={"seconds": 10**15}).SerializeToString()),
+    ],
+    ids=["a type that nobody knows", "no message of its type", "a time that is none"],
 )
 def test_what_has_no_json_is_named(url: str, body: bytes) -> None:
     """Whoever set such a resource is told which it is."""
