@@ -72,6 +72,24 @@ async def test_the_end_is_silent(tmp_path: Path) -> None:
     assert complaints == []
 
 
+async def test_nothing_goes_on_after_the_end(tmp_path: Path) -> None:
+    """Whoever has ended the connections may close what they are served with."""
+    done: list[str] = []
+
+    async def tidy_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            done.append("served")
+
+    async with listening(tmp_path / "s", tidy_up):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        await reader.readexactly(5)
+    assert done == ["served"]
+    writer.close()
+
+
 async def test_who_comes_after_the_end_is_cut(tmp_path: Path) -> None:
     """What a TLS handshake under way becomes by then is not served."""
     served = Connections(wait, most=1)
