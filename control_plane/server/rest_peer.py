@@ -9,7 +9,12 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
+
+_ADDRESS = "IP Address"
+_NAMES = frozenset({"DNS", "URI", "email", _ADDRESS})
+"""What kinds of names say who somebody is; of the others gRPC tells no more than that they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,12 @@ def _proven(writer: asyncio.StreamWriter) -> dict[str, tuple[bytes, ...]]:
         return {}
     fields: Any = tls.getpeercert() or {}
     common = [value for each in fields["subject"] for key, value in each if key == "commonName"]
-    # A name of a directory is a tuple, and names nobody here.
-    names = [each for _, each in fields.get("subjectAltName", ()) if isinstance(each, str)]
+    names = [
+        # Which Python writes in eight groups, and gRPC as everybody does.
+        ip_address(name).compressed if kind == _ADDRESS else name
+        for kind, name in fields.get("subjectAltName", ())
+        if kind in _NAMES
+    ]
     found = {
         "transport_security_type": [b"ssl"],
         "x509_common_name": [each.encode() for each in common],

@@ -23,11 +23,11 @@ class Pair:
     key: bytes
 
     @classmethod
-    def make(cls) -> Pair:
-        """Make one for ``localhost`` that also says who a client is."""
+    def make(cls, *others: x509.GeneralName) -> Pair:
+        """Make one for ``localhost`` that also says who a client is, and has other names."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-        alternatives = [x509.DNSName("localhost"), x509.UniformResourceIdentifier(SPIFFE)]
+        alternatives = [x509.DNSName("localhost"), x509.UniformResourceIdentifier(SPIFFE), *others]
         now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder()

@@ -10,10 +10,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from cryptography import x509
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -44,8 +47,9 @@ from tests.envoy.harness import until
 from tests.server.documents import serving
 from tests.server.pairs import SPIFFE, Pair
 from tests.server.test_faults import Doorkeeper
-from tests.server.test_tls import ByCertificate
+from tests.server.test_tls import ByCertificate, channel_to
 from tests.server.watching import Watcher
+from tests.xds_client import DeltaClient
 
 CLUSTERS = "/v3/discovery:clusters"
 ENDPOINTS = "/v3/discovery:endpoints"
@@ -435,6 +439,39 @@ async def test_a_certificate_is_what_it_is_on_a_stream() -> None:
     assert read_certificate(pem).serial == 1
     assert [*proven["x509_common_name"]] == [b"test"]
     assert admission.context.peer().startswith("ipv4:127.0.0.1:")
+
+
+async def test_names_in_a_certificate_are_written_as_on_a_stream() -> None:
+    """V5: an IPv6 address has its short form, and kinds that gRPC does not tell are left out."""
+    pair, admission = (
+        Pair.make(
+            x509.IPAddress(ip_address("fe80::1")),
+            x509.RFC822Name("a@example.org"),
+            x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
+            x509.DirectoryName(x509.Name([])),
+        ),
+        Remembering(),
+    )
+    credentials = grpc.ssl_server_credentials(
+        [(pair.key, pair.certificate)], pair.certificate, require_client_auth=True
+    )
+    async with (
+        ResourceServer("localhost:0", credentials=credentials, admission=admission) as server,
+        server.rest(tls=pair.server_context()) as address,
+        client(address, pair.client_context()) as connection,
+        channel_to(server, pair, pair) as channel,
+        DeltaClient(channel, "node-1") as stream,
+    ):
+        server.set_resources("*", [WEB])
+        await post(connection)
+        assert admission.context is not None
+        polled_as = [*(admission.context.peer_identities() or ())]
+        await stream.subscribe(CLUSTER)
+        await stream.receive()
+        streams_as = [*(admission.context.peer_identities() or ())]
+
+    assert polled_as == [b"localhost", SPIFFE.encode(), b"fe80::1", b"a@example.org"]
+    assert [each for each in streams_as if each != b"other types of SAN"] == polled_as
 
 
 @pytest.mark.parametrize("has_one", [False, True], ids=["none", "untrusted"])
