@@ -30,7 +30,7 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pool
 
 from control_plane import log_events
-from control_plane.errors import InvalidArgument
+from control_plane.errors import ControlPlaneError, InvalidArgument
 from control_plane.server.connections import Connections
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.http import TEXT, Answer
@@ -156,9 +156,10 @@ class RestServer:
         write = partial(encode_json, identifier=self._identifier)
         try:
             body = await self._service.poll(only, read, write, peer)
-        except Exception as error:  # noqa: BLE001 - the service has counted it, and logs a defect
+        except Exception as error:  # noqa: BLE001 - the service has counted it, and logged a defect
             status = _STATUS.get(code_of(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-            if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+            is_ours = status is HTTPStatus.INTERNAL_SERVER_ERROR
+            if is_ours and isinstance(error, ControlPlaneError):
                 self._log.error(log_events.CALL_FAILED, method=request.path, reason=str(error))
             return _told(status, status_of(error).message)
         if body is None:
