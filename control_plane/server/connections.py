@@ -32,7 +32,7 @@ class Connections:
         self._has_ended = False
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection, as ``asyncio.start_server`` has it."""
+        """Serve a connection: what ``asyncio.start_server`` calls for each."""
         task = asyncio.current_task()
         if task is None or self._has_ended or len(self._open) >= self._most:
             writer.transport.abort()

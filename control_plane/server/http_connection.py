@@ -1,8 +1,8 @@
 """One connection of an HTTP/1.1 server that answers POST: h11, and bounds.
 
-The rule of this module: h11 knows HTTP, and this what a client may cost. A request is short and
-comes in time, a connection is kept for the next one and not for ever, and who does anything else is
-told why and hung up on.
+The rule of this module: h11 knows HTTP, and this module bounds what a client may cost. A request
+has to be short and to come in time. A connection is kept for the next request, but not for ever. A
+client that breaks a bound is told which, and its connection is closed; one that is too slow is cut.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Load reporting (LRS): clients tell how many requests each of their clusters had.
 
 The rule of this module: a client that reports is let in and bounded as one that asks for resources,
-by the same rules, and is counted by itself. It is asked at once what it should report: the clusters
-that are named, or all; by name, where it does not say that it can report all. With each report that
-is looked at again, and asked anew if it changed.
+by the same rules, but its streams are counted apart. Its first message is answered with what it
+should report: the clusters that ``LoadReports`` names, or else all. A client that does not support
+``send_all_clusters`` is given the names of all the clusters that it should have. With each report
+the server looks whether these have changed, and if so asks anew.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ class Polling:
             context: tells who makes it.
             by: what serves it.
             seconds: how long it may wait for an answer.
-            otherwise: what it ends with if it has none by then; None to have that be fine.
+            otherwise: the error that it ends with if there is no answer by then; None if that is
+                no error.
         """
         self._read = read
         self._write = write

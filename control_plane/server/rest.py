@@ -1,10 +1,10 @@
 """REST-JSON: the services of one type, polled over HTTP.
 
 The rule of this module: "the JSON canonical transform of proto3 is used to encode DiscoveryRequest
-and DiscoveryResponse messages. ADS is not available for REST-JSON polling" (xDS protocol). A path
-is what the definition of its method says. A poll is a stream of its node as any other is
-(``control_plane.server.polling``); where that has nothing to say the answer is 304 at once, since a
-client that polls comes again by itself, and Envoy waits for one second only.
+and DiscoveryResponse messages. ADS is not available for REST-JSON polling" (xDS protocol). The path
+of a method is the one in its ``google.api.http`` option. A poll is a stream of its node as any
+other is (``control_plane.server.polling``); if there is nothing new it is answered with 304 at
+once, since a client that polls comes again by itself, and Envoy waits for one second only.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The rule of this module: what comes out of a request is what comes out of its bytes
 (``control_plane.server.wire``), and whatever a client sends is a request or a
-``PeerProtocolError``. What a server does not act on may be unknown to it.
+``PeerProtocolError``. Fields that are not known here are ignored, as protobuf does with bytes.
 """
 
 from __future__ import annotations

@@ -5,19 +5,19 @@ subscriptions"):
 
 1. "No persistent stream is maintained to the management server": nothing is remembered from one
    poll to the next, and what a client has is what its request says.
-2. So the version of an answer is that of exactly what is in it. Of all of a type that is what a
-   stream gives; and who asks for other names than before has another version to come, since "the
-   server must resend any newly requested resources".
+2. So the version of an answer is the hash of exactly the resources in it. Where these are all of a
+   type, a stream gives the same version. A client that asks for other names than before is due
+   another version, and so gets an answer: "the server must resend any newly requested resources".
 3. "There is also a requirement to avoid sending a DiscoveryResponse unless a change to the
-   underlying resources has occurred": a version that a request names is not the answer to it, be it
-   what the client has or what it refuses.
+   underlying resources has occurred": a request is not answered with the version that it names, be
+   that what the client has or what it refuses.
 4. "The response nonce is optional": an answer has its version as its nonce. So a request that gives
    one says what it accepts or refuses, to any server; one that gives none says what it has.
-5. An answer has all that was asked for, since none follows that could bring the rest. Where "an
-   empty DiscoveryResponse is effectively a no-op" there is none that is empty, and no complete
-   state leaves out what is still being made, since that would delete it.
-
-Nobody keeps alive what ends by itself, so no TTL is told.
+5. An answer has all that was asked for, since none follows that could bring the rest. Of types for
+   which "an empty DiscoveryResponse is effectively a no-op" no empty answer is sent. Of types whose
+   answers are complete none is sent while something in it is still being made, since to leave that
+   out would delete it.
+6. No TTL is sent, since no heartbeat could follow it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ The rules of this module (quotations are from "TP1: xdstp:// structured resource
 - A name that ends in ``/*`` stands for a collection: all whose last path component alone differs,
   and whose context parameters are the same: "context parameters in the request must be matched in
   responses". A resource is thus in one collection, which its name tells.
-- Any other name means what it says, whatever is in it.
+- A name that does not begin with ``xdstp:`` has no structure, whatever is in it.
 """
 
 from __future__ import annotations
