@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -55,6 +56,7 @@ CLUSTERS = "/v3/discovery:clusters"
 ENDPOINTS = "/v3/discovery:endpoints"
 WEB = cluster_pb2.Cluster(name="web", type="STATIC")
 PATIENCE = 10.0
+EMPTY = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +332,47 @@ async def test_who_is_slow_is_not_waited_for(begun: bytes) -> None:
     limits = ServerLimits(first_request_seconds=0.05)
     async with ResourceServer(limits=limits) as server, server.rest() as address:
         assert await say(address, begun) == b""
+
+
+async def test_who_is_slow_with_a_second_request_is_not_waited_for() -> None:
+    """A connection may be idle for longer than a request, once begun, may take."""
+    limits = ServerLimits(first_request_seconds=0.05)
+    async with ResourceServer(limits=limits) as server, server.rest() as address:
+        answer = await say(address, EMPTY + b"POST / HTTP/1.1\r\n")
+
+    assert answer.count(b"HTTP/1.1 404 ") == 1
+
+
+async def test_requests_that_come_together_are_all_answered() -> None:
+    """RFC 9112, section 9.3.2: in their order; and that a client has no more is no exception."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    last = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with ResourceServer() as server, server.rest() as address:
+        answer = await say(address, EMPTY * 2 + last)
+        async with client(address) as connection:
+            await post(connection)
+        final = EMPTY.replace(b"Host: x", b"Host: x\r\nConnection: close")
+        assert (await say(address, final)).startswith(b"HTTP/1.1 404 ")
+
+    found = [line.split()[1] for line in answer.splitlines() if line.startswith(b"HTTP/1.1 ")]
+    assert found == [b"404", b"404", b"405"]
+    assert complaints == []
+
+
+async def test_who_does_not_read_is_not_waited_for(tmp_path: Path) -> None:
+    """Nor are its answers kept: a client that only asks is cut."""
+
+    def ask_only() -> None:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(str(tmp_path / "s"))
+            connection.sendall(EMPTY * 20_000)
+
+    limits = ServerLimits(first_request_seconds=0.2)
+    async with ResourceServer(limits=limits) as server, server.rest(f"unix:{tmp_path / 's'}"):
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            await asyncio.to_thread(ask_only)
 
 
 async def test_a_connection_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
