@@ -300,6 +300,16 @@ async def test_anything_else_is_hung_up_on(request_: bytes, status: int, sentenc
     assert body.startswith(sentence)
 
 
+async def test_a_body_may_be_as_long_as_the_limit() -> None:
+    """The limit is the most that is taken, and not the first that is not."""
+    limits = ServerLimits(request_octets=100)
+    async with ResourceServer(limits=limits) as server, server.rest() as address:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100\r\n\r\n"
+        answer = await say(address, head + b"x" * 100)
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
 async def test_the_answer_to_head_has_no_body() -> None:
     """RFC 9110, section 9.3.2: it says what else GET would be told; and that is no exception."""
     complaints: list[dict[str, Any]] = []
