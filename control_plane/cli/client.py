@@ -20,6 +20,7 @@ import grpc
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Connection, connection
 from control_plane.cli.outcome import REFUSED, is_decided, is_said_by_the_server
+from control_plane.cli.output import warn
 from control_plane.cli.reach import SECONDS, Away, Credentials, try_socket, try_tls
 from control_plane.errors import InvalidArgument
 from control_plane.settings import admin_socket, find_data_dir
@@ -106,6 +107,7 @@ class Client(NamedTuple):
         Raises:
             Away: the server is not there now, and nothing was sent.
             Failed: it refused, could not, or it is not known whether the change was made.
+            KeyboardInterrupt: whoever waits does not want to any more; that was said, too.
         """
         try:
             return method(request, timeout=seconds)
@@ -115,6 +117,9 @@ class Client(NamedTuple):
             if is_decided(call):
                 raise failure from error
             raise Failed(self._doubtful(call, failure, shown_by)) from error
+        except KeyboardInterrupt:
+            warn(f"Interrupted: {_advice(shown_by)}")
+            raise
 
     def stream(
         self,
@@ -155,12 +160,7 @@ class Client(NamedTuple):
         if call.code() is grpc.StatusCode.UNAVAILABLE:
             happened = f"the connection to {self.where} broke before the answer"
             now = f" (now {failure})" if not isinstance(failure, _CannotNow) else ""
-        if shown_by is None:
-            return f"{happened}: what was made, if anything, is lost, so run it again{now}"
-        return (
-            f"{happened}: the change may have been made or not, so look with '{shown_by}' before "
-            f"you repeat it{now}"
-        )
+        return f"{happened}: {_advice(shown_by)}{now}"
 
     def _away(self, call: grpc.Call) -> Failed:
         if not is_said_by_the_server(call):
@@ -183,6 +183,12 @@ class Client(NamedTuple):
                 return f"the server at {self.where} failed, and its log says why"
             case code:
                 return f"the server at {self.where} answered {code.name}: {details}"
+
+
+def _advice(shown_by: str | None) -> str:
+    if shown_by is None:
+        return "what was made, if anything, is lost, so run it again"
+    return f"the change may have been made or not, so look with '{shown_by}' before you repeat it"
 
 
 @contextmanager

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -110,10 +114,15 @@ class Breaking(grpc.GenericRpcHandler):
     Attributes:
         code: that status; None for no answer at all.
         breaks_reads: whether it is the other way round.
+        called: is set while somebody waits for an answer that does not come.
     """
 
     code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE
     breaks_reads = False
+
+    def __init__(self) -> None:
+        """Start with nobody who waits."""
+        self.called = threading.Event()
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -125,6 +134,7 @@ class Breaking(grpc.GenericRpcHandler):
             if is_read is not self.breaks_reads:
                 return b""
             if self.code is None:
+                self.called.set()
                 ended = threading.Event()
                 if context.add_callback(ended.set):
                     ended.wait(20)
@@ -187,6 +197,32 @@ def test_each_change_names_what_shows_it(
     assert run_c2c(*words, C2C_DATA_DIR=str(tmp_path)).err == (
         f"The connection to {tmp_path}/admin.sock broke before the answer: {advice}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("create-app", "web"), f"Interrupted: {LOOK.format('c2c app web')}"),
+        (("join-token", "web"), f"Interrupted: {AGAIN}"),
+        (("apps",), ""),
+    ],
+    ids=["change", "made again", "only reads"],
+)
+def test_who_interrupts_a_change_is_told_of_the_doubt(
+    tmp_path: Path, breaking: Breaking, words: tuple[str, ...], advice: str
+) -> None:
+    """Ctrl-C takes nothing back that was sent; what only reads leaves no doubt."""
+    breaking.code = None
+    breaking.breaks_reads = words == ("apps",)
+    command = [str(Path(sys.executable).with_name("c2c")), *words]
+    environment = {**os.environ, "C2C_DATA_DIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as c2c:
+        assert breaking.called.wait(20)
+        c2c.send_signal(signal.SIGINT)
+        _, said = c2c.communicate(timeout=20)
+
+    assert c2c.returncode == 130
+    assert said.strip() == advice
 
 
 @pytest.mark.parametrize(
