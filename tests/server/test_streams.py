@@ -303,9 +303,10 @@ async def test_a_thousand_clients_come_and_go_without_a_trace() -> None:
         assert world.nodes.all_streams() == ()
         assert world.nodes._by_id == {}
         assert world.service.open_streams() == ()
-        assert sum(world.service.ended.values()) == 1000
-        gone = {grpc.StatusCode.CANCELLED, grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
-        assert world.service.ended.keys() <= gone
+        ended = dict(world.service.ended)
+        # Who leaves at once may be gone before gRPC lets the server begin with its stream.
+        assert 0 < ended.pop(grpc.StatusCode.CANCELLED) <= 400
+        assert ended == {grpc.StatusCode.OK: 400, grpc.StatusCode.INVALID_ARGUMENT: 200}
 
 
 async def _come_and_go(channel: grpc.aio.Channel, round_: int, number: int) -> None:
