@@ -165,14 +165,16 @@ class Exchange:
         for again may have been forgotten, and what it had it may have still.
         """
         together = len(versions) > 1
-        if together:
-            self._maybe_applied |= {name for name, version in versions.items() if version}
+        self._maybe_applied |= {
+            name
+            for name, version in versions.items()
+            if version is not None and (together or version == self.has(name))
+        }
         self.owed |= versions.keys() if together else was_owed
         for name, version in versions.items():
             self._against(version).note(name, version, error, now, together=together)
             if version is not None and version == self.has(name):
                 del self.accepted[name]
-                self._maybe_applied |= {name}
 
     def ask(self, names: AbstractSet[str]) -> None:
         """Owe the client what it asks for, also to hear that it does not exist if it refused to."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from control_plane.xds.events import Acked, Nacked
 from control_plane.xds.exchange import Exchange
 from control_plane.xds.messages import ErrorDetail
@@ -53,6 +55,22 @@ def test_nack_leaves_the_client_with_what_it_had() -> None:
     assert it.has("a") == V1
     assert not it.may_send("a", V2, 1e9)
     assert it.owed == set()
+
+
+def test_the_cost_of_a_refusal_follows_what_was_refused() -> None:
+    """Eight times as many names take eight times as long; allowed is three times that."""
+
+    def seconds(names: int) -> float:
+        versions = {f"r{number}": V1 for number in range(names)}
+        it = exchange()
+        it.send(Nonce("1"), versions, 0.0)
+        it.settle(None, 1.0)
+        it.send(Nonce("2"), versions, 2.0)
+        start = time.perf_counter()
+        it.settle(NO, 3.0)
+        return time.perf_counter() - start
+
+    assert min(seconds(16_000) for _ in range(3)) < 24 * min(seconds(2_000) for _ in range(10))
 
 
 def test_answer_to_an_empty_response_concerns_nothing() -> None:
