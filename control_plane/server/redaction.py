@@ -7,6 +7,7 @@ or will be, nobody has to think of it here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf import any_pb2
@@ -47,31 +48,29 @@ def _redact(message: Message) -> None:
         message.ClearField("value")
         return
     for field, value in message.ListFields():
-        if field.GetOptions().Extensions[sensitive_pb2.sensitive]:
-            _hide(message, field, value)
-        elif field.message_type is not None:
-            for each in _values(field, value):
-                if isinstance(each, Message):
-                    _redact(each)
-
-
-def _hide(message: Message, field: FieldDescriptor, value: Any) -> None:  # noqa: ANN401 - any field
-    """Hide a field, so that it can be seen that there is something."""
-    if field.message_type is not None:
-        for each in _values(field, value):
-            if isinstance(each, Message):
-                _hide_all(each)
-                continue
-            # A map of texts: what is no message has no place of its own.
+        inner = _messages_of(field, value)
+        if not field.GetOptions().Extensions[sensitive_pb2.sensitive]:
+            for each in inner:
+                _redact(each)
+        elif inner:
+            for each in inner:
+                _hide(each)
+        elif field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
+            setattr(message, field.name, REDACTED)
+        else:
             message.ClearField(field.name)
-            return
-    elif field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
-        setattr(message, field.name, REDACTED)
-    else:
-        message.ClearField(field.name)
 
 
-def _hide_all(message: Message) -> None:
+def _messages_of(field: FieldDescriptor, value: Any) -> Sequence[Message]:  # noqa: ANN401 - any field
+    kind = field.message_type
+    if kind is None:
+        return ()
+    if kind.GetOptions().map_entry:
+        return [each for each in value.values() if isinstance(each, Message)]
+    return list(value) if field.is_repeated else (value,)
+
+
+def _hide(message: Message) -> None:
     """Hide a DataSource, or the content of an Any, which keeps its type, or all of another."""
     if isinstance(message, any_pb2.Any):
         message.ClearField("value")
@@ -79,9 +78,3 @@ def _hide_all(message: Message) -> None:
     message.Clear()
     if message.DESCRIPTOR.name == "DataSource":
         message.inline_string = REDACTED  # type: ignore[attr-defined]  # v2 has one, too
-
-
-def _values(field: FieldDescriptor, value: Any) -> list[Any]:  # noqa: ANN401 - any field
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return list(value.values())
-    return list(value) if field.is_repeated else [value]

@@ -15,7 +15,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from control_plane.server.descriptors import found, import_messages
+from control_plane.server.descriptors import ImportingPool, found, import_messages
 
 _OUR_PACKAGE = "control_plane.api.v1"
 _OUR_FILES = "c2c.v1.binpb"
@@ -70,7 +70,7 @@ class _File:
             proto.CopyFrom(documented)
 
 
-class _Pool:
+class _Pool(ImportingPool):
     """The descriptor pool as the reflection servicer looks at it: complete, and with comments."""
 
     def __init__(self, documented: Mapping[str, descriptor_pb2.FileDescriptorProto]) -> None:
@@ -93,9 +93,6 @@ class _Pool:
             if method not in defined.methods_by_name:
                 raise
             return defined.file
-
-    def FindMessageTypeByName(self, name: str) -> Descriptor:
-        return found(self._pool.FindMessageTypeByName, name)
 
     def FindExtensionByNumber(self, message: Descriptor, number: int) -> FieldDescriptor:
         return self._pool.FindExtensionByNumber(message, number)
