@@ -23,13 +23,13 @@ from control_plane.app.core import Core, new_guid
 from control_plane.app.inspected import add_inspection
 from control_plane.app.trust import add_trust
 from control_plane.log_events import JOIN_TOKEN_PREFIX
+from control_plane.server import client_status
 from control_plane.server.api.apps import AppService
 from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.instances import InstanceService
 from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenService
 from control_plane.server.api.network_policies import NetworkPolicyService
 from control_plane.server.api.routes import RouteService
-from control_plane.server.client_status import ClientStatusService
 from control_plane.server.health import Health
 from control_plane.server.reflection import add_reflection
 from control_plane.server.type_names import PLANNED_TYPES
@@ -47,7 +47,7 @@ ADMIN_SERVICES = (
     _API + "TrustService",
     _API + "InspectionService",
     _API + "CertificateAuthorityService",
-    "envoy.service.status.v3.ClientStatusDiscoveryService",
+    client_status.SERVICE,
 )
 """What an operator may call."""
 
@@ -98,7 +98,7 @@ def add_administration(
     )
     add_trust(server, core, xds_server)
     csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
-        ClientStatusService(core.nodes, core.clock, open_types=_OPEN_TYPES), server
+        client_status.ClientStatusService(core.nodes, core.clock, open_types=_OPEN_TYPES), server
     )
     add_inspection(server, core)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -13,7 +13,6 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from envoy.admin.v3 import config_dump_shared_pb2
-from envoy.config.core.v3 import base_pb2
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 
 from control_plane.clock import Clock
@@ -21,10 +20,12 @@ from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.node_matchers import node_matcher
 from control_plane.server.peers import Context
 from control_plane.server.redaction import redacted
-from control_plane.server.wire import node_message
+from control_plane.server.wire_node import node_message
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource, Snapshot, TypeUrl
+
+SERVICE = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
 _STATUS = {
     ConfigStatus.SYNCED: csds_pb2.SYNCED,
@@ -77,7 +78,7 @@ class ClientStatusService(
         matchers = [node_matcher(each) for each in request.node_matchers]
         response = csds_pb2.ClientStatusResponse()
         for live in self._nodes.all_streams():
-            node = _node(live)
+            node = node_message(live.stream.node)
             # "The matchers are ORed; empty means all."
             if matchers and not any(each(node) for each in matchers):
                 continue
@@ -130,8 +131,3 @@ class ClientStatusService(
     def _moment(self, monotonic: float) -> datetime:
         ago = self._clock.monotonic() - monotonic
         return self._clock.now() - timedelta(seconds=ago)
-
-
-def _node(live: LiveStream) -> base_pb2.Node:
-    node = live.stream.node
-    return base_pb2.Node() if node is None else node_message(node)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from envoy.config.core.v3 import base_pb2
 
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.server.wire import node_message
+from control_plane.server.wire_node import node_message
 from control_plane.xds.events import Event
-from control_plane.xds.messages import Node, Reply
+from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Snapshot
 
 GroupOf = Callable[[base_pb2.Node], str]
@@ -47,7 +47,7 @@ class Groups:
     def opened(self, live: LiveStream) -> None:
         """Have a node in the group that it is said to be in now."""
         node_id = live.node_id
-        group = self._group_of(node_message(live.stream.node or Node(node_id)))
+        group = self._group_of(node_message(live.stream.node))
         if self._group.get(node_id) == group:
             return
         self._leave(node_id)

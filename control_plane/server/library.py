@@ -20,8 +20,8 @@ from google.protobuf.message import Message
 from control_plane.clock import Clock, SystemClock
 from control_plane.errors import ConfigurationError, FailedPrecondition
 from control_plane.nodes import Nodes, StreamObserver
+from control_plane.server import client_status
 from control_plane.server.admission import Admission
-from control_plane.server.client_status import ClientStatusService
 from control_plane.server.discovery import DiscoveryService
 from control_plane.server.groups import GroupOf, Groups
 from control_plane.server.limits import ServerLimits
@@ -49,8 +49,6 @@ MOST_STREAMS = 4096
 """Streams of one node, unless other limits are given, and how many it may open in a minute. By the
 services of each type Envoy opens one for each cluster, route configuration and secret that another
 resource names; what is beyond the bound would never come."""
-
-_CLIENT_STATUS = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
 _STOP_SECONDS = 1.0
 
@@ -200,9 +198,9 @@ class ResourceServer:
         """
         server = grpc.aio.server(interceptors=[StatusInterceptor()])
         csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
-            ClientStatusService(self._nodes, self._clock), server
+            client_status.ClientStatusService(self._nodes, self._clock), server
         )
-        add_reflection(server, [_CLIENT_STATUS])
+        add_reflection(server, [client_status.SERVICE])
         bound = await _listening(server, address, credentials)
         try:
             yield bound

@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any, assert_never
 
-from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
@@ -19,20 +18,12 @@ from google.protobuf.message import DecodeError
 from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
 from control_plane.server.redaction import REDACTED
+from control_plane.server.wire_node import read_node
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, Request, SotwRequest
 from control_plane.xds.resource import Resource, TypeUrl
 
 MAX_ERROR_CHARACTERS = 4096
 """What is kept of a client's error text; Envoy's longest name a resource and a reason."""
-
-MAX_NODE_CHARACTERS = 256
-"""What is kept of each text by which a client describes itself."""
-
-MAX_METADATA_OCTETS = 16_384
-"""Metadata of a client that is longer is not kept at all."""
-
-MAX_FEATURES = 64
-"""How many of a client's features are looked at; Envoy knows six."""
 
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
@@ -76,7 +67,7 @@ def sotw_request(request: Any) -> SotwRequest:  # noqa: ANN401 - made at run tim
         request.version_info,
         request.response_nonce,
         _error_detail(request),
-        _node(request),
+        read_node(request),
     )
 
 
@@ -95,7 +86,7 @@ def parse_delta(raw: bytes) -> DeltaRequest:
         dict(request.initial_resource_versions),
         request.response_nonce,
         _error_detail(request),
-        _node(request),
+        read_node(request),
     )
 
 
@@ -116,26 +107,6 @@ def encode(reply: Reply, variant: Variant, identifier: str) -> bytes:
             assert_never(variant)
 
 
-def node_message(node: Node) -> base_pb2.Node:
-    """Return what is kept of how a client described itself, in Envoy's own message."""
-    region, zone, sub_zone = node.locality
-    name, _, version = node.user_agent.partition("/")
-    message = base_pb2.Node(
-        id=node.id,
-        cluster=node.cluster,
-        user_agent_name=name,
-        client_features=sorted(node.client_features),
-    )
-    if version:
-        message.user_agent_version = version
-    if any(node.locality):
-        message.locality.region, message.locality.zone = region, zone
-        message.locality.sub_zone = sub_zone
-    if node.metadata:
-        message.metadata.ParseFromString(node.metadata)
-    return message
-
-
 def parse_load_report(raw: bytes) -> tuple[Node | None, Sequence[Any]]:
     """Read a ``LoadStatsRequest``: who says it, if it tells, and its ``ClusterStats``.
 
@@ -146,7 +117,7 @@ def parse_load_report(raw: bytes) -> tuple[Node | None, Sequence[Any]]:
     for number, stats in enumerate(request.cluster_stats):
         if not stats.cluster_name:
             raise PeerProtocolError(f"cluster_stats[{number}] has no cluster_name")
-    return _node(request), tuple(request.cluster_stats)
+    return read_node(request), tuple(request.cluster_stats)
 
 
 def encode_load_question(
@@ -262,46 +233,3 @@ def _without_keys(text: str) -> str:
     It may quote the Secret that it refuses, and what Envoy says of listeners ends with a newline.
     """
     return _PRIVATE_KEY.sub(REDACTED, text).rstrip()[:MAX_ERROR_CHARACTERS]
-
-
-def _node(request: Any) -> Node | None:  # noqa: ANN401 - either kind of request
-    if not request.HasField("node"):
-        return None
-    node = request.node
-    return Node(
-        node.id,
-        node.cluster[:MAX_NODE_CHARACTERS],
-        _user_agent(node)[:MAX_NODE_CHARACTERS],
-        frozenset(each[:MAX_NODE_CHARACTERS] for each in node.client_features[:MAX_FEATURES]),
-        _locality(node),
-        _metadata(node),
-    )
-
-
-def _locality(node: Any) -> tuple[str, str, str]:  # noqa: ANN401 - made at run time, without stubs
-    if not node.HasField("locality"):
-        return ("", "", "")
-    place = node.locality
-    region, zone, sub_zone = place.region, place.zone, place.sub_zone
-    return (
-        region[:MAX_NODE_CHARACTERS],
-        zone[:MAX_NODE_CHARACTERS],
-        sub_zone[:MAX_NODE_CHARACTERS],
-    )
-
-
-def _metadata(node: Any) -> bytes:  # noqa: ANN401 - made at run time, without stubs
-    if node.metadata.ByteSize() > MAX_METADATA_OCTETS:
-        return b""
-    serialised: bytes = node.metadata.SerializeToString()
-    return serialised
-
-
-def _user_agent(node: Any) -> str:  # noqa: ANN401 - made at run time, without stubs
-    """Return name and version as HTTP writes them: ``envoy/1.40.0``."""
-    name: str = node.user_agent_name
-    version: str = node.user_agent_version
-    if node.HasField("user_agent_build_version"):
-        number = node.user_agent_build_version.version
-        version = f"{number.major_number}.{number.minor_number}.{number.patch}"
-    return f"{name}/{version}" if version else name

@@ -16,15 +16,13 @@ from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
 from control_plane.server.wire import (
     MAX_ERROR_CHARACTERS,
-    MAX_FEATURES,
-    MAX_NODE_CHARACTERS,
     encode,
-    node_message,
     parse,
     parse_delta,
     parse_load_report,
     parse_sotw,
 )
+from control_plane.server.wire_node import MAX_FEATURES, MAX_NODE_CHARACTERS, node_message
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, SotwRequest
 from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
 from tests.fuzz.budget import PARSER
