@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from control_plane.ca import new_key_pair
 from tests.inspection.commands import c2c
 from tests.inspection.test_metrics import values
 from tests.inspection.world import scene
-from tests.unit.ca.forge import made
+from tests.unit.ca.forge import lax_ca_files
 
 
 async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
@@ -84,12 +82,7 @@ async def test_when_nobody_is_waited_for_the_next_step_is_named(tmp_path: Path) 
 
 async def test_a_ca_that_strict_clients_refuse_is_told_of(tmp_path: Path) -> None:
     """Before it signs anything, with what it lacks; our own lacks nothing."""
-    start, key = datetime.now(UTC) - timedelta(minutes=1), new_key_pair()
-    lax = made("lax", key=key, start=start, end=start + timedelta(days=30))
-    certificate, key_file = tmp_path / "lax.pem", tmp_path / "lax.key"
-    certificate.write_bytes(lax.pem)
-    key_file.touch(mode=0o600)
-    key_file.write_bytes(key.private_pem())
+    certificate, key_file = lax_ca_files(tmp_path, "lax")
     files = ("--ca-cert", str(certificate), "--ca-key", str(key_file))
     async with scene(tmp_path) as here:
         prepared = await c2c(here.cf, "ca", "prepare", *files)

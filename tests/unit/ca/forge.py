@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -91,6 +92,17 @@ def made(
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return Maker(builder.sign(signer.private, signer.hash), key)
+
+
+def lax_ca_files(directory: Path, name: str) -> tuple[Path, Path]:
+    """Write certificate and key of a CA that is valid now, and that strict clients refuse."""
+    key, now = new_key_pair(), datetime.now(UTC)
+    lax = made(name, key=key, start=now - timedelta(minutes=1), end=now + timedelta(days=30))
+    certificate, key_file = directory / f"{name}.pem", directory / f"{name}.key"
+    certificate.write_bytes(lax.pem)
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(key.private_pem())
+    return certificate, key_file
 
 
 def resigned(

@@ -22,7 +22,7 @@ from control_plane.store.sqlite import SqliteStore
 from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
 from tests.needs import lacks, need_command
-from tests.unit.ca.forge import made
+from tests.unit.ca.forge import lax_ca_files
 from tests.unit.cli.conftest import Ran, run_c2c
 
 Run = Callable[..., Ran]
@@ -126,12 +126,7 @@ def test_check_looks_into_an_own_ca(tmp_path: Path) -> None:
 
 def test_check_says_what_strict_clients_miss(tmp_path: Path) -> None:
     """An own CA that they would refuse is no failure, and told of."""
-    start, key = datetime.now(UTC) - timedelta(minutes=1), new_key_pair()
-    root = made("own", key=key, start=start, end=start + timedelta(days=1))
-    certificate, key_file = tmp_path / "ca.pem", tmp_path / "ca.key"
-    certificate.write_bytes(root.pem)
-    key_file.touch(mode=0o600)
-    key_file.write_bytes(key.private_pem())
+    certificate, key_file = lax_ca_files(tmp_path, "own")
     ran = run_c2c("check", "--ca-cert", str(certificate), "--ca-key", str(key_file))
 
     assert ran.code == 0
