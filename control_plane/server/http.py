@@ -8,6 +8,7 @@ made on the event loop, where what they count does not change meanwhile.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -23,6 +24,9 @@ MAX_CONNECTIONS = 64
 
 TEXT = "text/plain; charset=utf-8"
 
+_ABSOLUTE = re.compile(r"https?://[^/?]+", re.IGNORECASE)
+"""What stands before the path in the absolute form: a scheme, and a host, which is not empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -35,6 +39,18 @@ class Answer:
 
 Route = Callable[[Mapping[str, str]], Answer]
 """Answers a path, given the headers of the request by their names in lower case."""
+
+
+def path_of(target: str) -> str:
+    """Return the path of a request's target: it begins with a slash, unless the target has none.
+
+    Clients send the absolute form to proxies, and "a server MUST accept the absolute-form in
+    requests" (RFC 9112, section 3.2.2). Which host it names does not matter, as with ``Host``.
+    """
+    absolute = _ABSOLUTE.match(target)
+    if absolute is None:
+        return target.partition("?")[0]
+    return target[absolute.end() :].partition("?")[0] or "/"
 
 
 class HttpServer:
@@ -86,11 +102,12 @@ class HttpServer:
     def _response(self, head: bytes) -> bytes:
         request, _, rest = head.decode("latin-1").partition("\r\n")
         method, _, target = request.rpartition(" ")[0].partition(" ")
-        if not target.startswith("/") or not request.rpartition(" ")[2].startswith("HTTP/1."):
+        path = path_of(target)
+        if not path.startswith("/") or not request.rpartition(" ")[2].startswith("HTTP/1."):
             return _message(_told(HTTPStatus.BAD_REQUEST))
         if method not in ("GET", "HEAD"):
             return _message(_told(HTTPStatus.METHOD_NOT_ALLOWED), ("Allow: GET, HEAD",))
-        route = self._routes.get(target.partition("?")[0])
+        route = self._routes.get(path)
         answer = _told(HTTPStatus.NOT_FOUND) if route is None else route(_headers(rest))
         return _message(answer, with_body=method == "GET")
 

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import h11
 
-from control_plane.server.http import Answer
+from control_plane.server.http import Answer, path_of
 
 IDLE_SECONDS = 300.0
 """How long a connection may wait for its next request. Clients that poll come every few seconds;
@@ -106,7 +106,7 @@ class HttpConnection:
                 raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "POST is the only method")
             if self._http.they_are_waiting_for_100_continue:
                 self._write(h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=[]))
-            return Posted(head.target.decode("ascii").partition("?")[0], await self._body())
+            return Posted(path_of(head.target.decode("ascii")), await self._body())
 
     async def _body(self) -> bytes:
         body = bytearray()

@@ -276,16 +276,28 @@ async def test_a_path_that_is_none_says_which_are() -> None:
     assert text.startswith("there is nothing but /v3/discovery:clusters, ")
 
 
+@pytest.mark.parametrize("target", [f"http://x{CLUSTERS}", f"HTTPS://x:1{CLUSTERS}?a=b"])
+async def test_the_absolute_form_means_its_path(target: str) -> None:
+    """RFC 9112, section 3.2.2: a server MUST accept what clients send to proxies."""
+    async with polled() as (server, connection):
+        server.set_resources("node-1", [WEB])
+        answer = await post(connection, target)
+
+    assert answer.status == 200
+
+
 @pytest.mark.parametrize(
     ("request_", "status", "sentence"),
     [
         (b"GET /v3/discovery:clusters HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"POST is the only"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"POST is the only"),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"POST is the only"),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, b"illegal request line"),
         (b"POST / HTTP/1.1\r\n\r\n", 400, b"Missing mandatory Host: header"),
         (b"POST / HTTP/1.1\r\nHost: " + b"x" * 20_000, 431, b"Receive buffer too long"),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n" + b"x" * 101, 413, b"a body"),
     ],
-    ids=["GET", "TLS", "no host", "long headers", "a long body"],
+    ids=["GET", "the server", "a tunnel", "TLS", "no host", "long headers", "a long body"],
 )
 async def test_anything_else_is_hung_up_on(request_: bytes, status: int, sentence: bytes) -> None:
     """RFC 9112: with the status that says why, a sentence, and the end of the connection."""

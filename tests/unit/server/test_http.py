@@ -78,6 +78,27 @@ async def test_a_query_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"http://x/hello", 200),
+        (b"HTTPS://x:8080/hello?verbose=1", 200),
+        (b"http://[::1]/hello", 200),
+        (b"http://x/goodbye", 404),
+        (b"http://x", 404),
+        (b"http://x?/hello", 404),
+        (b"http:///hello", 400),
+        (b"ftp://x/hello", 400),
+    ],
+)
+async def test_the_absolute_form_means_its_path(target: bytes, status: int) -> None:
+    """RFC 9112, section 3.2.2: a server MUST accept it; a host it has to have (RFC 9110, 4.2.1)."""
+    async with serving() as port:
+        answer = await say(port, b"GET " + target + b" HTTP/1.1\r\nHost: y\r\n\r\n")
+
+    assert status_of(answer) == status
+
+
+@pytest.mark.parametrize(
     ("request_", "status"),
     [
         (b"GET /goodbye HTTP/1.1\r\n\r\n", 404),
@@ -87,7 +108,8 @@ async def test_a_query_is_ignored() -> None:
         (b"\r\n\r\n", 400),
         (b"GET\r\n\r\n", 400),
         (b"GET /hello\r\n\r\n", 400),
-        (b"GET http://x/hello HTTP/1.1\r\n\r\n", 400),
+        (b"OPTIONS * HTTP/1.1\r\n\r\n", 400),
+        (b"CONNECT x:80 HTTP/1.1\r\n\r\n", 400),
         (b"GET /hello HTTP/2.0\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
         (b"GET /hello HTTP/1.1\r\nA: " + b"x" * http.MAX_HEAD_OCTETS + b"\r\n\r\n", 431),
@@ -100,7 +122,8 @@ async def test_a_query_is_ignored() -> None:
         "nothing",
         "a word",
         "HTTP/0.9",
-        "a proxy's request",
+        "the server",
+        "a tunnel",
         "HTTP/2",
         "TLS",
         "long headers",
