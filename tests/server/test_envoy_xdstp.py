@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from google.protobuf.json_format import ParseDict
@@ -105,6 +106,21 @@ async def test_an_envoy_is_not_held_up_by_an_empty_collection() -> None:
             await has_clusters(envoy)
             server.set_resources(NODE, [cluster(f"{CLUSTERS}web/one{CONTEXT}")])
             await has_clusters(envoy, f"{CLUSTERS}web/one{CONTEXT}")
+
+
+async def test_an_envoy_takes_no_list_from_a_server() -> None:
+    """E4: it does not start with one, as the library's document says; lists are files to it."""
+    name = LISTENERS.replace("Listener/", "ListenerCollection/") + "web"
+
+    def with_list(admin: Path) -> str:
+        return with_collections("127.0.0.1:1", admin).replace(f"{LISTENERS}web/*", name)
+
+    with pytest.raises(AssertionError, match="ended before it started") as failure:
+        async with start_envoy(with_list):
+            pass
+
+    reason = f"xdstp:// type does not match envoy.config.listener.v3.Listener in {name}"
+    assert reason in "".join(failure.value.__notes__)
 
 
 async def test_an_envoy_asks_for_endpoints_by_their_authority() -> None:
