@@ -62,6 +62,13 @@ def encode_json(reply: Reply, identifier: str) -> bytes:
             type_url=reply.type_url,
             nonce=reply.nonce,
             control_plane={"identifier": identifier},
+            resource_errors=[
+                {
+                    "resource_name": {"name": name},
+                    "error_detail": {"code": error.code, "message": error.message},
+                }
+                for name, error in reply.errors.items()
+            ],
         )
     )
     if reply.resources:

@@ -18,14 +18,18 @@ subscriptions"):
    answers are complete none is sent while something in it is still being made, since to leave that
    out would delete it.
 6. No TTL is sent, since no heartbeat could follow it.
+7. A client that takes errors is told in each answer why names that it asked for are not there: what
+   an earlier one said is not remembered. They are content like any other, and so part of the
+   version; and an answer that has some is not empty.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from control_plane.xds.events import Event, Nacked
-from control_plane.xds.messages import Reply, SotwRequest
+from control_plane.xds.messages import ErrorDetail, Reply, SotwRequest
 from control_plane.xds.resource import (
     NOTHING,
     Nonce,
@@ -33,8 +37,10 @@ from control_plane.xds.resource import (
     Snapshot,
     TypeSnapshot,
     Version,
+    version_of,
     version_of_all,
 )
+from control_plane.xds.resource_error import errors_of
 from control_plane.xds.sotw import SotwMachine
 from control_plane.xds.stream import Stream
 
@@ -68,9 +74,10 @@ class Poll:
         told = self._stream.receive(self._request, now)
         nonce, error = self._request.response_nonce, self._request.error_detail
         machine = self._machine()
-        resources, version = self._wanted(snapshot.of_type(machine.type.url))
+        answer = self._wanted(snapshot.of_type(machine.type.url))
+        version = answer.version
         if version == nonce or (error is None and version == self._request.version_info):
-            machine.exchange.send(Nonce(version), _versions(resources), now)
+            machine.exchange.send(answer.nonce, _versions(answer.resources), now)
             settled = machine.exchange.settle(error, now)
             machine.exchange.owed.clear()
             return (*told, settled) if nonce else told
@@ -87,28 +94,46 @@ class Poll:
         """
         machine = self._machine()
         content = snapshot.of_type(machine.type.url)
-        resources, version = self._wanted(content)
-        if version in (self._request.version_info, self._request.response_nonce):
+        answer = self._wanted(content)
+        if answer.version in (self._request.version_info, self._request.response_nonce):
             return None
         if machine.type.complete:
             unmade = content.pending | content.recorded.keys()
             if any(machine.wants(name, content) for name in unmade):
                 return None
-        elif not resources:
+        elif not (answer.resources or answer.errors):
             return None
-        machine.exchange.send(Nonce(version), _versions(resources), now)
-        return Reply(machine.type.url, Nonce(version), version, resources)
+        machine.exchange.send(answer.nonce, _versions(answer.resources), now)
+        return answer
 
     def _machine(self) -> SotwMachine:
         (machine,) = self._stream.machines.values()
         return cast("SotwMachine", machine)  # by the variant of the request
 
-    def _wanted(self, content: TypeSnapshot) -> tuple[tuple[Resource, ...], Version]:
-        resources = tuple(self._machine().wanted(content))
-        if len(resources) == len(content.resources):
-            return resources, content.version
-        return resources, version_of_all(_versions(resources))
+    def _wanted(self, content: TypeSnapshot) -> Reply:
+        """Return all that the request asks for, be it an answer or not."""
+        machine = self._machine()
+        resources = tuple(machine.wanted(content))
+        versions = _versions(resources)
+        errors: Mapping[str, ErrorDetail] = NOTHING
+        if machine.tells_errors:
+            awaited = content.pending | content.recorded.keys() | content.collections.keys()
+            absent = machine.subscription.names - versions.keys() - awaited
+            errors = errors_of(sorted(absent), content)
+        if errors:
+            version = version_of_all(versions | _versions_of_errors(errors))
+        elif len(resources) == len(content.resources):
+            version = content.version
+        else:
+            version = version_of_all(versions)
+        return Reply(machine.type.url, Nonce(version), version, resources, errors=errors)
 
 
 def _versions(resources: tuple[Resource, ...]) -> dict[str, Version]:
     return {each.name: each.version for each in resources}
+
+
+def _versions_of_errors(errors: Mapping[str, ErrorDetail]) -> dict[str, Version]:
+    return {
+        name: version_of(f"{each.code} {each.message}".encode()) for name, each in errors.items()
+    }

@@ -128,6 +128,28 @@ async def test_nothing_new_for_a_while_is_said() -> None:
     )
 
 
+async def test_who_takes_errors_is_told_why_a_name_is_not_there() -> None:
+    """V2, E1: at once, and then it waits for another answer."""
+    node = {"id": "node-1", "client_features": ["supports-resource-error-unwrapping"]}
+    async with served() as world:
+        world.set("node-1", resource(CLUSTER, "c"))
+        told = await fetch(world, OF[SECRET], node=node, resource_names=["s"])
+        again = asyncio.create_task(
+            fetch(
+                world, OF[SECRET], node=node, resource_names=["s"], version_info=told.version_info
+            )
+        )
+        await waits(world)
+        world.set("node-1", resource(SECRET, "s"))
+        there = await again
+
+    assert not told.resources
+    (error,) = told.resource_errors
+    assert (error.resource_name.name, error.error_detail.code) == ("s", 5)
+    assert len(there.resources) == 1
+    assert not there.resource_errors
+
+
 async def test_what_springs_into_existence_is_the_answer() -> None:
     """W8: a poll for a secret that is not there yet is answered once it is."""
     async with served() as world:

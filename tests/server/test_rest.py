@@ -42,7 +42,7 @@ from control_plane.server.limits import ServerLimits
 from control_plane.server.methods import SERVICES
 from control_plane.xds.events import Nacked
 from control_plane.xds.messages import ErrorDetail, Node
-from control_plane.xds.resource import Resource
+from control_plane.xds.resource import Denied, Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT
 from tests.envoy.harness import until
 from tests.server.documents import serving
@@ -196,6 +196,22 @@ async def test_nothing_is_said_of_what_is_not_there() -> None:
     assert (nobody.status, missing.status) == (304, 304)
     assert not none.response.resources
     assert [each.type_url for each in there.response.resources] == [ENDPOINT]
+
+
+async def test_who_takes_errors_is_told_why_a_name_is_not_there() -> None:
+    """V5, E1, E2: in JSON as in bytes; and who has that answer is told that it still holds."""
+    node = {"id": "node-1", "client_features": ["supports-resource-error-unwrapping"]}
+    async with polled() as (server, connection):
+        server.set_resources("node-1", [WEB, Denied(CLUSTER, "db", "not for the front")])
+        asked: dict[str, Any] = {"node": node, "resource_names": ["web", "db", "cache"]}
+        told = (await post(connection, **asked)).response
+        again = await post(connection, **asked, version_info=told.version_info)
+
+    assert again.status == 304
+    assert len(told.resources) == 1
+    errors = {each.resource_name.name: each.error_detail for each in told.resource_errors}
+    assert {name: each.code for name, each in errors.items()} == {"cache": 5, "db": 7}
+    assert errors["db"].message == "not for the front"
 
 
 async def test_a_refusal_is_told_to_observers() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from control_plane.errors import MessageError, PeerProtocolError
 from control_plane.server.wire import parse_sotw
 from control_plane.server.wire_json import encode_json, parse_json
-from control_plane.xds.messages import Reply
+from control_plane.xds.messages import ErrorDetail, Reply
 from control_plane.xds.resource import Nonce, Resource, Version
 from control_plane.xds.resource_type import CLUSTER
 from tests.fuzz.budget import PARSER
@@ -106,6 +106,17 @@ def test_response_is_what_protobuf_reads() -> None:
     assert message.control_plane.identifier == "me"
     (packed,) = message.resources
     assert (packed.type_url, packed.value) == (CLUSTER, body)
+
+
+def test_errors_are_in_the_response() -> None:
+    """E1, V5: read by protobuf itself, a response without resources says why there are none."""
+    errors = {"a": ErrorDetail(5, "no such"), "b": ErrorDetail(7, "not you")}
+    reply = Reply(CLUSTER, Nonce("7"), Version("v"), (), errors=errors)
+    message = Parse(encode_json(reply, "me"), discovery_pb2.DiscoveryResponse())
+
+    assert not message.resources
+    told = {each.resource_name.name: each.error_detail for each in message.resource_errors}
+    assert {name: ErrorDetail(each.code, each.message) for name, each in told.items()} == errors
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,19 @@ from control_plane.xds.refusal import NodeRefusals
 from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, SECRET, ResourceTypes
 from control_plane.xds.stream import Stream
-from tests.unit.xds.notation import content, snapshot, url_of, version
+from tests.unit.xds.notation import content, shown, snapshot, url_of, version
 from tests.unit.xds.peers import NODE, REFUSED
+
+TAKES_ERRORS = Node("n", client_features=frozenset({"supports-resource-error-unwrapping"}))
 
 
 class Poller:
     """A client of one type that polls, and remembers what it is told."""
 
-    def __init__(self, short: str, **contents: str) -> None:
+    def __init__(self, short: str, node: Node = NODE, **contents: str) -> None:
         """Ask a server that has these resources for the node."""
         self.short = short
+        self.node = node
         self.snapshot: Snapshot = snapshot(**contents)
         self.refusals = NodeRefusals()
         self.version = ""
@@ -36,9 +39,9 @@ class Poller:
         self.snapshot = self.snapshot.replacing({url_of(self.short): content(self.short, text)})
 
     def poll(self, *names: str, error: ErrorDetail | None = None, nonce: str = "") -> str | None:
-        """Ask once; return the contents of the answer, None without one."""
+        """Ask once; return the contents of the answer, and its errors; None without one."""
         url = url_of(self.short)
-        request = SotwRequest(url, names, self.version, nonce, error, NODE)
+        request = SotwRequest(url, names, self.version, nonce, error, self.node)
         self.stream = Stream(ResourceTypes.of(), only=url)
         self.stream.identify(request)
         self.stream.bind(self.refusals)
@@ -50,7 +53,7 @@ class Poller:
         assert reply.type_url == url
         assert str(reply.nonce) == reply.version
         self.nonce = reply.nonce
-        return " ".join(each.body.decode() for each in reply.resources)
+        return shown(reply).partition(f"{self.nonce} {self.short}")[2].strip()
 
     def accept(self) -> None:
         """Take the last answer into use."""
@@ -193,6 +196,59 @@ def test_nonce_of_the_content_accepts_it() -> None:
     assert poller.told[-1] == Acked(SECRET, poller.nonce, {"a": version("a@1")})
     assert poller.statuses() == ["a SYNCED"]
     assert poller.stream.refusal(SECRET, "a") is None
+
+
+def test_name_that_is_not_there_has_an_error_in_each_answer() -> None:
+    """V2, E1: who takes errors is told in the answers, though there is nothing else to tell."""
+    poller = Poller("EDS", TAKES_ERRORS, EDS="a@1 ?soon =again@1")
+    assert poller.poll("x") == "~x"
+    assert poller.statuses() == []
+    assert poller.poll("a", "x", "b", "soon", "again") == "a@1 ~b ~x"
+    poller.put("a@2")
+    assert poller.poll("a", "x") == "a@2 ~x"
+
+
+def test_answer_with_errors_that_the_client_has_is_no_answer() -> None:
+    """V5, E1: errors are part of the version, so that what changes is told, and nothing else."""
+    poller = Poller("EDS", TAKES_ERRORS, EDS="a@1")
+    poller.poll("a")
+    poller.accept()
+    assert poller.poll("a", "x") == "a@1 ~x"
+    poller.accept()
+    assert poller.poll("a", "x") is None
+    assert poller.poll("x", "a", nonce=poller.nonce) is None
+    assert poller.told[-1] == Acked(ENDPOINT, poller.nonce, {"a": version("a@1")})
+    poller.put("a@1 -x(no)")
+    assert poller.poll("a", "x") == "a@1 ~x(no)"
+    poller.accept()
+    assert poller.poll("a", "x") is None
+    poller.put("a@1 x@1")
+    assert poller.poll("a", "x") == "a@1 x@1"
+    poller.accept()
+    poller.put("a@1 b@1")
+    assert poller.poll("a", "x") == "a@1 ~x"
+    assert poller.poll("a", error=REFUSED, nonce=poller.nonce) == "a@1"
+
+
+def test_errors_of_complete_state_and_collections_are_those_of_a_stream() -> None:
+    """E1, E4, R3: a wildcard has none, a collection with nothing in it has one."""
+    poller = Poller("CDS", TAKES_ERRORS, CDS="c@1 xdstp://a/T/web/1@1 ?xdstp://a/T/api/1")
+    assert poller.poll("c", "x") == "c@1 ~x"
+    assert poller.poll("xdstp://a/T/web/*", "xdstp://a/T/db/*") == (
+        "xdstp://a/T/web/1@1 ~xdstp://a/T/db/*"
+    )
+    assert poller.poll("xdstp://a/T/api/*", "x") is None
+    poller.put("c@1")
+    assert poller.poll() == "c@1"
+
+
+def test_who_takes_no_errors_is_told_none() -> None:
+    """E1: it has the answers, and the versions, that it always had."""
+    poller = Poller("EDS", EDS="a@1 -x(no)")
+    assert poller.poll("x") is None
+    assert poller.poll("a", "x") == "a@1"
+    poller.accept()
+    assert poller.poll("a") is None
 
 
 def test_limits_and_types_are_those_of_a_stream() -> None:
