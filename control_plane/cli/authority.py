@@ -26,11 +26,9 @@ from control_plane.cli.authority_progress import (
 )
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
-from control_plane.cli.globals import connection, connection_options
+from control_plane.cli.globals import connection, connection_options, pasted
 from control_plane.cli.output import begin, output_option
 from control_plane.settings.paths import read_path
-
-_SHOWN_BY = "c2c ca list"
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -134,11 +132,14 @@ def ca_prepare(
     begin("Preparing a CA")
     with connect() as client:
         found: Authorities = client.change(
-            stub(client).PrepareCertificateAuthority, request, _SHOWN_BY
+            stub(client).PrepareCertificateAuthority, request, _shown_by()
         ).authorities
         if is_waiting:
             found = until_ready(client, timeout, "the CA is prepared, but ")
-    finish(found, "Nothing is signed with it yet. When everybody trusts it: c2c ca activate")
+    finish(
+        found,
+        f"Nothing is signed with it yet. When everybody trusts it: {pasted('c2c ca activate')}",
+    )
 
 
 def _undo_prepare(*, force: bool, timeout: timedelta | None) -> None:
@@ -149,7 +150,7 @@ def _undo_prepare(*, force: bool, timeout: timedelta | None) -> None:
         found = client.change(
             stub(client).UndoPrepareCertificateAuthority,
             messages.UndoPrepareCertificateAuthorityRequest(force=force),
-            _SHOWN_BY,
+            _shown_by(),
         ).authorities
     finish(found, "")
 
@@ -178,9 +179,12 @@ def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta
             found = client.change(
                 stub(client).UndoActivateCertificateAuthority,
                 messages.UndoActivateCertificateAuthorityRequest(),
-                _SHOWN_BY,
+                _shown_by(),
             ).authorities
-        finish(found, "The other is trusted as before: c2c ca prepare --undo forgets it.")
+        finish(
+            found,
+            f"The other is trusted as before. To forget it: {pasted('c2c ca prepare --undo')}",
+        )
         return
     begin("Activating the prepared CA")
     with connect() as client:
@@ -189,9 +193,9 @@ def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta
         found = client.change(
             stub(client).ActivateCertificateAuthority,
             messages.ActivateCertificateAuthorityRequest(force=force),
-            _SHOWN_BY,
+            _shown_by(),
         ).authorities
-    finish(found, "When nothing of the old CA is in use any more: c2c ca retire")
+    finish(found, f"When nothing of the old CA is in use any more: {pasted('c2c ca retire')}")
 
 
 @command(
@@ -217,9 +221,14 @@ def ca_retire(*, force: bool, is_waiting: bool, timeout: timedelta) -> None:
         found = client.change(
             stub(client).RetireCertificateAuthority,
             messages.RetireCertificateAuthorityRequest(force=force),
-            _SHOWN_BY,
+            _shown_by(),
         ).authorities
     finish(found, "")
+
+
+def _shown_by() -> str:
+    """Return the command that shows whether a step was taken."""
+    return pasted("c2c ca list")
 
 
 def _on_the_server(path: str | None) -> str:

@@ -16,6 +16,7 @@ from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import certificate_authority_pb2_grpc
 from control_plane.cli.client import Client
 from control_plane.cli.errors import Failed
+from control_plane.cli.globals import pasted
 from control_plane.cli.output import ok, tell, waiting, wants_json
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import print_records, print_table, record
@@ -71,7 +72,8 @@ def show_authorities(found: Authorities) -> None:
     for each in found:
         if each.role in _NEXT_STEPS:
             click.echo()
-            ready = f"everybody is ready for 'c2c ca {_NEXT_STEPS[each.role]}'"
+            step = pasted(f"c2c ca {_NEXT_STEPS[each.role]}")
+            ready = f"everybody is ready for '{step}'"
             tell(f"The {each.role} CA: {each.waits_for or ready}")
             for late in each.waiting:
                 tell(f"   {late.app}/{late.index}: {late.reason}")
@@ -93,7 +95,7 @@ def until_ready(client: Client, timeout: timedelta, done: str = "") -> Authoriti
     if late is not None:
         raise Failed(
             f"{done}not everybody is ready after {format_duration(timeout)}: {_reasons(late)} "
-            "(see 'c2c ca list')"
+            f"(see '{pasted('c2c ca list')}')"
         )
     return found
 

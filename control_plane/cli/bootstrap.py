@@ -16,7 +16,7 @@ from control_plane.cli import kinds
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import connection_options, target_options
+from control_plane.cli.globals import connection_options, pasted, target_options
 from control_plane.cli.instance_name import find_instance
 from control_plane.cli.output import warn
 from control_plane.envoy.bootstrap import XdsIdentity, render
@@ -59,7 +59,8 @@ def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Pat
     with connect() as client:
         found = find_instance(client, instance)
         if found is None:
-            raise Failed(f"instance {shown(instance)} not found: 'c2c instances --all' lists them")
+            lists_them = pasted("c2c instances --all")
+            raise Failed(f"instance {shown(instance)} not found: '{lists_them}' lists them")
         trust = client.call(
             trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
             trust_pb2.GetTrustBundleRequest(),

@@ -2,7 +2,7 @@
 
 The rule of this module: such an option may stand before the command or after it; what stands after
 it counts, and a variable counts only where there is no option. Nothing is kept outside the click
-context of the run.
+context of the run. A command that is printed says them again, so that it works as it stands.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Target(NamedTuple):
     def command(self, *words: str) -> str:
         """Return a command line of ``c2c`` that looks there, to be pasted."""
         is_default = (self.org, self.space) == DEFAULTS
-        return shlex.join(
-            ["c2c", *words, *([] if is_default else ["-s", self.space, "-o", self.org])]
+        return pasted(
+            shlex.join(["c2c", *words, *([] if is_default else ["-s", self.space, "-o", self.org])])
         )
 
     def has(self, org: str, space: str) -> bool:
@@ -95,6 +95,16 @@ def target() -> Target:
     return Target(_said("org") or org, _said("space") or space, bool(_said("all")))
 
 
+def pasted(command: str) -> str:
+    """Return a command line that talks to the server that the command that runs talks to.
+
+    A variable that says which counts for that one too, so only what was typed is said again.
+    """
+    typed = click.get_current_context().meta.get(_key("typed"), {})
+    words = [word for flag, value in typed.items() for word in (flag, str(value))]
+    return f"{command} {shlex.join(words)}" if words else command
+
+
 def debug(ctx: click.Context) -> bool:
     """Tell whether somebody wants to see where an error comes from."""
     return bool(ctx.meta.get(_key("debug")))
@@ -142,6 +152,8 @@ def _remembered(function: Function, *flags: str, **attributes: Any) -> Function:
             warn("-o is the org, as in cf, and not the output: '--output json' prints JSON")
         if value is not None:
             ctx.meta[_key(parameter.name or "")] = value
+        if is_typed and parameter.name in Connection._fields:
+            ctx.meta.setdefault(_key("typed"), {})[parameter.opts[0]] = value
 
     return click.option(*flags, expose_value=False, callback=remember, **attributes)(function)
 

@@ -20,7 +20,7 @@ from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
-from control_plane.cli.globals import connection_options, target, target_options
+from control_plane.cli.globals import connection_options, pasted, target, target_options
 from control_plane.cli.output import begin, named, output_option, tell, wants_json, warn
 from control_plane.cli.patience import Patience
 from control_plane.cli.reach import Away
@@ -104,7 +104,7 @@ class _Watch:
         now = datetime.now(UTC)
         self._patience.meet(
             f"watching again since {now:%H:%M:%S}: what happened after the last event is not known "
-            "('c2c status' shows how everything is now)"
+            f"('{pasted('c2c status')}' shows how everything is now)"
         )
         self._is_known, self.pause = True, _FIRST_PAUSE
 

@@ -12,7 +12,7 @@ from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import capitalised
-from control_plane.cli.globals import connection_options, target, target_options
+from control_plane.cli.globals import connection_options, pasted, target, target_options
 from control_plane.cli.output import (
     begin,
     named,
@@ -97,7 +97,8 @@ def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
         shown = click.style(f"{word:<8}", fg=_STYLES.get(word), bold=word in _STYLES)
         click.echo(_beside(f"   {shown} {link.kind:<12} ", printable(link.sentence)))
     tell("")
-    if help_ := ": ".join(filter(None, (chain.missing.advice, chain.missing.command))):
+    helps = chain.missing.command and pasted(chain.missing.command)
+    if help_ := ": ".join(filter(None, (chain.missing.advice, helps))):
         tell(f"TIP: {help_}")
 
 

@@ -8,7 +8,13 @@ from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_p
 from control_plane.cli.about_app import about_app
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
-from control_plane.cli.globals import all_option, connection_options, target, target_options
+from control_plane.cli.globals import (
+    all_option,
+    connection_options,
+    pasted,
+    target,
+    target_options,
+)
 from control_plane.cli.instance_name import find_instance, is_app_and_index
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.tables import print_fields, print_records, print_table, record, with_room
@@ -154,7 +160,7 @@ def _guid(client: Client, instance: str) -> str | None:
 def _shown_by(instance: str) -> str:
     """Return the command that shows whether an instance is still there."""
     if not is_app_and_index(instance):
-        return "c2c instances --all"
+        return pasted("c2c instances --all")
     return target().command("instances", instance.partition("/")[0])
 
 

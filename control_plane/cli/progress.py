@@ -17,7 +17,7 @@ from control_plane.api.v1 import progress_pb2
 from control_plane.cli import kinds
 from control_plane.cli.client import CALL_SECONDS
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import Target
+from control_plane.cli.globals import Target, pasted
 from control_plane.settings.values import format_duration
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -110,6 +110,6 @@ def _status(behind: Sequence[progress_pb2.Behind]) -> str:
     """Return the command that shows more of those who are behind."""
     apps = {(each.org, each.space, each.app) for each in behind}
     if len(apps) != 1:
-        return "c2c status --all"
+        return pasted("c2c status --all")
     ((org, space, app),) = apps
     return Target(org, space).command("status", app)

@@ -341,16 +341,18 @@ async def test_events_as_json(tmp_path: Path) -> None:
 async def test_events_go_on_when_the_server_is_back(tmp_path: Path) -> None:
     """That what happened meanwhile is not known is said, to programs too; nothing is repeated."""
     line = ("events", "--kind", "created", "--output", "json", "--count", "3")
-    async with scene(tmp_path) as here, running(here.cf, *line) as watching:
-        await _is_watched(here)
-        await here.cf.create_app("before")
-        await here.cf.stop()
-        await here.cf.start()
-        await _is_watched(here)
-        await here.cf.create_app("after")
-        await here.cf.create_app("later")
-        async with asyncio.timeout(DEADLINE):
-            out, err = await watching.communicate()
+    async with scene(tmp_path) as here:
+        place = ("--data-dir", str(here.cf.settings.data_dir))
+        async with running(here.cf, *line, *place) as watching:
+            await _is_watched(here)
+            await here.cf.create_app("before")
+            await here.cf.stop()
+            await here.cf.start()
+            await _is_watched(here)
+            await here.cf.create_app("after")
+            await here.cf.create_app("later")
+            async with asyncio.timeout(DEADLINE):
+                out, err = await watching.communicate()
     events = [json.loads(line) for line in out.splitlines()]
     away, back = err.decode().splitlines()
 
@@ -360,7 +362,7 @@ async def test_events_go_on_when_the_server_is_back(tmp_path: Path) -> None:
     assert away.endswith(" cannot do this now: the server is shutting down (trying again)")
     assert re.fullmatch(
         r"Watching again since \d\d:\d\d:\d\d: what happened after the last event is not known "
-        r"\('c2c status' shows how everything is now\)",
+        rf"\('c2c status {re.escape(' '.join(place))}' shows how everything is now\)",
         back,
     )
 

@@ -326,12 +326,15 @@ async def test_a_name_that_is_nobody_s(tmp_path: Path) -> None:
     async with scene(tmp_path) as here:
         ran = await c2c(here.cf, "why", CALLER, "nobody.apps.internal")
         alone = await c2c(here.cf, "why", "nobody.apps.internal")
+        place = ("--data-dir", str(here.cf.settings.data_dir))
+        there = await c2c(here.cf, "why", "nobody.apps.internal", *place)
         refused = await c2c(here.cf, "why", CALLER, "nobody")
         elsewhere = await c2c(here.cf, "why", "https://shop.example.com:61443/cart")
 
     assert ran.code == alone.code == refused.code == 1
     assert alone.err == ran.err == "No app has the route nobody.apps.internal\n"
     assert "TIP: c2c map-route APP apps.internal --hostname nobody\n" in alone.out
+    assert there.out == alone.out.replace("nobody\n", f"nobody {' '.join(place)}\n")
     assert "anybody to https://shop.example.com:61443\n" in elsewhere.out
     assert elsewhere.out.endswith("\nTIP: internal domains are: apps.internal\n")
     assert refused.err == f"{capitalised(no_app('nobody'))}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def cut_before_the_answer(
 def test_a_change_whose_answer_is_lost_may_have_been_made(
     operator: tuple[ControlPlane, Path], *, is_back: bool
 ) -> None:
-    """It says so, with the command that shows whether it was; here it was."""
+    """It says so, with the command that shows whether it was, of that server; here it was."""
     name = "back" if is_back else "gone"
     fault = cut_before_the_answer(operator[0], name, is_back=is_back)
 
@@ -79,12 +80,16 @@ def test_a_change_whose_answer_is_lost_may_have_been_made(
 
     assert has_app(operator[0], name)
     assert (ran.code, ran.out.splitlines()[-1]) == (1, "FAILED")
+    files = operator[1] / "alice"
     doubt = (
         f"The connection to {where} broke before the answer: the change may have been made or "
-        f"not, so look with 'c2c app {name} -s 's 1' -o default' before you repeat it"
+        f"not, so look with 'c2c app {name} -s 's 1' -o default --server {where} "
+        f"--cert {files}.pem --key {files}.key --ca {files}-ca.pem' before you repeat it"
     )
     assert ran.err == f"{doubt}\n" if is_back else ran.err.startswith(f"{doubt} (now no ")
-    assert as_alice(operator, "app", name, "-s", "s 1").code == 0
+    _, *words = shlex.split(doubt.partition("look with '")[2].partition("' before")[0])
+    words[words.index(where)] = str(operator[0].ports.admin_address)
+    assert run_c2c(*words).code == 0
 
 
 def test_a_change_that_was_never_sent_was_not_made(operator: tuple[ControlPlane, Path]) -> None:
@@ -197,6 +202,54 @@ def test_each_change_names_what_shows_it(
     assert run_c2c(*words, C2C_DATA_DIR=str(tmp_path)).err == (
         f"The connection to {tmp_path}/admin.sock broke before the answer: {advice}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("create-app web --data-dir '{}'", "c2c app web --data-dir '{}'"),
+        ("--data-dir '{}' create-app web", "c2c app web --data-dir '{}'"),
+        ("--data-dir /none create-app web --data-dir '{}'", "c2c app web --data-dir '{}'"),
+        ("--config '{}/c2c.toml' create-app web", "c2c app web --config '{}/c2c.toml'"),
+        ("--debug delete-app web -f --data-dir '{}'", "c2c app web --data-dir '{}'"),
+        ("remove-instance guid-1 --data-dir '{}'", "c2c instances --all --data-dir '{}'"),
+        ("ca retire --data-dir '{}'", "c2c ca list --data-dir '{}'"),
+    ],
+)
+@pytest.mark.usefixtures("breaking")
+def test_what_shows_a_change_is_asked_of_the_same_server(
+    tmp_path: Path, words: str, said: str
+) -> None:
+    """The options that say which it is, and counted, are said again, wherever they stood."""
+    directory = tmp_path / "of c2c"
+    directory.mkdir()
+    (directory / "c2c.toml").write_text(f'data_dir = "{directory}"\n')
+    (directory / "admin.sock").symlink_to(tmp_path / "admin.sock")
+
+    ran = run_c2c(*shlex.split(words.format(directory)))
+
+    assert ran.err.endswith(f": {LOOK.format(said.format(directory))}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("ca", "prepare"), "c2c ca activate"),
+        (("ca", "activate"), "c2c ca retire"),
+        (("ca", "activate", "--undo"), "c2c ca prepare --undo"),
+    ],
+    ids=["prepare", "activate", "undo"],
+)
+def test_the_next_step_is_one_of_the_same_server(
+    tmp_path: Path, breaking: Breaking, words: tuple[str, ...], said: str
+) -> None:
+    """What is printed after a step can be pasted, wherever the options stood."""
+    breaking.breaks_reads = True
+    place = ("--data-dir", str(tmp_path))
+
+    for ran in (run_c2c(*words, *place), run_c2c(*place, *words)):
+        assert ran.out.endswith(f": {said} --data-dir {tmp_path}\n")
+    assert run_c2c(*words, C2C_DATA_DIR=str(tmp_path)).out.endswith(f": {said}\n")
 
 
 @pytest.mark.parametrize(

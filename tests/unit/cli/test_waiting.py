@@ -9,7 +9,7 @@ import pytest
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.progress import Behind, Stage
 from tests.api.world import ControlPlane
-from tests.unit.cli.conftest import Ran
+from tests.unit.cli.conftest import Ran, run_c2c
 
 Run = Callable[..., Ran]
 B = AppGuid("guid-b")
@@ -73,6 +73,27 @@ def test_where_to_look_is_a_command_that_works(c2c: Run, world: ControlPlane) ->
     assert c2c(*command).err.endswith(": app-b/1: slow (see 'c2c status app-b -s s2 -o o2')\n")
     world.progress.behind = (b1, a0)
     assert c2c(*command).err.endswith(": app-a/0: slow; app-b/1: slow (see 'c2c status --all')\n")
+
+
+def test_where_to_look_is_the_same_server(world: ControlPlane) -> None:
+    """An option that says which it is holds for whatever is printed to go on with."""
+    place = ("--data-dir", str(world.socket.parent))
+    options = " ".join(place)
+    for name in ("app-a", "app-b"):
+        run_c2c("create-app", name, "--guid", f"guid-{name[-1]}", *place)
+    a0, b1 = (
+        Behind(InstanceGuid(f"i-{number}"), AppGuid(guid), number, Stage.COMMITTED, "slow")
+        for number, guid in enumerate(("guid-a", "guid-b"))
+    )
+
+    world.progress.behind = (b1,)
+    ran = run_c2c(*place, *MAP, "--wait", "acked")
+    assert ran.err.endswith(f"(see 'c2c status app-b {options}')\n")
+    world.progress.behind = (a0, b1)
+    ran = run_c2c(*MAP, "--wait", "acked", *place)
+    assert ran.err.endswith(f"(see 'c2c status --all {options}')\n")
+    ran = run_c2c("bootstrap", "app-b/7", *place)
+    assert ran.err.endswith(f": 'c2c instances --all {options}' lists them\n")
 
 
 def test_everybody_followed(c2c: Run, world: ControlPlane) -> None:
