@@ -6,6 +6,8 @@ file, and no file is replaced that was not meant.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -63,12 +65,11 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
     if existing and not force:
         exist, them = ("exists", "it") if len(existing) == 1 else ("exist", "them")
         raise Failed(f"{', '.join(existing)} {exist}: say -f to replace {them}")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = new_key_pair()
     request = operator_pb2.IssueOperatorCertificateRequest(
         name=name, csr=make_csr(key), ttl=duration_of(ttl)
     )
-    with connect() as client:
+    with _directory(directory), connect() as client:
         answer = client.change(
             operator_pb2_grpc.OperatorServiceStub(client.channel).IssueOperatorCertificate,
             request,
@@ -86,3 +87,17 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
     tell("")
     tell("TIP: From another machine, with these files, run")
     tell(f"   c2c --server HOST:PORT --cert {name}.pem --key {name}.key --ca {name}-ca.pem apps")
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[None]:
+    """Make sure of a directory before it is needed; if that comes to nothing, leave no new one."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()
+        raise

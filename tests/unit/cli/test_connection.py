@@ -230,6 +230,32 @@ def test_the_operators_key_is_private_and_not_replaced(
     assert Path(printed["key"]).read_text().startswith("-----BEGIN")
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("of/../it",), "Incorrect Usage: NAME must not have a '/', it names files: 'of/../it'"),
+        (("no name",), "Operator name "),
+        (("x", "--server", "127.0.0.1:1"), "Incorrect Usage: --server needs --cert and"),
+        (("x", "--data-dir", "/nowhere"), "No server answers at /nowhere/admin.sock: "),
+    ],
+    ids=["of files", "name", "option", "server"],
+)
+def test_what_is_refused_leaves_no_directory(
+    operator: tuple[ControlPlane, Path], tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    """Bad input changes nothing: only directories that were there before are there after it."""
+    (tmp_path / "kept").mkdir()
+    for directory in (tmp_path / "new" / "one", tmp_path / "kept", tmp_path / "kept" / "one"):
+        ran = run_c2c(
+            *("issue-operator-cert", *words, "--dir", str(directory)),
+            C2C_DATA_DIR=str(operator[0].admin_socket.parent),
+        )
+        assert ran.code == 1
+        assert ran.err.startswith(sentence)
+
+    assert [*tmp_path.rglob("*")] == [tmp_path / "kept"]
+
+
 def test_what_is_wrong_with_a_remote_server_is_told(operator: tuple[ControlPlane, Path]) -> None:
     """Nobody there, an unknown name, another CA, no PEM, a missing file: each its own sentence."""
     _, directory = operator
