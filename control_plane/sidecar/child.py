@@ -8,7 +8,9 @@ what a shell would report.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +23,17 @@ from control_plane.sidecar.race import within
 
 _SIGNALLED = 128
 """A shell adds the number of the signal that ended a process to this."""
+
+
+def check_program(program: str) -> None:
+    """Return if a program is there and may be run; whether it starts is seen when it is started.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if shutil.which(program) is None:
+        number = errno.EACCES if os.path.lexists(program) else errno.ENOENT
+        raise _cannot_run(program, os.strerror(number))
 
 
 class Child:
@@ -56,8 +69,7 @@ class Child:
                 *command, env=environment, stdout=pipe, stderr=merged, process_group=0
             )
         except OSError as error:
-            problem = f"program {shown(str(command[0]))} cannot be run: {error.strerror}"
-            raise ConfigurationError([problem]) from error
+            raise _cannot_run(str(command[0]), error.strerror) from error
         return cls(process)
 
     @property
@@ -113,3 +125,7 @@ class Child:
     def _send_group(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+def _cannot_run(program: str, why: str | None) -> ConfigurationError:
+    return ConfigurationError([f"program {shown(program)} cannot be run: {why}"])

@@ -27,7 +27,7 @@ from control_plane.settings import SocketAddress
 from control_plane.sidecar.app_ports import LivePorts
 from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.channel import instance_channel
-from control_plane.sidecar.child import Child
+from control_plane.sidecar.child import Child, check_program
 from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import NAMES_FILE, Membership, SidecarDirectory
 from control_plane.sidecar.dns import DnsService
@@ -72,6 +72,8 @@ def main(options: SidecarOptions) -> int:
 async def run(options: SidecarOptions, clock: Clock | None = None) -> int:
     """Do what ``main`` does on a running event loop, which must be that of the main thread."""
     binary = find_envoy(options.envoy)
+    if options.command:
+        check_program(options.command[0])
     directory = SidecarDirectory(options.directory)
     try:
         with Signals() as signals:

@@ -14,7 +14,7 @@ import pytest
 from control_plane.names import shown
 from tests.envoy.apps import banner
 from tests.envoy.harness import until
-from tests.sidecar.process import Sidecar, living
+from tests.sidecar.process import Sidecar, living, sidecar
 from tests.sidecar.scene import Scene, scene
 
 PYTHON = sys.executable
@@ -223,10 +223,31 @@ async def test_other_signals_reach_the_app(tmp_path: Path) -> None:
         assert instance.process.returncode is None
 
 
-async def test_a_program_that_is_not_there_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_a_program_that_is_not_there_spends_no_token(tmp_path: Path) -> None:
+    """The sentence names the program and what is wrong, before anybody is asked for an identity."""
+    text = tmp_path / "app.txt"
+    text.touch(0o644)
+    absent = {str(tmp_path / "no-such-app"): "No such file or directory"}
+    absent |= {"no-such-app": "No such file or directory", str(text): "Permission denied"}
+    async with scene(tmp_path) as here:
+        ticket = await here.cf.ticket("app-b")
+        for program, why in absent.items():
+            async with sidecar(
+                ticket, here.directory, *here.options, command=(program,)
+            ) as instance:
+                assert await instance.ended() == 1
+            assert instance.lines == [f"Program {shown(program)} cannot be run: {why}"]
+        async with sidecar(ticket, here.directory, *here.options) as instance:
+            await instance.logged("sidecar.enrolled")
+
+
+async def test_a_program_that_cannot_be_run_leaves_nothing_behind(tmp_path: Path) -> None:
     """The sentence names the program, and the Envoy that had started is gone."""
     async with scene(tmp_path) as here:
-        command = (str(tmp_path / "no-such-app"),)
+        script = tmp_path / "app.sh"
+        script.write_text("#!/no/such/shell\n")
+        script.chmod(0o755)
+        command = (str(script),)
         async with here.instance(command=command) as instance:
             assert await instance.ended() == 1
 
