@@ -43,8 +43,12 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
     csr = make_csr(key)
 
     async def attempt() -> enrollment_pb2.EnrollResponse:
-        roots = await _verified_roots(options)
-        address = options.address or await address_towards(options.server)
+        try:
+            roots = await _verified_roots(options)
+            address = options.address or await address_towards(options.server)
+        except socket.gaierror as error:
+            name = options.server.host
+            raise ConnectionError(f"host name not found: {name}: {error.strerror}") from error
         request = enrollment_pb2.EnrollRequest(
             token=options.token, csr=csr, address=address, app_address=options.app_address
         )

@@ -239,6 +239,15 @@ async def test_a_server_that_speaks_no_tls_is_tried_again(tmp_path: Path) -> Non
     assert {first[:2] for first in seen} == {handshake}
 
 
+async def test_a_name_that_is_not_known_is_named(tmp_path: Path) -> None:
+    """It may be there soon, as the server of it may; but who wrote it wrongly has to see which."""
+    ticket = Ticket("no-such-host.invalid:18001", TOKEN, f"sha256:{'0' * 64}")
+    async with sidecar(ticket, tmp_path, "--address", unique_address()) as instance:
+        retrying = await instance.logged("sidecar.retrying")
+
+    assert retrying["reason"].startswith("host name not found: no-such-host.invalid: ")
+
+
 async def test_the_wrong_port_of_the_right_server_is_hinted_at(tmp_path: Path) -> None:
     """The port of xDS shows the same certificate, and hangs up; the token is not spent on it."""
     async with scene(tmp_path) as here:
