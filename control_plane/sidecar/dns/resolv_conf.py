@@ -76,7 +76,8 @@ class UpstreamList:
         others = tuple(each for each in named if each != self._own)
         file = str(self._file)
         if len(others) < len(named):
-            self._log.warning(
+            # Nobody has to act: where the machine's programs ask this server, it is named first.
+            self._log.info(
                 log_events.UPSTREAM_SKIPPED,
                 file=file,
                 upstream=str(self._own),

@@ -66,7 +66,7 @@ def test_this_server_cannot_be_given() -> None:
 
 
 def test_this_server_is_skipped_in_the_file(tmp_path: Path) -> None:
-    """A resolv.conf that names this server and another leads to the other, with a warning."""
+    """A resolv.conf that names this server and another leads to the other, and no warning."""
     file = tmp_path / "resolv.conf"
     file.write_text("nameserver 127.0.0.1\nnameserver 10.0.0.2\n")
     upstreams = UpstreamList(OWN, resolv_conf=file)
@@ -75,7 +75,7 @@ def test_this_server_is_skipped_in_the_file(tmp_path: Path) -> None:
         assert upstreams.current() == (OTHER,)
 
     assert [(each["event"], each["log_level"]) for each in logs] == [
-        (log_events.UPSTREAM_SKIPPED, "warning"),
+        (log_events.UPSTREAM_SKIPPED, "info"),
         (log_events.UPSTREAMS_READ, "info"),
     ]
 
