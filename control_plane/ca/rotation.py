@@ -86,7 +86,8 @@ def prepare(
     """
     if rotation.other is not None:
         raise FailedPrecondition(
-            f"CA {shown(rotation.other.subject)} is {_role(rotation)}: one rotation at a time"
+            f"CA {shown(rotation.other.subject)} is {_role(rotation)}: one rotation at a time "
+            f"({_NEXT_STEPS[rotation.stage]})"
         )
     active = rotation.active
     if successor.name == active.name or successor.key.public == active.key.public:

@@ -108,16 +108,19 @@ def test_each_step_can_be_taken_back() -> None:
         (lambda: retire(prepared(), NOW), "and another prepared .'c2c ca activate'"),
         (lambda: undo_activate(prepared(), NOW, 5), "no CA is retiring"),
         (lambda: undo_prepare(activate(prepared(), NOW, 5), NOW), "and another retiring"),
-        (lambda: prepare(prepared(), embedded("third"), NOW), "'CN=new' is prepared: one rotation"),
+        (
+            lambda: prepare(prepared(), embedded("third"), NOW),
+            "'CN=new' is prepared: one rotation at a time .'c2c ca activate'",
+        ),
         (
             lambda: prepare(activate(prepared(), NOW, 5), embedded("third"), NOW),
-            "'CN=old' is retiring: one rotation",
+            "'CN=old' is retiring: one rotation at a time .'c2c ca retire'",
         ),
     ],
     ids=["activate", "undo-prepare", "retire", "undo-activate", "undo-late", "twice", "too-soon"],
 )
 def test_steps_out_of_order(step: object, message: str) -> None:
-    """A step that does not follow from the stage is refused, with the stage."""
+    """A step that does not follow from the stage is refused, with the stage and the next step."""
     assert callable(step)
     with pytest.raises(ControlPlaneError, match=message):
         step()
