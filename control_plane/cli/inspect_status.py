@@ -51,6 +51,8 @@ class _Found(NamedTuple):
         return [{**record(each), **all_} for each in self.instances]
 
 
+NOT_READY = "is not ready: its app does not accept connections"
+
 _WATCH_SECONDS = 1.0
 _COLUMNS = ("CDS", "LDS", "SDS", "ECDS", "NAMES")
 
@@ -192,6 +194,8 @@ def _summary(each: inspection_pb2.InstanceStatus) -> str:
 def _reasons(each: inspection_pb2.InstanceStatus) -> Iterable[str]:
     for alarm in each.alarms:
         yield f"{instance_name(each)} ALARM: {alarm}"
+    if each.status == "not_ready":
+        yield f"{instance_name(each)} {NOT_READY}"
     for status in each.types:
         if status.reason:
             yield f"{instance_name(each)} {status.type}: {status.reason}"

@@ -21,7 +21,7 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target, target_options
-from control_plane.cli.inspect_status import instance_name, statuses
+from control_plane.cli.inspect_status import NOT_READY, instance_name, statuses
 from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import print_records, record
@@ -160,7 +160,7 @@ def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
     if stage != "acked" and not is_served:
         return f"{name} certificate: {each.certificate_reason or 'not served yet'}"
     if stage == "ready" and each.status != "ready":
-        return f"{name} is not ready: its app does not accept connections"
+        return f"{name} {NOT_READY}"
     return ""
 
 

@@ -256,7 +256,9 @@ async def test_app_not_listening(tmp_path: Path) -> None:
         link = await missing(here.cf, "app", sentence)
         assert (link.advice, link.command) == (f"start the app on 127.0.0.1:{here.port}", "")
         chain = await why(here.cf, CALLER, "app-b")
+        status = await c2c(here.cf, "status", "app-b")
 
+        assert "app-b/0 is not ready: its app does not accept connections\n" in status.out
         states = {each.kind: each.state for each in chain.links}
         assert states["name"] == inspection_pb2.LINK_STATE_WAITS
         async with tcp_app(http1(), port=here.port):
