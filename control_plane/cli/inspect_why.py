@@ -6,6 +6,8 @@ helps, and the exit code says whether there is one.
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
@@ -39,6 +41,9 @@ _INDENT = " " * 12
 _LEAST = 30
 """Columns in which a sentence can still be read."""
 
+_PORTS = {"https": 443, "http": 80}
+"""Where clients go with a URL that names no port."""
+
 _STYLES = {"MISSING": "red", "ok": "green"}
 
 
@@ -47,7 +52,8 @@ _STYLES = {"MISSING": "red", "ok": "green"}
     usage=["[SOURCE_APP] (DESTINATION_APP | INSTANCE | ROUTE) [-s SPACE] [-o ORG] [--output json]"],
     examples=["app-a app-b", "app-a https://app-b.apps.internal:61443", "app-a app-b/0"],
     tip=[
-        "An instance is app-b/0, 0.app-b.apps.internal or its address; of a URL the host counts.",
+        "An instance is app-b/0, 0.app-b.apps.internal or its address. Of a URL the host counts;",
+        "the answer is about port 61443.",
         "It ends with 0 if nothing is missing or to be waited for, and with 1 otherwise.",
     ],
     see_also=["add-network-policy", "map-route", "status", "wait"],
@@ -80,6 +86,8 @@ def why(ends: tuple[str, ...]) -> None:
     else:
         for each in chains:
             _print(each, is_one_of_several=len(chains) > 1)
+        if (port := _port(destination)) not in (None, C2C_PORT):
+            tell(f"Note: port {port} was not looked at, only {C2C_PORT}, where HTTPS is")
     missing = [each.missing for each in chains if not each.complete]
     if missing:
         warn(capitalised(missing[0].sentence))
@@ -100,6 +108,15 @@ def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
     helps = chain.missing.command and pasted(chain.missing.command)
     if help_ := ": ".join(filter(None, (chain.missing.advice, helps))):
         tell(f"TIP: {help_}")
+
+
+def _port(text: str) -> int | None:
+    """Return the port of what may be a URL; None if it names none."""
+    try:
+        url = urlsplit(text if "://" in text else f"//{text}")
+        return url.port or _PORTS.get(url.scheme)
+    except ValueError:  # an address of IPv6, for one
+        return None
 
 
 def _beside(start: str, sentence: str) -> str:

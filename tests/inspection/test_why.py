@@ -283,6 +283,25 @@ async def test_app_reachable_past_envoy(tmp_path: Path) -> None:
         assert f"app-b/0 can be reached past Envoy on tcp {here.port}\n" in status.out
 
 
+async def test_another_port_is_not_looked_at(tmp_path: Path) -> None:
+    """Who forgot the port in a URL, or names another one, is told which one the answer is about."""
+    async with scene(tmp_path) as here, here.instance():
+        await is_complete(here.cf)
+        for destination, port in (
+            (f"https://{NAME}/cart", 443),
+            (f"http://{NAME}", 80),
+            (f"{NAME}:8080", 8080),
+            (f"https://{NAME}:61443/cart", None),
+            ("app-b/0", None),
+            (here.address, None),
+        ):
+            ran = await c2c(here.cf, "why", CALLER, destination)
+
+            note = f"Note: port {port} was not looked at, only 61443, where HTTPS is\n"
+            assert (ran.code, ran.err) == (0, "")
+            assert ran.out.endswith(note) if port else "Note" not in ran.out
+
+
 async def test_one_instance_is_asked_about(tmp_path: Path) -> None:
     """By its own name, by its address and as tables call it, the answer is about that one."""
     async with scene(tmp_path) as here, here.instance():
