@@ -21,6 +21,9 @@ from control_plane.store.files import check_private
 SECONDS = 5.0
 """How long a server may take to accept a connection, and to greet."""
 
+_OTHER_NAMES = (62, 64)
+"""``X509_V_ERR_HOSTNAME_MISMATCH`` and ``X509_V_ERR_IP_ADDRESS_MISMATCH`` of OpenSSL."""
+
 _NO_OPERATORS = "that is no operator's port (see --admin-address)"
 
 
@@ -49,7 +52,8 @@ def try_socket(path: Path) -> None:
             probe.connect(str(path))
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         raise Away(
-            f"no server answers at {path}: start one with 'c2c serve' or set C2C_DATA_DIR"
+            f"no server answers at {path}: start one with 'c2c serve', set C2C_DATA_DIR, or "
+            "C2C_SERVER if it is elsewhere"
         ) from None
     except PermissionError:
         raise Failed(
@@ -74,6 +78,11 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
         ):
             is_greeted = _is_greeted(tls)
     except ssl.SSLCertVerificationError as error:
+        if error.verify_code in _OTHER_NAMES:
+            raise Failed(
+                f"the server at {address} has no certificate for {address.host}: use a name that "
+                "'c2c serve' has as --server-name, or add this one there"
+            ) from None
         raise Failed(
             f"the server at {address} cannot be trusted: {error.verify_message}: "
             f"{credentials.ca} has to be its CA (c2c trust-bundle prints it)"

@@ -108,8 +108,8 @@ def test_a_server_that_ends_during_a_call_is_not_there(
     monkeypatch.setattr(client, "try_socket", connect_once)
 
     assert run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path)).err == (
-        f"No server answers at {tmp_path}/admin.sock: start one with 'c2c serve' or set "
-        "C2C_DATA_DIR\n"
+        f"No server answers at {tmp_path}/admin.sock: start one with 'c2c serve', set "
+        "C2C_DATA_DIR, or C2C_SERVER if it is elsewhere\n"
     )
 
 

@@ -33,7 +33,7 @@ from tests.unit.cli.conftest import Ran, run_c2c
 
 Run = Callable[..., Ran]
 ANY_PORT = SocketAddress("127.0.0.1", 0)
-NEXT_STEP = "start one with 'c2c serve' or set C2C_DATA_DIR"
+NEXT_STEP = "start one with 'c2c serve', set C2C_DATA_DIR, or C2C_SERVER if it is elsewhere"
 
 
 def test_no_server_answers(tmp_path: Path) -> None:
@@ -350,6 +350,20 @@ def test_another_ca_is_found_out_by_either_side(operator: tuple[ControlPlane, Pa
     assert ran.err == (
         f"The server at {address} does not take {directory}/mallory.pem: it has to be a valid "
         "operator's certificate of the server's CA (c2c issue-operator-cert makes one)\n"
+    )
+
+
+def test_a_name_that_the_server_has_no_certificate_for_is_named(
+    operator: tuple[ControlPlane, Path],
+) -> None:
+    """Its CA is the right one, so what helps is another name, here or there."""
+    running, _ = operator
+    assert running.ports.admin_address is not None
+    address = SocketAddress("::ffff:127.0.0.1", running.ports.admin_address.port)
+
+    assert as_alice(operator, "apps", server=str(address)).err == (
+        f"The server at {address} has no certificate for {address.host}: use a name that 'c2c "
+        "serve' has as --server-name, or add this one there\n"
     )
 
 
