@@ -95,6 +95,14 @@ class Command(click.Command):
         self.tip = tip
         self.see_also = see_also
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Do what click does, and say of each mistake in which command it is, as click does not."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help text."""
         if not isinstance(formatter, HelpFormatter):

@@ -97,13 +97,21 @@ def _usage(error: click.UsageError) -> str:
         case click.BadOptionUsage() if error.message.endswith("does not take a value."):
             return f"flag `{error.option_name}' takes no argument"
         case click.BadOptionUsage():
-            return f"expected argument for flag `{error.option_name}'"
+            return f"expected argument for flag `{error.option_name}'{_choices(error)}"
         case click.BadParameter(param=click.Option() as option):
             # Sentences of click end with a period, and those of ours with a value that may be cut.
             message = error.message if error.message.endswith("...") else error.message.rstrip(".")
             return f"{option.opts[0]}: {message}"
         case _:
             return error.format_message()
+
+
+def _choices(error: click.BadOptionUsage) -> str:
+    """Return which arguments a flag takes, where these are some words."""
+    for each in error.ctx.command.params if error.ctx is not None else ():
+        if error.option_name in each.opts and isinstance(each.type, click.Choice):
+            return ", one of " + ", ".join(f"'{choice}'" for choice in each.type.choices)
+    return ""
 
 
 def _alike(flag: str, known: Iterable[str]) -> list[str]:

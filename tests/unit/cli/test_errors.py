@@ -26,7 +26,12 @@ USAGE = [
     (("apps", "--outptu", "json"), "unknown flag `outptu', did you mean --output?"),
     ((*MAP, "b", "--path", "/"), "unknown flag `path'"),
     (("apps", "--all=yes"), "flag `--all' takes no argument"),
-    (("apps", "--output"), "expected argument for flag `--output'"),
+    (("apps", "--output"), "expected argument for flag `--output', one of 'table', 'json'"),
+    ((*MAP,), "expected argument for flag `--hostname'"),
+    (
+        (*MAP, "b", "--wait"),
+        "expected argument for flag `--wait', one of 'committed', 'acked', 'served'",
+    ),
     (("apps", "--output", "xml"), "--output: 'xml' is not one of 'table', 'json'"),
     (("apps", "extra"), "Got unexpected extra argument (extra)"),
     (("app",), "the required argument `APP` was not provided"),
