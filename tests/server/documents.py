@@ -1,4 +1,4 @@
-"""The Python that the library's document shows."""
+"""The Python and the bootstrap that the library's document shows."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ def documented(text: str) -> dict[str, Any]:
     defined: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, DOCUMENT, "exec"), defined)  # noqa: S102 - what it is about
     return defined
+
+
+def documented_bootstrap() -> str:
+    """Return what an Envoy starts with to ask the server of the first example."""
+    (bootstrap,) = re.findall(
+        r"^```yaml\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    return str(bootstrap)
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
-from tests.envoy.harness import Envoy, until
+from tests.envoy.harness import Envoy, start_envoy, until
+from tests.server.documents import documented_bootstrap, serving
 from tests.server.envoys import NODE, OVER_ADS, accepted, envoy_of, listener
 
 
@@ -130,3 +131,20 @@ async def has_scopes(envoy: Envoy, *keys: str) -> bool:
         for scope in each.get("scoped_route_configs", [])
     ]
     return sorted(found) == sorted(keys)
+
+
+async def test_the_documents_envoy_has_what_the_documents_server_sets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The bootstrap of the document, but for the port, is all that an Envoy needs to follow it."""
+    async with serving("def endpoints(", "serving on ", capsys) as address:
+        port = address.rpartition(":")[2]
+        bootstrap = documented_bootstrap().replace("18000", port)
+        async with start_envoy(
+            lambda admin: f"{bootstrap}admin: {{address: {{pipe: {{path: {admin}}}}}}}\n"
+        ) as envoy:
+
+            async def probe() -> bool:
+                return "web::10.0.0.1:80" in await envoy.admin("/clusters")
+
+            await until(probe, what="Envoy has the cluster and its endpoint")
