@@ -48,6 +48,12 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str]:  # noqa: ANN401 - w
     return caught.value.code(), caught.value.details() or ""
 
 
+def tasks_of_polls() -> list[str]:
+    """Return what is under way in this process for polls."""
+    names = [getattr(each.get_coro(), "__qualname__", "") for each in asyncio.all_tasks()]
+    return [name for name in names if "Polling" in name]
+
+
 async def waits(world: World, count: int = 1) -> None:
     """Return once that many polls of node-1 wait."""
     await eventually(lambda: len(world.nodes.streams("node-1")) == count, "a poll waits")
@@ -263,6 +269,7 @@ async def test_client_that_goes_leaves_nothing() -> None:
         await waits(world, 0)
 
         assert world.service.open_streams() == ()
+        await eventually(lambda: not tasks_of_polls(), "nothing waits for an answer any more")
 
 
 async def test_polls_that_wait_end_with_the_server() -> None:
@@ -274,6 +281,7 @@ async def test_polls_that_wait_end_with_the_server() -> None:
         stopped = grpc.StatusCode.UNAVAILABLE, "the server is shutting down"
 
         assert await refused(polled) == stopped
+        await eventually(lambda: not tasks_of_polls(), "nothing waits for an answer any more")
         assert await refused(fetch(world, OF[SECRET])) == stopped
 
 

@@ -50,6 +50,7 @@ from tests.server.pairs import SPIFFE, Pair
 from tests.server.test_faults import Doorkeeper
 from tests.server.test_tls import ByCertificate, channel_to
 from tests.server.watching import Watcher
+from tests.unit.server_security.still_clock import StillClock
 from tests.xds_client import DeltaClient
 
 CLUSTERS = "/v3/discovery:clusters"
@@ -196,6 +197,19 @@ async def test_nothing_is_said_of_what_is_not_there() -> None:
     assert (nobody.status, missing.status) == (304, 304)
     assert not none.response.resources
     assert [each.type_url for each in there.response.resources] == [ENDPOINT]
+
+
+async def test_a_poll_does_not_wait() -> None:
+    """V5: who has all that there is is told so at once, without a moment of the clock."""
+    async with (
+        ResourceServer(clock=StillClock()) as server,
+        server.rest() as address,
+        client(address) as connection,
+    ):
+        server.set_resources("node-1", [])
+        answer = await post(connection, ENDPOINTS, resource_names=["web"])
+
+    assert answer.status == 304
 
 
 async def test_who_takes_errors_is_told_why_a_name_is_not_there() -> None:

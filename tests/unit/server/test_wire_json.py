@@ -63,6 +63,27 @@ def test_what_is_not_known_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
+    ("node", "is_read"),
+    [
+        ({"id": "n", "extensions": 5}, True),
+        ({"id": "n", "locality": 5}, False),
+        (5, False),
+    ],
+    ids=["extensions", "anything else", "no object"],
+)
+def test_extensions_are_not_looked_at(node: object, *, is_read: bool) -> None:
+    """They are most of what Envoy says of itself, and nothing here acts on them."""
+    raw = json.dumps({"node": node}).encode()
+    if is_read:
+        found = parse_json(raw).node
+        assert found is not None
+        assert found.id == "n"
+    else:
+        with pytest.raises(PeerProtocolError, match="is no DiscoveryRequest: Failed to parse"):
+            parse_json(raw)
+
+
+@pytest.mark.parametrize(
     ("raw", "sentence"),
     [
         (b"", "the body is no JSON: Expecting value"),
@@ -120,19 +141,25 @@ def test_errors_are_in_the_response() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "body"),
+    ("url", "body", "helps"),
     [
-        ("type.googleapis.com/example.v1.Unknown", b""),
-        (CLUSTER, b"\xff"),
-        (CLUSTER, cluster_pb2.Cluster(connect_timeout={"seconds": 10**15}).SerializeToString()),
+        ("type.googleapis.com/example.v1.Unknown", b"", True),
+        (CLUSTER, b"\xff", False),
+        (
+            CLUSTER,
+            cluster_pb2.Cluster(connect_timeout={"seconds": 10**15}).SerializeToString(),
+            False,
+        ),
     ],
     ids=["a type that nobody knows", "no message of its type", "a time that is none"],
 )
-def test_what_has_no_json_is_named(url: str, body: bytes) -> None:
-    """Whoever set such a resource is told which it is."""
+def test_what_has_no_json_is_named(url: str, body: bytes, *, helps: bool) -> None:
+    """Whoever set such a resource is told which it is, and what helps if its type is not known."""
     reply = Reply(CLUSTER, Nonce("7"), Version("v"), (Resource.of(url, "odd", body),))
-    with pytest.raises(MessageError, match="resource 'odd' cannot be written as JSON"):
+    with pytest.raises(MessageError, match="resource 'odd' cannot be written as JSON: ") as failed:
         encode_json(reply, "me")
+    said = str(failed.value)
+    assert ("; import the modules of all types of one's own that it carries" in said) == helps
 
 
 def test_types_of_envoy_that_were_never_imported_have_json() -> None:

@@ -198,6 +198,16 @@ def test_nonce_of_the_content_accepts_it() -> None:
     assert poller.stream.refusal(SECRET, "a") is None
 
 
+def test_nonce_of_other_content_accepts_nothing() -> None:
+    """A4: what the client says to an answer before says nothing of what there is by now."""
+    poller = Poller("CDS", CDS="c@1")
+    poller.poll()
+    poller.put("c@2 ?d")
+    assert poller.poll(nonce=poller.nonce) is None
+    assert poller.told == (Subscribed(CLUSTER, frozenset({"*"})),)
+    assert poller.statuses() == ["c NOT_SENT"]
+
+
 def test_name_that_is_not_there_has_an_error_in_each_answer() -> None:
     """V2, E1: who takes errors is told in the answers, though there is nothing else to tell."""
     poller = Poller("EDS", TAKES_ERRORS, EDS="a@1 ?soon =again@1")
