@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,11 +26,24 @@ class Pair:
     @classmethod
     def make(cls, *others: x509.GeneralName) -> Pair:
         """Make one for ``localhost`` that also says who a client is, and has other names."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
         alternatives = [x509.DNSName("localhost"), x509.UniformResourceIdentifier(SPIFFE), *others]
+        return cls._of({x509.NameOID.COMMON_NAME: "test"}, alternatives)
+
+    @classmethod
+    def of_subject(cls, **attributes: str) -> Pair:
+        """Make one that has a subject of these attributes, and no other names."""
+        return cls._of({getattr(x509.NameOID, kind): text for kind, text in attributes.items()}, ())
+
+    @classmethod
+    def _of(
+        cls,
+        subject: Mapping[x509.ObjectIdentifier, str],
+        alternatives: Sequence[x509.GeneralName],
+    ) -> Pair:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(kind, text) for kind, text in subject.items()])
         now = datetime.now(UTC)
-        certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(name)
             .issuer_name(name)
@@ -37,10 +51,12 @@ class Pair:
             .serial_number(1)
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
         )
+        if alternatives:
+            names = x509.SubjectAlternativeName(alternatives)
+            builder = builder.add_extension(names, critical=False)
+        certificate = builder.sign(key, hashes.SHA256())
         return cls(
             certificate.public_bytes(serialization.Encoding.PEM),
             key.private_bytes(
@@ -50,19 +66,19 @@ class Pair:
             ),
         )
 
-    def server_context(self) -> ssl.SSLContext:
-        """Return the TLS of a server that takes clients with this very certificate."""
-        context = self._context(ssl.PROTOCOL_TLS_SERVER)
+    def server_context(self, client: Pair | None = None) -> ssl.SSLContext:
+        """Return the TLS of a server that takes clients with this certificate, or with theirs."""
+        context = self._context(ssl.PROTOCOL_TLS_SERVER, client or self)
         context.verify_mode = ssl.CERT_REQUIRED
         return context
 
-    def client_context(self) -> ssl.SSLContext:
-        """Return the TLS of a client that takes a server with this very certificate."""
-        return self._context(ssl.PROTOCOL_TLS_CLIENT)
+    def client_context(self, server: Pair | None = None) -> ssl.SSLContext:
+        """Return the TLS of a client that takes a server with this certificate, or with its own."""
+        return self._context(ssl.PROTOCOL_TLS_CLIENT, server or self)
 
-    def _context(self, protocol: int) -> ssl.SSLContext:
+    def _context(self, protocol: int, trusted: Pair) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
-        context.load_verify_locations(cadata=self.certificate.decode())
+        context.load_verify_locations(cadata=trusted.certificate.decode())
         with tempfile.NamedTemporaryFile() as file:
             Path(file.name).write_bytes(self.key + self.certificate)
             context.load_cert_chain(file.name)

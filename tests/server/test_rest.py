@@ -9,7 +9,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -51,7 +51,7 @@ from tests.server.test_faults import Doorkeeper
 from tests.server.test_tls import ByCertificate, channel_to
 from tests.server.watching import Watcher
 from tests.unit.server_security.still_clock import StillClock
-from tests.xds_client import DeltaClient
+from tests.xds_client import DeltaClient, plaintext_channel
 
 CLUSTERS = "/v3/discovery:clusters"
 ENDPOINTS = "/v3/discovery:endpoints"
@@ -569,6 +569,87 @@ async def test_names_in_a_certificate_are_written_as_on_a_stream() -> None:
 
     assert polled_as == [b"localhost", SPIFFE.encode(), b"fe80::1", b"a@example.org"]
     assert [each for each in streams_as if each != b"other types of SAN"] == polled_as
+
+
+class Looking:
+    """An admission that looks at all that is known of a client, and lets everybody in."""
+
+    def __init__(self) -> None:
+        """Have seen nobody."""
+        self.peer = ""
+        self.identities: list[bytes] | None = None
+        self.proven: dict[str, list[bytes]] = {}
+
+    def admit(self, _: Node, context: PeerContext) -> None:
+        """Look."""
+        self.peer = context.peer()
+        identities = context.peer_identities()
+        self.identities = None if identities is None else [*identities]
+        self.proven = {key: [*values] for key, values in context.auth_context().items()}
+
+
+async def test_who_has_a_common_name_only_has_it_as_on_a_stream() -> None:
+    """V5: what gRPC tells of a certificate without other names is told here in the same words."""
+    pair, own = Pair.make(), Pair.of_subject(ORGANIZATION_NAME="Example", COMMON_NAME="node-1")
+    credentials = grpc.ssl_server_credentials(
+        [(pair.key, pair.certificate)], own.certificate, require_client_auth=True
+    )
+    polled, streams = Looking(), Looking()
+    async with (
+        ResourceServer("localhost:0", credentials=credentials, admission=streams) as server,
+        channel_to(server, pair, own) as channel,
+        DeltaClient(channel, "node-1") as stream,
+        ResourceServer(admission=polled) as other,
+        other.rest(tls=pair.server_context(own)) as address,
+        client(address, own.client_context(pair)) as connection,
+    ):
+        server.set_resources("*", [WEB])
+        await post(connection)
+        await stream.subscribe(CLUSTER)
+        await stream.receive()
+
+    assert polled.identities == streams.identities == [b"node-1"]
+    assert polled.proven.keys() == {"transport_security_type", "x509_common_name", "x509_pem_cert"}
+    assert polled.proven.items() <= streams.proven.items()
+
+
+@pytest.mark.parametrize("at", ["127.0.0.1:0", "[::1]:0", "unix:{}"], ids=["IPv4", "IPv6", "Unix"])
+async def test_where_a_client_is_is_written_as_on_a_stream(at: str, tmp_path: Path) -> None:
+    """V5: by address and port; in plaintext nothing is proven."""
+    polled, streams = Looking(), Looking()
+    async with (
+        ResourceServer(at.format(tmp_path / "grpc"), admission=streams) as server,
+        plaintext_channel(server.address) as channel,
+        DeltaClient(channel, "node-1") as stream,
+        ResourceServer(admission=polled) as other,
+        other.rest(at.format(tmp_path / "rest")) as address,
+    ):
+        server.set_resources("*", [WEB])
+        await stream.subscribe(CLUSTER)
+        await stream.receive()
+        own = await asyncio.to_thread(poll_by, address)
+
+    if own is None:
+        assert polled.peer == streams.peer == "unix:"
+    else:
+        assert polled.peer.rpartition(":") == (streams.peer.rpartition(":")[0], ":", str(own))
+    assert (polled.identities, polled.proven) == (None, {})
+
+
+def poll_by(address: str) -> int | None:
+    """Poll as node-1, and return from which port; None over a Unix socket."""
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
+    with closing(connection):
+        own = None
+        if host == "unix":
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect(port)
+        else:
+            connection.sock = socket.create_connection((host.strip("[]"), int(port)))
+            own = connection.sock.getsockname()[1]
+        _post(connection, CLUSTERS, b'{"node": {"id": "node-1"}}', "POST")
+    return own
 
 
 @pytest.mark.parametrize("has_one", [False, True], ids=["none", "untrusted"])
