@@ -137,7 +137,11 @@ async def say(address: str, request: bytes) -> bytes:
     host, _, port = address.rpartition(":")
     answer = b""
     async with asyncio.timeout(PATIENCE):
-        reader, writer = await asyncio.open_connection(host, int(port))
+        reader, writer = await (
+            asyncio.open_unix_connection(port)
+            if host == "unix"
+            else asyncio.open_connection(host, int(port))
+        )
         writer.write(request)
         with suppress(ConnectionResetError):
             answer = await reader.read()
@@ -287,13 +291,15 @@ async def test_admission_is_that_of_a_stream(error: Exception, status: int) -> N
     ids=["no JSON", "no node", "another type"],
 )
 async def test_bad_request_has_a_sentence(fields: dict[str, Any], sentence: str) -> None:
-    """V4, V5: 400, and what is wrong; the connection goes on."""
+    """V4, V5: 400, and what is wrong; the connection goes on, and no defect of ours is logged."""
     async with polled() as (server, connection):
         server.set_resources("node-1", [WEB])
-        status, text = (await post(connection, **fields)).sentence
+        with capture_logs() as lines:
+            status, text = (await post(connection, **fields)).sentence
 
         assert status == 400
         assert text.startswith(sentence)
+        assert [each for each in lines if each["log_level"] == "error"] == []
         assert (await post(connection)).status == 200
 
 
@@ -478,7 +484,7 @@ async def test_what_has_no_json_is_said_and_logged() -> None:
     assert status == 500
     assert text.startswith("resource 'odd' cannot be written as JSON: ")
     (line,) = [each for each in lines if each["event"] == log_events.CALL_FAILED]
-    assert line["method"] == CLUSTERS
+    assert (line["method"], line["reason"]) == (CLUSTERS, text)
     assert missing.status == 304
 
 
@@ -667,6 +673,17 @@ async def test_without_a_trusted_certificate_there_is_no_answer(*, has_one: bool
             await post(connection)
 
 
+@pytest.mark.parametrize("at", ["127.0.0.1:0", "unix:{}/rest"], ids=["TCP", "Unix"])
+async def test_who_is_slow_with_a_handshake_is_not_waited_for(at: str, tmp_path: Path) -> None:
+    """K1: a connection over which nobody could ask for anything is cut."""
+    limits = ServerLimits(handshake_seconds=0.05)
+    async with (
+        ResourceServer(limits=limits) as server,
+        server.rest(at.format(tmp_path), tls=Pair.make().server_context()) as address,
+    ):
+        assert await say(address, b"\x16\x03\x01") == b""
+
+
 async def test_tls_asks_for_certificates() -> None:
     """A context that does not is refused with a sentence, as an oversight."""
     lax = Pair.make().server_context()
@@ -709,17 +726,18 @@ async def test_ipv6_is_an_address() -> None:
 
 
 async def test_an_address_that_cannot_be_had_is_said() -> None:
-    """One that is taken, and one that is none."""
+    """One that is taken, and one that is none: why, and what is to be set to another."""
     async with ResourceServer() as server, server.rest() as address:
-        with pytest.raises(
-            ConfigurationError, match=r"cannot listen on .*: address already in use"
+        for other, reason in (
+            (address, "address already in use: end what listens there "),
+            ("here", "it cannot be had: set another address of REST-JSON"),
+            ("127.0.0.1:65536", "it cannot be had: set another address of REST-JSON"),
+            ("unix:/nowhere/rest", "no such file or directory: set another address of REST-JSON"),
         ):
-            async with server.rest(address):
-                pass
-        for none in ("here", "127.0.0.1:65536"):
-            with pytest.raises(ConfigurationError, match=f"cannot listen on {none}: "):
-                async with server.rest(none):
+            with pytest.raises(ConfigurationError) as failed:
+                async with server.rest(other):
                     pass
+            assert str(failed.value).startswith(f"cannot listen on {other}: {reason}")
 
 
 async def test_it_is_polled_while_it_runs() -> None:
