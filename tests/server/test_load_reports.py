@@ -16,11 +16,14 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from structlog.testing import capture_logs
 
+from control_plane.clock import SystemClock
 from control_plane.errors import InvalidArgument, PermissionDenied
+from control_plane.nodes import Nodes
 from control_plane.server.admission import StreamContext
 from control_plane.server.library import ResourceServer
 from control_plane.server.limits import ServerLimits
-from control_plane.server.load_reports import LoadReports
+from control_plane.server.load_reports import LoadReportingService, LoadReports
+from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node
 from tests.envoy.apps import http1, plain, tcp_app
 from tests.envoy.harness import start_envoy, unique_address
@@ -124,6 +127,7 @@ async def test_a_client_that_cannot_is_asked_for_each_of_its_clusters() -> None:
 
     assert (list(first.clusters), first.send_all_clusters) == (["a", "b"], False)
     assert first.load_reporting_interval.seconds == 10
+    assert not first.report_endpoint_granularity
     assert list(second.clusters) == ["c"]
 
 
@@ -196,6 +200,14 @@ async def test_a_client_that_says_nothing_is_given_up() -> None:
         )
 
 
+async def test_a_client_that_has_nothing_to_say_may_go() -> None:
+    """L1: who ends its stream before it said who it is did nothing wrong."""
+    async with reporting(LoadReports(Told())) as (_, channel), client(channel) as it:
+        await it.done_writing()
+
+        assert await it.status() == (grpc.StatusCode.OK, "")
+
+
 async def test_who_is_not_admitted_reports_nothing() -> None:
     """L1: who may ask for no resources may not report either, and nothing of it is looked at."""
 
@@ -234,6 +246,40 @@ async def test_streams_of_a_node_are_bounded() -> None:
         async with client(channel) as three:
             await three.send()
             await three.receive()
+
+
+async def test_streams_that_go_on_are_counted_when_another_ends() -> None:
+    """K1: of two streams one is left, and room for one."""
+    limits = ServerLimits(streams_per_node=2)
+    async with (
+        reporting(LoadReports(Told()), limits=limits) as (_, channel),
+        client(channel) as one,
+        client(channel) as two,
+        client(channel) as three,
+        client(channel) as four,
+    ):
+        for each in (one, two):
+            await each.send()
+            await each.receive()
+        await two.done_writing()
+        await two.status()
+        await three.send()
+        await three.receive()
+        await four.send()
+
+        assert (await four.status())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_what_a_client_says_of_itself_is_bounded() -> None:
+    """K1: by the limits of a stream for resources."""
+    limits = ServerLimits(stream=StreamLimits(node_id_octets=3))
+    async with reporting(LoadReports(Told()), limits=limits) as (_, channel):
+        async with client(channel, "long") as it:
+            await it.send()
+            assert (await it.status())[1] == "node.id longer than 3 octets: 'long'"
+        async with client(channel, "not") as it:
+            await it.send()
+            await it.receive()
 
 
 async def test_new_streams_of_a_node_are_bounded() -> None:
@@ -290,6 +336,26 @@ async def test_leaving_the_server_ends_reports() -> None:
         )
 
 
+@pytest.mark.parametrize("is_cut", [False, True], ids=["ended", "cut"])
+async def test_a_stream_that_is_over_leaves_nothing(*, is_cut: bool) -> None:
+    """K1: neither one that its client ended nor one that it cut."""
+    service = LoadReportingService(LoadReports(Told()), Nodes(), clock=SystemClock())
+    server = grpc.aio.server()
+    service.add_to(server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    async with plaintext_channel(address) as channel:
+        async with client(channel) as it:
+            await it.send()
+            await it.receive()
+            assert (len(service._open), service._by_node) == (1, {"n": 1})
+            if not is_cut:
+                await it.done_writing()
+                assert (await it.status())[0] is grpc.StatusCode.OK
+        await eventually(lambda: not service._open and not service._by_node, "nothing is left")
+    await server.stop(None)
+
+
 async def test_the_documents_reports_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     """L1: the document's example says who had how many requests to which cluster."""
     server = documented("LoadReports(")["SERVER"]
@@ -310,7 +376,22 @@ async def test_a_server_that_wants_no_reports_has_no_such_service() -> None:
         assert (await it.status())[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("interval", [0.0, -1.0, 1e-4, 1e12, float("inf"), float("nan")])
+@pytest.mark.parametrize("interval", [0.001, 315_576_000_000.0])
+async def test_any_interval_that_a_message_can_say_may_be_asked_for(interval: float) -> None:
+    """L1: from a millisecond to the longest ``Duration``."""
+    async with (
+        reporting(LoadReports(Told(), interval=interval)) as (_, channel),
+        client(channel) as it,
+    ):
+        await it.send()
+        asked = (await it.receive()).load_reporting_interval
+
+    assert asked.seconds + asked.nanos / 1e9 == interval
+
+
+@pytest.mark.parametrize(
+    "interval", [0.0, -1.0, 1e-4, 315_576_000_001.0, float("inf"), float("nan")]
+)
 def test_an_interval_that_is_no_time_is_refused(interval: float) -> None:
     """L1: a client could not keep it."""
     with pytest.raises(
