@@ -119,7 +119,7 @@ class World:
             join_token_pb2.CreateJoinTokenRequest(app=place.app, address_range="127.0.0.0/8")
         )
         directory = self.directory / place.directory
-        hello = ["-m", "control_plane.demo.hello", "--name", place.label]
+        hello = ["-P", "-m", "control_plane.demo.hello", "--name", place.label]
         listen = ["--listen", f"{place.app_address}:{APP_PORT}"]
         with (self.directory / f"{directory.name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -290,5 +290,5 @@ def _policy(source: str, destination: str) -> network_policy_pb2.NetworkPolicy:
 
 
 def _c2c() -> tuple[str, ...]:
-    """Return the command of the same installation as this process."""
-    return sys.executable, "-c", "from control_plane.cli.main import main; main()"
+    """Return the command of the same installation as this process, in whatever directory."""
+    return sys.executable, "-P", "-c", "from control_plane.cli.main import main; main()"

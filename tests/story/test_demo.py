@@ -88,14 +88,22 @@ def _free() -> list[str]:
 
 @asynccontextmanager
 async def _demo(
-    directory: Path, *, addresses: Sequence[str] = (), ready_seconds: float = PATIENCE
+    directory: Path,
+    *,
+    addresses: Sequence[str] = (),
+    ready_seconds: float = PATIENCE,
+    started_in: Path | None = None,
 ) -> AsyncIterator[Demo]:
     """Run a demo that is to be kept running, with all of its files in this directory."""
     addresses = addresses or _free()
     environment = {**os.environ, "TMPDIR": str(directory), "PATH": "/usr/bin:/bin"}
-    command = (sys.executable, "-c", DEMO, *addresses, str(ready_seconds))
+    command = (sys.executable, "-P", "-c", DEMO, *addresses, str(ready_seconds))
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=PIPE, stderr=asyncio.subprocess.STDOUT, env=environment
+        *command,
+        stdout=PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=environment,
+        cwd=started_in,
     )
     demo = Demo(process, addresses)
     reading = asyncio.create_task(_read(process, demo.lines))
@@ -138,6 +146,15 @@ async def test_what_it_says_to_try_works_and_sigterm_ends_it(home: Path) -> None
         assert await demo.ended() == 0
         assert demo.living() == []
     assert list(home.iterdir()) == []
+
+
+async def test_the_directory_where_it_is_started_is_no_part_of_it(
+    home: Path, tmp_path: Path
+) -> None:
+    """A file there may be called as a module that the sidecars import."""
+    (tmp_path / "dns.py").write_text("raise SystemExit")
+    async with _demo(home, started_in=tmp_path) as demo:
+        await demo.said("enrolled with join tokens")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
