@@ -145,7 +145,11 @@ class Convergence:
                 return None
             left = deadline - self._clock.monotonic()
             if left <= 0:
-                reason = f"it shows serial {seen:x}" if isinstance(seen, int) else seen
+                reason = (
+                    f"its last TLS handshake showed serial {seen:x}"
+                    if isinstance(seen, int)
+                    else seen
+                )
                 reason = f"serial {held.serial:x} is not served: {reason}"
                 return _behind(instance, Stage.ACKED, reason)
             if self._attestation.witnessed(instance.guid):

@@ -235,8 +235,10 @@ class Proof:
         if seen is None:
             self._move(entry, entry.state, NOBODY_LOOKS)
         elif is_overdue:
-            shows = f"port {C2C_PORT} shows serial {seen:x}" if isinstance(seen, int) else seen
-            self._move(entry, CertificateState.NOT_SERVED, shows)
+            if isinstance(seen, int):
+                # Whoever looks next door may not have come to it since; nobody else does meanwhile.
+                seen = f"the last TLS handshake with port {C2C_PORT} showed serial {seen:x}"
+            self._move(entry, CertificateState.NOT_SERVED, seen)
 
     async def _seen(self, instance: InstanceGuid) -> int | str | None:
         """Return the serial that is shown, or why none is; None if nobody can tell."""

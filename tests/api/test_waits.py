@@ -54,7 +54,13 @@ async def test_a_wait_that_runs_out_is_ok_and_names_who_is_behind(
         await plane.do(SETUP)
         plane.progress.behind = (
             Behind(InstanceGuid("inst-b1"), B, 1, Stage.COMMITTED, "it has not answered"),
-            Behind(InstanceGuid("inst-b0"), B, 0, Stage.ACKED, "it shows serial 1f"),
+            Behind(
+                InstanceGuid("inst-b0"),
+                B,
+                0,
+                Stage.ACKED,
+                "its last TLS handshake showed serial 1f",
+            ),
         )
         answer = await plane.call(method, {**request_, "wait": "WAIT_SERVED"})
 
@@ -64,7 +70,7 @@ async def test_a_wait_that_runs_out_is_ok_and_names_who_is_behind(
             "instance_guid": "inst-b0",
             "app": "app-b",
             "stage": "STAGE_ACKED",
-            "reason": "it shows serial 1f",
+            "reason": "its last TLS handshake showed serial 1f",
             "index": 0,
             **WHOSE,
         },

@@ -201,7 +201,9 @@ async def test_a_sidecar_that_sees_the_old_certificate(tmp_path: Path) -> None:
 
         assert words(status) == ALL_SYNCED
         assert status.reports
-        assert status.certificate_reason == "port 61443 shows serial bad"
+        assert (
+            status.certificate_reason == "the last TLS handshake with port 61443 showed serial bad"
+        )
         assert (status.wanted_serial, status.served_serial) == (served, "bad")
         reporting = asyncio.create_task(here.report(listening=True, served_serial=served))
         await here.until_served()

@@ -305,7 +305,9 @@ async def test_who_serves_something_else_is_named_with_what_it_serves() -> None:
         none = await scene.wait(Stage.SERVED, 0)
         wanted = f"serial {scene.serial:x} is not served"
 
-    assert other == (Behind(B0, B, 0, Stage.ACKED, f"{wanted}: it shows serial {old:x}"),)
+    assert other == (
+        Behind(B0, B, 0, Stage.ACKED, f"{wanted}: its last TLS handshake showed serial {old:x}"),
+    )
     reason = f"{wanted}: no TLS handshake with 10.0.1.1:61443: refused"
     assert none == (Behind(B0, B, 0, Stage.ACKED, reason),)
 

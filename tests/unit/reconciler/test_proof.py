@@ -145,7 +145,7 @@ async def test_what_is_acked_and_not_served_is_a_state_of_its_own() -> None:
 
         assert made.standing() == (
             CertificateState.NOT_SERVED,
-            f"port 61443 shows serial {old:x}",
+            f"the last TLS handshake with port 61443 showed serial {old:x}",
         )
         made.prober.shows = CLOSED
         await made.clock.advance(60)
