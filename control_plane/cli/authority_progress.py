@@ -70,8 +70,9 @@ def show_authorities(found: Authorities) -> None:
         below="fingerprint",
     )
     for each in found:
-        if each.role in _NEXT_STEPS:
+        if each.role in _NEXT_STEPS or each.not_cross_signed or each.not_strict:
             click.echo()
+        if each.role in _NEXT_STEPS:
             step = pasted(f"c2c ca {_NEXT_STEPS[each.role]}")
             ready = f"everybody is ready for '{step}'"
             tell(f"The {each.role} CA: {each.waits_for or ready}")

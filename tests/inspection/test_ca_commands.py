@@ -81,14 +81,16 @@ async def test_when_nobody_is_waited_for_the_next_step_is_named(tmp_path: Path) 
 
 
 async def test_a_ca_that_strict_clients_refuse_is_told_of(tmp_path: Path) -> None:
-    """Before it signs anything, with what it lacks; our own lacks nothing."""
+    """Before it signs anything and after, apart from the table; our own lacks nothing."""
     certificate, key_file = lax_ca_files(tmp_path, "lax")
     files = ("--ca-cert", str(certificate), "--ca-key", str(key_file))
     async with scene(tmp_path) as here:
         prepared = await c2c(here.cf, "ca", "prepare", *files)
         found = (await c2c(here.cf, "ca", "list", "--output", "json")).json()
+        activated = await c2c(here.cf, "ca", "activate")
 
     assert prepared.code == 0
+    assert "\n\nStrict clients, such as Python 3.13, refuse what the active CA" in activated.out
     assert (
         "\nStrict clients, such as Python 3.13, refuse what the prepared CA signs: CA certificate "
         "'CN=lax' has no key usage"
