@@ -162,6 +162,10 @@ class Presence:
     def _committed(self, state: State, change: Change) -> None:
         for instance in removed_instances(state, change):
             self._forget(instance.guid)
+        for entity in change.puts:
+            # One that was removed and is registered anew may be connected: no stream tells of it.
+            if isinstance(entity, Instance) and entity.status is InstanceStatus.REGISTERED:
+                self._changed.put_nowait(entity.guid)
 
     def _await_return(self, instance: InstanceGuid, seconds: float) -> None:
         """Start the clock, which an Envoy stops that comes."""
@@ -234,6 +238,7 @@ class Presence:
     def _forget(self, instance: InstanceGuid) -> None:
         self._words.pop(instance, None)
         self._overdue.discard(instance)
+        self._serving.difference_update(self._nodes.streams(instance))
         for timers in (self._timers, self._retries):
             timer = timers.pop(instance, None)
             if timer is not None:

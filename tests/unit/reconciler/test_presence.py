@@ -11,7 +11,7 @@ import pytest
 
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance, InstanceStatus
-from control_plane.model.instances import remove_instance, set_status
+from control_plane.model.instances import register_instance, remove_instance, set_status
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler import presence as module
@@ -552,3 +552,30 @@ async def test_a_removed_instance_leaves_nothing(
         assert not watcher._overdue
         assert not watcher._timers
         assert not watcher._serving
+
+
+async def test_who_is_registered_anew_while_connected_is_ready_again(tmp_path: Path) -> None:
+    """No new stream tells of it: what is open already counts, once it ACKed what it should have."""
+    async with watched(tmp_path) as (instance, _):
+        peer = await instance.ready()
+        await instance.registry.execute(lambda state: remove_instance(state, B0))
+        peer.settle()
+        await instance.registry.execute(lambda state: register_instance(state, B0, B, "10.0.1.1"))
+        await instance.becomes(NOT_READY)
+
+        async with instance.world.running():
+            peer.settle()
+
+        await instance.becomes(READY)
+
+
+async def test_who_is_registered_anew_in_one_transaction_is_ready_again(tmp_path: Path) -> None:
+    """Nothing of it was forgotten, and nothing is sent; so nobody would tell of it either."""
+    async with watched(tmp_path) as (instance, _):
+        await instance.ready()
+        await asyncio.gather(
+            instance.registry.execute(lambda state: remove_instance(state, B0)),
+            instance.registry.execute(lambda state: register_instance(state, B0, B, "10.0.1.1")),
+        )
+
+        await instance.becomes(READY)
