@@ -28,9 +28,6 @@ Result = TypeVar("Result")
 Command = Callable[[State], Decision[Result]]
 """A pure function of the State; raises InvalidRequest where it refuses."""
 
-Guard = Callable[[State, Change], None]
-"""Looks at what a command led to, and raises InvalidRequest if that may not be."""
-
 Amendment = Callable[[Decision[Any]], Decision[Any]]
 """Adds to what a command did what follows from that, whichever command it was."""
 
@@ -87,18 +84,15 @@ class Registry:
         self,
         state: State,
         store: Store,
-        guards: Sequence[Guard] = (),
         amend: Amendment | None = None,
     ) -> None:
         """Go on from the State that the store has.
 
         Args:
-            guards: look at what commands led to.
-            amend: adds what follows from it before they look.
+            amend: adds to what commands did what follows from it.
         """
         self._state = state
         self._store = store
-        self._guards = tuple(guards)
         self._amend = amend or _as_it_is
         self._revision = 0
         self._subscribers: list[Subscriber] = []
@@ -127,7 +121,7 @@ class Registry:
         A caller that is cancelled does not undo a command that was begun.
 
         Raises:
-            InvalidRequest: the command or a guard refuses; nothing changed.
+            InvalidRequest: the command refuses; nothing changed.
             StorageError: the change could not be written; nothing changed.
             Unavailable: the registry is closed.
         """
@@ -194,13 +188,9 @@ class Registry:
 
     def _judge(self, command: Command[Any], state: State) -> _Verdict:
         try:
-            decision = self._amend(command(state))
-            if decision.change:
-                for guard in self._guards:
-                    guard(decision.state, decision.change)
+            return self._amend(command(state))
         except Exception as error:  # noqa: BLE001 - whatever it is, its own caller is told
             return error
-        return decision
 
     async def _write(self, changes: Sequence[Change]) -> str | None:
         """Put the changes on the disk; return why they are not there if they are not."""

@@ -12,7 +12,6 @@ import pytest
 
 from control_plane.errors import (
     AlreadyExists,
-    FailedPrecondition,
     InvalidRequest,
     NotFound,
     StorageError,
@@ -24,7 +23,7 @@ from control_plane.model.entities import App, Entity
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid
-from control_plane.registry import LARGEST_BATCH, Committed, Guard, Registry
+from control_plane.registry import LARGEST_BATCH, Committed, Registry
 from control_plane.store.protocol import IssuedRecord
 
 Asked = list["asyncio.Task[Committed[Any]]"]
@@ -71,9 +70,9 @@ class FakeStore:
 
 
 @asynccontextmanager
-async def running(store: FakeStore, guards: Sequence[Guard] = ()) -> AsyncIterator[Registry]:
+async def running(store: FakeStore) -> AsyncIterator[Registry]:
     """Run a registry of an empty State, and expect it to end well."""
-    registry = Registry(State(), store, guards)
+    registry = Registry(State(), store)
     async with written(registry, store):
         yield registry
 
@@ -313,50 +312,21 @@ async def test_a_defect_of_the_store_is_a_storage_error() -> None:
         assert (await registry.execute(create("b"))).revision == 1
 
 
-async def test_a_guard_may_refuse_what_a_command_led_to() -> None:
-    """It sees the State and the change, and what it refuses never happened."""
-
-    def at_most_two(state: State, change: Change) -> None:
-        assert change
-        if len(state.apps) > 2:
-            raise FailedPrecondition("two apps are enough")
-
-    store = FakeStore()
-    async with running(store, [at_most_two]) as registry:
-        results = await outcomes(await ask(registry, *(create(name) for name in "abcda")))
-
-        kinds = [type(each) for each in results]
-        assert kinds == [Committed, Committed, FailedPrecondition, FailedPrecondition, Committed]
-        assert names(registry.state) == ["a", "b"]
-
-
-async def test_a_guard_is_not_asked_about_nothing() -> None:
-    """A command that changes nothing, or is refused, concerns no guard."""
-    asked: list[Change] = []
-    async with running(FakeStore(), [lambda _, change: asked.append(change)]) as registry:
-        await outcomes(await ask(registry, create("a"), create("a"), create("a", ssh=True)))
-
-        assert len(asked) == 1
-
-
 async def test_what_follows_from_a_command_is_part_of_it() -> None:
-    """It is in the answer, on the disk and in the State, and guards look at it too."""
+    """It is in the answer, on the disk and in the State."""
     store = FakeStore()
-    seen: list[Change] = []
 
     def amend(decision: Decision[Any]) -> Decision[Any]:
         follow = create("follower")
         return decision.then(lambda state, result: replace(follow(state), result=result))
 
-    guards = [lambda _, change: seen.append(change)]
-    registry = Registry(State(), store, guards, amend)
+    registry = Registry(State(), store, amend)
     async with written(registry, store):
         committed = await registry.execute(create("a"))
 
         assert names(registry.state) == names(committed.state) == ["a", "follower"]
         assert committed.result.key.name == "a"
         assert store.transactions == [[committed.change]]
-        assert seen == [committed.change]
 
 
 async def test_subscribers_are_told_once_a_transaction_in_order() -> None:
