@@ -97,15 +97,22 @@ def read_bool(value: object) -> bool:
 
 
 def read_listen_address(value: object) -> SocketAddress:
-    """Return where to listen: an IP address and a port; a name could mean several addresses."""
+    """Return where to listen: an IP address and a port; a name could mean several addresses.
+
+    The address is in its canonical form, an IPv4-mapped one is IPv4: certificates name it, Envoys
+    let in who comes from it, and the one that means every address is recognised by it.
+    """
     address = _split_address(value, first_port=0)
     try:
-        ipaddress.ip_address(address.host)
+        parsed = ipaddress.ip_address(address.host)
     except ValueError:
         raise InvalidArgument(
             f"must be an IP address and a port, as in 127.0.0.1:18000: {shown(value)}"
         ) from None
-    return address
+    if getattr(parsed, "scope_id", None):
+        raise InvalidArgument(f"must be an address without a scope: {shown(value)}")
+    host = getattr(parsed, "ipv4_mapped", None) or parsed
+    return SocketAddress(str(host), address.port)
 
 
 def read_server_address(value: object) -> SocketAddress:

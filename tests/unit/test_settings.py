@@ -24,7 +24,7 @@ from control_plane.settings import (
     find_data_dir,
     load_settings,
 )
-from control_plane.settings.values import format_duration
+from control_plane.settings.values import format_duration, read_listen_address
 
 HOME = {"HOME": "/home/op"}
 
@@ -210,6 +210,7 @@ REFUSED = [
         "localhost:1",
         "must be an IP address and a port, as in 127.0.0.1:18000",
     ),
+    ("xds_address", "[fe80::1%eth0]:1", "must be an address without a scope"),
     ("server_names", "a_b", "not an IP address or host name"),
     ("server_names", "-a", "not an IP address or host name"),
     ("server_names", "10.0.0.256", "not an IP address or host name"),
@@ -239,6 +240,25 @@ REFUSED = [
         "must be bytes or a number and B, KiB, MiB or GiB, as in 4MiB",
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "is_every"),
+    [
+        ("[::0]:1", "[::]:1", True),
+        ("[0:0::1]:1", "[::1]:1", False),
+        ("[FD00::1]:1", "[fd00::1]:1", False),
+        ("[::ffff:10.0.0.1]:1", "10.0.0.1:1", False),
+        ("[::ffff:0.0.0.0]:1", "0.0.0.0:1", True),
+    ],
+)
+def test_an_address_to_listen_on_is_what_its_canonical_form_is(
+    text: str, address: str, *, is_every: bool
+) -> None:
+    """However it is written: certificates name it, and Envoys let in who comes from it."""
+    read = read_listen_address(text)
+
+    assert (str(read), read.is_every) == (address, is_every)
 
 
 @pytest.mark.parametrize(("name", "text", "rule"), REFUSED)
