@@ -90,6 +90,20 @@ def read_authority_files(certificate: Path, key: Path, clock: Clock) -> Authorit
     return _load(certificate, key, clock.now())
 
 
+def read_file(path: Path) -> bytes:
+    """Return the content of a file of which nothing is secret.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            [f"file {str(path)!r} cannot be read: {error.strerror}"]
+        ) from error
+
+
 class _Files:
     """The files of the CAs in a data directory."""
 
@@ -198,13 +212,4 @@ class _Files:
 
 def _load(certificate: Path, key: Path, now: datetime | None) -> Authority:
     where = f"files {str(certificate)!r} and {str(key)!r}"
-    return load_authority(_read(certificate), read_private(key), now=now, where=where)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(
-            [f"file {str(path)!r} cannot be read: {error.strerror}"]
-        ) from error
+    return load_authority(read_file(certificate), read_private(key), now=now, where=where)

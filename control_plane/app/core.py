@@ -8,15 +8,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from control_plane.app.authority import (
     new_authority,
     open_authorities,
     read_authority_files,
+    read_file,
 )
 from control_plane.app.expiring import signing_ca
 from control_plane.app.observed import Observed, Watched, observe
-from control_plane.ca import Authority, InstanceIdentity, Profile, new_key_pair
+from control_plane.ca import Authority, InstanceIdentity, Profile, load_trusted, new_key_pair
 from control_plane.clock import Clock
 from control_plane.model.change import Change, removed_instances
 from control_plane.model.state import State
@@ -234,8 +236,12 @@ def _plan_options(settings: Settings) -> PlanOptions:
     return PlanOptions(
         trust_domain=settings.trust_domain,
         internal_domains=settings.internal_domains,
-        router_ca_pem=settings.router_ca.read_bytes() if settings.router_ca else b"",
+        router_ca_pem=_router_ca(settings.router_ca) if settings.router_ca else b"",
         router_sans=settings.router_sans,
         unproxied=settings.unproxied_port_mappings,
         probers=() if address.is_every else (address.host,),
     )
+
+
+def _router_ca(path: Path) -> bytes:
+    return load_trusted(read_file(path), where=f"file {str(path)!r}")

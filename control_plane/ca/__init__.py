@@ -25,7 +25,7 @@ from control_plane.ca.identity import (
 from control_plane.ca.issuer import issue
 from control_plane.ca.keys import KeyFactory, KeyPair, PublicKey, load_key_pair, new_key_pair
 from control_plane.ca.linter import Leaf
-from control_plane.ca.loader import load_authority
+from control_plane.ca.loader import load_authority, load_trusted
 from control_plane.ca.profile import Profile, draw, renew_at
 from control_plane.ca.request import (
     C2CRequest,
@@ -74,6 +74,7 @@ __all__ = [
     "java_trust_store",
     "load_authority",
     "load_key_pair",
+    "load_trusted",
     "make_csr",
     "new_key_pair",
     "parse_csr",

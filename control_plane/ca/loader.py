@@ -50,6 +50,26 @@ def load_authority(
     return Authority(path[0], key, chain=(path[0], *intermediates), roots=(path[-1],))
 
 
+def load_trusted(pem: bytes, *, where: str) -> bytes:
+    """Return the certificates of CAs that Envoy is told to trust, as they are.
+
+    Nothing is asked of them but that they can be read: Envoy refuses all if it cannot read one, and
+    what waits for them never opens.
+
+    Args:
+        pem: certificates, one after the other; text between them is passed over.
+        where: how a problem names the file.
+
+    Raises:
+        ConfigurationError: there is none, or one that cannot be read.
+    """
+    try:
+        x509.load_pem_x509_certificates(pem)
+    except UNREADABLE:
+        raise ConfigurationError([f"{where}: not X.509 certificates in PEM"]) from None
+    return pem
+
+
 def _read_path(pem: bytes, now: datetime | None, problems: list[str]) -> list[x509.Certificate]:
     try:
         path = x509.load_pem_x509_certificates(pem)

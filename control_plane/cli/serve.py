@@ -15,7 +15,7 @@ import click
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import NOT_STRICT, load_authority, strict_problem
+from control_plane.ca import NOT_STRICT, load_authority, load_trusted, strict_problem
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection
 from control_plane.cli.output import begin, may_color, ok, output_option, wants_json, warn
@@ -113,6 +113,8 @@ def check(**flags: object) -> None:
         )
         if problem := strict_problem(authority):
             warn(f"ca_cert: {NOT_STRICT}: {problem}")
+    if settings.router_ca is not None:
+        load_trusted(settings.router_ca.read_bytes(), where=f"file {str(settings.router_ca)!r}")
     for each in cautions(settings):
         warn(f"{each.setting}: {each.reason}")
     rows = [

@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from control_plane.ca import Authority, KeyPair, load_authority, new_key_pair
+from control_plane.ca import Authority, KeyPair, load_authority, load_trusted, new_key_pair
 from control_plane.errors import ConfigurationError
 from tests.needs import need_command
 from tests.unit.ca.forge import CA, NOW, Extensions, Maker, key_usage, made
+
+_BROKEN = b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
 
 
 def problems_of(cert_pem: bytes, key_pem: bytes) -> tuple[str, ...]:
@@ -226,3 +228,21 @@ def test_everything_at_once() -> None:
     assert problems_of(b"\x00", ca.key.private_pem()) == (
         "CA certificate: not X.509 certificates in PEM",
     )
+
+
+def test_trusted_cas_are_taken_as_they_are(authority: Authority) -> None:
+    """Text between certificates is none of ours, and Envoy passes over it likewise."""
+    pem = b"our routers\n" + authority.certificate_pem + authority.certificate_pem
+
+    assert load_trusted(pem, where="routers.pem") == pem
+
+
+@pytest.mark.parametrize("end", [b"", _BROKEN], ids=["no certificate", "a broken one"])
+def test_trusted_cas_that_cannot_be_read_are_refused(authority: Authority, end: bytes) -> None:
+    """Envoy would refuse all of them for one, and open no port that waits for them."""
+    pem = authority.certificate_pem + end if end else b"our routers\n"
+
+    with pytest.raises(ConfigurationError) as refused:
+        load_trusted(pem, where="file 'routers.pem'")
+
+    assert refused.value.problems == ("file 'routers.pem': not X.509 certificates in PEM",)

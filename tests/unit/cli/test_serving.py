@@ -124,6 +124,19 @@ def test_check_looks_into_an_own_ca(tmp_path: Path) -> None:
     assert str(key) in run_c2c(*words).err
 
 
+@pytest.mark.parametrize("name", ["check", "serve"])
+def test_cas_of_routers_that_envoy_could_not_read_are_refused(tmp_path: Path, name: str) -> None:
+    """Each Envoy would refuse them, and no instance be ready; whoever starts or checks is told."""
+    routers = tmp_path / "routers.pem"
+    routers.write_text("not yet written\n")
+    options = ("--data-dir", str(tmp_path / "data"), "--router-ca", str(routers))
+
+    ran = run_c2c(name, *options, "--router-san", "gorouter.service.internal")
+
+    assert ran.code == 1
+    assert f"File {str(routers)!r}: not X.509 certificates in PEM\n" in ran.err
+
+
 def test_check_says_what_strict_clients_miss(tmp_path: Path) -> None:
     """An own CA that they would refuse is no failure, and told of."""
     certificate, key_file = lax_ca_files(tmp_path, "own")
