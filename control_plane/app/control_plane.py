@@ -104,6 +104,7 @@ class ControlPlane:
             "reconciler": core.reconciler.run(),
             "presence": core.presence.run(),
             "tombstones": core.tombstones.run(core.registry),
+            "departures": core.departures.run(core.registry),
             "observed": core.observed.run(),
             "expiry": core.expiry.run(),
             "refusals": core.refusals.run(),

@@ -29,6 +29,7 @@ from control_plane.reconciler.acked_names import AckedNames
 from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.custody import Custodian, Custody
+from control_plane.reconciler.departures import Departures
 from control_plane.reconciler.expiry import Expiry
 from control_plane.reconciler.holdings import IDENTITY, Holdings
 from control_plane.reconciler.issuer_process import PROGRAM
@@ -68,6 +69,7 @@ class Core:
     profile: Profile
     registry: Registry
     tombstones: Tombstones
+    departures: Departures
     nodes: Nodes
     reconciler: Reconciler
     convergence: Convergence
@@ -193,6 +195,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         profile,
         registry,
         tombstones,
+        Departures(holdings, settings.certificate_lifetime, clock),
         nodes,
         reconciler,
         convergence,

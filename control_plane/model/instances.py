@@ -7,6 +7,7 @@ enforced by address; and an index belongs to one instance of its app.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import replace
 
 from control_plane.errors import AlreadyExists, NotFound
@@ -146,6 +147,13 @@ def remove_instance(state: State, guid: InstanceGuid) -> Decision[Instance | Non
     if instance is None:
         return Decision(state, None)
     return decide(state, instance, drops=[instance], apps=_concerned(state, instance))
+
+
+def remove_gone(state: State, guids: Iterable[InstanceGuid]) -> Decision[tuple[Instance, ...]]:
+    """Forget those of some instances that are gone, who are the answer; nobody who came back."""
+    instances = map(state.instance, guids)
+    gone = tuple(each for each in instances if each and each.status is InstanceStatus.GONE)
+    return decide(state, gone, drops=gone, apps=_concerned(state, *gone))
 
 
 def _holders(

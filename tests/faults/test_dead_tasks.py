@@ -25,6 +25,7 @@ TASKS = (
     "reconciler",
     "presence",
     "tombstones",
+    "departures",
     "observed",
     "expiry",
     "refusals",

@@ -11,6 +11,7 @@ from control_plane.model.entities import Instance, InstanceStatus, Transport
 from control_plane.model.instances import (
     move_instance,
     register_instance,
+    remove_gone,
     remove_instance,
     set_status,
 )
@@ -250,3 +251,16 @@ def test_an_instance_concerns_the_apps_at_both_ends_of_its_policies(state: State
 
     assert registered.change.apps == {A, B, C}
     assert moved.change.apps == removed.change.apps == {A, B, C}
+
+
+def test_of_those_who_left_only_who_is_still_gone_is_forgotten(state: State) -> None:
+    """Who came back meanwhile, or was removed already, is left alone."""
+    state = allow(state, A, B)
+    state = set_status(state, A0, InstanceStatus.GONE).state
+
+    decision = remove_gone(state, [A0, A1, InstanceGuid("a9")])
+
+    assert [each.guid for each in decision.result] == [A0]
+    assert decision.change.apps == {A, B}
+    assert set(decision.state.instances) == {A1, B0}
+    assert remove_gone(decision.state, [A0, A1]).state is decision.state
