@@ -16,6 +16,9 @@ from control_plane.model.state import State
 from control_plane.names import Address, Domain, Hostname, InstanceGuid, Port
 from control_plane.planner.names import PublishedNames, UncertifiedNames, none_uncertified
 
+MOST_LISTED = 10
+"""Names in one sentence: an app may have thousands of instances, and callers."""
+
 
 class LinkKind(StrEnum):
     """What has to be there, in the order in which a request needs it."""
@@ -149,6 +152,13 @@ class Question:
 def remaining(instances: Iterable[Instance]) -> tuple[Instance, ...]:
     """Return the instances that did not leave."""
     return tuple(each for each in instances if each.status is not InstanceStatus.GONE)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a sentence has them: the first of them, and how many there are besides."""
+    every = tuple(names)
+    shown, rest = every[:MOST_LISTED], len(every) - MOST_LISTED
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def label(app: App, instance: Instance) -> str:

@@ -20,6 +20,7 @@ from control_plane.planner.chain import (
     Verdict,
     holds,
     label,
+    listed,
     missing,
     remaining,
     unknown,
@@ -70,7 +71,7 @@ class _Chain:
         instances = self._q.state.instances_of(source.guid)
         there, nobody = remaining(instances), f"no instance of {source.key.name} can call"
         if there:
-            addresses = ", ".join(each.address for each in there)
+            addresses = listed(each.address for each in there)
             return holds(LinkKind.CALLER, f"{source.key.name} calls from {addresses}")
         if instances:
             return departed(LinkKind.CALLER, f"{nobody}: every instance of it is gone", source)
@@ -86,14 +87,14 @@ class _Chain:
                 if each.allows(Transport.TCP, C2C_PORT)
             )
             if callers:
-                who = ", ".join(callers)
+                who = listed(callers)
                 return holds(LinkKind.POLICY, f"{who} may connect to tcp {C2C_PORT} of {name}")
             sentence = f"no network policy lets anybody connect to tcp {C2C_PORT} of {name}"
             return missing(LinkKind.POLICY, sentence, advice.add_policy(None, self._app))
         ends = f"{source.key.name} connect to"
         if any(each.allows(Transport.TCP, C2C_PORT) for each in self._policies()):
             return holds(LinkKind.POLICY, f"a network policy lets {ends} tcp {C2C_PORT} of {name}")
-        if others := ", ".join(map(_ports, self._policies())):
+        if others := listed(map(_ports, self._policies())):
             sentence = f"network policies let {ends} {others} of {name}, but not to tcp {C2C_PORT}"
         else:
             sentence = f"no network policy lets {ends} {name}"

@@ -20,6 +20,7 @@ from control_plane.planner.chain import (
     Verdict,
     holds,
     label,
+    listed,
     missing,
     remaining,
     waits,
@@ -37,7 +38,7 @@ def resolved(question: Question, app: App) -> Link:
     if route and not _is_below(route, question.domains):
         return missing(
             _NAME,
-            f"{route} is below no internal domain ({_listed(question.domains)}), so it is not "
+            f"{route} is below no internal domain ({listed(question.domains)}), so it is not "
             "answered",
             advice.map_route(app, question.domains[0]),
         )
@@ -49,14 +50,13 @@ def resolved(question: Question, app: App) -> Link:
     return _answered(question, app, there)
 
 
-def preferred_route(question: Question, app: App, routes: Iterable[Hostname]) -> Hostname:
-    """Return the route by which an app is best called: one that leads to it, if there is one."""
-
-    def rank(route: Hostname) -> tuple[bool, bool]:
-        link = resolved(replace(question, route=route), app)
-        return not _is_below(route, question.domains), link.verdict is not Verdict.HOLDS
-
-    return min(routes, key=rank, default=Hostname(""))
+def preferred_route(question: Question, app: App, routes: Sequence[Hostname]) -> Hostname:
+    """Return the route by which an app is best called: the first that leads to it, if one does."""
+    for route in routes:
+        if resolved(replace(question, route=route), app).verdict is Verdict.HOLDS:
+            return route
+    answered = (route for route in routes if _is_below(route, question.domains))
+    return next(answered, next(iter(routes), Hostname("")))
 
 
 def unresolved(question: Question) -> Link:
@@ -68,7 +68,7 @@ def unresolved(question: Question) -> Link:
     domain = next((each for each in domains if f".{route}".endswith(f".{each}")), None)
     if domain is None:
         sentence = f"no app has the route {route}, and it is below no internal domain"
-        return missing(_NAME, sentence, advice=f"internal domains are: {_listed(domains)}")
+        return missing(_NAME, sentence, advice=f"internal domains are: {listed(domains)}")
     host = route.removesuffix(domain).removesuffix(".")
     index, _, rest = host.partition(".")
     if rest and index.isdecimal():
@@ -123,7 +123,7 @@ def _answered(question: Question, app: App, there: Sequence[Instance]) -> Link:
     able = [each for each in ready if (route, each.guid) not in uncertified]
     if not able:
         return waits(_NAME, f"{called} resolves once an instance of {name} has its certificate")
-    return _answered_to(question, app, ", ".join(each.address for each in able))
+    return _answered_to(question, app, listed(each.address for each in able))
 
 
 def _answered_to(question: Question, app: App, addresses: str) -> Link:
@@ -150,13 +150,9 @@ def _leads_to(question: Question, app: App, addresses: str) -> Link:
     route, called, apps = question.route, question.called, question.state.apps
     others = [apps[each].key.name for each in question.state.apps_of(route) if each != app.guid]
     it = "" if called == route else f"{route} "
-    shared = f", and {it}is a route of {', '.join(others)} too" if others else ""
+    shared = f", and {it}is a route of {listed(others)} too" if others else ""
     return holds(_NAME, f"{called} leads to {addresses}{shared}")
 
 
 def _is_below(route: Hostname, domains: Iterable[Domain]) -> bool:
     return route.endswith(tuple(f".{domain}" for domain in domains))
-
-
-def _listed(domains: Iterable[Domain]) -> str:
-    return ", ".join(domains)

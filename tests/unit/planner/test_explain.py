@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from control_plane.model.apps import update_app
+from control_plane.model.apps import create_app, update_app
+from control_plane.model.change import decide
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import move_instance, set_status
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
-from control_plane.names import Address, AppGuid, Domain, Hostname, InstanceGuid, Port
+from control_plane.names import C2C_PORT, Address, AppGuid, Domain, Hostname, InstanceGuid, Port
 from control_plane.planner.chain import Link, LinkKind, Question, Seen, Verdict
 from control_plane.planner.explain import explain, first_missing
 from control_plane.planner.resolution import preferred_route
@@ -484,6 +485,28 @@ def test_a_name_that_nobody_may_use() -> None:
     assert found.command == "c2c add-network-policy SOURCE_APP b --protocol tcp --port 61443"
 
 
+def test_a_sentence_lists_a_few_of_many() -> None:
+    """Addresses, callers and ports: whoever has thousands of them still reads the sentence."""
+    state = everything()
+    for number in range(20):
+        guid = InstanceGuid(f"more-{number}")
+        state = ready(register(state, guid, B, f"10.0.2.{number}"), guid)
+        state = create_app(state, f"guid-caller-{number}", AppSpec(f"caller-{number}")).state
+        state = allow(state, AppGuid(f"guid-caller-{number}"), B)
+        state = allow(state, A, B, port=7000 + number)
+    asked = question(state, seen={})
+    without = replace(asked, state=_without_policies_to(state, C2C_PORT))
+
+    leads_to = link(asked, LinkKind.NAME).sentence
+    callers = link(replace(asked, source=None), LinkKind.POLICY).sentence
+    ports = link(without, LinkKind.POLICY).sentence
+
+    assert leads_to.startswith("b.apps.internal leads to 10.0.1.1, 10.0.1.2, 10.0.2.0, ")
+    assert leads_to.endswith(", 10.0.2.7 and 12 more")
+    assert callers.endswith(", caller-16 and 11 more may connect to tcp 61443 of b")
+    assert ", tcp 7009 and 10 more of b, but not to tcp 61443" in ports
+
+
 def test_one_instance_by_its_own_name() -> None:
     """Whatever is so of the other instances does not matter."""
     state = set_status(everything(), B0, InstanceStatus.GONE).state
@@ -543,6 +566,21 @@ def test_of_several_routes_one_that_leads_there_is_preferred() -> None:
     assert preferred_route(asked, b, ()) == ""
 
 
+def test_of_many_routes_no_more_are_looked_at_than_need_be() -> None:
+    """Each look costs as much as the app has routes and instances, and holds up everything else."""
+    asked: list[AppGuid] = []
+
+    def published(app: AppGuid) -> tuple[Hostname, ...]:
+        asked.append(app)
+        return (ROUTE,)
+
+    routes = (ROUTE, *(Hostname(f"b-{number}.apps.internal") for number in range(600)))
+    many = question(published=published)
+
+    assert preferred_route(many, world("a", "b").apps[B], routes) == ROUTE
+    assert asked == [B]
+
+
 def test_commands_name_the_space() -> None:
     """An app outside the default space is found by what is printed."""
     state = everything()
@@ -556,6 +594,11 @@ def test_commands_name_the_space() -> None:
     assert missing(replace(asked, state=_without_policies(asked.state))).command == (
         "c2c add-network-policy a b -s 'my space' -o o --protocol tcp --port 61443"
     )
+
+
+def _without_policies_to(state: State, port: Port) -> State:
+    dropped = [each for each in state.all_policies() if each.start_port == port]
+    return decide(state, None, drops=dropped).state
 
 
 def _without_policies(state: State) -> State:
