@@ -12,11 +12,13 @@ from datetime import datetime
 from itertools import pairwise
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from control_plane.ca.authority import Authority
 from control_plane.ca.certificate import UNREADABLE, extension_of, is_issued_by
-from control_plane.ca.keys import KeyPair, accept_public_key, load_key_pair
+from control_plane.ca.keys import MIN_RSA_BITS, KeyPair, accept_public_key, load_key_pair
 from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import shown
 
@@ -75,7 +77,11 @@ def _read_path(pem: bytes, now: datetime | None, problems: list[str]) -> list[x5
         path = x509.load_pem_x509_certificates(pem)
         for below, certificate in enumerate(path):
             name = _named(certificate.subject)
-            faults = [*_authority_faults(certificate, below), *_validity_faults(certificate, now)]
+            faults = [
+                *_authority_faults(certificate, below),
+                *_strength_faults(certificate),
+                *_validity_faults(certificate, now),
+            ]
             problems.extend(f"CA certificate {name} {fault}" for fault in faults)
         problems.extend(_order_problems(path))
     except UNREADABLE:
@@ -123,6 +129,35 @@ def _is_for_tls(usages: x509.ExtendedKeyUsage) -> bool:
     return ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages or needed.issubset(usages)
 
 
+def _strength_faults(certificate: x509.Certificate) -> Iterator[str]:
+    """Name what OpenSSL refuses at the level that systems have (2), and others likewise.
+
+    Nobody verifies how a root signed itself, so that may be as old as it is.
+    """
+    bits = _rsa_bits(certificate)
+    if bits is not None and bits < MIN_RSA_BITS:
+        yield f"has an RSA key of {bits} bits, and clients take none of less than {MIN_RSA_BITS}"
+    if _is_weakly_signed(certificate) and certificate.subject != certificate.issuer:
+        yield "is signed with SHA-1 or MD5, which no client takes"
+
+
+def _rsa_bits(certificate: x509.Certificate) -> int | None:
+    """Return the size of an RSA key; None if the key is of another kind."""
+    try:
+        key = certificate.public_key()
+    except UNREADABLE:
+        return None
+    return key.key_size if isinstance(key, rsa.RSAPublicKey) else None
+
+
+def _is_weakly_signed(certificate: x509.Certificate) -> bool:
+    try:
+        digest = certificate.signature_hash_algorithm
+    except UNREADABLE:
+        return False
+    return isinstance(digest, hashes.SHA1 | hashes.MD5)
+
+
 def _validity_faults(certificate: x509.Certificate, now: datetime | None) -> Iterator[str]:
     if now is None:
         return
@@ -135,16 +170,23 @@ def _validity_faults(certificate: x509.Certificate, now: datetime | None) -> Ite
 def _order_problems(path: Sequence[x509.Certificate]) -> Iterator[str]:
     """Check that each certificate was issued by the next one, and the last by itself."""
     for certificate, issuer in pairwise(path):
-        if not is_issued_by(certificate, issuer):
+        if not _is_by(certificate, issuer):
             yield (
                 f"CA certificate {_named(certificate.subject)} was not issued by the next one in "
                 f"its file, {_named(issuer.subject)}"
             )
-    if not is_issued_by(path[-1], path[-1]):
+    if not _is_by(path[-1], path[-1]):
         yield (
             f"CA certificate {_named(path[-1].subject)} was issued by {_named(path[-1].issuer)}: "
             f"append the certificates up to the root to its file"
         )
+
+
+def _is_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Tell whether a certificate was issued by another; of a weak signature the name has to do."""
+    if _is_weakly_signed(certificate):
+        return certificate.issuer == issuer.subject
+    return is_issued_by(certificate, issuer)
 
 
 def _named(name: x509.Name) -> str:

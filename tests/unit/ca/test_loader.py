@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -72,6 +73,86 @@ def test_what_openssl_req_makes(tmp_path: Path) -> None:
     authority = load_authority(certificate.read_bytes(), key.read_bytes(), now=made_at)
 
     assert authority.certificate.subject.rfc4514_string() == "CN=mine"
+
+
+def openssl(*words: str | Path) -> None:
+    """Run the command; it has to do well."""
+    command = [need_command("openssl", "openssl"), *map(str, words)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def intermediate_of_openssl(
+    directory: Path, *, root: str = "sha256", signed: str = "sha256", bits: int = 2048
+) -> tuple[bytes, bytes]:
+    """Return the path and the key of an intermediate.
+
+    Args:
+        root: the digest with which its root signed itself.
+        signed: the digest with which it signed the intermediate.
+        bits: the size of the root's RSA key.
+    """
+    root_key, root_pem = directory / "root.key", directory / "root.pem"
+    key, csr, pem = directory / "ca.key", directory / "ca.csr", directory / "ca.pem"
+    extensions = directory / "extensions"
+    extensions.write_text("basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n")
+    new = ("req", "-nodes", "-newkey")
+    openssl(*new, f"rsa:{bits}", "-x509", f"-{root}", "-subj", "/CN=root", "-days", "30",
+            "-keyout", root_key, "-out", root_pem)  # fmt: skip
+    openssl(*new, "rsa:2048", "-subj", "/CN=ca", "-keyout", key, "-out", csr)
+    openssl("x509", "-req", f"-{signed}", "-in", csr, "-CA", root_pem, "-CAkey", root_key,
+            "-days", "20", "-extfile", extensions, "-out", pem)  # fmt: skip
+    return pem.read_bytes() + root_pem.read_bytes(), key.read_bytes()
+
+
+def is_verified(directory: Path) -> bool:
+    """Tell whether OpenSSL verifies that intermediate at the level that systems have."""
+    command = [need_command("openssl", "openssl"), "verify", "-auth_level", "2"]
+    command += ["-CAfile", str(directory / "root.pem"), str(directory / "ca.pem")]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def test_a_root_that_signed_itself_long_ago(tmp_path: Path) -> None:
+    """Nobody verifies that signature, so it may be one that nobody would take any more."""
+    path, key = intermediate_of_openssl(tmp_path, root="sha1")
+
+    authority = load_authority(path, key, now=datetime.now(UTC))
+
+    assert [each.subject.rfc4514_string() for each in authority.roots] == ["CN=root"]
+    assert is_verified(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weakness", "problem"),
+    [
+        ({"signed": "sha1"}, "'CN=ca' is signed with SHA-1 or MD5, which no client takes"),
+        (
+            {"bits": 1024},
+            "'CN=root' has an RSA key of 1024 bits, and clients take none of less than 2048",
+        ),
+    ],
+    ids=["digest", "key"],
+)
+def test_a_path_that_is_too_weak_for_clients(
+    tmp_path: Path, weakness: dict[str, Any], problem: str
+) -> None:
+    """Whatever it signs would be refused, by OpenSSL to begin with."""
+    path, key = intermediate_of_openssl(tmp_path, **weakness)
+
+    with pytest.raises(ConfigurationError) as refused:
+        load_authority(path, key, now=datetime.now(UTC))
+
+    assert refused.value.problems == (f"CA certificate {problem}",)
+    assert not is_verified(tmp_path)
+
+
+def test_a_signature_of_an_unknown_kind() -> None:
+    """A path that nobody here can verify is none."""
+    der = made("ca").certificate.public_bytes(Encoding.DER)
+    ecdsa_with_sha256 = bytes.fromhex("06082a8648ce3d040302")
+    unknown = der.replace(ecdsa_with_sha256, ecdsa_with_sha256[:-1] + b"\x7f")
+    pem = x509.load_der_x509_certificate(unknown).public_bytes(Encoding.PEM)
+
+    assert "append the certificates up to the root" in problems_of(pem, b"")[0]
 
 
 @pytest.mark.parametrize(
