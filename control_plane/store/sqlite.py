@@ -36,6 +36,9 @@ from control_plane.store.schema import INSTANCES, ISSUED, migrate
 
 T = TypeVar("T")
 
+_WITHOUT_INSTANCE = delete(ISSUED).where(ISSUED.c.instance_guid.not_in(select(INSTANCES.c.guid)))
+"""Records that were written after their instances were removed; nothing else would delete them."""
+
 _ROOM = 128 * 1024
 """Octets that SQLite may need beside the database to open it: its log and its shared memory."""
 
@@ -96,7 +99,7 @@ class SqliteStore:
 
     async def issued(self) -> list[IssuedRecord]:
         """Return the newest record of each secret of each instance that exists."""
-        # A record may have been written after its instance was removed.
+        # A record may have been written after its instance was removed, since the last start.
         known = select(ISSUED).join(INSTANCES, ISSUED.c.instance_guid == INSTANCES.c.guid)
         async with self._reading() as connection:
             rows = await connection.execute(known.order_by(*ISSUED.primary_key))
@@ -115,6 +118,7 @@ class SqliteStore:
             if verdict != "ok":
                 raise self._damaged(verdict)
             await migrate(connection, str(self._path))
+            await connection.execute(_WITHOUT_INSTANCE)
             dangling = await connection.execute(text("PRAGMA foreign_key_check"))
             if row := dangling.first():
                 raise self._damaged(f"a row of {row[0]} refers to one of {row[2]} that is missing")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -282,6 +282,19 @@ async def test_records_go_with_their_instance_and_not_before(path: Path) -> None
         assert await store.issued() == []
         await store.commit([Change((held,))])
         assert await store.issued() == []
+
+
+async def test_records_of_nobody_are_gone_after_a_start(path: Path) -> None:
+    """One that was written after its instance was removed would stay for ever."""
+    async with opened(path) as store:
+        await store.commit([Change((app(A, "a"), instance("a0", "10.0.0.1")))])
+        await store.record_issued([ISSUED, replace(ISSUED, instance_guid=InstanceGuid("a9"))])
+    async with opened(path):
+        pass
+
+    with closing(sqlite3.connect(path)) as by_hand:
+        rows = by_hand.execute("SELECT instance_guid FROM issued_certificates").fetchall()
+    assert rows == [("a0",)]
 
 
 async def test_every_file_is_private(path: Path) -> None:
