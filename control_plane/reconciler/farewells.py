@@ -100,10 +100,13 @@ class Farewells:
         """
         self._told.pop(left.instance_guid, None)
         for live in self._nodes.streams(left.instance_guid):
+            if again is None:
+                _end(live)  # once it is closed nothing is left of it
+                continue
             timer = self._timers.pop(live, None)
             if timer is not None:
                 timer.cancel()
-            if again is not None and again.app_guid != left.app_guid:
+            if again.app_guid != left.app_guid:
                 _end(live)
 
     def _begin(self, live: LiveStream) -> None:

@@ -366,3 +366,19 @@ async def test_when_nobody_can_come_back_nothing_is_left(state: State) -> None:
     assert not farewells._told
     assert not farewells._timers
     assert around.nodes.snapshot(B0) is None
+
+
+async def test_who_is_being_told_when_nobody_can_come_back_leaves_nothing(state: State) -> None:
+    """Its identity ends just then; its stream does too, and what was said on it is forgotten."""
+    around = World(state)
+    remove(around)
+    peer = back(around)
+    (left,) = around.state.all_tombstones()
+    around.commit(drop_ended_tombstones(around.state, left.ends_at))
+    assert is_over(peer.live)
+    peer.close()
+
+    farewells = around.reconciler.farewells
+    assert not farewells._told
+    assert not farewells._timers
+    assert around.nodes.snapshot(B0) is None
