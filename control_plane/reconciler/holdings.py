@@ -49,23 +49,27 @@ class Holdings:
         self._ledger = ledger
         self._used: dict[InstanceGuid, dict[str, IssuedRecord]] = {}
         self._doubtful: set[tuple[InstanceGuid, str]] = set()
+        self._identities: dict[InstanceGuid, InstanceIdentity] = {}
+        self._last_ends: dict[InstanceGuid, datetime] = {}
         for each in records:
             self._used.setdefault(each.instance_guid, {})[each.secret] = each
             self._doubtful.add((each.instance_guid, each.secret))
-        self._identities: dict[InstanceGuid, InstanceIdentity] = {}
+            if each.secret == IDENTITY:
+                self._note_end(each.instance_guid, each.not_after)
         ledger.observe(self._moved)
 
     def identity_issued(self, record: IssuedRecord) -> None:
         """Take the record of a new identity; the one before is in use until this one is shown."""
         used = self._used.setdefault(record.instance_guid, {})
         if record.instance_guid not in self._identities:
-            # Nobody saw the one before: whichever ends later stands for both.
             used[IDENTITY] = record
+        self._note_end(record.instance_guid, record.not_after)
 
     def identity_seen(self, identity: InstanceIdentity) -> None:
         """Note which identity an instance uses."""
         instance = identity.instance_guid
         self._identities[instance] = identity
+        self._note_end(instance, identity.not_after)
         self._doubtful.discard((instance, IDENTITY))
 
     def identity(self, instance: InstanceGuid) -> InstanceIdentity | None:
@@ -73,9 +77,11 @@ class Holdings:
         return self._identities.get(instance)
 
     def identity_ends(self, instance: InstanceGuid) -> datetime | None:
-        """Return when the last of the identities ends that are known of an instance."""
-        known = (self._used.get(instance, {}).get(IDENTITY), self._identities.get(instance))
-        return max((each.not_after for each in known if each is not None), default=None)
+        """Return when the last of the identities ends that are known of an instance, shown or not.
+
+        None if none is known.
+        """
+        return self._last_ends.get(instance)
 
     def of(self, instance: InstanceGuid) -> Iterator[IssuedRecord]:
         """Return what is known of the certificates that an instance may be using."""
@@ -96,6 +102,10 @@ class Holdings:
         for secret in self._used.pop(instance, {}):
             self._doubtful.discard((instance, secret))
         self._identities.pop(instance, None)
+        self._last_ends.pop(instance, None)
+
+    def _note_end(self, instance: InstanceGuid, end: datetime) -> None:
+        self._last_ends[instance] = max(end, self._last_ends.get(instance, end))
 
     def _moved(self, entry: Entry, _before: Entry | None) -> None:
         record = entry.record

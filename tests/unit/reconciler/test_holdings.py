@@ -96,7 +96,7 @@ def test_an_identity_is_in_use_until_another_is_shown() -> None:
 
 
 def test_the_last_identity_that_is_known_of_ends_last() -> None:
-    """Whether it is on record or was shown; of who has none nothing ends."""
+    """Whether it is on record, was shown, or was issued only; of who has none nothing ends."""
     assert World().holdings.identity_ends(B0) is None
 
     world = World(replace(OLD_IDENTITY, not_after=NOON + 2 * DAY))
@@ -108,6 +108,11 @@ def test_the_last_identity_that_is_known_of_ends_last() -> None:
     world = World(OLD)
     world.holdings.identity_seen(shown("CN=old"))
     assert world.holdings.identity_ends(B0) == NOON + DAY
+
+    world.holdings.identity_issued(replace(NEW_IDENTITY, not_after=NOON + 3 * DAY))
+    assert world.holdings.identity_ends(B0) == NOON + 3 * DAY
+    world.holdings.forget(B0)
+    assert world.holdings.identity_ends(B0) is None
 
 
 def test_an_instance_that_was_removed_holds_nothing() -> None:
