@@ -18,6 +18,9 @@ from control_plane.model.reach import require_networking
 from control_plane.model.state import State
 from control_plane.names import Address, AppGuid, shown
 
+_MAPPED_PREFIX = 96
+"""The bits before the IPv4 address in an IPv4-mapped one (RFC 4291, section 2.5.5.2)."""
+
 
 def add_token(
     state: State,
@@ -93,15 +96,32 @@ def admits(token: JoinToken, address: Address, source: Address) -> bool:
 
 
 def _parse_range(text: str) -> str:
+    """Return a range in its canonical form; an IPv4-mapped one is IPv4, as addresses are."""
     if not text:
         return ""
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError:
+    network = _network(text)
+    if network is None:
         raise InvalidArgument(
             f"not an address range in CIDR notation, such as 10.255.0.0/16: {shown(text)}",
             field="address_range",
-        ) from None
+        )
+    first = ipaddress.ip_interface(text).ip
+    if first != network.network_address:
+        raise InvalidArgument(
+            f"an address range begins with its first address, as in {network}: {shown(text)}",
+            field="address_range",
+        )
+    mapped = getattr(first, "ipv4_mapped", None)
+    beyond = network.prefixlen - _MAPPED_PREFIX
+    return f"{mapped}/{beyond}" if mapped is not None and beyond >= 0 else str(network)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """Return a range of addresses that instances can have, so one without a scope."""
+    try:
+        return None if "%" in text else ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
 
 
 def _moment(time: datetime) -> str:

@@ -615,7 +615,15 @@ TOKENS = (
         "CreateJoinToken",
         {"app": "app-b", "address_range": "10.255.0.4/16"},
         InvalidArgument,
-        "not an address range in CIDR notation, such as 10.255.0.0/16: '10.255.0.4/16'",
+        "an address range begins with its first address, as in 10.255.0.0/16: '10.255.0.4/16'",
+        "address_range",
+    ),
+    Refusal(
+        "token-range-with-a-scope",
+        "CreateJoinToken",
+        {"app": "app-b", "address_range": "fe80::%eth0/64"},
+        InvalidArgument,
+        "not an address range in CIDR notation, such as 10.255.0.0/16: 'fe80::%eth0/64'",
         "address_range",
     ),
     Refusal(

@@ -124,6 +124,9 @@ def test_expired_tokens_are_dropped_and_others_stay(state: State) -> None:
         ("10.255.0.4", "192.0.2.1", "10.255.0.4", True),
         ("2001:db8::4", "192.0.2.1", "2001:db8::/64", True),
         ("2001:db8::4", "192.0.2.1", "10.255.0.0/16", False),
+        ("10.255.0.4", "192.0.2.1", "::ffff:10.255.0.0/112", True),
+        ("10.254.0.4", "192.0.2.1", "::ffff:10.255.0.0/112", False),
+        ("::1", "192.0.2.1", "::/0", True),
     ],
 )
 def test_an_address_is_the_connections_or_in_the_tokens_range(
