@@ -40,6 +40,8 @@ _OPTIONS = (
     # Who waits for a server that comes back hears of it soon.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # And finds it where its name leads by then.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     # Despite its name this is how long an attempt may take: some round trips, to another continent.
     ("grpc.min_reconnect_backoff_ms", round(SECONDS * 1000)),
     # A machine that is gone without a word would be listened to for ever. (gRPC asks nothing while

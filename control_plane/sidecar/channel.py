@@ -31,6 +31,8 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     # Who calls has a back-off of its own; gRPC's grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A server that moved is found by its name; gRPC asks for that again after half a minute only.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     # Notices a control plane that is gone without a word.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
