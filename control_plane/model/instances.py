@@ -87,6 +87,8 @@ def move_instance(
     address that becomes free: containers that are started again together may well find that they
     exchanged theirs. It counts as gone until it is heard of, so nobody lets in who is there.
 
+    One that was ready is not ready at its new address: its Envoy has to listen there first.
+
     Args:
         app_address: where its Envoy reaches the app; "" for where it did before.
         holder_gone: whether another instance that holds the address is known to be gone.
@@ -101,7 +103,9 @@ def move_instance(
     if old is None:
         raise NotFound(f"instance {shown(guid)} not found", field="guid")
     app_place = parse_address(app_address or old.app_address, field="app_address")
-    new = replace(old, address=place, app_address=app_place)
+    was_ready = old.status is InstanceStatus.READY and place != old.address
+    status = InstanceStatus.NOT_READY if was_ready else old.status
+    new = replace(old, address=place, app_address=app_place, status=status)
     if new == old:
         return Decision(state, old)
     holders = _holders(state, place, holder_gone=holder_gone, besides=guid)

@@ -60,6 +60,7 @@ class Presence:
     def __init__(self, registry: Registry, nodes: Nodes) -> None:
         """Keep the status of this registry's instances."""
         self._registry = registry
+        self._state = registry.state
         self._nodes = nodes
         self._envoys: set[LiveStream] = set()
         self._serving: set[LiveStream] = set()
@@ -160,11 +161,18 @@ class Presence:
         return all(stream.in_step(snapshot) for stream in streams)
 
     def _committed(self, state: State, change: Change) -> None:
+        before, self._state = self._state, state
         for instance in removed_instances(state, change):
             self._forget(instance.guid)
         for entity in change.puts:
-            # One that was removed and is registered anew may be connected: no stream tells of it.
-            if isinstance(entity, Instance) and entity.status is InstanceStatus.REGISTERED:
+            if not isinstance(entity, Instance):
+                continue
+            old = before.instance(entity.guid)
+            if old is not None and old.address != entity.address:
+                # What its Envoy ACKed was for where it was.
+                self._serving.difference_update(self._nodes.streams(entity.guid))
+            if entity.status is InstanceStatus.REGISTERED:
+                # One that was removed and is registered anew may be connected: no stream tells.
                 self._changed.put_nowait(entity.guid)
 
     def _await_return(self, instance: InstanceGuid, seconds: float) -> None:

@@ -203,16 +203,18 @@ def test_what_an_instance_ever_had_is_remembered(
     assert again.state is later.state
 
 
-def test_a_moved_instance_keeps_its_status(state: State) -> None:
-    """Its life goes on at another address."""
-    state = set_status(state, A0, InstanceStatus.READY, has_sidecar=True, has_resolver=True).state
+def test_a_moved_instance_is_not_ready_at_its_new_address_yet(state: State) -> None:
+    """No name may lead there before its Envoy listens there; all else goes on as it was."""
+    was = set_status(state, A0, InstanceStatus.READY, has_sidecar=True, has_resolver=True)
 
-    moved = move_instance(state, A0, "10.0.0.9").result
-    assert (moved.status, moved.has_sidecar, moved.has_resolver) == (
-        InstanceStatus.READY,
-        True,
-        True,
-    )
+    moved = move_instance(was.state, A0, "10.0.0.9").result
+    stayed = move_instance(was.state, A0, "10.0.0.1", "10.0.0.8").result
+    gone = set_status(was.state, A0, InstanceStatus.GONE).state
+
+    assert moved.status is InstanceStatus.NOT_READY
+    assert (moved.has_sidecar, moved.has_resolver, moved.index) == (True, True, 0)
+    assert stayed.status is InstanceStatus.READY
+    assert move_instance(gone, A0, "10.0.0.9").result.status is InstanceStatus.GONE
 
 
 @pytest.mark.parametrize("status", list(InstanceStatus))

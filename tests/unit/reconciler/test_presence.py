@@ -11,7 +11,12 @@ import pytest
 
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance, InstanceStatus
-from control_plane.model.instances import register_instance, remove_instance, set_status
+from control_plane.model.instances import (
+    move_instance,
+    register_instance,
+    remove_instance,
+    set_status,
+)
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler import presence as module
@@ -562,6 +567,19 @@ async def test_who_is_registered_anew_while_connected_is_ready_again(tmp_path: P
         peer.settle()
         await instance.registry.execute(lambda state: register_instance(state, B0, B, "10.0.1.1"))
         await instance.becomes(NOT_READY)
+
+        async with instance.world.running():
+            peer.settle()
+
+        await instance.becomes(READY)
+
+
+async def test_who_moves_is_ready_once_its_envoy_listens_there(tmp_path: Path) -> None:
+    """No name leads to its new address before that, though its stream goes on."""
+    async with watched(tmp_path) as (instance, _):
+        peer = await instance.ready()
+        await instance.registry.execute(lambda state: move_instance(state, B0, "10.0.1.2"))
+        await instance.stays(NOT_READY)
 
         async with instance.world.running():
             peer.settle()
