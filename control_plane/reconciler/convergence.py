@@ -87,7 +87,7 @@ class Convergence:
         ]
         if stage is Stage.SERVED:
             rest = [instances[each] for each in sorted(instances.keys() - late)]
-            results = await asyncio.gather(*(self._served(each, deadline) for each in rest))
+            results = await asyncio.gather(*(self._unserved(each, deadline) for each in rest))
             behind += [each for each in results if each is not None]
         return tuple(behind)
 
@@ -134,11 +134,13 @@ class Convergence:
             return f"it has not answered for {each.name} yet ({each.status.value})"
         return "it has not withdrawn everything yet"
 
-    async def _served(self, instance: Instance, deadline: float) -> Behind | None:
-        pause = _FIRST_PAUSE
+    async def _unserved(self, known: Instance, deadline: float) -> Behind | None:
+        """Look until an instance serves its certificate, wherever it is by then."""
+        guid, pause = known.guid, _FIRST_PAUSE
         while True:
-            held = self._custody.get(instance.guid, C2C_SECRET)
-            if held is None or not self._reconciler.connected(instance.guid):
+            instance = self._reconciler.state.instance(guid)
+            held = self._custody.get(guid, C2C_SECRET)
+            if instance is None or held is None or not self._reconciler.connected(guid):
                 return None
             seen = await self._seen(instance, deadline)
             if seen == held.serial:
@@ -152,8 +154,8 @@ class Convergence:
                 )
                 reason = f"serial {held.serial:x} is not served: {reason}"
                 return _behind(instance, Stage.ACKED, reason)
-            if self._attestation.witnessed(instance.guid):
-                await self._attestation.news(instance.guid, min(left, _LONGEST_PAUSE))
+            if self._attestation.witnessed(guid):
+                await self._attestation.news(guid, min(left, _LONGEST_PAUSE))
             else:
                 await self._clock.sleep(min(left, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)

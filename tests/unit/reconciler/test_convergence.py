@@ -12,7 +12,7 @@ import pytest
 from control_plane.clock import SystemClock
 from control_plane.errors import MessageError
 from control_plane.model.entities import InstanceStatus
-from control_plane.model.instances import remove_instance, set_status
+from control_plane.model.instances import move_instance, remove_instance, set_status
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
@@ -291,6 +291,20 @@ async def test_served_is_answered_when_the_new_serial_is_seen() -> None:
         assert await waiting == ()
         # From where the listeners let it look, whatever route the machine would take.
         assert scene.eyes.sources == {"10.9.9.9"}
+
+
+async def test_who_moves_meanwhile_is_looked_at_where_it_is() -> None:
+    """Nobody is left at the address that it had when the wait began."""
+    async with a_scene() as scene:
+        del scene.eyes.seen["10.0.1.1"]
+        waiting = scene.wait(Stage.SERVED)
+        await settled()
+        scene.world.commit(move_instance(scene.world.state, B0, "10.0.1.9"))
+        await settled()
+        scene.envoy.settle()
+        scene.eyes.seen["10.0.1.9"] = scene.serial
+
+        assert await waiting == ()
 
 
 async def test_who_serves_something_else_is_named_with_what_it_serves() -> None:
