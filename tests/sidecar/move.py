@@ -56,7 +56,7 @@ async def main(names: Path) -> None:
         await channel.wait_for_state_change(READY)
         while (state := channel.get_state(try_to_connect=True)) is not READY:
             await channel.wait_for_state_change(state)
-        print(loop.time() - moved)
+        sys.stdout.write(f"{loop.time() - moved}\n")
     await server.stop(None)
 
 
