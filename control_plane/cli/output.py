@@ -46,7 +46,7 @@ def output_option(function: Function) -> Function:
         default=Output.TABLE.value,
         expose_value=False,
         callback=remember,
-        help="table for people, or json: a list of objects (Default: table)",
+        help="table for people, or json for programs (Default: table)",
     )(function)
 
 
