@@ -20,7 +20,8 @@ from typing import Protocol
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource import Snapshot, TypeUrl
+from control_plane.xds.resource import TypeUrl
+from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
 
 

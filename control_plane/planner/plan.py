@@ -25,8 +25,9 @@ from control_plane.planner.names import (
 from control_plane.planner.options import PlanOptions
 from control_plane.planner.shared import Shared
 from control_plane.planner.sources import Sources
-from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl, Version
+from control_plane.xds.resource import Resource, TypeUrl, Version
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 
 ID_SECRET = "id-cert-and-key"  # noqa: S105 - the name of a secret, as Cloud Foundry has it
 VALIDATION_SECRET = "id-validation-context"  # noqa: S105 - likewise

@@ -18,8 +18,9 @@ from control_plane.model.entities import Instance, Tombstone
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import NAME_TABLE_TYPE, Planner
-from control_plane.xds.resource import Snapshot, TypeUrl
+from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER
+from control_plane.xds.snapshot import Snapshot
 
 BOUND_SECONDS = 10.0
 """How long a stream has to ACK that nothing is left, before it ends."""

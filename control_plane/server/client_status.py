@@ -23,7 +23,8 @@ from control_plane.server.redaction import redacted
 from control_plane.server.wire_node import node_message
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
-from control_plane.xds.resource import Resource, Snapshot, TypeUrl
+from control_plane.xds.resource import Resource, TypeUrl
+from control_plane.xds.snapshot import Snapshot
 
 SERVICE = "envoy.service.status.v3.ClientStatusDiscoveryService"
 

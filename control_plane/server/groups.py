@@ -14,7 +14,7 @@ from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.wire_node import node_message
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource import Snapshot
+from control_plane.xds.snapshot import Snapshot
 
 GroupOf = Callable[[base_pb2.Node], str]
 """Returns the group of a node. It has ``id``, ``cluster``, ``locality``, ``metadata`` up to 16 KiB,

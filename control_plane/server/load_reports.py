@@ -33,8 +33,9 @@ from control_plane.server.limits import ServerLimits
 from control_plane.server.status import end_call
 from control_plane.server.wire import encode_load_question, parse_load_report
 from control_plane.xds.messages import Node, SotwRequest
-from control_plane.xds.resource import Snapshot, TypeUrl
+from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import CLUSTER, ResourceTypes
+from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
 
 SHORTEST_INTERVAL = 0.001

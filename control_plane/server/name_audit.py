@@ -17,7 +17,8 @@ from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.refusals import Refusals
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource import WILDCARD, Snapshot, TypeUrl
+from control_plane.xds.resource import WILDCARD, TypeUrl
+from control_plane.xds.snapshot import Snapshot
 
 MOST_EARLY = 4096
 """How many names are remembered of a stream that asked before there was a plan."""

@@ -14,7 +14,7 @@ from control_plane.server.admission import PeerContext
 from control_plane.server.serving import ServedBy
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.polled import Poll
-from control_plane.xds.resource import Snapshot
+from control_plane.xds.snapshot import Snapshot
 
 
 class Polling:

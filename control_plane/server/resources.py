@@ -15,8 +15,9 @@ from google.protobuf.message import Message
 
 from control_plane.errors import InvalidArgument
 from control_plane.names import shown
-from control_plane.xds.resource import Denied, Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource import Denied, Resource, TypeUrl
 from control_plane.xds.resource_type import VIRTUAL_HOST
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 
 _TYPE_URL_PREFIX = "type.googleapis.com/"
 

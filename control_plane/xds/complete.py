@@ -12,7 +12,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from control_plane.xds.exchange import Exchange
-from control_plane.xds.resource import NOTHING, WILDCARD, Resource, TypeSnapshot, Version
+from control_plane.xds.resource import NOTHING, WILDCARD, Resource, Version
+from control_plane.xds.snapshot import TypeSnapshot
 
 
 @dataclass(frozen=True, slots=True)

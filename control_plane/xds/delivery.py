@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.refusal import Refusal
-from control_plane.xds.resource import Snapshot, TypeUrl, Version
+from control_plane.xds.resource import TypeUrl, Version
+from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Machine, Stream
 
 

@@ -47,9 +47,10 @@ from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.meaning import Meaning
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Reply
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import NOTHING, WILDCARD, TypeSnapshot, Version
+from control_plane.xds.resource import NOTHING, WILDCARD, Version
 from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
+from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription, Turn
 
 

@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from control_plane.xds.events import Nacked
 from control_plane.xds.exchange import Exchange
 from control_plane.xds.messages import ErrorDetail, Node
-from control_plane.xds.resource import Nonce, Resource, TypeSnapshot, TypeUrl, Version
+from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
 from control_plane.xds.resource_type import ResourceType
+from control_plane.xds.snapshot import TypeSnapshot
 
 BEATS = 3
 """How often a TTL is told anew before it would end: two of them may be late."""

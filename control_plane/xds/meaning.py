@@ -19,8 +19,9 @@ from collections.abc import Set as AbstractSet
 from itertools import chain
 
 from control_plane.xds.exchange import Exchange
-from control_plane.xds.resource import WILDCARD, Resource, TypeSnapshot
+from control_plane.xds.resource import WILDCARD, Resource
 from control_plane.xds.resource_type import ResourceType
+from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription
 
 

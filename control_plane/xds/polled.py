@@ -34,13 +34,12 @@ from control_plane.xds.resource import (
     NOTHING,
     Nonce,
     Resource,
-    Snapshot,
-    TypeSnapshot,
     Version,
     version_of,
     version_of_all,
 )
 from control_plane.xds.resource_error import errors_of
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.sotw import SotwMachine
 from control_plane.xds.stream import Stream
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from control_plane.xds.messages import ErrorDetail, Node
-from control_plane.xds.resource import TypeSnapshot
+from control_plane.xds.snapshot import TypeSnapshot
 
 _TAKES_ERRORS = frozenset(
     {

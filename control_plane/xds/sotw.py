@@ -33,9 +33,10 @@ from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import NOTHING, WILDCARD, Resource, TypeSnapshot, Version
+from control_plane.xds.resource import NOTHING, WILDCARD, Resource, Version
 from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
+from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription
 
 

@@ -33,9 +33,10 @@ from control_plane.xds.heartbeat import Heartbeats, takes_ttls
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals, Refusal
-from control_plane.xds.resource import WILDCARD, Nonce, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource import WILDCARD, Nonce, TypeUrl
 from control_plane.xds.resource_error import takes_errors
 from control_plane.xds.resource_type import ResourceTypes
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.sotw import SotwMachine
 from control_plane.xds.xdstp import canonical
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
-from control_plane.xds.resource import Snapshot, TypeUrl, Version, version_of_all
+from control_plane.xds.resource import TypeUrl, Version, version_of_all
+from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Machine, Stream
 
 _WORST_FIRST = (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.xds.resource import EMPTY, Snapshot
 from control_plane.xds.resource_type import EXTENSION_CONFIG
+from control_plane.xds.snapshot import EMPTY, Snapshot
 from tests.e2e import strangers, traffic
 from tests.e2e.site import CALLER, site
 from tests.envoy import apps, http2

@@ -22,8 +22,9 @@ from control_plane.nodes import LiveStream
 from control_plane.reconciler.held import Held
 from control_plane.xds.events import Acked, Event
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource import Resource, TypeSnapshot
+from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import SECRET
+from control_plane.xds.snapshot import TypeSnapshot
 from tests.envoy import tls_client
 from tests.envoy.harness import Envoy, until
 from tests.inspection.world import (

@@ -12,8 +12,9 @@ import pytest
 from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.xds.events import Connected, Event
 from control_plane.xds.messages import Node, Reply, SotwRequest
-from control_plane.xds.resource import Nonce, Resource, Snapshot, TypeSnapshot, TypeUrl, Version
+from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
 from control_plane.xds.resource_type import CLUSTER, SECRET, ResourceTypes
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 
 

@@ -24,7 +24,8 @@ from control_plane.server.api.inspection_values import (
 from control_plane.server.stream_log import shortened
 from control_plane.server.type_names import PLANNED_TYPES
 from control_plane.xds.delivery import Delivery
-from control_plane.xds.resource import Snapshot, TypeUrl
+from control_plane.xds.resource import TypeUrl
+from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.type_status import TypeStatus, type_statuses, worst
 
 

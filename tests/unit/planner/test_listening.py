@@ -10,8 +10,8 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from control_plane.model.state import State
 from control_plane.names import AppGuid
 from control_plane.planner import PlanOptions
-from control_plane.xds.resource import Snapshot
 from control_plane.xds.resource_type import CLUSTER
+from control_plane.xds.snapshot import Snapshot
 from tests.unit.planner import worlds
 
 ROUTERS = PlanOptions(router_ca_pem=b"-----BEGIN CERTIFICATE-----", router_sans=("router",))

@@ -8,8 +8,8 @@ import pytest
 
 from control_plane.model.state import State
 from control_plane.planner import NAME_TABLE_TYPE, Planner, PlanOptions, names
-from control_plane.xds.resource import Snapshot
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
+from control_plane.xds.snapshot import Snapshot
 from tests.unit.planner import worlds
 
 EVERYTHING = PlanOptions(

@@ -31,8 +31,8 @@ from control_plane.planner import (
     PublishedNames,
     SecretContent,
 )
-from control_plane.xds.resource import Snapshot
 from control_plane.xds.resource_type import EXTENSION_CONFIG, LISTENER
+from control_plane.xds.snapshot import Snapshot
 
 DOMAIN = Domain("apps.internal")
 

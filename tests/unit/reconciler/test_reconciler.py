@@ -28,8 +28,8 @@ from control_plane.planner import (
 )
 from control_plane.reconciler.publication import LINGER_SECONDS
 from control_plane.reconciler.renewals import LONGEST_RETRY, RETRY
-from control_plane.xds.resource import Snapshot
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
+from control_plane.xds.snapshot import Snapshot
 from tests.unit.model.world import A, B, allow, mapping, register, world
 from tests.unit.reconciler.clocks import settled
 from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World, authority

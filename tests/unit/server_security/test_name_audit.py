@@ -9,8 +9,9 @@ from control_plane.server.name_audit import MOST_EARLY, NameAudit
 from control_plane.server.refusals import Refusals
 from control_plane.xds.events import Subscribed
 from control_plane.xds.messages import Node, Reply, SotwRequest
-from control_plane.xds.resource import Nonce, Resource, Snapshot, TypeSnapshot, Version
+from control_plane.xds.resource import Nonce, Resource, Version
 from control_plane.xds.resource_type import LISTENER, SECRET, ResourceTypes
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.server_security.still_clock import StillClock
 

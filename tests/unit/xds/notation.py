@@ -11,14 +11,7 @@ is told not to exist (``~g(why)`` not to be allowed) in ``resource_errors``. Wha
 from __future__ import annotations
 
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource import (
-    Resource,
-    Snapshot,
-    TypeSnapshot,
-    TypeUrl,
-    Version,
-    version_of,
-)
+from control_plane.xds.resource import Resource, TypeUrl, Version, version_of
 from control_plane.xds.resource_error import NOT_FOUND
 from control_plane.xds.resource_type import (
     CLUSTER,
@@ -29,6 +22,7 @@ from control_plane.xds.resource_type import (
     SECRET,
     VIRTUAL_HOST,
 )
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 
 TYPES = {
     "CDS": CLUSTER,

@@ -11,8 +11,9 @@ from control_plane.xds.events import Event
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource import Snapshot, TypeUrl
+from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import ResourceTypes
+from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.notation import content, short_of, shown, snapshot, url_of, version
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from control_plane.xds.messages import DeltaRequest, Reply, Request, SotwRequest
-from control_plane.xds.resource import WILDCARD, Snapshot, TypeSnapshot, TypeUrl, Version
+from control_plane.xds.resource import WILDCARD, TypeUrl, Version
 from control_plane.xds.resource_type import AfterNack, ResourceType, ResourceTypes
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 
 NEVER = float("inf")
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from control_plane.xds.delivery import deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
-from control_plane.xds.resource import WILDCARD, Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource import WILDCARD, Resource, TypeUrl
 from control_plane.xds.resource_type import (
     ENDPOINT,
     ROUTE,
@@ -28,6 +28,7 @@ from control_plane.xds.resource_type import (
     ResourceType,
     ResourceTypes,
 )
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.walking import WALK, WalkToRest
 

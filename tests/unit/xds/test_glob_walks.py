@@ -8,7 +8,7 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 from control_plane.xds.delivery import deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
@@ -16,6 +16,7 @@ from control_plane.xds.resource_type import (
     ResourceType,
     ResourceTypes,
 )
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.faithful import FaithfulClient, FaithfulDelta, FaithfulSotw, Interest
 from tests.unit.xds.walking import WALK, WalkToRest

@@ -9,8 +9,9 @@ from control_plane.xds.events import Nacked, Stale
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.heartbeat import BEATS, SOONEST, UNANSWERED
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
-from control_plane.xds.resource import SHORTEST_TTL, Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource import SHORTEST_TTL, Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, RUNTIME, VIRTUAL_HOST, ResourceTypes
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.peers import REFUSED
 

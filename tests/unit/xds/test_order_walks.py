@@ -11,8 +11,9 @@ from hypothesis.stateful import (
 )
 
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER, ResourceTypes
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.faithful import FaithfulClient, FaithfulDelta, FaithfulSotw
 from tests.unit.xds.walking import SHORT_WALK, WalkToRest

@@ -11,8 +11,9 @@ from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import ErrorDetail, Node, SotwRequest
 from control_plane.xds.polled import Poll
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot
+from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, SECRET, ResourceTypes
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.notation import content, shown, snapshot, url_of, version
 from tests.unit.xds.peers import NODE, REFUSED

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.xds.resource import (
-    EMPTY,
-    Resource,
-    Snapshot,
-    TypeSnapshot,
-    version_of,
-    version_of_all,
-)
+from control_plane.xds.resource import Resource, version_of, version_of_all
 from control_plane.xds.resource_type import CLUSTER, SECRET
+from control_plane.xds.snapshot import EMPTY, Snapshot, TypeSnapshot
 from tests.unit.xds.notation import content, resource, snapshot, url_of, version
 from tests.unit.xds.peers import DeltaPeer
 

@@ -6,8 +6,9 @@ import pytest
 
 from control_plane.xds.messages import Node
 from control_plane.xds.refusal import FIRST_PAUSE
-from control_plane.xds.resource import Resource, TypeSnapshot
+from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER
+from control_plane.xds.snapshot import TypeSnapshot
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
 NODE = Node("instance-1", client_features=frozenset({"supports-resource-error-unwrapping"}))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl
+from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, SECRET, ResourceTypes
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.faithful import FaithfulClient, FaithfulDelta, FaithfulSotw
 from tests.unit.xds.walking import SCRIPT

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from control_plane.errors import PeerProtocolError
 from control_plane.xds.events import Subscribed
 from control_plane.xds.messages import DeltaRequest, Node
-from control_plane.xds.resource import Resource, TypeSnapshot
+from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER
+from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.xdstp import canonical, collection_of, is_glob
 from tests.fuzz.budget import PARSER
 from tests.unit.xds.notation import version

@@ -29,8 +29,9 @@ from control_plane.xds.events import (
 )
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource import Snapshot, Version
+from control_plane.xds.resource import Version
 from control_plane.xds.resource_type import ResourceTypes
+from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.notation import content, short_of, url_of, version
 

@@ -16,7 +16,7 @@ from control_plane.xds.delivery import deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.messages import Node
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource import Resource, Snapshot, TypeSnapshot, TypeUrl, Version
+from control_plane.xds.resource import Resource, TypeUrl, Version
 from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
@@ -25,6 +25,7 @@ from control_plane.xds.resource_type import (
     SECRET,
     ResourceTypes,
 )
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.faithful import FaithfulClient, FaithfulDelta, FaithfulSotw
 from tests.unit.xds.referee import NEVER, Referee
