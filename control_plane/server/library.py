@@ -214,13 +214,13 @@ class ResourceServer:
             node_id: ``node.id`` of the client, or the group of its node if the server has
                 ``group_of``; ``*`` for every node for which nothing else is set.
             resources: messages such as ``Listener`` or ``Secret``, or ``Resource`` values for
-                messages of one's own that do not tell their name; and ``Denied`` values for names
-                that are not there, with the reason.
+                messages of one's own that do not tell their name, or that have a TTL or variants;
+                and ``Denied`` values for names that are not there, with the reason.
 
         Raises:
             InvalidArgument: a message has no name, or ``*``, or two of one type have the same, or
                 two virtual hosts of the same routes have a domain in common, or what is there is
-                denied.
+                denied, or two variants of a name could be meant for the same client.
         """
         snapshot = snapshot_of(resources)
         if node_id == ANY_NODE:

@@ -207,7 +207,9 @@ class LoadReportingService:
         if _SENDS_ALL_CLUSTERS in node.client_features:
             return Question((), all_clusters=True)
         snapshot = self._nodes.sendable(node.id) or Snapshot()
-        return Question(tuple(sorted(snapshot.of_type(CLUSTER).resources)), all_clusters=False)
+        clusters = snapshot.of_type(CLUSTER)
+        names = clusters.resources.keys() | clusters.variants.keys()
+        return Question(tuple(sorted(names)), all_clusters=False)
 
     def _encoded(self, question: Question) -> bytes:
         return encode_load_question(

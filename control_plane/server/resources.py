@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from control_plane.errors import InvalidArgument
 from control_plane.names import shown
+from control_plane.server.wire_constraints import read_constraints
 from control_plane.xds.resource import Denied, Resource, TypeUrl
 from control_plane.xds.resource_type import VIRTUAL_HOST
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
@@ -30,7 +31,7 @@ def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
 
     Raises:
         InvalidArgument: a message has no name, or ``*``, or two of one type have a name or alias
-            in common, or what is there is denied.
+            in common, or what is there is denied, or variants of a name are ambiguous.
     """
     by_type: dict[TypeUrl, list[Resource]] = {}
     denied: dict[TypeUrl, dict[str, str]] = {}
@@ -50,17 +51,21 @@ def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
     return Snapshot(MappingProxyType(types))
 
 
-def resource_of(message: Message, *, ttl: float | None = None) -> Resource:
+def resource_of(
+    message: Message, *, ttl: float | None = None, constraints: Message | None = None
+) -> Resource:
     """Return a message as a resource: same content, same bytes, same version.
 
     Args:
         message: such as a ``Listener``.
         ttl: after how many seconds without word from the server a client that supports it drops the
             resource; None for never.
+        constraints: ``DynamicParameterConstraints`` which say what clients it is for, where there
+            are several variants of this name; None for all.
 
     Raises:
         InvalidArgument: the message has no name, or one that a virtual host must not have; or the
-            TTL is too short.
+            TTL is too short; or the constraints say nothing, or are those of a virtual host.
     """
     full_name = message.DESCRIPTOR.full_name
     fields: Mapping[str, object] = message.DESCRIPTOR.fields_by_name
@@ -71,8 +76,9 @@ def resource_of(message: Message, *, ttl: float | None = None) -> Resource:
     type_url = TypeUrl(_TYPE_URL_PREFIX + full_name)
     aliases = _aliases(name, message) if type_url == VIRTUAL_HOST else ()
     body = message.SerializeToString(deterministic=True)
+    whose = None if constraints is None else read_constraints(constraints)
     try:
-        return Resource.of(type_url, name, body, aliases, ttl=ttl)
+        return Resource.of(type_url, name, body, aliases, ttl=ttl, constraints=whose)
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
 

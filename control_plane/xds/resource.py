@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, NewType
 
 from control_plane.names import shown
+from control_plane.xds.constraints import Constraints
 from control_plane.xds.xdstp import SCHEME, canonical, collection_of, is_glob
 
 TypeUrl = NewType("TypeUrl", str)
@@ -53,11 +54,13 @@ class Resource:
     Attributes:
         name: what clients subscribe to.
         version: the hash of ``body``, which is kept out of ``repr``: a Secret holds a private key.
+            Of a variant it is the hash of its constraints too.
         aliases: other names that mean the same resource (delta only).
         octets: how long ``body`` is.
         ttl: after how many seconds without word from the server a client drops it, if it supports
             that; None for never.
         collection: the glob collection that it is in, if its name is an ``xdstp://`` name.
+        constraints: whose it is, if it is one of the variants of its name; None for everybody's.
     """
 
     type_url: TypeUrl
@@ -67,6 +70,7 @@ class Resource:
     octets: int
     ttl: float | None
     collection: str | None
+    constraints: Constraints | None
     _content: bytes = field(repr=False)
     _is_packed: bool = field(repr=False)
 
@@ -80,6 +84,7 @@ class Resource:
         *,
         pack: bool = False,
         ttl: float | None = None,
+        constraints: Constraints | None = None,
     ) -> Resource:
         """Make the resource that has this content.
 
@@ -90,10 +95,12 @@ class Resource:
             aliases: other names that mean the same resource.
             pack: whether to keep it compressed: what is big, repeats itself and is seldom sent.
             ttl: after how many seconds without word from the server it is to be dropped.
+            constraints: whose it is, as one of the variants of its name.
 
         Raises:
             ValueError: the TTL is shorter than ``SHORTEST_TTL``, or the name is that of a glob
-                collection, or begins with ``xdstp:`` and is malformed or not in its one form.
+                collection, or begins with ``xdstp:`` and is malformed or not in its one form; or
+                a variant has aliases.
         """
         collection = None
         if SCHEME in name:
@@ -105,10 +112,23 @@ class Resource:
             collection = collection_of(name)
         if ttl is not None and not ttl >= SHORTEST_TTL:
             raise ValueError(f"a TTL is {SHORTEST_TTL} seconds or more, not {ttl}")
-        content = zlib.compress(body, level=1) if pack else body
-        url, version = TypeUrl(type_url), version_of(body)
-        octets = len(body)
-        return cls(url, name, version, tuple(aliases), octets, ttl, collection, content, pack)
+        version, other_names, octets = version_of(body), tuple(aliases), len(body)
+        if constraints is not None:
+            if other_names:
+                raise ValueError(f"a resource with aliases has no variants: {shown(name)}")
+            version = version_of(version.encode() + constraints.encoded)
+        return cls(
+            TypeUrl(type_url),
+            name,
+            version,
+            other_names,
+            octets,
+            ttl,
+            collection,
+            constraints,
+            zlib.compress(body, level=1) if pack else body,
+            pack,
+        )
 
     @property
     def body(self) -> bytes:

@@ -6,11 +6,14 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from types import MappingProxyType
 
+from control_plane.names import shown
+from control_plane.xds.constraints import ambiguity
 from control_plane.xds.resource import (
     NOTHING,
     WILDCARD,
@@ -27,7 +30,7 @@ class TypeSnapshot:
     """The resources of one type that one node should have, by name.
 
     Attributes:
-        resources: what exists.
+        resources: what exists, but for what has variants.
         pending: names that will exist in a moment; until then they are neither sent nor called
             missing, since Envoy would open the listener without its certificate and reset
             connections.
@@ -39,6 +42,8 @@ class TypeSnapshot:
         ttls: the TTLs, in seconds, of those that have one.
         denied: why the node may not have what is not there, where it is to be told.
         collections: the names that are in each glob collection, also of what is not there yet.
+        variants: what exists of each name that has variants, of which a client has one at the most.
+            Who looks at what one client should have is ``showing`` that, and sees none here.
     """
 
     resources: Mapping[str, Resource]
@@ -49,6 +54,7 @@ class TypeSnapshot:
     ttls: Mapping[str, float]
     denied: Mapping[str, str]
     collections: Mapping[str, AbstractSet[str]]
+    variants: Mapping[str, tuple[Resource, ...]]
 
     @classmethod
     def of(
@@ -63,12 +69,17 @@ class TypeSnapshot:
 
         Raises:
             ValueError: a name occurs twice, which no response may have, or is ``*``, by which
-                nobody can ask for one resource; or an alias means two; or what is there is denied.
+                nobody can ask for one resource; or an alias means two; or what is there is denied;
+                or which of the variants of a name is whose could not be told.
         """
         by_name: dict[str, Resource] = {}
+        variants: dict[str, list[Resource]] = {}
         aliases: dict[str, Resource] = {}
         ttls: dict[str, float] = {}
         for resource in resources:
+            if resource.constraints is not None:
+                variants.setdefault(resource.name, []).append(resource)
+                continue
             if resource.name in by_name:
                 raise ValueError(f"resource name occurs twice in a snapshot: {resource.name!r}")
             by_name[resource.name] = resource
@@ -77,27 +88,69 @@ class TypeSnapshot:
             for alias in resource.aliases:
                 if aliases.setdefault(alias, resource) is not resource:
                     raise ValueError(f"alias of two resources in a snapshot: {alias!r}")
-        if WILDCARD in by_name:
+        _check_variants(variants, by_name)
+        if WILDCARD in by_name or WILDCARD in variants:
             raise ValueError(f"no resource can have the name {WILDCARD!r}: it stands for all")
         pending, recorded = frozenset(pending), recorded or {}
-        collections = _collections(by_name.values(), (*pending, *recorded))
+        everything = chain(by_name.values(), *variants.values())
+        collections = _collections(everything, (*pending, *recorded))
         reasons = {canonical(name): why for name, why in denied.items()} if denied else NOTHING
-        for name in reasons.keys() & by_name.keys():
+        for name in reasons.keys() & (by_name.keys() | variants.keys()):
             raise ValueError(f"resource is there and denied in a snapshot: {name!r}")
         return cls(
             MappingProxyType(by_name),
             pending,
             MappingProxyType(dict(recorded)),
-            version_of_all({name: each.version for name, each in by_name.items()}),
+            version_of_all(_versions(by_name, variants)),
             MappingProxyType(aliases) if aliases else NOTHING,
             MappingProxyType(ttls) if ttls else NOTHING,
             MappingProxyType(reasons) if reasons else NOTHING,
             MappingProxyType(collections) if collections else NOTHING,
+            MappingProxyType({n: tuple(v) for n, v in variants.items()}) if variants else NOTHING,
+        )
+
+    def showing(self, chosen: Iterable[Resource]) -> TypeSnapshot:
+        """Return what one client should have of this.
+
+        Args:
+            chosen: its variants, one of a name at the most.
+        """
+        resources = {**self.resources, **{each.name: each for each in chosen}}
+        ttls = {name: each.ttl for name, each in resources.items() if each.ttl is not None}
+        collections = _collections(resources.values(), (*self.pending, *self.recorded))
+        return replace(
+            self,
+            resources=MappingProxyType(resources),
+            version=version_of_all(_versions(resources)),
+            ttls=MappingProxyType(ttls) if ttls else NOTHING,
+            collections=MappingProxyType(collections) if collections else NOTHING,
+            variants=NOTHING,
         )
 
     def find(self, name: str) -> Resource | None:
         """Return the resource that a client means by a name or an alias."""
         return self.resources.get(name) or self.aliases.get(name)
+
+
+def _check_variants(
+    variants: Mapping[str, Sequence[Resource]], others: Mapping[str, Resource]
+) -> None:
+    for name, found in variants.items():
+        if name in others:
+            raise ValueError(f"resource with and without constraints in a snapshot: {shown(name)}")
+        reason = ambiguity(tuple(each.constraints for each in found if each.constraints))
+        if reason:
+            raise ValueError(f"variants of the resource {shown(name)} are ambiguous: {reason}")
+
+
+def _versions(
+    resources: Mapping[str, Resource], variants: Mapping[str, Sequence[Resource]] = NOTHING
+) -> dict[str, Version]:
+    versions = {name: each.version for name, each in resources.items()}
+    for name, found in variants.items():
+        # Of one variant it is what it is of the resource that a client sees.
+        versions[name] = Version(",".join(sorted(each.version for each in found)))
+    return versions
 
 
 def _collections(

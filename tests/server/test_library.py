@@ -18,6 +18,7 @@ from envoy.config.route.v3.route_components_pb2 import VirtualHost
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 from google.protobuf import descriptor_pb2
+from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from control_plane.errors import ConfigurationError, InvalidArgument
@@ -249,6 +250,34 @@ def test_a_ttl_that_is_too_short_is_refused() -> None:
     """T2: nobody could keep that alive."""
     with pytest.raises(InvalidArgument, match=r"a TTL is 0\.5 seconds or more, not 0\.1"):
         resource_of(Runtime(name="faults"), ttl=0.1)
+
+
+def whose(rule: dict[str, Any]) -> Any:  # noqa: ANN401 - made at run time, without stubs
+    """Return constraints."""
+    return ParseDict(rule, discovery_pb2.DynamicParameterConstraints())
+
+
+def test_variants_that_overlap_are_refused() -> None:
+    """E3: the error says of which resource, and for which parameters both match."""
+    cluster, present = cluster_pb2.Cluster(name="web"), {"constraint": {"key": "env", "exists": {}}}
+    prod = {"constraint": {"key": "env", "value": "prod"}}
+    variants = [resource_of(cluster, constraints=whose(each)) for each in (present, prod)]
+    with pytest.raises(InvalidArgument, match=r"resource 'web' .* both match 'env=prod'"):
+        snapshot_of(variants)
+
+
+def test_constraints_that_say_nothing_are_refused() -> None:
+    """E3: they could mean that a resource is everybody's, or nobody's."""
+    with pytest.raises(InvalidArgument, match="constraints that say nothing"):
+        resource_of(cluster_pb2.Cluster(name="web"), constraints=whose({}))
+
+
+def test_a_virtual_host_has_no_variants() -> None:
+    """E3, W13: by which parameters an alias is meant could not be told."""
+    host = VirtualHost(name="public/shop", domains=["shop.test"])
+    present = {"constraint": {"key": "env", "exists": {}}}
+    with pytest.raises(InvalidArgument, match="a resource with aliases has no variants"):
+        resource_of(host, constraints=whose(present))
 
 
 def test_a_virtual_host_is_meant_by_its_domains() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
@@ -20,7 +21,7 @@ from control_plane.clock import SystemClock
 from control_plane.errors import InvalidArgument, PermissionDenied
 from control_plane.nodes import Nodes
 from control_plane.server.admission import StreamContext
-from control_plane.server.library import ResourceServer
+from control_plane.server.library import ResourceServer, resource_of
 from control_plane.server.limits import ServerLimits
 from control_plane.server.load_reports import LoadReportingService, LoadReports
 from control_plane.xds.limits import StreamLimits
@@ -129,6 +130,18 @@ async def test_a_client_that_cannot_is_asked_for_each_of_its_clusters() -> None:
     assert first.load_reporting_interval.seconds == 10
     assert not first.report_endpoint_granularity
     assert list(second.clusters) == ["c"]
+
+
+async def test_a_client_is_asked_for_clusters_that_have_variants() -> None:
+    """L1, E3: whichever of them it has, their name is the same."""
+    rule = {"constraint": {"key": "env", "value": "prod"}}
+    of_prod = ParseDict(rule, discovery_pb2.DynamicParameterConstraints())
+    async with reporting(LoadReports(Told())) as (server, channel), client(channel) as it:
+        variant = resource_of(cluster_pb2.Cluster(name="b"), constraints=of_prod)
+        server.set_resources("n", [variant, cluster_pb2.Cluster(name="a")])
+        await it.send()
+
+        assert list((await it.receive()).clusters) == ["a", "b"]
 
 
 async def test_a_client_of_a_node_that_nobody_planned_is_asked_too() -> None:

@@ -6,10 +6,16 @@ recorded. A response is written ``1 CDS c@1 d@2 -e``: its nonce, its type, its r
 names in ``removed_resources``, ``!f`` for one that is told without content, and ``~g`` for one that
 is told not to exist (``~g(why)`` not to be allowed) in ``resource_errors``. What may not be had is
 ``-c(why)`` among resources.
+
+``c@1{env=prod}`` is a variant of ``c`` for clients whose parameter ``env`` is ``prod``, ``{env}``
+for those that have it, ``{!env}`` for those that have not, ``{env=a,v=1}`` for those that match
+both, and ``{env=a/env=b}`` either. In a response it is what is told by ``resource_name``, and
+``-c{env=prod}`` is in ``removed_resource_names``.
 """
 
 from __future__ import annotations
 
+from control_plane.xds.constraints import Constraints, Not, Rule, Several, Single
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource, TypeUrl, Version, version_of
 from control_plane.xds.resource_error import NOT_FOUND
@@ -47,9 +53,27 @@ def short_of(url: TypeUrl) -> str:
 
 def resource(short: str, text: str) -> Resource:
     """Return the resource that ``c@1`` or ``c@1|alias`` stands for."""
+    text, _, whose = text.removesuffix("}").partition("{")
     label, *aliases = text.split("|")
     name = label.partition("@")[0]
-    return Resource.of(url_of(short), name, label.encode(), aliases)
+    limited = constraints(whose) if whose else None
+    return Resource.of(url_of(short), name, label.encode(), aliases, constraints=limited)
+
+
+def constraints(text: str) -> Constraints:
+    """Return the constraints that ``env=prod,!version`` stands for."""
+    return Constraints(text.encode(), _rule(text))
+
+
+def _rule(text: str) -> Rule:
+    for sign in "/,":
+        if sign in text:
+            parts = tuple(map(_rule, text.split(sign)))
+            return Several(parts, one_is_enough=sign == "/")
+    if text.startswith("!"):
+        return Not(_rule(text[1:]))
+    key, sign, value = text.partition("=")
+    return Single(key, value if sign else None)
 
 
 def version(text: str) -> Version:

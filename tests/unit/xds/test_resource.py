@@ -7,7 +7,7 @@ import pytest
 from control_plane.xds.resource import Resource, version_of, version_of_all
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from control_plane.xds.snapshot import EMPTY, Snapshot, TypeSnapshot
-from tests.unit.xds.notation import content, resource, snapshot, url_of, version
+from tests.unit.xds.notation import constraints, content, resource, snapshot, url_of, version
 from tests.unit.xds.peers import DeltaPeer
 
 
@@ -119,3 +119,66 @@ def test_packed_content_takes_little_memory_and_is_the_same() -> None:
     assert packed.octets == len(body)
     assert packed.version == version_of(body)
     assert len(packed._content) < len(body) / 10
+
+
+def test_version_of_a_variant_is_that_of_its_constraints_too() -> None:
+    """E3, A2: they are "part of the cache key", so with others it is another one."""
+    prod, test, everybody = (resource("CDS", f"c@1{each}") for each in ("{e=p}", "{e=t}", ""))
+    assert len({prod.version, test.version, everybody.version}) == 3
+    assert everybody.version == version("c@1")
+    assert prod == resource("CDS", "c@1{e=p}")
+
+
+def test_variants_are_collected_by_name() -> None:
+    """E3: they are in no other map of resources, but in their collection and in the version."""
+    member = "xdstp://a/T/x/1"
+    snapshot = content("CDS", f"c@1 {member}@1{{e=p}} {member}@2{{e=t}}")
+    assert snapshot.resources.keys() == {"c"}
+    assert {name: len(each) for name, each in snapshot.variants.items()} == {member: 2}
+    assert snapshot.collections == {"xdstp://a/T/x/*": {member}}
+    others = ("c@1", f"c@1 {member}@1{{e=p}}", f"c@1 {member}@1{{e=p}} {member}@3{{e=t}}")
+    assert snapshot.version not in {content("CDS", each).version for each in others}
+    assert snapshot == content("CDS", f"{member}@1{{e=p}} {member}@2{{e=t}} c@1")
+
+
+def test_one_client_sees_one_variant() -> None:
+    """E3: it is like any other resource then, with its TTL, and the rest stays as it is."""
+    lasting = Resource.of(CLUSTER, "d", b"d@1", ttl=5.0, constraints=constraints("e=p"))
+    whole = TypeSnapshot.of([resource("CDS", "c@1"), lasting], pending=["x"])
+    seen = whole.showing([lasting])
+    assert seen == TypeSnapshot(
+        {"c": resource("CDS", "c@1"), "d": lasting},
+        frozenset({"x"}),
+        {},
+        seen.version,
+        {},
+        {"d": 5.0},
+        {},
+        {},
+        {},
+    )
+    assert seen.version == TypeSnapshot.of(seen.resources.values()).version
+    assert whole.showing([]).resources.keys() == {"c"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "c@1{e=p/e=t} c@2{e=q/e=t}",
+            r"variants of the resource 'c' are ambiguous: .*e=p or e=t.* and .* both match 'e=t'",
+        ),
+        ("c@1{e=p} c@2{v=1}", "'c' are ambiguous: 'e=p' and 'v=1' are not of the same keys"),
+        ("c@1{e=p} c@2", "resource with and without constraints in a snapshot: 'c'"),
+        ("c@1{e=p} -c(why)", "resource is there and denied in a snapshot: 'c'"),
+        ("*@1{e=p}", "no resource can have the name"),
+        ("c@1|alias{e=p}", "a resource with aliases has no variants: 'c'"),
+    ],
+    ids=["overlap", "keys", "both", "denied", "wildcard", "alias"],
+)
+def test_variants_of_which_nobody_could_tell_whose_they_are_are_refused(
+    text: str, sentence: str
+) -> None:
+    """E3: "Control planes must not accept a set of resources that violates this requirement"."""
+    with pytest.raises(ValueError, match=sentence):
+        content("CDS", text)
