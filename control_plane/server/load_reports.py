@@ -31,7 +31,7 @@ from control_plane.server.admission import Admission, Everybody, StreamContext
 from control_plane.server.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.status import end_call
-from control_plane.server.wire import encode_load_question, parse_load_report
+from control_plane.server.wire_load_reports import encode_load_question, parse_load_report
 from control_plane.xds.messages import Node, SotwRequest
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import CLUSTER, ResourceTypes

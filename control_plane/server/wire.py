@@ -8,18 +8,17 @@ server acts on is read; and of what is kept of a request, nothing is long, and n
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, assert_never
 
 from envoy.service.discovery.v3 import discovery_pb2
-from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
 from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
 from control_plane.server.redaction import REDACTED
 from control_plane.server.wire_node import read_node
-from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, Request, SotwRequest
+from control_plane.xds.messages import DeltaRequest, ErrorDetail, Reply, Request, SotwRequest
 from control_plane.xds.resource import Resource, TypeUrl
 
 MAX_ERROR_CHARACTERS = 4096
@@ -51,7 +50,7 @@ def parse_sotw(raw: bytes) -> SotwRequest:
     Raises:
         PeerProtocolError: the bytes are none.
     """
-    return sotw_request(_decode(discovery_pb2.DiscoveryRequest, raw))
+    return sotw_request(decode(discovery_pb2.DiscoveryRequest, raw))
 
 
 def sotw_request(request: Any) -> SotwRequest:  # noqa: ANN401 - made at run time, without stubs
@@ -77,7 +76,7 @@ def parse_delta(raw: bytes) -> DeltaRequest:
     Raises:
         PeerProtocolError: the bytes are none.
     """
-    request = _decode(discovery_pb2.DeltaDiscoveryRequest, raw)
+    request = decode(discovery_pb2.DeltaDiscoveryRequest, raw)
     _refuse_locators(request.resource_locators_subscribe or request.resource_locators_unsubscribe)
     return DeltaRequest(
         TypeUrl(request.type_url),
@@ -107,39 +106,6 @@ def encode(reply: Reply, variant: Variant, identifier: str) -> bytes:
             assert_never(variant)
 
 
-def parse_load_report(raw: bytes) -> tuple[Node | None, Sequence[Any]]:
-    """Read a ``LoadStatsRequest``: who says it, if it tells, and its ``ClusterStats``.
-
-    Raises:
-        PeerProtocolError: the bytes are none, or do not tell of which cluster they are.
-    """
-    request = _decode(lrs_pb2.LoadStatsRequest, raw)
-    for number, stats in enumerate(request.cluster_stats):
-        if not stats.cluster_name:
-            raise PeerProtocolError(f"cluster_stats[{number}] has no cluster_name")
-    return read_node(request), tuple(request.cluster_stats)
-
-
-def encode_load_question(
-    clusters: Sequence[str], *, all_clusters: bool, interval: float, by_endpoint: bool
-) -> bytes:
-    """Write a ``LoadStatsResponse``, which asks for load reports.
-
-    Args:
-        clusters: of which clusters.
-        all_clusters: whether of all.
-        interval: seconds from one report to the next.
-        by_endpoint: whether of each endpoint too.
-    """
-    question = lrs_pb2.LoadStatsResponse(
-        clusters=clusters,
-        send_all_clusters=all_clusters,
-        report_endpoint_granularity=by_endpoint,
-    )
-    question.load_reporting_interval.FromNanoseconds(round(interval * 1e9))
-    return _bytes_of(question)
-
-
 def _encode_sotw(reply: Reply, identifier: str) -> bytes:
     response = discovery_pb2.DiscoveryResponse(
         version_info=reply.version,
@@ -156,7 +122,7 @@ def _encode_sotw(reply: Reply, identifier: str) -> bytes:
             response.resources.add().Pack(wrapped)
         else:
             response.resources.add(type_url=resource.type_url, value=resource.body)
-    return _bytes_of(response)
+    return bytes_of(response)
 
 
 def _encode_delta(reply: Reply, identifier: str) -> bytes:
@@ -176,7 +142,7 @@ def _encode_delta(reply: Reply, identifier: str) -> bytes:
     for name in reply.unresolved:
         # No content and the version that the client has would be a heartbeat; so it has another.
         response.resources.add(name=name, aliases=[name], version=reply.nonce)
-    return _bytes_of(response)
+    return bytes_of(response)
 
 
 def _add_errors(response: Any, reply: Reply) -> None:  # noqa: ANN401 - either kind of response
@@ -201,7 +167,12 @@ def _set_ttl(entry: Any, reply: Reply) -> None:  # noqa: ANN401 - likewise
         entry.ttl.FromNanoseconds(round(seconds * 1e9))
 
 
-def _decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time, without stubs
+def decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time, without stubs
+    """Read a message of a class.
+
+    Raises:
+        PeerProtocolError: the bytes are none.
+    """
     try:
         return message.FromString(raw)
     except DecodeError as error:
@@ -216,7 +187,8 @@ def _refuse_locators(locators: Collection[Any]) -> None:
         raise PeerProtocolError("resource locators are not served: ask by resource names")
 
 
-def _bytes_of(response: Any) -> bytes:  # noqa: ANN401 - made at run time, without stubs
+def bytes_of(response: Any) -> bytes:  # noqa: ANN401 - made at run time, without stubs
+    """Write a message."""
     serialised: bytes = response.SerializeToString()
     return serialised
 

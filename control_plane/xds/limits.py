@@ -32,6 +32,34 @@ class StreamLimits:
     version_characters: int = 256
     node_id_octets: int = 256
 
+    def check_node_id(self, node_id: str) -> None:
+        """Bound what the client calls itself.
+
+        Raises:
+            PeerLimitExceeded: it is too long.
+        """
+        if len(node_id.encode()) > self.node_id_octets:
+            raise PeerLimitExceeded(
+                f"node.id longer than {self.node_id_octets} octets: {shown(node_id)}"
+            )
+
+    def check_type(self, type_url: str, number: int) -> None:
+        """Bound the types that the client asks for.
+
+        Args:
+            type_url: one more.
+            number: how many the stream has with it.
+
+        Raises:
+            PeerLimitExceeded: they are too many, or its URL is too long.
+        """
+        if number > self.types:
+            raise PeerLimitExceeded(f"more than {self.types} resource types on a stream")
+        if len(type_url.encode()) > self.name_octets:
+            raise PeerLimitExceeded(
+                f"type_url longer than {self.name_octets} octets: {shown(type_url)}"
+            )
+
     def check_names(self, names: Collection[str], total: int) -> None:
         """Bound what the client asks for.
 

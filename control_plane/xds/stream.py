@@ -25,7 +25,7 @@ import itertools
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from control_plane.errors import PeerLimitExceeded, PeerProtocolError
+from control_plane.errors import PeerProtocolError
 from control_plane.names import shown
 from control_plane.xds.delta import DeltaMachine
 from control_plane.xds.events import Connected, Event
@@ -79,10 +79,7 @@ class Stream:
         if self.node is None:
             if node is None or not node.id:
                 raise PeerProtocolError("the first request of a stream must carry node.id")
-            if len(node.id.encode()) > self._limits.node_id_octets:
-                raise PeerLimitExceeded(
-                    f"node.id longer than {self._limits.node_id_octets} octets: {shown(node.id)}"
-                )
+            self._limits.check_node_id(node.id)
             self.node = node
             return Connected(node)
         if node is not None and node.id and node.id != self.node.id:
@@ -195,12 +192,7 @@ class Stream:
         machine = self.machines.get(url)
         if machine is not None:
             return machine
-        if len(self.machines) >= self._limits.types:
-            raise PeerLimitExceeded(f"more than {self._limits.types} resource types on a stream")
-        if len(url.encode()) > self._limits.name_octets:
-            raise PeerLimitExceeded(
-                f"type_url longer than {self._limits.name_octets} octets: {shown(url)}"
-            )
+        self._limits.check_type(url, len(self.machines) + 1)
         kind = SotwMachine if isinstance(request, SotwRequest) else DeltaMachine
         if kind is SotwMachine and self._types.get(url).part_of is not None:
             raise PeerProtocolError(f"{url} is served by the incremental variant only")

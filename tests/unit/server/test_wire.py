@@ -19,9 +19,9 @@ from control_plane.server.wire import (
     encode,
     parse,
     parse_delta,
-    parse_load_report,
     parse_sotw,
 )
+from control_plane.server.wire_load_reports import parse_load_report
 from control_plane.server.wire_node import MAX_FEATURES, MAX_NODE_CHARACTERS, node_message
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, SotwRequest
 from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
