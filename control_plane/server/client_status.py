@@ -104,7 +104,8 @@ class ClientStatusService(
             )
             if each.since is not None:
                 config.last_updated.FromDatetime(self._moment(each.since))
-            wanted = snapshot.of_type(each.type_url).resources.get(each.name)
+            content = live.stream.content(each.type_url, snapshot)
+            wanted = content.resources.get(each.name)
             if contents and wanted is not None and each.accepted == wanted.version:
                 self._tell_content(config, wanted)
             if each.refusal is not None:

@@ -78,8 +78,8 @@ class StreamFacts:
         """Tell what a client is sent."""
         if not self._feed.watchers:
             return
-        names = (*(each.name for each in reply.resources), *reply.removed, *reply.unresolved)
-        names += tuple(name for name in reply.errors if name not in reply.removed)
+        names = (*(each.name for each in reply.resources), *reply.gone(), *reply.unresolved)
+        names += tuple(name for name in reply.errors if name not in names)
         self._tell(
             live.node_id,
             Kind.SENT,

@@ -108,7 +108,7 @@ class StreamLog:
             version=reply.version,
             resources=_versions(
                 {each.name: each.version for each in reply.resources}
-                | dict.fromkeys((*reply.removed, *reply.unresolved, *reply.errors))
+                | dict.fromkeys((*reply.gone(), *reply.unresolved, *reply.errors))
             ),
         )
 

@@ -8,7 +8,7 @@ server acts on is read; and of what is kept of a request, nothing is long, and n
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any, assert_never
 
 from envoy.service.discovery.v3 import discovery_pb2
@@ -18,7 +18,15 @@ from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
 from control_plane.server.redaction import REDACTED
 from control_plane.server.wire_node import read_node
-from control_plane.xds.messages import DeltaRequest, ErrorDetail, Reply, Request, SotwRequest
+from control_plane.xds.constraints import Constraints
+from control_plane.xds.messages import (
+    DeltaRequest,
+    ErrorDetail,
+    Locator,
+    Reply,
+    Request,
+    SotwRequest,
+)
 from control_plane.xds.resource import Resource, TypeUrl
 
 MAX_ERROR_CHARACTERS = 4096
@@ -54,12 +62,7 @@ def parse_sotw(raw: bytes) -> SotwRequest:
 
 
 def sotw_request(request: Any) -> SotwRequest:  # noqa: ANN401 - made at run time, without stubs
-    """Take from a ``DiscoveryRequest`` what a server acts on.
-
-    Raises:
-        PeerProtocolError: it asks by resource locators.
-    """
-    _refuse_locators(request.resource_locators)
+    """Take from a ``DiscoveryRequest`` what a server acts on."""
     return SotwRequest(
         TypeUrl(request.type_url),
         tuple(request.resource_names),
@@ -67,6 +70,7 @@ def sotw_request(request: Any) -> SotwRequest:  # noqa: ANN401 - made at run tim
         request.response_nonce,
         _error_detail(request),
         read_node(request),
+        _locators(request.resource_locators),
     )
 
 
@@ -77,7 +81,6 @@ def parse_delta(raw: bytes) -> DeltaRequest:
         PeerProtocolError: the bytes are none.
     """
     request = decode(discovery_pb2.DeltaDiscoveryRequest, raw)
-    _refuse_locators(request.resource_locators_subscribe or request.resource_locators_unsubscribe)
     return DeltaRequest(
         TypeUrl(request.type_url),
         tuple(request.resource_names_subscribe),
@@ -86,6 +89,8 @@ def parse_delta(raw: bytes) -> DeltaRequest:
         request.response_nonce,
         _error_detail(request),
         read_node(request),
+        _locators(request.resource_locators_subscribe),
+        _locators(request.resource_locators_unsubscribe),
     )
 
 
@@ -116,10 +121,8 @@ def _encode_sotw(reply: Reply, identifier: str) -> bytes:
     if reply.errors:
         _add_errors(response, reply)
     for resource in reply.resources:
-        if resource.name in reply.ttls:
-            wrapped = discovery_pb2.Resource()
-            _fill(wrapped, resource, reply)
-            response.resources.add().Pack(wrapped)
+        if is_wrapped(resource, reply):
+            response.resources.add().Pack(wrapped(resource, reply))
         else:
             response.resources.add(type_url=resource.type_url, value=resource.body)
     return bytes_of(response)
@@ -137,8 +140,12 @@ def _encode_delta(reply: Reply, identifier: str) -> bytes:
         _fill(response.resources.add(aliases=resource.aliases), resource, reply)
     if reply.errors:
         _add_errors(response, reply)
+    for name, whose in reply.removed_variants:
+        _name_variant(response.removed_resource_names.add(), name, whose)
     for name, version in reply.kept.items():
-        _set_ttl(response.resources.add(name=name, version=version), reply)
+        entry = response.resources.add(version=version)
+        _name(entry, name, reply)
+        _set_ttl(entry, name, reply)
     for name in reply.unresolved:
         # No content and the version that the client has would be a heartbeat; so it has another.
         response.resources.add(name=name, aliases=[name], version=reply.nonce)
@@ -153,16 +160,44 @@ def _add_errors(response: Any, reply: Reply) -> None:  # noqa: ANN401 - either k
         )
 
 
+def is_wrapped(resource: Resource, reply: Reply) -> bool:
+    """Tell whether more is told of a resource in state of the world than its content."""
+    return resource.name in reply.ttls or resource.name in reply.constraints
+
+
+def wrapped(resource: Resource, reply: Reply) -> Any:  # noqa: ANN401 - made at run time
+    """Return a resource as a ``Resource`` message, with all that is told of it."""
+    entry = discovery_pb2.Resource()
+    _fill(entry, resource, reply)
+    return entry
+
+
 def _fill(entry: Any, resource: Resource, reply: Reply) -> None:  # noqa: ANN401 - likewise
-    entry.name, entry.version = resource.name, resource.version
+    _name(entry, resource.name, reply)
+    entry.version = resource.version
     entry.resource.type_url = resource.type_url
     entry.resource.value = resource.body
     if reply.ttls:
-        _set_ttl(entry, reply)
+        _set_ttl(entry, resource.name, reply)
 
 
-def _set_ttl(entry: Any, reply: Reply) -> None:  # noqa: ANN401 - likewise
-    seconds = reply.ttls.get(entry.name)
+def _name(entry: Any, name: str, reply: Reply) -> None:  # noqa: ANN401 - likewise
+    """Name an entry: "only one of *name* or *resource_name* may be set"."""
+    whose = reply.constraints.get(name) if reply.constraints else None
+    if whose is None:
+        entry.name = name
+    else:
+        _name_variant(entry.resource_name, name, whose)
+
+
+def _name_variant(entry: Any, name: str, whose: Constraints | None) -> None:  # noqa: ANN401 - likewise
+    entry.name = name
+    if whose is not None:
+        entry.dynamic_parameter_constraints.ParseFromString(whose.encoded)
+
+
+def _set_ttl(entry: Any, name: str, reply: Reply) -> None:  # noqa: ANN401 - likewise
+    seconds = reply.ttls.get(name)
     if seconds is not None:
         entry.ttl.FromNanoseconds(round(seconds * 1e9))
 
@@ -181,10 +216,10 @@ def decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time,
         ) from error
 
 
-def _refuse_locators(locators: Collection[Any]) -> None:
-    """Refuse names with dynamic parameters: a request with no others looks like a wildcard."""
-    if locators:
-        raise PeerProtocolError("resource locators are not served: ask by resource names")
+def _locators(locators: Iterable[Any]) -> tuple[Locator, ...]:
+    return tuple(
+        Locator(each.name, tuple(sorted(each.dynamic_parameters.items()))) for each in locators
+    )
 
 
 def bytes_of(response: Any) -> bytes:  # noqa: ANN401 - made at run time, without stubs

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from control_plane.errors import MessageError, PeerProtocolError
 from control_plane.names import shown
 from control_plane.server.descriptors import ImportingPool
-from control_plane.server.wire import sotw_request
+from control_plane.server.wire import is_wrapped, sotw_request, wrapped
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.resource import Resource
 
@@ -72,12 +72,14 @@ def encode_json(reply: Reply, identifier: str) -> bytes:
         )
     )
     if reply.resources:
-        response["resources"] = [_resource(each) for each in reply.resources]
+        response["resources"] = [_resource(each, reply) for each in reply.resources]
     return json.dumps(response).encode()
 
 
-def _resource(resource: Resource) -> dict[str, Any]:
+def _resource(resource: Resource, reply: Reply) -> dict[str, Any]:
     packed = any_pb2.Any(type_url=resource.type_url, value=resource.body)
+    if is_wrapped(resource, reply):
+        packed.Pack(wrapped(resource, reply))
     try:
         return MessageToDict(packed, descriptor_pool=_POOL)
     except (TypeError, DecodeError, Error) as error:

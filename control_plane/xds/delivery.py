@@ -14,7 +14,8 @@ from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.refusal import Refusal
 from control_plane.xds.resource import TypeUrl, Version
 from control_plane.xds.snapshot import Snapshot
-from control_plane.xds.stream import Machine, Stream
+from control_plane.xds.stream import Stream
+from control_plane.xds.translation import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Delivery:
 def deliveries(stream: Stream, snapshot: Snapshot) -> Iterator[Delivery]:
     """Yield every resource that the client of a stream wants and should have, by type and name."""
     for url, machine in stream.machines.items():
-        content = snapshot.of_type(url)
+        content = stream.content(url, snapshot)
         versions = {**content.recorded}
         versions |= {name: each.version for name, each in content.resources.items()}
         for name in sorted(versions):

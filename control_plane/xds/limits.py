@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import chain
 
 from control_plane.errors import PeerLimitExceeded
 from control_plane.names import shown
+from control_plane.xds.constraints import Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,9 @@ class StreamLimits:
         name_octets: how long a resource name may be.
         version_characters: how long a version may be that it says it has; ours have 16.
         node_id_octets: how long a node id may be.
+        parameters: how many dynamic parameters a name may be asked for with.
+        parameter_octets: how long a key or a value of them may be.
+        parameter_sets: how many sets of them there may be of one type.
     """
 
     types: int = 64
@@ -31,6 +36,9 @@ class StreamLimits:
     name_octets: int = 1024
     version_characters: int = 256
     node_id_octets: int = 256
+    parameters: int = 64
+    parameter_octets: int = 256
+    parameter_sets: int = 64
 
     def check_node_id(self, node_id: str) -> None:
         """Bound what the client calls itself.
@@ -86,3 +94,30 @@ class StreamLimits:
         """
         if any(len(version) > self.version_characters for version in versions):
             raise PeerLimitExceeded(f"version longer than {self.version_characters} characters")
+
+    def check_parameters(self, parameters: Parameters) -> None:
+        """Bound the dynamic parameters of a name.
+
+        Raises:
+            PeerLimitExceeded: they are too many, or one is too long.
+        """
+        if len(parameters) > self.parameters:
+            raise PeerLimitExceeded(
+                f"more than {self.parameters} dynamic parameters of a resource: {len(parameters)}"
+            )
+        for text in chain.from_iterable(parameters):
+            if len(text.encode()) > self.parameter_octets:
+                raise PeerLimitExceeded(
+                    f"dynamic parameter longer than {self.parameter_octets} octets: {shown(text)}"
+                )
+
+    def check_parameter_sets(self, number: int) -> None:
+        """Bound the sets of dynamic parameters, each of which is kept once.
+
+        Raises:
+            PeerLimitExceeded: they are too many.
+        """
+        if number > self.parameter_sets:
+            raise PeerLimitExceeded(
+                f"more than {self.parameter_sets} sets of dynamic parameters of a resource type"
+            )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from control_plane.xds.constraints import Constraints, Parameters
 from control_plane.xds.resource import NOTHING, Nonce, Resource, TypeUrl, Version
 
 
@@ -40,6 +41,14 @@ class ErrorDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class Locator:
+    """A ``ResourceLocator``: a name, and what its resource may vary by."""
+
+    name: str
+    parameters: Parameters = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SotwRequest:
     """A ``DiscoveryRequest``."""
 
@@ -49,6 +58,7 @@ class SotwRequest:
     response_nonce: str = ""
     error_detail: ErrorDetail | None = None
     node: Node | None = None
+    resource_locators: tuple[Locator, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,8 @@ class DeltaRequest:
     response_nonce: str = ""
     error_detail: ErrorDetail | None = None
     node: Node | None = None
+    subscribe_locators: tuple[Locator, ...] = ()
+    unsubscribe_locators: tuple[Locator, ...] = ()
 
 
 Request = SotwRequest | DeltaRequest
@@ -80,6 +92,9 @@ class Reply:
         is_heartbeat: whether it says nothing but that.
         errors: why the client is not sent what it asked for, by name; none of it is in
             ``resources``.
+        constraints: those that are told beside a name in ``resources``, or in ``kept``.
+        removed_variants: ``removed_resource_names``, with the constraints that were told; of a name
+            in ``resources`` those that the client has besides.
     """
 
     type_url: TypeUrl
@@ -92,3 +107,13 @@ class Reply:
     kept: Mapping[str, Version] = field(default_factory=lambda: NOTHING)
     is_heartbeat: bool = False
     errors: Mapping[str, ErrorDetail] = field(default_factory=lambda: NOTHING)
+    constraints: Mapping[str, Constraints] = field(default_factory=lambda: NOTHING)
+    removed_variants: tuple[tuple[str, Constraints | None], ...] = ()
+
+    def gone(self) -> tuple[str, ...]:
+        """Return the names of which the client is told that there is nothing any more."""
+        if not self.removed_variants:
+            return self.removed
+        there = {each.name for each in self.resources}
+        variants = (name for name, _ in self.removed_variants if name not in there)
+        return tuple(dict.fromkeys((*self.removed, *variants)))

@@ -73,7 +73,7 @@ class Poll:
         told = self._stream.receive(self._request, now)
         nonce, error = self._request.response_nonce, self._request.error_detail
         machine = self._machine()
-        answer = self._wanted(snapshot.of_type(machine.type.url))
+        answer = self._wanted(self._stream.content(machine.type.url, snapshot))
         version = answer.version
         if version == nonce or (error is None and version == self._request.version_info):
             machine.exchange.send(answer.nonce, _versions(answer.resources), now)
@@ -92,7 +92,7 @@ class Poll:
             now: seconds of the server's monotonic clock.
         """
         machine = self._machine()
-        content = snapshot.of_type(machine.type.url)
+        content = self._stream.content(machine.type.url, snapshot)
         answer = self._wanted(content)
         if answer.version in (self._request.version_info, self._request.response_nonce):
             return None
@@ -103,7 +103,7 @@ class Poll:
         elif not (answer.resources or answer.errors):
             return None
         machine.exchange.send(answer.nonce, _versions(answer.resources), now)
-        return answer
+        return self._stream.as_told(answer)
 
     def _machine(self) -> SotwMachine:
         (machine,) = self._stream.machines.values()

@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
+from weakref import WeakValueDictionary
 
 from control_plane.names import shown
 from control_plane.xds.constraints import ambiguity
@@ -25,7 +26,7 @@ from control_plane.xds.resource import (
 from control_plane.xds.xdstp import canonical, collection_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class TypeSnapshot:
     """The resources of one type that one node should have, by name.
 
@@ -55,6 +56,9 @@ class TypeSnapshot:
     denied: Mapping[str, str]
     collections: Mapping[str, AbstractSet[str]]
     variants: Mapping[str, tuple[Resource, ...]]
+    _shown: WeakValueDictionary[tuple[int, ...], TypeSnapshot] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     @classmethod
     def of(
@@ -107,14 +111,26 @@ class TypeSnapshot:
             MappingProxyType(reasons) if reasons else NOTHING,
             MappingProxyType(collections) if collections else NOTHING,
             MappingProxyType({n: tuple(v) for n, v in variants.items()}) if variants else NOTHING,
+            WeakValueDictionary() if variants else None,
         )
 
     def showing(self, chosen: Iterable[Resource]) -> TypeSnapshot:
-        """Return what one client should have of this.
+        """Return what one client should have of this; the same for all that have the same.
 
         Args:
             chosen: its variants, one of a name at the most.
         """
+        if self._shown is None:
+            return self
+        chosen = tuple(chosen)
+        # Variants live as long as this; what is shown only as long as a stream looks at it.
+        key = tuple(map(id, chosen))
+        found = self._shown.get(key)
+        if found is None:
+            found = self._shown[key] = self._with(chosen)
+        return found
+
+    def _with(self, chosen: Iterable[Resource]) -> TypeSnapshot:
         resources = {**self.resources, **{each.name: each for each in chosen}}
         ttls = {name: each.ttl for name, each in resources.items() if each.ttl is not None}
         collections = _collections(resources.values(), (*self.pending, *self.recorded))
@@ -125,6 +141,7 @@ class TypeSnapshot:
             ttls=MappingProxyType(ttls) if ttls else NOTHING,
             collections=MappingProxyType(collections) if collections else NOTHING,
             variants=NOTHING,
+            _shown=None,
         )
 
     def find(self, name: str) -> Resource | None:

@@ -22,8 +22,6 @@ request or a response touches it: most of what happens concerns one type of seve
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable
-from dataclasses import replace
 
 from control_plane.errors import PeerProtocolError
 from control_plane.names import shown
@@ -31,16 +29,14 @@ from control_plane.xds.delta import DeltaMachine
 from control_plane.xds.events import Connected, Event
 from control_plane.xds.heartbeat import Heartbeats, takes_ttls
 from control_plane.xds.limits import StreamLimits
-from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
+from control_plane.xds.messages import Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals, Refusal
 from control_plane.xds.resource import WILDCARD, Nonce, TypeUrl
 from control_plane.xds.resource_error import takes_errors
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.sotw import SotwMachine
-from control_plane.xds.xdstp import canonical
-
-Machine = SotwMachine | DeltaMachine
+from control_plane.xds.translation import Machine, Translation
 
 
 class Stream:
@@ -68,6 +64,7 @@ class Stream:
         self._at_rest: dict[TypeUrl, TypeSnapshot] = {}
         self.node: Node | None = None
         self.machines: dict[TypeUrl, Machine] = {}
+        self._translation = Translation(self.machines, self._limits)
 
     def identify(self, request: Request) -> Connected | None:
         """Take the node of a request; the first one tells who the client is.
@@ -101,29 +98,30 @@ class Stream:
 
         Raises:
             PeerProtocolError: it has no type URL, or one that this stream is not for, or a name
-                that begins with ``xdstp:`` and is malformed.
+                that begins with ``xdstp:`` and is malformed, or has two sets of parameters.
             PeerLimitExceeded: it asks for more than the limits allow.
         """
         url = self._type_of(request)
+        is_first = url not in self.machines
         machine = self._machine(url, request)
         self._at_rest.pop(url, None)
-        match machine, request:
-            case SotwMachine(), SotwRequest():
-                if request.resource_names:
-                    names = _canonical(request.resource_names)
-                    request = replace(request, resource_names=names)
-                self._check_names(machine, request.resource_names, set())
-                self._limits.check_versions([request.version_info])
-                return machine.receive(request, now)
-            case DeltaMachine(), DeltaRequest():
-                if request.subscribe or request.unsubscribe or request.initial_resource_versions:
-                    request = _with_canonical_names(request)
-                given = {*request.subscribe, *request.initial_resource_versions}
-                self._check_names(machine, given, machine.asked())
-                self._limits.check_versions(request.initial_resource_versions.values())
-                return machine.receive(request, now)
-            case _:
-                raise PeerProtocolError("a stream speaks one variant, SotW or delta, not both")
+        return self._translation.receive(machine, request, now, is_first=is_first)
+
+    def content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:
+        """Return what the client should have of a type that it asked for.
+
+        Of what has variants it is the one that is for the client, by the parameters that it gave.
+
+        Args:
+            url: of which type.
+            snapshot: all that the node should have.
+        """
+        content = snapshot.of_type(url)
+        return self._translation.view(url, content) if content.variants else content
+
+    def as_told(self, reply: Reply) -> Reply:
+        """Return a response as the client is told it, with the variants of which it speaks."""
+        return self._translation.told(reply)
 
     def replies(self, snapshot: Snapshot, now: float) -> list[Reply]:
         """Return the responses to send now, and remember them as in flight.
@@ -134,24 +132,25 @@ class Stream:
         """
         replies: list[Reply] = []
         for url in self._in_order():
-            machine, content = self.machines[url], snapshot.of_type(url)
+            machine, content = self.machines[url], self.content(url, snapshot)
             if machine.heartbeats and machine.heartbeats.end(content):
                 self._at_rest.pop(url, None)
             if self._at_rest.get(url) is content or self._must_wait(url, snapshot, now):
                 continue
             whole = machine.type.part_of
             if whole is not None and WILDCARD in machine.exchange.owed:
-                machine.refresh(snapshot.of_type(whole).resources.keys())
+                wholes = snapshot.of_type(whole)
+                machine.refresh(wholes.resources.keys() | wholes.variants.keys())
             withdraw = self._may_withdraw(url, snapshot)
             reply = machine.reply(content, now, withdraw=withdraw)
             if reply is not None:
-                replies.append(reply)
+                replies.append(self.as_told(reply))
                 self._at_rest.pop(url, None)
                 self._refresh(machine)
         for url, machine in self.machines.items():
-            beat = machine.beat(snapshot.of_type(url), now) if machine.heartbeats else None
+            beat = machine.beat(self.content(url, snapshot), now) if machine.heartbeats else None
             if beat is not None:
-                replies.append(beat)
+                replies.append(self.as_told(beat))
         return replies
 
     def missing(self, snapshot: Snapshot) -> frozenset[tuple[TypeUrl, str]]:
@@ -159,12 +158,12 @@ class Stream:
         return frozenset(
             (url, name)
             for url, machine in self.machines.items()
-            for name in machine.missing(snapshot.of_type(url))
+            for name in machine.missing(self.content(url, snapshot))
         )
 
     def in_step(self, snapshot: Snapshot) -> bool:
         """Tell whether the client has all that it asked for and should have, and no more."""
-        return all(self._is_in_step(url, snapshot.of_type(url)) for url in self.machines)
+        return all(self._is_in_step(url, self.content(url, snapshot)) for url in self.machines)
 
     def refusal(self, url: TypeUrl, name: str) -> Refusal | None:
         """Return what the node refused of this name, if it accepted nothing since."""
@@ -206,10 +205,6 @@ class Stream:
     def _new_nonce(self) -> Nonce:
         return Nonce(str(next(self._counter)))
 
-    def _check_names(self, machine: Machine, names: Collection[str], kept: set[str]) -> None:
-        others = sum(len(each.asked()) for each in self.machines.values() if each is not machine)
-        self._limits.check_names(names, others + len(kept.union(names)) if names else 0)
-
     def _in_order(self) -> list[TypeUrl]:
         known = [each.url for each in self._types.ordered if each.url in self.machines]
         return known + [url for url in self.machines if url not in self._types.by_url]
@@ -229,10 +224,11 @@ class Stream:
         """Tell whether a type that comes first still has something to send or to hear."""
         return any(
             self.machines[before].is_due(
-                snapshot.of_type(before), now, withdraw=self._may_withdraw(before, snapshot)
+                content, now, withdraw=self._may_withdraw(before, snapshot)
             )
             for before in self._types.get(url).after
-            if before in self.machines and self._at_rest.get(before) is not snapshot.of_type(before)
+            if before in self.machines
+            and self._at_rest.get(before) is not (content := self.content(before, snapshot))
         )
 
     def _may_withdraw(self, url: TypeUrl, snapshot: Snapshot) -> bool:
@@ -248,8 +244,8 @@ class Stream:
         if followers and machine.subscription.globs & machine.exchange.owed:
             return False
         return all(
-            self._at_rest.get(follower) is snapshot.of_type(follower)
-            or self.machines[follower].in_step(snapshot.of_type(follower))
+            self._at_rest.get(follower) is (content := self.content(follower, snapshot))
+            or self.machines[follower].in_step(content)
             for follower in followers
             if follower in self.machines
         )
@@ -265,25 +261,3 @@ class Stream:
             if child in self.machines:
                 self.machines[child].refresh(updated)
                 self._at_rest.pop(child, None)
-
-
-def _with_canonical_names(request: DeltaRequest) -> DeltaRequest:
-    stated = request.initial_resource_versions
-    return replace(
-        request,
-        subscribe=_canonical(request.subscribe),
-        unsubscribe=_canonical(request.unsubscribe),
-        initial_resource_versions=dict(zip(_canonical(stated), stated.values(), strict=True)),
-    )
-
-
-def _canonical(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names in their one form.
-
-    Raises:
-        PeerProtocolError: one is malformed.
-    """
-    try:
-        return tuple(map(canonical, names))
-    except ValueError as error:
-        raise PeerProtocolError(str(error)) from error

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import TypeUrl, Version, version_of_all
-from control_plane.xds.snapshot import Snapshot
-from control_plane.xds.stream import Machine, Stream
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
+from control_plane.xds.stream import Stream
+from control_plane.xds.translation import Machine
 
 _WORST_FIRST = (
     ConfigStatus.ERROR,
@@ -55,7 +56,8 @@ def type_statuses(stream: Stream, snapshot: Snapshot) -> Iterator[TypeStatus]:
     for each in deliveries(stream, snapshot):
         by_type[each.type_url].append(each)
     for url, found in by_type.items():
-        yield _type_status(stream.machines[url], snapshot, tuple(found))
+        content = stream.content(url, snapshot)
+        yield _type_status(stream.machines[url], content, tuple(found))
 
 
 def worst(statuses: Iterable[TypeStatus]) -> TypeStatus:
@@ -63,13 +65,15 @@ def worst(statuses: Iterable[TypeStatus]) -> TypeStatus:
     return min(statuses, key=lambda each: _WORST_FIRST.index(each.status))
 
 
-def _type_status(machine: Machine, snapshot: Snapshot, found: tuple[Delivery, ...]) -> TypeStatus:
+def _type_status(
+    machine: Machine, content: TypeSnapshot, found: tuple[Delivery, ...]
+) -> TypeStatus:
     exchange = machine.exchange
     accepted = {name: each.version for name, each in exchange.accepted.items()}
     in_flight = exchange.in_flight or {}
     sent = {name: version for name, version in accepted.items() if name not in in_flight}
     sent |= {name: version for name, version in in_flight.items() if version is not None}
-    status, since, reason = _standing(machine, snapshot, found)
+    status, since, reason = _standing(machine, content, found)
     return TypeStatus(
         machine.type.url,
         status,
@@ -83,9 +87,9 @@ def _type_status(machine: Machine, snapshot: Snapshot, found: tuple[Delivery, ..
 
 
 def _standing(
-    machine: Machine, snapshot: Snapshot, found: tuple[Delivery, ...]
+    machine: Machine, content: TypeSnapshot, found: tuple[Delivery, ...]
 ) -> tuple[ConfigStatus, float | None, str]:
-    exchange, content = machine.exchange, snapshot.of_type(machine.type.url)
+    exchange = machine.exchange
     for each in found:
         if each.status is ConfigStatus.ERROR and each.refusal is not None:
             return ConfigStatus.ERROR, each.refusal.at, f"{each.name}: {each.refusal.error.message}"

@@ -111,11 +111,31 @@ _EXTENSION = st.fixed_dictionaries(
     {"containing_type": _SYMBOLS, "extension_number": st.integers(-(2**31), 2**31 - 1)}
 )
 
+_LOCATORS = st.lists(
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["a", "c", "*", ""])},
+        optional={
+            "dynamic_parameters": st.dictionaries(
+                st.sampled_from(["env", ""]), st.sampled_from(["prod", "test"])
+            )
+        },
+    ),
+    max_size=2,
+)
+
 _FIELDS: dict[type[Message], tuple[_Fields, _Fields]] = {
-    discovery_pb2.DiscoveryRequest: ({"type_url": TYPES, "resource_names": NAMES}, _NONCE),
+    discovery_pb2.DiscoveryRequest: (
+        {"type_url": TYPES, "resource_names": NAMES},
+        _NONCE | {"resource_locators": _LOCATORS},
+    ),
     discovery_pb2.DeltaDiscoveryRequest: (
         {"type_url": TYPES, "resource_names_subscribe": NAMES},
-        _NONCE | {"resource_names_unsubscribe": NAMES},
+        _NONCE
+        | {
+            "resource_names_unsubscribe": NAMES,
+            "resource_locators_subscribe": _LOCATORS,
+            "resource_locators_unsubscribe": _LOCATORS,
+        },
     ),
     identity_pb2.RenewRequest: ({"csr": CSRS}, {"address": ADDRESSES, "app_address": ADDRESSES}),
     enrollment_pb2.EnrollRequest: ({"token": st.text(), "csr": st.just(CSR)}, {}),

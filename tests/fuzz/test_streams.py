@@ -7,9 +7,12 @@ from contextlib import AsyncExitStack, suppress
 
 import grpc
 import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DynamicParameterConstraints
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.server.wire_constraints import read_constraints
+from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.fuzz.budget import CALL
 from tests.fuzz.sensible import requests
@@ -21,6 +24,11 @@ KINDS: tuple[type[SotwClient | DeltaClient], ...] = (SotwClient, DeltaClient)
 RAWS = {
     kind: st.lists(requests(kind.request_type, "ill"), min_size=1, max_size=5) for kind in KINDS
 }
+
+ENVS = [
+    read_constraints(DynamicParameterConstraints(constraint={"key": "env", "value": env}))
+    for env in ("prod", "test")
+]
 
 ALLOWED = {
     grpc.StatusCode.CANCELLED,
@@ -47,7 +55,8 @@ async def send_all(kind: type[SotwClient | DeltaClient], raws: list[bytes]) -> N
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(served())
         for node in ("ill", "well"):
-            world.set(node, resource(SECRET, "a", "1"), resource(CLUSTER, "c", "1"))
+            variants = (Resource.of(CLUSTER, "c", b"1", constraints=each) for each in ENVS)
+            world.set(node, resource(SECRET, "a", "1"), *variants)
         ill: SotwClient | DeltaClient = kind(world.channel, "ill")
         await stack.enter_async_context(ill)
         await tell(ill, raws)

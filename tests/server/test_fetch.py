@@ -26,6 +26,7 @@ from tests.xds_client import PATIENCE, Response
 
 POLLED = [each for each in SERVICES if each.polled is not None]
 OF = {each.only: each for each in POLLED}
+LOCATOR = {"name": "a", "dynamic_parameters": {"env": "prod"}}
 
 
 async def fetch(world: World, methods: DiscoveryMethods, **fields: object) -> Response:
@@ -234,7 +235,10 @@ async def test_limits_are_those_of_a_stream() -> None:
     [
         ({"node": None}, "the first request of a stream must carry node.id"),
         ({"type_url": CLUSTER}, f"this service serves {SECRET} only, not '{CLUSTER}'"),
-        ({"resource_locators": [{"name": "a"}]}, "resource locators are not served"),
+        (
+            {"resource_names": ["a"], "resource_locators": [LOCATOR]},
+            "two sets of dynamic parameters for 'a' on one stream",
+        ),
     ],
     ids=["no node", "another type", "locators"],
 )

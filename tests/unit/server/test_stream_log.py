@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from control_plane.errors import PeerProtocolError, Unavailable
 from control_plane.nodes import LiveStream, Variant
 from control_plane.server.stream_log import StreamLog, shortened
+from control_plane.xds.constraints import Constraints, Single
 from control_plane.xds.events import Acked, Connected, Nacked, Stale, Subscribed, Unsubscribed
 from control_plane.xds.messages import ErrorDetail, Node, Reply, SotwRequest
 from control_plane.xds.resource import Nonce, Resource, Version
@@ -49,6 +50,18 @@ def test_a_stream_can_be_followed_from_open_to_close() -> None:
     assert lines[0]["identities"] == ("id",)
     assert lines[1]["resources"] == {"cert": secret.version, "gone": None, "absent": None}
     assert "PRIVATE KEY" not in repr(lines)
+
+
+def test_a_variant_that_goes_is_a_name_that_goes() -> None:
+    """E3: unless another comes in its place."""
+    of_prod = Constraints(b"", Single("env", "prod"))
+    secret = Resource.of(SECRET, "cert", b"", constraints=of_prod)
+    gone = (("cert", None), ("other", of_prod))
+    sent = Reply(SECRET, Nonce("1"), Version("v"), (secret,), ("plain",), removed_variants=gone)
+    with capture_logs() as lines:
+        StreamLog().sent(live_stream(), sent)
+
+    assert lines[0]["resources"] == {"cert": secret.version, "other": None, "plain": None}
 
 
 def test_a_nack_is_a_warning_that_cannot_forge_a_line() -> None:

@@ -21,9 +21,17 @@ from control_plane.server.wire import (
     parse_delta,
     parse_sotw,
 )
+from control_plane.server.wire_constraints import read_constraints
 from control_plane.server.wire_load_reports import parse_load_report
 from control_plane.server.wire_node import MAX_FEATURES, MAX_NODE_CHARACTERS, node_message
-from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply, SotwRequest
+from control_plane.xds.messages import (
+    DeltaRequest,
+    ErrorDetail,
+    Locator,
+    Node,
+    Reply,
+    SotwRequest,
+)
 from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
 from tests.fuzz.budget import PARSER
 
@@ -111,6 +119,20 @@ def test_what_is_kept_of_a_node_is_written_again() -> None:
     }
     assert node_message(Node("n")) == base_pb2.Node(id="n")
     assert "web" not in repr(node)
+
+
+def test_locators_are_read() -> None:
+    """E3: in every field that has them, with their parameters in order."""
+    given = [{"name": "a", "dynamic_parameters": {"v": "1", "env": "prod"}}, {"name": "b"}]
+    locators = (Locator("a", (("env", "prod"), ("v", "1"))), Locator("b"))
+    sotw = discovery_pb2.DiscoveryRequest(resource_locators=given)
+    delta = discovery_pb2.DeltaDiscoveryRequest(
+        resource_locators_subscribe=given, resource_locators_unsubscribe=given[1:]
+    )
+
+    assert parse_sotw(sotw.SerializeToString()).resource_locators == locators
+    read = parse_delta(delta.SerializeToString())
+    assert (read.subscribe_locators, read.unsubscribe_locators) == (locators, locators[1:])
 
 
 def test_an_error_without_text_is_an_error() -> None:
@@ -256,6 +278,57 @@ def test_no_bytes_break_a_load_report(raw: bytes) -> None:
     """L1: whatever a client sends is a report, or its own fault."""
     with contextlib.suppress(PeerProtocolError):
         parse_load_report(raw)
+
+
+PROD = discovery_pb2.DynamicParameterConstraints(constraint={"key": "env", "value": "prod"})
+OF_PROD = read_constraints(PROD)
+VARIANT = Resource.of(URL, "a", b"body", constraints=OF_PROD)
+
+
+def test_constraints_are_written_beside_the_name_in_state_of_the_world() -> None:
+    """E3: "only one of *name* or *resource_name* may be set", and so what has it is wrapped."""
+    reply = Reply(
+        URL, Nonce("7"), Version("v"), (VARIANT, resource("b")), constraints={"a": OF_PROD}
+    )
+    response = discovery_pb2.DiscoveryResponse.FromString(encode(reply, Variant.SOTW, "me"))
+    wrapped = discovery_pb2.Resource()
+
+    assert response.resources[0].Unpack(wrapped)
+    assert wrapped == discovery_pb2.Resource(
+        resource_name={"name": "a", "dynamic_parameter_constraints": PROD},
+        version=VARIANT.version,
+        resource={"type_url": URL, "value": b"body"},
+    )
+    assert response.resources[1].type_url == URL
+
+
+def test_constraints_are_written_in_delta() -> None:
+    """E3: of what comes, of what is kept alive, and of what goes, with constraints or without."""
+    reply = Reply(
+        URL,
+        Nonce("7"),
+        Version("v"),
+        (VARIANT, resource("b")),
+        ("c",),
+        ttls={"a": 1.0, "d": 2.0},
+        kept={"d": Version("1")},
+        constraints={"a": OF_PROD, "d": OF_PROD},
+        removed_variants=(("a", None), ("e", OF_PROD)),
+    )
+    response = discovery_pb2.DeltaDiscoveryResponse.FromString(encode(reply, Variant.DELTA, "me"))
+    variant, plain, kept = response.resources
+
+    assert (variant.name, plain.name, kept.name) == ("", "b", "")
+    assert variant.resource_name.dynamic_parameter_constraints == PROD
+    assert (variant.resource_name.name, kept.resource_name.name) == ("a", "d")
+    assert kept.resource_name.dynamic_parameter_constraints == PROD
+    assert (variant.ttl.seconds, kept.ttl.seconds) == (1, 2)
+    assert not plain.HasField("resource_name")
+    assert list(response.removed_resources) == ["c"]
+    assert [
+        (each.name, each.HasField("dynamic_parameter_constraints"))
+        for each in response.removed_resource_names
+    ] == [("a", False), ("e", True)]
 
 
 def test_a_heartbeat_has_no_content() -> None:

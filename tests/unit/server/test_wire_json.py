@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from control_plane.errors import MessageError, PeerProtocolError
 from control_plane.server.wire import parse_sotw
+from control_plane.server.wire_constraints import read_constraints
 from control_plane.server.wire_json import encode_json, parse_json
-from control_plane.xds.messages import ErrorDetail, Reply
+from control_plane.xds.messages import ErrorDetail, Locator, Reply
 from control_plane.xds.resource import Nonce, Resource, Version
 from control_plane.xds.resource_type import CLUSTER
 from tests.fuzz.budget import PARSER
@@ -92,7 +93,10 @@ def test_extensions_are_not_looked_at(node: object, *, is_read: bool) -> None:
         (b"[]", "the body is no DiscoveryRequest: it is no object"),
         (b'{"resourceNames": "a"}', "the body is no DiscoveryRequest: Failed to parse"),
         (b'{"node": {"id": "\\ud800"}}', "the body is no DiscoveryRequest: Failed to parse"),
-        (b'{"resource_locators": [{"name": "a"}]}', "resource locators are not served"),
+        (
+            b'{"resource_locators": {"name": "a"}}',
+            "the body is no DiscoveryRequest: Failed to parse",
+        ),
     ],
     ids=["nothing", "bytes", "deep", "a list", "another type", "no Unicode", "locators"],
 )
@@ -138,6 +142,24 @@ def test_errors_are_in_the_response() -> None:
     assert not message.resources
     told = {each.resource_name.name: each.error_detail for each in message.resource_errors}
     assert {name: ErrorDetail(each.code, each.message) for name, each in told.items()} == errors
+
+
+def test_variant_is_wrapped_with_its_constraints() -> None:
+    """V5, E3: as a stream has it, and the request has locators as one has."""
+    prod = discovery_pb2.DynamicParameterConstraints(constraint={"key": "env", "value": "prod"})
+    whose = read_constraints(prod)
+    cluster = cluster_pb2.Cluster(name="c", type="STATIC")
+    resource = Resource.of(CLUSTER, "c", cluster.SerializeToString(), constraints=whose)
+    told = Reply(CLUSTER, Nonce("7"), Version("v"), (resource,), constraints={"c": whose})
+    message = Parse(encode_json(told, "me"), discovery_pb2.DiscoveryResponse())
+    wrapped, content = discovery_pb2.Resource(), cluster_pb2.Cluster()
+
+    assert message.resources[0].Unpack(wrapped)
+    assert wrapped.resource.Unpack(content)
+    assert content == cluster
+    assert wrapped.resource_name.dynamic_parameter_constraints == prod
+    request = b'{"resourceLocators": [{"name": "c", "dynamicParameters": {"env": "prod"}}]}'
+    assert parse_json(request).resource_locators == (Locator("c", (("env", "prod"),)),)
 
 
 @pytest.mark.parametrize(

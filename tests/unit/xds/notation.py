@@ -10,13 +10,16 @@ is told not to exist (``~g(why)`` not to be allowed) in ``resource_errors``. Wha
 ``c@1{env=prod}`` is a variant of ``c`` for clients whose parameter ``env`` is ``prod``, ``{env}``
 for those that have it, ``{!env}`` for those that have not, ``{env=a,v=1}`` for those that match
 both, and ``{env=a/env=b}`` either. In a response it is what is told by ``resource_name``, and
-``-c{env=prod}`` is in ``removed_resource_names``.
+``-c{env=prod}`` is in ``removed_resource_names``, without constraints ``-c{}``. A client asks by
+the locator ``c{env=prod,v=1}``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from control_plane.xds.constraints import Constraints, Not, Rule, Several, Single
-from control_plane.xds.messages import Reply
+from control_plane.xds.messages import Locator, Reply
 from control_plane.xds.resource import Resource, TypeUrl, Version, version_of
 from control_plane.xds.resource_error import NOT_FOUND
 from control_plane.xds.resource_type import (
@@ -76,9 +79,27 @@ def _rule(text: str) -> Rule:
     return Single(key, value if sign else None)
 
 
+def locators(*names: str) -> tuple[Locator, ...]:
+    """Return the locators that ``c{env=prod}`` and the like stand for."""
+    return tuple(
+        Locator(name, tuple((key, value) for key, _, value in pairs))
+        for name, given in (each.removesuffix("}").split("{") for each in names)
+        for pairs in [[each.partition("=") for each in given.split(",") if each]]
+    )
+
+
+def sorted_out(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[Locator, ...]]:
+    """Return the plain names, and the locators, of some that a client gives."""
+    plain: list[str] = []
+    located: list[str] = []
+    for name in names:
+        (located if name.endswith("}") else plain).append(name)
+    return tuple(plain), locators(*located)
+
+
 def version(text: str) -> Version:
     """Return the version of the resource that ``c@1`` stands for."""
-    return version_of(text.encode())
+    return version_of(text.encode()) if text[-1] != "}" else resource("CDS", text).version
 
 
 def content(short: str, text: str) -> TypeSnapshot:
@@ -100,12 +121,22 @@ def snapshot(**types: str) -> Snapshot:
 
 def shown(reply: Reply) -> str:
     """Write a response in the notation above."""
-    resources = [each.body.decode() for each in reply.resources]
+    resources = [each.body.decode() + _told(reply, each.name) for each in reply.resources]
     removed = [f"-{name}" for name in reply.removed]
+    variants = [
+        f"-{name}{{{whose.encoded.decode() if whose else ''}}}"
+        for name, whose in reply.removed_variants
+    ]
+    kept = [f"{name}+{_told(reply, name)}" for name in reply.kept]
     unresolved = [f"!{name}" for name in reply.unresolved]
     errors = [
         f"~{name}" if each == NOT_FOUND else f"~{name}({each.message})"
         for name, each in reply.errors.items()
     ]
-    words = [reply.nonce, short_of(reply.type_url), *resources, *removed, *unresolved, *errors]
-    return " ".join(words)
+    words = [reply.nonce, short_of(reply.type_url), *resources, *removed, *variants, *kept]
+    return " ".join([*words, *unresolved, *errors])
+
+
+def _told(reply: Reply, name: str) -> str:
+    whose = reply.constraints.get(name)
+    return f"{{{whose.encoded.decode()}}}" if whose is not None else ""

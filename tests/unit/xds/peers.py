@@ -15,7 +15,7 @@ from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
-from tests.unit.xds.notation import content, short_of, shown, snapshot, url_of, version
+from tests.unit.xds.notation import content, short_of, shown, snapshot, sorted_out, url_of, version
 
 NODE = Node("instance-1")
 REFUSED = ErrorDetail(13, "no")
@@ -94,14 +94,18 @@ class DeltaPeer(Peer):
     ) -> list[str]:
         """Send a request; ``has`` lists its initial resource versions, as ``c@1 d@1``."""
         initial = {label.partition("@")[0]: version(label) for label in has.split()}
+        added, added_locators = sorted_out(subscribe)
+        dropped, dropped_locators = sorted_out(drop)
         request = DeltaRequest(
             url_of(short),
-            subscribe,
-            tuple(drop),
+            added,
+            dropped,
             initial_resource_versions=initial,
             response_nonce=nonce,
             error_detail=error,
             node=self.take_node(),
+            subscribe_locators=added_locators,
+            unsubscribe_locators=dropped_locators,
         )
         return self.send(request)
 
@@ -127,13 +131,15 @@ class SotwPeer(Peer):
     ) -> list[str]:
         """Send a request with all names; ``has`` is the content whose version it states."""
         self.names[short] = names
+        plain, located = sorted_out(names)
         request = SotwRequest(
             url_of(short),
-            names,
+            plain,
             version_info="" if has is None else content(short, has).version,
             response_nonce=self.nonces.get(short, "") if nonce is None else nonce,
             error_detail=error,
             node=self.take_node(),
+            resource_locators=located,
         )
         return self.send(request)
 

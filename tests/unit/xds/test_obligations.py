@@ -21,11 +21,7 @@ OWED = (
     *(f"D{number}" for number in range(1, 5)),
     *(f"K{number}" for number in range(1, 6)),
     "L1",
-    # E3 (dynamic parameters) is for one that has them.
-    "E1",
-    "E2",
-    "E4",
-    "E5",
+    *(f"E{number}" for number in range(1, 6)),
 )
 
 

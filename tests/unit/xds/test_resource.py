@@ -159,6 +159,7 @@ def test_one_client_sees_one_variant() -> None:
     )
     assert seen.version == TypeSnapshot.of(seen.resources.values()).version
     assert whole.showing([]).resources.keys() == {"c"}
+    assert whole.showing([lasting]) is seen is seen.showing([])
 
 
 @pytest.mark.parametrize(

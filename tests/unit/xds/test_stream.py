@@ -120,12 +120,13 @@ def test_node_comes_once_for_all_types() -> None:
 
 
 def test_nothing_is_sent_that_needs_a_client_feature() -> None:
-    """N4: Envoy states no client feature by itself; TTLs and errors alone depend on any."""
+    """N4, E3: only TTLs and errors depend on a feature, and variants on locators."""
     with_features = Node("instance-1", client_features=frozenset({"xds.config.resource-in-sotw"}))
     told = [SotwPeer(SDS="s@1", node=node).ask("SDS", "s") for node in (NODE, with_features)]
     assert told == [["1 SDS s@1"], ["1 SDS s@1"]]
     plain = {"type_url", "nonce", "version", "resources", "removed", "unresolved"}
-    assert set(Reply.__slots__) == plain | {"ttls", "kept", "is_heartbeat", "errors"}
+    by_features = {"ttls", "kept", "is_heartbeat", "errors"}
+    assert set(Reply.__slots__) == plain | by_features | {"constraints", "removed_variants"}
 
 
 def test_nonces_are_unique_in_a_stream() -> None:

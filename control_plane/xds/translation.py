@@ -1,0 +1,115 @@
+"""Between the client of a stream and its machines: names on one side, variants on the other.
+
+The rules of this module:
+
+- What a machine gets has each name in its one form, and no more of them than the limits allow.
+- Machines know nothing of variants, nor of locators. What makes these up is only there for types
+  that have variants, or that the client asks for by locators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from control_plane.errors import PeerProtocolError
+from control_plane.xds.delta import DeltaMachine
+from control_plane.xds.events import Event
+from control_plane.xds.limits import StreamLimits
+from control_plane.xds.locators import (
+    Locators,
+    canonical_delta,
+    canonical_sotw,
+    locators_in,
+    names_in,
+)
+from control_plane.xds.messages import DeltaRequest, Reply, Request, SotwRequest
+from control_plane.xds.resource import TypeUrl
+from control_plane.xds.snapshot import TypeSnapshot
+from control_plane.xds.sotw import SotwMachine
+from control_plane.xds.variants import Variants
+
+Machine = SotwMachine | DeltaMachine
+
+
+class Translation:
+    """What is said on one stream, as each side understands it."""
+
+    __slots__ = ("_limits", "_machines", "_variants")
+
+    def __init__(self, machines: Mapping[TypeUrl, Machine], limits: StreamLimits) -> None:
+        """Start before the first request.
+
+        Args:
+            machines: those of the stream.
+            limits: how much the client may ask for.
+        """
+        self._machines = machines
+        self._limits = limits
+        self._variants: dict[TypeUrl, Variants] = {}
+
+    def receive(
+        self, machine: Machine, request: Request, now: float, *, is_first: bool
+    ) -> tuple[Event, ...]:
+        """Have a machine take a request; return what it told.
+
+        Args:
+            machine: of its type.
+            request: what the client says.
+            now: seconds of the server's monotonic clock.
+            is_first: whether it is the first of its type.
+
+        Raises:
+            PeerProtocolError: it is of the other kind, or a name is malformed, or has two sets of
+                parameters.
+            PeerLimitExceeded: it asks for more than the limits allow.
+        """
+        match machine, request:
+            case SotwMachine(), SotwRequest():
+                request = canonical_sotw(request)
+                self._check(machine, request, set())
+                self._limits.check_versions([request.version_info])
+                variants = self._asked_for(machine, request)
+                if variants is not None:
+                    request = variants.take_sotw(request)
+                events = machine.receive(request, now)
+            case DeltaMachine(), DeltaRequest():
+                request = canonical_delta(request)
+                self._check(machine, request, machine.asked())
+                self._limits.check_versions(request.initial_resource_versions.values())
+                variants = self._asked_for(machine, request)
+                if variants is not None:
+                    request = variants.take_delta(request, is_first=is_first)
+                events = machine.receive(request, now)
+            case _:
+                raise PeerProtocolError("a stream speaks one variant, SotW or delta, not both")
+        if variants is not None:
+            variants.settled(events)
+        return events
+
+    def view(self, url: TypeUrl, content: TypeSnapshot) -> TypeSnapshot:
+        """Return what the client should have of a type that has variants."""
+        return self._of(self._machines[url]).view(content)
+
+    def told(self, reply: Reply) -> Reply:
+        """Return a response as the client is told it, with the variants of which it speaks."""
+        variants = self._variants.get(reply.type_url)
+        return reply if variants is None else variants.told(reply)
+
+    def _check(self, machine: Machine, request: Request, kept: set[str]) -> None:
+        names = names_in(request)
+        others = sum(len(each.asked()) for each in self._machines.values() if each is not machine)
+        self._limits.check_names(names, others + len(kept.union(names)) if names else 0)
+        for each in locators_in(request):
+            self._limits.check_parameters(each.parameters)
+
+    def _asked_for(self, machine: Machine, request: Request) -> Variants | None:
+        return self._of(machine) if locators_in(request) else self._variants.get(machine.type.url)
+
+    def _of(self, machine: Machine) -> Variants:
+        found = self._variants.get(machine.type.url)
+        if found is None:
+            locators = Locators(machine.subscription, self._limits)
+            is_delta = isinstance(machine, DeltaMachine)
+            found = Variants(locators, machine.exchange, delta=is_delta)
+            self._variants[machine.type.url] = found
+        return found
