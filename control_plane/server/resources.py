@@ -64,15 +64,16 @@ def resource_of(
             are several variants of this name; None for all.
 
     Raises:
-        InvalidArgument: the message has no name, or one that a virtual host must not have; or the
-            TTL is too short; or the constraints say nothing, or are those of a virtual host.
+        InvalidArgument: it is no message, or has no name, or one that a virtual host must not have;
+            or the TTL is too short; or the constraints say nothing, or are those of a virtual host.
     """
+    _check_message(message)
     full_name = message.DESCRIPTOR.full_name
     fields: Mapping[str, object] = message.DESCRIPTOR.fields_by_name
     field = next((each for each in _NAME_FIELDS if each in fields), None)
     name = getattr(message, field) if field is not None else ""
     if not isinstance(name, str) or not name:
-        raise InvalidArgument(f"a {full_name} that does not tell its name needs a Resource.of(...)")
+        raise InvalidArgument(f"a message {full_name} that tells no name needs a Resource.of(...)")
     type_url = TypeUrl(_TYPE_URL_PREFIX + full_name)
     aliases = _aliases(name, message) if type_url == VIRTUAL_HOST else ()
     body = message.SerializeToString(deterministic=True)
@@ -81,6 +82,13 @@ def resource_of(
         return Resource.of(type_url, name, body, aliases, ttl=ttl, constraints=whose)
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
+
+
+def _check_message(given: object) -> None:
+    """Raise unless it is one: a dict, or a message of another library, is easily taken for one."""
+    if not isinstance(given, Message):
+        kind = f"{type(given).__module__}.{type(given).__qualname__}"
+        raise InvalidArgument(f"a resource is a message of google.protobuf, not a {kind}")
 
 
 def _aliases(name: str, virtual_host: Any) -> list[str]:  # noqa: ANN401 - made at run time

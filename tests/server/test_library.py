@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -17,6 +18,7 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3.route_components_pb2 import VirtualHost
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster as OtherCluster
 from google.protobuf import descriptor_pb2
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
@@ -151,8 +153,25 @@ def test_type_and_name_are_those_of_the_message(message: Message, type_url: str,
 )
 def test_a_message_without_a_name_is_refused(message: Message) -> None:
     """The error says which message it was and what to do."""
-    with pytest.raises(InvalidArgument, match=r"does not tell its name needs a Resource\.of"):
+    with pytest.raises(InvalidArgument, match=r"tells no name needs a Resource\.of"):
         resource_of(message)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        pytest.param({"name": "a"}, "builtins.dict", id="a dict"),
+        pytest.param(
+            OtherCluster(name="a"),
+            "envoy_data_plane.envoy.config.cluster.v3.Cluster",
+            id="of another library",
+        ),
+    ],
+)
+def test_what_is_no_message_is_refused(given: object, kind: str) -> None:
+    """The error says what was given instead, and what it had to be."""
+    with pytest.raises(InvalidArgument, match=f"google.protobuf, not a {re.escape(kind)}$"):
+        ResourceServer().set_resources("node-1", [cast("Message", given)])
 
 
 async def test_the_documents_runtime_layer_has_a_ttl() -> None:
