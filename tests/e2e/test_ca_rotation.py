@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.app.authority import CA_FILE, RETIRED_FILE, ROTATION_FILE
-from tests.e2e.rotation import Cloud, Instance, cloud, count, only, own_ca
+from tests.e2e.rotation import HOST, Cloud, Instance, cloud, count, only, own_ca
 from tests.envoy.harness import until
 from tests.promises import none_failed
 
@@ -24,6 +24,8 @@ async def undisturbed(c: Cloud) -> AsyncIterator[tuple[Instance, Instance]]:
     """Run two instances whose Envoys are not restarted, and whose listeners nobody touches."""
     async with c.instance() as one, c.instance() as two:
         await c.until_issued_by((await c.authorities())["active"]["fingerprint"], 2)
+        # Both sidecars have reported by then, so that one which stands still is told by name.
+        await c.did("wait", HOST, "--for", "ready", "--instances", "2", "--timeout", SECONDS)
         before = [await each.sidecar.envoy.stat(MODIFIED) for each in (one, two)]
         yield one, two
         assert before == [await each.sidecar.envoy.stat(MODIFIED) for each in (one, two)]
