@@ -154,7 +154,13 @@ async def test_where_nothing_has_variants_a_locator_is_a_name() -> None:
             await delta.send(type_url=SECRET, resource_locators_subscribe=asked_for)
             response = await delta.receive()
             await delta.ack(response)
-            await delta.send(type_url=SECRET, resource_locators_unsubscribe=asked_for)
+            await delta.send(
+                type_url=SECRET,
+                resource_locators_unsubscribe=asked_for,
+                resource_names_subscribe=["b"],
+            )
+            # Once this is answered, the server knows what was given up with it.
+            await delta.ack(await delta.receive())
             world.set("node-1", resource(SECRET, "a", "2"), resource(SECRET, "b"))
 
             assert [each.name for each in response.resources] == ["a"]
