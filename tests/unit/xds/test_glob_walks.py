@@ -3,63 +3,37 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from control_plane.xds.delivery import deliveries
 from control_plane.xds.exchange import ConfigStatus
-from control_plane.xds.refusal import NodeRefusals
+from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource, TypeUrl
-from control_plane.xds.resource_type import (
-    CLUSTER,
-    ENDPOINT,
-    AfterNack,
-    ResourceType,
-    ResourceTypes,
-)
-from control_plane.xds.snapshot import Snapshot, TypeSnapshot
-from control_plane.xds.stream import Stream
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT
+from tests.unit.xds.client_walk import ClientWalk
 from tests.unit.xds.faithful import FaithfulClient, FaithfulDelta, FaithfulSotw, Interest
-from tests.unit.xds.walking import WALK, WalkToRest
+from tests.unit.xds.walking import WALK
 
 NAMES = ("xdstp://a/T/x/1", "xdstp://a/T/x/2", "xdstp://a/T/y/1", "plain")
 GIVEN = (*NAMES, "xdstp://a/T/x/*", "xdstp://a/T/y/*")
 
-TYPES = ResourceTypes.of(
-    [
-        ResourceType(CLUSTER, complete=True, after_nack=AfterNack.AFTER_A_WHILE),
-        ResourceType(ENDPOINT, after_nack=AfterNack.AFTER_A_WHILE, batch=2),
-    ]
-)
-"""What is refused is taken later, so that every walk has an end."""
-
 some_names = st.frozensets(st.sampled_from(GIVEN), max_size=2)
 
 
-class GlobWalk(WalkToRest):
-    """One node and one client of one type; requests and responses move at random."""
-
-    delta: bool
+class GlobWalk(ClientWalk):
+    """A client that asks for collections."""
 
     @initialize(url=st.sampled_from([CLUSTER, ENDPOINT]), applies_good=st.booleans())
     def start(self, url: TypeUrl, *, applies_good: bool) -> None:
         """Start with nothing."""
-        self.url = url
-        self.now = 1000.0
-        self.refuses = False
-        self.snapshot = Snapshot()
-        self.refusals = NodeRefusals()
+        self.begin(url)
         client: type[FaithfulClient] = FaithfulDelta if self.delta else FaithfulSotw
-        self.client = client(
+        self.peer = self.client = client(
             frozenset({CLUSTER}),
-            lambda resource: self.refuses and resource.body.endswith(b"3"),
+            self.is_bad,
             lambda _url, _name: False,
             applies_good=applies_good,
         )
-        self._open()
-
-    def _open(self) -> None:
-        self.stream = Stream(TYPES)
-        self.stream.bind(self.refusals)
 
     @property
     def interest(self) -> Interest:
@@ -80,57 +54,16 @@ class GlobWalk(WalkToRest):
     def change(self, numbers: dict[str, int]) -> None:
         """Resources appear, change and go."""
         bodies = {name: f"{name}@{number}".encode() for name, number in numbers.items()}
-        resources = [Resource.of(self.url, name, body) for name, body in bodies.items()]
-        self.snapshot = Snapshot({self.url: TypeSnapshot.of(resources)})
-        self._push()
+        self.set([Resource.of(self.url, name, body) for name, body in bodies.items()])
 
-    @precondition(lambda self: self.client.outbox)
-    @rule()
-    def deliver(self) -> None:
-        """A request reaches the server."""
-        request = self.client.outbox.popleft()
-        self.stream.identify(request)
-        self.stream.receive(request, self.now)
-        self._push()
+    def look_at(self, reply: Reply) -> None:
+        """Say what is wrong with a response."""
+        super().look_at(reply)
+        collections = self.snapshot.of_type(self.url).collections
+        assert collections.keys().isdisjoint(reply.removed), "a collection that is not empty"
 
-    def _push(self) -> None:
-        for reply in self.stream.replies(self.snapshot, self.now):
-            names = [*(each.name for each in reply.resources), *reply.removed]
-            assert len(names) == len(set(names)), "a name comes twice"
-            collections = self.snapshot.of_type(self.url).collections
-            assert collections.keys().isdisjoint(reply.removed), "a collection that is not empty"
-            self.client.inbox.append(reply)
-        assert self.stream.replies(self.snapshot, self.now) == []
-
-    @precondition(lambda self: self.client.inbox)
-    @rule(refuses=st.booleans())
-    def read(self, *, refuses: bool) -> None:
-        """The client takes the next response, or refuses what it cannot use now."""
-        self.refuses = refuses
-        self.client.read()
-
-    @rule()
-    def reconnect(self) -> None:
-        """The stream breaks; the client says what it wants, and in delta what it has."""
-        self.client.reconnect()
-        self._open()
-
-    @rule()
-    def settle(self) -> None:
-        """Once all is said, the client has what it wants and nothing else."""
-        for _ in range(200):
-            if self.client.outbox:
-                self.deliver()
-            elif self.client.inbox:
-                self.read(refuses=False)
-            else:
-                retry = self.stream.next_due(self.now)
-                if retry is None:
-                    break
-                self.now = retry
-                self._push()
-        else:
-            raise AssertionError("it never ends")
+    def compare(self) -> None:
+        """Compare what the client has with what it wants."""
         content = self.snapshot.of_type(self.url).resources
         wanted = {n: each.version for n, each in content.items() if self.interest.wants(n)}
         has = self.interest.content

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from control_plane.xds.constraints import Constraints
 from control_plane.xds.delivery import deliveries
 from control_plane.xds.exchange import ConfigStatus
-from control_plane.xds.refusal import NodeRefusals
 from control_plane.xds.resource import WILDCARD, Resource, TypeUrl
-from control_plane.xds.resource_type import (
-    CLUSTER,
-    ENDPOINT,
-    AfterNack,
-    ResourceType,
-    ResourceTypes,
-)
-from control_plane.xds.snapshot import Snapshot, TypeSnapshot
-from control_plane.xds.stream import Stream
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT
+from tests.unit.xds.client_walk import ClientWalk
 from tests.unit.xds.locating import Asked, Held, LocatingClient, LocatingDelta, LocatingSotw
 from tests.unit.xds.notation import constraints
-from tests.unit.xds.walking import WALK, WalkToRest
+from tests.unit.xds.walking import WALK
 
 NAMES = ("plain", "xdstp://a/T/x/1", "xdstp://a/T/x/2")
 GIVEN = (*NAMES, "xdstp://a/T/x/*", WILDCARD)
@@ -38,40 +30,18 @@ VARIANTS = (
 )
 """How a name may be divided."""
 
-TYPES = ResourceTypes.of(
-    [
-        ResourceType(CLUSTER, complete=True, after_nack=AfterNack.AFTER_A_WHILE),
-        ResourceType(ENDPOINT, after_nack=AfterNack.AFTER_A_WHILE, batch=2),
-    ]
-)
-"""What is refused is taken later, so that every walk has an end."""
-
 contents = st.tuples(st.sampled_from(VARIANTS), st.integers(1, 3))
 
 
-class LocatorWalk(WalkToRest):
-    """One node and one client of one type; requests and responses move at random."""
-
-    delta: bool
+class LocatorWalk(ClientWalk):
+    """A client that asks by locators."""
 
     @initialize(url=st.sampled_from([CLUSTER, ENDPOINT]), applies_good=st.booleans())
     def start(self, url: TypeUrl, *, applies_good: bool) -> None:
         """Start with nothing."""
-        self.url = url
-        self.now = 1000.0
-        self.refuses = False
-        self.snapshot = Snapshot()
-        self.refusals = NodeRefusals()
+        self.begin(url)
         kind: type[LocatingClient] = LocatingDelta if self.delta else LocatingSotw
-        self.client = kind(url, url == CLUSTER, self._is_bad, applies_good)
-        self._open()
-
-    def _open(self) -> None:
-        self.stream = Stream(TYPES)
-        self.stream.bind(self.refusals)
-
-    def _is_bad(self, resource: Resource) -> bool:
-        return self.refuses and resource.body.endswith(b"3")
+        self.peer = self.client = kind(url, url == CLUSTER, self.is_bad, applies_good)
 
     @rule(name=st.sampled_from(GIVEN), parameters=st.sampled_from(PARAMETERS))
     def ask(self, name: str, parameters: Asked) -> None:
@@ -96,54 +66,10 @@ class LocatorWalk(WalkToRest):
             for name, (divided, number) in numbers.items()
             for whose in divided
         ]
-        self.snapshot = Snapshot({self.url: TypeSnapshot.of(resources)})
-        self._push()
+        self.set(resources)
 
-    @precondition(lambda self: self.client.outbox)
-    @rule()
-    def deliver(self) -> None:
-        """A request reaches the server."""
-        request = self.client.outbox.popleft()
-        self.stream.identify(request)
-        self.stream.receive(request, self.now)
-        self._push()
-
-    def _push(self) -> None:
-        self.client.inbox.extend(self.stream.replies(self.snapshot, self.now))
-        assert self.stream.replies(self.snapshot, self.now) == []
-
-    @precondition(lambda self: self.client.inbox)
-    @rule(refuses=st.booleans())
-    def read(self, *, refuses: bool) -> None:
-        """The client takes the next response, or refuses what it cannot use now."""
-        self.refuses = refuses
-        self.client.read()
-
-    @rule()
-    def reconnect(self) -> None:
-        """The stream breaks; the client says what it wants, and in delta what it has."""
-        self.client.reconnect()
-        self._open()
-
-    @rule()
-    def settle(self) -> None:
-        """Once all is said, the client has what matches its parameters, and nothing else."""
-        for _ in range(200):
-            if self.client.outbox:
-                self.deliver()
-            elif self.client.inbox:
-                self.read(refuses=False)
-            else:
-                retry = self.stream.next_due(self.now)
-                if retry is None:
-                    break
-                self.now = retry
-                self._push()
-        else:
-            raise AssertionError("it never ends")
-        self._compare()
-
-    def _compare(self) -> None:
+    def compare(self) -> None:
+        """Compare what the client has with the variants that match its parameters."""
         wanted = {name: self._wanted(name) for name in filter(self.client.wants, NAMES)}
         for name in NAMES:
             has = self.client.has.get(name, {})
