@@ -112,14 +112,7 @@ def encode(reply: Reply, variant: Variant, identifier: str) -> bytes:
 
 
 def _encode_sotw(reply: Reply, identifier: str) -> bytes:
-    response = discovery_pb2.DiscoveryResponse(
-        version_info=reply.version,
-        type_url=reply.type_url,
-        nonce=reply.nonce,
-        control_plane={"identifier": identifier},
-    )
-    if reply.errors:
-        _add_errors(response, reply)
+    response = empty_sotw(reply, identifier)
     for resource in reply.resources:
         if is_wrapped(resource, reply):
             response.resources.add().Pack(wrapped(resource, reply))
@@ -158,6 +151,19 @@ def _add_errors(response: Any, reply: Reply) -> None:  # noqa: ANN401 - either k
             resource_name={"name": name},
             error_detail={"code": error.code, "message": error.message},
         )
+
+
+def empty_sotw(reply: Reply, identifier: str) -> Any:  # noqa: ANN401 - made at run time
+    """Return a ``DiscoveryResponse`` with all that a response says but the resources."""
+    response = discovery_pb2.DiscoveryResponse(
+        version_info=reply.version,
+        type_url=reply.type_url,
+        nonce=reply.nonce,
+        control_plane={"identifier": identifier},
+    )
+    if reply.errors:
+        _add_errors(response, reply)
+    return response
 
 
 def is_wrapped(resource: Resource, reply: Reply) -> bool:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from control_plane.errors import MessageError, PeerProtocolError
 from control_plane.names import shown
 from control_plane.server.descriptors import ImportingPool
-from control_plane.server.wire import is_wrapped, sotw_request, wrapped
+from control_plane.server.wire import empty_sotw, is_wrapped, sotw_request, wrapped
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.resource import Resource
 
@@ -56,21 +56,7 @@ def encode_json(reply: Reply, identifier: str) -> bytes:
         MessageError: a resource, or what it carries in an ``Any``, is of a type that is not known
             here, or is no message of its type, or has a value that JSON has not.
     """
-    response: dict[str, Any] = MessageToDict(
-        discovery_pb2.DiscoveryResponse(
-            version_info=reply.version,
-            type_url=reply.type_url,
-            nonce=reply.nonce,
-            control_plane={"identifier": identifier},
-            resource_errors=[
-                {
-                    "resource_name": {"name": name},
-                    "error_detail": {"code": error.code, "message": error.message},
-                }
-                for name, error in reply.errors.items()
-            ],
-        )
-    )
+    response: dict[str, Any] = MessageToDict(empty_sotw(reply, identifier))
     if reply.resources:
         response["resources"] = [_resource(each, reply) for each in reply.resources]
     return json.dumps(response).encode()
