@@ -78,8 +78,9 @@ class StreamFacts:
         """Tell what a client is sent."""
         if not self._feed.watchers:
             return
-        names = (*(each.name for each in reply.resources), *reply.gone(), *reply.unresolved)
-        names += tuple(name for name in reply.errors if name not in names)
+        # What is gone may have its reason among the errors.
+        sent = (each.name for each in reply.resources)
+        names = tuple(dict.fromkeys((*sent, *reply.gone(), *reply.unresolved, *reply.errors)))
         self._tell(
             live.node_id,
             Kind.SENT,
