@@ -140,6 +140,8 @@ class Locators:
             PeerProtocolError: a name has two sets of parameters.
             PeerLimitExceeded: there are too many parameters.
         """
+        if not (request.subscribe or request.unsubscribe or locators_in(request)):
+            return request  # most only answer a response
         asked = self._asked(request.subscribe, request.subscribe_locators)
         subscribed = self._subscription.asked()
         given_up: dict[str, set[Parameters]] = {}
