@@ -46,12 +46,15 @@ class Neighbourhood:
 
     Attributes:
         connected: tells which of an app's instances have a stream.
+        certified: tells whether an instance is connected and ACKed all that it should have, its
+            certificate included.
         resolves: tells whether an instance has a resolver that follows its name table.
         mark: has the instances of some apps looked at again.
         mark_resolvers: the same with those that have a resolver.
     """
 
     connected: Callable[[AppGuid], Iterable[InstanceGuid]]
+    certified: Callable[[InstanceGuid], bool]
     resolves: Callable[[InstanceGuid], bool]
     mark: Callable[[Iterable[AppGuid]], None]
     mark_resolvers: Callable[[Iterable[AppGuid]], None]
@@ -190,14 +193,15 @@ class Publication:
 
     async def _publish(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname
-        there = frozenset(self._around.connected(app))
-        late = await self._waiters.wait(there, PUBLISH_BOUND)
-        away = {
+        late = await self._waiters.wait(self._around.connected(app), PUBLISH_BOUND)
+        # Who was there may have left without an ACK, and who was away be back with one.
+        lacking = {
             each.guid
             for each in self._state.instances_of(app)
-            if each.status is InstanceStatus.READY and each.guid not in there
+            if (each.status is InstanceStatus.READY or each.guid in late)
+            and not self._around.certified(each.guid)
         }
-        self._await(app, self.uncertified(app) | {(name, each) for each in late | away})
+        self._await(app, self.uncertified(app) | {(name, each) for each in lacking})
         _take(self._held_back, mapping)
         self._around.mark_resolvers(callers(self._state, app))
         self._log.info(log_events.NAME_PUBLISHED, app=app, name=name, behind=sorted(late))

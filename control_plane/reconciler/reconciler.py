@@ -69,7 +69,11 @@ class Reconciler:
         self.waiters = Waiters(self.standing.is_current)
         self.farewells = Farewells(nodes, planner, clock)
         around = Neighbourhood(
-            self._connected_of, self._resolves, self._mark_apps, self._mark_resolvers
+            self._connected_of,
+            self._is_certified,
+            self._resolves,
+            self._mark_apps,
+            self._mark_resolvers,
         )
         self.publication = Publication(state, self.waiters, around, clock, custody.recorded())
         self._certificates = Certificates(
@@ -169,6 +173,9 @@ class Reconciler:
         instances = (each.guid for each in self.state.instances_of(app))
         return [each for each in instances if self.connected(each)]
 
+    def _is_certified(self, instance: InstanceGuid) -> bool:
+        return self.standing.has_certificate(instance) and self.standing.is_current(instance)
+
     def _resolves(self, instance: InstanceGuid) -> bool:
         streams = self._nodes.streams(instance)
         return any(NAME_TABLE_TYPE in live.stream.machines for live in streams)
@@ -216,7 +223,7 @@ class Reconciler:
         instance = self.state.instance(guid)
         if instance is None or not self.publication.uncertified(instance.app_guid):
             return
-        if self.standing.has_certificate(guid) and self.standing.is_current(guid):
+        if self._is_certified(guid):
             self.publication.certified(instance.app_guid, guid)
 
     def _reconcile(self, guid: InstanceGuid) -> None:

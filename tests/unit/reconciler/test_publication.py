@@ -65,7 +65,11 @@ class Town:
         self.clock = ManualClock()
         self.waiters = Waiters(lambda instance: instance not in self.behind)
         around = Neighbourhood(
-            self._connected_of, self.resolvers.__contains__, self._mark, self._mark_resolvers
+            self._connected_of,
+            lambda instance: instance in self.connected - self.behind,
+            self.resolvers.__contains__,
+            self._mark,
+            self._mark_resolvers,
         )
         self.publication = Publication(self.state, self.waiters, around, self.clock, records)
 

@@ -494,6 +494,48 @@ async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: S
         assert around.reconciler.publication.uncertified(B) == frozenset()
 
 
+async def test_a_name_does_not_lead_to_who_left_before_it_had_the_certificate(state: State) -> None:
+    """Nobody waits for it any more, and it may be back before it counts as gone."""
+    around = World(state)
+    resolver = around.connect("a0").as_resolver()
+    stays, leaves = (around.connect(guid).as_envoy() for guid in ("b0", "b1"))
+    for guid in ("b0", "b1"):
+        around.ready(guid)
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        leaves.close()
+        stays.settle()
+        await settled()
+        resolver.settle()
+        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+
+        around.connect("b1").as_envoy()
+        await settled()
+        resolver.settle()
+        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+
+
+async def test_a_name_leads_to_who_came_back_while_it_waited_for_another(state: State) -> None:
+    """It has the certificate by then, and nothing more has to happen on its stream."""
+    around = World(state)
+    resolver = around.connect("a0").as_resolver()
+    slow = around.connect("b0").as_envoy()
+    for guid in ("b0", "b1"):
+        around.ready(guid)
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        around.connect("b1").as_envoy()
+        await settled()
+        slow.settle()
+        await settled()
+        resolver.settle()
+
+        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+        assert around.reconciler.publication.uncertified(B) == frozenset()
+
+
 async def test_after_a_restart_a_name_leads_to_who_has_the_certificate(state: State) -> None:
     """A route that was mapped just before leads to neither instance before its own ACK."""
     first = World(mapping(state, B, "old").state)
