@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
@@ -159,9 +160,12 @@ class Proof:
             # Also where it had it before: a client that restarted begins with nothing.
             self._move(entry, CertificateState.ISSUED)
             return
-        if entry.state is CertificateState.ISSUED:
+        is_acked_now = entry.state is CertificateState.ISSUED
+        if is_acked_now:
             self._move(entry, CertificateState.ACKED)
         if entry.record.secret == C2C_SECRET:
+            if is_acked_now:
+                self._stop(instance)  # what was not served before is looked at too rarely by now
             self._look(entry)
 
     def _look(self, entry: Entry) -> None:
@@ -208,7 +212,16 @@ class Proof:
         work = self._until_served(instance, overdue)
         task = asyncio.get_running_loop().create_task(work)
         self._looking[instance] = task
-        task.add_done_callback(lambda _: self._looking.pop(instance, None))
+        task.add_done_callback(partial(self._ended, instance))
+
+    def _stop(self, instance: InstanceGuid) -> None:
+        task = self._looking.pop(instance, None)
+        if task is not None:
+            task.cancel()
+
+    def _ended(self, instance: InstanceGuid, task: asyncio.Task[None]) -> None:
+        if self._looking.get(instance) is task:
+            del self._looking[instance]
 
     async def _until_served(self, instance: InstanceGuid, overdue: float) -> None:
         pause = _FIRST_PAUSE

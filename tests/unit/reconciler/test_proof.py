@@ -167,6 +167,31 @@ async def test_looking_becomes_rarer() -> None:
         assert len(made.prober.looked) - before == 10
 
 
+async def test_a_new_certificate_is_looked_at_at_once() -> None:
+    """However rarely its instance is looked at by then, for it did not serve the one before."""
+    async with scene() as made:
+        peer = made.connect(B0).as_envoy()
+        await made.clock.advance(100)
+        await rotated(made, peer)
+        made.show_newest()
+        await made.clock.advance(0.1)
+
+        assert made.stands("served")
+
+
+async def test_an_envoy_that_came_back_is_looked_at_at_once() -> None:
+    """It may well serve now what it did not serve before."""
+    async with scene() as made:
+        peer = made.connect(B0).as_envoy()
+        await made.clock.advance(100)
+        peer.close()
+        made.connect(B0).as_envoy()
+        made.show_newest()
+        await made.clock.advance(0.1)
+
+        assert made.stands("served")
+
+
 async def crowd_for(made: Scene, seconds: int) -> None:
     """Have so many connect in each second that those who come are served first."""
     for _ in range(seconds):
