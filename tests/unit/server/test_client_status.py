@@ -1,0 +1,32 @@
+"""CSDS: what is told of many clients is nobody else's trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from envoy.service.status.v3 import csds_pb2
+
+from control_plane.server.client_status import AT_ONCE, ClientStatusService
+from control_plane.server.peers import Context
+from tests.unit.model.world import B, register, world
+from tests.unit.reconciler.worlds import World
+
+SLICES = 4
+
+
+async def test_a_long_answer_gives_way_to_others() -> None:
+    """Between two slices of the clients everybody else has a turn."""
+    around = World(register(world("b"), "b0", B, "10.0.1.1"))
+    for _ in range(SLICES * AT_ONCE):
+        around.connect("b0").as_envoy()
+    service = ClientStatusService(around.nodes, around.clock)
+    no_context = cast("Context", None)
+    asked = service.FetchClientStatus(csds_pb2.ClientStatusRequest(), no_context)
+    answering, turns = asyncio.ensure_future(asked), 0
+    while not answering.done():
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert turns >= SLICES
+    assert len(answering.result().config) == SLICES * AT_ONCE
