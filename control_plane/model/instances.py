@@ -27,6 +27,9 @@ from control_plane.names import (
 DEFAULT_APP_ADDRESS = "127.0.0.1"
 """Where an app listens that shares its network namespace with its Envoy, and hides behind it."""
 
+ABSENT = frozenset({InstanceStatus.REGISTERED, InstanceStatus.GONE})
+"""Where an instance is in its life that has not come yet, or has left."""
+
 
 def register_instance(
     state: State,
@@ -153,11 +156,11 @@ def remove_instance(state: State, guid: InstanceGuid) -> Decision[Instance | Non
     return decide(state, instance, drops=[instance], apps=_concerned(state, instance))
 
 
-def remove_gone(state: State, guids: Iterable[InstanceGuid]) -> Decision[tuple[Instance, ...]]:
-    """Forget those of some instances that are gone, who are the answer; nobody who came back."""
+def remove_absent(state: State, guids: Iterable[InstanceGuid]) -> Decision[tuple[Instance, ...]]:
+    """Forget those of some instances that are absent, who are the answer; nobody who came back."""
     instances = map(state.instance, guids)
-    gone = tuple(each for each in instances if each and each.status is InstanceStatus.GONE)
-    return decide(state, gone, drops=gone, apps=_concerned(state, *gone))
+    absent = tuple(each for each in instances if each and each.status in ABSENT)
+    return decide(state, absent, drops=absent, apps=_concerned(state, *absent))
 
 
 def _holders(

@@ -1,10 +1,11 @@
-"""Instances that left for good: they are gone, and nobody can come back as one of them.
+"""Instances that left for good, or never came: nobody can connect as one of them any more.
 
 The rule of this module: an instance is forgotten once its last identity has ended and it has been
-gone for as long as an identity lives; until then it may come back as who it was. Else they would
-pile up where each container has an address of its own, and keep the indexes of those that follow
-them. How long one is gone is counted by a clock that nobody sets: a wall clock that is ahead for a
-while costs nobody its place.
+absent for as long as an identity lives; until then it may come as who it is. Else they would pile
+up where each container has an address of its own, and keep the indexes of those that follow them;
+and whoever has the address next of one that enrolled and never connected could call as it. How long
+one is absent is counted by a clock that nobody sets: a wall clock that is ahead for a while costs
+nobody its place.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import structlog
 from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
-from control_plane.model.entities import InstanceStatus
-from control_plane.model.instances import remove_gone
+from control_plane.model.instances import ABSENT, remove_absent
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.holdings import Holdings
 from control_plane.registry import Registry
@@ -27,15 +27,15 @@ PERIOD_SECONDS = 60.0
 
 
 class Departures:
-    """Who is gone, and since when, as far as this process knows."""
+    """Who is absent, and since when, as far as this process knows."""
 
     def __init__(self, holdings: Holdings, lifetime: timedelta, clock: Clock) -> None:
-        """Start with nobody who is gone.
+        """Start with nobody who is absent.
 
         Args:
             holdings: knows the identities that instances have.
             lifetime: of the identities that are issued now.
-            clock: tells which have ended, and for how long somebody is gone.
+            clock: tells which have ended, and for how long somebody is absent.
         """
         self._holdings = holdings
         self._lifetime = lifetime
@@ -52,8 +52,8 @@ class Departures:
     async def _forget(self, registry: Registry) -> None:
         now = self._clock.monotonic()
         instances = registry.state.instances.values()
-        gone = [each.guid for each in instances if each.status is InstanceStatus.GONE]
-        self._since = {guid: self._since.get(guid, now) for guid in gone}
+        absent = [each.guid for each in instances if each.status in ABSENT]
+        self._since = {guid: self._since.get(guid, now) for guid in absent}
         long_ago = now - self._lifetime.total_seconds()
         for_good = [
             guid for guid, at in self._since.items() if at <= long_ago and self._has_ended(guid)
@@ -61,7 +61,7 @@ class Departures:
         if not for_good:
             return
         try:
-            await registry.execute(lambda state: remove_gone(state, for_good))
+            await registry.execute(lambda state: remove_absent(state, for_good))
         except ControlPlaneError as error:
             self._log.warning(log_events.STORE_FAILED, reason=str(error))
 

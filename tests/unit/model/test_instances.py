@@ -11,7 +11,7 @@ from control_plane.model.entities import Instance, InstanceStatus, Transport
 from control_plane.model.instances import (
     move_instance,
     register_instance,
-    remove_gone,
+    remove_absent,
     remove_instance,
     set_status,
 )
@@ -255,14 +255,19 @@ def test_an_instance_concerns_the_apps_at_both_ends_of_its_policies(state: State
     assert moved.change.apps == removed.change.apps == {A, B, C}
 
 
-def test_of_those_who_left_only_who_is_still_gone_is_forgotten(state: State) -> None:
-    """Who came back meanwhile, or was removed already, is left alone."""
+@pytest.mark.parametrize("came", [InstanceStatus.READY, InstanceStatus.NOT_READY])
+@pytest.mark.parametrize("absent", [InstanceStatus.GONE, InstanceStatus.REGISTERED])
+def test_of_those_who_were_absent_only_who_still_is_is_forgotten(
+    state: State, absent: InstanceStatus, came: InstanceStatus
+) -> None:
+    """Who came meanwhile, or was removed already, is left alone."""
     state = allow(state, A, B)
-    state = set_status(state, A0, InstanceStatus.GONE).state
+    state = set_status(state, A0, absent).state
+    state = set_status(state, A1, came).state
 
-    decision = remove_gone(state, [A0, A1, InstanceGuid("a9")])
+    decision = remove_absent(state, [A0, A1, InstanceGuid("a9")])
 
     assert [each.guid for each in decision.result] == [A0]
     assert decision.change.apps == {A, B}
     assert set(decision.state.instances) == {A1, B0}
-    assert remove_gone(decision.state, [A0, A1]).state is decision.state
+    assert remove_absent(decision.state, [A0, A1]).state is decision.state

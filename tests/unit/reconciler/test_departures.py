@@ -99,6 +99,18 @@ async def test_who_left_for_good_is_forgotten(tmp_path: Path) -> None:
         assert register(state, "b2", B, "10.0.1.3").instances[InstanceGuid("b2")].index == 0
 
 
+async def test_who_enrolled_and_never_connected_is_forgotten(tmp_path: Path) -> None:
+    """Once its identity has ended: it cannot come any more, and others would admit its address."""
+    async with plane(tmp_path, ends=2 * HOUR) as here:
+        await here.clock.advance(2 * LIFE - PERIOD_SECONDS)
+        assert here.known == {B0, B1}
+
+        await here.clock.advance(PERIOD_SECONDS)
+        await here.forgot(B0)
+
+        assert here.known == {B1}
+
+
 async def test_whose_identity_lives_on_may_come_back(tmp_path: Path) -> None:
     """However long it is gone, until that has ended."""
     async with plane(tmp_path, ends=5 * HOUR) as here:
