@@ -4,7 +4,7 @@ The rule of this module: it is answered when there is something to say. That is 
 certificate should be served than its last report showed, other ports of the app be looked at, other
 CAs be trusted, or its identity be renewed, once for each report and each of them, and when its last
 word is as old as a word may be, so that it speaks again. One task reads and another writes, so that
-neither waits for the other.
+neither waits for the other; a sidecar that does not read keeps its stream no longer than another.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Reporting:
         self._told = Facts()
         self._spoke_at = clock.monotonic()
         self._woken = asyncio.Event()
-        self._is_over = False
+        self._over = asyncio.Event()
         self._failure: Exception | None = None
 
     def wake(self) -> None:
@@ -85,9 +85,9 @@ class Reporting:
 
     def end(self, reason: Exception | None) -> None:
         """Have ``run`` raise this, or return for None; only the first reason counts."""
-        if not self._is_over:
-            self._is_over, self._failure = True, reason
-            self._woken.set()
+        if not self._over.is_set():
+            self._failure = reason
+            self._over.set()
 
     async def run(self, context: Context) -> None:
         """Read and answer until the sidecar is done, or gone, or was refused.
@@ -95,17 +95,17 @@ class Reporting:
         Raises:
             Exception: what ``take`` or ``answer`` raised, or what ended it.
         """
-        reading = asyncio.create_task(self._read(context))
         try:
             # There may be nothing to say for long, and the sidecar knows now that it is let in.
             await context.send_initial_metadata(())
-            while (expected := await self._due()) is not None:
-                self._told, self._spoke_at = expected, self._clock.monotonic()
-                await context.write(self._answer(expected))
         except grpc.aio.BaseError:
             return  # it is gone
+        tasks = [asyncio.create_task(each(context)) for each in (self._read, self._write)]
+        try:
+            await self._over.wait()
         finally:
-            reading.cancel()
+            for task in tasks:
+                task.cancel()
         if self._failure is not None:
             raise self._failure
 
@@ -124,9 +124,20 @@ class Reporting:
         except Exception as error:  # noqa: BLE001 - ``run`` raises it
             self.end(error)
 
-    async def _due(self) -> Facts | None:
-        """Return what it should say once there is something to say, and None once it is over."""
-        while not self._is_over:
+    async def _write(self, context: Context) -> None:
+        try:
+            while True:
+                expected = await self._due()
+                self._told, self._spoke_at = expected, self._clock.monotonic()
+                await context.write(self._answer(expected))
+        except grpc.aio.BaseError:
+            self.end(None)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.end(error)
+
+    async def _due(self) -> Facts:
+        """Return what it should say once there is something to say."""
+        while True:
             left = self._spoke_at + self._seconds() - self._clock.monotonic()
             expected = self._expected()
             if left <= 0 or self._has_news(expected):
@@ -137,7 +148,6 @@ class Reporting:
                 async with asyncio.timeout(left):
                     await self._woken.wait()
             self._woken.clear()
-        return None
 
     def _has_news(self, expected: Facts) -> bool:
         said, told = self._said, self._told

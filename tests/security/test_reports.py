@@ -18,7 +18,7 @@ from control_plane.api.v1 import (
 )
 from control_plane.names import InstanceGuid
 from control_plane.server.peers import Context
-from control_plane.server.reporting import Reporting
+from control_plane.server.reporting import Facts, Reporting
 from control_plane.server.sidecars import MAX_PORTS
 from tests.security.holders import Holder
 from tests.security.world import bystander, control_plane, enrol, refused, xds_address
@@ -26,6 +26,12 @@ from tests.sidecar.platform import Platform
 from tests.xds_client import PATIENCE
 
 GOOD = sidecar_pb2.ReportRequest(exposed_ports=[8080])
+
+ANSWERED = sidecar_pb2.ReportRequest(trusted_roots=["sha256:" + 64 * "0"])
+"""It trusts another CA than it should, so that it is told which."""
+
+BIG = 16 * 1024 * 1024
+"""Octets of an answer that no window of HTTP/2 has room for."""
 
 BAD: dict[str, tuple[sidecar_pb2.ReportRequest, str]] = {
     "a serial that is none": (
@@ -156,6 +162,33 @@ async def test_a_stream_of_reports_that_outlives_the_next_ends_as_it_should(
             grpc.StatusCode.UNAVAILABLE,
             "this instance reports on a newer stream",
         )
+
+
+async def test_a_stream_of_reports_that_is_not_read_can_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that waits for a sidecar that does not read keeps nothing open."""
+    answered, ended, run = asyncio.Event(), asyncio.Event(), Reporting.run
+
+    def large(_: Facts) -> sidecar_pb2.ReportResponse:
+        answered.set()
+        return sidecar_pb2.ReportResponse(trust_bundle=BIG * "0")
+
+    async def watched(self: Reporting, context: Context) -> None:
+        monkeypatch.setattr(Reporting, "run", run)
+        self._answer = large
+        try:
+            await run(self, context)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Reporting, "run", watched)
+    async with reporting(tmp_path) as (_, _, channel):
+        await _keep(channel, ANSWERED)
+        await asyncio.wait_for(answered.wait(), PATIENCE)
+        await _keep(channel, GOOD)
+
+        await asyncio.wait_for(ended.wait(), PATIENCE)
 
 
 async def test_a_removed_instance_reports_no_more(tmp_path: Path) -> None:
