@@ -6,10 +6,7 @@ while it is made. A watcher that hangs up or reads too slowly is nobody else's t
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
-from itertools import islice
-from typing import TypeVar
+from collections.abc import AsyncIterator, Collection, Iterable
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.ca.profile import renew_at
@@ -27,15 +24,10 @@ from control_plane.server.api.inspection_values import (
     certificate_state,
     hexadecimal,
     timestamp,
+    unhurried,
 )
 from control_plane.server.api.seams import Context
 from control_plane.server.feed import Feed, Kind, Told
-
-_Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
-
-_SLICE = 50
-"""How many instances are looked at before others have a turn; one takes some 50 microseconds."""
 
 
 class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
@@ -60,7 +52,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
                 raise NotFound(f"instance {shown(guid)} not found", field="instance_guid")
         messages = StatusMessages(self._inspected, state, resources=request.resources)
         return inspection_pb2.GetStatusResponse(
-            instances=await _unhurried(instances, messages.of),
+            instances=await unhurried(instances, messages.of),
             revision=revision,
             alarms=[each.sentence for each in self._inspected.expiry.of_own()],
             ca_rotation=self._inspected.ca_rotation(),
@@ -77,7 +69,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
             entries = self._inspected.ledger.of(instance.guid)
             return [self._certificate(state, instance, entry) for entry in entries]
 
-        found = await _unhurried(instances, of)
+        found = await unhurried(instances, of)
         return inspection_pb2.ListCertificatesResponse(
             certificates=[each for certificates in found for each in certificates]
         )
@@ -86,7 +78,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
         self, request: inspection_pb2.ExplainRequest, context: Context
     ) -> inspection_pb2.ExplainResponse:
         """Say what one app needs to reach another, and what of it is missing."""
-        return inspection_pb2.ExplainResponse(chains=self._explainer.chains(request))
+        return inspection_pb2.ExplainResponse(chains=await self._explainer.chains(request))
 
     async def WatchEvents(
         self, request: inspection_pb2.WatchEventsRequest, context: Context
@@ -171,13 +163,3 @@ def _kinds(asked: Iterable[str]) -> Collection[Kind]:
                 field="kinds",
             )
     return frozenset(known[each] for each in asked) or frozenset(Kind)
-
-
-async def _unhurried(items: Iterable[_Item], make: Callable[[_Item], _Made]) -> list[_Made]:
-    """Make something of each item, and give way to others now and then."""
-    made: list[_Made] = []
-    left: Iterator[_Item] = iter(items)
-    while part := [make(each) for each in islice(left, _SLICE)]:
-        made += part
-        await asyncio.sleep(0)
-    return made

@@ -24,7 +24,7 @@ from control_plane.planner.names import NAME_TABLE_TYPE, PublishedNames, Uncerti
 from control_plane.planner.resolution import preferred_route
 from control_plane.reconciler.ledger import CertificateState
 from control_plane.server.api.inspection_status import certificate_reason, statuses
-from control_plane.server.api.inspection_values import Inspected
+from control_plane.server.api.inspection_values import Inspected, unhurried
 from control_plane.server.stream_log import shortened
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.type_status import TypeStatus
@@ -52,7 +52,7 @@ class Explainer:
     uncertified: UncertifiedNames
     domains: tuple[Domain, ...]
 
-    def chains(self, request: inspection_pb2.ExplainRequest) -> list[inspection_pb2.Chain]:
+    async def chains(self, request: inspection_pb2.ExplainRequest) -> list[inspection_pb2.Chain]:
         """Return a chain for each app that the request is about.
 
         Raises:
@@ -68,12 +68,15 @@ class Explainer:
         org = request.destination_org or request.source_org
         space = request.destination_space or request.source_space
         found = destinations(state, request.destination, org, space)
-        return [self._chain(state, source, each) for each in found]
+        return [await self._chain(state, source, each) for each in found]
 
-    def _chain(self, state: State, source: App | None, meant: Destination) -> inspection_pb2.Chain:
+    async def _chain(
+        self, state: State, source: App | None, meant: Destination
+    ) -> inspection_pb2.Chain:
         destination = meant.app
         ends = [each for each in (source, destination) if each is not None]
         instances = [each for app in ends for each in state.instances_of(app.guid)]
+        seen = await unhurried(instances, lambda each: (each.guid, self._seen(state, each)))
         question = Question(
             state,
             source,
@@ -81,7 +84,7 @@ class Explainer:
             meant.route or Hostname(""),
             self.published,
             self.domains,
-            {each.guid: self._seen(state, each) for each in instances},
+            dict(seen),
             self.uncertified,
             meant.index,
             meant.address,
