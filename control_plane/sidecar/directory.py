@@ -8,6 +8,7 @@ leaves the directory as it was, or without an identity that counts.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,9 @@ MAX_SOCKET_PATH_OCTETS = 107
 
 ADMIN_SOCKET = "admin.sock"
 NAMES_FILE = "names.pb"
+
+_ENROLLMENT_FILE = "enrollment.json"
+_IDENTITY_FILE = "identity.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,12 @@ class Membership:
     credentials: Credentials
 
 
+def has_identity(path: Path) -> bool:
+    """Tell whether an earlier start left an identity in a directory, which may be of no use."""
+    files = (path / _IDENTITY_FILE, path / _ENROLLMENT_FILE)
+    return all(os.access(each, os.F_OK) for each in files)
+
+
 class SidecarDirectory:
     """The files of one sidecar, which has them alone until ``close``."""
 
@@ -102,8 +112,8 @@ class SidecarDirectory:
         guarded_directory(self.path)
         self._closing = ExitStack()
         self._closing.callback(DirectoryLock(self.path).release)
-        self._enrollment = self.path / "enrollment.json"
-        self._identity = self.path / "identity.json"
+        self._enrollment = self.path / _ENROLLMENT_FILE
+        self._identity = self.path / _IDENTITY_FILE
         self._trust = self.path / "trust.json"
         self.ca_file = self.path / "ca.pem"
         self.bootstrap_file = self.path / "bootstrap.yaml"
@@ -120,7 +130,7 @@ class SidecarDirectory:
             InvalidArgument: it cannot be read, or its parts do not belong together.
             ConfigurationError: others may have read the private key.
         """
-        if not (self._identity.exists() and self._enrollment.exists()):
+        if not has_identity(self.path):
             return None
         try:
             enrollment = Enrollment.read(read_private(self._enrollment))

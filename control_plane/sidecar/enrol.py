@@ -31,6 +31,26 @@ WRONG_PORT = "is that the port of --enroll-address, by default 18001? 18000 is t
 """Both ports show the same certificate, and the other one hangs up on who has none yet."""
 
 
+def check_enrolment(options: SidecarOptions) -> None:
+    """Return if the options suffice to enrol; nobody is asked.
+
+    Raises:
+        ConfigurationError: there is no token, or nothing to know the server by.
+    """
+    problems = []
+    if not options.token:
+        problems.append(
+            f"no join token, and no identity in {shown(str(options.directory))} that could be "
+            "used: create a token with c2c join-token"
+        )
+    if not options.fingerprint and options.ca_file is None:
+        problems.append("--fingerprint or --ca-file is needed to know the server by")
+    if problems:
+        raise ConfigurationError(problems)
+    if options.ca_file is not None:
+        roots_from_file(options.ca_file)
+
+
 async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -> Membership:
     """Return what the control plane makes of a join token.
 
@@ -38,7 +58,7 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
         ConfigurationError: there is no token, or the server is not the one to give it to.
         InvalidRequest: the control plane refused for good.
     """
-    _check(options)
+    check_enrolment(options)
     key = new_key()
     csr = make_csr(key)
 
@@ -110,16 +130,3 @@ async def _verified_roots(options: SidecarOptions) -> bytes:
     roots = roots_from_file(options.ca_file)
     await verify(options.server, roots)
     return roots
-
-
-def _check(options: SidecarOptions) -> None:
-    problems = []
-    if not options.token:
-        problems.append(
-            f"no join token, and no identity in {shown(str(options.directory))} that could be "
-            "used: create a token with c2c join-token"
-        )
-    if not options.fingerprint and options.ca_file is None:
-        problems.append("--fingerprint or --ca-file is needed to know the server by")
-    if problems:
-        raise ConfigurationError(problems)

@@ -29,8 +29,14 @@ from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.channel import instance_channel
 from control_plane.sidecar.child import Child, check_program
 from control_plane.sidecar.credentials import LiveCredentials
-from control_plane.sidecar.directory import NAMES_FILE, Membership, SidecarDirectory
+from control_plane.sidecar.directory import (
+    NAMES_FILE,
+    Membership,
+    SidecarDirectory,
+    has_identity,
+)
 from control_plane.sidecar.dns import DnsService
+from control_plane.sidecar.enrol import check_enrolment
 from control_plane.sidecar.environment import app_environment, without_token
 from control_plane.sidecar.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.envoy_process import find_envoy, pass_on_log, start_envoy
@@ -74,6 +80,8 @@ async def run(options: SidecarOptions, clock: Clock | None = None) -> int:
     binary = find_envoy(options.envoy)
     if options.command:
         check_program(options.command[0])
+    if not has_identity(options.directory):
+        check_enrolment(options)
     directory = SidecarDirectory(options.directory)
     try:
         with Signals() as signals:

@@ -210,14 +210,27 @@ async def test_an_identity_of_another_control_plane_is_passed_over(tmp_path: Pat
 
 
 async def test_nothing_to_enrol_with_is_said_at_once(tmp_path: Path) -> None:
-    """Without identity and token there is no point in waiting for a server."""
-    nowhere = f"127.0.0.1:{free_port()}"
+    """Without identity and token there is no point in waiting for a server, and nothing is made."""
+    nowhere, directory = f"127.0.0.1:{free_port()}", tmp_path / "sidecar"
 
-    said = await _refused(None, tmp_path, "--server", nowhere)
+    said = await _refused(None, directory, "--server", nowhere)
 
+    assert not directory.exists()
     no_token, no_trust = said
-    assert no_token.startswith(f"No join token, and no identity in '{tmp_path}'")
+    assert no_token.startswith(f"No join token, and no identity in '{directory}'")
     assert no_trust == "--fingerprint or --ca-file is needed to know the server by"
+
+
+async def test_a_ca_file_without_certificates_is_said_at_once(tmp_path: Path) -> None:
+    """The sentence names the file, and nothing is made."""
+    (tmp_path / "ca.pem").touch()
+    ticket = Ticket(f"127.0.0.1:{free_port()}", TOKEN, "")
+
+    options = ("--ca-file", str(tmp_path / "ca.pem"))
+    (said,) = await _refused(ticket, tmp_path / "sidecar", *options)
+
+    assert said.startswith(f"CA file '{tmp_path / 'ca.pem'}': ")
+    assert not (tmp_path / "sidecar").exists()
 
 
 async def test_a_server_that_speaks_no_tls_is_tried_again(tmp_path: Path) -> None:
