@@ -77,8 +77,10 @@ async def start_envoy(
         "--log-format": _LOG_FORMAT,
     }
     command = [str(part) for argument in arguments.items() for part in argument]
+    # Hot restart would leave a file in /dev/shm after each end, and let whoever is in the network
+    # namespace stop this Envoy by a socket without a path.
     envoy = await Child.start(
-        [binary, *command, "--use-dynamic-base-id", "--log-format-escaped"],
+        [binary, *command, "--disable-hot-restart", "--log-format-escaped"],
         environment,
         is_read=True,
     )

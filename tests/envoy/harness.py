@@ -235,7 +235,6 @@ async def _spawn(
         "--config-path": config,
         "--concurrency": 1,
         "--drain-time-s": drain_time_s,
-        "--parent-shutdown-time-s": drain_time_s + 1,
         "--log-level": log_level,
         "--component-log-level": "main:warning",  # else it lists each of its 1,000 extensions
         "--log-path": config.with_name("envoy.log"),
@@ -243,7 +242,7 @@ async def _spawn(
     command = [str(part) for option in options.items() for part in option]
     with config.with_name("envoy.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            envoy_binary(), "--use-dynamic-base-id", *command, *arguments, stdout=log, stderr=log
+            envoy_binary(), "--disable-hot-restart", *command, *arguments, stdout=log, stderr=log
         )
     _running.add(process.pid)
     return process

@@ -175,6 +175,15 @@ async def test_a_sidecar_that_was_killed_leaves_no_envoy_in_the_way(tmp_path: Pa
             await until(is_gone, what="the old Envoy is gone")
 
 
+async def test_an_envoy_leaves_no_shared_memory(tmp_path: Path) -> None:
+    """Nothing of an Envoy is in /dev/shm, where it would outlive each of its ends."""
+    async with scene(tmp_path) as here, here.instance() as instance:
+        await here.caller.reaches(here.address)
+        envoy = (await instance.logged("envoy.started"))["pid"]
+
+        assert "envoy_shared_memory" not in Path(f"/proc/{envoy}/maps").read_text()
+
+
 async def test_a_directory_belongs_to_one_sidecar(tmp_path: Path) -> None:
     """A second sidecar in the same directory says who has it, and touches nothing."""
     async with scene(tmp_path) as here, here.instance() as first:
