@@ -124,6 +124,17 @@ async def address_towards(server: SocketAddress) -> Address:
         return parse_address(probe.getsockname()[0])
 
 
+def is_of_this_machine(address: Address) -> bool:
+    """Tell whether this machine has an address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
 async def _verified_roots(options: SidecarOptions) -> bytes:
     if options.ca_file is None:
         return await pinned_roots(options.server, options.fingerprint)

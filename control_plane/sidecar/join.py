@@ -19,7 +19,12 @@ from control_plane.errors import InvalidArgument, InvalidRequest
 from control_plane.names import Address
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.directory import Credentials, Membership, SidecarDirectory
-from control_plane.sidecar.enrol import address_towards, enrol, trust_anchor
+from control_plane.sidecar.enrol import (
+    address_towards,
+    enrol,
+    is_of_this_machine,
+    trust_anchor,
+)
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.renew import renew
 from control_plane.sidecar.retry import Retry, why_not
@@ -99,7 +104,7 @@ class Joining:
     async def _renewed(self, earlier: Membership) -> Membership:
         options, held = self._options, earlier.credentials
         server = SocketAddress(options.server.host, earlier.enrollment.xds_port)
-        place = (await self._address(), options.app_address)
+        place = (await self._address(held.identity.address), options.app_address)
         has_moved = place != (held.identity.address, earlier.enrollment.app_address)
 
         async def attempt() -> Credentials:
@@ -112,12 +117,21 @@ class Joining:
         enrollment = replace(earlier.enrollment, app_address=options.app_address)
         return Membership(enrollment, credentials)
 
-    async def _address(self) -> Address:
+    async def _address(self, held: Address) -> Address:
+        """Return where the instance is reached; where it was, if only the route is not known."""
         if self._options.address is not None:
             return self._options.address
-        return await self._retry.until_done(
-            "find the own address", lambda: address_towards(self._options.server)
-        )
+
+        async def attempt() -> Address:
+            try:
+                return await address_towards(self._options.server)
+            except OSError:
+                # A server that is down may have no name either, such as a stopped container.
+                if is_of_this_machine(held):
+                    return held
+                raise
+
+        return await self._retry.until_done("find the own address", attempt)
 
     async def _once(self, attempt: Callable[[], Awaitable[Credentials]]) -> Credentials | None:
         """Renew if the control plane is there; nothing depends on it."""

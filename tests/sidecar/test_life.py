@@ -109,6 +109,18 @@ async def test_a_restart_without_control_plane_serves_once_it_is_back(tmp_path: 
             assert await _guids(here.cf) == known
 
 
+async def test_a_restart_while_the_control_plane_has_no_name_keeps_the_address(
+    tmp_path: Path,
+) -> None:
+    """Where the route to the control plane is not known, the address is that of the identity."""
+    async with scene(tmp_path) as here:
+        async with here.instance() as first:
+            await first.logged("envoy.started")
+        unknown = ("--server", "no-such-host.invalid:18001", "--address", "auto")
+        async with here.instance_without_token(*unknown) as second:
+            await second.logged("envoy.started")
+
+
 async def test_a_removed_instance_needs_a_token_to_come_back(tmp_path: Path) -> None:
     """Removal is for good: the old identity opens nothing, and a new token makes a new instance."""
     async with scene(tmp_path) as here:
