@@ -90,7 +90,6 @@ class AppTrust:
         Raises:
             StorageError: a file could not be written.
         """
-        self._written = ca_pem
         variables = {OUR_CA: str(self._directory.ca_file)}
         system = _first_content(self._system_roots)
         # First, since a variable may name this very file already.
@@ -106,7 +105,9 @@ class AppTrust:
         variables[ADDING] = variables[OUR_CA]
         if self._inherited.get(ADDING):
             variables |= self._added(ADDING, ADDING, b"", ca_pem)
-        return variables | self._java(system, ca_pem)
+        variables |= self._java(system, ca_pem)
+        self._written = ca_pem
+        return variables
 
     def follow(self, credentials: Credentials) -> None:
         """Write the files again if the CA certificates are others than before."""

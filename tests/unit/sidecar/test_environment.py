@@ -6,6 +6,7 @@ from pathlib import Path
 
 import structlog
 
+from control_plane import log_events
 from control_plane.ca import read_certificates, read_java_trust_store
 from control_plane.names import Port
 from control_plane.sidecar.app_trust import ADDING, IF_SET, JAVA_OPTIONS, REPLACING, AppTrust
@@ -162,4 +163,24 @@ def test_the_files_follow_a_new_ca_and_nothing_else(tmp_path: Path) -> None:
     assert written.stat().st_ino == before
     trust.follow(new.credentials)
 
+    assert written.read_bytes() == roots.read_bytes() + new.credentials.trust_bundle
+
+
+def test_files_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
+    """A disk that was full when the CA changed does not leave an app without it for good."""
+    roots = tmp_path / "system.pem"
+    roots.write_bytes(authority("system").trust_bundle_pem)
+    directory = SidecarDirectory(tmp_path / "sidecar")
+    trust = AppTrust(directory, {"PATH": ""}, [str(roots)])
+    old, new = membership(authority("old")), membership(authority("new"))
+    written = Path(trust.write(old.credentials.trust_bundle)["SSL_CERT_FILE"])
+    obstacle = directory.path / "roots.pem.public.new"
+    obstacle.mkdir()
+    with structlog.testing.capture_logs() as logs:
+        trust.follow(new.credentials)
+    obstacle.rmdir()
+
+    trust.follow(new.credentials)
+
+    assert [each["event"] for each in logs] == [log_events.TRUST_NOT_EXPORTED]
     assert written.read_bytes() == roots.read_bytes() + new.credentials.trust_bundle
