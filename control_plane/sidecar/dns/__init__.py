@@ -1,5 +1,5 @@
 """The DNS server in an instance's sidecar: internal names from a table, all others passed on."""
 
-from control_plane.sidecar.dns.service import DnsService
+from control_plane.sidecar.dns.service import DnsService, check_dns
 
-__all__ = ["DnsService"]
+__all__ = ["DnsService", "check_dns"]

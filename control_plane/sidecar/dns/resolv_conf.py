@@ -45,8 +45,14 @@ class UpstreamList:
             resolv_conf: the file.
 
         Raises:
-            ConfigurationError: this server itself is given.
+            ConfigurationError: this server itself is given, or a name, for which nobody could be
+                asked.
         """
+        names = [each for each in given if not _is_address(each.host)]
+        if names:
+            raise ConfigurationError(
+                [f"upstream resolver {each} is a name: give its IP address" for each in names]
+            )
         if own in given:
             raise ConfigurationError([f"upstream resolver {own} is this DNS server itself"])
         self._own = own
@@ -109,6 +115,14 @@ def parse_nameservers(text: str) -> tuple[SocketAddress, ...]:
             case _:
                 pass
     return tuple(found)[:_MOST]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse(host: str) -> SocketAddress | None:

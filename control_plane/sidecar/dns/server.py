@@ -36,6 +36,17 @@ _ADVICE = {
 }
 
 
+def check_listen(listen: SocketAddress) -> None:
+    """Return if DNS could be served there now.
+
+    Raises:
+        ConfigurationError: it could not; the message says what to do.
+    """
+    _check_single(listen)
+    for each in _pair(listen, _ATTEMPTS):
+        each.close()
+
+
 class DnsServer:
     """Serves what a resolver says."""
 
@@ -53,25 +64,13 @@ class DnsServer:
             ConfigurationError: no single address is given; an answer has to leave from the address
                 that was asked, and who can ask this server has to be decided.
         """
-        if ipaddress.ip_address(listen.host).is_unspecified:
-            raise ConfigurationError(
-                [f"DNS is served on one address, which {listen.host} is not: name the one to use"]
-            )
+        _check_single(listen)
         self.address = listen
         self._resolver = resolver
         self._limits = limits or TcpLimits()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger(__name__)
-
-    def check(self) -> None:
-        """Return if the address can be had now.
-
-        Raises:
-            ConfigurationError: it cannot.
-        """
-        for each in _pair(self.address, _ATTEMPTS):
-            each.close()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -117,6 +116,17 @@ class DnsServer:
         task = self._spawn(serve_connection(reader, writer, self._resolver, self._limits))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+
+
+def _check_single(listen: SocketAddress) -> None:
+    try:
+        is_single = not ipaddress.ip_address(listen.host).is_unspecified
+    except ValueError:  # a name
+        is_single = False
+    if not is_single:
+        raise ConfigurationError(
+            [f"DNS is served on one address, which {listen.host} is not: name the one to use"]
+        )
 
 
 def _pair(address: SocketAddress, attempts: int) -> tuple[socket.socket, socket.socket]:

@@ -20,12 +20,26 @@ from control_plane.sidecar.dns.client import ChannelFactory, NameTableClient
 from control_plane.sidecar.dns.resolv_conf import RESOLV_CONF, UpstreamList
 from control_plane.sidecar.dns.resolver import Resolver
 from control_plane.sidecar.dns.saved import SavedTable
-from control_plane.sidecar.dns.server import DnsServer
+from control_plane.sidecar.dns.server import DnsServer, check_listen
 from control_plane.sidecar.dns.table import NameTable
 from control_plane.sidecar.dns.upstream import Upstreams
 
 DEFAULT_LISTEN = SocketAddress("127.0.0.1", 53)
 """Where stubs look for a resolver if nobody tells them otherwise (resolv.conf(5))."""
+
+
+def check_dns(listen: SocketAddress, upstreams: tuple[SocketAddress, ...]) -> None:
+    """Return if DNS could be served now, to be asked before anything depends on it.
+
+    Args:
+        listen: where, an IP address and a port.
+        upstreams: the resolvers for other names; empty for those of resolv.conf.
+
+    Raises:
+        ConfigurationError: it could not; the message says what to do.
+    """
+    UpstreamList(listen, given=upstreams)
+    check_listen(listen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,8 @@ class DnsService:
             resolv_conf: names them, and is read again whenever it changes.
 
         Raises:
-            ConfigurationError: `listen` is no single address, or one of `upstreams`.
+            ConfigurationError: `listen` is no single address, or one of `upstreams`, or one of
+                those is a name.
         """
         random = Random()  # noqa: S311 - an order of addresses and pauses are no secrets
         found = UpstreamList(listen, given=upstreams, resolv_conf=resolv_conf)
@@ -93,14 +108,6 @@ class DnsService:
     def name(self) -> str:
         """What it is called in the log."""
         return "dns"
-
-    def check(self) -> None:
-        """Return if the address can be had now, to be asked before anything depends on it.
-
-        Raises:
-            ConfigurationError: it cannot; the message says what to do.
-        """
-        self._server.check()
 
     async def run(self) -> NoReturn:
         """Serve until cancelled.
