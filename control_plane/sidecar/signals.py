@@ -1,13 +1,15 @@
 """What the sidecar is told by signals.
 
 The rule of this module: the first signal that asks for an end begins an orderly one, the second
-says that there is no time for it. Any other goes to the app, for which it was meant.
+says that there is no time for it. Any other goes to the app, for which it was meant. Where there is
+none, what would end a process ends the instance in order: whoever just died would leave its Envoy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +21,9 @@ FORWARDED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, sign
 """To an app these mean reload, reopen logs, dump threads or drain; the sidecar has no use for
 them."""
 
+_ENDS = (signal.SIGHUP, signal.SIGQUIT)
+"""Those of them by which a terminal ends what runs on it."""
+
 
 class Signals:
     """Takes the signals of this process while it is entered."""
@@ -28,12 +33,15 @@ class Signals:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self.number = signal.SIGTERM
-        self._forwarded: list[signal.Signals] = []
+        self._taken: set[signal.Signals] = set()
 
     def __enter__(self) -> Self:
-        """Take SIGTERM and SIGINT from here on."""
+        """Take signals from here on, but for those that are ignored, as by nohup."""
         for number in STOP:
-            asyncio.get_running_loop().add_signal_handler(number, self._told_to_stop, number)
+            self._take(number, self._told_to_stop)
+        for number in FORWARDED:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._take(number, self._told_to_stop if number in _ENDS else _pass_over)
         return self
 
     def __exit__(
@@ -43,14 +51,17 @@ class Signals:
         traceback: TracebackType | None,
     ) -> None:
         """Give them back."""
-        for number in (*STOP, *self._forwarded):
+        for number in self._taken:
             asyncio.get_running_loop().remove_signal_handler(number)
 
     def forward_to(self, app: Child) -> None:
         """Pass on to the app what is not for the sidecar."""
         for number in FORWARDED:
-            asyncio.get_running_loop().add_signal_handler(number, app.send, number)
-            self._forwarded.append(number)
+            self._take(number, app.send)
+
+    def _take(self, number: signal.Signals, handle: Callable[[signal.Signals], None]) -> None:
+        asyncio.get_running_loop().add_signal_handler(number, handle, number)
+        self._taken.add(number)
 
     def _told_to_stop(self, number: signal.Signals) -> None:
         if self.stop.is_set():
@@ -58,3 +69,7 @@ class Signals:
         else:
             self.number = number
             self.stop.set()
+
+
+def _pass_over(_number: signal.Signals) -> None:
+    """Do nothing, where a process that takes no signal would end."""

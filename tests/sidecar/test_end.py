@@ -223,6 +223,36 @@ async def test_other_signals_reach_the_app(tmp_path: Path) -> None:
         assert instance.process.returncode is None
 
 
+async def test_a_closed_terminal_ends_an_instance_without_an_app(tmp_path: Path) -> None:
+    """SIGHUP ends it in order, with its Envoy; SIGUSR1 has nobody to go to, and ends nothing."""
+    async with scene(tmp_path) as here, here.instance() as instance:
+        await here.caller.reaches(here.address)
+        envoy = (await instance.logged("envoy.started"))["pid"]
+        instance.process.send_signal(signal.SIGUSR1)
+        instance.process.send_signal(signal.SIGHUP)
+
+        assert await instance.ended() == 0
+        assert living(envoy) == []
+
+    assert instance.events("sidecar.stopping")[0]["signal"] == "SIGHUP"
+
+
+async def test_a_terminal_that_may_be_closed_ends_nothing(tmp_path: Path) -> None:
+    """Under nohup SIGHUP is ignored, as it was before."""
+    async with scene(tmp_path) as here:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            async with here.instance() as instance:
+                await instance.logged("envoy.started")
+                instance.process.send_signal(signal.SIGHUP)
+                await here.caller.reaches(here.address)
+                assert await instance.stop() == 0
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+    assert instance.events("sidecar.stopping")[0]["signal"] == "SIGTERM"
+
+
 async def test_a_program_that_is_not_there_spends_no_token(tmp_path: Path) -> None:
     """The sentence names the program and what is wrong, before anybody is asked for an identity."""
     text = tmp_path / "app.txt"
