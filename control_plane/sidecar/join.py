@@ -84,7 +84,10 @@ class Joining:
 
     def _objection(self, member: Membership) -> str:
         """Return why the membership of an earlier start does not count, or nothing."""
-        if not member.credentials.identity.is_valid(self._retry.clock.now()):
+        identity, now = member.credentials.identity, self._retry.clock.now()
+        if now < identity.not_before:
+            return f"it is valid from {identity.not_before} on, and it is {now} here: set the clock"
+        if not identity.is_valid(now):
             return "it is not valid any more"
         # With a token there is a way to another identity; without, this is the only one.
         if self._options.token and member.enrollment.trusted_by != trust_anchor(self._options):

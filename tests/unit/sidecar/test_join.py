@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import structlog
 
 from control_plane.ca import new_key_pair
+from control_plane.errors import ConfigurationError
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.join import Joining
@@ -37,3 +40,26 @@ async def test_an_address_that_the_machine_has_no_more_is_not_kept(tmp_path: Pat
         await asyncio.gather(joining, return_exceptions=True)
 
     assert [each["what"] for each in logs] == ["find the own address"]
+
+
+@pytest.mark.parametrize(
+    ("later", "objection"),
+    [
+        (timedelta(days=-1), "it is valid from 2026-01-01 1"),
+        (timedelta(days=1), "it is not valid any more"),
+    ],
+)
+async def test_an_identity_of_another_time_is_said_so(
+    tmp_path: Path, later: timedelta, objection: str
+) -> None:
+    """One of the future is a matter of the clock, and not of its end."""
+    directory, clock = SidecarDirectory(tmp_path), ManualClock()
+    directory.write(membership(authority()))
+    clock.set(later)
+    options = SidecarOptions(server=NOWHERE, directory=tmp_path)
+    retry = Retry(clock, lambda: 0.5)
+    with structlog.testing.capture_logs() as logs, pytest.raises(ConfigurationError):
+        await Joining(options, directory, retry=retry, new_key=new_key_pair).join()
+
+    (passed_over,) = logs
+    assert passed_over["reason"].startswith(objection)
