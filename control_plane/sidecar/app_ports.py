@@ -73,14 +73,16 @@ class LivePorts:
         if self._is_named or not app_ports:
             return
         enrollment = replace(self._enrollment, c2c_port=c2c_port, app_ports=tuple(app_ports))
-        told = _told(enrollment)
-        if told == self._current:
+        if enrollment == self._enrollment:
             return
-        self._current, self._enrollment = told, enrollment
-        structlog.get_logger(__name__).info(
-            log_events.APP_PORTS_LEARNED, ports=told.every, c2c_port=told.c2c
-        )
+        told = _told(enrollment)
+        if told != self._current:
+            self._current = told
+            structlog.get_logger(__name__).info(
+                log_events.APP_PORTS_LEARNED, ports=told.every, c2c_port=told.c2c
+            )
         self._directory.write_enrollment(enrollment)
+        self._enrollment = enrollment
 
 
 def _told(enrollment: Enrollment) -> AppPorts:

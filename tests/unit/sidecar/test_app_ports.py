@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.errors import InvalidArgument
+from control_plane.errors import InvalidArgument, StorageError
 from control_plane.names import Port
 from control_plane.sidecar.app_ports import AppPorts, LivePorts
 from control_plane.sidecar.directory import SidecarDirectory
@@ -50,6 +50,23 @@ def test_the_next_start_knows_what_was_told_last(directory: SidecarDirectory) ->
     assert LivePorts(directory, member.enrollment).current == AppPorts(
         (Port(8080), Port(8081)), Port(8081)
     )
+
+
+def test_what_could_not_be_kept_is_kept_when_it_is_told_again(directory: SidecarDirectory) -> None:
+    """A disk that was full for a while leaves no start with the ports of the past."""
+    ports = LivePorts(directory, MEMBER.enrollment)
+    obstacle = directory.path / "enrollment.json.new"
+    obstacle.mkdir()
+    with pytest.raises(StorageError):
+        ports.follow(8080, [8080])
+    assert ports.current == AppPorts((Port(8080),), Port(8080))
+    obstacle.rmdir()
+
+    ports.follow(8080, [8080])
+
+    member = directory.read()
+    assert member is not None
+    assert member.enrollment.app_ports == (8080,)
 
 
 def test_ports_that_people_named_stay(directory: SidecarDirectory) -> None:
