@@ -66,11 +66,14 @@ class EnvoyAdmin:
         return int(info["command_line_options"]["restart_epoch"])
 
     async def quit(self) -> bool:
-        """Have it end at once; false if there is nobody to tell."""
-        with suppress(OSError):
+        """Have it end at once; false if there is nobody to tell, which silence does not mean."""
+        try:
             await self._ask("POST", "/quitquitquit")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
             return True
-        return False
+        return True
 
     async def _ask(self, method: str, path: str) -> str:
         """Return the body of an answer.

@@ -54,9 +54,10 @@ from control_plane.sidecar.running import RunningInstance
 from control_plane.sidecar.services import keep_running
 from control_plane.sidecar.signals import Signals
 
-LEFTOVER_POLLS = 50
-LEFTOVER_POLL_SECONDS = 0.1
-"""An Envoy of a sidecar that was killed may take five seconds to end."""
+LEFTOVER_SECONDS = 5.0
+"""How long an Envoy of a sidecar that was killed may take to end."""
+
+_POLL_SECONDS = 0.1
 
 NAMES_SECONDS = 5.0
 """How long the app waits for its names at the most; it may look them up as soon as it starts."""
@@ -204,13 +205,13 @@ class _Sidecar:
 
     async def _end_leftover(self, admin: EnvoyAdmin) -> None:
         """End the Envoy of a sidecar that was killed: it would keep the instance's ports."""
-        for _ in range(LEFTOVER_POLLS):
-            if not await admin.quit():
-                return
-            await self.clock.sleep(LEFTOVER_POLL_SECONDS)
-        where = shown(str(self.directory.path))
-        problem = f"an Envoy that an earlier sidecar started in {where} does not end: kill it"
-        raise ConfigurationError([problem])
+        deadline = self.clock.monotonic() + LEFTOVER_SECONDS
+        while await admin.quit():
+            if self.clock.monotonic() > deadline:
+                where = shown(str(self.directory.path))
+                problem = f"an Envoy that an earlier sidecar started in {where} does not end"
+                raise ConfigurationError([f"{problem}: kill it"])
+            await self.clock.sleep(_POLL_SECONDS)
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from datetime import timedelta
 from pathlib import Path
 
@@ -185,6 +187,24 @@ async def test_a_sidecar_that_was_killed_leaves_no_envoy_in_the_way(tmp_path: Pa
                 return not living(orphan)
 
             await until(is_gone, what="the old Envoy is gone")
+
+
+async def test_an_envoy_that_hangs_in_the_way_is_said(tmp_path: Path) -> None:
+    """An old Envoy that does not answer has the ports all the same: the next start is refused."""
+    async with scene(tmp_path) as here, here.instance() as first:
+        orphan = (await first.logged("envoy.started"))["pid"]
+        await here.caller.reaches(here.address)
+        first.process.kill()
+        await first.ended()
+        os.kill(orphan, signal.SIGSTOP)
+        try:
+            async with here.instance_without_token() as second:
+                assert await second.ended() == 1
+        finally:
+            os.kill(orphan, signal.SIGKILL)
+
+    assert second.events("envoy.started") == []
+    assert second.lines[-1].endswith(f"in '{here.directory}' does not end: kill it")
 
 
 async def test_an_envoy_leaves_no_shared_memory(tmp_path: Path) -> None:
