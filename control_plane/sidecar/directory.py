@@ -211,11 +211,16 @@ class SidecarDirectory:
             ) from error
 
     def _short_enough(self, socket: Path) -> Path:
-        """Return where the admin socket can be: a Unix socket takes no long path."""
+        """Return a path of the admin socket that is short enough for one.
+
+        It is in this directory all the same, where the next start finds the Envoy of this one.
+        """
         if len(bytes(socket)) <= MAX_SOCKET_PATH_OCTETS:
             return socket
         elsewhere = self._closing.enter_context(TemporaryDirectory(prefix="c2c-"))
-        return Path(elsewhere) / ADMIN_SOCKET
+        link = Path(elsewhere) / "dir"
+        link.symlink_to(self.path)
+        return link / ADMIN_SOCKET
 
 
 def _read_identity(data: bytes) -> HeldIdentity:

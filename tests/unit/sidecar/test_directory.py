@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
 from pathlib import Path
 
@@ -147,17 +148,32 @@ def test_a_damaged_file_is_told_apart_from_none(
         directory.read()
 
 
-def test_a_long_path_has_its_admin_socket_elsewhere(tmp_path: Path) -> None:
-    """A Unix socket takes 107 octets; where that is too little there is a directory for it."""
+def test_a_long_path_has_a_short_one_to_its_admin_socket(tmp_path: Path) -> None:
+    """A Unix socket takes 107 octets; where that is too little a link leads to the directory."""
     path = tmp_path / ("long" * 20) / ("path" * 20)
 
     directory = SidecarDirectory(path)
-    elsewhere = directory.admin_socket.parent
+    short = directory.admin_socket
 
-    assert len(bytes(directory.admin_socket)) <= 107
-    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o700
+    assert len(bytes(short)) <= 107
+    assert short.resolve() == path / "admin.sock"
+    assert stat.S_IMODE(short.parent.parent.stat().st_mode) == 0o700
     directory.close()
-    assert not elsewhere.exists()
+    assert not short.parent.parent.exists()
+
+
+def test_a_long_path_hides_no_envoy_of_an_earlier_start(tmp_path: Path) -> None:
+    """It is found, and can be ended, as where the path is short."""
+    path = tmp_path / ("long" * 20) / ("path" * 20)
+    killed = SidecarDirectory(path)
+    with socket.socket(socket.AF_UNIX) as envoy, socket.socket(socket.AF_UNIX) as client:
+        envoy.bind(str(killed.admin_socket))
+        envoy.listen()
+        killed.close()
+
+        restarted = SidecarDirectory(path)
+        client.connect(str(restarted.admin_socket))
+        restarted.close()
 
 
 def test_the_bootstrap_names_the_files_that_are_renewed(ca: Authority, tmp_path: Path) -> None:
