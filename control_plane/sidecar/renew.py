@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import grpc
 import structlog
@@ -32,6 +32,11 @@ RENEW_SECONDS = 10.0
 
 MOST_SECONDS_BETWEEN = 60.0
 """Bound between attempts; a twentieth of a life that is so short that this would be too long."""
+
+_ENDED = (
+    "the identity has ended, so the control plane lets this instance in no more: start the "
+    "sidecar again with a new token (c2c join-token)"
+)
 
 _LOOK_AGAIN_SECONDS = 60.0
 """A machine that slept, or whose clock was set, notices within this time that renewal is due."""
@@ -150,10 +155,12 @@ class Renewal:
         left = identity.not_after - self._clock.now()
         is_urgent = left < (identity.not_after - identity.not_before) / 4 or failure.is_final
         log = self._log.error if is_urgent else self._log.warning
+        # The handshake fails by then, and what gRPC says of that does not help.
+        why = failure.why if left > timedelta() else f"{failure.why} ({_ENDED})"
         log(
             log_events.IDENTITY_RENEWAL_FAILED,
             instance=identity.instance_guid,
-            reason=failure.why,
+            reason=why,
             not_after=identity.not_after,
             seconds_left=max(0, round(left.total_seconds())),
             again_in=round(delay, 1),

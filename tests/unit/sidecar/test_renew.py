@@ -152,7 +152,7 @@ async def _renewal(
 
 
 async def test_a_renewal_that_fails_is_repeated_and_grows_louder(tmp_path: Path) -> None:
-    """A warning while there is time, an error when less than a quarter of the life is left."""
+    """A warning while there is time, an error at the end, and then the only thing that helps."""
     with structlog.testing.capture_logs() as logs:
         async with _renewal(tmp_path, authority(), free_port()) as (clock, live):
             identity = live.current.identity
@@ -181,6 +181,7 @@ async def test_a_renewal_that_fails_is_repeated_and_grows_louder(tmp_path: Path)
     assert [each["log_level"] for each in (first, urgent, over)] == ["warning", "error", "error"]
     assert over["seconds_left"] == 0
     assert "onnect" in first["reason"]
+    assert over["reason"].endswith("start the sidecar again with a new token (c2c join-token))")
 
 
 async def test_nothing_is_renewed_before_its_time(tmp_path: Path) -> None:
