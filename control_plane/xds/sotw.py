@@ -183,7 +183,7 @@ class SotwMachine:
         if not kept:
             return None
         version = TypeSnapshot.of(kept).version if self.type.complete else snapshot.version
-        nonce = self._new_nonce()
+        nonce = self.exchange.last_nonce = self._new_nonce()
         self.heartbeats.beat(nonce, due.keys())
         ttls = self.heartbeats.told(kept, now)
         return Reply(self.type.url, nonce, version, kept, ttls=ttls, is_heartbeat=True)

@@ -44,10 +44,10 @@ class Client:
         self._names: tuple[str, ...] = ()
         self.put(*resources)
 
-    def ask(self, *names: str) -> list[Reply]:
+    def ask(self, *names: str, nonce: str = "") -> list[Reply]:
         """Ask for these names of the type, or for everything by none."""
         self._names = names
-        return self._send("")
+        return self._send(nonce)
 
     def answer(self, reply: Reply, *, refuse: bool = False) -> list[Reply]:
         """Answer a response."""
@@ -173,6 +173,20 @@ def test_heartbeat_in_part_has_the_content_that_it_keeps() -> None:
     client.answer(reply)
     (beat,) = client.wait(BEAT)
     assert shown(beat) == (["a@1"], ["a"])
+
+
+def test_request_that_follows_a_heartbeat_is_not_stale() -> None:
+    """A8, W2: its nonce is that of the newest response, and what it asks for is sent at once."""
+    kept, other = (resource(name, ttl=ttl, url=RUNTIME) for name, ttl in (("a", TTL), ("b", None)))
+    client = Client(kept, other, delta=False, url=RUNTIME)
+    (reply,) = client.ask("a")
+    client.answer(reply)
+    (beat,) = client.wait(BEAT)
+    client.answer(beat)
+    assert client.ask("a", "b", nonce=reply.nonce) == []
+    assert client.told[0] == Stale(RUNTIME, reply.nonce)
+    (news,) = client.ask("a", "b", nonce=beat.nonce)
+    assert shown(news) == (["b@1"], [])
 
 
 @VARIANTS
