@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from control_plane.xds.events import Nacked
 from control_plane.xds.exchange import Exchange
 from control_plane.xds.messages import ErrorDetail, Node
-from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
+from control_plane.xds.resource import NOTHING, Nonce, Resource, TypeUrl, Version
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 
@@ -72,12 +72,19 @@ def takes_ttls(node: Node | None, resource_type: ResourceType, *, delta: bool) -
 class Heartbeats:
     """The TTLs that one client was told of one type, and the heartbeats that it has to answer."""
 
-    __slots__ = ("_exchange", "_told", "_unanswered", "_url")
+    __slots__ = ("_beside", "_exchange", "_told", "_unanswered", "_url")
 
-    def __init__(self, url: TypeUrl, exchange: Exchange) -> None:
-        """Start with a client that was told none."""
+    def __init__(self, url: TypeUrl, exchange: Exchange, *, beside: bool) -> None:
+        """Start with a client that was told none.
+
+        Args:
+            url: of what type.
+            exchange: what the client has.
+            beside: whether a heartbeat may leave beside a response that awaits its answer.
+        """
         self._url = url
         self._exchange = exchange
+        self._beside = beside
         self._told: dict[str, Told] = {}
         self._unanswered: dict[str, Mapping[str, Version]] = {}
 
@@ -109,6 +116,8 @@ class Heartbeats:
 
     def due(self, content: TypeSnapshot, now: float) -> Mapping[str, float]:
         """Return what is to be kept alive now, and for how long, and take note of that."""
+        if self._must_wait():
+            return NOTHING
         ttls = {name: told.ttl for name, told in self._told.items()}
         ttls |= content.ttls
         due: dict[str, float] = {}
@@ -122,8 +131,8 @@ class Heartbeats:
         return due
 
     def next_beat(self, now: float) -> float | None:
-        """Return the moment at which something is to be kept alive; None if there is nothing."""
-        if not self._told:
+        """Return the moment at which something is to be kept alive; None if there is none yet."""
+        if not self._told or self._must_wait():
             return None
         return max(now + SOONEST, min(told.again_at for told in self._told.values()))
 
@@ -151,6 +160,9 @@ class Heartbeats:
             del self._exchange.accepted[name]
         self._exchange.owed |= lost
         return (Nacked(self._url, nonce, {}, error),)
+
+    def _must_wait(self) -> bool:
+        return not self._beside and self._exchange.in_flight is not None
 
     def _version(self, name: str) -> Version | None:
         """Return what the client has of a name, if it accepts what is in flight."""

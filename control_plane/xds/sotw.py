@@ -177,7 +177,7 @@ class SotwMachine:
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
         """Return the response to send now that keeps something alive and tells nothing else."""
         due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
-        if self.heartbeats is None or not due or self.exchange.in_flight is not None:
+        if self.heartbeats is None or not due:
             return None
         kept = self._state.kept(snapshot) if self.type.complete else self._kept(snapshot, due)
         if not kept:

@@ -197,8 +197,9 @@ class Stream:
             raise PeerProtocolError(f"{url} is served by the incremental variant only")
         refusals = self._refusals.of_type(self._types.get(url))
         self.machines[url] = machine = kind(self._types.get(url), refusals, self._new_nonce)
-        if takes_ttls(self.node, machine.type, delta=kind is DeltaMachine):
-            machine.heartbeats = Heartbeats(url, machine.exchange)
+        is_delta = kind is DeltaMachine
+        if takes_ttls(self.node, machine.type, delta=is_delta):
+            machine.heartbeats = Heartbeats(url, machine.exchange, beside=is_delta)
         machine.tells_errors = takes_errors(self.node)
         return machine
 

@@ -230,12 +230,27 @@ def test_heartbeat_leaves_although_an_update_is_not_answered() -> None:
 
 
 def test_state_of_the_world_is_not_sent_again_before_it_was_answered() -> None:
-    """T3, A10: what the client has is not known before; it is tried again soon."""
+    """T3, A10: what the client has is not known before, and nobody looks; then it is at once."""
     client = Client(resource("a", ttl=TTL), delta=False)
     (reply,) = client.ask()
     assert client.wait(BEAT) == []
-    assert client.answer(reply) == []
-    assert len(client.wait(BEAT)) == 1
+    assert client.stream.next_due(client.now) is None
+    (beat,) = client.answer(reply)
+    assert beat.is_heartbeat
+
+
+@VARIANTS
+def test_ttl_that_changes_beside_an_update_is_told(*, delta: bool) -> None:
+    """T2: also where that has to be answered first, or the client would drop what it is of."""
+    node = (resource("a", ttl=TTL, url=RUNTIME), resource("b", url=RUNTIME))
+    client = Client(*node, delta=delta, url=RUNTIME)
+    (reply,) = client.ask("a", "b")
+    client.answer(reply)
+    long_lived = resource("a", ttl=100 * TTL, url=RUNTIME)
+    update, *beats = client.put(long_lived, resource("b", 2, url=RUNTIME))
+    assert shown(update) == (["b@2"], [])
+    beats += client.answer(update)
+    assert [(each.is_heartbeat, each.ttls) for each in beats] == [(True, {"a": 100 * TTL})]
 
 
 def test_state_of_the_world_is_not_sent_again_after_it_was_refused() -> None:
