@@ -149,9 +149,9 @@ class LocatingDelta(LocatingClient):
 
     def _forget_earlier(self, names: Iterable[str]) -> None:
         for name in names:
-            for whose, held in [*self.has.get(name, {}).items()]:
-                if held.is_earlier:
-                    del self.has[name][whose]
+            had = self.has.pop(name, {})
+            if held := {whose: each for whose, each in had.items() if not each.is_earlier}:
+                self.has[name] = held
 
     def _say(self, asked: dict[str, Asked], dropped: dict[str, Asked], /) -> None:
         plain, located = _sorted_out(asked)
