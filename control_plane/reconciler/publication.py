@@ -46,6 +46,7 @@ class Neighbourhood:
 
     Attributes:
         connected: tells which of an app's instances have a stream.
+        streams: returns the streams on which an instance asked for certificates.
         certified: tells whether an instance is connected and ACKed all that it should have, its
             certificate included.
         resolves: tells whether an instance has a resolver that follows its name table.
@@ -54,6 +55,7 @@ class Neighbourhood:
     """
 
     connected: Callable[[AppGuid], Iterable[InstanceGuid]]
+    streams: Callable[[InstanceGuid], Iterable[object]]
     certified: Callable[[InstanceGuid], bool]
     resolves: Callable[[InstanceGuid], bool]
     mark: Callable[[Iterable[AppGuid]], None]
@@ -193,13 +195,21 @@ class Publication:
 
     async def _publish(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname
-        late = await self._waiters.wait(self._around.connected(app), PUBLISH_BOUND)
+        around = self._around
+        there = {each: frozenset(around.streams(each)) for each in around.connected(app)}
+        late = await self._waiters.wait(there, PUBLISH_BOUND)
         # Who was there may have left without an ACK, and who was away be back with one.
+        stayed = {
+            each
+            for each, streams in there.items()
+            if each not in late and streams and streams.issubset(around.streams(each))
+        }
         lacking = {
             each.guid
             for each in self._state.instances_of(app)
             if (each.status is InstanceStatus.READY or each.guid in late)
-            and not self._around.certified(each.guid)
+            and each.guid not in stayed
+            and not around.certified(each.guid)
         }
         self._await(app, self.uncertified(app) | {(name, each) for each in lacking})
         _take(self._held_back, mapping)

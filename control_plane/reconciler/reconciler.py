@@ -37,6 +37,7 @@ from control_plane.reconciler.renewing import Renewing
 from control_plane.reconciler.standing import Standing
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
+from control_plane.xds.resource_type import SECRET
 
 
 class Reconciler:
@@ -70,6 +71,7 @@ class Reconciler:
         self.farewells = Farewells(nodes, planner, clock)
         around = Neighbourhood(
             self._connected_of,
+            self._secret_streams,
             self._is_certified,
             self._resolves,
             self._mark_apps,
@@ -172,6 +174,10 @@ class Reconciler:
     def _connected_of(self, app: AppGuid) -> list[InstanceGuid]:
         instances = (each.guid for each in self.state.instances_of(app))
         return [each for each in instances if self.connected(each)]
+
+    def _secret_streams(self, instance: InstanceGuid) -> list[LiveStream]:
+        streams = self._nodes.streams(instance)
+        return [live for live in streams if SECRET in live.stream.machines]
 
     def _is_certified(self, instance: InstanceGuid) -> bool:
         return self.standing.has_certificate(instance) and self.standing.is_current(instance)

@@ -66,6 +66,7 @@ class Town:
         self.waiters = Waiters(lambda instance: instance not in self.behind)
         around = Neighbourhood(
             self._connected_of,
+            lambda instance: self.connected & {instance},
             lambda instance: instance in self.connected - self.behind,
             self.resolvers.__contains__,
             self._mark,

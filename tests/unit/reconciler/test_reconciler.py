@@ -536,6 +536,54 @@ async def test_a_name_leads_to_who_came_back_while_it_waited_for_another(state: 
         assert around.reconciler.publication.uncertified(B) == frozenset()
 
 
+async def test_a_name_does_not_lead_to_who_has_not_asked_for_its_certificate_yet(
+    state: State,
+) -> None:
+    """It came back just before, and has all that it asked for so far."""
+    around = World(state)
+    resolver = around.connect("a0").as_resolver()
+    there, back = around.connect("b0").as_envoy(), around.connect("b1")
+    for guid in ("b0", "b1"):
+        around.ready(guid)
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        there.settle()
+        await settled()
+        resolver.settle()
+        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+
+        back.as_envoy()
+        await settled()
+        resolver.settle()
+        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+
+
+async def test_a_name_leads_to_who_has_it_and_is_given_the_next_one(state: State) -> None:
+    """Whoever had a certificate with it once has no other without it later."""
+    around = World(state)
+    resolver = around.connect("a0").as_resolver()
+    slow, fast = (around.connect(guid).as_envoy() for guid in ("b0", "b1"))
+    for guid in ("b0", "b1"):
+        around.ready(guid)
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        fast.settle()
+        around.commit(mapping(around.state, B, "shop"))
+        await settled()
+        slow.settle()
+        await settled()
+        resolver.settle()
+
+        assert names_of(resolver) == [
+            "0.api.apps.internal",
+            "1.api.apps.internal",
+            "api.apps.internal",
+        ]
+        assert around.reconciler.publication.uncertified(B) == frozenset()
+
+
 async def test_after_a_restart_a_name_leads_to_who_has_the_certificate(state: State) -> None:
     """A route that was mapped just before leads to neither instance before its own ACK."""
     first = World(mapping(state, B, "old").state)
