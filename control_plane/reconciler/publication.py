@@ -113,6 +113,12 @@ class Publication:
             self._await(app, left)
             self._around.mark_resolvers(callers(self._state, app))
 
+    def left(self, instance: InstanceGuid) -> None:
+        """Note that the resolver of an instance lost its stream, and may be back."""
+        known = self._state.instance(instance)
+        if known is not None and known.status is not InstanceStatus.GONE:
+            self._returning.left(instance)
+
     def returned(self, instance: InstanceGuid) -> None:
         """Note that the resolver of an instance asks for its names."""
         self._returning.came(instance)
@@ -153,6 +159,8 @@ class Publication:
         for entity in change.puts:
             if isinstance(entity, RouteMapping):
                 self._mapped(entity)
+            elif isinstance(entity, Instance) and entity.status is InstanceStatus.GONE:
+                self._returning.came(entity.guid)
 
     async def close(self) -> None:
         """Stop whatever is under way."""
@@ -233,6 +241,10 @@ class Publication:
         ]
         if resolvers:
             late = await self._waiters.wait(resolvers, WITHDRAW_BOUND)
+            # Who lost its stream meanwhile is not waited for there, and goes on by the name.
+            if left := [each.guid for each in self._returning.missing(self._led(app))]:
+                await self._returning.wait(self._led(app))
+                late |= await self._waiters.wait(left, WITHDRAW_BOUND)
             self._log.info(log_events.NAME_WITHDRAWN, app=app, name=name, behind=sorted(late))
             await self._clock.sleep(LINGER_SECONDS)
         _take(self._lingering, mapping)

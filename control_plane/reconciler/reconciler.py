@@ -151,9 +151,12 @@ class Reconciler:
         """Nothing is to be done until the node answers."""
 
     def closed(self, live: LiveStream) -> None:
-        """Nobody needs to wait for a node that is gone."""
+        """Nobody needs to wait for a node that is gone, but for a resolver that may be back."""
+        instance = InstanceGuid(live.node_id)
         self.farewells.closed(live)
-        self.waiters.note(InstanceGuid(live.node_id))
+        if NAME_TABLE_TYPE in live.stream.machines and not self._resolves(instance):
+            self.publication.left(instance)
+        self.waiters.note(instance)
 
     async def run(self) -> None:
         """Work until cancelled."""

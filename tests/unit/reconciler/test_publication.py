@@ -204,6 +204,76 @@ async def test_a_resolver_that_does_not_come_back_is_waited_for_in_vain(
         assert town.certified() == (API,)
 
 
+async def test_an_unmapped_name_waits_for_a_resolver_that_lost_its_stream() -> None:
+    """It goes on answering by the name until it is back and told otherwise."""
+    async with a_town() as town:
+        town.map()
+        await settled()
+        town.resolvers.discard(A0)
+        town.publication.left(A0)
+        town.unmap()
+        await town.clock.advance(10 * module.LINGER_SECONDS)
+        assert (town.resolved(), town.certified()) == ((), (API,))
+        assert [each.guid for each in town.publication.awaited([B])] == [A0]
+
+        town.resolvers.add(A0)
+        town.publication.returned(A0)
+        await settled()
+        await town.clock.advance(module.LINGER_SECONDS)
+
+        assert town.certified() == ()
+
+
+async def test_an_unmapped_name_waits_for_a_resolver_that_leaves_without_an_answer() -> None:
+    """Who is not connected has nothing to ACK, and has let go of nothing."""
+    async with a_town() as town:
+        town.map()
+        await settled()
+        town.behind.add(A0)
+        town.unmap()
+        await settled()
+        town.publication.left(A0)
+        await town.catch_up(A0)
+        await town.clock.advance(10 * module.LINGER_SECONDS)
+        assert town.certified() == (API,)
+
+        town.behind.add(A0)
+        town.publication.returned(A0)
+        await settled()
+        await town.clock.advance(10 * module.LINGER_SECONDS)
+        assert town.certified() == (API,)
+
+        await town.catch_up(A0)
+        await town.clock.advance(module.LINGER_SECONDS)
+        assert town.certified() == ()
+
+
+@pytest.mark.parametrize("end", ["never", "gone before", "gone"])
+async def test_a_resolver_that_left_for_good_is_waited_for_in_vain(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """For as long as instances are given to come back, or until it counts as gone."""
+    if end == "never":
+        monkeypatch.setattr(returning, "GRACE_SECONDS", 0.01)
+    async with a_town() as town:
+        town.map()
+        await settled()
+        if end == "gone before":
+            town.commit(set_status(town.state, A0, InstanceStatus.GONE))
+        town.resolvers.discard(A0)
+        town.publication.left(A0)
+        town.unmap()
+        (task,) = town.publication.under_way([B])
+        if end == "gone":
+            await settled()
+            assert town.certified() == (API,)
+            town.commit(set_status(town.state, A0, InstanceStatus.GONE))
+
+        await asyncio.wait_for(task, 5)
+
+        assert town.certified() == ()
+
+
 async def test_nobody_waits_for_resolvers_that_never_were() -> None:
     """Where no instance has one, a name leaves the certificates at once after a restart too."""
     state = mapping(set_status(usual(), B0, InstanceStatus.READY).state, B, "api").state

@@ -630,3 +630,42 @@ async def test_a_certificate_loses_a_name_after_the_resolvers_did(state: State) 
         await around.clock.advance(0.1 * LINGER_SECONDS)
         envoy.settle()
         assert around.leaf("b0").san.dns == ("b0",)
+
+
+async def test_a_certificate_keeps_a_name_while_a_resolver_is_away(state: State) -> None:
+    """A resolver that lost its stream answers by it until it is back and has let go of it."""
+    around = World(mapping(state, B, "api").state)
+    resolver = around.connect("a0").as_resolver()
+    envoy = around.connect("b0").as_envoy()
+    around.ready("b0")
+    async with around.running():
+        await settled()
+        resolver.close()
+        around.commit(unmap_route(around.state, B, "api", "apps.internal"))
+        await around.clock.advance(10 * LINGER_SECONDS)
+        assert envoy.receive() == []
+
+        back = around.connect("a0").as_resolver()
+        await settled()
+        back.settle()
+        assert names_of(back) == []
+        await around.clock.advance(LINGER_SECONDS)
+        envoy.settle()
+        assert around.leaf("b0").san.dns == ("b0",)
+
+
+async def test_a_certificate_waits_for_no_resolver_that_has_another_stream(state: State) -> None:
+    """Which has told it that the name is gone."""
+    around = World(mapping(state, B, "api").state)
+    old, resolver = (around.connect("a0").as_resolver() for _ in range(2))
+    envoy = around.connect("b0").as_envoy()
+    around.ready("b0")
+    async with around.running():
+        await settled()
+        old.close()
+        around.commit(unmap_route(around.state, B, "api", "apps.internal"))
+        await settled()
+        resolver.settle()
+        await around.clock.advance(LINGER_SECONDS)
+        envoy.settle()
+        assert around.leaf("b0").san.dns == ("b0",)
