@@ -57,9 +57,9 @@ class CompleteState:
 
     def kept(self, snapshot: TypeSnapshot) -> tuple[Resource, ...]:
         """Return all that the client has, with the TTLs of now; nothing if that is not known."""
-        if self._had is None or self._exchange.was_refused():
-            return ()
         current = snapshot.resources
+        if self._had is None or self._exchange.is_left_open(current):
+            return ()
         return tuple(
             current[name] if name in current and current[name].version == each.version else each
             for name, each in sorted(self._had.items())

@@ -8,7 +8,7 @@ needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
@@ -245,6 +245,14 @@ class Exchange:
     def was_refused(self) -> bool:
         """Tell whether the node refused content of this type that it did not accept since."""
         return not self._refusals.is_empty()
+
+    def is_left_open(self, names: Iterable[str]) -> bool:
+        """Tell whether the client may have what it refused, or refused some of what it should have.
+
+        Args:
+            names: what it should have.
+        """
+        return bool(self._maybe_applied) or self._refusals.concerns_any(names)
 
     def next_retry(self, now: float) -> float | None:
         """Return the moment at which something that was refused may be sent again."""

@@ -11,7 +11,7 @@ which is bad, so each is tried again by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from control_plane.xds.messages import ErrorDetail
@@ -99,6 +99,10 @@ class Refusals:
         """Tell whether this very content was the last that was refused of its name."""
         refusal = self._by_name.get(name)
         return refusal is not None and refusal.version == version
+
+    def concerns_any(self, names: Iterable[str]) -> bool:
+        """Tell whether anything is refused of these names."""
+        return bool(self._by_name) and not self._by_name.keys().isdisjoint(names)
 
     def holds_back(self, name: str, version: Version | None, now: float) -> bool:
         """Tell whether this content must not be sent (yet)."""

@@ -10,7 +10,7 @@ from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.heartbeat import BEATS, SOONEST, UNANSWERED
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.resource import SHORTEST_TTL, Resource, TypeUrl
-from control_plane.xds.resource_type import CLUSTER, RUNTIME, VIRTUAL_HOST, ResourceTypes
+from control_plane.xds.resource_type import CLUSTER, LISTENER, RUNTIME, VIRTUAL_HOST, ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.peers import REFUSED
@@ -262,6 +262,32 @@ def test_state_of_the_world_is_not_sent_again_after_it_was_refused() -> None:
     (again,) = client.wait(1.0 - BEAT / 4)
     assert not again.is_heartbeat
     assert again.ttls == {"a": TTL / 4}
+
+
+def test_what_was_refused_and_is_gone_keeps_nothing_from_being_kept_alive() -> None:
+    """T3: nobody will ever accept it, and the client has what it had."""
+    client = settled(resource("a", ttl=TTL), delta=False)
+    (update,) = client.put(resource("a", ttl=TTL), resource("b"))
+    assert client.answer(update, refuse=True) == []
+    assert client.put(resource("a", ttl=TTL)) == []
+    (beat,) = client.wait(BEAT)
+    assert beat.is_heartbeat
+    assert shown(beat) == (["a@1"], ["a"])
+
+
+def test_what_may_be_applied_is_taken_away_by_no_heartbeat() -> None:
+    """T3, O1: of clusters refused together some are in use, as long as a listener may use them."""
+    client = settled(resource("a", ttl=TTL), delta=False)
+    (update,) = client.put(resource("a", ttl=TTL), resource("b"), resource("c"))
+    client.stream.receive(SotwRequest(LISTENER), client.now)
+    (listeners,) = client.answer(update, refuse=True)
+    assert listeners.type_url == LISTENER
+    assert client.put(resource("a", ttl=TTL)) == []
+    assert client.wait(BEAT) == []
+    client.stream.receive(SotwRequest(LISTENER, response_nonce=listeners.nonce), client.now)
+    (reply,) = client.hear()
+    assert shown(reply) == (["a@1"], ["a"])
+    assert not reply.is_heartbeat
 
 
 @VARIANTS
