@@ -33,10 +33,10 @@ from control_plane.xds.messages import ErrorDetail, Reply, SotwRequest
 from control_plane.xds.resource import (
     NOTHING,
     Nonce,
-    Resource,
     Version,
     version_of,
     version_of_all,
+    versions_in,
 )
 from control_plane.xds.resource_error import errors_of
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
@@ -76,7 +76,7 @@ class Poll:
         answer = self._wanted(self._stream.content(machine.type.url, snapshot))
         version = answer.version
         if version == nonce or (error is None and version == self._request.version_info):
-            machine.exchange.send(answer.nonce, _versions(answer.resources), now)
+            machine.exchange.send(answer.nonce, versions_in(answer.resources), now)
             settled = machine.exchange.settle(error, now)
             machine.exchange.owed.clear()
             return (*told, settled) if nonce else told
@@ -102,7 +102,7 @@ class Poll:
                 return None
         elif not (answer.resources or answer.errors):
             return None
-        machine.exchange.send(answer.nonce, _versions(answer.resources), now)
+        machine.exchange.send(answer.nonce, versions_in(answer.resources), now)
         return self._stream.as_told(answer)
 
     def _machine(self) -> SotwMachine:
@@ -113,7 +113,7 @@ class Poll:
         """Return all that the request asks for, be it an answer or not."""
         machine = self._machine()
         resources = tuple(machine.wanted(content))
-        versions = _versions(resources)
+        versions = versions_in(resources)
         errors: Mapping[str, ErrorDetail] = NOTHING
         if machine.tells_errors:
             awaited = content.pending | content.recorded.keys() | content.collections.keys()
@@ -126,10 +126,6 @@ class Poll:
         else:
             version = version_of_all(versions)
         return Reply(machine.type.url, Nonce(version), version, resources, errors=errors)
-
-
-def _versions(resources: tuple[Resource, ...]) -> dict[str, Version]:
-    return {each.name: each.version for each in resources}
 
 
 def _versions_of_errors(errors: Mapping[str, ErrorDetail]) -> dict[str, Version]:

@@ -136,6 +136,11 @@ class Resource:
         return zlib.decompress(self._content) if self._is_packed else self._content
 
 
+def versions_in(resources: Iterable[Resource]) -> dict[str, Version]:
+    """Return the versions of some resources, by name."""
+    return {each.name: each.version for each in resources}
+
+
 @dataclass(frozen=True, slots=True)
 class Denied:
     """A name that a node may not have, and why: to its clients there is no such resource."""

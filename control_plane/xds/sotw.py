@@ -33,7 +33,14 @@ from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import NOTHING, WILDCARD, Resource, Version
+from control_plane.xds.resource import (
+    NOTHING,
+    WILDCARD,
+    Resource,
+    Version,
+    version_of_all,
+    versions_in,
+)
 from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
@@ -157,7 +164,7 @@ class SotwMachine:
         self._deferred.clear()
         version = snapshot.version
         if self.type.complete:
-            version = TypeSnapshot.of(offer.resources).version
+            version = version_of_all(versions_in(offer.resources))
             self._state.sent(offer)
         ttls = NOTHING if self.heartbeats is None else self.heartbeats.told(offer.resources, now)
         errors = NOTHING
@@ -182,7 +189,9 @@ class SotwMachine:
         kept = self._state.kept(snapshot) if self.type.complete else self._kept(snapshot, due)
         if not kept:
             return None
-        version = TypeSnapshot.of(kept).version if self.type.complete else snapshot.version
+        version = snapshot.version
+        if self.type.complete:
+            version = version_of_all(versions_in(kept))
         nonce = self.exchange.last_nonce = self._new_nonce()
         self.heartbeats.beat(nonce, due.keys())
         ttls = self.heartbeats.told(kept, now)

@@ -67,6 +67,16 @@ def test_port_is_removed_listener_first_also_as_complete_state() -> None:
 
 
 @VARIANTS
+def test_alias_passes_on_before_the_cluster_goes_that_had_it(variant: Variant) -> None:
+    """O1, R3: two that share an alias for a while are no reason to end the stream."""
+    peer = connected(variant, cds="c@1|x", lds="l@c")
+    peer.put(CDS="d@1|x", LDS="l@d")
+    told = [*peer.ack("CDS"), *peer.ack("LDS"), *peer.ack("CDS")]
+    last = "CDS d@1" if variant is SotwPeer else "CDS -c"
+    assert [line[2:] for line in told] == ["LDS l@d", last]
+
+
+@VARIANTS
 def test_listener_moves_from_one_cluster_to_another(variant: Variant) -> None:
     """O1: the new cluster comes first and the old one goes last."""
     peer = connected(variant, cds="c@1", lds="l@c")
