@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from envoy.service.discovery.v3.discovery_pb2 import DynamicParameterConstraints
+
 from control_plane.errors import InvalidArgument
 from control_plane.xds.constraints import Constraints, Not, Rule, Several, Single
 
@@ -18,8 +20,12 @@ def read_constraints(message: Any) -> Constraints:  # noqa: ANN401 - made at run
     """Return what a ``DynamicParameterConstraints`` message says.
 
     Raises:
-        InvalidArgument: it, or a part of it, is empty; or it nests too deep.
+        InvalidArgument: it is another message, or none; or it, or a part of it, is empty; or it
+            nests too deep.
     """
+    if not isinstance(message, DynamicParameterConstraints):
+        kind = f"{type(message).__module__}.{type(message).__qualname__}"
+        raise InvalidArgument(f"constraints are DynamicParameterConstraints, not a {kind}")
     rule = _rule(message, 1)
     return Constraints(message.SerializeToString(deterministic=True), rule)
 

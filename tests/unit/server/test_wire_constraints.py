@@ -68,6 +68,18 @@ def test_message_that_means_nobody_is_refused(fields: dict[str, Any], sentence: 
         read_constraints(message(fields))
 
 
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [(PROD, "builtins.dict"), (message(PROD).constraint, "SingleConstraint")],
+    ids=["a dict", "a part of it"],
+)
+def test_what_are_no_constraints_is_refused(given: object, kind: str) -> None:
+    """E3: the error says what was given instead, and what it had to be."""
+    sentence = f"constraints are DynamicParameterConstraints, not a .*{kind}$"
+    with pytest.raises(InvalidArgument, match=sentence):
+        read_constraints(given)
+
+
 def test_message_may_nest() -> None:
     """E3: as deep as anybody needs."""
     assert read_constraints(message(nested(DEEPEST))).matches({"env": "test"})
