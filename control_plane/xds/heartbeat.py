@@ -46,15 +46,19 @@ _SUPPORTS_WRAPPED_RESOURCES = "xds.config.resource-in-sotw"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A TTL that a client was told, and when, by the server's monotonic clock."""
+    """A TTL that a client was told, and when it is to be told again.
+
+    Attributes:
+        again_at: in seconds of the server's monotonic clock.
+    """
 
     ttl: float
-    at: float
+    again_at: float
 
-    @property
-    def again_at(self) -> float:
-        """When it is to be told again."""
-        return self.at + self.ttl / BEATS
+    @classmethod
+    def now(cls, ttl: float, now: float) -> Told:
+        """Return what is told now."""
+        return cls(ttl, now + ttl / BEATS)
 
 
 def takes_ttls(node: Node | None, resource_type: ResourceType, *, delta: bool) -> bool:
@@ -94,7 +98,11 @@ class Heartbeats:
         for each in resources:
             if each.ttl is not None:
                 ttls[each.name] = each.ttl
-                self._told[each.name] = Told(each.ttl, now)
+                before, told = self._told.get(each.name), Told.now(each.ttl, now)
+                if before is not None and before.ttl < each.ttl:
+                    # If the client refuses this, it has what ends sooner.
+                    told = Told(each.ttl, min(told.again_at, before.again_at))
+                self._told[each.name] = told
             elif self._told:
                 self._told.pop(each.name, None)
         return ttls
@@ -127,7 +135,7 @@ class Heartbeats:
                 self._told.pop(name, None)
             elif told is None or told.ttl != ttl or now >= told.again_at:
                 due[name] = ttl
-                self._told[name] = Told(ttl, now)
+                self._told[name] = Told.now(ttl, now)
         return due
 
     def next_beat(self, now: float) -> float | None:

@@ -417,6 +417,18 @@ def test_refused_content_leaves_alive_what_is_in_use() -> None:
     assert beat.kept == {"a": resource("a").version}
 
 
+def test_refused_content_that_was_to_live_longer_ends_nothing_sooner() -> None:
+    """T2: what is in use has the TTL that was told with it, until that is told anew."""
+    client = Client(resource("a", ttl=TTL, url=RUNTIME), delta=True, url=RUNTIME)
+    (reply,) = client.ask("a")
+    client.answer(reply)
+    (update,) = client.put(resource("a", 2, ttl=100 * TTL, url=RUNTIME))
+    assert client.answer(update, refuse=True) == []
+    (beat,) = client.wait(BEAT)
+    assert beat.kept == {"a": resource("a").version}
+    assert beat.ttls == {"a": 100 * TTL}
+
+
 @VARIANTS
 def test_client_that_comes_back_is_told_its_ttls_at_once(*, delta: bool) -> None:
     """T2, C1, C3: the one that is left alone with what it has is near the end of them, maybe."""
