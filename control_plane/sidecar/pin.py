@@ -102,10 +102,14 @@ def _context() -> ssl.SSLContext:
 
 async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> list[bytes]:
     """Return the certificates that a server shows, DER, and hang up."""
-    async with asyncio.timeout(HANDSHAKE_SECONDS):
-        _, writer = await asyncio.open_connection(
-            server.host, server.port, ssl=context, server_hostname=SERVER_NAME
-        )
+    try:
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            _, writer = await asyncio.open_connection(
+                server.host, server.port, ssl=context, server_hostname=SERVER_NAME
+            )
+    except TimeoutError as error:
+        # asyncio's own has no text at all.
+        raise TimeoutError(str(error) or f"no answer within {HANDSHAKE_SECONDS:g} s") from error
     try:
         return _presented(writer.get_extra_info("ssl_object"))
     finally:

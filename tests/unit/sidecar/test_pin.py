@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,8 +26,10 @@ from control_plane.ca import (
 from control_plane.errors import ConfigurationError
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
+from control_plane.sidecar import pin
 from control_plane.sidecar.channel import anonymous_channel
 from control_plane.sidecar.pin import pinned_roots, roots_from_file, verify
+from control_plane.sidecar.retry import why_not
 from tests.sidecar.platform import free_port
 from tests.unit.ca.forge import Maker, made
 
@@ -139,3 +142,14 @@ async def test_grpc_takes_a_pinned_intermediate_for_a_root(root: Maker) -> None:
     await server.stop(None)
 
     assert roots == intermediate.pem
+
+
+async def test_a_server_that_says_nothing_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is behind a firewall is given up after a while, with a reason to read."""
+    monkeypatch.setattr(pin, "HANDSHAKE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = SocketAddress("127.0.0.1", silent.getsockname()[1])
+        with pytest.raises(TimeoutError) as given_up:
+            await pinned_roots(server, f"sha256:{'0' * 64}")
+
+    assert why_not(given_up.value) == "no answer within 0.2 s"
