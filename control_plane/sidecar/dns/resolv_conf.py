@@ -48,15 +48,15 @@ class UpstreamList:
             ConfigurationError: this server itself is given, or a name, for which nobody could be
                 asked.
         """
-        names = [each for each in given if not _is_address(each.host)]
+        names = [each for each in given if _canonical(each) is None]
         if names:
             raise ConfigurationError(
                 [f"upstream resolver {each} is a name: give its IP address" for each in names]
             )
-        if own in given:
+        self._own = _canonical(own) or own
+        self._given = tuple(filter(None, map(_canonical, given)))
+        if self._own in self._given:
             raise ConfigurationError([f"upstream resolver {own} is this DNS server itself"])
-        self._own = own
-        self._given = given
         self._file = resolv_conf
         self._state: tuple[int, int, int] | None = _NEVER_READ
         self._found: tuple[SocketAddress, ...] = ()
@@ -117,12 +117,12 @@ def parse_nameservers(text: str) -> tuple[SocketAddress, ...]:
     return tuple(found)[:_MOST]
 
 
-def _is_address(host: str) -> bool:
+def _canonical(address: SocketAddress) -> SocketAddress | None:
+    """Return an address in the one text of the several that it may have; None for a name."""
     try:
-        ipaddress.ip_address(host)
+        return SocketAddress(str(ipaddress.ip_address(address.host)), address.port)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _parse(host: str) -> SocketAddress | None:

@@ -65,6 +65,17 @@ def test_this_server_cannot_be_given() -> None:
         UpstreamList(OWN, given=(OTHER, OWN))
 
 
+def test_this_server_is_known_by_any_text_of_its_address(tmp_path: Path) -> None:
+    """An IPv6 address may be written in many ways, and asking oneself never ends."""
+    file = tmp_path / "resolv.conf"
+    file.write_text("nameserver ::1\n")
+    own = SocketAddress("0::1", 53)
+
+    assert UpstreamList(own, resolv_conf=file).current() == ()
+    with pytest.raises(ConfigurationError, match="is this DNS server itself"):
+        UpstreamList(own, given=(SocketAddress("::1", 53),))
+
+
 def test_this_server_is_skipped_in_the_file(tmp_path: Path) -> None:
     """A resolv.conf that names this server and another leads to the other, and no warning."""
     file = tmp_path / "resolv.conf"
