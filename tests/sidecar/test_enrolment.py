@@ -21,6 +21,7 @@ from control_plane.ca import (
     issue,
     new_key_pair,
 )
+from control_plane.names import shown
 from control_plane.server.credentials import SERVER_NAME
 from tests.envoy.harness import unique_address
 from tests.sidecar.platform import free_port
@@ -217,7 +218,7 @@ async def test_nothing_to_enrol_with_is_said_at_once(tmp_path: Path) -> None:
 
     assert not directory.exists()
     no_token, no_trust = said
-    assert no_token.startswith(f"No join token, and no identity in '{directory}'")
+    assert no_token.startswith(f"No join token, and no identity in {shown(str(directory))}")
     assert no_trust == "--fingerprint or --ca-file is needed to know the server by"
 
 
@@ -229,7 +230,7 @@ async def test_a_ca_file_without_certificates_is_said_at_once(tmp_path: Path) ->
     options = ("--ca-file", str(tmp_path / "ca.pem"))
     (said,) = await _refused(ticket, tmp_path / "sidecar", *options)
 
-    assert said.startswith(f"CA file '{tmp_path / 'ca.pem'}': ")
+    assert said.startswith(f"CA file {shown(str(tmp_path / 'ca.pem'))}: ")
     assert not (tmp_path / "sidecar").exists()
 
 

@@ -8,6 +8,7 @@ import signal
 from datetime import timedelta
 from pathlib import Path
 
+from control_plane.names import shown
 from tests.envoy.harness import until
 from tests.sidecar.platform import Platform
 from tests.sidecar.process import living, sidecar
@@ -204,7 +205,7 @@ async def test_an_envoy_that_hangs_in_the_way_is_said(tmp_path: Path) -> None:
             os.kill(orphan, signal.SIGKILL)
 
     assert second.events("envoy.started") == []
-    assert second.lines[-1].endswith(f"in '{here.directory}' does not end: kill it")
+    assert second.lines[-1].endswith(f"in {shown(str(here.directory))} does not end: kill it")
 
 
 async def test_an_envoy_leaves_no_shared_memory(tmp_path: Path) -> None:
