@@ -8,7 +8,6 @@ cannot be looked into. A long answer gives way to streams and commands while it 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.node_matchers import node_matcher
 from control_plane.server.peers import Context
 from control_plane.server.redaction import redacted
+from control_plane.server.turns import unhurried
 from control_plane.server.wire_node import node_message
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.exchange import ConfigStatus
@@ -84,9 +84,7 @@ class ClientStatusService(
     ) -> csds_pb2.ClientStatusResponse:
         matchers = [node_matcher(each) for each in request.node_matchers]
         response = csds_pb2.ClientStatusResponse()
-        for number, live in enumerate(self._nodes.all_streams()):
-            if number % AT_ONCE == 0:
-                await asyncio.sleep(0)
+        async for live in unhurried(self._nodes.all_streams(), AT_ONCE):
             node = node_message(live.stream.node)
             # "The matchers are ORed; empty means all."
             if matchers and not any(each(node) for each in matchers):

@@ -20,14 +20,15 @@ from control_plane.reconciler.ledger import Entry
 from control_plane.server.api.inspection_explain import Explainer
 from control_plane.server.api.inspection_status import StatusMessages, certificate_reason
 from control_plane.server.api.inspection_values import (
+    AT_ONCE,
     Inspected,
     certificate_state,
     hexadecimal,
     timestamp,
-    unhurried,
 )
 from control_plane.server.api.seams import Context
 from control_plane.server.feed import Feed, Kind, Told
+from control_plane.server.turns import unhurried
 
 
 class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
@@ -52,7 +53,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
                 raise NotFound(f"instance {shown(guid)} not found", field="instance_guid")
         messages = StatusMessages(self._inspected, state, resources=request.resources)
         return inspection_pb2.GetStatusResponse(
-            instances=await unhurried(instances, messages.of),
+            instances=[messages.of(each) async for each in unhurried(instances, AT_ONCE)],
             revision=revision,
             alarms=[each.sentence for each in self._inspected.expiry.of_own()],
             ca_rotation=self._inspected.ca_rotation(),
@@ -64,14 +65,12 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
         """Show every certificate, or those of an app."""
         state = self._inspected.state()
         instances = _instances(state, request.app, request.org, request.space)
-
-        def of(instance: Instance) -> list[inspection_pb2.Certificate]:
-            entries = self._inspected.ledger.of(instance.guid)
-            return [self._certificate(state, instance, entry) for entry in entries]
-
-        found = await unhurried(instances, of)
         return inspection_pb2.ListCertificatesResponse(
-            certificates=[each for certificates in found for each in certificates]
+            certificates=[
+                self._certificate(state, instance, entry)
+                async for instance in unhurried(instances, AT_ONCE)
+                for entry in self._inspected.ledger.of(instance.guid)
+            ]
         )
 
     async def Explain(

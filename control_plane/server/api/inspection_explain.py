@@ -24,8 +24,9 @@ from control_plane.planner.names import NAME_TABLE_TYPE, PublishedNames, Uncerti
 from control_plane.planner.resolution import preferred_route
 from control_plane.reconciler.ledger import CertificateState
 from control_plane.server.api.inspection_status import certificate_reason, statuses
-from control_plane.server.api.inspection_values import Inspected, unhurried
+from control_plane.server.api.inspection_values import AT_ONCE, Inspected
 from control_plane.server.stream_log import shortened
+from control_plane.server.turns import unhurried
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.type_status import TypeStatus
 
@@ -76,7 +77,7 @@ class Explainer:
         destination = meant.app
         ends = [each for each in (source, destination) if each is not None]
         instances = [each for app in ends for each in state.instances_of(app.guid)]
-        seen = await unhurried(instances, lambda each: (each.guid, self._seen(state, each)))
+        seen = {each.guid: self._seen(state, each) async for each in unhurried(instances, AT_ONCE)}
         question = Question(
             state,
             source,
@@ -84,7 +85,7 @@ class Explainer:
             meant.route or Hostname(""),
             self.published,
             self.domains,
-            dict(seen),
+            seen,
             self.uncertified,
             meant.index,
             meant.address,

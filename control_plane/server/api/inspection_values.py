@@ -1,17 +1,14 @@
 """How inspection shows what is the same in several of its answers.
 
 The rule of this module: moments are in UTC, serial numbers in hexadecimal, states in the words of
-the API; what is not known is absent. What is made of many instances is made in slices.
+the API; what is not known is absent.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -27,9 +24,6 @@ from control_plane.reconciler.expiry import Expiry
 from control_plane.reconciler.ledger import CertificateState, Ledger
 from control_plane.reconciler.proof import Proof
 from control_plane.xds.exchange import ConfigStatus
-
-_Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
 
 AT_ONCE = 50
 """How many instances are looked at before others have a turn; one takes some 50 microseconds."""
@@ -99,13 +93,3 @@ def timestamp(moment: datetime) -> Timestamp:
 def hexadecimal(serial: int | None) -> str:
     """Return a serial number as certificates are compared by it; "" for none."""
     return "" if serial is None else f"{serial:x}"
-
-
-async def unhurried(items: Iterable[_Item], make: Callable[[_Item], _Made]) -> list[_Made]:
-    """Make something of each item, and give way to others now and then."""
-    made: list[_Made] = []
-    left: Iterator[_Item] = iter(items)
-    while part := [make(each) for each in islice(left, AT_ONCE)]:
-        made += part
-        await asyncio.sleep(0)
-    return made
