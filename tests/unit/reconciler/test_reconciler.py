@@ -46,6 +46,14 @@ def state() -> State:
     return allow(state, A, B)
 
 
+def resolved(state: State) -> tuple[World, Peer]:
+    """Return a world in which ``b0`` and ``b1`` are ready, and the resolver of ``a0``."""
+    around = World(state)
+    for guid in ("b0", "b1"):
+        around.ready(guid)
+    return around, around.connect("a0").as_resolver()
+
+
 def names_of(peer: Peer) -> list[str]:
     """Return the names in the table that a resolver accepted last."""
     body = peer.has[NAME_TABLE_TYPE, NAME_TABLE].body
@@ -420,11 +428,8 @@ async def test_a_node_that_nobody_knows_is_not_planned_for(state: State) -> None
 
 async def test_a_name_is_resolved_after_the_certificate_has_it(state: State) -> None:
     """The resolver of a hears of b's new route once both instances of b ACKed (make)."""
-    around = World(state)
-    resolver = around.connect("a0").as_resolver()
+    around, resolver = resolved(state)
     envoys = [around.connect(guid).as_envoy() for guid in ("b0", "b1")]
-    for guid in ("b0", "b1"):
-        around.ready(guid)
     async with around.running():
         await settled()
         for peer in (resolver, *envoys):
@@ -467,11 +472,8 @@ async def test_a_resolver_that_comes_late_gets_the_names_as_they_are(state: Stat
 
 async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: State) -> None:
     """A route that is mapped meanwhile leads to the others, and after its return to it too."""
-    around = World(state)
-    resolver = around.connect("a0").as_resolver()
+    around, resolver = resolved(state)
     there = around.connect("b0").as_envoy()
-    for guid in ("b0", "b1"):
-        around.ready(guid)
     async with around.running():
         around.commit(mapping(around.state, B, "api"))
         await settled()
@@ -496,11 +498,8 @@ async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: S
 
 async def test_a_name_does_not_lead_to_who_left_before_it_had_the_certificate(state: State) -> None:
     """Nobody waits for it any more, and it may be back before it counts as gone."""
-    around = World(state)
-    resolver = around.connect("a0").as_resolver()
+    around, resolver = resolved(state)
     stays, leaves = (around.connect(guid).as_envoy() for guid in ("b0", "b1"))
-    for guid in ("b0", "b1"):
-        around.ready(guid)
     async with around.running():
         around.commit(mapping(around.state, B, "api"))
         await settled()
@@ -518,11 +517,8 @@ async def test_a_name_does_not_lead_to_who_left_before_it_had_the_certificate(st
 
 async def test_a_name_leads_to_who_came_back_while_it_waited_for_another(state: State) -> None:
     """It has the certificate by then, and nothing more has to happen on its stream."""
-    around = World(state)
-    resolver = around.connect("a0").as_resolver()
+    around, resolver = resolved(state)
     slow = around.connect("b0").as_envoy()
-    for guid in ("b0", "b1"):
-        around.ready(guid)
     async with around.running():
         around.commit(mapping(around.state, B, "api"))
         await settled()
@@ -540,11 +536,8 @@ async def test_a_name_does_not_lead_to_who_has_not_asked_for_its_certificate_yet
     state: State,
 ) -> None:
     """It came back just before, and has all that it asked for so far."""
-    around = World(state)
-    resolver = around.connect("a0").as_resolver()
+    around, resolver = resolved(state)
     there, back = around.connect("b0").as_envoy(), around.connect("b1")
-    for guid in ("b0", "b1"):
-        around.ready(guid)
     async with around.running():
         around.commit(mapping(around.state, B, "api"))
         await settled()
@@ -561,11 +554,8 @@ async def test_a_name_does_not_lead_to_who_has_not_asked_for_its_certificate_yet
 
 async def test_a_name_leads_to_who_has_it_and_is_given_the_next_one(state: State) -> None:
     """Whoever had a certificate with it once has no other without it later."""
-    around = World(state)
-    resolver = around.connect("a0").as_resolver()
+    around, resolver = resolved(state)
     slow, fast = (around.connect(guid).as_envoy() for guid in ("b0", "b1"))
-    for guid in ("b0", "b1"):
-        around.ready(guid)
     async with around.running():
         around.commit(mapping(around.state, B, "api"))
         await settled()
