@@ -25,6 +25,7 @@ from control_plane.app.expiring import shown
 from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid
+from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.join_tokens import EnrollmentServer
 from control_plane.server.applicants import Applicants
 from control_plane.server.audit import AuditInterceptor
@@ -151,6 +152,7 @@ class Ports:
             EnrollmentService(
                 core.registry,
                 core.identities,
+                CertificateBudget(core.authorities.current, core.profile),
                 is_alive=self._is_alive,
                 applicants=self.applicants,
                 trust_bundle=core.authorities.trust_bundle_pem,

@@ -25,6 +25,7 @@ from control_plane.model.state import State
 from control_plane.model.tokens import admits, spend_token
 from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
+from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.applicants import Applicants
 from control_plane.server.audit import CALLER_LEFT
@@ -37,10 +38,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
     """Gives an instance its first identity, for a join token."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each part that an enrolment concerns
         self,
         registry: Registry,
         identities: Identities,
+        budget: CertificateBudget,
         *,
         is_alive: Callable[[InstanceGuid], bool],
         applicants: Applicants,
@@ -53,6 +55,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         Args:
             registry: where tokens are spent and instances registered.
             identities: issues the certificates.
+            budget: refuses an instance whose certificate no client would take.
             is_alive: tells whether the instance that holds an address is there, or may come back.
             applicants: bounds how often attempts may fail.
             trust_bundle: the certificates that the sidecar and the app must trust.
@@ -61,6 +64,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         """
         self._registry = registry
         self._identities = identities
+        self._budget = budget
         self._is_alive = is_alive
         self._applicants = applicants
         self._trust_bundle = trust_bundle
@@ -153,7 +157,9 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
 
         def register(state: State, _: Instance | None) -> Decision[Instance]:
             app = spent.result.app_guid
-            return register_instance(state, guid, app, address, request.app_address)
+            registered = register_instance(state, guid, app, address, request.app_address)
+            self._budget.check(registered.state, app)
+            return registered
 
         def issue(state: State, instance: Instance) -> Decision[tuple[Instance, Leaf]]:
             leaf = self._identities.issue(state.apps[instance.app_guid], instance, key)

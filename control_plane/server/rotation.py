@@ -214,7 +214,7 @@ class CaRotation:
         budget = CertificateBudget(lambda: after.signing, self._profile)
         state = self.progress.state()
         for app in state.apps:
-            budget.check(state, app, field="")
+            budget.check(state, app)
 
 
 def _named(rotation: Rotation) -> dict[str, str]:

@@ -18,7 +18,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from control_plane.api.v1 import progress_pb2
 from control_plane.ca import make_csr, new_key_pair, read_certificate
+from control_plane.model.apps import find_app
+from control_plane.model.change import Decision
+from control_plane.model.entities import Instance
+from control_plane.model.instances import register_instance, remove_instance
+from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
 from tests.security.applicants import applicant
 from tests.security.world import (
     ShiftedClock,
@@ -27,6 +35,7 @@ from tests.security.world import (
     delete_app,
     refused,
 )
+from tests.sidecar.platform import Platform
 
 EMPTY = x509.Name([])
 
@@ -212,3 +221,49 @@ async def test_a_signing_request_says_nothing_but_its_key(tmp_path: Path) -> Non
         assert certificate.public_key() == key.public_key()
         assert not [e for e in certificate.extensions if isinstance(e.value, x509.BasicConstraints)]
         assert "root" not in certificate.subject.rfc4514_string()
+
+
+async def test_an_instance_whose_certificate_no_client_would_take_is_refused(
+    tmp_path: Path,
+) -> None:
+    """Names of an instance grow with its index, and the first that is too large stays out."""
+
+    def thousand(state: State) -> Decision[Instance]:
+        app = find_app(state, "app-b", DEFAULT_ORG, DEFAULT_SPACE).guid
+        decision = register_instance(state, "instance-0", app, "10.0.0.0")
+        for number in range(1, 1000):
+            guid, address = f"instance-{number}", f"10.0.{number // 256}.{number % 256}"
+
+            def register(
+                state: State, _: Instance, guid: str = guid, address: str = address
+            ) -> Decision[Instance]:
+                return register_instance(state, guid, app, address)
+
+            decision = decision.then(register)
+        return decision
+
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        await fill(cf, "a" * 50)
+        await fill(cf, "b")
+        somebody = await applicant(cf)
+        registry = cf.running.core.registry
+        await registry.execute(thousand)
+
+        code, details = await somebody.is_refused()
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert details.startswith("with this the certificates of app 'app-b' would take ")
+
+        await registry.execute(lambda state: remove_instance(state, InstanceGuid("instance-999")))
+        assert (await somebody.enrol()).index == 999
+
+
+async def fill(cf: Platform, host: str) -> None:
+    """Map routes to app-b until one would make its certificates too large."""
+    for number in range(1000):
+        try:
+            await cf.map_route("app-b", f"{host}{number}", wait=progress_pb2.WAIT_COMMITTED)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017 - any number
+            return
+    raise AssertionError

@@ -33,11 +33,11 @@ class CertificateBudget:
         self._authority = authority
         self._profile = profile
 
-    def check(self, state: State, app: AppGuid, *, field: str) -> None:
+    def check(self, state: State, app: AppGuid, *, field: str = "") -> None:
         """Return if every certificate that a State asks for can be served.
 
         Args:
-            field: the field of the request that would make them too large.
+            field: the field of the request that would make them too large; "" if none alone would.
 
         Raises:
             FailedPrecondition: TLS clients would refuse one for its size.
