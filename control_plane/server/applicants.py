@@ -1,8 +1,9 @@
 """How often somebody may try to enrol in vain.
 
 The rule of this module: what a stranger can make the server do is bounded, and costs no friend
-anything. Only refusals count: for the token where there is a good one, else for the address that
-they come from and for all strangers together. So a good token enrols however many others fail.
+anything. Only refusals count that are the applicant's fault: for the token where there is a good
+one, else for the address that they come from and for all strangers together. So a good token enrols
+however many others fail, and as soon as the server can.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import grpc
 
 from control_plane import log_events
 from control_plane.clock import Clock
-from control_plane.errors import ControlPlaneError, LimitExceeded
+from control_plane.errors import ControlPlaneError, InvalidRequest, LimitExceeded
 from control_plane.names import Address
 from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
 from control_plane.server.refusals import Refusals
@@ -70,7 +71,7 @@ class Applicants:
             the same error, which is worth a line in the log; or another if there were so many that
             this one is told of with others.
         """
-        if not self._take(source, token):
+        if isinstance(error, InvalidRequest) and not self._take(source, token):
             self._refusals.count(log_events.AUDIT_ENROLLMENTS_LIMITED, source)
             error = _too_often()
         self.refused[code_of(error)] += 1
