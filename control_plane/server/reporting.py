@@ -21,6 +21,10 @@ from control_plane.clock import Clock
 from control_plane.errors import InvalidArgument
 from control_plane.server.peers import Context
 
+_AT_ONCE = 0.1
+"""Seconds that are no reason to wait: who is asked answers within them, so that without, each round
+would take two timers, the second for as long as the last answer took."""
+
 
 class Facts(NamedTuple):
     """What a sidecar says in a report, or what it should.
@@ -140,7 +144,7 @@ class Reporting:
         while True:
             left = self._spoke_at + self._seconds() - self._clock.monotonic()
             expected = self._expected()
-            if left <= 0 or self._has_news(expected):
+            if left <= _AT_ONCE or self._has_news(expected):
                 return expected
             if expected.renew_in is not None and expected.renew_in > 0:
                 left = min(left, expected.renew_in)
