@@ -1,7 +1,8 @@
 """How the instance comes to its first identity: by a join token.
 
 The rule of this module: the private key is made here and never leaves, and the token leaves only
-for a server that proved to be the control plane. While that is down, this waits.
+for a server that proved to be the control plane. While that is down, this waits. A token that has
+left is spent, so its answer is waited for, if only for a moment by who is told to stop.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+from collections.abc import Awaitable
 
 import grpc
 
@@ -26,6 +28,9 @@ from control_plane.sidecar.retry import Retry
 
 ENROL_SECONDS = 30.0
 """How long the call may take; a token whose answer came too late is spent all the same."""
+
+LAST_SECONDS = 3.0
+"""How long an answer is waited for by who is told to stop; it takes milliseconds."""
 
 WRONG_PORT = "is that the port of --enroll-address, by default 18001? 18000 is the one of xDS"
 """Both ports show the same certificate, and the other one hangs up on who has none yet."""
@@ -75,7 +80,7 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
         async with anonymous_channel(options.server, roots) as channel:
             stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
             try:
-                return await stub.Enroll(request, timeout=ENROL_SECONDS)
+                return await _answer(stub.Enroll(request, timeout=ENROL_SECONDS))
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
@@ -133,6 +138,20 @@ def is_of_this_machine(address: Address) -> bool:
     except OSError:
         return False
     return True
+
+
+async def _answer(call: Awaitable[enrollment_pb2.EnrollResponse]) -> enrollment_pb2.EnrollResponse:
+    """Return the answer to a token, also to who is cancelled once if it comes soon."""
+    answering = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(answering)
+    except asyncio.CancelledError:
+        await asyncio.wait([answering], timeout=LAST_SECONDS)
+        if not answering.done() or answering.exception() is not None:
+            raise
+        return answering.result()
+    finally:
+        answering.cancel()
 
 
 async def _verified_roots(options: SidecarOptions) -> bytes:

@@ -2,7 +2,7 @@
 
 The rule of this module: the order. Whatever can be known to fail is looked at before the join token
 is spent; the identity and the trust files are there before Envoy and the app start, and both start
-before anything that keeps them current.
+before anything that keeps them current. Told to stop, it starts nothing any more.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,17 +107,19 @@ class _Sidecar:
 
     async def run(self, binary: Path) -> int:
         """Join, start, and run to the end."""
-        joined = await self._joined()
-        if joined is None:
-            return _SIGNALLED + self.signals.number
+        joining = asyncio.create_task(self._joining().join())
+        await first_of(asyncio.wait([joining]), self.signals.stop.wait())
+        if self.signals.stop.is_set():
+            return await self._give_up(_cancel(joining))
+        joined = joining.result()
         live = LiveCredentials(self.directory, joined.credentials)
         admin = EnvoyAdmin(self.directory.admin_socket)
         ports = LivePorts(self.directory, joined.enrollment, self.options.app_ports)
         reporter = self._reporter(joined, live, ports, admin)
         resolver = self._resolver(joined, live)
-        await self._end_leftover(admin)
-        self.directory.write_bootstrap(joined, self.options.server.host)
-        await reporter.first()
+        await first_of(self._announce(joined, admin, reporter), self.signals.stop.wait())
+        if self.signals.stop.is_set():
+            return await self._give_up(reporter.leave())
         async with AsyncExitStack() as stack:
             environment = without_token(os.environ, self.options.token)
             envoy = await start_envoy(
@@ -130,6 +132,8 @@ class _Sidecar:
                 stack.push_async_callback(_cancel, asyncio.create_task(work))
             if resolver is not None:
                 await within(NAMES_SECONDS, self.signals.stop, resolver.ready())
+            if self.options.command and self.signals.stop.is_set():
+                return await self._give_up(reporter.leave())
             app = await self._start_app(joined, live, ports.current.first, environment)
             if os.getpid() == FIRST_PROCESS:
                 own = [each.pid for each in (envoy, app) if each is not None]
@@ -157,21 +161,22 @@ class _Sidecar:
             upstreams=self.options.dns_upstreams,
         )
 
-    async def _joined(self) -> Membership | None:
-        """Return the membership; None if there was a signal to stop before."""
-        joining = asyncio.create_task(
-            Joining(
-                self.options,
-                self.directory,
-                retry=Retry(self.clock, self.draw),
-                new_key=new_key_pair,
-            ).join()
-        )
-        await first_of(asyncio.wait([joining]), self.signals.stop.wait())
-        if not joining.done():
-            await _cancel(joining)
-            return None
-        return joining.result()
+    def _joining(self) -> Joining:
+        retry = Retry(self.clock, self.draw)
+        return Joining(self.options, self.directory, retry=retry, new_key=new_key_pair)
+
+    async def _give_up(self, last: Coroutine[Any, Any, object]) -> int:
+        """Do a last thing, and return the exit code of a start that was told to stop."""
+        number = self.signals.number
+        structlog.get_logger(__name__).info(log_events.SIDECAR_STOPPING, signal=number.name)
+        await first_of(last, self.signals.hurry.wait())
+        return _SIGNALLED + number
+
+    async def _announce(self, joined: Membership, admin: EnvoyAdmin, reporter: Reporter) -> None:
+        """Do what comes before Envoy and can be given up at any moment."""
+        await self._end_leftover(admin)
+        self.directory.write_bootstrap(joined, self.options.server.host)
+        await reporter.first()
 
     def _reporter(
         self, joined: Membership, live: LiveCredentials, ports: LivePorts, admin: EnvoyAdmin
