@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -58,14 +58,15 @@ class Enrollment:
 
     @classmethod
     def read(cls, text: bytes) -> Self:
-        """Read what ``text`` returned.
+        """Read what ``text`` returned, also that of a newer release, which may say more.
 
         Raises:
             ValueError: it is no JSON.
             TypeError: it is something else, or less.
         """
         values = json.loads(text)
-        return cls(**{**values, "app_ports": tuple(values.get("app_ports", ()))})
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        return cls(**{**known, "app_ports": tuple(known.get("app_ports", ()))})
 
     def text(self) -> bytes:
         """Return it as it is kept."""

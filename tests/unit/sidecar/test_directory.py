@@ -58,6 +58,19 @@ def test_what_an_older_sidecar_wrote_is_read(ca: Authority, tmp_path: Path) -> N
     assert (read.enrollment.app_ports, read.enrollment.c2c_port) == ((), 0)
 
 
+def test_what_a_newer_sidecar_wrote_is_read(ca: Authority, tmp_path: Path) -> None:
+    """Going back to an older release needs no new token: what it does not know is passed over."""
+    directory, member = SidecarDirectory(tmp_path), membership(ca)
+    directory.write(member)
+    file = tmp_path / "enrollment.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "of_tomorrow": {"a": [1]}}))
+
+    read = directory.read()
+
+    assert read is not None
+    assert read.enrollment == member.enrollment
+
+
 def test_a_new_directory_has_no_identity(tmp_path: Path) -> None:
     """The first start finds nothing, which is no error."""
     assert SidecarDirectory(tmp_path / "sidecar").read() is None
