@@ -47,13 +47,21 @@ class LiveCredentials:
         """Tell somebody of each change, after it is on disk."""
         self._watchers.append(watcher)
 
-    def renewed(self, identity: HeldIdentity, trust_bundle: bytes) -> None:
+    def renewed(self, identity: HeldIdentity, trust_bundle: bytes, *, asked: Credentials) -> None:
         """Take an identity that was issued for the same instance.
+
+        Args:
+            identity: the new one.
+            trust_bundle: what came with it.
+            asked: what was current when it was asked for. CA certificates that were told since
+                then stay, since the answer may be older; a newer one comes with the next report.
 
         Raises:
             StorageError: it could not be written; the old one stays.
         """
-        self._replace(Credentials(identity, trust_bundle))
+        current = self._current.trust_bundle
+        is_new = current == asked.trust_bundle
+        self._replace(Credentials(identity, trust_bundle if is_new else current))
         self.renewal_wanted.clear()
 
     def trust(self, trust_bundle: bytes) -> None:

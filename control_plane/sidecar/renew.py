@@ -135,8 +135,9 @@ class Renewal:
     async def _attempt(self) -> _Failure | None:
         """Renew once; return why that failed if it did."""
         try:
-            new = await renew(self._server, self._live.current, new_key=self._new_key)
-            self._live.renewed(new.identity, new.trust_bundle)
+            asked = self._live.current
+            new = await renew(self._server, asked, new_key=self._new_key)
+            self._live.renewed(new.identity, new.trust_bundle, asked=asked)
         except grpc.aio.AioRpcError as error:
             return _Failure(reason(error), is_final=refusal(error) is not None)
         except ControlPlaneError as error:

@@ -30,7 +30,7 @@ def test_a_renewed_identity_is_on_disk_before_anybody_uses_it(tmp_path: Path) ->
         seen_on_disk.append(current.identity.chain_pem.decode().replace("\n", "\\n") in text)
 
     live.watch(look)
-    live.renewed(new.identity, new.trust_bundle)
+    live.renewed(new.identity, new.trust_bundle, asked=live.current)
 
     assert seen_on_disk == [True]
     assert live.current.identity is new.identity
@@ -85,6 +85,6 @@ def test_a_renewal_that_was_wanted_is_done_once(tmp_path: Path) -> None:
     live = _live(tmp_path)
     live.renewal_wanted.set()
     new = credentials(authority("old CA"), serial=2)
-    live.renewed(new.identity, new.trust_bundle)
+    live.renewed(new.identity, new.trust_bundle, asked=live.current)
 
     assert not live.renewal_wanted.is_set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -37,6 +37,7 @@ from tests.envoy.harness import until
 from tests.sidecar.platform import free_port
 from tests.unit.reconciler.clocks import ManualClock
 from tests.unit.sidecar.members import GUID, authority, credentials, identity_chain, membership
+from tests.waiting import eventually
 
 Context = grpc.aio.ServicerContext[identity_pb2.RenewRequest, identity_pb2.RenewResponse]
 
@@ -49,6 +50,7 @@ class Issuer(identity_pb2_grpc.IdentityServiceServicer):
     guid: str = GUID
     bundle: bytes = b""
     port: int = 0
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[identity_pb2.RenewRequest] = field(default_factory=list)
     callers: list[int] = field(default_factory=list)
 
@@ -63,6 +65,7 @@ class Issuer(identity_pb2_grpc.IdentityServiceServicer):
         now, serial = datetime.now(UTC), 100 + len(self.requests)
         chain = identity_chain(self.by, key, guid=self.guid, now=now, serial=serial)
         bundle = self.bundle or self.by.trust_bundle_pem
+        await self.may_answer.wait()
         return identity_pb2.RenewResponse(certificate=chain, trust_bundle=bundle.decode())
 
 
@@ -74,6 +77,7 @@ async def issuer(by: Authority) -> AsyncIterator[Issuer]:
     pair = (own.private_key_pem or b"", own.certificate_chain_pem)
     server = grpc.aio.server()
     service = Issuer(by)
+    service.may_answer.set()
     identity_pb2_grpc.add_IdentityServiceServicer_to_server(service, server)
     service.port = server.add_secure_port(
         "127.0.0.1:0",
@@ -193,23 +197,60 @@ async def test_nothing_is_renewed_before_its_time(tmp_path: Path) -> None:
             assert logs == []
 
 
-async def test_a_renewal_that_is_asked_for_does_not_wait(tmp_path: Path, ca: Authority) -> None:
-    """An identity whose CA leaves is replaced at once, and once."""
-    async with issuer(ca) as service:
-        files = SidecarDirectory(tmp_path)
-        live = LiveCredentials(files, credentials(ca, now=datetime.now(UTC)))
-        server = SocketAddress("127.0.0.1", service.port)
-        before = live.current.identity.serial
-        renewal = Renewal(server, live, new_key=new_key_pair, clock=SystemClock(), draw=lambda: 1.0)
-        running = asyncio.ensure_future(renewal.run())
-        live.renewal_wanted.set()
+@asynccontextmanager
+async def _renewing(
+    directory: Path, service: Issuer
+) -> AsyncIterator[tuple[LiveCredentials, Callable[[], Awaitable[bool]]]]:
+    """Renew at once; the second value waits until that is done."""
+    files = SidecarDirectory(directory)
+    live = LiveCredentials(files, credentials(service.by, now=datetime.now(UTC)))
+    server, before = SocketAddress("127.0.0.1", service.port), live.current.identity
+    renewal = Renewal(server, live, new_key=new_key_pair, clock=SystemClock(), draw=lambda: 1.0)
+    running = asyncio.ensure_future(renewal.run())
+    live.renewal_wanted.set()
 
-        async def renewed() -> bool:
-            return live.current.identity.serial != before
+    async def renewed() -> bool:
+        return live.current.identity is not before
 
-        await until(renewed, what="the identity is renewed")
+    try:
+        yield live, lambda: until(renewed, what="the identity is renewed")
+    finally:
         running.cancel()
         await asyncio.wait([running])
         files.close()
 
+
+async def test_a_renewal_that_is_asked_for_does_not_wait(tmp_path: Path, ca: Authority) -> None:
+    """An identity whose CA leaves is replaced at once, and once."""
+    async with issuer(ca) as service, _renewing(tmp_path, service) as (live, is_renewed):
+        before = live.current.identity.serial
+        await is_renewed()
+
     assert service.callers == [before]
+
+
+async def test_a_renewal_takes_back_no_ca_that_was_told_meanwhile(
+    tmp_path: Path, ca: Authority
+) -> None:
+    """An answer that was on its way for long may be of before a CA was prepared."""
+    async with issuer(ca) as service:
+        service.may_answer.clear()
+        async with _renewing(tmp_path, service) as (live, is_renewed):
+            await eventually(lambda: service.requests, "the renewal is under way")
+            told = live.current.trust_bundle + authority("new CA").trust_bundle_pem
+            live.trust(told)
+            service.may_answer.set()
+            await is_renewed()
+
+            assert live.current.trust_bundle == told
+            assert (tmp_path / "ca.pem").read_bytes() == told
+
+
+async def test_a_renewal_brings_the_ca_of_its_answer(tmp_path: Path, ca: Authority) -> None:
+    """A control plane that takes no reports tells of a CA by renewals only."""
+    async with issuer(ca) as service:
+        service.bundle = ca.trust_bundle_pem + authority("new CA").trust_bundle_pem
+        async with _renewing(tmp_path, service) as (live, is_renewed):
+            await is_renewed()
+
+            assert live.current.trust_bundle == service.bundle

@@ -394,7 +394,8 @@ async def test_a_renewal_is_asked_for(tmp_path: Path, *, is_current: bool) -> No
     async with world(tmp_path) as here:
         if not is_current:
             newer = credentials(authority(), serial=2)
-            here.live.renewed(newer.identity, here.live.current.trust_bundle)
+            before = here.live.current
+            here.live.renewed(newer.identity, before.trust_bundle, asked=before)
         here.server.answer = sidecar_pb2.ReportResponse(renew_identity=True)
         here.server._answered.set()
         await settled()
