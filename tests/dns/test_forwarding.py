@@ -294,6 +294,29 @@ async def test_the_log_says_once_that_resolvers_fail_and_once_that_they_are_back
     ]
 
 
+async def _without_long(asked: Asked) -> Iterable[bytes]:
+    """Answer as a resolver that reaches no server of one zone."""
+    name = dns.message.from_wire(asked.wire).question[0].name.to_text(omit_final_dot=True)
+    return await (silent if name == LONG else from_zone)(asked)
+
+
+@pytest.mark.parametrize("quiet", [600.0, 0.0])
+async def test_a_zone_that_fails_is_said_once(quiet: float) -> None:
+    """Answers to other names are no recovery, unless nothing has failed for long."""
+    async with upstream_on() as upstream, served(upstream.address) as world:
+        upstream.reply = _without_long
+        world.resolver._upstreams._limits = UpstreamLimits(patience=0.05, total=0.2, quiet=quiet)
+        with capture_logs() as logs:
+            for _ in range(2):
+                await world.udp(LONG)
+                await world.udp(EXTERNAL)
+
+    lost = (log_events.UPSTREAMS_LOST, LONG)
+    recovered = (log_events.UPSTREAMS_RECOVERED, None)
+    told = [(each["event"], each.get("name")) for each in logs]
+    assert told == ([lost, recovered] * 2 if quiet == 0 else [lost])
+
+
 @pytest.mark.parametrize("transport", list(Transport))
 async def test_a_connection_that_breaks_off_is_a_failure(transport: Transport) -> None:
     """An upstream resolver that goes away in the middle of an answer is passed over."""

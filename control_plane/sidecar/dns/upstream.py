@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import dns.name
 import dns.rcode
 import structlog
 
@@ -43,11 +44,13 @@ class UpstreamLimits:
         patience: seconds after which the next resolver is asked as well.
         total: seconds after which a query has failed; stubs ask again after 5 (resolv.conf(5)).
         queries: how many may be under way at once, each with a socket or two.
+        quiet: seconds without a failure after which all is well, whatever failed before.
     """
 
     patience: float = 1.0
     total: float = 4.5
     queries: int = 256
+    quiet: float = 600.0
 
 
 class Upstreams:
@@ -62,7 +65,8 @@ class Upstreams:
         self._addresses = addresses
         self._limits = limits or UpstreamLimits()
         self._asking = 0
-        self._is_failing = False
+        self._unanswered = b""
+        self._failed_at = 0.0
         self._log = structlog.get_logger(__name__)
 
     async def ask(self, query: bytes, question: bytes, transport: Transport) -> bytes | None:
@@ -81,7 +85,7 @@ class Upstreams:
             answer = await self._race(lambda each: _ask(exchange, each, query, question))
         finally:
             self._asking -= 1
-        self._note(failing=answer is None)
+        self._note(question, failing=answer is None)
         return answer
 
     async def _race(self, ask: Callable[[SocketAddress], _Asking]) -> bytes | None:
@@ -108,13 +112,24 @@ class Upstreams:
                 each.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
 
-    def _note(self, *, failing: bool) -> None:
-        """Log when resolvers cease to answer and when they answer again, not each query."""
-        if failing and not self._is_failing:
-            self._log.warning(log_events.UPSTREAMS_LOST, reason="no upstream resolver answered")
-        elif self._is_failing and not failing:
+    def _note(self, question: bytes, *, failing: bool) -> None:
+        """Log when resolvers cease to answer and when they answer again, not each query.
+
+        They answer again once they answer what failed last. Other names prove nothing, since it may
+        be that only the servers of one zone are away.
+        """
+        asked, now = question.lower(), asyncio.get_running_loop().time()
+        if failing:
+            if not self._unanswered:
+                name = dns.name.from_wire(question, 0)[0].to_text(omit_final_dot=True)
+                why = "no upstream resolver answered"
+                self._log.warning(log_events.UPSTREAMS_LOST, reason=why, name=name)
+            self._unanswered, self._failed_at = asked, now
+        elif self._unanswered and (
+            asked == self._unanswered or now - self._failed_at >= self._limits.quiet
+        ):
             self._log.info(log_events.UPSTREAMS_RECOVERED)
-        self._is_failing = failing
+            self._unanswered = b""
 
 
 async def _ask(
