@@ -56,6 +56,12 @@ _NAME_ASKED = 0xC000 | HEADER_OCTETS
 
 _TTL = 0
 
+_BEFORE_ADDRESS = {
+    size: _RECORD.pack(_NAME_ASKED, rdtype, dns.rdataclass.IN, _TTL, size)
+    for rdtype, size in ((dns.rdatatype.A, 4), (dns.rdatatype.AAAA, 16))
+}
+"""A record up to its address, by the size of that."""
+
 _TRANSFERS = frozenset({dns.rdatatype.AXFR, dns.rdatatype.IXFR})
 
 
@@ -96,14 +102,13 @@ class _Form:
         """Return the answer without its ID: as many addresses as fit, in random order."""
         flags, fitting, records = self.flags, 0, b""
         if addresses:
-            question = self.question
-            size = len(addresses[0])
-            record = _RECORD.pack(_NAME_ASKED, question.rdtype, question.rdclass, _TTL, size)
-            room = self.most - HEADER_OCTETS - len(question.wire) - len(self.opt)
-            fitting = min(len(addresses), room // (len(record) + size))
+            largest = _RECORD.size + max(map(len, addresses))
+            room = self.most - HEADER_OCTETS - len(self.question.wire) - len(self.opt)
+            fitting = min(len(addresses), room // largest)
             if fitting < len(addresses):
                 flags |= dns.flags.TC
-            records = b"".join(record + each for each in random.sample(addresses, fitting))
+            drawn = random.sample(addresses, fitting)
+            records = b"".join(_BEFORE_ADDRESS[len(each)] + each for each in drawn)
         header = _HEADER.pack(flags, 1, fitting, 0, 1 if self.opt else 0)
         return b"".join((header, self.question.wire, records, self.opt))
 

@@ -12,9 +12,10 @@ import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 
-from dns.rdatatype import AAAA, A, RdataType
+from dns.rdatatype import AAAA, ANY, A, RdataType
 
 from control_plane.api.v1 import name_table_pb2
 from control_plane.errors import InvalidArgument
@@ -74,11 +75,16 @@ class NameTable:
     def lookup(self, name: Labels, rdtype: RdataType) -> tuple[bytes, ...]:
         """Return the packed addresses that a type of record carries for an internal name.
 
+        ANY asks for all of them, of which an answer may have a part (RFC 8482, section 4.1).
+
         Empty for an unknown name too: Cloud Foundry's adapter answers NOERROR without records then,
         and an NXDOMAIN, which stubs may take for all types, would be wrong for a name whose
         instances are about to come.
         """
-        return self.names.get(name, _NO_ADDRESSES).get(rdtype, ())
+        by_type = self.names.get(name, _NO_ADDRESSES)
+        if rdtype == ANY:
+            return tuple(chain.from_iterable(by_type.values()))
+        return by_type.get(rdtype, ())
 
 
 def labels_of(name: str) -> Labels:

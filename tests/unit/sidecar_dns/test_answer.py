@@ -10,6 +10,7 @@ import dns.flags
 import dns.message
 import dns.opcode
 import dns.rcode
+import dns.rdatatype
 import dns.tsig
 import dns.update
 import pytest
@@ -78,9 +79,22 @@ def test_aaaa_finds_ipv6_addresses() -> None:
     assert addresses_in(asked(dns.message.make_query(NAME, "A"), by)) == ["10.255.0.4"]
 
 
-@pytest.mark.parametrize(
-    "rdtype", ["AAAA", "MX", "TXT", "SRV", "HTTPS", "SOA", "NS", "ANY", "CNAME"]
-)
+def test_any_finds_addresses_of_both_families() -> None:
+    """ANY is answered with all that there is of a name, each record by its own type."""
+    both = responder(["10.255.0.4", "fd00::4"])
+    many = responder([*MANY, "fd00::4"])
+
+    answer = asked(dns.message.make_query(NAME, "ANY"), both)
+
+    found = {(dns.rdatatype.to_text(each.rdtype), each[0].to_text()) for each in answer.answer}
+    assert found == {("A", "10.255.0.4"), ("AAAA", "fd00::4")}
+    assert owners_in(answer) == {(f"{NAME}.", 0)}
+    assert addresses_in(asked(dns.message.make_query("x.apps.internal", "ANY"), both)) == []
+    assert asked(dns.message.make_query(NAME, "ANY"), many).flags & dns.flags.TC
+    assert len(addresses_in(asked(dns.message.make_query(NAME, "ANY"), many, TCP))) == 301
+
+
+@pytest.mark.parametrize("rdtype", ["AAAA", "MX", "TXT", "SRV", "HTTPS", "SOA", "NS", "CNAME"])
 def test_other_types_have_no_data(rdtype: str) -> None:
     """A type without records is NOERROR and empty: NXDOMAIN to AAAA would hide the A from musl."""
     answer = asked(dns.message.make_query(NAME, rdtype))
