@@ -94,6 +94,7 @@ ENVOY_EXITED = "envoy.exited"
 APP_STARTED = "app.started"
 APP_PORTS_LEARNED = "app.ports_learned"
 APP_LISTENING = "app.listening"
+APP_LEFT_OVER = "app.left_over"
 APP_EXITED = "app.exited"
 APP_EXPOSED = "app.exposed"
 

@@ -21,8 +21,7 @@ import structlog
 from control_plane import event_loop, log_events
 from control_plane.ca import new_key_pair
 from control_plane.clock import Clock, SystemClock
-from control_plane.errors import ConfigurationError
-from control_plane.names import InstanceGuid, Port, shown
+from control_plane.names import InstanceGuid, Port
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.app_ports import LivePorts
 from control_plane.sidecar.app_trust import AppTrust
@@ -42,6 +41,7 @@ from control_plane.sidecar.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.envoy_process import find_envoy, pass_on_log, start_envoy
 from control_plane.sidecar.event_loop import SidecarEventLoop
 from control_plane.sidecar.join import Joining
+from control_plane.sidecar.leftovers import Leftovers
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.orphans import FIRST_PROCESS, OrphanReaper
 from control_plane.sidecar.race import first_of, within
@@ -53,11 +53,6 @@ from control_plane.sidecar.retry import Retry
 from control_plane.sidecar.running import RunningInstance
 from control_plane.sidecar.services import keep_running
 from control_plane.sidecar.signals import Signals
-
-LEFTOVER_SECONDS = 5.0
-"""How long an Envoy of a sidecar that was killed may take to end."""
-
-_POLL_SECONDS = 0.1
 
 NAMES_SECONDS = 5.0
 """How long the app waits for its names at the most; it may look them up as soon as it starts."""
@@ -117,7 +112,8 @@ class _Sidecar:
         ports = LivePorts(self.directory, joined.enrollment, self.options.app_ports)
         reporter = self._reporter(joined, live, ports, admin)
         resolver = self._resolver(joined, live)
-        await first_of(self._announce(joined, admin, reporter), self.signals.stop.wait())
+        leftovers = self._leftovers(admin)
+        await first_of(self._announce(joined, leftovers, reporter), self.signals.stop.wait())
         if self.signals.stop.is_set():
             return await self._give_up(reporter.leave())
         async with AsyncExitStack() as stack:
@@ -135,6 +131,9 @@ class _Sidecar:
             if self.options.command and self.signals.stop.is_set():
                 return await self._give_up(reporter.leave())
             app = await self._start_app(joined, live, ports.current.first, environment)
+            if app is not None:
+                stack.push_async_callback(app.stop, 0, self.signals.hurry)
+                leftovers.note_app(app.pid)
             if os.getpid() == FIRST_PROCESS:
                 own = [each.pid for each in (envoy, app) if each is not None]
                 reaper = asyncio.create_task(OrphanReaper(own, self.clock).run())
@@ -172,9 +171,13 @@ class _Sidecar:
         await first_of(last, self.signals.hurry.wait())
         return _SIGNALLED + number
 
-    async def _announce(self, joined: Membership, admin: EnvoyAdmin, reporter: Reporter) -> None:
+    def _leftovers(self, admin: EnvoyAdmin) -> Leftovers:
+        seconds = self.options.stop_time.total_seconds()
+        return Leftovers(self.directory, admin, self.clock, seconds)
+
+    async def _announce(self, joined: Membership, leftovers: Leftovers, reporter: Reporter) -> None:
         """Do what comes before Envoy and can be given up at any moment."""
-        await self._end_leftover(admin)
+        await leftovers.end()
         self.directory.write_bootstrap(joined, self.options.server.host)
         await reporter.first()
 
@@ -207,16 +210,6 @@ class _Sidecar:
         self.signals.forward_to(app)
         structlog.get_logger(__name__).info(log_events.APP_STARTED, pid=app.pid)
         return app
-
-    async def _end_leftover(self, admin: EnvoyAdmin) -> None:
-        """End the Envoy of a sidecar that was killed: it would keep the instance's ports."""
-        deadline = self.clock.monotonic() + LEFTOVER_SECONDS
-        while await admin.quit():
-            if self.clock.monotonic() > deadline:
-                where = shown(str(self.directory.path))
-                problem = f"an Envoy that an earlier sidecar started in {where} does not end"
-                raise ConfigurationError([f"{problem}: kill it"])
-            await self.clock.sleep(_POLL_SECONDS)
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import signal
+import sys
 from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from control_plane.names import shown
 from tests.envoy.harness import until
@@ -206,6 +211,61 @@ async def test_an_envoy_that_hangs_in_the_way_is_said(tmp_path: Path) -> None:
 
     assert second.events("envoy.started") == []
     assert second.lines[-1].endswith(f"in {shown(str(here.directory))} does not end: kill it")
+
+
+SERVES = """
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), BaseHTTPRequestHandler).serve_forever()
+"""
+
+# What a test reads is closed once nobody has it any more.
+UNREAD = ("sh", "-c", 'exec >/dev/null 2>&1; exec "$@"', "sh")
+IGNORES_SIGTERM = ("sh", "-c", 'exec >/dev/null 2>&1; trap "" TERM; "$@" & wait; wait', "sh")
+
+
+@pytest.mark.parametrize("wrap", [UNREAD, IGNORES_SIGTERM], ids=["plain", "stubborn"])
+async def test_a_sidecar_that_was_killed_leaves_no_app_in_the_way(
+    tmp_path: Path, wrap: tuple[str, ...]
+) -> None:
+    """The next sidecar ends the app of the last one, and all that it started, before its own."""
+    command = (*wrap, sys.executable, "-c", SERVES)
+    options = ("--stop-time", "500ms")
+    async with scene(tmp_path, app=None) as here:
+        async with here.instance(*options, command=command) as first:
+            await first.logged("app.listening")
+            orphan = (await first.logged("app.started"))["pid"]
+            first.process.kill()
+            await first.ended()
+        try:
+            assert living(orphan)
+            async with here.instance_without_token(*options, command=command) as second:
+                await second.logged("app.listening")
+
+                assert living(orphan) == []
+                assert second.events("app.left_over")[0]["pid"] == orphan
+                assert second.process.returncode is None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(orphan, signal.SIGKILL)
+
+
+async def test_an_app_that_ended_is_not_taken_for_left_over(tmp_path: Path) -> None:
+    """Its number may be that of another process by now."""
+    async with scene(tmp_path) as here:
+        command = (sys.executable, "-c", "import time; time.sleep(60)")
+        async with here.instance(command=command) as first:
+            await first.logged("app.started")
+            await first.stop()
+        noted = here.directory / "app.json"
+        other = await asyncio.create_subprocess_exec("sleep", "60", process_group=0)
+        noted.write_text(json.dumps({**json.loads(noted.read_text()), "pid": other.pid}))
+        async with here.instance_without_token(command=command) as second:
+            await second.logged("app.started")
+        assert second.events("app.left_over") == []
+        assert other.returncode is None
+        other.kill()
+        await other.wait()
 
 
 async def test_an_envoy_leaves_no_shared_memory(tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""What a sidecar that was killed left running: its Envoy and its app.
+
+The rule of this module: both hold ports that the next ones need, so they are ended before those are
+started. An Envoy is found by its admin socket. An app is found by its process, which is noted when
+it starts; since the system gives each number away again, it is that process only if it began then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.errors import ConfigurationError
+from control_plane.names import shown
+from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.store.files import read_private, write_private
+
+APP_FILE = "app.json"
+
+LEFTOVER_SECONDS = 5.0
+"""How long something may take to end that was told to end at once."""
+
+_POLL_SECONDS = 0.1
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Finds and ends them.
+
+    Attributes:
+        stop_seconds: how long an app may take to end by itself.
+    """
+
+    directory: SidecarDirectory
+    admin: EnvoyAdmin
+    clock: Clock
+    stop_seconds: float
+
+    def note_app(self, pid: int) -> None:
+        """Have the next sidecar end this process, if this one cannot.
+
+        Raises:
+            StorageError: it could not be noted.
+        """
+        text = json.dumps({"pid": pid, "began": _began(pid)})
+        write_private(self.directory.path / APP_FILE, text.encode())
+
+    async def end(self) -> None:
+        """End what is left.
+
+        Raises:
+            ConfigurationError: it does not end.
+        """
+        await self._end_envoy()
+        await self._end_app()
+
+    async def _end_envoy(self) -> None:
+        deadline = self.clock.monotonic() + LEFTOVER_SECONDS
+        while await self.admin.quit():
+            if self.clock.monotonic() > deadline:
+                raise self._in_the_way("an Envoy", "it")
+            await self.clock.sleep(_POLL_SECONDS)
+
+    async def _end_app(self) -> None:
+        pid, began = self._noted()
+        if not began or _began(pid) != began:
+            return
+        structlog.get_logger(__name__).warning(log_events.APP_LEFT_OVER, pid=pid)
+        # With its group, as it would have been ended by the sidecar that started it.
+        for number, seconds in (
+            (signal.SIGTERM, self.stop_seconds),
+            (signal.SIGKILL, LEFTOVER_SECONDS),
+        ):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, number)
+            deadline = self.clock.monotonic() + seconds
+            while _began(pid) == began and self.clock.monotonic() < deadline:
+                await self.clock.sleep(_POLL_SECONDS)
+        if _began(pid) == began:
+            raise self._in_the_way("an app", f"process {pid}")
+
+    def _noted(self) -> tuple[int, str]:
+        """Return the process that was noted and when it began; nothing if that cannot be read."""
+        with suppress(ConfigurationError, ValueError, TypeError, LookupError):
+            noted = json.loads(read_private(self.directory.path / APP_FILE))
+            return int(noted["pid"]), str(noted["began"])
+        return 0, ""
+
+    def _in_the_way(self, what: str, whom: str) -> ConfigurationError:
+        where = shown(str(self.directory.path))
+        problem = f"{what} that an earlier sidecar started in {where} does not end: kill {whom}"
+        return ConfigurationError([problem])
+
+
+def _began(pid: int) -> str:
+    """Return since when a process runs, unlike that of any other; "" if it does not."""
+    with suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        # proc_pid_stat(5): the name, in parentheses, may have anything in it.
+        fields = stat.rpartition(")")[2].split()
+        if fields[0] not in "ZX":
+            return f"{_BOOT.read_text(encoding='ascii').strip()} {fields[19]}"
+    return ""
