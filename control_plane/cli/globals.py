@@ -1,8 +1,9 @@
 """Options that hold for every command: which server to talk to, and where apps are looked for.
 
 The rule of this module: such an option may stand before the command or after it; what stands after
-it counts, and a variable counts only where there is no option. Nothing is kept outside the click
-context of the run. A command that is printed says them again, so that it works as it stands.
+it counts, and a variable counts only where there is no option, also where the option says in
+another way which server it is. Nothing is kept outside the click context of the run. A command that
+is printed says them again, so that it works as it stands.
 """
 
 from __future__ import annotations
@@ -85,8 +86,19 @@ def program_options(function: Function) -> Function:
 
 
 def connection() -> Connection:
-    """Return which server the command that runs talks to."""
-    return Connection(*(_said(name) for name in Connection._fields))
+    """Return which server the command that runs talks to.
+
+    Raises:
+        click.UsageError: the person typed two of them.
+    """
+    said = Connection(*(_said(name) for name in Connection._fields))
+    typed = _typed()
+    for flag in ("--data-dir", "--config"):
+        if flag in typed and "--server" in typed:
+            raise click.UsageError(f"{flag} and --server cannot be used together")
+        if flag in typed:
+            said = said._replace(server=None)
+    return said
 
 
 def target() -> Target:
@@ -100,8 +112,7 @@ def pasted(command: str) -> str:
 
     A variable that says which counts for that one too, so only what was typed is said again.
     """
-    typed = click.get_current_context().meta.get(_key("typed"), {})
-    words = [word for flag, value in typed.items() for word in (flag, str(value))]
+    words = [word for flag, value in _typed().items() for word in (flag, str(value))]
     return f"{command} {shlex.join(words)}" if words else command
 
 
@@ -160,6 +171,12 @@ def _remembered(function: Function, *flags: str, **attributes: Any) -> Function:
 
 def _said(name: str) -> Any:  # noqa: ANN401 - a text, a path or a switch
     return click.get_current_context().meta.get(_key(name))
+
+
+def _typed() -> dict[str, object]:
+    """Return the options about the server that are on the command line."""
+    typed: dict[str, object] = click.get_current_context().meta.get(_key("typed"), {})
+    return typed
 
 
 def _key(name: str) -> str:

@@ -93,6 +93,24 @@ def test_the_data_directory_is_found_before_and_after_the_command(
     assert run_c2c("--data-dir", "/nowhere", "apps", C2C_DATA_DIR=directory).code == 1
 
 
+def test_a_typed_data_directory_wins_over_the_variable_of_another_server(
+    world: world.ControlPlane, tmp_path: Path
+) -> None:
+    """Whoever types which server is meant talks to that one; to type two is a mistake."""
+    directory = str(world.socket.parent)
+    config = tmp_path / "c2c.toml"
+    config.write_text(f'data_dir = "{directory}"\n')
+    elsewhere = {"C2C_SERVER": "127.0.0.1:1"}
+
+    assert "--server needs" in run_c2c("apps", C2C_DATA_DIR=directory, **elsewhere).err
+    for typed in (("--data-dir", directory), ("--config", str(config))):
+        assert run_c2c(*typed, "apps", **elsewhere).code == 0
+        assert run_c2c("apps", *typed, **elsewhere).code == 0
+        assert run_c2c(*typed, "apps", "--server", "127.0.0.1:1").err.startswith(
+            f"Incorrect Usage: {typed[0]} and --server cannot be used together"
+        )
+
+
 def test_the_target_is_found_before_and_after_the_command(c2c: Run) -> None:
     """Org and space, likewise."""
     c2c("create-app", "app-b", C2C_ORG="o1", C2C_SPACE="s1")
