@@ -159,7 +159,7 @@ def _watch(look: Callable[[], _Found]) -> None:
     patience = Patience()
     while True:
         if (found := patience.look(look)) is not None:
-            told = ([_without_moments(each) for each in found.instances], found.lines())
+            told = ([_without_ages(each) for each in found.instances], found.lines())
             if wants_json() and told != before:
                 click.echo(json.dumps(found.records()))
                 _warn_nobody(found)
@@ -206,7 +206,10 @@ def _reasons(each: inspection_pb2.InstanceStatus) -> Iterable[str]:
         yield f"{instance_name(each)} can be reached past Envoy on tcp {ports}"
 
 
-def _without_moments(each: inspection_pb2.InstanceStatus) -> tuple[object, ...]:
-    types = [(status.type, status.status, status.reason) for status in each.types]
-    certificate = (each.certificate, each.certificate_reason, each.served_serial)
-    return (each.instance_guid, each.status, each.connected, types, certificate, *each.alarms)
+def _without_ages(each: inspection_pb2.InstanceStatus) -> inspection_pb2.InstanceStatus:
+    """Return a status without moments that the server works out anew for each answer."""
+    made = inspection_pb2.InstanceStatus()
+    made.CopyFrom(each)
+    for status in made.types:
+        status.ClearField("since")
+    return made

@@ -93,6 +93,10 @@ async def test_status_can_be_watched(tmp_path: Path) -> None:
             (first,) = json.loads(await watching.stdout.readline())
             await here.map_route("second")
             (second,) = json.loads(await watching.stdout.readline())
+            await c2c(here.cf, "update-app", "app-b", "--name", "app-c")
+            last = second
+            while last["app"] == "app-b":
+                (last,) = json.loads(await watching.stdout.readline())
 
         assert first["wanted_serial"] == first["served_serial"]
         assert second["wanted_serial"] != first["wanted_serial"]
