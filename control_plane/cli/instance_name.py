@@ -6,15 +6,18 @@ apps, so that nobody hits the instance of another space.
 
 from __future__ import annotations
 
+import re
+
 from control_plane.api.v1 import instance_pb2, instance_pb2_grpc
 from control_plane.cli.client import Client
 from control_plane.cli.globals import target
 
+_APP_AND_INDEX = re.compile(r".+/[0-9]{1,9}")
+
 
 def is_app_and_index(text: str) -> bool:
     """Tell whether a text names an instance by its app and its index."""
-    app, slash, index = text.rpartition("/")
-    return bool(app and slash) and index.isdecimal()
+    return _APP_AND_INDEX.fullmatch(text) is not None
 
 
 def find_instance(client: Client, text: str) -> instance_pb2.Instance | None:
