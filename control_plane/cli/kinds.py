@@ -20,6 +20,7 @@ from control_plane.settings.values import (
     duration_between,
     list_of,
     read_server_address,
+    read_text,
 )
 
 T = TypeVar("T")
@@ -76,6 +77,7 @@ APP_PORT = Kind("PORT", count_between(1, 65535))
 USES = Kind("NUMBER", count_between(1, 1_000_000))
 SERVER = Kind("HOST:PORT", read_server_address)
 SERVERS = Kind("HOST:PORT", list_of(read_server_address))
+DOMAIN = Kind("DOMAIN", read_text)
 DIRECTORY = Kind("DIR", read_directory)
 PROTOCOL = Kind("PROTOCOL", read_protocol)
 PORT_RANGE = Kind("RANGE", read_port_range)

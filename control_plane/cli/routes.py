@@ -7,6 +7,7 @@ from datetime import timedelta
 import click
 
 from control_plane.api.v1 import route_pb2, route_pb2_grpc
+from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
@@ -80,7 +81,7 @@ def routes(app_name: str | None) -> None:
     see_also=["add-network-policy", "routes", "unmap-route"],
 )
 @click.argument("app_name", metavar="APP")
-@click.argument("domain", metavar="DOMAIN")
+@click.argument("domain", metavar="DOMAIN", type=kinds.DOMAIN)
 @click.option("--hostname", "-n", required=True, help="First label of the internal route")
 @wait_options
 @target_options
@@ -123,7 +124,7 @@ def map_route(app_name: str, domain: str, *, hostname: str, wait: str, timeout: 
     see_also=["map-route", "routes"],
 )
 @click.argument("app_name", metavar="APP")
-@click.argument("domain", metavar="DOMAIN")
+@click.argument("domain", metavar="DOMAIN", type=kinds.DOMAIN)
 @click.option("--hostname", "-n", required=True, help="First label of the internal route")
 @wait_options
 @target_options

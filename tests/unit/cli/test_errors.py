@@ -38,6 +38,10 @@ USAGE = [
     (("create-app",), "the required argument `APP` was not provided"),
     (("map-route", "app-b"), "the required argument `DOMAIN` was not provided"),
     (
+        ("map-route", "app-b", "", "--hostname", "b"),
+        "Invalid value for 'DOMAIN': must be a text that is not empty: ''",
+    ),
+    (
         ("map-route", "app-b", "apps.internal"),
         "the required flag `--hostname' was not specified",
     ),
