@@ -70,7 +70,8 @@ def read_port_range(value: object) -> PortRange:
 
 
 WAIT_TIME = Kind("DURATION", duration_between(timedelta(milliseconds=1), timedelta(hours=24)))
-TOKEN_TIME = Kind("DURATION", duration_between(timedelta(seconds=1), timedelta(days=90)))
+CHANGE_TIME = Kind("DURATION", duration_between(timedelta(milliseconds=1), timedelta(hours=1)))
+TOKEN_TIME = Kind("DURATION", duration_between(timedelta(seconds=1), timedelta(days=30)))
 OPERATOR_TIME = Kind("DURATION", duration_between(timedelta(minutes=1), timedelta(days=90)))
 APP_PORTS = Kind("PORT", list_of(count_between(1, 65535)))
 APP_PORT = Kind("PORT", count_between(1, 65535))

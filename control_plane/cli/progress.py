@@ -47,7 +47,7 @@ def wait_options(function: Function) -> Function:
     """Give a command ``--wait`` and ``--timeout``."""
     timeout = click.option(
         "--timeout",
-        type=kinds.WAIT_TIME,
+        type=kinds.CHANGE_TIME,
         default="30s",
         help="How long to wait at the most (Default: 30s)",
     )

@@ -50,7 +50,8 @@ USAGE = [
         (*MAP, "b", "--timeout", "5"),
         "--timeout: must be a number and a unit (ms, s, m, h, d), as in 10m or 24h: '5'",
     ),
-    ((*MAP, "b", "--timeout", "25h"), "--timeout: must be between 1ms and 24h: 25h"),
+    ((*MAP, "b", "--timeout", "61m"), "--timeout: must be between 1ms and 1h: 61m"),
+    (("wait", "b", "--timeout", "25h"), "--timeout: must be between 1ms and 24h: 25h"),
     (
         ("create-app", "b", "--port", "http"),
         "--port: must be a whole number between 1 and 65535: 'http'",
@@ -68,7 +69,8 @@ USAGE = [
         ("sidecar", "--server", "s:1", "--address", "app-b"),
         "--address: not an IP address: 'app-b'",
     ),
-    (("join-token", "b", "--ttl", "0s"), "--ttl: must be between 1s and 90d: 0s"),
+    (("join-token", "b", "--ttl", "0s"), "--ttl: must be between 1s and 30d: 0s"),
+    (("join-token", "b", "--ttl", "31d"), "--ttl: must be between 1s and 30d: 31d"),
     (
         ("join-token", "b", "--uses", "0"),
         "--uses: must be a whole number between 1 and 1000000: '0'",
