@@ -42,8 +42,12 @@ from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, preserve_c
 from control_plane.envoy.validation import check_cluster
 from control_plane.model.entities import AppProtocol
 
-CONNECT_TIMEOUT = timedelta(seconds=0.25)
-"""Cloud Foundry's; the app is on the same host."""
+CONNECT_TIMEOUT = timedelta(seconds=30)
+"""How long a busy app may take to accept a connection.
+
+While its queue of connections is full, Linux drops what comes and tries again after 1, 3, 7 and 15
+seconds. A port on which nothing listens is refused at once, so it is not waited for.
+"""
 
 UNLIMITED = 2**32 - 1
 """The largest limit that Envoy's circuit breakers can express."""

@@ -10,8 +10,10 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
@@ -53,8 +55,21 @@ Serve = Callable[[App, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[No
 
 
 @contextlib.asynccontextmanager
-async def tcp_app(serve: Serve, *, address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[App]:
-    """Run an app that does this with each connection, until the block ends."""
+async def tcp_app(
+    serve: Serve,
+    *,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    sock: socket.socket | None = None,
+) -> AsyncIterator[App]:
+    """Run an app that does this with each connection, until the block ends.
+
+    Args:
+        serve: what it does.
+        address: where it listens.
+        port: on which port; 0 for one that is free.
+        sock: what it listens on instead.
+    """
     app = App(address)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -71,7 +86,8 @@ async def tcp_app(serve: Serve, *, address: str = "127.0.0.1", port: int = 0) ->
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(accept, address, port, limit=1 << 22)
+    place: dict[str, Any] = {"sock": sock} if sock else {"host": address, "port": port}
+    server = await asyncio.start_server(accept, limit=1 << 22, **place)
     app.port = server.sockets[0].getsockname()[1]
     try:
         yield app

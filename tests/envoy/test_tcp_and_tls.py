@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from control_plane.model.entities import AppProtocol
 from tests.envoy import ads as xds
 from tests.envoy import apps, tls_client
 from tests.envoy.harness import C2C_PORT, envoy_release
-from tests.envoy.served import HOST, served
+from tests.envoy.served import HOST, Served, served
 
 HTTP1, TCP = AppProtocol.HTTP1, AppProtocol.TCP
 
@@ -63,6 +64,31 @@ async def test_a_tcp_app_that_is_down_closes_the_connection() -> None:
         pass
     async with served(app, TCP) as instance, instance.connect() as connection:
         assert await connection.reader.read() == b""
+
+
+@pytest.mark.parametrize("protocol", [HTTP1, TCP])
+async def test_an_app_that_is_too_busy_to_accept_is_waited_for(protocol: AppProtocol) -> None:
+    """While its queue is full, Linux drops what comes and tries again; so no client gets an error.
+
+    Without Envoy it is the client's Linux that does.
+    """
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as queue,
+        socket.create_connection(queue.getsockname()),
+    ):
+        busy = apps.App(port=queue.getsockname()[1])
+        async with served(busy, protocol) as instance:
+            request = asyncio.create_task(_get(instance))
+            done, _ = await asyncio.wait({request}, timeout=0.5)
+            assert not done
+
+            async with apps.tcp_app(apps.http1(), sock=queue):
+                assert await request == 200
+
+
+async def _get(instance: Served) -> int:
+    async with instance.connect() as connection:
+        return (await connection.request()).status
 
 
 async def test_more_connections_than_envoys_default_limit() -> None:

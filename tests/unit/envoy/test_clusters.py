@@ -26,12 +26,11 @@ def _http_options(protocol: AppProtocol) -> Any:  # noqa: ANN401 untyped upb
 
 @pytest.mark.parametrize("protocol", AppProtocol)
 def test_the_cluster_has_the_app_as_its_only_endpoint(protocol: AppProtocol) -> None:
-    """Name, address, port and connect timeout are as Cloud Foundry has them."""
+    """Name, address and port are as Cloud Foundry has them."""
     cluster = _cluster(protocol, "10.0.0.7")
 
     assert cluster.name == "service-cluster-8080" == clusters.service_cluster_name(8080)
     assert cluster.type == cluster_pb2.Cluster.STATIC
-    assert cluster.connect_timeout.ToTimedelta().total_seconds() == 0.25
     assert cluster.load_assignment.cluster_name == cluster.name
     ((endpoint,),) = (each.lb_endpoints for each in cluster.load_assignment.endpoints)
     address = endpoint.endpoint.address.socket_address
