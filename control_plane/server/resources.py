@@ -41,13 +41,12 @@ def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
             continue
         resource = each if isinstance(each, Resource) else resource_of(each)
         by_type.setdefault(resource.type_url, []).append(resource)
-    try:
-        types = {
-            url: TypeSnapshot.of(by_type.get(url, ()), denied=denied.get(url))
-            for url in by_type | denied
-        }
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from error
+    types = {}
+    for url in by_type | denied:
+        try:
+            types[url] = TypeSnapshot.of(by_type.get(url, ()), denied=denied.get(url))
+        except ValueError as error:
+            raise InvalidArgument(f"{url.removeprefix(_TYPE_URL_PREFIX)}: {error}") from error
     return Snapshot(MappingProxyType(types))
 
 
