@@ -7,6 +7,7 @@ calling it again with the same content does nothing.
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -121,6 +122,7 @@ class ResourceServer:
             limits=self._limits,
         )
         self._running = AsyncExitStack()
+        self._thread: int | None = None
 
     async def __aenter__(self) -> Self:
         """Start to listen, also once more after it was left.
@@ -138,6 +140,7 @@ class ResourceServer:
         self._running.push_async_callback(server.stop, _STOP_SECONDS)
         self._running.callback(service.shut_down)
         self._service = service
+        self._thread = threading.get_ident()
         if reporting is not None:
             self._running.callback(reporting.shut_down)
         return self
@@ -150,6 +153,7 @@ class ResourceServer:
     ) -> None:
         """End every stream with UNAVAILABLE, and stop to listen."""
         self._service = None
+        self._thread = None
         await self._running.aclose()
 
     @asynccontextmanager
@@ -221,7 +225,9 @@ class ResourceServer:
             InvalidArgument: a message has no name, or ``*``, or two of one type have the same, or
                 two virtual hosts of the same routes have a domain in common, or what is there is
                 denied, or two variants of a name could be meant for the same client.
+            FailedPrecondition: the server runs in another thread.
         """
+        self._check_thread()
         snapshot = snapshot_of(resources)
         if node_id == ANY_NODE:
             self._nodes.set_default(snapshot)
@@ -229,7 +235,12 @@ class ResourceServer:
             (self._groups or self._nodes).set(node_id, snapshot)
 
     def forget(self, node_id: str) -> None:
-        """Drop what a node or group should have: it is sent nothing, or what is set for ``*``."""
+        """Drop what a node or group should have: it is sent nothing, or what is set for ``*``.
+
+        Raises:
+            FailedPrecondition: the server runs in another thread.
+        """
+        self._check_thread()
         if node_id == ANY_NODE:
             self._nodes.set_default(None)
         else:
@@ -249,6 +260,13 @@ class ResourceServer:
             for live in self._nodes.streams(node_id)
             for delivery in deliveries(live.stream, snapshot)
         ]
+
+    def _check_thread(self) -> None:
+        """Raise where streams could not be woken: the event loop may sleep, and would go on to."""
+        if self._thread not in {None, threading.get_ident()}:
+            raise FailedPrecondition(
+                "the server runs in another thread: call it there, by loop.call_soon_threadsafe"
+            )
 
 
 async def _listening(

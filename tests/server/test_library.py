@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
 from control_plane.nodes import LiveStream
 from control_plane.server.library import ResourceServer, resource_of
 from control_plane.server.resources import snapshot_of
@@ -334,6 +335,17 @@ async def test_what_is_refused_changes_nothing() -> None:
         await client.subscribe(CLUSTER)
 
         assert names((await client.receive()).resources) == ["a"]
+
+
+async def test_a_call_from_another_thread_is_refused() -> None:
+    """It would wake no stream: the event loop sleeps until something else happens."""
+    server = ResourceServer()
+    server.set_resources("n", [cluster_pb2.Cluster(name="a")])
+    async with server:
+        for call in (partial(server.set_resources, "n", []), partial(server.forget, "n")):
+            with pytest.raises(FailedPrecondition, match=r"loop\.call_soon_threadsafe"):
+                await asyncio.to_thread(call)
+    await asyncio.to_thread(server.forget, "n")
 
 
 async def test_one_call_says_all_that_a_node_should_have() -> None:
