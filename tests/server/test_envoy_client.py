@@ -136,12 +136,14 @@ async def has_scopes(envoy: Envoy, *keys: str) -> bool:
 async def test_the_documents_envoy_has_what_the_documents_server_sets(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The bootstrap of the document, but for the port, is all that an Envoy needs to follow it."""
+    """The bootstrap of the document, but for its addresses, is all that an Envoy needs."""
     async with serving("def endpoints(", "serving on ", capsys) as address:
         port = address.rpartition(":")[2]
         bootstrap = documented_bootstrap().replace("18000", port)
+        socket = "socket_address: {address: 127.0.0.1, port_value: 9901}"
+        assert socket in bootstrap
         async with start_envoy(
-            lambda admin: f"{bootstrap}admin: {{address: {{pipe: {{path: {admin}}}}}}}\n"
+            lambda admin: bootstrap.replace(socket, f"pipe: {{path: {admin}}}")
         ) as envoy:
 
             async def probe() -> bool:

@@ -192,7 +192,7 @@ async def test_the_documents_name_that_is_denied_has_an_error(
     kind: type[DeltaClient | SotwClient],
 ) -> None:
     """E1, E2: NOT_FOUND or PERMISSION_DENIED beside what there is, and the stream goes on."""
-    server = documented("Denied(")["SERVER"]
+    server = documented("billing")["SERVER"]
     node = {"id": "node-1", "client_features": ["supports-resource-error-unwrapping"]}
     asked = ["billing", "nothing", "shop"]
     async with connected(server) as channel, kind(channel, "node-1") as client:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from cryptography import x509
 from envoy.config.cluster.v3 import cluster_pb2
 
 from control_plane.errors import PermissionDenied
@@ -15,6 +16,7 @@ from control_plane.server.admission import PeerContext
 from control_plane.server.library import ResourceServer
 from control_plane.xds.messages import Node
 from control_plane.xds.resource_type import CLUSTER
+from tests.server.documents import documented
 from tests.server.pairs import SPIFFE, Pair
 from tests.server.world import names
 from tests.xds_client import DeltaClient
@@ -72,6 +74,26 @@ async def test_the_names_in_the_clients_certificate_are_known() -> None:
         )
         (live,) = server._nodes.all_streams()
         assert SPIFFE in live.identities
+
+
+async def test_the_documents_admission_lets_in_whom_the_certificate_names() -> None:
+    """The example is all that it takes: no node can say to be another one."""
+    pair = Pair.make(x509.UniformResourceIdentifier("spiffe://example.org/node-1"))
+    server_at = documented("ByCertificate")["server_at"]
+    made: ResourceServer = server_at("localhost:0", pair.key, pair.certificate, pair.certificate)
+    async with (
+        made as server,
+        channel_to(server, pair, pair) as channel,
+        DeltaClient(channel, "node-1") as client,
+        DeltaClient(channel, "node-2") as impostor,
+    ):
+        server.set_resources("*", [cluster_pb2.Cluster(name="c")])
+        await client.subscribe(CLUSTER)
+        await impostor.subscribe(CLUSTER)
+
+        assert names((await client.receive()).resources) == ["c"]
+        code, _ = await impostor.status()
+        assert code is grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.parametrize("has_one", [False, True], ids=["none", "untrusted"])
