@@ -6,6 +6,7 @@ calling it again with the same content does nothing.
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterable
@@ -52,6 +53,8 @@ services of each type Envoy opens one for each cluster, route configuration and 
 resource names; what is beyond the bound would never come."""
 
 _STOP_SECONDS = 1.0
+
+_HOST_AND_PORT = re.compile(r"(?:\[[^]]+\]|[^][:]+):(\d{1,5})", re.ASCII)
 
 
 class ResourceServer:
@@ -272,7 +275,14 @@ class ResourceServer:
 async def _listening(
     server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
 ) -> str:
-    """Start a server, and return its address with the port that it got."""
+    """Start a server, and return its address with the port that it got.
+
+    gRPC takes 443 where there is no port, and of one that is too large what is left of 65,536.
+    """
+    found = _HOST_AND_PORT.fullmatch(address)
+    if not (address.startswith("unix:") or (found and int(found[1]) < 65_536)):
+        neither = f"cannot listen on {address}: it is neither host:port nor unix:path"
+        raise ConfigurationError([neither])
     port = await listen(server, address, credentials, setting="address")
     return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 

@@ -93,6 +93,16 @@ async def test_a_library_says_why_it_cannot_listen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "address", ["127.0.0.1", "[::1]", "::1:18000", "127.0.0.1:99999", "localhost:http", ":18000"]
+)
+async def test_a_library_needs_a_host_and_a_port(address: str) -> None:
+    """Of less gRPC would make port 443, or another one, and listen there without a word."""
+    assert await _refusal(address) == (
+        f"cannot listen on {address}: it is neither host:port nor unix:path"
+    )
+
+
+@pytest.mark.parametrize(
     ("number", "sentence"),
     [
         (
