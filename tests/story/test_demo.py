@@ -97,6 +97,7 @@ async def _demo(
     """Run a demo that is to be kept running, with all of its files in this directory."""
     addresses = addresses or _free()
     environment = {**os.environ, "TMPDIR": str(directory), "PATH": "/usr/bin:/bin"}
+    environment["GRPC_VERBOSITY"] = "NONE"  # as the entry point ``c2c`` has it
     command = (sys.executable, "-P", "-c", DEMO, *addresses, str(ready_seconds))
     process = await asyncio.create_subprocess_exec(
         *command,
