@@ -38,6 +38,12 @@ from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, preserve_c
 NEVER = timedelta(0)
 """How Envoy spells "no timeout"."""
 
+LAST_BYTES_TIMEOUT = timedelta(seconds=60)
+"""How long a client may take nothing of the rest of the last response on its connection.
+
+As long as nginx and Apache wait; after Envoy's 1 second a client that paused got a part of it.
+"""
+
 
 def connection_manager(
     stat_prefix: str, *, cluster: str, filters: tuple[HttpFilter, ...] = ()
@@ -52,6 +58,7 @@ def connection_manager(
         max_request_headers_kb=MAX_HEADERS_KIB,
         # A websocket or a gRPC stream may be silent for as long as it likes (default: 5 minutes).
         stream_idle_timeout=NEVER,
+        delayed_close_timeout=LAST_BYTES_TIMEOUT,
         # The answer to Expect: 100-continue is the app's; Envoy would invite every upload.
         proxy_100_continue=True,
         upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")],

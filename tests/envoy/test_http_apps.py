@@ -6,9 +6,12 @@ import asyncio
 import base64
 import hashlib
 import re
+import socket
+import time
 
 from control_plane.model.entities import AppProtocol
-from tests.envoy import apps
+from tests.envoy import apps, tls_client
+from tests.envoy.harness import C2C_PORT
 from tests.envoy.served import HOST, served
 from tests.envoy.tls_client import Connection
 
@@ -197,6 +200,35 @@ async def test_large_bodies_stream_through() -> None:
 
     assert app.requests[0].body_sha256 == hashlib.sha256(body).hexdigest()
     assert answer.body == body
+
+
+async def test_a_client_that_pauses_gets_the_end_of_the_last_response() -> None:
+    """A connection that is to close stays open until its client has taken what is left.
+
+    What is left in Envoy after the sockets are full depends on the length, hence many of them.
+    """
+
+    async def as_long_as_asked(request: apps.Request, writer: asyncio.StreamWriter) -> None:
+        length = int(request.head[0].split()[1].removeprefix("/"))
+        await apps.plain(bytes(length))(request, writer)
+
+    async with apps.tcp_app(apps.http1(as_long_as_asked)) as app, served(app, HTTP1) as instance:
+
+        def received(length: int) -> int:
+            with socket.socket() as plain:
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+                plain.connect((instance.address, C2C_PORT))
+                context = tls_client.context(instance.authority.pem)
+                with context.wrap_socket(plain, server_hostname=HOST) as connection:
+                    head = f"GET /{length} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+                    connection.sendall(head.encode())
+                    time.sleep(2)
+                    answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+                    return len(answer.partition(b"\r\n\r\n")[2])
+
+        lengths = range(1_000_000, 9_000_000, 500_000)
+        clients = [asyncio.to_thread(received, length) for length in lengths]
+        assert await asyncio.gather(*clients) == list(lengths)
 
 
 async def test_a_websocket_is_upgraded_and_answers() -> None:
