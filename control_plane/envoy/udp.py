@@ -20,6 +20,9 @@ from control_plane.envoy.addresses import host_prefix_len, in_order
 from control_plane.envoy.clusters import service_cluster_name
 from control_plane.envoy.validation import check_udp_listener
 
+MAX_DATAGRAM = (1 << 16) - 1
+"""More than any datagram has; Envoy would drop those of more than 1500 bytes."""
+
 
 def udp_listener_name(port: int) -> str:
     """Return the name of the UDP listener on an app's own port."""
@@ -33,7 +36,10 @@ def udp_listener(port: int, listen_address: str, *, sources: Iterable[str]) -> b
     place.protocol = address_pb2.SocketAddress.UDP
     place.address = listen_address
     place.port_value = port
+    sizes = listener.udp_listener_config.downstream_socket_config
+    sizes.max_rx_datagram_size.value = MAX_DATAGRAM
     proxy = udp_proxy_pb2.UdpProxyConfig(stat_prefix=f"stats-udp-{port}")
+    proxy.upstream_socket_config.max_rx_datagram_size.value = MAX_DATAGRAM
     _match_sources(proxy.matcher, service_cluster_name(port), in_order(sources))
     each = listener.listener_filters.add(name="envoy.filters.udp_listener.udp_proxy")
     each.typed_config.Pack(proxy, deterministic=True)

@@ -200,7 +200,7 @@ async def bound(address: str, port: int = 0, *, is_app: bool = False) -> AsyncIt
 
 
 async def test_udp_reaches_an_app_from_whom_a_policy_names(tmp_path: Path) -> None:
-    """Both ways, and nothing of anybody else, also after the policy is gone."""
+    """Both ways, however large, and nothing of anybody else, also after the policy is gone."""
     address = unique_address(8080)
     async with (
         site(tmp_path, unproxied_port_mappings=True) as cloud,
@@ -230,6 +230,14 @@ async def test_udp_reaches_an_app_from_whom_a_policy_names(tmp_path: Path) -> No
             assert set(server.received) == {b"friend"}
             assert set(friend.received) == {b"echo friend"}
             assert stranger.received == []
+
+            large = bytes(60_000)
+            await say(friend, large)
+
+            async def has_come_back() -> bool:
+                return friend.received[-1] == b"echo " + large
+
+            await until(has_come_back, what="a large datagram comes back")
 
             await cloud.forbid(CALLER, "app-b", "8080", protocol="udp")
             await b.envoy.wait_for(
