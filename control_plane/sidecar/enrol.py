@@ -114,6 +114,18 @@ def trust_anchor(options: SidecarOptions) -> str:
     return f"file sha256:{hashlib.sha256(roots_from_file(options.ca_file)).hexdigest()}"
 
 
+def name_ca_of(options: SidecarOptions, trust_bundle: bytes) -> bool:
+    """Tell whether the options know the control plane by one of these CA certificates.
+
+    Raises:
+        ConfigurationError: the CA file cannot be used.
+    """
+    named = {options.fingerprint}
+    if options.ca_file is not None:
+        named = _fingerprints(roots_from_file(options.ca_file))
+    return not named.isdisjoint(_fingerprints(trust_bundle))
+
+
 async def address_towards(server: SocketAddress) -> Address:
     """Return the address from which this machine reaches the server; nothing is sent.
 
@@ -152,6 +164,10 @@ async def _answer(call: Awaitable[enrollment_pb2.EnrollResponse]) -> enrollment_
         return answering.result()
     finally:
         answering.cancel()
+
+
+def _fingerprints(pem: bytes) -> set[str]:
+    return {each.fingerprint for each in read_certificates(pem)}
 
 
 async def _verified_roots(options: SidecarOptions) -> bytes:

@@ -23,6 +23,7 @@ from control_plane.sidecar.enrol import (
     address_towards,
     enrol,
     is_of_this_machine,
+    name_ca_of,
     trust_anchor,
 )
 from control_plane.sidecar.options import SidecarOptions
@@ -90,9 +91,14 @@ class Joining:
         if not identity.is_valid(now):
             return "it is not valid any more"
         # With a token there is a way to another identity; without, this is the only one.
-        if self._options.token and member.enrollment.trusted_by != trust_anchor(self._options):
+        if self._options.token and not self._is_known(member):
             return "it is of a control plane that was known by another CA"
         return ""
+
+    def _is_known(self, member: Membership) -> bool:
+        """Tell whether the options mean the control plane of a membership, maybe by a newer CA."""
+        is_same = member.enrollment.trusted_by == trust_anchor(self._options)
+        return is_same or name_ca_of(self._options, member.credentials.trust_bundle)
 
     async def _resumed(self, earlier: Membership) -> Membership | None:
         """Return a membership with a fresh identity; None to try a token instead."""
@@ -118,6 +124,9 @@ class Joining:
         else:
             credentials = await self._once(attempt) or held
         enrollment = replace(earlier.enrollment, app_address=options.app_address)
+        if options.token:
+            # By the time of the next CA, the one that was enrolled by may long be forgotten.
+            enrollment = replace(enrollment, trusted_by=trust_anchor(options))
         return Membership(enrollment, credentials)
 
     async def _address(self, held: Address) -> Address:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
+import pytest
 
-from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
+from control_plane.api.v1 import certificate_authority_pb2 as messages
+from control_plane.api.v1 import (
+    certificate_authority_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+)
 from control_plane.ca import (
     DEFAULT_TRUST_DOMAIN,
     Authority,
@@ -23,8 +30,8 @@ from control_plane.ca import (
 )
 from control_plane.names import shown
 from control_plane.server.credentials import SERVER_NAME
-from tests.envoy.harness import unique_address
-from tests.sidecar.platform import free_port
+from tests.envoy.harness import unique_address, until
+from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.process import Sidecar, Ticket, sidecar
 from tests.sidecar.scene import scene
 
@@ -208,6 +215,64 @@ async def test_an_identity_of_another_control_plane_is_passed_over(tmp_path: Pat
             await new.caller.reaches(new.address)
 
     assert passed_over["reason"] == "it is of a control plane that was known by another CA"
+
+
+async def _replace_ca(cf: Platform) -> None:
+    """Replace the CA, each step as soon as everybody is ready for it."""
+    async with cf.operator() as channel:
+        stub = certificate_authority_pb2_grpc.CertificateAuthorityServiceStub(channel)
+        await stub.PrepareCertificateAuthority(messages.PrepareCertificateAuthorityRequest())
+
+        async def activated() -> bool:
+            request = messages.ActivateCertificateAuthorityRequest()
+            return await _is_let(stub.ActivateCertificateAuthority(request))
+
+        async def retired() -> bool:
+            request = messages.RetireCertificateAuthorityRequest()
+            return await _is_let(stub.RetireCertificateAuthority(request))
+
+        await until(activated, what="everybody trusts the new CA")
+        await until(retired, what="nobody has anything of the old CA")
+
+
+async def _is_let(call: Awaitable[object]) -> bool:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017
+        return False
+    return True
+
+
+@pytest.mark.parametrize("known_by", ["fingerprint", "file"])
+async def test_a_fingerprint_that_follows_the_ca_costs_no_token(
+    tmp_path: Path, known_by: str
+) -> None:
+    """After a rotation the options may name the new CA: the identity is of that control plane."""
+    async with scene(tmp_path) as here:
+        ticket = await here.cf.ticket("app-b")
+        async with sidecar(ticket, here.directory, *here.options) as instance:
+            await instance.logged("sidecar.enrolled")
+            enrolled = here.instance_guid
+            await _replace_ca(here.cf)
+        roots = tmp_path / "roots.pem"
+        roots.write_bytes(here.cf.trust_bundle)
+        now = (await here.cf.ticket("app-b")).fingerprint if known_by == "fingerprint" else ""
+        options = () if now else ("--ca-file", str(roots))
+        again = Ticket(ticket.server, ticket.token, now)
+        async with sidecar(again, here.directory, *here.options, *options) as instance:
+            caller = replace(here.caller, ca=here.cf.trust_bundle)
+            await caller.reaches(here.address)
+
+            assert here.instance_guid == enrolled
+            assert instance.events("identity.passed_over") == []
+        async with sidecar(again, here.directory, *here.options, *options) as instance:
+            await instance.logged("envoy.started")
+
+        assert now in (
+            "",
+            json.loads((here.directory / "enrollment.json").read_text())["trusted_by"],
+        )
 
 
 async def test_nothing_to_enrol_with_is_said_at_once(tmp_path: Path) -> None:
