@@ -8,6 +8,7 @@ Cloud Foundry; whoever runs the instance starts it anew, app and all.
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ from control_plane.sidecar.seldom import Seldom
 
 _LOG_FORMAT = "%l %n %v"
 """Level, component and text; when it was is for our own log to say."""
+
+_SINCE = re.compile(r" since \d+s ago")
+"""What Envoy adds to the reason why it has no control plane, at each try."""
 
 _LEVELS = {
     "trace": "debug",
@@ -102,7 +106,8 @@ async def pass_on_log(envoy: Child, clock: Clock) -> None:
         level, _, rest = text.partition(" ")
         if level in _LEVELS:
             component, _, text = rest.partition(" ")
-            write = getattr(log, _LEVELS[level]) if seldom.is_news(rest) else log.debug
+            is_news = seldom.is_news(_SINCE.sub("", rest))
+            write = getattr(log, _LEVELS[level]) if is_news else log.debug
             write(log_events.ENVOY_LOGGED, component=component, text=text)
         elif text:
             # Before Envoy has read its options it writes as it likes, and only if they are wrong.

@@ -171,3 +171,20 @@ async def test_what_envoy_says_again_and_again_is_told_once(tmp_path: Path) -> N
     await envoy.ended()
 
     assert [each["log_level"] for each in logs] == ["warning", "debug", "warning", "debug"]
+
+
+async def test_since_when_something_fails_does_not_make_it_news(tmp_path: Path) -> None:
+    """While the control plane is away, each line of Envoy's differs from the last by the seconds."""
+    lines = [
+        "warning config DeltaAggregatedResources gRPC config stream to control-plane closed "
+        f"since {seconds}s ago: 14, connection termination"
+        for seconds in (10, 14, 119)
+    ]
+    (tmp_path / "log").write_text("\n".join([*lines, ""]))
+    envoy = await Child.start(("cat", tmp_path / "log"), os.environ, is_read=True)
+    with structlog.testing.capture_logs() as logs:
+        await pass_on_log(envoy, SystemClock())
+    await envoy.ended()
+
+    assert [each["log_level"] for each in logs] == ["warning", "debug", "debug"]
+    assert "since 119s ago" in logs[-1]["text"]
