@@ -8,7 +8,7 @@ them logs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import structlog
@@ -69,7 +69,7 @@ class ChangeLog:
         for line in lines:
             if line is None:
                 continue
-            self._feed.tell(line.fact)
+            self._feed.tell(_with_name(line.fact, before, state))
             if line.event:
                 self._log.info(line.event, revision=line.fact.revision, **(line.fields or {}))
 
@@ -82,6 +82,13 @@ class ChangeLog:
         else:
             return
         self._feed.tell(Fact(kind=Kind.SETTLED, sentence=sentence, revision=revision))
+
+
+def _with_name(fact: Fact, before: State, state: State) -> Fact:
+    """Return a fact with the name of its app, which may be gone by the time it is read."""
+    if fact.app is None:
+        return fact
+    return replace(fact, app_name=_name(before if state.app(fact.app) is None else state, fact.app))
 
 
 def _put(entity: Entity, before: State, state: State, revision: int) -> _Line | None:

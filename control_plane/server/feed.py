@@ -57,6 +57,7 @@ class Fact:
 
     Attributes:
         sentence: what, for people.
+        app_name: that of the app, where it is known better than from the State of later.
         revision: of the State, where a change led to it.
         serial: of the certificate that it is about.
     """
@@ -64,6 +65,7 @@ class Fact:
     kind: Kind
     sentence: str
     app: AppGuid | None = None
+    app_name: str = ""
     instance: InstanceGuid | None = None
     revision: int = 0
     type_url: str = ""

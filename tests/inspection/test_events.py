@@ -7,7 +7,12 @@ from pathlib import Path
 
 import grpc
 
-from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
+from control_plane.api.v1 import (
+    app_pb2,
+    app_pb2_grpc,
+    inspection_pb2,
+    inspection_pb2_grpc,
+)
 from control_plane.server import feed
 from control_plane.server.feed import Fact, Kind
 from control_plane.xds.resource_type import SECRET
@@ -42,6 +47,17 @@ async def test_the_life_of_an_instance_is_told(tmp_path: Path) -> None:
             assert event.nonce
             assert event.type_url
             assert event.resources
+
+
+async def test_what_was_deleted_is_told_with_its_name(tmp_path: Path) -> None:
+    """The app is not in the State any more, and nobody could look up what its GUID stands for."""
+    async with scene(tmp_path) as here, here.operator.events() as events:
+        async with here.cf.operator() as channel:
+            await app_pb2_grpc.AppServiceStub(channel).DeleteApp(app_pb2.DeleteAppRequest(app=APP))
+        await events.until("deleted")
+        told = {event.kind: event.app for event in events.heard}
+
+    assert [told[kind] for kind in ("removed", "unmapped", "deleted")] == [APP] * 3
 
 
 async def test_what_is_refused_is_told(tmp_path: Path) -> None:

@@ -131,11 +131,12 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
     def _event(self, told: Told, lost: int) -> inspection_pb2.Event:
         fact = told.fact
         app = self._inspected.state().app(fact.app) if fact.app is not None else None
+        name = app.key.name if app is not None else ""
         return inspection_pb2.Event(
             at=timestamp(told.at),
             kind=fact.kind.value,
             sentence=fact.sentence,
-            app=app.key.name if app is not None else "",
+            app=fact.app_name or name,
             app_guid=fact.app or "",
             instance_guid=fact.instance or "",
             revision=fact.revision,
