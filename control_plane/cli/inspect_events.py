@@ -36,8 +36,8 @@ _LONGEST_PAUSE = 1.0
     examples=["", "app-b --kind issued --kind served", "--output json"],
     tip=[
         "It tells what happens from now on, until Ctrl-C; a change has the same revision from",
-        "mapped to settled. With --output json each line is one object. A server that goes away is",
-        "waited for; what happens meanwhile is not told.",
+        "mapped to settled, which is of no app and not told of one. With --output json each line",
+        "is one object. A server that goes away is waited for; what happens meanwhile is not told.",
     ],
     see_also=["certs", "status"],
 )
