@@ -54,7 +54,9 @@ def _option(setting: Setting) -> Callable[[Function], Function]:
     default = (
         "" if setting.name == "data_dir" else f" (Default: {_text(setting.default) or 'none'})"
     )
-    text = f"{setting.help.removesuffix('.')}{default}"
+    # Its name is not that of the option, which is said once for each value.
+    variable = f" [{setting.variable}, with commas]" if setting.is_list else ""
+    text = f"{setting.help.removesuffix('.')}{default}{variable}"
     if setting.is_switch:
         return click.option(setting.flag, setting.name, is_flag=True, default=None, help=text)
     return click.option(setting.flag, setting.name, multiple=setting.is_list, help=text)

@@ -137,6 +137,14 @@ def test_cas_of_routers_that_envoy_could_not_read_are_refused(tmp_path: Path, na
     assert f"File {str(routers)!r}: not X.509 certificates in PEM\n" in ran.err
 
 
+def test_a_variable_that_is_not_called_as_its_option_is_told() -> None:
+    """Where an option is said once for each value, the help names the variable that has all."""
+    text = " ".join(run_c2c("help", "serve").out.split())
+
+    for name in ("SERVER_NAMES", "INTERNAL_DOMAINS", "ROUTER_SANS"):
+        assert f" [C2C_{name}, with commas] --" in text
+
+
 def test_check_says_what_strict_clients_miss(tmp_path: Path) -> None:
     """An own CA that they would refuse is no failure, and told of."""
     certificate, key_file = lax_ca_files(tmp_path, "own")
