@@ -44,7 +44,7 @@ from control_plane.store.files import write_private
 @click.option(
     "--dir",
     "directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=kinds.DIRECTORY,
     default=".",
     help="Where to put the files (Default: .)",
 )

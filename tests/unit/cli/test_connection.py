@@ -248,6 +248,19 @@ def test_the_operators_key_is_private_and_not_replaced(
     assert Path(printed["key"]).read_text().startswith("-----BEGIN")
 
 
+def test_the_operators_files_can_be_put_below_the_home(
+    operator: tuple[ControlPlane, Path], tmp_path: Path
+) -> None:
+    """A shell leaves the ~ of ``--dir=~/keys`` to the program, which makes no directory ``~``."""
+    (printed,) = run_c2c(
+        *("issue-operator-cert", "carol", "--dir=~/keys", "--output", "json"),
+        C2C_DATA_DIR=str(operator[0].admin_socket.parent),
+        HOME=str(tmp_path),
+    ).json()
+
+    assert printed["key"] == str(tmp_path / "keys" / "carol.key")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
