@@ -174,7 +174,7 @@ async def test_what_envoy_says_again_and_again_is_told_once(tmp_path: Path) -> N
 
 
 async def test_since_when_something_fails_does_not_make_it_news(tmp_path: Path) -> None:
-    """While the control plane is away, each line of Envoy's differs from the last by the seconds."""
+    """While the control plane is away, each line of Envoy differs from the last by the seconds."""
     lines = [
         "warning config DeltaAggregatedResources gRPC config stream to control-plane closed "
         f"since {seconds}s ago: 14, connection termination"
