@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -70,6 +71,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self._trust_bundle = trust_bundle
         self._new_guid = new_guid
         self._xds_port = xds_port
+        self._undoing: set[asyncio.Task[None]] = set()
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
     async def Enroll(
@@ -100,6 +102,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             # Nobody has this identity, so nobody keeps the address for it.
             self._identities.forget(guid)
             self._tell_refusal(request, context, CALLER_LEFT)
+            self._undo(guid)
             raise
         instance, leaf = committed.result
         app = committed.state.apps[instance.app_guid]
@@ -123,6 +126,17 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             app_ports=app.ports,
             c2c_port=app.c2c_port or 0,
         )
+
+    def _undo(self, guid: InstanceGuid) -> None:
+        """Remove an instance that nobody is, should the commit that is under way register it."""
+
+        async def remove() -> None:
+            with suppress(ControlPlaneError):
+                await self._registry.execute(lambda state: remove_instance(state, guid))
+
+        task = asyncio.create_task(remove())
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
 
     def _tell_refusal(
         self, request: enrollment_pb2.EnrollRequest, context: Context, reason: str
