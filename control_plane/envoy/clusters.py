@@ -19,7 +19,6 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
-    Http2ProtocolOptions,
     HttpProtocolOptions,
     RoutingPriority,
 )
@@ -38,7 +37,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.envoy.addresses import socket_address
-from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, preserve_case
+from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, http2, preserve_case
 from control_plane.envoy.validation import check_cluster
 from control_plane.model.entities import AppProtocol
 
@@ -98,7 +97,7 @@ def _protocol_options(protocol: AppProtocol) -> dict[str, Any]:
             http1 = Http1ProtocolOptions(enable_trailers=True, header_key_format=preserve_case())
             explicit = ExplicitHttpConfig(http_protocol_options=http1)
         case AppProtocol.HTTP2:
-            explicit = ExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+            explicit = ExplicitHttpConfig(http2_protocol_options=http2())
         case AppProtocol.TCP:
             return {}
         case _:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptionsHeaderKeyFormat,
+    Http2ProtocolOptions,
     TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
@@ -36,3 +37,12 @@ def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
             typed_config=Any.pack(config),
         )
     )
+
+
+def http2() -> Http2ProtocolOptions:
+    """Return the setting by which a malformed message ends its own stream and no other.
+
+    RFC 9113, section 8.1.1, has it so. Envoy would close the connection, on which there are, to an
+    app, the requests of other clients.
+    """
+    return Http2ProtocolOptions(override_stream_error_on_invalid_http_message=True)

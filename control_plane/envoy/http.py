@@ -33,7 +33,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, preserve_case
+from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, http2, preserve_case
 
 NEVER = timedelta(0)
 """How Envoy spells "no timeout"."""
@@ -54,6 +54,7 @@ def connection_manager(
         route_config=_everything_to(cluster),
         http_filters=[*filters, _router()],
         http_protocol_options=_http1(),
+        http2_protocol_options=http2(),
         common_http_protocol_options=HttpProtocolOptions(max_headers_count=MAX_HEADERS),
         max_request_headers_kb=MAX_HEADERS_KIB,
         # A websocket or a gRPC stream may be silent for as long as it likes (default: 5 minutes).

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeAlias
 
 import grpc
+import h2.connection
+import pytest
 
 from control_plane.model.entities import AppProtocol
 from tests.envoy import apps, http2
+from tests.envoy.harness import until
 from tests.envoy.served import served
 
 UnaryUnary: TypeAlias = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
@@ -50,6 +54,51 @@ async def test_an_http2_app_is_asked_in_http2() -> None:
         assert "x-forwarded-proto: https" in request.head
     assert "x-y: z" in app.requests[0].head
     assert app.connections == 1
+
+
+async def test_a_malformed_response_is_the_fault_of_one_request() -> None:
+    """It is a 502; other clients' requests on the same connection to the app are answered."""
+    waiting: list[int] = []
+
+    def answer(connection: h2.connection.H2Connection, stream: int, path: str) -> None:
+        match path:
+            case "/wait":
+                waiting.append(stream)
+            case "/malformed":
+                fields = [(":status", "200"), ("no name", "")]
+                connection.send_headers(stream, fields, end_stream=True)
+            case _:
+                for each in (*waiting, stream):
+                    connection.send_headers(each, [(":status", "200")], end_stream=True)
+
+    async with (
+        apps.tcp_app(http2.answering(answer)) as app,
+        served(app, HTTP2) as instance,
+        instance.connect() as one,
+        instance.connect() as two,
+    ):
+        patient = asyncio.create_task(one.request("/wait"))
+
+        async def is_there() -> bool:
+            return bool(waiting)
+
+        await until(is_there, what="the request that waits is at the app")
+        assert (await two.request("/malformed")).status == 502
+        assert (await two.request("/")).status == 200
+        assert (await patient).status == 200
+
+
+async def test_a_malformed_request_is_the_fault_of_nothing_else() -> None:
+    """Its stream is reset (RFC 9113, section 8.1.1), and the client's connection goes on."""
+    async with (
+        apps.tcp_app(apps.http1()) as app,
+        served(app, HTTP1) as instance,
+        instance.connect(alpn=("h2",)) as connection,
+    ):
+        client = http2.Client(connection)
+        with pytest.raises(ConnectionResetError, match="StreamReset"):
+            await client.request(headers=[("no name", "")])
+        assert (await client.request()).status == 200
 
 
 async def test_grpc_calls_and_streams_pass() -> None:
