@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 from envoy_data_plane.envoy.config.route.v3 import (
+    RetryPolicy,
     Route,
     RouteAction,
     RouteConfiguration,
@@ -46,12 +47,23 @@ As long as nginx and Apache wait; after Envoy's 1 second a client that paused go
 
 
 def connection_manager(
-    stat_prefix: str, *, cluster: str, filters: tuple[HttpFilter, ...] = ()
+    stat_prefix: str,
+    *,
+    cluster: str,
+    filters: tuple[HttpFilter, ...] = (),
+    retry: RetryPolicy | None = None,
 ) -> Filter:
-    """Return the network filter that proxies HTTP to a cluster, after these HTTP filters."""
+    """Return the network filter that proxies HTTP to a cluster.
+
+    Args:
+        stat_prefix: begins the names of its statistics.
+        cluster: where requests go.
+        filters: what they pass before.
+        retry: which of them are sent again.
+    """
     config = HttpConnectionManager(
         stat_prefix=stat_prefix,
-        route_config=_everything_to(cluster),
+        route_config=_everything_to(cluster, retry),
         http_filters=[*filters, _router()],
         http_protocol_options=_http1(),
         http2_protocol_options=http2(),
@@ -78,6 +90,15 @@ def connection_manager(
     )
 
 
+def if_refused() -> RetryPolicy:
+    """Return that requests are sent again of which an app says that it did not look at them.
+
+    It does so in HTTP/2 only (RFC 9113, section 8.7): when more come at once than it takes, before
+    it could say how many, or while it closes a connection. Its own clients would send them again.
+    """
+    return RetryPolicy(retry_on="refused-stream", num_retries=5)
+
+
 def _http1() -> Http1ProtocolOptions:
     return Http1ProtocolOptions(
         accept_http_10=True,
@@ -88,11 +109,11 @@ def _http1() -> Http1ProtocolOptions:
     )
 
 
-def _everything_to(cluster: str) -> RouteConfiguration:
+def _everything_to(cluster: str, retry: RetryPolicy | None) -> RouteConfiguration:
     route = Route(
         match=RouteMatch(prefix="/"),
         # An app may take as long as it likes to answer (default: 15 seconds).
-        route=RouteAction(cluster=cluster, timeout=NEVER),
+        route=RouteAction(cluster=cluster, timeout=NEVER, retry_policy=retry),
     )
     return RouteConfiguration(
         name=cluster,

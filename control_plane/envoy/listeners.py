@@ -30,7 +30,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from control_plane.envoy.addresses import host_prefix_len, in_order
 from control_plane.envoy.clusters import service_cluster_name
-from control_plane.envoy.http import NEVER, connection_manager
+from control_plane.envoy.http import NEVER, connection_manager, if_refused
 from control_plane.envoy.rbac import discovered_filter, sources_filter_name
 from control_plane.envoy.tls import HTTP_ALPN, downstream_tls
 from control_plane.envoy.validation import check_listener
@@ -191,7 +191,8 @@ def _forward(spec: ListenerSpec, *, restricted: bool) -> Filter:
         case AppProtocol.HTTP1 | AppProtocol.HTTP2:
             name = sources_filter_name(spec.proxy_port)
             filters = (discovered_filter(name),) if restricted else ()
-            return connection_manager(stat_prefix, cluster=cluster, filters=filters)
+            retry = if_refused() if spec.protocol is AppProtocol.HTTP2 else None
+            return connection_manager(stat_prefix, cluster=cluster, filters=filters, retry=retry)
         case AppProtocol.TCP:
             config = TcpProxy(
                 stat_prefix=stat_prefix,

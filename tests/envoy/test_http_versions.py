@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import grpc
 import h2.connection
+import h2.errors
 import pytest
 
 from control_plane.model.entities import AppProtocol
@@ -86,6 +87,30 @@ async def test_a_malformed_response_is_the_fault_of_one_request() -> None:
         assert (await two.request("/malformed")).status == 502
         assert (await two.request("/")).status == 200
         assert (await patient).status == 200
+
+
+async def test_requests_that_an_app_refuses_are_sent_again() -> None:
+    """What it did not look at (REFUSED_STREAM), and nothing else: what failed may have happened."""
+    streams: list[int] = []
+
+    def answer(connection: h2.connection.H2Connection, stream: int, path: str) -> None:
+        streams.append(stream)
+        if path == "/fails":
+            connection.reset_stream(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
+        elif len(streams) < 3:
+            connection.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+        else:
+            connection.send_headers(stream, [(":status", "200")], end_stream=True)
+
+    async with (
+        apps.tcp_app(http2.answering(answer)) as app,
+        served(app, HTTP2) as instance,
+        instance.connect() as connection,
+    ):
+        assert (await connection.request(method="POST", body=b"order")).status == 200
+        assert len(streams) == 3
+        assert (await connection.request("/fails")).status == 503
+        assert len(streams) == 4
 
 
 async def test_a_malformed_request_is_the_fault_of_nothing_else() -> None:
