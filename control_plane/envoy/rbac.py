@@ -39,14 +39,14 @@ def http_rbac(name: str, sources: Iterable[str]) -> bytes:
 def discovered_filter(name: str) -> HttpFilter:
     """Return the place in a listener that the ECDS resource fills; empty, it denies everything.
 
-    The listener does not wait for the resource: without it, it is open and answers 403.
+    A listener waits for the resource, 15 s at the most; else clients that may connect would be told
+    403 for as long as it is on its way.
     """
     return HttpFilter(
         name=name,
         config_discovery=ExtensionConfigSource(
             config_source=over_ads(),
             default_config=Any(type_url=_RBAC, value=_allow(()).SerializeToString()),
-            apply_default_config_without_warming=True,
             type_urls=[_RBAC],
         ),
     )

@@ -134,7 +134,9 @@ class Planner:
             sources = None
             if not admits_routers:
                 sources = self._sources.of(state, app.guid, Transport.TCP, mapping.proxy_port)
-                filters.extend(self._filters(spec, sources))
+                # A tcp app has no use for it, but the connections from when it was none have.
+                name = rbac.sources_filter_name(mapping.proxy_port)
+                filters.append(self._filter(name, sources))
             # The instance itself may look too: its sidecar proves what is served.
             probers = (*self.options.probers, instance.address) if mapping.is_c2c else ()
             listeners.append(self._listener(spec, instance.address, sources, probers))
@@ -160,11 +162,6 @@ class Planner:
             datagrams = self._sources.of(state, app.guid, Transport.UDP, port)
             if datagrams:
                 yield self._udp_listener(port, instance.address, datagrams)
-
-    def _filters(self, spec: ListenerSpec, sources: tuple[str, ...]) -> list[Resource]:
-        if spec.protocol is AppProtocol.TCP:
-            return []
-        return [self._filter(rbac.sources_filter_name(spec.proxy_port), sources)]
 
     def _secrets(self, contents: Mapping[str, SecretContent]) -> TypeSnapshot:
         resources = [each for each in contents.values() if isinstance(each, Resource)]

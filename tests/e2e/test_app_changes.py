@@ -13,7 +13,7 @@ from control_plane.envoy.bootstrap import AdsVariant
 from control_plane.model.instances import move_instance
 from control_plane.names import InstanceGuid
 from tests.e2e import strangers, traffic
-from tests.e2e.site import Instance, Site, over_ads, site
+from tests.e2e.site import CALLER, Instance, Site, over_ads, site
 from tests.envoy import apps
 from tests.envoy.harness import unique_address, until
 from tests.promises import none_failed
@@ -22,7 +22,9 @@ VARIANTS = pytest.mark.parametrize("variant", list(AdsVariant), ids=["delta", "s
 
 
 @contextlib.asynccontextmanager
-async def two_ports(cloud: Site, variant: AdsVariant) -> AsyncIterator[Instance]:
+async def two_ports(
+    cloud: Site, variant: AdsVariant, *, drain_time_s: int = 1
+) -> AsyncIterator[Instance]:
     """Run an app that speaks HTTP on 8080 and its own tongue on 9090; only 8080 is known."""
     address = unique_address(8080)
     async with (
@@ -30,7 +32,8 @@ async def two_ports(cloud: Site, variant: AdsVariant) -> AsyncIterator[Instance]
         apps.tcp_app(apps.banner, address=address, port=9090),
     ):
         await cloud.create_app("app-b")
-        async with cloud.start("app-b", running, render=over_ads(variant)) as b:
+        render = over_ads(variant)
+        async with cloud.start("app-b", running, render=render, drain_time_s=drain_time_s) as b:
             await cloud.map("app-b", "app-b")
             yield b
 
@@ -72,6 +75,21 @@ async def test_an_app_learns_another_protocol(tmp_path: Path, variant: AdsVarian
             assert connection.leaf.alpn == "h2"
         assert await b.get("app-b", source) == 200
         assert await b.envoy.stat("listener_manager.lds.update_rejected") == 0
+
+
+@VARIANTS
+async def test_open_connections_outlive_another_protocol(
+    tmp_path: Path, variant: AdsVariant
+) -> None:
+    """A client that may is not told 403 on one that drains, and is no more once it may not."""
+    async with site(tmp_path) as cloud, two_ports(cloud, variant, drain_time_s=20) as b:
+        source = await cloud.caller("app-b")
+        async with b.connect("app-b", source) as connection:
+            assert (await connection.request()).status == 200
+            await cloud.update_app("app-b", protocol="tcp")
+            assert (await connection.request()).status == 200
+            await cloud.forbid(CALLER, "app-b")
+            assert (await connection.request()).status == 403
 
 
 @VARIANTS

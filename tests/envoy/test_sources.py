@@ -70,16 +70,26 @@ async def test_no_source_is_nobody(protocol: AppProtocol) -> None:
 
 
 async def test_requests_are_denied_until_the_filter_says_otherwise() -> None:
-    """While the filter is withheld the port is open and answers 403, whatever a client claims."""
+    """The port opens with the filter, and answers 403 to whom it does not name, whatever he claims.
+
+    An app that becomes an HTTP app has a listener with a filter that Envoy does not have yet.
+    """
     friend = unique_address()
     async with apps.tcp_app(apps.http1()) as app, served(app, HTTP1, ready=False) as instance:
         await instance.put_cluster()
         await instance.put_secret()
         await instance.put_listener([friend])
+        await instance.envoy.wait_for(
+            lambda stats: stats.get(f"{MANAGER}.total_listeners_warming") == 1,
+            what="the listener waits for its filter",
+            prefix=MANAGER,
+        )
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(instance.address, C2C_PORT, local_addr=(friend, 0))
+
+        await instance.put_filter(["10.0.0.1"])
         await instance.wait_active()
         async with instance.connect(source=friend) as connection:
-            assert (await connection.request()).status == 403
-            await instance.put_filter(["10.0.0.1"])
             forged = await connection.request(headers=["X-Forwarded-For: 10.0.0.1"])
             assert forged.status == 403
             await instance.put_filter([friend])

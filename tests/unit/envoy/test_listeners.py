@@ -157,13 +157,13 @@ def test_no_source_is_an_address_that_nobody_has(protocol: AppProtocol) -> None:
 
 @pytest.mark.parametrize("protocol", HTTP)
 def test_a_restricted_http_port_denies_until_told(protocol: AppProtocol) -> None:
-    """The filter comes over ECDS; without it every request is denied, and nothing waits."""
+    """The filter comes over ECDS; the listener waits for it, and without it denies everything."""
     first, router = _manager(_listener(protocol, sources=("10.0.0.9",))).http_filters
 
     assert first.name == "allowed-sources-61443"
     discovery = first.config_discovery
     assert discovery.config_source.WhichOneof("config_source_specifier") == "ads"
-    assert discovery.apply_default_config_without_warming
+    assert not discovery.apply_default_config_without_warming
     assert discovery.default_config.type_url == discovery.type_urls[0]
     assert router.name == "envoy.filters.http.router"
 

@@ -95,7 +95,6 @@ def test_ssh_is_plain_tcp_beside_an_http_app() -> None:
 
     assert filters_of(snapshot, "listener-2222-61002") == {"tcp_proxy"}
     assert filters_of(snapshot, "listener-8080-61001") == {"http_connection_manager"}
-    assert set(worlds.requesters(snapshot)) == {"allowed-sources-61001", "allowed-sources-61443"}
 
 
 def test_port_2222_is_an_ordinary_port_without_ssh() -> None:
@@ -106,11 +105,11 @@ def test_port_2222_is_an_ordinary_port_without_ssh() -> None:
 
 
 def test_a_tcp_app_has_no_http_filter() -> None:
-    """A tcp app is proxied as bytes, and nothing over ECDS belongs to it."""
+    """A tcp app is proxied as bytes; what is over ECDS is for connections from when it was not."""
     snapshot = worlds.plan(worlds.policy(worlds.story(protocol="tcp"), "a", "b"))
 
     assert filters_of(snapshot, "listener-8080-61443") == {"tcp_proxy"}
-    assert worlds.requesters(snapshot) == {}
+    assert set(worlds.requesters(snapshot)) == {"allowed-sources-61001", "allowed-sources-61443"}
 
 
 @pytest.mark.parametrize(
