@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from control_plane.model.entities import App, Instance, InstanceStatus, NetworkPolicy, Transport
+from control_plane.model.entities import (
+    App,
+    AppProtocol,
+    Instance,
+    InstanceStatus,
+    NetworkPolicy,
+    Transport,
+)
 from control_plane.names import C2C_PORT, Port
 from control_plane.planner import advice
 from control_plane.planner.chain import (
@@ -30,6 +37,12 @@ from control_plane.planner.resolution import departed, resolved, unresolved
 
 _TAKEN = "Address already in use"
 """What Envoy quotes of Linux where another program has a port (EADDRINUSE)."""
+
+_SPOKEN = {
+    AppProtocol.HTTP1: "which speaks http1 to it",
+    AppProtocol.HTTP2: "which speaks http2 to it",
+    AppProtocol.TCP: "which passes bytes on to it",
+}
 
 
 def explain(question: Question) -> tuple[Link, ...]:
@@ -168,7 +181,9 @@ class _Chain:
                 where = f"{each.app_address}:{closed}"
                 sentence = f"{who} does not accept connections on {where}"
                 return missing(LinkKind.APP, sentence, advice=f"start the app on {where}")
-        return holds(LinkKind.APP, f"{self._everybody()} accepts connections from its Envoy")
+        # Whether the app speaks it nobody looks at, so who reads it has to.
+        how = _SPOKEN[self._app.protocol]
+        return holds(LinkKind.APP, f"{self._everybody()} accepts connections from its Envoy, {how}")
 
     def isolation(self) -> Link:
         if not self._there:

@@ -8,7 +8,7 @@ import pytest
 
 from control_plane.model.apps import create_app, update_app
 from control_plane.model.change import decide
-from control_plane.model.entities import InstanceStatus
+from control_plane.model.entities import AppProtocol, InstanceStatus
 from control_plane.model.instances import move_instance, set_status
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
@@ -89,7 +89,7 @@ def test_nothing_is_missing() -> None:
         "a network policy lets a connect to tcp 61443 of b",
         "61443 is open and leads to port 8080 of the app",
         "every instance serves its certificate with b.apps.internal",
-        "every instance accepts connections from its Envoy",
+        "every instance accepts connections from its Envoy, which speaks http1 to it",
         "the app cannot be reached by TCP past Envoy",
     ]
 
@@ -307,6 +307,22 @@ def test_app_not_listening() -> None:
     assert link(asked, LinkKind.NAME).verdict is Verdict.WAITS
 
 
+@pytest.mark.parametrize(
+    ("protocol", "how"),
+    [
+        (AppProtocol.HTTP2, "which speaks http2 to it"),
+        (AppProtocol.TCP, "which passes bytes on to it"),
+    ],
+)
+def test_what_the_app_is_taken_to_speak(protocol: AppProtocol, how: str) -> None:
+    """It is named, since nobody looks whether that is so: what listens may speak something else."""
+    app = everything().apps[B]
+    state = everything().put(replace(app, protocol=protocol))
+
+    sentence = f"every instance accepts connections from its Envoy, {how}"
+    assert link(question(state), LinkKind.APP).sentence == sentence
+
+
 def test_a_port_that_61443_does_not_lead_to_may_be_closed() -> None:
     """An app that is ready is called, whatever it listens on besides; one that is not says why."""
     ports = {PORT: True, Port(9090): False}
@@ -516,7 +532,7 @@ def test_one_instance_by_its_own_name() -> None:
     assert [link(other, kind).sentence for kind in (LinkKind.NAME, *KINDS[4:6])] == [
         "1.b.apps.internal leads to 10.0.1.2",
         "b/1 serves its certificate with 1.b.apps.internal",
-        "b/1 accepts connections from its Envoy",
+        "b/1 accepts connections from its Envoy, which speaks http1 to it",
     ]
     assert missing(gone).sentence == "0.b.apps.internal leads nowhere: b/0 is gone"
     assert (missing(gone).advice, missing(gone).command) == (AGAIN, "c2c join-token b")
