@@ -21,7 +21,12 @@ from control_plane.envoy import bootstrap
 from control_plane.errors import InvalidArgument, StorageError
 from control_plane.names import shown
 from control_plane.sidecar.identity import HeldIdentity, hold
-from control_plane.store.files import guarded_directory, read_private, write_private
+from control_plane.store.files import (
+    guarded_directory,
+    lack_of_room,
+    read_private,
+    write_private,
+)
 from control_plane.store.lock import DirectoryLock
 
 MAX_SOCKET_PATH_OCTETS = 107
@@ -29,6 +34,9 @@ MAX_SOCKET_PATH_OCTETS = 107
 
 ADMIN_SOCKET = "admin.sock"
 NAMES_FILE = "names.pb"
+
+_ROOM = 1 << 17
+"""Octets that an identity takes at the most, with CA certificates and a copy of each file."""
 
 _ENROLLMENT_FILE = "enrollment.json"
 _IDENTITY_FILE = "identity.json"
@@ -148,6 +156,17 @@ class SidecarDirectory:
             )
         read_certificates(trust_bundle)
         return Membership(enrollment, Credentials(identity, trust_bundle))
+
+    def check_room(self) -> None:
+        """Return if an identity could be kept here.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        if lack := lack_of_room(self.path, _ROOM):
+            raise StorageError(
+                f"directory {shown(str(self.path))} has no room for an identity: {lack}"
+            )
 
     def write(self, membership: Membership) -> None:
         """Keep the outcome of an enrolment.

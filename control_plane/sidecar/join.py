@@ -60,6 +60,7 @@ class Joining:
         earlier = self._earlier()
         member = await self._resumed(earlier) if earlier else None
         if member is None:
+            self._directory.check_room()
             member = await enrol(self._options, new_key=self._new_key, retry=self._retry)
             self._log.info(
                 log_events.SIDECAR_ENROLLED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -30,9 +31,10 @@ from control_plane.ca import (
 )
 from control_plane.names import shown
 from control_plane.server.credentials import SERVER_NAME
-from tests.envoy.harness import unique_address, until
+from tests.envoy.harness import DEADLINE, unique_address, until
+from tests.needs import lacks, need_command
 from tests.sidecar.platform import Platform, free_port
-from tests.sidecar.process import Sidecar, Ticket, sidecar
+from tests.sidecar.process import C2C, Sidecar, Ticket, sidecar
 from tests.sidecar.scene import scene
 
 TOKEN = "c2cjt_a-token-that-nobody-may-see"
@@ -273,6 +275,42 @@ async def test_a_fingerprint_that_follows_the_ca_costs_no_token(
             "",
             json.loads((here.directory / "enrollment.json").read_text())["trusted_by"],
         )
+
+
+async def test_a_disk_that_is_full_spends_no_token(tmp_path: Path) -> None:
+    """Where the identity would have no room, the start is refused before it is asked for."""
+    unshare, directory = need_command("unshare", "util-linux"), tmp_path / "sidecar"
+    directory.mkdir()
+    # A small disk that only this process sees, full but for the file that says who has it.
+    script = f"""
+        mount -t tmpfs -o size=64k,mode=700 tmpfs {directory} || exit 77
+        echo 1 > {directory}/lock
+        dd if=/dev/zero of={directory}/much bs=4k 2> {tmp_path}/dd
+        exec {C2C} sidecar --log-format json --address {unique_address()}
+    """
+    async with scene(tmp_path / "plane") as here:
+        ticket = await here.cf.ticket("app-b")
+        process = await asyncio.create_subprocess_exec(
+            *(unshare, "--map-root-user", "--mount", "sh", "-c", script),
+            env={
+                **os.environ,
+                "C2C_SIDECAR_DIR": str(directory),
+                "C2C_SIDECAR_SERVER": ticket.server,
+                "C2C_SIDECAR_TOKEN": ticket.token,
+                "C2C_SIDECAR_FINGERPRINT": ticket.fingerprint,
+            },
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, wrote = await asyncio.wait_for(process.communicate(), DEADLINE)
+        if b"unshare" in wrote or process.returncode == 77:
+            lacks(f"this test needs to mount a disk of its own: {wrote.decode()}")
+        async with sidecar(ticket, here.directory, *here.options) as again:
+            await again.logged("sidecar.enrolled")
+
+    assert process.returncode == 1
+    assert wrote.decode() == (
+        f"Directory {shown(str(directory))} has no room for an identity: No space left on device\n"
+    )
 
 
 async def test_nothing_to_enrol_with_is_said_at_once(tmp_path: Path) -> None:
