@@ -27,6 +27,7 @@ from control_plane.sidecar.race import first_of
 from control_plane.sidecar.readiness import UNSEEN, Observation, Observer
 from control_plane.sidecar.report_calls import ReportCalls
 from control_plane.sidecar.retry import delays
+from control_plane.sidecar.seldom import Seldom
 
 ANSWER_SECONDS = 40.0
 """How long the control plane may have nothing to say."""
@@ -91,6 +92,7 @@ class Reporter:
         self._delays: Iterator[float] | None = None
         self._telling = asyncio.Lock()
         self._leaving = asyncio.Event()
+        self._seldom = Seldom(clock)
         self._log = structlog.get_logger(__name__)
 
     async def first(self) -> None:
@@ -203,7 +205,7 @@ class Reporter:
         try:
             self._ports.follow(response.c2c_port, response.app_ports)
         except ControlPlaneError as error:
-            self._log.error(log_events.REPORT_FAILED, reason=f"ports of the app: {error}")
+            self._cannot_use(f"ports of the app: {error}")
         if self._ports.current != before:
             self._pause = LOOK_SECONDS[0]
 
@@ -212,10 +214,15 @@ class Reporter:
         try:
             self._live.trust(bundle)
         except ControlPlaneError as error:
-            self._log.error(log_events.REPORT_FAILED, reason=f"trust bundle: {error}")
+            self._cannot_use(f"trust bundle: {error}")
         if self._live.trusted_roots != before:
             # The control plane waits for this before it signs with another CA.
             self._next = self._clock.monotonic()
+
+    def _cannot_use(self, reason: str) -> None:
+        """Say what became of an answer; with the next it may be the same again."""
+        log = self._log.error if self._seldom.is_news(reason) else self._log.debug
+        log(log_events.REPORT_FAILED, reason=reason)
 
     def _failed(self, error: grpc.aio.AioRpcError) -> None:
         is_first, self._delays = self._delays is None, self._delays or delays(self._draw)

@@ -379,6 +379,24 @@ async def test_ports_that_are_none_change_nothing_but_the_log(tmp_path: Path) ->
         assert logs[0]["reason"].startswith("ports of the app: invalid port 70000")
 
 
+async def test_a_disk_that_is_full_is_said_once_in_a_while(tmp_path: Path) -> None:
+    """What cannot be kept is tried with each answer, and the log may be on the same disk."""
+    async with world(tmp_path) as here:
+        (tmp_path / "enrollment.json.new").mkdir()  # in the way of each file that is written
+        here.server.answer = sidecar_pb2.ReportResponse(
+            app_ports=[8080, 9091], c2c_port=8080, report_again_in=Duration(seconds=10)
+        )
+        here.server._answered.set()
+        with structlog.testing.capture_logs() as logs:
+            await here.clock.advance(100)
+        reports = len(here.server.reports)
+
+    assert reports >= 9
+    told = [each["log_level"] for each in logs if each["event"] == "report.failed"]
+    assert told[0] == "error"
+    assert set(told[1:]) == {"debug"}
+
+
 async def test_a_report_says_which_port_it_is_about(tmp_path: Path) -> None:
     """The control plane tells of others if that is not the right one any more."""
     async with world(tmp_path) as here:
