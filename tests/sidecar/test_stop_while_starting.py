@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.envoy.harness import until
-from tests.faults.proxy import delay, proxy, swallow
+from tests.faults.proxy import Pipe, Proxy, proxy
 from tests.sidecar.platform import free_port
-from tests.sidecar.process import Ticket, living, sidecar
-from tests.sidecar.scene import scene
+from tests.sidecar.process import Sidecar, Ticket, living, sidecar
+from tests.sidecar.scene import Scene, scene
 
 APP = (sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -37,28 +41,50 @@ async def test_who_waits_for_the_control_plane_ends_at_once(
             await again.logged("sidecar.enrolled")
 
 
-async def test_an_identity_that_is_on_its_way_is_kept(tmp_path: Path) -> None:
-    """Who is told to stop while it enrols waits for the answer, since the token is spent by it."""
-    async with (
-        scene(tmp_path) as here,
-        proxy(here.cf.settings.enroll_address) as between,
-    ):
-        ticket = await here.cf.ticket("app-b")
-        between.fault = delay(0.2)
-        there = Ticket(str(between.address), ticket.token, ticket.fingerprint)
-        async with sidecar(there, here.directory, *here.options, command=APP) as first:
+@dataclass(frozen=True, slots=True)
+class _Enrolment:
+    """One of which the token is spent, and the answer on its way."""
 
-            async def is_registered() -> bool:
-                return bool(here.instance_guid)
+    here: Scene
+    proxy: Proxy
+    sidecar: Sidecar
+    may_answer: asyncio.Event
 
+
+@asynccontextmanager
+async def _enrolling(directory: Path) -> AsyncIterator[_Enrolment]:
+    """Start an instance, and hold the answer of the control plane up."""
+    may_answer = asyncio.Event()
+    async with scene(directory) as here, proxy(here.cf.settings.enroll_address) as between:
+
+        async def hold(pipe: Pipe, data: bytes) -> None:
+            if pipe.is_down and here.instance_guid:
+                await may_answer.wait()
+            await pipe.send(data)
+
+        async def is_registered() -> bool:
+            return bool(here.instance_guid)
+
+        between.fault = hold
+        given = await here.cf.ticket("app-b")
+        ticket = Ticket(str(between.address), given.token, given.fingerprint)
+        async with sidecar(ticket, here.directory, *here.options, command=APP) as first:
             await until(is_registered, what="the control plane has spent the token")
             first.process.send_signal(signal.SIGTERM)
-            assert await first.ended() == 128 + signal.SIGTERM
-        assert first.events("envoy.started") == []
-        enrolled = first.events("sidecar.enrolled")[0]["instance"]
-        async with here.instance_without_token() as second:
-            await here.caller.reaches(here.address)
-            assert here.instance_guid == enrolled
+            await first.logged("sidecar.stopping")
+            yield _Enrolment(here, between, first, may_answer)
+
+
+async def test_an_identity_that_is_on_its_way_is_kept(tmp_path: Path) -> None:
+    """Who is told to stop while it enrols waits for the answer, since the token is spent by it."""
+    async with _enrolling(tmp_path) as at:
+        at.may_answer.set()
+        assert await at.sidecar.ended() == 128 + signal.SIGTERM
+        assert at.sidecar.events("envoy.started") == []
+        enrolled = at.sidecar.events("sidecar.enrolled")[0]["instance"]
+        async with at.here.instance_without_token() as second:
+            await at.here.caller.reaches(at.here.address)
+            assert at.here.instance_guid == enrolled
             assert await second.stop() == 0
 
 
@@ -67,29 +93,13 @@ async def test_an_answer_that_does_not_come_holds_up_no_end(
     tmp_path: Path, *, is_hurried: bool
 ) -> None:
     """A second signal means now, here too; and a call that fails then is not repeated."""
-    async with (
-        scene(tmp_path) as here,
-        proxy(here.cf.settings.enroll_address) as between,
-    ):
-        ticket = await here.cf.ticket("app-b")
-        between.fault = delay(0.2)
-        there = Ticket(str(between.address), ticket.token, ticket.fingerprint)
-        async with sidecar(there, here.directory, *here.options) as instance:
-
-            async def is_registered() -> bool:
-                return bool(here.instance_guid)
-
-            await until(is_registered, what="the control plane has spent the token")
-            between.fault = swallow
-            instance.process.send_signal(signal.SIGTERM)
-            await instance.logged("sidecar.stopping")
-            if is_hurried:
-                instance.process.send_signal(signal.SIGTERM)
-            else:
-                between.reset()
-            assert await instance.ended() == 128 + signal.SIGTERM
-
-        assert instance.events("sidecar.retrying") == []
+    async with _enrolling(tmp_path) as at:
+        if is_hurried:
+            at.sidecar.process.send_signal(signal.SIGTERM)
+        else:
+            at.proxy.reset()
+        assert await at.sidecar.ended() == 128 + signal.SIGTERM
+        assert at.sidecar.events("sidecar.retrying") == []
 
 
 async def test_who_waits_for_a_leftover_starts_nothing(tmp_path: Path) -> None:
