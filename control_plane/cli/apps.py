@@ -9,7 +9,7 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
 from control_plane.cli.output import begin, named, output_option, wants_json
-from control_plane.cli.tables import print_fields, print_records, print_table, record
+from control_plane.cli.tables import print_fields, print_records, print_table, record, spaces_of
 
 
 @command(
@@ -41,7 +41,7 @@ def apps() -> None:
         "routes": [list(app.routes) for app in found],
     }
     if where.is_all:
-        columns |= {"space": [app.space for app in found], "org": [app.org for app in found]}
+        columns |= spaces_of(found)
     print_table(columns, empty="No apps found", cut=["routes"])
 
 

@@ -12,7 +12,7 @@ from control_plane.cli.globals import all_option, connection_options, target, ta
 from control_plane.cli.inspect_moments import ago, ahead
 from control_plane.cli.inspect_status import CERTIFICATE_WORDS
 from control_plane.cli.output import begin, named, output_option, tell, wants_json
-from control_plane.cli.tables import print_records, print_table, record
+from control_plane.cli.tables import print_records, print_table, record, spaces_of
 
 _MAX_NAMES = 3
 """How many names a line has; one of them is the instance's GUID."""
@@ -64,6 +64,7 @@ def certs(app_name: str | None) -> None:
             ],
             "expires": [ahead(each.not_after, now) for each in found],
             "renewed": [ahead(each.renew_at, now) for each in found],
+            **(spaces_of(found) if where.is_all else {}),
             "names": [_names(each) for each in found],
         },
         empty="No certificates found.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -24,7 +24,14 @@ from control_plane.cli.globals import Target, all_option, connection_options, ta
 from control_plane.cli.inspect_moments import ago
 from control_plane.cli.output import begin, is_plain, named, output_option, tell, wants_json, warn
 from control_plane.cli.patience import Patience
-from control_plane.cli.tables import fits, print_records, print_table, record
+from control_plane.cli.tables import (
+    fits,
+    print_records,
+    print_table,
+    record,
+    spaces_of,
+    with_spaces,
+)
 
 
 class _Found(NamedTuple):
@@ -32,11 +39,13 @@ class _Found(NamedTuple):
 
     Attributes:
         instances: those that were asked for.
+        is_all: whether they may be of every space.
         alarms: what is about to go wrong for everybody.
         ca_rotation: what a CA rotation waits for; "" if none is under way.
     """
 
     instances: list[inspection_pb2.InstanceStatus]
+    is_all: bool
     alarms: tuple[str, ...]
     ca_rotation: str
 
@@ -117,7 +126,7 @@ def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     answer = client.call(stub.GetStatus, request)
     found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
-    return _Found(found, tuple(answer.alarms), answer.ca_rotation)
+    return _Found(found, where.is_all, tuple(answer.alarms), answer.ca_rotation)
 
 
 def _warn_nobody(found: _Found) -> None:
@@ -141,9 +150,13 @@ def _print(looked: _Found) -> None:
     certificate: dict[str, list[object]] = {
         "certificate": [CERTIFICATE_WORDS[each.certificate] for each in found]
     }
-    if not fits(columns | types | certificate):
+    spaces = spaces_of(found) if looked.is_all else {}
+    if not fits(columns | types | certificate | spaces):
         types = {"xDS": [_summary(each) for each in found]}
-    print_table(columns | types | certificate, empty="No instances found.")
+    rows: Mapping[str, Sequence[object]] = columns | types | certificate
+    if looked.is_all:
+        rows = with_spaces(rows, found)
+    print_table(rows, empty="No instances found.", below="where")
     reasons = looked.lines()
     reasons += [line for each in found for line in _reasons(each)]
     if reasons:

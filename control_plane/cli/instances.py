@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
@@ -17,7 +19,7 @@ from control_plane.cli.globals import (
 )
 from control_plane.cli.instance_name import find_instance, is_app_and_index
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
-from control_plane.cli.tables import print_fields, print_records, print_table, record, with_room
+from control_plane.cli.tables import print_fields, print_records, print_table, record, with_spaces
 from control_plane.names import shown
 
 
@@ -50,7 +52,7 @@ def instances(app_name: str | None) -> None:
     if wants_json():
         print_records([record(each) for each in found])
         return
-    columns: dict[str, list[object]] = {
+    columns: Mapping[str, Sequence[object]] = {
         "app": [each.app for each in found],
         "index": [each.index for each in found],
         "address": [each.address for each in found],
@@ -59,17 +61,9 @@ def instances(app_name: str | None) -> None:
         "connected": [each.connected for each in found],
         "guid": [each.guid for each in found],
     }
-    spaces: dict[str, list[object]] = {}
-    places: dict[str, list[object]] = {}
     if where.is_all:
-        spaces = {"space": [each.space for each in found], "org": [each.org for each in found]}
-        places = {"where": [f"in org {each.org} / space {each.space}" for each in found]}
-    print_table(
-        with_room(columns, spaces, places, cut=["guid"]),
-        empty="No instances found.",
-        cut=["guid"],
-        below="where",
-    )
+        columns = with_spaces(columns, found, cut=["guid"])
+    print_table(columns, empty="No instances found.", cut=["guid"], below="where")
 
 
 @command(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import click
 from google.protobuf.json_format import MessageToDict
@@ -104,6 +105,31 @@ def with_room(
         return wide
     least = _narrowed(widths, cut, _total(widths, _NARROW_GAP))
     return wide if _total(least, _NARROW_GAP) <= room else {**columns, **instead}
+
+
+class InSpace(Protocol):
+    """What belongs to an app, whose space it names."""
+
+    @property
+    def space(self) -> str:
+        """The space of the app."""
+
+    @property
+    def org(self) -> str:
+        """The org of the app."""
+
+
+def spaces_of(found: Sequence[InSpace]) -> dict[str, list[object]]:
+    """Return columns that say of which space each row is."""
+    return {"space": [each.space for each in found], "org": [each.org for each in found]}
+
+
+def with_spaces(
+    columns: Mapping[str, Sequence[object]], found: Sequence[InSpace], *, cut: Collection[str] = ()
+) -> Mapping[str, Sequence[object]]:
+    """Return columns and of which space each row is, in a column ``where`` if there is no room."""
+    places = [f"in org {each.org} / space {each.space}" for each in found]
+    return with_room(columns, spaces_of(found), {"where": places}, cut=cut)
 
 
 def print_fields(fields: Mapping[str, object]) -> None:

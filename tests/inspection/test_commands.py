@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 from control_plane.cli.main import INTERRUPTED
-from tests.envoy.harness import DEADLINE, until
+from tests.envoy.harness import DEADLINE, unique_address, until
 from tests.inspection.commands import Screen, c2c, running
 from tests.inspection.world import APP, C2C_SECRET, NAME, Scene, scene, words
 
@@ -56,6 +56,29 @@ async def test_status_and_certs_fit_a_narrow_terminal(tmp_path: Path) -> None:
     assert "spiffe://c2c.internal/...\n" in certs.out
     assert "spiffe://c2c.internal/...\n" in wide.out
     assert here.holder.guid in printed[1]["names"][-1]
+
+
+async def test_apps_of_one_name_are_told_apart_by_their_spaces(tmp_path: Path) -> None:
+    """Status and certificates of all spaces say which each row is of, as the other lists do."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        await c2c(here.cf, "create-app", APP, "-s", "s2", "-o", "o2")
+        other = ("register-instance", APP, "-s", "s2", "-o", "o2", "--address", unique_address())
+        assert (await c2c(here.cf, *other)).code == 0
+        wide, narrow = [
+            (await c2c(here.cf, "status", "--all", columns=columns)).out.splitlines()
+            for columns in (200, 80)
+        ]
+        certs = (await c2c(here.cf, "certs", "--all")).out.splitlines()
+
+    assert [line.split()[0] for line in wide[3:]] == [f"{APP}/0"] * 2
+    assert [line.split()[-2:] for line in wide[2:]] == [
+        ["space", "org"],
+        ["default", "default"],
+        ["s2", "o2"],
+    ]
+    assert narrow[4::2] == ["   in org default / space default", "   in org o2 / space s2"]
+    assert "   default   default   0.app-b.apps.internal, " in certs[3]
 
 
 async def test_status_says_why_not(tmp_path: Path) -> None:
