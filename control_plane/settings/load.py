@@ -137,7 +137,7 @@ def _read_config(
         return empty, [f"{given.origin}: cannot read {shown(given.value)}: {error.strerror}"]
     except InvalidArgument as error:
         return empty, [f"{given.origin}: {error}"]
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # no UTF-8, no TOML, or an integer that Python does not read
         return empty, [f"{given.origin}: {shown(given.value)} is not a TOML file: {error}"]
     unknown = [_unknown(name, path) for name in values] if check_names else []
     return _Table(values, path), [problem for problem in unknown if problem]

@@ -280,6 +280,11 @@ def test_a_bad_value_is_one_sentence_with_source_rule_and_value(
         ("certificate_lifetime", "9" * 40 + "d", f"must be between 4s and 90d: {'9' * 40}d"),
         ("drain_time", "61m", "must be between 0s and 1h: 61m"),
         ("max_message_size", "1KiB", "must be between 65536 and 1073741824 bytes: 1KiB"),
+        (
+            "max_message_size",
+            "9" * 5000,
+            f"must be bytes or a number and B, KiB, MiB or GiB, as in 4MiB: {shown('9' * 5000)}",
+        ),
     ],
 )
 def test_a_value_out_of_bounds_is_told_the_bounds(name: str, text: str, rule: str) -> None:
@@ -340,9 +345,12 @@ def test_an_unknown_key_without_a_near_one_is_told_the_known_ones(tmp_path: Path
 
 def test_a_config_file_that_cannot_be_used_is_one_problem(tmp_path: Path) -> None:
     """A missing file, a directory, bytes that are no text, text that is no TOML: one sentence."""
-    missing, latin, broken = (tmp_path / name for name in ("missing", "latin", "broken"))
+    missing, latin, broken, long = (
+        tmp_path / name for name in ("missing", "latin", "broken", "long")
+    )
     latin.write_bytes(b"log_level = '\xe9'")
     broken.write_text("log_level =")
+    long.write_text(f"max_message_size = {'9' * 5000}")
 
     assert problems_of({"config": str(missing)}) == (
         f"--config: cannot read {shown(str(missing))}: No such file or directory",
@@ -350,7 +358,7 @@ def test_a_config_file_that_cannot_be_used_is_one_problem(tmp_path: Path) -> Non
     assert problems_of({}, {"C2C_CONFIG": str(tmp_path)}) == (
         f"C2C_CONFIG: cannot read {shown(str(tmp_path))}: Is a directory",
     )
-    for path in (latin, broken):
+    for path in (latin, broken, long):
         (problem,) = problems_of({"config": str(path)})
         assert problem.startswith(f"--config: {shown(str(path))} is not a TOML file: ")
 
