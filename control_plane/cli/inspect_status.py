@@ -212,7 +212,9 @@ def _reasons(each: inspection_pb2.InstanceStatus) -> Iterable[str]:
     for status in each.types:
         if status.reason:
             yield f"{instance_name(each)} {status.type}: {status.reason}"
-    if each.certificate_reason and each.connected:
+    # What holds up the certificate may have been said of its type.
+    said = {status.reason for status in each.types} | {""}
+    if each.connected and each.certificate_reason not in said:
         yield f"{instance_name(each)} certificate: {each.certificate_reason}"
     if each.exposed_ports:
         ports = ", ".join(map(str, each.exposed_ports))

@@ -92,7 +92,7 @@ async def test_status_says_why_not(tmp_path: Path) -> None:
         (printed,) = (await c2c(here.cf, "status", APP, "--output", "json")).json()
         envoy.resume()
 
-        assert f"\napp-b/0 SDS: sent and not answered yet: {C2C_SECRET}\n" in ran.out
+        assert ran.out.endswith(f"\n\napp-b/0 SDS: sent and not answered yet: {C2C_SECRET}\n")
         assert printed["instance_guid"] == here.holder.guid
         assert [each["status"] for each in printed["types"]] == [
             "CONFIG_STATUS_SYNCED",
