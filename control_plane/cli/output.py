@@ -22,6 +22,9 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 _SPEAKING = "control_plane.cli.speaking"
 _OUTPUT = "control_plane.cli.output"
+_SAY_ABOVE = "control_plane.cli.say_above"
+"""What prints above the line by which a person sees that the command waits."""
+
 
 _LONGEST_NAME = 300
 """Characters of a name in a sentence; a route has 253 at the most."""
@@ -75,7 +78,12 @@ def tell(sentence: str) -> None:
 
 def warn(sentence: str) -> None:
     """Say on standard error what people should know although nothing failed."""
-    click.echo(printable(sentence), err=True)
+    say = click.get_current_context().meta.get(_SAY_ABOVE, _say_on_standard_error)
+    say(printable(sentence))
+
+
+def _say_on_standard_error(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def ok() -> None:
@@ -130,6 +138,16 @@ def waiting(sentence: str) -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         return
     from rich.console import Console  # noqa: PLC0415 - 60 ms, for terminals only
+    from rich.text import Text  # noqa: PLC0415 - likewise
 
-    with Console(stderr=True).status(f"Waiting {sentence}") as status:
-        yield lambda other: status.update(f"Waiting {other}")
+    def shown(what: str) -> Text:
+        return Text(printable(f"Waiting {what}"))  # not markup, which a name may look like
+
+    meta = click.get_current_context().meta
+    console = Console(stderr=True)
+    with console.status(shown(sentence)) as status:
+        meta[_SAY_ABOVE] = lambda text: console.print(Text(text), soft_wrap=True)
+        try:
+            yield lambda other: status.update(shown(other))
+        finally:
+            del meta[_SAY_ABOVE]

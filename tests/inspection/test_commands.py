@@ -174,7 +174,8 @@ async def test_whoever_waits_bears_that_the_server_is_away(tmp_path: Path) -> No
             async with running(here.cf, "wait", APP, terminal=screen.theirs) as waiting:
                 await _shows(screen, "Waiting until they are ready: 0 of 1 are")
                 await here.cf.stop()
-                await _shows(screen, "No server answers at")
+                # What is said has a line of its own, above that of who waits.
+                await _shows(screen, "\x1b[2KNo server answers at")
                 await _shows(screen, "Waiting until the server answers")
                 await here.cf.start()
                 async with here.envoy(), asyncio.timeout(DEADLINE):

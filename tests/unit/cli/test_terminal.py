@@ -59,6 +59,17 @@ def test_names_and_outcomes_have_colours(world: ControlPlane) -> None:
     assert "\x1b[" not in on_terminal(world, "version")[1]
 
 
+def test_what_is_waited_for_is_shown_as_it_is(world: ControlPlane) -> None:
+    """A name that looks like markup steers neither the terminal nor whoever shows it."""
+    on_terminal(world, "create-app", "app-b")
+    words = ("map-route", "app-b", "apps.internal", "--wait", "served", "--hostname", "[/x]\x1b[1m")
+    code, screen = on_terminal(world, *words)
+
+    assert code == 1
+    assert "Waiting until [/x]\\x1b[1m.apps.internal is served" in screen
+    assert "Paths are not supported for internal domains: " in screen
+
+
 @pytest.mark.parametrize("term", ["dumb", "unknown"])
 def test_a_terminal_that_cannot_be_steered_is_not(world: ControlPlane, term: str) -> None:
     """Where TERM says so, each line is printed once: no colours, no cursor movement, no spinner."""
