@@ -17,7 +17,7 @@ from control_plane.api.v1 import certificate_authority_pb2_grpc
 from control_plane.cli.client import Client
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import pasted
-from control_plane.cli.output import ok, tell, waiting, wants_json
+from control_plane.cli.output import ok, some_of, tell, waiting, wants_json
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import print_records, print_table, record
 from control_plane.settings.values import format_duration
@@ -26,9 +26,6 @@ Authorities = Sequence[messages.CertificateAuthority]
 
 _PAUSE_SECONDS = 0.25
 _NEXT_STEPS = {"prepared": "activate", "retiring": "retire"}
-
-_SHOWN = 5
-"""How many of those who are waited for a sentence names."""
 
 
 def stub(client: Client) -> certificate_authority_pb2_grpc.CertificateAuthorityServiceStub:
@@ -94,8 +91,9 @@ def until_ready(client: Client, timeout: timedelta, done: str = "") -> Authoriti
     found = _until(client, timeout, lambda found: not _late(found), done)
     late = _late(found)
     if late is not None:
+        reasons = some_of([f"{each.app}/{each.index} ({each.reason})" for each in late.waiting])
         raise Failed(
-            f"{done}not everybody is ready after {format_duration(timeout)}: {_reasons(late)} "
+            f"{done}not everybody is ready after {format_duration(timeout)}: {reasons} "
             f"(see '{pasted('c2c ca list')}')"
         )
     return found
@@ -142,13 +140,6 @@ def _awaited(found: Authorities | None) -> str:
 
 def _late(found: Authorities) -> messages.CertificateAuthority | None:
     return next((each for each in found if each.waiting), None)
-
-
-def _reasons(late: messages.CertificateAuthority) -> str:
-    shown = [f"{each.app}/{each.index} ({each.reason})" for each in late.waiting[:_SHOWN]]
-    if len(late.waiting) > _SHOWN:
-        shown.append(f"{len(late.waiting) - _SHOWN} more")
-    return "; ".join(shown)
 
 
 def _day(authority: messages.CertificateAuthority) -> str:

@@ -22,16 +22,22 @@ from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target, target_options
 from control_plane.cli.inspect_status import NOT_READY, instance_name, statuses
-from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
+from control_plane.cli.output import (
+    begin,
+    named,
+    ok,
+    output_option,
+    some_of,
+    tell,
+    waiting,
+    wants_json,
+)
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import print_records, record
 from control_plane.settings.values import format_duration
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
-_SHOWN = 5
-"""How many of those who are not there a sentence names."""
-
 _REQUIRED = frozenset({"CDS", "LDS", "SDS"})
 """What an Envoy always asks for; a resolver asks for names, and not every instance has one."""
 
@@ -165,10 +171,7 @@ def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
 
 
 def _complaint(look: _Look, stage: str, timeout: timedelta, app_name: str | None) -> str:
-    shown = list(look.reasons[:_SHOWN])
-    if len(look.reasons) > _SHOWN:
-        shown.append(f"{len(look.reasons) - _SHOWN} more")
-    why = f": {'; '.join(shown)}" if shown else ""
+    why = f": {some_of(look.reasons)}" if look.reasons else ""
     are = "is" if look.there == 1 else "are"
     after = format_duration(timeout)
     return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TypeVar
@@ -25,6 +25,8 @@ _OUTPUT = "control_plane.cli.output"
 _SAY_ABOVE = "control_plane.cli.say_above"
 """What prints above the line by which a person sees that the command waits."""
 
+_SHOWN = 5
+"""How many of those whom a sentence is about it names."""
 
 _LONGEST_NAME = 300
 """Characters of a name in a sentence; a route has 253 at the most."""
@@ -105,6 +107,12 @@ def terminal_width() -> int | None:
 def named(text: str) -> str:
     """Return the name of something, as it stands out in a sentence on a terminal."""
     return click.style(abridged(printable(text), _LONGEST_NAME), bold=True, fg="cyan")
+
+
+def some_of(parts: Sequence[str]) -> str:
+    """Return the first parts of a sentence, and how many more there are."""
+    more = len(parts) - _SHOWN
+    return "; ".join([*parts[:_SHOWN], *([f"{more} more"] if more > 0 else [])])
 
 
 def printable(text: str) -> str:

@@ -18,6 +18,7 @@ from control_plane.cli import kinds
 from control_plane.cli.client import CALL_SECONDS
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Target, pasted
+from control_plane.cli.output import some_of
 from control_plane.settings.values import format_duration
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -27,8 +28,6 @@ _STAGES = {
     "acked": progress_pb2.WAIT_ACKED,
     "served": progress_pb2.WAIT_SERVED,
 }
-_SHOWN = 5
-"""How many of those behind a sentence names."""
 
 
 class Outcome(Protocol):
@@ -92,12 +91,10 @@ def require_complete(outcome: Outcome, done: str, wait: str, timeout: timedelta)
     """
     if wait == "committed" or outcome.complete:
         return
-    behind = [_sentence(each) for each in outcome.behind[:_SHOWN]]
-    if len(outcome.behind) > _SHOWN:
-        behind.append(f"{len(outcome.behind) - _SHOWN} more")
+    behind = some_of([_sentence(each) for each in outcome.behind])
     raise Failed(
         f"{done}, but not {wait} everywhere after {format_duration(timeout)}: "
-        f"{'; '.join(behind)} (see '{_status(outcome.behind)}')"
+        f"{behind} (see '{_status(outcome.behind)}')"
     )
 
 
