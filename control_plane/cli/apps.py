@@ -25,7 +25,7 @@ from control_plane.cli.tables import print_fields, print_records, print_table, r
 def apps() -> None:
     """List apps."""
     where = target()
-    begin("Getting all apps" if where.is_all else f"Getting apps in {where}")
+    begin(where.listing("Getting", "apps"))
     restricted = app_pb2.ListAppsRequest(space=where.space, org=where.org)
     request = app_pb2.ListAppsRequest() if where.is_all else restricted
     with connect() as client:

@@ -40,6 +40,12 @@ class Target(NamedTuple):
         """Return how a sentence names it."""
         return f"org {named(self.org)} / space {named(self.space)}"
 
+    def listing(self, verb: str, what: str, app: str | None = None, *, at: str = "in") -> str:
+        """Return how it is said what is listed there, or of one app there."""
+        whose = f" of app {named(app)}" if app else ""
+        every, where = ("all ", "") if self.is_all else ("", f" {at} {self}")
+        return f"{verb} {every}{what}{whose}{where}"
+
     def command(self, *words: str) -> str:
         """Return a command line of ``c2c`` that looks there, to be pasted."""
         is_default = (self.org, self.space) == DEFAULTS

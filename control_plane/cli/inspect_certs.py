@@ -11,7 +11,7 @@ from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago, ahead
 from control_plane.cli.inspect_status import CERTIFICATE_WORDS
-from control_plane.cli.output import begin, named, output_option, tell, wants_json
+from control_plane.cli.output import begin, output_option, tell, wants_json
 from control_plane.cli.tables import print_records, print_table, record, spaces_of
 
 _MAX_NAMES = 3
@@ -36,12 +36,7 @@ _MAX_NAMES = 3
 def certs(app_name: str | None) -> None:
     """List the certificates of instances."""
     where = target()
-    whose = f" of app {named(app_name)}" if app_name else ""
-    begin(
-        f"Getting all certificates{whose}"
-        if where.is_all
-        else f"Getting certificates{whose} in {where}"
-    )
+    begin(where.listing("Getting", "certificates", app_name))
     request = inspection_pb2.ListCertificatesRequest(
         app=app_name or "", space=where.space, org=where.org
     )

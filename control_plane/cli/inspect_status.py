@@ -22,7 +22,7 @@ from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago
-from control_plane.cli.output import begin, is_plain, named, output_option, tell, wants_json, warn
+from control_plane.cli.output import begin, is_plain, output_option, tell, wants_json, warn
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import (
     fits,
@@ -95,7 +95,7 @@ def status(app_name: str | None, *, watch: bool) -> None:
     """Show how far every instance is: sent, ACKed, served."""
     where = target()
     if not watch:
-        begin(_sentence(app_name, where))
+        begin(where.listing("Getting status of", "instances", app_name))
         with connect() as client:
             found = _ask(client, app_name, where)
         if wants_json():
@@ -106,12 +106,6 @@ def status(app_name: str | None, *, watch: bool) -> None:
         return
     with connect() as client:
         _watch(lambda: _ask(client, app_name, where))
-
-
-def _sentence(app_name: str | None, where: Target) -> str:
-    whose = f" of app {named(app_name)}" if app_name else ""
-    scope = "" if where.is_all else f" in {where}"
-    return f"Getting status of {'all ' if where.is_all else ''}instances{whose}{scope}"
 
 
 def statuses(

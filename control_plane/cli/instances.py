@@ -37,10 +37,7 @@ from control_plane.names import shown
 def instances(app_name: str | None) -> None:
     """List app instances."""
     where = target()
-    whose = f" of app {named(app_name)}" if app_name else ""
-    begin(
-        f"Getting all instances{whose}" if where.is_all else f"Getting instances{whose} in {where}"
-    )
+    begin(where.listing("Getting", "instances", app_name))
     request = instance_pb2.ListInstancesRequest(
         app=app_name or "", space=where.space, org=where.org
     )

@@ -9,7 +9,7 @@ from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
-from control_plane.cli.output import begin, named, output_option, wants_json
+from control_plane.cli.output import begin, output_option, wants_json
 from control_plane.cli.tables import print_records, print_table, record, with_room
 
 
@@ -27,12 +27,7 @@ from control_plane.cli.tables import print_records, print_table, record, with_ro
 def network_policies(app_name: str | None) -> None:
     """List direct network traffic policies."""
     where = target()
-    whose = f" of app {named(app_name)}" if app_name else ""
-    begin(
-        f"Listing all network policies{whose}"
-        if where.is_all
-        else f"Listing network policies{whose} in {where}"
-    )
+    begin(where.listing("Listing", "network policies", app_name))
     request = network_policy_pb2.ListNetworkPoliciesRequest(
         source=app_name or "", source_space=where.space, source_org=where.org
     )

@@ -42,8 +42,7 @@ _CHANGE_USAGE = (
 def routes(app_name: str | None) -> None:
     """List internal routes."""
     where = target()
-    whose = f" of app {named(app_name)}" if app_name else ""
-    begin(f"Getting all routes{whose}" if where.is_all else f"Getting routes{whose} for {where}")
+    begin(where.listing("Getting", "routes", app_name, at="for"))
     request = route_pb2.ListRoutesRequest(app=app_name or "", space=where.space, org=where.org)
     with connect() as client:
         answer = client.call(route_pb2_grpc.RouteServiceStub(client.channel).ListRoutes, request)
