@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import click
 
+from control_plane.cli import kinds
+
 
 def about_app(
     metavar: str = "APP", flag: str = "--app"
@@ -28,7 +30,8 @@ def about_app(
                 raise click.UsageError(f"{metavar} and {flag} cannot be used together")
             return function(app_name=app_name or app_flag, **rest)
 
-        option = click.option(flag, "app_flag", help=f"{metavar}, as a flag")
-        return click.argument("app_name", metavar=metavar, required=False)(option(asked))
+        option = click.option(flag, "app_flag", type=kinds.NAME, help=f"{metavar}, as a flag")
+        argument = click.argument("app_name", metavar=metavar, type=kinds.NAME, required=False)
+        return argument(option(asked))
 
     return give

@@ -165,6 +165,8 @@ def _remembered(function: Function, *flags: str, **attributes: Any) -> Function:
 
     def remember(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
         is_typed = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if is_typed and value == "":  # a variable of the shell that is not set means nothing else
+            raise click.BadParameter("must be a text that is not empty: ''", ctx, parameter)
         if is_typed and value in _FORMATS and "-o" in parameter.opts:
             warn("-o is the org, as in cf, and not the output: '--output json' prints JSON")
         if value is not None:

@@ -64,7 +64,7 @@ _STYLES = {"MISSING": "red", "ok": "green"}
 @connection_options
 def why(ends: tuple[str, ...]) -> None:
     """Say why an app reaches another, or what is missing."""
-    if not 1 <= len(ends) <= 2:
+    if not 1 <= len(ends) <= 2 or not all(ends):
         raise click.UsageError("say one destination, or the source before it")
     source, destination = ends if len(ends) == 2 else ("", ends[0])
     where = target()

@@ -78,7 +78,9 @@ APP_PORT = Kind("PORT", count_between(1, 65535))
 USES = Kind("NUMBER", count_between(1, 1_000_000))
 SERVER = Kind("HOST:PORT", read_server_address)
 SERVERS = Kind("HOST:PORT", list_of(read_server_address))
-DOMAIN = Kind("DOMAIN", read_text)
+NAME = Kind("NAME", read_text)
+"""Of an app, a space or a domain; an empty one, as of an unset variable, would mean others."""
+
 DIRECTORY = Kind("DIR", read_directory)
 PROTOCOL = Kind("PROTOCOL", read_protocol)
 PORT_RANGE = Kind("RANGE", read_port_range)

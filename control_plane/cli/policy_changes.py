@@ -44,9 +44,17 @@ def _policy_options(function: Function) -> Function:
                 "--destination-app", "destination_flag", help="The destination app, as a flag"
             ),
             click.option(
-                "-s", "space", help="The space of the destination app (Default: source's)"
+                "-s",
+                "space",
+                type=kinds.NAME,
+                help="The space of the destination app (Default: source's)",
             ),
-            click.option("-o", "org", help="The org of the destination app (Default: source's)"),
+            click.option(
+                "-o",
+                "org",
+                type=kinds.NAME,
+                help="The org of the destination app (Default: source's)",
+            ),
         )
     ):
         function = decorate(function)

@@ -80,7 +80,7 @@ def routes(app_name: str | None) -> None:
     see_also=["add-network-policy", "routes", "unmap-route"],
 )
 @click.argument("app_name", metavar="APP")
-@click.argument("domain", metavar="DOMAIN", type=kinds.DOMAIN)
+@click.argument("domain", metavar="DOMAIN", type=kinds.NAME)
 @click.option("--hostname", "-n", required=True, help="First label of the internal route")
 @wait_options
 @target_options
@@ -123,7 +123,7 @@ def map_route(app_name: str, domain: str, *, hostname: str, wait: str, timeout: 
     see_also=["map-route", "routes"],
 )
 @click.argument("app_name", metavar="APP")
-@click.argument("domain", metavar="DOMAIN", type=kinds.DOMAIN)
+@click.argument("domain", metavar="DOMAIN", type=kinds.NAME)
 @click.option("--hostname", "-n", required=True, help="First label of the internal route")
 @wait_options
 @target_options

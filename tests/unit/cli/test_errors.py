@@ -41,6 +41,15 @@ USAGE = [
         ("map-route", "app-b", "", "--hostname", "b"),
         "Invalid value for 'DOMAIN': must be a text that is not empty: ''",
     ),
+    (("wait", ""), "Invalid value for 'APP': must be a text that is not empty: ''"),
+    (("wait", "--app", ""), "--app: must be a text that is not empty: ''"),
+    (("delete-app", "b", "-f", "-s", ""), "--space: must be a text that is not empty: ''"),
+    (("delete-app", "b", "-f", "-o", ""), "--org: must be a text that is not empty: ''"),
+    (
+        ("add-network-policy", "a", "b", "-s", ""),
+        "-s: must be a text that is not empty: ''",
+    ),
+    (("why", "", "b"), "say one destination, or the source before it"),
     (
         ("map-route", "app-b", "apps.internal"),
         "the required flag `--hostname' was not specified",
