@@ -140,5 +140,5 @@ def _load(flags: dict[str, object]) -> Loaded:
     """Read the settings, with the options that stood before the command."""
     said = connection()
     before = {"data_dir": said.data_dir, "config": said.config}
-    merged = {**flags, **{name: flags[name] or value for name, value in before.items()}}
+    merged = {**before, **{name: value for name, value in flags.items() if value is not None}}
     return load_settings(merged, os.environ)

@@ -55,6 +55,14 @@ def test_serve_reports_every_problem_and_does_not_start(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_an_empty_data_directory_is_none(tmp_path: Path) -> None:
+    """An option that a variable of the shell left empty does not mean another directory."""
+    ran = run_c2c("check", "--data-dir", "", C2C_DATA_DIR=str(tmp_path))
+
+    assert ran.code == 1
+    assert ran.err == "--data-dir: must be a text that is not empty: ''\n"
+
+
 def test_check_shows_each_setting_and_where_it_comes_from(tmp_path: Path) -> None:
     """An operator sees what would count, before it counts; nothing is made."""
     words = ("check", "--internal-domain", "a.internal", "--internal-domain", "b.internal")
