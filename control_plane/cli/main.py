@@ -8,7 +8,6 @@ what to do; never with a traceback, unless ``--debug`` asks for it. Only where n
 from __future__ import annotations
 
 import importlib
-import itertools
 import os
 import re
 import sys
@@ -119,16 +118,19 @@ class Program(click.Group):
         **extra: Any,  # noqa: ANN401 - click's signature
     ) -> NoReturn:
         """Run one command line and leave with its exit code."""
-        given = [_ascii_dashes(each) for each in (sys.argv[1:] if args is None else args)]
+        given = list(sys.argv[1:] if args is None else args)
+        # What stands after -- belongs to another program, and is passed on as it is.
+        end = given.index("--") if "--" in given else len(given)
+        given[:end] = map(_ascii_dashes, given[:end])
         try:
-            _require_text(given)
+            _require_text(given[:end])
             code = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
             if not code:
                 sys.stdout.flush()
         except (click.Abort, KeyboardInterrupt):
             code = INTERRUPTED
         except Exception as error:  # noqa: BLE001 - likewise, where no command runs
-            report(error, None, debug="--debug" in given)
+            report(error, None, debug="--debug" in given[:end])
             code = 1
         drop_unwritten()
         sys.exit(code)
@@ -141,12 +143,9 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 def _require_text(arguments: Sequence[str]) -> None:
-    """Refuse what the locale cannot read, since no name and no path of ours may have it.
-
-    What stands after ``--`` belongs to another program, and is passed on as it is.
-    """
+    """Refuse what the locale cannot read, since no name and no path of ours may have it."""
     encoding = sys.getfilesystemencoding()
-    for each in itertools.takewhile(lambda argument: argument != "--", arguments):
+    for each in arguments:
         if not is_text(each):
             given = shown(os.fsencode(each)).removeprefix("b")
             hint = "" if encoding == "utf-8" else ", or run c2c with LC_ALL=C.UTF-8"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.sidecar import SidecarOptions
 from tests.unit.cli.conftest import Ran, run_c2c
 
 Run = Callable[..., Ran]
@@ -59,11 +60,21 @@ def test_a_locale_that_knows_no_umlaut() -> None:
     )
 
 
-def test_what_belongs_to_another_program_is_its_own() -> None:
-    """The arguments of the app that a sidecar starts may be any bytes."""
-    words = ("sidecar", "--server", "h:1", "--address", "nowhere", "--", "app", NO_TEXT)
+def test_what_belongs_to_another_program_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments of the app that a sidecar starts may be any bytes, and long dashes too."""
+    words = ("sidecar", "--server", "h:1", "\N{EN DASH}address", "127.0.0.1", "--token", "t")
+    app = ("app", NO_TEXT, "\N{EM DASH}port", "--debug")
+    seen: list[tuple[str, ...]] = []
 
-    assert "--address: not an IP address: 'nowhere'\n" in run_c2c(*words).err
+    def run(options: SidecarOptions) -> int:
+        seen.append(options.command)
+        return 0
+
+    monkeypatch.setattr("control_plane.cli.sidecar.configure_logging", lambda *_, **__: None)
+    monkeypatch.setattr("control_plane.sidecar.main.main", run)
+    ran = run_c2c(*words, "--fingerprint", "ab" * 32, "--", *app)
+
+    assert (ran.code, seen) == (0, [app])
 
 
 def test_a_variable_that_is_no_text(c2c: Run) -> None:
