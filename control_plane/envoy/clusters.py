@@ -94,7 +94,13 @@ def _no_limit(priority: RoutingPriority) -> CircuitBreakersThresholds:
 def _protocol_options(protocol: AppProtocol) -> dict[str, Any]:
     match protocol:
         case AppProtocol.HTTP1:
-            http1 = Http1ProtocolOptions(enable_trailers=True, header_key_format=preserve_case())
+            http1 = Http1ProtocolOptions(
+                enable_trailers=True,
+                header_key_format=preserve_case(),
+                # Beside Content-Length it is Transfer-Encoding that counts (RFC 9112, section 6.3).
+                # To refuse that protects who reads another response after it, and there is none.
+                allow_chunked_length=True,
+            )
             explicit = ExplicitHttpConfig(http_protocol_options=http1)
         case AppProtocol.HTTP2:
             explicit = ExplicitHttpConfig(http2_protocol_options=http2())

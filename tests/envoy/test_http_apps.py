@@ -54,6 +54,25 @@ async def test_a_client_sees_the_response_as_it_was_sent() -> None:
     assert answer.body == b"hello"
 
 
+async def test_a_response_may_tell_its_length_twice() -> None:
+    """Chunks count where Content-Length is there too, and only they reach the client."""
+
+    async def twice(request: apps.Request, writer: asyncio.StreamWriter) -> None:
+        del request
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"2\r\nok\r\n0\r\n\r\n")
+
+    async with (
+        apps.tcp_app(apps.http1(twice)) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+    ):
+        answer = await connection.request()
+
+    assert (answer.status, answer.body) == (200, b"ok")
+    assert answer.header("content-length") is None
+
+
 async def test_what_apps_trust_cannot_be_forged() -> None:
     """A client cannot choose what Envoy says of it: address, scheme and client certificate."""
     async with (
