@@ -8,18 +8,20 @@ from control_plane.planner.names import (
     none_uncertified,
 )
 from control_plane.planner.options import PlanOptions
-from control_plane.planner.plan import Planner, SecretContent
+from control_plane.planner.plan import NO_PORTS, Planner, SecretContent, forwarded
 from control_plane.planner.requests import c2c_request, identity_request
 
 __all__ = [
     "NAME_TABLE",
     "NAME_TABLE_TYPE",
+    "NO_PORTS",
     "PlanOptions",
     "Planner",
     "PublishedNames",
     "SecretContent",
     "UncertifiedNames",
     "c2c_request",
+    "forwarded",
     "identity_request",
     "none_uncertified",
 ]

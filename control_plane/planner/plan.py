@@ -7,7 +7,8 @@ same bytes, thus the same versions, and nothing is sent. What instances share is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from control_plane.envoy import clusters, rbac, secrets, udp
 from control_plane.envoy.listeners import C2C_SECRET, ListenerSpec, tcp_listener
@@ -35,6 +36,8 @@ VALIDATION_SECRET = "id-validation-context"  # noqa: S105 - likewise
 SecretContent = Resource | Version | None
 """A secret as it is at hand: its content, only the version that the instance has, or neither."""
 
+NO_PORTS: Mapping[PortMapping, AppProtocol] = MappingProxyType({})
+
 _NOBODY = "127.0.0.1"
 
 
@@ -59,6 +62,7 @@ class Planner:
         secrets: Mapping[str, SecretContent],
         published: PublishedNames,
         uncertified: UncertifiedNames = none_uncertified,
+        draining: Mapping[PortMapping, AppProtocol] = NO_PORTS,
     ) -> Snapshot:
         """Return everything that an instance should have.
 
@@ -68,17 +72,19 @@ class Planner:
             secrets: the instance's secrets by name.
             published: which routes may be resolved.
             uncertified: to which instances they must not lead yet.
+            draining: what the app's ports were, where connections of that time may be open.
         """
         app = state.apps[instance.app_guid]
-        ports = port_mappings(app) if app.c2c_port is not None else ()
-        listeners, filters = self._listeners(state, app, instance, ports)
+        there = forwarded(app)
+        every = {**draining, **there}
+        listeners = list(self._listeners(state, app, instance, there))
         if self.options.unproxied:
             listeners.extend(self._unproxied(state, app, instance))
         return Snapshot(
             {
-                CLUSTER: TypeSnapshot.of(self._clusters(app, instance, ports)),
+                CLUSTER: TypeSnapshot.of(self._clusters(instance, every)),
                 LISTENER: TypeSnapshot.of(listeners),
-                EXTENSION_CONFIG: TypeSnapshot.of(filters),
+                EXTENSION_CONFIG: TypeSnapshot.of(self._filters(state, app, every)),
                 SECRET: self._secrets(secrets),
                 NAME_TABLE_TYPE: TypeSnapshot.of(
                     [self._names.of(state, app.guid, published, uncertified)]
@@ -117,39 +123,41 @@ class Planner:
         return Snapshot(types)
 
     def _clusters(
-        self, app: App, instance: Instance, ports: tuple[PortMapping, ...]
+        self, instance: Instance, every: Mapping[PortMapping, AppProtocol]
     ) -> list[Resource]:
-        app_ports = dict.fromkeys(mapping.app_port for mapping in ports)
+        ports = {mapping.app_port: protocol for mapping, protocol in every.items()}
         return [
-            self._cluster(port, instance.app_address, _protocol(app, port)) for port in app_ports
+            self._cluster(port, instance.app_address, protocol) for port, protocol in ports.items()
         ]
 
+    def _filters(
+        self, state: State, app: App, mappings: Iterable[PortMapping]
+    ) -> Iterator[Resource]:
+        """Yield the filters of listeners; a tcp app has no use for them, but what drains may."""
+        for port in dict.fromkeys(
+            each.proxy_port for each in mappings if not self._by_routers(each)
+        ):
+            sources = self._sources.of(state, app.guid, Transport.TCP, port)
+            yield self._filter(rbac.sources_filter_name(port), sources)
+
     def _listeners(
-        self, state: State, app: App, instance: Instance, ports: tuple[PortMapping, ...]
-    ) -> tuple[list[Resource], list[Resource]]:
-        listeners: list[Resource] = []
-        filters: list[Resource] = []
-        for mapping in ports:
-            spec, admits_routers = self._spec(app, mapping)
+        self, state: State, app: App, instance: Instance, there: Mapping[PortMapping, AppProtocol]
+    ) -> Iterator[Resource]:
+        for mapping, protocol in there.items():
+            port = mapping.proxy_port
             sources = None
-            if not admits_routers:
-                sources = self._sources.of(state, app.guid, Transport.TCP, mapping.proxy_port)
-                # A tcp app has no use for it, but the connections from when it was none have.
-                name = rbac.sources_filter_name(mapping.proxy_port)
-                filters.append(self._filter(name, sources))
+            if not self._by_routers(mapping):
+                sources = self._sources.of(state, app.guid, Transport.TCP, port)
+            secret = C2C_SECRET if mapping.is_c2c else ID_SECRET
+            validation = VALIDATION_SECRET if self._by_routers(mapping) else ""
+            spec = ListenerSpec(mapping.app_port, port, protocol, secret, validation)
             # The instance itself may look too: its sidecar proves what is served.
             probers = (*self.options.probers, instance.address) if mapping.is_c2c else ()
-            listeners.append(self._listener(spec, instance.address, sources, probers))
-        return listeners, filters
+            yield self._listener(spec, instance.address, sources, probers)
 
-    def _spec(self, app: App, mapping: PortMapping) -> tuple[ListenerSpec, bool]:
-        protocol = _protocol(app, mapping.app_port)
-        if mapping.is_c2c:
-            return ListenerSpec(mapping.app_port, mapping.proxy_port, protocol), False
-        by_routers = bool(self.options.router_ca_pem)
-        validation = VALIDATION_SECRET if by_routers else ""
-        spec = ListenerSpec(mapping.app_port, mapping.proxy_port, protocol, ID_SECRET, validation)
-        return spec, by_routers
+    def _by_routers(self, mapping: PortMapping) -> bool:
+        """Tell whether a port admits by certificate, and not by address."""
+        return bool(self.options.router_ca_pem) and not mapping.is_c2c
 
     def _unproxied(self, state: State, app: App, instance: Instance) -> Iterator[Resource]:
         """Yield the listeners on the app's own ports, unless the app itself is there already."""
@@ -178,6 +186,12 @@ class Planner:
             VALIDATION_SECRET, self.options.router_ca_pem, self.options.router_sans
         )
         return [Resource.of(SECRET, VALIDATION_SECRET, body)]
+
+
+def forwarded(app: App) -> dict[PortMapping, AppProtocol]:
+    """Return which ports of an app its Envoys forward to, and what they speak there."""
+    mappings = port_mappings(app) if app.c2c_port is not None else ()
+    return {each: _protocol(app, each.app_port) for each in mappings}
 
 
 def _protocol(app: App, port: int) -> AppProtocol:

@@ -27,6 +27,7 @@ from control_plane.planner import NAME_TABLE_TYPE, Planner
 from control_plane.reconciler.backlog import Backlog
 from control_plane.reconciler.certificates import Certificates
 from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.draining import Draining
 from control_plane.reconciler.farewells import Farewells
 from control_plane.reconciler.issuers import Issued, Issuers
 from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
@@ -64,6 +65,7 @@ class Reconciler:
         self._issuers = issuers
         self._backlog = Backlog(clock, issuers, self._returned)
         self._renewals = RenewalQueue()
+        self._draining = Draining(clock)
         self._log = structlog.get_logger(__name__)
         self.state = state
         self.standing = Standing(nodes, custody, self._backlog)
@@ -93,6 +95,7 @@ class Reconciler:
 
     def committed(self, state: State, change: Change) -> None:
         """Mark the instances that a change concerns, and see off those that it removed."""
+        self._draining.committed(self.state, change.puts)
         self.state = state
         for entity in change.drops:
             if isinstance(entity, Tombstone):
@@ -242,8 +245,14 @@ class Reconciler:
             return
         secrets = self._certificates.of(self.state, instance)
         names = self.publication
-        plan = self._planner.plan(self.state, instance, secrets, names.published, names.uncertified)
+        app = self.state.apps[instance.app_guid]
+        draining = self._draining.of(app)
+        plan = self._planner.plan(
+            self.state, instance, secrets, names.published, names.uncertified, draining
+        )
         self._nodes.set(guid, plan)
+        if (left := self._draining.left(app.guid)) is not None:
+            self._renewals.add(guid, self._clock.now() + left)
         for live in self._nodes.streams(guid):
             self._make_anew(live)  # it may have asked before there was a plan
 

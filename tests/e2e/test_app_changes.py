@@ -60,6 +60,23 @@ async def test_ports_come_and_go(tmp_path: Path, variant: AdsVariant) -> None:
 
 
 @VARIANTS
+async def test_open_connections_outlive_their_port(tmp_path: Path, variant: AdsVariant) -> None:
+    """Requests on those that drain reach the port that they were opened to."""
+    async with site(tmp_path) as cloud, two_ports(cloud, variant, drain_time_s=20) as b:
+        source = await cloud.caller("app-b", ports="61001-61443")
+        await cloud.update_app("app-b", ports=[9090, 8080], c2c_port=8080)
+        async with (
+            b.connect("app-b", source) as replaced,
+            b.connect("", source, port=61002) as withdrawn,
+        ):
+            for each in (replaced, withdrawn):
+                assert (await each.request()).status == 200
+            await cloud.update_app("app-b", ports=[9090], c2c_port=9090)
+            for each in (replaced, withdrawn):
+                assert (await each.request()).status == 200
+
+
+@VARIANTS
 async def test_an_app_learns_another_protocol(tmp_path: Path, variant: AdsVariant) -> None:
     """From HTTP to bytes and back: no ALPN then, and no filter that would be missing."""
     async with site(tmp_path) as cloud, two_ports(cloud, variant) as b:

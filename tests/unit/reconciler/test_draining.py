@@ -1,0 +1,90 @@
+"""What connections need that were opened before an app's ports changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from control_plane.model.apps import delete_app, update_app
+from control_plane.model.spec import AppSpec
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.draining import DRAIN_SECONDS
+from control_plane.xds.resource import TypeUrl
+from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
+from tests.unit.model.world import B, register, world
+from tests.unit.reconciler.worlds import World
+
+B0 = InstanceGuid("b0")
+
+
+@pytest.fixture
+def around() -> World:
+    """Return a world with an instance of app ``b``, which has the ports 8080 and 9090."""
+    around = World(register(world("b"), "b0", B, "10.0.1.1"))
+    change(around, ports=(8080, 9090))
+    return around
+
+
+def change(around: World, **fields: Any) -> None:  # noqa: ANN401 - of the spec
+    """Update app ``b``."""
+    spec = AppSpec.of(around.state.apps[B])
+    around.commit(update_app(around.state, B, replace(spec, **fields)))
+
+
+def names(around: World, kind: TypeUrl) -> set[str]:
+    """Return the names of what ``b0`` should have of a type."""
+    snapshot = around.nodes.snapshot(B0)
+    assert snapshot is not None
+    return set(snapshot.of_type(kind).resources)
+
+
+async def test_what_drains_keeps_its_cluster_and_its_filter(around: World) -> None:
+    """Of a port that is given up the listener goes at once, what it leads to a minute later."""
+    around.connect("b0").as_envoy()
+    async with around.running():
+        await around.clock.advance(DRAIN_SECONDS)
+        before = names(around, CLUSTER), names(around, EXTENSION_CONFIG)
+        change(around, ports=(8080,))
+        await around.clock.advance(DRAIN_SECONDS - 1)
+
+        assert (names(around, CLUSTER), names(around, EXTENSION_CONFIG)) == before
+        assert names(around, LISTENER) == {"listener-8080-61001", "listener-8080-61443"}
+
+        await around.clock.advance(2)
+        assert names(around, CLUSTER) == {"service-cluster-8080"}
+        assert len(names(around, EXTENSION_CONFIG)) == len(before[1]) - 1
+
+
+async def test_a_port_that_comes_back_stays(around: World) -> None:
+    """Nothing is withdrawn later of what an app has again."""
+    around.connect("b0").as_envoy()
+    async with around.running():
+        change(around, ports=(8080,))
+        change(around, ports=(8080, 9090))
+        await around.clock.advance(2 * DRAIN_SECONDS)
+
+        assert names(around, CLUSTER) == {"service-cluster-8080", "service-cluster-9090"}
+
+
+async def test_another_name_of_an_app_keeps_nothing(around: World) -> None:
+    """Only where ports lead elsewhere there is something that drains, and only for a while."""
+    around.connect("b0").as_envoy()
+    async with around.running():
+        change(around, ports=(9090,))
+        await around.clock.advance(DRAIN_SECONDS + 1)
+        change(around, name="other")
+        await around.clock.advance(1)
+
+        assert names(around, CLUSTER) == {"service-cluster-9090"}
+
+
+async def test_an_app_that_is_deleted_drains_by_its_farewell(around: World) -> None:
+    """Nobody may connect to what is left of it."""
+    around.connect("b0").as_envoy()
+    async with around.running():
+        change(around, ports=(8080,))
+        around.commit(delete_app(around.state, B))
+
+        assert names(around, CLUSTER) == set()
