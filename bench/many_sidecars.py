@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,10 @@ async def _floor(directory: Path, fleet: Fleet, rounds: int) -> list[float]:
 
 
 async def one_change(directory: Path, *, quick: bool) -> Figures:
-    """Map the same route in a small and in a big fleet, in turns."""
+    """Map the same route in a small and in a big fleet, in turns.
+
+    A fleet uses CPU all the time, for its reports; ``cpu_ratio`` has it, the other ratio has not.
+    """
     small, big, rounds = (20, 200, 10) if quick else (100, 5000, 60)
     async with AsyncExitStack() as stack:
         fleets = [
@@ -132,7 +135,9 @@ async def one_change(directory: Path, *, quick: bool) -> Figures:
                 await _map_everywhere(here.server, ["app-0"], f"o{turn}")
                 seconds[which].append(time.monotonic() - start)
                 used[which].append(here.server.usage().cpu_seconds - before.cpu_seconds)
+        idle = await _idle([here.server for here in fleets], 2 if quick else 25)
     few, many = map(median, seconds)
+    above = [sum(used[each]) - idle[each] * sum(seconds[each]) for each in (0, 1)]
     return {
         "name": "one_change",
         "small_fleet": small,
@@ -141,8 +146,24 @@ async def one_change(directory: Path, *, quick: bool) -> Figures:
         "small_p50_ms": round(few * 1e3, 2),
         "big_p50_ms": round(many * 1e3, 2),
         "median_ratio": round(many / few, 2),
-        "cpu_ratio": round(sum(used[1]) / max(sum(used[0]), 0.01), 2),
+        "cpu_ratio": _ratio(sum(used[1]), sum(used[0])),
+        "cpu_ratio_without_reports": _ratio(above[1], above[0]),
+        "small_idle_cpu_percent": round(100 * idle[0], 1),
+        "big_idle_cpu_percent": round(100 * idle[1], 1),
     }
+
+
+async def _idle(servers: Sequence[Server], seconds: int) -> list[float]:
+    """Return how much of a core each server uses while nothing changes, over so many seconds."""
+    before = [each.usage().cpu_seconds for each in servers]
+    await asyncio.sleep(seconds)
+    after = [each.usage().cpu_seconds for each in servers]
+    return [(end - start) / seconds for start, end in zip(before, after, strict=True)]
+
+
+def _ratio(big: float, small: float) -> float:
+    """Return a ratio of CPU times, of which the kernel counts hundredths of a second."""
+    return round(big / max(small, 0.01), 2)
 
 
 async def storm(directory: Path, *, quick: bool) -> Figures:
@@ -228,18 +249,15 @@ async def memory(directory: Path, *, quick: bool) -> Figures:
         crowd.tell("report")
         await crowd.hear("reporting")
         await _quiet(server)
-        before = server.usage()
-        await asyncio.sleep(10 if quick else 30)
-        after = server.usage()
+        reported = server.usage().rss_kib
+        (idle,) = await _idle([server], 10 if quick else 30)
     return {
         "name": "memory",
         "sidecars": number,
         "base_mib": round(base / 1024),
         "kib_per_sidecar": round((connected - base) / number),
-        "kib_per_report": round((before.rss_kib - connected) / number),
-        "idle_cpu_percent": round(
-            100 * (after.cpu_seconds - before.cpu_seconds) / (10 if quick else 30), 1
-        ),
+        "kib_per_report": round((reported - connected) / number),
+        "idle_cpu_percent": round(100 * idle, 1),
     }
 
 
