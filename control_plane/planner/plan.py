@@ -15,7 +15,7 @@ from control_plane.envoy.listeners import C2C_SECRET, ListenerSpec, tcp_listener
 from control_plane.model.entities import App, AppProtocol, Instance, Transport
 from control_plane.model.ports import SSH_PORT, PortMapping, port_mappings
 from control_plane.model.state import State
-from control_plane.names import C2C_PORT, DEFAULT_APP_PORT
+from control_plane.names import C2C_PORT, DEFAULT_APP_PORT, Address, Port
 from control_plane.planner.names import (
     NAME_TABLE_TYPE,
     NameTables,
@@ -77,14 +77,18 @@ class Planner:
         app = state.apps[instance.app_guid]
         there = forwarded(app)
         every = {**draining, **there}
-        listeners = list(self._listeners(state, app, instance, there))
+        sources = self._sources_by_port(state, app, every)
+        listeners = list(self._listeners(instance, there, sources))
         if self.options.unproxied:
             listeners.extend(self._unproxied(state, app, instance))
         return Snapshot(
             {
                 CLUSTER: TypeSnapshot.of(self._clusters(instance, every)),
                 LISTENER: TypeSnapshot.of(listeners),
-                EXTENSION_CONFIG: TypeSnapshot.of(self._filters(state, app, every)),
+                # A tcp app has no use for them, but the connections from when it was none have.
+                EXTENSION_CONFIG: TypeSnapshot.of(
+                    self._filter(rbac.sources_filter_name(port), of) for port, of in sources.items()
+                ),
                 SECRET: self._secrets(secrets),
                 NAME_TABLE_TYPE: TypeSnapshot.of(
                     [self._names.of(state, app.guid, published, uncertified)]
@@ -130,34 +134,28 @@ class Planner:
             self._cluster(port, instance.app_address, protocol) for port, protocol in ports.items()
         ]
 
-    def _filters(
+    def _sources_by_port(
         self, state: State, app: App, mappings: Iterable[PortMapping]
-    ) -> Iterator[Resource]:
-        """Yield the filters of listeners; a tcp app has no use for them, but what drains may."""
-        for port in dict.fromkeys(
-            each.proxy_port for each in mappings if not self._by_routers(each)
-        ):
-            sources = self._sources.of(state, app.guid, Transport.TCP, port)
-            yield self._filter(rbac.sources_filter_name(port), sources)
+    ) -> dict[Port, tuple[Address, ...]]:
+        """Return who may connect, but for the ports that admit by certificate."""
+        ports = (each.proxy_port for each in mappings if each.is_c2c or not self._validation)
+        return {port: self._sources.of(state, app.guid, Transport.TCP, port) for port in ports}
 
     def _listeners(
-        self, state: State, app: App, instance: Instance, there: Mapping[PortMapping, AppProtocol]
+        self,
+        instance: Instance,
+        there: Mapping[PortMapping, AppProtocol],
+        sources: Mapping[Port, tuple[Address, ...]],
     ) -> Iterator[Resource]:
         for mapping, protocol in there.items():
-            port = mapping.proxy_port
-            sources = None
-            if not self._by_routers(mapping):
-                sources = self._sources.of(state, app.guid, Transport.TCP, port)
+            admitted = sources.get(mapping.proxy_port)
             secret = C2C_SECRET if mapping.is_c2c else ID_SECRET
-            validation = VALIDATION_SECRET if self._by_routers(mapping) else ""
-            spec = ListenerSpec(mapping.app_port, port, protocol, secret, validation)
+            validation = VALIDATION_SECRET if admitted is None else ""
+            ports = mapping.app_port, mapping.proxy_port
+            spec = ListenerSpec(*ports, protocol, secret, validation)
             # The instance itself may look too: its sidecar proves what is served.
             probers = (*self.options.probers, instance.address) if mapping.is_c2c else ()
-            yield self._listener(spec, instance.address, sources, probers)
-
-    def _by_routers(self, mapping: PortMapping) -> bool:
-        """Tell whether a port admits by certificate, and not by address."""
-        return bool(self.options.router_ca_pem) and not mapping.is_c2c
+            yield self._listener(spec, instance.address, admitted, probers)
 
     def _unproxied(self, state: State, app: App, instance: Instance) -> Iterator[Resource]:
         """Yield the listeners on the app's own ports, unless the app itself is there already."""

@@ -54,8 +54,11 @@ class Draining:
 
     def left(self, app: AppGuid) -> timedelta | None:
         """Return after how long an app's instances may need less; None if nothing is left over."""
+        gone = self._gone.get(app)
+        if not gone:
+            return None
         now = self._clock.monotonic()
-        ends = [until - now for _, until in self._gone.get(app, {}).values() if until > now]
+        ends = [until - now for _, until in gone.values() if until > now]
         return timedelta(seconds=min(ends)) if ends else None
 
 
