@@ -10,13 +10,13 @@ import grpc
 import pytest
 
 from control_plane.errors import StorageError
-from control_plane.model.change import Change
 from control_plane.store.sqlite import SqliteStore
 from tests.e2e import traffic
 from tests.e2e.site import site
 from tests.envoy.harness import until
 from tests.faults.leftovers import nothing_left
 from tests.promises import none_failed
+from tests.security.slow_disk import fill_up
 
 HOST = "app-b"
 
@@ -25,10 +25,6 @@ async def test_a_full_disk_refuses_changes_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change is refused with the reason, streams and apps go on, and later it works again."""
-
-    async def full(_store: SqliteStore, _changes: Sequence[Change]) -> None:
-        raise StorageError("the change was not written: database or disk is full")
-
     async with site(tmp_path) as cloud, cloud.run(HOST) as b:
         source = await cloud.caller(HOST)
         await cloud.map(HOST, HOST)
@@ -38,7 +34,7 @@ async def test_a_full_disk_refuses_changes_and_nothing_else(
             traffic.fresh_requests(b, HOST, source) as calls,
         ):
             with monkeypatch.context() as patch:
-                patch.setattr(SqliteStore, "commit", full)
+                fill_up(patch)
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
                     await cloud.map(HOST, "second")
                 await calls.more()

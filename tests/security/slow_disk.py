@@ -1,4 +1,4 @@
-"""A disk that is slow, so that what waits for it can be seen to wait."""
+"""A disk that is slow, so that what waits for it can be seen to wait, or full."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from control_plane.errors import StorageError
 from control_plane.model.change import Change
 from control_plane.store.sqlite import SqliteStore
 
@@ -29,3 +30,12 @@ class SlowDisk:
             await commit(store, changes)
 
         patch.setattr(SqliteStore, "commit", slow)
+
+
+def fill_up(patch: pytest.MonkeyPatch) -> None:
+    """Have every change be refused by a disk that is full, until the patch is undone."""
+
+    async def full(_store: SqliteStore, _changes: Sequence[Change]) -> None:
+        raise StorageError("the change was not written: database or disk is full")
+
+    patch.setattr(SqliteStore, "commit", full)

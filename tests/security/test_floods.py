@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,18 +20,16 @@ from control_plane.api.v1 import (
     identity_pb2_grpc,
 )
 from control_plane.ca import make_csr, new_key_pair
-from control_plane.errors import StorageError
-from control_plane.model.change import Change
 from control_plane.names import shown
 from control_plane.server.limits import ServerLimits
 from control_plane.server.refusals import LINES_PER_MINUTE
-from control_plane.store.sqlite import SqliteStore
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.faults.plane import Plane, plane
 from tests.inspection.test_metrics import values
 from tests.security.applicants import applicant
 from tests.security.holders import nobody
+from tests.security.slow_disk import fill_up
 from tests.security.world import (
     ROTATION_SECONDS,
     bystander,
@@ -144,15 +141,11 @@ async def test_what_the_server_cannot_do_is_not_held_against_a_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often an enrolment fails for a full disk, it succeeds once there is room again."""
-
-    async def full(_store: SqliteStore, _changes: Sequence[Change]) -> None:
-        raise StorageError("the change was not written: database or disk is full")
-
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
         somebody = await applicant(cf)
         with monkeypatch.context() as patch:
-            patch.setattr(SqliteStore, "commit", full)
+            fill_up(patch)
             for _ in range(MOST + 1):
                 code, _ = await somebody.is_refused()
                 assert code is grpc.StatusCode.UNAVAILABLE

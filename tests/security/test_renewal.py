@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,15 +13,13 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.api.v1 import identity_pb2, identity_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
 from control_plane.ca import make_csr, new_key_pair, read_certificate
-from control_plane.errors import StorageError
-from control_plane.model.change import Change
 from control_plane.names import InstanceGuid
 from control_plane.reconciler import farewells
 from control_plane.server import identity_watch, peers
 from control_plane.server.identity_watch import SETTLING_SECONDS
-from control_plane.store.sqlite import SqliteStore
 from control_plane.xds.resource_type import SECRET
 from tests.security.holders import Holder, identity_request, issued
+from tests.security.slow_disk import fill_up
 from tests.security.sockets import client_context, shown_by, tls_ports
 from tests.security.world import (
     C2C_SECRET,
@@ -209,9 +206,6 @@ async def test_a_renewal_that_is_not_on_the_disk_ends_no_stream(
     """The sidecar has nothing newer to come back with; the next renewal is as good as ever."""
     monkeypatch.setattr(identity_watch, "SETTLING_SECONDS", 0.0)
 
-    async def full(_store: SqliteStore, _changes: Sequence[Change]) -> None:
-        raise StorageError("the change was not written: database or disk is full")
-
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
         old = await enrol(cf, "app-b", "127.0.2.1")
@@ -219,7 +213,7 @@ async def test_a_renewal_that_is_not_on_the_disk_ends_no_stream(
             await client.subscribe(SECRET, C2C_SECRET)
             await client.ack(await client.receive())
             with monkeypatch.context() as patch:
-                patch.setattr(SqliteStore, "commit", full)
+                fill_up(patch)
                 code, _ = await refused(renew(cf, old, "127.0.0.1"))
             assert code is grpc.StatusCode.UNAVAILABLE
             await map_route(cf, "app-b", "app-b")
