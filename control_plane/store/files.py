@@ -99,18 +99,18 @@ def private_directory(path: Path) -> None:
     Raises:
         ConfigurationError: others own it or may enter it, or it cannot be made.
     """
-    mode = _own_directory(path)
+    mode = _own_directory(path, 0o700)
     if mode & _OPEN_TO_OTHERS:
         raise _open_directory(path, mode, "may look into it", "700")
 
 
 def guarded_directory(path: Path) -> None:
-    """Make sure of a directory in which nobody else can put or replace files.
+    """Make sure of a directory in which nobody else can put or replace files, but may read them.
 
     Raises:
         ConfigurationError: others own it or may write to it, or it cannot be made.
     """
-    mode = _own_directory(path)
+    mode = _own_directory(path, 0o755)
     if mode & _WRITABLE_BY_OTHERS:
         raise _open_directory(path, mode, "may write to it", "go-w")
 
@@ -126,10 +126,10 @@ def lack_of_room(directory: Path, octets: int) -> str:
     return ""
 
 
-def _own_directory(path: Path) -> int:
-    """Return the mode of a directory of ours, which is made if there is none."""
+def _own_directory(path: Path, mode: int) -> int:
+    """Return the mode of a directory of ours, which is made with that mode if there is none."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
         found = path.stat()
     except OSError as error:
         raise _unusable(path, error.strerror, kind="directory") from error

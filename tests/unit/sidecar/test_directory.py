@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,16 @@ from tests.unit.sidecar.members import GUID, authority, membership
 def ca() -> Authority:
     """Return a CA."""
     return authority()
+
+
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    """Have files made with this mask, whatever mask the tests run with."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _modes(directory: Path) -> dict[str, int]:
@@ -77,15 +90,16 @@ def test_a_new_directory_has_no_identity(tmp_path: Path) -> None:
 
 
 def test_only_the_apps_ca_is_for_others(ca: Authority, tmp_path: Path) -> None:
-    """Everything is private to its owner but the certificates that anybody may have."""
-    directory = SidecarDirectory(tmp_path / "sidecar")
+    """Others get into the directory, and read there the certificates that anybody may have."""
+    with _umask(0o022):
+        directory = SidecarDirectory(tmp_path / "sidecar")
     directory.write(membership(ca))
     directory.write_bootstrap(membership(ca), "10.0.0.5")
 
     modes = _modes(tmp_path / "sidecar")
     assert {name for name, mode in modes.items() if mode == 0o644} == {"ca.pem"}
     assert {mode for name, mode in modes.items() if name != "ca.pem"} == {0o600}
-    assert stat.S_IMODE((tmp_path / "sidecar").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "sidecar").stat().st_mode) == 0o755
 
 
 def test_a_directory_is_taken_once(tmp_path: Path) -> None:
