@@ -35,7 +35,7 @@ def apps() -> None:
         return
     columns: dict[str, list[object]] = {
         "name": [app.name for app in found],
-        "instances": [app.instances for app in found],
+        "instances": [f"{app.ready_instances}/{app.instances}" for app in found],
         "protocol": [app.protocol for app in found],
         "ports": [list(app.ports) for app in found],
         "routes": [list(app.routes) for app in found],
@@ -69,7 +69,7 @@ def app(app_name: str) -> None:
             instance_pb2.ListInstancesRequest(app=found.guid),
         ).instances
     if wants_json():
-        # Its field `instances` is their number, here as in `c2c apps`.
+        # Its field `instances` is the number of those that are not gone, here as in `c2c apps`.
         print_records([{**record(found), "instance_list": [record(each) for each in instances]}])
         return
     print_fields(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from control_plane.ca import read_certificates
-from control_plane.model.entities import JoinToken
+from control_plane.model.entities import InstanceStatus, JoinToken
+from control_plane.model.instances import set_status
 from control_plane.names import Domain, InstanceGuid
 from control_plane.server.api.join_tokens import token_digest
 from tests.api.world import NOW, ControlPlane, Fields, control_plane
@@ -27,6 +29,7 @@ APP_B = {
     "ssh": False,
     "routes": ["app-b.apps.internal"],
     "instances": 1,
+    "ready_instances": 0,
 }
 INSTANCE_B0 = {
     "guid": "inst-b0",
@@ -238,6 +241,21 @@ async def test_an_instance_is_shown_as_connected_while_it_is(tmp_path: Path) -> 
 
     assert connected["instances"] == [INSTANCE_B0 | {"connected": True}]
     assert gone["instances"] == [INSTANCE_B0]
+
+
+async def test_an_app_has_the_instances_that_are_not_gone(tmp_path: Path) -> None:
+    """Where each start is another instance, its number is not of all that ever were."""
+    async with control_plane(tmp_path) as plane:
+        await plane.do(SETUP)
+        for number, status in enumerate(InstanceStatus):
+            guid, address = InstanceGuid(f"inst-b{number + 1}"), f"127.0.2.{number + 1}"
+            fields = {"app": "app-b", "address": address, "guid": guid}
+            await plane.call("RegisterInstance", fields)
+            await plane.registry.execute(partial(set_status, guid=guid, status=status))
+        shown = (await plane.call("GetApp", {"app": "app-b"}))["app"]
+
+    there = 1 + len(InstanceStatus) - 1
+    assert (shown["instances"], shown["ready_instances"]) == (there, 1)
 
 
 async def test_the_first_internal_domain_is_meant_where_none_is_named(tmp_path: Path) -> None:

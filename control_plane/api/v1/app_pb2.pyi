@@ -33,6 +33,7 @@ class App(_message.Message):
     SSH_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
+    READY_INSTANCES_FIELD_NUMBER: _builtins.int
     guid: _builtins.str
     """Unique for ever; part of the identity of each instance."""
     name: _builtins.str
@@ -48,7 +49,9 @@ class App(_message.Message):
     ssh: _builtins.bool
     """Whether an SSH server listens on 2222 beside the app."""
     instances: _builtins.int
-    """How many instances are registered."""
+    """How many instances it has, without those that are gone."""
+    ready_instances: _builtins.int
+    """How many of them are ready: its names lead to these."""
     @_builtins.property
     def ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The ports it listens on, in the order in which they are allotted to ports from 61001 on."""
@@ -71,10 +74,11 @@ class App(_message.Message):
         ssh: _builtins.bool = ...,
         routes: _abc.Iterable[_builtins.str] | None = ...,
         instances: _builtins.int = ...,
+        ready_instances: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "guid", b"guid", "instances", b"instances", "name", b"name", "org", b"org", "os", b"os", "ports", b"ports", "protocol", b"protocol", "routes", b"routes", "space", b"space", "ssh", b"ssh"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "guid", b"guid", "instances", b"instances", "name", b"name", "org", b"org", "os", b"os", "ports", b"ports", "protocol", b"protocol", "ready_instances", b"ready_instances", "routes", b"routes", "space", b"space", "ssh", b"ssh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,12 +7,23 @@ app is named by its name, its GUID, its space and its org wherever it is mention
 from __future__ import annotations
 
 from control_plane.api.v1 import app_pb2, instance_pb2, network_policy_pb2, route_pb2
-from control_plane.model.entities import App, Instance, NetworkPolicy, RouteMapping
+from control_plane.model.entities import (
+    App,
+    Instance,
+    InstanceStatus,
+    NetworkPolicy,
+    RouteMapping,
+)
 from control_plane.model.state import State
 
 
 def app_message(state: State, app: App) -> app_pb2.App:
     """Return an app with its routes and the number of its instances."""
+    there = [
+        each.status
+        for each in state.instances_of(app.guid)
+        if each.status is not InstanceStatus.GONE
+    ]
     return app_pb2.App(
         guid=app.guid,
         name=app.key.name,
@@ -24,7 +35,8 @@ def app_message(state: State, app: App) -> app_pb2.App:
         c2c_port=app.c2c_port or 0,
         ssh=app.ssh,
         routes=state.hostnames_of(app.guid),
-        instances=len(state.instances_of(app.guid)),
+        instances=len(there),
+        ready_instances=there.count(InstanceStatus.READY),
     )
 
 

@@ -26,6 +26,7 @@ APP = {
     "ssh": False,
     "routes": [],
     "instances": 0,
+    "ready_instances": 0,
 }
 ROUTE = {
     "route": "app-b.apps.internal",

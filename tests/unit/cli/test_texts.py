@@ -147,16 +147,16 @@ def test_apps_as_a_table(c2c: Run) -> None:
         f"Getting apps {IN_DEFAULT}\n"
         "\n"
         "name    instances   protocol   ports        routes\n"
-        "app-b   0           http1      8080, 9090   a.apps.internal, b.apps.internal\n"
+        "app-b   0/0         http1      8080, 9090   a.apps.internal, b.apps.internal\n"
     )
     assert c2c("apps", "--all").out == (
         "Getting all apps...\n"
         "\n"
         "name    instances   protocol   ports        routes                             "
         "space     org\n"
-        "app-b   0           http1      8080, 9090   a.apps.internal, b.apps.internal   "
+        "app-b   0/0         http1      8080, 9090   a.apps.internal, b.apps.internal   "
         "default   default\n"
-        "grpc    0           http2      8080                                            "
+        "grpc    0/0         http2      8080                                            "
         "other     default\n"
     )
 
