@@ -18,8 +18,9 @@ import structlog
 
 from control_plane import log_events
 from control_plane.ca import JDK_PASSWORD, java_trust_store, read_java_trust_store
-from control_plane.errors import ControlPlaneError, InvalidArgument
+from control_plane.errors import ControlPlaneError, InvalidArgument, StorageError
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
+from control_plane.store.files import write_public
 
 ROOTS = "roots.pem"
 """The system's roots and our CA."""
@@ -88,8 +89,9 @@ class AppTrust:
         An app reads the files when it starts; so will the next one.
 
         Raises:
-            StorageError: a file could not be written.
+            StorageError: a file could not be written, and there was none before.
         """
+        self._written = ca_pem
         variables = {OUR_CA: str(self._directory.ca_file)}
         system = _first_content(self._system_roots)
         # First, since a variable may name this very file already.
@@ -106,7 +108,6 @@ class AppTrust:
         if self._inherited.get(ADDING):
             variables |= self._added(ADDING, ADDING, b"", ca_pem)
         variables |= self._java(system, ca_pem)
-        self._written = ca_pem
         return variables
 
     def follow(self, credentials: Credentials) -> None:
@@ -139,14 +140,24 @@ class AppTrust:
     def _write(self, file: str, base: bytes, ca_pem: bytes) -> str:
         """Write a base and ours into a file, and return its path."""
         path = self._directory.path / file
-        self._directory.write_public(path, _joined(base, ca_pem))
+        self._replace(path, _joined(base, ca_pem))
         return str(path)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        """Write a file; an older one is better than no app, and is replaced later."""
+        try:
+            write_public(path, data)
+        except StorageError as error:
+            self._written = b""
+            if not path.exists():
+                raise
+            self._log.error(log_events.TRUST_NOT_EXPORTED, reason=str(error))
 
     def _java(self, system: bytes, ca_pem: bytes) -> dict[str, str]:
         base = self._jdk_roots() or system
         path = self._directory.path / JAVA_ROOTS
         store = java_trust_store(_joined(base, ca_pem), JDK_PASSWORD)
-        self._directory.write_public(path, store)
+        self._replace(path, store)
         given = self._inherited.get(JAVA_OPTIONS, "")
         if _JAVA_TRUST_STORE in given:
             self._left_alone(JAVA_OPTIONS, "it names a trust store already: import ca.pem there")

@@ -26,6 +26,7 @@ from control_plane.store.files import (
     lack_of_room,
     read_private,
     write_private,
+    write_public,
 )
 from control_plane.store.lock import DirectoryLock
 
@@ -194,7 +195,7 @@ class SidecarDirectory:
         identity = credentials.identity
         bundle = credentials.trust_bundle
         write_private(self._trust, bootstrap.trust_file(bundle.decode()).encode())
-        self.write_public(self.ca_file, bundle)
+        write_public(self.ca_file, bundle)
         chain, key = identity.chain_pem.decode(), identity.key.private_pem().decode()
         write_private(self._identity, bootstrap.identity_file(chain, key).encode())
 
@@ -213,22 +214,6 @@ class SidecarDirectory:
             tls=bootstrap.XdsIdentity(self._identity, self._trust, identity.server_uri),
         )
         write_private(self.bootstrap_file, text.encode())
-
-    def write_public(self, path: Path, data: bytes) -> None:
-        """Replace a file that whoever gets into the directory may read.
-
-        Raises:
-            StorageError: it could not be written.
-        """
-        beside = path.with_name(f"{path.name}.public")
-        write_private(beside, data)
-        try:
-            beside.chmod(0o644)
-            beside.rename(path)
-        except OSError as error:
-            raise StorageError(
-                f"file {shown(str(path))} was not written: {error.strerror}"
-            ) from error
 
     def _short_enough(self, socket: Path) -> Path:
         """Return a path of the admin socket that is short enough for one.

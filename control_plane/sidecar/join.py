@@ -2,7 +2,8 @@
 
 The rule of this module: an identity of an earlier start is kept for as long as the control plane
 accepts it, also at a new address, so that a restart needs no new token. It is renewed at once,
-which is how a removed instance hears of it; if the control plane is down, it is used as it is.
+which is how a removed instance hears of it; if the control plane is down, or the disk has no room
+for another, it is used as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.ca import KeyFactory
-from control_plane.errors import InvalidArgument, InvalidRequest
+from control_plane.errors import InvalidArgument, InvalidRequest, StorageError
 from control_plane.names import Address
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.directory import Credentials, Membership, SidecarDirectory
@@ -58,19 +59,30 @@ class Joining:
             StorageError: the identity could not be written.
         """
         earlier = self._earlier()
-        member = await self._resumed(earlier) if earlier else None
-        if member is None:
-            self._directory.check_room()
-            member = await enrol(self._options, new_key=self._new_key, retry=self._retry)
-            self._log.info(
-                log_events.SIDECAR_ENROLLED,
-                instance=member.enrollment.instance_guid,
-                index=member.enrollment.index,
-                app=member.credentials.identity.app_guid,
-                address=member.credentials.identity.address,
-            )
+        if earlier and (resumed := await self._resumed(earlier)):
+            return self._kept(resumed, earlier)
+        self._directory.check_room()
+        member = await enrol(self._options, new_key=self._new_key, retry=self._retry)
+        self._log.info(
+            log_events.SIDECAR_ENROLLED,
+            instance=member.enrollment.instance_guid,
+            index=member.enrollment.index,
+            app=member.credentials.identity.app_guid,
+            address=member.credentials.identity.address,
+        )
         self._directory.write(member)
         return member
+
+    def _kept(self, resumed: Membership, earlier: Membership) -> Membership:
+        """Return what is on the disk now: a disk that is full keeps what an earlier start left."""
+        try:
+            self._directory.write(resumed)
+        except StorageError as error:
+            if _place(resumed) != _place(earlier):
+                raise
+            self._log.error(log_events.IDENTITY_RENEWAL_FAILED, reason=str(error))
+            return earlier
+        return resumed
 
     def _earlier(self) -> Membership | None:
         """Return what an earlier start left, if it may still count."""
@@ -115,7 +127,7 @@ class Joining:
         options, held = self._options, earlier.credentials
         server = SocketAddress(options.server.host, earlier.enrollment.xds_port)
         place = (await self._address(held.identity.address), options.app_address)
-        has_moved = place != (held.identity.address, earlier.enrollment.app_address)
+        has_moved = place != _place(earlier)
 
         async def attempt() -> Credentials:
             return await renew(server, held, new_key=self._new_key, place=place)
@@ -153,3 +165,8 @@ class Joining:
         except (OSError, grpc.aio.AioRpcError) as error:
             self._log.warning(log_events.IDENTITY_RENEWAL_FAILED, reason=why_not(error))
             return None
+
+
+def _place(member: Membership) -> tuple[str, str]:
+    """Return where the instance is reached, and where its Envoy reaches the app."""
+    return member.credentials.identity.address, member.enrollment.app_address

@@ -18,7 +18,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.clock import Clock
-from control_plane.errors import ConfigurationError
+from control_plane.errors import ConfigurationError, StorageError
 from control_plane.names import shown
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.envoy_admin import EnvoyAdmin
@@ -47,13 +47,12 @@ class Leftovers:
     stop_seconds: float
 
     def note_app(self, pid: int) -> None:
-        """Have the next sidecar end this process, if this one cannot.
-
-        Raises:
-            StorageError: it could not be noted.
-        """
+        """Have the next sidecar end this process, if this one cannot."""
         text = json.dumps({"pid": pid, "began": _began(pid)})
-        write_private(self.directory.path / APP_FILE, text.encode())
+        try:
+            write_private(self.directory.path / APP_FILE, text.encode())
+        except StorageError as error:
+            structlog.get_logger(__name__).error(log_events.APP_NOT_NOTED, reason=str(error))
 
     async def end(self) -> None:
         """End what is left.

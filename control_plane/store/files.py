@@ -15,6 +15,7 @@ import shlex
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ from control_plane.errors import ConfigurationError, StorageError
 _PRIVATE_MODES = (0o600, 0o400)
 _WRITABLE_BY_OTHERS = 0o022
 _OPEN_TO_OTHERS = 0o077
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def read_private(path: Path) -> bytes:
@@ -50,20 +52,19 @@ def write_private(path: Path, data: bytes) -> None:
     When this returns the content survives a crash of the machine.
 
     Raises:
-        StorageError: it was not written; what was there is still there.
+        StorageError: it was not written; what was there is still there. A disk that is full is no
+            reason if that is the same.
     """
-    beside = path.with_name(f"{path.name}.new")
-    try:
-        beside.unlink(missing_ok=True)  # of a process that crashed
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(file, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(file)
-        beside.rename(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise StorageError(f"file {str(path)!r} was not written: {error.strerror}") from error
+    _write(path, data, 0o600)
+
+
+def write_public(path: Path, data: bytes) -> None:
+    """Do so with a file that whoever gets into its directory may read.
+
+    Raises:
+        StorageError: likewise.
+    """
+    _write(path, data, 0o644)
 
 
 def remove_private(path: Path) -> None:
@@ -121,9 +122,36 @@ def lack_of_room(directory: Path, octets: int) -> str:
         with tempfile.TemporaryFile(dir=directory) as file:
             os.posix_fallocate(file.fileno(), 0, octets)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             return os.strerror(error.errno)
     return ""
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.unlink(missing_ok=True)  # of a process that crashed
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "wb") as stream:
+            os.fchmod(file, mode)
+            stream.write(data)
+            stream.flush()
+            os.fsync(file)
+        beside.rename(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)  # a disk that is full has room for an empty one
+        if error.errno in _FULL and _is_there(path, data, mode):
+            return
+        raise StorageError(f"file {str(path)!r} was not written: {error.strerror}") from error
+
+
+def _is_there(path: Path, data: bytes, mode: int) -> bool:
+    """Tell whether a file is as it should be, so that a disk that is full may keep it."""
+    with suppress(OSError):
+        return path.read_bytes() == data and stat.S_IMODE(path.stat().st_mode) == mode
+    return False
 
 
 def _own_directory(path: Path, mode: int) -> int:

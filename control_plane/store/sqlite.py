@@ -14,12 +14,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
 from sqlalchemy import URL, Table, bindparam, delete, event, insert, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from control_plane import log_events
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.model.change import Change, merged
 from control_plane.model.entities import Entity, Instance
@@ -62,7 +64,8 @@ class SqliteStore:
         """
         private_directory(path.parent)
         lock = DirectoryLock(path.parent)
-        engine = _engine_for(path)
+        lack = lack_of_room(path.parent, _ROOM)
+        engine = _engine_for(path, share=not lack)
         store = cls(path, engine, lock)
         try:
             _make_private(path)
@@ -70,6 +73,9 @@ class SqliteStore:
         except BaseException:
             await store.close()
             raise
+        if lack:
+            reason = f"{lack}: changes are refused until there is room in {str(path.parent)!r}"
+            structlog.get_logger(__name__).error(log_events.STORE_FAILED, reason=reason)
         return store
 
     async def load(self) -> list[Entity]:
@@ -162,13 +168,27 @@ class SqliteStore:
         return ConfigurationError([problem])
 
 
-def _engine_for(path: Path) -> AsyncEngine:
-    """Return an engine with one connection, on which transactions queue up."""
+def _engine_for(path: Path, *, share: bool) -> AsyncEngine:
+    """Return an engine with one connection, on which transactions queue up.
+
+    Args:
+        path: the database.
+        share: whether other programs may read it meanwhile, to make a backup. That takes a file of
+            shared memory, for which a disk that is full has no room.
+    """
     url = URL.create("sqlite+aiosqlite", database=str(path))
     engine = create_async_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
+    if not share:
+        event.listen(engine.sync_engine, "connect", _have_alone)
     event.listen(engine.sync_engine, "connect", _set_up_connection)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
+
+
+def _have_alone(connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA locking_mode = EXCLUSIVE")
+    cursor.close()
 
 
 def _set_up_connection(connection: DBAPIConnection, _record: object) -> None:

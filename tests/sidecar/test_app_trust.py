@@ -21,6 +21,7 @@ import pytest
 from control_plane.ca import JDK_PASSWORD, java_trust_store
 from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.store.files import write_public
 from tests.envoy.certificates import Authority
 from tests.needs import need_command
 from tests.sidecar.scene import scene
@@ -133,7 +134,7 @@ class Trust:
     async def trusted(self, client: str, inherited: Mapping[str, str]) -> set[str]:
         """Return which servers a client accepts with the variables that a sidecar adds to these."""
         sidecars = SidecarDirectory(self.directory / "sidecar")
-        sidecars.write_public(sidecars.ca_file, self.ours.pem)
+        write_public(sidecars.ca_file, self.ours.pem)
         (self.directory / "system.pem").write_bytes(self.platforms.pem)
         trust = AppTrust(sidecars, inherited, [str(self.directory / "system.pem")])
         variables = {**inherited, **trust.write(self.ours.pem)}

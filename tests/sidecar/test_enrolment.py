@@ -32,7 +32,7 @@ from control_plane.ca import (
 from control_plane.names import shown
 from control_plane.server.credentials import SERVER_NAME
 from tests.envoy.harness import DEADLINE, unique_address, until
-from tests.needs import lacks, need_command
+from tests.full_disk import need_full_disk, on_a_full_disk
 from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.process import C2C, Sidecar, Ticket, sidecar
 from tests.sidecar.scene import scene
@@ -279,19 +279,14 @@ async def test_a_fingerprint_that_follows_the_ca_costs_no_token(
 
 async def test_a_disk_that_is_full_spends_no_token(tmp_path: Path) -> None:
     """Where the identity would have no room, the start is refused before it is asked for."""
-    unshare, directory = need_command("unshare", "util-linux"), tmp_path / "sidecar"
+    directory = tmp_path / "sidecar"
     directory.mkdir()
-    # A small disk that only this process sees, full but for the file that says who has it.
-    script = f"""
-        mount -t tmpfs -o size=64k,mode=700 tmpfs {directory} || exit 77
-        echo 1 > {directory}/lock
-        dd if=/dev/zero of={directory}/much bs=4k 2> {tmp_path}/dd
-        exec {C2C} sidecar --log-format json --address {unique_address()}
-    """
+    (directory / "lock").write_text("1\n")
+    script = f"exec {C2C} sidecar --log-format json --address {unique_address()}"
     async with scene(tmp_path / "plane") as here:
         ticket = await here.cf.ticket("app-b")
         process = await asyncio.create_subprocess_exec(
-            *(unshare, "--map-root-user", "--mount", "sh", "-c", script),
+            *on_a_full_disk(directory, script, size="64k"),
             env={
                 **os.environ,
                 "C2C_SIDECAR_DIR": str(directory),
@@ -302,8 +297,7 @@ async def test_a_disk_that_is_full_spends_no_token(tmp_path: Path) -> None:
             stderr=asyncio.subprocess.PIPE,
         )
         _, wrote = await asyncio.wait_for(process.communicate(), DEADLINE)
-        if b"unshare" in wrote or process.returncode == 77:
-            lacks(f"this test needs to mount a disk of its own: {wrote.decode()}")
+        need_full_disk(process.returncode, wrote.decode())
         async with sidecar(ticket, here.directory, *here.options) as again:
             await again.logged("sidecar.enrolled")
 

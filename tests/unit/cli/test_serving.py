@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -18,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from control_plane.ca import create_authority, new_key_pair
-from control_plane.store.sqlite import SqliteStore
 from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
-from tests.needs import lacks, need_command
+from tests.full_disk import need_full_disk, on_a_full_disk
 from tests.unit.ca.forge import lax_ca_files
 from tests.unit.cli.conftest import Ran, run_c2c
 
@@ -265,40 +263,26 @@ def test_a_start_without_room_is_one_sentence(tmp_path: Path, blocks: int) -> No
     )
 
 
-def test_a_start_on_a_disk_that_is_full_says_so(tmp_path: Path) -> None:
-    """SQLite calls it an I/O error; who reads it at night learns that room is what is missing."""
-    unshare = need_command("unshare", "util-linux")
-    made, data = tmp_path / "made", tmp_path / "data"
-    made.mkdir(mode=0o700)
-    data.mkdir()
-    asyncio.run(_database(made / "c2c.db"))
-    # A small disk that only this process sees, and which is gone with it.
-    script = f"""
-        mount -t tmpfs -o size=1m,mode=700 tmpfs {data} || exit 77
-        cp -p {made}/* {data}
-        dd if=/dev/zero of={data}/much bs=4k 2> {tmp_path}/dd
-        exec {C2C} serve --data-dir {data} --log-level error
-    """
+def test_a_first_start_on_a_disk_that_is_full_says_so(tmp_path: Path) -> None:
+    """There is no database yet; who reads it at night learns that room is what is missing."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (data / "lock").write_text("1\n")
+    script = f"exec {C2C} serve --data-dir {data} --log-level error"
     ran = subprocess.run(
-        [unshare, "--map-root-user", "--mount", "sh", "-c", script],
+        on_a_full_disk(data, script, size="1m"),
         capture_output=True,
         text=True,
         timeout=2 * DEADLINE,
         check=False,
     )
-    if "unshare" in ran.stderr or ran.returncode == 77:
-        lacks(f"this test needs to mount a disk of its own: {ran.stderr}")
+    need_full_disk(ran.returncode, ran.stderr)
 
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == (
-        f"State database '{data}/c2c.db' cannot be used: disk I/O error (No space left on device): "
-        "make room there, and start again\n"
+        f"State database '{data}/c2c.db' cannot be used: database or disk is full "
+        "(No space left on device): make room there, and start again\n"
     )
-
-
-async def _database(path: Path) -> None:
-    """Make one as a control plane leaves it."""
-    await (await SqliteStore.open(path)).close()
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_files_that_could_not_be_written_are_written_later(tmp_path: Path) -> No
     trust = AppTrust(directory, {"PATH": ""}, [str(roots)])
     old, new = membership(authority("old")), membership(authority("new"))
     written = Path(trust.write(old.credentials.trust_bundle)["SSL_CERT_FILE"])
-    obstacle = directory.path / "roots.pem.public.new"
+    obstacle = directory.path / "roots.pem.new"
     obstacle.mkdir()
     with structlog.testing.capture_logs() as logs:
         trust.follow(new.credentials)

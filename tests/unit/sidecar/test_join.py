@@ -10,14 +10,16 @@ import pytest
 import structlog
 
 from control_plane.ca import new_key_pair
-from control_plane.errors import ConfigurationError
+from control_plane.errors import ConfigurationError, StorageError
+from control_plane.names import Address
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.sidecar import join as module
+from control_plane.sidecar.directory import Credentials, Membership, SidecarDirectory
 from control_plane.sidecar.join import Joining
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry
 from tests.unit.reconciler.clocks import ManualClock
-from tests.unit.sidecar.members import ADDRESS, authority, membership
+from tests.unit.sidecar.members import ADDRESS, authority, credentials, membership
 from tests.waiting import eventually
 
 NOWHERE = SocketAddress("no-such-host.invalid", 18001)
@@ -63,3 +65,41 @@ async def test_an_identity_of_another_time_is_said_so(
 
     (passed_over,) = logs
     assert passed_over["reason"].startswith(objection)
+
+
+@pytest.mark.parametrize("app_address", ["127.0.0.1", "127.0.0.2"])
+async def test_a_full_disk_keeps_who_has_not_moved_at_its_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app_address: str
+) -> None:
+    """What is on the disk counts, unless it says that the instance is where it is no more."""
+    directory, ours = SidecarDirectory(tmp_path), authority()
+    before = membership(ours)
+    directory.write(before)
+
+    async def renewed(*_args: object, **_options: object) -> Credentials:
+        return credentials(ours, serial=7)
+
+    def full(_directory: SidecarDirectory, _member: Membership) -> None:
+        raise StorageError("no space left on device")
+
+    monkeypatch.setattr(module, "renew", renewed)
+    monkeypatch.setattr(SidecarDirectory, "write", full)
+    options = SidecarOptions(
+        server=NOWHERE,
+        directory=tmp_path,
+        address=Address(ADDRESS),
+        app_address=Address(app_address),
+    )
+    retry = Retry(ManualClock(), lambda: 0.5)
+    joining = Joining(options, directory, retry=retry, new_key=new_key_pair)
+    with structlog.testing.capture_logs() as logs:
+        if app_address != before.enrollment.app_address:
+            with pytest.raises(StorageError):
+                await joining.join()
+            return
+        kept = await joining.join()
+
+    assert kept.credentials.identity.serial == before.credentials.identity.serial
+    assert [(each["event"], each["log_level"]) for each in logs] == [
+        ("identity.renewal_failed", "error")
+    ]

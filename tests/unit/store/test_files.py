@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -19,6 +20,7 @@ from control_plane.store.files import (
     private_directory,
     read_private,
     write_private,
+    write_public,
 )
 
 CRASH = """
@@ -151,6 +153,45 @@ def test_a_directory_that_takes_no_file_is_a_clear_error(tmp_path: Path) -> None
         write_private(path, b"content")
 
     assert str(caught.value) == f"file '{path}' was not written: No such file or directory"
+
+
+def test_a_disk_that_is_full_keeps_what_is_there_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is left beside, what was there stays, and may be "written" again as it is."""
+    private, public = tmp_path / "ca.key", tmp_path / "ca.pem"
+    write_private(private, b"key")
+    write_public(public, b"certificate")
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    write_private(private, b"key")
+    write_public(public, b"certificate")
+    for path, data in ((private, b"another"), (public, b"another"), (tmp_path / "new", b"key")):
+        with pytest.raises(StorageError, match="No space left on device"):
+            write_private(path, data)
+    with pytest.raises(StorageError, match="No space left on device"):
+        write_private(public, b"certificate")  # which others may read
+
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["ca.key", "ca.pem"]
+    assert (private.read_bytes(), public.read_bytes()) == (b"key", b"certificate")
+
+
+def test_a_write_that_may_not_last_is_an_error_whatever_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails is not one that is full: the same content may be gone after a crash."""
+    path = tmp_path / "ca.key"
+    write_private(path, b"key")
+
+    def fail(_file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError, match="Input/output error"):
+        write_private(path, b"key")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
