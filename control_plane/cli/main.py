@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -30,6 +32,8 @@ from control_plane.names import is_text, shown
 
 INTERRUPTED = 130
 """What a shell reports for a program that SIGINT ended (128 + 2)."""
+
+_FIRST_PROCESS = 1
 
 _DASHED_OPTION = re.compile(r"^[\u2013\u2014]-?(?=[a-z])")
 
@@ -177,8 +181,17 @@ def program(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    """End as every process does that takes no signal."""
+    os._exit(128 + number)
+
+
 def main() -> None:
     """Run the command line: the entry point ``c2c``."""
+    # pid_namespaces(7): a container's first process is sent no signal that it has no handler for.
+    # What runs for long takes this one itself later, after imports that take most of a start.
+    if os.getpid() == _FIRST_PROCESS:
+        signal.signal(signal.SIGTERM, _end)
     open_streams()
     # The C core of gRPC would write its own account of each failure beside our sentence.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

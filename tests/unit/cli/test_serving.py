@@ -20,6 +20,7 @@ from control_plane.ca import create_authority, new_key_pair
 from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
 from tests.full_disk import need_full_disk, on_a_full_disk
+from tests.needs import lacks, need_command
 from tests.unit.ca.forge import lax_ca_files
 from tests.unit.cli.conftest import Ran, run_c2c
 
@@ -283,6 +284,38 @@ def test_a_first_start_on_a_disk_that_is_full_says_so(tmp_path: Path) -> None:
         f"State database '{data}/c2c.db' cannot be used: database or disk is full "
         "(No space left on device): make room there, and start again\n"
     )
+
+
+def test_the_first_process_of_a_container_ends_before_it_listens_for_signals() -> None:
+    """SIGTERM counts from the first moment, though the kernel would keep it from PID 1."""
+    unshare = need_command("unshare", "util-linux")
+    # It stands for the imports of a server. /proc is that of this test, and so is the number in it.
+    code = (
+        "import os, signal\n"
+        "from control_plane.cli import main as module\n"
+        "def importing(**_):\n"
+        "    print(os.getpid(), os.readlink('/proc/self'), flush=True)\n"
+        "    signal.pause()\n"
+        "module.program.main = importing\n"
+        "module.main()\n"
+    )
+    with subprocess.Popen(
+        [unshare, "--map-root-user", "--fork", "--pid", "--kill-child", sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        inside, _, outside = process.stdout.readline().partition(" ")
+        if not inside:
+            lacks(f"this test needs process numbers of its own: {process.communicate()[1]}")
+        try:
+            os.kill(int(outside), signal.SIGTERM)
+            code_of_exit = process.wait(DEADLINE)
+        finally:
+            process.kill()
+
+    assert (inside, code_of_exit) == ("1", 128 + signal.SIGTERM)
 
 
 @pytest.fixture
