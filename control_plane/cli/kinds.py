@@ -7,13 +7,15 @@ with the option's name, the value and the rule; for a network policy in the very
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Generic, NamedTuple, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from control_plane.errors import InvalidArgument
+from control_plane.model.spec import MIN_APP_PORT
 from control_plane.settings.paths import read_directory
 from control_plane.settings.values import (
     count_between,
@@ -25,16 +27,25 @@ from control_plane.settings.values import (
 
 T = TypeVar("T")
 
+PROTOCOLS = ("tcp", "udp")
+
 _POSITIVE = re.compile(r"0*[1-9][0-9]{0,8}")
 
 
 class Kind(click.ParamType[T], Generic[T]):
     """The type of an option whose text a reader of settings understands."""
 
-    def __init__(self, name: str, read: Callable[[object], T]) -> None:
-        """Read with this reader; the name stands for the value in the help."""
+    def __init__(self, name: str, read: Callable[[object], T], words: Iterable[str] = ()) -> None:
+        """Read with this reader.
+
+        Args:
+            name: stands for the value in the help.
+            read: the reader.
+            words: what a shell can complete a value to.
+        """
         self.name = name
         self._read = read
+        self._words = tuple(words)
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> T:
         """Read a text; defaults are texts too, so that the help can show them."""
@@ -42,6 +53,15 @@ class Kind(click.ParamType[T], Generic[T]):
             return self._read(value)
         except InvalidArgument as error:
             self.fail(error.rule, param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Tell a shell the words that begin so."""
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
 
 
 class PortRange(NamedTuple):
@@ -54,7 +74,7 @@ class PortRange(NamedTuple):
 def read_protocol(value: object) -> str:
     """Return ``tcp`` or ``udp``, in whatever letter case it was given."""
     text = str(value).lower()
-    if text not in ("tcp", "udp"):
+    if text not in PROTOCOLS:
         raise click.UsageError('PROTOCOL must be "tcp" or "udp"')
     return text
 
@@ -73,8 +93,8 @@ WAIT_TIME = Kind("DURATION", duration_between(timedelta(milliseconds=1), timedel
 CHANGE_TIME = Kind("DURATION", duration_between(timedelta(milliseconds=1), timedelta(hours=1)))
 TOKEN_TIME = Kind("DURATION", duration_between(timedelta(seconds=1), timedelta(days=30)))
 OPERATOR_TIME = Kind("DURATION", duration_between(timedelta(minutes=1), timedelta(days=90)))
-APP_PORTS = Kind("PORT", list_of(count_between(1, 65535)))
-APP_PORT = Kind("PORT", count_between(1, 65535))
+APP_PORTS = Kind("PORT", list_of(count_between(MIN_APP_PORT, 65535)))
+APP_PORT = Kind("PORT", count_between(MIN_APP_PORT, 65535))
 USES = Kind("NUMBER", count_between(1, 1_000_000))
 SERVER = Kind("HOST:PORT", read_server_address)
 SERVERS = Kind("HOST:PORT", list_of(read_server_address))
@@ -82,5 +102,5 @@ NAME = Kind("NAME", read_text)
 """Of an app, a space or a domain; an empty one, as of an unset variable, would mean others."""
 
 DIRECTORY = Kind("DIR", read_directory)
-PROTOCOL = Kind("PROTOCOL", read_protocol)
+PROTOCOL = Kind("PROTOCOL", read_protocol, PROTOCOLS)
 PORT_RANGE = Kind("RANGE", read_port_range)

@@ -19,14 +19,21 @@ from control_plane.cli.output import may_color
 from control_plane.logs import configure_logging
 from control_plane.names import Address, parse_address, parse_port
 from control_plane.settings import LogFormat, LogLevel, SocketAddress
-from control_plane.settings.values import choice_of, duration_between, read_text
+from control_plane.settings.values import (
+    choice_of,
+    count_between,
+    duration_between,
+    list_of,
+    read_text,
+)
 from control_plane.sidecar import SidecarOptions, parse_fingerprint, parse_instance_address
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _FINGERPRINT = kinds.Kind("HEX", lambda value: parse_fingerprint(read_text(value)))
-_ADDRESS = kinds.Kind("IP|auto", lambda value: parse_instance_address(read_text(value)))
+_ADDRESS = kinds.Kind("IP|auto", lambda value: parse_instance_address(read_text(value)), ["auto"])
 _APP_ADDRESS = kinds.Kind("IP", lambda value: parse_address(read_text(value), field="app_address"))
+_PORTS = kinds.Kind("PORT", list_of(count_between(1, 65535)))
 _MOMENT = kinds.Kind("DURATION", duration_between(timedelta(), timedelta(hours=1)))
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -81,7 +88,7 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 @_option(
     "--app-port",
     "Ports that the app has to listen on, with commas (Default: its own, as create-app has them)",
-    type=kinds.APP_PORTS,
+    type=_PORTS,
 )
 @_option(
     "--dns-address",
@@ -120,13 +127,13 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 @_option(
     "--log-level",
     "Least important events that are logged: debug, info, warning or error (Default: info)",
-    type=kinds.Kind("LEVEL", choice_of(LogLevel)),
+    type=kinds.Kind("LEVEL", choice_of(LogLevel), LogLevel),
     default="info",
 )
 @_option(
     "--log-format",
     "json, console, or auto: console on a terminal, json elsewhere (Default: auto)",
-    type=kinds.Kind("FORMAT", choice_of(LogFormat)),
+    type=kinds.Kind("FORMAT", choice_of(LogFormat), LogFormat),
     default="auto",
 )
 @click.argument("app_command", metavar="[-- APP COMMAND]", nargs=-1, type=click.UNPROCESSED)

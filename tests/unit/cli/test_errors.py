@@ -63,7 +63,7 @@ USAGE = [
     (("wait", "b", "--timeout", "25h"), "--timeout: must be between 1ms and 24h: 25h"),
     (
         ("create-app", "b", "--port", "http"),
-        "--port: must be a whole number between 1 and 65535: 'http'",
+        "--port: must be a whole number between 1024 and 65535: 'http'",
     ),
     (
         ("create-app", "b", "--protocol", "spdy"),
@@ -83,6 +83,14 @@ USAGE = [
     (
         ("join-token", "b", "--uses", "0"),
         "--uses: must be a whole number between 1 and 1000000: '0'",
+    ),
+    (
+        ("create-app", "b", "--port", "1023,8080"),
+        "--port: must be a whole number between 1024 and 65535: '1023'",
+    ),
+    (
+        ("update-app", "b", "--c2c-port", "99999"),
+        "--c2c-port: must be a whole number between 1024 and 65535: '99999'",
     ),
     (("add-network-policy", "a"), "the required argument `DESTINATION_APP` was not provided"),
     (
@@ -181,7 +189,7 @@ def test_a_value_that_was_cut_ends_like_one(c2c: Run) -> None:
     """With the three points of all others."""
     first = c2c("create-app", "b", "--port", LONG).err.splitlines()[0]
 
-    assert first.endswith(f"between 1 and 65535: '{LONG[:79]}...")
+    assert first.endswith(f"between 1024 and 65535: '{LONG[:79]}...")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +247,6 @@ REFUSED = [
         ("create-app", "c", "--port", "61443"),
         "Port 61443 is reserved for container networking",
     ),
-    (("create-app", "c", "--port", "80"), "Invalid app port 80, must be in range 1024-65535"),
     (
         ("create-app", "c", "--c2c-port", "9090"),
         "c2c port 9090 is not a port of the app, its ports are: 8080",

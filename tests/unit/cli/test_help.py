@@ -177,6 +177,11 @@ def test_shells_complete_commands_and_options() -> None:
     assert "map-route" in completed("c2c map-", 1)
     assert "--hostname" in completed("c2c map-route --host", 2)
     assert {"committed", "acked", "served"} <= set(completed("c2c map-route --wait ", 3))
+    for command in ("add-network-policy", "remove-network-policy"):
+        assert completed(f"c2c {command} --protocol ", 3) == ["tcp", "udp"]
+    assert completed("c2c sidecar --address a", 3) == ["auto"]
+    assert completed("c2c sidecar --log-level w", 3) == ["warning"]
+    assert completed("c2c sidecar --log-format ", 3) == ["auto", "json", "console"]
 
 
 def test_no_color_is_honoured() -> None:
