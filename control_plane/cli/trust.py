@@ -87,8 +87,14 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
     ok()
     print_fields({name.replace("_", " "): value for name, value in record(made).items()})
     tell("")
-    tell("TIP: Next to an instance of the app, run")
+    address = "auto"
+    if address_range:
+        # Those who connect from one address cannot all have that.
+        address = "IP"
+        tell(f"TIP: Next to an instance of the app, with an IP of {address_range}, run")
+    else:
+        tell("TIP: Next to an instance of the app, run")
     tell(
         f"   c2c sidecar --server {made.server} --token {made.token} "
-        f"--fingerprint {made.fingerprint} --address auto"
+        f"--fingerprint {made.fingerprint} --address {address}"
     )

@@ -359,6 +359,15 @@ def test_a_join_token_comes_with_the_command_that_uses_it(c2c: Run, world: Contr
     )
 
 
+def test_a_join_token_with_a_range_is_used_with_an_address_of_it(c2c: Run) -> None:
+    """Several on one machine all connect from one address, which `auto` would give to each."""
+    c2c("create-app", "app-b")
+    *_, tip, run = c2c("join-token", "app-b", "--address-range", "10.0.0.0/28").out.splitlines()
+
+    assert tip == "TIP: Next to an instance of the app, with an IP of 10.0.0.0/28, run"
+    assert run.endswith(" --address IP")
+
+
 @pytest.mark.parametrize("enroll", ["HOST:18101"])
 def test_a_join_token_says_what_it_does_not_know(c2c: Run, enroll: str) -> None:
     """A server that listens everywhere and has no name is one to fill in, and that is said."""
