@@ -9,6 +9,7 @@ which command shows it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import click
 import grpc
 
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import Connection, connection
+from control_plane.cli.globals import Connection, connection, pasted
 from control_plane.cli.outcome import REFUSED, is_decided, is_said_by_the_server
 from control_plane.cli.output import warn
 from control_plane.cli.reach import SECONDS, Away, Credentials, try_socket, try_tls
@@ -28,6 +29,9 @@ from control_plane.settings.values import read_server_address
 
 CALL_SECONDS = 30.0
 """How long a call may take that waits for nothing but the disk of the server."""
+
+_COMMAND = re.compile(r"'(c2c [^']+)'")
+"""How the server names a command; it does not know which of its ports the person typed."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -176,7 +180,7 @@ class Client(NamedTuple):
         details = call.details() or "the server gave no reason"
         match call.code():
             case code if code in REFUSED:
-                return details
+                return _COMMAND.sub(lambda found: f"'{pasted(found[1])}'", details)
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return f"no answer from {self.where} within {seconds:g}s"
             case grpc.StatusCode.UNIMPLEMENTED:

@@ -111,6 +111,18 @@ def test_a_typed_data_directory_wins_over_the_variable_of_another_server(
         )
 
 
+def test_a_command_that_the_server_names_goes_to_the_same_server(
+    world: world.ControlPlane,
+) -> None:
+    """As those do that are named here: what was typed is said again, and no variable is."""
+    directory = str(world.socket.parent)
+    typed = run_c2c("app", "nope", "--data-dir", directory, C2C_DATA_DIR="/nowhere").err
+    by_variable = run_c2c("app", "nope", C2C_DATA_DIR=directory).err
+
+    assert typed.endswith(f": 'c2c apps --all --data-dir {directory}' lists every app\n")
+    assert by_variable.endswith(": 'c2c apps --all' lists every app\n")
+
+
 def test_the_target_is_found_before_and_after_the_command(c2c: Run) -> None:
     """Org and space, likewise."""
     c2c("create-app", "app-b", C2C_ORG="o1", C2C_SPACE="s1")
