@@ -48,6 +48,8 @@ class Server:
             self.streams.append(stream)
             self._opened.notify_all()
         await stream.ended.wait()
+        if stream.farewell:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, stream.farewell)
 
     async def stream(self, number: int) -> ServedStream:
         """Return one of the streams, once it is there."""
@@ -63,6 +65,7 @@ class ServedStream:
         """Serve a call."""
         self._context = context
         self.ended = asyncio.Event()
+        self.farewell = ""
 
     async def request(self) -> Any:  # noqa: ANN401 - made at run time, without stubs
         """Return the next request."""
@@ -208,6 +211,26 @@ async def test_a_response_that_is_none_ends_the_stream(tmp_path: Path) -> None:
     assert [table.version for table in tables] == ["v1"]
     assert [each["event"] for each in logs] == [log_events.SIDECAR_RETRYING]
     assert logs[0]["reason"].startswith("DecodeError: ")
+
+
+async def test_a_stream_that_is_to_come_back_is_no_alarm(tmp_path: Path) -> None:
+    """Each renewal of the identity ends one; a stream on which nothing was heard is another thing.
+
+    That one is what a control plane that is gone looks like.
+    """
+    with capture_logs() as logs:
+        async with following(tmp_path / "table") as (server, _):
+            for number, is_heard in enumerate([True, False, True]):
+                stream = await server.stream(number)
+                await stream.request()
+                if is_heard:
+                    await stream.send("n1", (RESOURCE_NAME, f"v{number}", TYPE_URL, BODY))
+                stream.farewell = "a newer certificate was issued to this instance: come back"
+                stream.ended.set()
+            await server.stream(3)
+    retries = [each for each in logs if each["event"] == log_events.SIDECAR_RETRYING]
+
+    assert [each["log_level"] for each in retries[:3]] == ["info", "warning", "info"]
 
 
 class Waits:

@@ -41,6 +41,10 @@ RESOURCE_NAME = "name-table"
 ChannelFactory = Callable[[], grpc.aio.Channel]
 """Opens a channel of its own to the control plane, with the identity of the moment."""
 
+_COME_BACK = f"{grpc.StatusCode.UNAVAILABLE.name}: "
+"""How it begins why a stream ended that need mean nothing: the control plane ends those of an
+identity that was renewed. If it is gone, the next stream says so."""
+
 _METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
@@ -90,12 +94,16 @@ class NameTableClient:
         pauses, seldom = delays(self._random.random), Seldom(self._clock)
         while True:
             reason = await self._stream()
-            if self.connected:
+            was_heard, self.connected = self.connected, False
+            if was_heard:
                 pauses = delays(self._random.random)
                 seldom.forget()
-            self.connected = False
             pause = next(pauses)
-            log = self._log.warning if seldom.is_news(reason) else self._log.debug
+            log = self._log.debug
+            if was_heard and reason.startswith(_COME_BACK):
+                log = self._log.info
+            elif seldom.is_news(reason):
+                log = self._log.warning
             log(
                 log_events.SIDECAR_RETRYING,
                 what="following the name table",
