@@ -36,6 +36,11 @@ class Target(NamedTuple):
     space: str
     is_all: bool = False
 
+    @property
+    def is_default(self) -> bool:
+        """Whether it is where a command looks if nobody says otherwise."""
+        return (self.org, self.space) == DEFAULTS
+
     def __str__(self) -> str:
         """Return how a sentence names it."""
         return f"org {named(self.org)} / space {named(self.space)}"
@@ -48,10 +53,8 @@ class Target(NamedTuple):
 
     def command(self, *words: str) -> str:
         """Return a command line of ``c2c`` that looks there, to be pasted."""
-        is_default = (self.org, self.space) == DEFAULTS
-        return pasted(
-            shlex.join(["c2c", *words, *([] if is_default else ["-s", self.space, "-o", self.org])])
-        )
+        there = [] if self.is_default else ["-s", self.space, "-o", self.org]
+        return pasted(shlex.join(["c2c", *words, *there]))
 
     def has(self, org: str, space: str) -> bool:
         """Tell whether a command looks there."""

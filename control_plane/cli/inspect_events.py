@@ -50,7 +50,9 @@ _LONGEST_PAUSE = 1.0
 def events(app_name: str | None, *, kinds_: tuple[str, ...], count: int | None) -> None:
     """Show what happens."""
     where = target()
-    begin(f"Watching app {named(app_name)} in {where}" if app_name else "Watching")
+    begin(f"Watching app {named(app_name)} in {where}" if app_name else "Watching every space")
+    if not app_name and not where.is_default:
+        warn("-s and -o say where an app is: without APP, events of every space are told")
     request = inspection_pb2.WatchEventsRequest(
         app=app_name or "", space=where.space, org=where.org, kinds=kinds_
     )
