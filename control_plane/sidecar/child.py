@@ -12,7 +12,7 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -51,6 +51,7 @@ class Child:
         environment: Mapping[str, str],
         *,
         is_read: bool = False,
+        inherited: Collection[int] = (),
     ) -> Self:
         """Start a command.
 
@@ -58,6 +59,7 @@ class Child:
             command: program and arguments.
             environment: all of its variables.
             is_read: whether its output goes to ``output`` instead of where ours goes.
+            inherited: open files that it has too, by the same numbers.
 
         Raises:
             ConfigurationError: there is no such program, or it cannot be run.
@@ -66,7 +68,12 @@ class Child:
         merged = asyncio.subprocess.STDOUT if is_read else None
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, env=environment, stdout=pipe, stderr=merged, process_group=0
+                *command,
+                env=environment,
+                stdout=pipe,
+                stderr=merged,
+                process_group=0,
+                pass_fds=inherited,
             )
         except OSError as error:
             raise _cannot_run(str(command[0]), error.strerror) from error

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
 from control_plane.ca import load_key_pair, read_certificates
@@ -109,7 +108,11 @@ def has_identity(path: Path) -> bool:
 
 
 class SidecarDirectory:
-    """The files of one sidecar, which has them alone until ``close``."""
+    """The files of one sidecar, which has them alone until ``close``.
+
+    Attributes:
+        inherited: open files without which Envoy does not find its admin socket.
+    """
 
     def __init__(self, path: Path) -> None:
         """Make the directory if there is none, and take it.
@@ -127,6 +130,7 @@ class SidecarDirectory:
         self._trust = self.path / "trust.json"
         self.ca_file = self.path / "ca.pem"
         self.bootstrap_file = self.path / "bootstrap.yaml"
+        self.inherited: tuple[int, ...] = ()
         self.admin_socket = self._short_enough(self.path / ADMIN_SOCKET)
 
     def close(self) -> None:
@@ -218,14 +222,15 @@ class SidecarDirectory:
     def _short_enough(self, socket: Path) -> Path:
         """Return a path of the admin socket that is short enough for one.
 
-        It is in this directory all the same, where the next start finds the Envoy of this one.
+        It is in this directory all the same, where the next start finds the Envoy of this one. A
+        link to it in /tmp would be there for as long as nobody cleans that.
         """
         if len(bytes(socket)) <= MAX_SOCKET_PATH_OCTETS:
             return socket
-        elsewhere = self._closing.enter_context(TemporaryDirectory(prefix="c2c-"))
-        link = Path(elsewhere) / "dir"
-        link.symlink_to(self.path)
-        return link / ADMIN_SOCKET
+        directory = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._closing.callback(os.close, directory)
+        self.inherited = (directory,)
+        return Path(f"/proc/self/fd/{directory}", ADMIN_SOCKET)
 
 
 def _read_identity(data: bytes) -> HeldIdentity:

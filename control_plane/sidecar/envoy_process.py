@@ -20,6 +20,7 @@ from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError
 from control_plane.names import shown
 from control_plane.sidecar.child import Child
+from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.seldom import Seldom
 
@@ -62,15 +63,18 @@ def find_envoy(named: Path | None) -> Path:
 
 
 async def start_envoy(
-    binary: Path, bootstrap: Path, options: SidecarOptions, environment: Mapping[str, str]
+    binary: Path,
+    directory: SidecarDirectory,
+    options: SidecarOptions,
+    environment: Mapping[str, str],
 ) -> Child:
-    """Start Envoy.
+    """Start Envoy with the bootstrap of a directory.
 
     Raises:
         ConfigurationError: the binary cannot be run.
     """
     arguments: dict[str, object] = {
-        "--config-path": bootstrap,
+        "--config-path": directory.bootstrap_file,
         "--concurrency": options.concurrency,
         "--drain-time-s": math.ceil(options.drain_time.total_seconds()),
         # Each response during a drain tells its client to go, not a growing share of them.
@@ -87,6 +91,7 @@ async def start_envoy(
         [binary, *command, "--disable-hot-restart", "--log-format-escaped"],
         environment,
         is_read=True,
+        inherited=directory.inherited,
     )
     structlog.get_logger(__name__).info(log_events.ENVOY_STARTED, pid=envoy.pid, binary=str(binary))
     return envoy

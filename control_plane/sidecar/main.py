@@ -118,9 +118,7 @@ class _Sidecar:
             return await self._give_up(reporter.leave())
         async with AsyncExitStack() as stack:
             environment = without_token(os.environ, self.options.token)
-            envoy = await start_envoy(
-                binary, self.directory.bootstrap_file, self.options, environment
-            )
+            envoy = await start_envoy(binary, self.directory, self.options, environment)
             stack.push_async_callback(envoy.stop, 0, self.signals.hurry)
             services = (self._renewal(joined, live), reporter, resolver)
             current = keep_running(filter(None, services), clock=self.clock, draw=self.draw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -143,6 +144,27 @@ async def test_a_request_that_is_under_way_is_answered_before_the_app_ends(
         assert taken < 8
         assert _moment(instance, "done") < _moment(instance, "told to stop")
         assert instance.events("envoy.drained")[0]["in_flight"] == 0
+
+
+async def test_a_long_directory_leaves_nothing_elsewhere_that_could_go(tmp_path: Path) -> None:
+    """Envoy is drained by a socket of which the path would be too long, whoever cleans /tmp."""
+    directory, temporary = tmp_path / ("long" * 20) / ("path" * 20), tmp_path / "tmp"
+    temporary.mkdir()
+    async with (
+        scene(tmp_path, app=None) as here,
+        here.instance(
+            *("--dir", str(directory), "--app-port", str(here.port)),
+            command=_app(),
+            variables={"TMPDIR": str(temporary)},
+        ) as instance,
+    ):
+        await here.caller.reaches(here.address)
+
+        for each in temporary.iterdir():
+            shutil.rmtree(each)
+        await instance.stop()
+
+    assert instance.events("envoy.drained")[0].get("in_flight") == 0
 
 
 async def test_a_tcp_connection_has_the_drain_time(tmp_path: Path) -> None:
