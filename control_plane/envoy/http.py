@@ -4,10 +4,10 @@ The rule of this module: each default of Envoy by which the app or its client wo
 else than without Envoy is undone, and the reason stands beside it. What stays different:
 X-Forwarded-For and X-Forwarded-Proto are added, since the app's peer is Envoy;
 X-Forwarded-Client-Cert and x-envoy-* headers of the client are dropped, since apps and Envoy trust
-them; an upgrade to anything but a websocket, and a method that Envoy does not know, are refused,
-and so are CONNECT, ``OPTIONS *`` and a path with bytes that are no ASCII. Of several 1xx before a
-response only the first passes, and of a response to a websocket's handshake below 400 no body; a
-client that closes its side after a request is not answered. A tcp app has none of this.
+them; an upgrade to anything but a websocket, and in HTTP/1.1 a method that Envoy does not know, are
+refused, and so are CONNECT, ``OPTIONS *`` and a path with bytes that are no ASCII. Of several 1xx
+before a response only the first passes, and of a response to a websocket's handshake below 400 no
+body; a client that closes its side after a request is not answered. A tcp app has none of this.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ def _http1() -> Http1ProtocolOptions:
         # HTTP/1.0 does without Host, but Envoy asks the app in HTTP/1.1, which does not.
         default_host_for_http_10="localhost",
         enable_trailers=True,
+        # Not allow_custom_methods: Envoy warns of it as work in progress, outside its threat model.
         header_key_format=preserve_case(),
     )
 

@@ -57,6 +57,20 @@ async def test_an_http2_app_is_asked_in_http2() -> None:
     assert app.connections == 1
 
 
+async def test_a_method_that_envoy_does_not_know_passes_in_http2_only() -> None:
+    """In HTTP/1.1 its parser refuses all but some thirty, of which WebDAV's are."""
+    async with apps.tcp_app(apps.http1()) as app, served(app, HTTP1) as instance:
+        async with instance.connect(alpn=("h2",)) as connection:
+            response = await http2.Client(connection).request(method="BREW", body=b"tea")
+        async with instance.connect() as connection:
+            known = await connection.request(method="PROPFIND", body=b"depth")
+        async with instance.connect() as connection:
+            unknown = await connection.request(method="BREW")
+
+    assert (response.status, known.status, unknown.status) == (200, 200, 400)
+    assert [each.head[0] for each in app.requests] == ["BREW / HTTP/1.1", "PROPFIND / HTTP/1.1"]
+
+
 async def test_a_malformed_response_is_the_fault_of_one_request() -> None:
     """It is a 502; other clients' requests on the same connection to the app are answered."""
     waiting: list[int] = []
