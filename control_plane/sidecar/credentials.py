@@ -43,6 +43,14 @@ class LiveCredentials:
         """The fingerprints of the CA certificates that are trusted now."""
         return self._trusted
 
+    def check_room(self) -> None:
+        """Return if other credentials could be kept.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        self._directory.check_room()
+
     def watch(self, watcher: Callable[[Credentials], None]) -> None:
         """Tell somebody of each change, after it is on disk."""
         self._watchers.append(watcher)

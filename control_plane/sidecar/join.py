@@ -60,7 +60,8 @@ class Joining:
         """
         earlier = self._earlier()
         if earlier and (resumed := await self._resumed(earlier)):
-            return self._kept(resumed, earlier)
+            self._directory.write(resumed)
+            return resumed
         self._directory.check_room()
         member = await enrol(self._options, new_key=self._new_key, retry=self._retry)
         self._log.info(
@@ -72,17 +73,6 @@ class Joining:
         )
         self._directory.write(member)
         return member
-
-    def _kept(self, resumed: Membership, earlier: Membership) -> Membership:
-        """Return what is on the disk now: a disk that is full keeps what an earlier start left."""
-        try:
-            self._directory.write(resumed)
-        except StorageError as error:
-            if _place(resumed) != _place(earlier):
-                raise
-            self._log.error(log_events.IDENTITY_RENEWAL_FAILED, reason=str(error))
-            return earlier
-        return resumed
 
     def _earlier(self) -> Membership | None:
         """Return what an earlier start left, if it may still count."""
@@ -127,7 +117,15 @@ class Joining:
         options, held = self._options, earlier.credentials
         server = SocketAddress(options.server.host, earlier.enrollment.xds_port)
         place = (await self._address(held.identity.address), options.app_address)
-        has_moved = place != _place(earlier)
+        has_moved = place != (held.identity.address, earlier.enrollment.app_address)
+        try:
+            # Of an identity that is issued and lost, the one before is only just put up with.
+            self._directory.check_room()
+        except StorageError as error:
+            if has_moved:
+                raise
+            self._log.error(log_events.IDENTITY_RENEWAL_FAILED, reason=str(error))
+            return earlier
 
         async def attempt() -> Credentials:
             return await renew(server, held, new_key=self._new_key, place=place)
@@ -165,8 +163,3 @@ class Joining:
         except (OSError, grpc.aio.AioRpcError) as error:
             self._log.warning(log_events.IDENTITY_RENEWAL_FAILED, reason=why_not(error))
             return None
-
-
-def _place(member: Membership) -> tuple[str, str]:
-    """Return where the instance is reached, and where its Envoy reaches the app."""
-    return member.credentials.identity.address, member.enrollment.app_address

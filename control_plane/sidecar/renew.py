@@ -136,6 +136,8 @@ class Renewal:
         """Renew once; return why that failed if it did."""
         try:
             asked = self._live.current
+            # Once another is issued, the control plane ends streams that show this one.
+            self._live.check_room()
             new = await renew(self._server, asked, new_key=self._new_key)
             self._live.renewed(new.identity, new.trust_bundle, asked=asked)
         except grpc.aio.AioRpcError as error:

@@ -13,13 +13,13 @@ from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.names import Address
 from control_plane.settings import SocketAddress
-from control_plane.sidecar import join as module
-from control_plane.sidecar.directory import Credentials, Membership, SidecarDirectory
+from control_plane.sidecar import directory as module
+from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.join import Joining
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry
 from tests.unit.reconciler.clocks import ManualClock
-from tests.unit.sidecar.members import ADDRESS, authority, credentials, membership
+from tests.unit.sidecar.members import ADDRESS, authority, membership
 from tests.waiting import eventually
 
 NOWHERE = SocketAddress("no-such-host.invalid", 18001)
@@ -76,14 +76,7 @@ async def test_a_full_disk_keeps_who_has_not_moved_at_its_identity(
     before = membership(ours)
     directory.write(before)
 
-    async def renewed(*_args: object, **_options: object) -> Credentials:
-        return credentials(ours, serial=7)
-
-    def full(_directory: SidecarDirectory, _member: Membership) -> None:
-        raise StorageError("no space left on device")
-
-    monkeypatch.setattr(module, "renew", renewed)
-    monkeypatch.setattr(SidecarDirectory, "write", full)
+    monkeypatch.setattr(module, "lack_of_room", lambda *_: "No space left on device")
     options = SidecarOptions(
         server=NOWHERE,
         directory=tmp_path,

@@ -30,6 +30,7 @@ from control_plane.clock import SystemClock
 from control_plane.errors import InvalidArgument
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
+from control_plane.sidecar import directory as module
 from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.renew import Renewal, renew
@@ -254,3 +255,17 @@ async def test_a_renewal_brings_the_ca_of_its_answer(tmp_path: Path, ca: Authori
             await is_renewed()
 
             assert live.current.trust_bundle == service.bundle
+
+
+async def test_a_full_disk_is_found_out_before_an_identity_is_asked_for(
+    tmp_path: Path, ca: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is issued counts from then on, and streams that show the one before are ended."""
+    monkeypatch.setattr(module, "lack_of_room", lambda *_: "No space left on device")
+    with structlog.testing.capture_logs() as logs:
+        async with issuer(ca) as service, _renewing(tmp_path, service):
+            await eventually(lambda: logs, "the renewal failed")
+
+    assert logs[0]["event"] == "identity.renewal_failed"
+    assert logs[0]["reason"].endswith("has no room for an identity: No space left on device")
+    assert service.requests == []
