@@ -25,8 +25,6 @@ from tests.server.world import resource, served
 from tests.waiting import eventually
 from tests.xds_client import PATIENCE, DeltaClient, Response, SotwClient, plaintext_channel
 
-WRAPPED = "type.googleapis.com/envoy.service.discovery.v3.Resource"
-
 
 def locator(name: str = "shop", **parameters: str) -> dict[str, Any]:
     """Return a name with parameters."""

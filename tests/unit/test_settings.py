@@ -26,8 +26,6 @@ from control_plane.settings import (
 )
 from control_plane.settings.values import format_duration, read_listen_address
 
-HOME = {"HOME": "/home/op"}
-
 
 def problems_of(
     flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None

@@ -66,7 +66,6 @@ class Referee:
         self._refused = refused
         self._takes_errors = takes_errors
         self._nonces: set[str] = set()
-        self._stale: set[TypeUrl] = set()
         self.views: dict[TypeUrl, View] = {}
 
     def request(self, request: Request, now: float) -> None:
