@@ -1,10 +1,12 @@
-"""A store on a disk that is full for a while."""
+"""A store on a disk that is full for a while, and loops that work over it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -35,3 +37,17 @@ class Faulty(SqliteStore):
             self.failed.set()
             raise StorageError("the disk is full")
         await super().commit(changes)
+
+
+@asynccontextmanager
+async def working(store: Faulty, *loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run loops over a store until the block ends, and close it after them."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await store.close()

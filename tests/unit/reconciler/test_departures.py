@@ -24,7 +24,7 @@ from control_plane.registry import Registry
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
-from tests.unit.reconciler.faulty import Faulty
+from tests.unit.reconciler.faulty import Faulty, working
 
 B0, B1 = InstanceGuid("b0"), InstanceGuid("b1")
 HOUR = timedelta(hours=1)
@@ -72,16 +72,8 @@ async def plane(directory: Path, ends: timedelta = HOUR) -> AsyncIterator[Plane]
     state = register(register(world("b"), B0, B, "10.0.1.1"), B1, B, "10.0.1.2")
     await store.commit([Change(puts=tuple(state.entities()))])
     made = Plane(store, state, ends)
-    works = (made.registry.run(), made.departures.run(made.registry))
-    tasks = [asyncio.create_task(work) for work in works]
-    await asyncio.sleep(0)
-    try:
+    async with working(store, made.registry.run(), made.departures.run(made.registry)):
         yield made
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await store.close()
 
 
 async def test_who_left_for_good_is_forgotten(tmp_path: Path) -> None:

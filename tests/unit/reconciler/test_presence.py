@@ -24,7 +24,7 @@ from control_plane.reconciler.presence import Presence
 from control_plane.registry import Registry
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import B, register, world
-from tests.unit.reconciler.faulty import Faulty
+from tests.unit.reconciler.faulty import Faulty, working
 from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
 
 B0 = InstanceGuid("b0")
@@ -139,15 +139,8 @@ async def watched(
     around.nodes.observe(presence)
     if is_early:
         around.connect(B0).as_envoy()
-    tasks = [asyncio.create_task(work) for work in (registry.run(), presence.run())]
-    await asyncio.sleep(0)
-    try:
+    async with working(store, registry.run(), presence.run()):
         yield Watched(around, registry, presence), store
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await store.close()
 
 
 async def test_an_instance_is_ready_once_its_envoy_has_all_that_it_needs(tmp_path: Path) -> None:

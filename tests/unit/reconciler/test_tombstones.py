@@ -24,7 +24,7 @@ from control_plane.registry import Registry
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
-from tests.unit.reconciler.faulty import Faulty
+from tests.unit.reconciler.faulty import Faulty, working
 
 B0 = InstanceGuid("b0")
 HOUR = timedelta(hours=1)
@@ -69,16 +69,8 @@ async def plane(directory: Path, *records: IssuedRecord) -> AsyncIterator[Plane]
     if not entities:
         await store.commit([Change(puts=tuple(state.entities()))])
     made = Plane(store, state, *records)
-    works = (made.registry.run(), made.tombstones.run(made.registry))
-    tasks = [asyncio.create_task(work) for work in works]
-    await asyncio.sleep(0)
-    try:
+    async with working(store, made.registry.run(), made.tombstones.run(made.registry)):
         yield made
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await store.close()
 
 
 async def test_a_removal_is_remembered_for_the_life_of_an_identity(tmp_path: Path) -> None:
