@@ -20,7 +20,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def milliseconds(name: str, seconds: Sequence[float]) -> Figures:
-    """Return median, 99th percentile and number of some times."""
+    """Return the median and the 99th percentile of some times."""
     prefix = f"{name}_" if name else ""
     return {
         f"{prefix}p50_ms": round(percentile(seconds, 50) * 1e3, 2),

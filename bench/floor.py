@@ -21,7 +21,7 @@ import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
 METHOD = "DeltaAggregatedResources"
-SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105
+SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type URL
 Context = grpc.aio.ServicerContext[Any, Any]
 
 

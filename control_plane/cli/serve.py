@@ -88,7 +88,7 @@ def serve(**flags: object) -> None:
     for each in cautions(settings):
         log.warning(log_events.SETTING_WARNED, setting=each.setting, reason=each.reason)
     # All of the server is behind this import, and `check` and the help need none of it.
-    from control_plane.app import serve as program  # noqa: PLC0415
+    from control_plane.app import serve as program  # noqa: PLC0415 - see above
 
     run(program(settings))
 

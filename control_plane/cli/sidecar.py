@@ -179,6 +179,6 @@ def sidecar(  # noqa: PLR0913 - one argument an option
     )
     configure_logging(log_level, log_format, colors=may_color())
     # All of the sidecar is behind this import, and the help needs none of it.
-    from control_plane.sidecar.main import main  # noqa: PLC0415
+    from control_plane.sidecar.main import main  # noqa: PLC0415 - see above
 
     raise click.exceptions.Exit(main(options))

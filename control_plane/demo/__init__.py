@@ -12,6 +12,6 @@ def run(*, keep: bool) -> int:
         keep: leave everything running afterwards, and print commands to try.
     """
     # Importing the package has no effect and costs nothing; Envoy and gRPC are behind this.
-    from control_plane.demo.story import tell  # noqa: PLC0415
+    from control_plane.demo.story import tell  # noqa: PLC0415 - see above
 
     return asyncio.run(tell(keep=keep))

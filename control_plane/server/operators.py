@@ -108,7 +108,7 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
         return guarded
 
     def _streaming(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
-        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
+        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - likewise
             await self._check(context, method)
             answer = behaviour(request, context)
             if inspect.isawaitable(answer):

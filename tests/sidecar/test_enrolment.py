@@ -241,7 +241,7 @@ async def _is_let(call: Awaitable[object]) -> bool:
     try:
         await call
     except grpc.aio.AioRpcError as error:
-        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017 - or it is let
         return False
     return True
 
