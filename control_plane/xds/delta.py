@@ -150,10 +150,7 @@ class DeltaMachine:
         if self.exchange.in_flight is not None:
             return None
         due = self._due(snapshot, now, withdraw=withdraw)
-        awaits_all = WILDCARD in self.exchange.owed or (
-            self.subscription.globs and self._meaning.awaits_members(snapshot)
-        )
-        if not due and not awaits_all:
+        if not due and not self._awaits_all(snapshot):
             return None
         turn = self.exchange.turn(due, self.type.batch)
         found = {
@@ -206,11 +203,15 @@ class DeltaMachine:
 
     def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
         """Tell whether a response is in flight, or would be sent now."""
-        if self.exchange.in_flight is not None or WILDCARD in self.exchange.owed:
-            return True
-        if self.subscription.globs and self._meaning.awaits_members(snapshot):
+        if self.exchange.in_flight is not None or self._awaits_all(snapshot):
             return True
         return bool(self._due(snapshot, now, withdraw=withdraw))
+
+    def _awaits_all(self, snapshot: TypeSnapshot) -> bool:
+        """Tell whether a wildcard or a glob is owed its first answer, be that empty."""
+        if WILDCARD in self.exchange.owed:
+            return True
+        return bool(self.subscription.globs) and self._meaning.awaits_members(snapshot)
 
     def missing(self, snapshot: TypeSnapshot) -> frozenset[str]:
         """Return the names that the client wants and whose content has to be made anew."""
