@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from control_plane.names import shown
@@ -24,6 +25,8 @@ from control_plane.xds.resource import (
     version_of_all,
 )
 from control_plane.xds.xdstp import canonical, collection_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -78,20 +81,13 @@ class TypeSnapshot:
         """
         by_name: dict[str, Resource] = {}
         variants: dict[str, list[Resource]] = {}
-        aliases: dict[str, Resource] = {}
-        ttls: dict[str, float] = {}
         for resource in resources:
             if resource.constraints is not None:
                 variants.setdefault(resource.name, []).append(resource)
-                continue
-            if resource.name in by_name:
+            elif resource.name in by_name:
                 raise ValueError(f"resource name occurs twice in a snapshot: {resource.name!r}")
-            by_name[resource.name] = resource
-            if resource.ttl is not None:
-                ttls[resource.name] = resource.ttl
-            for alias in resource.aliases:
-                if aliases.setdefault(alias, resource) is not resource:
-                    raise ValueError(f"alias of two resources in a snapshot: {alias!r}")
+            else:
+                by_name[resource.name] = resource
         _check_variants(variants, by_name)
         if WILDCARD in by_name or WILDCARD in variants:
             raise ValueError(f"no resource can have the name {WILDCARD!r}: it stands for all")
@@ -106,11 +102,11 @@ class TypeSnapshot:
             pending,
             MappingProxyType(dict(recorded)),
             version_of_all(_versions(by_name, variants)),
-            MappingProxyType(aliases) if aliases else NOTHING,
-            MappingProxyType(ttls) if ttls else NOTHING,
-            MappingProxyType(reasons) if reasons else NOTHING,
-            MappingProxyType(collections) if collections else NOTHING,
-            MappingProxyType({n: tuple(v) for n, v in variants.items()}) if variants else NOTHING,
+            _frozen(_aliases(by_name.values())),
+            _frozen(_ttls(by_name.values())),
+            _frozen(reasons),
+            _frozen(collections),
+            _frozen({name: tuple(found) for name, found in variants.items()}),
             WeakValueDictionary() if variants else None,
         )
 
@@ -132,14 +128,13 @@ class TypeSnapshot:
 
     def _with(self, chosen: Iterable[Resource]) -> TypeSnapshot:
         resources = {**self.resources, **{each.name: each for each in chosen}}
-        ttls = {name: each.ttl for name, each in resources.items() if each.ttl is not None}
         collections = _collections(resources.values(), (*self.pending, *self.recorded))
         return replace(
             self,
             resources=MappingProxyType(resources),
             version=version_of_all(_versions(resources)),
-            ttls=MappingProxyType(ttls) if ttls else NOTHING,
-            collections=MappingProxyType(collections) if collections else NOTHING,
+            ttls=_frozen(_ttls(resources.values())),
+            collections=_frozen(collections),
             variants=NOTHING,
             _shown=None,
         )
@@ -147,6 +142,24 @@ class TypeSnapshot:
     def find(self, name: str) -> Resource | None:
         """Return the resource that a client means by a name or an alias."""
         return self.resources.get(name) or self.aliases.get(name)
+
+
+def _frozen(entries: Mapping[str, T]) -> Mapping[str, T]:
+    """Return entries that nobody changes; most snapshots have none, and share one map."""
+    return MappingProxyType(entries) if entries else NOTHING
+
+
+def _aliases(resources: Iterable[Resource]) -> dict[str, Resource]:
+    aliases: dict[str, Resource] = {}
+    for resource in resources:
+        for alias in resource.aliases:
+            if aliases.setdefault(alias, resource) is not resource:
+                raise ValueError(f"alias of two resources in a snapshot: {alias!r}")
+    return aliases
+
+
+def _ttls(resources: Iterable[Resource]) -> dict[str, float]:
+    return {each.name: each.ttl for each in resources if each.ttl is not None}
 
 
 def _check_variants(
