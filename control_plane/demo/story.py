@@ -88,10 +88,10 @@ async def _begin(world: World, telling: Telling) -> None:
         await world.registered(SERVERS[0], _READY_SECONDS)
         await world.start_sidecar(SERVERS[1])
         await world.ready(_READY_SECONDS)
-    envoys = [(place, await world.envoy(place.label)) for place in EVERYBODY]
+    envoys = await _envoys(world)
     telling.table(
         ("instance", "address", "app (plain HTTP)", "Envoy's pid"),
-        [(p.label, p.address, f"{p.app_address}:8080", str(pid)) for p, (pid, _) in envoys],
+        [(p.label, p.address, f"{p.app_address}:8080", str(envoys[p.label][0])) for p in EVERYBODY],
     )
     telling.fact(f"enrolled with join tokens, connected by mTLS, ready after {watch}")
 
@@ -126,37 +126,17 @@ async def _denied_then_allowed(world: World, telling: Telling, trust: ssl.SSLCon
 
 
 async def _rotated(world: World, telling: Telling, trust: ssl.SSLContext, before: Answer) -> None:
-    pids = {place.label: await world.envoy(place.label) for place in EVERYBODY}
+    envoys = await _envoys(world)
     long_lived = await Connection.open(FIRST, trust)
     handshake = await long_lived.get(FIRST)
     loop = RequestLoop(trust, [FIRST])
     loop.start()
     await asyncio.sleep(_LOAD_SECONDS)
-
-    telling.chapter(f"c2c map-route app-b {DOMAIN} --hostname {SECOND_HOST}, while requests run")
-    watch = Stopwatch()
-    mapped = await world.map_route(SECOND_HOST)
-    telling.check(holds=mapped.complete, text=f"served by both Envoys: {watch}")
-    between = await get(SECOND, trust)
-    _show_certificate(telling, between)
-    telling.check(
-        holds=between.serial != before.serial and {FIRST, SECOND} <= set(between.names),
-        text="a new certificate, with both names",
-    )
+    await _mapped(world, telling, trust, before)
     loop.names = [FIRST, SECOND]
     await asyncio.sleep(_LOAD_SECONDS)
-
-    telling.chapter(f"c2c unmap-route app-b {DOMAIN} --hostname {FIRST_HOST}, while requests run")
     loop.names = [SECOND]
-    watch = Stopwatch()
-    unmapped = await world.unmap_route(FIRST_HOST)
-    telling.check(
-        holds=unmapped.complete, text=f"the name went first, the certificate after it: {watch}"
-    )
-    after = await get(SECOND, trust)
-    _show_certificate(telling, after)
-    telling.check(holds=FIRST not in after.names, text=f"{FIRST} is in no certificate any more")
-    telling.check(holds=not await resolve(FIRST), text="and does not resolve any more")
+    await _unmapped(world, telling, trust)
     await asyncio.sleep(_LOAD_SECONDS)
     await loop.stop()
 
@@ -173,12 +153,43 @@ async def _rotated(world: World, telling: Telling, trust: ssl.SSLContext, before
         text="the connection from before is still open, on the certificate of its handshake",
     )
     long_lived.close()
-    now = {place.label: await world.envoy(place.label) for place in EVERYBODY}
+    now = await _envoys(world)
     telling.check(
-        holds=now == pids and all(epoch == 0 for _, epoch in now.values()),
+        holds=now == envoys and all(epoch == 0 for _, epoch in now.values()),
         text="no Envoy was restarted: "
         + ", ".join(f"{label} pid {pid} epoch {epoch}" for label, (pid, epoch) in now.items()),
     )
+
+
+async def _mapped(world: World, telling: Telling, trust: ssl.SSLContext, before: Answer) -> None:
+    telling.chapter(f"c2c map-route app-b {DOMAIN} --hostname {SECOND_HOST}, while requests run")
+    watch = Stopwatch()
+    mapped = await world.map_route(SECOND_HOST)
+    telling.check(holds=mapped.complete, text=f"served by both Envoys: {watch}")
+    answer = await get(SECOND, trust)
+    _show_certificate(telling, answer)
+    telling.check(
+        holds=answer.serial != before.serial and {FIRST, SECOND} <= set(answer.names),
+        text="a new certificate, with both names",
+    )
+
+
+async def _unmapped(world: World, telling: Telling, trust: ssl.SSLContext) -> None:
+    telling.chapter(f"c2c unmap-route app-b {DOMAIN} --hostname {FIRST_HOST}, while requests run")
+    watch = Stopwatch()
+    unmapped = await world.unmap_route(FIRST_HOST)
+    telling.check(
+        holds=unmapped.complete, text=f"the name went first, the certificate after it: {watch}"
+    )
+    answer = await get(SECOND, trust)
+    _show_certificate(telling, answer)
+    telling.check(holds=FIRST not in answer.names, text=f"{FIRST} is in no certificate any more")
+    telling.check(holds=not await resolve(FIRST), text="and does not resolve any more")
+
+
+async def _envoys(world: World) -> dict[str, tuple[int, int]]:
+    """Return the pid and the restart epoch of each Envoy."""
+    return {place.label: await world.envoy(place.label) for place in EVERYBODY}
 
 
 async def _forbidden(world: World, telling: Telling, trust: ssl.SSLContext) -> None:
