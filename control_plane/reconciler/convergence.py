@@ -128,10 +128,11 @@ class Convergence:
             if each.status is ConfigStatus.ERROR and each.refusal is not None
         }
         # Of resources that were refused together, Envoy's words name the bad one.
-        for name in sorted(refused, key=lambda name: name not in refused[name]):
+        if refused:
+            name = min(refused, key=lambda name: name not in refused[name])
             return f"it refused {name}: {refused[name]}"
-        for each in missing:
-            return f"it has not answered for {each.name} yet ({each.status.value})"
+        if missing:
+            return f"it has not answered for {missing[0].name} yet ({missing[0].status.value})"
         return "it has not withdrawn everything yet"
 
     async def _unserved(self, known: Instance, deadline: float) -> Behind | None:
