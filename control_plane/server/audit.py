@@ -49,7 +49,15 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None or name.startswith(_READING):
             return handler
         method = cast("Callable[..., Awaitable[Any]]", handler.unary_unary)
+        return grpc.unary_unary_rpc_method_handler(
+            self._telling(method, name),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
 
+    def _telling(
+        self, method: Callable[..., Awaitable[Any]], name: str
+    ) -> Callable[..., Awaitable[Any]]:
         async def told(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401 - any message
             said = _said(request)
             outcome, revision = "done", 0
@@ -77,11 +85,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
                     revision=revision,
                 )
 
-        return grpc.unary_unary_rpc_method_handler(
-            told,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return told
 
 
 def _said(request: Message) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
 from control_plane.ca import Leaf, parse_csr
 from control_plane.errors import AlreadyExists, ControlPlaneError, PermissionDenied
 from control_plane.model.change import Decision
-from control_plane.model.entities import Instance
+from control_plane.model.entities import App, Instance
 from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.state import State
 from control_plane.model.tokens import admits, spend_token
@@ -105,7 +105,6 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             self._undo(guid)
             raise
         instance, leaf = committed.result
-        app = committed.state.apps[instance.app_guid]
         self._identities.given(instance.guid, leaf)
         self._audit.info(
             log_events.AUDIT_ENROLLED,
@@ -115,6 +114,9 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             address=instance.address,
             serial=f"{leaf.serial:x}",
         )
+        return self._response(committed.state.apps[instance.app_guid], instance, leaf)
+
+    def _response(self, app: App, instance: Instance, leaf: Leaf) -> enrollment_pb2.EnrollResponse:
         return enrollment_pb2.EnrollResponse(
             instance_guid=instance.guid,
             app_guid=instance.app_guid,
