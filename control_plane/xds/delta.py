@@ -24,16 +24,16 @@ protocol):
    resources springs into existence later". A name that is ``pending`` is neither: Envoy would open
    the listener and reset connections. A name and an alias of one resource may both be due, but "it
    is an error for a server to send a single response that contains the same resource name twice".
-7. The first answer to a wildcard is sent even when it is empty, or Envoy waits for it in vain. One
-   to a glob collection is what it has that the client has not, so it may be empty too; if nothing
-   is in the collection, it is called missing by its own name, as any other.
-8. Nothing else is sent but what changed.
+7. The first answer to a wildcard is sent even when it is empty, or Envoy waits for it in vain. The
+   first answer to a glob collection has what the client lacks of it, so it may be empty too; a
+   collection with nothing in it is called missing by its own name, as any other name is.
+8. Apart from these answers, only what changed is sent.
 9. Nobody waits in vain for what is sent on demand: if it does not exist, "the resources entry for
    that virtual host has the name and aliases set to the requested host entry and the resource
    unpopulated" (Envoy, "Virtual Host Discovery Service"). Envoy holds back a request until then;
    from ``removed_resources`` it learns that what it has is gone, and no more.
 
-What names mean, ``Meaning`` knows.
+``Meaning`` knows what names mean.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class DeltaMachine:
                 asked |= exchange.known_in(asked & self.subscription.globs)
             self._stated -= asked
         exchange.ask(asked)
-        # Of what is given up only that counts which a wildcard still wants.
+        # Only what a wildcard still covers stays owed: ``retain`` below drops the rest.
         exchange.owed |= turn.dropped
         if turn.dropped_globs:
             exchange.owed -= turn.dropped_globs
@@ -135,7 +135,7 @@ class DeltaMachine:
         return self._meaning.wants(name, snapshot)
 
     def asked(self) -> set[str]:
-        """Return the names that are remembered for no other reason than that the client said so."""
+        """Return the names that are remembered only because the client gave them."""
         stated = self._stated & self.exchange.accepted.keys()
         return self.subscription.names | self.exchange.owed | stated
 

@@ -177,14 +177,14 @@ class Exchange:
                 del self.accepted[name]
 
     def ask(self, names: AbstractSet[str]) -> None:
-        """Owe the client what it asks for, also to hear that it does not exist if it refused to."""
+        """Owe the client what it asks for, and tell it anew of an absence that it refused."""
         self.owed |= names
         self.lift(names)
 
     def lift(self, names: AbstractSet[str]) -> None:
-        """Forget that the client refused to let go of what it asks for, or of anything by ``*``.
+        """Forget which removals the client refused of what it asks for now; all of them for ``*``.
 
-        What it refuses after it asked is refused.
+        A removal that it refuses from now on is refused again.
         """
         for name in names:
             self._refused_removals.clear(name)
@@ -224,7 +224,7 @@ class Exchange:
     def refresh(self, names: AbstractSet[str]) -> None:
         """Owe the client what it has, or is about to have, of these names.
 
-        If one of them is unknown, it is owed everything: which of it was meant cannot be told.
+        If one of them is unknown, it is owed everything, since nobody can tell which one was meant.
         """
         known = self.known()
         self.owed |= names if names <= known else known
@@ -239,7 +239,7 @@ class Exchange:
         return {name for name in self.known() if collection_of(name) in globs} if globs else set()
 
     def may_send(self, name: str, version: Version | None, now: float) -> bool:
-        """Tell whether the client did not refuse this content, or long enough ago."""
+        """Tell whether the client never refused this content, or did so long enough ago."""
         return not self._against(version).holds_back(name, version, now)
 
     def was_refused(self) -> bool:

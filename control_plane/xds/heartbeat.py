@@ -6,11 +6,11 @@ The rules of this module (quotations are from the xDS protocol, section "TTL"):
   Resource with the resource unset and version matching the most recently sent version [...]. These
   resources will not be treated as resource updates, but only as TTL updates." A third of the TTL
   after it was told, it is told again.
-- So a heartbeat is nothing that is in flight. It leaves also while a response awaits its answer,
-  since who is slow to answer must not lose anything meanwhile; it changes no version, status or
-  refusal; and that it was accepted tells nothing.
-- That it was refused tells that the client let go of what it was to keep: the server was too slow.
-  It is owed the content again.
+- So a heartbeat is never in flight. It leaves even while a response awaits its answer, so that a
+  client that is slow to answer loses nothing meanwhile; it changes no version, status or refusal;
+  and its ACK tells nothing.
+- Its NACK tells that the client had let go of the resource already: the server was too slow, and
+  owes it the content again.
 - "To remove the TTL, the management server resends the resource with the TTL field unset."
 - Envoy 1.40 takes what a state-of-the-world response has without content for gone. There,
   everything is sent again as it is, and only while no answer is awaited: what the client has is not
@@ -34,10 +34,10 @@ BEATS = 3
 """How often a TTL is told anew before it would end: two of them may be late."""
 
 UNANSWERED = 16
-"""How many heartbeats are remembered that a client did not answer, lest it never does."""
+"""How many unanswered heartbeats are remembered: a client may never answer."""
 
 SOONEST = 0.05
-"""Seconds before it is looked again whether something can be kept alive that could not be now."""
+"""Seconds until the next try to keep alive what could not be kept alive now."""
 
 
 _SUPPORTS_TTL = "xds.config.supports-resource-ttl"

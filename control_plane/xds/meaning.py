@@ -3,13 +3,13 @@
 The rules of this module:
 
 - A client asks for a resource by its name or by an alias, and gives up either, but what it was sent
-  it has by its name. Envoy does not know in ``removed_resources`` what it asked for, only what it
-  got. So what has aliases is told of by its name until it is gone from the client, and it has to go
-  once the client has no name for it any more.
+  it has by its name. In ``removed_resources`` Envoy knows the name of what it got, and not the
+  alias that it asked by. So a resource with aliases is removed by its name, which is remembered
+  until the client has let go of it, and it has to go once the client has no name for it any more.
 - Resources that are ``part_of`` others are sent on demand: no wildcard means them. Envoy starts to
   use routes once it heard of any virtual host whose name begins like theirs, and asks for none if
-  it did so for other routes. So it is told that the one with nothing after the slash is gone, which
-  no virtual host is called.
+  it did so for other routes. So it is told that a virtual host with nothing after the slash is
+  gone, which none is ever called.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Meaning:
             self._not_given |= names
 
     def given_up(self, names: AbstractSet[str]) -> None:
-        """Take note of names that no wildcard means either."""
+        """Take note of names that the client gave up; no wildcard means what is sent on demand."""
         if self._on_demand:
             self._not_given |= names - {WILDCARD}
 
@@ -116,7 +116,7 @@ class Meaning:
         return snapshot.resources.get(name)
 
     def awaited(self, names: Iterable[str]) -> list[str]:
-        """Return those of some names of nothing for which a request may wait in the client."""
+        """Return which of these names, which no resource has, hold up a request in the client."""
         if not self._on_demand:
             return []
         return [each for each in names if each in self._exchange.owed & self._subscription.names]

@@ -87,14 +87,15 @@ class Reply:
         version: ``version_info`` or ``system_version_info``.
         removed: ``removed_resources``; always empty in SotW.
         unresolved: names that no resource has, told in ``resources`` without content.
-        ttls: for how many seconds the client keeps those that end by themselves.
-        kept: in a heartbeat of delta, the versions that the client has of what it keeps so long.
-        is_heartbeat: whether it says nothing but that.
+        ttls: for how many seconds the client keeps resources that expire by themselves.
+        kept: in a heartbeat of delta, the versions that the client has of what it is to keep.
+        is_heartbeat: whether it only keeps resources alive, and tells of no change.
         errors: why the client is not sent what it asked for, by name; none of it is in
             ``resources``.
         constraints: those that are told beside a name in ``resources``, or in ``kept``.
-        removed_variants: ``removed_resource_names``, with the constraints that were told; of a name
-            in ``resources`` those that the client has besides.
+        removed_variants: ``removed_resource_names``: names, with the constraints that were told of
+            them. Where a name is in ``resources`` too, these are other variants that the client
+            has.
     """
 
     type_url: TypeUrl

@@ -28,12 +28,12 @@ WILDCARD = "*"
 """The name that subscribes to all that the server holds ready for the node."""
 
 SHORTEST_TTL = 0.5
-"""Seconds: what lives shorter could not be kept alive by a server that has others to serve too."""
+"""Seconds; a busy server could not keep alive what expires sooner."""
 
 _VERSION_DIGITS = 16
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
-"""The empty map, once for all: of aliases and TTLs, most snapshots and responses have none."""
+"""One empty map for all: most snapshots and responses have neither aliases nor TTLs."""
 
 
 def version_of(content: bytes) -> Version:
@@ -93,7 +93,8 @@ class Resource:
             name: what clients subscribe to.
             body: the serialised message.
             aliases: other names that mean the same resource.
-            pack: whether to keep it compressed: what is big, repeats itself and is seldom sent.
+            pack: whether to keep it compressed, as is worth it for what is big, repetitive and
+                seldom sent.
             ttl: after how many seconds without word from the server it is to be dropped.
             constraints: whose it is, as one of the variants of its name.
 
@@ -104,7 +105,8 @@ class Resource:
         """
         collection = None
         if SCHEME in name:
-            # Its message has the name too, and Envoy takes that for another if it is not the same.
+            # The message repeats the name, and Envoy takes it for another if it is spelled
+            # differently.
             if name != canonical(name):
                 raise ValueError(f"the name {shown(name)} is written {shown(canonical(name))}")
             if is_glob(name):

@@ -1,7 +1,6 @@
 """Snapshots, which say which resources a node should have.
 
-The rule of this module: a snapshot never changes, and who compares two need look at nothing but
-them.
+The rule of this module: a snapshot never changes, so two are compared by nothing but their content.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class TypeSnapshot:
     """The resources of one type that one node should have, by name.
 
     Attributes:
-        resources: what exists, but for what has variants.
+        resources: what exists, except for names that have variants.
         pending: names that will exist in a moment; until then they are neither sent nor called
             missing, since Envoy would open the listener without its certificate and reset
             connections.
@@ -46,8 +45,8 @@ class TypeSnapshot:
         ttls: the TTLs, in seconds, of those that have one.
         denied: why the node may not have what is not there, where it is to be told.
         collections: the names that are in each glob collection, also of what is not there yet.
-        variants: what exists of each name that has variants, of which a client has one at the most.
-            Who looks at what one client should have is ``showing`` that, and sees none here.
+        variants: the variants of each name that has any, of which a client has one at the most. In
+            what ``showing`` returns for one client there are none.
     """
 
     resources: Mapping[str, Resource]
@@ -75,9 +74,9 @@ class TypeSnapshot:
         """Collect resources by name.
 
         Raises:
-            ValueError: a name occurs twice, which no response may have, or is ``*``, by which
-                nobody can ask for one resource; or an alias means two; or what is there is denied;
-                or which of the variants of a name is whose could not be told.
+            ValueError: a name occurs twice, which no response may have, or is ``*``, which stands
+                for all; or two resources have the same alias; or one is both there and denied; or
+                the variants of a name leave open which of them a client should have.
         """
         by_name: dict[str, Resource] = {}
         variants: dict[str, list[Resource]] = {}
@@ -111,15 +110,16 @@ class TypeSnapshot:
         )
 
     def showing(self, chosen: Iterable[Resource]) -> TypeSnapshot:
-        """Return what one client should have of this; the same for all that have the same.
+        """Return this as one client sees it; clients with the same variants share one snapshot.
 
         Args:
-            chosen: its variants, one of a name at the most.
+            chosen: the client's variants, one of each name at the most.
         """
         if self._shown is None:
             return self
         chosen = tuple(chosen)
-        # Variants live as long as this; what is shown only as long as a stream looks at it.
+        # Variants live as long as this does, so no other object gets their ids; what is shown lives
+        # only as long as a stream looks at it.
         key = tuple(map(id, chosen))
         found = self._shown.get(key)
         if found is None:
@@ -178,7 +178,7 @@ def _versions(
 ) -> dict[str, Version]:
     versions = {name: each.version for name, each in resources.items()}
     for name, found in variants.items():
-        # Of one variant it is what it is of the resource that a client sees.
+        # With a single variant it is the version that clients see.
         versions[name] = Version(",".join(sorted(each.version for each in found)))
     return versions
 
@@ -212,12 +212,12 @@ class Snapshot:
         return self.types.get(type_url, EMPTY)
 
     def changed_since(self, before: Snapshot) -> AbstractSet[TypeUrl]:
-        """Return the types of which a node should have something else now."""
+        """Return the types of which a node should have something else than before."""
         urls = self.types.keys() | before.types.keys()
         return {url for url in urls if self.of_type(url) != before.of_type(url)}
 
     def keeping(self, before: Snapshot, changed: AbstractSet[TypeUrl]) -> Snapshot:
-        """Return this snapshot with the very contents of an earlier one, but for what changed.
+        """Return this snapshot with an earlier one's objects for the types that did not change.
 
         If nothing did, it is the earlier one.
 

@@ -87,7 +87,7 @@ class SotwMachine:
         stale = False
         if initial:
             self._resumed_version = request.version_info
-            # Of these it may have content from an earlier stream.
+            # The client may have content of these from an earlier stream.
             self._resumed_names = frozenset(request.resource_names if request.version_info else ())
         elif self.exchange.answered(request.response_nonce):
             settled = self.exchange.settle(request.error_detail, now)
@@ -117,7 +117,7 @@ class SotwMachine:
             self.exchange.owed |= asked | self._deferred
             self._deferred.clear()
         if not self.type.complete:
-            # What is sent in part has no response that answers it.
+            # Where responses are partial, none of them answers a wildcard.
             self.exchange.owed.discard(WILDCARD)
         self._deferred = {name for name in self._deferred if self.subscription.wants(name)}
         self.exchange.retain(self.subscription.wants)
@@ -130,7 +130,7 @@ class SotwMachine:
         return events
 
     def asked(self) -> set[str]:
-        """Return the names that are remembered for no other reason than that the client said so."""
+        """Return the names that are remembered only because the client gave them."""
         return self.subscription.names
 
     def wants(self, name: str, _: TypeSnapshot) -> bool:
@@ -182,7 +182,7 @@ class SotwMachine:
         return reply
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
-        """Return the response to send now that keeps something alive and tells nothing else."""
+        """Return the heartbeat to send now, which keeps something alive and tells nothing else."""
         due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
         if self.heartbeats is None or not due:
             return None
@@ -225,7 +225,7 @@ class SotwMachine:
         return not self.exchange.owed and has == wanted
 
     def _resume(self, snapshot: TypeSnapshot, now: float) -> None:
-        """Leave a reconnected client alone that says it has this very version.
+        """Leave alone a reconnected client that says it has this very version.
 
         "Servers may decide to optimize by not resending resources that the client had already seen
         on the previous stream [...] it is generally safe for servers to do this optimization for
@@ -283,6 +283,6 @@ class SotwMachine:
         return name in self._deferred
 
     def _absent(self, snapshot: TypeSnapshot) -> set[str]:
-        """Return what the client asked for by names that nothing has, nor will have in a moment."""
+        """Return the names it asked for that no resource has, or will have in a moment."""
         made = snapshot.resources.keys() | snapshot.pending | snapshot.recorded.keys()
         return self.subscription.names - made - snapshot.collections.keys()

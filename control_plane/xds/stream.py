@@ -15,8 +15,8 @@ The rules of this module (quotations are from the xDS protocol):
 - "Management server is expected to provide the EDS/RDS updates during warming", also unchanged
   ones.
 
-What nothing is owed of is remembered, by the very snapshot that it was compared with, until a
-request or a response touches it: most of what happens concerns one type of several.
+A type of which nothing is owed is remembered, with the very snapshot that it was compared with,
+until a request or a response touches it: most of what happens concerns one type of several.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Stream:
     def content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:
         """Return what the client should have of a type that it asked for.
 
-        Of what has variants it is the one that is for the client, by the parameters that it gave.
+        Where there are variants, that is the one that matches the parameters of the client.
 
         Args:
             url: of which type.
@@ -120,7 +120,7 @@ class Stream:
         return self._translation.view(url, content) if content.variants else content
 
     def as_told(self, reply: Reply) -> Reply:
-        """Return a response as the client is told it, with the variants of which it speaks."""
+        """Return a response as the client is told it, with the constraints of its variants."""
         return self._translation.told(reply)
 
     def replies(self, snapshot: Snapshot, now: float) -> list[Reply]:
@@ -254,7 +254,7 @@ class Stream:
     def _refresh(self, machine: Machine) -> None:
         """Owe the client what it waits for to warm what it was just sent.
 
-        A child usually has its parent's name; where one has not, it could be any of them.
+        A child usually has its parent's name; where it has another, any child may be the one.
         """
         told = machine.exchange.in_flight or {}
         updated = {name for name, version in told.items() if version is not None}

@@ -3,8 +3,8 @@
 The rules of this module:
 
 - What a machine gets has each name in its one form, and no more of them than the limits allow.
-- Machines know nothing of variants, nor of locators. What makes these up is only there for types
-  that have variants, or that the client asks for by locators.
+- Machines know nothing of variants, nor of locators. ``Variants`` are made only for a type that has
+  some, or that the client asks for by locators.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Translation:
         return self._of(self._machines[url]).view(content)
 
     def told(self, reply: Reply) -> Reply:
-        """Return a response as the client is told it, with the variants of which it speaks."""
+        """Return a response as the client is told it, with the constraints of its variants."""
         variants = self._variants.get(reply.type_url)
         return reply if variants is None else variants.told(reply)
 
