@@ -155,7 +155,7 @@ def remaining(instances: Iterable[Instance]) -> tuple[Instance, ...]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names as a sentence has them: the first of them, and how many there are besides."""
+    """Return names for a sentence: the first of them, and how many more there are."""
     every = tuple(names)
     shown, rest = every[:MOST_LISTED], len(every) - MOST_LISTED
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
@@ -177,7 +177,7 @@ def waits(kind: LinkKind, sentence: str) -> Link:
 
 
 def unknown(kind: LinkKind, sentence: str) -> Link:
-    """Return a link of which nobody can tell."""
+    """Return a link that nobody can judge."""
     return Link(kind, Verdict.UNKNOWN, sentence)
 
 

@@ -1,4 +1,4 @@
-"""Which names an instance's certificate has for sure, as it is remembered on the disk.
+"""Which names an instance's certificate surely has, as remembered on the disk.
 
 The rule of this module: an ACK may be lost, so an instance may have any certificate since the last
 one that it ACKed. A name is sure if all of these have it. The record of the newest certificate says

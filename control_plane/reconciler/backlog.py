@@ -1,9 +1,9 @@
 """Who waits for a plan, in the order in which they began to wait.
 
 The rule of this module: an instance waits once, however often it is marked. Where many wait, or
-many come in a short time, it is a crowd; then certificates are made by a second process too, and
-whose certificates are being made there waits for them and not in the queue. Whoever cannot be given
-to it is planned for where it stands.
+many come in a short time, it is a crowd; then a second process makes certificates too, and an
+instance whose certificates are being made there waits for them and not in the queue. One that
+cannot be given to it is planned for here, in its turn.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Backlog:
         self._waiting.pop(instance, None)
 
     def came(self) -> None:
-        """Note that one more connected."""
+        """Note that another instance connected."""
         self._rush.note(self._clock.monotonic())
 
     def is_crowd(self) -> bool:

@@ -34,7 +34,7 @@ class Draining:
         self._gone: dict[AppGuid, _Gone] = {}
 
     def committed(self, before: State, puts: Iterable[Entity]) -> None:
-        """Look at what apps were that are something else now."""
+        """Note what the apps that changed were before."""
         now = self._clock.monotonic()
         for guid in [app for app, ports in self._gone.items() if _is_over(ports, now)]:
             del self._gone[guid]
@@ -45,7 +45,7 @@ class Draining:
                 ports.update({each: (of, now + DRAIN_SECONDS) for each, of in were.items()})
 
     def of(self, app: App) -> Mapping[PortMapping, AppProtocol]:
-        """Return what the ports of an app were a moment ago, and are not."""
+        """Return what the ports of an app were a moment ago and are no more."""
         gone = self._gone.get(app.guid)
         if not gone:
             return NO_PORTS
@@ -53,7 +53,7 @@ class Draining:
         return {each: of for each, (of, until) in gone.items() if until > now and each not in there}
 
     def left(self, app: AppGuid) -> timedelta | None:
-        """Return after how long an app's instances may need less; None if nothing is left over."""
+        """Return how soon some port will be drained; None if nothing is draining."""
         gone = self._gone.get(app)
         if not gone:
             return None

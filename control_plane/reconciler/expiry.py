@@ -2,8 +2,9 @@
 
 The rule of this module: the alarm comes while there is time. A certificate is replaced at half of
 its life; of one that has less than a quarter left something has failed for hours, whatever it is:
-the CA cannot sign, or the instance does not take the new one. So it looks at what is in use, and
-not at what was issued; and it looks again and again, since nothing happens when nothing happens.
+the CA cannot sign, or the instance does not take the new one. So this module looks at what is in
+use, and not at what was issued; and it looks periodically, since a renewal that does not take place
+is no event.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class Expiry:
         self.alarms: tuple[Alarm, ...] = ()
 
     def watch(self, own: Own) -> None:
-        """Look at a certificate that is no instance's too."""
+        """Look at this certificate too, which is no instance's."""
         self._own.append(own)
 
     def of_own(self) -> Iterator[Alarm]:
@@ -197,6 +198,6 @@ def _ends(end: datetime, now: datetime) -> str:
 
 
 def _without(alarms: tuple[Alarm, ...], others: tuple[Alarm, ...]) -> list[Alarm]:
-    """Return the alarms of certificates of which the others do not tell."""
+    """Return the alarms of certificates that none of the others is about."""
     known = {(each.kind, each.instance) for each in others}
     return [each for each in alarms if (each.kind, each.instance) not in known]

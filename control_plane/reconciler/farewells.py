@@ -1,4 +1,4 @@
-"""How an instance that was removed hears that nothing is its any more, and is sent away.
+"""How an instance that was removed hears that it has nothing any more, and is sent away.
 
 The rule of this module: Envoy serves what it has until it is told otherwise, so whoever was removed
 is told: on the streams that it has, or on one that it opens later, be that after a restart of the
@@ -49,7 +49,7 @@ class Farewells:
         self._told: dict[InstanceGuid, dict[TypeUrl, float]] = {}
 
     def awaits(self, instance: InstanceGuid) -> bool:
-        """Tell whether somebody of an instance that was removed may not have been told yet."""
+        """Tell whether a removed instance's Envoy or resolver may not have been told yet."""
         at = self._told.get(instance, {}).get(LISTENER)
         return at is None or self._clock.monotonic() - at < LATE_SECONDS
 

@@ -1,6 +1,7 @@
 """One certificate of one instance, as the control plane has it.
 
-The rule of this module: values, of which only one has a private key, and does not show it.
+The rule of this module: these are values; only ``Held`` has a private key, and its ``repr`` leaves
+it out.
 """
 
 from __future__ import annotations

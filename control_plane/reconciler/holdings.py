@@ -1,8 +1,8 @@
 """Which certificates may be in use, so that nobody takes away a CA that some of them lead to.
 
-The rule of this module: when in doubt a certificate is in use. One that was replaced is, until its
-instance has accepted the new one; one that an instance holds which is away is, until it ends. After
-a restart everything that is on record is in doubt until the instance is seen.
+The rule of this module: when in doubt a certificate is in use. One that was replaced counts until
+its instance has accepted the new one; one that is held by an instance that is away counts until it
+ends. After a restart everything that is on record is in doubt until the instance is seen.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Holdings:
         return instance in self._used or instance in self._identities
 
     def is_doubtful(self, record: IssuedRecord) -> bool:
-        """Tell whether nobody knows since the start if an instance has this one or one before."""
+        """Tell whether its instance has not shown since the start what it has."""
         return (record.instance_guid, record.secret) in self._doubtful
 
     def forget(self, instance: InstanceGuid) -> None:

@@ -1,10 +1,9 @@
 """The control plane's end of the second process that issues certificates.
 
-The rule of this module: it makes things faster and nothing possible. It is started when there is a
-crowd for the first time, and ends when there was none for a while. Until it is ready, when it has
-enough to do, and when it is gone, it takes nothing, and whoever needs a certificate issues it where
-it stands, so that both processes work while there is work for both. Whatever it was given comes
-back, issued or not.
+The rule of this module: it only makes things faster; nothing depends on it. It is started when
+there is a crowd for the first time, and ends when there was none for a while. Until it is ready,
+when it has enough to do, and when it is gone, it takes nothing, and certificates are issued in this
+process; so both work while there is work for both. Whatever it was given comes back, issued or not.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ AT_ONCE = 24
 wait for more, and what it does not get to is soon issued elsewhere."""
 
 IDLE_SECONDS = 60.0
-"""How long it may have nothing to do before it is ended; it takes 30 MiB."""
+"""Seconds without work after which it is ended; it takes 30 MiB."""
 
 PAUSE_SECONDS = 10.0
 """After it failed, when it may be started again."""
@@ -149,7 +148,7 @@ class Issuers:
         finally:
             self._process = None
             try:
-                while self._given:  # before its end, for which one that hangs takes its time
+                while self._given:  # before it is ended, which takes long if it hangs
                     self.returned(self._given.popleft().instance, {})
             finally:
                 await _end(process)

@@ -169,14 +169,15 @@ class Presence:
                 continue
             old = before.instance(entity.guid)
             if old is not None and old.address != entity.address:
-                # What its Envoy ACKed was for where it was.
+                # What its Envoy ACKed was meant for the old address.
                 self._serving.difference_update(self._nodes.streams(entity.guid))
             if entity.status is InstanceStatus.REGISTERED:
-                # One that was removed and is registered anew may be connected: no stream tells.
+                # One that was removed and registered anew may still be connected, so no stream
+                # opens.
                 self._changed.put_nowait(entity.guid)
 
     def _await_return(self, instance: InstanceGuid, seconds: float) -> None:
-        """Start the clock, which an Envoy stops that comes."""
+        """Start the clock, which the next Envoy that comes stops."""
         if self._holds:
             return
         loop = asyncio.get_running_loop()

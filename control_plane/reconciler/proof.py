@@ -94,7 +94,7 @@ class Proof:
         return entry is not None and entry.state is CertificateState.SERVED
 
     def shown_serial(self, instance: InstanceGuid) -> int | None:
-        """Return the serial that was seen last, by whomever; None if there was none."""
+        """Return the serial that was seen last, by the sidecar or from here; None if none was."""
         if self._attestation.witnessed(instance):
             return self._attestation.served(instance)
         return self._shown.get(instance)
@@ -188,7 +188,7 @@ class Proof:
             self._awaiting = asyncio.get_running_loop().create_task(self._await_reports())
 
     async def _await_reports(self) -> None:
-        """Look at those of which no report has come in time; one task does for all."""
+        """Look at those of which no report has come in time; one task is enough for all."""
         while self._awaited:
             at, entry = self._awaited[0]
             now = self._clock.monotonic()
@@ -201,7 +201,7 @@ class Proof:
             self._awaited.popleft()
             instance = entry.record.instance_guid
             newest = self._ledger.get(instance, C2C_SECRET)
-            # If there is another one by now, its own moment comes.
+            # If it was replaced by now, the new one is awaited by itself.
             if newest is not None and newest.record is entry.record:
                 self._start(instance, at)
         self._awaiting = None
@@ -249,7 +249,7 @@ class Proof:
             self._move(entry, entry.state, NOBODY_LOOKS)
         elif is_overdue:
             if isinstance(seen, int):
-                # Whoever looks next door may not have come to it since; nobody else does meanwhile.
+                # The sidecar may not have looked since, and nobody else looks meanwhile.
                 seen = f"the last TLS handshake with port {C2C_PORT} showed serial {seen:x}"
             self._move(entry, CertificateState.NOT_SERVED, seen)
 

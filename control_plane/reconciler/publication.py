@@ -73,7 +73,7 @@ class Publication:
         clock: Clock,
         records: Iterable[IssuedRecord] = (),
     ) -> None:
-        """Take all that is mapped as published, but for whom no certificate is known to have it.
+        """Take mapped routes as published, but not to instances without a certificate for them.
 
         Args:
             records: what an earlier run remembered of certificates.
@@ -97,7 +97,7 @@ class Publication:
         return tuple(name for name in self._state.hostnames_of(app) if name not in held_back)
 
     def lingering(self, instance: Instance) -> tuple[Hostname, ...]:
-        """Return the routes that an app no longer has, and this certificate of it still must."""
+        """Return the routes that an app lost and an instance's certificate still must have."""
         of_app = self._lingering.get(instance.app_guid, ())
         return tuple(sorted({*of_app, *self._kept.get(instance.guid, ())}))
 
@@ -132,7 +132,7 @@ class Publication:
                     self._start(mapping, self._withdraw(mapping))
 
     def awaited(self, apps: Iterable[AppGuid]) -> tuple[Instance, ...]:
-        """Return for whose resolvers the certificates of some apps keep names."""
+        """Return the instances whose resolvers keep unmapped names in certificates of some apps."""
         wanted = frozenset(apps)
         unmapped = {
             of.app_guid
@@ -186,7 +186,7 @@ class Publication:
             self._start(mapping, self._withdraw(mapping))
 
     def _start(self, mapping: RouteMapping, work: Coroutine[Any, Any, None]) -> None:
-        """Do this with a name, instead of what was to be done with it before."""
+        """Start this work on a name, instead of whatever was under way for it."""
         self._stop(mapping)
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[mapping] = task
@@ -206,7 +206,8 @@ class Publication:
         around = self._around
         there = {each: frozenset(around.streams(each)) for each in around.connected(app)}
         late = await self._waiters.wait(there, PUBLISH_BOUND)
-        # Who was there may have left without an ACK, and who was away be back with one.
+        # Meanwhile one that was there may have left without an ACK, and one that was away may be
+        # back with one.
         stayed = {
             each
             for each, streams in there.items()
@@ -241,7 +242,7 @@ class Publication:
         ]
         if resolvers:
             late = await self._waiters.wait(resolvers, WITHDRAW_BOUND)
-            # Who lost its stream meanwhile is not waited for there, and goes on by the name.
+            # That wait leaves out who lost its stream meanwhile, and still answers the name.
             if left := [each.guid for each in self._returning.missing(self._led(app))]:
                 await self._returning.wait(self._led(app))
                 late |= await self._waiters.wait(left, WITHDRAW_BOUND)

@@ -106,7 +106,7 @@ class Reconciler:
         self.publication.committed(state, change)
 
     def authority_changed(self, since: datetime) -> None:
-        """Have everybody's certificates looked at, each at a turn of its own.
+        """Have every instance's certificates looked at, each at its own turn.
 
         Args:
             since: when the CA, or what is sent of it, became another one.
@@ -139,7 +139,7 @@ class Reconciler:
             self._try(instance)
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Look whether it needs what is recorded only, and who waits for what it told."""
+        """Make anew what it needs and is only recorded; wake those who wait for what it told."""
         instance = InstanceGuid(live.node_id)
         self.farewells.told(live)
         if any(
@@ -154,7 +154,7 @@ class Reconciler:
         """Nothing is to be done until the node answers."""
 
     def closed(self, live: LiveStream) -> None:
-        """Nobody needs to wait for a node that is gone, but for a resolver that may be back."""
+        """Let nobody wait for a node that is gone, except for a resolver that may be back."""
         instance = InstanceGuid(live.node_id)
         self.farewells.closed(live)
         if NAME_TABLE_TYPE in live.stream.machines and not self._resolves(instance):
@@ -257,7 +257,7 @@ class Reconciler:
             self._make_anew(live)  # it may have asked before there was a plan
 
     def _make_anew(self, live: LiveStream) -> None:
-        """Have made what a client wants, and of which there is no more than a record."""
+        """Have that made anew which a client wants and of which only the record is left."""
         instance = InstanceGuid(live.node_id)
         snapshot = self._nodes.snapshot(instance)
         for _, name in live.stream.missing(snapshot) if snapshot is not None else ():

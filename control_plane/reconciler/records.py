@@ -1,8 +1,8 @@
-"""The way of records of certificates to the disk, behind the work that makes them.
+"""How records of certificates get to the disk: later than the work that makes them.
 
 The rule of this module: nobody waits for a record. Those of a quarter of a second are written
-together, and one that is lost (the process was killed, the disk is full) costs its instance a new
-certificate after the next start, before which no new name leads there, and nothing else.
+together. One that is lost (the process was killed, the disk is full) costs its instance a new
+certificate after the next start, before which no new name leads there; it costs nothing else.
 """
 
 from __future__ import annotations

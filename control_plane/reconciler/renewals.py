@@ -56,7 +56,7 @@ class RenewalQueue:
         return self._heap[0][0] if self._heap else None
 
     def take_due(self, now: datetime, limit: int | None = None) -> list[InstanceGuid]:
-        """Take those whose moment has come, the earliest first, and no more than so many."""
+        """Take those whose moment has come, the earliest first, and no more than the limit."""
         due: list[InstanceGuid] = []
         while len(due) != limit and (at := self.next()) is not None and at <= now:
             instance = heapq.heappop(self._heap)[1]

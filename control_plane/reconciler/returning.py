@@ -1,7 +1,7 @@
 """Resolvers that are away: since the control plane started, or since they lost their stream.
 
-The rule of this module: who is away goes on answering by the names that it had. It is given as long
-to come back as the instances themselves are; after that nobody waits for it any more.
+The rule of this module: who is away goes on answering by the names that it had. It has as long to
+come back as the instances themselves have; after that nobody waits for it.
 """
 
 from __future__ import annotations

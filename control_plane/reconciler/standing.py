@@ -1,7 +1,7 @@
 """How far each instance is: whether it has all that it should have, and why not.
 
-The rule of this module: of its own it remembers only whose plan failed. The rest it looks up where
-it is known, so no second account of it can differ from the first.
+The rule of this module: it remembers nothing itself but whose plan failed. The rest it looks up
+where it is kept, so there is no second account that could differ.
 """
 
 from __future__ import annotations
