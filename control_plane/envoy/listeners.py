@@ -35,7 +35,6 @@ from control_plane.envoy.rbac import discovered_filter, sources_filter_name
 from control_plane.envoy.tls import HTTP_ALPN, downstream_tls
 from control_plane.envoy.validation import check_listener
 from control_plane.model.entities import AppProtocol
-from control_plane.names import C2C_PORT
 
 C2C_SECRET = "c2c-cert-and-key"  # noqa: S105 the name of a resource
 """The SDS secret of 61443, as Cloud Foundry names it."""
@@ -112,19 +111,6 @@ def tcp_listener(
             _add_chains(listener, probed, "probe", lookers)
     check_listener(listener, is_open=sources is None)
     return bytes(listener.SerializeToString(deterministic=True))
-
-
-def c2c_listener(
-    app_port: int,
-    listen_address: str,
-    *,
-    protocol: AppProtocol,
-    proxy_port: int = C2C_PORT,
-    sources: Iterable[str] | None = None,
-) -> bytes:
-    """Build the listener of 61443, as ``tcp_listener`` does."""
-    spec = ListenerSpec(app_port, proxy_port, protocol)
-    return tcp_listener(spec, listen_address, sources=sources)
 
 
 def _add_chains(

@@ -51,9 +51,8 @@ class Served:
 
     async def put_listener(self, sources: Iterable[str] | None = None) -> None:
         """Send the listener, open to these sources."""
-        body = listeners.c2c_listener(
-            self.app.port, self.address, protocol=self.protocol, sources=sources
-        )
+        spec = listeners.ListenerSpec(self.app.port, C2C_PORT, self.protocol)
+        body = listeners.tcp_listener(spec, self.address, sources=sources)
         await self.ads.put(xds.LISTENER, self.listener, body)
 
     async def put_filter(self, sources: Iterable[str]) -> None:
@@ -101,7 +100,7 @@ async def served(
     Args:
         app: the app.
         protocol: what it speaks.
-        sources: who may connect, as for ``c2c_listener``.
+        sources: who may connect, as for ``tcp_listener``.
         ready: send everything and wait until it is served; else Envoy knows nothing yet.
     """
     async with contextlib.AsyncExitStack() as stack:

@@ -31,9 +31,8 @@ def test_clusters_and_listeners_are_valid(tmp_path: Path, protocol: AppProtocol)
         body = clusters.service_cluster(port, address, protocol)
         config.static_resources.clusters.append(cluster_pb2.Cluster.FromString(body))
         for offset, sources in enumerate((None, (), ("10.0.0.1",), ("10.0.0.1", "fd00::1"))):
-            built = listeners.c2c_listener(
-                port, address, protocol=protocol, proxy_port=61443 + offset, sources=sources
-            )
+            spec = listeners.ListenerSpec(port, 61443 + offset, protocol)
+            built = listeners.tcp_listener(spec, address, sources=sources)
             config.static_resources.listeners.append(listener_pb2.Listener.FromString(built))
     path = tmp_path / "bootstrap.pb"
     path.write_bytes(config.SerializeToString())

@@ -16,8 +16,19 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from control_plane.envoy import listeners
 from control_plane.model.entities import AppProtocol
+from control_plane.names import C2C_PORT
 
 HTTP = [AppProtocol.HTTP1, AppProtocol.HTTP2]
+
+
+def _built(
+    protocol: AppProtocol = AppProtocol.HTTP1,
+    *,
+    address: str = "10.0.0.7",
+    sources: tuple[str, ...] | None = None,
+) -> bytes:
+    spec = listeners.ListenerSpec(8080, C2C_PORT, protocol)
+    return listeners.tcp_listener(spec, address, sources=sources)
 
 
 def _listener(
@@ -26,7 +37,7 @@ def _listener(
     address: str = "10.0.0.7",
     sources: tuple[str, ...] | None = None,
 ) -> Any:  # noqa: ANN401 untyped upb
-    body = listeners.c2c_listener(8080, address, protocol=protocol, sources=sources)
+    body = _built(protocol, address=address, sources=sources)
     return listener_pb2.Listener.FromString(body)
 
 
@@ -59,8 +70,9 @@ def test_name_and_address(protocol: AppProtocol) -> None:
 
 def test_clients_that_vanish_are_found() -> None:
     """Since no timeout finds a client that is gone without a word, TCP keepalive does."""
-    body = listeners.c2c_listener(8080, "10.0.0.7", protocol=AppProtocol.TCP)
-    keepalive = Listener.parse(body).tcp_keepalive  # newer than protobuf's class of the message
+    keepalive = Listener.parse(
+        _built(AppProtocol.TCP)
+    ).tcp_keepalive  # newer than protobuf's class of the message
 
     assert keepalive is not None
     assert keepalive.keepalive_time == 300
@@ -171,9 +183,6 @@ def test_a_restricted_http_port_denies_until_told(protocol: AppProtocol) -> None
 def test_the_same_plan_has_the_same_bytes() -> None:
     """Neither the order of the sources nor what was built before reaches the bytes."""
     sources = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
-    built = {
-        listeners.c2c_listener(8080, "10.0.0.7", protocol=AppProtocol.HTTP1, sources=order)
-        for order in itertools.permutations(sources)
-    }
+    built = {_built(sources=order) for order in itertools.permutations(sources)}
 
     assert len(built) == 1
