@@ -1,6 +1,6 @@
 """Commands that are about all apps, or about one: ``c2c status web``, or ``--app web``.
 
-The rule of this module: whoever means one app says so in the same two ways to each of them.
+The rule of this module: all of them take the app in the same two ways.
 """
 
 from __future__ import annotations

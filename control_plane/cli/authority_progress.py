@@ -40,7 +40,7 @@ def listed(client: Client) -> Authorities:
 
 
 def finish(found: Authorities, advice: str) -> None:
-    """Show how it is after a step, and what comes next."""
+    """Show the state after a step, and what comes next."""
     if not wants_json():
         ok()
     show_authorities(found)
@@ -50,7 +50,7 @@ def finish(found: Authorities, advice: str) -> None:
 
 
 def show_authorities(found: Authorities) -> None:
-    """Print the CAs, and below them for what the next step waits."""
+    """Print the CAs, and below them what the next step waits for."""
     if wants_json():
         print_records([record(each) for each in found])
         return

@@ -67,7 +67,7 @@ class Client(NamedTuple):
     Attributes:
         channel: what the stubs of the API take.
         where: the socket or address, for sentences.
-        look: connects and hangs up; raises Failed if nobody answers, or not as it should be.
+        look: connects and hangs up; raises Failed if nobody answers, or something else is wrong.
         doubt: why a command may be unknown there.
     """
 

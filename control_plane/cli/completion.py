@@ -1,7 +1,7 @@
 """What a shell is told of commands.
 
-The rule of this module: it is told a word at a time, as people type, also where a command has two;
-and no command is imported for it.
+The rule of this module: it completes one word at a time, as people type, also in commands of two
+words; and it imports no command.
 """
 
 from __future__ import annotations

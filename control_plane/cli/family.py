@@ -42,7 +42,7 @@ class Family(click.Command):
 
 
 def incomplete(family: Family, rest: Sequence[str]) -> str:
-    """Return the sentence for the first word with nothing, or with no second word of its, behind.
+    """Return the sentence for a first word that no second word of its family follows.
 
     Args:
         family: what is said by the first word.
@@ -56,7 +56,7 @@ def incomplete(family: Family, rest: Sequence[str]) -> str:
 
 
 def family_of(word: str) -> Family | None:
-    """Return what a word says by itself that commands begin with; None if none does."""
+    """Return the family of commands that begin with a word; None if none does."""
     if not catalog.family(word):
         return None
     return Family(word, short_help=catalog.FAMILIES[word], context_settings=HELP_FLAGS)

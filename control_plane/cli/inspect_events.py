@@ -2,7 +2,7 @@
 
 The rule of this module: a line is printed when the event is told, and each line is whole, so that
 another program can read along. A server that goes away is waited for; it keeps nothing of what
-happened, so that something may be missing is said where it would stand.
+happened, so a line says that something may be missing, in the place where it would stand.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _told(
 
 
 class _Watch:
-    """How it is with a server that is listened to.
+    """The state of listening to a server.
 
     Attributes:
         has_gap: whether something may have happened since the last event that nobody told.

@@ -1,8 +1,8 @@
 """``status``: how far every instance is.
 
-The rule of this module: the table has one line for each instance and one word for each thing, and
-below it stands why whatever is not as it should be is not. JSON has the same: what concerns
-everybody is a field of each instance, and on standard error where there is none.
+The rule of this module: the table has one line for each instance and one word for each thing; below
+it stand the reasons for whatever is not as it should be. JSON has the same: what concerns everybody
+is a field of each instance, and on standard error where there is none.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
 
 
 def _warn_nobody(found: _Found) -> None:
-    """Say what concerns everybody where no object could have it."""
+    """Say what concerns everybody, where there is no object to say it in."""
     for line in found.lines() if not found.instances else ():
         warn(line)
 

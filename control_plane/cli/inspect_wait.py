@@ -126,7 +126,7 @@ def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta
 
 
 def _looks(look: Callable[[], _Look | None], seconds: float) -> Iterator[_Look | None]:
-    """Yield what is found, again and again, for the last time when the time is up."""
+    """Yield what each look finds; the last look is when the time is up."""
     until = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     while (left := until - time.monotonic()) > 0:
@@ -181,7 +181,7 @@ def _complaint(look: _Look, stage: str, timeout: timedelta, app_name: str | None
 
 
 def _next_step(look: _Look, app_name: str | None) -> str:
-    """Return what somebody can do for whom it was waited, as the end of a sentence."""
+    """Return what can be done about those that are late, as the end of a sentence."""
     where = target()
     status = where.command("status", *([app_name] if app_name else []))
     if look.reasons:

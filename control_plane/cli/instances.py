@@ -168,7 +168,7 @@ def _removed(
 
 
 def _hint(client: Client, instance: str) -> str:
-    """Return what to say besides to who named an app, of which all goes on; "" for all others."""
+    """Return a hint for who named an app instead of an instance; "" for everybody else."""
     where = target()
     request = app_pb2.ListAppsRequest(space=where.space, org=where.org)
     apps = client.call(app_pb2_grpc.AppServiceStub(client.channel).ListApps, request).apps

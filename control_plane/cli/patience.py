@@ -1,7 +1,7 @@
 """Looking again and again at a server that may be away for a while.
 
-The rule of this module: who waits has said for how long, so a server that does not answer is waited
-for like everything else; that it is away, and that it is back, is said once each time.
+The rule of this module: people say how long to wait, so a server that does not answer is waited for
+like everything else; that it went away, and that it is back, is said once each time.
 """
 
 from __future__ import annotations

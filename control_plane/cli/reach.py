@@ -87,7 +87,7 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
             f"the server at {address} cannot be trusted: {error.verify_message}: "
             f"{credentials.ca} has to be its CA (c2c trust-bundle prints it)"
         ) from None
-    except ssl.SSLEOFError as error:  # so does whatever stands before a server that is away
+    except ssl.SSLEOFError as error:  # as from a proxy whose server is away
         raise Away(
             f"no TLS with the server at {address}: {_plain(error)}: it is away, or {_NO_OPERATORS}"
         ) from None

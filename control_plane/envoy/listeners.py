@@ -131,7 +131,7 @@ def _add_chains(
 
 @lru_cache(maxsize=256)
 def _probed(spec: ListenerSpec) -> bytes:
-    """Return the chain of everybody with the same TLS and nothing behind it."""
+    """Return a chain for probers: the same TLS, and no app behind it."""
     (chain,) = listener_pb2.Listener.FromString(_shape(spec, restricted=True)).filter_chains
     del chain.filters[:]
     manager = http_connection_manager_pb2.HttpConnectionManager(stat_prefix="probe")

@@ -1,8 +1,8 @@
 """How often somebody may try to enrol in vain.
 
 The rule of this module: what a stranger can make the server do is bounded, and costs no friend
-anything. Only refusals count that are the applicant's fault: for the token where there is a good
-one, else for the address that they come from and for all strangers together. So a good token enrols
+anything. A refusal counts only if it is the applicant's fault: against the token if that is good,
+else against the address that it comes from and all strangers together. So a good token enrols
 however many others fail, and as soon as the server can.
 """
 
@@ -48,7 +48,7 @@ class Applicants:
         self.refused: Counter[grpc.StatusCode] = Counter()
 
     def let_in(self, token: str) -> None:
-        """Look at somebody with a good token, before anything else of the attempt is looked at.
+        """Let in somebody with a good token, before anything else of the attempt is looked at.
 
         Args:
             token: its hash.
@@ -78,7 +78,7 @@ class Applicants:
         return error
 
     def _take(self, source: Address, token: str) -> bool:
-        """Take from a bucket of its own first, so that nobody empties that of all alone."""
+        """Take from a bucket of its own first, so that nobody alone empties the common one."""
         if token:
             return self._by_token.take(token)
         return self._by_address.take(_site(source)) and self._strangers.take()
@@ -89,7 +89,7 @@ def _too_often() -> LimitExceeded:
 
 
 def _site(source: Address) -> str:
-    """Return what one stranger can have of addresses."""
+    """Return the network that one stranger may have: all of its addresses count as one."""
     if ":" not in source:
         return source
     return str(ipaddress.ip_network((source, _SITE_PREFIX), strict=False))

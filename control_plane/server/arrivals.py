@@ -1,7 +1,8 @@
 """How many new streams are let in.
 
 The rule of this module: whoever comes too often pays for it alone. A node has a bound of its own,
-which it meets before the one that all nodes share, and only who proved to be that node is counted.
+which it reaches before the one that all nodes share, and only a client that proved to be that node
+counts against it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Who asked for what change, and how it ended: a line in the audit log for each.
 
-The rule of this module: whatever changes something is told, whether it was done or refused, or its
-caller did not wait for that; what only reads is not. Requests of the operator's API carry no
-secrets, and what they carry is logged.
+The rule of this module: each call that changes something has a line, whether it was done, was
+refused, or its caller left before the end; a call that only reads has none. Requests of the
+operator's API carry no secrets, and what they carry is logged.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _said(request: Message) -> dict[str, Any]:
-    """Return what a request says, but for a CSR, of which its certificate tells."""
+    """Return what a request says, without a CSR: its certificate is logged when it is issued."""
     try:
         said = MessageToDict(request, preserving_proto_field_name=True)
     except (json_format.Error, ValueError):  # such as a Duration that is no length of time

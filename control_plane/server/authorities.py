@@ -1,4 +1,4 @@
-"""The CAs of this control plane as they are now, for everybody who signs or says whom to trust.
+"""The CAs of this control plane as they are now, for all who sign or say whom to trust.
 
 The rule of this module: what is current is on disk. Whoever signs asks at that moment, and who has
 to do something about a change is told of it.

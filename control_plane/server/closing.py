@@ -1,9 +1,9 @@
 """How a grpc.aio server is closed: it lets calls end for as long as they may, then cuts them.
 
-The rule of this module: only one stop of a server has a grace, and that one is never over by
-itself; what ends it is a stop without any. grpc.aio allows a second stop with less grace, but if
-the grace of one ends at the moment at which another has finished, it cancels the calls of a server
-that is destroyed, and the process with it (grpcio 1.85, `AioServer.shutdown`).
+The rule of this module: only one stop of a server has a grace period, which never runs out by
+itself; a stop without any ends it. grpc.aio allows a second stop with less grace, but if the grace
+of one ends at the moment at which another has finished, it cancels the calls of a server that is
+destroyed, and the process with it (grpcio 1.85, `AioServer.shutdown`).
 """
 
 from __future__ import annotations

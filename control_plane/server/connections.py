@@ -1,7 +1,7 @@
 """The connections of an asyncio server that ends with them.
 
-The rule of this module: there are no more of them than a bound says, each is served by a task of
-its own, and none outlives the server.
+The rule of this module: their number is bounded, each is served by a task of its own, and none
+outlives the server.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class ServerCertificate:
         return self._authority().trust_bundle_pem
 
     def chain_pem(self, leaf: Leaf) -> bytes:
-        """Return what is sent: who knows us by the fingerprint of a root has to find it there."""
+        """Return the chain to send, root included: clients may know us by a root's fingerprint."""
         return leaf.certificate_chain_pem + self._authority().unsent_roots_pem
 
     def credentials(self, *, client_certificates: bool) -> grpc.ServerCredentials:
@@ -97,7 +97,7 @@ class ServerCertificate:
             client_certificates: whether a client has to show a certificate that our CA signed.
         """
         shown = _Shown(self, client_certificates=client_certificates)
-        # The stubs of grpc do not know that None stands for "as before".
+        # The stubs of grpc do not know that None means "as before".
         fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", shown.if_changed)
         return grpc.dynamic_ssl_server_credentials(
             shown.configuration(), fetch, client_certificates

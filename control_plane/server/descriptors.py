@@ -1,7 +1,7 @@
 """Definitions of messages by their full names, as far as an installed package has them.
 
 The rule of this module: the modules of Envoy's types (six hundred, 0.4 s to import) are imported as
-they are asked for, and no others: of a name that a client makes up nothing is.
+they are asked for; a name that a client makes up imports nothing.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ async def unhurried(items: Iterable[_Item], at_once: int) -> AsyncIterator[_Item
     """Yield each item, and give way to others before each slice.
 
     Args:
-        items: of which a part of an answer is made, and which must not change meanwhile.
+        items: each makes a part of an answer; they must not change meanwhile.
         at_once: how many are in a slice, some milliseconds of work.
     """
     for number, item in enumerate(items):

@@ -1,7 +1,7 @@
 """Short names of resource types, as people and dashboards know them.
 
 The rule of this module: the names are few and fixed, so that they can be columns of a table and
-labels of a metric; whatever else a client asks for is called ``other``.
+labels of a metric; any other type is called ``other``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The rule of this module: whatever a client sends, what comes out is a request or a
 ``PeerProtocolError``. Of Envoy's first request, 61 KB that describe all its extensions, only what a
-server acts on is read; and of what is kept of a request, nothing is long, and nothing is a key.
+server acts on is read; and nothing that is kept of a request is long or a private key.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def _encode_delta(reply: Reply, identifier: str) -> bytes:
         _name(entry, name, reply)
         _set_ttl(entry, name, reply)
     for name in reply.unresolved:
-        # No content and the version that the client has would be a heartbeat; so it has another.
+        # Without content and with the version that the client has it would be a heartbeat, so it
+        # gets another version.
         response.resources.add(name=name, aliases=[name], version=reply.nonce)
     return bytes_of(response)
 

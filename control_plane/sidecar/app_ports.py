@@ -1,8 +1,8 @@
 """Which ports of the app are looked at.
 
-The rule of this module: the control plane knows them, and what it tells is followed while the app
-runs and remembered for the next start, at which it may be away. What people name themselves stays,
-whatever the control plane says.
+The rule of this module: the control plane knows them. What it tells is followed while the app runs,
+and remembered for the next start, when it may be away. Ports that people name themselves stay,
+whatever it tells.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class LiveCredentials:
         Args:
             identity: the new one.
             trust_bundle: what came with it.
-            asked: what was current when it was asked for. CA certificates that were told since
-                then stay, since the answer may be older; a newer one comes with the next report.
+            asked: what was current when it was asked for. If CA certificates were told since then,
+                those stay: the answer may be older, and the next report brings the newest.
 
         Raises:
             StorageError: it could not be written; the old one stays.

@@ -102,7 +102,7 @@ class Membership:
 
 
 def has_identity(path: Path) -> bool:
-    """Tell whether an earlier start left an identity in a directory, which may be of no use."""
+    """Tell whether an earlier start left an identity in a directory, be it of use or not."""
     files = (path / _IDENTITY_FILE, path / _ENROLLMENT_FILE)
     return all(os.access(each, os.F_OK) for each in files)
 

@@ -2,7 +2,7 @@
 
 The rule of this module: the private key is made here and never leaves, and the token leaves only
 for a server that proved to be the control plane. While that is down, this waits. A token that has
-left is spent, so its answer is waited for, if only for a moment by who is told to stop.
+left is spent, so its answer is waited for, and for a moment even by a sidecar that is told to stop.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
-                # It proved itself a moment ago, so it may be that only the port is wrong.
+                # It proved itself a moment ago, so perhaps only the port is wrong.
                 raise ConnectionError(f"{reason(error)} ({WRONG_PORT})") from error
 
     response = await retry.until_done("enrol", attempt)

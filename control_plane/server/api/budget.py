@@ -1,7 +1,8 @@
 """Whether an app's certificates still fit into a TLS handshake.
 
-The rule of this module: the change that would make them too large is refused, not the certificate
-later; and the answer depends on the app's routes, hardly on how many instances it has by now.
+The rule of this module: the change that would make them too large is refused, and not the
+certificate later. Whether it fits depends on the app's routes, and hardly on how many instances it
+has by now.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class CertificateBudget:
     """Compares the largest certificate that an app could need with what clients take."""
 
     def __init__(self, authority: Callable[[], Authority], profile: Profile) -> None:
-        """Take the chain that goes along from the CA of the moment, the bound from the profile."""
+        """Take the chain that is sent along from the current CA, the bound from the profile."""
         self._authority = authority
         self._profile = profile
 

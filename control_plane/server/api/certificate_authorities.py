@@ -1,7 +1,7 @@
 """CertificateAuthorityService: the CA and its rotation (protos/c2c/v1/certificate_authority.proto).
 
-The rule of this module: each answer shows how it is after the call, so that whoever made it knows
-what to wait for next. No operator locks itself out by it.
+The rule of this module: each answer shows the state after the call, so that whoever made it knows
+what to wait for next. No operator is locked out by its own call.
 """
 
 from __future__ import annotations

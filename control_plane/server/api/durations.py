@@ -1,7 +1,7 @@
 """Durations as callers send them, parsed or refused.
 
-The rule of this module: a length of time that comes out is one that a timer can be set to, which
-the 10,000 years that a message can hold are not.
+The rule of this module: a duration that comes out is one that a timer can be set to, unlike the
+10,000 years that a message can hold.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from control_plane.errors import InvalidArgument
 
 
 def parse_duration(value: Duration, *, field: str, least: timedelta, most: timedelta) -> timedelta:
-    """Return a length of time within bounds.
+    """Return a duration within bounds.
 
     Raises:
-        InvalidArgument: it is shorter or longer, or no length of time at all.
+        InvalidArgument: it is shorter or longer, or no duration at all.
     """
     try:
         length = value.ToTimedelta()

@@ -126,7 +126,7 @@ class Explainer:
     def _certificate_problem(self, instance: InstanceGuid) -> str:
         entry = self.inspected.ledger.get(instance, C2C_SECRET)
         reason = certificate_reason(self.inspected, instance, entry)
-        # The one that it has and serves is an old one, if no other could be issued.
+        # If no other could be issued, the certificate that it has and serves is an old one.
         if entry is None or self.inspected.custody.failure(instance):
             return reason
         if not self.inspected.nodes.streams(instance):

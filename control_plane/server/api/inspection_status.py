@@ -1,7 +1,7 @@
 """GetStatus: how far each instance is.
 
-The rule of this module: it is said of every type of resource that instances have, so that a table
-has the same columns for everybody; what no client asked for is said to be not asked for.
+The rule of this module: an answer has every type of resource that instances have, so that a table
+has the same columns for everybody; a type that no client asked for is shown as not asked for.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class StatusMessages:
     """Makes the messages of one answer."""
 
     def __init__(self, inspected: Inspected, state: State, *, resources: bool) -> None:
-        """Say it of each resource too if they are asked for."""
+        """Show each resource too, if resources are asked for."""
         self._inspected = inspected
         self._state = state
         self._resources = resources

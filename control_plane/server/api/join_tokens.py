@@ -1,7 +1,7 @@
 """JoinTokenService: leave to enrol (protos/c2c/v1/join_token.proto).
 
-The rule of this module: a token leaves in one answer and is kept nowhere, only its hash; and what
-goes with it lets a sidecar know the server before it sends the token.
+The rule of this module: a token leaves in one answer, and only its hash is kept. The address and
+fingerprint beside it let a sidecar recognise the server before it sends the token.
 """
 
 from __future__ import annotations

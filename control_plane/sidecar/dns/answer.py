@@ -138,7 +138,7 @@ class Responder:
     def respond(
         self, wire: bytes, transport: Transport, table: NameTable | None
     ) -> bytes | Forward | None:
-        """Return the answer to a message, or whose it is; None if it must not have any.
+        """Return the answer to a message, or that it is to be forwarded; None if it must have none.
 
         Args:
             wire: the message.
