@@ -11,10 +11,13 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
+
+from control_plane.envoy import bootstrap
 
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
@@ -44,6 +47,22 @@ class FakeAds:
     wanted: dict[str, dict[str, bytes]] = field(default_factory=dict)
     streams: list[_Stream] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def bootstrap(
+        self,
+        admin_socket: Path,
+        *,
+        host: str = "127.0.0.1",
+        tls: bootstrap.XdsIdentity | None = None,
+    ) -> str:
+        """Return what an Envoy starts with that connects here; without files, in plaintext."""
+        return bootstrap.render(
+            "instance-1",
+            xds_address=host,
+            xds_port=self.port,
+            admin_socket=admin_socket,
+            tls=tls,
+        )
 
     async def put(self, type_url: str, name: str, value: bytes | None) -> None:
         """Change one resource, or remove it with None; return when all who want it answered."""

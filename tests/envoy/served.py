@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 
-from control_plane.envoy import bootstrap, clusters, listeners, rbac, secrets
+from control_plane.envoy import clusters, listeners, rbac, secrets
 from control_plane.model.entities import AppProtocol
 from tests.envoy import ads as xds
 from tests.envoy import tls_client
@@ -105,17 +104,7 @@ async def served(
     """
     async with contextlib.AsyncExitStack() as stack:
         ads = await stack.enter_async_context(xds.fake_ads())
-
-        def render(admin_socket: Path) -> str:
-            return bootstrap.render(
-                "instance-1",
-                xds_address="127.0.0.1",
-                xds_port=ads.port,
-                admin_socket=admin_socket,
-                tls=None,
-            )
-
-        envoy = await stack.enter_async_context(start_envoy(render))
+        envoy = await stack.enter_async_context(start_envoy(ads.bootstrap))
         instance = Served(app, protocol, unique_address(), envoy, ads, Authority())
         if not ready:
             await envoy.wait_live()

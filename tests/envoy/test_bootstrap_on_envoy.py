@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -57,19 +58,11 @@ async def _enrolled(
     files = bootstrap.XdsIdentity(directory / "identity.json", directory / "trust.json", SERVER)
     _replace(files.identity_file, _identity(identity))
     _replace(files.trust_file, bootstrap.trust_file(trusted.pem.decode()))
-    async with fake_ads(credentials) as ads:
-
-        def render(admin_socket: Path) -> str:
-            return bootstrap.render(
-                "instance-1",
-                xds_address="127.0.0.1",
-                xds_port=ads.port,
-                admin_socket=admin_socket,
-                tls=files,
-            )
-
-        async with start_envoy(render) as envoy:
-            yield Enrolled(envoy, ads, files)
+    async with (
+        fake_ads(credentials) as ads,
+        start_envoy(partial(ads.bootstrap, tls=files)) as envoy,
+    ):
+        yield Enrolled(envoy, ads, files)
 
 
 def _identity(pair: Pair) -> str:
@@ -136,25 +129,14 @@ async def test_a_server_with_another_name_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(envoy_release() < (1, 38), reason="delta streams repeat it before Envoy 1.38")
 async def test_the_node_is_sent_once_for_each_stream() -> None:
     """N3: with set_node_on_first_message_only the 61 KB of node come in the first request only."""
-    async with fake_ads() as ads:
+    async with fake_ads() as ads, start_envoy(ads.bootstrap) as envoy:
+        await envoy.wait_live()
+        await ads.hang_up()
 
-        def render(admin_socket: Path) -> str:
-            return bootstrap.render(
-                "instance-1",
-                xds_address="127.0.0.1",
-                xds_port=ads.port,
-                admin_socket=admin_socket,
-                tls=None,
-            )
+        async def probe() -> bool:
+            return len(ads.peers) == 2 and len(ads.streams[-1].names) == 2
 
-        async with start_envoy(render) as envoy:
-            await envoy.wait_live()
-            await ads.hang_up()
-
-            async def probe() -> bool:
-                return len(ads.peers) == 2 and len(ads.streams[-1].names) == 2
-
-            await until(probe, what="the second stream has both subscriptions")
+        await until(probe, what="the second stream has both subscriptions")
 
     assert ads.nodes == ["instance-1", "instance-1"]
 
@@ -162,17 +144,8 @@ async def test_the_node_is_sent_once_for_each_stream() -> None:
 async def test_a_host_name_is_resolved() -> None:
     """The control plane may be named: Envoy then resolves the name itself."""
     async with fake_ads() as ads:
-
-        def render(admin_socket: Path) -> str:
-            return bootstrap.render(
-                "instance-1",
-                xds_address="localhost",
-                xds_port=ads.port,
-                admin_socket=admin_socket,
-                tls=None,
-            )
-
-        async with start_envoy(render) as envoy, asyncio.timeout(20):
+        named = partial(ads.bootstrap, host="localhost")
+        async with start_envoy(named) as envoy, asyncio.timeout(20):
             await envoy.wait_live()
 
     assert set(ads.nodes) == {"instance-1"}
