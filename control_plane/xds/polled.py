@@ -116,9 +116,7 @@ class Poll:
         versions = versions_in(resources)
         errors: Mapping[str, ErrorDetail] = NOTHING
         if machine.tells_errors:
-            awaited = content.pending | content.recorded.keys() | content.collections.keys()
-            absent = machine.subscription.names - versions.keys() - awaited
-            errors = errors_of(sorted(absent), content)
+            errors = errors_of(sorted(machine.absent(content)), content)
         if errors:
             version = version_of_all(versions | _versions_of_errors(errors))
         elif len(resources) == len(content.resources):

@@ -142,6 +142,11 @@ class SotwMachine:
         names = sorted(filter(self.subscription.wants, snapshot.resources))
         return [snapshot.resources[name] for name in names]
 
+    def absent(self, snapshot: TypeSnapshot) -> set[str]:
+        """Return the names it asked for that no resource has, or will have in a moment."""
+        made = snapshot.resources.keys() | snapshot.pending | snapshot.recorded.keys()
+        return self.subscription.names - made - snapshot.collections.keys()
+
     def refresh(self, names: AbstractSet[str]) -> None:
         """Owe the client what it waits for once it was sent these resources of another type."""
         self.exchange.refresh(names)
@@ -170,7 +175,7 @@ class SotwMachine:
         errors = NOTHING
         if self.tells_errors:
             gone = {name for name, version in offer.news.items() if version is None}
-            errors = errors_of(sorted(gone & self._absent(snapshot)), snapshot)
+            errors = errors_of(sorted(gone & self.absent(snapshot)), snapshot)
         reply = Reply(
             self.type.url, self._new_nonce(), version, offer.resources, ttls=ttls, errors=errors
         )
@@ -217,7 +222,7 @@ class SotwMachine:
             return False
         wanted = {each.name: each.version for each in self.wanted(snapshot)}
         if not self.type.complete:
-            absent = self._absent(snapshot) if self.tells_errors else ()
+            absent = self.absent(snapshot) if self.tells_errors else ()
             return all(
                 self.exchange.has(name) == version for name, version in wanted.items()
             ) and all(self.exchange.has(name) is None for name in absent)
@@ -264,7 +269,7 @@ class SotwMachine:
         if self.tells_errors:
             due |= {
                 name: None
-                for name in self._absent(snapshot)
+                for name in self.absent(snapshot)
                 if (name in owed or exchange.has(name) is not None)
                 and (withdraw or not self._may_have(name))
                 and exchange.may_send(name, None, now)
@@ -281,8 +286,3 @@ class SotwMachine:
         if WILDCARD in self._deferred and name not in self.exchange.accepted:
             return True
         return name in self._deferred
-
-    def _absent(self, snapshot: TypeSnapshot) -> set[str]:
-        """Return the names it asked for that no resource has, or will have in a moment."""
-        made = snapshot.resources.keys() | snapshot.pending | snapshot.recorded.keys()
-        return self.subscription.names - made - snapshot.collections.keys()
