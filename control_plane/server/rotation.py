@@ -81,7 +81,7 @@ class CaRotation:
             StorageError: the step could not be written.
         """
         if self.rotation.other is not None:
-            # Nothing is made or read for a step that cannot follow.
+            # It raises, before a CA is made or read for a step that cannot follow.
             steps.prepare(self.rotation, self.rotation.other, self._clock.now())
         successor = self._read(certificate, key) if certificate or key else self._sources.create()
         now = self._clock.now()

@@ -167,9 +167,8 @@ class SotwMachine:
             return None
         self.exchange.owed |= self._deferred
         self._deferred.clear()
-        version = snapshot.version
+        version = self._version(snapshot, offer.resources)
         if self.type.complete:
-            version = version_of_all(versions_in(offer.resources))
             self._state.sent(offer)
         ttls = NOTHING if self.heartbeats is None else self.heartbeats.told(offer.resources, now)
         errors = NOTHING
@@ -194,13 +193,15 @@ class SotwMachine:
         kept = self._state.kept(snapshot) if self.type.complete else self._kept(snapshot, due)
         if not kept:
             return None
-        version = snapshot.version
-        if self.type.complete:
-            version = version_of_all(versions_in(kept))
         nonce = self.exchange.last_nonce = self._new_nonce()
         self.heartbeats.beat(nonce, due.keys())
         ttls = self.heartbeats.told(kept, now)
+        version = self._version(snapshot, kept)
         return Reply(self.type.url, nonce, version, kept, ttls=ttls, is_heartbeat=True)
+
+    def _version(self, snapshot: TypeSnapshot, resources: Iterable[Resource]) -> Version:
+        """Return the version of a response; a complete one may differ from the snapshot."""
+        return version_of_all(versions_in(resources)) if self.type.complete else snapshot.version
 
     def _kept(self, snapshot: TypeSnapshot, names: Iterable[str]) -> tuple[Resource, ...]:
         found = [snapshot.resources[name] for name in names if name in snapshot.resources]
@@ -220,12 +221,11 @@ class SotwMachine:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
-        wanted = {each.name: each.version for each in self.wanted(snapshot)}
+        wanted: dict[str, Version | None] = {**versions_in(self.wanted(snapshot))}
         if not self.type.complete:
-            absent = self.absent(snapshot) if self.tells_errors else ()
-            return all(
-                self.exchange.has(name) == version for name, version in wanted.items()
-            ) and all(self.exchange.has(name) is None for name in absent)
+            if self.tells_errors:
+                wanted |= dict.fromkeys(self.absent(snapshot))
+            return all(self.exchange.has(name) == version for name, version in wanted.items())
         has = {name: accepted.version for name, accepted in self.exchange.accepted.items()}
         return not self.exchange.owed and has == wanted
 
