@@ -78,15 +78,7 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
         ):
             is_greeted = _is_greeted(tls)
     except ssl.SSLCertVerificationError as error:
-        if error.verify_code in _OTHER_NAMES:
-            raise Failed(
-                f"the server at {address} has no certificate for {address.host}: use a name that "
-                "'c2c serve' has as --server-name, or add this one there"
-            ) from None
-        raise Failed(
-            f"the server at {address} cannot be trusted: {error.verify_message}: "
-            f"{credentials.ca} has to be its CA (c2c trust-bundle prints it)"
-        ) from None
+        raise _untrusted(error, address, credentials.ca) from None
     except ssl.SSLEOFError as error:  # as from a proxy whose server is away
         raise Away(
             f"no TLS with the server at {address}: {_plain(error)}: it is away, or {_NO_OPERATORS}"
@@ -115,6 +107,18 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
             f"the server at {address} does not take {credentials.cert}: it has to be a valid "
             "operator's certificate of the server's CA (c2c issue-operator-cert makes one)"
         )
+
+
+def _untrusted(error: ssl.SSLCertVerificationError, address: SocketAddress, ca: Path) -> Failed:
+    if error.verify_code in _OTHER_NAMES:
+        return Failed(
+            f"the server at {address} has no certificate for {address.host}: use a name that "
+            "'c2c serve' has as --server-name, or add this one there"
+        )
+    return Failed(
+        f"the server at {address} cannot be trusted: {error.verify_message}: {ca} has to be its "
+        "CA (c2c trust-bundle prints it)"
+    )
 
 
 def _is_greeted(tls: ssl.SSLSocket) -> bool:
