@@ -72,10 +72,10 @@ class Validity:
 def identity_of(context: PeerContext, validity: Validity) -> Identity:
     """Return who the peer of a call is.
 
-    The handshake verified its certificate, but may be long ago.
+    The handshake verified its certificate, but that may have been long ago.
 
     Raises:
-        Unauthenticated: it showed no certificate, one that is nobody's of ours, or one that has
+        Unauthenticated: it showed no certificate, one that we gave to nobody, or one that has
             ended or lost its CA since.
     """
     certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)

@@ -41,7 +41,7 @@ def parse(raw: bytes, variant: Variant) -> Request:
     """Read a request of a variant.
 
     Raises:
-        PeerProtocolError: the bytes are none.
+        PeerProtocolError: the bytes are no such message.
     """
     match variant:
         case Variant.SOTW:
@@ -56,7 +56,7 @@ def parse_sotw(raw: bytes) -> SotwRequest:
     """Read a ``DiscoveryRequest``.
 
     Raises:
-        PeerProtocolError: the bytes are none.
+        PeerProtocolError: the bytes are no such message.
     """
     return sotw_request(decode(discovery_pb2.DiscoveryRequest, raw))
 
@@ -78,7 +78,7 @@ def parse_delta(raw: bytes) -> DeltaRequest:
     """Read a ``DeltaDiscoveryRequest``.
 
     Raises:
-        PeerProtocolError: the bytes are none.
+        PeerProtocolError: the bytes are no such message.
     """
     request = decode(discovery_pb2.DeltaDiscoveryRequest, raw)
     return DeltaRequest(
@@ -213,7 +213,7 @@ def decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time,
     """Read a message of a class.
 
     Raises:
-        PeerProtocolError: the bytes are none.
+        PeerProtocolError: the bytes are no such message.
     """
     try:
         return message.FromString(raw)

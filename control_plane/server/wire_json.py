@@ -29,7 +29,7 @@ def parse_json(raw: bytes) -> SotwRequest:
     """Read a ``DiscoveryRequest``.
 
     Raises:
-        PeerProtocolError: the text is none.
+        PeerProtocolError: the text is no such message.
     """
     try:
         fields = json.loads(raw)

@@ -21,7 +21,7 @@ def parse_load_report(raw: bytes) -> tuple[Node | None, Sequence[Any]]:
     """Read a ``LoadStatsRequest``: who says it, if it tells, and its ``ClusterStats``.
 
     Raises:
-        PeerProtocolError: the bytes are none, or do not tell of which cluster they are.
+        PeerProtocolError: the bytes are no such message, or name no cluster.
     """
     request = decode(lrs_pb2.LoadStatsRequest, raw)
     for number, stats in enumerate(request.cluster_stats):
