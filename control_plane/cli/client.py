@@ -77,10 +77,7 @@ class Client(NamedTuple):
     doubt: str
 
     def call(
-        self,
-        method: grpc.UnaryUnaryMultiCallable[_Request, _Response],
-        request: _Request,
-        seconds: float = CALL_SECONDS,
+        self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
     ) -> _Response:
         """Call a method of the API that changes nothing.
 
@@ -89,10 +86,10 @@ class Client(NamedTuple):
             Failed: it refused, could not, or did not answer in time.
         """
         try:
-            return method(request, timeout=seconds)
+            return method(request, timeout=CALL_SECONDS)
         except grpc.RpcError as error:
             # What a blocking call raises is both, which the stubs of grpc do not say.
-            raise self._failure(cast("grpc.Call", error), seconds) from error
+            raise self._failure(cast("grpc.Call", error), CALL_SECONDS) from error
 
     def change(
         self,

@@ -17,23 +17,22 @@ from control_plane.names import C2C_PORT
 from control_plane.sidecar.directory import ADMIN_SOCKET
 
 _PROGRAMS = Path(sys.executable).parent
-"""Where this installation has its programs, grpcurl among them if it has one."""
+"""Where this installation has its programs, which may not be on PATH; maybe grpcurl too."""
 
 
-def invitation(directory: Path, *, programs: Path = _PROGRAMS) -> Iterator[str]:
+def invitation(directory: Path) -> Iterator[str]:
     """Yield the lines to print.
 
     Args:
         directory: of the demo.
-        programs: where those are that may not be on PATH.
     """
     data = shlex.quote(str(directory / "control-plane"))
     ca = shlex.quote(str(directory / CALLER.directory / "ca.pem"))
     admin = shlex.quote(str(directory / SERVERS[0].directory / ADMIN_SOCKET))
     yield from ("", "It is still running; Ctrl-C ends it. In another terminal, try:", "")
     hidden = [name for name in ("c2c", "grpcurl") if shutil.which(name) is None]
-    if any((programs / name).exists() for name in hidden):
-        yield f"  export PATH={shlex.quote(str(programs))}:$PATH"
+    if any((_PROGRAMS / name).exists() for name in hidden):
+        yield f"  export PATH={shlex.quote(str(_PROGRAMS))}:$PATH"
     yield f"  export C2C_DATA_DIR={data}"
     yield "  c2c instances"
     yield f"  c2c add-network-policy app-a app-b --protocol tcp --port {C2C_PORT}"
@@ -41,7 +40,7 @@ def invitation(directory: Path, *, programs: Path = _PROGRAMS) -> Iterator[str]:
     yield f"  curl --interface {CALLER.address} --cacert {ca} \\"
     yield f"       --resolve shop.{DOMAIN}:{C2C_PORT}:{SERVERS[0].address} \\"
     yield f"       https://shop.{DOMAIN}:{C2C_PORT}/"
-    if "grpcurl" not in hidden or (programs / "grpcurl").exists():
+    if "grpcurl" not in hidden or (_PROGRAMS / "grpcurl").exists():
         yield f"  grpcurl -plaintext -unix {data}/admin.sock list"
         yield f"  grpcurl -plaintext -unix {data}/admin.sock \\"
         yield "       envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"

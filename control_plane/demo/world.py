@@ -67,15 +67,13 @@ class Sidecar:
 class World:
     """Everything that runs; an asynchronous context manager that ends what it started."""
 
-    def __init__(self, directory: Path, *, drain: str = "1s") -> None:
+    def __init__(self, directory: Path) -> None:
         """Put every file below this directory.
 
         Args:
             directory: an empty one.
-            drain: how long Envoys let connections be that may not be any more.
         """
         self.directory = directory
-        self._drain = drain
         self.sidecars: dict[str, Sidecar] = {}
         self._exit = AsyncExitStack()
         self._channel: grpc.aio.Channel
@@ -127,7 +125,7 @@ class World:
                 *("sidecar", "--server", token.server, "--fingerprint", token.fingerprint),
                 *("--address", place.address, "--app-address", place.app_address),
                 *("--dir", str(directory), "--dns-address", f"{place.address}:{DNS_PORT}"),
-                *("--offline-wait", "0s", "--drain-time", self._drain, "--stop-time", "2s"),
+                *("--offline-wait", "0s", "--drain-time", "1s", "--stop-time", "2s"),
                 *("--", sys.executable, *hello, *listen),
                 env={**os.environ, "C2C_SIDECAR_TOKEN": token.token},
                 stdout=log,

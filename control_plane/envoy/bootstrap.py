@@ -53,7 +53,6 @@ def render(
     xds_port: int,
     admin_socket: Path,
     tls: XdsIdentity | None,
-    node_cluster: str = NODE_CLUSTER,
     ads: AdsVariant = AdsVariant.DELTA,
 ) -> str:
     """Return the YAML that ``envoy --config-path`` reads.
@@ -64,12 +63,11 @@ def render(
         xds_port: its xDS port.
         admin_socket: where Envoy puts its admin interface; Linux allows 107 octets.
         tls: None for plaintext, which the control plane offers on loopback only.
-        node_cluster: a group of nodes, for people who read Envoy's statistics.
         ads: delta unless it is SotW that is wanted.
     """
     values: dict[str, str | int] = {
         "node_id": node_id,
-        "node_cluster": node_cluster,
+        "node_cluster": NODE_CLUSTER,
         "admin_socket": str(admin_socket),
         "api_type": ads.value,
         "discovery": "STATIC" if _is_ip_address(xds_address) else "STRICT_DNS",

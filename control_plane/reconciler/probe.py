@@ -15,13 +15,16 @@ from control_plane.errors import ControlPlaneError
 
 _HANDSHAKE_SECONDS = 5.0
 
+_AT_ONCE = 32
+"""How many handshakes run at once."""
+
 
 class Prober:
     """Looks at certificates, a few at a time."""
 
-    def __init__(self, at_once: int = 32) -> None:
-        """Bound how many handshakes run at once."""
-        self._slots = asyncio.Semaphore(at_once)
+    def __init__(self) -> None:
+        """Start with no handshake under way."""
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE

@@ -118,7 +118,7 @@ def test_no_answer_in_time(
 ) -> None:
     """After the deadline it says for how long it waited; what only reads has nothing to doubt."""
     assert refusing.code is None
-    monkeypatch.setattr(client.Client.call, "__defaults__", (0.2,))
+    monkeypatch.setattr(client, "CALL_SECONDS", 0.2)
 
     assert run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path)).err == (
         f"No answer from {tmp_path}/admin.sock within 0.2s\n"
