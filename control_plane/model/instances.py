@@ -37,8 +37,6 @@ def register_instance(
     app: AppGuid,
     address: str,
     app_address: str = DEFAULT_APP_ADDRESS,
-    *,
-    holder_gone: bool = False,
 ) -> Decision[Instance]:
     """Make an instance of an app known, with the lowest index that is free.
 
@@ -47,15 +45,13 @@ def register_instance(
     Args:
         guid: what the instance is known by if it is new.
         app_address: where its Envoy reaches the app; "" for the default.
-        holder_gone: whether another instance that holds the address is known to be gone; then it
-            is removed and the address passes to the new one.
 
     Raises:
         InvalidArgument: the GUID or an address breaks a rule.
         NotFound: there is no such app.
         FailedPrecondition: the app runs on Windows.
         AlreadyExists: the GUID is taken by an instance with another app or address, or the address
-            by an instance that is not gone.
+            by another instance.
     """
     name = InstanceGuid(parse_guid(guid, field="guid"))
     place = parse_address(address)
@@ -68,12 +64,10 @@ def register_instance(
         raise AlreadyExists(
             f"instance {shown(name)} exists with another app or address", field="guid"
         )
-    holders = _holders(state, place, holder_gone=holder_gone)
-    index = _lowest_free_index(decide(state, None, drops=holders).state, app)
-    instance = Instance(name, app, index, place, app_place)
-    return decide(
-        state, instance, puts=[instance], drops=holders, apps=_concerned(state, instance, *holders)
-    )
+    if state.instance_at(place) is not None:
+        raise _held(place)
+    instance = Instance(name, app, _lowest_free_index(state, app), place, app_place)
+    return decide(state, instance, puts=[instance], apps=_concerned(state, instance))
 
 
 def move_instance(
@@ -111,8 +105,12 @@ def move_instance(
     new = replace(old, address=place, app_address=app_place, status=status)
     if new == old:
         return Decision(state, old)
-    holders = _holders(state, place, holder_gone=holder_gone, besides=guid)
-    left = [replace(each, address=old.address, status=InstanceStatus.GONE) for each in holders]
+    left: list[Instance] = []
+    holder = state.instance_at(place)
+    if holder is not None and holder.guid != guid:
+        if not holder_gone:
+            raise _held(place)
+        left = [replace(holder, address=old.address, status=InstanceStatus.GONE)]
     return decide(state, new, puts=[*left, new], apps=_concerned(state, new, *left))
 
 
@@ -163,23 +161,15 @@ def remove_absent(state: State, guids: Iterable[InstanceGuid]) -> Decision[tuple
     return decide(state, absent, drops=absent, apps=_concerned(state, *absent))
 
 
-def _holders(
-    state: State, address: Address, *, holder_gone: bool, besides: InstanceGuid | None = None
-) -> tuple[Instance, ...]:
-    """Return the instance that has to give up an address, if there is one.
+def _held(address: Address) -> AlreadyExists:
+    """Return the refusal of a taken address; who asks may be anybody with a token.
 
-    Raises:
-        AlreadyExists: it is not gone. Its name stays untold: who asks may be anybody with a token.
+    So it does not tell who has the address.
     """
-    holder = state.instance_at(address)
-    if holder is None or holder.guid == besides:
-        return ()
-    if not holder_gone:
-        raise AlreadyExists(
-            f"address {shown(address)} is held by another instance: remove that one first",
-            field="address",
-        )
-    return (holder,)
+    return AlreadyExists(
+        f"address {shown(address)} is held by another instance: remove that one first",
+        field="address",
+    )
 
 
 def _lowest_free_index(state: State, app: AppGuid) -> int:

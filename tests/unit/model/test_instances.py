@@ -17,7 +17,7 @@ from control_plane.model.instances import (
 )
 from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid
-from tests.unit.model.world import A, B, C, D, allow, register, world
+from tests.unit.model.world import A, B, C, allow, register, world
 
 A0, A1, B0 = (InstanceGuid(name) for name in ("a0", "a1", "b0"))
 
@@ -52,45 +52,23 @@ def test_an_index_is_the_lowest_that_is_free(state: State) -> None:
 
 
 @pytest.mark.parametrize("guid", ["a0", "a9"])
-@pytest.mark.parametrize("holder_gone", [False, True])
-def test_registering_twice_is_one_instance(state: State, guid: str, *, holder_gone: bool) -> None:
+def test_registering_twice_is_one_instance(state: State, guid: str) -> None:
     """The same app at the same addresses is the same instance, whatever GUID was proposed."""
-    decision = register_instance(state, guid, A, "10.0.0.1", holder_gone=holder_gone)
+    decision = register_instance(state, guid, A, "10.0.0.1")
 
     assert decision.result.guid == A0
     assert decision.state is state
     assert not decision.change
 
 
-def test_an_address_passes_on_when_its_holder_is_gone(state: State) -> None:
-    """The holder is removed with its address, and the apps of both are concerned."""
-    state = allow(allow(state, C, A), D, B)
-
-    decision = register_instance(state, "b1", B, "10.0.0.1", holder_gone=True)
-
-    assert decision.result == Instance(
-        InstanceGuid("b1"), B, 1, Address("10.0.0.1"), Address("127.0.0.1")
-    )
-    assert decision.state.instance(A0) is None
-    assert decision.state.instance_at(Address("10.0.0.1")) == decision.result
-    assert decision.change.drops == (state.instance(A0),)
-    assert decision.change.apps == {A, B, C, D}
-
-
 def test_a_successor_in_the_same_app_takes_the_index_too(state: State) -> None:
     """An instance that replaces one of its own app at the same address has its index."""
-    decision = register_instance(state, "a9", A, "10.0.0.1", "127.0.0.2", holder_gone=True)
+    decision = remove_instance(state, A0).then(
+        lambda left, _: register_instance(left, "a9", A, "10.0.0.1")
+    )
 
     assert (decision.result.guid, decision.result.index) == ("a9", 0)
-    assert decision.state.instance(A0) is None
-
-
-def test_a_guid_is_never_given_to_another_instance(state: State) -> None:
-    """Also where the holder of the address is gone, a GUID in use stays with its instance."""
-    with pytest.raises(AlreadyExists) as caught:
-        register_instance(state, "b0", A, "10.0.0.1", holder_gone=True)
-
-    assert caught.value.field == "guid"
+    assert decision.change.drops == (state.instance(A0),)
 
 
 def test_an_instance_keeps_its_index_when_it_moves(state: State) -> None:

@@ -23,7 +23,7 @@ from control_plane.model.policies import PolicySpec, add_policies, remove_polici
 from control_plane.model.routes import map_route, unmap_route
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
-from control_plane.names import AppGuid, InstanceGuid
+from control_plane.names import Address, AppGuid, InstanceGuid
 from tests.fuzz.budget import SEQUENCE
 from tests.unit.model.world import DOMAINS
 
@@ -36,6 +36,15 @@ ADDRESSES = st.sampled_from([f"10.0.0.{number}" for number in range(1, 5)])
 HOSTS = st.sampled_from(["x", "y"])
 PROTOCOLS = st.sampled_from(list(AppProtocol))
 
+
+def vacate(state: State, place: str, guid: InstanceGuid) -> Decision[Instance | None]:
+    """Remove whoever else has an address, as an enrolment does before it registers."""
+    holder = state.instance_at(Address(place))
+    if holder is None or holder.guid == guid:
+        return Decision(state, None)
+    return remove_instance(state, holder.guid)
+
+
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(
         lambda app, protocol: lambda s: create_app(s, app, AppSpec(app, protocol=protocol)),
@@ -45,7 +54,9 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(lambda app: lambda s: delete_app(s, app), APPS),
     st.builds(
         lambda guid, app, place, gone: (
-            lambda s: register_instance(s, guid, app, place, holder_gone=gone)
+            lambda s: (vacate(s, place, guid) if gone else Decision(s, None)).then(
+                lambda left, _: register_instance(left, guid, app, place)
+            )
         ),
         INSTANCES,
         APPS,

@@ -51,7 +51,9 @@ def state() -> State:
     [
         lambda s: remove_instance(s, A0),
         lambda s: delete_app(s, A),
-        lambda s: register_instance(s, "b1", B, "10.0.0.1", holder_gone=True),
+        lambda s: remove_instance(s, A0).then(
+            lambda left, _: register_instance(left, "b1", B, "10.0.0.1")
+        ),
     ],
     ids=["removed", "its app deleted", "its address given to another"],
 )
