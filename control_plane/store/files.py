@@ -3,8 +3,9 @@
 The rule of this module: a private file has mode 0600 or 0400 and belongs to whoever runs this
 process, or it is not read; whoever is told so is told the command that mends it. It is written
 whole beside its place and then renamed into it, so under its name there is at any moment nothing,
-the old content or the new. What belongs together, such as a key and its certificate, goes into one
-file; then no crash can part the two.
+the old content or the new; what a crash leaves beside it goes with the next write, and with the
+file. What belongs together, such as a key and its certificate, goes into one file; then no crash
+can part the two.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def remove_private(path: Path) -> None:
         StorageError: it was not removed.
     """
     try:
+        _beside(path).unlink(missing_ok=True)  # it may have the same secrets
         path.unlink(missing_ok=True)
         _sync_directory(path.parent)
     except OSError as error:
@@ -127,8 +129,13 @@ def lack_of_room(directory: Path, octets: int) -> str:
     return ""
 
 
+def _beside(path: Path) -> Path:
+    """Return where the content of a file is written before it has its name."""
+    return path.with_name(f"{path.name}.new")
+
+
 def _write(path: Path, data: bytes, mode: int) -> None:
-    beside = path.with_name(f"{path.name}.new")
+    beside = _beside(path)
     try:
         beside.unlink(missing_ok=True)  # of a process that crashed
         file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -148,6 +149,36 @@ def test_the_key_of_a_ca_that_left_is_nowhere(world: World) -> None:
     assert pem_of(old) not in world.keys_on_disk()
     assert pem_of(authorities.current()) in world.keys_on_disk()
     assert (world.directory / RETIRED_FILE).read_text() == f"{old.fingerprint}\n"
+
+
+def test_what_a_crash_left_of_a_step_goes_with_the_rotation(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that broke off between writing and renaming leaves no key of the CA that is retired.
+
+    The file beside the one of the rotation has the keys of both CAs then.
+    """
+    authorities = world.started()
+    old = authorities.current()
+    world.prepare(authorities)
+    world.activate(authorities)
+
+    class Killed(BaseException):
+        """What no code of ours gets to handle."""
+
+    def killed(*_arguments: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as crashing:
+        crashing.setattr(os, "rename", killed)
+        with pytest.raises(Killed):
+            world.undo_activate(authorities)
+    again = world.started()
+    assert again.rotation.stage is Stage.ACTIVATED
+    assert (world.directory / f"{ROTATION_FILE}.new").exists()
+
+    world.retire(again)
+    assert pem_of(old) not in world.keys_on_disk()
 
 
 @pytest.mark.parametrize("writes", range(4))
