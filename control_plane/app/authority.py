@@ -40,7 +40,13 @@ from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
-from control_plane.store.files import load_or_create, read_private, remove_private, write_private
+from control_plane.store.files import (
+    load_or_create,
+    read_file,
+    read_private,
+    remove_private,
+    write_private,
+)
 
 CA_FILE = "ca.pem"
 """The embedded CA in the data directory: its private key, then its certificates."""
@@ -88,20 +94,6 @@ def read_authority_files(certificate: Path, key: Path, clock: Clock) -> Authorit
         ConfigurationError: the files do not make an authority that clients would believe.
     """
     return _load(certificate, key, clock.now())
-
-
-def read_file(path: Path) -> bytes:
-    """Return the content of a file of which nothing is secret.
-
-    Raises:
-        ConfigurationError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(
-            [f"file {str(path)!r} cannot be read: {error.strerror}"]
-        ) from error
 
 
 class _Files:

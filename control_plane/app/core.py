@@ -14,7 +14,6 @@ from control_plane.app.authority import (
     new_authority,
     open_authorities,
     read_authority_files,
-    read_file,
 )
 from control_plane.app.expiring import signing_ca
 from control_plane.app.observed import Observed, Watched, observe
@@ -55,6 +54,7 @@ from control_plane.server.rotation import CaRotation, Sources
 from control_plane.server.rotation_progress import RotationProgress
 from control_plane.server.stream_log import StreamLog
 from control_plane.settings import Settings
+from control_plane.store.files import read_file
 from control_plane.store.protocol import IssuedRecord, Store
 
 

@@ -28,6 +28,16 @@ _OPEN_TO_OTHERS = 0o077
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+def read_file(path: Path) -> bytes:
+    """Return the content of a file of which nothing is secret; symbolic links are followed.
+
+    Raises:
+        ConfigurationError: there is no such file, or it cannot be read.
+    """
+    with _open_file(path) as stream:
+        return stream.read()
+
+
 def read_private(path: Path) -> bytes:
     """Return the content of a private file; symbolic links are followed.
 
@@ -174,22 +184,28 @@ def _own_directory(path: Path, mode: int) -> int:
 
 
 def _open_private(path: Path) -> BinaryIO:
+    stream = _open_file(path)
+    try:
+        _check_status(path, os.fstat(stream.fileno()))
+    except ConfigurationError:
+        stream.close()
+        raise
+    return stream
+
+
+def _open_file(path: Path) -> BinaryIO:
     try:
         # Without O_NONBLOCK a named pipe in the file's place would stop us for ever.
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise _unusable(path, error.strerror) from error
-    try:
-        _check_status(path, os.fstat(file))
-    except ConfigurationError:
+    if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise
+        raise _unusable(path, "it is no regular file")
     return os.fdopen(file, "rb")
 
 
 def _check_status(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise _unusable(path, "it is no regular file")
     if found.st_uid != os.geteuid():
         raise _unusable(path, f"it belongs to user {found.st_uid}, not to the one who reads it")
     mode = stat.S_IMODE(found.st_mode)

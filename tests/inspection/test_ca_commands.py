@@ -116,8 +116,8 @@ async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
     assert f"'ca lst' is not a registered command, there are: {known}\n" in typo.err
     assert "--ca-cert and --ca-key belong together" in lone.err
     assert "--ca-cert does not go with --undo" in both.err
-    assert long.err == f"File '/{'a' * 78}... cannot be read: File name too long\n"
-    assert missing.err == "File '/no.pem' cannot be read: No such file or directory\n"
+    assert long.err == f"File '/{'a' * 78}... cannot be used: File name too long\n"
+    assert missing.err == "File '/no.pem' cannot be used: No such file or directory\n"
     assert early.err == (
         "No CA is retiring: 'CN=c2c-control-plane CA' is the only CA ('c2c ca prepare' prepares "
         "another)\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -373,9 +374,14 @@ def own_ca(directory: Path, name: str = "own CA") -> tuple[Authority, Path, Path
 
 
 async def test_the_key_of_an_own_ca_is_read_with_care(tmp_path: Path) -> None:
-    """A file that others may read, another's key, and a path from nowhere are refused."""
+    """A file that others may read, another's key, and a path from nowhere are refused.
+
+    So is a pipe, which the control plane would wait for, and serve nobody meanwhile.
+    """
     _, certificate, key = own_ca(tmp_path)
     _, _, other = own_ca(tmp_path, "other CA")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     async with control_plane(tmp_path) as cf, operator(cf) as op:
 
         async def why(**fields: str) -> Status:
@@ -389,6 +395,7 @@ async def test_the_key_of_an_own_ca_is_read_with_care(tmp_path: Path) -> None:
             "does not belong to the CA certificate"
             in (await why(**files | {"ca_key": str(other)}))[1]
         )
+        assert "it is no regular file" in (await why(**files | {"ca_cert": str(pipe)}))[1]
         key.chmod(0o644)
         code, reason = await why(**files)
         assert code is invalid

@@ -18,6 +18,7 @@ from control_plane.store.files import (
     guarded_directory,
     load_or_create,
     private_directory,
+    read_file,
     read_private,
     write_private,
     write_public,
@@ -259,9 +260,19 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         (pipe, "it is no regular file"),
         (tmp_path / "missing", "No such file or directory"),
     ):
-        with pytest.raises(ConfigurationError) as caught:
-            read_private(path)
-        assert caught.value.problems == (f"file '{path}' cannot be used: {reason}",)
+        for read in (read_private, read_file):
+            with pytest.raises(ConfigurationError) as caught:
+                read(path)
+            assert caught.value.problems == (f"file '{path}' cannot be used: {reason}",)
+
+
+def test_a_file_without_secrets_may_be_anybodys(tmp_path: Path) -> None:
+    """A certificate is read whatever the mode of its file."""
+    path = tmp_path / "ca.pem"
+    path.write_bytes(b"certificate")
+    path.chmod(0o644)
+
+    assert read_file(path) == b"certificate"
 
 
 def test_a_directory_is_made_private(tmp_path: Path) -> None:
