@@ -23,7 +23,8 @@ MAX_ID_OCTETS = 2048
 """SPIFFE-ID, section 2.3."""
 
 _SCHEME = "spiffe://"
-_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]+")
+# SPIFFE allows dots anywhere, but Go takes no certificate whose URI has an empty label in its host.
+_TRUST_DOMAIN = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -31,12 +32,12 @@ def parse_trust_domain(text: str, *, field: str = "trust_domain") -> TrustDomain
     """Return the name of a trust domain.
 
     Raises:
-        InvalidArgument: it breaks SPIFFE-ID, section 2.1.
+        InvalidArgument: it breaks SPIFFE-ID, section 2.1, or has an empty label.
     """
     if len(text) > MAX_TRUST_DOMAIN_OCTETS or not _TRUST_DOMAIN.fullmatch(text):
         raise InvalidArgument(
-            f"trust domain must be 1 to {MAX_TRUST_DOMAIN_OCTETS} lower-case letters, digits, '.', "
-            f"'-' and '_': {shown(text)}",
+            f"trust domain must be 1 to {MAX_TRUST_DOMAIN_OCTETS} lower-case letters, digits, '-', "
+            f"'_' and single dots: {shown(text)}",
             field=field,
         )
     return TrustDomain(text)

@@ -219,7 +219,7 @@ REFUSED = [
     (
         "trust_domain",
         "C2C",
-        "trust domain must be 1 to 255 lower-case letters, digits, '.', '-' and '_'",
+        "trust domain must be 1 to 255 lower-case letters, digits, '-', '_' and single dots",
     ),
     ("ca_cert", "/nowhere/ca.pem", "file not found"),
     ("certificate_lifetime", "24", DURATION),

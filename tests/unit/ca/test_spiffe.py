@@ -33,9 +33,13 @@ def test_trust_domains(text: str) -> None:
     assert parse_trust_domain(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "C2C", "a/b", "a:80", "u@a", "a" * 256], ids=lambda t: t[:6])
+@pytest.mark.parametrize(
+    "text",
+    ["", "C2C", "a/b", "a:80", "u@a", "a" * 256, ".", "a..b", "a.", ".a"],
+    ids=lambda text: text[:6],
+)
 def test_bad_trust_domains(text: str) -> None:
-    """Anything else is no trust domain: no port, no user, no capitals."""
+    """Anything else is no trust domain: no port, no user, no capitals, no empty label."""
     with pytest.raises(InvalidArgument, match="trust domain must be 1 to 255 lower-case letters"):
         parse_trust_domain(text)
 
