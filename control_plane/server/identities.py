@@ -12,7 +12,7 @@ The rules of this module:
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from control_plane.ca import (
     Authority,
@@ -29,7 +29,7 @@ from control_plane.names import InstanceGuid
 from control_plane.reconciler.holdings import IDENTITY
 from control_plane.store.protocol import IssuedRecord
 
-STARTING = timedelta(seconds=30)
+STARTING_SECONDS = 30.0
 """How long an instance may take from its enrolment to its first stream."""
 
 MAX_UNSEEN = 8
@@ -69,7 +69,7 @@ class Identities:
         self._note = note
         # Serials in the order of issue; the first is the newest that was shown.
         self._counting: dict[InstanceGuid, list[int | None]] = {}
-        self._issued_at: dict[InstanceGuid, datetime] = {}
+        self._issued_at: dict[InstanceGuid, float] = {}
         self._renewed: list[Callable[[InstanceGuid], None]] = []
         self.trust_domain = trust_domain
 
@@ -126,7 +126,7 @@ class Identities:
 
     def starts(self, instance: InstanceGuid) -> None:
         """Note that an instance may connect from now on."""
-        self._issued_at[instance] = self._clock.now()
+        self._issued_at[instance] = self._clock.monotonic()
 
     def shown(self, instance: InstanceGuid, serial: int) -> None:
         """Note that a certificate is in use: those that were issued before it count no more."""
@@ -151,7 +151,7 @@ class Identities:
     def is_starting(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance has had its certificate for so short that it may yet connect."""
         at = self._issued_at.get(instance)
-        return at is not None and self._clock.now() - at < STARTING
+        return at is not None and self._clock.monotonic() - at < STARTING_SECONDS
 
     def connected(self, instance: InstanceGuid) -> None:
         """Note that an instance opened a stream; from then on that tells whether it is there."""

@@ -13,14 +13,20 @@ class StillClock:
     def __init__(self) -> None:
         """Start at noon."""
         self.time = NOON
+        self._set_by = timedelta()
 
     def now(self) -> datetime:
         """Return what the test set."""
         return self.time
 
     def monotonic(self) -> float:
-        """Return seconds since noon."""
-        return (self.time - NOON).total_seconds()
+        """Return seconds since noon, however the clock was set."""
+        return (self.time - self._set_by - NOON).total_seconds()
+
+    def set(self, by: timedelta) -> None:
+        """Set the wall clock forward or back."""
+        self.time += by
+        self._set_by += by
 
     async def sleep(self, seconds: float) -> None:
         """Move the clock."""

@@ -19,7 +19,7 @@ from control_plane.errors import IssuanceError
 from control_plane.model.entities import App, AppKey, Instance
 from control_plane.names import Address, AppGuid, AppName, InstanceGuid, Port
 from control_plane.reconciler.holdings import IDENTITY
-from control_plane.server.identities import MAX_UNSEEN, STARTING, Identities
+from control_plane.server.identities import MAX_UNSEEN, STARTING_SECONDS, Identities
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.server_security.still_clock import NOON, StillClock
 
@@ -185,7 +185,7 @@ def test_an_instance_is_starting_until_it_connects_or_time_is_up() -> None:
     assert not world.identities.is_starting(GUID)
 
     world.issue()
-    world.clock.time += STARTING - timedelta(seconds=1)
+    world.clock.time += timedelta(seconds=STARTING_SECONDS - 1)
 
     assert world.identities.is_starting(GUID)
 
@@ -195,6 +195,19 @@ def test_an_instance_is_starting_until_it_connects_or_time_is_up() -> None:
 
     world.issue()
     world.identities.connected(GUID)
+
+    assert not world.identities.is_starting(GUID)
+
+
+def test_a_clock_that_is_set_back_makes_no_start_longer() -> None:
+    """Nobody waits an hour for the address of an instance that enrolled and was not seen since."""
+    world = World()
+    world.issue()
+    world.clock.set(timedelta(hours=-1))
+
+    assert world.identities.is_starting(GUID)
+
+    world.clock.time += timedelta(seconds=STARTING_SECONDS)
 
     assert not world.identities.is_starting(GUID)
 
