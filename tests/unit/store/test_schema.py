@@ -13,8 +13,19 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from control_plane.errors import ConfigurationError
 from control_plane.model.change import Change
-from control_plane.model.entities import Instance, Tombstone
-from control_plane.names import AppGuid, InstanceGuid
+from control_plane.model.entities import (
+    App,
+    AppKey,
+    Instance,
+    InstanceStatus,
+    JoinToken,
+    NetworkPolicy,
+    RouteMapping,
+    Tombstone,
+    Transport,
+)
+from control_plane.names import Address, AppGuid, AppName, Hostname, InstanceGuid, Port
+from control_plane.store.protocol import IssuedRecord
 from control_plane.store.schema import APPS, STEPS, migrate
 from control_plane.store.sqlite import SqliteStore
 
@@ -84,6 +95,74 @@ async def test_an_older_database_is_brought_forward_step_by_step(path: Path) -> 
         notes = await connection.exec_driver_sql("SELECT note FROM apps")
         assert notes.scalars().all() == ["changed since"]
     await store.close()
+
+
+OLDEST_ROWS = (
+    "apps VALUES ('a', 'o', 's', 'name', '[8080]', NULL, 'http1', 'linux', 0)",
+    (
+        "instances (guid, app_guid, instance_index, address, app_address, status) "
+        "VALUES ('a0', 'a', 0, '10.0.0.1', '127.0.0.1', 'ready')"
+    ),
+    "route_mappings VALUES ('a.apps.internal', 'a')",
+    "network_policies VALUES ('a', 'a', 'tcp', 61443, 61443)",
+    "join_tokens VALUES ('digest', 'a', '2026-01-01T12:00:00+00:00', 1, '')",
+    (
+        "issued_certificates "
+        "(instance_guid, secret, version, serial, names, not_before, not_after, issuer) "
+        "VALUES ('a0', 'secret', 'v', 'ff', '[\"a0\"]', '2026-01-01T12:00:00+00:00', "
+        "'2026-01-02T12:00:00+00:00', 'sha256:0')"
+    ),
+)
+"""What the first release wrote, but for columns that came later."""
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS)))
+async def test_what_any_release_wrote_is_read(path: Path, version: int) -> None:
+    """Rows come from each older version as they were; what it did not know is what none has."""
+    path.touch(mode=0o600)
+    older = create_async_engine(f"sqlite+aiosqlite:///{path}")
+    async with older.begin() as connection:
+        await migrate(connection, str(path), STEPS[:version])
+        for row in OLDEST_ROWS:
+            await connection.exec_driver_sql(f"INSERT INTO {row}")
+    await older.dispose()
+
+    store = await SqliteStore.open(path)
+    entities, records = await store.load(), await store.issued()
+    await store.close()
+
+    moment, app = datetime(2026, 1, 1, 12, tzinfo=UTC), AppGuid("a")
+    key = AppKey("o", "s", AppName("name"))
+    assert entities == [
+        App(app, key, ports=(Port(8080),), c2c_port=None),
+        Instance(
+            InstanceGuid("a0"),
+            app,
+            0,
+            Address("10.0.0.1"),
+            Address("127.0.0.1"),
+            InstanceStatus.READY,
+            has_sidecar=False,
+            has_resolver=False,
+        ),
+        RouteMapping(Hostname("a.apps.internal"), app),
+        NetworkPolicy(app, app, Transport.TCP, Port(61443), Port(61443)),
+        JoinToken("digest", app, moment, 1, ""),
+    ]
+    assert records == [
+        IssuedRecord(
+            InstanceGuid("a0"),
+            "secret",
+            "v",
+            0xFF,
+            ("a0",),
+            moment,
+            datetime(2026, 1, 2, 12, tzinfo=UTC),
+            "sha256:0",
+            chain="",
+            unacked=(),
+        )
+    ]
 
 
 async def test_a_database_without_tombstones_can_have_them(path: Path) -> None:
