@@ -92,7 +92,10 @@ class Core:
     @property
     def validity(self) -> Validity:
         """What makes a certificate of ours worth nothing before it ends."""
-        return Validity(self.settings.trust_domain, self.clock, self.authorities.is_gone)
+        authorities = self.authorities
+        return Validity(
+            self.settings.trust_domain, self.clock, authorities.issuers, authorities.is_gone
+        )
 
     def renew_in(self, identity: InstanceIdentity) -> float | None:
         """Return in how many seconds an identity has its turn to lead to the CA of the moment.

@@ -10,7 +10,9 @@ from __future__ import annotations
 from control_plane.ca.authority import Authority, create_authority
 from control_plane.ca.certificate import (
     Certificate,
+    Issuers,
     fingerprint,
+    is_signed_by,
     read_certificate,
     read_certificates,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "Identity",
     "IdentityRequest",
     "InstanceIdentity",
+    "Issuers",
     "KeyFactory",
     "KeyPair",
     "Leaf",
@@ -70,6 +73,7 @@ __all__ = [
     "draw",
     "fingerprint",
     "handshake_bytes",
+    "is_signed_by",
     "issue",
     "java_trust_store",
     "load_authority",

@@ -30,6 +30,9 @@ UNREADABLE = (
 )
 """What ``cryptography`` raises for bytes that it cannot read (by mutating real ones)."""
 
+Issuers = tuple[x509.Certificate, ...]
+"""Certificates of CAs."""
+
 T = TypeVar("T")
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -110,6 +113,15 @@ def read_claims(data: bytes) -> Claims:
         InvalidArgument: as ``read_certificate`` does.
     """
     return _from(data, _read_claims)
+
+
+def is_signed_by(data: bytes, issuers: Issuers) -> bool:
+    """Tell whether one of these CAs itself signed a certificate: PEM (the first of it) or DER.
+
+    Raises:
+        InvalidArgument: it is not a certificate.
+    """
+    return _from(data, lambda certificate: any(is_issued_by(certificate, ca) for ca in issuers))
 
 
 def read_certificates(pem: bytes) -> tuple[Certificate, ...]:

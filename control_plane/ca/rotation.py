@@ -20,6 +20,7 @@ from functools import cached_property
 from cryptography import x509
 
 from control_plane.ca.authority import Authority
+from control_plane.ca.certificate import Issuers
 from control_plane.ca.cross_signing import cross_sign, objection
 from control_plane.errors import FailedPrecondition, InvalidArgument
 from control_plane.names import shown
@@ -55,6 +56,11 @@ class Rotation:
     since: datetime
     other: Authority | None = None
     cross: x509.Certificate | None = None
+
+    @cached_property
+    def issuers(self) -> Issuers:
+        """The certificates of the CAs whose leaves count."""
+        return tuple(each.certificate for each in (self.active, self.other) if each is not None)
 
     @cached_property
     def signing(self) -> Authority:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from control_plane.ca import Authority, Rotation
+from control_plane.ca import Authority, Issuers, Rotation
 
 Keep = Callable[[Rotation, Rotation], None]
 """Puts a rotation on the disk, given the one before and the one after.
@@ -38,6 +38,10 @@ class Authorities:
     def trust_bundle_pem(self) -> bytes:
         """Return the CA certificates that everybody has to trust."""
         return self._rotation.signing.trust_bundle_pem
+
+    def issuers(self) -> Issuers:
+        """Return the certificates of the CAs whose leaves count."""
+        return self._rotation.issuers
 
     def is_gone(self, issuer: str) -> bool:
         """Tell whether a CA of this name left since this process started.

@@ -18,8 +18,10 @@ from control_plane import log_events
 from control_plane.ca import (
     Identity,
     InstanceIdentity,
+    Issuers,
     OperatorIdentity,
     TrustDomain,
+    is_signed_by,
     peer_identity,
 )
 from control_plane.clock import Clock
@@ -36,6 +38,7 @@ from control_plane.xds.messages import Node
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _read_identity = lru_cache(maxsize=8192)(peer_identity)
+_is_signed_by = lru_cache(maxsize=8192)(is_signed_by)
 """Sidecars report every few seconds, and reading a certificate costs more than the report does."""
 
 
@@ -45,11 +48,14 @@ class Validity:
 
     Attributes:
         clock: tells which have ended.
+        issuers: returns the CAs of which each has to be, by now. A handshake proves no more than
+            that it is below one of their roots, which may have other CAs below it.
         is_gone: tells whether the CA of this name left since.
     """
 
     trust_domain: TrustDomain
     clock: Clock
+    issuers: Callable[[], Issuers]
     is_gone: Callable[[str], bool]
 
     def check(self, identity: Identity) -> None:
@@ -75,14 +81,18 @@ def identity_of(context: PeerContext, validity: Validity) -> Identity:
     The handshake verified its certificate, but that may have been long ago.
 
     Raises:
-        Unauthenticated: it showed no certificate, one that we gave to nobody, or one that has
-            ended or lost its CA since.
+        Unauthenticated: it showed no certificate, one that we gave to nobody, one that another CA
+            signed, or one that has ended or lost its CA since.
     """
     certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
     if certificate is None:
         raise Unauthenticated("a client certificate is required")
     identity = _read_identity(certificate, validity.trust_domain)
     validity.check(identity)
+    if not _is_signed_by(certificate, validity.issuers()):
+        raise Unauthenticated(
+            f"client certificate is of a CA that does not sign here: {identity.issuer}"
+        )
     return identity
 
 

@@ -21,7 +21,13 @@ from control_plane.api.v1 import certificate_authority_pb2_grpc, sidecar_pb2, si
 from control_plane.app import core
 from control_plane.app.authority import ROTATION_FILE
 from control_plane.app.core import new_serial
-from control_plane.ca import Authority, create_authority, new_key_pair, read_certificates
+from control_plane.ca import (
+    Authority,
+    create_authority,
+    load_authority,
+    new_key_pair,
+    read_certificates,
+)
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.attestation import REPORT_SECONDS
 from control_plane.reconciler.pace import turn
@@ -29,7 +35,7 @@ from control_plane.settings import SocketAddress
 from control_plane.sidecar.pin import pinned_roots
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
-from tests.security.holders import Holder, issued, operator_request
+from tests.security.holders import Holder, identity_request, issued, operator_request
 from tests.security.world import (
     C2C_SECRET,
     Status,
@@ -44,7 +50,7 @@ from tests.security.world import (
     told,
 )
 from tests.sidecar.platform import Platform
-from tests.unit.ca.forge import made
+from tests.unit.ca.forge import Maker, made
 
 APP = "app-b"
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -434,18 +440,32 @@ async def test_the_key_of_an_own_ca_is_in_one_private_file_and_told_to_nobody(
         assert commands == ["PrepareCertificateAuthority", "ActivateCertificateAuthority"]
 
 
-async def test_an_intermediate_of_an_own_pki_takes_over(tmp_path: Path) -> None:
-    """Who knows the embedded CA only, the own root only, or either by fingerprint, gets in."""
-    root = made("own root", start=datetime.now(UTC), end=datetime.now(UTC) + timedelta(days=9))
-    ca = made("own CA", by=root, start=datetime.now(UTC), end=datetime.now(UTC) + timedelta(days=9))
-    certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
+def own_root() -> Maker:
+    """Return the root of an operator's own PKI."""
+    now = datetime.now(UTC)
+    return made("own root", start=now, end=now + timedelta(days=9))
+
+
+def below(root: Maker, directory: Path, name: str) -> tuple[Authority, dict[str, Any]]:
+    """Return a CA below a root, and its files by the settings that name them."""
+    now = datetime.now(UTC)
+    ca = made(name, by=root, start=now, end=now + timedelta(days=9))
+    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
     certificate.write_bytes(ca.pem + root.pem)
     key.touch(mode=0o600)
     key.write_bytes(ca.key.private_pem())
+    chain, pem = certificate.read_bytes(), key.read_bytes()
+    return load_authority(chain, pem, now=now), {"ca_cert": certificate, "ca_key": key}
+
+
+async def test_an_intermediate_of_an_own_pki_takes_over(tmp_path: Path) -> None:
+    """Who knows the embedded CA only, the own root only, or either by fingerprint, gets in."""
+    root = own_root()
+    _, files = below(root, tmp_path, "own CA")
     async with control_plane(tmp_path) as cf, operator(cf) as op:
         await cf.create_app(APP)
         before, embedded = await cf.ticket(APP), cf.trust_bundle
-        await op.prepare(ca_cert=str(certificate), ca_key=str(key))
+        await op.prepare(**{name: str(path) for name, path in files.items()})
         await op.activate(force=True)
         after = await cf.ticket(APP)
         for ticket in (before, after):
@@ -458,6 +478,40 @@ async def test_an_intermediate_of_an_own_pki_takes_over(tmp_path: Path) -> None:
         await op.retire(force=True)
         assert cf.trust_bundle == root.pem
         await report(cf, replace(holder, roots=root.pem))
+
+
+async def test_another_ca_below_the_same_root_makes_nobody(tmp_path: Path) -> None:
+    """Nor does one that was retired: not now, and not after a restart, which trusts their root.
+
+    A root has CAs for others, such as for the control plane of another environment.
+    """
+    root = own_root()
+    ours, files = below(root, tmp_path, "ours")
+    theirs, other_files = below(root, tmp_path, "theirs")
+    async with control_plane(tmp_path, **files) as cf:
+        await cf.create_app(APP)
+        holder = await enrol(cf, APP, "127.0.3.1")
+
+        async def why(by: Authority) -> list[str]:
+            instance = issued(cf, identity_request(cf, holder), by=by, guid=holder.guid)
+            somebody = issued(cf, operator_request(cf), by=by)
+            async with somebody.connect(cf.running.ports.admin_address) as channel:
+                called = await refused(Operator(cf, stub_of(channel)).authorities())
+            reported = await refused(report(cf, instance))
+            answers = [called, reported, await refused_stream(cf, instance)]
+            assert {code for code, _ in answers} == {grpc.StatusCode.UNAUTHENTICATED}
+            return sorted({sentence for _, sentence in answers})
+
+        refusal = "client certificate is of a CA that does not sign here: CN="
+        assert await why(theirs) == [f"{refusal}theirs"]
+        async with operator(cf) as op:
+            await op.prepare(**{name: str(path) for name, path in other_files.items()})
+            await op.activate(force=True)
+            await op.retire(force=True)
+        assert await why(ours) == ["client certificate is of a CA that was retired: CN=ours"]
+        await cf.stop()
+        await cf.start()
+        assert await why(ours) == [f"{refusal}ours"]
 
 
 async def test_a_rotation_disturbs_no_stream(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from control_plane.ca import (
     read_certificate,
     read_certificates,
 )
-from control_plane.ca.certificate import is_issued_by
+from control_plane.ca.certificate import is_issued_by, is_signed_by
 from control_plane.errors import InvalidArgument
 from tests.needs import need_command
 from tests.unit.ca.forge import CA, NOW, made
@@ -109,6 +109,17 @@ def test_issued_by() -> None:
     assert is_issued_by(leaf.certificate, root.certificate)
     assert not is_issued_by(leaf.certificate, made("root").certificate)
     assert not is_issued_by(leaf.certificate, made("other", key=root.key).certificate)
+
+
+def test_signed_by() -> None:
+    """It takes one of the CAs, and their root does not do instead."""
+    root = made("root")
+    ca, other = made("ca", by=root), made("other", by=root)
+    leaf = made("leaf", by=ca).pem + ca.pem
+
+    assert is_signed_by(leaf, (other.certificate, ca.certificate))
+    assert not is_signed_by(leaf, (other.certificate, root.certificate))
+    assert not is_signed_by(leaf, ())
 
 
 @functools.cache
