@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from control_plane import log_events
 from control_plane.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -25,6 +27,7 @@ from control_plane.model.state import State
 from control_plane.names import AppGuid
 from control_plane.registry import LARGEST_BATCH, Committed, Registry
 from control_plane.store.protocol import IssuedRecord
+from tests.unit.reconciler.clocks import settled
 
 Asked = list["asyncio.Task[Committed[Any]]"]
 
@@ -301,14 +304,17 @@ async def test_what_needs_no_disk_is_answered_while_the_disk_is_busy() -> None:
 
 
 async def test_a_defect_of_the_store_is_a_storage_error() -> None:
-    """The writer survives whatever a store raises, and tells callers nothing about its inside."""
+    """The writer survives whatever a store raises, and tells the log what it was, not callers."""
     store = FakeStore()
     store.failures.append(RuntimeError("secret detail"))
     async with running(store) as registry:
-        with pytest.raises(StorageError) as caught:
+        with capture_logs() as lines, pytest.raises(StorageError) as caught:
             await registry.execute(create("a"))
 
         assert str(caught.value) == "the change was not written: the store failed"
+        assert [(each["event"], each["exc_info"]) for each in lines] == [
+            (log_events.STORE_FAILED, True)
+        ]
         assert (await registry.execute(create("b"))).revision == 1
 
 
@@ -442,7 +448,8 @@ async def test_a_cancelled_writer_finishes_what_it_began() -> None:
     [waiting] = await ask(registry, create("b"))
 
     writer.cancel()
-    await asyncio.sleep(0)
+    await settled()
+    assert not writer.done()  # or the store would be closed under the transaction
     store.proceed.set()
     with pytest.raises(asyncio.CancelledError):
         await writer

@@ -24,7 +24,7 @@ from control_plane.settings import (
     find_data_dir,
     load_settings,
 )
-from control_plane.settings.values import format_duration, read_listen_address
+from control_plane.settings.values import format_duration, read_listen_address, size_between
 
 
 def problems_of(
@@ -396,11 +396,12 @@ def test_a_data_dir_too_long_for_a_socket_is_refused_early() -> None:
 def test_a_router_bundle_past_cloud_foundrys_bound_is_refused(tmp_path: Path) -> None:
     """T7: trusted CA certificates are at most 512 KiB."""
     bundle = tmp_path / "routers.pem"
-    bundle.write_bytes(b"x" * (512 * 1024 + 1))
+    bundle.write_bytes(b"x" * 512 * 1024)
+    flags = {"router_ca": str(bundle), "router_sans": "gorouter"}
+    assert load_settings(flags, {}).settings.router_ca == bundle
 
-    assert problems_of({"router_ca": str(bundle), "router_sans": "gorouter"}) == (
-        f"router_ca has 524289 bytes and may have 524288: {bundle}",
-    )
+    bundle.write_bytes(b"x" * (512 * 1024 + 1))
+    assert problems_of(flags) == (f"router_ca has 524289 bytes and may have 524288: {bundle}",)
 
 
 def test_settings_made_directly_keep_the_same_rules() -> None:
@@ -465,6 +466,15 @@ def test_find_data_dir_reads_one_setting_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no home directory"):
         find_data_dir("~nobody-of-this-name/x", None, environ)
     assert admin_socket(Path("/d")) == Path("/d/admin.sock")
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [("7", 7), ("7B", 7), ("7KiB", 7 * 1024), ("7MiB", 7 * 1024**2), ("7GiB", 7 * 1024**3)],
+)
+def test_sizes_are_read_by_their_units(text: str, octets: int) -> None:
+    """Each unit is 1,024 of the one before; without one it is bytes."""
+    assert size_between(1, 2**40)(text) == octets
 
 
 @pytest.mark.parametrize(
