@@ -13,7 +13,6 @@ import structlog
 
 from control_plane import log_events
 from control_plane.clock import Clock
-from control_plane.errors import StorageError
 from control_plane.model.change import Change
 from control_plane.model.entities import Entity
 from control_plane.nodes import LiveStream
@@ -77,11 +76,11 @@ class TimedStore:
         return await self._store.load()
 
     async def commit(self, changes: Sequence[Change]) -> None:
-        """Measure a transaction."""
+        """Measure a transaction, and count a failure, be it the disk's or a defect."""
         try:
             with self._metrics.commit_duration.time():
                 await self._store.commit(changes)
-        except StorageError:
+        except Exception:
             self._metrics.store_failures.inc()
             raise
 
@@ -89,7 +88,7 @@ class TimedStore:
         """Pass on, and count a failure."""
         try:
             await self._store.record_issued(records)
-        except StorageError:
+        except Exception:
             self._metrics.store_failures.inc()
             raise
 
