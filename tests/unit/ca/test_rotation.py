@@ -85,6 +85,18 @@ def test_from_one_ca_to_the_next() -> None:
     assert (alone.since, one.since) == (NOW, LATER)
 
 
+def test_leaves_count_of_each_ca_that_is_there() -> None:
+    """Certificates of both may be in use from the first step to the last, and then of one."""
+    one = prepared()
+    two = activate(one, LATER, 5)
+    old, new = one.active.certificate, two.active.certificate
+
+    assert steady(one.active, NOW).issuers == (old,)
+    assert one.issuers == (old, new)
+    assert two.issuers == (new, old)
+    assert retire(two, LATER).issuers == (new,)
+
+
 def test_each_step_can_be_taken_back() -> None:
     """After an activation is undone the old CA sends its root as the new one signed it."""
     one = prepared()
