@@ -159,8 +159,13 @@ class Envoy:
         await until(probe, what="Envoy is live")
 
     def pause(self) -> None:
-        """Stop it in its tracks: connections stay, nothing is answered."""
+        """Stop it in its tracks: connections stay, and by its return nothing is answered any more.
+
+        Its main thread takes the signal. Until that has a turn, which lasts on a busy machine, its
+        workers run on, and may make a handshake.
+        """
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on."""

@@ -30,6 +30,31 @@ async def test_an_envoy_lives_as_long_as_its_block() -> None:
         os.kill(envoy.pid, 0)
 
 
+async def test_nothing_of_an_envoy_runs_once_it_is_paused() -> None:
+    """A pause is over with every thread at a standstill, also where Envoy has no turn yet."""
+    mine = os.sched_getaffinity(0)
+    async with start_envoy(_nowhere) as envoy:
+        try:
+            # On one processor its main thread has none before this test waits for something.
+            os.sched_setscheduler(envoy.pid, os.SCHED_BATCH, os.sched_param(0))
+            for process in (0, envoy.pid):
+                os.sched_setaffinity(process, {min(mine)})
+            for _ in range(2):
+                envoy.pause()
+                threads = _threads(envoy.pid)
+                envoy.resume()
+                assert set(threads) == {"T"}
+                assert (await envoy.server_info())["state"] == "PRE_INITIALIZING"
+        finally:
+            os.sched_setaffinity(0, mine)
+
+
+def _threads(pid: int) -> list[str]:
+    """Return the state of each thread of a process (proc_pid_stat(5))."""
+    stats = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return [each.rpartition(")")[2].split()[0] for each in stats]
+
+
 async def test_the_admin_socket_is_for_its_owner_only() -> None:
     """Envoy's admin interface can be opened by the user who started it, and by nobody else."""
     async with start_envoy(_nowhere) as envoy:
