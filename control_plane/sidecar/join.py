@@ -119,7 +119,7 @@ class Joining:
         place = (await self._address(held.identity.address), options.app_address)
         has_moved = place != (held.identity.address, earlier.enrollment.app_address)
         try:
-            # Of an identity that is issued and lost, the one before is only just put up with.
+            # Once another identity is issued, the control plane soon refuses this one.
             self._directory.check_room()
         except StorageError as error:
             if has_moved:
