@@ -7,6 +7,7 @@ what to do; never with a traceback, unless ``--debug`` asks for it. Only where n
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import re
@@ -137,6 +138,8 @@ class Program(click.Group):
             report(error, None, debug="--debug" in given[:end])
             code = 1
         drop_unwritten()
+        # Else Python searches all that was imported for garbage, as it ends.
+        gc.freeze()
         sys.exit(code)
 
 
