@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from ipaddress import IPv4Network
 from itertools import pairwise
 
 from cryptography import x509
@@ -21,6 +22,8 @@ from control_plane.ca.certificate import UNREADABLE, extension_of, is_issued_by
 from control_plane.ca.keys import MIN_RSA_BITS, KeyPair, accept_public_key, load_key_pair
 from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import shown
+
+_EVERY_ADDRESS = x509.IPAddress(IPv4Network("0.0.0.0/0"))
 
 
 def load_authority(
@@ -122,6 +125,8 @@ def _authority_faults(certificate: x509.Certificate, below: int) -> Iterator[str
     names = extension_of(certificate, x509.NameConstraints)
     if names is not None and names.permitted_subtrees:
         yield "permits certain names only, which GUIDs and addresses are not (name constraints)"
+    if names is not None and _EVERY_ADDRESS in (names.excluded_subtrees or ()):
+        yield "excludes every address, and each leaf has one (name constraints)"
 
 
 def _is_for_tls(usages: x509.ExtendedKeyUsage) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,9 @@ def test_a_signature_of_an_unknown_kind() -> None:
             )
         ],
         [(x509.NameConstraints(None, [x509.DNSName("example.com")]), True)],
+        [(x509.NameConstraints(None, [x509.IPAddress(IPv4Network("192.0.2.0/24"))]), True)],
     ],
-    ids=["key-usage", "any-usage", "both-usages", "excluded-names"],
+    ids=["key-usage", "any-usage", "both-usages", "excluded-names", "excluded-addresses"],
 )
 def test_harmless_restrictions(extensions: Extensions) -> None:
     """A CA may be restricted, as long as our leaves keep within it."""
@@ -200,8 +202,22 @@ def test_harmless_restrictions(extensions: Extensions) -> None:
                 "not (name constraints)"
             ),
         ),
+        (
+            [*CA, (x509.NameConstraints(None, [x509.IPAddress(IPv4Network("0.0.0.0/0"))]), True)],
+            (
+                "CA certificate 'CN=ca' excludes every address, and each leaf has one "
+                "(name constraints)"
+            ),
+        ),
     ],
-    ids=["no-constraints", "no-ca", "no-cert-sign", "servers-only", "permitted-names"],
+    ids=[
+        "no-constraints",
+        "no-ca",
+        "no-cert-sign",
+        "servers-only",
+        "permitted-names",
+        "excluded-addresses",
+    ],
 )
 def test_certificates_that_no_client_takes_as_a_ca(extensions: Extensions, problem: str) -> None:
     """What would make clients refuse every leaf is found when the CA is loaded."""
