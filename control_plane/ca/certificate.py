@@ -94,6 +94,7 @@ class Claims:
     issuer: str
     serial: int
     uris: tuple[str, ...]
+    not_before: datetime
     not_after: datetime
 
 
@@ -154,6 +155,7 @@ def _read_claims(certificate: x509.Certificate) -> Claims:
         issuer=certificate.issuer.rfc4514_string(),
         serial=certificate.serial_number,
         uris=() if names is None else read_san(names).uris,
+        not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
     )
 

@@ -21,11 +21,13 @@ class InstanceIdentity:
     """An instance of an app, until its certificate ends.
 
     Attributes:
+        not_before: when the certificate's life began.
         issuer: the name of the CA that says so, as RFC 4514 writes it.
     """
 
     app_guid: AppGuid
     instance_guid: InstanceGuid
+    not_before: datetime
     not_after: datetime
     serial: int
     issuer: str
@@ -84,6 +86,7 @@ def _identity(claims: Claims, trust_domain: TrustDomain) -> Identity:
             return InstanceIdentity(
                 AppGuid(parse_guid(app, field="certificate")),
                 InstanceGuid(parse_guid(instance, field="certificate")),
+                claims.not_before,
                 not_after,
                 serial,
                 issuer,

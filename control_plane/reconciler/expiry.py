@@ -137,12 +137,11 @@ class Expiry:
             return
         now = self._clock.now()
         for record in self._holdings.of(instance.guid):
-            life = record.not_after - record.not_before
-            ends = record.not_after - now < life * ALARM_FRACTION
+            ends = _ends_soon(record.not_before, record.not_after, now)
             if ends and not is_unused(record, self._nodes):
                 yield self._alarm(instance, record.secret, record.not_after, now)
         identity = self._holdings.identity(instance.guid)
-        if identity is not None and identity.not_after - now < self._lifetime * ALARM_FRACTION:
+        if identity is not None and _ends_soon(identity.not_before, identity.not_after, now):
             yield self._alarm(instance, IDENTITY, identity.not_after, now)
 
     async def run(self) -> None:
@@ -182,6 +181,8 @@ class Expiry:
     def _alarm(self, instance: Instance, name: str, end: datetime, now: datetime) -> Alarm:
         if name == IDENTITY:
             kind, why = Kind.IDENTITY, "its sidecar has to renew it"
+            if not instance.has_sidecar:
+                why = "no sidecar reports that would renew it"
         else:
             kind = Kind.C2C if name == C2C_SECRET else Kind.ID
             why = self._why(instance.guid)
@@ -191,6 +192,10 @@ class Expiry:
         if not self._nodes.streams(instance):
             return "it is not connected"
         return self._custody.failure(instance) or "it has not accepted the new one"
+
+
+def _ends_soon(begin: datetime, end: datetime, now: datetime) -> bool:
+    return end - now < (end - begin) * ALARM_FRACTION
 
 
 def _ends(end: datetime, now: datetime) -> str:

@@ -55,10 +55,10 @@ def issued(authority: Authority, request: Request) -> bytes:
 
 def test_instance(authority: Authority) -> None:
     """An instance's certificate proves the instance and its app, until it ends."""
-    _, end = Profile().window(NOW, authority.not_before, authority.not_after)
+    begin, end = Profile().window(NOW, authority.not_before, authority.not_after)
 
     assert peer_identity(issued(authority, INSTANCE), DEFAULT_TRUST_DOMAIN) == InstanceIdentity(
-        AppGuid("6a2f9a3e"), InstanceGuid(GUID), end, 0xC2C, "CN=c2c CA"
+        AppGuid("6a2f9a3e"), InstanceGuid(GUID), begin, end, 0xC2C, "CN=c2c CA"
     )
 
 

@@ -114,13 +114,35 @@ def test_an_identity_counts_from_its_record_until_it_was_shown(watch: Watch) -> 
     record = IssuedRecord(B0, IDENTITY, "", 7, (), NOON, NOON + DAY, "issuer")
     watch.holdings.identity_issued(record)
     watch.world.clock.set(19 * HOUR)
-    sentence = "identity ends at 2026-01-02T12:00:00Z, not renewed: its sidecar has to renew it"
+    why = "no sidecar reports that would renew it"
+    sentence = f"identity ends at 2026-01-02T12:00:00Z, not renewed: {why}"
     assert watch.told() == {Kind.IDENTITY: sentence}
 
     watch.holdings.identity_seen(_identity(NOON + 2 * DAY))
     assert watch.told() == {}
     watch.holdings.identity_seen(_identity(NOON + DAY))
     assert watch.told() == {Kind.IDENTITY: sentence}
+
+
+def test_an_identity_that_somebody_else_made_has_a_life_of_its_own(watch: Watch) -> None:
+    """One of an hour is told of in its last quarter, also where the control plane's live a day."""
+    watch.holdings.identity_seen(_identity(NOON + HOUR))
+    watch.world.clock.set(0.74 * HOUR)
+    assert watch.told() == {}
+
+    watch.world.clock.set(0.02 * HOUR)
+    assert watch.told().keys() == {Kind.IDENTITY}
+
+
+def test_who_has_to_renew_an_identity_is_told(watch: Watch) -> None:
+    """The sidecar, if one ever spoke for the instance; else whoever starts its Envoy."""
+    watch.holdings.identity_seen(_identity(NOON + DAY))
+    watch.world.clock.set(19 * HOUR)
+    ends = "identity ends at 2026-01-02T12:00:00Z, not renewed"
+    assert watch.told() == {Kind.IDENTITY: f"{ends}: no sidecar reports that would renew it"}
+
+    watch.world.commit(set_status(watch.world.state, B0, InstanceStatus.READY, has_sidecar=True))
+    assert watch.told() == {Kind.IDENTITY: f"{ends}: its sidecar has to renew it"}
 
 
 def test_nobody_is_told_of_who_is_gone(watch: Watch) -> None:
@@ -182,4 +204,4 @@ async def test_each_alarm_is_logged_once_and_so_is_its_end(watch: Watch) -> None
 
 
 def _identity(end: datetime) -> InstanceIdentity:
-    return InstanceIdentity(AppGuid("b"), B0, end, 7, "CN=ca")
+    return InstanceIdentity(AppGuid("b"), B0, NOON, end, 7, "CN=ca")

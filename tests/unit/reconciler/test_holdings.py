@@ -23,7 +23,7 @@ NEW_IDENTITY = replace(OLD_IDENTITY, serial=4, issuer="new")
 
 def shown(issuer: str) -> InstanceIdentity:
     """Return an identity as a handshake shows it."""
-    return InstanceIdentity(AppGuid("b"), B0, NOON + DAY, 3, issuer)
+    return InstanceIdentity(AppGuid("b"), B0, NOON, NOON + DAY, 3, issuer)
 
 
 class World:

@@ -110,9 +110,9 @@ def test_after_a_restart_the_newest_record_does_not_say_what_is_used() -> None:
     (reason,) = here.reasons()
     assert reason.startswith("it was not seen since the control plane started, and may have")
 
-    here.holdings.identity_seen(InstanceIdentity(AppGuid("b"), B0, NOON + DAY, 7, "CN=new"))
+    here.holdings.identity_seen(InstanceIdentity(AppGuid("b"), B0, NOON, NOON + DAY, 7, "CN=new"))
     assert here.reasons() == []
-    here.holdings.identity_seen(InstanceIdentity(AppGuid("b"), B0, NOON + DAY, 6, "CN=old"))
+    here.holdings.identity_seen(InstanceIdentity(AppGuid("b"), B0, NOON, NOON + DAY, 6, "CN=old"))
     (reason,) = here.reasons()
     assert reason == (
         f"its identity is {SIGNED}, until 2026-01-02T12:00:00Z: no sidecar reports that would "
@@ -161,7 +161,7 @@ def test_an_old_leaf_that_its_envoy_never_asks_for_keeps_nobody_waiting() -> Non
 async def test_how_soon_an_identity_is_renewed_is_told() -> None:
     """With many instances each waits longer for its turn; once it is over that is told too."""
     here = World(record(NEW, secret=IDENTITY))
-    here.holdings.identity_seen(InstanceIdentity(AppGuid("b"), B0, NOON + DAY, 6, "CN=old"))
+    here.holdings.identity_seen(InstanceIdentity(AppGuid("b"), B0, NOON, NOON + DAY, 6, "CN=old"))
     signed = f"its identity is {SIGNED}"
     here.attestation.report(B0, 7, ())
     assert here.reasons() == [f"{signed}; it is renewed within a minute"]
