@@ -183,7 +183,8 @@ class InstanceProof:
 
         Raises:
             Unauthenticated: the peer proved nothing.
-            PermissionDenied: it is no instance, one that was removed, or another than it says.
+            PermissionDenied: it is no instance, one that was removed or never was, or another
+                than it says, or of another app.
         """
         return self._told(context, lambda: identity_of(context, self._validity), node_id)
 
@@ -237,8 +238,13 @@ class InstanceProof:
         if not isinstance(identity, InstanceIdentity):
             raise PermissionDenied("only an app instance may do this, with its own certificate")
         instance = self._state().instance(identity.instance_guid)
-        if instance is None or instance.app_guid != identity.app_guid:
-            raise removed(identity.instance_guid)
+        if instance is None:
+            raise self._absent(identity.instance_guid)
+        if instance.app_guid != identity.app_guid:
+            raise PermissionDenied(
+                f"instance {instance.guid} is not of the app that the certificate says, "
+                f"{identity.app_guid}: c2c instances --output json shows its app_guid"
+            )
         if not identities.counts(instance.guid, identity.serial):
             raise Unauthenticated(
                 f"certificate {identity.serial:x} of instance {instance.guid} does not count any "
@@ -250,6 +256,14 @@ class InstanceProof:
                 f"not {shown(node_id)}"
             )
         return identity, instance
+
+    def _absent(self, instance: InstanceGuid) -> PermissionDenied:
+        if self._state().tombstone(instance) is not None:
+            return removed(instance)
+        return PermissionDenied(
+            f"instance {instance} is not known: register it (c2c register-instance), or let "
+            "another enrol with a new token (c2c join-token)"
+        )
 
 
 class InstanceAdmission:

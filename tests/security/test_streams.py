@@ -23,7 +23,13 @@ from control_plane.ca import read_certificate
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.envoy.harness import until
-from tests.security.holders import Holder, c2c_request, issued, operator_request
+from tests.security.holders import (
+    Holder,
+    c2c_request,
+    identity_request,
+    issued,
+    operator_request,
+)
 from tests.security.world import (
     C2C_SECRET,
     bystander,
@@ -115,6 +121,29 @@ async def test_nobody_gets_the_certificate_of_another_instance(tmp_path: Path) -
 
         subjects = {read_certificate(each).san.dns[0] for each in certificates_in(response)}
         assert subjects == {curious.guid}
+
+
+async def test_an_identity_of_an_instance_that_never_was_is_told_so(tmp_path: Path) -> None:
+    """Whoever signs identities may have registered nobody, or have taken a name for a GUID."""
+    async with control_plane(tmp_path) as cf, bystander(cf) as there:
+        right = identity_request(cf, there.holder)
+        unknown = replace(right, instance_guid="never-was")
+        another = replace(right, app_guid="app-b")
+
+        assert await refused_stream(cf, issued(cf, unknown, guid="never-was")) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            (
+                "instance never-was is not known: register it (c2c register-instance), or let "
+                "another enrol with a new token (c2c join-token)"
+            ),
+        )
+        assert await refused_stream(cf, issued(cf, another, guid=there.holder.guid)) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            (
+                f"instance {there.holder.guid} is not of the app that the certificate says, app-b: "
+                "c2c instances --output json shows its app_guid"
+            ),
+        )
 
 
 async def test_a_node_id_is_a_claim_and_the_certificate_is_proof(tmp_path: Path) -> None:
