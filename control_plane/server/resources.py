@@ -64,8 +64,8 @@ def resource_of(
 
     Raises:
         InvalidArgument: it is no message, or has no name, or one that a virtual host must not have;
-            or the TTL is too short; or the constraints are no such message, or say nothing, or are
-            those of a virtual host.
+            or the TTL is too short or too long; or the constraints are no such message, or say
+            nothing, or are those of a virtual host.
     """
     _check_message(message)
     full_name = message.DESCRIPTOR.full_name

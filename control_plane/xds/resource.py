@@ -30,6 +30,9 @@ WILDCARD = "*"
 SHORTEST_TTL = 0.5
 """Seconds; a busy server could not keep alive what expires sooner."""
 
+LONGEST_TTL = 9_223_372_036
+"""Seconds, 292 years: Envoy counts nanoseconds in 63 bits, and refuses what is longer."""
+
 _VERSION_DIGITS = 16
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
@@ -99,9 +102,9 @@ class Resource:
             constraints: whose it is, as one of the variants of its name.
 
         Raises:
-            ValueError: the TTL is shorter than ``SHORTEST_TTL``, or the name is that of a glob
-                collection, or begins with ``xdstp:`` and is malformed or not in its one form; or
-                a variant has aliases.
+            ValueError: the TTL is shorter than ``SHORTEST_TTL`` or longer than ``LONGEST_TTL``; or
+                the name is that of a glob collection, or begins with ``xdstp:`` and is malformed or
+                not in its one form; or a variant has aliases.
         """
         collection = None
         if SCHEME in name:
@@ -112,8 +115,9 @@ class Resource:
             if is_glob(name):
                 raise ValueError(f"a resource has a name that stands for several: {shown(name)}")
             collection = collection_of(name)
-        if ttl is not None and not ttl >= SHORTEST_TTL:
-            raise ValueError(f"a TTL is {SHORTEST_TTL} seconds or more, not {ttl}")
+        if ttl is not None and not SHORTEST_TTL <= ttl <= LONGEST_TTL:
+            limits = f"{SHORTEST_TTL} to {LONGEST_TTL} seconds, or None"
+            raise ValueError(f"a TTL is {limits}, not {ttl}")
         version, other_names, octets = version_of(body), tuple(aliases), len(body)
         if constraints is not None:
             if other_names:

@@ -266,10 +266,11 @@ async def test_heartbeats_are_not_told_to_observers() -> None:
     assert counting.sent_to == {"n": 1}
 
 
-def test_a_ttl_that_is_too_short_is_refused() -> None:
-    """T2: nobody could keep that alive."""
-    with pytest.raises(InvalidArgument, match=r"a TTL is 0\.5 seconds or more, not 0\.1"):
-        resource_of(Runtime(name="faults"), ttl=0.1)
+def test_a_ttl_that_is_too_short_or_too_long_is_refused() -> None:
+    """T2: nobody could keep that alive, and a stream with the other would end with INTERNAL."""
+    for ttl in (0.1, float("inf")):
+        with pytest.raises(InvalidArgument, match=rf"a TTL is 0\.5 to .*, not {ttl}"):
+            resource_of(Runtime(name="faults"), ttl=ttl)
 
 
 def whose(rule: dict[str, Any]) -> Any:  # noqa: ANN401 - made at run time, without stubs

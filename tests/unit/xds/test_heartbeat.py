@@ -9,7 +9,7 @@ from control_plane.xds.events import Nacked, Stale
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.heartbeat import BEATS, SOONEST, UNANSWERED
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
-from control_plane.xds.resource import SHORTEST_TTL, Resource, TypeUrl
+from control_plane.xds.resource import LONGEST_TTL, SHORTEST_TTL, Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER, RUNTIME, VIRTUAL_HOST, ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
@@ -455,9 +455,10 @@ def test_moment_of_the_next_heartbeat_is_known(*, delta: bool) -> None:
     assert client.stream.next_due(client.now) == client.now + SOONEST
 
 
-def test_ttl_is_not_too_short_to_be_kept() -> None:
-    """T2: or nothing but heartbeats would be sent."""
-    for ttl in (0.0, -1.0, SHORTEST_TTL / 2, float("nan")):
-        with pytest.raises(ValueError, match=r"a TTL is 0\.5 seconds or more, not"):
+def test_a_ttl_is_one_that_can_be_kept_and_told() -> None:
+    """T2: or nothing but heartbeats would be sent, or a Duration could not hold it."""
+    for ttl in (0.0, -1.0, SHORTEST_TTL / 2, float("nan"), LONGEST_TTL + 1, float("inf")):
+        with pytest.raises(ValueError, match=r"a TTL is 0\.5 to 9223372036 seconds, or None, not"):
             resource("a", ttl=ttl)
     assert resource("a", ttl=SHORTEST_TTL).ttl == SHORTEST_TTL
+    assert resource("a", ttl=LONGEST_TTL).ttl == LONGEST_TTL
