@@ -22,6 +22,9 @@ from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 
 _TYPE_URL_PREFIX = "type.googleapis.com/"
 
+_WRAPPERS = frozenset({"google.protobuf.Any", "envoy.service.discovery.v3.Resource"})
+"""Messages that another is packed in. No client asks for their own types."""
+
 _NAME_FIELDS = ("name", "cluster_name")
 """Where messages keep their names: ``cluster_name`` is that of a ``ClusterLoadAssignment``."""
 
@@ -63,12 +66,17 @@ def resource_of(
             are several variants of this name; None for all.
 
     Raises:
-        InvalidArgument: it is no message, or has no name, or one that a virtual host must not have;
-            or the TTL is too short or too long; or the constraints are no such message, or say
-            nothing, or are those of a virtual host.
+        InvalidArgument: it is no message, or packs another, or has no name, or one that a virtual
+            host must not have; or the TTL is too short or too long; or the constraints are no such
+            message, or say nothing, or are those of a virtual host.
     """
     _check_message(message)
     full_name = message.DESCRIPTOR.full_name
+    if full_name in _WRAPPERS:
+        raise InvalidArgument(
+            f"a resource is the message that a {full_name} carries: give that one, or its bytes by "
+            "Resource.of(...)"
+        )
     fields: Mapping[str, object] = message.DESCRIPTOR.fields_by_name
     field = next((each for each in _NAME_FIELDS if each in fields), None)
     name = getattr(message, field) if field is not None else ""

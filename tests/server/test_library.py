@@ -20,7 +20,7 @@ from envoy.config.route.v3.route_components_pb2 import VirtualHost
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as OtherCluster
-from google.protobuf import descriptor_pb2
+from google.protobuf import any_pb2, descriptor_pb2
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
@@ -173,6 +173,15 @@ def test_what_is_no_message_is_refused(given: object, kind: str) -> None:
     """The error says what was given instead, and what it had to be."""
     with pytest.raises(InvalidArgument, match=f"google.protobuf, not a {re.escape(kind)}$"):
         ResourceServer().set_resources("node-1", [cast("Message", given)])
+
+
+def test_a_message_that_another_is_packed_in_is_refused() -> None:
+    """It has a type, and the one even a name, by which no client would ever ask."""
+    packed = any_pb2.Any()
+    packed.Pack(cluster_pb2.Cluster(name="a"))
+    for wrapper in (packed, discovery_pb2.Resource(name="a", resource=packed)):
+        with pytest.raises(InvalidArgument, match=r"the message that a .* carries: give that one"):
+            ResourceServer().set_resources("node-1", [wrapper])
 
 
 async def test_the_documents_runtime_layer_has_a_ttl() -> None:
