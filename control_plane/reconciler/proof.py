@@ -27,10 +27,10 @@ from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.progress import Waiters
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.delivery import has_version
-from control_plane.xds.events import Event
+from control_plane.xds.events import Acked, Event
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Version
-from control_plane.xds.resource_type import SECRET
+from control_plane.xds.resource_type import LISTENER, SECRET
 
 GRACE_SECONDS = 1.0
 """How long after its ACK a certificate may take to be served; Envoy takes some milliseconds."""
@@ -115,10 +115,14 @@ class Proof:
         """A stream that was opened has not said yet what its client has; there may be many."""
         self._rush.note(self._clock.monotonic())
 
-    def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Look whether a client has its certificates now, or has lost them."""
+        instance = InstanceGuid(live.node_id)
+        listens = any(isinstance(each, Acked) and each.type_url == LISTENER for each in events)
         if SECRET in live.stream.machines:
-            for entry in self._ledger.of(InstanceGuid(live.node_id)):
+            for entry in self._ledger.of(instance):
+                if listens and entry.state is CertificateState.NOT_SERVED:
+                    self._stop(instance)  # its port was taken, it may be, and is free by now
                 self._compare(entry)
 
     def sent(self, _live: LiveStream, _reply: Reply) -> None:

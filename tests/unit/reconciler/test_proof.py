@@ -14,7 +14,7 @@ from control_plane.reconciler.ledger import CertificateState, Entry, Ledger
 from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.proof import CROWD_SECONDS, GRACE_SECONDS, NOBODY_LOOKS, Proof
 from control_plane.store.protocol import IssuedRecord
-from control_plane.xds.resource_type import SECRET
+from control_plane.xds.resource_type import LISTENER, SECRET
 from tests.unit.model.world import B, mapping, register, world
 from tests.unit.reconciler.clocks import settled
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Peer, World
@@ -190,6 +190,27 @@ async def test_an_envoy_that_came_back_is_looked_at_at_once() -> None:
         await made.clock.advance(0.1)
 
         assert made.stands("served")
+
+
+async def test_an_envoy_that_listens_at_last_is_looked_at_at_once() -> None:
+    """It refused its listener while another program had the port, and was looked at rarely."""
+    async with scene() as made:
+        peer = made.connect(B0)
+        peer.ask(SECRET, C2C_SECRET)
+        peer.settle()
+        peer.ask(LISTENER)
+        peer.receive()
+        peer.nack("cannot bind: address already in use")
+        await made.clock.advance(100)
+        assert made.standing() == (CertificateState.NOT_SERVED, CLOSED)
+        looked = len(made.prober.looked)
+
+        peer.receive()
+        made.show_newest()
+        peer.ack()
+        await made.clock.advance(0.1)
+        assert made.stands("served")
+        assert len(made.prober.looked) == looked + 1
 
 
 async def crowd_for(made: Scene, seconds: int) -> None:
