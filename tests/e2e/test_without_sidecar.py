@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from control_plane.api.v1 import instance_pb2, instance_pb2_grpc, trust_pb2, trust_pb2_grpc
+from control_plane.ca import read_certificate
+from control_plane.names import InstanceGuid
 from tests.envoy.harness import envoy_binary, start_envoy, unique_address, until
 from tests.needs import need_command
 from tests.security.world import control_plane
@@ -18,12 +20,11 @@ from tests.waiting import output
 DOCUMENT = Path(__file__).parents[2] / "docs" / "deploy.md"
 
 
-def script() -> str:
-    """Return the commands of the document."""
+def scripts() -> tuple[str, str]:
+    """Return the commands of the document: those that make an identity, and that renew one."""
     text = DOCUMENT.read_text("utf-8")
-    found = re.search(r"<!-- tests/e2e runs this -->\n```sh\n(.*?)```", text, re.DOTALL)
-    assert found
-    return found[1]
+    make, renew = re.findall(r"<!-- tests/e2e runs this -->\n```sh\n(.*?)```", text, re.DOTALL)
+    return make, renew
 
 
 async def registered(cf: Platform, address: str) -> instance_pb2.Instance:
@@ -35,8 +36,10 @@ async def registered(cf: Platform, address: str) -> instance_pb2.Instance:
     return answer.instance
 
 
-async def typed(cf: Platform, instance: instance_pb2.Instance, directory: Path) -> None:
-    """Run the commands, which must all succeed."""
+async def typed(
+    cf: Platform, instance: instance_pb2.Instance, directory: Path, script: str
+) -> None:
+    """Run the commands in a clone; they must all succeed."""
     programs = (Path(sys.executable).parent, envoy_binary().parent)
     variables = {
         "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
@@ -46,10 +49,14 @@ async def typed(cf: Platform, instance: instance_pb2.Instance, directory: Path) 
         "INSTANCE": instance.guid,
         "ADDRESS": instance.address,
         "DIR": str(directory),
+        "XDS": str(cf.running.xds_address),
+        "OLD": str(directory / "identity"),
+        "NEW": str(directory / "identity-2"),
     }
     process = await asyncio.create_subprocess_exec(
-        *("sh", "-euc", script()),
+        *("sh", "-euc", script),
         env=variables,
+        cwd=DOCUMENT.parents[1],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -57,14 +64,15 @@ async def typed(cf: Platform, instance: instance_pb2.Instance, directory: Path) 
     assert process.returncode == 0, out.decode()
 
 
-async def test_an_envoy_of_a_registered_instance_connects(tmp_path: Path) -> None:
-    """The commands make all that Envoy needs, and the bootstrap has the server's real port."""
+async def test_an_envoy_of_a_registered_instance_connects_and_is_renewed(tmp_path: Path) -> None:
+    """The commands make all that Envoy needs, with the server's real port, and another identity."""
+    make, renew = scripts()
     need_command("openssl", "openssl")
     (tmp_path / "envoy").mkdir()
     async with control_plane(tmp_path) as cf:
         await cf.create_app("shop")
         instance = await registered(cf, unique_address())
-        await typed(cf, instance, tmp_path / "envoy")
+        await typed(cf, instance, tmp_path / "envoy", make)
         text = (tmp_path / "envoy" / "envoy.yaml").read_text()
         here = f"{tmp_path}/envoy/admin.sock"
 
@@ -74,6 +82,14 @@ async def test_an_envoy_of_a_registered_instance_connects(tmp_path: Path) -> Non
         async with start_envoy(lambda socket: text.replace(here, str(socket))) as envoy:
             await until(connected, what="the instance is connected")
             await envoy.wait_live()
+            await typed(cf, instance, tmp_path / "envoy", renew)
+            renewed = read_certificate((tmp_path / "envoy" / "identity-2.pem").read_bytes())
+
+            async def shown() -> bool:
+                found = cf.running.core.holdings.identity(InstanceGuid(instance.guid))
+                return found is not None and found.serial == renewed.serial
+
+            await until(shown, what="Envoy shows the new identity")
 
 
 async def test_a_server_with_a_name_is_found_by_it(tmp_path: Path) -> None:
