@@ -38,7 +38,7 @@ protocol):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
@@ -126,9 +126,14 @@ class DeltaMachine:
         self._meaning.given_up(turn.dropped)
         self._meaning.retain()
 
-    def refresh(self, names: AbstractSet[str]) -> None:
-        """Owe the client what it waits for once it was sent these resources of another type."""
-        self._meaning.refresh(names)
+    def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
+        """Owe the client what it waits for once it was sent these resources of another type.
+
+        Args:
+            names: of the other type.
+            there: the names of this type that there are.
+        """
+        self._meaning.refresh(names, there)
 
     def wants(self, name: str, snapshot: TypeSnapshot) -> bool:
         """Tell whether a resource of this name is for the client, by whatever name it means it."""

@@ -8,7 +8,7 @@ needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
@@ -221,13 +221,15 @@ class Exchange:
         """
         return name in self.accepted or name in self._maybe_applied
 
-    def refresh(self, names: AbstractSet[str]) -> None:
+    def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
         """Owe the client what it has, or is about to have, of these names.
 
-        If one of them is unknown, it is owed everything, since nobody can tell which one was meant.
+        It comes to know by itself, or asks for, one that is there. If another is unknown, it is
+        owed everything, since nobody can tell which one was meant.
         """
         known = self.known()
-        self.owed |= names if names <= known else known
+        is_clear = all(name in there for name in names - known)
+        self.owed |= names & known if is_clear else known
 
     def known(self) -> set[str]:
         """Return the names of which the client has content, or is about to have."""

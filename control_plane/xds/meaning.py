@@ -14,7 +14,7 @@ The rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from collections.abc import Set as AbstractSet
 from itertools import chain
 
@@ -67,10 +67,15 @@ class Meaning:
     def _concerns(self, name: str) -> bool:
         return name in self._not_given or self._subscription.wants(name)
 
-    def refresh(self, names: AbstractSet[str]) -> None:
-        """Owe the client what it waits for once it was sent these resources of another type."""
+    def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
+        """Owe the client what it waits for once it was sent these resources of another type.
+
+        Args:
+            names: of the other type.
+            there: the names of this type that there are.
+        """
         if not self._on_demand:
-            self._exchange.refresh(names)
+            self._exchange.refresh(names, there)
             return
         beginnings = {f"{name}/" for name in names}
         self._not_given |= beginnings

@@ -24,7 +24,7 @@ protocol):
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.complete import CompleteState, Offer
@@ -147,9 +147,14 @@ class SotwMachine:
         made = snapshot.resources.keys() | snapshot.pending | snapshot.recorded.keys()
         return self.subscription.names - made - snapshot.collections.keys()
 
-    def refresh(self, names: AbstractSet[str]) -> None:
-        """Owe the client what it waits for once it was sent these resources of another type."""
-        self.exchange.refresh(names)
+    def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
+        """Owe the client what it waits for once it was sent these resources of another type.
+
+        Args:
+            names: of the other type.
+            there: the names of this type that there are.
+        """
+        self.exchange.refresh(names, there)
 
     def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
         """Return the response to send now, and remember it as in flight.

@@ -140,13 +140,14 @@ class Stream:
             whole = machine.type.part_of
             if whole is not None and WILDCARD in machine.exchange.owed:
                 wholes = snapshot.of_type(whole)
-                machine.refresh(wholes.resources.keys() | wholes.variants.keys())
+                names = wholes.resources.keys() | wholes.variants.keys()
+                machine.refresh(names, content.resources)
             withdraw = self._may_withdraw(url, snapshot)
             reply = machine.reply(content, now, withdraw=withdraw)
             if reply is not None:
                 replies.append(self.as_told(reply))
                 self._at_rest.pop(url, None)
-                self._refresh(machine)
+                self._refresh(machine, snapshot)
         for url, machine in self.machines.items():
             beat = machine.beat(self.content(url, snapshot), now) if machine.heartbeats else None
             if beat is not None:
@@ -251,14 +252,15 @@ class Stream:
             if follower in self.machines
         )
 
-    def _refresh(self, machine: Machine) -> None:
+    def _refresh(self, machine: Machine, snapshot: Snapshot) -> None:
         """Owe the client what it waits for to warm what it was just sent.
 
-        A child usually has its parent's name; where it has another, any child may be the one.
+        A child usually has its parent's name; where there is none, any child may be the one.
         """
         told = machine.exchange.in_flight or {}
         updated = {name for name, version in told.items() if version is not None}
         for child in machine.type.refreshes:
             if child in self.machines:
-                self.machines[child].refresh(updated)
+                there = self.content(child, snapshot).resources
+                self.machines[child].refresh(updated, there)
                 self._at_rest.pop(child, None)

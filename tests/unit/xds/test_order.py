@@ -307,6 +307,21 @@ def test_all_endpoints_are_sent_again_if_it_is_not_known_which(variant: Variant)
 
 
 @VARIANTS
+def test_a_new_cluster_has_the_endpoints_of_no_other_sent_again(variant: Variant) -> None:
+    """O2: the client asks for those of its name by itself, and waits for no others."""
+    peer = variant(CDS="c@1", EDS="c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("EDS", "c")
+    peer.ack("EDS")
+    told = peer.put(CDS="c@1 d@1", EDS="c@1 d@1")
+    assert [line[2:5] for line in told] == ["CDS"]
+    names = ("c", "d") if variant is SotwPeer else ("d",)
+    assert [line[2:] for line in peer.ask("EDS", *names)] == ["EDS d@1"]
+    assert [*peer.ack("EDS"), *peer.ack("CDS")] == []
+
+
+@VARIANTS
 def test_endpoints_of_a_wildcard_are_sent_again(variant: Variant) -> None:
     """O2: so they are where the client asked for all of them."""
     peer = variant(CDS="c@1 s@1", EDS="c@1")
