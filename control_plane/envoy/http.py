@@ -7,7 +7,8 @@ X-Forwarded-Client-Cert and x-envoy-* headers of the client are dropped, since a
 them; an upgrade to anything but a websocket, and in HTTP/1.1 a method that Envoy does not know, are
 refused, and so are CONNECT, ``OPTIONS *`` and a path with bytes that are no ASCII. Of several 1xx
 before a response only the first passes, and of a response to a websocket's handshake below 400 no
-body; a client that closes its side after a request is not answered. A tcp app has none of this.
+body; a client that closes its side after a request is not answered, and one that goes on sending
+after a response is cut off. A tcp app has none of this.
 """
 
 from __future__ import annotations
@@ -42,10 +43,13 @@ from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, http2, pre
 NEVER = timedelta(0)
 """How Envoy spells "no timeout"."""
 
-LAST_BYTES_TIMEOUT = timedelta(seconds=60)
-"""How long a client may take nothing of the rest of the last response on its connection.
+CLOSING_TIMEOUT = timedelta(seconds=5)
+"""How long Envoy waits for a client on a connection that it is to close.
 
-As long as nginx and Apache wait; after Envoy's 1 second a client that paused got a part of it.
+It closes its own side only when this is over. So it is how much later a client learns that the app
+closed a websocket, or broke off in a response. But it is also how long a client may pause before
+the rest of its last response is lost, and how long one that uploads has to find the response that
+came before the end of its request. Envoy's default is 1 second, and nginx waits for 5 too.
 """
 
 
@@ -74,7 +78,7 @@ def connection_manager(
         max_request_headers_kb=MAX_HEADERS_KIB,
         # A websocket or a gRPC stream may be silent for as long as it likes (default: 5 minutes).
         stream_idle_timeout=NEVER,
-        delayed_close_timeout=LAST_BYTES_TIMEOUT,
+        delayed_close_timeout=CLOSING_TIMEOUT,
         # The answer to Expect: 100-continue is the app's; Envoy would invite every upload.
         proxy_100_continue=True,
         upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")],

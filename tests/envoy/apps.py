@@ -17,6 +17,9 @@ from typing import Any
 
 import grpc
 
+GOODBYE = "goodbye"
+"""The text after which an app closes its websocket."""
+
 _WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -214,6 +217,8 @@ async def _websocket(
         mask = await reader.readexactly(4)
         masked = await reader.readexactly(second & 0x7F)
         text = bytes(byte ^ mask[i % 4] for i, byte in enumerate(masked))
+        if text.decode() == GOODBYE:
+            return
         writer.write(bytes([first, len(text)]) + text)
         await writer.drain()
 

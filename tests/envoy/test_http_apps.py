@@ -263,6 +263,30 @@ async def test_a_websocket_is_upgraded_and_answers() -> None:
             assert await connection.reader.readexactly(5) == b"\x81\x03" + text.encode()
 
 
+async def test_a_client_hears_soon_that_an_app_went_away() -> None:
+    """A websocket that its app closes, and a response that breaks off, end within seconds."""
+
+    async def half(request: apps.Request, writer: asyncio.StreamWriter) -> None:
+        del request
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+        await writer.drain()
+        writer.close()
+
+    async with (
+        apps.tcp_app(apps.http1(half)) as app,
+        served(app, HTTP1) as instance,
+        instance.connect() as connection,
+        instance.connect() as websocket,
+    ):
+        await _open_websocket(websocket)
+        websocket.writer.write(apps.websocket_frame(apps.GOODBYE))
+        connection.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        async with asyncio.timeout(10):
+            assert await websocket.reader.read() == b""
+            assert (await connection.reader.read()).endswith(b"\r\n\r\nhello")
+
+
 async def test_a_slow_app_and_an_idle_websocket_are_waited_for() -> None:
     """An answer after 16 s passes (Envoy's own limit is 15 s), and a websocket outlives it."""
 
