@@ -1,9 +1,10 @@
 """The cluster through which Envoy reaches the app.
 
 The rule of this module: Envoy adds no limit and no failure of its own between a client and the
-app. Hence no circuit breaker that trips, and no HTTP/1.1 connection to the app that is used twice:
-an app that closes an idle connection just as Envoy reuses it costs the client a 503, whatever the
-retry policy, and on loopback a new connection is cheap.
+app. Hence no circuit breaker that trips, no HTTP/1.1 connection to the app that is used twice, and
+none of HTTP/2 that is kept while nobody needs it: an app that closes an idle connection just as
+Envoy reuses it costs the client a 503, whatever the retry policy, and on loopback a new connection
+is cheap.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ CONNECT_TIMEOUT = timedelta(seconds=30)
 While its queue of connections is full, Linux drops what comes and tries again after 1, 3, 7 and 15
 seconds. A port on which nothing listens is refused at once, so it is not waited for.
 """
+
+IDLE_TIMEOUT = timedelta(seconds=1)
+"""How long an HTTP/2 connection to the app is kept without a request; apps keep theirs longer."""
 
 UNLIMITED = 2**32 - 1
 """The largest limit that Envoy's circuit breakers can express."""
@@ -112,6 +116,7 @@ def _protocol_options(protocol: AppProtocol) -> dict[str, Any]:
         explicit_http_config=explicit,
         common_http_protocol_options=HttpProtocolOptions(
             max_requests_per_connection=1 if protocol is AppProtocol.HTTP1 else None,
+            idle_timeout=IDLE_TIMEOUT if protocol is AppProtocol.HTTP2 else None,
             max_headers_count=MAX_HEADERS,
             max_response_headers_kb=MAX_HEADERS_KIB,
         ),

@@ -127,6 +127,31 @@ async def test_requests_that_an_app_refuses_are_sent_again() -> None:
         assert len(streams) == 4
 
 
+async def test_an_http2_app_has_no_idle_connection_to_close() -> None:
+    """Envoy closes it first, so no request meets a connection that the app is just closing."""
+    ended = asyncio.Event()
+
+    async def until_the_end(
+        app: apps.App, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await http2.http2_app(app, reader, writer)
+        ended.set()
+
+    async with (
+        apps.tcp_app(until_the_end) as app,
+        served(app, HTTP2) as instance,
+        instance.connect() as connection,
+    ):
+        for _ in "12":
+            assert (await connection.request()).status == 200
+        assert not ended.is_set()
+        async with asyncio.timeout(10):
+            await ended.wait()
+
+        assert (await connection.request()).status == 200
+        assert app.connections == 2
+
+
 async def test_a_malformed_request_is_the_fault_of_nothing_else() -> None:
     """Its stream is reset (RFC 9113, section 8.1.1), and the client's connection goes on."""
     async with (
