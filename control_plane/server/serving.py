@@ -142,7 +142,10 @@ class Serving:
         connected = self._by.meet(live, request, self._context)
         events = (*connected, *live.stream.receive(request, now))
         self._by.nodes.told(live, events)
-        live.wake()
+        snapshot = self._by.nodes.sendable(live.node_id)
+        # Most requests are the ACK of the last thing that was owed.
+        if snapshot is None or not live.stream.rests(snapshot):
+            live.wake()
 
     def _replies(self) -> Sequence[Reply]:
         snapshot = self._by.nodes.sendable(self._live.node_id)

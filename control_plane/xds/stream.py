@@ -16,7 +16,8 @@ The rules of this module (quotations are from the xDS protocol):
   ones.
 
 A type of which nothing is owed is remembered, with the very snapshot that it was compared with,
-until a request or a response touches it: most of what happens concerns one type of several.
+until a request or a response touches it: most of what happens concerns one type of several. So are
+all of them together, where no heartbeat is due either: then the stream rests.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Stream:
         self._counter = itertools.count(1)
         self._refusals = NodeRefusals()
         self._at_rest: dict[TypeUrl, TypeSnapshot] = {}
+        self._rests_with: Snapshot | None = None
         self.node: Node | None = None
         self.machines: dict[TypeUrl, Machine] = {}
         self._translation = Translation(self.machines, self._limits)
@@ -105,6 +107,7 @@ class Stream:
         is_first = url not in self.machines
         machine = self._machine(url, request)
         self._at_rest.pop(url, None)
+        self._rests_with = None
         return self._translation.receive(machine, request, now, is_first=is_first)
 
     def content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:
@@ -130,6 +133,9 @@ class Stream:
             snapshot: all that the node should have.
             now: seconds of the server's monotonic clock.
         """
+        if self._rests_with is snapshot:
+            return []
+        self._rests_with = None
         replies: list[Reply] = []
         for url in self._in_order():
             machine, content = self.machines[url], self.content(url, snapshot)
@@ -158,13 +164,24 @@ class Stream:
         """Return what the client wants and whose content is gone and has to be made anew."""
         return frozenset(
             (url, name)
-            for url, machine in self.machines.items()
-            for name in machine.missing(self.content(url, snapshot))
+            for url, content in snapshot.types.items()
+            if content.recorded and url in self.machines
+            for name in self.machines[url].missing(self.content(url, snapshot))
         )
 
     def in_step(self, snapshot: Snapshot) -> bool:
         """Tell whether the client has all that it asked for and should have, and no more."""
-        return all(self._is_in_step(url, self.content(url, snapshot)) for url in self.machines)
+        if self._rests_with is snapshot:
+            return True
+        if not all(self._is_in_step(url, self.content(url, snapshot)) for url in self.machines):
+            return False
+        if not any(each.exchange.owed or each.heartbeats for each in self.machines.values()):
+            self._rests_with = snapshot
+        return True
+
+    def rests(self, snapshot: Snapshot) -> bool:
+        """Tell whether nothing is to be sent until a request comes, or another snapshot is set."""
+        return self.in_step(snapshot) and self._rests_with is snapshot
 
     def refusal(self, url: TypeUrl, name: str) -> Refusal | None:
         """Return what the node refused of this name, if it accepted nothing since."""

@@ -211,6 +211,24 @@ def test_stream_is_in_step_when_all_types_are() -> None:
     assert not peer.stream.in_step(snapshot(CDS="c@1", SDS="s@2"))
 
 
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_a_stream_rests_once_all_was_acked_and_until_something_is_owed(
+    variant: type[SotwPeer | DeltaPeer],
+) -> None:
+    """A14: whoever ACKed all that it was owed need not be looked at before there is more."""
+    peer = variant(CDS="c@1", SDS="s@1")
+    peer.ask("CDS")
+    peer.ask("SDS", "s")
+    peer.ack("CDS")
+    assert not peer.stream.rests(peer.snapshot)
+    peer.ack("SDS")
+    assert peer.stream.rests(peer.snapshot)
+    assert not peer.stream.rests(snapshot(CDS="c@1", SDS="s@2"))
+    peer.put(SDS="s@2")
+    peer.nack("SDS")
+    assert not peer.stream.rests(peer.snapshot)
+
+
 def test_stream_is_not_in_step_while_something_is_pending() -> None:
     """W16: content that the client wants and that is being made is still to come."""
     peer = SotwPeer(SDS="?s")

@@ -234,9 +234,13 @@ class Walk(WalkToRest):
     @invariant()
     def everything_was_said(self) -> None:
         """The stream has nothing to add to what it said, however often it is asked."""
-        self.stream.in_step(self.snapshot)
+        rested = self.stream.rests(self.snapshot)
         list(deliveries(self.stream, self.snapshot))
         assert self.stream.replies(self.snapshot, self.now) == []
+        if rested:
+            # It knows an equal snapshot not to be the one that it rests with, and looks.
+            assert self.stream.replies(Snapshot(self.snapshot.types), self.now) == []
+            assert self.stream.rests(self.snapshot)
 
     @rule()
     def settle(self) -> None:
