@@ -42,7 +42,7 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.planner import Planner, PlanOptions, SecretContent, c2c_request, identity_request
-from control_plane.planner.plan import ID_SECRET
+from control_plane.planner.ports import ID_SECRET
 from control_plane.registry import Command, Registry
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import Settings

@@ -37,7 +37,7 @@ from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.envoy.rbac import sources_filter_name
 from control_plane.names import C2C_PORT
-from control_plane.planner.plan import ID_SECRET
+from control_plane.planner.ports import ID_SECRET
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 

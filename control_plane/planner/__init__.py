@@ -8,7 +8,8 @@ from control_plane.planner.names import (
     none_uncertified,
 )
 from control_plane.planner.options import PlanOptions
-from control_plane.planner.plan import NO_PORTS, Planner, SecretContent, forwarded
+from control_plane.planner.plan import Planner, SecretContent
+from control_plane.planner.ports import NO_PORTS, forwarded
 from control_plane.planner.requests import c2c_request, identity_request
 
 __all__ = [

@@ -17,6 +17,7 @@ from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Domain, Hostname, InstanceGuid
 from control_plane.xds.resource import Resource, TypeUrl
+from control_plane.xds.snapshot import TypeSnapshot
 
 NAME_TABLE_TYPE = TypeUrl("type.googleapis.com/c2c.v1.NameTable")
 
@@ -60,7 +61,7 @@ class NameTables:
         self._domains = domains
         self._below = tuple(f".{domain}" for domain in domains)
         self._table = lru_cache(_REMEMBERED)(self._build)
-        self._remembered: dict[AppGuid, tuple[_Facts, Resource]] = {}
+        self._remembered: dict[AppGuid, tuple[_Facts, TypeSnapshot]] = {}
 
     def of(
         self,
@@ -68,47 +69,47 @@ class NameTables:
         app: AppGuid,
         published: PublishedNames,
         uncertified: UncertifiedNames = none_uncertified,
-    ) -> Resource:
+    ) -> TypeSnapshot:
         """Return the name table of an app's instances."""
         facts = self._facts(state, app, published, uncertified)
         # Equal facts are nearly always the same objects, so that comparing them costs nothing.
         made = self._remembered.get(app)
         if made is not None and made[0] == facts:
             return made[1]
-        table = self._table(_names(facts))
+        table = self._table(_names(facts, self._below))
         if len(self._remembered) >= _REMEMBERED:
             self._remembered.clear()
         self._remembered[app] = facts, table
         return table
 
-    def _build(self, names: _Names) -> Resource:
+    def _build(self, names: _Names) -> TypeSnapshot:
         table = name_table_pb2.NameTable(domains=self._domains)
         for name, addresses in names:
             table.names.add(name=name, addresses=addresses)
         body = table.SerializeToString(deterministic=True)
-        return Resource.of(NAME_TABLE_TYPE, NAME_TABLE, body)
+        return TypeSnapshot.of([Resource.of(NAME_TABLE_TYPE, NAME_TABLE, body)])
 
     def _facts(
         self, state: State, app: AppGuid, published: PublishedNames, uncertified: UncertifiedNames
     ) -> _Facts:
         within_reach = {app, *(policy.destination for policy in state.policies_from(app))}
         return tuple(
-            (self._answered(published(each)), state.instances_of(each), uncertified(each))
-            for each in sorted(within_reach)
+            [
+                (tuple(published(each)), state.instances_of(each), uncertified(each))
+                for each in sorted(within_reach)
+            ]
         )
 
-    def _answered(self, hostnames: Collection[Hostname]) -> tuple[Hostname, ...]:
-        """Leave out routes from before their domain was taken out of the settings."""
-        return tuple(each for each in hostnames if each.endswith(self._below))
 
-
-def _names(facts: _Facts) -> _Names:
+def _names(facts: _Facts, below: tuple[str, ...]) -> _Names:
     found: dict[str, tuple[str, ...]] = {}
     for hostnames, instances, uncertified in facts:
         ready = [each for each in instances if each.status is InstanceStatus.READY]
         everywhere = _addresses(ready)
         some = {hostname for hostname, _ in uncertified}
         for hostname in hostnames:
+            if not hostname.endswith(below):
+                continue  # its domain was taken out of the settings
             able, addresses = ready, everywhere
             if hostname in some:
                 able = [each for each in ready if (hostname, each.guid) not in uncertified]

@@ -19,7 +19,7 @@ from control_plane.model.entities import App, Instance
 from control_plane.model.state import State
 from control_plane.names import Hostname, InstanceGuid
 from control_plane.planner import SecretContent, c2c_request, identity_request
-from control_plane.planner.plan import ID_SECRET
+from control_plane.planner.ports import ID_SECRET
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.renewals import RenewalQueue, Retries
 

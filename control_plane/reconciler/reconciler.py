@@ -268,4 +268,5 @@ class Reconciler:
         self._backlog.drop(instance)
         self.standing.forget_failure(instance)
         self._certificates.forget(instance)
+        self._planner.forget(instance)
         self.farewells.removed(instance)

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE
-from control_plane.planner.plan import ID_SECRET
+from control_plane.planner.ports import ID_SECRET
 from control_plane.reconciler import farewells
 from control_plane.server import peers
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET

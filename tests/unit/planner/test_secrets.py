@@ -5,7 +5,7 @@ from __future__ import annotations
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from control_plane.planner import NAME_TABLE_TYPE, Planner, PlanOptions
-from control_plane.planner.plan import ID_SECRET, VALIDATION_SECRET
+from control_plane.planner.ports import ID_SECRET, VALIDATION_SECRET
 from control_plane.xds.resource import Resource, Version
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from control_plane.xds.snapshot import Snapshot

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import pytest
 
+from control_plane.model.apps import update_app
+from control_plane.model.entities import AppProtocol, InstanceStatus
+from control_plane.model.instances import move_instance, remove_instance, set_status
+from control_plane.model.ports import PortMapping
+from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
+from control_plane.names import AppGuid, InstanceGuid, Port
 from control_plane.planner import NAME_TABLE_TYPE, Planner, PlanOptions, names
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
 from control_plane.xds.snapshot import Snapshot
@@ -81,6 +88,49 @@ def test_what_did_not_change_is_not_built_again(busy: State) -> None:
         ((url, name) for name in content.resources) for url, content in before.types.items()
     ):
         assert before.types[url].resources[name] is after.types[url].resources[name]
+
+
+def test_what_ports_need_is_found_as_it_was(busy: State) -> None:
+    """A new name leaves clusters, listeners and filters the very objects of before."""
+    planner = Planner(EVERYTHING)
+    before = worlds.plan(busy, planner=planner)
+    after = worlds.plan(worlds.route(busy, "b", "second"), planner=planner)
+
+    for url in (CLUSTER, LISTENER, EXTENSION_CONFIG):
+        assert after.of_type(url) is before.of_type(url)
+
+
+def test_whatever_ports_need_something_else_for_is_noticed(busy: State) -> None:
+    """A planner that knows the instance plans as a new one does, after each kind of change."""
+    planner, b0 = Planner(EVERYTHING), InstanceGuid("b0")
+    worlds.plan(busy, planner=planner)
+    changed = [
+        worlds.policy(busy, "b", "a"),
+        worlds.policy(worlds.app(busy, "c"), "c", "b"),
+        worlds.instance(busy, "a2", "10.0.0.3"),
+        remove_instance(busy, InstanceGuid("a1")).state,
+        set_status(busy, b0, InstanceStatus.GONE).state,
+        move_instance(busy, b0, "10.0.1.9", "127.0.0.1").state,
+        update_app(busy, AppGuid("b"), AppSpec("b", ports=(8080,))).state,
+    ]
+
+    for state in (*changed, busy):
+        fresh = worlds.plan(state, options=EVERYTHING)
+        assert worlds.plan(state, planner=planner) == fresh
+
+
+def test_ports_that_drain_are_noticed(busy: State) -> None:
+    """What an app's ports were is part of a plan for as long as it drains."""
+    planner, b0 = Planner(EVERYTHING), busy.instances[InstanceGuid("b0")]
+    gone = {PortMapping(Port(7070), Port(61099)): AppProtocol.HTTP1}
+
+    def clusters(draining: Mapping[PortMapping, AppProtocol]) -> set[str]:
+        plan = planner.plan(busy, b0, {}, busy.hostnames_of, draining=draining)
+        return set(plan.of_type(CLUSTER).resources)
+
+    usual = clusters({})
+    assert clusters(gone) == usual | {"service-cluster-7070"}
+    assert clusters({}) == usual
 
 
 def test_warming_up_changes_no_plan(busy: State) -> None:

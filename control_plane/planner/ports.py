@@ -1,0 +1,198 @@
+"""What an instance's ports need: clusters, listeners, and the filters of who may connect.
+
+The rule of this module: it follows from the app, the instance, and the policies and instances that
+may call it, which a State that changed elsewhere has as the same objects. So it is remembered with
+them: most plans are made for another certificate or name, and find it as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from control_plane.envoy import clusters, rbac, udp
+from control_plane.envoy.listeners import C2C_SECRET, ListenerSpec, tcp_listener
+from control_plane.model.entities import App, AppProtocol, Instance, NetworkPolicy, Transport
+from control_plane.model.ports import SSH_PORT, PortMapping, port_mappings
+from control_plane.model.state import State
+from control_plane.names import C2C_PORT, DEFAULT_APP_PORT, Address, InstanceGuid, Port
+from control_plane.planner.options import PlanOptions
+from control_plane.planner.shared import Shared
+from control_plane.planner.sources import Sources
+from control_plane.xds.resource import Resource, TypeUrl
+from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
+from control_plane.xds.snapshot import TypeSnapshot
+
+ID_SECRET = "id-cert-and-key"  # noqa: S105 - the name of a secret, as Cloud Foundry has it
+VALIDATION_SECRET = "id-validation-context"  # noqa: S105 - likewise
+
+NO_PORTS: Mapping[PortMapping, AppProtocol] = MappingProxyType({})
+
+_NOBODY = "127.0.0.1"
+
+_Types = Mapping[TypeUrl, TypeSnapshot]
+
+_Facts = tuple[
+    App,
+    Instance,
+    Mapping[PortMapping, AppProtocol],
+    tuple[NetworkPolicy, ...],
+    tuple[tuple[Instance, ...], ...],
+]
+"""All that it follows from: who it is, the ports that are gone, which policies let somebody connect
+to the app, and the instances of these."""
+
+
+class Ports:
+    """Makes what ports need, and keeps the messages that instances share."""
+
+    def __init__(self, options: PlanOptions) -> None:
+        """Start with nothing built."""
+        self._options = options
+        self._sources = Sources()
+        self._cluster = Shared(_cluster)
+        self._listener = Shared(_listener)
+        self._udp_listener = Shared(_udp_listener)
+        self._filter = Shared(_filter)
+        self._remembered: dict[InstanceGuid, tuple[_Facts, _Types]] = {}
+
+    def of(
+        self,
+        state: State,
+        app: App,
+        instance: Instance,
+        draining: Mapping[PortMapping, AppProtocol],
+    ) -> _Types:
+        """Return the clusters, listeners and filters of an instance.
+
+        Args:
+            draining: what the app's ports were, where connections of that time may be open.
+        """
+        policies = state.policies_to(app.guid)
+        callers = tuple([state.instances_of(each.source) for each in policies])
+        facts = app, instance, draining, policies, callers
+        known = self._remembered.get(instance.guid)
+        # Equal facts are nearly always the same objects, so that comparing them costs nothing.
+        if known is not None and known[0] == facts:
+            return known[1]
+        types = self._made(state, app, instance, draining)
+        self._remembered[instance.guid] = facts, types
+        return types
+
+    def warm_up(self) -> None:
+        """Build a message of each kind, and forget it.
+
+        envoy-data-plane makes its validators when they are used first, which takes 0.5 s in all.
+        The server calls this before it listens, so that no client has to wait for it.
+        """
+        for protocol in AppProtocol:
+            spec = ListenerSpec(DEFAULT_APP_PORT, C2C_PORT, protocol)
+            self._cluster(DEFAULT_APP_PORT, _NOBODY, protocol)
+            self._listener(spec, _NOBODY, (_NOBODY,), ())
+        self._filter(rbac.sources_filter_name(C2C_PORT), (_NOBODY,))
+
+    def forget(self, instance: InstanceGuid) -> None:
+        """Forget an instance that was removed."""
+        self._remembered.pop(instance, None)
+
+    def _made(
+        self,
+        state: State,
+        app: App,
+        instance: Instance,
+        draining: Mapping[PortMapping, AppProtocol],
+    ) -> _Types:
+        there = forwarded(app)
+        every = {**draining, **there}
+        sources = self._sources_by_port(state, app, every)
+        listeners = list(self._listeners(instance, there, sources))
+        if self._options.unproxied:
+            listeners.extend(self._unproxied(state, app, instance))
+        return {
+            CLUSTER: TypeSnapshot.of(self._clusters(instance, every)),
+            LISTENER: TypeSnapshot.of(listeners),
+            # A tcp app has no use for them, but the connections from when it was none have.
+            EXTENSION_CONFIG: TypeSnapshot.of(
+                self._filter(rbac.sources_filter_name(port), of) for port, of in sources.items()
+            ),
+        }
+
+    def _clusters(
+        self, instance: Instance, every: Mapping[PortMapping, AppProtocol]
+    ) -> list[Resource]:
+        ports = {mapping.app_port: protocol for mapping, protocol in every.items()}
+        return [
+            self._cluster(port, instance.app_address, protocol) for port, protocol in ports.items()
+        ]
+
+    def _sources_by_port(
+        self, state: State, app: App, mappings: Iterable[PortMapping]
+    ) -> dict[Port, tuple[Address, ...]]:
+        """Return who may connect, but for the ports that admit by certificate."""
+        by_certificate = bool(self._options.router_ca_pem)
+        ports = (each.proxy_port for each in mappings if each.is_c2c or not by_certificate)
+        return {port: self._sources.of(state, app.guid, Transport.TCP, port) for port in ports}
+
+    def _listeners(
+        self,
+        instance: Instance,
+        there: Mapping[PortMapping, AppProtocol],
+        sources: Mapping[Port, tuple[Address, ...]],
+    ) -> Iterator[Resource]:
+        for mapping, protocol in there.items():
+            admitted = sources.get(mapping.proxy_port)
+            secret = C2C_SECRET if mapping.is_c2c else ID_SECRET
+            validation = VALIDATION_SECRET if admitted is None else ""
+            ports = mapping.app_port, mapping.proxy_port
+            spec = ListenerSpec(*ports, protocol, secret, validation)
+            # The instance itself may look too: its sidecar proves what is served.
+            probers = (*self._options.probers, instance.address) if mapping.is_c2c else ()
+            yield self._listener(spec, instance.address, admitted, probers)
+
+    def _unproxied(self, state: State, app: App, instance: Instance) -> Iterator[Resource]:
+        """Yield the listeners on the app's own ports, unless the app itself is there already."""
+        if instance.address == instance.app_address or app.c2c_port is None:
+            return
+        for port in app.ports:
+            sources = self._sources.of(state, app.guid, Transport.TCP, port)
+            spec = ListenerSpec(port, port, AppProtocol.TCP, secret="")
+            yield self._listener(spec, instance.address, sources, ())
+            datagrams = self._sources.of(state, app.guid, Transport.UDP, port)
+            if datagrams:
+                yield self._udp_listener(port, instance.address, datagrams)
+
+
+def forwarded(app: App) -> dict[PortMapping, AppProtocol]:
+    """Return which ports of an app its Envoys forward to, and what they speak there."""
+    mappings = port_mappings(app) if app.c2c_port is not None else ()
+    return {each: _protocol(app, each.app_port) for each in mappings}
+
+
+def _protocol(app: App, port: int) -> AppProtocol:
+    return AppProtocol.TCP if port == SSH_PORT and app.ssh else app.protocol
+
+
+def _cluster(app_port: int, app_address: str, protocol: AppProtocol) -> Resource:
+    body = clusters.service_cluster(app_port, app_address, protocol)
+    return Resource.of(CLUSTER, clusters.service_cluster_name(app_port), body)
+
+
+def _listener(
+    spec: ListenerSpec,
+    address: str,
+    sources: tuple[str, ...] | None,
+    probers: tuple[str, ...],
+) -> Resource:
+    body = tcp_listener(spec, address, sources=sources, probers=probers)
+    # With a filter chain for each of ten callers it has 11 KiB, and compressed 1 KiB; each instance
+    # has one of its own, which is sent once in its life.
+    return Resource.of(LISTENER, spec.name, body, pack=True)
+
+
+def _udp_listener(port: int, address: str, sources: tuple[str, ...]) -> Resource:
+    body = udp.udp_listener(port, address, sources=sources)
+    return Resource.of(LISTENER, udp.udp_listener_name(port), body)
+
+
+def _filter(name: str, sources: tuple[str, ...]) -> Resource:
+    return Resource.of(EXTENSION_CONFIG, name, rbac.http_rbac(name, sources))
