@@ -9,13 +9,13 @@ two wake-ups, and a slow client holds up nobody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeVarTuple
 
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
@@ -23,6 +23,8 @@ from control_plane.xds.refusal import NodeRefusals
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
+
+_Told = TypeVarTuple("_Told")
 
 
 class Variant(Enum):
@@ -133,7 +135,10 @@ class Nodes:
         """Start with no node and nobody who watches."""
         self._by_id: dict[str, _Node] = {}
         self._default: Snapshot | None = None
-        self._observers: list[StreamObserver] = []
+        self._opened: list[Callable[[LiveStream], None]] = []
+        self._told: list[Callable[[LiveStream, Sequence[Event]], None]] = []
+        self._sent: list[Callable[[LiveStream, Reply], None]] = []
+        self._closed: list[Callable[[LiveStream], None]] = []
 
     def set(self, node_id: str, snapshot: Snapshot) -> None:
         """Say what a node should have; those of its streams are woken whose types that changes."""
@@ -212,7 +217,10 @@ class Nodes:
 
     def observe(self, observer: StreamObserver) -> None:
         """Tell somebody of everything that happens from now on."""
-        self._observers.append(observer)
+        self._opened.append(observer.opened)
+        self._told.append(observer.told)
+        self._sent.append(observer.sent)
+        self._closed.append(observer.closed)
 
     def opened(self, live: LiveStream) -> None:
         """Register a stream, with what its node refused on earlier ones."""
@@ -220,15 +228,15 @@ class Nodes:
         node.streams[live] = None
         live.admitted = True
         live.stream.bind(node.refusals)
-        self._tell(lambda observer: observer.opened(live))
+        _tell(self._opened, live)
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Pass on what a request told."""
-        self._tell(lambda observer: observer.told(live, events))
+        _tell(self._told, live, events)
 
     def sent(self, live: LiveStream, reply: Reply) -> None:
         """Pass on that a response is on its way."""
-        self._tell(lambda observer: observer.sent(live, reply))
+        _tell(self._sent, live, reply)
 
     def closed(self, live: LiveStream) -> None:
         """Forget a stream; does nothing for one that was never registered."""
@@ -238,18 +246,19 @@ class Nodes:
         del node.streams[live]
         if not node.streams and node.snapshot is None:
             del self._by_id[live.node_id]
-        self._tell(lambda observer: observer.closed(live))
+        _tell(self._closed, live)
 
-    def _tell(self, what: Callable[[StreamObserver], None]) -> None:
-        """Tell every observer, also after one has failed: each keeps books that have to balance."""
-        failures: list[Exception] = []
-        for observer in self._observers:
-            try:
-                what(observer)
-            except Exception as failure:  # noqa: BLE001 - whatever it is, the others are told first
-                failures.append(failure)
-        if failures:
-            raise ExceptionGroup("observers of a stream failed", failures)
+
+def _tell(observers: Iterable[Callable[[*_Told], None]], *told: *_Told) -> None:
+    """Tell every observer, also after one has failed: each keeps books that have to balance."""
+    failures: list[Exception] = []
+    for observer in observers:
+        try:
+            observer(*told)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the others are told first
+            failures.append(failure)
+    if failures:
+        raise ExceptionGroup("observers of a stream failed", failures)
 
 
 def _wake(node: _Node) -> None:

@@ -53,7 +53,7 @@ class AckedNames:
             unacked = tuple(name for name in record.names if name not in sure)
             self._note(self._take(replace(record, unacked=unacked)))
         elif entry.state is not CertificateState.ISSUED and record.instance_guid in self._unsure:
-            self._note(self._take(replace(record, unacked=())))
+            self._note(self._take(replace(record, unacked=()) if record.unacked else record))
 
     def _take(self, record: IssuedRecord) -> IssuedRecord:
         self._sure[record.instance_guid] = record.acked

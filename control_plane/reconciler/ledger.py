@@ -7,7 +7,7 @@ happens. It knows what a certificate says and never its key.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -88,7 +88,7 @@ class Ledger:
         if (current.state, current.reason) == (state, reason):
             return
         since = current.since if current.state is state else self._clock.now()
-        moved = replace(current, state=state, since=since, reason=reason)
+        moved = Entry(current.record, state, since, reason)
         if current.state is state:
             self._put(moved)
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import (
@@ -29,7 +30,7 @@ from prometheus_client.registry import Collector
 from control_plane.errors import ControlPlaneError
 from control_plane.nodes import Variant
 from control_plane.reconciler.progress import Stage
-from control_plane.server.type_names import PLANNED_TYPES
+from control_plane.server.type_names import PLANNED_TYPES, short_name
 
 _MILLISECOND = 0.001
 
@@ -45,6 +46,17 @@ ISSUE_LATENCIES = tuple(each * _MILLISECOND for each in (0.1, 0.25, 0.5, 1, 2.5,
 
 ISSUE_REASONS = ("first", "changed", "renewed")
 """Why certificates are issued."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfType:
+    """What is measured of responses of one type."""
+
+    pushes: Counter
+    pushed_bytes: Counter
+    acks: Counter
+    nacks: Counter
+    push_to_ack: Histogram
 
 
 class StreamInstruments:
@@ -71,10 +83,25 @@ class StreamInstruments:
             buckets=LATENCIES,
             registry=registry,
         )
-        for short in PLANNED_TYPES:
-            self.push_to_ack.labels(short)
+        self._of_type: dict[str, OfType] = {}
+        for url in PLANNED_TYPES.values():
+            self.of_type(url)
         for variant in Variant:
             self.opened.labels(variant.value)
+
+    def of_type(self, type_url: str) -> OfType:
+        """Return the series of a type, which are looked up by their labels once."""
+        short = short_name(type_url)
+        found = self._of_type.get(short)
+        if found is None:
+            found = self._of_type[short] = OfType(
+                self.pushes.labels(short),
+                self.pushed_bytes.labels(short),
+                self.acks.labels(short),
+                self.nacks.labels(short),
+                self.push_to_ack.labels(short),
+            )
+        return found
 
 
 class ChangeInstruments:
@@ -188,10 +215,7 @@ class _Scraped(Collector):
 
 
 def _by_type(registry: CollectorRegistry, name: str, what: str) -> Counter:
-    counter = Counter(name, f"{what}, by resource type.", ["type"], registry=registry)
-    for short in PLANNED_TYPES:
-        counter.labels(short)
-    return counter
+    return Counter(name, f"{what}, by resource type.", ["type"], registry=registry)
 
 
 def _latency(registry: CollectorRegistry, name: str, text: str) -> Histogram:

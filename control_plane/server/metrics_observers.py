@@ -19,7 +19,6 @@ from control_plane.nodes import LiveStream
 from control_plane.reconciler.ledger import Entry, is_new, is_renewal
 from control_plane.reconciler.progress import Stage
 from control_plane.server.metrics import Metrics, StreamInstruments
-from control_plane.server.type_names import short_name
 from control_plane.store.protocol import IssuedRecord, Store
 from control_plane.xds.events import Acked, Event, Nacked
 from control_plane.xds.messages import Reply
@@ -47,17 +46,16 @@ class StreamMetrics:
         """Count answers, and how long they took."""
         for event in events:
             if isinstance(event, Acked | Nacked):
-                short = short_name(event.type_url)
-                counter = self._streams.acks if isinstance(event, Acked) else self._streams.nacks
-                counter.labels(short).inc()
+                of_type = self._streams.of_type(event.type_url)
+                (of_type.acks if isinstance(event, Acked) else of_type.nacks).inc()
                 sent_at = live.stream.machines[event.type_url].exchange.sent_at
-                self._streams.push_to_ack.labels(short).observe(self._clock.monotonic() - sent_at)
+                of_type.push_to_ack.observe(self._clock.monotonic() - sent_at)
 
     def sent(self, _live: LiveStream, reply: Reply) -> None:
         """Count a response."""
-        short = short_name(reply.type_url)
-        self._streams.pushes.labels(short).inc()
-        self._streams.pushed_bytes.labels(short).inc(sum(r.octets for r in reply.resources))
+        of_type = self._streams.of_type(reply.type_url)
+        of_type.pushes.inc()
+        of_type.pushed_bytes.inc(sum([each.octets for each in reply.resources]))
 
     def closed(self, _live: LiveStream) -> None:
         """How many are open is counted when somebody asks."""

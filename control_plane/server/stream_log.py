@@ -7,6 +7,7 @@ has to act. What a client wrote is escaped and cut before it gets into a line.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
@@ -65,7 +66,7 @@ class StreamLog:
             match event:
                 case Nacked():
                     self._log_nack(live, event)
-                case Acked():
+                case Acked() if self._is_verbose():
                     self._log.debug(
                         log_events.XDS_ACKED,
                         **_where(live),
@@ -73,17 +74,22 @@ class StreamLog:
                         nonce=event.nonce,
                         resources=_versions(event.versions),
                     )
-                case Stale():
+                case Stale() if self._is_verbose():
                     self._log.debug(
                         log_events.XDS_STALE,
                         **_where(live),
                         type_url=event.type_url,
                         nonce=shortened(event.nonce),
                     )
-                case Connected() | Subscribed() | Unsubscribed():
+                case Acked() | Stale() | Connected() | Subscribed() | Unsubscribed():
                     pass
                 case _:
                     assert_never(event)
+
+    def _is_verbose(self) -> bool:
+        """Tell whether what happens all the time is written, so that it pays to put it in words."""
+        is_written: bool = self._log.is_enabled_for(logging.DEBUG)
+        return is_written
 
     def _log_nack(self, live: LiveStream, event: Nacked) -> None:
         refusals, limited = self._refusals, log_events.AUDIT_NACKS_LIMITED
@@ -100,6 +106,8 @@ class StreamLog:
 
     def sent(self, live: LiveStream, reply: Reply) -> None:
         """Log what a client is being sent."""
+        if not self._is_verbose():
+            return
         self._log.debug(
             log_events.XDS_SENT,
             **_where(live),

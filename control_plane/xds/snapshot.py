@@ -214,7 +214,8 @@ class Snapshot:
     def changed_since(self, before: Snapshot) -> AbstractSet[TypeUrl]:
         """Return the types of which a node should have something else than before."""
         urls = self.types.keys() | before.types.keys()
-        return {url for url in urls if self.of_type(url) != before.of_type(url)}
+        pairs = [(url, self.types.get(url, EMPTY), before.types.get(url, EMPTY)) for url in urls]
+        return {url for url, now, then in pairs if now is not then and now != then}
 
     def keeping(self, before: Snapshot, changed: AbstractSet[TypeUrl]) -> Snapshot:
         """Return this snapshot with an earlier one's objects for the types that did not change.

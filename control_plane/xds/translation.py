@@ -97,8 +97,9 @@ class Translation:
 
     def _check(self, machine: Machine, request: Request, kept: set[str]) -> None:
         names = names_in(request)
-        others = sum(len(each.asked()) for each in self._machines.values() if each is not machine)
-        self._limits.check_names(names, others + len(kept.union(names)) if names else 0)
+        if names:
+            rest = (each.asked() for each in self._machines.values() if each is not machine)
+            self._limits.check_names(names, sum(map(len, rest)) + len(kept.union(names)))
         for each in locators_in(request):
             self._limits.check_parameters(each.parameters)
 

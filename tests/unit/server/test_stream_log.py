@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
+import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from control_plane.errors import PeerProtocolError, Unavailable
 from control_plane.nodes import LiveStream, Variant
+from control_plane.server import stream_log
 from control_plane.server.stream_log import StreamLog, shortened
 from control_plane.xds.constraints import Constraints, Single
 from control_plane.xds.events import Acked, Connected, Nacked, Stale, Subscribed, Unsubscribed
@@ -50,6 +54,21 @@ def test_a_stream_can_be_followed_from_open_to_close() -> None:
     assert lines[0]["identities"] == ("id",)
     assert lines[1]["resources"] == {"cert": secret.version, "gone": None, "absent": None}
     assert "PRIVATE KEY" not in repr(lines)
+
+
+def test_what_is_not_written_is_not_put_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens all the time costs no text where the log has no place for it."""
+    put: list[str] = []
+    monkeypatch.setattr(stream_log, "shortened", put.append)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    try:
+        log, live = StreamLog(), live_stream()
+        log.sent(live, Reply(SECRET, Nonce("1"), Version("v"), ()))
+        log.told(live, (Acked(SECRET, "1", {"cert": None}), Stale(SECRET, "0")))
+    finally:
+        structlog.reset_defaults()
+
+    assert put == []
 
 
 def test_a_variant_that_goes_is_a_name_that_goes() -> None:
