@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import grpc
@@ -148,9 +147,11 @@ class Reporting:
                 return expected
             if expected.renew_in is not None and expected.renew_in > 0:
                 left = min(left, expected.renew_in)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._woken.wait()
+            alarm = asyncio.get_running_loop().call_later(left, self._woken.set)
+            try:
+                await self._woken.wait()
+            finally:
+                alarm.cancel()
             self._woken.clear()
 
     def _has_news(self, expected: Facts) -> bool:
