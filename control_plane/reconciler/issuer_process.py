@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from control_plane.ca import Leaf, Profile, new_key_pair
+from control_plane.ca import Authority, Leaf, Profile, new_key_pair
 from control_plane.ca.parcel import AuthorityParcel, Order
 from control_plane.errors import ControlPlaneError
 from control_plane.reconciler.dumps import forbid_dumps
@@ -29,16 +29,23 @@ _LENGTH = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs, and what."""
+
+    authority: AuthorityParcel
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Orders to fill.
 
     Attributes:
-        authority: who signs these and those that follow; None for the one before.
+        signer: who signs these and those that follow; None for the one before.
     """
 
     orders: Sequence[Order]
-    profile: Profile
-    authority: AuthorityParcel | None = None
+    signer: Signer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +80,17 @@ def unframed(pickled: bytes) -> Any:  # noqa: ANN401 - whatever was sent
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
     """Fill batches until there are no more."""
-    authority = None
+    signer: tuple[Authority, Profile] | None = None
     while len(head := source.read(_LENGTH)) == _LENGTH:
         batch: Batch = unframed(source.read(length_of(head)))
-        if batch.authority is not None:
-            authority = batch.authority.open()
+        if batch.signer is not None:
+            signer = batch.signer.authority.open(), batch.signer.profile
         filled: list[Filled] = []
         for order in batch.orders:
             started, leaf = time.perf_counter(), None
-            if authority is not None:
+            if signer is not None:
                 try:
-                    leaf = order.fill(authority, batch.profile, new_key_pair)
+                    leaf = order.fill(*signer, new_key_pair)
                 except ControlPlaneError:
                     leaf = None
             filled.append(Filled(leaf, time.perf_counter() - started))

@@ -24,6 +24,7 @@ from control_plane.names import InstanceGuid
 from control_plane.reconciler.issuer_process import (
     Batch,
     Filled,
+    Signer,
     frame,
     length_of,
     unframed,
@@ -112,10 +113,11 @@ class Issuers:
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("there is no room")
         authority = self._authority()
-        parcel = None if authority is self._signs else AuthorityParcel.of(authority)
+        is_new = authority is not self._signs
+        signer = Signer(AuthorityParcel.of(authority), self._profile) if is_new else None
         orders = [Order(each, now, self._new_serial()) for each in requests.values()]
         given = _Given(instance, requests, authority.chain_digest)
-        self._process.stdin.write(frame(Batch(orders, self._profile, parcel)))
+        self._process.stdin.write(frame(Batch(orders, signer)))
         # What failed before it was written has no answer, so it must not wait for one.
         self._signs = authority
         self._given.append(given)
@@ -141,7 +143,7 @@ class Issuers:
         )
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._answer(process, Batch([], self._profile))  # it is up
+                await self._answer(process, Batch([]))  # it is up
             self._process, self._signs = process, None
             while await self._is_needed():
                 await self._take(process)
@@ -166,6 +168,8 @@ class Issuers:
 
     async def _is_needed(self) -> bool:
         """Return True once there is something to take, and False if there was nothing for long."""
+        if self._given:
+            return True
         try:
             async with asyncio.timeout(IDLE_SECONDS):
                 while not self._given:
