@@ -126,12 +126,13 @@ def test_a_root_that_signed_itself_long_ago(tmp_path: Path) -> None:
     ("weakness", "problem"),
     [
         ({"signed": "sha1"}, "'CN=ca' is signed with SHA-1 or MD5, which no client takes"),
+        ({"signed": "md5"}, "'CN=ca' is signed with SHA-1 or MD5, which no client takes"),
         (
             {"bits": 1024},
             "'CN=root' has an RSA key of 1024 bits, and clients take none of less than 2048",
         ),
     ],
-    ids=["digest", "key"],
+    ids=["SHA-1", "MD5", "key"],
 )
 def test_a_path_that_is_too_weak_for_clients(
     tmp_path: Path, weakness: dict[str, Any], problem: str
@@ -144,6 +145,18 @@ def test_a_path_that_is_too_weak_for_clients(
 
     assert refused.value.problems == (f"CA certificate {problem}",)
     assert not is_verified(tmp_path)
+
+
+def test_a_weak_signature_is_at_least_by_the_next_one(tmp_path: Path) -> None:
+    """An old root with another after it is no path, though nobody verifies how it signed itself."""
+    path, key = intermediate_of_openssl(tmp_path, root="sha1")
+
+    with pytest.raises(ConfigurationError) as refused:
+        load_authority(path + made("other").pem, key, now=None)
+
+    assert refused.value.problems == (
+        "CA certificate 'CN=root' was not issued by the next one in its file, 'CN=other'",
+    )
 
 
 def test_a_signature_of_an_unknown_kind() -> None:
@@ -196,6 +209,10 @@ def test_harmless_restrictions(extensions: Extensions) -> None:
             "CA certificate 'CN=ca' is not for TLS servers and clients both (extended key usage)",
         ),
         (
+            [*CA, (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)],
+            "CA certificate 'CN=ca' is not for TLS servers and clients both (extended key usage)",
+        ),
+        (
             [*CA, (x509.NameConstraints([x509.DNSName("apps.internal")], None), True)],
             (
                 "CA certificate 'CN=ca' permits certain names only, which GUIDs and addresses are "
@@ -215,6 +232,7 @@ def test_harmless_restrictions(extensions: Extensions) -> None:
         "no-ca",
         "no-cert-sign",
         "servers-only",
+        "clients-only",
         "permitted-names",
         "excluded-addresses",
     ],
