@@ -148,7 +148,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     beside = _beside(path)
     try:
         beside.unlink(missing_ok=True)  # of a process that crashed
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(file, "wb") as stream:
             os.fchmod(file, mode)
             stream.write(data)
@@ -158,7 +158,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         _sync_directory(path.parent)
     except OSError as error:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)  # a disk that is full has room for an empty one
+            beside.unlink()  # a disk that is full has room for an empty one
         if error.errno in _FULL and _is_there(path, data, mode):
             return
         raise StorageError(f"file {str(path)!r} was not written: {error.strerror}") from error
@@ -196,7 +196,7 @@ def _open_private(path: Path) -> BinaryIO:
 def _open_file(path: Path) -> BinaryIO:
     try:
         # Without O_NONBLOCK a named pipe in the file's place would stop us for ever.
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise _unusable(path, error.strerror) from error
     if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -216,7 +216,7 @@ def _check_status(path: Path, found: os.stat_result) -> None:
 
 def _sync_directory(path: Path) -> None:
     """Make a rename in a directory survive a crash of the machine."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:

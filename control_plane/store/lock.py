@@ -23,7 +23,7 @@ class DirectoryLock:
             ConfigurationError: another process has it, or the directory cannot be written to.
         """
         try:
-            self._file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 self._take(directory)
             except BaseException:

@@ -20,6 +20,7 @@ from control_plane.store.files import (
     private_directory,
     read_file,
     read_private,
+    remove_private,
     write_private,
     write_public,
 )
@@ -81,13 +82,13 @@ def test_a_crash_at_any_step_leaves_nothing_or_the_whole_file(tmp_path: Path) ->
                 return
             assert done.returncode == -signal.SIGKILL, done.stderr
 
+            for left in path.parent.iterdir():
+                assert stat.S_IMODE(left.stat().st_mode) == 0o600
             if path.exists():
                 assert read_private(path) == WHOLE
                 assert load_or_create(path, lambda: b"another") == WHOLE
             else:
                 assert load_or_create(path, lambda: b"another") == b"another"
-            for left in path.parent.iterdir():
-                assert stat.S_IMODE(left.stat().st_mode) == 0o600
             write_private(path, b"new")
             assert [each.name for each in path.parent.iterdir()] == ["ca.pem"]
             assert read_private(path) == b"new"
@@ -96,13 +97,14 @@ def test_a_crash_at_any_step_leaves_nothing_or_the_whole_file(tmp_path: Path) ->
 def test_content_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is synchronised, then renamed, then its directory is synchronised."""
+    """The whole file is synchronised, then renamed, then its directory is synchronised."""
     calls: list[str] = []
     fsync, rename = os.fsync, os.rename
 
     def synchronise(file: int) -> None:
-        directory = stat.S_ISDIR(os.fstat(file).st_mode)
-        calls.append("fsync directory" if directory else "fsync file")
+        found = os.fstat(file)
+        directory = stat.S_ISDIR(found.st_mode)
+        calls.append("fsync directory" if directory else f"fsync {found.st_size} octets")
         fsync(file)
 
     def move(source: Path, target: Path) -> None:
@@ -114,7 +116,74 @@ def test_content_is_on_the_disk_before_it_has_its_name(
 
     write_private(tmp_path / "ca.pem", b"content")
 
-    assert calls == ["fsync file", "rename", "fsync directory"]
+    assert calls == ["fsync 7 octets", "rename", "fsync directory"]
+
+
+def test_a_file_that_is_removed_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what a crash left beside it; the directory is synchronised once both are gone."""
+    path, beside = tmp_path / "ca.pem", tmp_path / "ca.pem.new"
+    write_private(path, b"key")
+    beside.write_bytes(b"key")
+    left: list[list[str]] = []
+    fsync = os.fsync
+
+    def synchronise(file: int) -> None:
+        left.append(os.listdir(file))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", synchronise)
+
+    remove_private(path)
+    remove_private(path)
+
+    assert left == [[], []]
+
+
+def test_a_file_that_cannot_be_removed_is_a_clear_error(tmp_path: Path) -> None:
+    """Whoever believed it gone would believe that of its keys."""
+    with pytest.raises(StorageError) as caught:
+        remove_private(tmp_path)
+
+    assert str(caught.value) == f"file '{tmp_path}' was not removed: Is a directory"
+
+
+def test_what_is_put_in_the_way_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that appears at the last moment leads no secret to another file."""
+    path, elsewhere = tmp_path / "ca.pem", tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"")
+    unlink = Path.unlink
+
+    def unlink_and_link(beside: Path, *, missing_ok: bool = False) -> None:
+        unlink(beside, missing_ok=missing_ok)
+        beside.symlink_to(elsewhere)
+
+    with monkeypatch.context() as racing:
+        racing.setattr(Path, "unlink", unlink_and_link)
+        with pytest.raises(StorageError, match="File exists"):
+            write_private(path, b"key")
+
+    assert elsewhere.read_bytes() == b""
+    assert not path.exists()
+
+
+def test_no_file_is_left_open(tmp_path: Path) -> None:
+    """Neither of what was written or read, nor of what was refused."""
+    files = Path("/proc/self/fd")
+    before = len(list(files.iterdir()))
+    path = tmp_path / "ca.pem"
+
+    write_private(path, b"key")
+    read_private(path)
+    check_private(path)
+    path.chmod(0o644)
+    for refused in (path, tmp_path):
+        with pytest.raises(ConfigurationError):
+            read_private(refused)
+    remove_private(path)
+
+    assert len(list(files.iterdir())) == before
 
 
 def test_a_written_file_is_private_whatever_the_umask(tmp_path: Path) -> None:
@@ -283,6 +352,18 @@ def test_a_directory_is_made_private(tmp_path: Path) -> None:
     private_directory(path)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_a_guarded_directory_is_made_for_others_to_read_in(tmp_path: Path) -> None:
+    """And for nobody else to write to, whatever the umask."""
+    path = tmp_path / "data"
+    old = os.umask(0)
+    try:
+        guarded_directory(path)
+    finally:
+        os.umask(old)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])
