@@ -17,7 +17,7 @@ from control_plane.server.connections import Connections
 from control_plane.server.listening import cannot_listen
 
 REQUEST_SECONDS = 5.0
-"""How long a request, and then its answer, may take on its way."""
+"""How long a request may take on its way."""
 
 MAX_HEAD_OCTETS = 16_384
 MAX_CONNECTIONS = 64
@@ -92,8 +92,7 @@ class HttpServer:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._response(head))
-                await writer.drain()
+            writer.write(self._response(head))
         except asyncio.LimitOverrunError:
             writer.write(_message(_told(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)))
         except asyncio.IncompleteReadError:  # it has nothing more to ask
@@ -113,8 +112,8 @@ class HttpServer:
 
 
 def _headers(text: str) -> dict[str, str]:
-    pairs = (line.partition(":") for line in text.split("\r\n") if line)
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+    pairs = (line.partition(":") for line in text.split("\r\n"))
+    return {name.lower(): value.strip() for name, _, value in pairs}
 
 
 def _told(status: HTTPStatus) -> Answer:

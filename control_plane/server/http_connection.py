@@ -135,17 +135,16 @@ class HttpConnection:
         self._write(
             h11.Response(status_code=answer.status, headers=head, reason=answer.status.phrase)
         )
-        if answer.body and not self._is_head:  # whose answer ends with its headers
+        if not self._is_head:  # whose answer ends with its headers
             self._write(h11.Data(data=answer.body))
         self._write(h11.EndOfMessage())
         async with asyncio.timeout(self._seconds):
             await self._writer.drain()
 
     async def _hang_up(self, status: HTTPStatus, reason: str) -> None:
-        if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            allowed = [("Allow", "POST")] if status is HTTPStatus.METHOD_NOT_ALLOWED else []
-            answer = Answer(status, f"{reason}\n".encode())
-            await self._send(answer, ("Connection", "close"), *allowed)
+        allowed = [("Allow", "POST")] if status is HTTPStatus.METHOD_NOT_ALLOWED else []
+        answer = Answer(status, f"{reason}\n".encode())
+        await self._send(answer, ("Connection", "close"), *allowed)
 
     def _write(self, event: h11.Event) -> None:
         self._writer.write(self._http.send(event) or b"")

@@ -173,7 +173,10 @@ def test_the_paths_are_those_of_the_definitions() -> None:
 
 
 async def test_a_poll_is_answered_and_the_next_has_nothing_new() -> None:
-    """V2, V5: the version that the client has is answered with 304, and a change with all."""
+    """V2, V5: the version that the client has is answered with 304, and a change with all.
+
+    304 says nothing of a body, whose length would have to be that of 200 (RFC 9110, section 8.6).
+    """
     async with polled() as (server, connection):
         server.set_resources("node-1", [WEB])
         first = (await post(connection)).response
@@ -185,6 +188,7 @@ async def test_a_poll_is_answered_and_the_next_has_nothing_new() -> None:
     assert first.control_plane.identifier == "c2c-control-plane"
     assert [cluster_pb2.Cluster.FromString(each.value) for each in first.resources] == [WEB]
     assert (second.status, second.body) == (304, b"")
+    assert second.headers == {"cache-control": "no-store"}
     assert len(third.resources) == 2
 
 

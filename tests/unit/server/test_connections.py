@@ -81,21 +81,30 @@ async def test_nothing_goes_on_after_the_end(tmp_path: Path) -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            done.append("served")
+            for turn in ("shut", "lock", "leave"):
+                await asyncio.sleep(0)
+                done.append(turn)
 
     async with listening(tmp_path / "s", tidy_up):
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
         await reader.readexactly(5)
-    assert done == ["served"]
+    assert done == ["shut", "lock", "leave"]
     writer.close()
 
 
 async def test_who_comes_after_the_end_is_cut(tmp_path: Path) -> None:
     """What a TLS handshake under way becomes by then is not served."""
-    served = Connections(wait, most=1)
-    await served.end()
-    async with await asyncio.start_unix_server(served.accept, tmp_path / "s"):
+    served: list[asyncio.StreamWriter] = []
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer)
+
+    ended = Connections(serve, most=1)
+    await ended.end()
+    async with await asyncio.start_unix_server(ended.accept, tmp_path / "s"):
         assert await all_of(tmp_path / "s") == b""
+
+    assert served == []
 
 
 async def test_who_does_not_read_counts_and_ends_with_the_server(tmp_path: Path) -> None:
