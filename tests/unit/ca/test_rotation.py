@@ -164,9 +164,11 @@ def test_a_ca_that_cannot_be_cross_signed_is_for_the_operator_to_decide() -> Non
     )
 
 
-def test_under_a_common_root_nothing_has_to_be_cross_signed() -> None:
-    """Who trusts the root trusts both; it is in the bundle once."""
-    root = made("root")
+@pytest.mark.parametrize("path_length", [None, 1], ids=["any", "no more than these"])
+def test_under_a_common_root_nothing_has_to_be_cross_signed(path_length: int | None) -> None:
+    """Who trusts the root trusts both; it is in the bundle once, and need not allow any more."""
+    constraints = x509.BasicConstraints(ca=True, path_length=path_length)
+    root = made("root", extensions=[(constraints, True)])
     two = activate(prepared(below(root, "old"), below(root, "new")), NOW, 5)
 
     assert (two.cross, trusted(two), sent(two)) == (None, ["CN=root"], ["CN=root"])
@@ -215,8 +217,15 @@ def test_a_ca_that_ended_stops_nothing_while_it_leaves() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"[]", b'{"stage": "odd"}', b'{"stage": "steady", "since": 1}', b"\xff"],
-    ids=["nothing", "list", "stage", "moment", "octets"],
+    [
+        b"",
+        b"[]",
+        b'{"stage": "odd"}',
+        b'{"stage": "steady", "since": 1}',
+        b'{"stage": "steady", "since": "2026-03-01T12:00:00Z", "active": 1}',
+        b"\xff",
+    ],
+    ids=["nothing", "list", "stage", "moment", "CA", "octets"],
 )
 def test_what_cannot_be_read_is_refused(data: bytes) -> None:
     """Damage is told, and nothing of it is taken."""

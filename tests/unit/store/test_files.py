@@ -16,6 +16,7 @@ from control_plane.errors import ConfigurationError, StorageError
 from control_plane.store.files import (
     check_private,
     guarded_directory,
+    lack_of_room,
     load_or_create,
     private_directory,
     read_file,
@@ -352,6 +353,33 @@ def test_a_directory_is_made_private(tmp_path: Path) -> None:
     private_directory(path)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("number", "lack"),
+    [
+        (errno.ENOSPC, "No space left on device"),
+        (errno.EDQUOT, "Disk quota exceeded"),
+        (errno.EOPNOTSUPP, ""),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_room_is_lacking_where_the_system_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, lack: str
+) -> None:
+    """A file system that reserves nothing may have room all the same."""
+    asked: list[tuple[int, int]] = []
+
+    def fail(_file: int, start: int, octets: int) -> None:
+        asked.append((start, octets))
+        raise OSError(number, os.strerror(number))
+
+    assert lack_of_room(tmp_path, 4096) == ""
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+
+    assert lack_of_room(tmp_path, 4096) == lack
+    assert asked == [(0, 4096)]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_guarded_directory_is_made_for_others_to_read_in(tmp_path: Path) -> None:
