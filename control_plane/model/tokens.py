@@ -111,9 +111,9 @@ def _parse_range(text: str) -> str:
             f"an address range begins with its first address, as in {network}: {shown(text)}",
             field="address_range",
         )
+    # None that begins with a mapped address is shorter than its prefix.
     mapped = getattr(first, "ipv4_mapped", None)
-    beyond = network.prefixlen - _MAPPED_PREFIX
-    return f"{mapped}/{beyond}" if mapped is not None and beyond >= 0 else str(network)
+    return str(network) if mapped is None else f"{mapped}/{network.prefixlen - _MAPPED_PREFIX}"
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
