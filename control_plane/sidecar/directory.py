@@ -227,7 +227,7 @@ class SidecarDirectory:
         """
         if len(bytes(socket)) <= MAX_SOCKET_PATH_OCTETS:
             return socket
-        directory = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(self.path, os.O_PATH)
         self._closing.callback(os.close, directory)
         self.inherited = (directory,)
         return Path(f"/proc/self/fd/{directory}", ADMIN_SOCKET)

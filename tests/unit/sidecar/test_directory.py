@@ -144,11 +144,27 @@ def test_a_crash_between_the_files_of_two_instances_is_noticed(
         directory.read()
 
 
-def test_a_crash_before_the_first_identity_leaves_nothing(ca: Authority, tmp_path: Path) -> None:
-    """The identity is written last, so without it there was no enrolment."""
+@pytest.mark.parametrize("written", range(4))
+def test_a_crash_before_the_first_identity_leaves_nothing(
+    ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """The identity is written last, so without all that goes with it there was no enrolment."""
+
+    class Killed(BaseException):
+        """What no code of ours gets to handle."""
+
+    left, rename = iter(range(written)), os.rename
+
+    def crashing(source: Path, target: Path) -> None:
+        if next(left, None) is None:
+            raise Killed
+        rename(source, target)
+
     directory = SidecarDirectory(tmp_path)
-    directory.write(membership(ca))
-    (tmp_path / "identity.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", crashing)
+        with pytest.raises(Killed):
+            directory.write(membership(ca))
 
     assert directory.read() is None
 
