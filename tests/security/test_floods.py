@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from dataclasses import replace
@@ -60,14 +61,16 @@ TOO_OFTEN = (
 
 
 async def flood(cf: Platform, stop: asyncio.Event) -> Counter[grpc.StatusCode]:
-    """Try to enrol again and again on one connection until told to stop; return how it ended."""
-    request = enrollment_pb2.EnrollRequest(token="c2cjt_guessed", address=LONG)
+    """Guess a token again and again on one connection until told to stop; return how it ended."""
+    guesses = itertools.count()
     ends: Counter[grpc.StatusCode] = Counter()
     async with nobody(cf).connect(enroll_address(cf)) as channel:
         stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
 
         async def call() -> None:
             while ends.total() < CALLS or not stop.is_set():
+                token = f"c2cjt_guess-{next(guesses)}"
+                request = enrollment_pb2.EnrollRequest(token=token, address=LONG)
                 code, _ = await refused(stub.Enroll(request))
                 ends[code] += 1
 
