@@ -36,6 +36,7 @@ from control_plane.sidecar.pin import pinned_roots
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.security.holders import Holder, identity_request, issued, operator_request
+from tests.security.leaks import Secrets
 from tests.security.world import (
     C2C_SECRET,
     Status,
@@ -229,6 +230,7 @@ async def test_an_identity_counts_until_its_ca_is_retired(tmp_path: Path) -> Non
         await op.prepare()
         async with stream(cf, old) as client:
             await client.subscribe(SECRET, C2C_SECRET)
+            await client.receive()
         await op.activate(force=True)
 
         async def is_asked_to_renew() -> bool:
@@ -243,8 +245,9 @@ async def test_an_identity_counts_until_its_ca_is_retired(tmp_path: Path) -> Non
             stream(cf, old) as lost,
             stream(cf, renewed) as kept,
         ):
-            await lost.subscribe(SECRET, C2C_SECRET)
-            await kept.subscribe(SECRET, C2C_SECRET)
+            for each in (lost, kept):
+                await each.subscribe(SECRET, C2C_SECRET)
+                await each.receive()
             stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
             await stub.Report(sidecar_pb2.ReportRequest())
             await op.retire(force=True)
@@ -254,6 +257,7 @@ async def test_an_identity_counts_until_its_ca_is_retired(tmp_path: Path) -> Non
                 "client certificate is of a CA that was retired: CN=c2c-control-plane CA",
             )
             await report_all(cf, renewed)
+            assert len(cf.running.core.nodes.streams(renewed.guid)) == 1
         knows_new = Holder(old.guid, old.key, old.chain, cf.trust_bundle)
         assert (await refused_stream(cf, knows_new))[0] is grpc.StatusCode.UNAVAILABLE
 
@@ -415,7 +419,8 @@ async def test_the_key_of_an_own_ca_is_in_one_private_file_and_told_to_nobody(
 ) -> None:
     """Not in the log at any level, not in the database, not in an answer."""
     made, certificate, key = own_ca(tmp_path)
-    secret = "".join(made.key.private_pem().decode().splitlines()[1:-1])
+    secrets = Secrets()
+    secrets.add_key(made.key.private_pem(), "the CA")
     async with control_plane(tmp_path) as cf, operator(cf) as op:
         with capture_logs() as lines:
             await op.prepare(ca_cert=str(certificate), ca_key=str(key))
@@ -423,15 +428,10 @@ async def test_the_key_of_an_own_ca_is_in_one_private_file_and_told_to_nobody(
             await op.activate(force=True)
             answer = await op.authorities()
         kept = cf.settings.data_dir / ROTATION_FILE
-        texts = {
-            each.name: each.read_bytes().decode("latin-1").replace("\\n", "")
-            for each in cf.settings.data_dir.iterdir()
-            if each.is_file()
-        }
 
         assert kept.stat().st_mode & 0o777 == 0o600
-        assert [name for name, text in texts.items() if secret in text] == [ROTATION_FILE]
-        assert secret not in repr(lines) + repr(answer)
+        assert secrets.holders(cf.settings.data_dir).keys() == {ROTATION_FILE}
+        assert secrets.found_in(repr(lines) + repr(answer)) == set()
         assert answer["active"].subject == "CN=own CA"
         (prepared,) = told(lines, log_events.CA_PREPARED)
         (activated,) = told(lines, log_events.CA_ACTIVATED)
