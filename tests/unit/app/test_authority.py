@@ -262,6 +262,20 @@ def test_an_own_ca_is_replaced_and_does_not_come_back(world: World) -> None:
     assert world.settings.ca_key.exists(), "the operator's own file is the operator's"
 
 
+def test_an_own_ca_that_stays_is_kept_nowhere_else(world: World) -> None:
+    """A rotation that was taken back leaves its key in the operator's own file alone."""
+    own = world.own()
+    authorities = world.started()
+    world.prepare(authorities)
+    world.activate(authorities)
+    world.undo_activate(authorities)
+    world.undo_prepare(authorities)
+
+    assert pem_of(own) not in world.keys_on_disk()
+    assert facts(world.started()) == facts(authorities)
+    assert authorities.current().fingerprint == own.fingerprint
+
+
 def test_an_own_ca_that_strict_clients_refuse_is_told_of(world: World) -> None:
     """Each start has a line of it, and each goes on."""
     world.own()
