@@ -6,6 +6,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+UPTIME = timedelta(hours=1)
+"""Not none, or whoever forgets since when something goes on would be right."""
 
 
 async def settled() -> None:
@@ -28,8 +30,8 @@ class ManualClock:
         return self._now
 
     def monotonic(self) -> float:
-        """Return seconds since noon, however the clock was set."""
-        return (self._now - self._set_by - NOON).total_seconds()
+        """Return seconds since the machine started an hour ago, however the clock was set."""
+        return (self._now - self._set_by - NOON + UPTIME).total_seconds()
 
     async def sleep(self, seconds: float) -> None:
         """Wait until the test has moved the clock by that much."""
