@@ -17,6 +17,7 @@ from control_plane.api.v1 import identity_pb2, identity_pb2_grpc
 from control_plane.ca import (
     DEFAULT_TRUST_DOMAIN,
     Authority,
+    KeyFactory,
     KeyPair,
     Profile,
     ServerRequest,
@@ -36,7 +37,7 @@ from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.renew import Renewal, renew
 from tests.envoy.harness import until
 from tests.sidecar.platform import free_port
-from tests.unit.reconciler.clocks import ManualClock
+from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.sidecar.members import GUID, authority, credentials, identity_chain, membership
 from tests.waiting import eventually
 
@@ -99,23 +100,30 @@ def ca() -> Authority:
     )
 
 
+@dataclass(slots=True)
+class Keys:
+    """Makes keys, and remembers them."""
+
+    made: list[KeyPair] = field(default_factory=list)
+
+    def __call__(self) -> KeyPair:
+        """Make one."""
+        self.made.append(new_key_pair())
+        return self.made[-1]
+
+
 async def test_each_renewal_has_a_new_key_and_shows_the_last_identity(ca: Authority) -> None:
     """A key that was stolen once is worth nothing after the next renewal."""
-    keys: list[KeyPair] = []
-
-    def new_key() -> KeyPair:
-        keys.append(new_key_pair())
-        return keys[-1]
-
+    keys = Keys()
     async with issuer(ca) as service:
         server = SocketAddress("127.0.0.1", service.port)
         held = credentials(ca, now=datetime.now(UTC), serial=1)
         for _ in range(2):
-            held = await renew(server, held, new_key=new_key)
+            held = await renew(server, held, new_key=keys)
 
     assert service.callers == [1, 101]
     assert held.identity.serial == 102
-    assert held.identity.key is keys[1]
+    assert held.identity.key is keys.made[1]
     assert len({parse_csr(each.csr).spki for each in service.requests}) == 2
 
 
@@ -140,13 +148,13 @@ async def test_a_bundle_that_cannot_be_read_is_refused(ca: Authority) -> None:
 
 @asynccontextmanager
 async def _renewal(
-    directory: Path, by: Authority, port: int
+    directory: Path, by: Authority, port: int, *, new_key: KeyFactory = new_key_pair
 ) -> AsyncIterator[tuple[ManualClock, LiveCredentials]]:
     """Renew, with a clock that the test moves; the identity is 24 h old at its end."""
     clock, files, member = ManualClock(), SidecarDirectory(directory), membership(by)
     live = LiveCredentials(files, member.credentials)
     server = SocketAddress("127.0.0.1", port)
-    renewal = Renewal(server, live, new_key=new_key_pair, clock=clock, draw=lambda: 1.0)
+    renewal = Renewal(server, live, new_key=new_key, clock=clock, draw=lambda: 1.0)
     running = asyncio.ensure_future(renewal.run())
     try:
         yield clock, live
@@ -190,23 +198,26 @@ async def test_a_renewal_that_fails_is_repeated_and_grows_louder(tmp_path: Path)
 
 
 async def test_nothing_is_renewed_before_its_time(tmp_path: Path) -> None:
-    """Half of the life passes without a call."""
-    with structlog.testing.capture_logs() as logs:
-        async with _renewal(tmp_path, authority(), free_port()) as (clock, live):
-            left = live.current.identity.renew_at - clock.now()
-            await clock.advance(left.total_seconds() - 1)
-            assert logs == []
+    """Half of the life passes before a key is made for the next."""
+    keys = Keys()
+    async with _renewal(tmp_path, authority(), free_port(), new_key=keys) as (clock, live):
+        left = live.current.identity.renew_at - clock.now()
+        await clock.advance(left.total_seconds() - 1)
+        assert keys.made == []
+
+        await clock.advance(1)
+        assert len(keys.made) == 1
 
 
 @asynccontextmanager
 async def _renewing(
-    directory: Path, service: Issuer
+    directory: Path, service: Issuer, *, new_key: KeyFactory = new_key_pair
 ) -> AsyncIterator[tuple[LiveCredentials, Callable[[], Awaitable[bool]]]]:
     """Renew at once; the second value waits until that is done."""
     files = SidecarDirectory(directory)
     live = LiveCredentials(files, credentials(service.by, now=datetime.now(UTC)))
     server, before = SocketAddress("127.0.0.1", service.port), live.current.identity
-    renewal = Renewal(server, live, new_key=new_key_pair, clock=SystemClock(), draw=lambda: 1.0)
+    renewal = Renewal(server, live, new_key=new_key, clock=SystemClock(), draw=lambda: 1.0)
     running = asyncio.ensure_future(renewal.run())
     live.renewal_wanted.set()
 
@@ -223,11 +234,17 @@ async def _renewing(
 
 async def test_a_renewal_that_is_asked_for_does_not_wait(tmp_path: Path, ca: Authority) -> None:
     """An identity whose CA leaves is replaced at once, and once."""
-    async with issuer(ca) as service, _renewing(tmp_path, service) as (live, is_renewed):
+    keys = Keys()
+    async with (
+        issuer(ca) as service,
+        _renewing(tmp_path, service, new_key=keys) as (live, is_renewed),
+    ):
         before = live.current.identity.serial
         await is_renewed()
+        await settled()
 
     assert service.callers == [before]
+    assert len(keys.made) == 1
 
 
 async def test_a_renewal_takes_back_no_ca_that_was_told_meanwhile(
