@@ -38,6 +38,7 @@ def identity_chain(
     guid: str = GUID,
     now: datetime = NOON,
     serial: int = 1,
+    lifetime: timedelta = LIFETIME,
 ) -> bytes:
     """Return the identity certificate of an instance, and the CA's after it."""
     request = IdentityRequest(
@@ -50,7 +51,7 @@ def identity_chain(
     )
     leaf = issue(
         by,
-        Profile(LIFETIME),
+        Profile(lifetime),
         request,
         key=key,
         now=now,
@@ -60,11 +61,16 @@ def identity_chain(
 
 
 def credentials(
-    by: Authority, *, guid: str = GUID, now: datetime = NOON, serial: int = 1
+    by: Authority,
+    *,
+    guid: str = GUID,
+    now: datetime = NOON,
+    serial: int = 1,
+    lifetime: timedelta = LIFETIME,
 ) -> Credentials:
     """Return credentials that an instance got then."""
     key = new_key_pair()
-    chain = identity_chain(by, key.public, guid=guid, now=now, serial=serial)
+    chain = identity_chain(by, key.public, guid=guid, now=now, serial=serial, lifetime=lifetime)
     return Credentials(hold(chain, key), by.trust_bundle_pem)
 
 

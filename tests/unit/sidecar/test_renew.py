@@ -38,7 +38,7 @@ from control_plane.sidecar.renew import Renewal, renew
 from tests.envoy.harness import until
 from tests.sidecar.platform import free_port
 from tests.unit.reconciler.clocks import ManualClock, settled
-from tests.unit.sidecar.members import GUID, authority, credentials, identity_chain, membership
+from tests.unit.sidecar.members import GUID, LIFETIME, authority, credentials, identity_chain
 from tests.waiting import eventually
 
 Context = grpc.aio.ServicerContext[identity_pb2.RenewRequest, identity_pb2.RenewResponse]
@@ -148,16 +148,22 @@ async def test_a_bundle_that_cannot_be_read_is_refused(ca: Authority) -> None:
 
 @asynccontextmanager
 async def _renewal(
-    directory: Path, by: Authority, port: int, *, new_key: KeyFactory = new_key_pair
+    directory: Path,
+    by: Authority,
+    port: int,
+    *,
+    new_key: KeyFactory = new_key_pair,
+    lifetime: timedelta = LIFETIME,
 ) -> AsyncIterator[tuple[ManualClock, LiveCredentials]]:
-    """Renew, with a clock that the test moves; the identity is 24 h old at its end."""
-    clock, files, member = ManualClock(), SidecarDirectory(directory), membership(by)
-    live = LiveCredentials(files, member.credentials)
+    """Renew, with a clock that the test moves; the identity is so old at its end."""
+    clock, files = ManualClock(), SidecarDirectory(directory)
+    live = LiveCredentials(files, credentials(by, lifetime=lifetime))
     server = SocketAddress("127.0.0.1", port)
     renewal = Renewal(server, live, new_key=new_key, clock=clock, draw=lambda: 1.0)
     running = asyncio.ensure_future(renewal.run())
     try:
         yield clock, live
+        assert not running.done(), "it goes on without end"
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -209,6 +215,37 @@ async def test_nothing_is_renewed_before_its_time(tmp_path: Path) -> None:
         assert len(keys.made) == 1
 
 
+async def test_a_clock_that_was_set_is_noticed_within_a_minute(tmp_path: Path) -> None:
+    """Whoever slept until then by the clock of before would sleep past its end."""
+    keys = Keys()
+    async with _renewal(tmp_path, authority(), free_port(), new_key=keys) as (clock, live):
+        await settled()
+        clock.set(live.current.identity.renew_at - clock.now())
+        await clock.advance(59)
+        assert keys.made == []
+
+        await clock.advance(1)
+        assert len(keys.made) == 1
+
+
+@pytest.mark.parametrize("lifetime", [LIFETIME, timedelta(minutes=10)], ids=["long", "short"])
+async def test_the_longest_pause_is_a_minute_or_a_twentieth_of_a_shorter_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lifetime: timedelta
+) -> None:
+    """Pauses double from a sixteenth of it, so that no life is over before many attempts."""
+    monkeypatch.setattr(module, "lack_of_room", lambda *_: "No space left on device")
+    with structlog.testing.capture_logs() as logs:
+        async with _renewal(tmp_path, authority(), 1, lifetime=lifetime) as (clock, live):
+            identity = live.current.identity
+            life = (identity.not_after - identity.not_before).total_seconds()
+            await clock.advance((identity.renew_at - clock.now()).total_seconds())
+            await clock.advance(3 * life / 20)
+
+    longest = min(60.0, life / 20)
+    pauses = [each["again_in"] for each in logs[:6]]
+    assert pauses == [round(min(longest / 16 * 2**each, longest), 1) for each in range(6)]
+
+
 @asynccontextmanager
 async def _renewing(
     directory: Path, service: Issuer, *, new_key: KeyFactory = new_key_pair
@@ -226,6 +263,8 @@ async def _renewing(
 
     try:
         yield live, lambda: until(renewed, what="the identity is renewed")
+        await settled()
+        assert not running.done(), "it goes on without end"
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -241,7 +280,6 @@ async def test_a_renewal_that_is_asked_for_does_not_wait(tmp_path: Path, ca: Aut
     ):
         before = live.current.identity.serial
         await is_renewed()
-        await settled()
 
     assert service.callers == [before]
     assert len(keys.made) == 1
