@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from control_plane import log_events
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, operator_pb2, operator_pb2_grpc
-from control_plane.ca import make_csr, new_key_pair
+from control_plane.ca import make_csr, new_key_pair, read_certificate
 from tests.security.holders import (
     Holder,
     c2c_request,
@@ -36,6 +36,9 @@ from tests.security.world import (
     told,
 )
 from tests.sidecar.platform import Platform
+
+SLACK = 10.0
+"""Seconds that a busy machine may need to issue a certificate."""
 
 CREATE = app_pb2.CreateAppRequest(name="intruder").SerializeToString()
 CALLS = {
@@ -138,6 +141,32 @@ async def test_an_operator_is_refused_once_the_certificate_has_ended(tmp_path: P
 
         assert code is grpc.StatusCode.UNAUTHENTICATED
         assert details.startswith("client certificate ended at ")
+
+
+async def issue_for(cf: Platform, seconds: float) -> Holder:
+    """Have the API issue an operator's certificate that lives so long."""
+    key = new_key_pair()
+    request = operator_pb2.IssueOperatorCertificateRequest(name="bob", csr=make_csr(key))
+    request.ttl.FromTimedelta(timedelta(seconds=seconds))
+    async with cf.operator() as channel:
+        stub = operator_pb2_grpc.OperatorServiceStub(channel)
+        answer = await stub.IssueOperatorCertificate(request)
+    return Holder("", key, answer.certificate, answer.trust_bundle.encode())
+
+
+async def test_no_operator_is_one_for_longer_than_90_days(tmp_path: Path) -> None:
+    """Nothing revokes the certificate, so a longer life is refused, as is one of no use."""
+    most = 90 * 24 * 3600
+    async with control_plane(tmp_path) as cf:
+        for seconds in (59, most + 1):
+            assert await refused(issue_for(cf, seconds)) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"ttl must be 60 to {most} seconds, not {seconds}",
+            )
+        for seconds in (60, most):
+            issued_at = ShiftedClock().now()
+            made = read_certificate((await issue_for(cf, seconds)).chain)
+            assert abs((made.not_after - issued_at).total_seconds() - seconds) < SLACK
 
 
 async def test_the_socket_is_for_its_owner_only(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def parse_duration(value: Duration, *, field: str, least: timedelta, most: timed
     if length is None or not least <= length <= most:
         raise InvalidArgument(
             f"{field} must be {least.total_seconds():g} to {most.total_seconds():.0f} seconds, "
-            f"not {value.seconds + value.nanos / 1e9:g}",
+            f"not {value.seconds + value.nanos / 1e9:.12g}",
             field=field,
         )
     return length
