@@ -13,6 +13,12 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.api.v1 import identity_pb2, identity_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
 from control_plane.ca import make_csr, new_key_pair, read_certificate
+from control_plane.model.apps import find_app
+from control_plane.model.change import Decision
+from control_plane.model.entities import Instance
+from control_plane.model.instances import register_instance
+from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
+from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler import farewells
 from control_plane.server import identity_watch, peers
@@ -106,6 +112,24 @@ async def test_an_instance_that_was_removed_cannot_renew(
         assert len(told(lines, log_events.AUDIT_NODE_REFUSED)) == 1 + len(others)
         assert not told(lines, log_events.CERTIFICATE_ISSUED)
         assert await cf.instances() == []
+
+
+async def test_an_identity_is_no_proof_to_be_an_instance_of_another_app(tmp_path: Path) -> None:
+    """The GUID of a removed instance may be registered again, and for whatever app."""
+
+    def again(state: State) -> Decision[Instance]:
+        other = find_app(state, "app-c", DEFAULT_ORG, DEFAULT_SPACE).guid
+        return register_instance(state, removed.guid, other, "127.0.2.2")
+
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        await cf.create_app("app-c")
+        removed = await enrol(cf, "app-b", "127.0.2.1")
+        await cf.remove(removed.guid)
+        await cf.running.core.registry.execute(again)
+
+        details = str(peers.removed(InstanceGuid(removed.guid)))
+        assert set(await uses(cf, removed)) == {(grpc.StatusCode.PERMISSION_DENIED, details)}
 
 
 async def test_an_instance_moves_to_where_it_connects_from_only(tmp_path: Path) -> None:
