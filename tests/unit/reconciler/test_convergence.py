@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from control_plane.clock import SystemClock
+from control_plane.clock import Clock, SystemClock
 from control_plane.errors import MessageError
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import move_instance, remove_instance, set_status
@@ -25,7 +25,7 @@ from control_plane.reconciler.progress import Behind, Stage
 from control_plane.reconciler.publication import LINGER_SECONDS
 from control_plane.xds.resource_type import CLUSTER, LISTENER
 from tests.unit.model.world import B, allow, mapping, register, world
-from tests.unit.reconciler.clocks import settled
+from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
 
 B0, B1 = InstanceGuid("b0"), InstanceGuid("b1")
@@ -58,7 +58,7 @@ class Eyes(Prober):
 class Scene:
     """App b with two instances, of which b0 is connected."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, clock: Clock | None = None) -> None:
         """Connect it."""
         self.world = World(state, planner=Planner(PlanOptions(probers=("10.9.9.9",))))
         self.eyes = Eyes()
@@ -69,7 +69,7 @@ class Scene:
             self.world.custody,
             self.eyes,
             self.attestation,
-            SystemClock(),
+            clock or SystemClock(),
         )
         self.envoy: Peer = self.world.connect("b0").as_envoy()
         self.eyes.seen["10.0.1.1"] = self.serial
@@ -97,9 +97,9 @@ def usual() -> State:
 
 
 @asynccontextmanager
-async def a_scene(state: State | None = None) -> AsyncIterator[Scene]:
+async def a_scene(state: State | None = None, clock: Clock | None = None) -> AsyncIterator[Scene]:
     """Let the reconciler work until the block ends."""
-    scene = Scene(state or usual())
+    scene = Scene(state or usual(), clock)
     async with scene.world.running():
         scene.envoy.settle()
         yield scene
@@ -277,16 +277,18 @@ async def test_who_is_planned_for_no_longer_is_there() -> None:
 
 async def test_served_is_answered_when_the_new_serial_is_seen() -> None:
     """An ACK is not enough: the certificate is looked at, again and again, a little slower."""
-    async with a_scene() as scene:
+    clock = ManualClock()
+    async with a_scene(clock=clock) as scene:
         scene.map()
         await settled()
         scene.envoy.settle()
         waiting = scene.wait(Stage.SERVED)
-        await asyncio.sleep(0.1)
+        await clock.advance(0.1)
         assert not waiting.done()
         assert 3 < scene.eyes.looks < 12
 
         scene.eyes.seen["10.0.1.1"] = scene.serial
+        await clock.advance(0.1)
 
         assert await waiting == ()
         # From where the listeners let it look, whatever route the machine would take.
