@@ -52,3 +52,19 @@ class Everybody:
 
     def admit(self, node: Node, context: PeerContext) -> Credential | None:
         """Ask for nothing."""
+
+
+def admitted(admission: Admission, node: Node, context: PeerContext) -> Credential | None:
+    """Return by what an admission lets a client in.
+
+    One that answers with False, or is ``async`` and so never ran, has let nobody in.
+
+    Raises:
+        TypeError: it answered with something else.
+        ControlPlaneError: it lets nobody in, as ``Admission`` says.
+    """
+    answer: object = admission.admit(node, context)
+    if answer is None or isinstance(answer, Credential):
+        return answer
+    kind = type(answer).__qualname__
+    raise TypeError(f"admit() raises, or returns None or a Credential at once, not a {kind}")

@@ -27,7 +27,7 @@ from control_plane.errors import (
 )
 from control_plane.names import shown
 from control_plane.nodes import Nodes
-from control_plane.server.admission import Admission, Everybody, StreamContext
+from control_plane.server.admission import Admission, Everybody, StreamContext, admitted
 from control_plane.server.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.status import end_call
@@ -187,7 +187,7 @@ class LoadReportingService:
     @contextmanager
     def _admitted(self, node: Node, context: StreamContext) -> Iterator[None]:
         """Let a client in as long as the block lasts."""
-        self._admission.admit(node, context)
+        admitted(self._admission, node, context)
         most = self._limits.streams_per_node
         if self._by_node[node.id] >= most:
             raise PeerLimitExceeded(f"more than {most} streams of one node: {shown(node.id)}")

@@ -22,7 +22,7 @@ from control_plane.clock import Clock
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.names import shown
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.server.admission import Admission, PeerContext, StreamContext
+from control_plane.server.admission import Admission, PeerContext, StreamContext, admitted
 from control_plane.server.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.wire import encode, parse
@@ -55,7 +55,7 @@ class ServedBy:
         if connected is None:
             return ()
         node = connected.node
-        live.credential = self.admission.admit(node, context)
+        live.credential = admitted(self.admission, node, context)
         most = self.limits.streams_per_node
         if len(self.nodes.streams(node.id)) >= most:
             raise PeerLimitExceeded(f"more than {most} streams of one node: {shown(node.id)}")
