@@ -47,7 +47,10 @@ class Groups:
     def opened(self, live: LiveStream) -> None:
         """Have a node in the group that it is said to be in now."""
         node_id = live.node_id
-        group = self._group_of(node_message(live.stream.node))
+        group: object = self._group_of(node_message(live.stream.node))
+        if not isinstance(group, str):  # a number of the metadata, or what an `async def` returns
+            kind = type(group).__qualname__
+            raise TypeError(f"group_of() returns the group of a node at once, a str, not a {kind}")
         if self._group.get(node_id) == group:
             return
         self._leave(node_id)

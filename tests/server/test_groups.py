@@ -148,6 +148,28 @@ async def test_a_node_is_forgotten_with_its_last_stream() -> None:
     assert nodes.snapshot("n") is None
 
 
+async def test_a_group_that_is_no_text_is_told_at_once() -> None:
+    """By a number of the metadata the node would have what is for all others, or nothing."""
+
+    def tier(node: base_pb2.Node) -> Any:  # noqa: ANN401 - of whatever type it is
+        return node.metadata["tier"]
+
+    async with (
+        ResourceServer(group_of=tier) as server,
+        plaintext_channel(server.address) as channel,
+    ):
+        server.set_resources("3", [cluster_pb2.Cluster(name="a")])
+        server.set_resources("*", [cluster_pb2.Cluster(name="for the others")])
+        with capture_logs() as logged:
+            async with DeltaClient(channel, "n") as client:
+                node = {"id": "n", "metadata": {"tier": 3}}
+                await client.send(type_url=CLUSTER, node=node)
+                assert (await client.status())[0] is grpc.StatusCode.INTERNAL
+
+    (failed,) = [each for each in logged if each["event"] == "stream.failed"]
+    assert "a str, not a float" in repr(failed["exc_info"])
+
+
 async def test_a_node_whose_group_cannot_be_told_has_no_stream() -> None:
     """It is told that it is not its fault, the log says why, and the others go on."""
 
