@@ -62,7 +62,9 @@ def register_instance(
         return Decision(state, same)
     if state.instance(name) is not None:
         raise AlreadyExists(
-            f"instance {shown(name)} exists with another app or address", field="guid"
+            f"instance {shown(name)} exists with another app or address: remove that one first, "
+            "and take another GUID",
+            field="guid",
         )
     if state.instance_at(place) is not None:
         raise _held(place)

@@ -459,7 +459,8 @@ INSTANCES = (
     ),
     _instance(
         "instance-guid-taken",
-        "instance 'inst-b0' exists with another app or address",
+        "instance 'inst-b0' exists with another app or address: remove that one first, and take "
+        "another GUID",
         "guid",
         error=AlreadyExists,
         guid="inst-b0",
