@@ -20,7 +20,7 @@ from envoy.service.status.v3 import csds_pb2_grpc
 from google.protobuf.message import Message
 
 from control_plane.clock import Clock, SystemClock
-from control_plane.errors import ConfigurationError, FailedPrecondition
+from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
 from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server import client_status
 from control_plane.server.admission import Admission
@@ -92,6 +92,9 @@ class ResourceServer:
                 by default.
             identifier: the server's name for itself, in every response.
             clock: the time for back-off and limits.
+
+        Raises:
+            InvalidArgument: types wait for each other.
         """
         self.address = address
         self._credentials = credentials
@@ -289,4 +292,7 @@ async def _listening(
 
 def _with_envoys(types: Iterable[ResourceType]) -> ResourceTypes:
     by_url = {each.url: each for each in (*ENVOY_TYPES, *types)}
-    return ResourceTypes.of(by_url.values())
+    try:
+        return ResourceTypes.of(by_url.values())
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error

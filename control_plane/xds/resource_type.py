@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 
 from control_plane.xds.resource import TypeUrl
@@ -112,8 +113,16 @@ class ResourceTypes:
 
     @classmethod
     def of(cls, types: Iterable[ResourceType] = ENVOY_TYPES) -> ResourceTypes:
-        """Index types by URL, in the order in which their responses leave."""
+        """Index types by URL, in the order in which their responses leave.
+
+        Raises:
+            ValueError: some wait for each other, so that none of them would ever be sent.
+        """
         ordered = tuple(types)
+        try:
+            TopologicalSorter({each.url: each.after for each in ordered}).prepare()
+        except CycleError as error:
+            raise ValueError(f"types wait for each other: {', '.join(error.args[1])}") from None
         return cls(ordered, MappingProxyType({each.url: each for each in ordered}))
 
     def get(self, url: TypeUrl) -> ResourceType:

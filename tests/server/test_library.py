@@ -175,6 +175,12 @@ def test_what_is_no_message_is_refused(given: object, kind: str) -> None:
         ResourceServer().set_resources("node-1", [cast("Message", given)])
 
 
+def test_types_that_wait_for_each_other_are_refused() -> None:
+    """None of them would ever be sent: here the listeners come after the clusters already."""
+    with pytest.raises(InvalidArgument, match=r"types wait for each other: .*Cluster, .*Listener"):
+        ResourceServer(types=[ResourceType(CLUSTER, after=(LISTENER,))])
+
+
 def test_a_message_that_another_is_packed_in_is_refused() -> None:
     """It has a type, and the one even a name, by which no client would ever ask."""
     packed = any_pb2.Any()
