@@ -131,6 +131,24 @@ def sample() -> bytes:
     return maker.certificate.public_bytes(Encoding.DER)
 
 
+@pytest.mark.parametrize(
+    ("good", "odd"),
+    [
+        ("a003020102", "a003020104"),
+        ("0603551d13", "0603551d11"),
+        (f"8203{b'a.b'.hex()}", "a503810161"),
+    ],
+    ids=["version 5", "an extension twice", "a name of an EDI party"],
+)
+def test_what_no_certificate_of_the_web_has(good: str, odd: str) -> None:
+    """Each has an exception of its own in ``cryptography``, and is refused as any other."""
+    data = sample()
+    assert data.count(bytes.fromhex(good)) == 1
+
+    with pytest.raises(InvalidArgument):
+        read_certificate(data.replace(bytes.fromhex(good), bytes.fromhex(odd)))
+
+
 @given(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=4))
 def test_mutated_certificates(changes: list[tuple[int, int]]) -> None:
     """A certificate with some bytes changed is read or refused, and nothing else happens."""
