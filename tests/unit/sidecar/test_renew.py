@@ -52,6 +52,7 @@ class Issuer(identity_pb2_grpc.IdentityServiceServicer):
     guid: str = GUID
     bundle: bytes = b""
     port: int = 0
+    refuses: bool = False
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[identity_pb2.RenewRequest] = field(default_factory=list)
     callers: list[int] = field(default_factory=list)
@@ -68,6 +69,8 @@ class Issuer(identity_pb2_grpc.IdentityServiceServicer):
         chain = identity_chain(self.by, key, guid=self.guid, now=now, serial=serial)
         bundle = self.bundle or self.by.trust_bundle_pem
         await self.may_answer.wait()
+        if self.refuses:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this instance was removed")
         return identity_pb2.RenewResponse(certificate=chain, trust_bundle=bundle.decode())
 
 
@@ -321,6 +324,17 @@ async def test_a_full_disk_is_found_out_before_an_identity_is_asked_for(
         async with issuer(ca) as service, _renewing(tmp_path, service):
             await eventually(lambda: logs, "the renewal failed")
 
-    assert logs[0]["event"] == "identity.renewal_failed"
+    assert (logs[0]["event"], logs[0]["log_level"]) == ("identity.renewal_failed", "warning")
     assert logs[0]["reason"].endswith("has no room for an identity: No space left on device")
     assert service.requests == []
+
+
+async def test_what_is_refused_for_good_is_an_error_at_once(tmp_path: Path, ca: Authority) -> None:
+    """However much time is left, it helps nothing."""
+    with structlog.testing.capture_logs() as logs:
+        async with issuer(ca) as service, _renewing(tmp_path, service):
+            service.refuses = True
+            await eventually(lambda: logs, "the renewal failed")
+
+    assert (logs[0]["event"], logs[0]["log_level"]) == ("identity.renewal_failed", "error")
+    assert "this instance was removed" in logs[0]["reason"]
