@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -21,7 +22,14 @@ from control_plane.server.peers import Context
 from control_plane.server.reporting import Facts, Reporting
 from control_plane.server.sidecars import MAX_PORTS
 from tests.security.holders import Holder
-from tests.security.world import bystander, control_plane, enrol, refused, xds_address
+from tests.security.world import (
+    ShiftedClock,
+    bystander,
+    control_plane,
+    enrol,
+    refused,
+    xds_address,
+)
 from tests.sidecar.platform import Platform
 from tests.xds_client import PATIENCE
 
@@ -205,6 +213,22 @@ async def test_a_removed_instance_reports_no_more(tmp_path: Path) -> None:
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert " was removed: with a new token " in details
         assert InstanceGuid(holder.guid) not in cf.running.core.attestation.exposed
+
+
+async def test_a_certificate_that_ended_reports_no_more(tmp_path: Path) -> None:
+    """Nor does it on a stream that it opened when it was valid."""
+    clock = ShiftedClock()
+    async with control_plane(tmp_path, clock) as cf:
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        async with holder.connect(xds_address(cf)) as channel:
+            call = await _keep(channel, GOOD)
+            clock.shift = timedelta(days=1, hours=1)
+            await call.write(GOOD)
+
+            code, details = await _ended(call)
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert details.startswith("client certificate ended at ")
 
 
 async def _keep(
