@@ -129,8 +129,7 @@ def source_address(context: PeerContext) -> Address:
     host, _, _ = rest.rpartition(":")
     if kind not in {"ipv4", "ipv6"}:
         raise PermissionDenied(f"an address is needed to come from, not {shown(context.peer())}")
-    text = host.removeprefix("%5B").removesuffix("%5D").strip("[]")
-    return Address(text.removeprefix("::ffff:"))
+    return Address(host.removeprefix("%5B").removesuffix("%5D"))  # gRPC writes mapped ones as IPv4
 
 
 def removed(instance: InstanceGuid) -> PermissionDenied:

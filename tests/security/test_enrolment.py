@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from control_plane.api.v1 import progress_pb2
+from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc, progress_pb2
 from control_plane.ca import make_csr, new_key_pair, read_certificate
 from control_plane.model.apps import find_app
 from control_plane.model.change import Decision
@@ -27,7 +27,9 @@ from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
+from control_plane.settings import SocketAddress
 from tests.security.applicants import applicant
+from tests.security.holders import nobody
 from tests.security.world import (
     ShiftedClock,
     bystander,
@@ -126,6 +128,22 @@ async def test_a_bad_attempt_changes_nothing(tmp_path: Path, kind: str) -> None:
 
         answer = await somebody.enrol()
         assert (answer.index, answer.address) == (0, "127.0.0.1")
+
+
+async def test_an_instance_has_the_address_that_it_connects_from(tmp_path: Path) -> None:
+    """As everybody writes it: one of IPv6 without brackets, one of IPv4 also where both come in."""
+    async with control_plane(tmp_path, enroll_address=SocketAddress("::", 0)) as cf:
+        await cf.create_app("app-b")
+        port = cf.running.enroll_address.port
+        for host in ("::1", "127.0.0.1"):
+            token = (await cf.ticket("app-b")).token
+            request = enrollment_pb2.EnrollRequest(token=token, csr=make_csr(new_key_pair()))
+            async with nobody(cf).connect(SocketAddress(host, port)) as channel:
+                stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
+                answer = await stub.Enroll(request)
+
+            assert answer.address == host
+            assert read_certificate(answer.certificate).san.ips == (host,)
 
 
 async def test_a_token_that_was_used_cannot_be_used_again(tmp_path: Path) -> None:
