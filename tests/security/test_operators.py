@@ -129,6 +129,18 @@ async def test_an_operator_is_answered_and_named_in_the_audit_log(tmp_path: Path
         assert (line["method"], line["outcome"]) == ("CreateApp", "done")
 
 
+async def test_a_method_that_is_none_is_told_as_such(tmp_path: Path) -> None:
+    """To an operator of a newer release, whose calls go through the same check as all."""
+    async with control_plane(tmp_path) as cf:
+        alice = issued(cf, operator_request(cf))
+        with capture_logs() as lines:
+            async with alice.connect(cf.running.ports.admin_address) as channel:
+                code, _ = await refused(called(channel, "/c2c.v1.AppService/OfTomorrow"))
+
+        assert code is grpc.StatusCode.UNIMPLEMENTED
+        assert not told(lines, log_events.AUDIT_ACCESS_DENIED)
+
+
 async def test_an_operator_is_refused_once_the_certificate_has_ended(tmp_path: Path) -> None:
     """Also on a connection that was opened before: the handshake may be long ago."""
     clock = ShiftedClock()
