@@ -196,6 +196,23 @@ async def test_instances_that_exchange_addresses_unheard_do_not_wait_for_each_ot
         assert await where(cf) == {one.guid: "127.0.2.2", other.guid: "127.0.2.1"}
 
 
+async def test_who_is_back_at_its_address_keeps_it(tmp_path: Path) -> None:
+    """That it asked to move once is forgotten with the next renewal where it was."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        one, other = [await enrol(cf, "app-b", each) for each in ("127.0.2.1", "127.0.2.2")]
+        for each in (one, other):
+            async with stream(cf, each) as client:
+                await connected(cf, client, each)
+            await is_gone(cf, each)
+        await refused(moves(cf, one, "127.0.2.2"))
+        await moves(cf, one, "127.0.2.1")
+        code, _ = await refused(moves(cf, other, "127.0.2.1"))
+
+        assert code is grpc.StatusCode.ALREADY_EXISTS
+        assert await where(cf) == {one.guid: "127.0.2.1", other.guid: "127.0.2.2"}
+
+
 async def test_who_asks_to_move_lets_in_nobody_else(tmp_path: Path) -> None:
     """Its address passes to an instance that comes from there, and to no new one."""
     async with control_plane(tmp_path) as cf, bystander(cf):
