@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +88,7 @@ async def test_strangers_without_number_cost_a_friend_and_the_disk_nothing(tmp_p
     async with plane(tmp_path) as cf:
         await cf.create_app("app-b")
         ticket = await cf.ticket("app-b")
-        before = len(cf.log)
+        before, began = len(cf.log), time.monotonic()
         stop = asyncio.Event()
         flooding = asyncio.create_task(flood(cf, stop))
         await until(lambda: _is_refused(cf), what="strangers are refused")
@@ -95,6 +96,7 @@ async def test_strangers_without_number_cost_a_friend_and_the_disk_nothing(tmp_p
             friend = await enrol(cf, "app-b", by=ticket)
         stop.set()
         ends = await flooding
+        most = MOST + 1 + MOST * (time.monotonic() - began) / 60
         await cf.stop()
     lines = [json.loads(line) for line in cf.log[before:]]
     refusals = told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)
@@ -102,10 +104,10 @@ async def test_strangers_without_number_cost_a_friend_and_the_disk_nothing(tmp_p
 
     assert [each["instance"] for each in told(lines, log_events.AUDIT_ENROLLED)] == [friend.guid]
     assert set(ends) == {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert MOST <= ends[grpc.StatusCode.UNAUTHENTICATED] == len(refusals) <= MOST + 10
+    assert MOST <= ends[grpc.StatusCode.UNAUTHENTICATED] == len(refusals) <= most
     assert sum(each["count"] for each in limited) == ends[grpc.StatusCode.RESOURCE_EXHAUSTED]
     assert {who for each in limited for who in each["by"]} == {"127.0.0.1"}
-    assert sum(map(len, cf.log[before:])) < MOST * 1000
+    assert sum(map(len, cf.log[before:])) < most * 1000
 
 
 async def test_what_is_logged_of_a_stranger_is_short(tmp_path: Path) -> None:
