@@ -6,7 +6,7 @@ import pytest
 
 from control_plane.api.v1 import name_table_pb2
 from control_plane.model.entities import InstanceStatus
-from control_plane.names import Domain, Hostname
+from control_plane.names import Domain, Hostname, InstanceGuid
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE, Planner, PlanOptions
 from tests.unit.planner import worlds
 
@@ -38,6 +38,30 @@ def test_a_name_leads_to_every_instance_and_an_indexed_name_to_one() -> None:
     assert names == {
         "api.apps.internal": ["10.0.1.1", "10.0.1.2"],
         "0.api.apps.internal": ["10.0.1.1"],
+        "1.api.apps.internal": ["10.0.1.2"],
+    }
+
+
+def test_a_name_leads_to_no_instance_that_is_not_certified_for_it() -> None:
+    """Make before break: whoever calls by it would refuse the certificate; others are not left out.
+
+    A name to which no instance can answer yet is not there at all.
+    """
+    state = worlds.route(worlds.route(worlds.story(), "b", "api"), "b", "old")
+    new, b0, b1 = (Hostname("api.apps.internal"), *map(InstanceGuid, ("b0", "b1")))
+
+    some = worlds.names(worlds.plan(state, uncertified=lambda _: {(new, b0)}))
+    none = worlds.names(worlds.plan(state, uncertified=lambda _: {(new, b0), (new, b1)}))
+
+    old = {
+        "old.apps.internal": ["10.0.1.1", "10.0.1.2"],
+        "0.old.apps.internal": ["10.0.1.1"],
+        "1.old.apps.internal": ["10.0.1.2"],
+    }
+    assert none == old
+    assert some == {
+        **old,
+        "api.apps.internal": ["10.0.1.2"],
         "1.api.apps.internal": ["10.0.1.2"],
     }
 

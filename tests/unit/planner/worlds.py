@@ -30,6 +30,8 @@ from control_plane.planner import (
     PlanOptions,
     PublishedNames,
     SecretContent,
+    UncertifiedNames,
+    none_uncertified,
 )
 from control_plane.xds.resource_type import EXTENSION_CONFIG, LISTENER
 from control_plane.xds.snapshot import Snapshot
@@ -85,14 +87,16 @@ def plan(
     planner: Planner | None = None,
     secrets: Mapping[str, SecretContent] | None = None,
     published: PublishedNames | None = None,
+    uncertified: UncertifiedNames = none_uncertified,
 ) -> Snapshot:
-    """Plan for one instance; unless told otherwise every route may be resolved."""
+    """Plan for one instance; unless told otherwise every route may be resolved, to everybody."""
     planner = planner or Planner(options or PlanOptions())
     return planner.plan(
         state,
         state.instances[InstanceGuid(name)],
         secrets or {},
         published or state.hostnames_of,
+        uncertified,
     )
 
 
