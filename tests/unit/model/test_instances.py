@@ -61,6 +61,12 @@ def test_registering_twice_is_one_instance(state: State, guid: str) -> None:
     assert not decision.change
 
 
+def test_a_guid_that_is_taken_is_nobody_elses(state: State) -> None:
+    """Not even that of the instance of the same app which has the address."""
+    with pytest.raises(AlreadyExists, match="instance 'a1' exists with another app or address"):
+        register_instance(state, "a1", A, "10.0.0.1")
+
+
 def test_a_successor_in_the_same_app_takes_the_index_too(state: State) -> None:
     """An instance that replaces one of its own app at the same address has its index."""
     decision = remove_instance(state, A0).then(
