@@ -511,15 +511,18 @@ async def test_a_lock_that_cannot_be_written_is_a_clear_error(
 
 async def test_no_hash_of_a_token_is_in_an_error(path: Path) -> None:
     """Neither the sentence nor the traceback behind it shows what was to be written."""
-    token = JoinToken("5ec12e7" * 9, AppGuid("nobody"), NOW, 1)
+    of_nobody = JoinToken("5ec12e7" * 9, AppGuid("nobody"), NOW, 1)
+    many = tuple(JoinToken(f"{n:08x}{'5ec12e7' * 8}", A, NOW, 1) for n in range(2000))
     async with opened(path) as store:
-        with pytest.raises(StorageError) as caught:
-            await store.commit([Change((token,))])
-        await pragma(store, "query_only = 1")
-        with pytest.raises(StorageError) as refused:
-            await store.commit([Change((token,))])
+        await store.commit([Change((app(A, "a"),))])
+        with pytest.raises(StorageError) as dangling:
+            await store.commit([Change((of_nobody,))])
+        await pragma(store, "max_page_count = 1")
+        with pytest.raises(StorageError) as full:
+            await store.commit([Change(many)])
 
-    for error in (caught.value, refused.value):
+    assert "INSERT INTO join_tokens" in "".join(traceback.format_exception(full.value))
+    for error in (dangling.value, full.value):
         assert "5ec12e7" not in "".join(traceback.format_exception(error))
 
 
