@@ -1,10 +1,10 @@
 """The cluster through which Envoy reaches the app.
 
 The rule of this module: Envoy adds no limit and no failure of its own between a client and the
-app. Hence no circuit breaker that trips, no HTTP/1.1 connection to the app that is used twice, and
-none of HTTP/2 that is kept while nobody needs it: an app that closes an idle connection just as
-Envoy reuses it costs the client a 503, whatever the retry policy, and on loopback a new connection
-is cheap.
+app, and no client feels another. Hence no circuit breaker that trips, no connection to the app that
+two clients share, no HTTP/1.1 connection that is used twice, and none of HTTP/2 that is kept while
+nobody needs it: an app that closes an idle connection just as Envoy reuses it costs the client a
+503, whatever the retry policy, and on loopback a new connection is cheap.
 """
 
 from __future__ import annotations
@@ -81,6 +81,9 @@ def service_cluster(app_port: int, app_address: str, protocol: AppProtocol) -> b
             thresholds=[_no_limit(RoutingPriority.DEFAULT), _no_limit(RoutingPriority.HIGH)]
         ),
         typed_extension_protocol_options=_protocol_options(protocol),
+        # An app has one window for all requests of a connection, and one limit of their number. If
+        # clients shared it, an upload that the app does not read would hold up those of all others.
+        connection_pool_per_downstream_connection=protocol is AppProtocol.HTTP2,
     )
     return check_cluster(bytes(cluster))
 

@@ -42,7 +42,7 @@ def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
 def http2() -> Http2ProtocolOptions:
     """Return the setting by which a malformed message ends its own stream and no other.
 
-    RFC 9113, section 8.1.1, has it so. Envoy would close the connection, on which there are, to an
-    app, the requests of other clients.
+    RFC 9113, section 8.1.1, has it so. Envoy would close the connection, on which a client may have
+    other requests, as gRPC clients do.
     """
     return Http2ProtocolOptions(override_stream_error_on_invalid_http_message=True)

@@ -35,9 +35,10 @@ class Response:
 
 
 class Client:
-    """An HTTP/2 client, one request at a time, on a connection that negotiated h2."""
+    """An HTTP/2 client on a connection that negotiated h2; ``answered`` has its ended streams."""
 
     def __init__(self, connection: Connection) -> None:
+        self.answered: set[int] = set()
         assert connection.leaf.alpn == "h2"
         self._connection = connection
         self._h2 = h2.connection.H2Connection(
@@ -53,27 +54,33 @@ class Client:
         self, path: str = "/", *, headers: Headers = (), body: bytes = b"", method: str = "GET"
     ) -> Response:
         """Send a request and wait for the end of its response."""
-        stream = self._h2.get_next_available_stream_id()
-        pseudo = {":method": method, ":scheme": "https", ":path": path}
-        fields = [*pseudo.items(), (":authority", "app-b.apps.internal"), *headers]
-        self._h2.send_headers(stream, fields, end_stream=not body)
-        if body:
-            self._h2.send_data(stream, body, end_stream=True)
+        stream = self.begin(path, headers=headers, body=body, method=method)
         response = Response()
         async with asyncio.timeout(DEADLINE):
             while not await self._step(response, stream):
                 pass
         return response
 
+    def begin(
+        self, path: str = "/", *, headers: Headers = (), body: bytes = b"", method: str = "GET"
+    ) -> int:
+        """Have a request sent before the next that is waited for, and return its stream."""
+        stream = self._h2.get_next_available_stream_id()
+        pseudo = {":method": method, ":scheme": "https", ":path": path}
+        fields = [*pseudo.items(), (":authority", "app-b.apps.internal"), *headers]
+        self._h2.send_headers(stream, fields, end_stream=not body)
+        if body:
+            self._h2.send_data(stream, body, end_stream=True)
+        return stream
+
     async def _step(self, response: Response, stream: int) -> bool:
         """Move bytes once; tell whether the response on the stream has ended."""
         self._connection.writer.write(self._h2.data_to_send())
         data = await self._connection.reader.read(1 << 16)
         assert data, "the server closed the connection"
-        ended = False
         for event in self._h2.receive_data(data):
             match event:
-                case h2.events.ResponseReceived():
+                case h2.events.ResponseReceived() if event.stream_id == stream:
                     response.headers = _text(event.headers)
                 case h2.events.TrailersReceived():
                     response.trailers = _text(event.headers)
@@ -83,7 +90,7 @@ class Client:
                         event.flow_controlled_length, event.stream_id
                     )
                 case h2.events.StreamEnded():
-                    ended = True
+                    self.answered.add(event.stream_id)
                 case h2.events.StreamReset():
                     raise ConnectionResetError(f"{event}")
                 case h2.events.ConnectionTerminated() if (event.last_stream_id or 0) < stream:
@@ -91,15 +98,20 @@ class Client:
                 case _:
                     pass
         self._connection.writer.write(self._h2.data_to_send())
-        return ended
+        return stream in self.answered
 
 
 Answer = Callable[[h2.connection.H2Connection, int, str], None]
 """Answers a request on a stream, for a path."""
 
 
-def answering(answer: Answer) -> Serve:
-    """Return an app that serves plaintext HTTP/2 with prior knowledge, and notes the headers."""
+def answering(answer: Answer, *, unread: str = "") -> Serve:
+    """Return an app that serves plaintext HTTP/2 with prior knowledge, and notes the headers.
+
+    Args:
+        answer: answers a request once it is complete.
+        unread: the path of requests whose bodies it does not take.
+    """
 
     async def serve(app: App, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h2.connection.H2Connection(
@@ -118,7 +130,7 @@ def answering(answer: Answer) -> Serve:
                         lines = (f"{name}: {value}" for name, value in headers.items())
                         app.requests.append(Request(("", *lines), 0, ""))
                         paths[event.stream_id] = headers[":path"]
-                    case h2.events.DataReceived():
+                    case h2.events.DataReceived() if paths[event.stream_id] != unread:
                         connection.acknowledge_received_data(
                             event.flow_controlled_length, event.stream_id
                         )
@@ -139,8 +151,8 @@ def _hello(connection: h2.connection.H2Connection, stream: int, path: str) -> No
     connection.send_headers(stream, [("x-sum", "5")], end_stream=True)
 
 
-http2_app = answering(_hello)
-"""Answers each request with "hello" and a trailer."""
+http2_app = answering(_hello, unread="/unread")
+"""Answers each request with "hello" and a trailer, and does not read what comes for /unread."""
 
 
 def _text(headers: Sequence[tuple[bytes | str, bytes | str]]) -> dict[str, str]:

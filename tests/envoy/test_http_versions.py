@@ -12,11 +12,13 @@ import pytest
 
 from control_plane.model.entities import AppProtocol
 from tests.envoy import apps, http2
-from tests.envoy.harness import until
 from tests.envoy.served import served
 
 UnaryUnary: TypeAlias = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 StreamStream: TypeAlias = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+
+WINDOW = 65_535
+"""How much an HTTP/2 peer may send at first (RFC 9113, section 6.9.2)."""
 
 HTTP1, HTTP2 = AppProtocol.HTTP1, AppProtocol.HTTP2
 
@@ -54,7 +56,26 @@ async def test_an_http2_app_is_asked_in_http2() -> None:
         assert ":scheme: http" in request.head
         assert "x-forwarded-proto: https" in request.head
     assert "x-y: z" in app.requests[0].head
-    assert app.connections == 1
+
+
+async def test_no_client_of_an_http2_app_waits_for_another() -> None:
+    """Each has a connection to the app, so an upload that is not read holds up its own only."""
+    size = 1_000_000
+    async with (
+        apps.tcp_app(http2.http2_app) as app,
+        served(app, HTTP2) as instance,
+        instance.connect() as one,
+        instance.connect() as two,
+    ):
+        head = f"PUT /unread HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+        one.writer.write(head.encode() + bytes(size))
+
+        sent = f"cluster.{instance.cluster}.upstream_cx_tx_bytes_total"
+        await instance.envoy.wait_for(
+            lambda stats: stats.get(sent, 0) >= WINDOW, what="the app's window is full", prefix=sent
+        )
+        assert (await two.request(method="PUT", body=b"short")).body == b"hello"
+        assert app.connections == 2
 
 
 async def test_a_method_that_envoy_does_not_know_passes_in_http2_only() -> None:
@@ -72,7 +93,7 @@ async def test_a_method_that_envoy_does_not_know_passes_in_http2_only() -> None:
 
 
 async def test_a_malformed_response_is_the_fault_of_one_request() -> None:
-    """It is a 502; other clients' requests on the same connection to the app are answered."""
+    """It is a 502; other requests of its client, on the same connection to the app, go on."""
     waiting: list[int] = []
 
     def answer(connection: h2.connection.H2Connection, stream: int, path: str) -> None:
@@ -89,18 +110,15 @@ async def test_a_malformed_response_is_the_fault_of_one_request() -> None:
     async with (
         apps.tcp_app(http2.answering(answer)) as app,
         served(app, HTTP2) as instance,
-        instance.connect() as one,
-        instance.connect() as two,
+        instance.connect(alpn=("h2",)) as connection,
     ):
-        patient = asyncio.create_task(one.request("/wait"))
-
-        async def is_there() -> bool:
-            return bool(waiting)
-
-        await until(is_there, what="the request that waits is at the app")
-        assert (await two.request("/malformed")).status == 502
-        assert (await two.request("/")).status == 200
-        assert (await patient).status == 200
+        client = http2.Client(connection)
+        patient = client.begin("/wait")
+        assert (await client.request("/malformed")).status == 502
+        assert patient not in client.answered
+        assert (await client.request("/")).status == 200
+        assert patient in client.answered
+        assert app.connections == 1
 
 
 async def test_requests_that_an_app_refuses_are_sent_again() -> None:
