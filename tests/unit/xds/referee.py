@@ -15,6 +15,8 @@ from control_plane.xds.resource_type import AfterNack, ResourceType, ResourceTyp
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 
 NEVER = float("inf")
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""How long content is held back that was refused, in seconds: once, and however often."""
 
 
 @dataclass(slots=True)
@@ -121,7 +123,7 @@ class Referee:
     def _until(kind: ResourceType, view: View, now: float) -> float:
         """Return the earliest moment at which refused content may be sent again."""
         if kind.after_nack is AfterNack.AFTER_A_WHILE or len(view.told) > 1:
-            return now + 1.0
+            return now + FIRST_PAUSE
         return NEVER
 
     @staticmethod
@@ -225,14 +227,14 @@ class Referee:
                 held = self._is_held_back(url, name, each.version, now)
                 assert not held or not view.settled or name in view.asked | view.doubt
             elif name in wanted:
-                assert self._is_held_back(url, name, wanted[name].version, now)
+                assert self._may_be_held_back(url, name, wanted[name].version, now)
                 has = view.known.get(name)
                 assert has == each.version or left_alone, "content that the client does not have"
             else:
                 kept = name in view.known or name in view.doubt
                 assert kept or left_alone, "content that should not be there"
         for name in wanted.keys() - offered.keys():
-            assert self._is_held_back(url, name, wanted[name].version, now), "incomplete"
+            assert self._may_be_held_back(url, name, wanted[name].version, now), "incomplete"
         view.told = {
             name: each.version
             for name, each in offered.items()
@@ -280,6 +282,10 @@ class Referee:
     def _is_held_back(self, url: TypeUrl, name: str, version: Version, now: float) -> bool:
         refused, until = self._refused.get((url, name), (None, 0.0))
         return refused == version and now < until
+
+    def _may_be_held_back(self, url: TypeUrl, name: str, version: Version, now: float) -> bool:
+        """Tell likewise where it may have been refused before, after which the pause is longer."""
+        return self._is_held_back(url, name, version, now - LONGEST_PAUSE + FIRST_PAUSE)
 
     def _is_refreshed(self, url: TypeUrl) -> bool:
         """Tell whether a type may be sent again because another one was."""
