@@ -66,9 +66,9 @@ def test_the_cost_of_a_refusal_follows_what_was_refused() -> None:
         it.send(Nonce("1"), versions, 0.0)
         it.settle(None, 1.0)
         it.send(Nonce("2"), versions, 2.0)
-        start = time.perf_counter()
+        start = time.thread_time()
         it.settle(NO, 3.0)
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     assert min(seconds(16_000) for _ in range(3)) < 24 * min(seconds(2_000) for _ in range(10))
 
