@@ -76,6 +76,10 @@ class Ports:
         if known is not None and known[0] == facts:
             return known[1]
         types = self._made(state, app, instance, draining)
+        if known is not None:
+            # Others keep what did not change, and would keep it a second time.
+            before = known[1]
+            types = {url: before[url] if before[url] == now else now for url, now in types.items()}
         self._remembered[instance.guid] = facts, types
         return types
 

@@ -100,6 +100,18 @@ def test_what_ports_need_is_found_as_it_was(busy: State) -> None:
         assert after.of_type(url) is before.of_type(url)
 
 
+def test_what_ports_need_is_kept_once(busy: State) -> None:
+    """Whoever keeps the plan before, and the planner, have one object of what is equal in both."""
+    planner = Planner(PlanOptions())
+    before = worlds.plan(busy, planner=planner)
+    changed = set_status(busy, InstanceGuid("b0"), InstanceStatus.NOT_READY).state
+
+    after = worlds.plan(changed, planner=planner)
+
+    for url in (CLUSTER, LISTENER, EXTENSION_CONFIG):
+        assert after.types[url] is before.types[url]
+
+
 def test_whatever_ports_need_something_else_for_is_noticed(busy: State) -> None:
     """A planner that knows the instance plans as a new one does, after each kind of change."""
     planner, b0 = Planner(EVERYTHING), InstanceGuid("b0")
