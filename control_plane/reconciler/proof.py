@@ -118,10 +118,9 @@ class Proof:
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Look whether a client has its certificates now, or has lost them."""
         instance = InstanceGuid(live.node_id)
-        listens = any(isinstance(each, Acked) and each.type_url == LISTENER for each in events)
         if SECRET in live.stream.machines:
             for entry in self._ledger.of(instance):
-                if listens and entry.state is CertificateState.NOT_SERVED:
+                if entry.state is CertificateState.NOT_SERVED and _listens(events):
                     self._stop(instance)  # its port was taken, it may be, and is free by now
                 self._compare(entry)
 
@@ -282,3 +281,8 @@ class Proof:
     def _move(self, entry: Entry, state: CertificateState, reason: str = "") -> None:
         self._ledger.move(entry, state, reason)
         self._waiters.note(entry.record.instance_guid)
+
+
+def _listens(events: Sequence[Event]) -> bool:
+    """Tell whether a client took listeners."""
+    return any(isinstance(each, Acked) and each.type_url == LISTENER for each in events)
