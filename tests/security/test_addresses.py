@@ -77,6 +77,17 @@ async def leave(cf: Platform, holder: Holder) -> None:
         await stub.Report(sidecar_pb2.ReportRequest(leaving=True))
 
 
+async def unheard(cf: Platform) -> tuple[Holder, Holder]:
+    """Return two instances of 127.0.2.1 and 127.0.2.2 whose streams broke without a word."""
+    await cf.create_app("app-b")
+    one, other = [await enrol(cf, "app-b", each) for each in ("127.0.2.1", "127.0.2.2")]
+    for each in (one, other):
+        async with stream(cf, each) as client:
+            await connected(cf, client, each)
+        await is_gone(cf, each)
+    return one, other
+
+
 async def test_the_address_of_an_instance_that_runs_is_its_own(tmp_path: Path) -> None:
     """Nobody enrols with it, by a token of its app or of another."""
     async with control_plane(tmp_path) as cf, bystander(cf) as there:
@@ -182,12 +193,7 @@ async def test_instances_that_exchange_addresses_unheard_do_not_wait_for_each_ot
 ) -> None:
     """Who asks to move is where it was no more, though it never said that it leaves."""
     async with control_plane(tmp_path) as cf:
-        await cf.create_app("app-b")
-        one, other = [await enrol(cf, "app-b", each) for each in ("127.0.2.1", "127.0.2.2")]
-        for each in (one, other):
-            async with stream(cf, each) as client:
-                await connected(cf, client, each)
-            await is_gone(cf, each)
+        one, other = await unheard(cf)
         code, _ = await refused(moves(cf, one, "127.0.2.2"))
 
         assert code is grpc.StatusCode.ALREADY_EXISTS
@@ -199,12 +205,7 @@ async def test_instances_that_exchange_addresses_unheard_do_not_wait_for_each_ot
 async def test_who_is_back_at_its_address_keeps_it(tmp_path: Path) -> None:
     """That it asked to move once is forgotten with the next renewal where it was."""
     async with control_plane(tmp_path) as cf:
-        await cf.create_app("app-b")
-        one, other = [await enrol(cf, "app-b", each) for each in ("127.0.2.1", "127.0.2.2")]
-        for each in (one, other):
-            async with stream(cf, each) as client:
-                await connected(cf, client, each)
-            await is_gone(cf, each)
+        one, other = await unheard(cf)
         await refused(moves(cf, one, "127.0.2.2"))
         await moves(cf, one, "127.0.2.1")
         code, _ = await refused(moves(cf, other, "127.0.2.1"))

@@ -21,6 +21,16 @@ def connected(variant: Variant, *, cds: str, lds: str) -> SotwPeer | DeltaPeer:
     return peer
 
 
+def warm(variant: Variant, *names: str, cds: str, eds: str) -> SotwPeer | DeltaPeer:
+    """Return a client that has accepted all clusters, and endpoints of these names."""
+    peer = variant(CDS=cds, EDS=eds)
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.ask("EDS", *names)
+    peer.ack("EDS")
+    return peer
+
+
 @VARIANTS
 def test_clusters_leave_before_listeners(variant: Variant) -> None:
     """O1, O6: a listener is sent only after the client answered for the clusters of that change."""
@@ -273,11 +283,7 @@ def test_routes_wait_for_the_clusters_they_name(variant: Variant) -> None:
 @VARIANTS
 def test_endpoints_are_sent_again_after_their_cluster_changed(variant: Variant) -> None:
     """O2: a cluster that changed warms until it is sent endpoints, also unchanged ones."""
-    peer = variant(CDS="c@1 d@1", EDS="c@1 d@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("EDS", "c", "d")
-    peer.ack("EDS")
+    peer = warm(variant, "c", "d", cds="c@1 d@1", eds="c@1 d@1")
     told = peer.put(CDS="c@2 d@1")
     assert [line[2:] for line in told][1:] == ["EDS c@1"]
     assert [*peer.ack("EDS"), *peer.ack("CDS")] == []
@@ -298,22 +304,14 @@ def test_endpoints_in_flight_are_sent_again_too(variant: Variant) -> None:
 @VARIANTS
 def test_all_endpoints_are_sent_again_if_it_is_not_known_which(variant: Variant) -> None:
     """O2: a cluster may name its endpoints otherwise than itself."""
-    peer = variant(CDS="c@1", EDS="x@1 y@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("EDS", "x", "y", "z")
-    peer.ack("EDS")
+    peer = warm(variant, "x", "y", "z", cds="c@1", eds="x@1 y@1")
     assert [line[2:] for line in peer.put(CDS="c@2")] == ["CDS c@2", "EDS x@1 y@1"]
 
 
 @VARIANTS
 def test_a_new_cluster_has_the_endpoints_of_no_other_sent_again(variant: Variant) -> None:
     """O2: the client asks for those of its name by itself, and waits for no others."""
-    peer = variant(CDS="c@1", EDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("EDS", "c")
-    peer.ack("EDS")
+    peer = warm(variant, "c", cds="c@1", eds="c@1")
     told = peer.put(CDS="c@1 d@1", EDS="c@1 d@1")
     assert [line[2:5] for line in told] == ["CDS"]
     names = ("c", "d") if variant is SotwPeer else ("d",)
@@ -324,22 +322,14 @@ def test_a_new_cluster_has_the_endpoints_of_no_other_sent_again(variant: Variant
 @VARIANTS
 def test_endpoints_of_a_wildcard_are_sent_again(variant: Variant) -> None:
     """O2: so they are where the client asked for all of them."""
-    peer = variant(CDS="c@1 s@1", EDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("EDS", "*")
-    peer.ack("EDS")
+    peer = warm(variant, "*", cds="c@1 s@1", eds="c@1")
     assert [line[2:] for line in peer.put(CDS="c@2 s@2")] == ["CDS c@2 s@2", "EDS c@1"]
 
 
 @VARIANTS
 def test_endpoints_are_sent_again_also_where_all_was_well(variant: Variant) -> None:
     """O2: that nothing was owed of them before, and is remembered, does not keep them back."""
-    peer = variant(CDS="c@1", EDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("EDS", "c")
-    peer.ack("EDS")
+    peer = warm(variant, "c", cds="c@1", eds="c@1")
     assert peer.stream.in_step(peer.snapshot)
     assert [line[2:] for line in peer.put(CDS="c@2")] == ["CDS c@2", "EDS c@1"]
 
@@ -347,22 +337,14 @@ def test_endpoints_are_sent_again_also_where_all_was_well(variant: Variant) -> N
 @VARIANTS
 def test_removal_of_a_cluster_refreshes_nothing(variant: Variant) -> None:
     """O2, R6: nothing warms because another cluster went."""
-    peer = variant(CDS="c@1 d@1", EDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("EDS", "c")
-    peer.ack("EDS")
+    peer = warm(variant, "c", cds="c@1 d@1", eds="c@1")
     assert len(peer.put(CDS="c@1")) == 1
     assert peer.ack("CDS") == []
 
 
 def test_removal_in_flight_is_not_repeated_because_a_cluster_changed() -> None:
     """O2, R6: endpoints that are being withdrawn are none that a cluster waits for."""
-    peer = DeltaPeer(CDS="c@1", EDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("EDS", "c")
-    peer.ack("EDS")
+    peer = warm(DeltaPeer, "c", cds="c@1", eds="c@1")
     assert peer.put(EDS="") == ["3 EDS -c"]
     assert peer.put(CDS="c@2") == ["4 CDS c@2"]
     peer.ack("CDS")
