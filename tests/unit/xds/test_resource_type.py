@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import (
     CLUSTER,
@@ -23,6 +25,13 @@ def test_responses_leave_in_the_order_of_the_protocol() -> None:
     order = [each.url for each in types.ordered]
     for each in types.ordered:
         assert all(order.index(before) < order.index(each.url) for before in each.after)
+
+
+def test_types_that_wait_for_each_other_have_no_order() -> None:
+    """O1: none of them would ever be sent, so they are no types to serve."""
+    one, other = TypeUrl("type.googleapis.com/one"), TypeUrl("type.googleapis.com/other")
+    with pytest.raises(ValueError, match="types wait for each other: "):
+        ResourceTypes.of([ResourceType(one, after=(other,)), ResourceType(other, after=(one,))])
 
 
 def test_types_that_come_after_another_are_its_followers() -> None:
