@@ -12,6 +12,10 @@ from functools import lru_cache
 
 from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
 
+_IPV6 = 6
+_FIRST_COMPATIBLE = 1 << 16
+"""Below are ``::``, ``::1`` and others that are written as any IPv6 address."""
+
 
 def socket_address(address: str, port: int) -> Address:
     """Return a TCP address to connect to."""
@@ -21,6 +25,17 @@ def socket_address(address: str, port: int) -> Address:
 def host_prefix_len(address: str) -> int:
     """Return the prefix length that has exactly this address in it: 32, or 128 for IPv6."""
     return _parsed(address).max_prefixlen
+
+
+def as_envoy_writes(address: str) -> str:
+    """Return an address in the words by which Envoy's matchers know it, those of ``inet_ntop``.
+
+    They are Python's but for IPv4-compatible addresses (RFC 4291, section 2.5.5.1).
+    """
+    ip = _parsed(address)
+    if ip.version == _IPV6 and _FIRST_COMPATIBLE <= int(ip) < 1 << 32:
+        return f"::{ipaddress.IPv4Address(int(ip))}"
+    return str(ip)
 
 
 def in_order(addresses: Iterable[str]) -> tuple[str, ...]:

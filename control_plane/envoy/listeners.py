@@ -1,8 +1,10 @@
 """The listener that other containers connect to: TLS, then the app, for those who may.
 
 The rule of this module: who may connect is decided when a connection is accepted, before TLS and
-before the app hears of it. Each source has a filter chain of its own, because Envoy drains exactly
-the chains that changed: to add or remove one source disturbs nobody else's connections.
+before the app hears of it. Each app that may connect has a filter chain of its own, and a matcher
+leads the addresses of its instances there. Envoy drains exactly the chains that changed, and for a
+changed matcher none: an instance that comes or goes disturbs nobody's connections and costs Envoy
+no chain (1 to 3 ms each), and a policy that goes ends those that it allowed and no others.
 
 A listener has the instance's address in it, so there are as many as instances. What they share, the
 filters, is authored once; an instance's own part is stamped on a copy with protobuf's own classes,
@@ -20,6 +22,7 @@ from typing import assert_never
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
 from envoy_data_plane.envoy.config.core.v3 import TcpKeepalive, TrafficDirection
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
@@ -27,14 +30,16 @@ from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
     UpstreamConnectMode,
 )
 from envoy_data_plane.google.protobuf import Any
+from google.protobuf.wrappers_pb2 import StringValue
+from xds.type.matcher.v3 import matcher_pb2
 
-from control_plane.envoy.addresses import host_prefix_len, in_order
+from control_plane.envoy.addresses import as_envoy_writes, in_order
 from control_plane.envoy.clusters import service_cluster_name
 from control_plane.envoy.http import NEVER, connection_manager, if_refused
 from control_plane.envoy.rbac import discovered_filter, sources_filter_name
 from control_plane.envoy.tls import HTTP_ALPN, downstream_tls
 from control_plane.envoy.validation import check_listener
-from control_plane.model.entities import AppProtocol
+from control_plane.model.entities import AppProtocol, Source
 
 C2C_SECRET = "c2c-cert-and-key"  # noqa: S105 the name of a resource
 """The SDS secret of 61443, as Cloud Foundry names it."""
@@ -82,7 +87,7 @@ def tcp_listener(
     spec: ListenerSpec,
     listen_address: str,
     *,
-    sources: Iterable[str] | None,
+    sources: Iterable[Source] | None,
     probers: Iterable[str] = (),
 ) -> bytes:
     """Build the listener on an instance's address that forwards to one of its app's ports.
@@ -90,7 +95,7 @@ def tcp_listener(
     Args:
         spec: what it has in common with those of the other instances.
         listen_address: the address of the instance.
-        sources: the addresses that may connect. None opens the port to everybody. An empty
+        sources: the apps that may connect. None opens the port to everybody. An empty
             collection opens it to nobody: the port is bound and closes every connection at once.
         probers: addresses that may look at the certificate: a handshake, and no byte of the app.
     """
@@ -99,34 +104,40 @@ def tcp_listener(
     listener.address.socket_address.address = listen_address
     listener.address.socket_address.port_value = spec.proxy_port
     if sources is not None:
-        allowed = in_order(sources)
-        lookers = tuple(each for each in in_order(probers) if each not in allowed)
         shared = listener.filter_chains.pop()
-        if not allowed and not lookers:
-            # Envoy refuses a listener without a chain, and a chain keeps the secret subscribed.
-            allowed = (_NOBODY,)
-        _add_chains(listener, shared, "from", allowed)
+        for source in sorted(sources, key=lambda each: each.app):
+            _admit(listener, shared, f"from-{source.app}", source.addresses)
+        allowed = listener.filter_chain_matcher.matcher_tree.exact_match_map.map
+        lookers = [each for each in map(as_envoy_writes, in_order(probers)) if each not in allowed]
         if lookers:
             probed = listener_components_pb2.FilterChain.FromString(_probed(spec))
-            _add_chains(listener, probed, "probe", lookers)
+            _admit(listener, probed, "probe", lookers)
+        if not listener.filter_chains:
+            # Envoy refuses a listener without a chain, and a chain keeps the secret subscribed.
+            _admit(listener, shared, "nobody", [_NOBODY])
     check_listener(listener, is_open=sources is None)
     return bytes(listener.SerializeToString(deterministic=True))
 
 
-def _add_chains(
+def _admit(
     listener: listener_pb2.Listener,
     shared: listener_components_pb2.FilterChain,
-    prefix: str,
-    addresses: tuple[str, ...],
+    name: str,
+    addresses: Iterable[str],
 ) -> None:
-    """Add a copy of a chain for each address; Envoy closes what no chain matches."""
+    """Add a copy of a chain, and lead these addresses there; Envoy closes what is led nowhere."""
+    chain = listener.filter_chains.add()
+    chain.CopyFrom(shared)
+    chain.name = name
+    there = matcher_pb2.Matcher.OnMatch()
+    there.action.name = "filter-chain"
+    there.action.typed_config.Pack(StringValue(value=name), deterministic=True)
+    tree = listener.filter_chain_matcher.matcher_tree
+    # Addresses in a map are found at once. Of ranges of them Envoy warns as work in progress.
     for address in addresses:
-        chain = listener.filter_chains.add()
-        chain.CopyFrom(shared)
-        chain.name = f"{prefix}-{address}"
-        allowed = chain.filter_chain_match.source_prefix_ranges.add()
-        allowed.address_prefix = address
-        allowed.prefix_len.value = host_prefix_len(address)
+        tree.exact_match_map.map[as_envoy_writes(address)].CopyFrom(there)
+    tree.input.name = "source-ip"
+    tree.input.typed_config.Pack(network_inputs_pb2.DirectSourceIPInput(), deterministic=True)
 
 
 @lru_cache(maxsize=256)

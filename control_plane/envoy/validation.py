@@ -20,6 +20,7 @@ from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.udp.udp_proxy.v3 import route_pb2, udp_proxy_pb2
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import StringValue
 from xds.type.matcher.v3 import ip_pb2
 
 from control_plane.errors import MessageError
@@ -42,18 +43,29 @@ def check_listener(listener: listener_pb2.Listener, *, is_open: bool) -> None:
     _check_distinct((each.name for each in listener.filter_chains), f"filter chain of {what}")
     if not listener.filter_chains:
         raise MessageError(f"{what} has no filter chain")
-    matches = set()
     for chain in listener.filter_chains:
-        match, whose = chain.filter_chain_match, f"filter chain {chain.name!r} of {what}"
-        ranges = match.source_prefix_ranges
-        if not ranges and not is_open:
-            raise MessageError(f"{whose} is for everybody, and {what} is not")
-        _check_ranges(ranges, whose)
         if not chain.filters:
-            raise MessageError(f"{whose} does nothing")
-        matches.add(match.SerializeToString())
-    if len(matches) < len(listener.filter_chains):
-        raise MessageError(f"{what} has two filter chains for the same source")
+            raise MessageError(f"filter chain {chain.name!r} of {what} does nothing")
+    if not is_open:
+        _check_sources(listener, what)
+
+
+def _check_sources(listener: listener_pb2.Listener, what: str) -> None:
+    """Check that single addresses are led to the chains, and nobody else."""
+    matcher = listener.filter_chain_matcher
+    admitted = matcher.matcher_tree.exact_match_map.map
+    if not admitted or matcher.HasField("on_no_match") or listener.HasField("default_filter_chain"):
+        raise MessageError(f"{what} is for everybody, and not meant to be")
+    led = set()
+    for address, match in admitted.items():
+        if _bits(address) is None:
+            raise MessageError(f"{what} names a source that is none: {shown(address)}")
+        chain = StringValue()
+        _unpack(match.action.typed_config, chain, what)
+        led.add(chain.value)
+    there = {each.name for each in listener.filter_chains}
+    if led != there:
+        raise MessageError(f"{what} leads to {_quoted(led)}, and has {_quoted(there)}")
 
 
 def check_udp_listener(listener: listener_pb2.Listener) -> None:
@@ -128,6 +140,10 @@ def check_cluster(body: bytes) -> bytes:
     for place in places:
         _check_place(place, what)
     return body
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(names)))
 
 
 def _named(kind: str, name: str) -> str:

@@ -130,6 +130,18 @@ class NetworkPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """An app that may connect to a port, and from where.
+
+    Attributes:
+        addresses: those of its instances, in a fixed order.
+    """
+
+    app: AppGuid
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JoinToken:
     """Leave to enrol instances of one app; only the hash of the token is ever kept.
 

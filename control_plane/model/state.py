@@ -24,6 +24,7 @@ from control_plane.model.entities import (
     JoinToken,
     NetworkPolicy,
     RouteMapping,
+    Source,
     Tombstone,
     Transport,
 )
@@ -149,12 +150,21 @@ class State:
         return tuple(token for token in self.all_tokens() if token.app_guid == app)
 
     def sources_of(self, app: AppGuid, transport: Transport, port: int) -> tuple[Address, ...]:
-        """Return the addresses of all instances that a policy lets connect to this port, sorted.
+        """Return the addresses of all instances that a policy lets connect to this port, sorted."""
+        sources = self.sources_by_app(app, transport, port)
+        return tuple(sorted(each for source in sources for each in source.addresses))
+
+    def sources_by_app(self, app: AppGuid, transport: Transport, port: int) -> tuple[Source, ...]:
+        """Return who may connect to this port by policy: apps that have instances, sorted.
 
         An instance that is gone is none of them: its address may be somebody else's by now.
         """
-        sources = {p.source for p in self.policies_to(app) if p.allows(transport, port)}
-        instances = (each for source in sources for each in self.instances_of(source))
+        allowed = {p.source for p in self.policies_to(app) if p.allows(transport, port)}
+        found = (Source(each, self._addresses_of(each)) for each in sorted(allowed))
+        return tuple(each for each in found if each.addresses)
+
+    def _addresses_of(self, app: AppGuid) -> tuple[Address, ...]:
+        instances = self.instances_of(app)
         return tuple(sorted(i.address for i in instances if i.status is not InstanceStatus.GONE))
 
     def tombstone(self, guid: InstanceGuid) -> Tombstone | None:

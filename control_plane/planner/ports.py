@@ -12,10 +12,17 @@ from types import MappingProxyType
 
 from control_plane.envoy import clusters, rbac, udp
 from control_plane.envoy.listeners import C2C_SECRET, ListenerSpec, tcp_listener
-from control_plane.model.entities import App, AppProtocol, Instance, NetworkPolicy, Transport
+from control_plane.model.entities import (
+    App,
+    AppProtocol,
+    Instance,
+    NetworkPolicy,
+    Source,
+    Transport,
+)
 from control_plane.model.ports import SSH_PORT, PortMapping, port_mappings
 from control_plane.model.state import State
-from control_plane.names import C2C_PORT, DEFAULT_APP_PORT, Address, InstanceGuid, Port
+from control_plane.names import C2C_PORT, DEFAULT_APP_PORT, Address, AppGuid, InstanceGuid, Port
 from control_plane.planner.options import PlanOptions
 from control_plane.planner.shared import Shared
 from control_plane.planner.sources import Sources
@@ -28,7 +35,7 @@ VALIDATION_SECRET = "id-validation-context"  # noqa: S105 - likewise
 
 NO_PORTS: Mapping[PortMapping, AppProtocol] = MappingProxyType({})
 
-_NOBODY = "127.0.0.1"
+_NOBODY = Address("127.0.0.1")
 
 _Types = Mapping[TypeUrl, TypeSnapshot]
 
@@ -89,10 +96,11 @@ class Ports:
         envoy-data-plane makes its validators when they are used first, which takes 0.5 s in all.
         The server calls this before it listens, so that no client has to wait for it.
         """
+        anybody = (Source(AppGuid("app"), (_NOBODY,)),)
         for protocol in AppProtocol:
             spec = ListenerSpec(DEFAULT_APP_PORT, C2C_PORT, protocol)
             self._cluster(DEFAULT_APP_PORT, _NOBODY, protocol)
-            self._listener(spec, _NOBODY, (_NOBODY,), ())
+            self._listener(spec, _NOBODY, anybody, ())
         self._filter(rbac.sources_filter_name(C2C_PORT), (_NOBODY,))
 
     def forget(self, instance: InstanceGuid) -> None:
@@ -117,7 +125,8 @@ class Ports:
             LISTENER: TypeSnapshot.of(listeners),
             # A tcp app has no use for them, but the connections from when it was none have.
             EXTENSION_CONFIG: TypeSnapshot.of(
-                self._filter(rbac.sources_filter_name(port), of) for port, of in sources.items()
+                self._filter(rbac.sources_filter_name(port), _addresses(of))
+                for port, of in sources.items()
             ),
         }
 
@@ -131,7 +140,7 @@ class Ports:
 
     def _sources_by_port(
         self, state: State, app: App, mappings: Iterable[PortMapping]
-    ) -> dict[Port, tuple[Address, ...]]:
+    ) -> dict[Port, tuple[Source, ...]]:
         """Return who may connect, but for the ports that admit by certificate."""
         by_certificate = bool(self._options.router_ca_pem)
         ports = (each.proxy_port for each in mappings if each.is_c2c or not by_certificate)
@@ -141,7 +150,7 @@ class Ports:
         self,
         instance: Instance,
         there: Mapping[PortMapping, AppProtocol],
-        sources: Mapping[Port, tuple[Address, ...]],
+        sources: Mapping[Port, tuple[Source, ...]],
     ) -> Iterator[Resource]:
         for mapping, protocol in there.items():
             admitted = sources.get(mapping.proxy_port)
@@ -163,13 +172,17 @@ class Ports:
             yield self._listener(spec, instance.address, sources, ())
             datagrams = self._sources.of(state, app.guid, Transport.UDP, port)
             if datagrams:
-                yield self._udp_listener(port, instance.address, datagrams)
+                yield self._udp_listener(port, instance.address, _addresses(datagrams))
 
 
 def forwarded(app: App) -> dict[PortMapping, AppProtocol]:
     """Return which ports of an app its Envoys forward to, and what they speak there."""
     mappings = port_mappings(app) if app.c2c_port is not None else ()
     return {each: _protocol(app, each.app_port) for each in mappings}
+
+
+def _addresses(sources: Iterable[Source]) -> tuple[Address, ...]:
+    return tuple(address for source in sources for address in source.addresses)
 
 
 def _protocol(app: App, port: int) -> AppProtocol:
@@ -184,12 +197,12 @@ def _cluster(app_port: int, app_address: str, protocol: AppProtocol) -> Resource
 def _listener(
     spec: ListenerSpec,
     address: str,
-    sources: tuple[str, ...] | None,
+    sources: tuple[Source, ...] | None,
     probers: tuple[str, ...],
 ) -> Resource:
     body = tcp_listener(spec, address, sources=sources, probers=probers)
-    # With a filter chain for each of ten callers it has 11 KiB, and compressed 1 KiB; each instance
-    # has one of its own, which is sent once in its life.
+    # With filter chains for ten apps it has 11 KiB, and compressed 1 KiB; each instance has one of
+    # its own, which is sent once in its life.
     return Resource.of(LISTENER, spec.name, body, pack=True)
 
 

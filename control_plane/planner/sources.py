@@ -7,9 +7,9 @@ that asking again costs the same whether a caller has one instance or a thousand
 
 from __future__ import annotations
 
-from control_plane.model.entities import Instance, NetworkPolicy, Transport
+from control_plane.model.entities import Instance, NetworkPolicy, Source, Transport
 from control_plane.model.state import State
-from control_plane.names import Address, AppGuid
+from control_plane.names import AppGuid
 
 _Facts = tuple[tuple[NetworkPolicy, ...], tuple[tuple[Instance, ...], ...]]
 
@@ -18,24 +18,22 @@ _REMEMBERED = 16384
 
 
 class Sources:
-    """``State.sources_of`` for those who ask the same for many instances."""
+    """``State.sources_by_app`` for those who ask the same for many instances."""
 
     def __init__(self) -> None:
         """Start with nothing remembered."""
         self._remembered: dict[
-            tuple[AppGuid, Transport, int], tuple[_Facts, tuple[Address, ...]]
+            tuple[AppGuid, Transport, int], tuple[_Facts, tuple[Source, ...]]
         ] = {}
 
-    def of(
-        self, state: State, app: AppGuid, transport: Transport, port: int
-    ) -> tuple[Address, ...]:
-        """Return the addresses of all instances that a policy lets connect to this port, sorted."""
+    def of(self, state: State, app: AppGuid, transport: Transport, port: int) -> tuple[Source, ...]:
+        """Return the apps that a policy lets connect to this port, and their addresses, sorted."""
         policies = state.policies_to(app)
         facts = policies, tuple(state.instances_of(each.source) for each in policies)
         known = self._remembered.get((app, transport, port))
         if known is not None and known[0] == facts:
             return known[1]
-        sources = state.sources_of(app, transport, port)
+        sources = state.sources_by_app(app, transport, port)
         if len(self._remembered) >= _REMEMBERED:
             self._remembered.clear()
         self._remembered[app, transport, port] = facts, sources

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import grpc
 
 from control_plane.envoy import clusters, listeners, rbac, secrets
-from control_plane.model.entities import AppProtocol
+from control_plane.model.entities import AppProtocol, Source
+from control_plane.names import Address, AppGuid
 from tests.envoy import ads as xds
 from tests.envoy import tls_client
 from tests.envoy.apps import App
@@ -48,10 +49,11 @@ class Served:
         body = clusters.service_cluster(self.app.port, self.app.address, self.protocol)
         await self.ads.put(xds.CLUSTER, self.cluster, body)
 
-    async def put_listener(self, sources: Iterable[str] | None = None) -> None:
-        """Send the listener, open to these sources."""
+    async def put_listener(self, sources: Iterable[str | Source] | None = None) -> None:
+        """Send the listener, open to these sources; an address is that of an app of its own."""
         spec = listeners.ListenerSpec(self.app.port, C2C_PORT, self.protocol)
-        body = listeners.tcp_listener(spec, self.address, sources=sources)
+        apps = None if sources is None else [_app(each) for each in sources]
+        body = listeners.tcp_listener(spec, self.address, sources=apps)
         await self.ads.put(xds.LISTENER, self.listener, body)
 
     async def put_filter(self, sources: Iterable[str]) -> None:
@@ -88,6 +90,12 @@ class Served:
             grpc.ssl_channel_credentials(self.authority.pem),
             options=[("grpc.ssl_target_name_override", HOST)],
         )
+
+
+def _app(source: str | Source) -> Source:
+    if isinstance(source, Source):
+        return source
+    return Source(AppGuid(source), (Address(source),))
 
 
 @contextlib.asynccontextmanager

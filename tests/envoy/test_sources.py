@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from contextlib import AsyncExitStack
 
 import pytest
 
 from control_plane.envoy import rbac
-from control_plane.model.entities import AppProtocol
+from control_plane.model.entities import AppProtocol, Source
+from control_plane.names import Address, AppGuid
 from tests.envoy import ads as xds
-from tests.envoy import apps, http2
+from tests.envoy import apps, http2, tls_client
 from tests.envoy.harness import C2C_PORT, unique_address, until
 from tests.envoy.served import Served, served
 
@@ -32,6 +34,15 @@ async def _is_refused(instance: Served, source: str) -> bool:
         return False
     finally:
         writer.close()
+
+
+async def _goes_on(connection: tls_client.Connection, protocol: AppProtocol) -> bool:
+    """Tell whether a connection serves, and is not asked to end."""
+    if protocol is TCP:
+        connection.writer.write(b"on\n")
+        return await connection.reader.readline() == b"echo on\n"
+    answer = await connection.request()
+    return answer.status == 200 and answer.header("connection") is None
 
 
 async def _ends(reader: asyncio.StreamReader) -> None:
@@ -177,6 +188,52 @@ async def test_sources_that_come_disturb_nobody() -> None:
         answer = await first.request()
         assert answer.status == 200
         assert answer.header("connection") is None
+
+
+@pytest.mark.parametrize("protocol", [HTTP1, TCP])
+async def test_an_app_scales_and_none_of_its_connections_is_drained(protocol: AppProtocol) -> None:
+    """Its instances come and go by the matcher alone, which costs Envoy no filter chain.
+
+    Who has gone is closed at accept; what others have open outlives the drain time.
+    """
+    first, second, other = unique_address(), unique_address(), unique_address()
+    serve = apps.banner if protocol is TCP else apps.http1()
+    async with (
+        apps.tcp_app(serve) as app,
+        served(app, protocol, sources=[first, second, other]) as instance,
+        AsyncExitStack() as stack,
+    ):
+
+        async def put(*addresses: str, others: tuple[str, ...] = (other,)) -> None:
+            """Have the app's instances there, and wait until that is so."""
+            updates = await instance.envoy.stat(f"{MANAGER}.listener_in_place_updated")
+            source = Source(AppGuid("a"), tuple(map(Address, addresses)))
+            await instance.put_listener([source, *others])
+            await instance.envoy.wait_for(
+                lambda stats: stats.get(f"{MANAGER}.listener_in_place_updated") == updates + 1,
+                what="the listener is updated in place",
+                prefix=MANAGER,
+            )
+
+        async def connected(source: str) -> tls_client.Connection:
+            connection = await stack.enter_async_context(instance.connect(source=source))
+            if protocol is TCP:
+                assert await connection.reader.readline() == b"220 ready\r\n"
+            assert await _goes_on(connection, protocol)
+            return connection
+
+        await put(first)
+        one, witness = await connected(first), await connected(other)
+        await put(first, second)
+        two = await connected(second)
+        await put(second)
+        await put(second, others=())
+        await _ends(witness.reader)  # so the drain time of the changes before is over
+
+        assert await _goes_on(one, protocol)
+        assert await _goes_on(two, protocol)
+        assert await _is_refused(instance, first)
+        assert not await _is_refused(instance, second)
 
 
 async def test_a_websocket_ends_with_its_source() -> None:

@@ -13,7 +13,7 @@ from tests.inspection.world import APP, is_served, scene
 from tests.security.world import enrol
 
 STRANGER = "app-c"
-MORE = "which is more than one source"
+EVERYBODY = "0.0.0.0/0"
 
 
 async def test_an_allow_that_would_be_too_wide_is_not_sent(
@@ -26,7 +26,7 @@ async def test_an_allow_that_would_be_too_wide_is_not_sent(
         await enrol(here.cf, STRANGER, unique_address())
         before = await envoy.stats("listener_manager")
         with monkeypatch.context() as defect:
-            defect.setattr(listeners, "host_prefix_len", lambda _: 0)
+            defect.setattr(listeners, "as_envoy_writes", lambda _: EVERYBODY)
             await here.cf.allow(STRANGER, APP)
             status = await here.until(lambda each: bool(each.alarms), what="an alarm")
             shown, why = await c2c(here.cf, "status", APP), await c2c(here.cf, "why", APP)
@@ -38,8 +38,8 @@ async def test_an_allow_that_would_be_too_wide_is_not_sent(
         after = await envoy.stats("listener_manager")
 
     (alarm,) = status.alarms
-    assert alarm.startswith("it goes on with what it had: filter chain 'from-127.")
-    assert alarm.endswith(MORE)
+    assert alarm.startswith("it goes on with what it had: listener 'listener-")
+    assert alarm.endswith(f" names a source that is none: {EVERYBODY!r}")
     assert f"\n{APP}/0 ALARM: {alarm}\n" in shown.out
     assert f"MISSING  port         the Envoy of {APP}/0 goes on with what it had: " in why.out
     assert (

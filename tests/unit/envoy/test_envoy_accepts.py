@@ -12,8 +12,12 @@ from envoy.config.core.v3 import config_source_pb2
 from envoy.config.listener.v3 import listener_pb2
 
 from control_plane.envoy import clusters, listeners
-from control_plane.model.entities import AppProtocol
+from control_plane.model.entities import AppProtocol, Source
+from control_plane.names import Address, AppGuid
 from tests.envoy.harness import envoy_binary, envoy_release
+
+A = Source(AppGuid("a"), (Address("10.0.0.1"),))
+B = Source(AppGuid("b"), (Address("10.0.0.2"), Address("fd00::1")))
 
 
 @pytest.mark.skipif(
@@ -30,7 +34,7 @@ def test_clusters_and_listeners_are_valid(tmp_path: Path, protocol: AppProtocol)
     for port, address in ((8080, "127.0.0.1"), (8081, "::1")):
         body = clusters.service_cluster(port, address, protocol)
         config.static_resources.clusters.append(cluster_pb2.Cluster.FromString(body))
-        for offset, sources in enumerate((None, (), ("10.0.0.1",), ("10.0.0.1", "fd00::1"))):
+        for offset, sources in enumerate((None, (), (A,), (A, B))):
             spec = listeners.ListenerSpec(port, 61443 + offset, protocol)
             built = listeners.tcp_listener(spec, address, sources=sources)
             config.static_resources.listeners.append(listener_pb2.Listener.FromString(built))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
 import pytest
@@ -13,19 +14,33 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from envoy_data_plane.envoy.config.listener.v3 import Listener
+from google.protobuf.wrappers_pb2 import StringValue
 
 from control_plane.envoy import listeners
-from control_plane.model.entities import AppProtocol
-from control_plane.names import C2C_PORT
+from control_plane.model.entities import AppProtocol, Source
+from control_plane.names import C2C_PORT, Address, AppGuid
 
 HTTP = [AppProtocol.HTTP1, AppProtocol.HTTP2]
+
+
+def _source(app: str, *addresses: str) -> Source:
+    return Source(AppGuid(app), tuple(map(Address, addresses)))
+
+
+def _led(listener: Any) -> dict[str, str]:  # noqa: ANN401 untyped upb
+    """Return which filter chain each address is led to."""
+    matched = listener.filter_chain_matcher.matcher_tree.exact_match_map.map
+    return {
+        address: _unpacked(match.action.typed_config, StringValue()).value
+        for address, match in matched.items()
+    }
 
 
 def _built(
     protocol: AppProtocol = AppProtocol.HTTP1,
     *,
     address: str = "10.0.0.7",
-    sources: tuple[str, ...] | None = None,
+    sources: tuple[Source, ...] | None = None,
 ) -> bytes:
     spec = listeners.ListenerSpec(8080, C2C_PORT, protocol)
     return listeners.tcp_listener(spec, address, sources=sources)
@@ -35,7 +50,7 @@ def _listener(
     protocol: AppProtocol = AppProtocol.HTTP1,
     *,
     address: str = "10.0.0.7",
-    sources: tuple[str, ...] | None = None,
+    sources: tuple[Source, ...] | None = None,
 ) -> Any:  # noqa: ANN401 untyped upb
     body = _built(protocol, address=address, sources=sources)
     return listener_pb2.Listener.FromString(body)
@@ -129,31 +144,45 @@ def test_a_port_that_is_open_to_everybody_has_one_chain_without_a_match() -> Non
     listener = _listener(sources=None)
 
     (chain,) = listener.filter_chains
+    assert not listener.HasField("filter_chain_matcher")
     assert not chain.HasField("filter_chain_match")
     assert [each.name for each in _manager(listener).http_filters] == ["envoy.filters.http.router"]
 
 
-def test_each_source_has_a_chain_of_its_own() -> None:
-    """IPv4 sources match as /32 and IPv6 sources as /128, each in one chain, in order."""
-    listener = _listener(sources=("fd00::1", "10.0.0.10", "10.0.0.9", "10.0.0.9"))
+def test_each_app_has_a_chain_of_its_own() -> None:
+    """Its addresses, IPv4 and IPv6, are led there and no others anywhere."""
+    listener = _listener(
+        sources=(_source("b", "fd00::1", "10.0.0.10"), _source("a", "10.0.0.9")),
+    )
 
-    ranges = []
-    for chain in listener.filter_chains:
-        (allowed,) = chain.filter_chain_match.source_prefix_ranges
-        ranges.append((chain.name, allowed.address_prefix, allowed.prefix_len.value))
-    assert ranges == [
-        ("from-10.0.0.9", "10.0.0.9", 32),
-        ("from-10.0.0.10", "10.0.0.10", 32),
-        ("from-fd00::1", "fd00::1", 128),
+    assert [each.name for each in listener.filter_chains] == ["from-a", "from-b"]
+    assert _led(listener) == {"10.0.0.9": "from-a", "10.0.0.10": "from-b", "fd00::1": "from-b"}
+    assert not listener.filter_chain_matcher.HasField("on_no_match")
+    assert not listener.HasField("default_filter_chain")
+
+
+def test_an_address_is_written_as_envoy_writes_it() -> None:
+    """It compares texts, and they are those of ``inet_ntop``."""
+    addresses = ("FD00:0::0:1", "fd00:0:0:1::", "::102:304", "::1:0", "::ffff", "::1", "10.0.0.1")
+
+    led = _led(_listener(sources=(_source("a", *addresses),)))
+
+    families = [AF_INET6 if ":" in each else AF_INET for each in addresses]
+    written = [
+        inet_ntop(family, inet_pton(family, each))
+        for family, each in zip(families, addresses, strict=True)
     ]
+    assert sorted(led) == sorted(written)
 
 
-def test_a_chain_does_not_depend_on_the_others() -> None:
-    """Envoy drains the chains whose bytes change: a source's are the same in company."""
-    alone = _listener(sources=("10.0.0.9",)).filter_chains
-    together = _listener(sources=("10.0.0.8", "10.0.0.9", "10.0.0.10")).filter_chains
+def test_a_chain_depends_on_nothing_but_its_app() -> None:
+    """Envoy drains the chains whose bytes change: an app's are the same wherever it calls from."""
+    (alone,) = _listener(sources=(_source("b", "10.0.0.9"),)).filter_chains
+    together = _listener(
+        sources=(_source("a", "10.0.0.8"), _source("b", "10.0.0.9", "10.0.0.10"))
+    ).filter_chains
 
-    assert alone[0].SerializeToString() == together[1].SerializeToString()
+    assert alone.SerializeToString() == together[1].SerializeToString()
 
 
 @pytest.mark.parametrize("protocol", AppProtocol)
@@ -161,16 +190,15 @@ def test_no_source_is_an_address_that_nobody_has(protocol: AppProtocol) -> None:
     """An empty set of sources is a chain that no connection matches, and still names the secret."""
     listener = _listener(protocol, sources=())
 
-    (chain,) = listener.filter_chains
-    (allowed,) = chain.filter_chain_match.source_prefix_ranges
-    assert (allowed.address_prefix, allowed.prefix_len.value) == ("255.255.255.255", 32)
+    assert [each.name for each in listener.filter_chains] == ["nobody"]
+    assert _led(listener) == {"255.255.255.255": "nobody"}
     assert _tls(listener).common_tls_context.tls_certificate_sds_secret_configs
 
 
 @pytest.mark.parametrize("protocol", HTTP)
 def test_a_restricted_http_port_denies_until_told(protocol: AppProtocol) -> None:
     """The filter comes over ECDS; the listener waits for it, and without it denies everything."""
-    first, router = _manager(_listener(protocol, sources=("10.0.0.9",))).http_filters
+    first, router = _manager(_listener(protocol, sources=(_source("a", "10.0.0.9"),))).http_filters
 
     assert first.name == "allowed-sources-61443"
     discovery = first.config_discovery
@@ -182,7 +210,12 @@ def test_a_restricted_http_port_denies_until_told(protocol: AppProtocol) -> None
 
 def test_the_same_plan_has_the_same_bytes() -> None:
     """Neither the order of the sources nor what was built before reaches the bytes."""
-    sources = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
-    built = {_built(sources=order) for order in itertools.permutations(sources)}
+    built = {
+        _built(
+            sources=tuple(_source(app, *(f"10.{app}.0.{each}" for each in few)) for app in order)
+        )
+        for order in itertools.permutations("123")
+        for few in itertools.permutations((1, 2, 3))
+    }
 
     assert len(built) == 1

@@ -25,13 +25,19 @@ from control_plane.envoy.validation import (
     check_udp_listener,
 )
 from control_plane.errors import MessageError
-from control_plane.model.entities import AppProtocol
+from control_plane.model.entities import AppProtocol, Source
+from control_plane.names import Address, AppGuid
 
 SPEC = ListenerSpec(8080, 61443, AppProtocol.TCP)
 SOURCES = ("10.0.0.1", "fd00::1")
+APPS = (
+    Source(AppGuid("a"), (Address("10.0.0.1"),)),
+    Source(AppGuid("b"), (Address("fd00::1"),)),
+)
 LISTENER = "listener 'listener-8080-61443'"
 UDP = "listener 'listener-udp-53'"
-CHAIN = f"filter chain 'from-10.0.0.1' of {LISTENER}"
+CHAIN = f"filter chain 'from-a' of {LISTENER}"
+EVERYBODY = f"{LISTENER} is for everybody, and not meant to be"
 FILTER = "filter 'allowed'"
 POLICY = f"policy 'sources' of {FILTER}"
 MORE = "which is more than one source"
@@ -47,9 +53,9 @@ def each_of(*rules: tuple[Break, str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("broken", "sentence"), rules, ids=numbered)
 
 
-def ranges_of(chain: Any) -> Any:  # noqa: ANN401 - untyped upb
-    """Return for whom a filter chain is."""
-    return chain.filter_chain_match.source_prefix_ranges
+def admitted_by(listener: Any) -> Any:  # noqa: ANN401 - untyped upb
+    """Return where a listener leads each address."""
+    return listener.filter_chain_matcher.matcher_tree.exact_match_map.map
 
 
 @each_of(
@@ -73,44 +79,37 @@ def ranges_of(chain: Any) -> Any:  # noqa: ANN401 - untyped upb
         f"a filter chain of {LISTENER} has no name",
     ),
     (
-        lambda it: setattr(it.filter_chains[1], "name", "from-10.0.0.1"),
-        f"'from-10.0.0.1' is twice a filter chain of {LISTENER}",
-    ),
-    (
-        lambda it: it.filter_chains[0].ClearField("filter_chain_match"),
-        f"{CHAIN} is for everybody, and {LISTENER} is not",
-    ),
-    (
-        lambda it: setattr(ranges_of(it.filter_chains[0])[0], "address_prefix", "app-a"),
-        f"{CHAIN} names a source that is none: 'app-a'",
-    ),
-    (
-        lambda it: setattr(ranges_of(it.filter_chains[0])[0].prefix_len, "value", 0),
-        f"{CHAIN} names 10.0.0.1/0, {MORE}",
-    ),
-    (
-        lambda it: setattr(ranges_of(it.filter_chains[0])[0].prefix_len, "value", 33),
-        f"{CHAIN} names 10.0.0.1/33, {MORE}",
-    ),
-    (
-        lambda it: ranges_of(it.filter_chains[1])[0].ClearField("prefix_len"),
-        f"filter chain 'from-fd00::1' of {LISTENER} names fd00::1/0, {MORE}",
-    ),
-    (
-        lambda it: ranges_of(it.filter_chains[0]).append(ranges_of(it.filter_chains[0])[0]),
-        f"'10.0.0.1' is twice a source of {CHAIN}",
+        lambda it: setattr(it.filter_chains[1], "name", "from-a"),
+        f"'from-a' is twice a filter chain of {LISTENER}",
     ),
     (lambda it: it.filter_chains[0].ClearField("filters"), f"{CHAIN} does nothing"),
+    (lambda it: it.ClearField("filter_chain_matcher"), EVERYBODY),
+    (lambda it: admitted_by(it).clear(), EVERYBODY),
     (
-        lambda it: it.filter_chains[1].filter_chain_match.CopyFrom(
-            it.filter_chains[0].filter_chain_match
-        ),
-        f"{LISTENER} has two filter chains for the same source",
+        lambda it: it.filter_chain_matcher.on_no_match.CopyFrom(admitted_by(it)["fd00::1"]),
+        EVERYBODY,
+    ),
+    (lambda it: it.default_filter_chain.CopyFrom(it.filter_chains[0]), EVERYBODY),
+    (
+        lambda it: admitted_by(it)["10.0.0.0/8"].CopyFrom(admitted_by(it)["fd00::1"]),
+        f"{LISTENER} names a source that is none: '10.0.0.0/8'",
+    ),
+    (
+        lambda it: admitted_by(it)["fd00::1"].action.typed_config.Pack(route_pb2.Route()),
+        f"{LISTENER} has something else than google.protobuf.StringValue",
+    ),
+    (
+        lambda it: admitted_by(it)["fd00::1"].CopyFrom(admitted_by(it)["10.0.0.1"]),
+        f"{LISTENER} leads to 'from-a', and has 'from-a', 'from-b'",
+    ),
+    (
+        lambda it: setattr(it.filter_chains[0], "name", "from-c"),
+        f"{LISTENER} leads to 'from-a', 'from-b', and has 'from-b', 'from-c'",
     ),
 )
 def test_a_listener_that_breaks_a_rule(broken: Break, sentence: str) -> None:
     """For nobody but the sources that it names, each of them one address with one chain."""
-    body = tcp_listener(SPEC, "10.0.1.1", sources=SOURCES)
+    body = tcp_listener(SPEC, "10.0.1.1", sources=APPS)
     listener = listener_pb2.Listener.FromString(body)
     check_listener(listener, is_open=False)
     broken(listener)
@@ -127,7 +126,7 @@ def test_a_listener_for_everybody_has_to_be_meant() -> None:
     listener = listener_pb2.Listener.FromString(body)
     check_listener(listener, is_open=True)
 
-    with pytest.raises(MessageError, match=f"is for everybody, and {LISTENER} is not"):
+    with pytest.raises(MessageError, match="is for everybody, and not meant to be"):
         check_listener(listener, is_open=False)
 
 
@@ -322,7 +321,7 @@ def test_a_cluster_that_breaks_a_rule(broken: Break, sentence: str) -> None:
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: tcp_listener(SPEC, "app-b", sources=SOURCES),
+        lambda: tcp_listener(SPEC, "app-b", sources=APPS),
         lambda: tcp_listener(ListenerSpec(8080, 0, AppProtocol.HTTP1), "10.0.1.1", sources=None),
         lambda: udp_listener(0, "10.0.1.1", sources=SOURCES),
         lambda: udp_listener(53, "10.0.1.1", sources=()),

@@ -137,7 +137,9 @@ def test_routers_are_admitted_by_their_certificate() -> None:
     assert tls.require_client_certificate.value
     validation = tls.common_tls_context.validation_context_sds_secret_config
     assert validation.name == "id-validation-context"
-    assert worlds.chains(snapshot, "listener-8080-61001") == ["from-everybody"]
+    (chain,) = worlds.listeners(snapshot)["listener-8080-61001"].filter_chains
+    assert chain.name == "from-everybody"
+    assert worlds.chains(snapshot, "listener-8080-61001") == {}
     assert filters_of(snapshot, "listener-8080-61001") == {"http_connection_manager"}
     # No filter is named there, so none is delivered for it: 403 would be the answer.
     assert set(worlds.requesters(snapshot)) == {"allowed-sources-61443"}
@@ -150,7 +152,7 @@ def test_a_router_is_no_app_on_61443() -> None:
     assert not any(
         tls.require_client_certificate.value for tls in tls_of(snapshot, "listener-8080-61443")
     )
-    assert worlds.chains(snapshot, "listener-8080-61443") == ["probe-10.0.1.1"]
+    assert worlds.chains(snapshot, "listener-8080-61443") == {"10.0.1.1": "probe"}
 
 
 def test_app_ports_are_reached_through_envoy_only_unless_asked_for() -> None:
@@ -171,8 +173,8 @@ def test_unproxied_ports_are_plain_tcp() -> None:
             (proxy,) = chain.filters
             config = tcp_proxy_pb2.TcpProxy.FromString(proxy.typed_config.value)
             assert config.cluster == f"service-cluster-{port}"
-    assert worlds.chains(snapshot, "listener-8080-8080") == ["from-255.255.255.255"]
-    assert worlds.chains(snapshot, "listener-9090-9090") == ["from-10.0.0.1"]
+    assert worlds.chains(snapshot, "listener-8080-8080") == {"255.255.255.255": "nobody"}
+    assert worlds.chains(snapshot, "listener-9090-9090") == {"10.0.0.1": "from-a"}
 
 
 def test_an_app_that_listens_on_the_instances_address_is_left_alone() -> None:

@@ -7,8 +7,8 @@ from control_plane.planner import PlanOptions
 from tests.unit.planner import worlds
 
 C2C, ID = "listener-8080-61443", "listener-8080-61001"
-NOBODY = ["from-255.255.255.255"]
-SELF = "probe-10.0.1.1"
+NOBODY = {"255.255.255.255": "nobody"}
+SELF = {"10.0.1.1": "probe"}
 UNPROXIED = PlanOptions(unproxied=True)
 
 
@@ -19,7 +19,7 @@ def test_nobody_may_connect_by_default() -> None:
     """
     snapshot = worlds.plan(worlds.story())
 
-    assert worlds.chains(snapshot, C2C) == [SELF]
+    assert worlds.chains(snapshot, C2C) == SELF
     assert worlds.chains(snapshot, ID) == NOBODY
     assert worlds.requesters(snapshot) == {
         "allowed-sources-61001": set(),
@@ -32,13 +32,13 @@ def test_a_policy_opens_the_port_that_it_names() -> None:
     state = worlds.policy(worlds.story(), "a", "b")
     snapshot = worlds.plan(state)
 
-    assert worlds.chains(snapshot, C2C) == ["from-10.0.0.1", SELF]
+    assert worlds.chains(snapshot, C2C) == {"10.0.0.1": "from-a", **SELF}
     assert worlds.chains(snapshot, ID) == NOBODY
     assert worlds.requesters(snapshot) == {
         "allowed-sources-61001": set(),
         "allowed-sources-61443": {"10.0.0.1"},
     }
-    assert worlds.chains(worlds.plan(state, "a0"), C2C) == ["probe-10.0.0.1"]
+    assert worlds.chains(worlds.plan(state, "a0"), C2C) == {"10.0.0.1": "probe"}
 
 
 def test_a_range_opens_every_port_in_it() -> None:
@@ -48,9 +48,7 @@ def test_a_range_opens_every_port_in_it() -> None:
     snapshot = worlds.plan(state)
 
     opened = {
-        name
-        for name in worlds.listeners(snapshot)
-        if "from-10.0.0.1" in worlds.chains(snapshot, name)
+        name for name in worlds.listeners(snapshot) if "10.0.0.1" in worlds.chains(snapshot, name)
     }
     assert opened == {"listener-8080-61001", "listener-9090-61002", "listener-9091-61003"}
 
@@ -58,40 +56,42 @@ def test_a_range_opens_every_port_in_it() -> None:
 def test_every_live_instance_of_the_source_is_admitted() -> None:
     """One that is not ready yet may call; one that is gone may not, its address may be another's.
 
-    One chain each, so that a source that comes or goes disturbs nobody else's connections.
+    All are led to the chain of their app, which stays as it is when they come and go.
     """
     state = worlds.policy(worlds.story(), "a", "b")
     for number, status in enumerate(InstanceStatus, start=1):
         state = worlds.instance(state, f"a{number}", f"10.0.0.1{number}", status=status)
 
-    chains = worlds.chains(worlds.plan(state), C2C)
-
-    assert chains == ["from-10.0.0.1", "from-10.0.0.11", "from-10.0.0.12", "from-10.0.0.13", SELF]
+    admitted = ("10.0.0.1", "10.0.0.11", "10.0.0.12", "10.0.0.13")
+    assert worlds.chains(worlds.plan(state), C2C) == {**dict.fromkeys(admitted, "from-a"), **SELF}
 
 
 def test_the_instances_of_an_app_need_a_policy_among_each_other() -> None:
     """A policy from an app to itself admits all its instances, this one too."""
     state = worlds.story()
-    assert worlds.chains(worlds.plan(state), C2C) == [SELF]
+    assert worlds.chains(worlds.plan(state), C2C) == SELF
 
     state = worlds.policy(state, "b", "b")
 
-    assert worlds.chains(worlds.plan(state), C2C) == ["from-10.0.1.1", "from-10.0.1.2"]
+    assert worlds.chains(worlds.plan(state), C2C) == {
+        "10.0.1.1": "from-b",
+        "10.0.1.2": "from-b",
+    }
 
 
 def test_udp_does_not_open_a_tcp_port() -> None:
     """A udp policy for 61443 leaves the TLS port closed."""
     state = worlds.policy(worlds.story(), "a", "b", protocol="udp")
 
-    assert worlds.chains(worlds.plan(state), C2C) == [SELF]
+    assert worlds.chains(worlds.plan(state), C2C) == SELF
 
 
 def test_the_control_plane_may_look_at_the_certificate_and_at_nothing_else() -> None:
-    """Its addresses have chains of their own on 61443, none on 61001, and no leave to request."""
+    """On 61443 its addresses are led to a chain without an app, on 61001 nowhere."""
     options = PlanOptions(probers=("10.9.9.9",))
     snapshot = worlds.plan(worlds.story(), options=options)
 
-    assert worlds.chains(snapshot, C2C) == [SELF, "probe-10.9.9.9"]
+    assert worlds.chains(snapshot, C2C) == {**SELF, "10.9.9.9": "probe"}
     assert worlds.chains(snapshot, ID) == NOBODY
     assert worlds.requesters(snapshot)["allowed-sources-61443"] == set()
 

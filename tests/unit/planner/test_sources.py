@@ -19,8 +19,8 @@ B = AppGuid("b")
 def _asked(sources: Sources, state: State, port: int = 8080) -> tuple[str, ...]:
     """Ask twice, so that one of the answers is remembered; it must be the State's own."""
     answers = {sources.of(state, B, Transport.TCP, port) for _ in range(2)}
-    assert answers == {state.sources_of(B, Transport.TCP, port)}
-    return answers.pop()
+    assert answers == {state.sources_by_app(B, Transport.TCP, port)}
+    return tuple(address for each in answers.pop() for address in each.addresses)
 
 
 def test_an_answer_follows_policies_and_instances() -> None:

@@ -12,6 +12,7 @@ from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.udp.udp_proxy.v3 import udp_proxy_pb2
+from google.protobuf.wrappers_pb2 import StringValue
 from xds.type.matcher.v3 import ip_pb2
 
 from control_plane.api.v1 import name_table_pb2
@@ -111,9 +112,15 @@ def ports(snapshot: Snapshot) -> list[int]:
     return sorted(each.address.socket_address.port_value for each in listeners(snapshot).values())
 
 
-def chains(snapshot: Snapshot, listener: str) -> list[str]:
-    """Return the names of the filter chains of a listener: who may come, and how far."""
-    return [each.name for each in listeners(snapshot)[listener].filter_chains]
+def chains(snapshot: Snapshot, listener: str) -> dict[str, str]:
+    """Return the filter chain of each address that a listener admits: who may come, and how far."""
+    matched = listeners(snapshot)[listener].filter_chain_matcher.matcher_tree.exact_match_map.map
+    found = {}
+    for address, match in matched.items():
+        chain = StringValue()
+        assert match.action.typed_config.Unpack(chain)
+        found[address] = chain.value
+    return found
 
 
 def requesters(snapshot: Snapshot) -> dict[str, set[str]]:

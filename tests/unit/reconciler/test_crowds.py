@@ -19,7 +19,7 @@ from tests.unit.reconciler.clocks import settled
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Peer, World
 
 B0 = InstanceGuid("b0")
-FROM_A0 = b"from-10.0.0.1"
+FROM_A0 = b"10.0.0.1"
 
 
 @pytest.fixture

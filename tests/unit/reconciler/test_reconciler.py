@@ -145,7 +145,7 @@ async def test_a_new_source_is_admitted_by_itself(state: State) -> None:
         await settled()
         peer.settle()
 
-    assert b"from-10.0.0.2" in peer.has[LISTENER, "listener-8080-61443"].body
+    assert b"10.0.0.2" in peer.has[LISTENER, "listener-8080-61443"].body
 
 
 async def test_a_certificate_is_renewed_when_its_moment_has_come(state: State) -> None:
