@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cryptography import x509
 from figures import Figures, milliseconds
-from fleet import Fleet, Member, prepare, write_floor
+from fleet import USUAL_SIZE, Fleet, Member, prepare, write_floor
 from processes import Server, Talker, control_plane, end, talker
 
 from control_plane.api.v1 import (
@@ -170,9 +170,24 @@ async def change_to_served(directory: Path, *, quick: bool) -> Figures:
 
 
 async def policy(directory: Path, *, quick: bool) -> Figures:
-    """Time a policy until the first request that it allows, and one that goes until the last."""
-    rounds = 10 if quick else 100
-    fleet = await prepare(directory, 30, place=_loopback)
+    """Time a policy until the first request that it allows, and one that goes until the last.
+
+    The app that it lets in has ten instances, and then many.
+    """
+    rounds, big = (10, 20) if quick else (100, 200)
+    few = await _policy(directory / "few", USUAL_SIZE, rounds)
+    many = await _policy(directory / "many", big, rounds)
+    return {
+        "name": "policy",
+        "rounds": rounds,
+        **few,
+        "big_source": big,
+        **{f"big_{name}": figure for name, figure in many.items()},
+    }
+
+
+async def _policy(directory: Path, size: int, rounds: int) -> Figures:
+    fleet = await prepare(directory, 3 * size, place=_loopback, size=size)
     mine, source = fleet.of_app("app-0"), fleet.of_app("app-1")
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(control_plane(fleet.data_dir))
@@ -187,8 +202,6 @@ async def policy(directory: Path, *, quick: bool) -> Figures:
             added.append(await _until(caller.is_answered, _change_policy(server, add=True)))
             removed.append(await _until(caller.is_refused, _change_policy(server, add=False)))
     return {
-        "name": "policy",
-        "rounds": rounds,
         **milliseconds("add_to_allowed", added),
         **milliseconds("remove_to_refused", removed),
         **milliseconds("request", requests),
@@ -263,4 +276,4 @@ async def _app(address: str) -> AsyncIterator[None]:
 def _loopback(number: int) -> str:
     """Give each instance an address of its own, in a range of this process."""
     pid = os.getpid()
-    return f"127.{(pid >> 8) % 100 + 100}.{pid % 256}.{number + 1}"
+    return f"127.{pid % 100 + 100}.{number >> 7}.{number % 128 + 1}"

@@ -210,6 +210,29 @@ async def test_a_source_app_scales_and_nobody_else_notices(tmp_path: Path) -> No
         assert await b.envoy.stat(f"{MANAGER}.total_listeners_draining") == 0
 
 
+async def test_an_instance_that_goes_stops_calling_and_its_siblings_go_on(tmp_path: Path) -> None:
+    """Its next request is refused and it cannot connect; its app's other connections stay open."""
+    async with site(tmp_path) as cloud, cloud.run("app-b") as b:
+        await cloud.map("app-b", "app-b")
+        await cloud.create_app("app-a")
+        (leaves, at), (_, sibling) = [await cloud.register("app-a") for _ in range(2)]
+        await cloud.allow("app-a", "app-b")
+        async with (
+            b.connect("app-b", at) as ours,
+            traffic.kept_alive(b, "app-b", sibling) as theirs,
+        ):
+            assert (await ours.request()).status == 200
+
+            await cloud.remove(leaves)
+            await cloud.settled("app-b")
+
+            assert (await ours.request()).status == 403
+            assert await strangers.is_closed_at_accept(b.address, at)
+            await theirs.more(20)
+
+        none_failed(theirs)
+
+
 async def test_a_filter_that_is_withheld_closes_http(tmp_path: Path) -> None:
     """A source that the listener is told to admit, but no filter, is closed at accept still."""
     async with site(tmp_path) as cloud, cloud.run("app-b") as b:
