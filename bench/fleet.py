@@ -32,6 +32,7 @@ from control_plane.ca.keys import KeyPair
 from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN
 from control_plane.clock import SystemClock
 from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.rbac import sources_filter_name
 from control_plane.envoy.secrets import tls_secret
 from control_plane.model.apps import create_app
 from control_plane.model.entities import InstanceStatus
@@ -40,7 +41,7 @@ from control_plane.model.policies import PolicySpec, add_policies
 from control_plane.model.routes import map_route
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
-from control_plane.names import AppGuid, InstanceGuid
+from control_plane.names import C2C_PORT, AppGuid, InstanceGuid
 from control_plane.planner import Planner, PlanOptions, SecretContent, c2c_request, identity_request
 from control_plane.planner.ports import ID_SECRET
 from control_plane.registry import Command, Registry
@@ -56,11 +57,12 @@ USUAL_SIZE = 10
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An instance, and the certificate that proves to be it."""
+    """An instance, the filter of those that may call it, and the certificate that proves it."""
 
     guid: str
     app: str
     address: str
+    filter: str
     certificate: bytes = field(repr=False)
 
 
@@ -121,9 +123,9 @@ async def prepare(
     key = new_key_pair()
     members = tuple(_members(registry.state, authority, key))
     file = directory / "members.json"
-    certificates = {each.guid: each.certificate.decode() for each in members}
+    told = [(each.guid, each.certificate.decode(), each.filter) for each in members]
     ca = authority.trust_bundle_pem.decode()
-    text = json.dumps({"ca": ca, "key": key.private_pem().decode(), "certificates": certificates})
+    text = json.dumps({"ca": ca, "key": key.private_pem().decode(), "members": told})
     file.write_text(text)
     return Fleet(settings.data_dir, registry.state, authority, key, members, file, tuple(apps))
 
@@ -173,7 +175,10 @@ def _members(state: State, authority: Authority, key: KeyPair) -> Iterator[Membe
         app = state.apps[instance.app_guid]
         request = identity_request(app, instance, DEFAULT_TRUST_DOMAIN)
         leaf = _issued(authority, request, key.public)
-        yield Member(instance.guid, app.key.name, instance.address, leaf.certificate_chain_pem)
+        (policy,) = state.policies_to(app.guid)
+        name = sources_filter_name(C2C_PORT, policy.source)
+        chain = leaf.certificate_chain_pem
+        yield Member(instance.guid, app.key.name, instance.address, name, chain)
 
 
 def write_floor(directory: Path, fleet: Fleet, member: Member, versions: int) -> None:

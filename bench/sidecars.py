@@ -27,6 +27,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
 
 import grpc
@@ -35,8 +36,6 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.envoy.rbac import sources_filter_name
-from control_plane.names import C2C_PORT
 from control_plane.planner.ports import ID_SECRET
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
@@ -54,11 +53,13 @@ class Member:
     """An instance, by whose certificate a client connects.
 
     Attributes:
+        filter: the name of the filter that its listener names.
         held: what its client has: the version of each resource, by type and name.
     """
 
     guid: str
     certificate: str = field(repr=False)
+    filter: str
     held: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -70,7 +71,7 @@ class Crowd:
         known = json.loads(members.read_text())
         self._address = address
         self._ca, self._key = known["ca"].encode(), known["key"].encode()
-        self._away = deque(Member(*each) for each in known["certificates"].items())
+        self._away = deque(starmap(Member, known["members"]))
         self._node = base_pb2.Node()
         if first_request:
             self._node.CopyFrom(Request.FromString(first_request).node)
@@ -179,13 +180,14 @@ class Crowd:
 class Client:
     """One stream: answers whatever comes, and asks for what Envoy would ask for next."""
 
-    __slots__ = ("_call", "_crowd", "_held", "_missing", "is_complete")
+    __slots__ = ("_call", "_crowd", "_filter", "_held", "_missing", "is_complete")
 
     def __init__(self, crowd: Crowd, call: Call, member: Member) -> None:
         """Start before the first request."""
         self._crowd = crowd
         self._call = call
         self._held = member.held
+        self._filter = member.filter
         self._missing = {CLUSTER, LISTENER, EXTENSION_CONFIG}
         if not self._held:
             self._missing |= {C2C_SECRET, ID_SECRET}
@@ -226,7 +228,7 @@ class Client:
 
     async def _ask_by_name(self) -> None:
         await self._ask(SECRET, resource_names_subscribe=[C2C_SECRET, ID_SECRET])
-        await self._ask(EXTENSION_CONFIG, resource_names_subscribe=[sources_filter_name(C2C_PORT)])
+        await self._ask(EXTENSION_CONFIG, resource_names_subscribe=[self._filter])
 
     async def _ask(self, url: str, **fields: object) -> None:
         """Send the first request of a type, with the versions of what it has."""

@@ -19,7 +19,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import assert_never
 
-from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
@@ -49,6 +49,9 @@ HANDSHAKE_TIMEOUT = timedelta(seconds=15)
 
 _PROBED = "only the certificate may be looked at from here\n"
 """What a prober is told that sends a request, which none of ours does."""
+
+_ITS_OWN = "allowed-sources"
+"""What stands for the name of the filter that each app's chain has of its own."""
 
 _NOBODY = "255.255.255.255"
 """An address that no connection comes from (RFC 1122, section 3.2.1.3)."""
@@ -104,34 +107,28 @@ def tcp_listener(
     listener.address.socket_address.address = listen_address
     listener.address.socket_address.port_value = spec.proxy_port
     if sources is not None:
-        shared = listener.filter_chains.pop()
+        del listener.filter_chains[:]
         for source in sorted(sources, key=lambda each: each.app):
-            _admit(listener, shared, f"from-{source.app}", source.addresses)
+            if source.addresses:
+                _admit(listener, _allowed(spec, source.app), source.addresses)
         allowed = listener.filter_chain_matcher.matcher_tree.exact_match_map.map
         lookers = [each for each in map(as_envoy_writes, in_order(probers)) if each not in allowed]
         if lookers:
-            probed = listener_components_pb2.FilterChain.FromString(_probed(spec))
-            _admit(listener, probed, "probe", lookers)
+            _admit(listener, _probed(spec, "probe"), lookers)
         if not listener.filter_chains:
             # Envoy refuses a listener without a chain, and a chain keeps the secret subscribed.
-            _admit(listener, shared, "nobody", [_NOBODY])
+            _admit(listener, _probed(spec, "nobody"), [_NOBODY])
     check_listener(listener, is_open=sources is None)
     return bytes(listener.SerializeToString(deterministic=True))
 
 
-def _admit(
-    listener: listener_pb2.Listener,
-    shared: listener_components_pb2.FilterChain,
-    name: str,
-    addresses: Iterable[str],
-) -> None:
-    """Add a copy of a chain, and lead these addresses there; Envoy closes what is led nowhere."""
+def _admit(listener: listener_pb2.Listener, body: bytes, addresses: Iterable[str]) -> None:
+    """Add a chain, and lead these addresses there; Envoy closes what is led nowhere."""
     chain = listener.filter_chains.add()
-    chain.CopyFrom(shared)
-    chain.name = name
+    chain.MergeFromString(body)
     there = matcher_pb2.Matcher.OnMatch()
     there.action.name = "filter-chain"
-    there.action.typed_config.Pack(StringValue(value=name), deterministic=True)
+    there.action.typed_config.Pack(StringValue(value=chain.name), deterministic=True)
     tree = listener.filter_chain_matcher.matcher_tree
     # Addresses in a map are found at once. Of ranges of them Envoy warns as work in progress.
     for address in addresses:
@@ -140,10 +137,24 @@ def _admit(
     tree.input.typed_config.Pack(network_inputs_pb2.DirectSourceIPInput(), deterministic=True)
 
 
+@lru_cache(maxsize=4096)
+def _allowed(spec: ListenerSpec, app: str) -> bytes:
+    """Return the chain for an app that may connect; with HTTP it has a filter of its own."""
+    (chain,) = listener_pb2.Listener.FromString(_shape(spec, restricted=True)).filter_chains
+    chain.name = f"from-{app}"
+    if spec.protocol is not AppProtocol.TCP:
+        manager = http_connection_manager_pb2.HttpConnectionManager()
+        chain.filters[0].typed_config.Unpack(manager)
+        manager.http_filters[0].name = sources_filter_name(spec.proxy_port, app)
+        chain.filters[0].typed_config.Pack(manager, deterministic=True)
+    return bytes(chain.SerializeToString(deterministic=True))
+
+
 @lru_cache(maxsize=256)
-def _probed(spec: ListenerSpec) -> bytes:
+def _probed(spec: ListenerSpec, name: str) -> bytes:
     """Return a chain for probers: the same TLS, and no app behind it."""
     (chain,) = listener_pb2.Listener.FromString(_shape(spec, restricted=True)).filter_chains
+    chain.name = name
     del chain.filters[:]
     manager = http_connection_manager_pb2.HttpConnectionManager(stat_prefix="probe")
     host = manager.route_config.virtual_hosts.add(name="nobody", domains=["*"])
@@ -186,8 +197,7 @@ def _forward(spec: ListenerSpec, *, restricted: bool) -> Filter:
     stat_prefix = f"stats-{spec.app_port}-{spec.proxy_port}"
     match spec.protocol:
         case AppProtocol.HTTP1 | AppProtocol.HTTP2:
-            name = sources_filter_name(spec.proxy_port)
-            filters = (discovered_filter(name),) if restricted else ()
+            filters = (discovered_filter(_ITS_OWN),) if restricted else ()
             retry = if_refused() if spec.protocol is AppProtocol.HTTP2 else None
             return connection_manager(stat_prefix, cluster=cluster, filters=filters, retry=retry)
         case AppProtocol.TCP:

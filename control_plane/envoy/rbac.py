@@ -1,9 +1,11 @@
 """Who may send requests on a connection that is open already: an HTTP RBAC filter, over ECDS.
 
-The rule of this module: deny unless named. A listener has a filter chain for each source, so a
-stranger does not get this far; but a chain that goes away lets its connections live until the drain
-time ends, and this filter refuses their next request. It looks at the address of the peer itself
-(``direct_remote_ip``): ``remote_ip`` believes X-Forwarded-For, which the client writes.
+The rule of this module: deny unless named. A listener has a filter chain for each app that may
+connect, so a stranger does not get this far; but a chain that goes away lets its connections live
+until the drain time ends, and an instance that goes away may have some; this filter refuses their
+next request. It looks at the address of the peer itself (``direct_remote_ip``): ``remote_ip``
+believes X-Forwarded-For, which the client writes. Each chain has a filter of its own, with the
+addresses of its app: Envoy makes one for each chain, of all that it says.
 """
 
 from __future__ import annotations
@@ -24,9 +26,13 @@ from control_plane.envoy.validation import check_filter
 _RBAC = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
 
 
-def sources_filter_name(proxy_port: int) -> str:
-    """Return the name of a listener's filter, which is the name of its ECDS resource too."""
-    return f"allowed-sources-{proxy_port}"
+def sources_filter_name(proxy_port: int, app: str) -> str:
+    """Return the name of a filter, which is the name of its ECDS resource too.
+
+    Args:
+        app: the GUID of the app whose requests it allows.
+    """
+    return f"allowed-sources-{proxy_port}-{app}"
 
 
 def http_rbac(name: str, sources: Iterable[str]) -> bytes:

@@ -134,7 +134,7 @@ class Source:
     """An app that may connect to a port, and from where.
 
     Attributes:
-        addresses: those of its instances, in a fixed order.
+        addresses: those of its instances, in a fixed order; it may have none.
     """
 
     app: AppGuid

@@ -155,13 +155,12 @@ class State:
         return tuple(sorted(each for source in sources for each in source.addresses))
 
     def sources_by_app(self, app: AppGuid, transport: Transport, port: int) -> tuple[Source, ...]:
-        """Return who may connect to this port by policy: apps that have instances, sorted.
+        """Return the apps that a policy lets connect to this port, and from where, sorted.
 
-        An instance that is gone is none of them: its address may be somebody else's by now.
+        Not from where an instance is gone: its address may be somebody else's by now.
         """
         allowed = {p.source for p in self.policies_to(app) if p.allows(transport, port)}
-        found = (Source(each, self._addresses_of(each)) for each in sorted(allowed))
-        return tuple(each for each in found if each.addresses)
+        return tuple(Source(each, self._addresses_of(each)) for each in sorted(allowed))
 
     def _addresses_of(self, app: AppGuid) -> tuple[Address, ...]:
         instances = self.instances_of(app)

@@ -9,13 +9,14 @@ from control_plane.planner.names import (
 )
 from control_plane.planner.options import PlanOptions
 from control_plane.planner.plan import Planner, SecretContent
-from control_plane.planner.ports import NO_PORTS, forwarded
+from control_plane.planner.ports import NOTHING, Gone, forwarded
 from control_plane.planner.requests import c2c_request, identity_request
 
 __all__ = [
     "NAME_TABLE",
     "NAME_TABLE_TYPE",
-    "NO_PORTS",
+    "NOTHING",
+    "Gone",
     "PlanOptions",
     "Planner",
     "PublishedNames",

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 
 from control_plane.envoy import secrets
 from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.model.entities import AppProtocol, Instance
-from control_plane.model.ports import PortMapping
+from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.planner.names import (
@@ -23,7 +22,7 @@ from control_plane.planner.names import (
     none_uncertified,
 )
 from control_plane.planner.options import PlanOptions
-from control_plane.planner.ports import ID_SECRET, NO_PORTS, VALIDATION_SECRET, Ports
+from control_plane.planner.ports import ID_SECRET, NOTHING, VALIDATION_SECRET, Gone, Ports
 from control_plane.xds.resource import Resource, TypeUrl, Version
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
@@ -49,7 +48,7 @@ class Planner:
         secrets: Mapping[str, SecretContent],
         published: PublishedNames,
         uncertified: UncertifiedNames = none_uncertified,
-        draining: Mapping[PortMapping, AppProtocol] = NO_PORTS,
+        gone: Gone = NOTHING,
     ) -> Snapshot:
         """Return everything that an instance should have.
 
@@ -59,12 +58,12 @@ class Planner:
             secrets: the instance's secrets by name.
             published: which routes may be resolved.
             uncertified: to which instances they must not lead yet.
-            draining: what the app's ports were, where connections of that time may be open.
+            gone: what there was of the app's ports, where connections of then may be open.
         """
         app = state.apps[instance.app_guid]
         return Snapshot(
             {
-                **self._ports.of(state, app, instance, draining),
+                **self._ports.of(state, app, instance, gone),
                 SECRET: self._secrets(secrets),
                 NAME_TABLE_TYPE: self._names.of(state, app.guid, published, uncertified),
             }

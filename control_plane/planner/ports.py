@@ -8,6 +8,7 @@ them: most plans are made for another certificate or name, and find it as it was
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from control_plane.envoy import clusters, rbac, udp
@@ -33,7 +34,21 @@ from control_plane.xds.snapshot import TypeSnapshot
 ID_SECRET = "id-cert-and-key"  # noqa: S105 - the name of a secret, as Cloud Foundry has it
 VALIDATION_SECRET = "id-validation-context"  # noqa: S105 - likewise
 
-NO_PORTS: Mapping[PortMapping, AppProtocol] = MappingProxyType({})
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What there was of an app's ports, where connections of then may be open.
+
+    Attributes:
+        ports: where they led.
+        callers: the apps that might connect to one of them.
+    """
+
+    ports: Mapping[PortMapping, AppProtocol]
+    callers: frozenset[AppGuid]
+
+
+NOTHING = Gone(MappingProxyType({}), frozenset())
 
 _NOBODY = Address("127.0.0.1")
 
@@ -42,11 +57,11 @@ _Types = Mapping[TypeUrl, TypeSnapshot]
 _Facts = tuple[
     App,
     Instance,
-    Mapping[PortMapping, AppProtocol],
+    Gone,
     tuple[NetworkPolicy, ...],
     tuple[tuple[Instance, ...], ...],
 ]
-"""All that it follows from: who it is, the ports that are gone, which policies let somebody connect
+"""All that it follows from: who it is, what is gone, which policies let somebody connect
 to the app, and the instances of these."""
 
 
@@ -68,21 +83,21 @@ class Ports:
         state: State,
         app: App,
         instance: Instance,
-        draining: Mapping[PortMapping, AppProtocol],
+        gone: Gone,
     ) -> _Types:
         """Return the clusters, listeners and filters of an instance.
 
         Args:
-            draining: what the app's ports were, where connections of that time may be open.
+            gone: what there was, where connections of then may be open.
         """
         policies = state.policies_to(app.guid)
         callers = tuple([state.instances_of(each.source) for each in policies])
-        facts = app, instance, draining, policies, callers
+        facts = app, instance, gone, policies, callers
         known = self._remembered.get(instance.guid)
         # Equal facts are nearly always the same objects, so that comparing them costs nothing.
         if known is not None and known[0] == facts:
             return known[1]
-        types = self._made(state, app, instance, draining)
+        types = self._made(state, app, instance, gone)
         if known is not None:
             # Others keep what did not change, and would keep it a second time.
             before = known[1]
@@ -101,7 +116,7 @@ class Ports:
             spec = ListenerSpec(DEFAULT_APP_PORT, C2C_PORT, protocol)
             self._cluster(DEFAULT_APP_PORT, _NOBODY, protocol)
             self._listener(spec, _NOBODY, anybody, ())
-        self._filter(rbac.sources_filter_name(C2C_PORT), (_NOBODY,))
+        self._filter(rbac.sources_filter_name(C2C_PORT, "app"), (_NOBODY,))
 
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
@@ -112,10 +127,10 @@ class Ports:
         state: State,
         app: App,
         instance: Instance,
-        draining: Mapping[PortMapping, AppProtocol],
+        gone: Gone,
     ) -> _Types:
         there = forwarded(app)
-        every = {**draining, **there}
+        every = {**gone.ports, **there}
         sources = self._sources_by_port(state, app, every)
         listeners = list(self._listeners(instance, there, sources))
         if self._options.unproxied:
@@ -125,8 +140,9 @@ class Ports:
             LISTENER: TypeSnapshot.of(listeners),
             # A tcp app has no use for them, but the connections from when it was none have.
             EXTENSION_CONFIG: TypeSnapshot.of(
-                self._filter(rbac.sources_filter_name(port), _addresses(of))
+                self._filter(rbac.sources_filter_name(port, caller), addresses)
                 for port, of in sources.items()
+                for caller, addresses in _callers(of, gone).items()
             ),
         }
 
@@ -170,15 +186,21 @@ class Ports:
             sources = self._sources.of(state, app.guid, Transport.TCP, port)
             spec = ListenerSpec(port, port, AppProtocol.TCP, secret="")
             yield self._listener(spec, instance.address, sources, ())
-            datagrams = self._sources.of(state, app.guid, Transport.UDP, port)
+            datagrams = _addresses(self._sources.of(state, app.guid, Transport.UDP, port))
             if datagrams:
-                yield self._udp_listener(port, instance.address, _addresses(datagrams))
+                yield self._udp_listener(port, instance.address, datagrams)
 
 
 def forwarded(app: App) -> dict[PortMapping, AppProtocol]:
     """Return which ports of an app its Envoys forward to, and what they speak there."""
     mappings = port_mappings(app) if app.c2c_port is not None else ()
     return {each: _protocol(app, each.app_port) for each in mappings}
+
+
+def _callers(sources: Iterable[Source], gone: Gone) -> dict[AppGuid, tuple[Address, ...]]:
+    """Return who may send requests, and with no address who might until a moment ago."""
+    allowed = {each.app: each.addresses for each in sources}
+    return {**dict.fromkeys(gone.callers, ()), **allowed}
 
 
 def _addresses(sources: Iterable[Source]) -> tuple[Address, ...]:

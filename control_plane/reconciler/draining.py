@@ -1,66 +1,87 @@
-"""What the ports of apps were, for as long as connections of that time may be open.
+"""What the ports of apps were, and who might call, for as long as connections of then may be open.
 
-The rule of this module: a listener that was replaced or withdrawn serves its connections until
+The rule of this module: a filter chain that was replaced or withdrawn serves its connections until
 Envoy has drained them, and needs the cluster and the filter that it had. Without the cluster the
-next request on each of them would be answered 503, and without the filter 403. A restart of the
-control plane forgets them.
+next request on each of them would be answered 503, and without the filter 403. And the filter of an
+app that may call no more has to say so, since not every client is told that a resource is gone. A
+restart of the control plane forgets them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 
 from control_plane.clock import Clock
-from control_plane.model.entities import App, AppProtocol, Entity
+from control_plane.model.change import Change
+from control_plane.model.entities import App, AppProtocol, Entity, NetworkPolicy
 from control_plane.model.ports import PortMapping
 from control_plane.model.state import State
 from control_plane.names import AppGuid
-from control_plane.planner import NO_PORTS, forwarded
+from control_plane.planner import NOTHING, Gone, forwarded
 
 DRAIN_SECONDS = 60.0
 """How long connections may drain; those of a sidecar have ``--drain-time``, by default 10 s."""
 
-_Gone = dict[PortMapping, tuple[AppProtocol, float]]
-"""What was spoken on ports, and until when it may be."""
+
+class _Recent:
+    """What is gone of one app, and until when it may drain."""
+
+    def __init__(self) -> None:
+        self.ports: dict[PortMapping, tuple[AppProtocol, float]] = {}
+        self.callers: dict[AppGuid, float] = {}
+
+    def ends(self) -> Iterator[float]:
+        yield from (until for _, until in self.ports.values())
+        yield from self.callers.values()
 
 
 class Draining:
-    """Knows which port mappings are gone, and were there a moment ago."""
+    """Knows which port mappings and policies are gone, and were there a moment ago."""
 
     def __init__(self, clock: Clock) -> None:
         """Start with none."""
         self._clock = clock
-        self._gone: dict[AppGuid, _Gone] = {}
+        self._gone: dict[AppGuid, _Recent] = {}
 
-    def committed(self, before: State, puts: Iterable[Entity]) -> None:
+    def committed(self, before: State, change: Change) -> None:
         """Note what the apps that changed were before."""
         now = self._clock.monotonic()
-        for guid in [app for app, ports in self._gone.items() if _is_over(ports, now)]:
+        for guid in [app for app, recent in self._gone.items() if max(recent.ends()) <= now]:
             del self._gone[guid]
-        for app in (each for each in puts if isinstance(each, App)):
-            known = before.app(app.guid)
-            if known is not None and (were := forwarded(known)) != forwarded(app):
-                ports = self._gone.setdefault(app.guid, {})
-                ports.update({each: (of, now + DRAIN_SECONDS) for each, of in were.items()})
+        for app, were in _replaced(before, change.puts):
+            recent = self._gone.setdefault(app, _Recent())
+            recent.ports.update({each: (of, now + DRAIN_SECONDS) for each, of in were.items()})
+        for policy in (each for each in change.drops if isinstance(each, NetworkPolicy)):
+            recent = self._gone.setdefault(policy.destination, _Recent())
+            recent.callers[policy.source] = now + DRAIN_SECONDS
 
-    def of(self, app: App) -> Mapping[PortMapping, AppProtocol]:
-        """Return what the ports of an app were a moment ago and are no more."""
-        gone = self._gone.get(app.guid)
-        if not gone:
-            return NO_PORTS
+    def of(self, app: App) -> Gone:
+        """Return what the ports of an app were a moment ago and are no more, and who might call."""
+        recent = self._gone.get(app.guid)
+        if recent is None:
+            return NOTHING
         now, there = self._clock.monotonic(), forwarded(app)
-        return {each: of for each, (of, until) in gone.items() if until > now and each not in there}
+        ports = {
+            each: of
+            for each, (of, until) in recent.ports.items()
+            if until > now and each not in there
+        }
+        return Gone(ports, frozenset(a for a, until in recent.callers.items() if until > now))
 
     def left(self, app: AppGuid) -> timedelta | None:
-        """Return how soon some port will be drained; None if nothing is draining."""
-        gone = self._gone.get(app)
-        if not gone:
-            return None
+        """Return how soon something will be drained; None if nothing is draining."""
+        recent = self._gone.get(app)
         now = self._clock.monotonic()
-        ends = [until - now for _, until in gone.values() if until > now]
+        ends = [until - now for until in recent.ends() if until > now] if recent else []
         return timedelta(seconds=min(ends)) if ends else None
 
 
-def _is_over(ports: _Gone, now: float) -> bool:
-    return all(until <= now for _, until in ports.values())
+def _replaced(
+    before: State, puts: Iterable[Entity]
+) -> Iterator[tuple[AppGuid, Mapping[PortMapping, AppProtocol]]]:
+    """Yield what the ports of apps led to that lead elsewhere now."""
+    for app in (each for each in puts if isinstance(each, App)):
+        known = before.app(app.guid)
+        if known is not None and (were := forwarded(known)) != forwarded(app):
+            yield app.guid, were

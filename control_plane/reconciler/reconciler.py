@@ -95,7 +95,7 @@ class Reconciler:
 
     def committed(self, state: State, change: Change) -> None:
         """Mark the instances that a change concerns, and see off those that it removed."""
-        self._draining.committed(self.state, change.puts)
+        self._draining.committed(self.state, change)
         self.state = state
         for entity in change.drops:
             if isinstance(entity, Tombstone):
@@ -246,9 +246,9 @@ class Reconciler:
         secrets = self._certificates.of(self.state, instance)
         names = self.publication
         app = self.state.apps[instance.app_guid]
-        draining = self._draining.of(app)
+        gone = self._draining.of(app)
         plan = self._planner.plan(
-            self.state, instance, secrets, names.published, names.uncertified, draining
+            self.state, instance, secrets, names.published, names.uncertified, gone
         )
         self._nodes.set(guid, plan)
         if (left := self._draining.left(app.guid)) is not None:

@@ -56,10 +56,10 @@ class Served:
         body = listeners.tcp_listener(spec, self.address, sources=apps)
         await self.ads.put(xds.LISTENER, self.listener, body)
 
-    async def put_filter(self, sources: Iterable[str]) -> None:
-        """Send the HTTP filter that allows requests of these sources."""
-        name = rbac.sources_filter_name(C2C_PORT)
-        await self.ads.put(xds.EXTENSION_CONFIG, name, rbac.http_rbac(name, sources))
+    async def put_filter(self, app: str, addresses: Iterable[str]) -> None:
+        """Send the HTTP filter of an app, which allows requests from these addresses."""
+        name = rbac.sources_filter_name(C2C_PORT, app)
+        await self.ads.put(xds.EXTENSION_CONFIG, name, rbac.http_rbac(name, addresses))
 
     async def put_secret(self, *names: str) -> int:
         """Send a new certificate, and return its serial number."""
@@ -119,8 +119,9 @@ async def served(
         else:
             await instance.put_cluster()
             await instance.put_secret()
-            if sources is not None and protocol is not AppProtocol.TCP:
-                await instance.put_filter(sources)
+            if protocol is not AppProtocol.TCP:
+                for source in sources or ():
+                    await instance.put_filter(source, [source])
             await instance.put_listener(sources)
             await envoy.wait_live()
             await instance.wait_active()

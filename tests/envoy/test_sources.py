@@ -98,12 +98,12 @@ async def test_requests_are_denied_until_the_filter_says_otherwise() -> None:
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(instance.address, C2C_PORT, local_addr=(friend, 0))
 
-        await instance.put_filter(["10.0.0.1"])
+        await instance.put_filter(friend, ["10.0.0.1"])
         await instance.wait_active()
         async with instance.connect(source=friend) as connection:
             forged = await connection.request(headers=["X-Forwarded-For: 10.0.0.1"])
             assert forged.status == 403
-            await instance.put_filter([friend])
+            await instance.put_filter(friend, [friend])
             assert (await connection.request()).status == 200
 
     assert len(app.requests) == 1
@@ -118,7 +118,8 @@ async def test_a_filter_that_is_removed_denies() -> None:
         instance.connect(source=friend) as connection,
     ):
         assert (await connection.request()).status == 200
-        await instance.ads.put(xds.EXTENSION_CONFIG, rbac.sources_filter_name(C2C_PORT), None)
+        name = rbac.sources_filter_name(C2C_PORT, friend)
+        await instance.ads.put(xds.EXTENSION_CONFIG, name, None)
         assert (await connection.request()).status == 403
 
 
@@ -136,7 +137,7 @@ async def test_a_source_that_goes_is_stopped_at_its_next_request() -> None:
         assert (await one.request()).status == 200
         assert (await client.request()).status == 200
 
-        await instance.put_filter([other])
+        await instance.put_filter(friend, [])
 
         assert (await one.request()).status == 403
         assert (await client.request()).status == 403
@@ -175,7 +176,8 @@ async def test_sources_that_come_disturb_nobody() -> None:
         instance.connect(source=sources[0]) as first,
     ):
         assert (await first.request()).status == 200
-        await instance.put_filter(sources)
+        for source in sources:
+            await instance.put_filter(source, [source])
         await instance.put_listener(sources)
 
         async def probe() -> bool:
@@ -222,6 +224,7 @@ async def test_an_app_scales_and_none_of_its_connections_is_drained(protocol: Ap
             assert await _goes_on(connection, protocol)
             return connection
 
+        await instance.put_filter("a", [first, second])
         await put(first)
         one, witness = await connected(first), await connected(other)
         await put(first, second)
@@ -248,7 +251,7 @@ async def test_a_websocket_ends_with_its_source() -> None:
             headers=["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: AAAA"]
         )
         assert answer.status == 101
-        await instance.put_filter([])
+        await instance.put_filter(friend, [])
         connection.writer.write(apps.websocket_frame("one"))
         assert await connection.reader.readexactly(5) == b"\x81\x03one"
 

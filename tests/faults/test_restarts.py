@@ -32,7 +32,9 @@ NEEDLESS = (
 SECRET = "ssl_context_update_by_sds"
 """How the name ends of what counts the certificates of a listener."""
 
-POLICY = re.compile(r"extension_config_discovery\.http_filter\.allowed-sources-\d+\.config_reload")
+POLICY = re.compile(
+    r"extension_config_discovery\.http_filter\.allowed-sources-\d+-[^.]+\.config_reload"
+)
 """What counts how often a port was told of other sources."""
 
 BACK = 15.0

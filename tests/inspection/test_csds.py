@@ -19,7 +19,7 @@ from control_plane.names import InstanceGuid
 from control_plane.reconciler.held import Held
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from tests.envoy.harness import unique_address, until
-from tests.inspection.world import APP, C2C_SECRET, Scene, scene, type_of
+from tests.inspection.world import APP, C2C_SECRET, Scene, is_served, scene, type_of, words
 from tests.security.envoys import envoy_of
 from tests.security.leaks import Secrets
 from tests.security.world import enrol
@@ -56,7 +56,14 @@ async def config_with(here: Scene, status: int) -> csds_pb2.ClientConfig.Generic
 async def test_synced_resources_are_shown_with_their_content(tmp_path: Path) -> None:
     """D2, D3: each resource with its version, its content, and since when the client has it."""
     async with scene(tmp_path) as here, here.envoy():
-        status = await here.until_served()
+        await here.cf.create_app("app-c")
+        await here.cf.allow("app-c", APP)
+        caller = await enrol(here.cf, "app-c", unique_address())
+        state = here.cf.running.core.registry.state
+        status = await here.until(
+            lambda each: is_served(each) and words(each)["ECDS"] == "SYNCED",
+            what="everything is SYNCED and served, and the caller's filter too",
+        )
         found = await configs(here)
         acked = {
             (each.type_url, resource.name): resource.acked_version
@@ -68,7 +75,7 @@ async def test_synced_resources_are_shown_with_their_content(tmp_path: Path) -> 
             "service-cluster-8080",
             "listener-8080-61001",
             "listener-8080-61443",
-            "allowed-sources-61001",
+            f"allowed-sources-61443-{state.instances[InstanceGuid(caller.guid)].app_guid}",
             C2C_SECRET,
             "id-cert-and-key",
         }

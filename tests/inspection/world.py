@@ -198,9 +198,12 @@ def words(status: inspection_pb2.InstanceStatus) -> dict[str, str]:
 
 
 def is_synced(status: inspection_pb2.InstanceStatus) -> bool:
-    """Tell whether an Envoy has everything; without a resolver nobody asks for names."""
+    """Tell whether an Envoy has everything.
+
+    Without a resolver nobody asks for names, and without a policy nobody for filters.
+    """
     asked = {short: word for short, word in words(status).items() if word != "NOT_ASKED"}
-    return {"CDS", "LDS", "SDS", "ECDS"} <= asked.keys() and set(asked.values()) == {"SYNCED"}
+    return {"CDS", "LDS", "SDS"} <= asked.keys() and set(asked.values()) == {"SYNCED"}
 
 
 def is_served(status: inspection_pb2.InstanceStatus) -> bool:

@@ -43,7 +43,7 @@ from tests.sidecar.platform import Platform
 from tests.waiting import eventually
 from tests.xds_client import PATIENCE, DeltaClient, Response, SotwClient, StreamEnded
 
-FILTER = "allowed-sources-61443"
+FILTER = "allowed-sources-61443-a"
 
 ENDED = (grpc.StatusCode.PERMISSION_DENIED, "this instance was removed")
 

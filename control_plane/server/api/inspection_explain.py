@@ -77,7 +77,10 @@ class Explainer:
         destination = meant.app
         ends = [each for each in (source, destination) if each is not None]
         instances = [each for app in ends for each in state.instances_of(app.guid)]
-        seen = {each.guid: self._seen(state, each) async for each in unhurried(instances, AT_ONCE)}
+        seen = {
+            each.guid: self._seen(state, each, source)
+            async for each in unhurried(instances, AT_ONCE)
+        }
         question = Question(
             state,
             source,
@@ -106,8 +109,8 @@ class Explainer:
             missing=_message(missing) if missing is not None else None,
         )
 
-    def _seen(self, state: State, instance: Instance) -> Seen:
-        """Say what is known of an instance besides the State."""
+    def _seen(self, state: State, instance: Instance, caller: App | None) -> Seen:
+        """Say what is known of an instance besides the State, as far as it concerns a caller."""
         attestation = self.inspected.attestation
         found = statuses(self.inspected, instance.guid)
         names = found.get(NAME_TABLE_TYPE)
@@ -115,7 +118,7 @@ class Explainer:
         return Seen(
             is_connected=any(url != NAME_TABLE_TYPE for url in found),
             plan_problem=self.inspected.plan_failure(instance.guid),
-            port_problem=_port_problem(found.values(), state.apps[instance.app_guid]),
+            port_problem=_port_problem(found.values(), state.apps[instance.app_guid], caller),
             certificate_problem=self._certificate_problem(instance.guid),
             is_served=self.inspected.proof.is_seen(instance.guid),
             names_problem=shortened(names.reason) if names is not None else "",
@@ -142,13 +145,13 @@ class Explainer:
                 assert_never(entry.state)
 
 
-def _port_problem(found: Iterable[TypeStatus], app: App) -> str:
+def _port_problem(found: Iterable[TypeStatus], app: App, caller: App | None) -> str:
     """Return why the way through Envoy from 61443 to the app is not as it should be, or ""."""
     if app.c2c_port is None:
         return ""
     needed = {service_cluster_name(app.c2c_port), listener_name(app.c2c_port, C2C_PORT)}
-    if app.protocol is not AppProtocol.TCP:
-        needed.add(sources_filter_name(C2C_PORT))
+    if caller is not None and app.protocol is not AppProtocol.TCP:
+        needed.add(sources_filter_name(C2C_PORT, caller.guid))
     for status in found:
         for each in status.deliveries:
             if each.name not in needed or each.status is ConfigStatus.SYNCED:

@@ -200,7 +200,7 @@ def test_a_restricted_http_port_denies_until_told(protocol: AppProtocol) -> None
     """The filter comes over ECDS; the listener waits for it, and without it denies everything."""
     first, router = _manager(_listener(protocol, sources=(_source("a", "10.0.0.9"),))).http_filters
 
-    assert first.name == "allowed-sources-61443"
+    assert first.name == "allowed-sources-61443-a"
     discovery = first.config_discovery
     assert discovery.config_source.WhichOneof("config_source_specifier") == "ads"
     assert not discovery.apply_default_config_without_warming

@@ -24,11 +24,11 @@ def _rules(packed: Any) -> Any:  # noqa: ANN401 untyped upb
 
 def test_the_filter_names_each_source_by_the_peers_own_address() -> None:
     """Sources are matched by direct_remote_ip, which no header can forge, in order."""
-    body = rbac.http_rbac("allowed-sources-61443", ["fd00::1", "10.0.0.10", "10.0.0.9"])
+    body = rbac.http_rbac("allowed-sources-61443-a", ["fd00::1", "10.0.0.10", "10.0.0.9"])
     config = extension_pb2.TypedExtensionConfig.FromString(body)
 
     (policy,) = _rules(config.typed_config).policies.values()
-    assert config.name == rbac.sources_filter_name(61443) == "allowed-sources-61443"
+    assert config.name == rbac.sources_filter_name(61443, "a") == "allowed-sources-61443-a"
     assert [permission.any for permission in policy.permissions] == [True]
     assert [principal.WhichOneof("identifier") for principal in policy.principals] == [
         "direct_remote_ip"

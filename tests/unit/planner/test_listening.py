@@ -109,7 +109,7 @@ def test_a_tcp_app_has_no_http_filter() -> None:
     snapshot = worlds.plan(worlds.policy(worlds.story(protocol="tcp"), "a", "b"))
 
     assert filters_of(snapshot, "listener-8080-61443") == {"tcp_proxy"}
-    assert set(worlds.requesters(snapshot)) == {"allowed-sources-61001", "allowed-sources-61443"}
+    assert set(worlds.requesters(snapshot)) == {"allowed-sources-61443-a"}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,8 @@ def test_an_app_on_windows_has_nothing(options: PlanOptions) -> None:
 
 def test_routers_are_admitted_by_their_certificate() -> None:
     """With a router CA 61001 is open to every address that shows a certificate of a router."""
-    snapshot = worlds.plan(worlds.story(), options=ROUTERS)
+    state = worlds.policy(worlds.story(), "a", "b", "61001-61443")
+    snapshot = worlds.plan(state, options=ROUTERS)
 
     (tls,) = tls_of(snapshot, "listener-8080-61001")
     assert tls.require_client_certificate.value
@@ -142,7 +143,7 @@ def test_routers_are_admitted_by_their_certificate() -> None:
     assert worlds.chains(snapshot, "listener-8080-61001") == {}
     assert filters_of(snapshot, "listener-8080-61001") == {"http_connection_manager"}
     # No filter is named there, so none is delivered for it: 403 would be the answer.
-    assert set(worlds.requesters(snapshot)) == {"allowed-sources-61443"}
+    assert set(worlds.requesters(snapshot)) == {"allowed-sources-61443-a"}
 
 
 def test_a_router_is_no_app_on_61443() -> None:
@@ -168,11 +169,11 @@ def test_unproxied_ports_are_plain_tcp() -> None:
     for port in (8080, 9090):
         listener = worlds.listeners(snapshot)[f"listener-{port}-{port}"]
         assert listener.address.socket_address.address == "10.0.1.1"
-        for chain in listener.filter_chains:
-            assert not chain.HasField("transport_socket")
-            (proxy,) = chain.filters
-            config = tcp_proxy_pb2.TcpProxy.FromString(proxy.typed_config.value)
-            assert config.cluster == f"service-cluster-{port}"
+        assert not any(each.HasField("transport_socket") for each in listener.filter_chains)
+    (chain,) = worlds.listeners(snapshot)["listener-9090-9090"].filter_chains
+    (proxy,) = chain.filters
+    config = tcp_proxy_pb2.TcpProxy.FromString(proxy.typed_config.value)
+    assert config.cluster == "service-cluster-9090"
     assert worlds.chains(snapshot, "listener-8080-8080") == {"255.255.255.255": "nobody"}
     assert worlds.chains(snapshot, "listener-9090-9090") == {"10.0.0.1": "from-a"}
 

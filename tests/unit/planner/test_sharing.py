@@ -14,7 +14,7 @@ from control_plane.model.ports import PortMapping
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid, Port
-from control_plane.planner import NAME_TABLE_TYPE, Planner, PlanOptions, names
+from control_plane.planner import NAME_TABLE_TYPE, Gone, Planner, PlanOptions, names
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
 from control_plane.xds.snapshot import Snapshot
 from tests.unit.planner import worlds
@@ -136,8 +136,8 @@ def test_ports_that_drain_are_noticed(busy: State) -> None:
     planner, b0 = Planner(EVERYTHING), busy.instances[InstanceGuid("b0")]
     gone = {PortMapping(Port(7070), Port(61099)): AppProtocol.HTTP1}
 
-    def clusters(draining: Mapping[PortMapping, AppProtocol]) -> set[str]:
-        plan = planner.plan(busy, b0, {}, busy.hostnames_of, draining=draining)
+    def clusters(ports: Mapping[PortMapping, AppProtocol]) -> set[str]:
+        plan = planner.plan(busy, b0, {}, busy.hostnames_of, gone=Gone(ports, frozenset()))
         return set(plan.of_type(CLUSTER).resources)
 
     usual = clusters({})

@@ -8,21 +8,25 @@ from typing import Any
 import pytest
 
 from control_plane.model.apps import delete_app, update_app
+from control_plane.model.policies import PolicySpec, add_policies, remove_policies
 from control_plane.model.spec import AppSpec
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.draining import DRAIN_SECONDS
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
-from tests.unit.model.world import B, register, world
+from tests.unit.model.world import A, B, register, world
+from tests.unit.planner import worlds
 from tests.unit.reconciler.worlds import World
 
 B0 = InstanceGuid("b0")
+CALLS = PolicySpec(A, B, "tcp", 61001, 61443)
 
 
 @pytest.fixture
 def around() -> World:
-    """Return a world with an instance of app ``b``, which has the ports 8080 and 9090."""
-    around = World(register(world("b"), "b0", B, "10.0.1.1"))
+    """Return a world with an app ``b`` with two ports, and an app ``a`` that may call them all."""
+    state = register(register(world("a", "b"), "a0", A, "10.0.0.1"), "b0", B, "10.0.1.1")
+    around = World(add_policies(state, [CALLS]).state)
     change(around, ports=(8080, 9090))
     return around
 
@@ -88,3 +92,42 @@ async def test_an_app_that_is_deleted_drains_by_its_farewell(around: World) -> N
         around.commit(delete_app(around.state, B))
 
         assert names(around, CLUSTER) == set()
+
+
+def requesters(around: World) -> dict[str, set[str]]:
+    """Return who may send requests to ``b0``, by filter."""
+    snapshot = around.nodes.snapshot(B0)
+    assert snapshot is not None
+    return worlds.requesters(snapshot)
+
+
+async def test_who_may_call_no_more_is_denied_until_its_connections_are_drained(
+    around: World,
+) -> None:
+    """A client of complete states is not told of a resource that is gone, so it is one that denies.
+
+    After a minute nobody needs it.
+    """
+    around.connect("b0").as_envoy()
+    async with around.running():
+        ports = ("61001", "61002", "61443")
+        assert requesters(around) == {f"allowed-sources-{p}-{A}": {"10.0.0.1"} for p in ports}
+
+        around.commit(remove_policies(around.state, [CALLS]))
+        await around.clock.advance(DRAIN_SECONDS - 1)
+        assert requesters(around) == {f"allowed-sources-{p}-{A}": set() for p in ports}
+
+        await around.clock.advance(2)
+        assert requesters(around) == {}
+
+
+async def test_who_may_call_again_is_allowed_at_once(around: World) -> None:
+    """What it was a moment ago denies nothing that a policy allows now."""
+    around.connect("b0").as_envoy()
+    async with around.running():
+        around.commit(remove_policies(around.state, [CALLS]))
+        around.commit(add_policies(around.state, [PolicySpec(A, B, "tcp", 61443, 61443)]))
+        await around.clock.advance(1)
+
+        allowed = {name for name, sources in requesters(around).items() if sources}
+        assert allowed == {f"allowed-sources-61443-{A}"}

@@ -11,16 +11,16 @@ import pytest
 
 from control_plane.api.v1 import name_table_pb2
 from control_plane.errors import MessageError
-from control_plane.model.entities import AppProtocol, Instance
+from control_plane.model.entities import Instance
 from control_plane.model.instances import register_instance, remove_instance
-from control_plane.model.ports import PortMapping
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.planner import (
     NAME_TABLE,
     NAME_TABLE_TYPE,
-    NO_PORTS,
+    NOTHING,
+    Gone,
     Planner,
     PlanOptions,
     PublishedNames,
@@ -75,12 +75,12 @@ class Unable(Planner):
         secrets: Mapping[str, SecretContent],
         published: PublishedNames,
         uncertified: UncertifiedNames = none_uncertified,
-        draining: Mapping[PortMapping, AppProtocol] = NO_PORTS,
+        gone: Gone = NOTHING,
     ) -> Snapshot:
         """Plan for everybody but b0."""
         if self.is_unable and instance.guid == B0:
             raise self.failure
-        return super().plan(state, instance, secrets, published, uncertified, draining)
+        return super().plan(state, instance, secrets, published, uncertified, gone)
 
 
 async def test_a_node_is_planned_for_when_it_connects(state: State) -> None:
