@@ -16,9 +16,9 @@ protocol):
    'forgotten' those resources". The one exception is content that is ``recorded``, whose private
    key is gone: a client that states its version in the first request is left alone, and for any
    other it has to be made anew.
-5. "When a client has a wildcard subscription *and* a subscription to another specific resource
-   name", giving up the name "must" be answered with it "in either the removed_resources field [...]
-   or in the resources field".
+5. "When a client has a wildcard subscription [...] *and* a subscription to another specific
+   resource name", the answer to giving up the name has it "in either the removed_resources field
+   [...] or in the resources field".
 6. "When a resource subscribed to by a client does not exist, the server will send [...] that
    resource's name in the removed_resources field", and sends the resource "if one of those
    resources springs into existence later". A name that is ``pending`` is neither: Envoy would open

@@ -5,8 +5,8 @@ The rules of this module (quotations are from the xDS protocol):
 - "Only the first request on a stream is guaranteed to carry the node identifier. [...] The node
   identifier should always be identical if present more than once": it is remembered, and another
   one ends the stream.
-- On an aggregated stream every request names its type, and "each resource type has its own"
-  exchange; on a stream of one type the type is implicit, and another one ends the stream.
+- On an aggregated stream every request names its type, and "each resource type is treated as a
+  separate logical stream"; on a stream of one type the type is implicit, and another one ends it.
 - Make before break: "CDS updates (if any) must always be pushed first", then EDS, LDS and RDS, the
   last two after the client answered what comes before; "stale CDS clusters and related EDS
   endpoints (ones no longer being referenced) can then be removed". One refused cluster does not
