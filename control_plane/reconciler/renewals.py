@@ -40,6 +40,7 @@ class RenewalQueue:
 
     def __init__(self) -> None:
         """Start with nothing to renew."""
+        # Of each instance only the entry with its moment in ``_at`` counts.
         self._heap: list[tuple[datetime, InstanceGuid]] = []
         self._at: dict[InstanceGuid, datetime] = {}
 
@@ -49,6 +50,9 @@ class RenewalQueue:
         if before is None or at < before:
             self._at[instance] = at
             heapq.heappush(self._heap, (at, instance))
+            if len(self._heap) > 2 * len(self._at):
+                self._heap = [(moment, each) for each, moment in self._at.items()]
+                heapq.heapify(self._heap)
 
     def next(self) -> datetime | None:
         """Return the moment of the next renewal."""

@@ -90,6 +90,18 @@ def test_the_queue_is_as_long_as_there_are_instances() -> None:
     assert len(filled._heap) == 1
 
 
+def test_what_is_tried_again_and_again_leaves_nothing_behind() -> None:
+    """A retry comes before the renewal, whose moment does not stay once for each of them."""
+    filled = queue(a=60)
+
+    for _ in range(1000):
+        filled.add(B, NOON + timedelta(minutes=90))
+        filled.add(B, NOON + timedelta(minutes=1))
+        assert filled.take_due(NOON + timedelta(minutes=1)) == [B]
+
+    assert len(filled._heap) <= 2 * len("ab")
+
+
 @given(
     st.lists(
         st.one_of(
