@@ -86,6 +86,19 @@ async def test_a_wait_that_runs_out_is_ok_and_names_who_is_behind(
     assert plane.progress.asked[0][0] == apps
 
 
+async def test_who_came_during_the_wait_is_named_too(tmp_path: Path) -> None:
+    """It may hold up a name's end, and its app is not among those that the change knew."""
+    c = AppGuid("guid-c")
+    async with control_plane(tmp_path) as plane:
+        await plane.do(SETUP)
+        plane.progress.behind = (Behind(InstanceGuid("inst-c0"), c, 0, Stage.COMMITTED, "away"),)
+        request = {"app": "app-b", "hostname": "app-b", "wait": "WAIT_ACKED"}
+        answer = await plane.call("UnmapRoute", request)
+
+    (behind,) = answer["behind"]
+    assert (behind["app"], behind["app_guid"], behind["space"]) == ("guid-c", "guid-c", "")
+
+
 async def test_a_change_stays_also_if_somebody_is_behind(tmp_path: Path) -> None:
     """What a wait was for is made before it begins, and the end of the wait takes nothing back."""
     request = {"app": "app-b", "hostname": "shop", "wait": "WAIT_ACKED", "timeout": "0s"}

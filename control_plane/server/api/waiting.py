@@ -104,13 +104,14 @@ def _seconds(wait: Wait, context: Context) -> float:
 
 
 def _message(state: State, behind: Behind) -> progress_pb2.Behind:
-    key = state.apps[behind.app_guid].key
+    # An app that was created during the wait is called by its GUID, as commands take it too.
+    app = state.app(behind.app_guid)
     return progress_pb2.Behind(
         instance_guid=behind.instance_guid,
-        app=key.name,
+        app=app.key.name if app is not None else behind.app_guid,
         app_guid=behind.app_guid,
-        space=key.space,
-        org=key.org,
+        space=app.key.space if app is not None else "",
+        org=app.key.org if app is not None else "",
         index=behind.index,
         stage=_REACHED[behind.stage],
         reason=behind.reason,
