@@ -29,8 +29,8 @@ _LAST_LOOK_SECONDS = 0.25
 """What a handshake may take when the time is up; one with an instance that is well takes 3 ms."""
 
 _NOT_BACK = (
-    "its resolver has not come back since the control plane started, and certificates keep the "
-    "names that were unmapped until it does"
+    "its resolver is away and answers by the names that it had, so certificates keep what was "
+    "unmapped until it is back"
 )
 
 
