@@ -47,7 +47,6 @@ from control_plane.server.identity_watch import IdentityWatch
 from control_plane.server.metrics import Metrics
 from control_plane.server.metrics_authorities import AuthorityCollector
 from control_plane.server.metrics_observers import TimedStore
-from control_plane.server.name_audit import NameAudit
 from control_plane.server.peers import Validity
 from control_plane.server.refusals import Refusals
 from control_plane.server.rotation import CaRotation, Sources
@@ -77,7 +76,6 @@ class Core:
     attestation: Attestation
     custody: Custody
     records: Records
-    name_audit: NameAudit
     identities: Identities
     holdings: Holdings
     expiry: Expiry
@@ -146,13 +144,13 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
 
     current = authorities.current
     custodian = Custodian(
-        current,
-        profile,
-        new_key_pair,
-        new_serial,
-        ledger.issued,
-        metrics.certificates.issuing,
-        metrics.certificates.issue_duration.observe,
+        authority=current,
+        profile=profile,
+        new_key=new_key_pair,
+        new_serial=new_serial,
+        note=ledger.issued,
+        issuing=metrics.certificates.issuing,
+        issued_elsewhere=metrics.certificates.issue_duration.observe,
     )
     custody = Custody(custodian, secrets)
     planner = Planner(_plan_options(settings))
@@ -191,27 +189,26 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     authorities.observe(watch.authorities_changed)
     authorities.observe(lambda: reconciler.authority_changed(authorities.rotation.since))
     return Core(
-        settings,
-        clock,
-        authorities,
-        rotation,
-        profile,
-        registry,
-        tombstones,
-        Departures(holdings, settings.certificate_lifetime, clock),
-        nodes,
-        reconciler,
-        convergence,
-        presence,
-        attestation,
-        custody,
-        records,
-        observed.name_audit,
-        identities,
-        holdings,
-        expiry,
-        refusals,
-        observed,
+        settings=settings,
+        clock=clock,
+        authorities=authorities,
+        rotation=rotation,
+        profile=profile,
+        registry=registry,
+        tombstones=tombstones,
+        departures=Departures(holdings, settings.certificate_lifetime, clock),
+        nodes=nodes,
+        reconciler=reconciler,
+        convergence=convergence,
+        presence=presence,
+        attestation=attestation,
+        custody=custody,
+        records=records,
+        identities=identities,
+        holdings=holdings,
+        expiry=expiry,
+        refusals=refusals,
+        observed=observed,
     )
 
 

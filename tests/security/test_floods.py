@@ -226,7 +226,7 @@ async def test_an_instance_that_asks_for_names_without_end_does_not_fill_the_log
                 await client.done_writing()
                 await client.status()
             await there.rotates()
-            denied = cf.running.core.name_audit.denied
+            denied = cf.running.core.observed.name_audit.denied
     told_of = told(lines, log_events.AUDIT_NAME_DENIED)
     (limited,) = told(lines, log_events.AUDIT_NAMES_LIMITED)
 

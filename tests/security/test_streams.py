@@ -107,7 +107,7 @@ async def test_what_belongs_to_others_looks_as_if_it_did_not_exist(
             (curious.guid, [name]),
             (curious.guid, [missing(name)]),
         ]
-        assert core.name_audit.denied == 2
+        assert core.observed.name_audit.denied == 2
 
 
 async def test_nobody_gets_the_certificate_of_another_instance(tmp_path: Path) -> None:
