@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from control_plane.envoy import secrets
 from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import validation_secret
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
@@ -107,7 +107,7 @@ class Planner:
     def _validation_secret(self) -> list[Resource]:
         if not self.options.router_ca_pem:
             return []
-        body = secrets.validation_secret(
+        body = validation_secret(
             VALIDATION_SECRET, self.options.router_ca_pem, self.options.router_sans
         )
         return [Resource.of(SECRET, VALIDATION_SECRET, body)]
