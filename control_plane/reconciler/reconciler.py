@@ -145,7 +145,9 @@ class Reconciler:
         if any(
             isinstance(each, Subscribed) and each.type_url == NAME_TABLE_TYPE for each in events
         ):
-            self._try(instance)  # names may have changed while it had no resolver
+            # Names may have changed while it had no resolver. It is its turn in a crowd too, since
+            # what was unmapped waits for resolvers.
+            self._try(instance)
             self.publication.returned(instance)
         self._make_anew(live)
         self._note(instance)
