@@ -134,12 +134,12 @@ class Publication:
     def awaited(self, apps: Iterable[AppGuid]) -> tuple[Instance, ...]:
         """Return the instances whose resolvers keep unmapped names in certificates of some apps."""
         wanted = frozenset(apps)
-        unmapped = {
+        losing = {
             of.app_guid
             for of in self._tasks
             if of.app_guid in wanted and of.hostname not in self._state.hostnames_of(of.app_guid)
         }
-        return tuple(each for app in unmapped for each in self._returning.missing(self._led(app)))
+        return tuple(each for app in losing for each in self._returning.missing(self._led(app)))
 
     def under_way(self, apps: Iterable[AppGuid]) -> tuple[asyncio.Task[None], ...]:
         """Return what has still to happen to the names of some apps."""

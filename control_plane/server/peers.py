@@ -288,8 +288,8 @@ class InstanceAdmission:
         try:
             identity, _ = self._proof.of(context, node.id)
         except PermissionDenied:
-            removed = self._proof.of_removed(context, node.id)
-            if removed is None or not self._awaits(removed.instance_guid):
+            former = self._proof.of_removed(context, node.id)
+            if former is None or not self._awaits(former.instance_guid):
                 raise
-            identity = removed
+            identity = former
         return Credential(identity.serial, identity.not_after)

@@ -219,10 +219,10 @@ class Reporter:
             # The control plane waits for this before it signs with another CA.
             self._next = self._clock.monotonic()
 
-    def _cannot_use(self, reason: str) -> None:
+    def _cannot_use(self, why: str) -> None:
         """Say what became of an answer; with the next it may be the same again."""
-        log = self._log.error if self._seldom.is_news(reason) else self._log.debug
-        log(log_events.REPORT_FAILED, reason=reason)
+        log = self._log.error if self._seldom.is_news(why) else self._log.debug
+        log(log_events.REPORT_FAILED, reason=why)
 
     def _failed(self, error: grpc.aio.AioRpcError) -> None:
         is_first, self._delays = self._delays is None, self._delays or delays(self._draw)

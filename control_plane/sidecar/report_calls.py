@@ -181,7 +181,7 @@ class _Exchange:
         return await self._said.get()
 
     def close(self) -> None:
-        """Open no more."""
+        """End the stream."""
         self._writing.cancel()
         self._reading.cancel()
         self._call.cancel()
