@@ -51,7 +51,7 @@ from control_plane.xds.resource import NOTHING, WILDCARD, Version
 from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
-from control_plane.xds.subscription import Subscription, Turn
+from control_plane.xds.subscription import Subscription, SubscriptionChange
 
 
 class DeltaMachine:
@@ -99,16 +99,16 @@ class DeltaMachine:
             events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
         elif request.response_nonce not in ("", self.exchange.last_nonce):
             events.append(Stale(self.type.url, request.response_nonce))
-        turn = self.subscription.change(request.subscribe, request.unsubscribe, first=first)
-        self._take(turn, first=first)
-        if turn.added:
-            events.append(Subscribed(self.type.url, turn.added))
-        if turn.dropped:
-            events.append(Unsubscribed(self.type.url, turn.dropped))
+        change = self.subscription.change(request.subscribe, request.unsubscribe, first=first)
+        self._take(change, first=first)
+        if change.added:
+            events.append(Subscribed(self.type.url, change.added))
+        if change.dropped:
+            events.append(Unsubscribed(self.type.url, change.dropped))
         return tuple(events)
 
-    def _take(self, turn: Turn, *, first: bool) -> None:
-        exchange, asked = self.exchange, turn.added
+    def _take(self, change: SubscriptionChange, *, first: bool) -> None:
+        exchange, asked = self.exchange, change.added
         if not first:
             if WILDCARD in asked:
                 asked |= exchange.known()
@@ -117,13 +117,13 @@ class DeltaMachine:
             self._stated -= asked
         exchange.ask(asked)
         # Only what a wildcard still covers stays owed: ``retain`` below drops the rest.
-        exchange.owed |= turn.dropped
-        if turn.dropped_globs:
-            exchange.owed -= turn.dropped_globs
-            exchange.owed |= exchange.known_in(turn.dropped_globs)
-        for name in turn.dropped:
+        exchange.owed |= change.dropped
+        if change.dropped_globs:
+            exchange.owed -= change.dropped_globs
+            exchange.owed |= exchange.known_in(change.dropped_globs)
+        for name in change.dropped:
             exchange.accepted.pop(name, None)
-        self._meaning.given_up(turn.dropped)
+        self._meaning.given_up(change.dropped)
         self._meaning.retain()
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:

@@ -58,7 +58,9 @@ class Subscription:
         self.names, self.wildcard = set(names), wildcard
         return added
 
-    def change(self, subscribe: Iterable[str], unsubscribe: Iterable[str], *, first: bool) -> Turn:
+    def change(
+        self, subscribe: Iterable[str], unsubscribe: Iterable[str], *, first: bool
+    ) -> SubscriptionChange:
         """Take the lists of a delta request, the additions first."""
         added = frozenset(subscribe)
         dropped = frozenset(unsubscribe)
@@ -75,12 +77,12 @@ class Subscription:
         before = self.globs
         if added or gone:
             self.globs = (before | frozenset(filter(is_glob, added))) - dropped
-        return Turn(added - dropped, gone | (dropped & {WILDCARD}), before & dropped)
+        return SubscriptionChange(added - dropped, gone | (dropped & {WILDCARD}), before & dropped)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """How a delta request turned a subscription: what it asks for, known or not, and gives up.
+class SubscriptionChange:
+    """What a delta request did to a subscription: what it asks for, known or not, and gives up.
 
     Attributes:
         dropped_globs: those of ``dropped`` that stand for a collection.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from control_plane.xds.resource import WILDCARD
-from control_plane.xds.subscription import Subscription, Turn
+from control_plane.xds.subscription import Subscription, SubscriptionChange
 
 
-def turn(added: str = "", dropped: str = "") -> Turn:
-    """Return a turn by the letters of its names."""
-    return Turn(frozenset(added), frozenset(dropped))
+def change(added: str = "", dropped: str = "") -> SubscriptionChange:
+    """Return a change by the letters of its names."""
+    return SubscriptionChange(frozenset(added), frozenset(dropped))
 
 
 def test_nothing_is_wanted_before_the_first_request() -> None:
@@ -41,13 +41,13 @@ def test_four_sotw_steps() -> None:
 def test_four_delta_steps() -> None:
     """W6: ``[]``, ``+A``, ``-*``, ``-A`` mean all, all and A, A, nothing."""
     subscription = Subscription()
-    assert subscription.change([], [], first=True) == turn("*")
+    assert subscription.change([], [], first=True) == change("*")
     assert (subscription.wildcard, subscription.names) == (True, set())
-    assert subscription.change(["A"], [], first=False) == turn("A")
+    assert subscription.change(["A"], [], first=False) == change("A")
     assert (subscription.wildcard, subscription.names) == (True, {"A"})
-    assert subscription.change([], ["*"], first=False) == turn("", "*")
+    assert subscription.change([], ["*"], first=False) == change("", "*")
     assert (subscription.wildcard, subscription.names) == (False, {"A"})
-    assert subscription.change([], ["A"], first=False) == turn("", "A")
+    assert subscription.change([], ["A"], first=False) == change("", "A")
     assert (subscription.wildcard, subscription.names) == (False, set())
 
 
@@ -55,7 +55,7 @@ def test_empty_delta_request_means_everything_only_if_it_is_the_first() -> None:
     """W4: a later one is an ACK, or nothing."""
     subscription = Subscription()
     subscription.change(["A"], [], first=True)
-    assert subscription.change([], [], first=False) == turn()
+    assert subscription.change([], [], first=False) == change()
     assert not subscription.wildcard
 
 
@@ -63,12 +63,12 @@ def test_name_that_is_known_is_asked_for_all_the_same() -> None:
     """W9: the client may have forgotten it."""
     subscription = Subscription()
     subscription.change(["A"], [], first=True)
-    assert subscription.change(["A"], [], first=False) == turn("A")
+    assert subscription.change(["A"], [], first=False) == change("A")
 
 
 def test_name_that_is_unknown_is_not_given_up() -> None:
     """W10: phantom unsubscriptions leave no trace."""
-    assert Subscription().change([], ["A"], first=True) == turn()
+    assert Subscription().change([], ["A"], first=True) == change()
 
 
 def test_wildcard_wants_every_name() -> None:
