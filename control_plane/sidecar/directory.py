@@ -19,6 +19,7 @@ from control_plane.ca import load_key_pair, read_certificates
 from control_plane.envoy import bootstrap
 from control_plane.errors import InvalidArgument, StorageError
 from control_plane.names import shown
+from control_plane.settings.conflicts import MAX_SOCKET_PATH_OCTETS
 from control_plane.sidecar.identity import HeldIdentity, hold
 from control_plane.store.files import (
     guarded_directory,
@@ -28,9 +29,6 @@ from control_plane.store.files import (
     write_public,
 )
 from control_plane.store.lock import DirectoryLock
-
-MAX_SOCKET_PATH_OCTETS = 107
-"""unix(7): ``sun_path`` has 108 octets, the last of them NUL."""
 
 ADMIN_SOCKET = "admin.sock"
 NAMES_FILE = "names.pb"
