@@ -48,8 +48,9 @@ class StreamMetrics:
             if isinstance(event, Acked | Nacked):
                 of_type = self._streams.of_type(event.type_url)
                 (of_type.acks if isinstance(event, Acked) else of_type.nacks).inc()
-                sent_at = live.stream.machines[event.type_url].exchange.sent_at
-                of_type.push_to_ack.observe(self._clock.monotonic() - sent_at)
+                exchange = live.stream.machines[event.type_url].exchange
+                if exchange.last_nonce:  # none where a poll refuses what an earlier one was sent
+                    of_type.push_to_ack.observe(self._clock.monotonic() - exchange.sent_at)
 
     def sent(self, _live: LiveStream, reply: Reply) -> None:
         """Count a response."""

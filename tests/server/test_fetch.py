@@ -8,12 +8,16 @@ from typing import Any
 import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from control_plane import log_events
+from control_plane.clock import SystemClock
 from control_plane.errors import PermissionDenied
 from control_plane.server.limits import ServerLimits
 from control_plane.server.methods import SERVICES, DiscoveryMethods
+from control_plane.server.metrics import StreamInstruments
+from control_plane.server.metrics_observers import StreamMetrics
 from control_plane.xds.events import Connected, Nacked, Subscribed
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import ErrorDetail, Node
@@ -193,6 +197,20 @@ async def test_refusal_is_told_to_observers() -> None:
     error = ErrorDetail(13, "no such key")
     nacked = Nacked(SECRET, first.nonce, {"s": secret.version}, error)
     assert watcher.events == [*asked, *asked, nacked]
+
+
+async def test_refusal_of_something_else_is_measured_without_a_time() -> None:
+    """A poll may refuse what was answered to an earlier one; how long that took nobody knows."""
+    registry, clock = CollectorRegistry(), SystemClock()
+    async with served(clock=clock) as world:
+        world.nodes.observe(StreamMetrics(StreamInstruments(registry), clock))
+        world.set("node-1", resource(SECRET, "s", "1"))
+        error = {"code": 13, "message": "no such key"}
+        await fetch(world, OF[SECRET], response_nonce="of-yesterday", error_detail=error)
+
+    assert registry.get_sample_value("c2c_xds_nacks_total", {"type": "SDS"}) == 1
+    seconds = registry.get_sample_value("c2c_xds_push_to_ack_seconds_sum", {"type": "SDS"})
+    assert seconds == 0
 
 
 async def test_admission_is_that_of_a_stream() -> None:
