@@ -226,5 +226,5 @@ async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        await task
+        await asyncio.wait([task])  # which leaves it alone if this is cancelled too
         raise

@@ -462,6 +462,25 @@ async def test_a_cancelled_writer_finishes_what_it_began() -> None:
     assert names(registry.state) == ["a"]
 
 
+async def test_a_writer_that_is_cancelled_twice_finishes_what_it_began() -> None:
+    """Whoever stops it may be told to hurry: the transaction is still finished, and answered."""
+    store = FakeStore()
+    store.proceed.clear()
+    registry = Registry(State(), store)
+    writer = asyncio.create_task(registry.run())
+    (begun,) = await ask(registry, create("a"))
+    await store.begun.wait()
+
+    writer.cancel()
+    await settled()
+    writer.cancel()
+    await asyncio.wait([writer])
+    store.proceed.set()
+
+    assert (await asyncio.wait_for(begun, 5)).result.key.name == "a"
+    assert names(registry.state) == ["a"]
+
+
 async def test_a_refusal_is_raised_as_it_was_meant() -> None:
     """Field and rule reach the caller."""
     async with running(FakeStore()) as registry:
