@@ -93,7 +93,8 @@ class IdentityWatch:
         """Have a stream end by then, unless it has to end before."""
         loop = asyncio.get_running_loop()
         timer = self._timers.get(live)
-        if timer is not None and timer.when() <= loop.time() + seconds:
-            return
-        self.closed(live)
+        if timer is not None:
+            if timer.when() <= loop.time() + seconds:
+                return
+            timer.cancel()
         self._timers[live] = loop.call_later(seconds, live.end, Unavailable(f"{reason}: come back"))
