@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 
 from control_plane.api.v1 import name_table_pb2
 from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Domain, Hostname, InstanceGuid
+from control_plane.planner.shared import Shared
 from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.snapshot import TypeSnapshot
 
@@ -60,7 +60,7 @@ class NameTables:
         """Take the domains that are answered from the table alone."""
         self._domains = domains
         self._below = tuple(f".{domain}" for domain in domains)
-        self._table = lru_cache(_REMEMBERED)(self._build)
+        self._table = Shared(self._build)
         self._remembered: dict[AppGuid, tuple[_Facts, TypeSnapshot]] = {}
 
     def of(

@@ -8,23 +8,22 @@ small for one fleet and too big for another.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, ParamSpec
+from typing import Generic, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from control_plane.xds.resource import Resource
-
 P = ParamSpec("P")
+Built = TypeVar("Built")
 
 
-class Shared(Generic[P]):
+class Shared(Generic[P, Built]):
     """What a builder returned, by what it was built from."""
 
-    def __init__(self, build: Callable[P, Resource]) -> None:
+    def __init__(self, build: Callable[P, Built]) -> None:
         """Share what a pure function of hashable arguments builds."""
         self._build = build
-        self._built: WeakValueDictionary[tuple[object, ...], Resource] = WeakValueDictionary()
+        self._built: WeakValueDictionary[tuple[object, ...], Built] = WeakValueDictionary()
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Resource:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Built:
         """Return the message, as it was built before if anybody still has it."""
         facts = (*args, *kwargs.items())
         built = self._built.get(facts)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from control_plane.api.v1 import name_table_pb2
@@ -145,3 +148,14 @@ def test_instances_of_an_app_share_their_table() -> None:
     ]
 
     assert all(table is tables[0] for table in tables)
+
+
+def test_a_table_of_the_past_is_forgotten() -> None:
+    """Instances come and go all the time, and each time another table has all the names."""
+    planner, state = Planner(PlanOptions()), worlds.route(worlds.story(), "b", "api")
+    before = weakref.ref(worlds.plan(state, planner=planner).of_type(NAME_TABLE_TYPE))
+
+    worlds.plan(worlds.instance(state, "b2", "10.0.1.3"), planner=planner)
+    gc.collect()
+
+    assert before() is None
