@@ -1,7 +1,8 @@
 """Trust stores: CA certificates in the forms that Java has for them.
 
 The rule of this module: no certificate is invented, and none that can be read is left out. A store
-of other people's roots may hold one that is broken by today's rules; it costs that one only.
+of other people's roots may hold one that is broken by today's rules; it costs that one only, except
+in PKCS#12, which is read whole or not at all.
 
 Written is PKCS#12 (RFC 7292). Read is also JKS, which a JDK's own store is up to Java 17: a magic
 number, a version, a count, and for each entry a tag, its alias, a time, the kind of certificate and
@@ -62,7 +63,8 @@ def read_java_trust_store(data: bytes) -> bytes:
     Its integrity is not verified: whoever could change it could change the JDK.
 
     Raises:
-        InvalidArgument: it is neither JKS nor PKCS#12 that opens with a JDK's password or none.
+        InvalidArgument: it is neither JKS nor PKCS#12 that opens with a JDK's password or none, or
+            it is PKCS#12 with a certificate that cannot be read, which hides the others.
     """
     ders = _read_jks(data) if data.startswith(_JKS_MAGIC) else _read_pkcs12(data)
     pem = b"".join(ssl.DER_cert_to_PEM_cert(der).encode() for der in ders)
@@ -101,7 +103,7 @@ def _read_pkcs12(data: bytes) -> list[bytes]:
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             try:
                 store = load_pkcs12(data, password)
-            except ValueError:
+            except UNREADABLE:
                 continue
         return [each.certificate.public_bytes(Encoding.DER) for each in store.additional_certs]
     raise InvalidArgument("not a Java trust store (JKS or PKCS#12)", field="trust_store")

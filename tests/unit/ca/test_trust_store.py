@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 import ssl
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from control_plane.ca import (
     JDK_PASSWORD,
@@ -64,6 +70,7 @@ def test_a_root_with_serial_zero_is_kept(authority: Authority, tmp_path: Path) -
     pem = ssl.DER_cert_to_PEM_cert(bytes(der)).encode()
 
     assert [fingerprint(bytes(der))] == _trusted(pem, tmp_path)
+    assert pem == read_java_trust_store((tmp_path / "truststore.p12").read_bytes())
 
 
 @pytest.mark.parametrize("pem", [b"", b"no certificate"], ids=["empty", "text"])
@@ -101,6 +108,29 @@ def test_what_a_jdk_trusts_is_read(
     (read,) = read_certificates(read_java_trust_store(path.read_bytes()))
 
     assert authority.fingerprint == read.fingerprint
+
+
+def _of_version_2() -> bytes:
+    """Return a certificate of a version that Java reads and ``cryptography`` does not, PEM."""
+    now, key = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "old")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 7, now, now + timedelta(days=1))
+    der = bytearray(made.sign(key, SHA256()).public_bytes(Encoding.DER))
+    der[der.index(bytes([0xA0, 3, 2, 1, 2])) + 4] = 1
+    return ssl.DER_cert_to_PEM_cert(bytes(der)).encode()
+
+
+def test_a_store_with_a_certificate_that_only_java_reads_is_refused(tmp_path: Path) -> None:
+    """PKCS#12 is read whole or not at all, and what cannot be read ends no sidecar."""
+    (tmp_path / "old.pem").write_bytes(_of_version_2())
+    path = tmp_path / "cacerts"
+    _keytool(
+        *("-importcert", "-noprompt", "-alias", "old", "-file", tmp_path / "old.pem"),
+        *("-keystore", path, "-storepass", JDK_PASSWORD, *STORES["java 18 and later"]),
+    )
+
+    with pytest.raises(InvalidArgument, match="not a Java trust store"):
+        read_java_trust_store(path.read_bytes())
 
 
 def test_a_store_with_a_key_is_none_of_a_jdk(tmp_path: Path) -> None:
