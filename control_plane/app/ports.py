@@ -41,7 +41,13 @@ from control_plane.server.peers import InstanceAdmission, InstanceProof
 from control_plane.server.renewal import IdentityService
 from control_plane.server.sidecars import Reports, SidecarService
 from control_plane.server.status import StatusInterceptor
-from control_plane.settings import Settings, SocketAddress, admin_socket, enroll_host
+from control_plane.settings import (
+    Settings,
+    SocketAddress,
+    admin_socket,
+    enroll_host,
+    socket_target,
+)
 from control_plane.xds.limits import StreamLimits
 
 
@@ -247,7 +253,7 @@ def _bind_private(server: grpc.aio.Server, path: Path) -> None:
     path.unlink(missing_ok=True)  # of a process that was killed; the lock says that it is gone
     before = os.umask(0o177)
     try:
-        server.add_insecure_port(f"unix:{path}")
+        server.add_insecure_port(socket_target(path))
     except RuntimeError as error:
         raise ConfigurationError([f"socket {str(path)!r} cannot be made"]) from error
     finally:

@@ -24,7 +24,7 @@ from control_plane.cli.outcome import REFUSED, is_decided, is_said_by_the_server
 from control_plane.cli.output import warn
 from control_plane.cli.reach import SECONDS, Away, Credentials, try_socket, try_tls
 from control_plane.errors import InvalidArgument
-from control_plane.settings import admin_socket, find_data_dir
+from control_plane.settings import admin_socket, find_data_dir, socket_target
 from control_plane.settings.values import read_server_address
 
 CALL_SECONDS = 30.0
@@ -216,7 +216,7 @@ def _by_socket(said: Connection) -> Client:
         try_socket(path)
 
     look()
-    channel = grpc.insecure_channel(f"unix:{path}", _OPTIONS)
+    channel = grpc.insecure_channel(socket_target(path), _OPTIONS)
     return Client(channel, str(path), look, "it may be older")
 
 

@@ -46,7 +46,7 @@ from control_plane.demo.places import (
     Place,
 )
 from control_plane.names import C2C_PORT, Address
-from control_plane.settings import Settings, SocketAddress
+from control_plane.settings import Settings, SocketAddress, socket_target
 from control_plane.sidecar.directory import ADMIN_SOCKET
 from control_plane.sidecar.envoy_admin import EnvoyAdmin
 
@@ -90,7 +90,7 @@ class World:
         )
         async with AsyncExitStack() as starting:
             self.control_plane = await starting.enter_async_context(ControlPlane(settings))
-            address = f"unix:{self.control_plane.admin_socket}"
+            address = socket_target(self.control_plane.admin_socket)
             self._channel = await starting.enter_async_context(grpc.aio.insecure_channel(address))
             starting.push_async_callback(self._end_sidecars)
             self._exit = starting.pop_all()

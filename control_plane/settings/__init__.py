@@ -1,7 +1,7 @@
 """What the operator decides, read once at start."""
 
 from control_plane.settings.cautions import UNKNOWN_HOST, Caution, cautions, enroll_host
-from control_plane.settings.conflicts import admin_socket
+from control_plane.settings.conflicts import admin_socket, socket_target
 from control_plane.settings.fields import Setting, Settings, all_settings
 from control_plane.settings.load import Loaded, find_data_dir, load_settings
 from control_plane.settings.values import LogFormat, LogLevel, SocketAddress
@@ -21,4 +21,5 @@ __all__ = [
     "enroll_host",
     "find_data_dir",
     "load_settings",
+    "socket_target",
 ]

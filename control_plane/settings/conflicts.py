@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from control_plane.settings.values import SocketAddress
 
@@ -31,6 +32,11 @@ class Conflict(NamedTuple):
 def admin_socket(data_dir: Path) -> Path:
     """Return the Unix socket on which a server with this data directory answers its operator."""
     return data_dir / "admin.sock"
+
+
+def socket_target(path: Path) -> str:
+    """Return what gRPC finds a Unix socket by: a URI, in which a path cannot stand as it is."""
+    return f"unix:{quote(str(path))}"
 
 
 def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:

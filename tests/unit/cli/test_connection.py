@@ -174,7 +174,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Control
     """A whole control plane with an operator's port, and a directory with alice's certificate."""
     directory = tmp_path_factory.mktemp("operator")
     settings = Settings(
-        data_dir=directory / "data",
+        data_dir=directory / "data %41#?",
         xds_address=ANY_PORT,
         enroll_address=ANY_PORT,
         http_address=ANY_PORT,
@@ -216,6 +216,17 @@ def test_an_operator_works_from_another_machine(operator: tuple[ControlPlane, Pa
     """With an operator's certificate, everything works as on the socket."""
     assert as_alice(operator, "create-app", "remote").code == 0
     assert "remote" in as_alice(operator, "apps").out
+
+
+def test_a_data_directory_may_be_called_as_one_likes(
+    operator: tuple[ControlPlane, Path],
+) -> None:
+    """GRPC takes the socket for a URI, in which some of these characters mean something else."""
+    data_dir = operator[0].admin_socket.parent
+    ran = run_c2c("apps", C2C_DATA_DIR=str(data_dir))
+
+    assert data_dir.name == "data %41#?"
+    assert (ran.code, ran.err) == (0, "")
 
 
 def test_an_operator_may_be_far_away(operator: tuple[ControlPlane, Path]) -> None:
