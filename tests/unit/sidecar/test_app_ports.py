@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 
 from control_plane.errors import InvalidArgument, StorageError
 from control_plane.names import Port
@@ -57,16 +58,32 @@ def test_what_could_not_be_kept_is_kept_when_it_is_told_again(directory: Sidecar
     ports = LivePorts(directory, MEMBER.enrollment)
     obstacle = directory.path / "enrollment.json.new"
     obstacle.mkdir()
-    with pytest.raises(StorageError):
+    with structlog.testing.capture_logs() as logs:
+        with pytest.raises(StorageError):
+            ports.follow(8080, [8080])
+        assert ports.current == AppPorts((Port(8080),), Port(8080))
+        obstacle.rmdir()
+
         ports.follow(8080, [8080])
-    assert ports.current == AppPorts((Port(8080),), Port(8080))
-    obstacle.rmdir()
 
-    ports.follow(8080, [8080])
-
+    assert len(logs) == 1
     member = directory.read()
     assert member is not None
     assert member.enrollment.app_ports == (8080,)
+
+
+def test_what_is_known_already_is_neither_written_nor_said_again(
+    directory: SidecarDirectory,
+) -> None:
+    """The ports come with each answer of the control plane."""
+    ports = LivePorts(directory, MEMBER.enrollment)
+    with structlog.testing.capture_logs() as logs:
+        ports.follow(8080, [8080, 8081])
+        written = (directory.path / "enrollment.json").stat().st_ino
+        ports.follow(8080, [8080, 8081])
+
+    assert written == (directory.path / "enrollment.json").stat().st_ino
+    assert [(each["ports"], each["c2c_port"]) for each in logs] == [((8080, 8081), 8080)]
 
 
 def test_ports_that_people_named_stay(directory: SidecarDirectory) -> None:

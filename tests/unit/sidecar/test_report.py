@@ -21,6 +21,7 @@ from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.readiness import UNSEEN, Observation
 from control_plane.sidecar.report import Reporter
+from control_plane.sidecar.services import keep_running
 from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.sidecar.members import authority, credentials, membership
 
@@ -186,6 +187,45 @@ async def test_a_certificate_that_comes_late_is_seen_within_a_second(tmp_path: P
         assert [each.served_serial for each in here.server.reports[told:]] == ["b2"]
 
 
+async def test_an_instance_that_has_just_changed_is_looked_at_closely(tmp_path: Path) -> None:
+    """One change seldom comes alone: an app that is back may go again at once."""
+    async with world(tmp_path) as here:
+        await here.clock.advance(60)
+        here.instance.now = READY
+        await here.clock.advance(2)
+        looked = here.instance.looks
+        here.instance.now = UNSEEN
+        await here.clock.advance(0.3)
+
+        assert here.instance.looks > looked
+        assert [each.listening for each in here.server.reports] == [False, True, False]
+
+
+async def test_an_answer_that_says_nothing_new_is_no_reason_for_anything(tmp_path: Path) -> None:
+    """Nobody looks closer, and the identity is kept to its time."""
+    async with world(tmp_path) as here:
+        here.server.answer_all(READY.served_serial, again=10)
+        here.instance.now = READY
+        await here.clock.advance(60)
+        looked = here.instance.looks
+        await here.clock.advance(60)
+
+        assert here.instance.looks - looked <= 31 + 6
+        assert not here.live.renewal_wanted.is_set()
+
+
+async def test_a_control_plane_that_does_not_say_when_is_told_again_in_a_while(
+    tmp_path: Path,
+) -> None:
+    """Nothing is not the least time that it may ask for."""
+    async with world(tmp_path) as here:
+        here.server.answer_all(again=0)
+        await here.clock.advance(29)
+        assert len(here.server.reports) == 1
+        await here.clock.advance(2)
+        assert len(here.server.reports) == 2
+
+
 async def test_an_instance_that_stays_as_it_is_is_left_in_peace(tmp_path: Path) -> None:
     """The app sees a connection in two seconds, no more."""
     async with world(tmp_path) as here:
@@ -221,9 +261,13 @@ async def test_a_control_plane_that_is_back_hears_of_it_at_once(tmp_path: Path) 
     """What it was told last may be that the instance leaves, and nobody lets in who left."""
     async with world(tmp_path) as here:
         here.server.answer = grpc.StatusCode.UNAVAILABLE
+        here.server._answered.set()
         await here.clock.advance(60)
         reports = len(here.server.reports)
+        assert reports > 5
         here.server.answer_all()
+        await settled()
+        assert len(here.server.reports) == reports
         here.server.came_back.set()
         await settled()
 
@@ -274,6 +318,23 @@ async def test_who_leaves_says_so_and_nothing_more(tmp_path: Path) -> None:
 
         assert [each.leaving for each in here.server.reports] == [False, False, True]
         assert here.server.is_closed
+
+
+async def test_who_left_is_not_started_anew(tmp_path: Path) -> None:
+    """A service that returns is, and would look at an app that is about to end."""
+    async with world(tmp_path, is_running=False) as here:
+        here.server.answer_all()
+        keeping = asyncio.ensure_future(
+            keep_running([here.reporter], clock=here.clock, draw=lambda: 1.0)
+        )
+        await here.clock.advance(10)
+        await here.reporter.leave()
+        looks = here.instance.looks
+        await here.clock.advance(60)
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+        assert here.instance.looks == looks > 0
 
 
 async def test_who_never_ran_can_leave_too(tmp_path: Path) -> None:
@@ -397,13 +458,17 @@ async def test_a_disk_that_is_full_is_said_once_in_a_while(tmp_path: Path) -> No
     assert set(told[1:]) == {"debug"}
 
 
-async def test_a_report_says_which_port_it_is_about(tmp_path: Path) -> None:
-    """The control plane tells of others if that is not the right one any more."""
+async def test_a_report_says_which_ports_it_is_about(tmp_path: Path) -> None:
+    """The control plane tells of others if those are not the right ones any more."""
     async with world(tmp_path) as here:
-        here.instance.now = replace(READY, open_ports=(Port(9090),), c2c_port=Port(9090))
+        here.instance.now = replace(
+            READY, open_ports=(Port(9090),), closed_ports=(Port(9191),), c2c_port=Port(9090)
+        )
         await here.clock.advance(2)
 
         assert [each.c2c_port for each in here.server.reports] == [0, 9090]
+        assert [list(each.open_ports) for each in here.server.reports] == [[], [9090]]
+        assert [list(each.closed_ports) for each in here.server.reports] == [[], [9191]]
 
 
 @pytest.mark.parametrize("is_current", [True, False])
