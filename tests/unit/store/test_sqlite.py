@@ -367,6 +367,21 @@ async def test_a_database_with_broken_pages_is_told_as_damaged(path: Path) -> No
     assert caught.value.problems[0].endswith(HINT)
 
 
+async def test_a_damage_that_no_query_meets_is_told_as_such(path: Path) -> None:
+    """SQLite's own check finds what would only come out once more is written."""
+    async with opened(path) as store:
+        await store.commit([Change(ENTITIES)])
+    with path.open("r+b") as file:
+        file.seek(36)  # of the header: the number of pages that are free (sqlite.org/fileformat2)
+        file.write((5).to_bytes(4))
+
+    with pytest.raises(ConfigurationError) as caught:
+        await SqliteStore.open(path)
+
+    assert "should be 5" in caught.value.problems[0]
+    assert caught.value.problems[0].endswith(HINT)
+
+
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
