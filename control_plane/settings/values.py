@@ -177,7 +177,7 @@ def size_between(least: int, most: int) -> Reader[int]:
     """Return a reader of sizes in bytes such as 65536, 64KiB or 4MiB."""
 
     def read(value: object) -> int:
-        text = str(value) if isinstance(value, str | int) else ""
+        text = str(value)
         match = _SIZE.fullmatch(text)
         if match is None:
             raise InvalidArgument(
@@ -195,7 +195,7 @@ def count_between(least: int, most: int) -> Reader[int]:
     """Return a reader of whole numbers."""
 
     def read(value: object) -> int:
-        text = str(value) if isinstance(value, str | int) else ""
+        text = str(value)
         if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or not least <= int(text) <= most:
             raise InvalidArgument(
                 f"must be a whole number between {least} and {most}: {shown(value)}"
@@ -234,9 +234,9 @@ def list_of(read_one: Reader[T]) -> Reader[tuple[T, ...]]:
 
 def _split_address(value: object, *, first_port: int) -> SocketAddress:
     text = value if isinstance(value, str) else ""
-    host, colon, port = text.rpartition(":")
+    host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not (colon and host) or (":" in host and not bracketed):
+    if not host or (":" in host and not bracketed):
         raise InvalidArgument(
             f"must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000: {shown(value)}"
         )

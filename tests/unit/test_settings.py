@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pwd
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,15 @@ from control_plane.settings import (
     find_data_dir,
     load_settings,
 )
-from control_plane.settings.values import format_duration, read_listen_address, size_between
+from control_plane.settings.values import (
+    Reader,
+    count_between,
+    duration_between,
+    format_duration,
+    read_host,
+    read_listen_address,
+    size_between,
+)
 
 
 def problems_of(
@@ -93,6 +101,14 @@ def test_c2c_config_names_the_file_unless_the_flag_does(tmp_path: Path) -> None:
     assert load_settings({}, environ).settings.trust_domain == "variable.internal"
     flags = {"config": str(tmp_path / "flag.toml")}
     assert load_settings(flags, environ).settings.trust_domain == "flag.internal"
+
+
+def test_a_flag_that_is_given_no_time_says_nothing() -> None:
+    """One that may be given several times is an empty list then, and hides no variable."""
+    loaded = load_settings({"server_names": ()}, {"C2C_SERVER_NAMES": "a,b"})
+
+    assert loaded.settings.server_names == ("a", "b")
+    assert loaded.origins["server_names"] == "C2C_SERVER_NAMES"
 
 
 def test_empty_variable_counts_as_not_set() -> None:
@@ -195,6 +211,8 @@ DURATION = "must be a number and a unit (ms, s, m, h, d), as in 10m or 24h"
 REFUSED = [
     ("xds_address", "18000", "must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000"),
     ("xds_address", ":18000", "must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000"),
+    ("xds_address", "[::1:8", "must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000"),
+    ("xds_address", "::1]:8", "must be HOST:PORT, an IPv6 address in brackets, as in [::1]:18000"),
     (
         "xds_address",
         "::1:18000",
@@ -213,6 +231,7 @@ REFUSED = [
     ("server_names", "-a", "not an IP address or host name"),
     ("server_names", "10.0.0.256", "not an IP address or host name"),
     ("server_names", "a" * 64, "not an IP address or host name"),
+    ("server_names", ".".join(["a" * 63] * 4), "not an IP address or host name"),
     ("server_names", "a..b", "not an IP address or host name"),
     ("internal_domains", "internal", "domain needs at least two labels"),
     ("internal_domains", "*.internal", "domain does not comply with RFC 1035"),
@@ -288,6 +307,23 @@ def test_a_bad_value_is_one_sentence_with_source_rule_and_value(
 def test_a_value_out_of_bounds_is_told_the_bounds(name: str, text: str, rule: str) -> None:
     """A value of the right form outside its bounds is answered with both bounds."""
     assert problems_of({name: text}) == (f"--{name.replace('_', '-')}: {rule}",)
+
+
+@pytest.mark.parametrize(
+    ("read", "texts"),
+    [
+        (duration_between(timedelta(), timedelta(hours=1)), ("0s", "1h")),
+        (size_between(1, 1024), ("1", "1KiB")),
+        (count_between(1, 10), ("1", "10")),
+        (read_listen_address, ("127.0.0.1:0", "127.0.0.1:65535")),
+        (read_host, ("a" * 63, ".".join(["a" * 63] * 3 + ["b" * 61]))),
+    ],
+    ids=["durations", "sizes", "counts", "addresses", "hosts"],
+)
+def test_a_value_may_be_what_bounds_it(read: Reader[object], texts: Sequence[str]) -> None:
+    """A drain time of no time, or a limit of one: who is told the bounds may use them."""
+    for text in texts:
+        read(text)
 
 
 @pytest.mark.parametrize(
@@ -368,6 +404,9 @@ def test_a_ca_needs_certificate_and_key(tmp_path: Path) -> None:
 
     assert problems_of({"ca_key": str(pem)}) == (
         "ca_key is set and ca_cert is not: an own CA needs its certificate and its private key",
+    )
+    assert problems_of({"ca_cert": str(pem)}) == (
+        "ca_cert is set and ca_key is not: an own CA needs its certificate and its private key",
     )
     assert problems_of({"ca_key": str(pem), "ca_cert": "/nowhere"}) == (
         "--ca-cert: file not found: '/nowhere'",
@@ -463,7 +502,7 @@ def test_find_data_dir_reads_one_setting_only(tmp_path: Path) -> None:
     assert find_data_dir(None, None, environ | {"C2C_DATA_DIR": "/var"}) == Path("/var")
     with pytest.raises(ConfigurationError, match="cannot read"):
         find_data_dir(None, str(tmp_path / "missing"), environ)
-    with pytest.raises(ConfigurationError, match="no home directory"):
+    with pytest.raises(ConfigurationError, match="--data-dir: path has no home directory"):
         find_data_dir("~nobody-of-this-name/x", None, environ)
     assert admin_socket(Path("/d")) == Path("/d/admin.sock")
 
