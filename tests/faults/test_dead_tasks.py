@@ -29,6 +29,7 @@ TASKS = (
     "observed",
     "expiry",
     "refusals",
+    "sidecars",
 )
 
 DEFECT = """
