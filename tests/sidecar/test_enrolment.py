@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import structlog
 
 from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import (
@@ -31,11 +32,17 @@ from control_plane.ca import (
 )
 from control_plane.names import shown
 from control_plane.server.credentials import SERVER_NAME
+from control_plane.settings import SocketAddress
+from control_plane.sidecar import enrol as enrolling
+from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.retry import Retry
 from tests.envoy.harness import DEADLINE, unique_address, until
 from tests.full_disk import need_full_disk, on_a_full_disk
 from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.process import C2C, Sidecar, Ticket, sidecar
 from tests.sidecar.scene import scene
+from tests.unit.reconciler.clocks import ManualClock
+from tests.waiting import eventually
 
 TOKEN = "c2cjt_a-token-that-nobody-may-see"
 
@@ -62,6 +69,7 @@ class Recorder(enrollment_pb2_grpc.EnrollmentServiceServicer):
     status: grpc.StatusCode = grpc.StatusCode.UNAUTHENTICATED
     port: int = 0
     tokens: list[str] = field(default_factory=list)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def Enroll(
         self,
@@ -72,6 +80,7 @@ class Recorder(enrollment_pb2_grpc.EnrollmentServiceServicer):
     ) -> enrollment_pb2.EnrollResponse:
         """Remember, and refuse."""
         self.tokens.append(request.token)
+        await self.may_answer.wait()
         await context.abort(self.status, "join token is not known")
 
 
@@ -81,6 +90,7 @@ async def recorder(
 ) -> AsyncIterator[Recorder]:
     """Serve enrolment with this certificate until the block ends."""
     service = Recorder(status)
+    service.may_answer.set()
     server = grpc.aio.server()
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(service, server)
     service.port = server.add_secure_port(
@@ -182,6 +192,34 @@ async def test_an_address_that_is_still_held_is_tried_again(tmp_path: Path) -> N
             assert await instance.stop() == 128 + 15
 
         assert service.tokens == [TOKEN, TOKEN]
+
+
+async def test_an_enrolment_that_is_not_answered_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is fine and the control plane hangs: the next attempt may find another."""
+    monkeypatch.setattr(enrolling, "ENROL_SECONDS", 0.2)
+    by = authority("c2c CA")
+    (tmp_path / "ca.pem").write_bytes(by.certificate_pem)
+    async with recorder(*server_pair(by)) as service:
+        service.may_answer.clear()
+        options = SidecarOptions(
+            server=SocketAddress("127.0.0.1", service.port),
+            token=TOKEN,
+            ca_file=tmp_path / "ca.pem",
+            directory=tmp_path,
+        )
+        retry = Retry(ManualClock(), lambda: 0.5)
+        with structlog.testing.capture_logs() as logs:
+            enrolment = asyncio.create_task(
+                enrolling.enrol(options, new_key=new_key_pair, retry=retry)
+            )
+            await eventually(lambda: logs, "the first attempt was given up")
+            enrolment.cancel()
+            await asyncio.gather(enrolment, return_exceptions=True)
+
+    assert service.tokens == [TOKEN]
+    assert [(each["what"], each["reason"]) for each in logs] == [("enrol", "Deadline Exceeded")]
 
 
 async def test_a_ca_file_is_as_good_as_a_fingerprint(tmp_path: Path) -> None:

@@ -32,10 +32,11 @@ from control_plane.errors import InvalidArgument
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
 from control_plane.sidecar import directory as module
+from control_plane.sidecar import renew as renewing
 from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.renew import Renewal, renew
-from tests.envoy.harness import until
+from tests.envoy.harness import DEADLINE, until
 from tests.sidecar.platform import free_port
 from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.sidecar.members import GUID, LIFETIME, authority, credentials, identity_chain
@@ -128,6 +129,22 @@ async def test_each_renewal_has_a_new_key_and_shows_the_last_identity(ca: Author
     assert held.identity.serial == 102
     assert held.identity.key is keys.made[1]
     assert len({parse_csr(each.csr).spki for each in service.requests}) == 2
+
+
+async def test_a_renewal_that_is_not_answered_is_given_up(
+    ca: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is fine and the control plane hangs: the next attempt finds another."""
+    monkeypatch.setattr(renewing, "RENEW_SECONDS", 0.2)
+    async with issuer(ca) as service:
+        service.may_answer.clear()
+        server = SocketAddress("127.0.0.1", service.port)
+        held = credentials(ca, now=datetime.now(UTC))
+        with pytest.raises(grpc.aio.AioRpcError) as given_up:
+            async with asyncio.timeout(DEADLINE):
+                await renew(server, held, new_key=new_key_pair)
+
+    assert given_up.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_an_identity_of_another_instance_is_refused(ca: Authority) -> None:
