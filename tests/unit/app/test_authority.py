@@ -40,11 +40,12 @@ class World:
         self.directory = directory / "data"
         self.directory.mkdir(mode=0o700)
         self.settings = Settings(data_dir=self.directory)
+        self.clock = CLOCK
         self.serials = itertools.count(0xC0FFEE)
 
     def started(self) -> Authorities:
         """Return what a control plane has after a start."""
-        return open_authorities(self.settings, CLOCK, self.serials.__next__)
+        return open_authorities(self.settings, self.clock, self.serials.__next__)
 
     def own(self, name: str = "own CA", lifetime: timedelta = timedelta(days=1)) -> Authority:
         """Put an operator's CA beside the data directory, and have the settings name it."""
@@ -260,6 +261,22 @@ def test_an_own_ca_is_replaced_and_does_not_come_back(world: World) -> None:
     assert "was retired, so it is not used" in warning["reason"]
     assert world.settings.ca_key is not None
     assert world.settings.ca_key.exists(), "the operator's own file is the operator's"
+
+
+def test_an_own_ca_may_end_while_it_leaves_and_once_it_left(world: World) -> None:
+    """The settings may name it until somebody has time to change them, but not while it signs."""
+    world.own(lifetime=timedelta(hours=30))
+    authorities = world.started()
+    world.clock = StillClock()
+    world.clock.set(timedelta(hours=31))
+    with pytest.raises(ConfigurationError, match="expired on"):
+        world.started()
+    world.prepare(authorities)
+    world.activate(authorities)
+    assert facts(world.started()) == facts(authorities)
+    world.retire(authorities)
+
+    assert facts(world.started()) == facts(authorities)
 
 
 def test_an_own_ca_that_stays_is_kept_nowhere_else(world: World) -> None:
