@@ -2,7 +2,8 @@
 
 The rule of this module: renewal starts at half life, so a control plane that is away has as long
 again to come back, or earlier if the control plane asks for it; each renewal has a new key. One
-that fails is repeated until it succeeds; nothing that runs is ever stopped for it.
+that fails is repeated until it succeeds; nothing that runs is ever stopped for it. One whose
+outcome is due again at once, by a clock that is ahead, counts as failed: else there is no end.
 """
 
 from __future__ import annotations
@@ -34,8 +35,13 @@ MOST_SECONDS_BETWEEN = 60.0
 """Bound between attempts; a twentieth of a life that is so short that this would be too long."""
 
 _ENDED = (
-    "the identity has ended, so the control plane lets this instance in no more: start the "
-    "sidecar again with a new token (c2c join-token)"
+    "by the clock here the identity has ended: if that is right, the control plane lets this "
+    "instance in no more, so start the sidecar again with a new token (c2c join-token)"
+)
+
+_AHEAD = (
+    "the new identity is due again at once, so the clock here is ahead of the control plane's: "
+    "set the clock"
 )
 
 _LOOK_AGAIN_SECONDS = 60.0
@@ -150,6 +156,8 @@ class Renewal:
             serial=f"{new.identity.serial:x}",
             not_after=new.identity.not_after,
         )
+        if new.identity.renew_at <= self._clock.now():
+            return _Failure(_AHEAD, is_final=True)
         return None
 
     def _alarm(self, failure: _Failure, delay: float) -> None:

@@ -27,7 +27,7 @@ from control_plane.ca import (
     parse_csr,
     peer_identity,
 )
-from control_plane.clock import SystemClock
+from control_plane.clock import Clock, SystemClock
 from control_plane.errors import InvalidArgument
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
@@ -43,6 +43,8 @@ from tests.unit.sidecar.members import GUID, LIFETIME, authority, credentials, i
 from tests.waiting import eventually
 
 Context = grpc.aio.ServicerContext[identity_pb2.RenewRequest, identity_pb2.RenewResponse]
+
+_SYSTEM = SystemClock()
 
 
 @dataclass(slots=True)
@@ -268,13 +270,13 @@ async def test_the_longest_pause_is_a_minute_or_a_twentieth_of_a_shorter_life(
 
 @asynccontextmanager
 async def _renewing(
-    directory: Path, service: Issuer, *, new_key: KeyFactory = new_key_pair
+    directory: Path, service: Issuer, *, new_key: KeyFactory = new_key_pair, clock: Clock = _SYSTEM
 ) -> AsyncIterator[tuple[LiveCredentials, Callable[[], Awaitable[bool]]]]:
     """Renew at once; the second value waits until that is done."""
     files = SidecarDirectory(directory)
     live = LiveCredentials(files, credentials(service.by, now=datetime.now(UTC)))
     server, before = SocketAddress("127.0.0.1", service.port), live.current.identity
-    renewal = Renewal(server, live, new_key=new_key, clock=SystemClock(), draw=lambda: 1.0)
+    renewal = Renewal(server, live, new_key=new_key, clock=clock, draw=lambda: 1.0)
     running = asyncio.ensure_future(renewal.run())
     live.renewal_wanted.set()
 
@@ -355,3 +357,36 @@ async def test_what_is_refused_for_good_is_an_error_at_once(tmp_path: Path, ca: 
 
     assert (logs[0]["event"], logs[0]["log_level"]) == ("identity.renewal_failed", "error")
     assert "this instance was removed" in logs[0]["reason"]
+
+
+async def test_a_clock_that_is_ahead_renews_after_pauses_and_says_so(
+    tmp_path: Path, ca: Authority
+) -> None:
+    """Each new identity is due at once by that clock, and each ends streams; once set, it rests."""
+    clock = ManualClock()
+    ahead = 0.6 * LIFETIME
+    clock.set(datetime.now(UTC) + ahead - clock.now())
+    with structlog.testing.capture_logs() as logs:
+        async with issuer(ca) as service, _renewing(tmp_path, service, clock=clock):
+
+            def told() -> list[str]:
+                """Return why renewals failed."""
+                return [each["reason"] for each in logs if each["log_level"] == "error"]
+
+            await eventually(told, "the renewal is told")
+            await clock.advance(3.7)
+            assert len(service.requests) == 1
+
+            await clock.advance(0.1)
+            await eventually(lambda: len(told()) == 2, "it is renewed after a pause")
+            clock.set(-ahead)
+            await clock.advance(7.5)
+            await eventually(lambda: len(service.requests) == 3, "it is renewed once more")
+            await eventually(lambda: len(logs) == 5, "the renewal is told")
+            await clock.advance(600)
+
+    assert len(service.requests) == 3
+    assert all(
+        each.endswith("the clock here is ahead of the control plane's: set the clock")
+        for each in told()
+    )
