@@ -32,6 +32,7 @@ CA_ACTIVATE_UNDONE = "ca.activate_undone"
 CA_RETIRED = "ca.retired"
 STORE_FAILED = "store.failed"
 EVENT_LOOP_LAGGED = "event_loop.lagged"
+CLOCK_SET = "clock.set"
 
 # Commands that changed the State.
 APP_CREATED = "app.created"

@@ -1,7 +1,8 @@
 """The loop that has instances looked at again when their moment comes.
 
 The rule of this module: it decides nothing. Whoever is looked at is looked at as a whole, so a
-moment that was too early costs a look. After a jump of the clock everybody is due, a few at a time.
+moment that was too early costs a look. After a jump of the clock everybody is due, a few at a time;
+and it is told, since certificates that follow a clock that is wrong are refused by everybody else.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+import structlog
+
+from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.renewals import AT_ONCE, JUMP, PAUSE_SECONDS, Jumps, RenewalQueue
@@ -39,6 +43,7 @@ class Renewing:
         self._connected = connected
         self._look = look
         self._clock = clock
+        self._log = structlog.get_logger(__name__)
 
     async def run(self) -> None:
         """Have those looked at that are due, until cancelled."""
@@ -48,7 +53,10 @@ class Renewing:
             left = _LONGEST_WAIT if at is None else (at - self._clock.now()).total_seconds()
             await self._clock.sleep(min(_LONGEST_WAIT, max(pause, left)))
             now = self._clock.now()
-            if jumps.by(now, self._clock.monotonic()) < -JUMP:
+            moved = jumps.by(now, self._clock.monotonic())
+            if abs(moved) > JUMP:
+                self._log.warning(log_events.CLOCK_SET, seconds=round(moved.total_seconds()))
+            if moved < -JUMP:
                 self._look_at_all(now)
             due = self._queue.take_due(now, AT_ONCE)
             pause = PAUSE_SECONDS if len(due) == AT_ONCE else 0.0

@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+import structlog
 
 from control_plane.api.v1 import name_table_pb2
 from control_plane.errors import MessageError
@@ -258,6 +259,23 @@ async def test_a_clock_that_is_set_back_leaves_nobody_with_a_certificate_of_the_
         around.clock.set(timedelta(seconds=-59))
         await around.clock.advance(2)
         assert around.leaf("b0") is second
+
+
+async def test_a_jump_of_the_clock_is_told(state: State) -> None:
+    """What is issued by a clock that is wrong is refused by others, and nothing else says why."""
+    around = World(state)
+    with structlog.testing.capture_logs() as logs:
+        async with around.running():
+            for by in (timedelta(hours=1), timedelta(hours=-1), timedelta(seconds=59)):
+                await around.clock.advance(2)
+                around.clock.set(by)
+            await around.clock.advance(2)
+
+    told = [each for each in logs if each["event"] == "clock.set"]
+    assert [(each["log_level"], each["seconds"]) for each in told] == [
+        ("warning", 3600),
+        ("warning", -3600),
+    ]
 
 
 async def test_a_jump_of_the_clock_is_no_herd(state: State) -> None:
