@@ -166,7 +166,8 @@ class Reconciler:
     async def run(self) -> None:
         """Work until cancelled."""
         self.publication.resume()
-        renewing = Renewing(self._renewals, self._all_connected, self._look, self._clock)
+        issued = (each.not_before for each in self._custody.recorded())
+        renewing = Renewing(self._renewals, self._all_connected, self._look, self._clock, issued)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._backlog.work(self._due, self._try))

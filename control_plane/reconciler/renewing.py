@@ -30,6 +30,7 @@ class Renewing:
         connected: Callable[[], Iterable[InstanceGuid]],
         look: Callable[[InstanceGuid], None],
         clock: Clock,
+        issued: Iterable[datetime] = (),
     ) -> None:
         """Start with what is in the queue.
 
@@ -38,22 +39,24 @@ class Renewing:
             connected: returns who is connected; nobody else is looked at.
             look: has an instance looked at, if it is connected.
             clock: tells what is due, and whether it was set.
+            issued: when certificates of an earlier run begin; if that is to come, it was set since.
         """
         self._queue = queue
         self._connected = connected
         self._look = look
         self._clock = clock
+        self._jumps = Jumps(max([clock.now(), *issued]), clock.monotonic())
         self._log = structlog.get_logger(__name__)
 
     async def run(self) -> None:
         """Have those looked at that are due, until cancelled."""
-        jumps, pause = Jumps(self._clock.now(), self._clock.monotonic()), 0.0
+        pause = 0.0
         while True:
             at = self._queue.next()
             left = _LONGEST_WAIT if at is None else (at - self._clock.now()).total_seconds()
             await self._clock.sleep(min(_LONGEST_WAIT, max(pause, left)))
             now = self._clock.now()
-            moved = jumps.by(now, self._clock.monotonic())
+            moved = self._jumps.by(now, self._clock.monotonic())
             if abs(moved) > JUMP:
                 self._log.warning(log_events.CLOCK_SET, seconds=round(moved.total_seconds()))
             if moved < -JUMP:

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from control_plane.api.v1 import name_table_pb2
+from control_plane.ca.profile import MAX_BACKDATE
 from control_plane.errors import MessageError
 from control_plane.model.entities import Instance
 from control_plane.model.instances import register_instance, remove_instance
@@ -276,6 +277,21 @@ async def test_a_jump_of_the_clock_is_told(state: State) -> None:
         ("warning", 3600),
         ("warning", -3600),
     ]
+
+
+async def test_a_clock_that_was_set_back_while_nobody_ran_is_told(state: State) -> None:
+    """Every identity of the run before begins in the future, so nobody gets in to be told of."""
+    before = World(state)
+    before.clock.set(timedelta(days=1))
+    before.connect("b0").as_envoy()
+    after = World(state, after=before)
+    with structlog.testing.capture_logs() as logs:
+        async with after.running():
+            await after.clock.advance(2)
+
+    (told,) = [each for each in logs if each["event"] == "clock.set"]
+    assert told["log_level"] == "warning"
+    assert told["seconds"] == round((MAX_BACKDATE - timedelta(days=1)).total_seconds())
 
 
 async def test_a_jump_of_the_clock_is_no_herd(state: State) -> None:
