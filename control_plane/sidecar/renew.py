@@ -8,6 +8,7 @@ outcome is due again at once, by a clock that is ahead, counts as failed: else t
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -144,6 +145,9 @@ class Renewal:
             asked = self._live.current
             # Once another is issued, the control plane ends streams that show this one.
             self._live.check_room()
+            # What gRPC leaves of those of the last time is in cycles, and keeps connections open:
+            # a process that makes no more than that meets Python's own collector once in weeks.
+            gc.collect()
             new = await renew(self._server, asked, new_key=self._new_key)
             self._live.renewed(new.identity, new.trust_bundle, asked=asked)
         except grpc.aio.AioRpcError as error:
