@@ -23,6 +23,8 @@ from control_plane.sidecar.directory import Credentials
 
 _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.ssl_target_name_override", SERVER_NAME),
+    # The names of a thousand instances with a hundred routes take more than gRPC's usual 4 MiB.
+    ("grpc.max_receive_message_length", 64 * 2**20),
     # The control plane is never behind the proxy that the app's environment may name.
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import grpc
 
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream
+from control_plane.server.credentials import SERVER_NAME
 from control_plane.server.library import ResourceServer
+from control_plane.settings.values import read_server_address
+from control_plane.sidecar.channel import instance_channel
 from control_plane.sidecar.dns.client import RESOURCE_NAME, TYPE_URL
 from control_plane.xds.events import Acked, Event, Nacked
 from control_plane.xds.messages import Reply
@@ -23,8 +28,10 @@ from tests.envoy.certificates import Authority
 from tests.unit.sidecar_dns.tables import message_of
 from tests.waiting import eventually
 
+if TYPE_CHECKING:
+    from control_plane.sidecar.directory import Credentials
+
 INSTANCE = InstanceGuid("instance-1")
-SERVER_NAME = "control-plane.test"
 
 
 @dataclass(eq=False, slots=True)
@@ -63,12 +70,15 @@ class ControlPlane:
         self.server.set_resources(INSTANCE, [])
 
     def connect(self) -> grpc.aio.Channel:
-        """Open a channel with a new identity."""
+        """Open a sidecar's channel with a new identity."""
         self.connections += 1
         pair = self.authority.issue(f"connection-{self.connections}.test")
-        tls = grpc.ssl_channel_credentials(self.authority.pem, pair.key, pair.chain)
-        options = [("grpc.ssl_target_name_override", SERVER_NAME)]
-        return grpc.aio.secure_channel(self.server.address, tls, options)
+        key = SimpleNamespace(private_pem=lambda: pair.key)
+        identity = SimpleNamespace(key=key, chain_pem=pair.chain)
+        shown = SimpleNamespace(identity=identity, trust_bundle=self.authority.pem)
+        return instance_channel(
+            read_server_address(self.server.address), cast("Credentials", shown)
+        )
 
     async def acks(self, number: int) -> None:
         """Return once that many name tables, or absences of it, were accepted."""

@@ -117,6 +117,19 @@ async def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     assert followed.tables == []
 
 
+async def test_a_table_of_more_octets_than_grpc_usually_takes_is_followed(tmp_path: Path) -> None:
+    """Who may call a thousand instances by a hundred routes is sent more than 4 MiB at once."""
+    long = ".".join(["a" * 63, "b" * 63, "c" * 63, "apps.internal"])
+    names = {f"{number}.{long}": ["10.255.0.4"] for number in range(20_000)}
+    file = tmp_path / "table"
+    async with control_plane_on() as control, following(control.connect, file) as followed:
+        version = control.set(names)
+        await control.acks(1)
+
+    assert file.stat().st_size > 4 * 2**20
+    assert followed.versions == [version]
+
+
 async def test_a_table_that_is_withdrawn_leaves_its_domains(tmp_path: Path) -> None:
     """Once it has no table any more an instance resolves nothing, and still forwards nothing."""
     file = tmp_path / "table"
