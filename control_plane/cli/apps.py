@@ -38,10 +38,10 @@ def apps() -> None:
         "instances": [f"{app.ready_instances}/{app.instances}" for app in found],
         "protocol": [app.protocol for app in found],
         "ports": [list(app.ports) for app in found],
+        **(spaces_of(found) if where.is_all else {}),
+        # Last, so that an app with hundreds of them makes no other row long.
         "routes": [list(app.routes) for app in found],
     }
-    if where.is_all:
-        columns |= spaces_of(found)
     print_table(columns, empty="No apps found", cut=["routes"])
 
 

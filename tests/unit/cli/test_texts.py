@@ -136,7 +136,10 @@ def test_a_policy_for_which_nothing_listens_is_noted(c2c: Run) -> None:
 
 
 def test_apps_as_a_table(c2c: Run) -> None:
-    """Apps of the space, with what people look for; no apps is a sentence."""
+    """Apps of the space, with what people look for; no apps is a sentence.
+
+    What may be long comes last, where no other row is made as long.
+    """
     assert c2c("apps").out == f"Getting apps {IN_DEFAULT}\n\nNo apps found\n"
     c2c("create-app", "app-b", "--port", "8080,9090")
     c2c("create-app", "grpc", "--protocol", "http2", "-s", "other")
@@ -152,12 +155,10 @@ def test_apps_as_a_table(c2c: Run) -> None:
     assert c2c("apps", "--all").out == (
         "Getting all apps...\n"
         "\n"
-        "name    instances   protocol   ports        routes                             "
-        "space     org\n"
-        "app-b   0/0         http1      8080, 9090   a.apps.internal, b.apps.internal   "
-        "default   default\n"
-        "grpc    0/0         http2      8080                                            "
-        "other     default\n"
+        "name    instances   protocol   ports        space     org       routes\n"
+        "app-b   0/0         http1      8080, 9090   default   default   "
+        "a.apps.internal, b.apps.internal\n"
+        "grpc    0/0         http2      8080         other     default\n"
     )
 
 
