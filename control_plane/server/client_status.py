@@ -3,7 +3,8 @@
 The rule of this module: it says what the control plane knows for certain. SYNCED is "the client
 ACKed it", STALE "sent, and not answered yet", ERROR "refused", NOT_SENT "not sent, or its turn has
 not come" (``envoy.service.status.v3.ConfigStatus``). Private keys are never shown, nor is what
-cannot be looked into. A long answer gives way to streams and commands while it is made.
+cannot be looked into. A long answer gives way to streams and commands while it is made, and one
+that would hold them up in the end is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 
 from control_plane.clock import Clock
+from control_plane.errors import LimitExceeded
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.node_matchers import node_matcher
 from control_plane.server.peers import Context
@@ -31,6 +33,10 @@ SERVICE = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
 AT_ONCE = 20
 """How many clients are looked at before others have a turn; one takes some 200 microseconds."""
+
+MOST_OCTETS = 32 * 2**20
+"""How long an answer may be. It becomes bytes at one go, in which nobody else has a turn: those of
+90 MB took half a second and more. Whoever asks has to allow more than gRPC's 4 MiB anyway."""
 
 _STATUS = {
     ConfigStatus.SYNCED: csds_pb2.SYNCED,
@@ -83,7 +89,7 @@ class ClientStatusService(
         self, request: csds_pb2.ClientStatusRequest
     ) -> csds_pb2.ClientStatusResponse:
         matchers = [node_matcher(each) for each in request.node_matchers]
-        response = csds_pb2.ClientStatusResponse()
+        response, octets = csds_pb2.ClientStatusResponse(), 0
         async for live in unhurried(self._nodes.all_streams(), AT_ONCE):
             node = node_message(live.stream.node)
             # "The matchers are ORed; empty means all."
@@ -95,6 +101,12 @@ class ClientStatusService(
             client.generic_xds_configs.extend(
                 self._configs(live, snapshot, contents=not request.exclude_resource_contents)
             )
+            octets += client.ByteSize()
+            if octets > MOST_OCTETS:
+                raise LimitExceeded(
+                    f"an answer of more than {MOST_OCTETS} bytes: ask for some nodes "
+                    "(node_matchers), or without contents (exclude_resource_contents)"
+                )
         return response
 
     def _configs(

@@ -13,6 +13,7 @@ from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from envoy.type.matcher.v3 import node_pb2
 
 from control_plane.errors import ConfigurationError
+from control_plane.server import client_status
 from control_plane.server.library import ResourceServer
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource, TypeUrl
@@ -43,6 +44,12 @@ async def asked(
 def matching(**pattern: str) -> csds_pb2.ClientStatusRequest:
     """Return a request for the nodes whose id is like that."""
     return csds_pb2.ClientStatusRequest(node_matchers=[node_pb2.NodeMatcher(node_id=pattern)])
+
+
+async def clusters_of(client: DeltaClient) -> None:
+    """Ask for clusters and wait for them; a call that is refused may end before it asked."""
+    await client.subscribe(CLUSTER)
+    await client.receive()
 
 
 async def test_operators_see_who_has_what_and_no_secret() -> None:
@@ -85,6 +92,34 @@ async def test_operators_see_who_has_what_and_no_secret() -> None:
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_an_answer_that_would_be_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams would wait for its last step; the refusal says how to ask for less, which works."""
+    monkeypatch.setattr(client_status, "MOST_OCTETS", 4096)
+    cluster = cluster_pb2.Cluster(name="web", alt_stat_name="s" * 4096)
+    async with (
+        ResourceServer() as server,
+        server.client_status() as address,
+        plaintext_channel(server.address) as channel,
+        plaintext_channel(address) as operators,
+        DeltaClient(channel, "n") as client,
+    ):
+        server.set_resources("n", [cluster])
+        await client.subscribe(CLUSTER, "web")
+        await client.ack(await client.receive())
+        await eventually(
+            lambda: {each.status for each in server.deliveries("n")} == {ConfigStatus.SYNCED},
+            "all is ACKed",
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await asked(operators)
+        short = csds_pb2.ClientStatusRequest(exclude_resource_contents=True)
+        found = await asked(operators, short)
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "node_matchers" in (refused.value.details() or "")
+    assert set(found) == {("n", CLUSTER, "web")}
+
+
 async def test_clients_cannot_ask() -> None:
     """It is not at the address of the nodes, and at its own there is nothing for nodes."""
     async with (
@@ -96,9 +131,8 @@ async def test_clients_cannot_ask() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await asked(channel)
         async with DeltaClient(operators, "n") as client:
-            await client.subscribe(CLUSTER)
             with pytest.raises(Exception, match="UNIMPLEMENTED"):
-                await client.receive()
+                await clusters_of(client)
 
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
