@@ -19,6 +19,7 @@ from sqlalchemy import URL, Table, bindparam, delete, event, insert, select, tex
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import TimeoutError as NoTurnError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from control_plane import log_events
@@ -43,6 +44,9 @@ _WITHOUT_INSTANCE = delete(ISSUED).where(ISSUED.c.instance_guid.not_in(select(IN
 
 _ROOM = 128 * 1024
 """Octets that SQLite may need beside the database to open it: its log and its shared memory."""
+
+_TURN_SECONDS = 30.0
+"""How long a transaction waits for those before it: as long as ``c2c`` waits for an answer."""
 
 
 class SqliteStore:
@@ -177,7 +181,9 @@ def _engine_for(path: Path, *, share: bool) -> AsyncEngine:
             shared memory, for which a disk that is full has no room.
     """
     url = URL.create("sqlite+aiosqlite", database=str(path))
-    engine = create_async_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
+    engine = create_async_engine(
+        url, pool_size=1, max_overflow=0, pool_timeout=_TURN_SECONDS, hide_parameters=True
+    )
     if not share:
         event.listen(engine.sync_engine, "connect", _have_alone)
     event.listen(engine.sync_engine, "connect", _set_up_connection)
@@ -247,5 +253,7 @@ async def _forget_issued(connection: AsyncConnection, drops: Iterable[Entity]) -
 
 
 def _reason(error: SQLAlchemyError) -> str:
-    """Return what SQLite said, without the statement around it."""
+    """Return what SQLite said, without the statement around it, or why it was not asked."""
+    if isinstance(error, NoTurnError):
+        return f"what is written before it takes more than {_TURN_SECONDS:g} s"
     return str(error.orig) if isinstance(error, StatementError) else str(error)

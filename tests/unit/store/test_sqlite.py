@@ -37,6 +37,7 @@ from control_plane.model.entities import (
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import Address, AppGuid, Hostname, InstanceGuid, Port
+from control_plane.store import sqlite
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
 from tests.unit.model.test_random_commands import COMMANDS, Command
@@ -251,6 +252,23 @@ async def test_writers_take_turns(path: Path) -> None:
 
         assert len(await store.issued()) == 20
         assert len(State.of(await store.load()).hostnames_of(A)) == 20
+
+
+async def test_a_writer_whose_turn_does_not_come_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told in words of ours what is in its way, and the store works on."""
+    monkeypatch.setattr(sqlite, "_TURN_SECONDS", 0.05)
+    async with opened(path) as store:
+        async with store._engine.begin():
+            with pytest.raises(StorageError) as caught:
+                await store.commit([Change((app(A, "a"),))])
+        await store.commit([Change((app(B, "b"),))])
+
+    assert str(caught.value) == (
+        "the change was not written: what is written before it takes more than 0.05 s"
+    )
+    assert await read(path) == State.of([app(B, "b")])
 
 
 async def test_records_of_certificates_come_back_as_they_were(path: Path) -> None:
