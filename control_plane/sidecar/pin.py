@@ -23,6 +23,9 @@ from control_plane.settings import SocketAddress
 
 HANDSHAKE_SECONDS = 10.0
 
+NEXT_ADDRESS_SECONDS = 0.25
+"""After how long another address of the server is tried as well (RFC 8305, section 5)."""
+
 
 async def pinned_roots(server: SocketAddress, fingerprint: str) -> bytes:
     """Return the CA certificate with a fingerprint, PEM, once the server proved to be under it.
@@ -105,7 +108,11 @@ async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> list[byt
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             _, writer = await asyncio.open_connection(
-                server.host, server.port, ssl=context, server_hostname=SERVER_NAME
+                server.host,
+                server.port,
+                ssl=context,
+                server_hostname=SERVER_NAME,
+                happy_eyeballs_delay=NEXT_ADDRESS_SECONDS,
             )
     except TimeoutError as error:
         # asyncio's own has no text at all.

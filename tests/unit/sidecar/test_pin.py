@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -153,3 +153,28 @@ async def test_a_server_that_says_nothing_is_said_to(monkeypatch: pytest.MonkeyP
             await pinned_roots(server, f"sha256:{'0' * 64}")
 
     assert why_not(given_up.value) == "no answer within 0.2 s"
+
+
+async def test_an_address_that_does_not_answer_keeps_nobody_from_the_next(
+    root: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that has several addresses is reached by one that leads to it."""
+    by = _authority(root, key=root.key)
+    async with serving(by, tmp_path) as server:
+        with silent("127.0.0.2", server.port) as nowhere:
+            places = [
+                (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, server.port))
+                for host in (nowhere, server.host)
+            ]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
+            named = SocketAddress("control-plane.example", server.port)
+
+            assert root.pem == await pinned_roots(named, by.fingerprint)
+
+
+@contextmanager
+def silent(host: str, port: int) -> Iterator[str]:
+    """Return an address where nobody answers, as behind a firewall: no more fit into its queue."""
+    with socket.create_server((host, port), backlog=0), socket.socket() as waiting:
+        waiting.connect((host, port))
+        yield host
