@@ -70,7 +70,7 @@ def render(
         "node_cluster": NODE_CLUSTER,
         "admin_socket": str(admin_socket),
         "api_type": ads.value,
-        "discovery": "STATIC" if _is_ip_address(xds_address) else "STRICT_DNS",
+        "discovery": "STATIC" if _is_ip_address(xds_address) else "LOGICAL_DNS",
         "xds_address": xds_address,
         "xds_port": xds_port,
     }

@@ -34,7 +34,7 @@ class FakeAds:
     """What every Envoy that connects should have, and what they said about it.
 
     Attributes:
-        port: where it listens, on 127.0.0.1.
+        port: where it listens, on 127.0.0.1 if nobody said otherwise.
         nacks: the text of each NACK.
         nodes: the node ID of each request that had one.
         peers: each stream's peer certificate, in PEM, or b"" without TLS.
@@ -179,7 +179,9 @@ class _Stream:
 
 
 @contextlib.asynccontextmanager
-async def fake_ads(credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[FakeAds]:
+async def fake_ads(
+    credentials: grpc.ServerCredentials | None = None, *, address: str = "127.0.0.1"
+) -> AsyncIterator[FakeAds]:
     """Serve ADS on a port of its own until the block ends."""
     ads = FakeAds()
     handler = grpc.stream_stream_rpc_method_handler(
@@ -193,9 +195,9 @@ async def fake_ads(credentials: grpc.ServerCredentials | None = None) -> AsyncIt
         (grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler}),)
     )
     if credentials is None:
-        ads.port = server.add_insecure_port("127.0.0.1:0")
+        ads.port = server.add_insecure_port(f"{address}:0")
     else:
-        ads.port = server.add_secure_port("127.0.0.1:0", credentials)
+        ads.port = server.add_secure_port(f"{address}:0", credentials)
     await server.start()
     try:
         yield ads

@@ -149,3 +149,15 @@ async def test_a_host_name_is_resolved() -> None:
             await envoy.wait_live()
 
     assert set(ads.nodes) == {"instance-1"}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
+async def test_each_address_of_a_name_is_tried(address: str) -> None:
+    """A name may have addresses of both families, and one of them lead nowhere from here."""
+    async with fake_ads(address=address) as ads:
+        # It means 127.0.0.1 and ::1 everywhere (RFC 6761, section 6.3).
+        named = partial(ads.bootstrap, host="localhost")
+        async with start_envoy(named) as envoy, asyncio.timeout(20):
+            await envoy.wait_live()
+
+    assert set(ads.nodes) == {"instance-1"}
