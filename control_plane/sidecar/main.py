@@ -143,7 +143,12 @@ class _Sidecar:
 
     def _renewal(self, joined: Membership, live: LiveCredentials) -> Renewal:
         return Renewal(
-            self._xds(joined), live, new_key=new_key_pair, clock=self.clock, draw=self.draw
+            self._xds(joined),
+            live,
+            new_key=new_key_pair,
+            clock=self.clock,
+            draw=self.draw,
+            may_move=self.options.address is None,
         )
 
     def _resolver(self, joined: Membership, live: LiveCredentials) -> DnsService | None:
@@ -182,8 +187,12 @@ class _Sidecar:
     def _reporter(
         self, joined: Membership, live: LiveCredentials, ports: LivePorts, admin: EnvoyAdmin
     ) -> Reporter:
-        address = joined.credentials.identity.address
-        observer = InstanceObserver(address, self.options.app_address, lambda: ports.current, admin)
+        observer = InstanceObserver(
+            lambda: live.current.identity.address,
+            self.options.app_address,
+            lambda: ports.current,
+            admin,
+        )
         calls = ControlPlaneCalls(self._xds(joined), live)
         return Reporter(calls, live, ports, observer, clock=self.clock, draw=self.draw)
 

@@ -58,15 +58,15 @@ class InstanceObserver:
 
     def __init__(
         self,
-        address: Address,
+        address: Callable[[], Address],
         app_address: Address,
         ports: Callable[[], AppPorts],
         admin: EnvoyAdmin,
     ) -> None:
-        """Look at the instance with this address, and at its app.
+        """Look at an instance, and at its app.
 
         Args:
-            address: of the instance.
+            address: returns that of the instance.
             app_address: of its app.
             ports: returns those of the app.
             admin: of its Envoy.
@@ -79,11 +79,11 @@ class InstanceObserver:
 
     async def observe(self) -> Observation:
         """Return how the instance is now."""
-        ports = self._ports()
+        ports, address = self._ports(), self._address()
         accepting, exposed, serial = await asyncio.gather(
             asyncio.gather(*(_accepts(self._app_address, port) for port in ports.every)),
-            asyncio.gather(*(self._is_exposed(port) for port in ports.every)),
-            self._served_serial(),
+            asyncio.gather(*(self._is_exposed(address, port) for port in ports.every)),
+            self._served_serial(address),
         )
         open_ports = tuple(itertools.compress(ports.every, accepting))
         return Observation(
@@ -95,15 +95,15 @@ class InstanceObserver:
             c2c_port=ports.c2c,
         )
 
-    async def _is_exposed(self, port: Port) -> bool:
-        if not await _accepts(self._address, port):
+    async def _is_exposed(self, address: Address, port: Port) -> bool:
+        if not await _accepts(address, port):
             return False
         # An app's own port may be Envoy's too, where the operator allows unproxied mappings.
-        return not await self._admin.listens_on(self._address, port)
+        return not await self._admin.listens_on(address, port)
 
-    async def _served_serial(self) -> str:
+    async def _served_serial(self, address: Address) -> str:
         # From the instance's own address: a network policy may let nobody else in.
-        found = await self._prober.served_serial(self._address, C2C_PORT, source=self._address)
+        found = await self._prober.served_serial(address, C2C_PORT, source=address)
         return f"{found:x}" if isinstance(found, int) else ""
 
 

@@ -25,6 +25,7 @@ from control_plane.settings import SocketAddress
 from control_plane.sidecar.channel import instance_channel, reason, refusal
 from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import Credentials
+from control_plane.sidecar.enrol import address_towards, is_of_this_machine
 from control_plane.sidecar.identity import hold
 from control_plane.sidecar.race import first_of
 from control_plane.sidecar.retry import delays
@@ -44,6 +45,10 @@ _AHEAD = (
     "the new identity is due again at once, so the clock here is ahead of the control plane's: "
     "set the clock"
 )
+
+MOVED_SECONDS = 5.0
+"""How often to look whether the machine still has the address of the instance. One that DHCP takes
+away and gives again is not missed."""
 
 _LOOK_AGAIN_SECONDS = 60.0
 """A machine that slept, or whose clock was set, notices within this time that renewal is due."""
@@ -104,25 +109,47 @@ class Renewal:
         new_key: KeyFactory,
         clock: Clock,
         draw: Callable[[], float],
+        may_move: bool = False,
     ) -> None:
         """Renew these credentials at this port.
 
         Args:
             draw: returns a number from 0 up to 1, another one each time.
+            may_move: whether the instance has the address of the route to the server, whichever
+                that is.
         """
         self._server = server
         self._live = live
         self._new_key = new_key
         self._clock = clock
         self._draw = draw
+        self._may_move = may_move
         self._log = structlog.get_logger(__name__)
 
     async def run(self) -> None:
         """Renew whenever it is time, without end."""
         while True:
             at = self._live.current.identity.renew_at
-            await first_of(self._until(at), self._live.renewal_wanted.wait())
+            await first_of(self._until(at), self._live.renewal_wanted.wait(), self._moved())
             await self._renew()
+
+    async def _moved(self) -> None:
+        """Return once the instance has to be at another address."""
+        await self._clock.sleep(MOVED_SECONDS)
+        while not self._has_moved():
+            await self._clock.sleep(MOVED_SECONDS)
+
+    def _has_moved(self) -> bool:
+        return self._may_move and not is_of_this_machine(self._live.current.identity.address)
+
+    async def _place(self) -> tuple[str, str]:
+        """Return where the instance is by now; nothing if it is where it was.
+
+        Raises:
+            OSError: there is no route to the server.
+            InvalidArgument: no instance can have the address of that.
+        """
+        return (await address_towards(self._server), "") if self._has_moved() else ("", "")
 
     async def _until(self, moment: datetime) -> None:
         while (left := (moment - self._clock.now()).total_seconds()) > 0:
@@ -148,8 +175,11 @@ class Renewal:
             # What gRPC leaves of those of the last time is in cycles, and keeps connections open:
             # a process that makes no more than that meets Python's own collector once in weeks.
             gc.collect()
-            new = await renew(self._server, asked, new_key=self._new_key)
+            place = await self._place()
+            new = await renew(self._server, asked, new_key=self._new_key, place=place)
             self._live.renewed(new.identity, new.trust_bundle, asked=asked)
+        except OSError as error:
+            return _Failure(error.strerror or str(error), is_final=False)
         except grpc.aio.AioRpcError as error:
             return _Failure(reason(error), is_final=refusal(error) is not None)
         except ControlPlaneError as error:
@@ -158,6 +188,7 @@ class Renewal:
             log_events.IDENTITY_RENEWED,
             instance=new.identity.instance_guid,
             serial=f"{new.identity.serial:x}",
+            address=new.identity.address,
             not_after=new.identity.not_after,
         )
         if new.identity.renew_at <= self._clock.now():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,13 +32,14 @@ from control_plane.ca import (
 )
 from control_plane.clock import Clock, SystemClock
 from control_plane.errors import InvalidArgument
+from control_plane.names import Address
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
 from control_plane.sidecar import directory as module
 from control_plane.sidecar import renew as renewing
 from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import SidecarDirectory
-from control_plane.sidecar.renew import Renewal, renew
+from control_plane.sidecar.renew import MOVED_SECONDS, Renewal, renew
 from tests.envoy.harness import DEADLINE, until
 from tests.sidecar.platform import free_port
 from tests.unit.reconciler.clocks import ManualClock, settled
@@ -412,3 +414,66 @@ async def test_a_clock_that_is_ahead_renews_after_pauses_and_says_so(
         each.endswith("the clock here is ahead of the control plane's: set the clock")
         for each in told()
     )
+
+
+@asynccontextmanager
+async def _at_a_lost_address(
+    directory: Path, service: Issuer, *, may_move: bool
+) -> AsyncIterator[ManualClock]:
+    """Run an instance whose machine has not the address that its identity says."""
+    clock, files = ManualClock(), SidecarDirectory(directory)
+    live = LiveCredentials(files, credentials(service.by, now=datetime.now(UTC)))
+    renewal = Renewal(
+        SocketAddress("127.0.0.1", service.port),
+        live,
+        new_key=new_key_pair,
+        clock=clock,
+        draw=lambda: 1.0,
+        may_move=may_move,
+    )
+    running = asyncio.ensure_future(renewal.run())
+    try:
+        yield clock
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        files.close()
+
+
+async def test_a_machine_that_gets_another_address_takes_the_instance_there(
+    ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the old address it would be called, and let in, where it is no more; for ever."""
+    routes = [OSError(errno.ENETUNREACH, "Network is unreachable")]
+
+    async def address_towards(_: SocketAddress) -> Address:
+        if routes:
+            raise routes.pop()
+        return Address("127.0.0.1")
+
+    monkeypatch.setattr(renewing, "address_towards", address_towards)
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            issuer(ca) as service,
+            _at_a_lost_address(tmp_path, service, may_move=True) as clock,
+        ):
+
+            async def asked() -> bool:
+                await clock.advance(1)
+                return bool(service.requests)
+
+            await until(asked, what="it asks to move")
+
+    assert logs[0]["reason"] == "Network is unreachable"
+    assert (service.requests[0].address, service.requests[0].app_address) == ("127.0.0.1", "")
+
+
+async def test_an_address_that_people_named_is_kept(ca: Authority, tmp_path: Path) -> None:
+    """They know why: it may be on its way back, or another machine may get it."""
+    async with (
+        issuer(ca) as service,
+        _at_a_lost_address(tmp_path, service, may_move=False) as clock,
+    ):
+        await clock.advance(10 * MOVED_SECONDS)
+
+    assert service.requests == []
