@@ -33,6 +33,7 @@ from control_plane.planner.chain import (
     unknown,
     waits,
 )
+from control_plane.planner.families import other_families
 from control_plane.planner.resolution import departed, resolved, unresolved
 
 _TAKEN = "Address already in use"
@@ -106,6 +107,8 @@ class _Chain:
             return missing(LinkKind.POLICY, sentence, advice.add_policy(None, self._app))
         ends = f"{source.key.name} connect to"
         if any(each.allows(Transport.TCP, C2C_PORT) for each in self._policies()):
+            if apart := other_families(self._q, source, self._app):
+                return apart
             return holds(LinkKind.POLICY, f"a network policy lets {ends} tcp {C2C_PORT} of {name}")
         if others := listed(map(_ports, self._policies())):
             sentence = f"network policies let {ends} {others} of {name}, but not to tcp {C2C_PORT}"

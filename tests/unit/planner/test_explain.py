@@ -116,6 +116,20 @@ def test_a_policy_for_another_port() -> None:
     )
 
 
+def test_addresses_of_two_families() -> None:
+    """Whoever is known by an address of IPv4 is a stranger where it is called at one of IPv6."""
+    state = move_instance(everything(), B1, "fd00::1").state
+    asked = question(ready(state, B1))
+
+    assert missing(asked) == Link(
+        LinkKind.POLICY,
+        Verdict.MISSING,
+        "b/1 lets in addresses of IPv6 at fd00::1, and a/0 is known by 10.0.0.1",
+        advice="start both sidecars with an --address of the same family",
+    )
+    assert link(replace(asked, index=0), LinkKind.POLICY).verdict is Verdict.HOLDS
+
+
 def test_a_route_of_two_apps() -> None:
     """Whoever asks about one of them is told of the other, where some of the requests may go."""
     state = mapping(everything(), A, "b").state

@@ -1,0 +1,30 @@
+"""Whether a caller has an address by which it can be let in.
+
+The rule of this module: a policy lets in the addresses of instances. Who is called at an address of
+IPv6 is called from one, and an instance that is known by one of IPv4 is a stranger there.
+"""
+
+from __future__ import annotations
+
+from control_plane.model.entities import App, Instance
+from control_plane.planner.chain import Link, LinkKind, Question, label, missing, remaining
+
+
+def other_families(question: Question, source: App, app: App) -> Link | None:
+    """Return what is missing where one of a caller's instances cannot be let in; else None."""
+    there = remaining(question.state.instances_of(source.guid))
+    callers = {_family(each): each for each in there}
+    for called in remaining(question.instances_of(app)):
+        for family, caller in callers.items():
+            if family != _family(called):
+                sentence = (
+                    f"{label(app, called)} lets in addresses of {_family(called)} at "
+                    f"{called.address}, and {label(source, caller)} is known by {caller.address}"
+                )
+                advice = "start both sidecars with an --address of the same family"
+                return missing(LinkKind.POLICY, sentence, advice=advice)
+    return None
+
+
+def _family(instance: Instance) -> str:
+    return "IPv6" if ":" in instance.address else "IPv4"
