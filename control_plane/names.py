@@ -207,7 +207,7 @@ def parse_address(text: str, *, field: str = "address") -> Address:
 
     Raises:
         InvalidArgument: it is no IP address, or one that no instance can have (unspecified,
-            multicast, broadcast, or an IPv6 address with a scope).
+            multicast, broadcast, or an IPv6 address that is link-local or has a scope).
     """
     if not text:
         raise InvalidArgument(f"{field.replace('_', ' ')} missing", field=field)
@@ -221,11 +221,13 @@ def parse_address(text: str, *, field: str = "address") -> Address:
         address.is_unspecified
         or address.is_multicast
         or address == _BROADCAST
+        # Nobody can listen on it, or call it, without the interface (RFC 4007, section 6).
+        or (address.version == 6 and address.is_link_local)
         or getattr(parsed, "scope_id", None)
     ):
         raise InvalidArgument(
-            "an instance cannot have an unspecified, multicast, broadcast or scoped address: "
-            f"{shown(text)}",
+            "an instance cannot have an unspecified, multicast, broadcast, IPv6 link-local or "
+            f"scoped address: {shown(text)}",
             field=field,
         )
     return Address(str(address))

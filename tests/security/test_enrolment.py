@@ -56,7 +56,8 @@ def forged_csr() -> bytes:
 
 
 UNUSABLE = (
-    "an instance cannot have an unspecified, multicast, broadcast or scoped address: '0.0.0.0'"
+    "an instance cannot have an unspecified, multicast, broadcast, IPv6 link-local or scoped "
+    "address: '0.0.0.0'"
 )
 OUT_OF_RANGE = (
     "an instance may enrol with the address that it connects from, 127.0.0.1, or one in the range "

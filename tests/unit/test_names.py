@@ -65,7 +65,8 @@ GOOD: list[tuple[Callable[[str], str], str, str]] = [
     (parse_address, "10.255.0.4", "10.255.0.4"),
     (parse_address, "127.0.1.1", "127.0.1.1"),
     (parse_address, "2001:DB8:0:0::1", "2001:db8::1"),
-    (parse_address, "fe80::1", "fe80::1"),
+    (parse_address, "169.254.0.1", "169.254.0.1"),
+    (parse_address, "FEC0:0::0001", "fec0::1"),
     (parse_address, "::ffff:10.255.0.4", "10.255.0.4"),
 ]
 
@@ -95,7 +96,10 @@ GUID_MISSING = "instance guid missing"
 GUID_RULE = "guid must be 1 to 63 letters, digits and '-', with '-' neither first nor last: {}"
 ADDRESS_MISSING = "address missing"
 ADDRESS_SYNTAX = "not an IP address: {}"
-ADDRESS_KIND = "an instance cannot have an unspecified, multicast, broadcast or scoped address: {}"
+ADDRESS_KIND = (
+    "an instance cannot have an unspecified, multicast, broadcast, IPv6 link-local or scoped "
+    "address: {}"
+)
 
 BAD: list[tuple[Callable[[str], str], str, str]] = [
     (parse_host, "", HOST_MISSING),
@@ -171,6 +175,8 @@ BAD: list[tuple[Callable[[str], str], str, str]] = [
     (parse_address, "::ffff:224.0.0.1", ADDRESS_KIND),
     (parse_address, "255.255.255.255", ADDRESS_KIND),
     (parse_address, "fe80::1%eth0", ADDRESS_KIND),
+    (parse_address, "fe80::1", ADDRESS_KIND),
+    (parse_address, "fd00::1%eth0", ADDRESS_KIND),
 ]
 
 

@@ -423,7 +423,8 @@ INSTANCES = (
     ),
     _instance(
         "address-unspecified",
-        "an instance cannot have an unspecified, multicast, broadcast or scoped address: '0.0.0.0'",
+        "an instance cannot have an unspecified, multicast, broadcast, IPv6 link-local or scoped "
+        "address: '0.0.0.0'",
         "address",
         address="0.0.0.0",
     ),

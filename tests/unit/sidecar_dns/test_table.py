@@ -14,7 +14,8 @@ FIVE = bytes([10, 255, 0, 5])
 SIX = bytes(15) + b"\1"
 
 NO_INSTANCE_HAS_IT = (
-    "an instance cannot have an unspecified, multicast, broadcast or scoped address"
+    "an instance cannot have an unspecified, multicast, broadcast, IPv6 link-local or scoped "
+    "address"
 )
 
 
