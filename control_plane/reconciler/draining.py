@@ -31,6 +31,9 @@ class _Recent:
         self.ports: dict[PortMapping, tuple[AppProtocol, float]] = {}
         self.callers: dict[AppGuid, float] = {}
 
+    def is_over(self, now: float) -> bool:
+        return all(until <= now for until in self.ends())
+
     def ends(self) -> Iterator[float]:
         yield from (until for _, until in self.ports.values())
         yield from self.callers.values()
@@ -47,7 +50,7 @@ class Draining:
     def committed(self, before: State, change: Change) -> None:
         """Note what the apps that changed were before."""
         now = self._clock.monotonic()
-        for guid in [app for app, recent in self._gone.items() if max(recent.ends()) <= now]:
+        for guid in [app for app, recent in self._gone.items() if recent.is_over(now)]:
             del self._gone[guid]
         for app, were in _replaced(before, change.puts):
             recent = self._gone.setdefault(app, _Recent())

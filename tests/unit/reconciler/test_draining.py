@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from control_plane.model.apps import delete_app, update_app
+from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.policies import PolicySpec, add_policies, remove_policies
 from control_plane.model.spec import AppSpec
 from control_plane.names import InstanceGuid
@@ -131,3 +132,23 @@ async def test_who_may_call_again_is_allowed_at_once(around: World) -> None:
 
         allowed = {name for name, sources in requesters(around).items() if sources}
         assert allowed == {f"allowed-sources-61443-{A}"}
+
+
+async def test_an_app_that_had_no_ports_has_nothing_that_drains(around: World) -> None:
+    """Nor does it keep the next change, of whomever, from being taken note of."""
+    around.commit(remove_policies(around.state, [CALLS]))
+    around.commit(remove_instance(around.state, B0))
+    change(around, os="windows")
+    await around.clock.advance(2 * DRAIN_SECONDS)
+
+    change(around, os="linux")
+    around.commit(register_instance(around.state, "b1", B, "10.0.1.2"))
+
+    assert around.reconciler.state is around.state
+    around.connect("b1").as_envoy()
+    snapshot = around.nodes.snapshot(InstanceGuid("b1"))
+    assert snapshot is not None
+    assert set(snapshot.of_type(CLUSTER).resources) == {
+        "service-cluster-8080",
+        "service-cluster-9090",
+    }
