@@ -4,39 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import click
+
 from control_plane.api.v1 import network_policy_pb2, network_policy_pb2_grpc
+from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
-from control_plane.cli.output import begin, output_option, wants_json
+from control_plane.cli.output import begin, named, output_option, wants_json
 from control_plane.cli.tables import print_records, print_table, record, with_room
 
 
 @command(
     "network-policies",
-    usage=["[SOURCE_APP | --source SOURCE_APP] [-s SPACE] [-o ORG] [--all] [--output json]"],
-    examples=["", "--source frontend"],
+    usage=[
+        "[SOURCE_APP | --source SOURCE_APP] [-s SPACE] [-o ORG] [--all] [--output json]",
+        "--destination DESTINATION_APP [-s SPACE] [-o ORG] [--output json]",
+    ],
+    examples=["", "--source frontend", "--destination backend"],
     see_also=["add-network-policy", "apps", "remove-network-policy"],
 )
 @about_app("SOURCE_APP", "--source")
+@click.option("--destination", type=kinds.NAME, help="Who may call this app, from any space")
 @target_options
 @all_option
 @output_option
 @connection_options
-def network_policies(app_name: str | None) -> None:
+def network_policies(app_name: str | None, destination: str | None) -> None:
     """List direct network traffic policies."""
     where = target()
-    begin(where.listing("Listing", "network policies", app_name))
+    to = f" to app {named(destination)}" if destination else ""
+    begin(where.listing("Listing", f"network policies{to}", app_name))
     request = network_policy_pb2.ListNetworkPoliciesRequest(
-        source=app_name or "", source_space=where.space, source_org=where.org
+        source=app_name or "",
+        source_space=where.space,
+        source_org=where.org,
+        destination=destination or "",
+        destination_space=where.space,
+        destination_org=where.org,
     )
     with connect() as client:
         answer = client.call(
             network_policy_pb2_grpc.NetworkPolicyServiceStub(client.channel).ListNetworkPolicies,
             request,
         )
-    found = [each for each in answer.policies if where.has(each.source_org, each.source_space)]
+    from_anywhere = where.is_all or (destination is not None and not app_name)
+    found = [
+        each
+        for each in answer.policies
+        if from_anywhere or where.has(each.source_org, each.source_space)
+    ]
     if wants_json():
         print_records([record(each) for each in found])
         return
@@ -51,7 +69,7 @@ def network_policies(app_name: str | None) -> None:
         "destination org": [each.destination_org for each in found],
     }
     places = [f"to org {each.destination_org} / space {each.destination_space}" for each in found]
-    if where.is_all:
+    if from_anywhere:
         spaces |= {
             "source space": [each.source_space for each in found],
             "source org": [each.source_org for each in found],

@@ -120,6 +120,24 @@ def test_network_policies_as_cf_lists_them(c2c: Run) -> None:
     assert len(everywhere) == 6
 
 
+def test_who_may_call_an_app_is_listed_from_every_space(c2c: Run) -> None:
+    """Its callers may be anywhere, so it is said where each of them is."""
+    for name, space in (("app1", "default"), ("app2", "some-space"), ("app3", "some-space")):
+        c2c("create-app", name, "-s", space)
+    c2c("add-network-policy", "app1", "app2", "-s", "some-space")
+    c2c("--space", "some-space", "add-network-policy", "app3", "app2")
+    c2c("--space", "some-space", "add-network-policy", "app2", "app3")
+
+    listed = c2c("network-policies", "--destination", "app2", "-s", "some-space").out.splitlines()
+    one = c2c("network-policies", "app3", "--destination", "app2", "-s", "some-space")
+
+    assert listed[0].startswith("Listing network policies to app app2 in org default / space some")
+    assert listed[2].endswith("source space   source org")
+    assert [line.split()[0] for line in listed[3:]] == ["app1", "app3"]
+    assert len(one.out.splitlines()) == 4
+    assert one.out.splitlines()[3].startswith("app3     app2 ")
+
+
 def test_no_network_policies_are_a_sentence(c2c: Run) -> None:
     """As with everything else that there is none of; ``cf`` prints titles without rows."""
     assert c2c("network-policies").out.splitlines()[1:] == ["", "No network policies found."]
