@@ -111,7 +111,10 @@ def tcp_listener(
         for source in sorted(sources, key=lambda each: each.app):
             if source.addresses:
                 _admit(listener, _allowed(spec, source.app), source.addresses)
-        allowed = listener.filter_chain_matcher.matcher_tree.exact_match_map.map
+        tree = listener.filter_chain_matcher.matcher_tree
+        tree.input.name = "source-ip"
+        tree.input.typed_config.Pack(network_inputs_pb2.DirectSourceIPInput(), deterministic=True)
+        allowed = tree.exact_match_map.map
         lookers = [each for each in map(as_envoy_writes, in_order(probers)) if each not in allowed]
         if lookers:
             _admit(listener, _probed(spec, "probe"), lookers)
@@ -129,12 +132,10 @@ def _admit(listener: listener_pb2.Listener, body: bytes, addresses: Iterable[str
     there = matcher_pb2.Matcher.OnMatch()
     there.action.name = "filter-chain"
     there.action.typed_config.Pack(StringValue(value=chain.name), deterministic=True)
-    tree = listener.filter_chain_matcher.matcher_tree
     # Addresses in a map are found at once. Of ranges of them Envoy warns as work in progress.
+    admitted = listener.filter_chain_matcher.matcher_tree.exact_match_map.map
     for address in addresses:
-        tree.exact_match_map.map[as_envoy_writes(address)].CopyFrom(there)
-    tree.input.name = "source-ip"
-    tree.input.typed_config.Pack(network_inputs_pb2.DirectSourceIPInput(), deterministic=True)
+        admitted[as_envoy_writes(address)].CopyFrom(there)
 
 
 @lru_cache(maxsize=4096)

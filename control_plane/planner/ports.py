@@ -78,13 +78,7 @@ class Ports:
         self._filter = Shared(_filter)
         self._remembered: dict[InstanceGuid, tuple[_Facts, _Types]] = {}
 
-    def of(
-        self,
-        state: State,
-        app: App,
-        instance: Instance,
-        gone: Gone,
-    ) -> _Types:
+    def of(self, state: State, app: App, instance: Instance, gone: Gone) -> _Types:
         """Return the clusters, listeners and filters of an instance.
 
         Args:
@@ -122,13 +116,7 @@ class Ports:
         """Forget an instance that was removed."""
         self._remembered.pop(instance, None)
 
-    def _made(
-        self,
-        state: State,
-        app: App,
-        instance: Instance,
-        gone: Gone,
-    ) -> _Types:
+    def _made(self, state: State, app: App, instance: Instance, gone: Gone) -> _Types:
         there = forwarded(app)
         every = {**gone.ports, **there}
         sources = self._sources_by_port(state, app, every)

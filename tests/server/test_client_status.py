@@ -52,6 +52,14 @@ async def clusters_of(client: DeltaClient) -> None:
     await client.receive()
 
 
+async def all_is_acked(server: ResourceServer) -> None:
+    """Return once node n has ACKed whatever it was sent."""
+    await eventually(
+        lambda: {each.status for each in server.deliveries("n")} == {ConfigStatus.SYNCED},
+        "all is ACKed",
+    )
+
+
 async def test_operators_see_who_has_what_and_no_secret() -> None:
     """D2, D4: states and contents, but for keys and for what nobody here can look into."""
     pair = secret_pb2.Secret(
@@ -69,10 +77,7 @@ async def test_operators_see_who_has_what_and_no_secret() -> None:
         for url, names in ((CLUSTER, ["web"]), (SECRET, ["pair"]), (QUOTA, ["requests"])):
             await client.subscribe(url, *names)
             await client.ack(await client.receive())
-        await eventually(
-            lambda: {each.status for each in server.deliveries("n")} == {ConfigStatus.SYNCED},
-            "all is ACKed",
-        )
+        await all_is_acked(server)
         found = await asked(operators)
         nobody = await asked(operators, matching(prefix="m"))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -106,10 +111,7 @@ async def test_an_answer_that_would_be_too_long_is_refused(monkeypatch: pytest.M
         server.set_resources("n", [cluster])
         await client.subscribe(CLUSTER, "web")
         await client.ack(await client.receive())
-        await eventually(
-            lambda: {each.status for each in server.deliveries("n")} == {ConfigStatus.SYNCED},
-            "all is ACKed",
-        )
+        await all_is_acked(server)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await asked(operators)
         short = csds_pb2.ClientStatusRequest(exclude_resource_contents=True)
