@@ -73,6 +73,8 @@ PLAN_FAILED = "plan.failed"
 INSTANCE_CONNECTED = "instance.connected"
 INSTANCE_GONE = "instance.gone"
 INSTANCE_READY = "instance.ready"
+FLEET_UNHEARD = "fleet.unheard"
+FLEET_HEARD = "fleet.heard"
 NAME_PUBLISHED = "name.published"
 NAME_WITHDRAWN = "name.withdrawn"
 

@@ -1,9 +1,8 @@
 """Who is there: what streams and sidecars tell, as the status of each instance.
 
 The rule of this module: an instance that says that it leaves is gone at once; one whose Envoy's
-streams just break is given time to come back, and more of it after a restart of the control plane,
-since then everybody is away. A resolver's stream says nothing of the Envoy beside it; that there is
-a resolver is remembered.
+streams just break is given time to come back (``absences``). A resolver's stream says nothing of
+the Envoy beside it; that there is a resolver is remembered.
 
 A sidecar's word holds until its next one, whatever the Envoy does meanwhile: one that drains opens
 new streams too. The status is part of the State, and so is whether there is a sidecar; thus a word
@@ -29,16 +28,11 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import NAME_TABLE_TYPE
+from control_plane.reconciler.absences import Absences
 from control_plane.registry import Registry
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource_type import SECRET
-
-GRACE_SECONDS = 30.0
-"""How long an instance whose streams broke may stay away before it counts as gone."""
-
-GRACE_AFTER_START_SECONDS = 60.0
-"""The same from the start of the control plane; Envoy's longest back-off is 30 s."""
 
 RETRY_SECONDS = 1.0
 """How long after a status could not be written the next attempt is made."""
@@ -65,11 +59,9 @@ class Presence:
         self._envoys: set[LiveStream] = set()
         self._serving: set[LiveStream] = set()
         self._words: dict[InstanceGuid, _Word] = {}
-        self._overdue: set[InstanceGuid] = set()
-        self._timers: dict[InstanceGuid, asyncio.TimerHandle] = {}
         self._retries: dict[InstanceGuid, asyncio.TimerHandle] = {}
         self._changed: asyncio.Queue[InstanceGuid] = asyncio.Queue()
-        self._holds = False
+        self._absences = Absences(lambda: bool(self._envoys), self._changed.put_nowait)
         self._log = structlog.get_logger(__name__)
         registry.subscribe(self._committed)
 
@@ -77,7 +69,7 @@ class Presence:
         """Write changes of status until cancelled."""
         for instance in self._registry.state.all_instances():
             if instance.status in _THERE and not self._envoys_of(instance.guid):
-                self._await_return(instance.guid, GRACE_AFTER_START_SECONDS)
+                self._absences.expected(instance.guid)
         while True:
             changed = {await self._changed.get(): None}
             while not self._changed.empty():
@@ -97,8 +89,9 @@ class Presence:
                 self._changed.put_nowait(instance)
             return
         if live not in self._envoys:
+            self._absences.came(instance)
             self._envoys.add(live)
-            self._came(instance)
+            self._changed.put_nowait(instance)
         if live not in self._serving and self._can_serve(instance):
             self._serving.add(live)
             self._changed.put_nowait(instance)
@@ -114,10 +107,12 @@ class Presence:
         self._envoys.discard(live)
         instance = InstanceGuid(live.node_id)
         if not self._envoys_of(instance):
-            self._await_return(instance, GRACE_SECONDS)
+            self._absences.left(instance)
 
     def reported(self, instance: InstanceGuid, *, listening: bool, leaving: bool) -> None:
         """Take what a sidecar says of its instance."""
+        if listening and not leaving:
+            self._absences.spoke(instance)
         word = _Word(listening, leaving)
         if self._words.get(instance) != word:
             self._words[instance] = word
@@ -126,24 +121,14 @@ class Presence:
     def is_awaited(self, guid: InstanceGuid) -> bool:
         """Tell whether an instance is there, or has not been away for long enough to be gone."""
         word = self._words.get(guid)
-        if guid in self._overdue or (word is not None and word.leaving):
+        if not self._absences.keeps_place(guid) or (word is not None and word.leaving):
             return False
         instance = self._registry.state.instance(guid)
         return instance is not None and instance.status in _THERE
 
     def hold(self) -> None:
         """Have nobody count as gone from now on: streams end since the control plane stops."""
-        self._holds = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-
-    def _came(self, instance: InstanceGuid) -> None:
-        timer = self._timers.pop(instance, None)
-        if timer is not None:
-            timer.cancel()
-        self._overdue.discard(instance)
-        self._changed.put_nowait(instance)
+        self._absences.hold()
 
     def _envoys_of(self, instance: InstanceGuid) -> tuple[LiveStream, ...]:
         streams = self._nodes.streams(instance)
@@ -175,18 +160,6 @@ class Presence:
                 # One that was removed and registered anew may still be connected, so no stream
                 # opens.
                 self._changed.put_nowait(entity.guid)
-
-    def _await_return(self, instance: InstanceGuid, seconds: float) -> None:
-        """Start the clock, which the next Envoy that comes stops."""
-        if self._holds:
-            return
-        loop = asyncio.get_running_loop()
-        self._timers[instance] = loop.call_later(seconds, self._give_up, instance)
-
-    def _give_up(self, instance: InstanceGuid) -> None:
-        del self._timers[instance]
-        self._overdue.add(instance)
-        self._changed.put_nowait(instance)
 
     async def _write(self, guid: InstanceGuid) -> None:
         instance = self._registry.state.instance(guid)
@@ -233,7 +206,7 @@ class Presence:
         if word is not None and word.leaving:
             return InstanceStatus.GONE
         if not envoys:
-            gone = guid in self._overdue and now in _THERE
+            gone = self._absences.is_overdue(guid) and now in _THERE
             return InstanceStatus.GONE if gone else now
         if word is None and instance.has_sidecar:
             # What it said before the start, which led to this status, holds until it speaks again.
@@ -246,9 +219,8 @@ class Presence:
 
     def _forget(self, instance: InstanceGuid) -> None:
         self._words.pop(instance, None)
-        self._overdue.discard(instance)
+        self._absences.forget(instance)
         self._serving.difference_update(self._nodes.streams(instance))
-        for timers in (self._timers, self._retries):
-            timer = timers.pop(instance, None)
-            if timer is not None:
-                timer.cancel()
+        timer = self._retries.pop(instance, None)
+        if timer is not None:
+            timer.cancel()

@@ -12,7 +12,7 @@ from control_plane.clock import Clock
 from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.presence import GRACE_AFTER_START_SECONDS, GRACE_SECONDS
+from control_plane.reconciler.absences import GRACE_AFTER_START_SECONDS, GRACE_SECONDS
 from control_plane.reconciler.progress import Waiters
 
 

@@ -10,9 +10,21 @@ from pathlib import Path
 import pytest
 
 from control_plane.envoy.bootstrap import AdsVariant
+from control_plane.names import InstanceGuid
+from control_plane.reconciler import absences
 from control_plane.settings import SocketAddress
 from tests.e2e import traffic
-from tests.e2e.site import ACKED, COMMITTED, Instance, Site, Ticket, over_ads, site
+from tests.e2e.site import (
+    ACKED,
+    CALLER,
+    COMMITTED,
+    Instance,
+    Render,
+    Site,
+    Ticket,
+    over_ads,
+    site,
+)
 from tests.envoy.harness import until
 from tests.faults import proxy as network
 from tests.faults.leftovers import nothing_left
@@ -56,17 +68,13 @@ async def scene(directory: Path, variant: AdsVariant = AdsVariant.DELTA) -> Asyn
         site(directory) as cloud,
         nothing_left(cloud.core.nodes.all_streams),
         proxy(_xds_address(cloud)) as net,
+        cloud.run(HOST, render=_through(net, variant)) as instance,
     ):
-
-        def through(ticket: Ticket, admin_socket: Path) -> str:
-            return over_ads(variant)(replace(ticket, xds=net.address), admin_socket)
-
-        async with cloud.run(HOST, render=through) as instance:
-            source = await cloud.caller(HOST)
-            await cloud.map(HOST, HOST)
-            async with nothing_left(cloud.core.nodes.all_streams):
-                yield Scene(cloud, instance, net, source)
-                net.fault = network.none
+        source = await cloud.caller(HOST)
+        await cloud.map(HOST, HOST)
+        async with nothing_left(cloud.core.nodes.all_streams):
+            yield Scene(cloud, instance, net, source)
+            net.fault = network.none
 
 
 Fault = Callable[[Proxy], None]
@@ -168,6 +176,49 @@ async def test_a_connection_that_breaks_again_and_again_leaves_nothing(tmp_path:
         await here.cloud.map(HOST, "after", wait=COMMITTED)
         await here.converges("after")
         assert here.net.open_connections == 1
+
+
+async def test_a_control_plane_that_was_cut_off_takes_nobody_for_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is back first goes on to let the others in, however long nobody was there."""
+    monkeypatch.setattr(absences, "GRACE_SECONDS", 0.5)
+    async with scene(tmp_path) as here, proxy(_xds_address(here.cloud)) as net:
+        async with here.cloud.run(CALLER, render=_through(net)) as caller:
+            await here.cloud.allow(CALLER, HOST)
+            async with traffic.fresh_requests(here.instance, HOST, caller.address) as calls:
+                for each in (here.net, net):
+                    each.is_refusing = True
+                    each.reset()
+
+                async def is_long_ago() -> bool:
+                    presence = here.cloud.core.presence
+                    guids = map(InstanceGuid, (here.instance.guid, caller.guid))
+                    return not any(presence.is_awaited(each) for each in guids)
+
+                await until(is_long_ago, what="the grace of everybody is over")
+                await here.cloud.map(HOST, "meanwhile", wait=COMMITTED)
+                here.net.is_refusing = False
+                await here.converges("meanwhile")
+                await calls.more(20)
+                assert here.streams() == 1
+                net.is_refusing = False
+
+                async def are_back() -> bool:
+                    return here.streams() == 2
+
+                await until(are_back, what="the other Envoy is back", timeout=BACK_OFF)
+
+        none_failed(calls)
+
+
+def _through(net: Proxy, variant: AdsVariant = AdsVariant.DELTA) -> Render:
+    """Return what writes a bootstrap by which Envoy finds the control plane behind a proxy."""
+
+    def render(ticket: Ticket, admin_socket: Path) -> str:
+        return over_ads(variant)(replace(ticket, xds=net.address), admin_socket)
+
+    return render
 
 
 def _xds_address(cloud: Site) -> SocketAddress:

@@ -11,7 +11,7 @@ import pytest
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.model.entities import InstanceStatus
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import farewells, presence
+from control_plane.reconciler import absences, farewells
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.faults.proxy import proxy
@@ -130,7 +130,7 @@ async def test_the_address_of_an_instance_that_is_gone_passes_on_at_once(
     """As soon as its end is known somebody else may have it, and it cannot come back."""
     monkeypatch.setattr(farewells, "BOUND_SECONDS", 0.1)
     if how == "it did not come back in time":
-        monkeypatch.setattr(presence, "GRACE_SECONDS", 0.1)
+        monkeypatch.setattr(absences, "GRACE_SECONDS", 0.1)
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
         await cf.create_app("app-c")

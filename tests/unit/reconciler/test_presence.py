@@ -19,6 +19,7 @@ from control_plane.model.instances import (
 )
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
+from control_plane.reconciler import absences
 from control_plane.reconciler import presence as module
 from control_plane.reconciler.presence import Presence
 from control_plane.registry import Registry
@@ -41,8 +42,8 @@ SOON = 0.03
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait half a minute."""
-    monkeypatch.setattr(module, "GRACE_SECONDS", SOON)
-    monkeypatch.setattr(module, "GRACE_AFTER_START_SECONDS", 2 * SOON)
+    monkeypatch.setattr(absences, "GRACE_SECONDS", SOON)
+    monkeypatch.setattr(absences, "GRACE_AFTER_START_SECONDS", 2 * SOON)
 
 
 class Watched:
@@ -368,6 +369,24 @@ async def test_broken_streams_have_a_grace(tmp_path: Path) -> None:
         await instance.becomes(GONE)
 
 
+@pytest.mark.parametrize("is_listening", [True, False], ids=["listening", "not listening"])
+async def test_a_sidecar_that_speaks_gives_its_envoy_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_listening: bool
+) -> None:
+    """If it says that all is well: Envoy serves on, and has yet to connect again."""
+    async with watched(tmp_path) as (instance, _):
+        instance.report()
+        (await instance.ready()).close()
+        monkeypatch.setattr(absences, "GRACE_SECONDS", 60)
+
+        instance.report(listening=is_listening)
+
+        if is_listening:
+            await instance.stays(READY)
+        else:
+            await instance.becomes(GONE)
+
+
 async def test_who_may_come_back_is_awaited_until_the_grace_is_over(tmp_path: Path) -> None:
     """A broken stream is no end: only time, or its own word, makes an instance one that is gone."""
     async with watched(tmp_path) as (instance, _):
@@ -539,16 +558,16 @@ async def test_a_removed_instance_leaves_nothing(
         await instance.registry.execute(lambda state: remove_instance(state, B0))
         watcher = instance.presence
         assert not watcher._words
-        assert not watcher._overdue
-        assert not watcher._timers
+        assert not watcher._absences._timers
+        assert not watcher._absences._overdue
 
         peer.close()
         instance.report(listening=False)
         await asyncio.sleep(2 * SOON)
 
         assert not watcher._words
-        assert not watcher._overdue
-        assert not watcher._timers
+        assert not watcher._absences._timers
+        assert not watcher._absences._overdue
         assert not watcher._serving
 
 

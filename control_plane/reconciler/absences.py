@@ -1,0 +1,119 @@
+"""Who is away, and how long each is given to come back.
+
+The rule of this module: whose streams broke is gone once its time is up, unless nobody at all is
+there while several are waited for. Then it is rather the control plane that is cut off, which is as
+if it were down: nobody counts as gone before somebody is back, and from then on everybody has as
+long as after a start. Else those that are back first would refuse the others, and not know their
+names. One whose sidecar speaks meanwhile is given time once more, since its Envoy may just be
+waiting for its next attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from control_plane import log_events
+from control_plane.names import InstanceGuid
+
+GRACE_SECONDS = 30.0
+"""How long an instance whose streams broke may stay away; Envoy's longest back-off."""
+
+GRACE_AFTER_START_SECONDS = 60.0
+"""The same from the start of the control plane, or from when somebody is back."""
+
+
+class Absences:
+    """Keeps the clocks of those that are away."""
+
+    def __init__(self, anybody: Callable[[], bool], gone: Callable[[InstanceGuid], None]) -> None:
+        """Start with nobody away.
+
+        Args:
+            anybody: tells whether the Envoy of any instance is there.
+            gone: called when the time of an instance is up.
+        """
+        self._anybody = anybody
+        self._gone = gone
+        self._timers: dict[InstanceGuid, asyncio.TimerHandle] = {}
+        self._heard: set[InstanceGuid] = set()
+        self._unheard: set[InstanceGuid] = set()
+        self._overdue: set[InstanceGuid] = set()
+        self._holds = False
+        self._log = structlog.get_logger(__name__)
+
+    def left(self, instance: InstanceGuid) -> None:
+        """Start the clock of an instance whose last stream broke."""
+        self._wait(instance, GRACE_SECONDS)
+
+    def expected(self, instance: InstanceGuid) -> None:
+        """Start the clock of an instance that was there before the control plane started."""
+        self._wait(instance, GRACE_AFTER_START_SECONDS)
+
+    def came(self, instance: InstanceGuid) -> None:
+        """Wait for an instance no longer: it is there. To be called before anybody knows that."""
+        if not self._anybody():
+            self._heard_of_somebody()
+        self.forget(instance)
+
+    def spoke(self, instance: InstanceGuid) -> None:
+        """Give an instance that is away time once more, since its sidecar spoke."""
+        timer = self._timers.get(instance)
+        if timer is None or instance in self._heard:
+            return
+        self._heard.add(instance)
+        if timer.when() < asyncio.get_running_loop().time() + GRACE_SECONDS:
+            self._wait_again(instance, GRACE_SECONDS)
+
+    def is_overdue(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance has been away for too long."""
+        return instance in self._overdue
+
+    def keeps_place(self, instance: InstanceGuid) -> bool:
+        """Tell whether the address of an instance is still its own, should another ask for it."""
+        return instance not in self._overdue and instance not in self._unheard
+
+    def hold(self) -> None:
+        """Have nobody's time be up from now on."""
+        self._holds = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def forget(self, instance: InstanceGuid) -> None:
+        """Forget that an instance is away."""
+        timer = self._timers.pop(instance, None)
+        if timer is not None:
+            timer.cancel()
+        for those in (self._heard, self._unheard, self._overdue):
+            those.discard(instance)
+
+    def _wait(self, instance: InstanceGuid, seconds: float) -> None:
+        if not self._holds:
+            loop = asyncio.get_running_loop()
+            self._timers[instance] = loop.call_later(seconds, self._time_is_up, instance)
+
+    def _wait_again(self, instance: InstanceGuid, seconds: float) -> None:
+        self._timers[instance].cancel()
+        self._wait(instance, seconds)
+
+    def _time_is_up(self, instance: InstanceGuid) -> None:
+        del self._timers[instance]
+        if (self._timers or self._unheard) and not self._anybody():
+            if not self._unheard:
+                self._log.warning(log_events.FLEET_UNHEARD, instances=1 + len(self._timers))
+            self._unheard.add(instance)
+        else:
+            self._overdue.add(instance)
+            self._gone(instance)
+
+    def _heard_of_somebody(self) -> None:
+        if self._unheard:
+            self._log.info(log_events.FLEET_HEARD, instances=len(self._unheard) + len(self._timers))
+        for instance in tuple(self._timers):
+            self._wait_again(instance, GRACE_AFTER_START_SECONDS)
+        for instance in self._unheard:
+            self._wait(instance, GRACE_AFTER_START_SECONDS)
+        self._unheard.clear()
