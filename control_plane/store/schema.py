@@ -12,6 +12,7 @@ from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -20,7 +21,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.errors import ConfigurationError
 
@@ -203,13 +203,13 @@ STEPS: tuple[Step, ...] = (
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 
 
-async def migrate(connection: AsyncConnection, path: str, steps: Sequence[Step] = STEPS) -> None:
+def migrate(connection: Connection, path: str, steps: Sequence[Step] = STEPS) -> None:
     """Bring the database to the newest version, in the transaction that is open.
 
     Raises:
         ConfigurationError: it is of a newer release, or not one of ours.
     """
-    version = await _version_of(connection, path)
+    version = _version_of(connection, path)
     if version > len(steps):
         problem = (
             f"state database {path!r} has schema version {version} and this release knows "
@@ -218,18 +218,18 @@ async def migrate(connection: AsyncConnection, path: str, steps: Sequence[Step] 
         raise ConfigurationError([problem])
     for step in steps[version:]:
         for statement in step:
-            await connection.exec_driver_sql(statement)
-    await connection.execute(SCHEMA_VERSION.update().values(version=len(steps)))
+            connection.exec_driver_sql(statement)
+    connection.execute(SCHEMA_VERSION.update().values(version=len(steps)))
 
 
-async def _version_of(connection: AsyncConnection, path: str) -> int:
+def _version_of(connection: Connection, path: str) -> int:
     """Return the version of the schema, after making an empty database one of version 0."""
-    rows = await connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")
+    rows = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")
     tables = set(rows.scalars())
     if not tables:
-        await connection.exec_driver_sql("CREATE TABLE schema_version (version INTEGER NOT NULL)")
-        await connection.execute(SCHEMA_VERSION.insert().values(version=0))
+        connection.exec_driver_sql("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+        connection.execute(SCHEMA_VERSION.insert().values(version=0))
     elif SCHEMA_VERSION.name not in tables:
         raise ConfigurationError([f"{path!r} is a database, but not a state database"])
-    version = await connection.scalar(SCHEMA_VERSION.select())
+    version = connection.scalar(SCHEMA_VERSION.select())
     return int(version or 0)

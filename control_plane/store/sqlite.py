@@ -4,23 +4,25 @@ The rule of this module: one transaction for each call, and it is on the disk wh
 (write-ahead log, synchronous=FULL). Rows that change are deleted first and then inserted, and
 references are checked at the end, so that it does not matter in which order a batch of commands
 passed an address from one instance to another.
+
+The database is worked on in a thread of its own, by one transaction after another; the event loop
+hands each over as a whole, and is woken once, by its end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import URL, Table, bindparam, delete, event, insert, select, text
-from sqlalchemy.engine import Connection
+from sqlalchemy import URL, Table, bindparam, create_engine, delete, event, insert, select, text
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
-from sqlalchemy.exc import TimeoutError as NoTurnError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from control_plane import log_events
 from control_plane.errors import ConfigurationError, StorageError
@@ -52,11 +54,12 @@ _TURN_SECONDS = 30.0
 class SqliteStore:
     """Keeps State in an SQLite database of mode 0600, in a directory that no other process uses."""
 
-    def __init__(self, path: Path, engine: AsyncEngine, lock: DirectoryLock) -> None:
+    def __init__(self, path: Path, engine: Engine, lock: DirectoryLock) -> None:
         """Use ``open`` instead, which makes sure of what is there."""
         self._path = path
         self._engine = engine
         self._lock = lock
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
     @classmethod
     async def open(cls, path: Path) -> SqliteStore:
@@ -73,7 +76,7 @@ class SqliteStore:
         store = cls(path, engine, lock)
         try:
             _make_private(path)
-            await store._prepare()
+            await store._reading(store._prepare)
         except BaseException:
             await store.close()
             raise
@@ -84,70 +87,100 @@ class SqliteStore:
 
     async def load(self) -> list[Entity]:
         """Return every entity, apps first."""
-        entities: list[Entity] = []
-        async with self._reading() as connection:
+
+        def work(connection: Connection) -> list[Entity]:
+            entities: list[Entity] = []
             for table, entity_of in READERS:
-                rows = await connection.execute(select(table))
+                rows = connection.execute(select(table))
                 entities += self._read(rows.mappings(), entity_of)
-        return entities
+            return entities
+
+        return await self._reading(work)
 
     async def commit(self, changes: Sequence[Change]) -> None:
         """Write successive changes as one."""
         net = merged(changes)
-        async with self._writing() as connection:
-            await _delete(connection, [*net.drops, *net.puts])
-            await _insert(connection, net.puts)
-            await _forget_issued(connection, net.drops)
+
+        def work(connection: Connection) -> None:
+            _delete(connection, [*net.drops, *net.puts])
+            _insert(connection, net.puts)
+            _forget_issued(connection, net.drops)
+
+        await self._writing(work)
 
     async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
         """Remember certificates, each instead of the one before of its instance and secret."""
         rows = {(record.instance_guid, record.secret): issued_row(record) for record in records}
+
+        def work(connection: Connection) -> None:
+            _delete_rows(connection, ISSUED, rows.values())
+            connection.execute(insert(ISSUED), list(rows.values()))
+
         if rows:
-            async with self._writing() as connection:
-                await _delete_rows(connection, ISSUED, rows.values())
-                await connection.execute(insert(ISSUED), list(rows.values()))
+            await self._writing(work)
 
     async def issued(self) -> list[IssuedRecord]:
         """Return the newest record of each secret of each instance that exists."""
         # A record may have been written after its instance was removed, since the last start.
         known = select(ISSUED).join(INSTANCES, ISSUED.c.instance_guid == INSTANCES.c.guid)
-        async with self._reading() as connection:
-            rows = await connection.execute(known.order_by(*ISSUED.primary_key))
+
+        def work(connection: Connection) -> list[IssuedRecord]:
+            rows = connection.execute(known.order_by(*ISSUED.primary_key))
             return self._read(rows.mappings(), issued_record)
 
+        return await self._reading(work)
+
     async def close(self) -> None:
-        """Let go of the database and of the directory."""
+        """Let go of the database and of the directory, after the transactions that wait."""
         try:
-            await self._engine.dispose()
+            await asyncio.wrap_future(self._thread.submit(self._engine.dispose))
         finally:
+            self._thread.shutdown(wait=False)
             self._lock.release()
 
-    async def _prepare(self) -> None:
-        async with self._reading() as connection:
-            verdict = await connection.scalar(text("PRAGMA quick_check(1)"))
-            if verdict != "ok":
-                raise self._damaged(verdict)
-            await migrate(connection, str(self._path))
-            await connection.execute(_WITHOUT_INSTANCE)
-            dangling = await connection.execute(text("PRAGMA foreign_key_check"))
-            if row := dangling.first():
-                raise self._damaged(f"a row of {row[0]} refers to one of {row[2]} that is missing")
+    def _prepare(self, connection: Connection) -> None:
+        verdict = connection.scalar(text("PRAGMA quick_check(1)"))
+        if verdict != "ok":
+            raise self._damaged(verdict)
+        migrate(connection, str(self._path))
+        connection.execute(_WITHOUT_INSTANCE)
+        if row := connection.execute(text("PRAGMA foreign_key_check")).first():
+            raise self._damaged(f"a row of {row[0]} refers to one of {row[2]} that is missing")
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+    async def _reading(self, work: Callable[[Connection], T]) -> T:
         try:
-            async with self._engine.begin() as connection:
-                yield connection
+            return await self._transact(work)
         except SQLAlchemyError as error:
             raise self._unusable(error) from error
 
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+    async def _writing(self, work: Callable[[Connection], None]) -> None:
         try:
-            async with self._engine.begin() as connection:
-                yield connection
+            await self._transact(work)
         except SQLAlchemyError as error:
             raise StorageError(f"the change was not written: {_reason(error)}") from error
+
+    async def _transact(self, work: Callable[[Connection], T]) -> T:
+        """Have something done in one transaction, after those before it.
+
+        One that was handed over is done, whether anybody still waits for it or not.
+
+        Raises:
+            StorageError: its turn did not come.
+        """
+
+        def transaction() -> T:
+            with self._engine.begin() as connection:
+                return work(connection)
+
+        handed_over = self._thread.submit(transaction)
+        end = asyncio.wrap_future(handed_over)
+        await asyncio.wait([end], timeout=_TURN_SECONDS)
+        if not end.done() and handed_over.cancel():
+            raise StorageError(
+                "the change was not written: "
+                f"what is written before it takes more than {_TURN_SECONDS:g} s"
+            )
+        return await end
 
     def _read(self, rows: Iterable[Row], what: Callable[[Row], T]) -> list[T]:
         try:
@@ -172,22 +205,20 @@ class SqliteStore:
         return ConfigurationError([problem])
 
 
-def _engine_for(path: Path, *, share: bool) -> AsyncEngine:
-    """Return an engine with one connection, on which transactions queue up.
+def _engine_for(path: Path, *, share: bool) -> Engine:
+    """Return an engine with one connection.
 
     Args:
         path: the database.
         share: whether other programs may read it meanwhile, to make a backup. That takes a file of
             shared memory, for which a disk that is full has no room.
     """
-    url = URL.create("sqlite+aiosqlite", database=str(path))
-    engine = create_async_engine(
-        url, pool_size=1, max_overflow=0, pool_timeout=_TURN_SECONDS, hide_parameters=True
-    )
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
     if not share:
-        event.listen(engine.sync_engine, "connect", _have_alone)
-    event.listen(engine.sync_engine, "connect", _set_up_connection)
-    event.listen(engine.sync_engine, "begin", _begin)
+        event.listen(engine, "connect", _have_alone)
+    event.listen(engine, "connect", _set_up_connection)
+    event.listen(engine, "begin", _begin)
     return engine
 
 
@@ -225,35 +256,33 @@ def _by_table(entities: Iterable[Entity]) -> dict[Table, list[Row]]:
     return rows
 
 
-async def _delete(connection: AsyncConnection, entities: Iterable[Entity]) -> None:
+def _delete(connection: Connection, entities: Iterable[Entity]) -> None:
     for table, rows in _by_table(entities).items():
-        await _delete_rows(connection, table, rows)
+        _delete_rows(connection, table, rows)
 
 
-async def _insert(connection: AsyncConnection, entities: Iterable[Entity]) -> None:
+def _insert(connection: Connection, entities: Iterable[Entity]) -> None:
     for table, rows in _by_table(entities).items():
-        await connection.execute(insert(table), rows)
+        connection.execute(insert(table), rows)
 
 
-async def _delete_rows(connection: AsyncConnection, table: Table, rows: Iterable[Row]) -> None:
+def _delete_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
     """Delete the rows with the same primary keys as these."""
     columns = table.primary_key.columns
     statement = delete(table).where(
         *(column == bindparam(f"old_{column.name}") for column in columns)
     )
     keys = [{f"old_{column.name}": row[column.name] for column in columns} for row in rows]
-    await connection.execute(statement, keys)
+    connection.execute(statement, keys)
 
 
-async def _forget_issued(connection: AsyncConnection, drops: Iterable[Entity]) -> None:
+def _forget_issued(connection: Connection, drops: Iterable[Entity]) -> None:
     gone = [{"gone": entity.guid} for entity in drops if isinstance(entity, Instance)]
     if gone:
         statement = delete(ISSUED).where(ISSUED.c.instance_guid == bindparam("gone"))
-        await connection.execute(statement, gone)
+        connection.execute(statement, gone)
 
 
 def _reason(error: SQLAlchemyError) -> str:
-    """Return what SQLite said, without the statement around it, or why it was not asked."""
-    if isinstance(error, NoTurnError):
-        return f"what is written before it takes more than {_TURN_SECONDS:g} s"
+    """Return what SQLite said, without the statement around it."""
     return str(error.orig) if isinstance(error, StatementError) else str(error)

@@ -193,7 +193,7 @@ def test_libraries_log_the_same_way() -> None:
     configure_logging(LogLevel.DEBUG, LogFormat.JSON, stream)
     logging.getLogger("grpc.test").warning("lost %s\n", TOKEN)
     logging.getLogger("grpc.test").warning("lost\n%s", "peer")
-    logging.getLogger("aiosqlite").debug("executing SELECT 1")
+    logging.getLogger("sqlalchemy.engine").debug("SELECT 1")
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
 
     assert [(line["logger"], line["level"], line["event"]) for line in lines] == [

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.engine import Engine
 
 from control_plane.errors import StorageError
 from control_plane.model.change import Change
@@ -24,7 +24,7 @@ class Faulty(SqliteStore):
         failed: is set by each.
     """
 
-    def __init__(self, path: Path, engine: AsyncEngine, lock: DirectoryLock) -> None:
+    def __init__(self, path: Path, engine: Engine, lock: DirectoryLock) -> None:
         """Start with a disk that is not full."""
         super().__init__(path, engine, lock)
         self.failures = 0

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, create_engine, inspect
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from control_plane.errors import ConfigurationError
 from control_plane.model.change import Change
@@ -71,8 +70,8 @@ async def test_all_steps_together_make_the_tables(path: Path) -> None:
     memory.dispose()
     store = await SqliteStore.open(path)
 
-    async with store._engine.begin() as migrated:
-        found = await migrated.run_sync(described)
+    with store._engine.begin() as migrated:
+        found = described(migrated)
     await store.close()
 
     assert found == expected
@@ -84,15 +83,15 @@ async def test_an_older_database_is_brought_forward_step_by_step(path: Path) -> 
     store = await SqliteStore.open(path)
     steps = [*STEPS, ["ALTER TABLE apps ADD COLUMN note TEXT"], ["UPDATE apps SET note = 'new'"]]
 
-    async with store._engine.begin() as connection:
-        await connection.exec_driver_sql(
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql(
             "INSERT INTO apps VALUES ('g', 'o', 's', 'a', '[8080]', 8080, 'http1', 'linux', 0)"
         )
-        await migrate(connection, str(path), steps)
-    async with store._engine.begin() as connection:
-        await connection.exec_driver_sql("UPDATE apps SET note = 'changed since'")
-        await migrate(connection, str(path), steps)
-        notes = await connection.exec_driver_sql("SELECT note FROM apps")
+        migrate(connection, str(path), steps)
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE apps SET note = 'changed since'")
+        migrate(connection, str(path), steps)
+        notes = connection.exec_driver_sql("SELECT note FROM apps")
         assert notes.scalars().all() == ["changed since"]
     await store.close()
 
@@ -120,12 +119,12 @@ OLDEST_ROWS = (
 async def test_what_any_release_wrote_is_read(path: Path, version: int) -> None:
     """Rows come from each older version as they were; what it did not know is what none has."""
     path.touch(mode=0o600)
-    older = create_async_engine(f"sqlite+aiosqlite:///{path}")
-    async with older.begin() as connection:
-        await migrate(connection, str(path), STEPS[:version])
+    older = create_engine(f"sqlite:///{path}")
+    with older.begin() as connection:
+        migrate(connection, str(path), STEPS[:version])
         for row in OLDEST_ROWS:
-            await connection.exec_driver_sql(f"INSERT INTO {row}")
-    await older.dispose()
+            connection.exec_driver_sql(f"INSERT INTO {row}")
+    older.dispose()
 
     store = await SqliteStore.open(path)
     entities, records = await store.load(), await store.issued()
@@ -171,15 +170,15 @@ async def test_a_database_without_tombstones_can_have_them(path: Path) -> None:
     Version 2 is the last without.
     """
     path.touch(mode=0o600)
-    older = create_async_engine(f"sqlite+aiosqlite:///{path}")
-    async with older.begin() as connection:
-        await migrate(connection, str(path), STEPS[:2])
+    older = create_engine(f"sqlite:///{path}")
+    with older.begin() as connection:
+        migrate(connection, str(path), STEPS[:2])
         for row in (
             "apps VALUES ('guid-a', 'o', 's', 'a', '[8080]', 8080, 'http1', 'linux', 0)",
             "instances VALUES ('a0', 'guid-a', 0, '10.0.0.1', '127.0.0.1', 'ready')",
         ):
-            await connection.exec_driver_sql(f"INSERT INTO {row}")
-    await older.dispose()
+            connection.exec_driver_sql(f"INSERT INTO {row}")
+    older.dispose()
 
     store = await SqliteStore.open(path)
     app, instance = await store.load()
@@ -195,14 +194,13 @@ async def test_a_failed_step_leaves_the_old_schema(path: Path) -> None:
     store = await SqliteStore.open(path)
     steps = [*STEPS, ["ALTER TABLE apps ADD COLUMN note TEXT", "ALTER TABLE nothing ADD x TEXT"]]
 
-    with pytest.raises(OperationalError):
-        async with store._engine.begin() as connection:
-            await migrate(connection, str(path), steps)
+    with pytest.raises(OperationalError), store._engine.begin() as connection:
+        migrate(connection, str(path), steps)
     await store.close()
 
     again = await SqliteStore.open(path)
-    async with again._engine.begin() as connection:
-        columns = (await connection.run_sync(described))["apps"]["columns"]
+    with again._engine.begin() as connection:
+        columns = described(connection)["apps"]["columns"]
     await again.close()
     assert "note" not in [name for name, _, _ in columns]
 
@@ -210,8 +208,8 @@ async def test_a_failed_step_leaves_the_old_schema(path: Path) -> None:
 async def test_a_newer_database_is_refused(path: Path) -> None:
     """An older release does not guess what a newer one meant."""
     store = await SqliteStore.open(path)
-    async with store._engine.begin() as connection:
-        await migrate(connection, str(path), [*STEPS, ["CREATE TABLE more (x TEXT)"]])
+    with store._engine.begin() as connection:
+        migrate(connection, str(path), [*STEPS, ["CREATE TABLE more (x TEXT)"]])
     await store.close()
 
     with pytest.raises(ConfigurationError) as caught:

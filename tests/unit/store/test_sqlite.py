@@ -10,9 +10,10 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -209,8 +210,8 @@ async def test_a_full_disk_is_a_clear_error_until_there_is_room(path: Path) -> N
 
 async def pragma(store: SqliteStore, setting: str) -> object:
     """Read or change a setting of the store's one connection."""
-    async with store._engine.connect() as connection:
-        answer = await connection.exec_driver_sql(f"PRAGMA {setting}")
+    with store._engine.connect() as connection:
+        answer = connection.exec_driver_sql(f"PRAGMA {setting}")
         return answer.scalar() if answer.returns_rows else None
 
 
@@ -254,15 +255,25 @@ async def test_writers_take_turns(path: Path) -> None:
         assert len(State.of(await store.load()).hostnames_of(A)) == 20
 
 
+@contextmanager
+def hung(store: SqliteStore) -> Iterator[None]:
+    """Have a transaction take as long as the block does."""
+    ended = threading.Event()
+    store._thread.submit(ended.wait)
+    try:
+        yield
+    finally:
+        ended.set()
+
+
 async def test_a_writer_whose_turn_does_not_come_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told in words of ours what is in its way, and the store works on."""
     monkeypatch.setattr(sqlite, "_TURN_SECONDS", 0.05)
     async with opened(path) as store:
-        async with store._engine.begin():
-            with pytest.raises(StorageError) as caught:
-                await store.commit([Change((app(A, "a"),))])
+        with hung(store), pytest.raises(StorageError) as caught:
+            await store.commit([Change((app(A, "a"),))])
         await store.commit([Change((app(B, "b"),))])
 
     assert str(caught.value) == (
