@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -96,6 +97,7 @@ class Registry:
         self._amend = amend or _as_it_is
         self._revision = 0
         self._subscribers: list[Subscriber] = []
+        self._foreseeing: list[Subscriber] = []
         self._waiting: deque[_Request] = deque()
         self._wake = asyncio.Event()
         self._closed = False
@@ -114,6 +116,10 @@ class Registry:
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tell somebody of every transaction from here on."""
         self._subscribers.append(subscriber)
+
+    def foresee(self, subscriber: Subscriber) -> None:
+        """Tell somebody of each transaction while the disk is waited for, which may yet fail."""
+        self._foreseeing.append(subscriber)
 
     async def execute(self, command: Command[Result]) -> Committed[Result]:
         """Have a command done, and return when what it changed is on the disk.
@@ -180,9 +186,12 @@ class Registry:
                 request.settle(verdict, self._revision)
         if not changes:
             return
-        failure = await self._write(changes)
+        change = merged(changes)
+        failure = await self._write(changes, partial(self._tell, self._foreseeing, state, change))
         if failure is None:
-            self._publish(state, merged(changes))
+            self._state = state
+            self._revision += 1
+            self._tell(self._subscribers, state, change)
         for request, verdict in unwritten:
             request.settle(StorageError(failure) if failure else verdict, self._revision)
 
@@ -192,10 +201,10 @@ class Registry:
         except Exception as error:  # noqa: BLE001 - whatever it is, its own caller is told
             return error
 
-    async def _write(self, changes: Sequence[Change]) -> str | None:
+    async def _write(self, changes: Sequence[Change], meanwhile: Callable[[], None]) -> str | None:
         """Put the changes on the disk; return why they are not there if they are not."""
         try:
-            await self._store.commit(changes)
+            await self._store.commit(changes, meanwhile)
         except StorageError as error:
             self._log.error(log_events.STORE_FAILED, reason=str(error), commands=len(changes))
             return str(error)
@@ -204,10 +213,8 @@ class Registry:
             return "the change was not written: the store failed"
         return None
 
-    def _publish(self, state: State, change: Change) -> None:
-        self._state = state
-        self._revision += 1
-        for subscriber in self._subscribers:
+    def _tell(self, subscribers: Iterable[Subscriber], state: State, change: Change) -> None:
+        for subscriber in subscribers:
             try:
                 subscriber(state, change)
             except Exception as error:  # noqa: BLE001 - the change is made, whoever fails to hear it

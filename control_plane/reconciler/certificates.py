@@ -71,6 +71,12 @@ class Certificates:
             if self._custody.is_due(instance.guid, name, each, now)
         }
 
+    def foresee(self, state: State, instance: Instance) -> None:
+        """Issue what an instance will need once a State is on the disk."""
+        now = self._clock.now()
+        for name, each in self._requests_of(state, instance).items():
+            self._custody.foresee(instance.guid, name, each, now)
+
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed, and what was held for it."""
         self._renewals.forget(instance)

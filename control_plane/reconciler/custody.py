@@ -3,13 +3,14 @@
 The rule of this module: an instance's certificate is replaced when it no longer says what it must
 say, when it does not lead to the CA of the moment, when half of its life is over or none of it has
 begun (the clock was set back), and only by one that passed the linter. If issuing fails the old one
-stays in use.
+stays in use. One that a change needs may be issued before the change is made; it is nobody's until
+then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -64,6 +65,7 @@ class Custody:
             at = renew_at(each.not_before, each.not_after, each.instance_guid)
             self._held.setdefault(each.instance_guid, {})[each.secret] = Recorded(each, at)
         self._ready: dict[InstanceGuid, dict[str, Issued]] = {}
+        self._foreseen: dict[tuple[InstanceGuid, str], Held] = {}
         self._failures: dict[InstanceGuid, dict[str, str]] = {}
         self._watchers: dict[InstanceGuid, list[Watcher]] = {}
 
@@ -97,6 +99,16 @@ class Custody:
             yield
         finally:
             del self._ready[instance]
+
+    def forget_foreseen(self) -> None:
+        """Forget what was issued for changes that were never made."""
+        self._foreseen.clear()
+
+    def foresee(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> None:
+        """Issue what ``ensure`` is going to want if a change is made; nobody is told of it yet."""
+        if self.is_due(instance, name, request, now):
+            with suppress(ControlPlaneError):  # which will be told if it is wanted
+                self._foreseen[instance, name] = self._issue(instance, name, request, now)
 
     def ensure(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Ensured:
         """Return the secret that says what it must, or the old one where issuing fails."""
@@ -162,6 +174,9 @@ class Custody:
                 assert_never(held)
 
     def _issue(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Held:
+        foreseen = self._foreseen.pop((instance, name), None)
+        if foreseen is not None and self._is_good(foreseen, request, now):
+            return foreseen
         authority = self._custodian.authority()
         leaf = self._made_ready(instance, name, request, authority)
         if leaf is None:

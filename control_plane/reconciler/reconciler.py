@@ -19,7 +19,7 @@ from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
 from control_plane.model.change import Change, removed_instances
-from control_plane.model.entities import Tombstone
+from control_plane.model.entities import RouteMapping, Tombstone
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
@@ -39,6 +39,9 @@ from control_plane.reconciler.standing import Standing
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource_type import SECRET
+
+FORESEEN_SECONDS = 0.002
+"""How long certificates are issued ahead; a disk takes longer to confirm what was written."""
 
 
 class Reconciler:
@@ -92,6 +95,21 @@ class Reconciler:
     def probe_from(self) -> str | None:
         """The address from which listeners let certificates be looked at; None for any."""
         return next(iter(self._planner.options.probers), None)
+
+    def foreseen(self, state: State, change: Change) -> None:
+        """Issue certificates for routes while the disk has yet to confirm that they are mapped.
+
+        Only for about as long as that takes: the others are issued in their turn, as ever.
+        """
+        self._custody.forget_foreseen()
+        until = self._clock.monotonic() + FORESEEN_SECONDS
+        apps = {each.app_guid for each in change.puts if isinstance(each, RouteMapping)}
+        for guid in (each for app in apps for each in self._connected_of(app)):
+            if self._clock.monotonic() >= until or self._backlog.is_crowd():
+                return
+            instance = state.instance(guid)
+            if instance is not None:
+                self._certificates.foresee(state, instance)
 
     def committed(self, state: State, change: Change) -> None:
         """Mark the instances that a change concerns, and see off those that it removed."""

@@ -7,7 +7,7 @@ names, of which there are few; a client that asks for types of its own making ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -74,11 +74,13 @@ class TimedStore:
         """Pass on."""
         return await self._store.load()
 
-    async def commit(self, changes: Sequence[Change]) -> None:
+    async def commit(
+        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """Measure a transaction, and count a failure, be it the disk's or a defect."""
         try:
             with self._metrics.commit_duration.time():
-                await self._store.commit(changes)
+                await self._store.commit(changes, meanwhile)
         except Exception:
             self._metrics.store_failures.inc()
             raise

@@ -6,7 +6,7 @@ The rule of this module: a store keeps rows and knows nothing of what they mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -63,8 +63,14 @@ class Store(Protocol):
             ConfigurationError: what is on disk cannot be read.
         """
 
-    async def commit(self, changes: Sequence[Change]) -> None:
+    async def commit(
+        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """Write successive changes as one: after a crash all of them are there, or none.
+
+        Args:
+            meanwhile: is called once, in the event loop, when nothing but the disk is waited for;
+                it may yet fail. A store may leave that out.
 
         Raises:
             StorageError: they were not written.

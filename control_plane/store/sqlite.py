@@ -97,14 +97,18 @@ class SqliteStore:
 
         return await self._reading(work)
 
-    async def commit(self, changes: Sequence[Change]) -> None:
-        """Write successive changes as one."""
-        net = merged(changes)
+    async def commit(
+        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Write successive changes as one; ``meanwhile`` comes just before SQLite's COMMIT."""
+        net, loop = merged(changes), asyncio.get_running_loop()
 
         def work(connection: Connection) -> None:
             _delete(connection, [*net.drops, *net.puts])
             _insert(connection, net.puts)
             _forget_issued(connection, net.drops)
+            if meanwhile is not None:
+                loop.call_soon_threadsafe(meanwhile)
 
         await self._writing(work)
 

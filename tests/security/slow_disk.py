@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -24,18 +24,26 @@ class SlowDisk:
         """Have every write wait from now on, until the patch is undone."""
         commit = SqliteStore.commit
 
-        async def slow(store: SqliteStore, changes: Sequence[Change]) -> None:
+        async def slow(
+            store: SqliteStore, changes: Sequence[Change], meanwhile: Callable[[], None]
+        ) -> None:
             self.begun.set()
             await self.go_on.wait()
-            await commit(store, changes)
+            await commit(store, changes, meanwhile)
 
         patch.setattr(SqliteStore, "commit", slow)
 
 
 def fill_up(patch: pytest.MonkeyPatch) -> None:
-    """Have every change be refused by a disk that is full, until the patch is undone."""
+    """Have every change be refused by a disk that is full, until the patch is undone.
 
-    async def full(_store: SqliteStore, _changes: Sequence[Change]) -> None:
+    SQLite finds that out when it commits, thus after others were told that it does.
+    """
+
+    async def full(
+        _store: SqliteStore, _changes: Sequence[Change], meanwhile: Callable[[], None]
+    ) -> None:
+        meanwhile()
         raise StorageError("the change was not written: database or disk is full")
 
     patch.setattr(SqliteStore, "commit", full)

@@ -53,9 +53,14 @@ class FakeStore:
         """Return nothing, as a new store does."""
         return []
 
-    async def commit(self, changes: Sequence[Change]) -> None:
+    async def commit(
+        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """Wait for leave, then fail if the test says so."""
         self.begun.set()
+        if meanwhile is not None:
+            asyncio.get_running_loop().call_soon(meanwhile)
+            await asyncio.sleep(0)
         await self.proceed.wait()
         if self.failures:
             raise self.failures.pop(0)
@@ -128,6 +133,30 @@ async def test_an_answer_has_what_its_command_did() -> None:
         assert (names(first.state), names(second.state)) == (["a"], ["a", "b"])
         assert registry.state is second.state
         assert registry.revision == second.revision == 2
+
+
+async def test_who_foresees_is_told_while_it_is_written() -> None:
+    """Before it is durable, of what the State will be, and also of what is not written then."""
+    store = FakeStore()
+    foreseen: list[tuple[list[str], Change]] = []
+    async with running(store) as registry:
+        registry.foresee(lambda state, change: foreseen.append((names(state), change)))
+        store.proceed.clear()
+        [asked] = await ask(registry, create("a"))
+        await store.begun.wait()
+        await asyncio.sleep(0)
+
+        [(named, change)] = foreseen
+        assert named == ["a"]
+        assert names(registry.state) == []
+        store.proceed.set()
+        assert (await asked).change == change
+        assert len(foreseen) == 1
+
+        store.failures = [StorageError("the disk is full")]
+        await outcomes(await ask(registry, create("b")))
+        assert [named for named, _ in foreseen] == [["a"], ["a", "b"]]
+        assert names(registry.state) == ["a"]
 
 
 async def test_nobody_is_told_before_the_change_is_durable() -> None:

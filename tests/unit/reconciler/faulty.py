@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,15 @@ class Faulty(SqliteStore):
         self.failures = 0
         self.failed = asyncio.Event()
 
-    async def commit(self, changes: Sequence[Change]) -> None:
+    async def commit(
+        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """Fail while the test says so."""
         if self.failures:
             self.failures -= 1
             self.failed.set()
             raise StorageError("the disk is full")
-        await super().commit(changes)
+        await super().commit(changes, meanwhile)
 
 
 @asynccontextmanager

@@ -94,6 +94,67 @@ def test_other_names_are_another_certificate(custody: Custody) -> None:
     assert "second.apps.internal" in fresh.leaf.san.dns
 
 
+def test_what_is_foreseen_is_used_once_it_is_wanted(custody: Custody) -> None:
+    """Until then the old one is held, and nobody hears of the other."""
+    notes: list[IssuedRecord] = []
+    held = ensured(custody)
+    object.__setattr__(custody._custodian, "note", notes.append)
+    custody.foresee(GUID, C2C_SECRET, OTHER, NOON)
+    assert custody.get(GUID, C2C_SECRET) is held
+    assert not notes
+
+    fresh = custody.ensure(GUID, C2C_SECRET, OTHER, NOON)
+
+    assert fresh.is_fresh
+    assert isinstance(fresh.held, Held)
+    assert fresh.held.leaf.san == OTHER.san
+    assert [each.serial for each in notes] == [fresh.held.serial] == [held.serial + 1]
+    assert ensured(custody, OTHER) is fresh.held
+
+
+def test_nothing_is_foreseen_that_is_there(custody: Custody) -> None:
+    """A certificate that says what it must is not issued again."""
+    held = ensured(custody)
+    custody.foresee(GUID, C2C_SECRET, REQUEST, NOON)
+
+    assert ensured(custody, OTHER).serial == held.serial + 1
+
+
+@pytest.mark.parametrize("why", ["other names are wanted", "it is too late", "it was forgotten"])
+def test_what_was_foreseen_in_vain_is_not_used(custody: Custody, why: str) -> None:
+    """What is wanted counts at the moment at which it is wanted."""
+    held = ensured(custody)
+    custody.foresee(GUID, C2C_SECRET, OTHER, NOON)
+    foreseen = held.serial + 1
+    request, minutes = OTHER, 0.0
+    if why == "other names are wanted":
+        request = replace(REQUEST, hostnames=("third.apps.internal",))
+    elif why == "it is too late":
+        minutes = 24 * 60
+    else:
+        custody.forget_foreseen()
+
+    fresh = ensured(custody, request, minutes)
+
+    assert fresh.leaf.san == request.san
+    assert fresh.serial == foreseen + 1
+
+
+def test_what_cannot_be_issued_is_told_when_it_is_wanted(
+    custody: Custody, serials: Serials
+) -> None:
+    """To foresee it fails in silence: it may never be wanted."""
+    held = ensured(custody)
+    serials.are_bad = True
+    custody.foresee(GUID, C2C_SECRET, OTHER, NOON)
+    assert custody.failure(GUID) == ""
+
+    failed = custody.ensure(GUID, C2C_SECRET, OTHER, NOON)
+
+    assert failed.held is held
+    assert failed.failure
+
+
 def test_secrets_and_instances_are_apart(custody: Custody) -> None:
     """Each has its own certificate and key, and instances renew at different moments."""
     ours = ensured(custody)

@@ -13,6 +13,7 @@ import structlog
 from control_plane.api.v1 import name_table_pb2
 from control_plane.ca.profile import MAX_BACKDATE
 from control_plane.errors import MessageError
+from control_plane.model.change import Change
 from control_plane.model.entities import Instance
 from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.routes import unmap_route
@@ -30,6 +31,8 @@ from control_plane.planner import (
     UncertifiedNames,
     none_uncertified,
 )
+from control_plane.reconciler import backlog
+from control_plane.reconciler import reconciler as module
 from control_plane.reconciler.publication import LINGER_SECONDS
 from control_plane.reconciler.renewals import LONGEST_RETRY, RETRY
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
@@ -118,6 +121,67 @@ async def test_a_change_reaches_those_whom_it_concerns(state: State) -> None:
 
 def _names(reply: object) -> list[str]:
     return [each.name for each in getattr(reply, "resources", ())]
+
+
+async def test_certificates_are_issued_while_a_route_is_written(state: State) -> None:
+    """Of those who are connected, and nobody has them before the route is on the disk."""
+    around = World(state)
+    peer = around.connect("b0").as_envoy()
+    before = around.leaf("b0")
+    async with around.running():
+        made, mapped = around.made_here, mapping(around.state, B, "api")
+        around.reconciler.foreseen(mapped.state, mapped.change)
+        await settled()
+        assert around.made_here == made + 1
+        assert around.leaf("b0") is before
+        assert not peer.receive()
+
+        around.commit(mapped)
+        await settled()
+
+        (reply,) = peer.receive()
+    assert around.made_here == made + 1
+    assert _names(reply) == [C2C_SECRET]
+    assert "api.apps.internal" in around.leaf("b0").san.dns
+
+
+async def test_a_route_that_is_not_written_is_in_no_certificate(state: State) -> None:
+    """The next one has what was written only, and its certificate is made for it."""
+    around = World(state)
+    around.connect("b0").as_envoy()
+    async with around.running():
+        lost, mapped = (mapping(around.state, B, host) for host in ("lost", "api"))
+        around.reconciler.foreseen(lost.state, lost.change)
+        around.reconciler.foreseen(mapped.state, mapped.change)
+        around.commit(mapped)
+        await settled()
+
+    assert "api.apps.internal" in around.leaf("b0").san.dns
+    assert "lost.apps.internal" not in around.leaf("b0").san.dns
+
+
+@pytest.mark.parametrize("why", ["a policy", "a crowd", "no time", "removed by then"])
+async def test_no_certificate_is_issued_ahead_for_nothing(
+    state: State, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Only for routes, for as long as a disk takes, and for whom nobody waits longer by it."""
+    around = World(state)
+    around.connect("b0").as_envoy()
+    change, after = mapping(state, B, "api").change, mapping(state, B, "api").state
+    if why == "a policy":
+        after = allow(state, B, A)
+        change = Change(apps=change.apps)
+    elif why == "a crowd":
+        monkeypatch.setattr(backlog, "CROWD", 0)
+    elif why == "no time":
+        monkeypatch.setattr(module, "FORESEEN_SECONDS", 0)
+    else:
+        after = remove_instance(after, B0).state
+
+    made = around.made_here
+    around.reconciler.foreseen(after, change)
+
+    assert around.made_here == made
 
 
 async def test_changes_that_come_together_are_one(state: State) -> None:

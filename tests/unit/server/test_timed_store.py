@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,7 +39,7 @@ async def test_what_was_not_written_is_counted(
     metrics = Metrics()
     store = TimedStore(await SqliteStore.open(tmp_path / "data" / "c2c.db"), metrics)
 
-    async def failing(_store: SqliteStore, _what: Sequence[object]) -> None:
+    async def failing(_store: SqliteStore, *_what: object) -> None:
         raise error
 
     with monkeypatch.context() as patch:

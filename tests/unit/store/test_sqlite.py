@@ -223,6 +223,22 @@ async def test_each_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
         assert await pragma(store, "foreign_keys") == 1
 
 
+async def test_others_work_while_the_disk_is_waited_for(path: Path) -> None:
+    """They are told in the event loop, before the call returns, and not of what SQLite refuses."""
+    told: list[threading.Thread] = []
+
+    def meanwhile() -> None:
+        told.append(threading.current_thread())
+
+    async with opened(path) as store:
+        await store.commit([Change((app(A, "a"),))], meanwhile)
+        assert told == [threading.main_thread()]
+        with pytest.raises(StorageError):
+            await store.commit([Change((app(B, "a"),))], meanwhile)
+
+        assert told == [threading.main_thread()]
+
+
 async def test_a_cancelled_commit_is_whole_or_nothing_and_blocks_nobody(path: Path) -> None:
     """Whoever stops waiting in the middle of a transaction leaves the store usable."""
     async with opened(path) as store:
