@@ -192,6 +192,7 @@ class Registry:
             self._state = state
             self._revision += 1
             self._tell(self._subscribers, state, change)
+            await asyncio.sleep(0)  # who sends the change has a turn before who asked for it
         for request, verdict in unwritten:
             request.settle(StorageError(failure) if failure else verdict, self._revision)
 

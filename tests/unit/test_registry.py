@@ -135,6 +135,22 @@ async def test_an_answer_has_what_its_command_did() -> None:
         assert registry.revision == second.revision == 2
 
 
+async def test_who_sends_a_change_goes_before_who_asked_for_it() -> None:
+    """One who is woken by a subscriber, and wakes another, is not behind the answer."""
+    order: list[str] = []
+    loop = asyncio.get_running_loop()
+    async with running(FakeStore()) as registry:
+
+        def woken(_state: State, _change: Change) -> None:
+            loop.call_soon(loop.call_soon, order.append, "sent")
+
+        registry.subscribe(woken)
+        await registry.execute(create("a"))
+        order.append("answered")
+
+    assert order == ["sent", "answered"]
+
+
 async def test_who_foresees_is_told_while_it_is_written() -> None:
     """Before it is durable, of what the State will be, and also of what is not written then."""
     store = FakeStore()
