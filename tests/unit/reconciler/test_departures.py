@@ -79,6 +79,7 @@ async def plane(directory: Path, ends: timedelta = HOUR) -> AsyncIterator[Plane]
 async def test_who_left_for_good_is_forgotten(tmp_path: Path) -> None:
     """Once it has been gone for the life of an identity; its index is free from then on."""
     async with plane(tmp_path) as here:
+        await here.say(InstanceStatus.READY, B0, B1)
         await here.say(InstanceStatus.GONE)
         await here.clock.advance(LIFE - PERIOD_SECONDS)
         assert here.known == {B0, B1}
