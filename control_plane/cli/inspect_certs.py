@@ -38,12 +38,13 @@ def certs(app_name: str | None) -> None:
     where = target()
     begin(where.listing("Getting", "certificates", app_name))
     request = inspection_pb2.ListCertificatesRequest(
-        app=app_name or "", space=where.space, org=where.org
+        app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
     )
     with connect() as client:
         answer = client.call(
             inspection_pb2_grpc.InspectionServiceStub(client.channel).ListCertificates, request
         )
+    # An older server answers for every space.
     found = [each for each in answer.certificates if where.has(each.org, each.space)]
     if wants_json():
         print_records([record(each) for each in found])

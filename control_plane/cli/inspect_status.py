@@ -116,9 +116,12 @@ def statuses(
 
 
 def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
-    request = inspection_pb2.GetStatusRequest(app=app_name or "", space=where.space, org=where.org)
+    request = inspection_pb2.GetStatusRequest(
+        app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
+    )
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     answer = client.call(stub.GetStatus, request)
+    # An older server answers for every space.
     found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
     return _Found(found, where.is_all, tuple(answer.alarms), answer.ca_rotation)
 

@@ -80,6 +80,13 @@ def lookup_app(
     return state.app_named(key) or state.app(AppGuid(ref))
 
 
+def apps_in(state: State, org: str = DEFAULT_ORG, space: str = DEFAULT_SPACE) -> tuple[App, ...]:
+    """Return the apps of a space by name."""
+    place = (org or DEFAULT_ORG, space or DEFAULT_SPACE)
+    found = (app for app in state.apps.values() if (app.key.org, app.key.space) == place)
+    return tuple(sorted(found, key=lambda app: app.key))
+
+
 def find_app(
     state: State,
     ref: str,

@@ -43,11 +43,13 @@ class Operator:
     channel: grpc.aio.Channel
 
     async def statuses(
-        self, *, resources: bool = False, **request: str
+        self, *, app: str = "", instance_guid: str = "", resources: bool = False
     ) -> Sequence[inspection_pb2.InstanceStatus]:
-        """Return the status of every instance, or of those that the request names."""
+        """Return the status of every instance, of those of an app, or of one."""
         stub = inspection_pb2_grpc.InspectionServiceStub(self.channel)
-        asked = inspection_pb2.GetStatusRequest(resources=resources, **request)
+        asked = inspection_pb2.GetStatusRequest(
+            app=app, instance_guid=instance_guid, resources=resources
+        )
         return (await stub.GetStatus(asked)).instances
 
     async def certificates(self, app: str = "") -> Sequence[inspection_pb2.Certificate]:

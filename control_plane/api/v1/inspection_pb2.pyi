@@ -111,7 +111,7 @@ Global___LinkState: _TypeAlias = LinkState  # noqa: Y015
 
 @_typing.final
 class GetStatusRequest(_message.Message):
-    """Without an app, all instances of all apps."""
+    """Without an app, all instances of all apps, or of those in a space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -120,6 +120,7 @@ class GetStatusRequest(_message.Message):
     ORG_FIELD_NUMBER: _builtins.int
     INSTANCE_GUID_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    IN_SPACE_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """Name or GUID of the app."""
     space: _builtins.str
@@ -130,6 +131,8 @@ class GetStatusRequest(_message.Message):
     """The GUID of one instance."""
     resources: _builtins.bool
     """Whether to say it of each resource too, and not only of each type."""
+    in_space: _builtins.bool
+    """Without an app: only of apps in `space` of `org`, and not of every space."""
     def __init__(
         self,
         *,
@@ -138,10 +141,11 @@ class GetStatusRequest(_message.Message):
         org: _builtins.str = ...,
         instance_guid: _builtins.str = ...,
         resources: _builtins.bool = ...,
+        in_space: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "instance_guid", b"instance_guid", "org", b"org", "resources", b"resources", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "in_space", b"in_space", "instance_guid", b"instance_guid", "org", b"org", "resources", b"resources", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,29 +387,33 @@ Global___ResourceStatus: _TypeAlias = ResourceStatus  # noqa: Y015
 
 @_typing.final
 class ListCertificatesRequest(_message.Message):
-    """Without an app, those of all apps."""
+    """Without an app, those of all apps, or of those in a space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     APP_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int
     ORG_FIELD_NUMBER: _builtins.int
+    IN_SPACE_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """Name or GUID of the app."""
     space: _builtins.str
     """"default" if empty."""
     org: _builtins.str
     """"default" if empty."""
+    in_space: _builtins.bool
+    """Without an app: only of apps in `space` of `org`, and not of every space."""
     def __init__(
         self,
         *,
         app: _builtins.str = ...,
         space: _builtins.str = ...,
         org: _builtins.str = ...,
+        in_space: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "org", b"org", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "in_space", b"in_space", "org", b"org", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,14 @@ from datetime import timedelta
 import pytest
 
 from control_plane.errors import InvalidArgument, NotFound
-from control_plane.model.apps import create_app, delete_app, find_app, lookup_app, update_app
+from control_plane.model.apps import (
+    apps_in,
+    create_app,
+    delete_app,
+    find_app,
+    lookup_app,
+    update_app,
+)
 from control_plane.model.entities import AppKey, AppProtocol, Instance, OperatingSystem
 from control_plane.model.nearest import MOST_NAMES, nearest
 from control_plane.model.routes import unmap_route
@@ -109,6 +116,17 @@ def test_one_name_may_be_used_in_each_space() -> None:
     assert find_app(state, "app", space="dev").guid == A
     assert find_app(state, "app", space="test").guid == B
     assert lookup_app(state, "app") is None
+
+
+def test_the_apps_of_a_space_are_listed_by_name() -> None:
+    """A space is one of an org; where there is no app there is no space either, and nothing."""
+    state = State()
+    for guid, name, org in (("guid-b", "b", ""), ("guid-a", "a", ""), ("guid-c", "c", "acme")):
+        state = create_app(state, guid, AppSpec(name, org=org, space="dev")).state
+
+    assert [app.key.name for app in apps_in(state, space="dev")] == ["a", "b"]
+    assert [app.key.name for app in apps_in(state, "acme", "dev")] == ["c"]
+    assert apps_in(state) == apps_in(state, "", "") == apps_in(state, "acme", "other") == ()
 
 
 def test_an_app_is_found_by_name_or_guid() -> None:
