@@ -20,11 +20,17 @@ from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
-from control_plane.cli.globals import connection_options, pasted, target, target_options
-from control_plane.cli.output import begin, named, output_option, tell, wants_json, warn
+from control_plane.cli.globals import (
+    all_option,
+    connection_options,
+    pasted,
+    target,
+    target_options,
+)
+from control_plane.cli.output import begin, output_option, tell, wants_json, warn
 from control_plane.cli.patience import Patience
 from control_plane.cli.reach import Away
-from control_plane.cli.tables import record
+from control_plane.cli.tables import place_of, record
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 1.0
@@ -32,12 +38,12 @@ _LONGEST_PAUSE = 1.0
 
 @command(
     "events",
-    usage=["[APP] [--kind KIND]... [--count NUMBER] [--output json]"],
-    examples=["", "app-b --kind issued --kind served", "--output json"],
+    usage=["[APP] [-s SPACE] [-o ORG] [--all] [--kind KIND]... [--count NUMBER] [--output json]"],
+    examples=["", "app-b --kind issued --kind served", "--all --output json"],
     tip=[
         "It tells what happens from now on, until Ctrl-C; a change has the same revision from",
-        "mapped to settled, which is of no app and not told of one. With --output json each line",
-        "is one object. A server that goes away is waited for; what happens meanwhile is not told.",
+        "mapped to settled. With --output json each line is one object. A server that goes away is",
+        "waited for; what happens meanwhile is not told.",
     ],
     see_also=["certs", "status"],
 )
@@ -45,20 +51,23 @@ _LONGEST_PAUSE = 1.0
 @click.option("--kind", "kinds_", multiple=True, help="Only events of this kind, such as nacked")
 @click.option("--count", type=kinds.USES, help="End after so many (Default: never)")
 @target_options
+@all_option
 @output_option
 @connection_options
 def events(app_name: str | None, *, kinds_: tuple[str, ...], count: int | None) -> None:
     """Show what happens."""
     where = target()
-    begin(f"Watching app {named(app_name)} in {where}" if app_name else "Watching every space")
-    if not app_name and not where.is_default:
-        warn("-s and -o say where an app is: without APP, events of every space are told")
+    begin(where.listing("Watching", "events", app_name))
     request = inspection_pb2.WatchEventsRequest(
-        app=app_name or "", space=where.space, org=where.org, kinds=kinds_
+        app=app_name or "",
+        space=where.space,
+        org=where.org,
+        in_space=not where.is_all,
+        kinds=kinds_,
     )
     with connect() as client:
         for number, (event, has_gap) in enumerate(_told(client, request), 1):
-            _print(event, has_gap=has_gap)
+            _print(event, has_gap=has_gap, is_all=where.is_all)
             if number == count:
                 break
 
@@ -122,7 +131,7 @@ class _Watch:
         self._patience.miss(error)
 
 
-def _print(event: inspection_pb2.Event, *, has_gap: bool) -> None:
+def _print(event: inspection_pb2.Event, *, has_gap: bool, is_all: bool) -> None:
     if event.lost:
         warn(f"{event.lost} events were lost: this was read more slowly than things happened")
     if wants_json():
@@ -130,6 +139,7 @@ def _print(event: inspection_pb2.Event, *, has_gap: bool) -> None:
         click.echo(json.dumps({**record(event), **more}))
     else:
         at = event.at.ToDatetime(tzinfo=UTC).strftime("%H:%M:%S.%f")[:-3]
+        place = f" {place_of(event)}" if is_all and event.space else ""
         revision = f" (revision {event.revision})" if event.revision else ""
-        tell(f"{at}   {event.kind:<12}   {event.sentence}{revision}")
+        tell(f"{at}   {event.kind:<12}   {event.sentence}{place}{revision}")
     sys.stdout.flush()

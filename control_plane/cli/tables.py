@@ -124,11 +124,16 @@ def spaces_of(found: Sequence[InSpace]) -> dict[str, list[object]]:
     return {"space": [each.space for each in found], "org": [each.org for each in found]}
 
 
+def place_of(each: InSpace) -> str:
+    """Return where something is, for the end of a sentence."""
+    return f"in org {each.org} / space {each.space}"
+
+
 def with_spaces(
     columns: Mapping[str, Sequence[object]], found: Sequence[InSpace], *, cut: Collection[str] = ()
 ) -> Mapping[str, Sequence[object]]:
     """Return columns and of which space each row is, in a column ``where`` if there is no room."""
-    places = [f"in org {each.org} / space {each.space}" for each in found]
+    places = list(map(place_of, found))
     return with_room(columns, spaces_of(found), {"where": places}, cut=cut)
 
 

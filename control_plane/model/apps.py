@@ -83,7 +83,7 @@ def lookup_app(
 def apps_in(state: State, org: str = DEFAULT_ORG, space: str = DEFAULT_SPACE) -> tuple[App, ...]:
     """Return the apps of a space by name."""
     place = (org or DEFAULT_ORG, space or DEFAULT_SPACE)
-    found = (app for app in state.apps.values() if (app.key.org, app.key.space) == place)
+    found = (app for app in state.apps.values() if app.key.place == place)
     return tuple(sorted(found, key=lambda app: app.key))
 
 
@@ -118,8 +118,7 @@ def _where_to_look(state: State, key: AppKey) -> str:
     keys = list(state.guid_by_key) if len(state.apps) <= MOST_NAMES else []
     if elsewhere := sorted(_place(each) for each in keys if each.name == key.name):
         return f": one is in {' and one in '.join(elsewhere[:3])}"
-    here = (key.org, key.space)
-    near = nearest(key.name, [each.name for each in keys if (each.org, each.space) == here])
+    near = nearest(key.name, [each.name for each in keys if each.place == key.place])
     if near:
         return f", did you mean {' or '.join(map(shown, near))}?"
     return ": 'c2c apps --all' lists every app"

@@ -62,6 +62,21 @@ class AppKey:
     space: str
     name: AppName
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The org and the space."""
+        return self.org, self.space
+
+    def beside(self, other: AppKey) -> str:
+        """Return how a sentence names it that is about another app: with where it is, if not there.
+
+        Args:
+            other: how people name that other app.
+        """
+        if self.place == other.place:
+            return self.name
+        return f"{self.name} in org {self.org} / space {self.space}"
+
 
 @dataclass(frozen=True, slots=True)
 class App:

@@ -69,7 +69,7 @@ class ChangeLog:
         for line in lines:
             if line is None:
                 continue
-            self._feed.tell(_with_name(line.fact, before, state))
+            self._feed.tell(_with_keys(line.fact, before, state))
             if line.event:
                 self._log.info(line.event, revision=line.fact.revision, **(line.fields or {}))
 
@@ -84,11 +84,11 @@ class ChangeLog:
         self._feed.tell(Fact(kind=Kind.SETTLED, sentence=sentence, revision=revision))
 
 
-def _with_name(fact: Fact, before: State, state: State) -> Fact:
-    """Return a fact with the name of its app, which may be gone by the time it is read."""
-    if fact.app is None:
-        return fact
-    return replace(fact, app_name=_name(before if state.app(fact.app) is None else state, fact.app))
+def _with_keys(fact: Fact, before: State, state: State) -> Fact:
+    """Return a fact with how people name its apps, or named them until now."""
+    guids = [each for each in (fact.app, fact.source) if each is not None]
+    apps = [state.app(guid) or before.app(guid) for guid in guids]
+    return replace(fact, keys={app.guid: app.key for app in apps if app is not None})
 
 
 def _put(entity: Entity, before: State, state: State, revision: int) -> _Line | None:
@@ -185,7 +185,13 @@ def _route(mapping: RouteMapping, kind: Kind, event: str, sentence: str, revisio
 
 
 def _policy(policy: NetworkPolicy, kind: Kind, event: str, sentence: str, revision: int) -> _Line:
-    fact = Fact(kind=kind, sentence=sentence, app=policy.destination, revision=revision)
+    fact = Fact(
+        kind=kind,
+        sentence=sentence,
+        app=policy.destination,
+        source=policy.source,
+        revision=revision,
+    )
     fields = {
         "source": policy.source,
         "destination": policy.destination,
@@ -201,8 +207,11 @@ def _policy_text(state: State, policy: NetworkPolicy) -> str:
         if policy.start_port == policy.end_port
         else f"{policy.start_port}-{policy.end_port}"
     )
-    ends = f"{_name(state, policy.source)} to {_name(state, policy.destination)}"
-    return f"{policy.transport.value} {ports} from {ends}"
+    source, destination = state.app(policy.source), state.app(policy.destination)
+    who = _name(state, policy.source)
+    if source is not None and destination is not None:
+        who = source.key.beside(destination.key)
+    return f"{policy.transport.value} {ports} from {who} to {_name(state, policy.destination)}"
 
 
 def _name(state: State, guid: AppGuid) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from control_plane.clock import Clock
+from control_plane.model.entities import AppKey
 from control_plane.names import AppGuid, InstanceGuid
 
 QUEUE = 10_000
@@ -57,7 +58,9 @@ class Fact:
 
     Attributes:
         sentence: what, for people.
-        app_name: that of the app, where it is known better than from the State of later.
+        app: the one that it is of.
+        source: the one that a network policy lets connect to it.
+        keys: how people name these, who may be gone by the time it is read.
         revision: of the State, where a change led to it.
         serial: of the certificate that it is about.
     """
@@ -65,7 +68,8 @@ class Fact:
     kind: Kind
     sentence: str
     app: AppGuid | None = None
-    app_name: str = ""
+    source: AppGuid | None = None
+    keys: Mapping[AppGuid, AppKey] = field(default_factory=dict)
     instance: InstanceGuid | None = None
     revision: int = 0
     type_url: str = ""

@@ -12,7 +12,6 @@ from typing import assert_never
 import structlog
 
 from control_plane import log_events
-from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, shown
 from control_plane.nodes import LiveStream
@@ -164,11 +163,16 @@ class StreamFacts:
             return
         guid = InstanceGuid(node_id)
         instance = self._state().instance(guid)
+        app = self._state().apps[instance.app_guid] if instance is not None else None
+        who = f"instance {shown(guid)}"
+        if instance is not None and app is not None:
+            who = f"{app.key.name}/{instance.index}"
         self._feed.tell(
             Fact(
                 kind=kind,
-                sentence=f"{self._name(guid, instance)} {predicate}",
-                app=instance.app_guid if instance is not None else None,
+                sentence=f"{who} {predicate}",
+                app=app.guid if app is not None else None,
+                keys={app.guid: app.key} if app is not None else {},
                 instance=guid,
                 type_url=shortened(type_url),
                 nonce=nonce,
@@ -176,11 +180,6 @@ class StreamFacts:
                 serial=serial,
             )
         )
-
-    def _name(self, guid: InstanceGuid, instance: Instance | None) -> str:
-        if instance is None:
-            return f"instance {shown(guid)}"
-        return f"{self._state().apps[instance.app_guid].key.name}/{instance.index}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 
-from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
-from tests.inspection.spaces import APPS, DEV, HERE, TEST, three_spaces
+from control_plane.api.v1 import (
+    app_pb2,
+    app_pb2_grpc,
+    inspection_pb2,
+    inspection_pb2_grpc,
+)
+from tests.envoy.harness import DEADLINE, until
+from tests.inspection.commands import running
+from tests.inspection.spaces import APPS, DEV, HERE, TEST, three_spaces, with_instances
+from tests.inspection.world import Events, Operator
 
 
 async def test_status_and_certificates_of_one_space(tmp_path: Path) -> None:
     """Without an app a request may be about one space; if it does not say so, about every one."""
-    async with three_spaces(tmp_path) as cf, cf.operator() as channel:
+    async with three_spaces(tmp_path) as cf, with_instances(cf), cf.operator() as channel:
         stub = inspection_pb2_grpc.InspectionServiceStub(channel)
 
         async def apps(org: str, space: str, app: str = "", *, in_space: bool = True) -> list[str]:
@@ -32,3 +42,95 @@ async def test_status_and_certificates_of_one_space(tmp_path: Path) -> None:
         assert sorted(await apps(*DEV, in_space=False)) == sorted(APPS)
         # An app is where it is found: by its name there, by its GUID anywhere.
         assert await apps(*DEV, "app-b") == await apps(*TEST, "b-dev") == ["b-dev"]
+
+
+async def test_events_of_one_space(tmp_path: Path) -> None:
+    """They are those of its apps, policies from there and to there, and that it is everywhere."""
+    async with three_spaces(tmp_path) as cf, cf.operator() as channel:
+        operator = Operator(channel)
+        async with (
+            operator.events(in_space=DEV) as dev,
+            operator.events(in_space=TEST) as test,
+            operator.events(app="b-dev") as app,
+            operator.events() as every,
+        ):
+            for guid in APPS:
+                await cf.map_route(guid, guid)
+            await cf.allow("web-test", "b-dev")
+            await app_pb2_grpc.AppServiceStub(channel).DeleteApp(
+                app_pb2.DeleteAppRequest(app="b-dev")
+            )
+            await every.until("settled", times=5)
+            for each in (dev, test, app):
+                await each.until("settled", times=3)
+
+    policy = "tcp 61443 from web in org acme / space test to app-b is"
+    allowed, forbidden = f"{policy} allowed", f"{policy} not allowed any more"
+    unmapped = "b-dev.apps.internal leads to app-b no more"
+    assert (
+        _sentences(dev)
+        == _sentences(app)
+        == [
+            "b-dev.apps.internal leads to app-b",
+            allowed,
+            unmapped,
+            forbidden,
+            "app app-b was deleted",
+        ]
+    )
+    assert _sentences(test) == ["web-test.apps.internal leads to web", allowed, forbidden]
+    for each in (dev, test, app):
+        changes = {event.revision for event in each.heard if event.kind != "settled"}
+        assert [e.revision for e in each.heard if e.kind == "settled"] == sorted(changes)
+    assert len(_sentences(every)) == 7
+    known = {(event.app, event.org, event.space) for event in every.heard if event.app_guid}
+    assert known == set(APPS.values())
+
+
+def _sentences(events: Events) -> list[str]:
+    return [event.sentence for event in events.heard if event.kind != "settled"]
+
+
+async def test_events_are_watched_in_the_space_of_the_other_commands(tmp_path: Path) -> None:
+    """Those of the target space, without it being said; with --all those of every space, each."""
+    async with three_spaces(tmp_path) as cf:
+        feed = cf.running.core.observed.feed
+        only = ("--kind", "mapped", "--count")
+        async with (
+            running(cf, "events", *only, "1") as here,
+            running(cf, "-s", "dev", "-o", "acme", "events", *only, "1") as dev,
+            running(cf, "events", "--all", *only, "3") as every,
+            running(cf, "events", "--all", "--output", "json", *only, "3") as as_json,
+            asyncio.timeout(DEADLINE),
+        ):
+
+            async def all_watch() -> bool:
+                return feed.watchers == 4
+
+            await until(all_watch, what="all of them watch")
+            for guid in ("web-test", "b-dev", "b-here"):
+                await cf.map_route(guid, guid)
+            told = [(await each.communicate()) for each in (here, dev, every, as_json)]
+
+    assert [err for _, err in told] == [b""] * 4
+    lines = [
+        [line.split("   ", 2)[2].strip() for line in out.decode().splitlines()[1:]]
+        for out, _ in told[:3]
+    ]
+    assert lines == [
+        ["b-here.apps.internal leads to app-b (revision 6)"],
+        ["b-dev.apps.internal leads to app-b (revision 5)"],
+        [
+            "web-test.apps.internal leads to web in org acme / space test (revision 4)",
+            "b-dev.apps.internal leads to app-b in org acme / space dev (revision 5)",
+            "b-here.apps.internal leads to app-b in org default / space default (revision 6)",
+        ],
+    ]
+    headings = [out.decode().splitlines()[0] for out, _ in told[:3]]
+    assert headings == [
+        "Watching events in org default / space default...",
+        "Watching events in org acme / space dev...",
+        "Watching all events...",
+    ]
+    places = [(each["org"], each["space"]) for each in map(json.loads, told[3][0].splitlines())]
+    assert places == [TEST, DEV, HERE]

@@ -73,10 +73,16 @@ class Operator:
         return await stub.FetchClientStatus(request or csds_pb2.ClientStatusRequest())
 
     @asynccontextmanager
-    async def events(self, *kinds: str, app: str = "") -> AsyncIterator[Events]:
-        """Watch what happens until the block ends."""
+    async def events(
+        self, *kinds: str, app: str = "", in_space: tuple[str, str] | None = None
+    ) -> AsyncIterator[Events]:
+        """Watch what happens until the block ends, everywhere or in an org and space."""
         stub = inspection_pb2_grpc.InspectionServiceStub(self.channel)
-        call = stub.WatchEvents(inspection_pb2.WatchEventsRequest(app=app, kinds=kinds))
+        org, space = in_space or ("", "")
+        request = inspection_pb2.WatchEventsRequest(
+            app=app, kinds=kinds, org=org, space=space, in_space=in_space is not None
+        )
+        call = stub.WatchEvents(request)
         await call.initial_metadata()
         heard = Events()
         reading = asyncio.create_task(heard.read(call))

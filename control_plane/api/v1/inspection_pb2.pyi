@@ -676,7 +676,7 @@ Global___Link: _TypeAlias = Link  # noqa: Y015
 
 @_typing.final
 class WatchEventsRequest(_message.Message):
-    """Without an app, those of all apps and those of none."""
+    """Without an app, those of all apps and those of none, or those of the apps in a space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -684,12 +684,15 @@ class WatchEventsRequest(_message.Message):
     SPACE_FIELD_NUMBER: _builtins.int
     ORG_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
+    IN_SPACE_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """Name or GUID of the app."""
     space: _builtins.str
     """"default" if empty."""
     org: _builtins.str
     """"default" if empty."""
+    in_space: _builtins.bool
+    """Without an app: only of apps in `space` of `org`, and not of every space."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these, such as "issued"; all if empty."""
@@ -701,10 +704,11 @@ class WatchEventsRequest(_message.Message):
         space: _builtins.str = ...,
         org: _builtins.str = ...,
         kinds: _abc.Iterable[_builtins.str] | None = ...,
+        in_space: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "kinds", b"kinds", "org", b"org", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "in_space", b"in_space", "kinds", b"kinds", "org", b"org", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,6 +730,8 @@ class Event(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     SERIAL_FIELD_NUMBER: _builtins.int
     LOST_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    ORG_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """created, updated, deleted, mapped, unmapped, allowed, forbidden, registered, moved, removed,
     ready, not_ready, gone, settled, connected, disconnected, sent, acked, nacked, denied, issued,
@@ -734,7 +740,9 @@ class Event(_message.Message):
     sentence: _builtins.str
     """What happened, in one sentence."""
     app: _builtins.str
-    """The app that it concerns, if any."""
+    """The app that it concerns, if any; of a network policy, the destination. Who watches the source
+    is told of it too, and "settled", which is of no app, is told to who was told of the change.
+    """
     app_guid: _builtins.str
     instance_guid: _builtins.str
     revision: _builtins.int
@@ -746,6 +754,9 @@ class Event(_message.Message):
     """Of events of certificates, in hexadecimal."""
     lost: _builtins.int
     """How many events were lost before this one, since the caller read too slowly."""
+    space: _builtins.str
+    """Those of the app."""
+    org: _builtins.str
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -765,10 +776,12 @@ class Event(_message.Message):
         resources: _abc.Iterable[_builtins.str] | None = ...,
         serial: _builtins.str = ...,
         lost: _builtins.int = ...,
+        space: _builtins.str = ...,
+        org: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_guid", b"app_guid", "at", b"at", "instance_guid", b"instance_guid", "kind", b"kind", "lost", b"lost", "nonce", b"nonce", "resources", b"resources", "revision", b"revision", "sentence", b"sentence", "serial", b"serial", "type_url", b"type_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_guid", b"app_guid", "at", b"at", "instance_guid", b"instance_guid", "kind", b"kind", "lost", b"lost", "nonce", b"nonce", "org", b"org", "resources", b"resources", "revision", b"revision", "sentence", b"sentence", "serial", b"serial", "space", b"space", "type_url", b"type_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

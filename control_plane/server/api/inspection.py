@@ -6,17 +6,18 @@ while it is made. A watcher that hangs up or reads too slowly is nobody else's t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.ca.profile import renew_at
 from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.errors import InvalidArgument, NotFound, Unavailable
+from control_plane.errors import NotFound, Unavailable
 from control_plane.model.apps import apps_in, find_app
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, shown
 from control_plane.reconciler.ledger import Entry
+from control_plane.server.api.inspection_events import Wanted, event
 from control_plane.server.api.inspection_explain import Explainer
 from control_plane.server.api.inspection_status import StatusMessages, certificate_reason
 from control_plane.server.api.inspection_values import (
@@ -27,7 +28,7 @@ from control_plane.server.api.inspection_values import (
     timestamp,
 )
 from control_plane.server.api.seams import Context
-from control_plane.server.feed import Feed, Kind, Told
+from control_plane.server.feed import Feed
 from control_plane.server.turns import unhurried
 
 
@@ -83,10 +84,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
         self, request: inspection_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[inspection_pb2.Event]:
         """Tell what happens until the caller hangs up."""
-        kinds = _kinds(request.kinds)
-        app = None
-        if request.app:
-            app = find_app(self._inspected.state(), request.app, request.org, request.space).guid
+        wanted = Wanted(self._inspected.state(), request)
         with self._feed.watch() as watcher:
             # The caller knows from here on that nothing is missed.
             await context.send_initial_metadata(())
@@ -96,8 +94,8 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
                 if told is None:
                     raise Unavailable("the server is shutting down")
                 lost += told.lost
-                if told.fact.kind in kinds and (app is None or told.fact.app == app):
-                    yield self._event(told, lost)
+                if wanted.has(told.fact):
+                    yield event(told, lost)
                     lost = 0
 
     def _certificate(
@@ -128,25 +126,6 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
             version=record.version,
         )
 
-    def _event(self, told: Told, lost: int) -> inspection_pb2.Event:
-        fact = told.fact
-        app = self._inspected.state().app(fact.app) if fact.app is not None else None
-        name = app.key.name if app is not None else ""
-        return inspection_pb2.Event(
-            at=timestamp(told.at),
-            kind=fact.kind.value,
-            sentence=fact.sentence,
-            app=fact.app_name or name,
-            app_guid=fact.app or "",
-            instance_guid=fact.instance or "",
-            revision=fact.revision,
-            type_url=fact.type_url,
-            nonce=fact.nonce,
-            resources=fact.resources,
-            serial=hexadecimal(fact.serial),
-            lost=lost,
-        )
-
 
 def _instances(
     state: State,
@@ -159,14 +138,3 @@ def _instances(
         apps = apps_in(state, request.org, request.space)
         return tuple(each for app in apps for each in state.instances_of(app.guid))
     return state.all_instances()
-
-
-def _kinds(asked: Iterable[str]) -> Collection[Kind]:
-    known = {kind.value: kind for kind in Kind}
-    for each in asked:
-        if each not in known:
-            raise InvalidArgument(
-                f"unknown kind of event {shown(each)}, known are: {', '.join(known)}",
-                field="kinds",
-            )
-    return frozenset(known[each] for each in asked) or frozenset(Kind)

@@ -192,17 +192,6 @@ def test_a_value_that_was_cut_ends_like_one(c2c: Run) -> None:
     assert first.endswith(f"between 1024 and 65535: '{LONG[:79]}...")
 
 
-def test_who_means_the_events_of_a_space_is_told_that_all_are_shown() -> None:
-    """An event need not be of an app, and so has no space: -s only says where an app is."""
-    told = "-s and -o say where an app is: without APP, events of every space are told\n"
-    everywhere = run_c2c("events", "-s", "dev", C2C_DATA_DIR="/nonexistent")
-    of_an_app = run_c2c("events", "shop", "-s", "dev", C2C_DATA_DIR="/nonexistent")
-
-    assert everywhere.out == "Watching every space...\nFAILED\n"
-    assert everywhere.err == f"{told}{of_an_app.err}"
-    assert "say where" not in run_c2c("events", C2C_DATA_DIR="/nonexistent").err
-
-
 @pytest.mark.parametrize(
     ("command", "flag"),
     [

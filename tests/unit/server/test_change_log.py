@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from control_plane.model.apps import delete_app, update_app
+from control_plane.model.apps import create_app, delete_app, update_app
 from control_plane.model.change import Change, Decision, decide
 from control_plane.model.entities import InstanceStatus, JoinToken
 from control_plane.model.instances import (
@@ -21,7 +21,7 @@ from control_plane.model.policies import PolicySpec, add_policies, remove_polici
 from control_plane.model.routes import unmap_route
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
-from control_plane.names import InstanceGuid
+from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.progress import Stage
 from control_plane.server.change_log import ChangeLog
 from control_plane.server.feed import Fact, Feed, Kind, Watcher
@@ -149,6 +149,20 @@ def test_an_app_is_deleted_with_all_that_it_had() -> None:
     }
     assert len(lines) == len(facts) == 4
     assert "app b was deleted" in [fact.sentence for fact in facts]
+
+
+def test_a_policy_is_of_both_its_ends() -> None:
+    """Each is known as people name it, also when it is gone, and where the source is elsewhere."""
+    state = create_app(full(), "c", AppSpec("b", space="dev")).state
+    allowed = add_policies(state, [PolicySpec("c", B, "tcp", 61443, 61443)])
+    (added,), _ = told(allowed, state)
+    gone, _ = told(delete_app(allowed.state, AppGuid("c")), allowed.state)
+    removed = next(each for each in gone if each.kind is Kind.FORBIDDEN)
+
+    for fact in (added, removed):
+        assert (fact.source, fact.app) == ("c", B)
+        assert [fact.keys[each].space for each in (AppGuid("c"), B)] == ["dev", "default"]
+    assert added.sentence == "tcp 61443 from b in org default / space dev to b is allowed"
 
 
 def test_a_new_app_is_created() -> None:
