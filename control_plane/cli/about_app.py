@@ -1,6 +1,7 @@
 """Commands that are about all apps, or about one: ``c2c status web``, or ``--app web``.
 
-The rule of this module: all of them take the app in the same two ways.
+The rule of this module: all of them take the app in the same two ways, and an app is of one space,
+so that none takes it together with ``--all``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import click
 
 from control_plane.cli import kinds
+from control_plane.cli.globals import target
 
 
 def about_app(
@@ -28,6 +30,8 @@ def about_app(
         def asked(*, app_name: str | None, app_flag: str | None, **rest: object) -> object:
             if app_name and app_flag:
                 raise click.UsageError(f"{metavar} and {flag} cannot be used together")
+            if app_name or app_flag:
+                refuse_all(metavar)
             return function(app_name=app_name or app_flag, **rest)
 
         option = click.option(flag, "app_flag", type=kinds.NAME, help=f"{metavar}, as a flag")
@@ -35,3 +39,15 @@ def about_app(
         return argument(option(asked))
 
     return give
+
+
+def refuse_all(metavar: str) -> None:
+    """Refuse ``--all``, of a command that is about one app.
+
+    Raises:
+        click.UsageError: it was given.
+    """
+    if target().is_all:
+        raise click.UsageError(
+            f"{metavar} and --all cannot be used together: an app is of one space, see -s and -o"
+        )

@@ -38,7 +38,7 @@ _LONGEST_PAUSE = 1.0
 
 @command(
     "events",
-    usage=["[APP] [-s SPACE] [-o ORG] [--all] [--kind KIND]... [--count NUMBER] [--output json]"],
+    usage=["[APP | --all] [-s SPACE] [-o ORG] [--kind KIND]... [--count NUMBER] [--output json]"],
     examples=["", "app-b --kind issued --kind served", "--all --output json"],
     tip=[
         "It tells what happens from now on, until Ctrl-C; a change has the same revision from",

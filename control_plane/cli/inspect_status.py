@@ -76,7 +76,7 @@ CERTIFICATE_WORDS = {
 
 @command(
     "status",
-    usage=["[APP] [-s SPACE] [-o ORG] [--all] [--watch] [--output json]"],
+    usage=["[APP | --all] [-s SPACE] [-o ORG] [--watch] [--output json]"],
     examples=["", "app-b", "--all --watch", "app-b --output json"],
     tip=[
         "SYNCED: ACKed. STALE: sent, and not answered yet. NOT_SENT: its turn has not come.",
@@ -121,7 +121,7 @@ def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
     )
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     answer = client.call(stub.GetStatus, request)
-    # An older server answers for every space.
+    # An older server answers for every space; an app that is named by its GUID may be anywhere.
     found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
     return _Found(found, where.is_all, tuple(answer.alarms), answer.ca_rotation)
 

@@ -25,7 +25,7 @@ from control_plane.names import shown
 
 @command(
     "instances",
-    usage=["[APP] [-s SPACE] [-o ORG] [--all] [--output json]"],
+    usage=["[APP | --all] [-s SPACE] [-o ORG] [--output json]"],
     examples=["", "app-b", "--all --output json"],
     see_also=["app", "join-token", "remove-instance"],
 )
@@ -45,7 +45,8 @@ def instances(app_name: str | None) -> None:
         answer = client.call(
             instance_pb2_grpc.InstanceServiceStub(client.channel).ListInstances, request
         )
-    found = [each for each in answer.instances if where.has(each.org, each.space)]
+    # An app that is named by its GUID may be anywhere.
+    found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
     if wants_json():
         print_records([record(each) for each in found])
         return

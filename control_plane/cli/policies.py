@@ -8,7 +8,7 @@ import click
 
 from control_plane.api.v1 import network_policy_pb2, network_policy_pb2_grpc
 from control_plane.cli import kinds
-from control_plane.cli.about_app import about_app
+from control_plane.cli.about_app import about_app, refuse_all
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -19,7 +19,7 @@ from control_plane.cli.tables import print_records, print_table, record, with_ro
 @command(
     "network-policies",
     usage=[
-        "[SOURCE_APP | --source SOURCE_APP] [-s SPACE] [-o ORG] [--all] [--output json]",
+        "[SOURCE_APP | --source SOURCE_APP | --all] [-s SPACE] [-o ORG] [--output json]",
         "--destination DESTINATION_APP [-s SPACE] [-o ORG] [--output json]",
     ],
     examples=["", "--source frontend", "--destination backend"],
@@ -34,6 +34,8 @@ from control_plane.cli.tables import print_records, print_table, record, with_ro
 def network_policies(app_name: str | None, destination: str | None) -> None:
     """List direct network traffic policies."""
     where = target()
+    if destination:
+        refuse_all("--destination")
     to = f" to app {named(destination)}" if destination else ""
     begin(where.listing("Listing", f"network policies{to}", app_name))
     request = network_policy_pb2.ListNetworkPoliciesRequest(
@@ -50,10 +52,11 @@ def network_policies(app_name: str | None, destination: str | None) -> None:
             request,
         )
     from_anywhere = where.is_all or (destination is not None and not app_name)
+    # A source that is named by its GUID may be anywhere.
     found = [
         each
         for each in answer.policies
-        if from_anywhere or where.has(each.source_org, each.source_space)
+        if from_anywhere or app_name or where.has(each.source_org, each.source_space)
     ]
     if wants_json():
         print_records([record(each) for each in found])

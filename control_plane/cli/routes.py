@@ -30,7 +30,7 @@ _CHANGE_USAGE = (
 
 @command(
     "routes",
-    usage=["[APP] [-s SPACE] [-o ORG] [--all] [--output json]"],
+    usage=["[APP | --all] [-s SPACE] [-o ORG] [--output json]"],
     examples=["", "app-b", "--all --output json"],
     see_also=["apps", "map-route", "unmap-route"],
 )
@@ -46,7 +46,8 @@ def routes(app_name: str | None) -> None:
     request = route_pb2.ListRoutesRequest(app=app_name or "", space=where.space, org=where.org)
     with connect() as client:
         answer = client.call(route_pb2_grpc.RouteServiceStub(client.channel).ListRoutes, request)
-    found = [route for route in answer.routes if where.has(route.org, route.space)]
+    # An app that is named by its GUID may be anywhere.
+    found = [route for route in answer.routes if app_name or where.has(route.org, route.space)]
     if wants_json():
         print_records([record(route) for route in found])
         return

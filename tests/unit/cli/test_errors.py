@@ -21,6 +21,16 @@ USAGE = [
     (("frobnicate",), "'frobnicate' is not a registered command, see 'c2c help'"),
     (("help", "map-rout"), "'map-rout' is not a registered command, did you mean 'map-route'?"),
     (("routes", "b", "--app", "b"), "APP and --app cannot be used together"),
+    *(
+        ((command, "b", "--all"), "APP and --all cannot be used together: an app is of one space")
+        for command in ("certs", "events", "instances", "routes", "status")
+    ),
+    (("status", "--app", "b", "--all"), "APP and --all cannot be used together"),
+    (("network-policies", "b", "--all"), "SOURCE_APP and --all cannot be used together"),
+    (
+        ("network-policies", "--destination", "b", "--all"),
+        "--destination and --all cannot be used together: an app is of one space, see -s and -o",
+    ),
     (("help", "ca", "lst"), "'ca lst' is not a registered command, there are: ca list, ca prepare"),
     (("--data-dri", "x", "apps"), "unknown flag `data-dri', did you mean --data-dir?"),
     (("apps", "--outptu", "json"), "unknown flag `outptu', did you mean --output?"),

@@ -284,6 +284,19 @@ def test_instances_as_a_table(c2c: Run, world: ControlPlane) -> None:
     assert c2c("instances", "--all").out.splitlines()[2].endswith("guid       space     org")
 
 
+def test_an_app_is_found_by_its_guid_wherever_it_is(c2c: Run) -> None:
+    """What it has is listed, and not left out since it is of another space."""
+    c2c("create-app", "app-b", "-s", "dev", "--guid", "guid-b")
+    c2c("map-route", "guid-b", "apps.internal", "--hostname", "b")
+    c2c("register-instance", "guid-b", "--address", "127.0.1.1", "--guid", "of-app-b")
+    c2c("add-network-policy", "guid-b", "guid-b")
+
+    for command in ("instances", "network-policies", "routes"):
+        by_guid = c2c(command, "guid-b", "--output", "json")
+        assert by_guid == c2c(command, "app-b", "-s", "dev", "--output", "json")
+        assert len(by_guid.json()) == 1
+
+
 def test_spaces_stand_below_where_they_have_no_room_beside(c2c: Run) -> None:
     """A row of a table with --all stays a row, and says all that it says elsewhere."""
     c2c("create-app", "app-a")
