@@ -12,7 +12,13 @@ from control_plane.cli.globals import all_option, connection_options, target, ta
 from control_plane.cli.inspect_moments import ago, ahead
 from control_plane.cli.inspect_status import CERTIFICATE_WORDS
 from control_plane.cli.output import begin, output_option, tell, wants_json
-from control_plane.cli.tables import print_records, print_table, record, spaces_of
+from control_plane.cli.tables import (
+    place_of,
+    print_records,
+    print_table,
+    record,
+    spaces_of,
+)
 
 _MAX_NAMES = 3
 """How many names a line has; one of them is the instance's GUID."""
@@ -69,7 +75,8 @@ def certs(app_name: str | None) -> None:
     )
     for each in found:
         if each.reason:
-            tell(f"{each.app}/{each.index} {each.secret}: {each.reason}")
+            place = f" {place_of(each)}" if where.is_all else ""
+            tell(f"{each.app}/{each.index}{place} {each.secret}: {each.reason}")
 
 
 def _names(certificate: inspection_pb2.Certificate) -> str:

@@ -26,6 +26,7 @@ from control_plane.cli.output import begin, is_plain, output_option, tell, wants
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import (
     fits,
+    place_of,
     print_records,
     print_table,
     record,
@@ -155,7 +156,7 @@ def _print(looked: _Found) -> None:
         rows = with_spaces(rows, found)
     print_table(rows, empty="No instances found.", below="where")
     reasons = looked.lines()
-    reasons += [line for each in found for line in _reasons(each)]
+    reasons += [line for each in found for line in _reasons(each, is_all=looked.is_all)]
     if reasons:
         click.echo()
     for line in reasons:
@@ -201,21 +202,22 @@ def _summary(each: inspection_pb2.InstanceStatus) -> str:
     return ", ".join(late) or ("SYNCED" if asked else "-")
 
 
-def _reasons(each: inspection_pb2.InstanceStatus) -> Iterable[str]:
+def _reasons(each: inspection_pb2.InstanceStatus, *, is_all: bool) -> Iterable[str]:
+    name = f"{instance_name(each)} {place_of(each)}" if is_all else instance_name(each)
     for alarm in each.alarms:
-        yield f"{instance_name(each)} ALARM: {alarm}"
+        yield f"{name} ALARM: {alarm}"
     if each.status == "not_ready":
-        yield f"{instance_name(each)} {NOT_READY}"
+        yield f"{name} {NOT_READY}"
     for status in each.types:
         if status.reason:
-            yield f"{instance_name(each)} {status.type}: {status.reason}"
+            yield f"{name} {status.type}: {status.reason}"
     # What holds up the certificate may have been said of its type.
     said = {status.reason for status in each.types} | {""}
     if each.connected and each.certificate_reason not in said:
-        yield f"{instance_name(each)} certificate: {each.certificate_reason}"
+        yield f"{name} certificate: {each.certificate_reason}"
     if each.exposed_ports:
         ports = ", ".join(map(str, each.exposed_ports))
-        yield f"{instance_name(each)} can be reached past Envoy on tcp {ports}"
+        yield f"{name} can be reached past Envoy on tcp {ports}"
 
 
 def _without_ages(each: inspection_pb2.InstanceStatus) -> inspection_pb2.InstanceStatus:

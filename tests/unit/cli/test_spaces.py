@@ -23,14 +23,20 @@ Asked = inspection_pb2.GetStatusRequest | inspection_pb2.ListCertificatesRequest
 
 def instances(_asked: Asked) -> Message:
     """Answer for every space, as a server does that knows of no other way."""
-    found = [inspection_pb2.InstanceStatus(app="app-b", org="default", space=s) for s in SPACES]
-    return inspection_pb2.GetStatusResponse(instances=found)
+    answer = inspection_pb2.GetStatusResponse()
+    for space in SPACES:
+        answer.instances.add(app="app-b", org="default", space=space, alarms=["it is late"])
+    return answer
 
 
 def certificates(_asked: Asked) -> Message:
     """Answer likewise."""
-    found = [inspection_pb2.Certificate(app="app-b", org="default", space=s) for s in SPACES]
-    return inspection_pb2.ListCertificatesResponse(certificates=found)
+    answer = inspection_pb2.ListCertificatesResponse()
+    for space in SPACES:
+        answer.certificates.add(
+            app="app-b", org="default", space=space, secret="id", reason="it is late"
+        )
+    return answer
 
 
 KNOWN: dict[str, tuple[type[Asked], Callable[[Asked], Message]]] = {
@@ -84,3 +90,21 @@ def test_only_the_space_that_is_looked_at_is_asked_for(command: str, tmp_path: P
     assert [each["space"] for each in every.json()] == ["default", "dev"]
     assert [each.in_space for each in asked[:2]] == [True, False]
     assert (asked[0].org, asked[0].space, asked[0].app) == ("default", "dev", "")
+
+
+@pytest.mark.parametrize(("command", "what"), [("status", "ALARM"), ("certs", "id")])
+def test_what_is_said_below_a_table_says_of_which_space_it_is(
+    command: str, what: str, tmp_path: Path
+) -> None:
+    """Apps of one name are told apart there too, where they can be of several spaces."""
+    with older_server(tmp_path):
+        of_one, of_all = [
+            run_c2c(command, *words, C2C_DATA_DIR=str(tmp_path)).out.splitlines()
+            for words in ((), ("--all",))
+        ]
+
+    assert of_one[-1:] == [f"app-b/0 {what}: it is late"]
+    assert of_all[-2:] == [
+        f"app-b/0 in org default / space default {what}: it is late",
+        f"app-b/0 in org default / space dev {what}: it is late",
+    ]
