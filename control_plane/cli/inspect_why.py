@@ -97,8 +97,10 @@ def why(ends: tuple[str, ...]) -> None:
 def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
     name = SocketAddress(chain.route or chain.destination, C2C_PORT)
     tell("")
-    whose = f" of {chain.destination}" if is_one_of_several else ""
-    tell(f"{chain.source or 'anybody'} to https://{name}{whose}")
+    who = _named(chain.source, chain.source_org, chain.source_space) or "anybody"
+    whose = _named(chain.destination, chain.destination_org, chain.destination_space)
+    of = f" of {whose}" if is_one_of_several or whose != chain.destination else ""
+    tell(f"{who} to https://{name}{of}")
     tell("")
     for link in chain.links:
         word = _WORDS[link.state]
@@ -108,6 +110,12 @@ def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
     helps = chain.missing.command and pasted(chain.missing.command)
     if help_ := ": ".join(filter(None, (chain.missing.advice, helps))):
         tell(f"TIP: {help_}")
+
+
+def _named(app: str, org: str, space: str) -> str:
+    """Return how an app is named to who looks at the target space; an older server has no place."""
+    is_here = not org or target().has(org, space)
+    return app if is_here else f"{app} in org {org} / space {space}"
 
 
 def _port(text: str) -> int | None:

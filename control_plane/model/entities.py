@@ -67,13 +67,9 @@ class AppKey:
         """The org and the space."""
         return self.org, self.space
 
-    def beside(self, other: AppKey) -> str:
-        """Return how a sentence names it that is about another app: with where it is, if not there.
-
-        Args:
-            other: how people name that other app.
-        """
-        if self.place == other.place:
+    def named_in(self, place: tuple[str, str]) -> str:
+        """Return how it is named to who looks at a place: with its own, if that is another."""
+        if self.place == place:
             return self.name
         return f"{self.name} in org {self.org} / space {self.space}"
 

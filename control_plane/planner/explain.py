@@ -96,7 +96,7 @@ class _Chain:
         name, source = self._app.key.name, self._q.source
         if source is None:
             callers = dict.fromkeys(
-                self._q.state.apps[each.source].key.name
+                self._q.state.apps[each.source].key.named_in(self._app.key.place)
                 for each in self._q.state.policies_to(self._app.guid)
                 if each.allows(Transport.TCP, C2C_PORT)
             )
@@ -105,15 +105,16 @@ class _Chain:
                 return holds(LinkKind.POLICY, f"{who} may connect to tcp {C2C_PORT} of {name}")
             sentence = f"no network policy lets anybody connect to tcp {C2C_PORT} of {name}"
             return missing(LinkKind.POLICY, sentence, advice.add_policy(None, self._app))
+        whose = self._app.key.named_in(source.key.place)
         ends = f"{source.key.name} connect to"
         if any(each.allows(Transport.TCP, C2C_PORT) for each in self._policies()):
             if apart := other_families(self._q, source, self._app):
                 return apart
-            return holds(LinkKind.POLICY, f"a network policy lets {ends} tcp {C2C_PORT} of {name}")
+            return holds(LinkKind.POLICY, f"a network policy lets {ends} tcp {C2C_PORT} of {whose}")
         if others := listed(map(_ports, self._policies())):
-            sentence = f"network policies let {ends} {others} of {name}, but not to tcp {C2C_PORT}"
+            sentence = f"network policies let {ends} {others} of {whose}, but not to tcp {C2C_PORT}"
         else:
-            sentence = f"no network policy lets {ends} {name}"
+            sentence = f"no network policy lets {ends} {whose}"
         return missing(LinkKind.POLICY, sentence, advice.add_policy(source, self._app))
 
     def port(self) -> Link:

@@ -148,9 +148,10 @@ def _answered_to(question: Question, app: App, addresses: str) -> Link:
 def _leads_to(question: Question, app: App, addresses: str) -> Link:
     """Say where a route leads, and who else has it: some of the requests may go there."""
     route, called, apps = question.route, question.called, question.state.apps
-    others = [apps[each].key.name for each in question.state.apps_of(route) if each != app.guid]
+    others = [apps[each].key for each in question.state.apps_of(route) if each != app.guid]
+    who = listed(each.named_in(app.key.place) for each in others)
     it = "" if called == route else f"{route} "
-    shared = f", and {it}is a route of {listed(others)} too" if others else ""
+    shared = f", and {it}is a route of {who} too" if others else ""
     return holds(_NAME, f"{called} leads to {addresses}{shared}")
 
 

@@ -210,7 +210,7 @@ def _policy_text(state: State, policy: NetworkPolicy) -> str:
     source, destination = state.app(policy.source), state.app(policy.destination)
     who = _name(state, policy.source)
     if source is not None and destination is not None:
-        who = source.key.beside(destination.key)
+        who = source.key.named_in(destination.key.place)
     return f"{policy.transport.value} {ports} from {who} to {_name(state, policy.destination)}"
 
 

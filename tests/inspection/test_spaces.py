@@ -13,7 +13,7 @@ from control_plane.api.v1 import (
     inspection_pb2_grpc,
 )
 from tests.envoy.harness import DEADLINE, until
-from tests.inspection.commands import running
+from tests.inspection.commands import c2c, running
 from tests.inspection.spaces import APPS, DEV, HERE, TEST, three_spaces, with_instances
 from tests.inspection.world import Events, Operator
 
@@ -134,3 +134,37 @@ async def test_events_are_watched_in_the_space_of_the_other_commands(tmp_path: P
     ]
     places = [(each["org"], each["space"]) for each in map(json.loads, told[3][0].splitlines())]
     assert places == [TEST, DEV, HERE]
+
+
+async def test_why_says_of_which_space_an_app_is_that_is_elsewhere(tmp_path: Path) -> None:
+    """Of two apps of one name that have a route, and of one that is named by its GUID."""
+    async with three_spaces(tmp_path) as cf:
+        for guid in ("b-here", "b-dev"):
+            await cf.map_route(guid, "shared")
+        shared = await c2c(cf, "why", "app-b", "shared.apps.internal")
+        as_json = await c2c(cf, "why", "app-b", "shared.apps.internal", "--output", "json")
+        by_guid = await c2c(cf, "why", "web-test", "b-dev")
+        here = await c2c(cf, "-s", "dev", "-o", "acme", "why", "app-b", "app-b")
+
+    url = "to https://shared.apps.internal:61443"
+    assert _headings(shared.out) == [
+        f"app-b {url} of app-b in org acme / space dev",
+        f"app-b {url} of app-b",
+    ]
+    assert [
+        (
+            each["source_org"],
+            each["source_space"],
+            each["destination_org"],
+            each["destination_space"],
+        )
+        for each in as_json.json()
+    ] == [(*HERE, *DEV), (*HERE, *HERE)]
+    assert _headings(by_guid.out) == [
+        f"web in org acme / space test {url} of app-b in org acme / space dev"
+    ]
+    assert _headings(here.out) == [f"app-b {url}"]
+
+
+def _headings(out: str) -> list[str]:
+    return [line for line in out.splitlines() if " to https://" in line]

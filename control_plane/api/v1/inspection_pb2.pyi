@@ -601,6 +601,10 @@ class Chain(_message.Message):
     LINKS_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    SOURCE_SPACE_FIELD_NUMBER: _builtins.int
+    SOURCE_ORG_FIELD_NUMBER: _builtins.int
+    DESTINATION_SPACE_FIELD_NUMBER: _builtins.int
+    DESTINATION_ORG_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """The app's name, empty if none was asked for."""
     source_guid: _builtins.str
@@ -611,6 +615,11 @@ class Chain(_message.Message):
     """The name or address that is connected to; empty if the app has no route."""
     complete: _builtins.bool
     """Whether nothing is missing and nothing has to be waited for, as far as anybody can tell."""
+    source_space: _builtins.str
+    """Where the two apps are."""
+    source_org: _builtins.str
+    destination_space: _builtins.str
+    destination_org: _builtins.str
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]: ...
     @_builtins.property
@@ -630,10 +639,14 @@ class Chain(_message.Message):
         links: _abc.Iterable[Global___Link] | None = ...,
         complete: _builtins.bool = ...,
         missing: Global___Link | None = ...,
+        source_space: _builtins.str = ...,
+        source_org: _builtins.str = ...,
+        destination_space: _builtins.str = ...,
+        destination_org: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "destination", b"destination", "destination_guid", b"destination_guid", "links", b"links", "missing", b"missing", "route", b"route", "source", b"source", "source_guid", b"source_guid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "destination", b"destination", "destination_guid", b"destination_guid", "destination_org", b"destination_org", "destination_space", b"destination_space", "links", b"links", "missing", b"missing", "route", b"route", "source", b"source", "source_guid", b"source_guid", "source_org", b"source_org", "source_space", b"source_space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -98,16 +98,19 @@ class Explainer:
             question = replace(question, route=preferred_route(question, destination, routes))
         links = explain(question)
         missing = first_missing(links)
-        return inspection_pb2.Chain(
-            source=source.key.name if source is not None else "",
-            source_guid=source.guid if source is not None else "",
-            destination=destination.key.name if destination is not None else "",
-            destination_guid=destination.guid if destination is not None else "",
+        chain = inspection_pb2.Chain(
             route=question.called,
             links=map(_message, links),
             complete=missing is None,
             missing=_message(missing) if missing is not None else None,
         )
+        if source is not None:
+            chain.source, chain.source_guid = source.key.name, source.guid
+            chain.source_org, chain.source_space = source.key.place
+        if destination is not None:
+            chain.destination, chain.destination_guid = destination.key.name, destination.guid
+            chain.destination_org, chain.destination_space = destination.key.place
+        return chain
 
     def _seen(self, state: State, instance: Instance, caller: App | None) -> Seen:
         """Say what is known of an instance besides the State, as far as it concerns a caller."""

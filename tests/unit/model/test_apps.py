@@ -120,10 +120,10 @@ def test_one_name_may_be_used_in_each_space() -> None:
 
 def test_a_sentence_says_where_an_app_is_that_is_elsewhere() -> None:
     """Beside an app of the same space its name suffices."""
-    here, there = AppKey("acme", "dev", AppName("app")), AppKey("acme", "test", AppName("app"))
+    key = AppKey("acme", "dev", AppName("app"))
 
-    assert here.beside(AppKey("acme", "dev", AppName("other"))) == "app"
-    assert here.beside(there) == "app in org acme / space dev"
+    assert key.named_in(("acme", "dev")) == "app"
+    assert key.named_in(("acme", "test")) == "app in org acme / space dev"
 
 
 def test_the_apps_of_a_space_are_listed_by_name() -> None:

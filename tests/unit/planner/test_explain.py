@@ -626,6 +626,28 @@ def test_commands_name_the_space() -> None:
     )
 
 
+def test_sentences_tell_apps_of_one_name_apart() -> None:
+    """Where it is about apps of two spaces, it is said of which the other is."""
+    state = create_app(everything(), "guid-c", AppSpec("b", space="dev")).state
+    state = register(state, InstanceGuid("c0"), AppGuid("guid-c"), "10.0.2.1")
+    state = mapping(allow(state, AppGuid("guid-c"), B), AppGuid("guid-c"), "b").state
+    asked = question(state)
+    to_c = replace(asked, destination=state.app(AppGuid("guid-c")))
+    dev = "b in org default / space dev"
+
+    assert link(asked, LinkKind.NAME).sentence.endswith(f", and is a route of {dev} too")
+    assert link(replace(asked, source=None), LinkKind.POLICY).sentence == (
+        f"a, {dev} may connect to tcp 61443 of b"
+    )
+    assert link(to_c, LinkKind.POLICY).sentence == f"no network policy lets a connect to {dev}"
+    for port, sentence in (
+        (Port(80), f"network policies let a connect to tcp 80 of {dev}, but not to tcp 61443"),
+        (C2C_PORT, f"a network policy lets a connect to tcp 61443 of {dev}"),
+    ):
+        allowed = replace(to_c, state=allow(state, A, AppGuid("guid-c"), port))
+        assert link(allowed, LinkKind.POLICY).sentence == sentence
+
+
 def _without_policies_to(state: State, port: Port) -> State:
     dropped = [each for each in state.all_policies() if each.start_port == port]
     return decide(state, None, drops=dropped).state
