@@ -16,10 +16,10 @@ from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import certificate_authority_pb2_grpc
 from control_plane.cli.client import Client
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import pasted
+from control_plane.cli.globals import DEFAULTS, pasted
 from control_plane.cli.output import ok, some_of, tell, waiting, wants_json
 from control_plane.cli.patience import Patience
-from control_plane.cli.tables import print_records, print_table, record
+from control_plane.cli.tables import place_of, print_records, print_table, record
 from control_plane.settings.values import format_duration
 
 Authorities = Sequence[messages.CertificateAuthority]
@@ -74,7 +74,7 @@ def show_authorities(found: Authorities) -> None:
             ready = f"everybody is ready for '{step}'"
             tell(f"The {each.role} CA: {each.waits_for or ready}")
             for late in each.waiting:
-                tell(f"   {late.app}/{late.index}: {late.reason}")
+                tell(f"   {_named(late)}: {late.reason}")
         if each.not_cross_signed:
             tell(f"Programs that read trust once will fail with it: {each.not_cross_signed}")
         if each.not_strict:
@@ -91,7 +91,7 @@ def until_ready(client: Client, timeout: timedelta, done: str = "") -> Authoriti
     found = _until(client, timeout, lambda found: not _late(found), done)
     late = _late(found)
     if late is not None:
-        reasons = some_of([f"{each.app}/{each.index} ({each.reason})" for each in late.waiting])
+        reasons = some_of([f"{_named(each)} ({each.reason})" for each in late.waiting])
         raise Failed(
             f"{done}not everybody is ready after {format_duration(timeout)}: {reasons} "
             f"(see '{pasted('c2c ca list')}')"
@@ -140,6 +140,12 @@ def _awaited(found: Authorities | None) -> str:
 
 def _late(found: Authorities) -> messages.CertificateAuthority | None:
     return next((each for each in found if each.waiting), None)
+
+
+def _named(late: messages.WaitingInstance) -> str:
+    """Return how an instance is named among those of every space, as the server does."""
+    is_plain = (late.org, late.space) in (DEFAULTS, ("", ""))  # an older server does not say it
+    return f"{late.app}/{late.index}{'' if is_plain else ' ' + place_of(late)}"
 
 
 def _day(authority: messages.CertificateAuthority) -> str:

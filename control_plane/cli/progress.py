@@ -19,6 +19,7 @@ from control_plane.cli.client import CALL_SECONDS
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Target, pasted
 from control_plane.cli.output import some_of
+from control_plane.cli.tables import place_of
 from control_plane.settings.values import format_duration
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -91,16 +92,18 @@ def require_complete(outcome: Outcome, done: str, wait: str, timeout: timedelta)
     """
     if wait == "committed" or outcome.complete:
         return
-    behind = some_of([_sentence(each) for each in outcome.behind])
+    is_spread = len({(each.org, each.space) for each in outcome.behind}) > 1
+    behind = some_of([_sentence(each, is_spread=is_spread) for each in outcome.behind])
     raise Failed(
         f"{done}, but not {wait} everywhere after {format_duration(timeout)}: "
         f"{behind} (see '{_status(outcome.behind)}')"
     )
 
 
-def _sentence(behind: progress_pb2.Behind) -> str:
+def _sentence(behind: progress_pb2.Behind, *, is_spread: bool) -> str:
+    place = f" {place_of(behind)}" if is_spread else ""
     reason = f": {behind.reason}" if behind.reason else ""
-    return f"{behind.app}/{behind.index}{reason}"
+    return f"{behind.app}/{behind.index}{place}{reason}"
 
 
 def _status(behind: Sequence[progress_pb2.Behind]) -> str:

@@ -67,11 +67,15 @@ class AppKey:
         """The org and the space."""
         return self.org, self.space
 
-    def named_in(self, place: tuple[str, str]) -> str:
-        """Return how it is named to who looks at a place: with its own, if that is another."""
-        if self.place == place:
-            return self.name
-        return f"{self.name} in org {self.org} / space {self.space}"
+    def named_in(self, place: tuple[str, str], index: int | None = None) -> str:
+        """Return how it is named to who looks at a place: with its own, if that is another.
+
+        Args:
+            place: an org and a space.
+            index: that of the instance which is named; None if it is the app.
+        """
+        name = self.name if index is None else f"{self.name}/{index}"
+        return name if self.place == place else f"{name} in org {self.org} / space {self.space}"
 
 
 @dataclass(frozen=True, slots=True)

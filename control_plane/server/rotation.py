@@ -18,9 +18,12 @@ from control_plane.ca import Authority, Profile, Rotation, Stage
 from control_plane.ca import rotation as steps
 from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
+from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.authorities import Authorities
 from control_plane.server.rotation_progress import Leaving, Readiness, RotationProgress
+
+_DEFAULT_PLACE = (DEFAULT_ORG, DEFAULT_SPACE)
 
 SHOWN = 5
 """How many of those who are not ready a sentence names."""
@@ -202,7 +205,7 @@ class CaRotation:
     def _names(self, readiness: Readiness, *, with_reasons: bool = True) -> str:
         state = self.progress.state()
         shown = [
-            f"{state.apps[each.instance.app_guid].key.name}/{each.instance.index}"
+            state.apps[each.instance.app_guid].key.named_in(_DEFAULT_PLACE, each.instance.index)
             + (f" ({each.reason})" if with_reasons else "")
             for each in readiness.waiting[:SHOWN]
         ]

@@ -166,5 +166,22 @@ async def test_why_says_of_which_space_an_app_is_that_is_elsewhere(tmp_path: Pat
     assert _headings(here.out) == [f"app-b {url}"]
 
 
+async def test_a_ca_rotation_says_of_which_space_they_are_whom_it_waits_for(tmp_path: Path) -> None:
+    """It is about every space; an app of the default one is named as it is elsewhere."""
+    async with three_spaces(tmp_path) as cf, with_instances(cf):
+        shown = await c2c(cf, "ca", "prepare")
+        found = (await c2c(cf, "ca", "list", "--output", "json")).json()
+        refused = await c2c(cf, "ca", "activate", "--wait", "--timeout", "300ms")
+
+    dev, test = "app-b/0 in org acme / space dev", "web/0 in org acme / space test"
+    assert found[1]["waits_for"].endswith(f"; waiting for {dev}, {test}, app-b/0")
+    waiting = [(each["app_guid"], each["org"], each["space"]) for each in found[1]["waiting"]]
+    assert waiting == [("b-dev", *DEV), ("web-test", *TEST), ("b-here", *HERE)]
+    why = "no sidecar reports for it"
+    lines = [line.strip() for line in shown.out.splitlines() if why in line]
+    assert lines == [f"{dev}: {why}", f"{test}: {why}", f"app-b/0: {why}"]
+    assert f": {dev} ({why}); {test} ({why}); app-b/0 ({why}) " in refused.err
+
+
 def _headings(out: str) -> list[str]:
     return [line for line in out.splitlines() if " to https://" in line]

@@ -106,12 +106,18 @@ class WaitingInstance(_message.Message):
     APP_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    APP_GUID_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    ORG_FIELD_NUMBER: _builtins.int
     instance_guid: _builtins.str
     app: _builtins.str
     """The app's name."""
     index: _builtins.int
     reason: _builtins.str
     """Why, in one sentence."""
+    app_guid: _builtins.str
+    space: _builtins.str
+    org: _builtins.str
     def __init__(
         self,
         *,
@@ -119,10 +125,13 @@ class WaitingInstance(_message.Message):
         app: _builtins.str = ...,
         index: _builtins.int = ...,
         reason: _builtins.str = ...,
+        app_guid: _builtins.str = ...,
+        space: _builtins.str = ...,
+        org: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "index", b"index", "instance_guid", b"instance_guid", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_guid", b"app_guid", "index", b"index", "instance_guid", b"instance_guid", "org", b"org", "reason", b"reason", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

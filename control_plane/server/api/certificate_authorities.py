@@ -126,9 +126,13 @@ class CertificateAuthorityService(
         message.waits_for = self._rotation.sentence(readiness)
         message.ready, message.wanted = readiness.ready, readiness.wanted
         for each in readiness.waiting:
+            key = state.apps[each.instance.app_guid].key
             message.waiting.add(
                 instance_guid=each.instance.guid,
-                app=state.apps[each.instance.app_guid].key.name,
+                app=key.name,
+                app_guid=each.instance.app_guid,
+                space=key.space,
+                org=key.org,
                 index=each.instance.index,
                 reason=each.reason,
             )

@@ -72,7 +72,10 @@ def test_where_to_look_is_a_command_that_works(c2c: Run, world: ControlPlane) ->
     world.progress.behind = (b1,)
     assert c2c(*command).err.endswith(": app-b/1: slow (see 'c2c status app-b -s s2 -o o2')\n")
     world.progress.behind = (b1, a0)
-    assert c2c(*command).err.endswith(": app-a/0: slow; app-b/1: slow (see 'c2c status --all')\n")
+    assert c2c(*command).err.endswith(
+        ": app-a/0 in org default / space default: slow; app-b/1 in org o2 / space s2: slow "
+        "(see 'c2c status --all')\n"
+    )
 
 
 def test_where_to_look_is_the_same_server(world: ControlPlane) -> None:

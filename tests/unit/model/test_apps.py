@@ -124,6 +124,8 @@ def test_a_sentence_says_where_an_app_is_that_is_elsewhere() -> None:
 
     assert key.named_in(("acme", "dev")) == "app"
     assert key.named_in(("acme", "test")) == "app in org acme / space dev"
+    assert key.named_in(("acme", "dev"), 0) == "app/0"
+    assert key.named_in(("dev", "acme"), 0) == "app/0 in org acme / space dev"
 
 
 def test_the_apps_of_a_space_are_listed_by_name() -> None:
