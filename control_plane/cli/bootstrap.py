@@ -16,8 +16,8 @@ from control_plane.cli import kinds
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
-from control_plane.cli.globals import connection_options, pasted, target_options
-from control_plane.cli.instance_name import find_instance
+from control_plane.cli.globals import connection_options, target_options
+from control_plane.cli.instance_name import find_instance, listed_by
 from control_plane.cli.output import warn
 from control_plane.envoy.bootstrap import XdsIdentity, render
 from control_plane.names import shown
@@ -59,8 +59,9 @@ def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Pat
     with connect() as client:
         found = find_instance(client, instance)
         if found is None:
-            lists_them = pasted("c2c instances --all")
-            raise Failed(f"instance {shown(instance)} not found: '{lists_them}' lists them")
+            raise Failed(
+                f"instance {shown(instance)} not found: '{listed_by(instance)}' lists them"
+            )
         trust = client.call(
             trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
             trust_pb2.GetTrustBundleRequest(),

@@ -10,7 +10,7 @@ import re
 
 from control_plane.api.v1 import instance_pb2, instance_pb2_grpc
 from control_plane.cli.client import Client
-from control_plane.cli.globals import target
+from control_plane.cli.globals import pasted, target
 
 _APP_AND_INDEX = re.compile(r".+/[0-9]{1,9}")
 
@@ -18,6 +18,13 @@ _APP_AND_INDEX = re.compile(r".+/[0-9]{1,9}")
 def is_app_and_index(text: str) -> bool:
     """Tell whether a text names an instance by its app and its index."""
     return _APP_AND_INDEX.fullmatch(text) is not None
+
+
+def listed_by(text: str) -> str:
+    """Return the command that lists where an instance is that a text names."""
+    if not is_app_and_index(text):
+        return pasted("c2c instances --all")
+    return target().command("instances", text.rpartition("/")[0])
 
 
 def find_instance(client: Client, text: str) -> instance_pb2.Instance | None:

@@ -13,11 +13,10 @@ from control_plane.cli.command import command
 from control_plane.cli.globals import (
     all_option,
     connection_options,
-    pasted,
     target,
     target_options,
 )
-from control_plane.cli.instance_name import find_instance, is_app_and_index
+from control_plane.cli.instance_name import find_instance, is_app_and_index, listed_by
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.tables import print_fields, print_records, print_table, record, with_spaces
 from control_plane.names import shown
@@ -132,7 +131,7 @@ def remove_instance(instance: str) -> None:
     begin(f"Removing instance {named(instance)}{where}")
     with connect() as client:
         guid = _guid(client, instance)
-        answer = _removed(client, guid, _shown_by(instance))
+        answer = _removed(client, guid, listed_by(instance))
         if answer.already:
             tell(f"Instance {shown(instance)} does not exist.{_hint(client, instance)}")
     if wants_json():
@@ -147,13 +146,6 @@ def _guid(client: Client, instance: str) -> str | None:
         return instance
     found = find_instance(client, instance)
     return None if found is None else found.guid
-
-
-def _shown_by(instance: str) -> str:
-    """Return the command that shows whether an instance is still there."""
-    if not is_app_and_index(instance):
-        return pasted("c2c instances --all")
-    return target().command("instances", instance.partition("/")[0])
 
 
 def _removed(

@@ -282,7 +282,7 @@ REFUSED = [
         ("join-token", "app-b", "--address-range", "10.0.0.0/99"),
         "Not an address range in CIDR notation",
     ),
-    (("bootstrap", "app-b/7"), "Instance 'app-b/7' not found: 'c2c instances --all' lists them"),
+    (("bootstrap", "app-b/7"), "Instance 'app-b/7' not found: 'c2c instances app-b' lists them"),
 ]
 
 

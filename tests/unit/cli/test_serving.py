@@ -239,6 +239,9 @@ def test_bootstrap_looks_for_an_app_in_the_space(c2c: Run) -> None:
     assert c2c("bootstrap", "of-nobody").err == (
         "Instance 'of-nobody' not found: 'c2c instances --all' lists them\n"
     )
+    assert c2c("bootstrap", "app-b/7", "-s", "other").err == (
+        "Instance 'app-b/7' not found: 'c2c instances app-b -s other -o default' lists them\n"
+    )
 
 
 @pytest.mark.parametrize("blocks", [0, 20])

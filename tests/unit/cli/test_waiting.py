@@ -96,7 +96,7 @@ def test_where_to_look_is_the_same_server(world: ControlPlane) -> None:
     ran = run_c2c(*MAP, "--wait", "acked", *place)
     assert ran.err.endswith(f"(see 'c2c status --all {options}')\n")
     ran = run_c2c("bootstrap", "app-b/7", *place)
-    assert ran.err.endswith(f": 'c2c instances --all {options}' lists them\n")
+    assert ran.err.endswith(f": 'c2c instances app-b {options}' lists them\n")
 
 
 def test_everybody_followed(c2c: Run, world: ControlPlane) -> None:
