@@ -38,13 +38,13 @@ def instances(app_name: str | None) -> None:
     where = target()
     begin(where.listing("Getting", "instances", app_name))
     request = instance_pb2.ListInstancesRequest(
-        app=app_name or "", space=where.space, org=where.org
+        app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
     )
     with connect() as client:
         answer = client.call(
             instance_pb2_grpc.InstanceServiceStub(client.channel).ListInstances, request
         )
-    # An app that is named by its GUID may be anywhere.
+    # An older server answers for every space; an app that is named by its GUID may be anywhere.
     found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
     if wants_json():
         print_records([record(each) for each in found])

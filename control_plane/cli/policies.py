@@ -38,6 +38,7 @@ def network_policies(app_name: str | None, destination: str | None) -> None:
         refuse_all("--destination")
     to = f" to app {named(destination)}" if destination else ""
     begin(where.listing("Listing", f"network policies{to}", app_name))
+    from_anywhere = where.is_all or (destination is not None and not app_name)
     request = network_policy_pb2.ListNetworkPoliciesRequest(
         source=app_name or "",
         source_space=where.space,
@@ -45,14 +46,14 @@ def network_policies(app_name: str | None, destination: str | None) -> None:
         destination=destination or "",
         destination_space=where.space,
         destination_org=where.org,
+        in_source_space=not from_anywhere,
     )
     with connect() as client:
         answer = client.call(
             network_policy_pb2_grpc.NetworkPolicyServiceStub(client.channel).ListNetworkPolicies,
             request,
         )
-    from_anywhere = where.is_all or (destination is not None and not app_name)
-    # A source that is named by its GUID may be anywhere.
+    # An older server answers for every space; a source that is named by its GUID may be anywhere.
     found = [
         each
         for each in answer.policies

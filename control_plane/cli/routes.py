@@ -43,10 +43,12 @@ def routes(app_name: str | None) -> None:
     """List internal routes."""
     where = target()
     begin(where.listing("Getting", "routes", app_name, at="for"))
-    request = route_pb2.ListRoutesRequest(app=app_name or "", space=where.space, org=where.org)
+    request = route_pb2.ListRoutesRequest(
+        app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
+    )
     with connect() as client:
         answer = client.call(route_pb2_grpc.RouteServiceStub(client.channel).ListRoutes, request)
-    # An app that is named by its GUID may be anywhere.
+    # An older server answers for every space; an app that is named by its GUID may be anywhere.
     found = [route for route in answer.routes if app_name or where.has(route.org, route.space)]
     if wants_json():
         print_records([record(route) for route in found])

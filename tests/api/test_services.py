@@ -198,14 +198,15 @@ async def test_guids_are_made_for_what_comes_without(tmp_path: Path) -> None:
 
 
 async def test_lists_can_be_narrowed(tmp_path: Path) -> None:
-    """Apps by org and space, instances and routes by app, policies by either end."""
+    """Apps by org and space, instances and routes by app or space, policies by either end."""
     more: list[tuple[str, Fields]] = [
         ("CreateApp", {"name": "app-b", "guid": "guid-b2", "space": "dev", "org": "acme"}),
         ("RegisterInstance", {"app": "guid-b2", "guid": "inst-b2", "address": "10.255.0.7"}),
         ("MapRoute", {"app": "app-b", "space": "dev", "org": "acme", "hostname": "app-b"}),
         ("AddNetworkPolicies", {"policies": [POLICY_A_B | {"destination": "guid-b2"}]}),
     ]
-    dev = {"app": "app-b", "space": "dev", "org": "acme"}
+    place = {"space": "dev", "org": "acme"}
+    dev, in_dev = {"app": "app-b", **place}, {"in_space": True, **place}
     to_b2 = {"source": "app-a", "destination": "guid-b2"}
     async with control_plane(tmp_path) as plane:
         await plane.do([*SETUP, *more])
@@ -218,6 +219,17 @@ async def test_lists_can_be_narrowed(tmp_path: Path) -> None:
         to_b = await plane.call("ListNetworkPolicies", {"destination": "app-b"})
         both = await plane.call("ListNetworkPolicies", to_b2)
         none = await plane.call("ListNetworkPolicies", {"source": "app-b"})
+        of_space = [
+            await plane.call("ListInstances", in_dev),
+            await plane.call("ListRoutes", in_dev),
+            await plane.call("ListNetworkPolicies", {"in_source_space": True}),
+        ]
+        elsewhere = {"source_space": "dev", "source_org": "acme", "in_source_space": True}
+        nothing = await plane.call("ListNetworkPolicies", elsewhere)
+        every = [
+            await plane.call("ListInstances", place),
+            await plane.call("ListNetworkPolicies", {"source_space": "dev"}),
+        ]
 
     assert [each["guid"] for each in org["apps"]] == ["guid-b2"]
     assert [each["guid"] for each in space["apps"]] == ["guid-a", "guid-b", "guid-w"]
@@ -227,7 +239,11 @@ async def test_lists_can_be_narrowed(tmp_path: Path) -> None:
     assert [each["destination_org"] for each in from_a["policies"]] == ["acme", "default"]
     assert [each["destination_guid"] for each in to_b["policies"]] == ["guid-b"]
     assert [each["destination_guid"] for each in both["policies"]] == ["guid-b2"]
-    assert none["policies"] == []
+    assert none["policies"] == nothing["policies"] == []
+    assert of_space == [instances, routes, from_a]
+    # Beside what is asked of every space, a space says nothing.
+    assert [each["guid"] for each in every[0]["instances"]] == ["inst-b2", "inst-b0"]
+    assert every[1] == from_a
 
 
 async def test_an_instance_is_shown_as_connected_while_it_is(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63\x32\x63/v1/instance.proto\x12\x06\x63\x32\x63.v1\"\xab\x01\n\x08Instance\x12\x0c\n\x04guid\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x10\n\x08\x61pp_guid\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x05\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x13\n\x0b\x61pp_address\x18\x06 \x01(\t\x12\x11\n\tconnected\x18\x07 \x01(\x08\x12\r\n\x05space\x18\x08 \x01(\t\x12\x0b\n\x03org\x18\t \x01(\t\x12\x0e\n\x06status\x18\n \x01(\t\"v\n\x17RegisterInstanceRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x13\n\x0b\x61pp_address\x18\x05 \x01(\t\x12\x0c\n\x04guid\x18\x06 \x01(\t\"a\n\x18RegisterInstanceResponse\x12\"\n\x08instance\x18\x01 \x01(\x0b\x32\x10.c2c.v1.Instance\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x03\"?\n\x14ListInstancesRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\"<\n\x15ListInstancesResponse\x12#\n\tinstances\x18\x01 \x03(\x0b\x32\x10.c2c.v1.Instance\"%\n\x15RemoveInstanceRequest\x12\x0c\n\x04guid\x18\x01 \x01(\t\";\n\x16RemoveInstanceResponse\x12\x0f\n\x07\x61lready\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\x87\x02\n\x0fInstanceService\x12U\n\x10RegisterInstance\x12\x1f.c2c.v1.RegisterInstanceRequest\x1a .c2c.v1.RegisterInstanceResponse\x12L\n\rListInstances\x12\x1c.c2c.v1.ListInstancesRequest\x1a\x1d.c2c.v1.ListInstancesResponse\x12O\n\x0eRemoveInstance\x12\x1d.c2c.v1.RemoveInstanceRequest\x1a\x1e.c2c.v1.RemoveInstanceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63\x32\x63/v1/instance.proto\x12\x06\x63\x32\x63.v1\"\xab\x01\n\x08Instance\x12\x0c\n\x04guid\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x10\n\x08\x61pp_guid\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x05\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x13\n\x0b\x61pp_address\x18\x06 \x01(\t\x12\x11\n\tconnected\x18\x07 \x01(\x08\x12\r\n\x05space\x18\x08 \x01(\t\x12\x0b\n\x03org\x18\t \x01(\t\x12\x0e\n\x06status\x18\n \x01(\t\"v\n\x17RegisterInstanceRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x13\n\x0b\x61pp_address\x18\x05 \x01(\t\x12\x0c\n\x04guid\x18\x06 \x01(\t\"a\n\x18RegisterInstanceResponse\x12\"\n\x08instance\x18\x01 \x01(\x0b\x32\x10.c2c.v1.Instance\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x03\"Q\n\x14ListInstancesRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12\x10\n\x08in_space\x18\x04 \x01(\x08\"<\n\x15ListInstancesResponse\x12#\n\tinstances\x18\x01 \x03(\x0b\x32\x10.c2c.v1.Instance\"%\n\x15RemoveInstanceRequest\x12\x0c\n\x04guid\x18\x01 \x01(\t\";\n\x16RemoveInstanceResponse\x12\x0f\n\x07\x61lready\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\x87\x02\n\x0fInstanceService\x12U\n\x10RegisterInstance\x12\x1f.c2c.v1.RegisterInstanceRequest\x1a .c2c.v1.RegisterInstanceResponse\x12L\n\rListInstances\x12\x1c.c2c.v1.ListInstancesRequest\x1a\x1d.c2c.v1.ListInstancesResponse\x12O\n\x0eRemoveInstance\x12\x1d.c2c.v1.RemoveInstanceRequest\x1a\x1e.c2c.v1.RemoveInstanceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,13 +38,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERINSTANCERESPONSE']._serialized_start=327
   _globals['_REGISTERINSTANCERESPONSE']._serialized_end=424
   _globals['_LISTINSTANCESREQUEST']._serialized_start=426
-  _globals['_LISTINSTANCESREQUEST']._serialized_end=489
-  _globals['_LISTINSTANCESRESPONSE']._serialized_start=491
-  _globals['_LISTINSTANCESRESPONSE']._serialized_end=551
-  _globals['_REMOVEINSTANCEREQUEST']._serialized_start=553
-  _globals['_REMOVEINSTANCEREQUEST']._serialized_end=590
-  _globals['_REMOVEINSTANCERESPONSE']._serialized_start=592
-  _globals['_REMOVEINSTANCERESPONSE']._serialized_end=651
-  _globals['_INSTANCESERVICE']._serialized_start=654
-  _globals['_INSTANCESERVICE']._serialized_end=917
+  _globals['_LISTINSTANCESREQUEST']._serialized_end=507
+  _globals['_LISTINSTANCESRESPONSE']._serialized_start=509
+  _globals['_LISTINSTANCESRESPONSE']._serialized_end=569
+  _globals['_REMOVEINSTANCEREQUEST']._serialized_start=571
+  _globals['_REMOVEINSTANCEREQUEST']._serialized_end=608
+  _globals['_REMOVEINSTANCERESPONSE']._serialized_start=610
+  _globals['_REMOVEINSTANCERESPONSE']._serialized_end=669
+  _globals['_INSTANCESERVICE']._serialized_start=672
+  _globals['_INSTANCESERVICE']._serialized_end=935
 # @@protoc_insertion_point(module_scope)

@@ -246,7 +246,9 @@ Global___RemoveNetworkPoliciesResponse: _TypeAlias = RemoveNetworkPoliciesRespon
 
 @_typing.final
 class ListNetworkPoliciesRequest(_message.Message):
-    """Without a source and a destination, all policies; with both, those from the one to the other."""
+    """Without a source and a destination, all policies, or those from a space; with both, those from
+    the one to the other.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -256,6 +258,7 @@ class ListNetworkPoliciesRequest(_message.Message):
     DESTINATION_FIELD_NUMBER: _builtins.int
     DESTINATION_SPACE_FIELD_NUMBER: _builtins.int
     DESTINATION_ORG_FIELD_NUMBER: _builtins.int
+    IN_SOURCE_SPACE_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Name or GUID of an app."""
     source_space: _builtins.str
@@ -264,6 +267,8 @@ class ListNetworkPoliciesRequest(_message.Message):
     """Name or GUID of an app."""
     destination_space: _builtins.str
     destination_org: _builtins.str
+    in_source_space: _builtins.bool
+    """Without a source: only from apps in `source_space` of `source_org`, and not from every space."""
     def __init__(
         self,
         *,
@@ -273,10 +278,11 @@ class ListNetworkPoliciesRequest(_message.Message):
         destination: _builtins.str = ...,
         destination_space: _builtins.str = ...,
         destination_org: _builtins.str = ...,
+        in_source_space: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "destination_org", b"destination_org", "destination_space", b"destination_space", "source", b"source", "source_org", b"source_org", "source_space", b"source_space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "destination_org", b"destination_org", "destination_space", b"destination_space", "in_source_space", b"in_source_space", "source", b"source", "source_org", b"source_org", "source_space", b"source_space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -232,27 +232,31 @@ Global___UnmapRouteResponse: _TypeAlias = UnmapRouteResponse  # noqa: Y015
 
 @_typing.final
 class ListRoutesRequest(_message.Message):
-    """Without an app, all routes of all apps."""
+    """Without an app, all routes of all apps, or of those in a space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     APP_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int
     ORG_FIELD_NUMBER: _builtins.int
+    IN_SPACE_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """Name or GUID."""
     space: _builtins.str
     org: _builtins.str
+    in_space: _builtins.bool
+    """Without an app: only of apps in `space` of `org`, and not of every space."""
     def __init__(
         self,
         *,
         app: _builtins.str = ...,
         space: _builtins.str = ...,
         org: _builtins.str = ...,
+        in_space: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "org", b"org", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "in_space", b"in_space", "org", b"org", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

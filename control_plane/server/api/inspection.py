@@ -12,7 +12,6 @@ from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.ca.profile import renew_at
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.errors import NotFound, Unavailable
-from control_plane.model.apps import apps_in, find_app
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, shown
@@ -28,6 +27,7 @@ from control_plane.server.api.inspection_values import (
     timestamp,
 )
 from control_plane.server.api.seams import Context
+from control_plane.server.api.selection import asked_instances
 from control_plane.server.feed import Feed
 from control_plane.server.turns import unhurried
 
@@ -46,7 +46,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
     ) -> inspection_pb2.GetStatusResponse:
         """Show how far each instance is."""
         state, revision = self._inspected.state(), self._inspected.revision()
-        instances = _instances(state, request)
+        instances = asked_instances(state, request)
         if request.instance_guid:
             guid = InstanceGuid(request.instance_guid)
             instances = tuple(each for each in instances if each.guid == guid)
@@ -65,7 +65,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
     ) -> inspection_pb2.ListCertificatesResponse:
         """Show every certificate, or those of a space or an app."""
         state = self._inspected.state()
-        instances = _instances(state, request)
+        instances = asked_instances(state, request)
         return inspection_pb2.ListCertificatesResponse(
             certificates=[
                 self._certificate(state, instance, entry)
@@ -125,16 +125,3 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
             issuer=record.issuer,
             version=record.version,
         )
-
-
-def _instances(
-    state: State,
-    request: inspection_pb2.GetStatusRequest | inspection_pb2.ListCertificatesRequest,
-) -> tuple[Instance, ...]:
-    if request.app:
-        app = find_app(state, request.app, request.org, request.space)
-        return state.instances_of(app.guid)
-    if request.in_space:
-        apps = apps_in(state, request.org, request.space)
-        return tuple(each for app in apps for each in state.instances_of(app.guid))
-    return state.all_instances()

@@ -20,6 +20,7 @@ from control_plane.registry import Registry
 from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.messages import instance_message
 from control_plane.server.api.seams import Context, Presence
+from control_plane.server.api.selection import asked_instances
 
 
 class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
@@ -60,15 +61,10 @@ class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
     async def ListInstances(
         self, request: instance_pb2.ListInstancesRequest, context: Context
     ) -> instance_pb2.ListInstancesResponse:
-        """Show every instance, or those of an app."""
+        """Show every instance, or those of a space or an app."""
         state = self._registry.state
-        if request.app:
-            app = find_app(state, request.app, request.org, request.space)
-            instances = state.instances_of(app.guid)
-        else:
-            instances = state.all_instances()
         return instance_pb2.ListInstancesResponse(
-            instances=[self._shown(state, each) for each in instances]
+            instances=[self._shown(state, each) for each in asked_instances(state, request)]
         )
 
     async def RemoveInstance(

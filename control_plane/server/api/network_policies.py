@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from control_plane.api.v1 import network_policy_pb2, network_policy_pb2_grpc
-from control_plane.model.apps import find_app
+from control_plane.model.apps import apps_in, find_app
 from control_plane.model.entities import NetworkPolicy
 from control_plane.model.policies import (
     DEFAULT_POLICY_LIMIT,
@@ -90,7 +90,7 @@ class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer)
     async def ListNetworkPolicies(
         self, request: network_policy_pb2.ListNetworkPoliciesRequest, context: Context
     ) -> network_policy_pb2.ListNetworkPoliciesResponse:
-        """Show every policy, or those from an app, to an app, or from the one to the other."""
+        """Show every policy, or those from an app or a space, to an app, or from one to another."""
         state = self._registry.state
         policies = state.all_policies()
         if request.source:
@@ -98,6 +98,10 @@ class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer)
                 state, request.source, request.source_org, request.source_space, field="source"
             )
             policies = tuple(each for each in policies if each.source == source.guid)
+        elif request.in_source_space:
+            apps = apps_in(state, request.source_org, request.source_space)
+            guids = {app.guid for app in apps}
+            policies = tuple(each for each in policies if each.source in guids)
         if request.destination:
             destination = find_app(
                 state,

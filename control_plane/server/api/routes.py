@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from control_plane.api.v1 import route_pb2, route_pb2_grpc
 from control_plane.model.apps import find_app
 from control_plane.model.change import Decision
+from control_plane.model.entities import RouteMapping
 from control_plane.model.routes import RouteResult, map_route, unmap_route
 from control_plane.model.state import State
 from control_plane.names import Domain
@@ -19,6 +20,7 @@ from control_plane.registry import Registry
 from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.messages import route_message
 from control_plane.server.api.seams import Context, Progress
+from control_plane.server.api.selection import asked_apps
 from control_plane.server.api.waiting import laggards, parse_wait
 
 
@@ -80,12 +82,13 @@ class RouteService(route_pb2_grpc.RouteServiceServicer):
     async def ListRoutes(
         self, request: route_pb2.ListRoutesRequest, context: Context
     ) -> route_pb2.ListRoutesResponse:
-        """Show every route mapping, or those to an app."""
+        """Show every route mapping, or those to the apps of a space or to an app."""
         state = self._registry.state
-        mappings = state.all_routes()
-        if request.app:
-            app = find_app(state, request.app, request.org, request.space)
-            mappings = tuple(each for each in mappings if each.app_guid == app.guid)
+        mappings = sorted(
+            RouteMapping(hostname, app.guid)
+            for app in asked_apps(state, request)
+            for hostname in state.hostnames_of(app.guid)
+        )
         return route_pb2.ListRoutesResponse(
             routes=[route_message(state, mapping) for mapping in mappings]
         )

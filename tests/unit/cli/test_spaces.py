@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,62 +10,85 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from control_plane.api.v1 import inspection_pb2
+from control_plane.api.v1 import inspection_pb2, instance_pb2, network_policy_pb2, route_pb2
 from tests.unit.cli.conftest import run_c2c
 
 DEADLINE = 20.0
 SPACES = ("default", "dev")
+APP: dict[str, object] = {"app": "app-b", "org": "default"}
+POLICY: dict[str, object] = {"source": "app-a", "source_org": "default"}
 
-Asked = inspection_pb2.GetStatusRequest | inspection_pb2.ListCertificatesRequest
-
-
-def instances(_asked: Asked) -> Message:
-    """Answer for every space, as a server does that knows of no other way."""
-    answer = inspection_pb2.GetStatusResponse()
-    for space in SPACES:
-        answer.instances.add(app="app-b", org="default", space=space, alarms=["it is late"])
-    return answer
-
-
-def certificates(_asked: Asked) -> Message:
-    """Answer likewise."""
-    answer = inspection_pb2.ListCertificatesResponse()
-    for space in SPACES:
-        answer.certificates.add(
-            app="app-b", org="default", space=space, secret="id", reason="it is late"
-        )
-    return answer
-
-
-KNOWN: dict[str, tuple[type[Asked], Callable[[Asked], Message]]] = {
-    "GetStatus": (inspection_pb2.GetStatusRequest, instances),
-    "ListCertificates": (inspection_pb2.ListCertificatesRequest, certificates),
+# What answers for every space, as a server does that knows of no other way.
+METHODS: dict[str, tuple[type[Message], Message]] = {
+    "InspectionService/GetStatus": (
+        inspection_pb2.GetStatusRequest,
+        ParseDict(
+            {"instances": [APP | {"space": each, "alarms": ["it is late"]} for each in SPACES]},
+            inspection_pb2.GetStatusResponse(),
+        ),
+    ),
+    "InspectionService/ListCertificates": (
+        inspection_pb2.ListCertificatesRequest,
+        ParseDict(
+            {
+                "certificates": [
+                    APP | {"space": each, "secret": "id", "reason": "it is late"} for each in SPACES
+                ]
+            },
+            inspection_pb2.ListCertificatesResponse(),
+        ),
+    ),
+    "InstanceService/ListInstances": (
+        instance_pb2.ListInstancesRequest,
+        ParseDict(
+            {"instances": [APP | {"space": each} for each in SPACES]},
+            instance_pb2.ListInstancesResponse(),
+        ),
+    ),
+    "RouteService/ListRoutes": (
+        route_pb2.ListRoutesRequest,
+        ParseDict(
+            {"routes": [APP | {"space": each} for each in SPACES]}, route_pb2.ListRoutesResponse()
+        ),
+    ),
+    "NetworkPolicyService/ListNetworkPolicies": (
+        network_policy_pb2.ListNetworkPoliciesRequest,
+        ParseDict(
+            {"policies": [POLICY | {"source_space": each} for each in SPACES]},
+            network_policy_pb2.ListNetworkPoliciesResponse(),
+        ),
+    ),
 }
 
 
+def handler(asked: list[Any], request: type[Message], answer: Message) -> Any:  # noqa: ANN401 - of a generic type
+    """Return what answers a method, and remembers what is asked."""
+
+    def reply(each: Message, _context: object) -> Message:
+        asked.append(each)
+        return answer
+
+    return grpc.unary_unary_rpc_method_handler(
+        reply,
+        request_deserializer=request.FromString,
+        response_serializer=lambda message: message.SerializeToString(),
+    )
+
+
 @contextmanager
-def older_server(directory: Path) -> Iterator[list[Asked]]:
-    """Serve inspection for every space until the block ends; yield what is asked."""
-    asked: list[Asked] = []
-
-    def handler(request: type[Asked], answer: Callable[[Asked], Message]) -> Any:  # noqa: ANN401 - of a generic type
-        def reply(each: Asked, _context: object) -> Message:
-            asked.append(each)
-            return answer(each)
-
-        return grpc.unary_unary_rpc_method_handler(
-            reply,
-            request_deserializer=request.FromString,
-            response_serializer=lambda message: message.SerializeToString(),
-        )
-
-    methods = {name: handler(*each) for name, each in KNOWN.items()}
+def older_server(directory: Path) -> Iterator[list[Any]]:
+    """Answer for every space until the block ends; yield what is asked."""
+    asked: list[Any] = []
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool)
-        service = grpc.method_handlers_generic_handler("c2c.v1.InspectionService", methods)
-        server.add_generic_rpc_handlers((service,))
+        for name, (request, answer) in METHODS.items():
+            service, _, method = name.partition("/")
+            methods = {method: handler(asked, request, answer)}
+            made = grpc.method_handlers_generic_handler(f"c2c.v1.{service}", methods)
+            server.add_generic_rpc_handlers((made,))
         server.add_insecure_port(f"unix:{directory}/admin.sock")
         server.start()
         try:
@@ -74,22 +97,32 @@ def older_server(directory: Path) -> Iterator[list[Asked]]:
             server.stop(0).wait(DEADLINE)
 
 
-@pytest.mark.parametrize("command", ["status", "certs"])
-def test_only_the_space_that_is_looked_at_is_asked_for(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "prefix"),
+    [
+        ("status", ""),
+        ("certs", ""),
+        ("instances", ""),
+        ("routes", ""),
+        ("network-policies", "source_"),
+    ],
+)
+def test_only_the_space_that_is_looked_at_is_asked_for(
+    command: str, prefix: str, tmp_path: Path
+) -> None:
     """A server need not send all of a fleet for a look at one space; an older one may."""
     with older_server(tmp_path) as asked:
         variables = {"C2C_DATA_DIR": str(tmp_path)}
         ran = run_c2c(command, "-s", "dev", "--output", "json", **variables)
         every = run_c2c(command, "--all", "--output", "json", **variables)
-
         of_app = run_c2c(command, "guid-b", "--output", "json", **variables)
 
-    assert [each["space"] for each in ran.json()] == ["dev"]
+    assert [each[f"{prefix}space"] for each in ran.json()] == ["dev"]
+    assert [each[f"{prefix}space"] for each in every.json()] == ["default", "dev"]
     # An app that is named by its GUID may be anywhere.
     assert len(of_app.json()) == len(SPACES)
-    assert [each["space"] for each in every.json()] == ["default", "dev"]
-    assert [each.in_space for each in asked[:2]] == [True, False]
-    assert (asked[0].org, asked[0].space, asked[0].app) == ("default", "dev", "")
+    assert [getattr(each, f"in_{prefix}space") for each in asked[:2]] == [True, False]
+    assert [getattr(asked[0], f"{prefix}{each}") for each in ("org", "space")] == ["default", "dev"]
 
 
 @pytest.mark.parametrize(("command", "what"), [("status", "ALARM"), ("certs", "id")])
