@@ -76,6 +76,8 @@ def app(app_name: str) -> None:
         {
             "name": found.name,
             "guid": found.guid,
+            "space": found.space,
+            "org": found.org,
             "protocol": found.protocol,
             "os": found.os,
             "ports": list(found.ports),

@@ -193,6 +193,8 @@ def test_an_app_with_its_instances(c2c: Run, world: ControlPlane) -> None:
         "\n"
         "name:            app-b\n"
         "guid:            guid-b\n"
+        "space:           default\n"
+        "org:             default\n"
         "protocol:        http1\n"
         "os:              linux\n"
         "ports:           8080\n"
@@ -204,6 +206,19 @@ def test_an_app_with_its_instances(c2c: Run, world: ControlPlane) -> None:
         "0       127.0.1.1   registered   no          i-1\n"
         "1       127.0.1.2   registered   yes         i-2\n"
     )
+
+
+def test_an_app_says_where_it_is_that_was_found_by_its_guid(c2c: Run) -> None:
+    """The first line says where an app of that name was looked for."""
+    c2c("create-app", "app-b", "--guid", "guid-b", "-s", "dev", "-o", "acme")
+    found = c2c("app", "guid-b").out.splitlines()
+
+    assert found[2:6] == [
+        "name:            app-b",
+        "guid:            guid-b",
+        "space:           dev",
+        "org:             acme",
+    ]
 
 
 def test_creating_updating_and_deleting_an_app(c2c: Run) -> None:
