@@ -174,9 +174,9 @@ class Custody:
                 assert_never(held)
 
     def _issue(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Held:
-        foreseen = self._foreseen.pop((instance, name), None)
+        foreseen = self._foreseen.get((instance, name))
         if foreseen is not None and self._is_good(foreseen, request, now):
-            return foreseen
+            return self._foreseen.pop((instance, name))
         authority = self._custodian.authority()
         leaf = self._made_ready(instance, name, request, authority)
         if leaf is None:

@@ -120,6 +120,16 @@ def test_nothing_is_foreseen_that_is_there(custody: Custody) -> None:
     assert ensured(custody, OTHER).serial == held.serial + 1
 
 
+def test_what_is_foreseen_waits_for_what_comes_before(custody: Custody) -> None:
+    """An earlier change may still be under way, which wants something else."""
+    held = ensured(custody)
+    custody.foresee(GUID, C2C_SECRET, OTHER, NOON)
+    third = ensured(custody, replace(REQUEST, hostnames=("third.apps.internal",)))
+
+    assert ensured(custody, OTHER).serial == held.serial + 1
+    assert third.serial == held.serial + 2
+
+
 @pytest.mark.parametrize("why", ["other names are wanted", "it is too late", "it was forgotten"])
 def test_what_was_foreseen_in_vain_is_not_used(custody: Custody, why: str) -> None:
     """What is wanted counts at the moment at which it is wanted."""
