@@ -26,6 +26,7 @@ def add_inspection(server: grpc.aio.Server, core: Core) -> None:
         attestation=core.attestation,
         custody=core.custody,
         expiry=core.expiry,
+        absence=core.presence.alarm,
         ca_rotation=core.rotation.summary,
         clock=core.clock,
     )

@@ -75,6 +75,17 @@ class Absences:
         """Tell whether the address of an instance is still its own, should another ask for it."""
         return instance not in self._overdue and instance not in self._unheard
 
+    @property
+    def alarm(self) -> str:
+        """Say that nobody is there, and how many are waited for; "" where that is not so."""
+        if not self._unheard:
+            return ""
+        waited_for = len(self._unheard) + len(self._timers)
+        return (
+            f"no Envoy is connected, and {waited_for} instances that were are waited for: is this "
+            "control plane cut off? None of them counts as gone before one is back"
+        )
+
     def hold(self) -> None:
         """Have nobody's time be up from now on."""
         self._holds = True
@@ -102,9 +113,10 @@ class Absences:
     def _time_is_up(self, instance: InstanceGuid) -> None:
         del self._timers[instance]
         if (self._timers or self._unheard) and not self._anybody():
-            if not self._unheard:
-                self._log.warning(log_events.FLEET_UNHEARD, instances=1 + len(self._timers))
+            is_first = not self._unheard
             self._unheard.add(instance)
+            if is_first:
+                self._log.warning(log_events.FLEET_UNHEARD, reason=self.alarm)
         else:
             self._overdue.add(instance)
             self._gone(instance)

@@ -126,6 +126,10 @@ class Presence:
         instance = self._registry.state.instance(guid)
         return instance is not None and instance.status in _THERE
 
+    def alarm(self) -> str:
+        """Return what everybody's absence means, or "" where somebody is there."""
+        return self._absences.alarm
+
     def hold(self) -> None:
         """Have nobody count as gone from now on: streams end since the control plane stops."""
         self._absences.hold()

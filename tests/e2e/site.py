@@ -8,7 +8,7 @@ the machine, since 61443 is a fixed port.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,8 @@ from control_plane.api.v1 import (
     app_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
+    inspection_pb2,
+    inspection_pb2_grpc,
     instance_pb2,
     instance_pb2_grpc,
     join_token_pb2,
@@ -252,6 +254,11 @@ class Site:
             )
         )
         assert answer.complete, answer.behind
+
+    async def alarms(self) -> Sequence[str]:
+        """Return what operators are told that everybody should know."""
+        stub = inspection_pb2_grpc.InspectionServiceStub(self._channel)
+        return (await stub.GetStatus(inspection_pb2.GetStatusRequest())).alarms
 
     async def routes(self, app: str = "") -> set[str]:
         """Return every route that is mapped, or those of an app."""

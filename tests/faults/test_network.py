@@ -197,6 +197,8 @@ async def test_a_control_plane_that_was_cut_off_takes_nobody_for_gone(
                     return not any(presence.is_awaited(each) for each in guids)
 
                 await until(is_long_ago, what="the grace of everybody is over")
+                (alarm,) = await here.cloud.alarms()
+                assert alarm.startswith("no Envoy is connected, and 2 instances that were")
                 await here.cloud.map(HOST, "meanwhile", wait=COMMITTED)
                 here.net.is_refusing = False
                 await here.converges("meanwhile")
@@ -208,6 +210,7 @@ async def test_a_control_plane_that_was_cut_off_takes_nobody_for_gone(
                     return here.streams() == 2
 
                 await until(are_back, what="the other Envoy is back", timeout=BACK_OFF)
+                assert not await here.cloud.alarms()
 
         none_failed(calls)
 

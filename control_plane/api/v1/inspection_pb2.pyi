@@ -167,8 +167,8 @@ class GetStatusResponse(_message.Message):
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceStatus]: ...
     @_builtins.property
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is about to go wrong for everybody, one sentence each: the CA or the control plane's own
-        certificate ends soon.
+        """What is wrong for everybody, or about to be, one sentence each: the CA or the control plane's
+        own certificate ends soon, or nobody at all is connected who was.
         """
 
     def __init__(

@@ -56,7 +56,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
         return inspection_pb2.GetStatusResponse(
             instances=[messages.of(each) async for each in unhurried(instances, AT_ONCE)],
             revision=revision,
-            alarms=[each.sentence for each in self._inspected.expiry.of_own()],
+            alarms=self._alarms(),
             ca_rotation=self._inspected.ca_rotation(),
         )
 
@@ -97,6 +97,12 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
                 if wanted.has(told.fact):
                     yield event(told, lost)
                     lost = 0
+
+    def _alarms(self) -> list[str]:
+        """Return what everybody should know, whatever was asked for."""
+        own = [each.sentence for each in self._inspected.expiry.of_own()]
+        absence = self._inspected.absence()
+        return [absence, *own] if absence else own
 
     def _certificate(
         self, state: State, instance: Instance, entry: Entry

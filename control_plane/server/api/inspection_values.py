@@ -51,6 +51,7 @@ class Inspected:
         state: returns the newest State.
         revision: returns its revision.
         plan_failure: says why an instance goes on with an old plan; "" if it does not.
+        absence: says what it means that nobody is connected; "" if it means nothing.
         ca_rotation: says what a CA rotation waits for; "" if none is under way.
     """
 
@@ -63,6 +64,7 @@ class Inspected:
     attestation: Attestation
     custody: Custody
     expiry: Expiry
+    absence: Callable[[], str]
     ca_rotation: Callable[[], str]
     clock: Clock
 

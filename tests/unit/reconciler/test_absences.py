@@ -105,7 +105,9 @@ async def test_nobody_is_gone_while_nobody_is_there(monkeypatch: pytest.MonkeyPa
             await fleet.wait(GRACE)
 
     assert not fleet.gone
-    assert [(line["event"], line["instances"]) for line in logs] == [(log_events.FLEET_UNHEARD, 3)]
+    alarm = fleet.absences.alarm
+    assert alarm.startswith("no Envoy is connected, and 3 instances that were are waited for: ")
+    assert [(line["event"], line["reason"]) for line in logs] == [(log_events.FLEET_UNHEARD, alarm)]
 
 
 async def test_nobody_keeps_a_place_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +137,7 @@ async def test_with_the_first_that_is_back_everybody_has_time(
         fleet.come(A)
     assert all(fleet.absences.keeps_place(each) for each in (A, B, C))
     assert [(line["event"], line["instances"]) for line in logs] == [(log_events.FLEET_HEARD, 3)]
+    assert fleet.absences.alarm == ""
 
     await fleet.wait(AFTER_START - 1)
     fleet.come(B)
