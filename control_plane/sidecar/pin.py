@@ -12,19 +12,25 @@ import asyncio
 import hmac
 import ssl
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from control_plane.ca import fingerprint as fingerprint_of
-from control_plane.ca import read_certificates
+from control_plane.ca import read_certificate, read_certificates
+from control_plane.clock import SystemClock
 from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import shown
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
+from control_plane.settings.values import format_duration
 
 HANDSHAKE_SECONDS = 10.0
 
 NEXT_ADDRESS_SECONDS = 0.25
 """After how long another address of the server is tried as well (RFC 8305, section 5)."""
+
+_NOT_VALID_NOW = (9, 10)
+"""``X509_V_ERR_CERT_NOT_YET_VALID`` and ``X509_V_ERR_CERT_HAS_EXPIRED`` of OpenSSL."""
 
 
 async def pinned_roots(server: SocketAddress, fingerprint: str) -> bytes:
@@ -86,7 +92,37 @@ async def verify(server: SocketAddress, roots: bytes) -> None:
             f"server {server} is not the control plane under the trusted CA, so the join token was "
             f"not sent: {error.verify_message}"
         )
+        if error.verify_code in _NOT_VALID_NOW:
+            problem = await _clock_problem(server) or problem
         raise ConfigurationError([problem]) from None
+
+
+async def _clock_problem(server: SocketAddress) -> str:
+    """Return by how much the clock here is outside the validity of the server's certificate.
+
+    The control plane renews that in time, so one of the two clocks is wrong. Nothing if the
+    certificate is valid here: then it is one above it that is not.
+    """
+    leaf = read_certificate((await _shown_chain(server))[0])
+    # Whatever else takes a clock as an argument, OpenSSL asks the machine's.
+    now = SystemClock().now()
+    if now < leaf.not_before:
+        distance, side = leaf.not_before - now, "before the begin"
+    elif now >= leaf.not_after:
+        distance, side = now - leaf.not_after, "after the end"
+    else:
+        return ""
+    distance = timedelta(seconds=round(distance.total_seconds()))
+    return (
+        f"clock of this machine says {_moment(now)}, which is {format_duration(distance)} {side} "
+        f"of the certificate of server {server} (valid from {_moment(leaf.not_before)} to "
+        f"{_moment(leaf.not_after)}), so the join token was not sent: set the clock here, or on "
+        "the server if that one is wrong"
+    )
+
+
+def _moment(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 async def _shown_chain(server: SocketAddress) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -52,10 +53,10 @@ def root() -> Maker:
 
 
 @asynccontextmanager
-async def serving(by: Authority, directory: Path) -> AsyncIterator[SocketAddress]:
-    """Serve TLS as a control plane under this authority."""
+async def serving(by: Authority, directory: Path, days: int = 0) -> AsyncIterator[SocketAddress]:
+    """Serve TLS as a control plane under this authority whose clock is ahead by so many days."""
     request = ServerRequest(DEFAULT_TRUST_DOMAIN, (SERVER_NAME,), ())
-    leaf = issue(by, Profile(), request, key=new_key_pair, now=datetime.now(UTC), serial=2)
+    leaf = issue(by, Profile(), request, key=new_key_pair, now=_now(days), serial=2)
     file = directory / "server.pem"
     file.write_bytes((leaf.private_key_pem or b"") + leaf.certificate_chain_pem)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -109,6 +110,27 @@ async def test_an_expired_ca_is_refused(tmp_path: Path) -> None:
     async with serving(by, tmp_path) as server:
         with pytest.raises(ConfigurationError, match="certificate has expired"):
             await verify(server, expired.pem)
+
+
+@pytest.mark.parametrize(
+    ("days", "side"),
+    [(-3, r"2d\d*s? after the end"), (3, r"2d23h54m\d+s before the begin")],
+    ids=["ahead", "behind"],
+)
+async def test_clocks_that_disagree_are_said_to(tmp_path: Path, days: int, side: str) -> None:
+    """A right server is not called a wrong one: the sentence has both times and their distance."""
+    root = made("root", start=_now(-9), end=_now(9))
+    by = _authority(root, key=root.key)
+    async with serving(by, tmp_path, days) as server:
+        with pytest.raises(ConfigurationError) as refused:
+            await pinned_roots(server, by.fingerprint)
+
+    assert re.fullmatch(
+        rf"clock of this machine says \S+Z, which is {side} of the certificate of server {server} "
+        r"\(valid from \S+Z to \S+Z\), so the join token was not sent: set the clock here, or on "
+        "the server if that one is wrong",
+        str(refused.value),
+    )
 
 
 def test_a_ca_file_is_read_or_refused_in_a_sentence(root: Maker, tmp_path: Path) -> None:
