@@ -4,12 +4,14 @@ The rule of this module: Envoy opens its streams again on the same TCP connectio
 included, unless that connection may carry one request only (the bootstrap says so). So a stream
 that ends comes back with the files that the sidecar has renewed; if it does not, it is ended again.
 A stream that has to end is never given more time, or whoever renews again and again would keep it.
+Timers do not follow a clock that is set, or a machine that slept, so the clock is asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from control_plane.clock import Clock
 from control_plane.errors import Unavailable
@@ -25,6 +27,9 @@ SETTLING_SECONDS = 2.0
 
 MARGIN_SECONDS = 1.0
 """How long before the end of its certificate a stream is ended."""
+
+LOOK_AGAIN_SECONDS = 60.0
+"""How long a stream may outlive its certificate after the clock jumped."""
 
 
 class IdentityWatch:
@@ -53,6 +58,7 @@ class IdentityWatch:
         self._identities = identities
         self._clock = clock
         self._timers: dict[LiveStream, asyncio.TimerHandle] = {}
+        self._looks: dict[LiveStream, asyncio.TimerHandle] = {}
         identities.on_renewal(self._renewed)
 
     def opened(self, live: LiveStream) -> None:
@@ -61,8 +67,7 @@ class IdentityWatch:
             return
         instance = InstanceGuid(live.node_id)
         self._identities.connected(instance)
-        left = (live.credential.not_after - self._clock.now()).total_seconds()
-        self._end_in(max(0.0, left - MARGIN_SECONDS), live, "the client certificate ends")
+        self._look(live, live.credential.not_after)
         if self._identities.is_superseded(instance, live.credential.serial):
             self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
 
@@ -74,9 +79,10 @@ class IdentityWatch:
 
     def closed(self, live: LiveStream) -> None:
         """Forget a stream that is gone."""
-        timer = self._timers.pop(live, None)
-        if timer is not None:
-            timer.cancel()
+        for timers in (self._timers, self._looks):
+            timer = timers.pop(live, None)
+            if timer is not None:
+                timer.cancel()
 
     def authorities_changed(self) -> None:
         """End the streams of identities whose CA left; their clients have to show another."""
@@ -84,6 +90,13 @@ class IdentityWatch:
             shown = self._holdings.identity(InstanceGuid(live.node_id))
             if shown is not None and self._is_gone(shown.issuer):
                 self._end_in(0.0, live, "the CA of the client certificate was retired")
+
+    def _look(self, live: LiveStream, not_after: datetime) -> None:
+        """Have a stream end before its certificate does by the clock of now, and look again."""
+        left = (not_after - self._clock.now()).total_seconds()
+        self._end_in(max(0.0, left - MARGIN_SECONDS), live, "the client certificate ends")
+        loop = asyncio.get_running_loop()
+        self._looks[live] = loop.call_later(LOOK_AGAIN_SECONDS, self._look, live, not_after)
 
     def _renewed(self, instance: InstanceGuid) -> None:
         for live in self._nodes.streams(instance):

@@ -288,6 +288,23 @@ async def test_a_stream_ends_before_its_certificate_does(tmp_path: Path) -> None
         assert left > timedelta(seconds=0.5)
 
 
+async def test_a_stream_ends_soon_after_the_clock_jumped_over_its_certificates_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a machine that slept, whose timers stood still."""
+    monkeypatch.setattr(identity_watch, "LOOK_AGAIN_SECONDS", 0.2)
+    clock = ShiftedClock()
+    async with control_plane(tmp_path, clock) as cf:
+        await cf.create_app("app-b")
+        async with stream(cf, await enrol(cf, "app-b", "127.0.2.1")) as client:
+            await client.subscribe(SECRET, C2C_SECRET)
+            assert (await client.receive()).resources
+            clock.shift = timedelta(hours=25)
+            status = await client.status()
+
+    assert status == (grpc.StatusCode.UNAVAILABLE, "the client certificate ends: come back")
+
+
 async def test_a_certificate_that_ended_is_no_proof_on_an_open_connection(tmp_path: Path) -> None:
     """The handshake was long ago: new streams, renewals and reports on it are refused."""
     clock = ShiftedClock()
