@@ -115,6 +115,8 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
                 await answer
                 return
             async for message in answer:
+                # The certificate may have ended, or lost its CA, since the stream was opened.
+                await self._check(context, method)
                 yield message
 
         return guarded

@@ -14,7 +14,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.api.v1 import app_pb2, app_pb2_grpc, operator_pb2, operator_pb2_grpc
+from control_plane.api.v1 import (
+    app_pb2,
+    app_pb2_grpc,
+    inspection_pb2,
+    inspection_pb2_grpc,
+    operator_pb2,
+    operator_pb2_grpc,
+)
 from control_plane.ca import make_csr, new_key_pair, read_certificate
 from tests.security.holders import (
     Holder,
@@ -153,6 +160,26 @@ async def test_an_operator_is_refused_once_the_certificate_has_ended(tmp_path: P
 
         assert code is grpc.StatusCode.UNAUTHENTICATED
         assert details.startswith("client certificate ended at ")
+
+
+async def test_an_operator_hears_nothing_once_the_certificate_has_ended(tmp_path: Path) -> None:
+    """Also on a stream that was opened before, which would go on for as long as it is read."""
+    clock = ShiftedClock()
+    async with control_plane(tmp_path, clock) as cf:
+        alice = issued(cf, operator_request(cf), lifetime=timedelta(hours=1))
+        async with alice.connect(cf.running.ports.admin_address) as channel:
+            stub = inspection_pb2_grpc.InspectionServiceStub(channel)
+            call = stub.WatchEvents(inspection_pb2.WatchEventsRequest(kinds=["created"]))
+            await call.initial_metadata()
+            await cf.create_app("before")
+            heard = await anext(aiter(call))
+            clock.shift = timedelta(hours=2)
+            await cf.create_app("after")
+            code, details = await refused(anext(aiter(call)))
+
+    assert heard.app == "before"
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert details.startswith("client certificate ended at ")
 
 
 async def issue_for(cf: Platform, seconds: float) -> Holder:
