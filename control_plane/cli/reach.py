@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from control_plane.cli.errors import Failed
+from control_plane.clock import SystemClock
 from control_plane.errors import ConfigurationError
 from control_plane.settings import SocketAddress
 from control_plane.store.files import check_private
@@ -23,6 +24,9 @@ SECONDS = 5.0
 
 _OTHER_NAMES = (62, 64)
 """``X509_V_ERR_HOSTNAME_MISMATCH`` and ``X509_V_ERR_IP_ADDRESS_MISMATCH`` of OpenSSL."""
+
+_NOT_VALID_NOW = (9, 10)
+"""``X509_V_ERR_CERT_NOT_YET_VALID`` and ``X509_V_ERR_CERT_HAS_EXPIRED``."""
 
 _NO_OPERATORS = "that is no operator's port (see --admin-address)"
 
@@ -114,6 +118,12 @@ def _untrusted(error: ssl.SSLCertVerificationError, address: SocketAddress, ca: 
         return Failed(
             f"the server at {address} has no certificate for {address.host}: use a name that "
             "'c2c serve' has as --server-name, or add this one there"
+        )
+    if error.verify_code in _NOT_VALID_NOW:
+        return Failed(
+            f"the server at {address} cannot be trusted: {error.verify_message}, and the clock of "
+            f"this machine says {SystemClock().now():%Y-%m-%dT%H:%M:%SZ}: set the clock here, or "
+            f"there, if one is wrong; else {ca} is too old (c2c trust-bundle prints it)"
         )
     return Failed(
         f"the server at {address} cannot be trusted: {error.verify_message}: {ca} has to be its "

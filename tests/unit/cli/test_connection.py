@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from control_plane.ca import (
     OperatorRequest,
     Profile,
     Request,
+    ServerRequest,
     create_authority,
     issue,
     new_key_pair,
@@ -404,6 +407,43 @@ def test_another_ca_is_found_out_by_either_side(operator: tuple[ControlPlane, Pa
     assert ran.err == (
         f"The server at {address} does not take {directory}/mallory.pem: it has to be a valid "
         "operator's certificate of the server's CA (c2c issue-operator-cert makes one)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("days", "what"), [(-3, "certificate has expired"), (3, "certificate is not yet valid")]
+)
+def test_clocks_that_disagree_are_said_to(
+    operator: tuple[ControlPlane, Path], days: int, what: str
+) -> None:
+    """The CA is right, so what to look at is what the clock of either machine says."""
+    _, directory = operator
+    now = datetime.now(UTC) + timedelta(days=days)
+    start, lifetime = now - timedelta(days=9), timedelta(days=18)
+    by = create_authority("CA", now=start, lifetime=lifetime, key=new_key_pair(), serial=1)
+    (directory / "by.pem").write_bytes(by.trust_bundle_pem)
+    request = ServerRequest(DEFAULT_TRUST_DOMAIN, (), ("127.0.0.1",))
+    leaf = issue(by, Profile(), request, key=new_key_pair, now=now, serial=2)
+    (directory / "pair.pem").write_bytes((leaf.private_key_pem or b"") + leaf.certificate_chain_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(directory / "pair.pem")
+    with closing(socket.create_server(("127.0.0.1", 0))) as front:
+
+        def shake_hands() -> None:
+            with closing(front.accept()[0]) as connection, suppress(ssl.SSLError):
+                context.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=shake_hands)
+        thread.start()
+        server = f"127.0.0.1:{front.getsockname()[1]}"
+        ran = as_alice(operator, "apps", server=server, ca="by.pem")
+        thread.join(20)
+
+    assert re.fullmatch(
+        rf"The server at {server} cannot be trusted: {what}, and the clock of this machine says "
+        r"\S+Z: set the clock here, or there, if one is wrong; else "
+        rf"{directory}/by\.pem is too old \(c2c trust-bundle prints it\)\n",
+        ran.err,
     )
 
 
