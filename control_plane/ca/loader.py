@@ -166,10 +166,13 @@ def _is_weakly_signed(certificate: x509.Certificate) -> bool:
 def _validity_faults(certificate: x509.Certificate, now: datetime | None) -> Iterator[str]:
     if now is None:
         return
+    here = f"and the clock of this machine says {now:%Y-%m-%dT%H:%M:%SZ}"
     if now < certificate.not_valid_before_utc:
-        yield f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
+        start = certificate.not_valid_before_utc
+        yield f"is not valid before {start:%Y-%m-%dT%H:%M:%SZ}, {here}: set the clock"
     if now >= certificate.not_valid_after_utc:
-        yield f"expired on {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+        end = certificate.not_valid_after_utc
+        yield f"expired on {end:%Y-%m-%dT%H:%M:%SZ}, {here}: set the clock if it is wrong"
 
 
 def _order_problems(path: Sequence[x509.Certificate]) -> Iterator[str]:

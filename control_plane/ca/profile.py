@@ -89,7 +89,10 @@ class Profile:
         """
         not_after = min(now + self.lifetime, ca_not_after)
         if now < ca_not_before:
-            raise IssuanceError(f"the CA is not valid before {ca_not_before:%Y-%m-%dT%H:%M:%SZ}")
+            raise IssuanceError(
+                f"the CA is not valid before {ca_not_before:%Y-%m-%dT%H:%M:%SZ}, so the clock of "
+                "the control plane is behind: set it"
+            )
         if not_after - now < MIN_LIFETIME:
             raise IssuanceError(
                 f"the CA is not valid after {ca_not_after:%Y-%m-%dT%H:%M:%SZ}: rotate it"

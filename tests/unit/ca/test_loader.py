@@ -245,16 +245,22 @@ def test_certificates_that_no_client_takes_as_a_ca(extensions: Extensions, probl
 
 
 def test_validity() -> None:
-    """A CA that expired, or is not valid yet, is refused with its date, unless nobody asks."""
+    """A CA that expired, or is not valid yet, is refused with the date and what the clock says."""
     moment = timedelta(seconds=1)
     old = made("old", end=NOW)
     new = made("new", start=NOW + moment)
 
     assert problems_of(old.pem, old.key.private_pem()) == (
-        "CA certificate 'CN=old' expired on 2026-03-01T12:00:00Z",
+        (
+            "CA certificate 'CN=old' expired on 2026-03-01T12:00:00Z, and the clock of this "
+            "machine says 2026-03-01T12:00:00Z: set the clock if it is wrong"
+        ),
     )
     assert problems_of(new.pem, new.key.private_pem()) == (
-        "CA certificate 'CN=new' is not valid before 2026-03-01T12:00:01Z",
+        (
+            "CA certificate 'CN=new' is not valid before 2026-03-01T12:00:01Z, and the clock of "
+            "this machine says 2026-03-01T12:00:00Z: set the clock"
+        ),
     )
     assert load_authority(old.pem, old.key.private_pem(), now=None).not_after == NOW
 
@@ -333,7 +339,10 @@ def test_everything_at_once() -> None:
 
     assert problems_of(ca.pem, b"") == (
         "CA certificate 'CN=ca' is not a CA (basic constraints)",
-        "CA certificate 'CN=ca' expired on 2026-03-01T11:00:00Z",
+        (
+            "CA certificate 'CN=ca' expired on 2026-03-01T11:00:00Z, and the clock of this "
+            "machine says 2026-03-01T12:00:00Z: set the clock if it is wrong"
+        ),
         "CA key: not a private key in PEM",
     )
     assert problems_of(b"", b"") == (
