@@ -54,6 +54,7 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
     yield from _shared_addresses(values)
     yield from _oversize_bundle(values["router_ca"])
     yield from _long_socket_path(values["data_dir"])
+    yield from _split_socket_path(values["data_dir"])
     if not values["internal_domains"]:
         yield Conflict(
             frozenset({"internal_domains"}),
@@ -98,4 +99,14 @@ def _long_socket_path(data_dir: Path) -> Iterator[Conflict]:
             frozenset({"data_dir"}),
             f"data_dir is too long, its admin socket would have a path of {octets} octets and may "
             f"have {MAX_SOCKET_PATH_OCTETS}: {data_dir}",
+        )
+
+
+def _split_socket_path(data_dir: Path) -> Iterator[Conflict]:
+    # It does so after it has read the URI, so nothing that could be written there helps.
+    if "," in str(data_dir):
+        yield Conflict(
+            frozenset({"data_dir"}),
+            "data_dir must not have a comma in its path, since gRPC would take that of the admin "
+            f"socket for two: {data_dir}",
         )

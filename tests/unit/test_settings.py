@@ -432,6 +432,15 @@ def test_a_data_dir_too_long_for_a_socket_is_refused_early() -> None:
     assert problem.startswith("data_dir is too long, its admin socket would have a path of 108 oct")
 
 
+def test_a_data_dir_with_a_comma_is_refused_early() -> None:
+    """The server would start, and no command would find its admin socket."""
+    (problem,) = problems_of({"data_dir": "/var/lib/a,b"})
+    assert problem == (
+        "data_dir must not have a comma in its path, since gRPC would take that of the admin "
+        "socket for two: /var/lib/a,b"
+    )
+
+
 def test_a_router_bundle_past_cloud_foundrys_bound_is_refused(tmp_path: Path) -> None:
     """T7: trusted CA certificates are at most 512 KiB."""
     bundle = tmp_path / "routers.pem"
