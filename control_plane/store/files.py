@@ -176,6 +176,8 @@ def _own_directory(path: Path, mode: int) -> int:
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
         found = path.stat()
+    except FileExistsError as error:
+        raise _unusable(path, "what is there is no directory", kind="directory") from error
     except OSError as error:
         raise _unusable(path, error.strerror, kind="directory") from error
     if found.st_uid != os.geteuid():

@@ -440,10 +440,12 @@ def test_a_directory_of_another_user_is_refused(
 
 
 def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
-    """A file in its place is told as such."""
+    """A file in its place is told as such, and so is a link that leads nowhere."""
     (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
 
     with pytest.raises(ConfigurationError, match="Not a directory"):
         private_directory(tmp_path / "file" / "data")
-    with pytest.raises(ConfigurationError, match="File exists"):
-        private_directory(tmp_path / "file")
+    for name in ("file", "link"):
+        with pytest.raises(ConfigurationError, match="used: what is there is no directory"):
+            private_directory(tmp_path / name)
