@@ -75,8 +75,10 @@ def cannot_listen(address: str, number: int | None, setting: str) -> Configurati
         case errno.EADDRINUSE:
             what_to_do = f"end what listens there ('ss -lntp' shows it), or set another {setting}"
         case errno.EADDRNOTAVAIL:
+            everywhere = "[::]" if address.startswith("[") else "0.0.0.0"  # noqa: S104 - advice
             what_to_do = (
-                f"set {setting} to an address that this machine has, or to 0.0.0.0 for all of them"
+                f"set {setting} to an address that this machine has, or to {everywhere} for all of "
+                "them"
             )
         case errno.EACCES:
             what_to_do = f"set {setting} to a port from 1024 on, or allow CAP_NET_BIND_SERVICE"

@@ -77,6 +77,13 @@ async def test_an_address_of_another_machine_is_said_with_what_to_do(
     )
 
 
+async def test_an_ipv6_address_of_another_machine_is_said_with_what_to_do() -> None:
+    """Who wants IPv6 is not told to listen where only IPv4 comes."""
+    assert (await _refusal("[2001:db8::1]:18000")).endswith(
+        "set address to an address that this machine has, or to [::] for all of them"
+    )
+
+
 async def test_a_library_says_why_it_cannot_listen(tmp_path: Path) -> None:
     """IPv6, a name and a path are addresses too, and each has a reason if there is one."""
     with _taken() as address:
