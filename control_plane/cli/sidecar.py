@@ -161,7 +161,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
     """Run next to an app: enrol, start Envoy, renew."""
     options = SidecarOptions(
         server=server,
-        token=token,
+        token=token.strip(),  # of a file or a Secret that ends in a newline
         fingerprint=fingerprint or "",
         ca_file=ca_file,
         address=address,

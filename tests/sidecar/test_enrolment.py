@@ -233,6 +233,15 @@ async def test_a_ca_file_is_as_good_as_a_fingerprint(tmp_path: Path) -> None:
             await here.caller.reaches(here.address)
 
 
+async def test_a_newline_behind_a_token_is_none_of_it(tmp_path: Path) -> None:
+    """A Secret or a file that was made by echo has one, and people do not see it."""
+    async with scene(tmp_path) as here:
+        given = await here.cf.ticket("app-b")
+        ticket = Ticket(given.server, f"{given.token}\n", given.fingerprint)
+        async with sidecar(ticket, here.directory, *here.options) as instance:
+            await instance.logged("sidecar.enrolled")
+
+
 async def test_a_used_token_is_refused_with_one_sentence(tmp_path: Path) -> None:
     """A token for one instance makes one; the second sidecar says so, and ends."""
     async with scene(tmp_path) as here:
