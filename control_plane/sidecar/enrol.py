@@ -23,7 +23,7 @@ from control_plane.sidecar.channel import anonymous_channel, reason
 from control_plane.sidecar.directory import Credentials, Enrollment, Membership
 from control_plane.sidecar.identity import hold
 from control_plane.sidecar.options import SidecarOptions
-from control_plane.sidecar.pin import pinned_roots, roots_from_file, verify
+from control_plane.sidecar.pin import WRONG_PORT, pinned_roots, roots_from_file, verify
 from control_plane.sidecar.retry import Retry
 
 ENROL_SECONDS = 30.0
@@ -31,9 +31,6 @@ ENROL_SECONDS = 30.0
 
 LAST_SECONDS = 3.0
 """How long an answer is waited for by who is told to stop; it takes milliseconds."""
-
-WRONG_PORT = "is that the port of --enroll-address, by default 18001? 18000 is the one of xDS"
-"""Both ports show the same certificate, and the other one hangs up on who has none yet."""
 
 
 def check_enrolment(options: SidecarOptions) -> None:

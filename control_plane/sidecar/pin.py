@@ -29,6 +29,10 @@ HANDSHAKE_SECONDS = 10.0
 NEXT_ADDRESS_SECONDS = 0.25
 """After how long another address of the server is tried as well (RFC 8305, section 5)."""
 
+WRONG_PORT = "is that the port of --enroll-address, by default 18001? 18000 is the one of xDS"
+"""Both ports show the same certificate, and the other one hangs up on who has none yet. Those of
+metrics and of the operator's commands show none, or hang up sooner."""
+
 _NOT_VALID_NOW = (9, 10)
 """``X509_V_ERR_CERT_NOT_YET_VALID`` and ``X509_V_ERR_CERT_HAS_EXPIRED`` of OpenSSL."""
 
@@ -153,6 +157,11 @@ async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> list[byt
     except TimeoutError as error:
         # asyncio's own has no text at all.
         raise TimeoutError(str(error) or f"no answer within {HANDSHAKE_SECONDS:g} s") from error
+    except ssl.SSLCertVerificationError:
+        raise
+    except (ConnectionResetError, ssl.SSLError) as error:
+        why = error.reason if isinstance(error, ssl.SSLError) else "the server hung up"
+        raise ConnectionResetError(f"no TLS handshake: {why} ({WRONG_PORT})") from error
     try:
         return _presented(writer.get_extra_info("ssl_object"))
     finally:

@@ -6,6 +6,7 @@ anew between half and the whole of a bound that doubles. A final refusal is neve
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -80,7 +81,10 @@ def why_not(error: OSError | grpc.aio.AioRpcError) -> str:
         InvalidRequest: it is worth none, because the control plane refused for good.
     """
     if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
+        why = error.strerror or str(error) or type(error).__name__
+        if error.errno and why.startswith("Connect call failed"):  # asyncio says where alone
+            return f"{os.strerror(error.errno)}: {why}"
+        return why
     final = refusal(error)
     if final is not None:
         raise final from None
