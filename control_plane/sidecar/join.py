@@ -16,8 +16,13 @@ import structlog
 
 from control_plane import log_events
 from control_plane.ca import KeyFactory
-from control_plane.errors import InvalidArgument, InvalidRequest, StorageError
-from control_plane.names import Address
+from control_plane.errors import (
+    ConfigurationError,
+    InvalidArgument,
+    InvalidRequest,
+    StorageError,
+)
+from control_plane.names import Address, shown
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.directory import Credentials, Membership, SidecarDirectory
 from control_plane.sidecar.enrol import (
@@ -82,17 +87,27 @@ class Joining:
         except InvalidArgument as error:
             member, objection = None, error.rule
         if objection:
+            if not self._options.token:
+                raise ConfigurationError([self._lack_of_another(objection)])
             self._log.warning(log_events.IDENTITY_PASSED_OVER, reason=objection)
             return None
         return member
 
+    def _lack_of_another(self, objection: str) -> str:
+        where = shown(str(self._directory.path))
+        return (
+            f"identity in {where} cannot be used, and there is no join token for another (c2c "
+            f"join-token): {objection}"
+        )
+
     def _objection(self, member: Membership) -> str:
         """Return why the membership of an earlier start does not count, or nothing."""
         identity, now = member.credentials.identity, self._retry.clock.now()
+        here = f"and the clock of this machine says {now:%Y-%m-%dT%H:%M:%SZ}"
         if now < identity.not_before:
-            return f"it is valid from {identity.not_before} on, and it is {now} here: set the clock"
+            return f"it begins at {identity.not_before:%Y-%m-%dT%H:%M:%SZ}, {here}: set the clock"
         if not identity.is_valid(now):
-            return "it is not valid any more"
+            return f"it ended at {identity.not_after:%Y-%m-%dT%H:%M:%SZ}, {here}"
         # With a token there is a way to another identity; without, this is the only one.
         if self._options.token and not self._is_known(member):
             return "it is of a control plane that was known by another CA"

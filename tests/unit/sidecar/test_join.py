@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,24 +48,28 @@ async def test_an_address_that_the_machine_has_no_more_is_not_kept(tmp_path: Pat
 @pytest.mark.parametrize(
     ("later", "objection"),
     [
-        (timedelta(days=-1), "it is valid from 2026-01-01 1"),
-        (timedelta(days=1), "it is not valid any more"),
+        (timedelta(days=-1), r"it begins at 2026-01-01T1\S+, {here}: set the clock"),
+        (timedelta(days=1), r"it ended at 2026-01-02T\S+, {here}"),
     ],
 )
 async def test_an_identity_of_another_time_is_said_so(
     tmp_path: Path, later: timedelta, objection: str
 ) -> None:
-    """One of the future is a matter of the clock, and not of its end."""
+    """Where there is no token either, the sidecar ends with that and with what its clock says."""
     directory, clock = SidecarDirectory(tmp_path), ManualClock()
     directory.write(membership(authority()))
     clock.set(later)
     options = SidecarOptions(server=NOWHERE, directory=tmp_path)
     retry = Retry(clock, lambda: 0.5)
-    with structlog.testing.capture_logs() as logs, pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError) as refused:
         await Joining(options, directory, retry=retry, new_key=new_key_pair).join()
 
-    (passed_over,) = logs
-    assert passed_over["reason"].startswith(objection)
+    here = rf"and the clock of this machine says {clock.now():%Y-%m-%dT%H:%M:%SZ}"
+    assert re.fullmatch(
+        rf"identity in '{tmp_path}' cannot be used, and there is no join token for another \(c2c "
+        rf"join-token\): {objection.format(here=here)}",
+        str(refused.value),
+    )
 
 
 @pytest.mark.parametrize("app_address", ["127.0.0.1", "127.0.0.2"])
