@@ -46,5 +46,7 @@ def read_file_path(value: object) -> Path:
     """Return the path of a file that exists."""
     path = read_path(value)
     if not path.is_file():
-        raise InvalidArgument(f"file not found: {shown(str(path))}")
+        # It may be read more than once, so the pipe of <(command) will not do.
+        what = "no regular file" if path.exists() else "file not found"
+        raise InvalidArgument(f"{what}: {shown(str(path))}")
     return path

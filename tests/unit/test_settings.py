@@ -241,6 +241,8 @@ REFUSED = [
         "trust domain must be 1 to 255 lower-case letters, digits, '-', '_' and single dots",
     ),
     ("ca_cert", "/nowhere/ca.pem", "file not found"),
+    ("ca_cert", "/dev/null", "no regular file"),
+    ("ca_cert", "/", "no regular file"),
     ("certificate_lifetime", "24", DURATION),
     ("certificate_lifetime", "-1h", DURATION),
     ("certificate_lifetime", "1 h", DURATION),
