@@ -9,7 +9,7 @@ cannot be planned for is tried again and keeps nobody else waiting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
@@ -45,7 +45,11 @@ FORESEEN_SECONDS = 0.002
 
 
 class Reconciler:
-    """Keeps every connected node's snapshot equal to its plan; observes streams and commits."""
+    """Keeps every connected node's snapshot equal to its plan; observes streams and commits.
+
+    Attributes:
+        clock_jumped: is told when the clock was set.
+    """
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class Reconciler:
         self._renewals = RenewalQueue()
         self._draining = Draining(clock)
         self._log = structlog.get_logger(__name__)
+        self.clock_jumped: Callable[[], None] = lambda: None
         self.state = state
         self.standing = Standing(nodes, custody, self._backlog)
         self.waiters = Waiters(self.standing.is_current)
@@ -185,7 +190,14 @@ class Reconciler:
         """Work until cancelled."""
         self.publication.resume()
         issued = (each.not_before for each in self._custody.recorded())
-        renewing = Renewing(self._renewals, self._all_connected, self._look, self._clock, issued)
+        renewing = Renewing(
+            self._renewals,
+            self._all_connected,
+            self._look,
+            self.clock_jumped,
+            self._clock,
+            issued,
+        )
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._backlog.work(self._due, self._try))

@@ -29,6 +29,7 @@ class Renewing:
         queue: RenewalQueue,
         connected: Callable[[], Iterable[InstanceGuid]],
         look: Callable[[InstanceGuid], None],
+        jumped: Callable[[], None],
         clock: Clock,
         issued: Iterable[datetime] = (),
     ) -> None:
@@ -38,12 +39,14 @@ class Renewing:
             queue: the moments.
             connected: returns who is connected; nobody else is looked at.
             look: has an instance looked at, if it is connected.
+            jumped: is told when the clock was set.
             clock: tells what is due, and whether it was set.
             issued: when certificates of an earlier run begin; if that is to come, it was set since.
         """
         self._queue = queue
         self._connected = connected
         self._look = look
+        self._jumped = jumped
         self._clock = clock
         self._jumps = Jumps(max([clock.now(), *issued]), clock.monotonic())
         self._log = structlog.get_logger(__name__)
@@ -59,6 +62,7 @@ class Renewing:
             moved = self._jumps.by(now, self._clock.monotonic())
             if abs(moved) > JUMP:
                 self._log.warning(log_events.CLOCK_SET, seconds=round(moved.total_seconds()))
+                self._jumped()
             if moved < -JUMP:
                 self._look_at_all(now)
             due = self._queue.take_due(now, AT_ONCE)

@@ -4,19 +4,18 @@ The rule of this module: Envoy opens its streams again on the same TCP connectio
 included, unless that connection may carry one request only (the bootstrap says so). So a stream
 that ends comes back with the files that the sidecar has renewed; if it does not, it is ended again.
 A stream that has to end is never given more time, or whoever renews again and again would keep it.
-Timers do not follow a clock that is set, or a machine that slept, so the clock is asked again.
+Timers do not follow a clock that is set, or that of a machine that slept; then all are set anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 from control_plane.clock import Clock
 from control_plane.errors import Unavailable
 from control_plane.names import InstanceGuid
-from control_plane.nodes import LiveStream, Nodes
+from control_plane.nodes import Credential, LiveStream, Nodes
 from control_plane.reconciler.holdings import Holdings
 from control_plane.server.identities import Identities
 from control_plane.xds.events import Event
@@ -27,9 +26,6 @@ SETTLING_SECONDS = 2.0
 
 MARGIN_SECONDS = 1.0
 """How long before the end of its certificate a stream is ended."""
-
-LOOK_AGAIN_SECONDS = 60.0
-"""How long a stream may outlive its certificate after the clock jumped."""
 
 
 class IdentityWatch:
@@ -58,7 +54,6 @@ class IdentityWatch:
         self._identities = identities
         self._clock = clock
         self._timers: dict[LiveStream, asyncio.TimerHandle] = {}
-        self._looks: dict[LiveStream, asyncio.TimerHandle] = {}
         identities.on_renewal(self._renewed)
 
     def opened(self, live: LiveStream) -> None:
@@ -67,7 +62,7 @@ class IdentityWatch:
             return
         instance = InstanceGuid(live.node_id)
         self._identities.connected(instance)
-        self._look(live, live.credential.not_after)
+        self._end_in_time(live, live.credential)
         if self._identities.is_superseded(instance, live.credential.serial):
             self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
 
@@ -79,10 +74,9 @@ class IdentityWatch:
 
     def closed(self, live: LiveStream) -> None:
         """Forget a stream that is gone."""
-        for timers in (self._timers, self._looks):
-            timer = timers.pop(live, None)
-            if timer is not None:
-                timer.cancel()
+        timer = self._timers.pop(live, None)
+        if timer is not None:
+            timer.cancel()
 
     def authorities_changed(self) -> None:
         """End the streams of identities whose CA left; their clients have to show another."""
@@ -91,12 +85,19 @@ class IdentityWatch:
             if shown is not None and self._is_gone(shown.issuer):
                 self._end_in(0.0, live, "the CA of the client certificate was retired")
 
-    def _look(self, live: LiveStream, not_after: datetime) -> None:
-        """Have a stream end before its certificate does by the clock of now, and look again."""
-        left = (not_after - self._clock.now()).total_seconds()
+    def clock_jumped(self) -> None:
+        """Have streams end before their certificates do by the clock as it is now.
+
+        Those that have ended by it go together: if the clock is wrong that is everybody, and nobody
+        counts as gone then (``reconciler/absences.py``).
+        """
+        for live in self._nodes.all_streams():
+            if live.credential is not None:
+                self._end_in_time(live, live.credential)
+
+    def _end_in_time(self, live: LiveStream, shown: Credential) -> None:
+        left = (shown.not_after - self._clock.now()).total_seconds()
         self._end_in(max(0.0, left - MARGIN_SECONDS), live, "the client certificate ends")
-        loop = asyncio.get_running_loop()
-        self._looks[live] = loop.call_later(LOOK_AGAIN_SECONDS, self._look, live, not_after)
 
     def _renewed(self, instance: InstanceGuid) -> None:
         for live in self._nodes.streams(instance):

@@ -289,10 +289,9 @@ async def test_a_stream_ends_before_its_certificate_does(tmp_path: Path) -> None
 
 
 async def test_a_stream_ends_soon_after_the_clock_jumped_over_its_certificates_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """As that of a machine that slept, whose timers stood still."""
-    monkeypatch.setattr(identity_watch, "LOOK_AGAIN_SECONDS", 0.2)
     clock = ShiftedClock()
     async with control_plane(tmp_path, clock) as cf:
         await cf.create_app("app-b")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -329,6 +329,8 @@ async def test_a_clock_that_is_set_back_leaves_nobody_with_a_certificate_of_the_
 async def test_a_jump_of_the_clock_is_told(state: State) -> None:
     """What is issued by a clock that is wrong is refused by others, and nothing else says why."""
     around = World(state)
+    jumps: list[datetime] = []
+    around.reconciler.clock_jumped = lambda: jumps.append(around.clock.now())
     with structlog.testing.capture_logs() as logs:
         async with around.running():
             for by in (timedelta(hours=1), timedelta(hours=-1), timedelta(seconds=59)):
@@ -341,6 +343,7 @@ async def test_a_jump_of_the_clock_is_told(state: State) -> None:
         ("warning", 3600),
         ("warning", -3600),
     ]
+    assert len(jumps) == 2
 
 
 async def test_a_clock_that_was_set_back_while_nobody_ran_is_told(state: State) -> None:
