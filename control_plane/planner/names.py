@@ -8,8 +8,10 @@ resolver refuses any other table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import chain
+from types import MappingProxyType
 
 from control_plane.api.v1 import name_table_pb2
 from control_plane.model.entities import Instance, InstanceStatus
@@ -27,23 +29,22 @@ NAME_TABLE = "name-table"
 PublishedNames = Callable[[AppGuid], Collection[Hostname]]
 """Tells which of an app's routes may be resolved by now."""
 
-UncertifiedNames = Callable[[AppGuid], AbstractSet[tuple[Hostname, InstanceGuid]]]
-"""Tells which of these routes must not lead to which of an app's instances yet."""
+Lacking = Mapping[InstanceGuid, AbstractSet[Hostname]]
+"""Which routes must not lead to some of an app's instances yet. It is remembered, so it never
+changes."""
+
+UncertifiedNames = Callable[[AppGuid], Lacking]
+"""Tells which of an app's routes must not lead to which of its instances yet."""
+
+_NOTHING: Lacking = MappingProxyType({})
 
 
-def none_uncertified(_: AppGuid) -> AbstractSet[tuple[Hostname, InstanceGuid]]:
+def none_uncertified(_: AppGuid) -> Lacking:
     """Every instance serves a certificate with every route."""
-    return frozenset()
+    return _NOTHING
 
 
-_Facts = tuple[
-    tuple[
-        tuple[Hostname, ...],
-        tuple[Instance, ...],
-        AbstractSet[tuple[Hostname, InstanceGuid]],
-    ],
-    ...,
-]
+_Facts = tuple[tuple[tuple[Hostname, ...], tuple[Instance, ...], Lacking], ...]
 """All that a table follows from: of each app within reach the routes, the instances, and which of
 the routes do not lead to which of the instances."""
 
@@ -106,13 +107,15 @@ def _names(facts: _Facts, below: tuple[str, ...]) -> _Names:
     for hostnames, instances, uncertified in facts:
         ready = [each for each in instances if each.status is InstanceStatus.READY]
         everywhere = _addresses(ready)
-        some = {hostname for hostname, _ in uncertified}
+        lacking = [uncertified.get(each.guid, frozenset()) for each in ready]
+        some = frozenset(chain.from_iterable(lacking))
         for hostname in hostnames:
             if not hostname.endswith(below):
                 continue  # its domain was taken out of the settings
             able, addresses = ready, everywhere
             if hostname in some:
-                able = [each for each in ready if (hostname, each.guid) not in uncertified]
+                pairs = zip(ready, lacking, strict=True)
+                able = [each for each, names in pairs if hostname not in names]
                 addresses = _addresses(able)
             if able:
                 _add(found, hostname, addresses)

@@ -120,7 +120,7 @@ def _answered(question: Question, app: App, there: Sequence[Instance]) -> Link:
     if not ready:
         return waits(_NAME, f"{called} resolves once an instance of {name} is ready")
     uncertified = question.uncertified(app.guid)
-    able = [each for each in ready if (route, each.guid) not in uncertified]
+    able = [each for each in ready if route not in uncertified.get(each.guid, ())]
     if not able:
         return waits(_NAME, f"{called} resolves once an instance of {name} has its certificate")
     return _answered_to(question, app, listed(each.address for each in able))

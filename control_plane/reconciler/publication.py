@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from rpds import HashTrieMap
 
 from control_plane import log_events
 from control_plane.clock import Clock
@@ -26,7 +26,7 @@ from control_plane.model.reach import callers
 from control_plane.model.state import State
 from control_plane.names import AppGuid, Hostname, InstanceGuid
 from control_plane.reconciler.progress import Waiters
-from control_plane.reconciler.recovery import uncertified, unmapped
+from control_plane.reconciler.recovery import Uncertified, uncertified, unmapped
 from control_plane.reconciler.returning import Returning
 from control_plane.store.protocol import IssuedRecord
 
@@ -38,6 +38,8 @@ WITHDRAW_BOUND = 5.0
 
 LINGER_SECONDS = 1.0
 """How long after a name is gone those who just resolved it may take to connect (its TTL is 0)."""
+
+_NOBODY: Uncertified = HashTrieMap()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +103,15 @@ class Publication:
         of_app = self._lingering.get(instance.app_guid, ())
         return tuple(sorted({*of_app, *self._kept.get(instance.guid, ())}))
 
-    def uncertified(self, app: AppGuid) -> frozenset[tuple[Hostname, InstanceGuid]]:
+    def uncertified(self, app: AppGuid) -> Uncertified:
         """Return which published routes must not lead to which of an app's instances yet."""
-        return self._uncertified.get(app, frozenset())
+        return self._uncertified.get(app, _NOBODY)
 
     def certified(self, app: AppGuid, instance: InstanceGuid) -> None:
         """Let every route lead to an instance: it has the certificate, or is gone."""
-        pairs = self.uncertified(app)
-        left = frozenset(pair for pair in pairs if pair[1] != instance)
-        if left != pairs:
-            self._await(app, left)
+        lacking = self.uncertified(app)
+        if instance in lacking:
+            self._await(app, lacking.discard(instance))
             self._around.mark_resolvers(callers(self._state, app))
 
     def left(self, instance: InstanceGuid) -> None:
@@ -176,8 +177,12 @@ class Publication:
 
     def _unmapped(self, mapping: RouteMapping) -> None:
         _take(self._held_back, mapping)
-        pairs = self.uncertified(mapping.app_guid)
-        self._await(mapping.app_guid, {pair for pair in pairs if pair[0] != mapping.hostname})
+        lacking = self.uncertified(mapping.app_guid)
+        for instance, names in lacking.items():
+            if mapping.hostname in names:
+                left = names - {mapping.hostname}
+                lacking = lacking.insert(instance, left) if left else lacking.discard(instance)
+        self._await(mapping.app_guid, lacking)
         if self._state.app(mapping.app_guid) is None:
             self._stop(mapping)
             _take(self._lingering, mapping)
@@ -213,21 +218,23 @@ class Publication:
             for each, streams in there.items()
             if each not in late and streams and streams.issubset(around.streams(each))
         }
-        lacking = {
-            each.guid
-            for each in self._state.instances_of(app)
-            if (each.status is InstanceStatus.READY or each.guid in late)
-            and each.guid not in stayed
-            and not around.certified(each.guid)
-        }
-        self._await(app, self.uncertified(app) | {(name, each) for each in lacking})
+        lacking = self.uncertified(app)
+        for each in self._state.instances_of(app):
+            if (
+                (each.status is InstanceStatus.READY or each.guid in late)
+                and each.guid not in stayed
+                and not around.certified(each.guid)
+            ):
+                names = lacking.get(each.guid, frozenset())
+                lacking = lacking.insert(each.guid, names | {name})
+        self._await(app, lacking)
         _take(self._held_back, mapping)
         self._around.mark_resolvers(callers(self._state, app))
         self._log.info(log_events.NAME_PUBLISHED, app=app, name=name, behind=sorted(late))
 
-    def _await(self, app: AppGuid, pairs: AbstractSet[tuple[Hostname, InstanceGuid]]) -> None:
-        if pairs:
-            self._uncertified[app] = frozenset(pairs)
+    def _await(self, app: AppGuid, lacking: Uncertified) -> None:
+        if lacking:
+            self._uncertified[app] = lacking
         else:
             self._uncertified.pop(app, None)
 

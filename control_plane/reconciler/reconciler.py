@@ -266,7 +266,7 @@ class Reconciler:
         """Tell those who wait for an instance; names lead to it if it has what it should have."""
         self.waiters.note(guid)
         instance = self.state.instance(guid)
-        if instance is None or not self.publication.uncertified(instance.app_guid):
+        if instance is None or guid not in self.publication.uncertified(instance.app_guid):
             return
         if self._is_certified(guid):
             self.publication.certified(instance.app_guid, guid)

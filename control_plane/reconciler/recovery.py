@@ -7,6 +7,9 @@ kill. What was published and certified goes on as it was; what was not waits as 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
+
+from rpds import HashTrieMap
 
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.model.entities import Instance, InstanceStatus
@@ -14,25 +17,26 @@ from control_plane.model.state import State
 from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Hostname, InstanceGuid
 from control_plane.store.protocol import IssuedRecord
 
+Uncertified: TypeAlias = "HashTrieMap[InstanceGuid, frozenset[Hostname]]"
+"""Of an app: which of its routes an instance may have no certificate with. One more or less that is
+in it costs the same however many there are, and who remembers it goes on reading what it was."""
 
-def uncertified(
-    state: State, records: Iterable[IssuedRecord]
-) -> dict[AppGuid, frozenset[tuple[Hostname, InstanceGuid]]]:
+
+def uncertified(state: State, records: Iterable[IssuedRecord]) -> dict[AppGuid, Uncertified]:
     """Return which routes of each app its instances may have no certificate with.
 
     It is about those that are ready, since names lead to nobody else; who becomes ready later has
     ACKed its certificate by then.
     """
     acked = {each.instance_guid: each.acked for each in records if each.secret == C2C_SECRET}
-    found: dict[AppGuid, set[tuple[Hostname, InstanceGuid]]] = {}
+    found: dict[AppGuid, dict[InstanceGuid, frozenset[Hostname]]] = {}
     for instance in state.all_instances():
         if instance.status is not InstanceStatus.READY:
             continue
-        names = frozenset(acked.get(instance.guid, ()))
-        for hostname in state.hostnames_of(instance.app_guid):
-            if hostname not in names:
-                found.setdefault(instance.app_guid, set()).add((hostname, instance.guid))
-    return {app: frozenset(pairs) for app, pairs in found.items()}
+        routes = frozenset(state.hostnames_of(instance.app_guid))
+        if lacking := routes.difference(acked.get(instance.guid, ())):
+            found.setdefault(instance.app_guid, {})[instance.guid] = lacking
+    return {app: HashTrieMap(lacking) for app, lacking in found.items()}
 
 
 def unmapped(

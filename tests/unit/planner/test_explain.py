@@ -285,8 +285,8 @@ def test_nobody_calls(is_gone: bool) -> None:  # noqa: FBT001 - a parameter of t
 
 def test_a_name_leads_to_those_that_have_its_certificate() -> None:
     """An instance that was away when the route was mapped is left out until it has it."""
-    one = replace(question(), uncertified=lambda _: frozenset({(ROUTE, B0)}))
-    both = replace(question(), uncertified=lambda _: frozenset({(ROUTE, B0), (ROUTE, B1)}))
+    one = replace(question(), uncertified=lambda _: {B0: {ROUTE}})
+    both = replace(question(), uncertified=lambda _: {B0: {ROUTE}, B1: {ROUTE}})
 
     assert link(one, LinkKind.NAME).sentence == f"{ROUTE} leads to 10.0.1.2"
     assert link(both, LinkKind.NAME).verdict is Verdict.WAITS

@@ -53,8 +53,8 @@ def test_a_name_leads_to_no_instance_that_is_not_certified_for_it() -> None:
     state = worlds.route(worlds.route(worlds.story(), "b", "api"), "b", "old")
     new, b0, b1 = (Hostname("api.apps.internal"), *map(InstanceGuid, ("b0", "b1")))
 
-    some = worlds.names(worlds.plan(state, uncertified=lambda _: {(new, b0)}))
-    none = worlds.names(worlds.plan(state, uncertified=lambda _: {(new, b0), (new, b1)}))
+    some = worlds.names(worlds.plan(state, uncertified=lambda _: {b0: {new}}))
+    none = worlds.names(worlds.plan(state, uncertified=lambda _: {b0: {new}, b1: {new}}))
 
     old = {
         "old.apps.internal": ["10.0.1.1", "10.0.1.2"],
