@@ -26,6 +26,9 @@ NAME_TABLE_TYPE = TypeUrl("type.googleapis.com/c2c.v1.NameTable")
 NAME_TABLE = "name-table"
 """The name of the one resource of this type that each instance has."""
 
+UNRESOLVED = TypeSnapshot.of(pending=[NAME_TABLE])
+"""What an instance has that has no resolver: a table that is made once somebody asks for it."""
+
 PublishedNames = Callable[[AppGuid], Collection[Hostname]]
 """Tells which of an app's routes may be resolved by now."""
 

@@ -16,6 +16,7 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.planner.names import (
     NAME_TABLE_TYPE,
+    UNRESOLVED,
     NameTables,
     PublishedNames,
     UncertifiedNames,
@@ -46,7 +47,7 @@ class Planner:
         state: State,
         instance: Instance,
         secrets: Mapping[str, SecretContent],
-        published: PublishedNames,
+        published: PublishedNames | None,
         uncertified: UncertifiedNames = none_uncertified,
         gone: Gone = NOTHING,
     ) -> Snapshot:
@@ -56,16 +57,18 @@ class Planner:
             state: all that was committed; it has the instance and its app.
             instance: whose plan it is.
             secrets: the instance's secrets by name.
-            published: which routes may be resolved.
+            published: which routes may be resolved; None where the instance has no resolver.
             uncertified: to which instances they must not lead yet.
             gone: what there was of the app's ports, where connections of then may be open.
         """
-        app = state.apps[instance.app_guid]
+        app, names = state.apps[instance.app_guid], UNRESOLVED
+        if published is not None:
+            names = self._names.of(state, app.guid, published, uncertified)
         return Snapshot(
             {
                 **self._ports.of(state, app, instance, gone),
                 SECRET: self._secrets(secrets),
-                NAME_TABLE_TYPE: self._names.of(state, app.guid, published, uncertified),
+                NAME_TABLE_TYPE: names,
             }
         )
 

@@ -168,8 +168,8 @@ class Reconciler:
         if any(
             isinstance(each, Subscribed) and each.type_url == NAME_TABLE_TYPE for each in events
         ):
-            # Names may have changed while it had no resolver. It is its turn in a crowd too, since
-            # what was unmapped waits for resolvers.
+            # Without a resolver it has no names. It is its turn in a crowd too, since what was
+            # unmapped waits for resolvers.
             self._try(instance)
             self.publication.returned(instance)
         self._make_anew(live)
@@ -277,11 +277,12 @@ class Reconciler:
         if instance is None:
             return
         secrets = self._certificates.of(self.state, instance)
-        names = self.publication
+        # Of a big app the table is big, and another one each time that one of its instances comes.
+        published = self.publication.published if self._resolves(guid) else None
         app = self.state.apps[instance.app_guid]
         gone = self._draining.of(app)
         plan = self._planner.plan(
-            self.state, instance, secrets, names.published, names.uncertified, gone
+            self.state, instance, secrets, published, self.publication.uncertified, gone
         )
         self._nodes.set(guid, plan)
         if (left := self._draining.left(app.guid)) is not None:

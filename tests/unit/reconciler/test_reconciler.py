@@ -78,7 +78,7 @@ class Unable(Planner):
         state: State,
         instance: Instance,
         secrets: Mapping[str, SecretContent],
-        published: PublishedNames,
+        published: PublishedNames | None,
         uncertified: UncertifiedNames = none_uncertified,
         gone: Gone = NOTHING,
     ) -> Snapshot:
@@ -572,6 +572,27 @@ async def test_a_resolver_that_comes_late_gets_the_names_as_they_are(state: Stat
         late.as_resolver()
 
         assert names_of(late)[-1] == "api.apps.internal"
+
+
+async def test_no_table_is_made_for_who_resolves_nothing(state: State) -> None:
+    """It is made once a resolver asks for it, and no more once there is none."""
+    around = World(state)
+    seen = []
+
+    def look() -> None:
+        snapshot = around.nodes.snapshot("a0")
+        assert snapshot
+        seen.append(NAME_TABLE in snapshot.of_type(NAME_TABLE_TYPE).resources)
+
+    around.connect("a0").as_envoy()
+    look()
+    resolver = around.connect("a0").as_resolver()
+    look()
+    resolver.close()
+    around.connect("a0").as_envoy()
+    look()
+
+    assert seen == [False, True, False]
 
 
 async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: State) -> None:
