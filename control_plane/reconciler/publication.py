@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from rpds import HashTrieMap
 
 from control_plane import log_events
 from control_plane.clock import Clock
@@ -26,8 +25,9 @@ from control_plane.model.reach import callers
 from control_plane.model.state import State
 from control_plane.names import AppGuid, Hostname, InstanceGuid
 from control_plane.reconciler.progress import Waiters
-from control_plane.reconciler.recovery import Uncertified, uncertified, unmapped
+from control_plane.reconciler.recovery import Lacking, unmapped
 from control_plane.reconciler.returning import Returning
+from control_plane.reconciler.uncertified import Uncertified
 from control_plane.store.protocol import IssuedRecord
 
 PUBLISH_BOUND = 10.0
@@ -38,8 +38,6 @@ WITHDRAW_BOUND = 5.0
 
 LINGER_SECONDS = 1.0
 """How long after a name is gone those who just resolved it may take to connect (its TTL is 0)."""
-
-_NOBODY: Uncertified = HashTrieMap()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,9 @@ class Publication:
         self._clock = clock
         self._held_back: dict[AppGuid, set[Hostname]] = {}
         self._lingering: dict[AppGuid, set[Hostname]] = {}
-        self._uncertified = uncertified(state, records)
+        self._uncertified = Uncertified(
+            state, records, neighbourhood.certified, self._tell_resolvers, clock
+        )
         self._kept = unmapped(state, records)
         self._returning = Returning(state, clock)
         self._tasks: dict[RouteMapping, asyncio.Task[None]] = {}
@@ -103,16 +103,13 @@ class Publication:
         of_app = self._lingering.get(instance.app_guid, ())
         return tuple(sorted({*of_app, *self._kept.get(instance.guid, ())}))
 
-    def uncertified(self, app: AppGuid) -> Uncertified:
+    def uncertified(self, app: AppGuid) -> Lacking:
         """Return which published routes must not lead to which of an app's instances yet."""
-        return self._uncertified.get(app, _NOBODY)
+        return self._uncertified.of(app)
 
     def certified(self, app: AppGuid, instance: InstanceGuid) -> None:
-        """Let every route lead to an instance: it has the certificate, or is gone."""
-        lacking = self.uncertified(app)
-        if instance in lacking:
-            self._await(app, lacking.discard(instance))
-            self._around.mark_resolvers(callers(self._state, app))
+        """Let every route lead to an instance, which has the certificate."""
+        self._uncertified.certified(app, instance)
 
     def left(self, instance: InstanceGuid) -> None:
         """Note that the resolver of an instance lost its stream, and may be back."""
@@ -154,7 +151,7 @@ class Publication:
             if isinstance(entity, RouteMapping):
                 self._unmapped(entity)
         for instance in removed_instances(state, change):
-            self.certified(instance.app_guid, instance.guid)
+            self._uncertified.removed(instance.app_guid, [instance.guid])
             self._returning.came(instance.guid)
             self._kept.pop(instance.guid, None)
         for entity in change.puts:
@@ -169,6 +166,7 @@ class Publication:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._uncertified.close()
 
     def _mapped(self, mapping: RouteMapping) -> None:
         _take(self._lingering, mapping)
@@ -177,12 +175,7 @@ class Publication:
 
     def _unmapped(self, mapping: RouteMapping) -> None:
         _take(self._held_back, mapping)
-        lacking = self.uncertified(mapping.app_guid)
-        for instance, names in lacking.items():
-            if mapping.hostname in names:
-                left = names - {mapping.hostname}
-                lacking = lacking.insert(instance, left) if left else lacking.discard(instance)
-        self._await(mapping.app_guid, lacking)
+        self._uncertified.unmapped(mapping.app_guid, mapping.hostname)
         if self._state.app(mapping.app_guid) is None:
             self._stop(mapping)
             _take(self._lingering, mapping)
@@ -218,25 +211,20 @@ class Publication:
             for each, streams in there.items()
             if each not in late and streams and streams.issubset(around.streams(each))
         }
-        lacking = self.uncertified(app)
-        for each in self._state.instances_of(app):
-            if (
-                (each.status is InstanceStatus.READY or each.guid in late)
-                and each.guid not in stayed
-                and not around.certified(each.guid)
-            ):
-                names = lacking.get(each.guid, frozenset())
-                lacking = lacking.insert(each.guid, names | {name})
-        self._await(app, lacking)
+        lacking = {
+            each.guid
+            for each in self._state.instances_of(app)
+            if (each.status is InstanceStatus.READY or each.guid in late)
+            and each.guid not in stayed
+            and not around.certified(each.guid)
+        }
+        self._uncertified.add(app, name, lacking)
         _take(self._held_back, mapping)
-        self._around.mark_resolvers(callers(self._state, app))
+        self._tell_resolvers(app)
         self._log.info(log_events.NAME_PUBLISHED, app=app, name=name, behind=sorted(late))
 
-    def _await(self, app: AppGuid, lacking: Uncertified) -> None:
-        if lacking:
-            self._uncertified[app] = lacking
-        else:
-            self._uncertified.pop(app, None)
+    def _tell_resolvers(self, app: AppGuid) -> None:
+        self._around.mark_resolvers(callers(self._state, app))
 
     async def _withdraw(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname

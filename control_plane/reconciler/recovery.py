@@ -17,12 +17,12 @@ from control_plane.model.state import State
 from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Hostname, InstanceGuid
 from control_plane.store.protocol import IssuedRecord
 
-Uncertified: TypeAlias = "HashTrieMap[InstanceGuid, frozenset[Hostname]]"
+Lacking: TypeAlias = "HashTrieMap[InstanceGuid, frozenset[Hostname]]"
 """Of an app: which of its routes an instance may have no certificate with. One more or less that is
 in it costs the same however many there are, and who remembers it goes on reading what it was."""
 
 
-def uncertified(state: State, records: Iterable[IssuedRecord]) -> dict[AppGuid, Uncertified]:
+def uncertified(state: State, records: Iterable[IssuedRecord]) -> dict[AppGuid, Lacking]:
     """Return which routes of each app its instances may have no certificate with.
 
     It is about those that are ready, since names lead to nobody else; who becomes ready later has

@@ -35,6 +35,7 @@ from control_plane.reconciler import backlog
 from control_plane.reconciler import reconciler as module
 from control_plane.reconciler.publication import LINGER_SECONDS
 from control_plane.reconciler.renewals import LONGEST_RETRY, RETRY
+from control_plane.reconciler.uncertified import TOGETHER_SECONDS
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from control_plane.xds.snapshot import Snapshot
 from tests.unit.model.world import A, B, allow, mapping, register, world
@@ -715,7 +716,7 @@ async def test_after_a_restart_a_name_leads_to_who_has_the_certificate(state: St
             envoy = second.connect(guid).as_envoy()
             await settled()
             envoy.settle()
-            await settled()
+            await second.clock.advance(TOGETHER_SECONDS)
             resolver.settle()
             both += new
             assert names_of(resolver) == sorted([*both, "new.apps.internal"])
