@@ -119,7 +119,10 @@ class StreamFacts:
                 kind = Kind.RENEWED if is_renewal(entry, before) else Kind.ISSUED
             case CertificateState.SERVED:
                 kind = Kind.SERVED
-                self._log.info(log_events.CERTIFICATE_SERVED, **fields)
+                # That all are is in the line of the change; what ends a warning is seen as it is.
+                was_late = before is not None and before.state is CertificateState.NOT_SERVED
+                log = self._log.info if was_late else self._log.debug
+                log(log_events.CERTIFICATE_SERVED, **fields)
             case CertificateState.NOT_SERVED:
                 kind = Kind.NOT_SERVED
                 reason = shortened(entry.reason)

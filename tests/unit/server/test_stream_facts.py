@@ -141,6 +141,20 @@ def test_a_certificate_is_told_of_from_issue_to_handshake() -> None:
     ]
 
 
+def test_a_certificate_that_is_served_at_once_is_for_debugging() -> None:
+    """The line of the change says it of all instances, and of a big app that is a thousand."""
+    feed, ledger = Feed(ManualClock()), Ledger(ManualClock())
+    with feed.watch() as watcher, capture_logs() as lines:
+        ledger.observe(Scene(watcher, feed).facts.certified)
+        ledger.issued(RECORD)
+        (entry,) = ledger.of(RECORD.instance_guid)
+        ledger.move(entry, CertificateState.SERVED)
+
+    assert [(each["event"], each["log_level"]) for each in lines] == [
+        ("certificate.served", "debug")
+    ]
+
+
 def test_while_nobody_watches_nothing_is_made() -> None:
     """On a busy server most of what happens is a response or its ACK."""
 
