@@ -85,9 +85,7 @@ class Publication:
         self._clock = clock
         self._held_back: dict[AppGuid, set[Hostname]] = {}
         self._lingering: dict[AppGuid, set[Hostname]] = {}
-        self._uncertified = Uncertified(
-            state, records, neighbourhood.certified, self._tell_resolvers, clock
-        )
+        self._uncertified = Uncertified(state, records, self._tell_resolvers, clock)
         self._kept = unmapped(state, records)
         self._returning = Returning(state, clock)
         self._tasks: dict[RouteMapping, asyncio.Task[None]] = {}

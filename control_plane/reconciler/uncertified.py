@@ -32,7 +32,6 @@ class Uncertified:
         self,
         state: State,
         records: Iterable[IssuedRecord],
-        certified: Callable[[InstanceGuid], bool],
         changed: Callable[[AppGuid], None],
         clock: Clock,
     ) -> None:
@@ -40,14 +39,13 @@ class Uncertified:
 
         Args:
             records: what an earlier run remembered of certificates.
-            certified: tells whether an instance is connected and ACKed its certificate.
             changed: is told of an app whose names lead to more instances now.
         """
         self._by_app = uncertified(state, records)
-        self._certified = certified
         self._changed = changed
         self._clock = clock
-        self._gathering: dict[AppGuid, asyncio.Task[None]] = {}
+        self._came: dict[AppGuid, set[InstanceGuid]] = {}
+        self._gathering: set[asyncio.Task[None]] = set()
 
     def of(self, app: AppGuid) -> Lacking:
         """Return which of an app's names must not lead to which of its instances."""
@@ -55,16 +53,24 @@ class Uncertified:
 
     def add(self, app: AppGuid, name: Hostname, instances: Iterable[InstanceGuid]) -> None:
         """Let a name lead to none of these before they have their certificates."""
-        lacking = self.of(app)
+        lacking, came = self.of(app), self._came.get(app, set())
         for each in instances:
             lacking = lacking.insert(each, lacking.get(each, frozenset()) | {name})
+            came.discard(each)  # its certificate had not this one
         self._set(app, lacking)
 
     def certified(self, app: AppGuid, instance: InstanceGuid) -> None:
         """Let every name lead to an instance, which has its certificate, now or in a moment."""
-        if instance in self.of(app) and app not in self._gathering:
-            self._let_in(app, [instance])
-            self._gathering[app] = asyncio.get_running_loop().create_task(self._gather(app))
+        if instance not in self.of(app):
+            return
+        if app in self._came:
+            self._came[app].add(instance)
+            return
+        self._let_in(app, [instance])
+        came = self._came[app] = set()
+        task = asyncio.get_running_loop().create_task(self._gather(app, came))
+        self._gathering.add(task)
+        task.add_done_callback(self._gathering.discard)
 
     def unmapped(self, app: AppGuid, name: Hostname) -> None:
         """Forget a name that an app lost."""
@@ -81,7 +87,7 @@ class Uncertified:
 
     async def close(self) -> None:
         """Wait for nobody any more."""
-        tasks = tuple(self._gathering.values())
+        tasks = tuple(self._gathering)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -96,15 +102,13 @@ class Uncertified:
         self.removed(app, instances)
         self._changed(app)
 
-    async def _gather(self, app: AppGuid) -> None:
+    async def _gather(self, app: AppGuid, came: set[InstanceGuid]) -> None:
         """Let in together those that come meanwhile, until a while goes by in which none does."""
         try:
-            while True:
-                await self._clock.sleep(TOGETHER_SECONDS)
-                # Not who said so meanwhile: it may have left since, and a name have been mapped.
-                came = [each for each in self.of(app) if self._certified(each)]
-                if not came:
-                    return
+            await self._clock.sleep(TOGETHER_SECONDS)
+            while came:
                 self._let_in(app, came)
+                came.clear()
+                await self._clock.sleep(TOGETHER_SECONDS)
         finally:
-            del self._gathering[app]
+            del self._came[app]
