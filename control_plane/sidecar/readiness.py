@@ -114,5 +114,7 @@ async def _accepts(address: Address, port: Port) -> bool:
             _, writer = await asyncio.open_connection(address, port)
     except OSError:
         return False
+    ours, theirs = (writer.get_extra_info(each) for each in ("sockname", "peername"))
     writer.transport.abort()
-    return True
+    # To a port that nobody has, the system may connect from that very port, and so to itself.
+    return bool(ours != theirs)

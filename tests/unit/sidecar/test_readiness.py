@@ -1,0 +1,87 @@
+"""What is told of an instance was tried just now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from ssl import SSLContext
+
+import pytest
+
+from control_plane.names import Address, Port
+from control_plane.sidecar.app_ports import AppPorts
+from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.readiness import InstanceObserver, Observation
+from tests.envoy.harness import unique_address
+
+APP = Address("127.0.0.1")
+
+Place = tuple[str, int]
+
+
+@asynccontextmanager
+async def listening(address: str = APP) -> AsyncIterator[Port]:
+    """Have somebody accept connections there until the block ends."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), address, 0)
+    async with server:
+        yield Port(server.sockets[0].getsockname()[1])
+
+
+async def _seen(directory: Path, ports: AppPorts, address: str = "") -> Observation:
+    """Look at an instance without an Envoy."""
+    admin, at = EnvoyAdmin(directory / "admin.sock"), Address(address or unique_address())
+    return await InstanceObserver(lambda: at, APP, lambda: ports, admin).observe()
+
+
+async def test_only_the_port_that_61443_leads_to_has_to_be_open(tmp_path: Path) -> None:
+    """Of the others it is told which are open and which are not."""
+    async with listening() as open_, listening() as other:
+        async with listening() as closed:
+            pass
+        ready = await _seen(tmp_path, AppPorts((closed, open_, other), open_))
+        not_ready = await _seen(tmp_path, AppPorts((closed, open_, other), closed))
+
+    assert (ready.listening, ready.c2c_port) == (True, open_)
+    assert (not_ready.listening, not_ready.c2c_port) == (False, closed)
+    assert ready.open_ports == not_ready.open_ports == (open_, other)
+    assert ready.closed_ports == not_ready.closed_ports == (closed,)
+
+
+async def test_each_of_the_ports_that_people_named_has_to_be_open(tmp_path: Path) -> None:
+    """Who names two ports means both of them."""
+    async with listening() as open_:
+        async with listening() as closed:
+            pass
+        seen = [await _seen(tmp_path, AppPorts(each)) for each in ((open_,), (open_, closed))]
+
+    assert [each.listening for each in seen] == [True, False]
+
+
+async def test_a_port_at_the_address_of_the_instance_is_exposed(tmp_path: Path) -> None:
+    """Also one that is not open where Envoy reaches the app."""
+    address = unique_address()
+    async with listening() as hidden, listening(address) as exposed:
+        seen = await _seen(tmp_path, AppPorts((hidden, exposed), hidden), address)
+
+    assert (seen.open_ports, seen.exposed_ports) == ((hidden,), (exposed,))
+
+
+async def test_a_connection_to_itself_is_no_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system takes the port that it connects to for its own end once in some 20,000 times."""
+    async with listening() as closed:
+        pass
+    connect = asyncio.open_connection
+
+    async def from_itself(
+        address: str, port: int, *, ssl: SSLContext | None = None, local_addr: Place | None = None
+    ) -> object:
+        return await connect(address, port, ssl=ssl, local_addr=local_addr or (address, port))
+
+    monkeypatch.setattr(asyncio, "open_connection", from_itself)
+    seen = await _seen(tmp_path, AppPorts((closed,)))
+
+    assert (seen.listening, seen.open_ports, seen.exposed_ports) == (False, (), ())
