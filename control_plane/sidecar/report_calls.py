@@ -76,9 +76,7 @@ class ControlPlaneCalls:
         Raises:
             grpc.aio.AioRpcError: there was none within so many seconds.
         """
-        if self._exchange is not None:
-            self._exchange.close()
-            self._exchange = None
+        self._hang_up()
         stub = sidecar_pb2_grpc.SidecarServiceStub(await self._open())
         return await stub.Report(request, timeout=seconds)
 
@@ -97,7 +95,7 @@ class ControlPlaneCalls:
             async with asyncio.timeout(seconds):
                 return await self._exchange.tell(request)
         except TimeoutError:
-            self._exchange.close()
+            self._hang_up()
             silent = f"no answer within {seconds:g} s"
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise AioRpcError(code, Metadata(), Metadata(), details=silent) from None
@@ -119,17 +117,22 @@ class ControlPlaneCalls:
         It is tried for meanwhile, as often as the channel's own back-off allows.
         """
         channel, ready = await self._open(), grpc.ChannelConnectivity.READY
-        while channel.get_state(try_to_connect=True) is ready:
+        while channel.get_state() is ready:
             await channel.wait_for_state_change(ready)
         await channel.channel_ready()
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._exchange is not None:
-            self._exchange.close()
+        self._hang_up()
         if self._channel is not None:
             await self._channel.close()
-        self._channel = self._shown = self._exchange = None
+        self._channel = self._shown = None
+
+    def _hang_up(self) -> None:
+        """End the stream, if there is one; the next report opens another."""
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None
 
     async def _open(self) -> grpc.aio.Channel:
         current = self._live.current

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from grpc.aio import AioRpcError
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.settings import SocketAddress
@@ -25,14 +26,19 @@ class ControlPlane(sidecar_pb2_grpc.SidecarServiceServicer):
     Attributes:
         heard: of each report whether the instance leaves, in order.
         answers: what it says to each report of a stream, one after the other.
+        has_ended: whether it ends each stream that is opened.
+        streams: how many were opened.
     """
 
     def __init__(self) -> None:
         """Start with nothing heard."""
         self.heard: list[bool] = []
         self.answers: list[sidecar_pb2.ReportResponse] = []
+        self.has_ended = False
+        self.streams = 0
         self.began = asyncio.Event()
         self.may_read = asyncio.Event()
+        self.may_answer = asyncio.Event()
         self.ended = asyncio.Event()
 
     async def Report(
@@ -40,16 +46,21 @@ class ControlPlane(sidecar_pb2_grpc.SidecarServiceServicer):
     ) -> sidecar_pb2.ReportResponse:
         """Take one."""
         self.heard.append(request.leaving)
+        await self.may_answer.wait()
         return sidecar_pb2.ReportResponse()
 
     async def KeepReporting(  # type: ignore[override]  # the stubs know generators only
         self, _: object, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         """Take those of a stream."""
+        self.streams += 1
         self.began.set()
         try:
             await self.may_read.wait()
-            while isinstance(request := await context.read(), sidecar_pb2.ReportRequest):
+            while not self.has_ended:
+                request = await context.read()
+                if not isinstance(request, sidecar_pb2.ReportRequest):
+                    break
                 self.heard.append(request.leaving)
                 for answer in self.answers:
                     await context.write(answer)
@@ -71,7 +82,15 @@ async def serving(control_plane: ControlPlane, socket: Path) -> AsyncIterator[No
 
 
 @pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ControlPlaneCalls:
+def live() -> SimpleNamespace:
+    """Return the credentials of the moment, which nobody looks at."""
+    return SimpleNamespace(current=object())
+
+
+@pytest.fixture
+def calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: SimpleNamespace
+) -> ControlPlaneCalls:
     """Return the calls to a control plane at this socket."""
 
     def channel(*_: object) -> grpc.aio.Channel:
@@ -79,8 +98,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ControlPlaneCalls:
         return grpc.aio.insecure_channel(f"unix:{tmp_path}/socket", options)
 
     monkeypatch.setattr(module, "instance_channel", channel)
-    live = cast("LiveCredentials", SimpleNamespace(current=object()))
-    return ControlPlaneCalls(SocketAddress("127.0.0.1", 1), live)
+    return ControlPlaneCalls(SocketAddress("127.0.0.1", 1), cast("LiveCredentials", live))
 
 
 async def test_nothing_is_heard_after_the_last_word(
@@ -88,6 +106,7 @@ async def test_nothing_is_heard_after_the_last_word(
 ) -> None:
     """A report that was on its way when the instance left would bring it back."""
     control_plane = ControlPlane()
+    control_plane.may_answer.set()
     async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
         telling = asyncio.create_task(calls.keep_reporting(sidecar_pb2.ReportRequest(), 10))
         await control_plane.began.wait()
@@ -126,11 +145,99 @@ async def test_a_control_plane_that_comes_back_is_noticed(
     socket = tmp_path / "socket"
     async with asyncio.timeout(10):
         waiting = asyncio.create_task(calls.reconnected())
-        async with serving(ControlPlane(), socket):
+        with pytest.raises(AioRpcError, match="UNAVAILABLE"):
+            await calls.report(sidecar_pb2.ReportRequest(), 10)
+        assert not waiting.done()
+        control_plane = ControlPlane()
+        control_plane.may_answer.set()
+        async with serving(control_plane, socket):
             await waiting
             again = asyncio.create_task(calls.reconnected())
             await calls.report(sidecar_pb2.ReportRequest(), 10)
             assert not again.done()
-        async with serving(ControlPlane(), socket):
+        with pytest.raises(AioRpcError, match="UNAVAILABLE"):
+            await calls.report(sidecar_pb2.ReportRequest(), 10)
+        assert not again.done()
+        async with serving(control_plane, socket):
             await again
         await calls.close()
+
+
+async def test_a_new_identity_is_shown_on_a_new_connection(
+    calls: ControlPlaneCalls, tmp_path: Path, live: SimpleNamespace
+) -> None:
+    """The control plane lets in an identity that was renewed for a moment only."""
+    control_plane = _answering()
+    async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
+        await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)
+        await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)
+        assert control_plane.streams == 1
+        live.current = object()
+        await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)
+        await control_plane.ended.wait()
+        await calls.close()
+
+    assert control_plane.streams == 2
+
+
+async def test_a_control_plane_that_says_nothing_is_left(
+    calls: ControlPlaneCalls, tmp_path: Path
+) -> None:
+    """It may be gone without a word: the next report goes over another stream."""
+    control_plane = ControlPlane()
+    control_plane.may_read.set()
+    async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
+        with pytest.raises(AioRpcError) as raised:
+            await calls.keep_reporting(sidecar_pb2.ReportRequest(), 0.1)
+        await control_plane.ended.wait()
+        control_plane.answers = [sidecar_pb2.ReportResponse()]
+        await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)
+        await calls.close()
+
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert raised.value.details() == "no answer within 0.1 s"
+
+
+async def test_a_last_word_that_is_not_answered_is_not_waited_for(
+    calls: ControlPlaneCalls, tmp_path: Path
+) -> None:
+    """An instance that ends has only so much time."""
+    async with serving(ControlPlane(), tmp_path / "socket"), asyncio.timeout(10):
+        with pytest.raises(AioRpcError, match="DEADLINE_EXCEEDED"):
+            await calls.report(sidecar_pb2.ReportRequest(leaving=True), 0.1)
+        await calls.close()
+
+
+async def test_a_stream_that_the_control_plane_ends_is_opened_anew(
+    calls: ControlPlaneCalls, tmp_path: Path
+) -> None:
+    """It does so when it stops, and when the instance reports on a newer stream."""
+    control_plane = _answering()
+    control_plane.has_ended = True
+    async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
+        with pytest.raises(AioRpcError):
+            await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)
+        control_plane.has_ended = False
+        await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)
+        await calls.close()
+
+    assert control_plane.streams == 2
+
+
+async def test_who_reports_no_more_leaves_no_stream(
+    calls: ControlPlaneCalls, tmp_path: Path
+) -> None:
+    """Else the control plane would wait for the next report."""
+    control_plane = _answering()
+    async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
+        await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)
+        await calls.close()
+        await control_plane.ended.wait()
+
+
+def _answering() -> ControlPlane:
+    """Return a control plane that answers each report of a stream once."""
+    control_plane = ControlPlane()
+    control_plane.may_read.set()
+    control_plane.answers = [sidecar_pb2.ReportResponse()]
+    return control_plane
