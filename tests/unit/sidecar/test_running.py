@@ -1,0 +1,131 @@
+"""How an instance that is told to stop comes to its end, and what holds it up."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+
+import structlog
+
+from control_plane.settings import SocketAddress
+from control_plane.sidecar.child import Child
+from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.report import Reporter
+from control_plane.sidecar.running import RunningInstance
+from control_plane.sidecar.signals import Signals
+
+LONG = timedelta(seconds=60)
+
+
+@dataclass(slots=True)
+class Told:
+    """A control plane that is told that the instance leaves."""
+
+    has_left: bool = False
+
+    async def leave(self) -> None:
+        """Hear it."""
+        self.has_left = True
+
+
+@asynccontextmanager
+async def envoys_admin(directory: Path, in_flight: Iterable[int]) -> AsyncIterator[list[str]]:
+    """Answer as Envoy does, each time with the next number of requests; yield what was asked."""
+    asked: list[str] = []
+    numbers = iter(in_flight)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split()[1].partition("?")[0])
+        number = next(numbers) if asked[-1] == "/stats" else 0
+        writer.write(f"HTTP/1.1 200 OK\r\n\r\nhttp.stats-a.downstream_rq_active: {number}".encode())
+        writer.close()
+
+    async with await asyncio.start_unix_server(accept, directory / "admin.sock"):
+        yield asked
+
+
+async def _stopped(
+    directory: Path,
+    *,
+    envoy: str = "sleep 60",
+    app: str | None = None,
+    offline_wait: timedelta = timedelta(),
+    drain_time: timedelta = LONG,
+) -> int:
+    """Tell an instance of these processes to stop; return its exit code, within seconds."""
+    options = SidecarOptions(
+        server=SocketAddress("127.0.0.1", 1), offline_wait=offline_wait, drain_time=drain_time
+    )
+    commands = [each for each in (envoy, app) if each is not None]
+    children = [await Child.start(("sh", "-c", each), os.environ) for each in commands]
+    signals, told = Signals(), Told()
+    signals.stop.set()
+    instance = RunningInstance(
+        children[0],
+        children[1] if children[1:] else None,
+        EnvoyAdmin(directory / "admin.sock"),
+        cast("Reporter", told),
+        signals,
+        options,
+    )
+    try:
+        async with asyncio.timeout(20):
+            code = await instance.to_the_end()
+        assert all(each.has_ended for each in children)
+        assert told.has_left
+        return code
+    finally:
+        for each in children:
+            await each.stop(0, asyncio.Event())
+
+
+async def test_an_envoy_that_cannot_be_told_to_drain_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody is sent away, so nobody would go."""
+    with structlog.testing.capture_logs() as logs:
+        await _stopped(tmp_path)
+
+    assert logs[-1]["event"] == "envoy.drained"
+    assert logs[-1]["reason"].startswith("it was not told to: ")
+
+
+async def test_an_instance_is_drained_once_nothing_was_in_flight_for_a_while(
+    tmp_path: Path,
+) -> None:
+    """Between two requests of a client there may be a moment without any."""
+    numbers = itertools.chain([2, 0, 0, 0, 0, 1], itertools.repeat(0))
+    async with envoys_admin(tmp_path, numbers) as asked:
+        await _stopped(tmp_path)
+
+    assert asked[:2] == ["/drain_listeners", "/stats"]
+    assert asked.count("/stats") >= 6 + 5
+
+
+async def test_who_does_not_go_has_the_drain_time(tmp_path: Path) -> None:
+    """How many are cut off is said."""
+    async with envoys_admin(tmp_path, itertools.repeat(3)):
+        with structlog.testing.capture_logs() as logs:
+            await _stopped(tmp_path, drain_time=timedelta(seconds=0.3))
+
+    assert [each["in_flight"] for each in logs if each["event"] == "envoy.drained"] == [3]
+
+
+async def test_an_app_that_ends_meanwhile_ends_each_wait(tmp_path: Path) -> None:
+    """There is nobody left to send requests to; the code is the app's."""
+    async with envoys_admin(tmp_path, itertools.repeat(3)):
+        code = await _stopped(tmp_path, app="sleep 0.5; exit 7", offline_wait=LONG)
+
+    assert code == 7
+
+
+async def test_an_envoy_that_ends_while_it_drains_ends_that(tmp_path: Path) -> None:
+    """The app is ended then; without one the code is Envoy's."""
+    async with envoys_admin(tmp_path, itertools.repeat(3)):
+        assert await _stopped(tmp_path, envoy="sleep 0.5; exit 5") == 5
