@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
-from control_plane.sidecar.child import Child
+from control_plane.errors import ConfigurationError
+from control_plane.sidecar.child import Child, check_program
+from tests.envoy.harness import until
+from tests.sidecar.process import living
 
 
 async def test_a_group_is_ended_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +26,69 @@ async def test_a_group_is_ended_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert code == 128 + signal.SIGTERM
     assert await child.stop(60, asyncio.Event()) == code
     assert sent == []
+
+
+async def test_what_a_process_started_does_not_outlive_it() -> None:
+    """Also where it ends by itself, and leaves something that does not listen to SIGTERM."""
+    child = await Child.start(("sh", "-c", "trap '' TERM; sleep 60 & exit 7"), os.environ)
+    assert await child.ended() == 7
+    assert living(child.pid)
+
+    assert await child.stop(60, asyncio.Event()) == 7
+
+    async def is_gone() -> bool:
+        return not living(child.pid)
+
+    await until(is_gone, what="nothing of it is left")
+
+
+async def test_a_hurry_ends_the_time_that_a_process_has() -> None:
+    """Before that it has as much as was said."""
+    stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"
+    child = await Child.start(("sh", "-c", stubborn), os.environ, is_read=True)
+    await child.output.readline()
+    hurry = asyncio.Event()
+    stopping = asyncio.create_task(child.stop(60, hurry))
+    await asyncio.wait([stopping], timeout=0.2)
+    assert not child.has_ended
+    hurry.set()
+    async with asyncio.timeout(10):
+        assert await stopping == 128 + signal.SIGKILL
+
+    child.send(signal.SIGHUP)  # which nobody gets
+
+
+async def test_all_that_a_process_writes_is_read() -> None:
+    """Envoy logs to standard error."""
+    child = await Child.start(("sh", "-c", "echo a; echo b >&2"), os.environ, is_read=True)
+
+    assert await child.output.read() == b"a\nb\n"
+    assert await child.ended() == 0
+
+
+async def test_a_process_has_the_variables_that_it_is_given() -> None:
+    """The sidecar's own may have the join token in them."""
+    env = shutil.which("env") or ""
+    child = await Child.start((env,), {"A": "1"}, is_read=True)
+
+    assert await child.output.read() == b"A=1\n"
+    assert await child.ended() == 0
+
+
+async def test_the_output_of_others_goes_where_ours_does() -> None:
+    """An app writes to the terminal of the sidecar, and nobody reads along."""
+    child = await Child.start(("true",), os.environ)
+    with pytest.raises(LookupError, match="is not read"):
+        _ = child.output
+
+    assert await child.ended() == 0
+
+
+def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    """Whether it is not there, or is none, is known before anything is started."""
+    text = tmp_path / "text"
+    text.touch()
+    check_program("sh")
+    for program, why in ((str(text), "Permission denied"), ("no-such", "No such file")):
+        with pytest.raises(ConfigurationError, match=f"{program}.* cannot be run: {why}"):
+            check_program(program)

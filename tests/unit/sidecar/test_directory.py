@@ -17,6 +17,19 @@ from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.sidecar.directory import SidecarDirectory
 from tests.unit.sidecar.members import GUID, authority, membership
 
+IDENTITY_OF_NUMBERS = json.dumps(
+    {
+        "resources": [
+            {
+                "tls_certificate": {
+                    "certificate_chain": {"inline_string": 1},
+                    "private_key": {"inline_string": 2},
+                }
+            }
+        ]
+    }
+)
+
 
 @pytest.fixture(scope="module")
 def ca() -> Authority:
@@ -176,16 +189,21 @@ def test_a_crash_before_the_first_identity_leaves_nothing(
         ("enrollment.json", "{}"),
         ("identity.json", '{"resources": []}'),
         ("identity.json", '{"resources": [{"tls_certificate": {}}]}'),
+        ("identity.json", IDENTITY_OF_NUMBERS),
         ("ca.pem", "not a certificate"),
+        ("ca.pem", None),
     ],
 )
 def test_a_damaged_file_is_told_apart_from_none(
-    ca: Authority, tmp_path: Path, file: str, content: str
+    ca: Authority, tmp_path: Path, file: str, content: str | None
 ) -> None:
     """Whatever happened to a file, the sidecar says so in a sentence and can enrol anew."""
     directory = SidecarDirectory(tmp_path)
     directory.write(membership(ca))
-    (tmp_path / file).write_text(content)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_text(content)
 
     with pytest.raises(InvalidArgument):
         directory.read()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,39 @@ async def test_an_app_that_may_not_be_ended_is_said(
     await leftovers.end()
 
     assert await app.wait() < 0
+
+
+async def test_an_app_that_cannot_be_noted_runs_all_the_same(tmp_path: Path) -> None:
+    """A disk that is full is a reason to say so, and none to end it."""
+    leftovers = _leftovers(tmp_path)
+    (tmp_path / f"{module.APP_FILE}.new").mkdir()  # in the way of the file that is written
+    with structlog.testing.capture_logs() as logs:
+        leftovers.note_app(os.getpid())
+
+    assert [(each["event"], each["log_level"]) for each in logs] == [("app.not_noted", "error")]
+    assert module.APP_FILE in logs[0]["reason"]
+
+
+async def test_an_app_is_found_whatever_it_is_called(tmp_path: Path) -> None:
+    """The system tells its name as it is, in the middle of what counts."""
+    program = tmp_path / os.fsdecode(b"a) Z \xff")
+    program.symlink_to(shutil.which("sleep") or "")
+    leftovers = _leftovers(tmp_path)
+    app = await asyncio.create_subprocess_exec(program, "60", process_group=0)
+    leftovers.note_app(app.pid)
+    await leftovers.end()
+
+    assert await app.wait() == -signal.SIGTERM
+
+
+def test_an_app_that_nobody_waited_for_is_none(tmp_path: Path) -> None:
+    """It ended, and whoever inherited it keeps its number only."""
+    leftovers = _leftovers(tmp_path)
+    with subprocess.Popen(["sleep", "60"], process_group=0) as app:
+        leftovers.note_app(app.pid)
+        app.kill()
+        os.waitid(os.P_PID, app.pid, os.WEXITED | os.WNOWAIT)
+        with structlog.testing.capture_logs() as logs:
+            asyncio.run(leftovers.end())
+
+    assert logs == []

@@ -227,8 +227,9 @@ async def test_a_control_plane_that_does_not_say_when_is_told_again_in_a_while(
 
 
 async def test_an_instance_that_stays_as_it_is_is_left_in_peace(tmp_path: Path) -> None:
-    """The app sees a connection in two seconds, no more."""
+    """The app sees a connection in two seconds, no more, also while no certificate is expected."""
     async with world(tmp_path) as here:
+        here.instance.now = READY
         await here.clock.advance(60)
         looked = here.instance.looks
         await here.clock.advance(60)
