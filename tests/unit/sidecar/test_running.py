@@ -1,10 +1,12 @@
-"""How an instance that is told to stop comes to its end, and what holds it up."""
+"""How an instance comes to its end, and what holds it up."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
+import signal
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,22 +54,28 @@ async def envoys_admin(directory: Path, in_flight: Iterable[int]) -> AsyncIterat
         yield asked
 
 
-async def _stopped(
+async def _ended(
     directory: Path,
     *,
-    envoy: str = "sleep 60",
+    is_told: bool = True,
+    envoy: str = "exec sleep 60",
     app: str | None = None,
     offline_wait: timedelta = timedelta(),
     drain_time: timedelta = LONG,
-) -> int:
-    """Tell an instance of these processes to stop; return its exit code, within seconds."""
+) -> tuple[int, list[int]]:
+    """Have an instance of these processes come to its end within seconds.
+
+    Returns:
+        its exit code, and those of its Envoy and its app.
+    """
     options = SidecarOptions(
         server=SocketAddress("127.0.0.1", 1), offline_wait=offline_wait, drain_time=drain_time
     )
     commands = [each for each in (envoy, app) if each is not None]
     children = [await Child.start(("sh", "-c", each), os.environ) for each in commands]
     signals, told = Signals(), Told()
-    signals.stop.set()
+    if is_told:
+        signals.stop.set()
     instance = RunningInstance(
         children[0],
         children[1] if children[1:] else None,
@@ -81,7 +89,7 @@ async def _stopped(
             code = await instance.to_the_end()
         assert all(each.has_ended for each in children)
         assert told.has_left
-        return code
+        return code, [await each.ended() for each in children]
     finally:
         for each in children:
             await each.stop(0, asyncio.Event())
@@ -90,7 +98,7 @@ async def _stopped(
 async def test_an_envoy_that_cannot_be_told_to_drain_is_not_waited_for(tmp_path: Path) -> None:
     """Nobody is sent away, so nobody would go."""
     with structlog.testing.capture_logs() as logs:
-        await _stopped(tmp_path)
+        await _ended(tmp_path)
 
     assert logs[-1]["event"] == "envoy.drained"
     assert logs[-1]["reason"].startswith("it was not told to: ")
@@ -101,9 +109,11 @@ async def test_an_instance_is_drained_once_nothing_was_in_flight_for_a_while(
 ) -> None:
     """Between two requests of a client there may be a moment without any."""
     numbers = itertools.chain([2, 0, 0, 0, 0, 1], itertools.repeat(0))
+    started = time.monotonic()
     async with envoys_admin(tmp_path, numbers) as asked:
-        await _stopped(tmp_path)
+        await _ended(tmp_path)
 
+    assert time.monotonic() - started >= 1
     assert asked[:2] == ["/drain_listeners", "/stats"]
     assert asked.count("/stats") >= 6 + 5
 
@@ -112,7 +122,7 @@ async def test_who_does_not_go_has_the_drain_time(tmp_path: Path) -> None:
     """How many are cut off is said."""
     async with envoys_admin(tmp_path, itertools.repeat(3)):
         with structlog.testing.capture_logs() as logs:
-            await _stopped(tmp_path, drain_time=timedelta(seconds=0.3))
+            await _ended(tmp_path, drain_time=timedelta(seconds=0.3))
 
     assert [each["in_flight"] for each in logs if each["event"] == "envoy.drained"] == [3]
 
@@ -120,7 +130,7 @@ async def test_who_does_not_go_has_the_drain_time(tmp_path: Path) -> None:
 async def test_an_app_that_ends_meanwhile_ends_each_wait(tmp_path: Path) -> None:
     """There is nobody left to send requests to; the code is the app's."""
     async with envoys_admin(tmp_path, itertools.repeat(3)):
-        code = await _stopped(tmp_path, app="sleep 0.5; exit 7", offline_wait=LONG)
+        code, _ = await _ended(tmp_path, app="sleep 0.5; exit 7", offline_wait=LONG)
 
     assert code == 7
 
@@ -128,4 +138,19 @@ async def test_an_app_that_ends_meanwhile_ends_each_wait(tmp_path: Path) -> None
 async def test_an_envoy_that_ends_while_it_drains_ends_that(tmp_path: Path) -> None:
     """The app is ended then; without one the code is Envoy's."""
     async with envoys_admin(tmp_path, itertools.repeat(3)):
-        assert await _stopped(tmp_path, envoy="sleep 0.5; exit 5") == 5
+        assert await _ended(tmp_path, envoy="sleep 0.5; exit 5") == (5, [5])
+
+
+async def test_an_app_that_ends_by_itself_ends_envoy(tmp_path: Path) -> None:
+    """The control plane hears of it, and Envoy ends in order: nobody is there to drain it for."""
+    ended = await _ended(tmp_path, is_told=False, app="sleep 0.1; exit 7")
+
+    assert ended == (7, [128 + signal.SIGTERM, 7])
+
+
+async def test_an_envoy_that_ends_by_itself_ends_the_app(tmp_path: Path) -> None:
+    """The control plane hears of it, and the app has its time to end in order."""
+    app = "trap 'exit 3' TERM; while :; do sleep 0.1; done"
+    ended = await _ended(tmp_path, is_told=False, envoy="sleep 1; exit 5", app=app)
+
+    assert ended == (5, [5, 3])
