@@ -18,11 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.api.v1 import certificate_authority_pb2, certificate_authority_pb2_grpc
 from control_plane.ca import JDK_PASSWORD, java_trust_store
-from control_plane.sidecar.app_trust import AppTrust
+from control_plane.sidecar.app_trust import JAVA_ROOTS, ROOTS, AppTrust
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.store.files import write_public
 from tests.envoy.certificates import Authority
+from tests.envoy.harness import until
 from tests.needs import need_command
 from tests.sidecar.scene import scene
 from tests.waiting import output
@@ -245,3 +247,26 @@ async def test_an_app_reaches_another_by_its_name_and_nothing_else(tmp_path: Pat
     assert variables["PORT"] == str(here.port)
     assert len(variables["CF_INSTANCE_GUID"]) == 36
     assert "C2C_SIDECAR_TOKEN" not in variables
+
+
+async def test_whom_an_app_trusts_follows_the_ca(tmp_path: Path) -> None:
+    """An app that looks again, or starts next, trusts the next CA before it signs."""
+    prepare = certificate_authority_pb2.PrepareCertificateAuthorityRequest()
+    async with scene(tmp_path) as here, here.instance(command=("sleep", "60")) as instance:
+        await instance.logged("app.started")
+        stores = [here.directory / each for each in (ROOTS, JAVA_ROOTS)]
+        old = [each.read_bytes() for each in stores]
+        async with here.cf.operator() as channel:
+            stub = certificate_authority_pb2_grpc.CertificateAuthorityServiceStub(channel)
+            await stub.PrepareCertificateAuthority(prepare)
+
+        async def have_followed() -> bool:
+            return all(
+                each.read_bytes() != before for each, before in zip(stores, old, strict=True)
+            )
+
+        await until(have_followed, what="the files of the app are others")
+        bundle = here.cf.trust_bundle
+
+        assert bundle.count(b"BEGIN CERTIFICATE") == 2
+        assert stores[0].read_bytes().endswith(bundle)
