@@ -58,15 +58,21 @@ class Server:
     came_back: asyncio.Event = field(default_factory=asyncio.Event)
     said: asyncio.Queue[sidecar_pb2.ReportResponse] = field(default_factory=asyncio.Queue)
     _answered: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_busy: bool = False
 
     async def report(
         self, request: sidecar_pb2.ReportRequest, seconds: float
     ) -> sidecar_pb2.ReportResponse:
-        """Take a report."""
+        """Take a report, one at a time."""
         assert seconds > 0
+        assert not self._is_busy
         self.reports.append(request)
-        while (answer := self.answer) is None:
-            await self._answered.wait()
+        self._is_busy = True
+        try:
+            while (answer := self.answer) is None:
+                await self._answered.wait()
+        finally:
+            self._is_busy = False
         if isinstance(answer, grpc.StatusCode):
             raise AioRpcError(answer, Metadata(), Metadata(), details="away")
         return answer
