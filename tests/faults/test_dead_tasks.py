@@ -132,3 +132,22 @@ async def test_a_task_that_is_told_to_end_may_end() -> None:
 
     await tasks.finish(tasks.start("fails", fails_at_the_end()), closed.set)
     assert heard == ["health"]
+
+
+async def test_a_task_that_is_told_to_end_is_waited_for() -> None:
+    """What is stopped after it is what it uses until then."""
+    ended: list[str] = []
+
+    async def tidies_up() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0)
+            ended.append("work")
+
+    tasks = Lifelong(lambda: None)
+    work = tasks.start("work", tidies_up())
+    await asyncio.sleep(0)
+    await tasks.stop(work)
+
+    assert ended == ["work"]

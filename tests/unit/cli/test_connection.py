@@ -27,6 +27,7 @@ from control_plane.ca import (
     issue,
     new_key_pair,
 )
+from control_plane.cli import reach
 from control_plane.cli.reach import Away, Credentials, try_tls
 from control_plane.settings import Settings, SocketAddress
 from control_plane.store.files import write_private
@@ -52,6 +53,8 @@ def test_no_server_answers(tmp_path: Path) -> None:
     with closing(socket.socket(socket.AF_UNIX)) as left_behind:
         left_behind.bind(str(path))
     assert run_c2c("apps", C2C_DATA_DIR=str(tmp_path)) == expected
+    ran = run_c2c("apps", C2C_DATA_DIR=str(path))
+    assert ran.err == f"No server answers at {path}/admin.sock: {NEXT_STEP}\n"
 
 
 def test_a_socket_that_nobody_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +374,41 @@ def test_a_server_that_may_come_back_is_told_apart(operator: tuple[ControlPlane,
         try_tls(SocketAddress("host.invalid", 1), files)
 
 
+def test_a_server_that_says_nothing_is_waited_for_so_long(
+    operator: tuple[ControlPlane, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be behind a firewall that is opened later; until then nobody waits for ever."""
+    _, directory = operator
+    files = Credentials(*(directory / each for each in ("alice.pem", "alice.key", "alice-ca.pem")))
+    monkeypatch.setattr(reach, "SECONDS", 0.1)
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as silent,
+        pytest.raises(
+            Away, match=r"within 0\.1s: a firewall is on the way, or that is no operator"
+        ),
+    ):
+        try_tls(SocketAddress("127.0.0.1", silent.getsockname()[1]), files)
+
+
+def test_a_port_without_tls_is_told_apart(operator: tuple[ControlPlane, Path]) -> None:
+    """Nobody waits for that to become another one."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as web:
+
+        def answer() -> None:
+            with closing(web.accept()[0]) as connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"127.0.0.1:{web.getsockname()[1]}"
+        ran = as_alice(operator, "apps", server=address)
+        thread.join(20)
+
+    assert ran.err.startswith(f"No TLS with the server at {address}: ")
+    assert ran.err.endswith(": that is no operator's port (see --admin-address)\n")
+
+
 def test_an_operators_key_that_others_may_read_is_not_used(
     operator: tuple[ControlPlane, Path],
 ) -> None:
@@ -447,13 +485,16 @@ def test_clocks_that_disagree_are_said_to(
     )
 
 
+@pytest.mark.parametrize("host", ["::ffff:127.0.0.1", "c2c.example"])
 def test_a_name_that_the_server_has_no_certificate_for_is_named(
-    operator: tuple[ControlPlane, Path],
+    operator: tuple[ControlPlane, Path], host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its CA is the right one, so what helps is another name, here or there."""
     running, _ = operator
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *more: look_up("127.0.0.1", *more))
     assert running.ports.admin_address is not None
-    address = SocketAddress("::ffff:127.0.0.1", running.ports.admin_address.port)
+    address = SocketAddress(host, running.ports.admin_address.port)
 
     assert as_alice(operator, "apps", server=str(address)).err == (
         f"The server at {address} has no certificate for {address.host}: use a name that 'c2c "
