@@ -123,6 +123,22 @@ async def test_the_address_of_an_instance_that_may_come_back_is_its_own(
         assert [each.guid for each in await cf.instances()] == [holder.guid]
 
 
+async def test_the_address_of_an_instance_that_leaves_is_its_own_while_it_serves(
+    tmp_path: Path,
+) -> None:
+    """Its Envoy still sends its clients away; whoever came now would be taken for it."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        somebody = await applicant(cf, app="app-b")
+        async with stream(cf, holder) as client:
+            await connected(cf, client, holder)
+            await leave(cf, holder)
+            await has_status(cf, holder, InstanceStatus.GONE)
+
+            assert await somebody.is_refused(address="127.0.2.1") == held("127.0.2.1")
+
+
 @pytest.mark.parametrize("how", ["it said that it leaves", "it did not come back in time"])
 async def test_the_address_of_an_instance_that_is_gone_passes_on_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

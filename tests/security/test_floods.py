@@ -110,6 +110,16 @@ async def test_strangers_without_number_cost_a_friend_and_the_disk_nothing(tmp_p
     assert sum(map(len, cf.log[before:])) < most * 1000
 
 
+async def test_a_stranger_cannot_send_much(tmp_path: Path) -> None:
+    """More than any enrolment needs is not read, let alone parsed."""
+    async with control_plane(tmp_path) as cf, nobody(cf).connect(enroll_address(cf)) as channel:
+        stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
+        code, why = await refused(stub.Enroll(enrollment_pb2.EnrollRequest(csr=b"x" * (1 << 16))))
+
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in why
+
+
 async def test_what_is_logged_of_a_stranger_is_short(tmp_path: Path) -> None:
     """An address of 60,000 characters is quoted as far as anybody reads it."""
     async with control_plane(tmp_path) as cf:
