@@ -8,12 +8,18 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 from grpc_health.v1 import health_pb2
 
+from control_plane.model.entities import InstanceStatus
+from control_plane.names import InstanceGuid
+from control_plane.reconciler import presence
 from control_plane.settings import SocketAddress
 from tests.api.test_health import watch
 from tests.faults.plane import Plane
 from tests.faults.test_restarts import reconnected, scene, updates
+from tests.security.test_addresses import connected
+from tests.security.world import control_plane, enrol, stream
 
 Status = health_pb2.HealthCheckResponse
 
@@ -37,6 +43,24 @@ async def test_a_stop_is_announced_first_and_costs_envoy_nothing(tmp_path: Path)
         await reconnected(instance.envoy, attempts)
         await here.cp.synced()
         assert await updates(instance.envoy) == before
+
+
+async def test_nobody_is_gone_because_the_control_plane_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop may take longer than an instance may be away, and ends the first streams early."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        async with stream(cf, holder) as client:
+            await connected(cf, client, holder)
+            monkeypatch.setattr(presence, "GRACE_SECONDS", 0.0)
+            registry = cf.running.core.registry
+            await cf.stop()
+
+    instance = registry.state.instance(InstanceGuid(holder.guid))
+    assert instance is not None
+    assert instance.status is InstanceStatus.READY
 
 
 def _check_order(log: list[str]) -> None:
