@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 from datetime import timedelta
@@ -15,6 +16,8 @@ import pytest
 
 from control_plane.names import shown
 from tests.envoy.harness import until
+from tests.needs import lacks, need_command
+from tests.sidecar import process
 from tests.sidecar.platform import Platform
 from tests.sidecar.process import living, sidecar
 from tests.sidecar.scene import scene
@@ -286,3 +289,29 @@ async def test_a_directory_belongs_to_one_sidecar(tmp_path: Path) -> None:
 
         assert f"is in use by process {first.process.pid}" in second.lines[-1]
         assert (await here.caller.call(here.address)).status == 200
+
+
+ORPHAN = """
+(sleep 0.1 &)
+sleep 0.5
+until ! grep -qs "^State:.*zombie" /proc/[0-9]*/status; do sleep 0.1; done
+exit 7
+"""
+
+
+async def test_the_first_process_of_a_container_leaves_no_zombie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It inherits whatever the app leaves behind, and each zombie keeps a number."""
+    unshare = need_command("unshare", "util-linux")
+    contained = tmp_path / "c2c"
+    alone = (unshare, "--map-root-user", "--fork", "--pid", "--mount-proc", "--kill-child")
+    contained.write_text(f'#!/bin/sh\nexec {shlex.join([*alone, str(process.C2C)])} "$@"\n')
+    contained.chmod(0o755)
+    monkeypatch.setattr(process, "C2C", contained)
+    async with scene(tmp_path) as here, here.instance(command=("sh", "-c", ORPHAN)) as instance:
+        code = await instance.ended()
+        if any("unshare" in line for line in instance.lines):
+            lacks(f"this test needs process numbers of its own: {instance.lines}")
+
+    assert code == 7
