@@ -61,6 +61,17 @@ async def test_a_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path, name
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_a_start_that_fails_listens_nowhere(tmp_path: Path) -> None:
+    """The ports that it had by then are free again at once."""
+    with _taken() as free:
+        pass
+    with _taken() as taken:
+        plane = ControlPlane(_settings(tmp_path, xds_address=free, admin_address=taken))
+        with pytest.raises(ConfigurationError, match="set another admin_address"):
+            await plane.__aenter__()
+    socket.create_server((free.host, free.port)).close()
+
+
 @pytest.mark.parametrize("name", ADDRESSES)
 async def test_an_address_of_another_machine_is_said_with_what_to_do(
     tmp_path: Path, name: str
