@@ -1,0 +1,44 @@
+"""A server that is waited for: how long a call may take, and what is said while it is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import click
+import pytest
+
+from control_plane.cli.client import CALL_SECONDS
+from control_plane.cli.patience import Patience
+from control_plane.cli.progress import seconds_of
+from control_plane.cli.reach import Away
+
+
+def test_a_call_has_the_time_that_is_waited_besides_its_own() -> None:
+    """Else it would end without an answer, and nobody would know of the change."""
+    assert seconds_of("served", timedelta(minutes=2)) == CALL_SECONDS + 120
+    assert seconds_of("acked", timedelta(minutes=2)) == CALL_SECONDS + 120
+    assert seconds_of("committed", timedelta(minutes=2)) == CALL_SECONDS
+
+
+def test_that_a_server_is_away_is_said_once_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever it is away for; and so is that it is back."""
+
+    def away(why: str) -> Callable[[], int]:
+        def ask() -> int:
+            raise Away(why)
+
+        return ask
+
+    patience = Patience()
+    with click.Context(click.Command("status")):
+        found = [patience.look(each) for each in (lambda: 1, away("no server"), away("no name"))]
+        assert str(patience.away) == "no name"
+        found += [patience.look(each) for each in (lambda: 2, lambda: 3, away("no way"))]
+
+    assert found == [1, None, None, 2, 3, None]
+    assert capsys.readouterr().err.splitlines() == [
+        "No server (trying again)",
+        "The server answers again",
+        "No way (trying again)",
+    ]
