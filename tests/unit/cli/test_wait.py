@@ -1,0 +1,83 @@
+"""For which instances ``wait`` waits, and when each of them is there."""
+
+from __future__ import annotations
+
+import pytest
+
+from control_plane.api.v1 import inspection_pb2
+from control_plane.cli.inspect_wait import _judged
+
+SYNCED = inspection_pb2.CONFIG_STATUS_SYNCED
+ISSUED = inspection_pb2.CERTIFICATE_STATE_ISSUED
+SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
+STAGES = ("acked", "served", "ready")
+
+
+def _instance(
+    status: str = "ready",
+    *,
+    connected: bool = True,
+    certificate: inspection_pb2.CertificateState.ValueType = SERVED,
+    types: str = "CDS LDS SDS",
+    reason: str = "",
+) -> inspection_pb2.InstanceStatus:
+    """Return an instance that is as far as it can be, but for what is said."""
+    made = inspection_pb2.InstanceStatus(
+        app="web", connected=connected, status=status, certificate=certificate
+    )
+    for each in types.split():
+        made.types.add(type=each, status=SYNCED)
+    if reason:
+        made.types[-1].reason = reason
+    return made
+
+
+@pytest.mark.parametrize(
+    ("late", "reasons"),
+    [
+        (_instance(), ["", "", ""]),
+        (_instance(types="CDS LDS"), ["the Envoy of web/0 is not connected"] * 3),
+        (_instance(types="SDS NAMES"), ["the Envoy of web/0 is not connected"] * 3),
+        (_instance(reason="refused"), ["web/0 SDS: refused"] * 3),
+        (_instance(certificate=ISSUED), ["", *["web/0 certificate: not served yet"] * 2]),
+        (
+            _instance(status="not_ready"),
+            ["", "", "web/0 is not ready: its app does not accept connections"],
+        ),
+    ],
+    ids=["there", "one type", "another", "refused", "not served", "not ready"],
+)
+def test_each_stage_asks_for_more(late: inspection_pb2.InstanceStatus, reasons: list[str]) -> None:
+    """ACKed is all of it ACKed, served is shown as well, and ready is that names lead there."""
+    looks = [_judged([late], stage, 1) for stage in STAGES]
+
+    assert [", ".join(each.reasons) for each in looks] == reasons
+    assert [each.is_enough for each in looks] == [not each for each in reasons]
+
+
+def test_who_is_there_or_may_come_back_is_waited_for() -> None:
+    """Those that are gone, or never came, are not."""
+    away = [_instance(each, connected=False) for each in ("ready", "not_ready")]
+    nobody = [_instance(each, connected=False) for each in ("gone", "registered")]
+    here = _instance("registered")
+
+    assert [_judged([each], "acked", 0).wanted for each in (*away, here, *nobody)] == [1] * 3 + [
+        0
+    ] * 2
+
+
+@pytest.mark.parametrize(("instances", "is_enough"), [(1, True), (2, True), (3, False)])
+def test_as_many_as_were_asked_for_have_to_be_there(instances: int, *, is_enough: bool) -> None:
+    """And all those that there are, if these are more."""
+    look = _judged([_instance(), _instance()], "ready", instances)
+
+    assert (look.there, look.wanted) == (2, max(2, instances))
+    assert look.is_enough is is_enough
+
+
+def test_one_that_is_late_is_too_many() -> None:
+    """However many there have to be: the others may get its requests."""
+    look = _judged([_instance(), _instance(reason="refused")], "ready", 1)
+
+    assert (look.there, look.wanted) == (1, 2)
+    assert not look.is_enough
