@@ -36,6 +36,29 @@ def test_a_renewed_identity_is_on_disk_before_anybody_uses_it(tmp_path: Path) ->
     assert live.current.identity is new.identity
 
 
+def test_the_ca_that_comes_with_a_renewed_identity_is_trusted(tmp_path: Path) -> None:
+    """It is the newest that was told, where nothing was told meanwhile."""
+    live = _live(tmp_path)
+    new = credentials(authority("new CA"), serial=2)
+    live.renewed(new.identity, new.trust_bundle, asked=live.current)
+
+    assert live.current == new
+    assert (tmp_path / "ca.pem").read_bytes() == new.trust_bundle
+
+
+def test_a_renewal_takes_back_no_ca_that_was_told_meanwhile(tmp_path: Path) -> None:
+    """Its answer may be older, and the control plane counts on what it was told is trusted."""
+    live = _live(tmp_path)
+    asked = live.current
+    told = asked.trust_bundle + authority("new CA").trust_bundle_pem
+    live.trust(told)
+    new = credentials(authority("old CA"), serial=2)
+    live.renewed(new.identity, asked.trust_bundle, asked=asked)
+
+    assert live.current == Credentials(new.identity, told)
+    assert (tmp_path / "ca.pem").read_bytes() == told
+
+
 def test_another_ca_reaches_app_and_envoy(tmp_path: Path) -> None:
     """Both trust files follow, and the identity stays what it was."""
     live = _live(tmp_path)
