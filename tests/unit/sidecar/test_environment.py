@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import structlog
 
 from control_plane import log_events
 from control_plane.ca import read_certificates, read_java_trust_store
+from control_plane.errors import StorageError
 from control_plane.names import Port
 from control_plane.sidecar.app_trust import ADDING, IF_SET, JAVA_OPTIONS, REPLACING, AppTrust
 from control_plane.sidecar.directory import SidecarDirectory
@@ -184,3 +186,22 @@ def test_files_that_could_not_be_written_are_written_later(tmp_path: Path) -> No
 
     assert [each["event"] for each in logs] == [log_events.TRUST_NOT_EXPORTED]
     assert written.read_bytes() == roots.read_bytes() + new.credentials.trust_bundle
+
+
+def test_an_app_starts_with_older_files_and_not_without_any(tmp_path: Path) -> None:
+    """On a full disk whom it trusted last is better than nobody, and no app better than that."""
+    roots = tmp_path / "system.pem"
+    roots.write_bytes(authority("system").trust_bundle_pem)
+    directory = SidecarDirectory(tmp_path / "sidecar")
+    trust = AppTrust(directory, {"PATH": ""}, [str(roots)])
+    old, new = membership(authority("old")), membership(authority("new"))
+    obstacle = directory.path / "roots.pem.new"
+    obstacle.mkdir()
+    with pytest.raises(StorageError, match=r"roots\.pem"):
+        trust.write(old.credentials.trust_bundle)
+    obstacle.rmdir()
+    variables = trust.write(old.credentials.trust_bundle)
+    obstacle.mkdir()
+
+    assert trust.write(new.credentials.trust_bundle) == variables
+    assert Path(variables["SSL_CERT_FILE"]).read_bytes().endswith(old.credentials.trust_bundle)
