@@ -38,6 +38,12 @@ Subscriber = Callable[[State, Change], None]
 LARGEST_BATCH = 256
 """Commands in one transaction; between two of them the event loop has to get a turn."""
 
+GATHER_SECONDS = 0.001
+"""How long others are waited for where several commands wait; as long again if some came."""
+
+LONGEST_GATHERING = 20
+"""How often that is done at the most."""
+
 _STOPPING = "the server is stopping and takes no more changes"
 
 
@@ -151,6 +157,7 @@ class Registry:
         try:
             while self._waiting or not self._closed:
                 if self._waiting:
+                    await self._gather()
                     await _undisturbed(self._do(self._next_batch()))
                 else:
                     self._wake.clear()
@@ -159,6 +166,20 @@ class Registry:
             self._closed = True
             while self._waiting:
                 self._waiting.popleft().settle(Unavailable(_STOPPING), self._revision)
+
+    async def _gather(self) -> None:
+        """Where several commands wait, let those come that are on their way.
+
+        A transaction takes longer than they do, and all that has to be sent after it longer still.
+        One command alone waits for nobody. (PostgreSQL has ``commit_delay`` and
+        ``commit_siblings`` for this.)
+        """
+        before = 1
+        for _ in range(LONGEST_GATHERING):
+            if not before < len(self._waiting) < LARGEST_BATCH:
+                return
+            before = len(self._waiting)
+            await asyncio.sleep(GATHER_SECONDS)
 
     def _next_batch(self) -> list[_Request]:
         """Return the requests that waited longest, but for those whose callers have left."""

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from control_plane.model.entities import InstanceStatus
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import presence
+from control_plane.reconciler import absences
 from control_plane.settings import SocketAddress
 from tests.api.test_health import watch
 from tests.faults.plane import Plane
@@ -54,7 +54,7 @@ async def test_nobody_is_gone_because_the_control_plane_stops(
         holder = await enrol(cf, "app-b", "127.0.2.1")
         async with stream(cf, holder) as client:
             await connected(cf, client, holder)
-            monkeypatch.setattr(presence, "GRACE_SECONDS", 0.0)
+            monkeypatch.setattr(absences, "GRACE_SECONDS", 0.0)
             registry = cf.running.core.registry
             await cf.stop()
 

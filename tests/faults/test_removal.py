@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
-from control_plane.reconciler import farewells, presence
+from control_plane.reconciler import absences, farewells
 from tests.envoy.harness import until
 from tests.faults.memory import remembering
 from tests.security.test_addresses import connected
@@ -23,7 +23,7 @@ async def test_nobody_remembers_an_instance_that_was_removed(
 ) -> None:
     """A control plane that runs for years holds no more than what there is."""
     monkeypatch.setattr(farewells, "BOUND_SECONDS", 0.1)
-    monkeypatch.setattr(presence, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(absences, "GRACE_SECONDS", 0.1)
     report = sidecar_pb2.ReportRequest(
         listening=True,
         exposed_ports=[8080],

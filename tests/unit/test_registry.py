@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from control_plane import log_events
+from control_plane import registry as module
 from control_plane.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -133,6 +134,46 @@ async def test_an_answer_has_what_its_command_did() -> None:
         assert (names(first.state), names(second.state)) == (["a"], ["a", "b"])
         assert registry.state is second.state
         assert registry.revision == second.revision == 2
+
+
+async def test_where_several_commands_wait_others_are_waited_for() -> None:
+    """They are on their way, and one transaction is enough for all."""
+    store = FakeStore()
+    async with running(store) as registry:
+        first = await ask(registry, create("a"), create("b"))
+        second = await ask(registry, create("c"), create("d"))
+        await outcomes([*first, *second])
+
+    assert [len(changes) for changes in store.transactions] == [4]
+
+
+async def test_a_command_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do as many as one transaction takes."""
+    monkeypatch.setattr(module, "GATHER_SECONDS", 60)
+    monkeypatch.setattr(module, "LARGEST_BATCH", 3)
+    store = FakeStore()
+    async with running(store) as registry:
+        await registry.execute(create("a"))
+        await outcomes(await ask(registry, create("b"), create("c"), create("d")))
+
+    assert [len(changes) for changes in store.transactions] == [1, 3]
+
+
+async def test_commands_that_come_on_and_on_are_written_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others are waited for so often and no more."""
+    monkeypatch.setattr(module, "LONGEST_GATHERING", 3)
+    store = FakeStore()
+    async with running(store) as registry:
+        asked = await ask(registry, create("0"), create("1"))
+        number = 2
+        while not any(each.done() for each in asked):
+            asked += await ask(registry, create(str(number)))
+            number += 1
+        await outcomes(asked)
+
+    assert len(store.transactions) > 1
 
 
 async def test_who_sends_a_change_goes_before_who_asked_for_it() -> None:
