@@ -158,7 +158,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     issuers = Issuers(PROGRAM, current, profile, new_serial, clock)
     reconciler = Reconciler(registry.state, nodes, planner, custody, clock, issuers)
     registry.subscribe(reconciler.committed)
-    registry.foresee(reconciler.foreseen)
+    registry.foresee(reconciler.foresight.foreseen)
     presence = Presence(registry, nodes)
     nodes.observe(reconciler)
     nodes.observe(presence)

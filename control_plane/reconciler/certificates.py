@@ -71,6 +71,10 @@ class Certificates:
             if self._custody.is_due(instance.guid, name, each, now)
         }
 
+    def forget_foreseen(self) -> None:
+        """Forget what was issued for changes that were never made."""
+        self._custody.forget_foreseen()
+
     def foresee(self, state: State, instance: Instance) -> None:
         """Issue what an instance will need once a State is on the disk."""
         now = self._clock.now()

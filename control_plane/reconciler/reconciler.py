@@ -19,16 +19,18 @@ from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
 from control_plane.model.change import Change, removed_instances
-from control_plane.model.entities import RouteMapping, Tombstone
+from control_plane.model.entities import Tombstone
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import NAME_TABLE_TYPE, Planner
 from control_plane.reconciler.backlog import Backlog
 from control_plane.reconciler.certificates import Certificates
+from control_plane.reconciler.connected import Connected
 from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.draining import Draining
 from control_plane.reconciler.farewells import Farewells
+from control_plane.reconciler.foresight import Foresight
 from control_plane.reconciler.issuers import Issued, Issuers
 from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
 from control_plane.reconciler.progress import Waiters
@@ -38,10 +40,6 @@ from control_plane.reconciler.renewing import Renewing
 from control_plane.reconciler.standing import Standing
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource_type import SECRET
-
-FORESEEN_SECONDS = 0.002
-"""How long certificates are issued ahead; a disk takes longer to confirm what was written."""
 
 
 class Reconciler:
@@ -76,14 +74,15 @@ class Reconciler:
         self._log = structlog.get_logger(__name__)
         self.clock_jumped: Callable[[], None] = lambda: None
         self.state = state
+        self._connected = Connected(nodes, lambda: self.state)
         self.standing = Standing(nodes, custody, self._backlog)
         self.waiters = Waiters(self.standing.is_current)
         self.farewells = Farewells(nodes, planner, clock)
         around = Neighbourhood(
-            self._connected_of,
-            self._secret_streams,
+            self._connected.of,
+            self._connected.secret_streams,
             self._is_certified,
-            self._resolves,
+            self._connected.resolves,
             self._mark_apps,
             self._mark_resolvers,
         )
@@ -95,26 +94,14 @@ class Reconciler:
             planner.options.trust_domain,
             clock,
         )
+        self.foresight = Foresight(
+            self._certificates, self._connected, self._backlog.is_crowd, clock
+        )
 
     @property
     def probe_from(self) -> str | None:
         """The address from which listeners let certificates be looked at; None for any."""
         return next(iter(self._planner.options.probers), None)
-
-    def foreseen(self, state: State, change: Change) -> None:
-        """Issue certificates for routes while the disk has yet to confirm that they are mapped.
-
-        Only for about as long as that takes: the others are issued in their turn, as ever.
-        """
-        self._custody.forget_foreseen()
-        until = self._clock.monotonic() + FORESEEN_SECONDS
-        apps = {each.app_guid for each in change.puts if isinstance(each, RouteMapping)}
-        for guid in (each for app in apps for each in self._connected_of(app)):
-            if self._clock.monotonic() >= until or self._backlog.is_crowd():
-                return
-            instance = state.instance(guid)
-            if instance is not None:
-                self._certificates.foresee(state, instance)
 
     def committed(self, state: State, change: Change) -> None:
         """Mark the instances that a change concerns, and see off those that it removed."""
@@ -135,13 +122,13 @@ class Reconciler:
             since: when the CA, or what is sent of it, became another one.
         """
         known = len(self.state.instances)
-        for each in self._all_connected():
+        for each in self._connected.everybody():
             at = turn(each, since, known, per_second=CERTIFICATES_PER_SECOND)
             self._renewals.add(each, at)
 
     def connected(self, instance_guid: InstanceGuid) -> bool:
         """Tell whether an instance has a stream."""
-        return bool(self._nodes.streams(instance_guid))
+        return self._connected.has(instance_guid)
 
     def opened(self, live: LiveStream) -> None:
         """Plan for a node as soon as it is connected, so that its first request finds an answer.
@@ -182,7 +169,7 @@ class Reconciler:
         """Let nobody wait for a node that is gone, except for a resolver that may be back."""
         instance = InstanceGuid(live.node_id)
         self.farewells.closed(live)
-        if NAME_TABLE_TYPE in live.stream.machines and not self._resolves(instance):
+        if NAME_TABLE_TYPE in live.stream.machines and not self._connected.resolves(instance):
             self.publication.left(instance)
         self.waiters.note(instance)
 
@@ -192,7 +179,7 @@ class Reconciler:
         issued = (each.not_before for each in self._custody.recorded())
         renewing = Renewing(
             self._renewals,
-            self._all_connected,
+            self._connected.everybody,
             self._look,
             self.clock_jumped,
             self._clock,
@@ -207,32 +194,17 @@ class Reconciler:
         finally:
             await self.publication.close()
 
-    def _all_connected(self) -> list[InstanceGuid]:
-        return [each.guid for each in self.state.all_instances() if self.connected(each.guid)]
-
-    def _connected_of(self, app: AppGuid) -> list[InstanceGuid]:
-        instances = (each.guid for each in self.state.instances_of(app))
-        return [each for each in instances if self.connected(each)]
-
-    def _secret_streams(self, instance: InstanceGuid) -> list[LiveStream]:
-        streams = self._nodes.streams(instance)
-        return [live for live in streams if SECRET in live.stream.machines]
-
     def _is_certified(self, instance: InstanceGuid) -> bool:
         return self.standing.has_certificate(instance) and self.standing.is_current(instance)
 
-    def _resolves(self, instance: InstanceGuid) -> bool:
-        streams = self._nodes.streams(instance)
-        return any(NAME_TABLE_TYPE in live.stream.machines for live in streams)
-
     def _mark_apps(self, apps: Iterable[AppGuid]) -> None:
         for app in apps:
-            for instance in self._connected_of(app):
+            for instance in self._connected.of(app):
                 self._backlog.add(instance)
 
     def _mark_resolvers(self, apps: Iterable[AppGuid]) -> None:
         for app in apps:
-            for instance in filter(self._resolves, self._connected_of(app)):
+            for instance in filter(self._connected.resolves, self._connected.of(app)):
                 self._backlog.add(instance)
 
     def _look(self, instance: InstanceGuid) -> None:
@@ -278,7 +250,7 @@ class Reconciler:
             return
         secrets = self._certificates.of(self.state, instance)
         # Of a big app the table is big, and another one each time that one of its instances comes.
-        published = self.publication.published if self._resolves(guid) else None
+        published = self.publication.published if self._connected.resolves(guid) else None
         app = self.state.apps[instance.app_guid]
         gone = self._draining.of(app)
         plan = self._planner.plan(

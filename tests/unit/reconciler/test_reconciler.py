@@ -31,8 +31,7 @@ from control_plane.planner import (
     UncertifiedNames,
     none_uncertified,
 )
-from control_plane.reconciler import backlog
-from control_plane.reconciler import reconciler as module
+from control_plane.reconciler import backlog, foresight
 from control_plane.reconciler.publication import LINGER_SECONDS
 from control_plane.reconciler.renewals import LONGEST_RETRY, RETRY
 from control_plane.reconciler.uncertified import TOGETHER_SECONDS
@@ -131,7 +130,7 @@ async def test_certificates_are_issued_while_a_route_is_written(state: State) ->
     before = around.leaf("b0")
     async with around.running():
         made, mapped = around.made_here, mapping(around.state, B, "api")
-        around.reconciler.foreseen(mapped.state, mapped.change)
+        around.reconciler.foresight.foreseen(mapped.state, mapped.change)
         await settled()
         assert around.made_here == made + 1
         assert around.leaf("b0") is before
@@ -152,8 +151,8 @@ async def test_a_route_that_is_not_written_is_in_no_certificate(state: State) ->
     around.connect("b0").as_envoy()
     async with around.running():
         lost, mapped = (mapping(around.state, B, host) for host in ("lost", "api"))
-        around.reconciler.foreseen(lost.state, lost.change)
-        around.reconciler.foreseen(mapped.state, mapped.change)
+        around.reconciler.foresight.foreseen(lost.state, lost.change)
+        around.reconciler.foresight.foreseen(mapped.state, mapped.change)
         around.commit(mapped)
         await settled()
 
@@ -175,12 +174,12 @@ async def test_no_certificate_is_issued_ahead_for_nothing(
     elif why == "a crowd":
         monkeypatch.setattr(backlog, "CROWD", 0)
     elif why == "no time":
-        monkeypatch.setattr(module, "FORESEEN_SECONDS", 0)
+        monkeypatch.setattr(foresight, "FORESEEN_SECONDS", 0)
     else:
         after = remove_instance(after, B0).state
 
     made = around.made_here
-    around.reconciler.foreseen(after, change)
+    around.reconciler.foresight.foreseen(after, change)
 
     assert around.made_here == made
 
