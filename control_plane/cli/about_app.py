@@ -7,12 +7,16 @@ so that none takes it together with ``--all``.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import click
 
 from control_plane.cli import kinds
 from control_plane.cli.globals import target
+from control_plane.cli.tables import InSpace
+
+Found = TypeVar("Found", bound=InSpace)
 
 
 def about_app(
@@ -39,6 +43,15 @@ def about_app(
         return argument(option(asked))
 
     return give
+
+
+def asked_for(found: Iterable[Found], app_name: str | None) -> list[Found]:
+    """Return what is of the target space, or all that is of an app that was named.
+
+    An older server answers for every space; an app that is named by its GUID may be anywhere.
+    """
+    where = target()
+    return [each for each in found if app_name or where.has(each.org, each.space)]
 
 
 def refuse_all(metavar: str) -> None:

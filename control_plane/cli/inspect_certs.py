@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
-from control_plane.cli.about_app import about_app
+from control_plane.cli.about_app import about_app, asked_for
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -50,8 +50,7 @@ def certs(app_name: str | None) -> None:
         answer = client.call(
             inspection_pb2_grpc.InspectionServiceStub(client.channel).ListCertificates, request
         )
-    # An older server answers for every space; an app that is named by its GUID may be anywhere.
-    found = [each for each in answer.certificates if app_name or where.has(each.org, each.space)]
+    found = asked_for(answer.certificates, app_name)
     if wants_json():
         print_records([record(each) for each in found])
         return

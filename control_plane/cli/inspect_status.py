@@ -17,7 +17,7 @@ from typing import NamedTuple
 import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
-from control_plane.cli.about_app import about_app
+from control_plane.cli.about_app import about_app, asked_for
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, all_option, connection_options, target, target_options
@@ -122,8 +122,7 @@ def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
     )
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     answer = client.call(stub.GetStatus, request)
-    # An older server answers for every space; an app that is named by its GUID may be anywhere.
-    found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
+    found = asked_for(answer.instances, app_name)
     return _Found(found, where.is_all, tuple(answer.alarms), answer.ca_rotation)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
-from control_plane.cli.about_app import about_app
+from control_plane.cli.about_app import about_app, asked_for
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import (
@@ -44,8 +44,7 @@ def instances(app_name: str | None) -> None:
         answer = client.call(
             instance_pb2_grpc.InstanceServiceStub(client.channel).ListInstances, request
         )
-    # An older server answers for every space; an app that is named by its GUID may be anywhere.
-    found = [each for each in answer.instances if app_name or where.has(each.org, each.space)]
+    found = asked_for(answer.instances, app_name)
     if wants_json():
         print_records([record(each) for each in found])
         return

@@ -8,7 +8,7 @@ import click
 
 from control_plane.api.v1 import route_pb2, route_pb2_grpc
 from control_plane.cli import kinds
-from control_plane.cli.about_app import about_app
+from control_plane.cli.about_app import about_app, asked_for
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -48,8 +48,7 @@ def routes(app_name: str | None) -> None:
     )
     with connect() as client:
         answer = client.call(route_pb2_grpc.RouteServiceStub(client.channel).ListRoutes, request)
-    # An older server answers for every space; an app that is named by its GUID may be anywhere.
-    found = [route for route in answer.routes if app_name or where.has(route.org, route.space)]
+    found = asked_for(answer.routes, app_name)
     if wants_json():
         print_records([record(route) for route in found])
         return
