@@ -23,16 +23,16 @@ from control_plane.app.core import Core, new_guid
 from control_plane.app.inspected import add_inspection
 from control_plane.app.trust import add_trust
 from control_plane.log_events import JOIN_TOKEN_PREFIX
-from control_plane.server import client_status
 from control_plane.server.api.apps import AppService
-from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.instances import InstanceService
 from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenService
 from control_plane.server.api.network_policies import NetworkPolicyService
 from control_plane.server.api.routes import RouteService
+from control_plane.server.budget import CertificateBudget
+from control_plane.server.csds import client_status
 from control_plane.server.health import Health
+from control_plane.server.observability.type_names import PLANNED_TYPES
 from control_plane.server.reflection import add_reflection
-from control_plane.server.type_names import PLANNED_TYPES
 from control_plane.xds.resource_type import SECRET
 
 _API = "c2c.v1."

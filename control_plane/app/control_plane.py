@@ -18,10 +18,10 @@ from control_plane.app.core import Core, build
 from control_plane.app.lifelong import Lifelong
 from control_plane.app.ports import Ports
 from control_plane.clock import Clock, SystemClock
-from control_plane.server.expiry_metrics import ExpiryCollector
-from control_plane.server.http import HttpServer
-from control_plane.server.metrics_collector import DiscoveryCollector, EnrollmentCollector
-from control_plane.server.observability import http_server
+from control_plane.server.http.answers import http_server
+from control_plane.server.http.server import HttpServer
+from control_plane.server.metrics.collector import DiscoveryCollector, EnrollmentCollector
+from control_plane.server.metrics.expiry import ExpiryCollector
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.store.sqlite import SqliteStore
 

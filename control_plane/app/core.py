@@ -24,34 +24,34 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.planner import Planner, PlanOptions
-from control_plane.reconciler.acked_names import AckedNames
-from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.certificates.acked_names import AckedNames
+from control_plane.reconciler.certificates.custody import Custodian, Custody
+from control_plane.reconciler.certificates.expiry import Expiry
+from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings
+from control_plane.reconciler.certificates.issuer_process import PROGRAM
+from control_plane.reconciler.certificates.issuers import Issuers
+from control_plane.reconciler.certificates.ledger import Ledger
+from control_plane.reconciler.certificates.records import Records
 from control_plane.reconciler.convergence import Convergence
-from control_plane.reconciler.custody import Custodian, Custody
-from control_plane.reconciler.departures import Departures
-from control_plane.reconciler.expiry import Expiry
-from control_plane.reconciler.holdings import IDENTITY, Holdings
-from control_plane.reconciler.issuer_process import PROGRAM
-from control_plane.reconciler.issuers import Issuers
-from control_plane.reconciler.ledger import Ledger
+from control_plane.reconciler.membership.departures import Departures
+from control_plane.reconciler.membership.presence import Presence
+from control_plane.reconciler.membership.tombstones import Tombstones
 from control_plane.reconciler.pace import IDENTITIES_PER_SECOND, turn
-from control_plane.reconciler.presence import Presence
-from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.reconciler import Reconciler
-from control_plane.reconciler.records import Records
-from control_plane.reconciler.tombstones import Tombstones
+from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.probe import Prober
 from control_plane.registry import Registry, Subscriber
+from control_plane.server.access.identities import Identities
+from control_plane.server.access.identity_watch import IdentityWatch
+from control_plane.server.access.peers import Validity
+from control_plane.server.access.refusals import Refusals
 from control_plane.server.authorities import Authorities
-from control_plane.server.identities import Identities
-from control_plane.server.identity_watch import IdentityWatch
-from control_plane.server.metrics import Metrics
-from control_plane.server.metrics_authorities import AuthorityCollector
-from control_plane.server.metrics_observers import TimedStore
-from control_plane.server.peers import Validity
-from control_plane.server.refusals import Refusals
-from control_plane.server.rotation import CaRotation, Sources
-from control_plane.server.rotation_progress import RotationProgress
-from control_plane.server.stream_log import StreamLog
+from control_plane.server.ca_rotation.progress import RotationProgress
+from control_plane.server.ca_rotation.steps import CaRotation, Sources
+from control_plane.server.metrics.authorities import AuthorityCollector
+from control_plane.server.metrics.instruments import Metrics
+from control_plane.server.metrics.observers import TimedStore
+from control_plane.server.observability.stream_log import StreamLog
 from control_plane.settings import Settings
 from control_plane.store.files import read_file
 from control_plane.store.protocol import IssuedRecord, Store

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from control_plane.ca import Authority
-from control_plane.reconciler.expiry import Kind, Own, ca_lead
+from control_plane.reconciler.certificates.expiry import Kind, Own, ca_lead
 from control_plane.server.credentials import ServerCertificate
 
 

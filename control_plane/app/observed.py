@@ -12,21 +12,21 @@ from control_plane.clock import Clock
 from control_plane.model.change import Change, removed_instances
 from control_plane.model.state import State
 from control_plane.nodes import Nodes
-from control_plane.reconciler.attestation import Attestation
+from control_plane.reconciler.certificates.ledger import Ledger
 from control_plane.reconciler.changes import ChangeTrace
 from control_plane.reconciler.convergence import Convergence
-from control_plane.reconciler.ledger import Ledger
-from control_plane.reconciler.probe import Prober
-from control_plane.reconciler.proof import Proof
+from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.probe import Prober
+from control_plane.reconciler.served.proof import Proof
 from control_plane.registry import Registry
-from control_plane.server.change_log import ChangeLog
-from control_plane.server.feed import Feed
-from control_plane.server.metrics import Metrics
-from control_plane.server.metrics_collector import FleetCollector
-from control_plane.server.metrics_observers import ChangeMetrics, StreamMetrics, measure_lag
-from control_plane.server.name_audit import NameAudit
-from control_plane.server.refusals import Refusals
-from control_plane.server.stream_facts import StreamFacts
+from control_plane.server.access.refusals import Refusals
+from control_plane.server.metrics.collector import FleetCollector
+from control_plane.server.metrics.instruments import Metrics
+from control_plane.server.metrics.observers import ChangeMetrics, StreamMetrics, measure_lag
+from control_plane.server.observability.change_log import ChangeLog
+from control_plane.server.observability.feed import Feed
+from control_plane.server.observability.name_audit import NameAudit
+from control_plane.server.observability.stream_facts import StreamFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,21 +25,21 @@ from control_plane.app.expiring import shown
 from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid
-from control_plane.server.api.budget import CertificateBudget
+from control_plane.server.access.applicants import Applicants
+from control_plane.server.access.operators import OperatorsOnly
+from control_plane.server.access.peers import InstanceAdmission, InstanceProof
 from control_plane.server.api.join_tokens import EnrollmentServer
-from control_plane.server.applicants import Applicants
-from control_plane.server.audit import AuditInterceptor
+from control_plane.server.budget import CertificateBudget
 from control_plane.server.credentials import ServerCertificate
-from control_plane.server.discovery import DiscoveryService
+from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.drain import Drain
-from control_plane.server.enrollment import EnrollmentService
 from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits, TokenBuckets
 from control_plane.server.listening import listen, start
-from control_plane.server.operators import OperatorsOnly
-from control_plane.server.peers import InstanceAdmission, InstanceProof
-from control_plane.server.renewal import IdentityService
-from control_plane.server.sidecars import Reports, SidecarService
+from control_plane.server.observability.audit import AuditInterceptor
+from control_plane.server.sidecars.enrollment import EnrollmentService
+from control_plane.server.sidecars.renewal import IdentityService
+from control_plane.server.sidecars.service import Reports, SidecarService
 from control_plane.server.status import StatusInterceptor
 from control_plane.settings import (
     Settings,

@@ -8,7 +8,7 @@ import signal
 from control_plane.app.control_plane import ControlPlane
 from control_plane.app.process import allow_connections, search_memory_less
 from control_plane.errors import ControlPlaneError
-from control_plane.reconciler.dumps import forbid_dumps
+from control_plane.reconciler.certificates.dumps import forbid_dumps
 from control_plane.settings import Settings
 
 

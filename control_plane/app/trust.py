@@ -15,9 +15,9 @@ from control_plane.api.v1 import (
     trust_pb2_grpc,
 )
 from control_plane.app.core import Core, new_serial
+from control_plane.server.access.operators import OperatorService
 from control_plane.server.api.certificate_authorities import CertificateAuthorityService
 from control_plane.server.api.trust import TrustService
-from control_plane.server.operators import OperatorService
 
 
 def add_trust(server: grpc.aio.Server, core: Core, xds_server: Callable[[], str]) -> None:

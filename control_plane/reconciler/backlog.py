@@ -17,7 +17,7 @@ from control_plane import log_events
 from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.issuers import Issued, Issuers, Returned
+from control_plane.reconciler.certificates.issuers import Issued, Issuers, Returned
 from control_plane.reconciler.pace import Rush
 
 _SLICE_SECONDS = 0.005

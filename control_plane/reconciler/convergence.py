@@ -14,11 +14,11 @@ from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.model.entities import Instance
 from control_plane.names import C2C_PORT, AppGuid, InstanceGuid
 from control_plane.nodes import Nodes
-from control_plane.reconciler.attestation import Attestation
-from control_plane.reconciler.custody import Custody
-from control_plane.reconciler.probe import Prober
+from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.progress import Behind, Stage
 from control_plane.reconciler.reconciler import Reconciler
+from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.probe import Prober
 from control_plane.xds.delivery import deliveries
 from control_plane.xds.exchange import ConfigStatus
 

@@ -25,18 +25,18 @@ from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import NAME_TABLE_TYPE, Planner
 from control_plane.reconciler.backlog import Backlog
-from control_plane.reconciler.certificates import Certificates
+from control_plane.reconciler.certificates.custody import Custody
+from control_plane.reconciler.certificates.due import Certificates
+from control_plane.reconciler.certificates.foresight import Foresight
+from control_plane.reconciler.certificates.issuers import Issued, Issuers
+from control_plane.reconciler.certificates.renewals import RETRY, RenewalQueue
+from control_plane.reconciler.certificates.renewing import Renewing
 from control_plane.reconciler.connected import Connected
-from control_plane.reconciler.custody import Custody
 from control_plane.reconciler.draining import Draining
-from control_plane.reconciler.farewells import Farewells
-from control_plane.reconciler.foresight import Foresight
-from control_plane.reconciler.issuers import Issued, Issuers
+from control_plane.reconciler.membership.farewells import Farewells
 from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
 from control_plane.reconciler.progress import Waiters
-from control_plane.reconciler.publication import Neighbourhood, Publication
-from control_plane.reconciler.renewals import RETRY, RenewalQueue
-from control_plane.reconciler.renewing import Renewing
+from control_plane.reconciler.publication.names import Neighbourhood, Publication
 from control_plane.reconciler.standing import Standing
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply

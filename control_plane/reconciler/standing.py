@@ -10,7 +10,7 @@ from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.reconciler.backlog import Backlog
-from control_plane.reconciler.custody import Custody
+from control_plane.reconciler.certificates.custody import Custody
 from control_plane.xds.delivery import has_version
 from control_plane.xds.resource_type import SECRET
 

@@ -21,7 +21,7 @@ import structlog
 from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.server.closing import Closing
-from control_plane.server.discovery import DiscoveryService
+from control_plane.server.discovery.services import DiscoveryService
 
 SLICES = 20
 """Into how many parts the streams are divided at the most."""

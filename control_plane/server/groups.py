@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from envoy.config.core.v3 import base_pb2
 
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.server.wire_node import node_message
+from control_plane.server.discovery.wire_node import node_message
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
 from control_plane.xds.snapshot import Snapshot

@@ -22,13 +22,13 @@ from google.protobuf.message import Message
 from control_plane.clock import Clock, SystemClock
 from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
 from control_plane.nodes import Nodes, StreamObserver
-from control_plane.server import client_status
-from control_plane.server.admission import Admission
-from control_plane.server.discovery import DiscoveryService
+from control_plane.server.access.admission import Admission
+from control_plane.server.csds import client_status
+from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.groups import GroupOf, Groups
 from control_plane.server.limits import ServerLimits
 from control_plane.server.listening import listen
-from control_plane.server.load_reports import LoadReportingService, LoadReports
+from control_plane.server.lrs.load_reports import LoadReportingService, LoadReports
 from control_plane.server.reflection import add_reflection
 from control_plane.server.resources import resource_of, snapshot_of
 from control_plane.server.status import StatusInterceptor
@@ -180,7 +180,7 @@ class ResourceServer:
         if self._service is None:
             raise FailedPrecondition("start the server before it can be polled over REST-JSON")
         try:
-            from control_plane.server.rest import RestServer  # noqa: PLC0415 - it needs h11
+            from control_plane.server.rest.services import RestServer  # noqa: PLC0415 - it needs h11
         except ModuleNotFoundError as error:
             needed = f"REST-JSON needs {error.name}: pip install 'c2c-control-plane[rest]'"
             raise ConfigurationError([needed]) from error

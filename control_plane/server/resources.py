@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from control_plane.errors import InvalidArgument
 from control_plane.names import shown
-from control_plane.server.wire_constraints import read_constraints
+from control_plane.server.discovery.wire_constraints import read_constraints
 from control_plane.xds.resource import Denied, Resource, TypeUrl
 from control_plane.xds.resource_type import VIRTUAL_HOST
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot

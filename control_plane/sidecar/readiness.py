@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from control_plane.names import C2C_PORT, Address, Port
-from control_plane.reconciler.probe import Prober
+from control_plane.reconciler.served.probe import Prober
 from control_plane.sidecar.app_ports import AppPorts
 from control_plane.sidecar.envoy_admin import EnvoyAdmin
 

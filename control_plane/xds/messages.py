@@ -1,8 +1,8 @@
 """Requests and responses of the protocol as values, free of protobuf.
 
 The rule of this module: it has the fields of ``envoy/service/discovery/v3/discovery.proto`` that a
-server acts on, under their own names, and nothing else. ``control_plane.server.wire`` translates to
-and from bytes.
+server acts on, under their own names, and nothing else. ``control_plane.server.discovery.wire``
+translates to and from bytes.
 """
 
 from __future__ import annotations

@@ -29,12 +29,12 @@ from control_plane.names import AppGuid, Domain, InstanceGuid
 from control_plane.reconciler.progress import Behind, Stage
 from control_plane.registry import Registry
 from control_plane.server.api.apps import AppService
-from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.instances import InstanceService
 from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenService
 from control_plane.server.api.network_policies import NetworkPolicyService
 from control_plane.server.api.routes import RouteService
 from control_plane.server.api.trust import TrustService
+from control_plane.server.budget import CertificateBudget
 from control_plane.server.reflection import add_reflection
 from control_plane.store.sqlite import SqliteStore
 from tests.api.serving import channel_to, serving

@@ -14,7 +14,7 @@ from control_plane.ca.keys import KeyPair, new_key_pair
 from control_plane.envoy.bootstrap import AdsVariant
 from control_plane.envoy.secrets import tls_secret
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.reconciler.held import Held
+from control_plane.reconciler.certificates.held import Held
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import SECRET
 from tests.e2e import traffic

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from control_plane.model.entities import InstanceStatus
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import absences
+from control_plane.reconciler.membership import absences
 from control_plane.settings import SocketAddress
 from tests.api.test_health import watch
 from tests.faults.plane import Plane

@@ -11,7 +11,7 @@ import pytest
 
 from control_plane.envoy.bootstrap import AdsVariant
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import absences
+from control_plane.reconciler.membership import absences
 from control_plane.settings import SocketAddress
 from tests.e2e import traffic
 from tests.e2e.site import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
-from control_plane.reconciler import absences, farewells
+from control_plane.reconciler.membership import absences, farewells
 from tests.envoy.harness import until
 from tests.faults.memory import remembering
 from tests.security.test_addresses import connected

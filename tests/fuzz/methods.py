@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from control_plane.app.administration import ADMIN_SERVICES
 from control_plane.nodes import Variant
-from control_plane.server import methods
+from control_plane.server.discovery import methods
 
 _REFLECTION = {
     reflection.SERVICE_NAME: reflection.SERVICE_NAME,

@@ -11,7 +11,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DynamicParameterConstraints
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.server.wire_constraints import read_constraints
+from control_plane.server.discovery.wire_constraints import read_constraints
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.fuzz.budget import CALL

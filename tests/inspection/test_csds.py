@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToDict
 from structlog.testing import capture_logs
 
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.held import Held
+from control_plane.reconciler.certificates.held import Held
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from tests.envoy.harness import unique_address, until
 from tests.inspection.world import APP, C2C_SECRET, Scene, is_served, scene, type_of, words

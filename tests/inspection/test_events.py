@@ -13,8 +13,8 @@ from control_plane.api.v1 import (
     inspection_pb2,
     inspection_pb2_grpc,
 )
-from control_plane.server import feed
-from control_plane.server.feed import Fact, Kind
+from control_plane.server.observability import feed
+from control_plane.server.observability.feed import Fact, Kind
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.inspection.world import APP, C2C_SECRET, scene

@@ -6,7 +6,7 @@ import dataclasses
 from datetime import timedelta
 from pathlib import Path
 
-from control_plane.reconciler.expiry import Kind
+from control_plane.reconciler.certificates.expiry import Kind
 from tests.envoy.harness import until
 from tests.inspection.commands import c2c
 from tests.inspection.test_metrics import values

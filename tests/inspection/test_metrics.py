@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.held import Held
-from control_plane.server.metrics import Metrics
+from control_plane.reconciler.certificates.held import Held
+from control_plane.server.metrics.instruments import Metrics
 from control_plane.settings import SocketAddress
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import unique_address, until

@@ -8,7 +8,7 @@ from pathlib import Path
 from control_plane import log_events
 from control_plane.api.v1 import inspection_pb2
 from control_plane.cli import catalog
-from control_plane.server.feed import Kind
+from control_plane.server.observability.feed import Kind
 from tests.inspection.promlint import families
 from tests.inspection.test_metrics import exposed
 from tests.inspection.world import scene

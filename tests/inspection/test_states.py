@@ -19,7 +19,7 @@ from control_plane.ca import new_key_pair
 from control_plane.envoy.secrets import tls_secret
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream
-from control_plane.reconciler.held import Held
+from control_plane.reconciler.certificates.held import Held
 from control_plane.xds.events import Acked, Event
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource

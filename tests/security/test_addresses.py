@@ -11,7 +11,7 @@ import pytest
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.model.entities import InstanceStatus
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import absences, farewells
+from control_plane.reconciler.membership import absences, farewells
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.faults.proxy import proxy

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.api.v1 import app_pb2, app_pb2_grpc
 from control_plane.registry import Registry
-from control_plane.server.audit import CALLER_LEFT
+from control_plane.server.observability.audit import CALLER_LEFT
 from tests.security.applicants import applicant
 from tests.security.slow_disk import SlowDisk
 from tests.security.world import control_plane, enrol, refused, renew, told

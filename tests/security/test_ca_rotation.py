@@ -29,8 +29,8 @@ from control_plane.ca import (
     read_certificates,
 )
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.attestation import REPORT_SECONDS
 from control_plane.reconciler.pace import turn
+from control_plane.reconciler.served.attestation import REPORT_SECONDS
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.pin import pinned_roots
 from control_plane.xds.resource_type import SECRET

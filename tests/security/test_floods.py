@@ -23,8 +23,8 @@ from control_plane.api.v1 import (
 )
 from control_plane.ca import make_csr, new_key_pair
 from control_plane.names import shown
+from control_plane.server.access.refusals import LINES_PER_MINUTE
 from control_plane.server.limits import ServerLimits
-from control_plane.server.refusals import LINES_PER_MINUTE
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.faults.plane import Plane, plane

@@ -14,7 +14,7 @@ from tests.faults.plane import plane
 PROBE = """
 import ctypes, resource
 from control_plane.app.process import allow_connections
-from control_plane.reconciler.dumps import forbid_dumps
+from control_plane.reconciler.certificates.dumps import forbid_dumps
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
 forbid_dumps()
@@ -26,7 +26,7 @@ print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT
 
 SECOND_PROBE = """
 import ctypes, resource
-from control_plane.reconciler import issuer_process as issuing
+from control_plane.reconciler.certificates import issuer_process as issuing
 def serve(*_):
     print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))
 issuing.serve = serve

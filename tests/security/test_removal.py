@@ -17,8 +17,8 @@ from control_plane import log_events
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE
 from control_plane.planner.ports import ID_SECRET
-from control_plane.reconciler import farewells
-from control_plane.server import peers
+from control_plane.reconciler.membership import farewells
+from control_plane.server.access import peers
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from tests.security.applicants import applicant
 from tests.security.holders import Holder, identity_request, issued

@@ -20,9 +20,9 @@ from control_plane.model.instances import register_instance
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import farewells
-from control_plane.server import identity_watch, peers
-from control_plane.server.identity_watch import SETTLING_SECONDS
+from control_plane.reconciler.membership import farewells
+from control_plane.server.access import identity_watch, peers
+from control_plane.server.access.identity_watch import SETTLING_SECONDS
 from control_plane.xds.resource_type import SECRET
 from tests.security.holders import Holder, identity_request, issued
 from tests.security.slow_disk import fill_up

@@ -18,9 +18,9 @@ from control_plane.api.v1 import (
     sidecar_pb2_grpc,
 )
 from control_plane.names import InstanceGuid
-from control_plane.server.peers import Context
-from control_plane.server.reporting import Facts, Reporting
-from control_plane.server.sidecars import MAX_PORTS
+from control_plane.server.access.peers import Context
+from control_plane.server.sidecars.reporting import Facts, Reporting
+from control_plane.server.sidecars.service import MAX_PORTS
 from tests.security.holders import Holder
 from tests.security.world import (
     ShiftedClock,

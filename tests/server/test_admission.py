@@ -12,9 +12,9 @@ from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.server.admission import Admission, PeerContext
+from control_plane.server.access.admission import Admission, PeerContext
 from control_plane.server.library import ResourceServer
-from control_plane.server.load_reports import LoadReports
+from control_plane.server.lrs.load_reports import LoadReports
 from control_plane.xds.messages import Node
 from control_plane.xds.resource_type import CLUSTER
 from tests.xds_client import DeltaClient, plaintext_channel

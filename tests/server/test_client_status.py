@@ -13,7 +13,7 @@ from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from envoy.type.matcher.v3 import node_pb2
 
 from control_plane.errors import ConfigurationError
-from control_plane.server import client_status
+from control_plane.server.csds import client_status
 from control_plane.server.library import ResourceServer
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import Resource, TypeUrl

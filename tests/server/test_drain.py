@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from control_plane.clock import SystemClock
 from control_plane.server import drain
 from control_plane.server.drain import SLICES, SPREAD, STREAMS_PER_SECOND, Drain
-from control_plane.server.metrics_collector import DiscoveryCollector
+from control_plane.server.metrics.collector import DiscoveryCollector
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.server.slow_call import SlowCall
 from tests.server.test_stalled_clients import Stalled

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from control_plane.errors import PermissionDenied, Unauthenticated
 from control_plane.nodes import LiveStream
-from control_plane.server.admission import PeerContext
+from control_plane.server.access.admission import PeerContext
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node, Reply

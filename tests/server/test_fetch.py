@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.clock import SystemClock
 from control_plane.errors import PermissionDenied
+from control_plane.server.discovery.methods import SERVICES, DiscoveryMethods
 from control_plane.server.limits import ServerLimits
-from control_plane.server.methods import SERVICES, DiscoveryMethods
-from control_plane.server.metrics import StreamInstruments
-from control_plane.server.metrics_observers import StreamMetrics
+from control_plane.server.metrics.instruments import StreamInstruments
+from control_plane.server.metrics.observers import StreamMetrics
 from control_plane.xds.events import Connected, Nacked, Subscribed
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import ErrorDetail, Node

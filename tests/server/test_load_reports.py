@@ -20,10 +20,10 @@ from structlog.testing import capture_logs
 from control_plane.clock import SystemClock
 from control_plane.errors import InvalidArgument, PermissionDenied
 from control_plane.nodes import Nodes
-from control_plane.server.admission import StreamContext
+from control_plane.server.access.admission import StreamContext
 from control_plane.server.library import ResourceServer, resource_of
 from control_plane.server.limits import ServerLimits
-from control_plane.server.load_reports import LoadReportingService, LoadReports
+from control_plane.server.lrs.load_reports import LoadReportingService, LoadReports
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node
 from tests.envoy.apps import http1, plain, tcp_app

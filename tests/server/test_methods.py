@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from control_plane.server.methods import SERVICES, DiscoveryMethods
+from control_plane.server.discovery.methods import SERVICES, DiscoveryMethods
 from control_plane.xds.resource_type import CLUSTER, RUNTIME, SECRET
 from tests.server.world import names, resource, served
 from tests.xds_client import DeltaClient, SotwClient, StreamEnded

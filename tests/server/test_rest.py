@@ -35,11 +35,12 @@ from control_plane.errors import (
     Unauthenticated,
     Unavailable,
 )
-from control_plane.server import http_connection, rest
-from control_plane.server.admission import Admission, PeerContext
+from control_plane.server.access.admission import Admission, PeerContext
+from control_plane.server.discovery.methods import SERVICES
 from control_plane.server.library import ResourceServer
 from control_plane.server.limits import ServerLimits
-from control_plane.server.methods import SERVICES
+from control_plane.server.rest import connection as http_connection
+from control_plane.server.rest import services as rest
 from control_plane.xds.events import Nacked
 from control_plane.xds.messages import ErrorDetail, Node
 from control_plane.xds.resource import Denied, Resource
@@ -758,8 +759,8 @@ async def test_it_is_polled_while_it_runs() -> None:
 async def test_it_takes_h11(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who installed no more than the rest is told what to install."""
     monkeypatch.setitem(sys.modules, "h11", None)
-    for module in ("rest", "http_connection"):
-        monkeypatch.delitem(sys.modules, f"control_plane.server.{module}")
+    for module in ("services", "connection"):
+        monkeypatch.delitem(sys.modules, f"control_plane.server.rest.{module}")
     async with ResourceServer() as server:
         with pytest.raises(
             ConfigurationError, match=r"h11: pip install 'c2c-control-plane\[rest\]"

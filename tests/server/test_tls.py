@@ -12,7 +12,7 @@ from cryptography import x509
 from envoy.config.cluster.v3 import cluster_pb2
 
 from control_plane.errors import PermissionDenied
-from control_plane.server.admission import PeerContext
+from control_plane.server.access.admission import PeerContext
 from control_plane.server.library import ResourceServer
 from control_plane.xds.messages import Node
 from control_plane.xds.resource_type import CLUSTER

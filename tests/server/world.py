@@ -13,9 +13,9 @@ import grpc
 
 from control_plane.clock import Clock, SystemClock
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.server.admission import Admission
+from control_plane.server.access.admission import Admission
 from control_plane.server.closing import Closing
-from control_plane.server.discovery import DiscoveryService
+from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.limits import ServerLimits
 from control_plane.server.resources import snapshot_of
 from control_plane.xds.events import Event

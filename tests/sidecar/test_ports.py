@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import attestation
+from control_plane.reconciler.served import attestation
 from tests.envoy.apps import http1, tcp_app
 from tests.envoy.harness import until
 from tests.inspection.commands import c2c

@@ -16,7 +16,7 @@ from control_plane.clock import Clock
 from control_plane.errors import FailedPrecondition
 from control_plane.server.api.inspection_values import timestamp
 from control_plane.server.api.seams import Context
-from control_plane.server.rotation import CaRotation
+from control_plane.server.ca_rotation.steps import CaRotation
 
 
 class CertificateAuthorityService(

@@ -15,7 +15,7 @@ from control_plane.errors import NotFound, Unavailable
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, shown
-from control_plane.reconciler.ledger import Entry
+from control_plane.reconciler.certificates.ledger import Entry
 from control_plane.server.api.inspection_events import Wanted, event
 from control_plane.server.api.inspection_explain import Explainer
 from control_plane.server.api.inspection_status import StatusMessages, certificate_reason
@@ -28,7 +28,7 @@ from control_plane.server.api.inspection_values import (
 )
 from control_plane.server.api.seams import Context
 from control_plane.server.api.selection import asked_instances
-from control_plane.server.feed import Feed
+from control_plane.server.observability.feed import Feed
 from control_plane.server.turns import unhurried
 
 

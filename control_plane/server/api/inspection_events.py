@@ -15,7 +15,7 @@ from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.model.state import State
 from control_plane.names import shown
 from control_plane.server.api.inspection_values import hexadecimal, timestamp
-from control_plane.server.feed import Fact, Kind, Told
+from control_plane.server.observability.feed import Fact, Kind, Told
 
 _NOT_FOLLOWED = frozenset({Kind.READY, Kind.NOT_READY, Kind.GONE})
 """What comes and goes is no change that is followed until it is everywhere."""

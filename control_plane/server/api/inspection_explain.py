@@ -22,10 +22,10 @@ from control_plane.planner.destination import Destination, destinations
 from control_plane.planner.explain import explain, first_missing
 from control_plane.planner.names import NAME_TABLE_TYPE, PublishedNames, UncertifiedNames
 from control_plane.planner.resolution import preferred_route
-from control_plane.reconciler.ledger import CertificateState
+from control_plane.reconciler.certificates.ledger import CertificateState
 from control_plane.server.api.inspection_status import certificate_reason, statuses
 from control_plane.server.api.inspection_values import AT_ONCE, Inspected
-from control_plane.server.stream_log import shortened
+from control_plane.server.observability.stream_log import shortened
 from control_plane.server.turns import unhurried
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.type_status import TypeStatus

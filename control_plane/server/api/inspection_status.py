@@ -13,7 +13,7 @@ from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.ledger import CertificateState, Entry
+from control_plane.reconciler.certificates.ledger import CertificateState, Entry
 from control_plane.server.api.inspection_values import (
     STATUS,
     Inspected,
@@ -21,8 +21,8 @@ from control_plane.server.api.inspection_values import (
     hexadecimal,
     timestamp,
 )
-from control_plane.server.stream_log import shortened
-from control_plane.server.type_names import PLANNED_TYPES
+from control_plane.server.observability.stream_log import shortened
+from control_plane.server.observability.type_names import PLANNED_TYPES
 from control_plane.xds.delivery import Delivery
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.snapshot import Snapshot

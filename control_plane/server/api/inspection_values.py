@@ -18,11 +18,11 @@ from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
-from control_plane.reconciler.attestation import Attestation
-from control_plane.reconciler.custody import Custody
-from control_plane.reconciler.expiry import Expiry
-from control_plane.reconciler.ledger import CertificateState, Ledger
-from control_plane.reconciler.proof import Proof
+from control_plane.reconciler.certificates.custody import Custody
+from control_plane.reconciler.certificates.expiry import Expiry
+from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
+from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.proof import Proof
 from control_plane.xds.exchange import ConfigStatus
 
 AT_ONCE = 50

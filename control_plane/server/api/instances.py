@@ -17,10 +17,10 @@ from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, parse_guid, shown
 from control_plane.registry import Registry
-from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.messages import instance_message
 from control_plane.server.api.seams import Context, Presence
 from control_plane.server.api.selection import asked_instances
+from control_plane.server.budget import CertificateBudget
 
 
 class InstanceService(instance_pb2_grpc.InstanceServiceServicer):

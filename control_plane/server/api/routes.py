@@ -17,11 +17,11 @@ from control_plane.model.routes import RouteResult, map_route, unmap_route
 from control_plane.model.state import State
 from control_plane.names import Domain
 from control_plane.registry import Registry
-from control_plane.server.api.budget import CertificateBudget
 from control_plane.server.api.messages import route_message
 from control_plane.server.api.seams import Context, Progress
 from control_plane.server.api.selection import asked_apps
 from control_plane.server.api.waiting import laggards, parse_wait
+from control_plane.server.budget import CertificateBudget
 
 
 class RouteService(route_pb2_grpc.RouteServiceServicer):

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from control_plane import log_events
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import absences as module
-from control_plane.reconciler.absences import Absences
+from control_plane.reconciler.membership import absences as module
+from control_plane.reconciler.membership.absences import Absences
 from tests.unit.reconciler.clocks import settled
 
 A, B, C = InstanceGuid("a"), InstanceGuid("b"), InstanceGuid("c")

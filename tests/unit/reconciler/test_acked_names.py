@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.acked_names import AckedNames
-from control_plane.reconciler.ledger import CertificateState, Ledger
+from control_plane.reconciler.certificates.acked_names import AckedNames
+from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.attestation import REPORT_SECONDS, REPORTS_PER_SECOND, Attestation
+from control_plane.reconciler.served.attestation import (
+    REPORT_SECONDS,
+    REPORTS_PER_SECOND,
+    Attestation,
+)
 from tests.unit.reconciler.clocks import ManualClock
 
 A, B = InstanceGuid("a"), InstanceGuid("b")

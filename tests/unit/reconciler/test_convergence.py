@@ -18,11 +18,11 @@ from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.planner import Planner, PlanOptions
 from control_plane.reconciler import backlog
-from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.convergence import Convergence
-from control_plane.reconciler.probe import Prober
 from control_plane.reconciler.progress import Behind, Stage
-from control_plane.reconciler.publication import LINGER_SECONDS
+from control_plane.reconciler.publication.names import LINGER_SECONDS
+from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.probe import Prober
 from control_plane.xds.resource_type import CLUSTER, LISTENER
 from tests.unit.model.world import B, allow, mapping, register, world
 from tests.unit.reconciler.clocks import ManualClock, settled

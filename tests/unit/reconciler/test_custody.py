@@ -11,8 +11,8 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from control_plane.ca import C2CRequest, Profile, load_key_pair, new_key_pair
 from control_plane.ca.keys import KeyPair
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.custody import Custodian, Custody
-from control_plane.reconciler.held import Held
+from control_plane.reconciler.certificates.custody import Custodian, Custody
+from control_plane.reconciler.certificates.held import Held
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.reconciler.clocks import NOON
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Serials, authority

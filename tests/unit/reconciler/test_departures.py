@@ -17,9 +17,9 @@ from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.departures import PERIOD_SECONDS, Departures
-from control_plane.reconciler.holdings import IDENTITY, Holdings
-from control_plane.reconciler.ledger import Ledger
+from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings
+from control_plane.reconciler.certificates.ledger import Ledger
+from control_plane.reconciler.membership.departures import PERIOD_SECONDS, Departures
 from control_plane.registry import Registry
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.model.world import B, register, world

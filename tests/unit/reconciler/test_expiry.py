@@ -13,9 +13,9 @@ from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.reconciler.expiry import Expiry, Kind, Own, ca_lead
-from control_plane.reconciler.holdings import IDENTITY, Holdings
-from control_plane.reconciler.ledger import CertificateState, Ledger
+from control_plane.reconciler.certificates.expiry import Expiry, Kind, Own, ca_lead
+from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings
+from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource_type import SECRET
 from tests.unit.model.world import B, register, world

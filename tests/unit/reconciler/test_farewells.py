@@ -13,8 +13,8 @@ from control_plane.model.tombstones import drop_ended_tombstones
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE
-from control_plane.reconciler import farewells as module
-from control_plane.reconciler.farewells import LATE_SECONDS
+from control_plane.reconciler.membership import farewells as module
+from control_plane.reconciler.membership.farewells import LATE_SECONDS
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import A, B, register, world

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from control_plane.ca import InstanceIdentity
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.reconciler.holdings import IDENTITY, Holdings
-from control_plane.reconciler.ledger import CertificateState, Ledger
+from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings
+from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.worlds import C2C_SECRET

@@ -21,10 +21,10 @@ from control_plane.model.state import State
 from control_plane.names import Hostname, InstanceGuid
 from control_plane.planner import c2c_request
 from control_plane.reconciler import backlog as loop_module
-from control_plane.reconciler import issuers as module
-from control_plane.reconciler.issuer_process import PROGRAM
-from control_plane.reconciler.issuers import AT_ONCE, PAUSE_SECONDS, Issued, Issuers
-from control_plane.reconciler.renewals import RETRY
+from control_plane.reconciler.certificates import issuers as module
+from control_plane.reconciler.certificates.issuer_process import PROGRAM
+from control_plane.reconciler.certificates.issuers import AT_ONCE, PAUSE_SECONDS, Issued, Issuers
+from control_plane.reconciler.certificates.renewals import RETRY
 from control_plane.xds.resource_type import SECRET
 from tests.unit.model.world import B, mapping, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock, settled
@@ -287,7 +287,7 @@ async def test_whose_requests_cannot_be_made_keeps_nobody_of_a_crowd_waiting(
             made.connect(each).as_envoy()
         await eventually(made.issuers.has_room, "there is room")
         with monkeypatch.context() as patched:
-            patched.setattr("control_plane.reconciler.certificates.c2c_request", refused)
+            patched.setattr("control_plane.reconciler.certificates.due.c2c_request", refused)
             await _rotated(made, others, "shop")
             await eventually(lambda: made.reconciler.standing.plan_failure(bad), "its plan failed")
         assert made.reconciler.standing.plan_failure(bad) == "no such name"

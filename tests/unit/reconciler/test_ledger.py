@@ -8,7 +8,13 @@ from datetime import timedelta
 import pytest
 
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.ledger import CertificateState, Entry, Ledger, is_new, is_renewal
+from control_plane.reconciler.certificates.ledger import (
+    CertificateState,
+    Entry,
+    Ledger,
+    is_new,
+    is_renewal,
+)
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET

@@ -19,9 +19,9 @@ from control_plane.model.instances import (
 )
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import absences
-from control_plane.reconciler import presence as module
-from control_plane.reconciler.presence import Presence
+from control_plane.reconciler.membership import absences
+from control_plane.reconciler.membership import presence as module
+from control_plane.reconciler.membership.presence import Presence
 from control_plane.registry import Registry
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import B, register, world

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.attestation import Attestation
 from control_plane.reconciler.backlog import CROWD, RUSH_SECONDS
-from control_plane.reconciler.ledger import CertificateState, Entry, Ledger
-from control_plane.reconciler.probe import Prober
-from control_plane.reconciler.proof import CROWD_SECONDS, GRACE_SECONDS, NOBODY_LOOKS, Proof
+from control_plane.reconciler.certificates.ledger import CertificateState, Entry, Ledger
+from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.probe import Prober
+from control_plane.reconciler.served.proof import CROWD_SECONDS, GRACE_SECONDS, NOBODY_LOOKS, Proof
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource_type import LISTENER, SECRET
 from tests.unit.model.world import B, mapping, register, world

@@ -17,11 +17,11 @@ from control_plane.model.instances import remove_instance, set_status
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.reconciler import publication as module
-from control_plane.reconciler import returning
 from control_plane.reconciler.progress import Waiters
-from control_plane.reconciler.publication import Neighbourhood, Publication
-from control_plane.reconciler.uncertified import TOGETHER_SECONDS
+from control_plane.reconciler.publication import names as module
+from control_plane.reconciler.publication import returning
+from control_plane.reconciler.publication.names import Neighbourhood, Publication
+from control_plane.reconciler.publication.uncertified import TOGETHER_SECONDS
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.model.world import A, B, C, allow, mapping, register, world
 from tests.unit.reconciler.clocks import ManualClock, settled

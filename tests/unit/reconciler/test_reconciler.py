@@ -31,10 +31,11 @@ from control_plane.planner import (
     UncertifiedNames,
     none_uncertified,
 )
-from control_plane.reconciler import backlog, foresight
-from control_plane.reconciler.publication import LINGER_SECONDS
-from control_plane.reconciler.renewals import LONGEST_RETRY, RETRY
-from control_plane.reconciler.uncertified import TOGETHER_SECONDS
+from control_plane.reconciler import backlog
+from control_plane.reconciler.certificates import foresight
+from control_plane.reconciler.certificates.renewals import LONGEST_RETRY, RETRY
+from control_plane.reconciler.publication.names import LINGER_SECONDS
+from control_plane.reconciler.publication.uncertified import TOGETHER_SECONDS
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from control_plane.xds.snapshot import Snapshot
 from tests.unit.model.world import A, B, allow, mapping, register, world

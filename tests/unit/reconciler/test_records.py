@@ -12,10 +12,10 @@ import pytest
 from control_plane.errors import StorageError
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
-from control_plane.reconciler import records as module
-from control_plane.reconciler.held import Recorded
-from control_plane.reconciler.records import LARGEST_BATCH, Records
-from control_plane.reconciler.renewals import RETRY
+from control_plane.reconciler.certificates import records as module
+from control_plane.reconciler.certificates.held import Recorded
+from control_plane.reconciler.certificates.records import LARGEST_BATCH, Records
+from control_plane.reconciler.certificates.renewals import RETRY
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource_type import SECRET
 from tests.unit.model.world import B, mapping, register, world

@@ -13,7 +13,7 @@ from control_plane.model.instances import set_status
 from control_plane.model.state import State
 from control_plane.names import MAX_HOSTNAME_OCTETS, InstanceGuid
 from control_plane.planner import c2c_request
-from control_plane.reconciler.recovery import uncertified, unmapped
+from control_plane.reconciler.publication.recovery import uncertified, unmapped
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.model.world import A, B, mapping, register, world
 from tests.unit.reconciler.clocks import NOON

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from control_plane.ca import Profile, renew_at
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.renewals import (
+from control_plane.reconciler.certificates.renewals import (
     LONGEST_RETRY,
     RETRY,
     RETRY_JITTER,

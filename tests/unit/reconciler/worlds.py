@@ -25,10 +25,10 @@ from control_plane.model.tombstones import leave_tombstones
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE, Planner, PlanOptions
-from control_plane.reconciler.custody import Custodian, Custody
-from control_plane.reconciler.held import Held
-from control_plane.reconciler.issuer_process import PROGRAM
-from control_plane.reconciler.issuers import Issuers
+from control_plane.reconciler.certificates.custody import Custodian, Custody
+from control_plane.reconciler.certificates.held import Held
+from control_plane.reconciler.certificates.issuer_process import PROGRAM
+from control_plane.reconciler.certificates.issuers import Issuers
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply

@@ -23,8 +23,8 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.progress import Stage
-from control_plane.server.change_log import ChangeLog
-from control_plane.server.feed import Fact, Feed, Kind, Watcher
+from control_plane.server.observability.change_log import ChangeLog
+from control_plane.server.observability.feed import Fact, Feed, Kind, Watcher
 from tests.unit.model.world import A, B, allow, mapping, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from control_plane.server import connections
-from control_plane.server.connections import Connections, Serve
+from control_plane.server.http import connections
+from control_plane.server.http.connections import Connections, Serve
 from tests.envoy.harness import until
 
 PATIENCE = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from control_plane.server.feed import Fact, Feed, Kind, Told, Watcher
+from control_plane.server.observability.feed import Fact, Feed, Kind, Told, Watcher
 from tests.unit.reconciler.clocks import NOON, ManualClock, settled
 
 

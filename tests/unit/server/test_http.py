@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from control_plane.errors import ConfigurationError
-from control_plane.server import http
-from control_plane.server.http import Answer, HttpServer
+from control_plane.server.http import server as http
+from control_plane.server.http.server import Answer, HttpServer
 from tests.envoy.harness import until
 
 HOST = "127.0.0.1"

@@ -7,7 +7,7 @@ from typing import cast
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.names import Domain
-from control_plane.reconciler.expiry import Expiry
+from control_plane.reconciler.certificates.expiry import Expiry
 from control_plane.server.api.inspection_explain import Explainer
 from control_plane.server.api.inspection_values import AT_ONCE, Inspected
 from tests.unit.model.world import B, register, world

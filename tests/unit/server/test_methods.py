@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from control_plane.nodes import Variant
-from control_plane.server.methods import SERVICES, DiscoveryMethods
+from control_plane.server.discovery.methods import SERVICES, DiscoveryMethods
 
 MODULES = {
     "AggregatedDiscoveryService": "envoy.service.discovery.v3.ads_pb2",

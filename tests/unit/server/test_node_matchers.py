@@ -11,8 +11,8 @@ from envoy.type.matcher.v3 import node_pb2, string_pb2
 from google.protobuf.json_format import ParseDict
 
 from control_plane.errors import FailedPrecondition, InvalidArgument
-from control_plane.server.node_matchers import FIELD, node_matcher
-from control_plane.server.string_matcher import MAX_PATTERN_OCTETS
+from control_plane.server.csds.node_matchers import FIELD, node_matcher
+from control_plane.server.csds.string_matcher import MAX_PATTERN_OCTETS
 
 GUID = "96cb38af-76a5-4b57-9bc3-8bcb6b5053ea"
 

@@ -12,10 +12,10 @@ from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes, Variant
-from control_plane.reconciler.attestation import REPORT_SECONDS, Attestation
-from control_plane.reconciler.holdings import IDENTITY, Holdings
-from control_plane.reconciler.ledger import CertificateState, Ledger
-from control_plane.server.rotation_progress import Leaving, RotationProgress
+from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings
+from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
+from control_plane.reconciler.served.attestation import REPORT_SECONDS, Attestation
+from control_plane.server.ca_rotation.progress import Leaving, RotationProgress
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.messages import DeltaRequest, Node
 from control_plane.xds.resource_type import CLUSTER, SECRET, ResourceTypes

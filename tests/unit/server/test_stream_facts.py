@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 from control_plane.errors import PermissionDenied
 from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Variant
-from control_plane.reconciler.ledger import CertificateState, Ledger
-from control_plane.server.feed import Fact, Feed, Kind, Watcher
-from control_plane.server.methods import SERVICES
-from control_plane.server.stream_facts import StreamFacts
-from control_plane.server.type_names import short_name
+from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
+from control_plane.server.discovery.methods import SERVICES
+from control_plane.server.observability.feed import Fact, Feed, Kind, Watcher
+from control_plane.server.observability.stream_facts import StreamFacts
+from control_plane.server.observability.type_names import short_name
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
 from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version

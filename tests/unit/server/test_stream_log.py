@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from control_plane.errors import PeerProtocolError, Unavailable
 from control_plane.nodes import LiveStream, Variant
-from control_plane.server import stream_log
-from control_plane.server.stream_log import StreamLog, shortened
+from control_plane.server.observability import stream_log
+from control_plane.server.observability.stream_log import StreamLog, shortened
 from control_plane.xds.constraints import Constraints, Single
 from control_plane.xds.events import Acked, Connected, Nacked, Stale, Subscribed, Unsubscribed
 from control_plane.xds.messages import ErrorDetail, Node, Reply, SotwRequest

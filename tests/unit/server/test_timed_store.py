@@ -12,8 +12,8 @@ from control_plane.model.apps import create_app
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
-from control_plane.server.metrics import Metrics
-from control_plane.server.metrics_observers import TimedStore
+from control_plane.server.metrics.instruments import Metrics
+from control_plane.server.metrics.observers import TimedStore
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
 

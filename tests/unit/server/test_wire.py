@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
-from control_plane.server.wire import (
+from control_plane.server.discovery.wire import (
     MAX_ERROR_CHARACTERS,
     encode,
     parse,
     parse_delta,
     parse_sotw,
 )
-from control_plane.server.wire_constraints import read_constraints
-from control_plane.server.wire_load_reports import parse_load_report
-from control_plane.server.wire_node import MAX_FEATURES, MAX_NODE_CHARACTERS, node_message
+from control_plane.server.discovery.wire_constraints import read_constraints
+from control_plane.server.discovery.wire_node import MAX_FEATURES, MAX_NODE_CHARACTERS, node_message
+from control_plane.server.lrs.wire_load_reports import parse_load_report
 from control_plane.xds.messages import (
     DeltaRequest,
     ErrorDetail,

@@ -9,7 +9,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DynamicParameterConstraints
 from google.protobuf.json_format import ParseDict
 
 from control_plane.errors import InvalidArgument
-from control_plane.server.wire_constraints import DEEPEST, read_constraints
+from control_plane.server.discovery.wire_constraints import DEEPEST, read_constraints
 from control_plane.xds.constraints import Not, Rule, Several, Single
 
 PROD = {"constraint": {"key": "env", "value": "prod"}}

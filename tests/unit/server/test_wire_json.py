@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.errors import MessageError, PeerProtocolError
-from control_plane.server.wire import parse_sotw
-from control_plane.server.wire_constraints import read_constraints
-from control_plane.server.wire_json import encode_json, parse_json
+from control_plane.server.discovery.wire import parse_sotw
+from control_plane.server.discovery.wire_constraints import read_constraints
+from control_plane.server.rest.wire_json import encode_json, parse_json
 from control_plane.xds.messages import ErrorDetail, Locator, Reply
 from control_plane.xds.resource import Nonce, Resource, Version
 from control_plane.xds.resource_type import CLUSTER
@@ -191,7 +191,7 @@ def test_types_of_envoy_that_were_never_imported_have_json() -> None:
     cluster.typed_extension_protocol_options["a"].Pack(auth)
     program = (
         "import sys\n"
-        "from control_plane.server.wire_json import encode_json\n"
+        "from control_plane.server.rest.wire_json import encode_json\n"
         "from control_plane.xds.messages import Reply\n"
         "from control_plane.xds.resource import Resource\n"
         "assert not any('basic_auth' in name for name in sys.modules)\n"

@@ -15,7 +15,7 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid, Domain
 from control_plane.planner import c2c_request
-from control_plane.server.api.budget import CertificateBudget
+from control_plane.server.budget import CertificateBudget
 
 B = AppGuid("guid-b")
 APPS_INTERNAL = Domain("apps.internal")

@@ -9,7 +9,7 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid, AppName
 from control_plane.server.api.inspection_events import Wanted
-from control_plane.server.feed import Fact, Kind
+from control_plane.server.observability.feed import Fact, Kind
 
 A = AppGuid("guid-a")
 HERE, ELSEWHERE = (AppKey("default", each, AppName("a")) for each in ("default", "dev"))

@@ -9,9 +9,9 @@ import pytest
 
 from control_plane.errors import LimitExceeded, Unauthenticated
 from control_plane.names import Address
-from control_plane.server.applicants import STRANGERS, Applicants
+from control_plane.server.access.applicants import STRANGERS, Applicants
+from control_plane.server.access.refusals import Refusals
 from control_plane.server.limits import ServerLimits
-from control_plane.server.refusals import Refusals
 from tests.unit.server_security.still_clock import StillClock
 
 MOST = 6

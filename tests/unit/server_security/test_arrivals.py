@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from control_plane.errors import Unavailable
-from control_plane.server.arrivals import Arrivals
+from control_plane.server.access.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from tests.unit.server_security.still_clock import StillClock
 

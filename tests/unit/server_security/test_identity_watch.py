@@ -9,10 +9,14 @@ import pytest
 
 from control_plane.errors import Unavailable
 from control_plane.nodes import Credential, LiveStream, Nodes, Variant
-from control_plane.reconciler.holdings import Holdings
-from control_plane.reconciler.ledger import Ledger
-from control_plane.server import identity_watch
-from control_plane.server.identity_watch import MARGIN_SECONDS, SETTLING_SECONDS, IdentityWatch
+from control_plane.reconciler.certificates.holdings import Holdings
+from control_plane.reconciler.certificates.ledger import Ledger
+from control_plane.server.access import identity_watch
+from control_plane.server.access.identity_watch import (
+    MARGIN_SECONDS,
+    SETTLING_SECONDS,
+    IdentityWatch,
+)
 from control_plane.xds.messages import DeltaRequest, Node
 from control_plane.xds.resource_type import CLUSTER, ResourceTypes
 from control_plane.xds.stream import Stream

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from control_plane.nodes import LiveStream, Nodes, Variant
-from control_plane.server.name_audit import MOST_EARLY, NameAudit
-from control_plane.server.refusals import Refusals
+from control_plane.server.access.refusals import Refusals
+from control_plane.server.observability.name_audit import MOST_EARLY, NameAudit
 from control_plane.xds.events import Subscribed
 from control_plane.xds.messages import Node, Reply, SotwRequest
 from control_plane.xds.resource import Nonce, Resource, Version

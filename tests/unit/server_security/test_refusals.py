@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from structlog.testing import capture_logs
 
-from control_plane.server.refusals import LINES_PER_MINUTE, TELLING_SECONDS, Refusals
+from control_plane.server.access.refusals import LINES_PER_MINUTE, TELLING_SECONDS, Refusals
 from tests.unit.server_security.still_clock import StillClock
 
 

@@ -1,0 +1,1 @@
+"""Certificates of instances: which are due, who issues them, and where each is."""

@@ -1,0 +1,205 @@
+"""The certificates of the instances, private keys included: in memory, and nowhere else.
+
+The rule of this module: an instance's certificate is replaced when it no longer says what it must
+say, when it does not lead to the CA of the moment, when half of its life is over or none of it has
+begun (the clock was set back), and only by one that passed the linter. If issuing fails the old one
+stays in use. One that a change needs may be issued before the change is made; it is nobody's until
+then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from control_plane.ca.authority import Authority
+from control_plane.ca.issuer import issue
+from control_plane.ca.keys import KeyFactory
+from control_plane.ca.linter import Leaf
+from control_plane.ca.profile import Profile, renew_at
+from control_plane.ca.request import Request
+from control_plane.envoy.secrets import tls_secret
+from control_plane.errors import ControlPlaneError
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.certificates.held import Ensured, Held, Recorded, names_of, record_of
+from control_plane.reconciler.certificates.issuers import Issued
+from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.resource import Resource
+from control_plane.xds.resource_type import SECRET
+
+Watcher = Callable[[], None]
+"""Is told that a secret was replaced or dropped; it returns at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Custodian:
+    """What issuing needs, as values, so that tests can decide each of them.
+
+    Attributes:
+        authority: returns the CA of the moment.
+        note: is told of each certificate, and returns at once.
+        issuing: returns what surrounds each certificate that is made here, to measure it.
+        issued_elsewhere: is told how many seconds another process took to make one.
+    """
+
+    authority: Callable[[], Authority]
+    profile: Profile
+    new_key: KeyFactory
+    new_serial: Callable[[], int]
+    note: Callable[[IssuedRecord], None] = lambda _: None
+    issuing: Callable[[], AbstractContextManager[object]] = nullcontext
+    issued_elsewhere: Callable[[float], None] = lambda _: None
+
+
+class Custody:
+    """Every instance's secrets by name."""
+
+    def __init__(self, custodian: Custodian, records: Iterable[IssuedRecord] = ()) -> None:
+        """Start with what is recorded of the certificates of an earlier run."""
+        self._custodian = custodian
+        self._held: dict[InstanceGuid, dict[str, Held | Recorded]] = {}
+        for each in records:
+            at = renew_at(each.not_before, each.not_after, each.instance_guid)
+            self._held.setdefault(each.instance_guid, {})[each.secret] = Recorded(each, at)
+        self._ready: dict[InstanceGuid, dict[str, Issued]] = {}
+        self._foreseen: dict[tuple[InstanceGuid, str], Held] = {}
+        self._failures: dict[InstanceGuid, dict[str, str]] = {}
+        self._watchers: dict[InstanceGuid, list[Watcher]] = {}
+
+    def get(self, instance: InstanceGuid, name: str) -> Held | Recorded | None:
+        """Return a secret as it is now."""
+        return self._held.get(instance, {}).get(name)
+
+    def recorded(self) -> tuple[IssuedRecord, ...]:
+        """Return the records of an earlier run that are all that there is of their secrets."""
+        return tuple(
+            held.record
+            for secrets in self._held.values()
+            for held in secrets.values()
+            if isinstance(held, Recorded)
+        )
+
+    def failure(self, instance: InstanceGuid) -> str:
+        """Return why an instance has not the certificates that it should have, or ""."""
+        return next(iter(self._failures.get(instance, {}).values()), "")
+
+    def is_due(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> bool:
+        """Tell whether ``ensure`` would issue a certificate."""
+        held = self.get(instance, name)
+        return held is None or not self._is_good(held, request, now)
+
+    @contextmanager
+    def ready(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> Iterator[None]:
+        """Use certificates meanwhile that were issued elsewhere, if they are still right."""
+        self._ready[instance] = dict(issued)
+        try:
+            yield
+        finally:
+            del self._ready[instance]
+
+    def forget_foreseen(self) -> None:
+        """Forget what was issued for changes that were never made."""
+        self._foreseen.clear()
+
+    def foresee(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> None:
+        """Issue what ``ensure`` is going to want if a change is made; nobody is told of it yet."""
+        if self.is_due(instance, name, request, now):
+            with suppress(ControlPlaneError):  # which will be told if it is wanted
+                self._foreseen[instance, name] = self._issue(instance, name, request, now)
+
+    def ensure(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Ensured:
+        """Return the secret that says what it must, or the old one where issuing fails."""
+        held = self.get(instance, name)
+        failures = self._failures.setdefault(instance, {})
+        if held is not None and self._is_good(held, request, now):
+            failures.pop(name, None)
+            return Ensured(held)
+        try:
+            fresh = self._issue(instance, name, request, now)
+        except ControlPlaneError as error:
+            failures[name] = str(error)
+            return Ensured(held, failure=str(error))
+        failures.pop(name, None)
+        self._held.setdefault(instance, {})[name] = fresh
+        self._custodian.note(record_of(instance, fresh))
+        self._tell_watchers(instance)
+        return Ensured(fresh, is_fresh=True)
+
+    def make_anew(self, instance: InstanceGuid, name: str) -> None:
+        """Have a secret issued when it is asked for next, if there is no more than its record."""
+        if isinstance(self.get(instance, name), Recorded):
+            del self._held[instance][name]
+
+    @contextmanager
+    def watched(self, instance: InstanceGuid, watcher: Watcher) -> Iterator[None]:
+        """Tell somebody of each secret of an instance that is replaced or dropped meanwhile."""
+        watchers = self._watchers.setdefault(instance, [])
+        watchers.append(watcher)
+        try:
+            yield
+        finally:
+            watchers.remove(watcher)
+            if not watchers and self._watchers.get(instance) is watchers:
+                del self._watchers[instance]
+
+    def drop(self, instance: InstanceGuid) -> None:
+        """Forget all of an instance that is gone."""
+        self._held.pop(instance, None)
+        self._failures.pop(instance, None)
+        self._tell_watchers(instance)
+
+    def _tell_watchers(self, instance: InstanceGuid) -> None:
+        for watcher in self._watchers.get(instance, ()):
+            watcher()
+
+    def _is_good(self, held: Held | Recorded, request: Request, now: datetime) -> bool:
+        """Tell whether a certificate need not be replaced."""
+        return held.not_before <= now < held.renew_at and self._says(held, request)
+
+    def _says(self, held: Held | Recorded, request: Request) -> bool:
+        """Tell whether a certificate says what it must, and leads where it must."""
+        authority = self._custodian.authority()
+        match held:
+            case Held():
+                is_ours = held.leaf.issuer_fingerprint == authority.fingerprint
+                return held.request == request and is_ours and held.chain == authority.chain_digest
+            case Recorded(record):
+                is_ours = record.issuer == authority.fingerprint
+                is_sent = record.chain in ("", authority.chain_digest)
+                return record.names == names_of(request.san) and is_ours and is_sent
+            case _:
+                assert_never(held)
+
+    def _issue(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Held:
+        foreseen = self._foreseen.get((instance, name))
+        if foreseen is not None and self._is_good(foreseen, request, now):
+            return self._foreseen.pop((instance, name))
+        authority = self._custodian.authority()
+        leaf = self._made_ready(instance, name, request, authority)
+        if leaf is None:
+            leaf = self._made_here(authority, request, now)
+        body = tls_secret(name, leaf.certificate_chain_pem, leaf.private_key_pem or b"")
+        at = renew_at(leaf.not_before, leaf.not_after, instance)
+        return Held(request, leaf, authority.chain_digest, Resource.of(SECRET, name, body), at)
+
+    def _made_here(self, authority: Authority, request: Request, now: datetime) -> Leaf:
+        by = self._custodian
+        with by.issuing():
+            return issue(
+                authority, by.profile, request, key=by.new_key, now=now, serial=by.new_serial()
+            )
+
+    def _made_ready(
+        self, instance: InstanceGuid, name: str, request: Request, authority: Authority
+    ) -> Leaf | None:
+        """Return what was issued elsewhere, if that is still what is wanted, and of whom."""
+        ready = self._ready.get(instance, {}).pop(name, None)
+        if ready is None or ready.request != request or ready.chain != authority.chain_digest:
+            return None
+        if ready.leaf.issuer_fingerprint != authority.fingerprint:
+            return None
+        self._custodian.issued_elsewhere(ready.seconds)
+        return ready.leaf

@@ -1,0 +1,1 @@
+"""Who is there, who is away, and who has left for good."""

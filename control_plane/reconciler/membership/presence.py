@@ -1,0 +1,230 @@
+"""Who is there: what streams and sidecars tell, as the status of each instance.
+
+The rule of this module: an instance that says that it leaves is gone at once; one whose Envoy's
+streams just break is given time to come back (``absences``). A resolver's stream says nothing of
+the Envoy beside it; that there is a resolver is remembered.
+
+A sidecar's word holds until its next one, whatever the Envoy does meanwhile: one that drains opens
+new streams too. The status is part of the State, and so is whether there is a sidecar; thus a word
+outlives a restart, and names lead to nobody who left, or does not listen, before the sidecar says
+otherwise. Where no sidecar ever spoke, what the Envoy ACKed is all that there is to go by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from control_plane import log_events
+from control_plane.errors import ControlPlaneError
+from control_plane.model.change import Change, removed_instances
+from control_plane.model.entities import Instance, InstanceStatus
+from control_plane.model.instances import set_status
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.planner import NAME_TABLE_TYPE
+from control_plane.reconciler.membership.absences import Absences
+from control_plane.registry import Registry
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply
+from control_plane.xds.resource_type import SECRET
+
+RETRY_SECONDS = 1.0
+"""How long after a status could not be written the next attempt is made."""
+
+_THERE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What a sidecar said last of its instance."""
+
+    listening: bool
+    leaving: bool
+
+
+class Presence:
+    """Keeps each instance's status; observes streams."""
+
+    def __init__(self, registry: Registry, nodes: Nodes) -> None:
+        """Keep the status of this registry's instances."""
+        self._registry = registry
+        self._state = registry.state
+        self._nodes = nodes
+        self._envoys: set[LiveStream] = set()
+        self._serving: set[LiveStream] = set()
+        self._words: dict[InstanceGuid, _Word] = {}
+        self._retries: dict[InstanceGuid, asyncio.TimerHandle] = {}
+        self._changed: asyncio.Queue[InstanceGuid] = asyncio.Queue()
+        self._absences = Absences(lambda: bool(self._envoys), self._changed.put_nowait)
+        self._log = structlog.get_logger(__name__)
+        registry.subscribe(self._committed)
+
+    async def run(self) -> None:
+        """Write changes of status until cancelled."""
+        for instance in self._registry.state.all_instances():
+            if instance.status in _THERE and not self._envoys_of(instance.guid):
+                self._absences.expected(instance.guid)
+        while True:
+            changed = {await self._changed.get(): None}
+            while not self._changed.empty():
+                changed[self._changed.get_nowait()] = None
+            # Together, so that the registry writes them in one transaction.
+            await asyncio.gather(*(self._write(instance) for instance in changed))
+
+    def opened(self, _live: LiveStream) -> None:
+        """Whether it is an Envoy that came is known with its first request."""
+
+    def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
+        """Note an Envoy that came, or came back, and when it has all that it needs to serve."""
+        instance = InstanceGuid(live.node_id)
+        if NAME_TABLE_TYPE in live.stream.machines:
+            known = self._registry.state.instance(instance)
+            if known is not None and not known.has_resolver:
+                self._changed.put_nowait(instance)
+            return
+        if live not in self._envoys:
+            self._absences.came(instance)
+            self._envoys.add(live)
+            self._changed.put_nowait(instance)
+        if live not in self._serving and self._can_serve(instance):
+            self._serving.add(live)
+            self._changed.put_nowait(instance)
+
+    def sent(self, _live: LiveStream, _reply: Reply) -> None:
+        """What was sent says nothing about who is there."""
+
+    def closed(self, live: LiveStream) -> None:
+        """Give an instance time to come back."""
+        self._serving.discard(live)
+        if live not in self._envoys:
+            return
+        self._envoys.discard(live)
+        instance = InstanceGuid(live.node_id)
+        if not self._envoys_of(instance):
+            self._absences.left(instance)
+
+    def reported(self, instance: InstanceGuid, *, listening: bool, leaving: bool) -> None:
+        """Take what a sidecar says of its instance."""
+        if listening and not leaving:
+            self._absences.spoke(instance)
+        word = _Word(listening, leaving)
+        if self._words.get(instance) != word:
+            self._words[instance] = word
+            self._changed.put_nowait(instance)
+
+    def is_awaited(self, guid: InstanceGuid) -> bool:
+        """Tell whether an instance is there, or has not been away for long enough to be gone."""
+        word = self._words.get(guid)
+        if not self._absences.keeps_place(guid) or (word is not None and word.leaving):
+            return False
+        instance = self._registry.state.instance(guid)
+        return instance is not None and instance.status in _THERE
+
+    def alarm(self) -> str:
+        """Return what everybody's absence means, or "" where somebody is there."""
+        return self._absences.alarm
+
+    def hold(self) -> None:
+        """Have nobody count as gone from now on: streams end since the control plane stops."""
+        self._absences.hold()
+
+    def _envoys_of(self, instance: InstanceGuid) -> tuple[LiveStream, ...]:
+        streams = self._nodes.streams(instance)
+        return tuple(live for live in streams if live in self._envoys)
+
+    def _can_serve(self, instance: InstanceGuid) -> bool:
+        """Tell whether an Envoy ACKed all that it asked for, its certificate included.
+
+        It asks for that once it has a listener that names it, over this stream or another.
+        """
+        snapshot = self._nodes.snapshot(instance)
+        streams = [live.stream for live in self._envoys_of(instance)]
+        if snapshot is None or not any(SECRET in stream.machines for stream in streams):
+            return False
+        return all(stream.in_step(snapshot) for stream in streams)
+
+    def _committed(self, state: State, change: Change) -> None:
+        before, self._state = self._state, state
+        for instance in removed_instances(state, change):
+            self._forget(instance.guid)
+        for entity in change.puts:
+            if not isinstance(entity, Instance):
+                continue
+            old = before.instance(entity.guid)
+            if old is not None and old.address != entity.address:
+                # What its Envoy ACKed was meant for the old address.
+                self._serving.difference_update(self._nodes.streams(entity.guid))
+            if entity.status is InstanceStatus.REGISTERED:
+                # One that was removed and registered anew may still be connected, so no stream
+                # opens.
+                self._changed.put_nowait(entity.guid)
+
+    async def _write(self, guid: InstanceGuid) -> None:
+        instance = self._registry.state.instance(guid)
+        if instance is None:
+            self._forget(guid)
+            return
+        status, streams = self._status(instance), self._nodes.streams(guid)
+        command = partial(
+            set_status,
+            guid=guid,
+            status=status,
+            has_sidecar=guid in self._words,
+            has_resolver=any(NAME_TABLE_TYPE in live.stream.machines for live in streams),
+        )
+        if not command(self._registry.state).change:
+            return
+        try:
+            await self._registry.execute(command)
+        except ControlPlaneError as error:
+            self._log.error(log_events.STORE_FAILED, instance=guid, reason=str(error))
+            self._write_later(guid)
+            return
+        if status is instance.status:
+            return
+        event = {
+            InstanceStatus.READY: log_events.INSTANCE_READY,
+            InstanceStatus.GONE: log_events.INSTANCE_GONE,
+        }.get(status, log_events.INSTANCE_CONNECTED)
+        self._log.info(event, instance=guid, app=instance.app_guid, status=status.value)
+
+    def _write_later(self, guid: InstanceGuid) -> None:
+        """Have the status written again, once for whatever happens until then."""
+        if guid not in self._retries:
+            loop = asyncio.get_running_loop()
+            self._retries[guid] = loop.call_later(RETRY_SECONDS, self._write_again, guid)
+
+    def _write_again(self, guid: InstanceGuid) -> None:
+        del self._retries[guid]
+        self._changed.put_nowait(guid)
+
+    def _status(self, instance: Instance) -> InstanceStatus:
+        guid, now = instance.guid, instance.status
+        envoys, word = self._envoys_of(guid), self._words.get(guid)
+        if word is not None and word.leaving:
+            return InstanceStatus.GONE
+        if not envoys:
+            gone = self._absences.is_overdue(guid) and now in _THERE
+            return InstanceStatus.GONE if gone else now
+        if word is None and instance.has_sidecar:
+            # What it said before the start, which led to this status, holds until it speaks again.
+            return InstanceStatus.NOT_READY if now is InstanceStatus.REGISTERED else now
+        if word is not None and not word.listening:
+            return InstanceStatus.NOT_READY
+        if any(live in self._serving for live in envoys):
+            return InstanceStatus.READY
+        return now if now in _THERE else InstanceStatus.NOT_READY
+
+    def _forget(self, instance: InstanceGuid) -> None:
+        self._words.pop(instance, None)
+        self._absences.forget(instance)
+        self._serving.difference_update(self._nodes.streams(instance))
+        timer = self._retries.pop(instance, None)
+        if timer is not None:
+            timer.cancel()

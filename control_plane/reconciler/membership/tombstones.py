@@ -1,0 +1,73 @@
+"""How long it is remembered that an instance was removed: as long as it can prove to have been one.
+
+The rule of this module: nobody comes back without an identity certificate, so a tombstone ends with
+the last one that its instance may have. One that stays too long does no harm; one that goes too
+early would leave an Envoy serving.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import structlog
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.errors import ControlPlaneError
+from control_plane.model.change import Decision
+from control_plane.model.tombstones import drop_ended_tombstones, leave_tombstones
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.certificates.holdings import Holdings
+from control_plane.registry import Registry
+
+PERIOD_SECONDS = 60.0
+"""How often those that are over are looked for; nobody waits for that."""
+
+Result = TypeVar("Result")
+
+
+class Tombstones:
+    """Adds a tombstone to each removal, and forgets those that are over."""
+
+    def __init__(self, holdings: Holdings, lifetime: timedelta, clock: Clock) -> None:
+        """Start with those that are in the State.
+
+        Args:
+            holdings: knows the identities that instances have.
+            lifetime: of the identities that are issued now.
+            clock: tells which have ended.
+        """
+        self._holdings = holdings
+        self._lifetime = lifetime
+        self._clock = clock
+        self._log = structlog.get_logger(__name__)
+
+    def amend(self, decision: Decision[Result]) -> Decision[Result]:
+        """Return what a command did, with the tombstones that follow from it."""
+        return leave_tombstones(decision, self._ends_at)
+
+    async def run(self, registry: Registry) -> None:
+        """Forget the tombstones that are over, until cancelled."""
+        while True:
+            await self._forget(registry)
+            await self._clock.sleep(PERIOD_SECONDS)
+
+    async def _forget(self, registry: Registry) -> None:
+        now = self._clock.now()
+        if not drop_ended_tombstones(registry.state, now).change:
+            return
+        try:
+            await registry.execute(lambda state: drop_ended_tombstones(state, now))
+        except ControlPlaneError as error:
+            self._log.warning(log_events.STORE_FAILED, reason=str(error))
+
+    def _ends_at(self, instance: InstanceGuid) -> datetime:
+        """Return when the last identity of an instance ends.
+
+        One whose record is not written yet, or was lost, was issued with the present lifetime; one
+        of an earlier run may have had a longer one.
+        """
+        latest = self._clock.now() + self._lifetime
+        known = self._holdings.identity_ends(instance)
+        return latest if known is None else max(latest, known)

@@ -1,0 +1,1 @@
+"""When names lead where: never to a certificate without them."""

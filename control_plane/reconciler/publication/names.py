@@ -1,0 +1,264 @@
+"""Make before break between names and certificates.
+
+The rule of this module: nobody is ever led by a name to a certificate that lacks it. A new route is
+resolved only once every connected instance of its app ACKed the certificate that has it, and leads
+to no instance that was away, or late, before that instance has it too. A route that was unmapped
+stays in the certificates until every resolver ACKed that it is gone, and those who asked just
+before have connected. Both waits have a bound, and passing it is reported. A restart, be it after a
+kill, does not change that (``recovery``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.model.change import Change, removed_instances
+from control_plane.model.entities import Instance, InstanceStatus, RouteMapping
+from control_plane.model.reach import callers
+from control_plane.model.state import State
+from control_plane.names import AppGuid, Hostname, InstanceGuid
+from control_plane.reconciler.progress import Waiters
+from control_plane.reconciler.publication.recovery import Lacking, unmapped
+from control_plane.reconciler.publication.returning import Returning
+from control_plane.reconciler.publication.uncertified import Uncertified
+from control_plane.store.protocol import IssuedRecord
+
+PUBLISH_BOUND = 10.0
+"""Seconds that a new name waits for the certificates at the most."""
+
+WITHDRAW_BOUND = 5.0
+"""Seconds that an unmapped name waits for the resolvers at the most."""
+
+LINGER_SECONDS = 1.0
+"""How long after a name is gone those who just resolved it may take to connect (its TTL is 0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """What publishing asks about instances.
+
+    Attributes:
+        connected: tells which of an app's instances have a stream.
+        streams: returns the streams on which an instance asked for certificates.
+        certified: tells whether an instance is connected and ACKed all that it should have, its
+            certificate included.
+        resolves: tells whether an instance has a resolver that follows its name table.
+        mark: has the instances of some apps looked at again.
+        mark_resolvers: the same with those that have a resolver.
+    """
+
+    connected: Callable[[AppGuid], Iterable[InstanceGuid]]
+    streams: Callable[[InstanceGuid], Iterable[object]]
+    certified: Callable[[InstanceGuid], bool]
+    resolves: Callable[[InstanceGuid], bool]
+    mark: Callable[[Iterable[AppGuid]], None]
+    mark_resolvers: Callable[[Iterable[AppGuid]], None]
+
+
+class Publication:
+    """Knows which routes may be resolved, and which must still be in certificates."""
+
+    def __init__(
+        self,
+        state: State,
+        waiters: Waiters,
+        neighbourhood: Neighbourhood,
+        clock: Clock,
+        records: Iterable[IssuedRecord] = (),
+    ) -> None:
+        """Take mapped routes as published, but not to instances without a certificate for them.
+
+        Args:
+            records: what an earlier run remembered of certificates.
+        """
+        records = tuple(records)
+        self._state = state
+        self._waiters = waiters
+        self._around = neighbourhood
+        self._clock = clock
+        self._held_back: dict[AppGuid, set[Hostname]] = {}
+        self._lingering: dict[AppGuid, set[Hostname]] = {}
+        self._uncertified = Uncertified(state, records, self._tell_resolvers, clock)
+        self._kept = unmapped(state, records)
+        self._returning = Returning(state, clock)
+        self._tasks: dict[RouteMapping, asyncio.Task[None]] = {}
+        self._log = structlog.get_logger(__name__)
+
+    def published(self, app: AppGuid) -> tuple[Hostname, ...]:
+        """Return the routes of an app that may be resolved."""
+        held_back = self._held_back.get(app, ())
+        return tuple(name for name in self._state.hostnames_of(app) if name not in held_back)
+
+    def lingering(self, instance: Instance) -> tuple[Hostname, ...]:
+        """Return the routes that an app lost and an instance's certificate still must have."""
+        of_app = self._lingering.get(instance.app_guid, ())
+        return tuple(sorted({*of_app, *self._kept.get(instance.guid, ())}))
+
+    def uncertified(self, app: AppGuid) -> Lacking:
+        """Return which published routes must not lead to which of an app's instances yet."""
+        return self._uncertified.of(app)
+
+    def certified(self, app: AppGuid, instance: InstanceGuid) -> None:
+        """Let every route lead to an instance, which has the certificate."""
+        self._uncertified.certified(app, instance)
+
+    def left(self, instance: InstanceGuid) -> None:
+        """Note that the resolver of an instance lost its stream, and may be back."""
+        known = self._state.instance(instance)
+        if known is not None and known.status is not InstanceStatus.GONE:
+            self._returning.left(instance)
+
+    def returned(self, instance: InstanceGuid) -> None:
+        """Note that the resolver of an instance asks for its names."""
+        self._returning.came(instance)
+
+    def resume(self) -> None:
+        """Go on with the names that were unmapped when the control plane ended."""
+        for guid, names in self._kept.items():
+            app = self._state.instances[guid].app_guid
+            for mapping in (RouteMapping(name, app) for name in names):
+                if mapping not in self._tasks:
+                    self._start(mapping, self._withdraw(mapping))
+
+    def awaited(self, apps: Iterable[AppGuid]) -> tuple[Instance, ...]:
+        """Return the instances whose resolvers keep unmapped names in certificates of some apps."""
+        wanted = frozenset(apps)
+        losing = {
+            of.app_guid
+            for of in self._tasks
+            if of.app_guid in wanted and of.hostname not in self._state.hostnames_of(of.app_guid)
+        }
+        return tuple(each for app in losing for each in self._returning.missing(self._led(app)))
+
+    def under_way(self, apps: Iterable[AppGuid]) -> tuple[asyncio.Task[None], ...]:
+        """Return what has still to happen to the names of some apps."""
+        wanted = frozenset(apps)
+        return tuple(task for of, task in self._tasks.items() if of.app_guid in wanted)
+
+    def committed(self, state: State, change: Change) -> None:
+        """Look at the routes that a change maps and unmaps."""
+        self._state = state
+        for entity in change.drops:
+            if isinstance(entity, RouteMapping):
+                self._unmapped(entity)
+        for instance in removed_instances(state, change):
+            self._uncertified.removed(instance.app_guid, [instance.guid])
+            self._returning.came(instance.guid)
+            self._kept.pop(instance.guid, None)
+        for entity in change.puts:
+            if isinstance(entity, RouteMapping):
+                self._mapped(entity)
+            elif isinstance(entity, Instance) and entity.status is InstanceStatus.GONE:
+                self._returning.came(entity.guid)
+
+    async def close(self) -> None:
+        """Stop whatever is under way."""
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._uncertified.close()
+
+    def _mapped(self, mapping: RouteMapping) -> None:
+        _take(self._lingering, mapping)
+        _put(self._held_back, mapping)
+        self._start(mapping, self._publish(mapping))
+
+    def _unmapped(self, mapping: RouteMapping) -> None:
+        _take(self._held_back, mapping)
+        self._uncertified.unmapped(mapping.app_guid, mapping.hostname)
+        if self._state.app(mapping.app_guid) is None:
+            self._stop(mapping)
+            _take(self._lingering, mapping)
+        else:
+            _put(self._lingering, mapping)
+            self._start(mapping, self._withdraw(mapping))
+
+    def _start(self, mapping: RouteMapping, work: Coroutine[Any, Any, None]) -> None:
+        """Start this work on a name, instead of whatever was under way for it."""
+        self._stop(mapping)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[mapping] = task
+        task.add_done_callback(lambda done: self._ended(mapping, done))
+
+    def _stop(self, mapping: RouteMapping) -> None:
+        task = self._tasks.pop(mapping, None)
+        if task is not None:
+            task.cancel()
+
+    def _ended(self, mapping: RouteMapping, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(mapping) is task:
+            del self._tasks[mapping]
+
+    async def _publish(self, mapping: RouteMapping) -> None:
+        app, name = mapping.app_guid, mapping.hostname
+        around = self._around
+        there = {each: frozenset(around.streams(each)) for each in around.connected(app)}
+        late = await self._waiters.wait(there, PUBLISH_BOUND)
+        # Meanwhile one that was there may have left without an ACK, and one that was away may be
+        # back with one.
+        stayed = {
+            each
+            for each, streams in there.items()
+            if each not in late and streams and streams.issubset(around.streams(each))
+        }
+        lacking = {
+            each.guid
+            for each in self._state.instances_of(app)
+            if (each.status is InstanceStatus.READY or each.guid in late)
+            and each.guid not in stayed
+            and not around.certified(each.guid)
+        }
+        self._uncertified.add(app, name, lacking)
+        _take(self._held_back, mapping)
+        self._tell_resolvers(app)
+        self._log.info(log_events.NAME_PUBLISHED, app=app, name=name, behind=sorted(late))
+
+    def _tell_resolvers(self, app: AppGuid) -> None:
+        self._around.mark_resolvers(callers(self._state, app))
+
+    async def _withdraw(self, mapping: RouteMapping) -> None:
+        app, name = mapping.app_guid, mapping.hostname
+        await self._returning.wait(self._led(app))
+        resolvers = [
+            instance
+            for caller in callers(self._state, app)
+            for instance in self._around.connected(caller)
+            if self._around.resolves(instance)
+        ]
+        if resolvers:
+            late = await self._waiters.wait(resolvers, WITHDRAW_BOUND)
+            # That wait leaves out who lost its stream meanwhile, and still answers the name.
+            if left := [each.guid for each in self._returning.missing(self._led(app))]:
+                await self._returning.wait(self._led(app))
+                late |= await self._waiters.wait(left, WITHDRAW_BOUND)
+            self._log.info(log_events.NAME_WITHDRAWN, app=app, name=name, behind=sorted(late))
+            await self._clock.sleep(LINGER_SECONDS)
+        _take(self._lingering, mapping)
+        for each in self._state.instances_of(app):
+            if name in self._kept.get(each.guid, ()):
+                self._kept[each.guid] -= {name}
+        self._around.mark([app])
+
+    def _led(self, app: AppGuid) -> Iterator[Instance]:
+        """Yield the instances that the names of an app may be answered to."""
+        for caller in callers(self._state, app):
+            yield from self._state.instances_of(caller)
+
+
+def _put(names: dict[AppGuid, set[Hostname]], mapping: RouteMapping) -> None:
+    names.setdefault(mapping.app_guid, set()).add(mapping.hostname)
+
+
+def _take(names: dict[AppGuid, set[Hostname]], mapping: RouteMapping) -> None:
+    of_app = names.get(mapping.app_guid, set())
+    of_app.discard(mapping.hostname)
+    if not of_app:
+        names.pop(mapping.app_guid, None)

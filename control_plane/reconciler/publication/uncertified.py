@@ -1,0 +1,114 @@
+"""Which names must not lead to which instances yet, as those have no certificate with them.
+
+The rule of this module: a name leads to such an instance once it ACKed its certificate. Each time
+that one does, every resolver of a caller gets another name table, and of a big app hundreds come
+back in a second; so those of an app that come soon after another one are let in together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import reduce
+
+from rpds import HashTrieMap
+
+from control_plane.clock import Clock
+from control_plane.model.state import State
+from control_plane.names import AppGuid, Hostname, InstanceGuid
+from control_plane.reconciler.publication.recovery import Lacking, uncertified
+from control_plane.store.protocol import IssuedRecord
+
+TOGETHER_SECONDS = 1.0
+"""How long an instance that has its certificate may wait for others of its app."""
+
+_NOBODY: Lacking = HashTrieMap()
+
+
+class Uncertified:
+    """The instances of each app to which not all of its names lead."""
+
+    def __init__(
+        self,
+        state: State,
+        records: Iterable[IssuedRecord],
+        changed: Callable[[AppGuid], None],
+        clock: Clock,
+    ) -> None:
+        """Start with what follows from the disk.
+
+        Args:
+            records: what an earlier run remembered of certificates.
+            changed: is told of an app whose names lead to more instances now.
+        """
+        self._by_app = uncertified(state, records)
+        self._changed = changed
+        self._clock = clock
+        self._came: dict[AppGuid, set[InstanceGuid]] = {}
+        self._gathering: set[asyncio.Task[None]] = set()
+
+    def of(self, app: AppGuid) -> Lacking:
+        """Return which of an app's names must not lead to which of its instances."""
+        return self._by_app.get(app, _NOBODY)
+
+    def add(self, app: AppGuid, name: Hostname, instances: Iterable[InstanceGuid]) -> None:
+        """Let a name lead to none of these before they have their certificates."""
+        lacking, came = self.of(app), self._came.get(app, set())
+        for each in instances:
+            lacking = lacking.insert(each, lacking.get(each, frozenset()) | {name})
+            came.discard(each)  # its certificate had not this one
+        self._set(app, lacking)
+
+    def certified(self, app: AppGuid, instance: InstanceGuid) -> None:
+        """Let every name lead to an instance, which has its certificate, now or in a moment."""
+        if instance not in self.of(app):
+            return
+        if app in self._came:
+            self._came[app].add(instance)
+            return
+        self._let_in(app, [instance])
+        came = self._came[app] = set()
+        task = asyncio.get_running_loop().create_task(self._gather(app, came))
+        self._gathering.add(task)
+        task.add_done_callback(self._gathering.discard)
+
+    def unmapped(self, app: AppGuid, name: Hostname) -> None:
+        """Forget a name that an app lost."""
+        lacking = self.of(app)
+        for instance, names in lacking.items():
+            if name in names:
+                left = names - {name}
+                lacking = lacking.insert(instance, left) if left else lacking.discard(instance)
+        self._set(app, lacking)
+
+    def removed(self, app: AppGuid, instances: Iterable[InstanceGuid]) -> None:
+        """Forget instances: they are gone for good, or have their certificates."""
+        self._set(app, reduce(HashTrieMap.discard, instances, self.of(app)))
+
+    async def close(self) -> None:
+        """Wait for nobody any more."""
+        tasks = tuple(self._gathering)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _set(self, app: AppGuid, lacking: Lacking) -> None:
+        if lacking:
+            self._by_app[app] = lacking
+        else:
+            self._by_app.pop(app, None)
+
+    def _let_in(self, app: AppGuid, instances: Iterable[InstanceGuid]) -> None:
+        self.removed(app, instances)
+        self._changed(app)
+
+    async def _gather(self, app: AppGuid, came: set[InstanceGuid]) -> None:
+        """Let in together those that come meanwhile, until a while goes by in which none does."""
+        try:
+            await self._clock.sleep(TOGETHER_SECONDS)
+            while came:
+                self._let_in(app, came)
+                came.clear()
+                await self._clock.sleep(TOGETHER_SECONDS)
+        finally:
+            del self._came[app]

@@ -1,0 +1,1 @@
+"""Proof that what was ACKed is served."""

@@ -1,0 +1,288 @@
+"""Proof of serving: what an instance ACKed is looked at until it is served.
+
+The rule of this module: an ACK means accepted, not applied, so a certificate counts as served only
+after a TLS handshake showed its serial. The sidecar next door is the better witness; the control
+plane connects itself only where none reports, and to a few at a time. What is not served a second
+after its ACK is said to be so, and is looked at further, less and less often. Where a crowd
+connects, those who come are served first, and looked at when it is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from control_plane.clock import Clock
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.model.state import State
+from control_plane.names import C2C_PORT, InstanceGuid
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.reconciler.backlog import CROWD, RUSH_SECONDS
+from control_plane.reconciler.certificates.ledger import CertificateState, Entry, Ledger
+from control_plane.reconciler.pace import Rush
+from control_plane.reconciler.progress import Waiters
+from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.probe import Prober
+from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.delivery import has_version
+from control_plane.xds.events import Acked, Event
+from control_plane.xds.messages import Reply
+from control_plane.xds.resource import Version
+from control_plane.xds.resource_type import LISTENER, SECRET
+
+GRACE_SECONDS = 1.0
+"""How long after its ACK a certificate may take to be served; Envoy takes some milliseconds."""
+
+CROWD_SECONDS = 60.0
+"""How much longer it may take until somebody looks, while more and more connect."""
+
+_FIRST_PAUSE = 0.002
+_GROWTH = 5
+_LONGEST_PAUSE = 60.0
+"""How often an instance is looked at that does not serve; there may be thousands of them."""
+
+NOBODY_LOOKS = "no sidecar reports, and the control plane has no address that Envoy lets in"
+
+
+class Proof:
+    """Moves certificates on in the ledger; observes streams and the reports of sidecars."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        state: Callable[[], State],
+        nodes: Nodes,
+        attestation: Attestation,
+        clock: Clock,
+        *,
+        prober: Prober,
+        source: str | None,
+    ) -> None:
+        """Look at instances through these.
+
+        Args:
+            source: the address from which Envoys let the control plane look; None if there is none.
+        """
+        self._ledger = ledger
+        self._state = state
+        self._nodes = nodes
+        self._attestation = attestation
+        self._clock = clock
+        self._prober = prober
+        self._source = source
+        self._rush = Rush(CROWD, RUSH_SECONDS)
+        self._shown: dict[InstanceGuid, int | None] = {}
+        self._looking: dict[InstanceGuid, asyncio.Task[None]] = {}
+        self._awaited: deque[tuple[float, Entry]] = deque()
+        self._awaiting: asyncio.Task[None] | None = None
+        self._waiters = Waiters(self.is_served)
+
+    def is_served(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance serves its newest certificate, or is not connected."""
+        entry = self._ledger.get(instance, C2C_SECRET)
+        if entry is None or not self._nodes.streams(instance):
+            return True
+        return entry.state is CertificateState.SERVED
+
+    def is_seen(self, instance: InstanceGuid) -> bool | None:
+        """Tell whether a handshake showed its newest certificate; None if nobody can look."""
+        if not self._is_visible(instance):
+            return None
+        entry = self._ledger.get(instance, C2C_SECRET)
+        return entry is not None and entry.state is CertificateState.SERVED
+
+    def shown_serial(self, instance: InstanceGuid) -> int | None:
+        """Return the serial that was seen last, by the sidecar or from here; None if none was."""
+        if self._attestation.witnessed(instance):
+            return self._attestation.served(instance)
+        return self._shown.get(instance)
+
+    async def served(
+        self, instances: Iterable[InstanceGuid], timeout: float
+    ) -> frozenset[InstanceGuid]:
+        """Wait until all serve their newest certificates; return those that do not in the end.
+
+        Args:
+            instances: whom to wait for; those whom nobody can look at are left out.
+            timeout: seconds to wait at the most.
+        """
+        visible = [each for each in instances if self._is_visible(each)]
+        return await self._waiters.wait(visible, timeout)
+
+    def opened(self, _live: LiveStream) -> None:
+        """A stream that was opened has not said yet what its client has; there may be many."""
+        self._rush.note(self._clock.monotonic())
+
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+        """Look whether a client has its certificates now, or has lost them."""
+        instance = InstanceGuid(live.node_id)
+        if SECRET in live.stream.machines:
+            for entry in self._ledger.of(instance):
+                if entry.state is CertificateState.NOT_SERVED and _listens(events):
+                    self._stop(instance)  # its port was taken, it may be, and is free by now
+                self._compare(entry)
+
+    def sent(self, _live: LiveStream, _reply: Reply) -> None:
+        """What was sent is not accepted yet."""
+
+    def closed(self, live: LiveStream) -> None:
+        """Wait no more for an instance that is gone."""
+        self._waiters.note(InstanceGuid(live.node_id))
+
+    def reported(self, instance: InstanceGuid) -> None:
+        """Take what a sidecar reported to have seen."""
+        entry = self._ledger.get(instance, C2C_SECRET)
+        if entry is None or entry.state is CertificateState.ISSUED:
+            return
+        if self._attestation.served(instance) == entry.record.serial:
+            self._move(entry, CertificateState.SERVED)
+        elif entry.state is CertificateState.SERVED:
+            self._move(entry, CertificateState.ACKED)
+            self._look(entry)
+
+    def forget(self, instance: InstanceGuid) -> None:
+        """Forget an instance that was removed."""
+        self._shown.pop(instance, None)
+
+    async def close(self) -> None:
+        """Look no further."""
+        tasks = [*self._looking.values(), *([self._awaiting] if self._awaiting else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _compare(self, entry: Entry) -> None:
+        instance = entry.record.instance_guid
+        has_it = any(
+            has_version(live.stream, SECRET, entry.record.secret, Version(entry.record.version))
+            for live in self._nodes.streams(instance)
+        )
+        if not has_it:
+            # Also where it had it before: a client that restarted begins with nothing.
+            self._move(entry, CertificateState.ISSUED)
+            return
+        is_acked_now = entry.state is CertificateState.ISSUED
+        if is_acked_now:
+            self._move(entry, CertificateState.ACKED)
+        if entry.record.secret == C2C_SECRET:
+            if is_acked_now:
+                self._stop(instance)  # what was not served before is looked at too rarely by now
+            self._look(entry)
+
+    def _look(self, entry: Entry) -> None:
+        """Have it looked at until the instance serves its newest certificate.
+
+        A sidecar reports by itself; it is asked only about what it has not reported in time.
+        """
+        instance, now = entry.record.instance_guid, self._clock.monotonic()
+        if instance in self._looking or self.is_served(instance):
+            return
+        has_witness = self._attestation.witnessed(instance)
+        if has_witness and self._attestation.served(instance) == entry.record.serial:
+            self._move(entry, CertificateState.SERVED)
+            return
+        if not has_witness and not self._rush.is_on(now):
+            self._start(instance, now + GRACE_SECONDS)
+            return
+        self._awaited.append((now + GRACE_SECONDS, entry))
+        if self._awaiting is None:
+            self._awaiting = asyncio.get_running_loop().create_task(self._await_reports())
+
+    async def _await_reports(self) -> None:
+        """Look at those of which no report has come in time; one task is enough for all."""
+        while self._awaited:
+            at, entry = self._awaited[0]
+            now = self._clock.monotonic()
+            left = at - now
+            if -CROWD_SECONDS < left <= 0 and self._rush.is_on(now):
+                left = GRACE_SECONDS
+            if left > 0:
+                await self._clock.sleep(left)
+                continue
+            self._awaited.popleft()
+            instance = entry.record.instance_guid
+            newest = self._ledger.get(instance, C2C_SECRET)
+            # If it was replaced by now, the new one is awaited by itself.
+            if newest is not None and newest.record is entry.record:
+                self._start(instance, at)
+        self._awaiting = None
+
+    def _start(self, instance: InstanceGuid, overdue: float) -> None:
+        if instance in self._looking or self.is_served(instance):
+            return
+        work = self._until_served(instance, overdue)
+        task = asyncio.get_running_loop().create_task(work)
+        self._looking[instance] = task
+        task.add_done_callback(partial(self._ended, instance))
+
+    def _stop(self, instance: InstanceGuid) -> None:
+        task = self._looking.pop(instance, None)
+        if task is not None:
+            task.cancel()
+
+    def _ended(self, instance: InstanceGuid, task: asyncio.Task[None]) -> None:
+        if self._looking.get(instance) is task:
+            del self._looking[instance]
+
+    async def _until_served(self, instance: InstanceGuid, overdue: float) -> None:
+        pause = _FIRST_PAUSE
+        looked_for: IssuedRecord | None = None
+        while not self.is_served(instance):
+            entry = self._ledger.get(instance, C2C_SECRET)
+            if entry is None or entry.state is CertificateState.ISSUED:
+                return  # its ACK starts this anew
+            if looked_for is not None and looked_for is not entry.record:
+                pause, overdue = _FIRST_PAUSE, self._clock.monotonic() + GRACE_SECONDS
+            looked_for = entry.record
+            seen = await self._seen(instance)
+            if self._ledger.get(instance, C2C_SECRET) is not entry:
+                continue  # something happened meanwhile, and may have made this look worthless
+            if seen == entry.record.serial:
+                self._move(entry, CertificateState.SERVED)
+                continue
+            self._judge(entry, seen, is_overdue=self._clock.monotonic() >= overdue)
+            await self._pause(instance, pause)
+            pause = min(_GROWTH * pause, _LONGEST_PAUSE)
+
+    def _judge(self, entry: Entry, seen: int | str | None, *, is_overdue: bool) -> None:
+        """Say why a certificate is not seen, once it should have been."""
+        if seen is None:
+            self._move(entry, entry.state, NOBODY_LOOKS)
+        elif is_overdue:
+            if isinstance(seen, int):
+                # The sidecar may not have looked since, and nobody else looks meanwhile.
+                seen = f"the last TLS handshake with port {C2C_PORT} showed serial {seen:x}"
+            self._move(entry, CertificateState.NOT_SERVED, seen)
+
+    async def _seen(self, instance: InstanceGuid) -> int | str | None:
+        """Return the serial that is shown, or why none is; None if nobody can tell."""
+        if self._attestation.witnessed(instance):
+            served = self._attestation.served(instance)
+            nothing = f"its sidecar has no TLS handshake with port {C2C_PORT}"
+            return served if served is not None else nothing
+        known = self._state().instance(instance)
+        if not self._is_visible(instance) or known is None:
+            return None
+        seen = await self._prober.served_serial(known.address, C2C_PORT, source=self._source)
+        self._shown[instance] = seen if isinstance(seen, int) else None
+        return seen
+
+    def _is_visible(self, instance: InstanceGuid) -> bool:
+        return self._source is not None or self._attestation.witnessed(instance)
+
+    async def _pause(self, instance: InstanceGuid, seconds: float) -> None:
+        if self._attestation.witnessed(instance) or self._source is None:
+            await self._attestation.news(instance, max(seconds, GRACE_SECONDS))
+        else:
+            await self._clock.sleep(seconds)
+
+    def _move(self, entry: Entry, state: CertificateState, reason: str = "") -> None:
+        self._ledger.move(entry, state, reason)
+        self._waiters.note(entry.record.instance_guid)
+
+
+def _listens(events: Sequence[Event]) -> bool:
+    """Tell whether a client took listeners."""
+    return any(isinstance(each, Acked) and each.type_url == LISTENER for each in events)

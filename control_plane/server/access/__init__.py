@@ -1,0 +1,1 @@
+"""Who may connect: operators, instances, and how many of them at once."""

@@ -1,0 +1,167 @@
+"""Identity certificates: issued to who proved to be an instance, replaced before they end.
+
+The rules of this module:
+
+- A certificate counts until a newer one of the same instance was shown. Before that the newer one
+  may never have arrived, and the older is all that its holder has; after that whoever shows the
+  older one has stolen it, or was restored from a copy.
+- A stream that was opened with an older certificate than the newest issued is ended soon, and any
+  stream before its certificate ends; Envoy then comes back with the files that its sidecar renewed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from control_plane.ca import (
+    Authority,
+    IdentityRequest,
+    Leaf,
+    Profile,
+    PublicKey,
+    TrustDomain,
+    issue,
+)
+from control_plane.clock import Clock
+from control_plane.model.entities import App, Instance
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.certificates.holdings import IDENTITY
+from control_plane.store.protocol import IssuedRecord
+
+STARTING_SECONDS = 30.0
+"""How long an instance may take from its enrolment to its first stream."""
+
+MAX_UNSEEN = 8
+"""Certificates of one instance that count and were not shown yet; older ones never arrived."""
+
+_EARLIER = None
+"""Stands for every certificate of an instance that was issued before this process started."""
+
+
+class Identities:
+    """Issues identity certificates, and remembers which of each instance count."""
+
+    def __init__(
+        self,
+        authority: Callable[[], Authority],
+        trust_domain: TrustDomain,
+        *,
+        profile: Profile,
+        new_serial: Callable[[], int],
+        clock: Clock,
+        note: Callable[[IssuedRecord], None] = lambda _: None,
+    ) -> None:
+        """Start without having issued any.
+
+        Args:
+            authority: returns the CA of the moment.
+            trust_domain: whose identities they are.
+            profile: how long they live.
+            new_serial: gives their serial numbers.
+            clock: tells when they are issued.
+            note: is told of each that its instance was given, and returns at once.
+        """
+        self._authority = authority
+        self._profile = profile
+        self._new_serial = new_serial
+        self._clock = clock
+        self._note = note
+        # Serials in the order of issue; the first is the newest that was shown.
+        self._counting: dict[InstanceGuid, list[int | None]] = {}
+        self._issued_at: dict[InstanceGuid, float] = {}
+        self._renewed: list[Callable[[InstanceGuid], None]] = []
+        self.trust_domain = trust_domain
+
+    def on_renewal(self, callback: Callable[[InstanceGuid], None]) -> None:
+        """Call this whenever an instance is given a newer certificate."""
+        self._renewed.append(callback)
+
+    def issue(self, app: App, instance: Instance, key: PublicKey) -> Leaf:
+        """Make the certificate that proves to be this instance, for a key that never left it.
+
+        It counts once it was given.
+
+        Raises:
+            IssuanceError: the CA cannot issue now.
+        """
+        request = IdentityRequest(
+            trust_domain=self.trust_domain,
+            instance_guid=instance.guid,
+            app_guid=app.guid,
+            org=app.key.org,
+            space=app.key.space,
+            address=instance.address,
+        )
+        return issue(
+            self._authority(),
+            self._profile,
+            request,
+            key=key,
+            now=self._clock.now(),
+            serial=self._new_serial(),
+        )
+
+    def given(self, instance: InstanceGuid, leaf: Leaf) -> None:
+        """Note that an instance is given a certificate; what led to that is on the disk."""
+        counting = self._counting.setdefault(instance, [_EARLIER])
+        counting.append(leaf.serial)
+        del counting[1:-MAX_UNSEEN]
+        self.starts(instance)
+        names = (*leaf.san.dns, *leaf.san.ips, *leaf.san.uris)
+        self._note(
+            IssuedRecord(
+                instance,
+                IDENTITY,
+                "",
+                leaf.serial,
+                names,
+                leaf.not_before,
+                leaf.not_after,
+                leaf.issuer_fingerprint,
+            )
+        )
+        for callback in self._renewed:
+            callback(instance)
+
+    def starts(self, instance: InstanceGuid) -> None:
+        """Note that an instance may connect from now on."""
+        self._issued_at[instance] = self._clock.monotonic()
+
+    def shown(self, instance: InstanceGuid, serial: int) -> None:
+        """Note that a certificate is in use: those that were issued before it count no more."""
+        counting = self._counting.get(instance, [])
+        if serial in counting:
+            del counting[: counting.index(serial)]
+
+    def counts(self, instance: InstanceGuid, serial: int) -> bool:
+        """Tell whether no newer certificate of this instance was shown.
+
+        After a restart nothing is known of earlier ones, and they count until a newer one is
+        issued and shown.
+        """
+        counting = self._counting.get(instance, [_EARLIER])
+        return serial in counting or _EARLIER in counting
+
+    def is_superseded(self, instance: InstanceGuid, serial: int) -> bool:
+        """Tell whether a newer certificate than this was issued to an instance."""
+        counting = self._counting.get(instance)
+        return counting is not None and counting[-1] != serial
+
+    def is_starting(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance has had its certificate for so short that it may yet connect."""
+        at = self._issued_at.get(instance)
+        return at is not None and self._clock.monotonic() - at < STARTING_SECONDS
+
+    def connected(self, instance: InstanceGuid) -> None:
+        """Note that an instance opened a stream; from then on that tells whether it is there."""
+        self._issued_at.pop(instance, None)
+
+    def forget(self, instance: InstanceGuid) -> None:
+        """Forget an instance that was removed, or was not registered after all."""
+        self._counting.pop(instance, None)
+        self._issued_at.pop(instance, None)
+
+    def now(self) -> datetime:
+        """Return the moment by which certificates end."""
+        return self._clock.now()

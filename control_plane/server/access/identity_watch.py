@@ -1,0 +1,114 @@
+"""Ends the streams of identities that are no longer the newest, and those that end soon.
+
+The rule of this module: Envoy opens its streams again on the same TCP connection, old certificate
+included, unless that connection may carry one request only (the bootstrap says so). So a stream
+that ends comes back with the files that the sidecar has renewed; if it does not, it is ended again.
+A stream that has to end is never given more time, or whoever renews again and again would keep it.
+Timers do not follow a clock that is set, or that of a machine that slept; then all are set anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from control_plane.clock import Clock
+from control_plane.errors import Unavailable
+from control_plane.names import InstanceGuid
+from control_plane.nodes import Credential, LiveStream, Nodes
+from control_plane.reconciler.certificates.holdings import Holdings
+from control_plane.server.access.identities import Identities
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply
+
+SETTLING_SECONDS = 2.0
+"""How long a sidecar has to put its new certificate in place before the old stream is ended."""
+
+MARGIN_SECONDS = 1.0
+"""How long before the end of its certificate a stream is ended."""
+
+
+class IdentityWatch:
+    """Observes streams, and ends those whose certificate is out of date."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        identities: Identities,
+        holdings: Holdings,
+        is_gone: Callable[[str], bool],
+        clock: Clock,
+    ) -> None:
+        """Watch the streams of these nodes.
+
+        Args:
+            nodes: have the streams.
+            identities: knows which certificate of an instance is the newest.
+            holdings: knows which it uses.
+            is_gone: tells whether the CA of this name left.
+            clock: tells which end.
+        """
+        self._nodes = nodes
+        self._holdings = holdings
+        self._is_gone = is_gone
+        self._identities = identities
+        self._clock = clock
+        self._timers: dict[LiveStream, asyncio.TimerHandle] = {}
+        identities.on_renewal(self._renewed)
+
+    def opened(self, live: LiveStream) -> None:
+        """Set the moment at which a stream has to end."""
+        if live.credential is None:
+            return
+        instance = InstanceGuid(live.node_id)
+        self._identities.connected(instance)
+        self._end_in_time(live, live.credential)
+        if self._identities.is_superseded(instance, live.credential.serial):
+            self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
+
+    def told(self, _live: LiveStream, _events: Sequence[Event]) -> None:
+        """Requests do not change who somebody is."""
+
+    def sent(self, _live: LiveStream, _reply: Reply) -> None:
+        """Neither do responses."""
+
+    def closed(self, live: LiveStream) -> None:
+        """Forget a stream that is gone."""
+        timer = self._timers.pop(live, None)
+        if timer is not None:
+            timer.cancel()
+
+    def authorities_changed(self) -> None:
+        """End the streams of identities whose CA left; their clients have to show another."""
+        for live in self._nodes.all_streams():
+            shown = self._holdings.identity(InstanceGuid(live.node_id))
+            if shown is not None and self._is_gone(shown.issuer):
+                self._end_in(0.0, live, "the CA of the client certificate was retired")
+
+    def clock_jumped(self) -> None:
+        """Have streams end before their certificates do by the clock as it is now.
+
+        Those that have ended by it go together: if the clock is wrong that is everybody, and nobody
+        counts as gone then (``reconciler/membership/absences.py``).
+        """
+        for live in self._nodes.all_streams():
+            if live.credential is not None:
+                self._end_in_time(live, live.credential)
+
+    def _end_in_time(self, live: LiveStream, shown: Credential) -> None:
+        left = (shown.not_after - self._clock.now()).total_seconds()
+        self._end_in(max(0.0, left - MARGIN_SECONDS), live, "the client certificate ends")
+
+    def _renewed(self, instance: InstanceGuid) -> None:
+        for live in self._nodes.streams(instance):
+            self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
+
+    def _end_in(self, seconds: float, live: LiveStream, reason: str) -> None:
+        """Have a stream end by then, unless it has to end before."""
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(live)
+        if timer is not None:
+            if timer.when() <= loop.time() + seconds:
+                return
+            timer.cancel()
+        self._timers[live] = loop.call_later(seconds, live.end, Unavailable(f"{reason}: come back"))

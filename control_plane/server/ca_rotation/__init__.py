@@ -1,0 +1,1 @@
+"""One CA takes the place of another, step by step."""

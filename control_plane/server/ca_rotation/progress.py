@@ -1,0 +1,182 @@
+"""Who is ready for the next step of a CA rotation, and why the others are not.
+
+The rule of this module: it is asked and looks once; it remembers nothing, so that its answer is
+true at that moment, also after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+
+from control_plane.ca import Authority, InstanceIdentity
+from control_plane.clock import Clock
+from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.model.entities import Instance, InstanceStatus
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid
+from control_plane.nodes import Nodes
+from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings, is_unused
+from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
+from control_plane.reconciler.pace import IDENTITIES_PER_SECOND
+from control_plane.reconciler.served.attestation import Attestation
+
+_SETTLING_SECONDS = 30.0
+"""How long it may take besides the wait for its turn until a sidecar's new identity was seen."""
+
+_LIVE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An instance that is not ready, and why."""
+
+    instance: Instance
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """How many instances the next step depends on, and which of them are not ready for it."""
+
+    wanted: int
+    waiting: tuple[Waiting, ...]
+
+    @property
+    def ready(self) -> int:
+        """How many are ready."""
+        return self.wanted - len(self.waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A CA that is to leave.
+
+    Attributes:
+        called: how a sentence names it.
+        since: when everybody began to get certificates of another.
+    """
+
+    authority: Authority
+    called: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RotationProgress:
+    """Looks at instances."""
+
+    state: Callable[[], State]
+    nodes: Nodes
+    attestation: Attestation
+    ledger: Ledger
+    holdings: Holdings
+    clock: Clock
+
+    def trusting(self, authority: Authority) -> Readiness:
+        """Look which live instances trust a CA, as their sidecars said."""
+        live = [each for each in self._instances() if self._is_live(each)]
+        return _readiness(live, lambda each: self._distrust(each, authority))
+
+    def leaving(self, leaving: Leaving) -> Readiness:
+        """Look which instances, of those that have any, may be using a certificate of a CA."""
+        have_any = [each for each in self._instances() if self.holdings.has_any(each.guid)]
+        return _readiness(have_any, lambda each: self._use(each, leaving))
+
+    def live_certificates(self, authority: Authority) -> int:
+        """Count the certificates of a CA that may be in use."""
+        return sum(
+            len(set(self._serials(each.guid, authority))) for each in self.state().all_instances()
+        )
+
+    def _instances(self) -> list[Instance]:
+        state = self.state()
+        return sorted(
+            state.all_instances(), key=lambda each: (state.apps[each.app_guid].key, each.index)
+        )
+
+    def _is_live(self, instance: Instance) -> bool:
+        return instance.status in _LIVE or bool(self.nodes.streams(instance.guid))
+
+    def _distrust(self, instance: Instance, authority: Authority) -> str:
+        """Return why an instance is not known to trust a CA, or ""."""
+        trusted = self.attestation.trusted(instance.guid)
+        if not self.attestation.witnessed(instance.guid):
+            return "no sidecar reports for it"
+        if not trusted:
+            return "its sidecar does not tell whom it trusts: update it"
+        if not trusted >= authority.root_fingerprints:
+            return "its sidecar has not taken the new trust bundle yet"
+        return ""
+
+    def _use(self, instance: Instance, leaving: Leaving) -> str:
+        """Return what of a CA an instance may be using, or ""."""
+        now, guid = self.clock.now(), instance.guid
+        identity = self._identity(guid, leaving.authority)
+        if identity is not None:
+            return self._identity_use(guid, identity.not_after, leaving)
+        is_away = not self.nodes.streams(guid)
+        for record in self.holdings.of(guid):
+            if record.not_after <= now or is_unused(record, self.nodes):
+                continue
+            what = "identity" if record.secret == IDENTITY else record.secret
+            signed = f"its {what} is still signed by {leaving.called}"
+            if record.issuer == leaving.authority.fingerprint:
+                if is_away:
+                    return f"it is not connected, and {signed}, until {_moment(record.not_after)}"
+                return f"{signed}{self._outlook(record.not_after, leaving)}"
+            if self.holdings.is_doubtful(record):
+                until = f"of {leaving.called} until {_moment(record.not_after)}"
+                if is_away:
+                    return (
+                        "it was not seen since the control plane started, and may have "
+                        f"certificates {until}"
+                    )
+                return f"it has not accepted its new {what} yet, and may serve one {until}"
+        newest = self.ledger.get(guid, C2C_SECRET)
+        if newest is not None and newest.state is CertificateState.NOT_SERVED:
+            return f"it does not serve its new certificate: {newest.reason}"
+        return ""
+
+    def _identity_use(self, guid: InstanceGuid, ends: datetime, leaving: Leaving) -> str:
+        signed = f"its identity is still signed by {leaving.called}"
+        if not self.attestation.witnessed(guid):
+            return f"{signed}, until {_moment(ends)}: no sidecar reports that would renew it"
+        return f"{signed}{self._outlook(ends, leaving)}"
+
+    def _outlook(self, ends: datetime, leaving: Leaving) -> str:
+        """Return how soon something is replaced that its instance gets by itself."""
+        turns = len(self.state().instances) / IDENTITIES_PER_SECOND
+        due = timedelta(seconds=turns + self.attestation.report_seconds + _SETTLING_SECONDS)
+        if self.clock.now() >= leaving.since + due:
+            return f", until {_moment(ends)}, and should have been renewed by now"
+        minutes = ceil(due / timedelta(minutes=1))
+        return f"; it is renewed within {'a minute' if minutes == 1 else f'{minutes} minutes'}"
+
+    def _serials(self, instance: InstanceGuid, authority: Authority) -> Iterator[int]:
+        now = self.clock.now()
+        newest = (each.record for each in self.ledger.of(instance))
+        for record in (*self.holdings.of(instance), *newest):
+            if record.issuer == authority.fingerprint and record.not_after > now:
+                yield record.serial
+        identity = self._identity(instance, authority)
+        if identity is not None:
+            yield identity.serial
+
+    def _identity(self, instance: InstanceGuid, authority: Authority) -> InstanceIdentity | None:
+        """Return the identity that an instance uses, if it is of a CA and has not ended."""
+        identity = self.holdings.identity(instance)
+        if identity is None or identity.issuer != authority.subject:
+            return None
+        return identity if identity.not_after > self.clock.now() else None
+
+
+def _readiness(instances: list[Instance], why_not: Callable[[Instance], str]) -> Readiness:
+    reasons = ((each, why_not(each)) for each in instances)
+    return Readiness(len(instances), tuple(Waiting(each, why) for each, why in reasons if why))
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

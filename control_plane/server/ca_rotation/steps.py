@@ -1,0 +1,224 @@
+"""The steps of a CA rotation, each taken when everybody is ready for it.
+
+The rule of this module: a step is refused with the names of those who are not ready and why, and
+changes nothing then; with ``force`` it is taken all the same. What is taken is on the disk before
+anybody is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from control_plane import log_events
+from control_plane.ca import Authority, Profile, Rotation, Stage
+from control_plane.ca import rotation as steps
+from control_plane.clock import Clock
+from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
+from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
+from control_plane.server.authorities import Authorities
+from control_plane.server.budget import CertificateBudget
+from control_plane.server.ca_rotation.progress import Leaving, Readiness, RotationProgress
+
+_DEFAULT_PLACE = (DEFAULT_ORG, DEFAULT_SPACE)
+
+SHOWN = 5
+"""How many of those who are not ready a sentence names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where CAs come from.
+
+    Attributes:
+        create: makes a new one.
+        read: reads an operator's from the files of its certificate and its key; raises
+            ConfigurationError.
+        new_serial: gives the serial number of a certificate.
+    """
+
+    create: Callable[[], Authority]
+    read: Callable[[Path, Path], Authority]
+    new_serial: Callable[[], int]
+
+
+class CaRotation:
+    """Takes the steps."""
+
+    def __init__(
+        self,
+        authorities: Authorities,
+        progress: RotationProgress,
+        sources: Sources,
+        *,
+        profile: Profile,
+        clock: Clock,
+    ) -> None:
+        """Rotate these CAs."""
+        self._authorities = authorities
+        self._sources = sources
+        self._profile = profile
+        self._clock = clock
+        self._log = structlog.get_logger(__name__)
+        self.progress = progress
+
+    @property
+    def rotation(self) -> Rotation:
+        """The CAs and the stage as they are now."""
+        return self._authorities.rotation
+
+    def prepare(self, certificate: str = "", key: str = "", *, uncrossed: bool = False) -> None:
+        """Have another CA trusted.
+
+        Args:
+            certificate: the file of an operator's, and of all above it; "" makes a new CA.
+            key: the file of its private key.
+            uncrossed: whether it may be one that the active CA cannot cross-sign.
+
+        Raises:
+            InvalidArgument: the files do not make a CA that clients would believe.
+            FailedPrecondition: another rotation is under way, or it cannot be cross-signed.
+            StorageError: the step could not be written.
+        """
+        if self.rotation.other is not None:
+            # It raises, before a CA is made or read for a step that cannot follow.
+            steps.prepare(self.rotation, self.rotation.other, self._clock.now())
+        successor = self._read(certificate, key) if certificate or key else self._sources.create()
+        now = self._clock.now()
+        self._authorities.change(steps.prepare(self.rotation, successor, now, uncrossed=uncrossed))
+        self._log.info(
+            log_events.CA_PREPARED, fingerprint=successor.fingerprint, subject=successor.subject
+        )
+
+    def undo_prepare(self, *, force: bool = False) -> None:
+        """Forget the prepared CA.
+
+        Raises:
+            FailedPrecondition: there is none, or certificates of it may be in use.
+            StorageError: the step could not be written.
+        """
+        after = steps.undo_prepare(self.rotation, self._clock.now())
+        self._leave(after, log_events.CA_PREPARE_UNDONE, force=force)
+
+    def activate(self, *, force: bool = False) -> None:
+        """Have the prepared CA sign.
+
+        Raises:
+            FailedPrecondition: there is none, somebody does not trust it yet, or an app's
+                certificates would be too large with what is sent from then on.
+            StorageError: the step could not be written.
+        """
+        after = steps.activate(self.rotation, self._clock.now(), self._sources.new_serial())
+        self._require(self.progress.trusting(after.active), "trust the new CA", force=force)
+        self._check_sizes(after)
+        self._authorities.change(after)
+        self._log.info(log_events.CA_ACTIVATED, **_named(after))
+
+    def undo_activate(self) -> None:
+        """Have the CA sign that signed before.
+
+        Raises:
+            FailedPrecondition: there is none, or an app's certificates would be too large.
+            StorageError: the step could not be written.
+        """
+        after = steps.undo_activate(self.rotation, self._clock.now(), self._sources.new_serial())
+        self._check_sizes(after)
+        self._authorities.change(after)
+        self._log.info(log_events.CA_ACTIVATE_UNDONE, **_named(after))
+
+    def retire(self, *, force: bool = False) -> None:
+        """Forget the CA that signed before.
+
+        Raises:
+            FailedPrecondition: there is none, or certificates of it may be in use.
+            StorageError: the step could not be written.
+        """
+        after = steps.retire(self.rotation, self._clock.now())
+        self._leave(after, log_events.CA_RETIRED, force=force)
+
+    def readiness(self) -> Readiness | None:
+        """Look who is ready for the next step; None if no rotation is under way."""
+        rotation = self.rotation
+        if rotation.other is None:
+            return None
+        if rotation.stage is Stage.PREPARED:
+            return self.progress.trusting(rotation.other)
+        return self.progress.leaving(self._leaving(rotation.other))
+
+    def summary(self) -> str:
+        """Say that a rotation is under way and what it waits for, or return ""."""
+        readiness = self.readiness()
+        if readiness is None:
+            return ""
+        role, step = ("retiring", "retire")
+        if self.rotation.stage is Stage.PREPARED:
+            role, step = ("prepared", "activate")
+        awaited = self.sentence(readiness)
+        return f"a CA is {role}: {awaited or f'everybody is ready for c2c ca {step}'}"
+
+    def sentence(self, readiness: Readiness) -> str:
+        """Say what the next step waits for; "" if it waits for nothing."""
+        is_prepared = self.rotation.stage is Stage.PREPARED
+        if not readiness.waiting:
+            return ""
+        done = "sidecars have the new trust bundle" if is_prepared else "instances have left it"
+        names = self._names(readiness, with_reasons=False)
+        return f"{readiness.ready} of {readiness.wanted} {done}; waiting for {names}"
+
+    def _read(self, certificate: str, key: str) -> Authority:
+        for path, field in ((certificate, "ca_cert"), (key, "ca_key")):
+            if not path.startswith("/"):
+                raise InvalidArgument(
+                    "an own CA needs the absolute paths of both files, ca_cert and ca_key, on the "
+                    "control plane's machine",
+                    field=field,
+                )
+        try:
+            return self._sources.read(Path(certificate), Path(key))
+        except ConfigurationError as error:
+            raise InvalidArgument(str(error), field="ca_cert") from None
+
+    def _leave(self, after: Rotation, event: str, *, force: bool) -> None:
+        leaving = self.rotation.other
+        if leaving is None:
+            raise FailedPrecondition("no rotation is under way")
+        readiness = self.progress.leaving(self._leaving(leaving))
+        self._require(readiness, "have left the CA", force=force)
+        self._authorities.change(after)
+        self._log.info(event, fingerprint=leaving.fingerprint, subject=leaving.subject)
+
+    def _leaving(self, authority: Authority) -> Leaving:
+        called = "the prepared CA" if self.rotation.stage is Stage.PREPARED else "the old CA"
+        return Leaving(authority, called, self.rotation.since)
+
+    def _require(self, readiness: Readiness, what: str, *, force: bool) -> None:
+        if readiness.waiting and not force:
+            raise FailedPrecondition(
+                f"{readiness.ready} of {readiness.wanted} instances {what}; not "
+                f"{self._names(readiness)}: wait (--wait), or say --force to go on without them",
+                field="force",
+            )
+
+    def _names(self, readiness: Readiness, *, with_reasons: bool = True) -> str:
+        state = self.progress.state()
+        shown = [
+            state.apps[each.instance.app_guid].key.named_in(_DEFAULT_PLACE, each.instance.index)
+            + (f" ({each.reason})" if with_reasons else "")
+            for each in readiness.waiting[:SHOWN]
+        ]
+        if len(readiness.waiting) > SHOWN:
+            shown.append(f"{len(readiness.waiting) - SHOWN} more")
+        return ", ".join(shown)
+
+    def _check_sizes(self, after: Rotation) -> None:
+        budget = CertificateBudget(lambda: after.signing, self._profile)
+        state = self.progress.state()
+        for app in state.apps:
+            budget.check(state, app)
+
+
+def _named(rotation: Rotation) -> dict[str, str]:
+    return {"fingerprint": rotation.active.fingerprint, "subject": rotation.active.subject}

@@ -1,0 +1,1 @@
+"""The client status discovery service (CSDS)."""

@@ -1,0 +1,249 @@
+"""Requests and responses of the protocol as bytes: the only place that touches them.
+
+The rule of this module: whatever a client sends, what comes out is a request or a
+``PeerProtocolError``. Of Envoy's first request, 61 KB that describe all its extensions, only what a
+server acts on is read; and nothing that is kept of a request is long or a private key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.message import DecodeError
+
+from control_plane.errors import PeerProtocolError
+from control_plane.nodes import Variant
+from control_plane.server.discovery.wire_node import read_node
+from control_plane.server.redaction import REDACTED
+from control_plane.xds.constraints import Constraints
+from control_plane.xds.messages import (
+    DeltaRequest,
+    ErrorDetail,
+    Locator,
+    Reply,
+    Request,
+    SotwRequest,
+)
+from control_plane.xds.resource import Resource, TypeUrl
+
+MAX_ERROR_CHARACTERS = 4096
+"""What is kept of a client's error text; Envoy's longest name a resource and a reason."""
+
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+
+
+def parse(raw: bytes, variant: Variant) -> Request:
+    """Read a request of a variant.
+
+    Raises:
+        PeerProtocolError: the bytes are no such message.
+    """
+    match variant:
+        case Variant.SOTW:
+            return parse_sotw(raw)
+        case Variant.DELTA:
+            return parse_delta(raw)
+        case _:
+            assert_never(variant)
+
+
+def parse_sotw(raw: bytes) -> SotwRequest:
+    """Read a ``DiscoveryRequest``.
+
+    Raises:
+        PeerProtocolError: the bytes are no such message.
+    """
+    return sotw_request(decode(discovery_pb2.DiscoveryRequest, raw))
+
+
+def sotw_request(request: Any) -> SotwRequest:  # noqa: ANN401 - made at run time, without stubs
+    """Take from a ``DiscoveryRequest`` what a server acts on."""
+    return SotwRequest(
+        TypeUrl(request.type_url),
+        tuple(request.resource_names),
+        request.version_info,
+        request.response_nonce,
+        _error_detail(request),
+        read_node(request),
+        _locators(request.resource_locators),
+    )
+
+
+def parse_delta(raw: bytes) -> DeltaRequest:
+    """Read a ``DeltaDiscoveryRequest``.
+
+    Raises:
+        PeerProtocolError: the bytes are no such message.
+    """
+    request = decode(discovery_pb2.DeltaDiscoveryRequest, raw)
+    return DeltaRequest(
+        TypeUrl(request.type_url),
+        tuple(request.resource_names_subscribe),
+        tuple(request.resource_names_unsubscribe),
+        dict(request.initial_resource_versions),
+        request.response_nonce,
+        _error_detail(request),
+        read_node(request),
+        _locators(request.resource_locators_subscribe),
+        _locators(request.resource_locators_unsubscribe),
+    )
+
+
+def encode(reply: Reply, variant: Variant, identifier: str) -> bytes:
+    """Write a response of a variant.
+
+    Args:
+        reply: what to say.
+        variant: how the client wants it said.
+        identifier: which server says it; Envoy shows it as ``control_plane.identifier``.
+    """
+    match variant:
+        case Variant.SOTW:
+            return _encode_sotw(reply, identifier)
+        case Variant.DELTA:
+            return _encode_delta(reply, identifier)
+        case _:
+            assert_never(variant)
+
+
+def _encode_sotw(reply: Reply, identifier: str) -> bytes:
+    response = empty_sotw(reply, identifier)
+    for resource in reply.resources:
+        if is_wrapped(resource, reply):
+            response.resources.add().Pack(wrapped(resource, reply))
+        else:
+            response.resources.add(type_url=resource.type_url, value=resource.body)
+    return bytes_of(response)
+
+
+def _encode_delta(reply: Reply, identifier: str) -> bytes:
+    response = discovery_pb2.DeltaDiscoveryResponse(
+        system_version_info=reply.version,
+        type_url=reply.type_url,
+        nonce=reply.nonce,
+        removed_resources=reply.removed,
+        control_plane={"identifier": identifier},
+    )
+    for resource in reply.resources:
+        _fill(response.resources.add(aliases=resource.aliases), resource, reply)
+    if reply.errors:
+        _add_errors(response, reply)
+    for name, whose in reply.removed_variants:
+        _name_variant(response.removed_resource_names.add(), name, whose)
+    for name, version in reply.kept.items():
+        entry = response.resources.add(version=version)
+        _name(entry, name, reply)
+        _set_ttl(entry, name, reply)
+    for name in reply.unresolved:
+        # Without content and with the version that the client has it would be a heartbeat, so it
+        # gets another version.
+        response.resources.add(name=name, aliases=[name], version=reply.nonce)
+    return bytes_of(response)
+
+
+def _add_errors(response: Any, reply: Reply) -> None:  # noqa: ANN401 - either kind of response
+    for name, error in reply.errors.items():
+        response.resource_errors.add(
+            resource_name={"name": name},
+            error_detail={"code": error.code, "message": error.message},
+        )
+
+
+def empty_sotw(reply: Reply, identifier: str) -> Any:  # noqa: ANN401 - made at run time
+    """Return a ``DiscoveryResponse`` with all that a response says but the resources."""
+    response = discovery_pb2.DiscoveryResponse(
+        version_info=reply.version,
+        type_url=reply.type_url,
+        nonce=reply.nonce,
+        control_plane={"identifier": identifier},
+    )
+    if reply.errors:
+        _add_errors(response, reply)
+    return response
+
+
+def is_wrapped(resource: Resource, reply: Reply) -> bool:
+    """Tell whether more is told of a resource in state of the world than its content."""
+    return resource.name in reply.ttls or resource.name in reply.constraints
+
+
+def wrapped(resource: Resource, reply: Reply) -> Any:  # noqa: ANN401 - made at run time
+    """Return a resource as a ``Resource`` message, with all that is told of it."""
+    entry = discovery_pb2.Resource()
+    _fill(entry, resource, reply)
+    return entry
+
+
+def _fill(entry: Any, resource: Resource, reply: Reply) -> None:  # noqa: ANN401 - likewise
+    _name(entry, resource.name, reply)
+    entry.version = resource.version
+    entry.resource.type_url = resource.type_url
+    entry.resource.value = resource.body
+    if reply.ttls:
+        _set_ttl(entry, resource.name, reply)
+
+
+def _name(entry: Any, name: str, reply: Reply) -> None:  # noqa: ANN401 - likewise
+    """Name an entry: "only one of *name* or *resource_name* may be set"."""
+    whose = reply.constraints.get(name) if reply.constraints else None
+    if whose is None:
+        entry.name = name
+    else:
+        _name_variant(entry.resource_name, name, whose)
+
+
+def _name_variant(entry: Any, name: str, whose: Constraints | None) -> None:  # noqa: ANN401 - likewise
+    entry.name = name
+    if whose is not None:
+        entry.dynamic_parameter_constraints.ParseFromString(whose.encoded)
+
+
+def _set_ttl(entry: Any, name: str, reply: Reply) -> None:  # noqa: ANN401 - likewise
+    seconds = reply.ttls.get(name)
+    if seconds is not None:
+        entry.ttl.FromNanoseconds(round(seconds * 1e9))
+
+
+def decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time, without stubs
+    """Read a message of a class.
+
+    Raises:
+        PeerProtocolError: the bytes are no such message.
+    """
+    try:
+        return message.FromString(raw)
+    except DecodeError as error:
+        raise PeerProtocolError(
+            f"{len(raw)} bytes that are no {message.DESCRIPTOR.full_name}"
+        ) from error
+
+
+def _locators(locators: Iterable[Any]) -> tuple[Locator, ...]:
+    return tuple(
+        Locator(each.name, tuple(sorted(each.dynamic_parameters.items()))) for each in locators
+    )
+
+
+def bytes_of(response: Any) -> bytes:  # noqa: ANN401 - made at run time, without stubs
+    """Write a message."""
+    serialised: bytes = response.SerializeToString()
+    return serialised
+
+
+def _error_detail(request: Any) -> ErrorDetail | None:  # noqa: ANN401 - either kind of request
+    if not request.HasField("error_detail"):
+        return None
+    return ErrorDetail(request.error_detail.code, _without_keys(request.error_detail.message))
+
+
+def _without_keys(text: str) -> str:
+    """Return a client's error text as it may be kept.
+
+    It may quote the Secret that it refuses, and what Envoy says of listeners ends with a newline.
+    """
+    return _PRIVATE_KEY.sub(REDACTED, text).rstrip()[:MAX_ERROR_CHARACTERS]

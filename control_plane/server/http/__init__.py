@@ -1,0 +1,1 @@
+"""HTTP/1.1: health, readiness and metrics."""

@@ -1,0 +1,1 @@
+"""The load reporting service (LRS)."""

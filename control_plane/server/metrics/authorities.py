@@ -1,0 +1,41 @@
+"""The CAs as metrics: when they end, and how far a rotation is.
+
+The rule of this module: roles are the only labels, and there are three of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from control_plane.ca import Stage
+from control_plane.server.ca_rotation.steps import CaRotation
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityCollector(Collector):
+    """Tells the ends of the CAs that there are, and who is waited for."""
+
+    rotation: CaRotation
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield what there is."""
+        rotation = self.rotation.rotation
+        ends = GaugeMetricFamily(
+            "c2c_ca_expiry_timestamp_seconds", "When each CA ends, by its role.", labels=["role"]
+        )
+        ends.add_metric(["active"], rotation.active.not_after.timestamp())
+        if rotation.other is not None:
+            role = "prepared" if rotation.stage is Stage.PREPARED else "retiring"
+            ends.add_metric([role], rotation.other.not_after.timestamp())
+        yield ends
+        readiness = self.rotation.readiness()
+        yield GaugeMetricFamily(
+            "c2c_ca_rotation_waiting_instances",
+            "Instances that are not ready for the next step of a CA rotation.",
+            value=len(readiness.waiting) if readiness is not None else 0,
+        )

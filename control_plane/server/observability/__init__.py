@@ -1,0 +1,1 @@
+"""What happens, for the log, the audit log and whoever watches."""

@@ -1,0 +1,103 @@
+"""Who asked for what change, and how it ended: a line in the audit log for each.
+
+The rule of this module: each call that changes something has a line, whether it was done, was
+refused, or its caller left before the end; a call that only reads has none. Requests of the
+operator's API carry no secrets, and what they carry is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import grpc
+import structlog
+from google.protobuf import json_format
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from control_plane import log_events
+from control_plane.errors import ControlPlaneError
+from control_plane.server.access.peers import identities_in
+
+_READING = ("Get", "List", "Check", "Fetch", "Explain")
+CALLER_LEFT = "the caller left before it was answered"
+"""Whether a change was made that was asked for, or was dropped, is in the log of changes."""
+
+LOCAL_OPERATOR = "local"
+"""Who uses the Unix socket: somebody with the server's own user id, or root."""
+
+
+class AuditInterceptor(grpc.aio.ServerInterceptor):
+    """Tells of every call that changes something; stands inside those that refuse callers."""
+
+    def __init__(self) -> None:
+        """Write to the audit log."""
+        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the method that a call is for, if it changes something."""
+        handler = await continuation(handler_call_details)
+        name = handler_call_details.method.rpartition("/")[2]
+        if handler is None or handler.unary_unary is None or name.startswith(_READING):
+            return handler
+        method = cast("Callable[..., Awaitable[Any]]", handler.unary_unary)
+        return grpc.unary_unary_rpc_method_handler(
+            self._telling(method, name),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _telling(
+        self, method: Callable[..., Awaitable[Any]], name: str
+    ) -> Callable[..., Awaitable[Any]]:
+        async def told(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401 - any message
+            said = _said(request)
+            outcome, revision = "done", 0
+            try:
+                response = await method(request, context)
+                revision = getattr(response, "revision", 0)
+            except ControlPlaneError as error:
+                outcome = str(error)
+                raise
+            except asyncio.CancelledError:
+                outcome = CALLER_LEFT
+                raise
+            except Exception:
+                outcome = "failed"
+                raise
+            else:
+                return response
+            finally:
+                self._audit.info(
+                    log_events.AUDIT_COMMAND,
+                    method=name,
+                    operator=_operator(context),
+                    request=said,
+                    outcome=outcome,
+                    revision=revision,
+                )
+
+        return told
+
+
+def _said(request: Message) -> dict[str, Any]:
+    """Return what a request says, without a CSR: its certificate is logged when it is issued."""
+    try:
+        said = MessageToDict(request, preserving_proto_field_name=True)
+    except (json_format.Error, ValueError):  # such as a Duration that is no length of time
+        return {"unreadable": f"{request.ByteSize()} octets"}
+    said.pop("csr", None)
+    return said
+
+
+def _operator(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Return the SPIFFE id of whoever calls; on the Unix socket nobody has one."""
+    return ", ".join(identities_in(context)) or LOCAL_OPERATOR

@@ -1,0 +1,122 @@
+"""Names that a client asked for and may not see: told to the audit log, and not to the client.
+
+The rule of this module: on the wire a name that belongs to somebody else looks like one that does
+not exist, so nobody can find out names by asking. That somebody asked is written down; but an
+instance that was removed asks for what it had, and that it came is written down already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+
+import structlog
+
+from control_plane import log_events
+from control_plane.nodes import LiveStream, Nodes
+from control_plane.server.access.refusals import Refusals
+from control_plane.xds.events import Event, Subscribed
+from control_plane.xds.messages import Reply
+from control_plane.xds.resource import WILDCARD, TypeUrl
+from control_plane.xds.snapshot import Snapshot
+
+MOST_EARLY = 4096
+"""How many names are remembered of a stream that asked before there was a plan."""
+
+_SHOWN = 10
+"""How many names one line has at the most."""
+
+
+Observer = Callable[[LiveStream, TypeUrl, Sequence[str]], None]
+"""Is told who asked for which names of which type in vain."""
+
+
+def _nobody(_live: LiveStream, _type_url: TypeUrl, _names: Sequence[str]) -> None:
+    """Tell nobody."""
+
+
+class NameAudit:
+    """Observes streams for names that their node does not have.
+
+    Attributes:
+        denied: how many names were asked for in vain.
+    """
+
+    def __init__(self, nodes: Nodes, refusals: Refusals, observer: Observer = _nobody) -> None:
+        """Watch these nodes.
+
+        Args:
+            nodes: have the streams.
+            refusals: is told of those that are too many for a line each.
+            observer: is told of all, besides the audit log.
+        """
+        self._nodes = nodes
+        self._refusals = refusals
+        self._observer = observer
+        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+        self._early: dict[LiveStream, dict[TypeUrl, set[str]]] = {}
+        self.denied = 0
+
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+        """Look at what a request asks for anew.
+
+        In a crowd it may come before there is a plan to hold it against, and waits for that.
+        """
+        asked = [event for event in events if isinstance(event, Subscribed)]
+        if not asked:
+            return
+        if self._nodes.sendable(live.node_id) is None:
+            self._remember(live, asked)
+            return
+        self._look_back(live)
+        for event in asked:
+            self._look(live, event.type_url, event.names)
+
+    def opened(self, _live: LiveStream) -> None:
+        """A stream that was opened has not asked for anything yet."""
+
+    def sent(self, live: LiveStream, _reply: Reply) -> None:
+        """What is sent is the node's own, and shows that there is a plan."""
+        self._look_back(live)
+
+    def closed(self, live: LiveStream) -> None:
+        """A stream that is gone asks for nothing more."""
+        self._look_back(live)
+
+    def _remember(self, live: LiveStream, asked: Sequence[Subscribed]) -> None:
+        early = self._early.setdefault(live, {})
+        room = MOST_EARLY - sum(map(len, early.values()))
+        for event in asked:
+            names = early.setdefault(event.type_url, set())
+            added = sorted(event.names - names)[:room]
+            names.update(added)
+            room -= len(added)
+
+    def _look_back(self, live: LiveStream) -> None:
+        for type_url, names in self._early.pop(live, {}).items():
+            self._look(live, type_url, names)
+
+    def _look(self, live: LiveStream, type_url: TypeUrl, names: AbstractSet[str]) -> None:
+        snapshot = self._nodes.sendable(live.node_id)
+        if snapshot is None or _is_empty(snapshot):
+            return
+        content = snapshot.of_type(type_url)
+        known = {WILDCARD, *content.pending, *content.recorded}
+        unknown = [n for n in sorted(names - known) if content.find(n) is None]
+        if unknown:
+            self.denied += len(unknown)
+            self._observer(live, type_url, unknown)
+            if self._refusals.has_line(log_events.AUDIT_NAMES_LIMITED, live.node_id):
+                self._audit.warning(
+                    log_events.AUDIT_NAME_DENIED,
+                    node=live.node_id,
+                    peer=live.peer,
+                    type_url=type_url,
+                    names=unknown[:_SHOWN],
+                    count=len(unknown),
+                )
+
+
+def _is_empty(snapshot: Snapshot) -> bool:
+    """Tell whether a node should have nothing at all, which is so once it was removed."""
+    return not any(each.resources or each.recorded for each in snapshot.types.values())

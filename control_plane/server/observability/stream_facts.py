@@ -1,0 +1,191 @@
+"""What happens to instances, as facts for the feed: streams, responses, and certificates.
+
+The rule of this module: it only tells. While nobody watches it does nothing at all, since on a busy
+server most of what happens is a response or its ACK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+import structlog
+
+from control_plane import log_events
+from control_plane.model.state import State
+from control_plane.names import InstanceGuid, shown
+from control_plane.nodes import LiveStream
+from control_plane.reconciler.certificates.ledger import CertificateState, Entry, is_new, is_renewal
+from control_plane.server.observability.feed import Fact, Feed, Kind
+from control_plane.server.observability.stream_log import shortened
+from control_plane.server.observability.type_names import short_name
+from control_plane.xds.events import (
+    Acked,
+    Connected,
+    Event,
+    Nacked,
+    Stale,
+    Subscribed,
+    Unsubscribed,
+)
+from control_plane.xds.messages import Reply
+from control_plane.xds.resource import TypeUrl
+
+_MAX_NAMES = 20
+"""Names in one fact; a response may have thousands."""
+
+
+_VERBS = {
+    Kind.ISSUED: "is to have the new",
+    Kind.RENEWED: "is to have the renewed",
+    Kind.SERVED: "serves",
+    Kind.NOT_SERVED: "ACKed and does not serve",
+}
+
+
+class StreamFacts:
+    """Tells the feed; observes streams and the ledger."""
+
+    def __init__(self, state: Callable[[], State], feed: Feed) -> None:
+        """Name instances as this State has them."""
+        self._state = state
+        self._feed = feed
+        self._log = structlog.get_logger(__name__)
+
+    def opened(self, live: LiveStream) -> None:
+        """Tell who came."""
+        sentence = f"opened a {live.variant.value} stream from {live.peer}"
+        self._tell(live.node_id, Kind.CONNECTED, sentence)
+
+    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+        """Tell what a client accepted or refused."""
+        if not self._feed.watchers:
+            return
+        for event in events:
+            match event:
+                case Acked():
+                    self._answered(live, Kind.ACKED, event, "ACKed")
+                case Nacked():
+                    why = shortened(event.error.message)
+                    self._answered(live, Kind.NACKED, event, "NACKed", f": {why}")
+                case Connected() | Subscribed() | Unsubscribed() | Stale():
+                    pass
+                case _:
+                    assert_never(event)
+
+    def sent(self, live: LiveStream, reply: Reply) -> None:
+        """Tell what a client is sent."""
+        if not self._feed.watchers:
+            return
+        # What is gone may have its reason among the errors.
+        sent = (each.name for each in reply.resources)
+        names = tuple(dict.fromkeys((*sent, *reply.gone(), *reply.unresolved, *reply.errors)))
+        self._tell(
+            live.node_id,
+            Kind.SENT,
+            f"was sent {short_name(reply.type_url)} {_listed(names)}",
+            type_url=reply.type_url,
+            nonce=reply.nonce,
+            resources=names,
+        )
+
+    def closed(self, live: LiveStream) -> None:
+        """Tell who went."""
+        reason = f": {live.ended_by}" if live.ended_by is not None else ""
+        self._tell(live.node_id, Kind.DISCONNECTED, f"closed a stream{reason}")
+
+    def denied(self, live: LiveStream, type_url: TypeUrl, names: Sequence[str]) -> None:
+        """Tell of names that a client asked for and may not see."""
+        self._tell(
+            live.node_id,
+            Kind.DENIED,
+            f"asked in vain for {short_name(type_url)} {_listed(names)}",
+            type_url=type_url,
+            resources=names,
+        )
+
+    def certified(self, entry: Entry, before: Entry | None) -> None:
+        """Tell how far a certificate is; the log is told of what only this module sees."""
+        record = entry.record
+        fields = {
+            "instance": record.instance_guid,
+            "secret": record.secret,
+            "serial": f"{record.serial:x}",
+        }
+        match entry.state:
+            case CertificateState.ISSUED | CertificateState.ACKED:
+                if not is_new(entry, before):
+                    return
+                kind = Kind.RENEWED if is_renewal(entry, before) else Kind.ISSUED
+            case CertificateState.SERVED:
+                kind = Kind.SERVED
+                # That all are is in the line of the change; what ends a warning is seen as it is.
+                was_late = before is not None and before.state is CertificateState.NOT_SERVED
+                log = self._log.info if was_late else self._log.debug
+                log(log_events.CERTIFICATE_SERVED, **fields)
+            case CertificateState.NOT_SERVED:
+                kind = Kind.NOT_SERVED
+                reason = shortened(entry.reason)
+                self._log.warning(log_events.CERTIFICATE_NOT_SERVED, **fields, reason=reason)
+            case _:
+                assert_never(entry.state)
+        reason = f": {shortened(entry.reason)}" if entry.reason else ""
+        self._tell(
+            record.instance_guid,
+            kind,
+            f"{_VERBS[kind]} certificate {record.serial:x} in {record.secret}{reason}",
+            resources=(record.secret,),
+            serial=record.serial,
+        )
+
+    def _answered(
+        self, live: LiveStream, kind: Kind, event: Acked | Nacked, verb: str, reason: str = ""
+    ) -> None:
+        names = tuple(event.versions)
+        self._tell(
+            live.node_id,
+            kind,
+            f"{verb} {short_name(event.type_url)} {_listed(names)}{reason}",
+            type_url=event.type_url,
+            nonce=event.nonce,
+            resources=names,
+        )
+
+    def _tell(
+        self,
+        node_id: str,
+        kind: Kind,
+        predicate: str,
+        *,
+        type_url: str = "",
+        nonce: str = "",
+        resources: Sequence[str] = (),
+        serial: int | None = None,
+    ) -> None:
+        if not self._feed.watchers:
+            return
+        guid = InstanceGuid(node_id)
+        instance = self._state().instance(guid)
+        app = self._state().apps[instance.app_guid] if instance is not None else None
+        who = f"instance {shown(guid)}"
+        if instance is not None and app is not None:
+            who = f"{app.key.name}/{instance.index}"
+        self._feed.tell(
+            Fact(
+                kind=kind,
+                sentence=f"{who} {predicate}",
+                app=app.guid if app is not None else None,
+                keys={app.guid: app.key} if app is not None else {},
+                instance=guid,
+                type_url=shortened(type_url),
+                nonce=nonce,
+                resources=tuple(shortened(name) for name in resources[:_MAX_NAMES]),
+                serial=serial,
+            )
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    text = ", ".join(shortened(name) for name in names[:_MAX_NAMES])
+    hidden = len(names) - _MAX_NAMES
+    return f"{text} and {hidden} more" if hidden > 0 else text or "nothing"

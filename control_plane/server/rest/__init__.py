@@ -1,0 +1,1 @@
+"""The discovery services over REST-JSON, polled."""

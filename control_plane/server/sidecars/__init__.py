@@ -1,0 +1,1 @@
+"""The services that sidecars call: enrolment, renewal, reports."""

@@ -1,0 +1,203 @@
+"""How an instance comes to its identity.
+
+The rule of this module: whoever enrols proves with a join token which app it belongs to, and by
+where it connects from which address is its own. The private key is made by the sidecar and never
+sent. A refused attempt changes nothing and is in the audit log, alone or counted with others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import structlog
+
+from control_plane import log_events
+from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
+from control_plane.ca import Leaf, parse_csr
+from control_plane.errors import AlreadyExists, ControlPlaneError, PermissionDenied
+from control_plane.model.change import Decision
+from control_plane.model.entities import App, Instance
+from control_plane.model.instances import register_instance, remove_instance
+from control_plane.model.state import State
+from control_plane.model.tokens import admits, spend_token
+from control_plane.names import Address, InstanceGuid, parse_address, shown
+from control_plane.registry import Registry
+from control_plane.server.access.applicants import Applicants
+from control_plane.server.access.identities import Identities
+from control_plane.server.access.peers import removed, source_address
+from control_plane.server.api.join_tokens import token_digest
+from control_plane.server.budget import CertificateBudget
+from control_plane.server.observability.audit import CALLER_LEFT
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
+    """Gives an instance its first identity, for a join token."""
+
+    def __init__(  # noqa: PLR0913 - one argument for each part that an enrolment concerns
+        self,
+        registry: Registry,
+        identities: Identities,
+        budget: CertificateBudget,
+        *,
+        is_alive: Callable[[InstanceGuid], bool],
+        applicants: Applicants,
+        trust_bundle: Callable[[], bytes],
+        new_guid: Callable[[], str],
+        xds_port: int,
+    ) -> None:
+        """Enrol into this registry.
+
+        Args:
+            registry: where tokens are spent and instances registered.
+            identities: issues the certificates.
+            budget: refuses an instance whose certificate no client would take.
+            is_alive: tells whether the instance that holds an address is there, or may come back.
+            applicants: bounds how often attempts may fail.
+            trust_bundle: the certificates that the sidecar and the app must trust.
+            new_guid: gives the GUIDs of new instances.
+            xds_port: where to go next.
+        """
+        self._registry = registry
+        self._identities = identities
+        self._budget = budget
+        self._is_alive = is_alive
+        self._applicants = applicants
+        self._trust_bundle = trust_bundle
+        self._new_guid = new_guid
+        self._xds_port = xds_port
+        self._undoing: set[asyncio.Task[None]] = set()
+        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+
+    async def Enroll(
+        self, request: enrollment_pb2.EnrollRequest, context: Context
+    ) -> enrollment_pb2.EnrollResponse:
+        """Register an instance and issue its identity certificate."""
+        guid = InstanceGuid(self._new_guid())
+        source, token = source_address(context), ""
+        try:
+            digest = token_digest(request.token)
+            # Whoever has no good token does not get as far as the queue of changes.
+            spend_token(self._registry.state, digest, self._identities.now())
+            token = digest
+            self._applicants.let_in(token)
+            committed = await self._registry.execute(
+                lambda state: self._enrol(state, guid, request, source)
+            )
+            if self._registry.state.instance(guid) is None:  # its app went in the same transaction
+                raise removed(guid)
+        except ControlPlaneError as error:
+            self._identities.forget(guid)
+            answer = self._applicants.refuse(error, source, token)
+            if answer is not error:
+                raise answer from error
+            self._tell_refusal(request, context, str(error))
+            raise
+        except asyncio.CancelledError:
+            # Nobody has this identity, so nobody keeps the address for it.
+            self._identities.forget(guid)
+            self._tell_refusal(request, context, CALLER_LEFT)
+            self._undo(guid)
+            raise
+        instance, leaf = committed.result
+        self._identities.given(instance.guid, leaf)
+        self._audit.info(
+            log_events.AUDIT_ENROLLED,
+            peer=context.peer(),
+            instance=instance.guid,
+            app=instance.app_guid,
+            address=instance.address,
+            serial=f"{leaf.serial:x}",
+        )
+        return self._response(committed.state.apps[instance.app_guid], instance, leaf)
+
+    def _response(self, app: App, instance: Instance, leaf: Leaf) -> enrollment_pb2.EnrollResponse:
+        return enrollment_pb2.EnrollResponse(
+            instance_guid=instance.guid,
+            app_guid=instance.app_guid,
+            index=instance.index,
+            address=instance.address,
+            certificate=leaf.certificate_chain_pem,
+            trust_bundle=self._trust_bundle().decode("ascii"),
+            xds_port=self._xds_port,
+            app_ports=app.ports,
+            c2c_port=app.c2c_port or 0,
+        )
+
+    def _undo(self, guid: InstanceGuid) -> None:
+        """Remove an instance that nobody is, should the commit that is under way register it."""
+
+        async def remove() -> None:
+            with suppress(ControlPlaneError):
+                await self._registry.execute(lambda state: remove_instance(state, guid))
+
+        task = asyncio.create_task(remove())
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
+
+    def _tell_refusal(
+        self, request: enrollment_pb2.EnrollRequest, context: Context, reason: str
+    ) -> None:
+        self._audit.warning(
+            log_events.AUDIT_ENROLLMENT_REFUSED,
+            peer=context.peer(),
+            address=shown(request.address),
+            reason=reason,
+        )
+
+    def _enrol(
+        self,
+        state: State,
+        guid: InstanceGuid,
+        request: enrollment_pb2.EnrollRequest,
+        source: Address,
+    ) -> Decision[tuple[Instance, Leaf]]:
+        """Spend the token, register and issue: all of it, or nothing.
+
+        The token is looked at first: whoever has none gets nothing else of theirs parsed.
+        """
+        spent = spend_token(state, token_digest(request.token), self._identities.now())
+        key = parse_csr(request.csr)
+        address = parse_address(request.address or source)
+        if not admits(spent.result, address, source):
+            raise PermissionDenied(
+                f"an instance may enrol with the address that it connects from, {source}, or one "
+                f"in the range of its token (c2c join-token --address-range), not {shown(address)}",
+                field="address",
+            )
+
+        def register(state: State, _: Instance | None) -> Decision[Instance]:
+            app = spent.result.app_guid
+            registered = register_instance(state, guid, app, address, request.app_address)
+            self._budget.check(registered.state, app)
+            return registered
+
+        def issue(state: State, instance: Instance) -> Decision[tuple[Instance, Leaf]]:
+            leaf = self._identities.issue(state.apps[instance.app_guid], instance, key)
+            # Who enrols with the same address in the same transaction has to find it alive.
+            self._identities.starts(guid)
+            return Decision(state, (instance, leaf))
+
+        vacated = spent.then(lambda state, _: self._vacate(state, address))
+        return vacated.then(register).then(issue)
+
+    def _vacate(self, state: State, address: Address) -> Decision[Instance | None]:
+        """Let go whoever had an address before, unless it is alive.
+
+        A new identity is a new instance, also at the address of one of the same app.
+        """
+        holder = state.instance_at(address)
+        if holder is None:
+            return Decision(state, None)
+        if self._is_alive(holder.guid):
+            raise AlreadyExists(
+                f"address {shown(address)} is held by another instance that is running or may "
+                "come back",
+                field="address",
+            )
+        return remove_instance(state, holder.guid)
