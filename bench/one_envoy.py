@@ -31,7 +31,7 @@ from control_plane.api.v1 import (
 from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN, spiffe_id
 from control_plane.envoy.bootstrap import XdsIdentity, identity_file, render, trust_file
 from control_plane.names import C2C_PORT
-from control_plane.sidecar.envoy_process import find_envoy
+from control_plane.sidecar.processes.envoy_process import find_envoy
 
 DEADLINE = 30.0
 

@@ -48,7 +48,7 @@ from control_plane.demo.places import (
 from control_plane.names import C2C_PORT, Address
 from control_plane.settings import Settings, SocketAddress, socket_target
 from control_plane.sidecar.directory import ADMIN_SOCKET
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 
 _LOOPBACK = SocketAddress("127.0.0.1", 0)
 _STOP_SECONDS = 8.0

@@ -23,11 +23,8 @@ from control_plane.ca import new_key_pair
 from control_plane.clock import Clock, SystemClock
 from control_plane.names import InstanceGuid, Port
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.app_ports import LivePorts
 from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.channel import instance_channel
-from control_plane.sidecar.child import Child, check_program
-from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import (
     NAMES_FILE,
     Membership,
@@ -35,20 +32,23 @@ from control_plane.sidecar.directory import (
     has_identity,
 )
 from control_plane.sidecar.dns import DnsService, check_dns
-from control_plane.sidecar.enrol import check_enrolment
-from control_plane.sidecar.environment import app_environment, without_token
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
-from control_plane.sidecar.envoy_process import find_envoy, pass_on_log, start_envoy
+from control_plane.sidecar.enrolment.credentials import LiveCredentials
+from control_plane.sidecar.enrolment.enrol import check_enrolment
+from control_plane.sidecar.enrolment.join import Joining
+from control_plane.sidecar.enrolment.renew import Renewal
 from control_plane.sidecar.event_loop import SidecarEventLoop
-from control_plane.sidecar.join import Joining
-from control_plane.sidecar.leftovers import Leftovers
 from control_plane.sidecar.options import SidecarOptions
-from control_plane.sidecar.orphans import FIRST_PROCESS, OrphanReaper
+from control_plane.sidecar.processes.child import Child, check_program
+from control_plane.sidecar.processes.environment import app_environment, without_token
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.processes.envoy_process import find_envoy, pass_on_log, start_envoy
+from control_plane.sidecar.processes.leftovers import Leftovers
+from control_plane.sidecar.processes.orphans import FIRST_PROCESS, OrphanReaper
 from control_plane.sidecar.race import first_of, within
-from control_plane.sidecar.readiness import InstanceObserver
-from control_plane.sidecar.renew import Renewal
-from control_plane.sidecar.report import Reporter
-from control_plane.sidecar.report_calls import ControlPlaneCalls
+from control_plane.sidecar.reports.app_ports import LivePorts
+from control_plane.sidecar.reports.calls import ControlPlaneCalls
+from control_plane.sidecar.reports.readiness import InstanceObserver
+from control_plane.sidecar.reports.report import Reporter
 from control_plane.sidecar.retry import Retry
 from control_plane.sidecar.running import RunningInstance
 from control_plane.sidecar.services import keep_running

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import structlog
 
 from control_plane import log_events
-from control_plane.sidecar.child import Child
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.processes.child import Child
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.race import first_of, within
-from control_plane.sidecar.report import Reporter
+from control_plane.sidecar.reports.report import Reporter
 from control_plane.sidecar.signals import Signals
 
 ENVOY_STOP_SECONDS = 5.0

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from control_plane.sidecar.child import Child
+from control_plane.sidecar.processes.child import Child
 
 STOP = (signal.SIGTERM, signal.SIGINT)
 

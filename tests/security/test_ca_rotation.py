@@ -32,7 +32,7 @@ from control_plane.names import InstanceGuid
 from control_plane.reconciler.pace import turn
 from control_plane.reconciler.served.attestation import REPORT_SECONDS
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.pin import pinned_roots
+from control_plane.sidecar.enrolment.pin import pinned_roots
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.security.holders import Holder, identity_request, issued, operator_request

@@ -33,7 +33,7 @@ from control_plane.ca import (
 from control_plane.names import shown
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
-from control_plane.sidecar import enrol as enrolling
+from control_plane.sidecar.enrolment import enrol as enrolling
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry
 from tests.envoy.harness import DEADLINE, unique_address, until

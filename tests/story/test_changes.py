@@ -9,7 +9,7 @@ from control_plane.api.v1 import progress_pb2
 from control_plane.demo.client import RequestLoop
 from control_plane.demo.places import DOMAIN
 from control_plane.sidecar.directory import ADMIN_SOCKET
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from tests.promises import none_failed
 from tests.story.stage import Stage, stage
 

@@ -11,8 +11,8 @@ import structlog
 
 from control_plane.errors import InvalidArgument, StorageError
 from control_plane.names import Port
-from control_plane.sidecar.app_ports import AppPorts, LivePorts
 from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.sidecar.reports.app_ports import AppPorts, LivePorts
 from tests.unit.sidecar.members import authority, membership
 
 MEMBER = membership(authority())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.errors import ConfigurationError
-from control_plane.sidecar.child import Child, check_program
+from control_plane.sidecar.processes.child import Child, check_program
 from tests.envoy.harness import until
 from tests.sidecar.process import living
 

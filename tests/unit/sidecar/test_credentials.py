@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from control_plane.errors import InvalidArgument
-from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
+from control_plane.sidecar.enrolment.credentials import LiveCredentials
 from tests.unit.sidecar.members import authority, credentials, membership
 
 

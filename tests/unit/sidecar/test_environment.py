@@ -13,7 +13,7 @@ from control_plane.errors import StorageError
 from control_plane.names import Port
 from control_plane.sidecar.app_trust import ADDING, IF_SET, JAVA_OPTIONS, REPLACING, AppTrust
 from control_plane.sidecar.directory import SidecarDirectory
-from control_plane.sidecar.environment import app_environment, without_token
+from control_plane.sidecar.processes.environment import app_environment, without_token
 from tests.unit.sidecar.members import ADDRESS, GUID, authority, membership
 
 

@@ -14,9 +14,9 @@ import structlog
 
 from control_plane.clock import SystemClock
 from control_plane.errors import ConfigurationError
-from control_plane.sidecar.child import Child
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
-from control_plane.sidecar.envoy_process import find_envoy, pass_on_log
+from control_plane.sidecar.processes.child import Child
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.processes.envoy_process import find_envoy, pass_on_log
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from control_plane.names import Address
 from control_plane.settings import SocketAddress
 from control_plane.sidecar import directory as module
 from control_plane.sidecar.directory import SidecarDirectory
-from control_plane.sidecar.join import Joining
+from control_plane.sidecar.enrolment.join import Joining
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry
 from tests.unit.reconciler.clocks import ManualClock

@@ -14,10 +14,10 @@ import structlog
 
 from control_plane.clock import SystemClock
 from control_plane.errors import ConfigurationError
-from control_plane.sidecar import leftovers as module
 from control_plane.sidecar.directory import SidecarDirectory
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
-from control_plane.sidecar.leftovers import Leftovers
+from control_plane.sidecar.processes import leftovers as module
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.processes.leftovers import Leftovers
 
 
 def _leftovers(path: Path) -> Leftovers:

@@ -7,7 +7,7 @@ import sys
 
 SCRIPT = """
 import ctypes, os, subprocess, sys, time
-from control_plane.sidecar.orphans import reap
+from control_plane.sidecar.processes.orphans import reap
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2): inherit orphans as the first process of a container does
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0

@@ -27,9 +27,9 @@ from control_plane.ca import (
 from control_plane.errors import ConfigurationError
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
-from control_plane.sidecar import pin
 from control_plane.sidecar.channel import anonymous_channel
-from control_plane.sidecar.pin import WRONG_PORT, pinned_roots, roots_from_file, verify
+from control_plane.sidecar.enrolment import pin
+from control_plane.sidecar.enrolment.pin import WRONG_PORT, pinned_roots, roots_from_file, verify
 from control_plane.sidecar.retry import why_not
 from tests.sidecar.platform import free_port
 from tests.unit.ca.forge import Maker, made

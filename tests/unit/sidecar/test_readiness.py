@@ -11,9 +11,9 @@ from ssl import SSLContext
 import pytest
 
 from control_plane.names import Address, Port
-from control_plane.sidecar.app_ports import AppPorts
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
-from control_plane.sidecar.readiness import InstanceObserver, Observation
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.reports.app_ports import AppPorts
+from control_plane.sidecar.reports.readiness import InstanceObserver, Observation
 from tests.envoy.harness import unique_address
 
 APP = Address("127.0.0.1")

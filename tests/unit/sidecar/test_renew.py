@@ -36,10 +36,10 @@ from control_plane.names import Address
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
 from control_plane.sidecar import directory as module
-from control_plane.sidecar import renew as renewing
-from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import SidecarDirectory
-from control_plane.sidecar.renew import MOVED_SECONDS, Renewal, renew
+from control_plane.sidecar.enrolment import renew as renewing
+from control_plane.sidecar.enrolment.credentials import LiveCredentials
+from control_plane.sidecar.enrolment.renew import MOVED_SECONDS, Renewal, renew
 from tests.envoy.harness import DEADLINE, until
 from tests.sidecar.platform import free_port
 from tests.unit.reconciler.clocks import ManualClock, settled

@@ -16,11 +16,11 @@ from grpc.aio import AioRpcError, Metadata
 
 from control_plane.api.v1 import sidecar_pb2
 from control_plane.names import Port
-from control_plane.sidecar.app_ports import AppPorts, LivePorts
-from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import SidecarDirectory
-from control_plane.sidecar.readiness import UNSEEN, Observation
-from control_plane.sidecar.report import Reporter
+from control_plane.sidecar.enrolment.credentials import LiveCredentials
+from control_plane.sidecar.reports.app_ports import AppPorts, LivePorts
+from control_plane.sidecar.reports.readiness import UNSEEN, Observation
+from control_plane.sidecar.reports.report import Reporter
 from control_plane.sidecar.services import keep_running
 from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.sidecar.members import authority, credentials, membership

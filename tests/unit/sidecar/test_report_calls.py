@@ -15,9 +15,9 @@ from grpc.aio import AioRpcError
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.settings import SocketAddress
-from control_plane.sidecar import report_calls as module
-from control_plane.sidecar.credentials import LiveCredentials
-from control_plane.sidecar.report_calls import ControlPlaneCalls
+from control_plane.sidecar.enrolment.credentials import LiveCredentials
+from control_plane.sidecar.reports import calls as module
+from control_plane.sidecar.reports.calls import ControlPlaneCalls
 
 
 class ControlPlane(sidecar_pb2_grpc.SidecarServiceServicer):

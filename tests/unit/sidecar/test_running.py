@@ -17,10 +17,10 @@ from typing import cast
 import structlog
 
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.child import Child
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.options import SidecarOptions
-from control_plane.sidecar.report import Reporter
+from control_plane.sidecar.processes.child import Child
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.reports.report import Reporter
 from control_plane.sidecar.running import RunningInstance
 from control_plane.sidecar.signals import Signals
 

@@ -19,9 +19,9 @@ from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError
 from control_plane.names import shown
-from control_plane.sidecar.child import Child
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.processes.child import Child
 from control_plane.sidecar.seldom import Seldom
 
 _LOG_FORMAT = "%l %n %v"

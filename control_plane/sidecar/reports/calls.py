@@ -17,8 +17,8 @@ from grpc.aio import AioRpcError, Metadata
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.channel import instance_channel
-from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import Credentials
+from control_plane.sidecar.enrolment.credentials import LiveCredentials
 
 
 class ReportCalls(Protocol):

@@ -21,7 +21,7 @@ from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.names import shown
 from control_plane.sidecar.directory import SidecarDirectory
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.store.files import read_private, write_private
 
 APP_FILE = "app.json"

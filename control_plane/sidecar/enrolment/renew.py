@@ -23,9 +23,9 @@ from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError, InvalidArgument
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.channel import instance_channel, reason, refusal
-from control_plane.sidecar.credentials import LiveCredentials
 from control_plane.sidecar.directory import Credentials
-from control_plane.sidecar.enrol import address_towards, is_of_this_machine
+from control_plane.sidecar.enrolment.credentials import LiveCredentials
+from control_plane.sidecar.enrolment.enrol import address_towards, is_of_this_machine
 from control_plane.sidecar.identity import hold
 from control_plane.sidecar.race import first_of
 from control_plane.sidecar.retry import delays

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from control_plane.names import C2C_PORT, Address, Port
 from control_plane.reconciler.served.probe import Prober
-from control_plane.sidecar.app_ports import AppPorts
-from control_plane.sidecar.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.reports.app_ports import AppPorts
 
 CONNECT_SECONDS = 1.0
 

@@ -19,13 +19,13 @@ from control_plane import log_events
 from control_plane.api.v1 import sidecar_pb2
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
-from control_plane.sidecar.app_ports import LivePorts
 from control_plane.sidecar.channel import reason
-from control_plane.sidecar.credentials import LiveCredentials
+from control_plane.sidecar.enrolment.credentials import LiveCredentials
 from control_plane.sidecar.identity import HeldIdentity
 from control_plane.sidecar.race import first_of
-from control_plane.sidecar.readiness import UNSEEN, Observation, Observer
-from control_plane.sidecar.report_calls import ReportCalls
+from control_plane.sidecar.reports.app_ports import LivePorts
+from control_plane.sidecar.reports.calls import ReportCalls
+from control_plane.sidecar.reports.readiness import UNSEEN, Observation, Observer
 from control_plane.sidecar.retry import delays
 from control_plane.sidecar.seldom import Seldom
 

@@ -25,15 +25,15 @@ from control_plane.errors import (
 from control_plane.names import Address, shown
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.directory import Credentials, Membership, SidecarDirectory
-from control_plane.sidecar.enrol import (
+from control_plane.sidecar.enrolment.enrol import (
     address_towards,
     enrol,
     is_of_this_machine,
     name_ca_of,
     trust_anchor,
 )
+from control_plane.sidecar.enrolment.renew import renew
 from control_plane.sidecar.options import SidecarOptions
-from control_plane.sidecar.renew import renew
 from control_plane.sidecar.retry import Retry, why_not
 
 

@@ -21,9 +21,9 @@ from control_plane.names import Address, parse_address, parse_port, shown
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.channel import anonymous_channel, reason
 from control_plane.sidecar.directory import Credentials, Enrollment, Membership
+from control_plane.sidecar.enrolment.pin import WRONG_PORT, pinned_roots, roots_from_file, verify
 from control_plane.sidecar.identity import hold
 from control_plane.sidecar.options import SidecarOptions
-from control_plane.sidecar.pin import WRONG_PORT, pinned_roots, roots_from_file, verify
 from control_plane.sidecar.retry import Retry
 
 ENROL_SECONDS = 30.0

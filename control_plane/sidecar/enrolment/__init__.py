@@ -1,0 +1,1 @@
+"""How the instance comes to its identity, and keeps it."""
