@@ -4,8 +4,9 @@ The rule of this module: whose streams broke is gone once its time is up, unless
 there while several are waited for. Then it is rather the control plane that is cut off, which is as
 if it were down: nobody counts as gone before somebody is back, and from then on everybody has as
 long as after a start. Else those that are back first would refuse the others, and not know their
-names. One whose sidecar speaks meanwhile is given time once more, since its Envoy may just be
-waiting for its next attempt.
+names. That is so once in each absence: one Envoy that comes and goes keeps nobody else alive. One
+whose sidecar speaks meanwhile is given time once more, since its Envoy may just be waiting for its
+next attempt.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Absences:
         self._gone = gone
         self._timers: dict[InstanceGuid, asyncio.TimerHandle] = {}
         self._heard: set[InstanceGuid] = set()
+        self._extended: set[InstanceGuid] = set()
         self._unheard: set[InstanceGuid] = set()
         self._overdue: set[InstanceGuid] = set()
         self._holds = False
@@ -98,7 +100,7 @@ class Absences:
         timer = self._timers.pop(instance, None)
         if timer is not None:
             timer.cancel()
-        for those in (self._heard, self._unheard, self._overdue):
+        for those in (self._heard, self._extended, self._unheard, self._overdue):
             those.discard(instance)
 
     def _wait(self, instance: InstanceGuid, seconds: float) -> None:
@@ -124,8 +126,9 @@ class Absences:
     def _heard_of_somebody(self) -> None:
         if self._unheard:
             self._log.info(log_events.FLEET_HEARD, instances=len(self._unheard) + len(self._timers))
-        for instance in tuple(self._timers):
+        for instance in self._timers.keys() - self._extended:
             self._wait_again(instance, GRACE_AFTER_START_SECONDS)
         for instance in self._unheard:
             self._wait(instance, GRACE_AFTER_START_SECONDS)
         self._unheard.clear()
+        self._extended.update(self._timers)

@@ -105,13 +105,13 @@ class Presence:
         if live not in self._envoys:
             return
         self._envoys.discard(live)
-        instance = InstanceGuid(live.node_id)
-        if not self._envoys_of(instance):
-            self._absences.left(instance)
+        self._miss(InstanceGuid(live.node_id))
 
     def reported(self, instance: InstanceGuid, *, listening: bool, leaving: bool) -> None:
         """Take what a sidecar says of its instance."""
-        if listening and not leaving:
+        if leaving:
+            self._absences.forget(instance)
+        elif listening:
             self._absences.spoke(instance)
         word = _Word(listening, leaving)
         if self._words.get(instance) != word:
@@ -138,6 +138,14 @@ class Presence:
         streams = self._nodes.streams(instance)
         return tuple(live for live in streams if live in self._envoys)
 
+    def _miss(self, guid: InstanceGuid) -> None:
+        """Wait for an instance whose Envoy is away, unless it left or was removed."""
+        instance, word = self._registry.state.instance(guid), self._words.get(guid)
+        if instance is None or instance.status not in _THERE or self._envoys_of(guid):
+            return
+        if word is None or not word.leaving:
+            self._absences.left(guid)
+
     def _can_serve(self, instance: InstanceGuid) -> bool:
         """Tell whether an Envoy ACKed all that it asked for, its certificate included.
 
@@ -160,6 +168,9 @@ class Presence:
             if old is not None and old.address != entity.address:
                 # What its Envoy ACKed was meant for the old address.
                 self._serving.difference_update(self._nodes.streams(entity.guid))
+            if old is not None and old.status not in _THERE:
+                # Its streams may have broken while it was written that it is there.
+                self._miss(entity.guid)
             if entity.status is InstanceStatus.REGISTERED:
                 # One that was removed and registered anew may still be connected, so no stream
                 # opens.

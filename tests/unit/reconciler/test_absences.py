@@ -265,3 +265,33 @@ async def test_who_is_forgotten_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     await fleet.wait(GRACE)
 
     assert fleet.gone == [B]
+
+
+async def test_one_that_comes_and_goes_keeps_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time nobody is there for a moment; that gives more time once in an absence."""
+    fleet = Fleet(monkeypatch)
+    fleet.come(A, B)
+    fleet.leave(B)
+    passed = 0
+    while not fleet.gone and passed < 10 * AFTER_START:
+        fleet.leave(A)
+        fleet.come(A)
+        await fleet.wait(1)
+        passed += 1
+
+    assert fleet.gone == [B]
+    assert passed == AFTER_START
+
+
+async def test_who_is_lost_again_has_time_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control plane was cut off twice, and each time is an absence of its own."""
+    fleet = Fleet(monkeypatch)
+    fleet.come(A, B)
+    for _ in range(2):
+        fleet.leave(A, B)
+        await fleet.wait(GRACE - 1)
+        fleet.come(A)
+        await fleet.wait(AFTER_START - 1)
+        fleet.come(B)
+
+    assert not fleet.gone
