@@ -150,23 +150,16 @@ class Nodes:
             # Streams know what they compared before by its being the same object.
             snapshot = snapshot.keeping(before, changed)
         node.snapshot = snapshot
+        was_withheld, node.is_withheld = node.is_withheld, False
         for live in node.streams:
-            if not changed.isdisjoint(live.stream.machines):
+            if was_withheld or not changed.isdisjoint(live.stream.machines):
                 live.wake()
-        self.release(node_id)
 
     def withhold(self, node_id: str) -> None:
         """Send a node nothing of what it should have, which may be outdated, until that is set."""
         node = self._by_id.get(node_id)
         if node is not None:
             node.is_withheld = True
-
-    def release(self, node_id: str) -> None:
-        """Withhold nothing from a node any more."""
-        node = self._by_id.get(node_id)
-        if node is not None and node.is_withheld:
-            node.is_withheld = False
-            _wake(node)
 
     def set_default(self, snapshot: Snapshot | None) -> None:
         """Say what a node should have for which nothing else was set."""

@@ -133,17 +133,17 @@ class Reconciler:
     def opened(self, live: LiveStream) -> None:
         """Plan for a node as soon as it is connected, so that its first request finds an answer.
 
-        In a crowd it waits for its turn. Until then nothing is sent: whoever was away was not
-        planned for, so what it had may admit a source, or show a certificate, of the past.
+        In a crowd it waits for its turn. Until there is a plan nothing is sent: whoever was away
+        was not planned for, so what it had may admit a source, or show a certificate, of the past.
         """
         instance = InstanceGuid(live.node_id)
         if self.state.tombstone(instance) is not None:
             self.farewells.opened(live)
             return
+        if len(self._nodes.streams(instance)) == 1:
+            self._nodes.withhold(instance)
         self._backlog.came()
         if self._backlog.is_crowd():
-            if len(self._nodes.streams(instance)) == 1:
-                self._nodes.withhold(instance)
             self._backlog.add(instance)
         else:
             self._try(instance)
@@ -229,7 +229,6 @@ class Reconciler:
             self.standing.plan_failed(instance, reason)
             self._log.exception(log_events.PLAN_FAILED, instance=instance)
             self._renewals.add(instance, self._clock.now() + RETRY)
-            self._nodes.release(instance)
         else:
             self.standing.forget_failure(instance)
         self._note(instance)

@@ -12,6 +12,7 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE
 from control_plane.reconciler import backlog
+from control_plane.reconciler.certificates.renewals import RETRY
 from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import A, B, allow, mapping, register, world
@@ -179,22 +180,32 @@ async def test_a_resolver_that_comes_back_in_a_crowd_gets_the_names_of_now(state
     assert b"api.apps.internal" in resolver.has[NAME_TABLE_TYPE, NAME_TABLE].body
 
 
-async def test_who_cannot_be_planned_for_at_its_turn_goes_on_with_what_it_had(
-    state: State, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_crowd", [True, False], ids=["in a crowd", "alone"])
+async def test_who_comes_back_and_cannot_be_planned_for_is_sent_nothing_of_the_past(
+    state: State, monkeypatch: pytest.MonkeyPatch, *, is_crowd: bool
 ) -> None:
-    """As anybody does who comes alone; but not before it was tried."""
+    """A policy went while it was away, and its old listener still admits who had that."""
     made = World(state)
     async with made.running():
         (await there(made)).close()
+        unreachable(made)
+        plan = made.planner.plan
         monkeypatch.setattr(made.planner, "plan", None)  # a defect: to call it fails
+        if not is_crowd:
+            monkeypatch.setattr(backlog, "CROWD", 1000)
 
         back = ask_again(made, {})
-        assert back.receive() == []
         await settled()
         back.settle()
+        assert made.reconciler.standing.plan_failure(B0)
+        assert not back.has
 
-    assert made.reconciler.standing.plan_failure(B0)
-    assert (LISTENER, "listener-8080-61443") in back.has
+        monkeypatch.setattr(made.planner, "plan", plan)
+        await made.clock.advance(RETRY.total_seconds() + 1)
+        back.settle()
+
+    assert {url for url, _ in back.has} >= {LISTENER, SECRET}
+    assert not any(FROM_A0 in each.body for each in back.has.values())
 
 
 async def test_who_lost_what_is_only_recorded_gets_another_at_its_turn(state: State) -> None:

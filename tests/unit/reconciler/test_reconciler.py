@@ -459,7 +459,7 @@ async def test_who_cannot_be_planned_for_keeps_nobody_waiting(state: State) -> N
 async def test_who_cannot_be_planned_for_goes_on_with_what_it_had(
     state: State, failure: Exception, told: str
 ) -> None:
-    """That is told, and it is not up to date; a new stream of it is no exception."""
+    """That is told, and it is not up to date; who comes back has what it kept, and no more."""
     planner = Unable(PlanOptions())
     planner.is_unable, planner.failure = False, failure
     around = World(state, planner=planner)
