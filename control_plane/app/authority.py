@@ -163,7 +163,8 @@ class _Files:
         """Put a step of a rotation on the disk.
 
         Raises:
-            StorageError: it is not there, and after a restart the rotation is as before.
+            StorageError: it is not there, and after a restart the rotation is as before; or the
+                disk failed once it was there, and after a restart it may be as either.
         """
         if after.stage is not Stage.STEADY:
             write_private(self._rotation, write_rotation(after))

@@ -64,7 +64,8 @@ def write_private(path: Path, data: bytes) -> None:
 
     Raises:
         StorageError: it was not written; what was there is still there. A disk that is full is no
-            reason if that is the same.
+            reason if that is the same. Or it was written, and may be gone after a crash of the
+            machine; then the error says that.
     """
     _write(path, data, 0o600)
 
@@ -82,14 +83,17 @@ def remove_private(path: Path) -> None:
     """Remove a file; when this returns it stays removed after a crash of the machine.
 
     Raises:
-        StorageError: it was not removed.
+        StorageError: it was not removed, or may be back after a crash of the machine.
     """
     try:
         _beside(path).unlink(missing_ok=True)  # it may have the same secrets
         path.unlink(missing_ok=True)
-        _sync_directory(path.parent)
     except OSError as error:
         raise StorageError(f"file {str(path)!r} was not removed: {error.strerror}") from error
+    try:
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise _fleeting(path, "removed", error) from error
 
 
 def load_or_create(path: Path, create: Callable[[], bytes]) -> bytes:
@@ -155,13 +159,16 @@ def _write(path: Path, data: bytes, mode: int) -> None:
             stream.flush()
             os.fsync(file)
         beside.rename(path)
-        _sync_directory(path.parent)
     except OSError as error:
         with suppress(OSError):
             beside.unlink()  # a disk that is full has room for an empty one
         if error.errno in _FULL and _is_there(path, data, mode):
             return
         raise StorageError(f"file {str(path)!r} was not written: {error.strerror}") from error
+    try:
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise _fleeting(path, "written", error) from error
 
 
 def _is_there(path: Path, data: bytes, mode: int) -> bool:
@@ -223,6 +230,12 @@ def _sync_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _fleeting(path: Path, what: str, error: OSError) -> StorageError:
+    return StorageError(
+        f"file {str(path)!r} was {what}, but a crash of the machine may undo that: {error.strerror}"
+    )
 
 
 def _open_directory(path: Path, mode: int, what: str, change: str) -> ConfigurationError:

@@ -265,6 +265,33 @@ def test_a_write_that_may_not_last_is_an_error_whatever_is_there(
         write_private(path, b"key")
 
 
+def test_what_a_crash_may_undo_is_said_to_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory could not be synced: there is the new content, or none, and that is said."""
+    path = tmp_path / "ca.key"
+    write_private(path, b"key")
+    sync = os.fsync
+
+    def fail(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError) as written:
+        write_private(path, b"another")
+    assert path.read_bytes() == b"another"
+    with pytest.raises(StorageError) as removed:
+        remove_private(path)
+    assert not path.exists()
+
+    assert [str(each.value) for each in (written, removed)] == [
+        f"file '{path}' was {what}, but a crash of the machine may undo that: Input/output error"
+        for what in ("written", "removed")
+    ]
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_private_file_is_read(tmp_path: Path, mode: int) -> None:
     """Only its owner may read it, and no more is asked."""
