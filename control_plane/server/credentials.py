@@ -26,7 +26,7 @@ from control_plane.ca import (
     renew_at,
 )
 from control_plane.clock import Clock
-from control_plane.errors import IssuanceError
+from control_plane.errors import FailedPrecondition, IssuanceError
 
 SERVER_NAME = "c2c-control-plane.internal"
 """A name in every control plane's certificate, so that clients verify it wherever it runs. No route
@@ -114,7 +114,7 @@ class ServerCertificate:
         """Replace the certificate; if the CA cannot issue now, the old one is shown on."""
         try:
             self._leaf = self._issue()
-        except IssuanceError as error:
+        except (FailedPrecondition, IssuanceError) as error:
             self._log.error(log_events.CERTIFICATE_FAILED, secret=SERVER_NAME, reason=str(error))
             self._retry_at = self._clock.monotonic() + _RETRY_SECONDS
             return

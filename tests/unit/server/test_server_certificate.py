@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from control_plane.ca import Authority, Profile, new_key_pair
@@ -73,6 +73,17 @@ async def test_a_ca_that_cannot_issue_is_asked_now_and_then() -> None:
     assert certificate.current() is first
     await around.clock.advance(5)
     assert certificate.current().not_after > first.not_after
+
+
+def test_one_that_became_too_large_is_shown_on() -> None:
+    """With the second chain of a rotation it is more than TLS clients take: that ends nothing."""
+    around = Shown()
+    certificate = around.certificate()
+    first = certificate.current()
+
+    around.signer = replace(authority(), detour=authority().chain * 100)
+
+    assert certificate.current() is first
 
 
 def test_another_ca_replaces_it_at_once() -> None:
