@@ -266,7 +266,8 @@ class Proof:
         if not self._is_visible(instance) or known is None:
             return None
         seen = await self._prober.served_serial(known.address, C2C_PORT, source=self._source)
-        self._shown[instance] = seen if isinstance(seen, int) else None
+        if self._state().instance(instance) is not None:
+            self._shown[instance] = seen if isinstance(seen, int) else None
         return seen
 
     def _is_visible(self, instance: InstanceGuid) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from control_plane.model.instances import remove_instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.backlog import CROWD, RUSH_SECONDS
@@ -394,3 +395,22 @@ async def test_a_removed_instance_is_not_looked_at() -> None:
         await made.clock.advance(60)
 
         assert len(made.prober.looked) == before
+
+
+async def test_a_look_at_who_was_removed_meanwhile_leaves_nothing() -> None:
+    """It was under way when the instance went, and what it saw is remembered for nobody."""
+    async with scene() as made:
+        made.prober.hold = asyncio.Event()
+        made.connect(B0).as_envoy()
+        await settled()
+        made.show_newest()
+        assert len(made.prober.looked) == 1
+
+        made.commit(remove_instance(made.state, B0))
+        made.ledger.drop(B0)
+        made.proof.forget(B0)
+        made.prober.hold.set()
+        await settled()
+
+        assert made.proof.shown_serial(B0) is None
+        assert not made.proof._shown
