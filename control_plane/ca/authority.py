@@ -35,8 +35,8 @@ class Authority:
     Attributes:
         certificate: the CA's own certificate.
         key: its key pair.
-        chain: what a server sends after the leaf: the CA's certificate, as Cloud Foundry does also
-            for a root, then the intermediates above it.
+        chain: the CA's certificate, which Cloud Foundry sends also if it is a root, then the
+            intermediates above it.
         roots: what clients must trust.
         detour: sent instead of our own root: that root as another CA signed it, then what is above
             up to that CA's root, for clients that trust only that one.
@@ -101,17 +101,17 @@ class Authority:
         return frozenset(fingerprint(each.public_bytes(Encoding.DER)) for each in self.roots)
 
     @cached_property
-    def chain_pem(self) -> bytes:
+    def sent_pem(self) -> bytes:
         """What a server sends after the leaf."""
         return public_pem(self.sent)
 
     @cached_property
-    def chain_digest(self) -> str:
+    def sent_digest(self) -> str:
         """SHA-256 of what a server sends after the leaf, by which two of them are told apart."""
-        return hashlib.sha256(self.chain_pem).hexdigest()
+        return hashlib.sha256(self.sent_pem).hexdigest()
 
     @cached_property
-    def chain_bytes(self) -> int:
+    def sent_octets(self) -> int:
         """What the chain takes in the certificate list of a handshake."""
         return sum(ENTRY_OVERHEAD + len(each.public_bytes(Encoding.DER)) for each in self.sent)
 

@@ -59,7 +59,7 @@ def lint(signed: Signed, prepared: Prepared) -> Leaf:
         IssuanceError: it is not what was asked for; every difference is named.
     """
     read = _read_back(signed, prepared)
-    size = prepared.authority.chain_bytes + ENTRY_OVERHEAD + len(read.der)
+    size = prepared.authority.sent_octets + ENTRY_OVERHEAD + len(read.der)
     problems = [
         *_key_problems(read, signed, prepared),
         *_content_problems(read, prepared),
@@ -97,7 +97,7 @@ class _Read:
 
 def _read_back(signed: Signed, prepared: Prepared) -> _Read:
     """Parse the leaf; what follows it only has to be the authority's own bytes."""
-    leaf_pem = signed.certificate_chain_pem.removesuffix(prepared.authority.chain_pem)
+    leaf_pem = signed.certificate_chain_pem.removesuffix(prepared.authority.sent_pem)
     if leaf_pem == signed.certificate_chain_pem:
         raise _defect(prepared, ["the leaf is not followed by the chain of the CA"])
     try:

@@ -52,7 +52,7 @@ def _chain_pem(prepared: Prepared, public_key: PublicKey) -> bytes:
         .add_extension(request.san.extension(), critical=False)
         .sign(authority.key.private, authority.key.hash)
     )
-    return leaf.public_bytes(Encoding.PEM) + authority.chain_pem
+    return leaf.public_bytes(Encoding.PEM) + authority.sent_pem
 
 
 _DIGITAL_SIGNATURE = x509.KeyUsage(

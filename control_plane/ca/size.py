@@ -33,7 +33,7 @@ _RSA_ALGORITHM = 15
 
 def handshake_bytes(authority: Authority, request: Request) -> int:
     """Return an upper bound of the TLS certificate list, in bytes, for a leaf with a P-256 key."""
-    return authority.chain_bytes + ENTRY_OVERHEAD + _leaf(authority, request)
+    return authority.sent_octets + ENTRY_OVERHEAD + _leaf(authority, request)
 
 
 def check_size(authority: Authority, profile: Profile, request: Request) -> None:

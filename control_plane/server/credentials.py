@@ -71,7 +71,7 @@ class ServerCertificate:
         self._clock = clock
         self._log = structlog.get_logger(__name__)
         self._lock = threading.Lock()
-        self._chain = b""
+        self._sent = b""
         self._retry_at = 0.0
         self._leaf = self._issue()
 
@@ -108,7 +108,7 @@ class ServerCertificate:
         leaf = self._leaf
         at = renew_at(leaf.not_before, leaf.not_after, SERVER_NAME)
         is_valid = leaf.not_before <= self._clock.now() < at
-        return is_valid and self._chain == self._authority().chain_pem
+        return is_valid and self._sent == self._authority().sent_pem
 
     def _renew(self) -> None:
         """Replace the certificate; if the CA cannot issue now, the old one is shown on."""
@@ -134,7 +134,7 @@ class ServerCertificate:
             now=self._clock.now(),
             serial=self._new_serial(),
         )
-        self._chain = authority.chain_pem
+        self._sent = authority.sent_pem
         return leaf
 
 

@@ -28,7 +28,7 @@ class IssuedRecord:
         serial: the certificate's serial number.
         names: its subject alternative names, in order.
         issuer: fingerprint of the CA certificate that it was signed with.
-        chain: SHA-256 of what is sent after it; "" where an older release wrote the record.
+        sent_digest: SHA-256 of what is sent after it; "" where an older release wrote the record.
         unacked: those of its names that the instance may have no certificate with, since it ACKed
             none that has them.
     """
@@ -41,7 +41,7 @@ class IssuedRecord:
     not_before: datetime
     not_after: datetime
     issuer: str
-    chain: str = ""
+    sent_digest: str = ""
     unacked: tuple[str, ...] = ()
 
     @property

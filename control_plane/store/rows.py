@@ -186,7 +186,7 @@ def issued_row(record: IssuedRecord) -> Row:
         "not_before": record.not_before.isoformat(),
         "not_after": record.not_after.isoformat(),
         "issuer": record.issuer,
-        "chain": record.chain,
+        "chain": record.sent_digest,
         "unacked": list(record.unacked),
     }
 
@@ -202,6 +202,6 @@ def issued_record(row: Row) -> IssuedRecord:
         not_before=datetime.fromisoformat(row["not_before"]),
         not_after=datetime.fromisoformat(row["not_after"]),
         issuer=row["issuer"],
-        chain=row["chain"],
+        sent_digest=row["chain"],
         unacked=tuple(row["unacked"]),
     )

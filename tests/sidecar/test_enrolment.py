@@ -59,7 +59,7 @@ def server_pair(by: Authority, *names: str) -> tuple[bytes, bytes]:
     """Return key and certificate of a control plane, without the CA's own certificate."""
     request = ServerRequest(DEFAULT_TRUST_DOMAIN, names or (SERVER_NAME,), ())
     leaf = issue(by, Profile(), request, key=new_key_pair, now=datetime.now(UTC), serial=2)
-    return leaf.private_key_pem or b"", leaf.certificate_chain_pem.removesuffix(by.chain_pem)
+    return leaf.private_key_pem or b"", leaf.certificate_chain_pem.removesuffix(by.sent_pem)
 
 
 @dataclass(slots=True)

@@ -165,10 +165,14 @@ class Custody:
         match held:
             case Held():
                 is_ours = held.leaf.issuer_fingerprint == authority.fingerprint
-                return held.request == request and is_ours and held.chain == authority.chain_digest
+                return (
+                    held.request == request
+                    and is_ours
+                    and held.sent_digest == authority.sent_digest
+                )
             case Recorded(record):
                 is_ours = record.issuer == authority.fingerprint
-                is_sent = record.chain in ("", authority.chain_digest)
+                is_sent = record.sent_digest in ("", authority.sent_digest)
                 return record.names == names_of(request.san) and is_ours and is_sent
             case _:
                 assert_never(held)
@@ -183,7 +187,7 @@ class Custody:
             leaf = self._made_here(authority, request, now)
         body = tls_secret(name, leaf.certificate_chain_pem, leaf.private_key_pem or b"")
         at = renew_at(leaf.not_before, leaf.not_after, instance)
-        return Held(request, leaf, authority.chain_digest, Resource.of(SECRET, name, body), at)
+        return Held(request, leaf, authority.sent_digest, Resource.of(SECRET, name, body), at)
 
     def _made_here(self, authority: Authority, request: Request, now: datetime) -> Leaf:
         by = self._custodian
@@ -197,7 +201,7 @@ class Custody:
     ) -> Leaf | None:
         """Return what was issued elsewhere, if that is still what is wanted, and of whom."""
         ready = self._ready.get(instance, {}).pop(name, None)
-        if ready is None or ready.request != request or ready.chain != authority.chain_digest:
+        if ready is None or ready.request != request or ready.sent_digest != authority.sent_digest:
             return None
         if ready.leaf.issuer_fingerprint != authority.fingerprint:
             return None

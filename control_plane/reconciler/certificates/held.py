@@ -22,12 +22,12 @@ class Held:
     """One secret of one instance: what was asked for, what was issued, and its resource.
 
     Attributes:
-        chain: SHA-256 of what is sent after the leaf.
+        sent_digest: SHA-256 of what is sent after the leaf.
     """
 
     request: Request
     leaf: Leaf = field(repr=False)
-    chain: str
+    sent_digest: str
     resource: Resource
     renew_at: datetime
 
@@ -112,5 +112,5 @@ def record_of(instance: InstanceGuid, held: Held) -> IssuedRecord:
         leaf.not_before,
         leaf.not_after,
         leaf.issuer_fingerprint,
-        held.chain,
+        held.sent_digest,
     )

@@ -50,13 +50,13 @@ class Issued:
 
     Attributes:
         request: what it was asked for.
-        chain: the digest of what is sent after it.
+        sent_digest: the digest of what is sent after it.
         seconds: how long it took.
     """
 
     request: Request
     leaf: Leaf
-    chain: str
+    sent_digest: str
     seconds: float
 
 
@@ -68,7 +68,7 @@ Returned = Callable[[InstanceGuid, Mapping[str, Issued]], None]
 class _Given:
     instance: InstanceGuid
     requests: Mapping[str, Request]
-    chain: str
+    sent_digest: str
 
 
 class Issuers:
@@ -116,7 +116,7 @@ class Issuers:
         is_new = authority is not self._signs
         signer = Signer(AuthorityParcel.of(authority), self._profile) if is_new else None
         orders = [Order(each, now, self._new_serial()) for each in requests.values()]
-        given = _Given(instance, requests, authority.chain_digest)
+        given = _Given(instance, requests, authority.sent_digest)
         self._process.stdin.write(frame(Batch(orders, signer)))
         # What failed before it was written has no answer, so it must not wait for one.
         self._signs = authority
@@ -186,7 +186,7 @@ class Issuers:
         given = self._given[0]
         pairs = zip(given.requests.items(), filled, strict=True)
         issued = {
-            name: Issued(request, each.leaf, given.chain, each.seconds)
+            name: Issued(request, each.leaf, given.sent_digest, each.seconds)
             for (name, request), each in pairs
             if each.leaf is not None
         }

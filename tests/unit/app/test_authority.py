@@ -98,7 +98,7 @@ def facts(authorities: Authorities) -> tuple[Stage, str, bytes, bytes]:
     return (
         authorities.rotation.stage,
         current.fingerprint,
-        current.chain_pem,
+        current.sent_pem,
         authorities.trust_bundle_pem(),
     )
 

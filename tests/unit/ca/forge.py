@@ -131,4 +131,4 @@ def resigned(
         builder = builder.add_extension(*extra)
     issuer = prepared.authority.key
     pem = builder.sign(issuer.private, issuer.hash).public_bytes(Encoding.PEM)
-    return Signed(pem + prepared.authority.chain_pem, signed.private_key_pem)
+    return Signed(pem + prepared.authority.sent_pem, signed.private_key_pem)

@@ -54,7 +54,7 @@ def test_repr_shows_no_key(authority: Authority) -> None:
 
 def test_pem(authority: Authority) -> None:
     """A root is sent after the leaf (T6), and is what clients must trust."""
-    assert authority.chain_pem == authority.certificate_pem == authority.trust_bundle_pem
+    assert authority.sent_pem == authority.certificate_pem == authority.trust_bundle_pem
     assert read_certificate(authority.certificate_pem).fingerprint == authority.fingerprint
 
 
@@ -67,14 +67,14 @@ def test_a_detour_is_sent_instead_of_the_root(authority: Authority) -> None:
     back = replace(authority, other_roots=successor.roots)
     assert both.root_fingerprints == {successor.fingerprint}
     assert both.trusted_fingerprints == {successor.fingerprint, authority.fingerprint}
-    assert both.chain_digest != successor.chain_digest == replace(successor).chain_digest
+    assert both.sent_digest != successor.sent_digest == replace(successor).sent_digest
     assert {each.subject for each in read_certificates(both.trust_bundle_pem)} == {
         "CN=new",
         "CN=c2c CA",
     }
     assert back.trust_bundle_pem == both.trust_bundle_pem
-    assert both.chain_pem == cross.pem
-    assert both.chain_bytes == len(cross.certificate.public_bytes(Encoding.DER)) + 5
+    assert both.sent_pem == cross.pem
+    assert both.sent_octets == len(cross.certificate.public_bytes(Encoding.DER)) + 5
     assert both.not_before == NOW - timedelta(minutes=5)
     assert both.not_after == NOW + YEAR
 

@@ -127,7 +127,7 @@ def test_key_of_a_csr(authority: Authority, profile: Profile) -> None:
 
 def test_chain_of_another_ca(signed: Signed, prepared: Prepared) -> None:
     """What follows the leaf must be what the authority sends."""
-    leaf_pem = signed.certificate_chain_pem.removesuffix(prepared.authority.chain_pem)
+    leaf_pem = signed.certificate_chain_pem.removesuffix(prepared.authority.sent_pem)
     broken = "the leaf is not followed by the chain of the CA"
 
     assert problems_of(Signed(leaf_pem, signed.private_key_pem), prepared) == broken
@@ -136,7 +136,7 @@ def test_chain_of_another_ca(signed: Signed, prepared: Prepared) -> None:
 
 def test_not_a_certificate(signed: Signed, prepared: Prepared) -> None:
     """Bytes that are not one certificate and the chain are refused."""
-    chain = prepared.authority.chain_pem
+    chain = prepared.authority.sent_pem
 
     for pem in (chain, b"garbage" + chain, signed.certificate_chain_pem + chain):
         assert problems_of(Signed(pem, b""), prepared) == "the leaf cannot be read"
@@ -163,8 +163,8 @@ def test_issuer(prepared: Prepared) -> None:
         "c2c CA", now=NOW, lifetime=timedelta(days=3650), key=new_key_pair(), serial=7
     )
     other = sign(replace(prepared, authority=namesake))
-    leaf_pem = other.certificate_chain_pem.removesuffix(namesake.chain_pem)
-    posing = Signed(leaf_pem + prepared.authority.chain_pem, other.private_key_pem)
+    leaf_pem = other.certificate_chain_pem.removesuffix(namesake.sent_pem)
+    posing = Signed(leaf_pem + prepared.authority.sent_pem, other.private_key_pem)
 
     found = problems_of(posing, prepared)
 

@@ -39,7 +39,7 @@ def test_embedded_ca_after_a_restart(authority: Authority) -> None:
     again = load_authority(authority.certificate_pem, authority.key.private_pem(), now=NOW)
 
     assert again.fingerprint == authority.fingerprint
-    assert again.chain_pem == authority.chain_pem
+    assert again.sent_pem == authority.sent_pem
     assert again.trust_bundle_pem == authority.trust_bundle_pem
 
 
@@ -50,7 +50,7 @@ def test_intermediate() -> None:
     ca = made("ca", by=middle)
     authority = loaded(ca, middle, root)
 
-    assert authority.chain_pem == ca.pem + middle.pem
+    assert authority.sent_pem == ca.pem + middle.pem
     assert authority.trust_bundle_pem == root.pem
 
 

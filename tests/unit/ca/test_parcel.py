@@ -37,8 +37,8 @@ def test_an_authority_arrives_as_it_left(authority: Authority) -> None:
 
     assert there.fingerprint == authority.fingerprint
     assert there.key.private_pem() == authority.key.private_pem()
-    assert there.chain_pem == authority.chain_pem
-    assert there.chain_digest == authority.chain_digest
+    assert there.sent_pem == authority.sent_pem
+    assert there.sent_digest == authority.sent_digest
     assert there.trust_bundle_pem == authority.trust_bundle_pem
     assert there.not_after == authority.not_after
 
@@ -54,7 +54,7 @@ def test_an_order_is_filled_as_if_it_had_stayed(authority: Authority) -> None:
     leaf = arrived(order.fill(authority, Profile(), new_key_pair))
 
     assert (leaf.serial, leaf.san) == (7, REQUEST.san)
-    assert leaf.certificate_chain_pem.endswith(authority.chain_pem)
+    assert leaf.certificate_chain_pem.endswith(authority.sent_pem)
     assert leaf.issuer_fingerprint == authority.fingerprint
 
 

@@ -191,7 +191,7 @@ def test_what_is_written_is_read(number: int) -> None:
 
     assert facts(again) == facts(rotation)
     assert again.since == rotation.since
-    assert again.signing.chain_pem == rotation.signing.chain_pem
+    assert again.signing.sent_pem == rotation.signing.sent_pem
     assert again.signing.trust_bundle_pem == rotation.signing.trust_bundle_pem
     assert again.active.key.public == rotation.active.key.public
     assert write_rotation(again) == write_rotation(rotation)

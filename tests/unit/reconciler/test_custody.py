@@ -318,7 +318,7 @@ def test_another_ca_or_another_chain_replaces_it(serials: Serials) -> None:
 
     ca[0] = replace(ca[0], detour=authority().chain)
     detoured = ensured(custody)
-    assert detoured.leaf.certificate_chain_pem.endswith(ca[0].chain_pem)
+    assert detoured.leaf.certificate_chain_pem.endswith(ca[0].sent_pem)
     assert detoured is not first
 
     ca[0] = authority()
@@ -335,7 +335,7 @@ def test_after_a_restart_the_record_says_what_was_sent(
     ca, records = authority(), list[IssuedRecord]()
     custodian = Custodian(lambda: ca, Profile(), new_key_pair, serials, records.append)
     ensured(Custody(custodian))
-    record = records[0] if chain == "same" else replace(records[0], chain=chain)
+    record = records[0] if chain == "same" else replace(records[0], sent_digest=chain)
 
     again = Custody(custodian, [record]).ensure(GUID, C2C_SECRET, REQUEST, NOON)
     assert again.is_fresh is not is_kept

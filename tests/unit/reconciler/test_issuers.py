@@ -100,7 +100,7 @@ async def test_what_it_is_given_comes_back_issued() -> None:
         assert issued.request == REQUESTS[C2C_SECRET]
         assert issued.leaf.san == REQUESTS[C2C_SECRET].san
         assert issued.leaf.issuer_fingerprint == here.authority.fingerprint
-        assert issued.chain == here.authority.chain_digest
+        assert issued.sent_digest == here.authority.sent_digest
         assert issued.seconds > 0
         assert "PRIVATE KEY" not in repr(issued)
 

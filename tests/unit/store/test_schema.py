@@ -158,7 +158,7 @@ async def test_what_any_release_wrote_is_read(path: Path, version: int) -> None:
             moment,
             datetime(2026, 1, 2, 12, tzinfo=UTC),
             "sha256:0",
-            chain="",
+            sent_digest="",
             unacked=(),
         )
     ]

@@ -73,7 +73,7 @@ ISSUED = IssuedRecord(
     not_before=NOW,
     not_after=NOW + timedelta(hours=24),
     issuer="ab" * 32,
-    chain="cd" * 32,
+    sent_digest="cd" * 32,
     unacked=("a.apps.internal",),
 )
 
