@@ -132,7 +132,8 @@ def _read_config(
         return empty, []
     try:
         path = read_path(given.value)
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Some editors begin a file with a byte order mark, which TOML has no place for.
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         return empty, [f"{given.origin}: cannot read {shown(given.value)}: {error.strerror}"]
     except InvalidArgument as error:

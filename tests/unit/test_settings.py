@@ -379,6 +379,16 @@ def test_an_unknown_key_without_a_near_one_is_told_the_known_ones(tmp_path: Path
     assert problem.startswith(f"unknown setting 'colour' in {config}: known are: data_dir, xds_")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    """Some editors put one before the first line."""
+    path = tmp_path / "c2c.toml"
+    path.write_text("log_level = 'debug'", encoding="utf-8-sig")
+
+    loaded = load_settings({"config": str(path)}, {})
+
+    assert loaded.settings.log_level is LogLevel.DEBUG
+
+
 def test_a_config_file_that_cannot_be_used_is_one_problem(tmp_path: Path) -> None:
     """A missing file, a directory, bytes that are no text, text that is no TOML: one sentence."""
     missing, latin, broken, long = (
