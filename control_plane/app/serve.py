@@ -21,7 +21,7 @@ class ControlPlaneDied(ControlPlaneError):
 
 
 async def serve(settings: Settings) -> None:
-    """Run a control plane until SIGTERM or SIGINT.
+    """Run a control plane until SIGTERM or SIGINT, or SIGHUP where that is not ignored.
 
     Raises:
         ControlPlaneDied: a part of it died, so that it was stopped.
@@ -34,6 +34,9 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
+    # So a terminal that is closed ends what runs on it, unless that was started with nohup.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     async with ControlPlane(settings) as plane:
         search_memory_less()
         died = await _first_of(stop, plane)

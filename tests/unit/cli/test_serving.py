@@ -344,6 +344,45 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
         process.communicate()
 
 
+def test_a_terminal_that_is_closed_stops_it_cleanly(
+    served: tuple[subprocess.Popen[str], dict[str, str]],
+) -> None:
+    """SIGHUP is what it sends, and streams end in order then too."""
+    process, _ = served
+    process.send_signal(signal.SIGHUP)
+    _, log = process.communicate(timeout=DEADLINE)
+
+    assert process.returncode == 0
+    assert "server.stopped" in log
+
+
+def test_nohup_keeps_it_from_that(tmp_path: Path) -> None:
+    """Whoever starts it with SIGHUP ignored means it to outlive the terminal."""
+    listening = tmp_path / "d" / "admin.sock"
+    any_port = {f"C2C_{name}_ADDRESS": "127.0.0.1:0" for name in ("XDS", "ENROLL", "HTTP")}
+    process = subprocess.Popen(
+        ["nohup", C2C, "serve", "--data-dir", str(listening.parent), "--log-format", "json"],
+        env={**os.environ, **any_port},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        log = iter(process.stderr.readline, "")
+        assert any("server.started" in line for line in log)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=DEADLINE)[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+    assert process.returncode == 0
+    assert rest.count("server.stopping") == 1
+
+
 def test_serve_is_found_by_its_data_dir_and_stops_cleanly(
     served: tuple[subprocess.Popen[str], dict[str, str]],
 ) -> None:
