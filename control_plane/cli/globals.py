@@ -82,6 +82,12 @@ def target_options(function: Function) -> Function:
     return _target_options(function, variables=False)
 
 
+VARIABLES = tuple(
+    f"C2C_{each}" for each in ("DATA_DIR", "CONFIG", "ORG", "SPACE", "SERVER", "CERT", "KEY", "CA")
+)
+"""The variables that stand for options of every command."""
+
+
 def all_option(function: Function) -> Function:
     """Give a command that lists ``--all``: every space of every org."""
     return _remembered(

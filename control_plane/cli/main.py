@@ -25,7 +25,7 @@ from control_plane.cli.command import HELP_FLAGS, Context, HelpFormatter, rows_o
 from control_plane.cli.completion import next_words
 from control_plane.cli.errors import report
 from control_plane.cli.family import family_of, incomplete
-from control_plane.cli.globals import debug, program_options
+from control_plane.cli.globals import VARIABLES, debug, program_options
 from control_plane.cli.output import may_color
 from control_plane.cli.streams import drop_unwritten, open_streams
 from control_plane.cli.suggestions import no_command
@@ -39,7 +39,7 @@ _FIRST_PROCESS = 1
 _DASHED_OPTION = re.compile(r"^[\u2013\u2014]-?(?=[a-z])")
 
 _ENVIRONMENT = (
-    "C2C_DATA_DIR, C2C_CONFIG, C2C_ORG, C2C_SPACE, C2C_SERVER, C2C_CERT, C2C_KEY, C2C_CA",
+    ", ".join(VARIABLES),
     "stand for the global options of the same name, NO_COLOR=1 or TERM=dumb for no colors.",
 )
 

@@ -7,7 +7,7 @@ that the setting has, so an option cannot be forgotten and its help cannot lie.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -17,13 +17,21 @@ import structlog
 from control_plane import log_events
 from control_plane.ca import NOT_STRICT, load_authority, load_trusted, strict_problem
 from control_plane.cli.command import command
-from control_plane.cli.globals import connection
+from control_plane.cli.globals import VARIABLES, connection
+from control_plane.cli.misspelt import misspelt
 from control_plane.cli.output import begin, may_color, ok, output_option, wants_json, warn
 from control_plane.cli.tables import cell, print_records, print_table
 from control_plane.clock import SystemClock
 from control_plane.event_loop import run
 from control_plane.logs import configure_logging
-from control_plane.settings import Loaded, Setting, all_settings, cautions, load_settings
+from control_plane.settings import (
+    Loaded,
+    Setting,
+    Settings,
+    all_settings,
+    cautions,
+    load_settings,
+)
 from control_plane.settings.values import format_duration
 from control_plane.store.files import read_private
 
@@ -85,8 +93,8 @@ def serve(**flags: object) -> None:
     settings = _load(flags).settings
     configure_logging(settings.log_level, settings.log_format, colors=may_color())
     log = structlog.get_logger(__name__)
-    for each in cautions(settings):
-        log.warning(log_events.SETTING_WARNED, setting=each.setting, reason=each.reason)
+    for setting, reason in _warnings(settings):
+        log.warning(log_events.SETTING_WARNED, setting=setting, reason=reason)
     # All of the server is behind this import, and `check` and the help need none of it.
     from control_plane.app import serve as program  # noqa: PLC0415 - see above
 
@@ -117,8 +125,8 @@ def check(**flags: object) -> None:
             warn(f"ca_cert: {NOT_STRICT}: {problem}")
     if settings.router_ca is not None:
         load_trusted(settings.router_ca.read_bytes(), where=f"file {str(settings.router_ca)!r}")
-    for each in cautions(settings):
-        warn(f"{each.setting}: {each.reason}")
+    for setting, reason in _warnings(settings):
+        warn(f"{setting}: {reason}")
     rows = [
         {
             "setting": setting.name,
@@ -134,6 +142,13 @@ def check(**flags: object) -> None:
     print_table(columns, empty="", cut=["value", "origin"])
     click.echo()
     ok()
+
+
+def _warnings(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Return what is hardly ever meant, of settings and of what was to be one."""
+    yield from cautions(settings)
+    known = [*(setting.variable for setting in all_settings()), *VARIABLES]
+    yield from misspelt(known, os.environ)
 
 
 def _load(flags: dict[str, object]) -> Loaded:

@@ -6,15 +6,19 @@ The rule of this module: it reads options and nothing else. What they mean is th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import structlog
 
+from control_plane import log_events
 from control_plane.cli import kinds
 from control_plane.cli.command import command
+from control_plane.cli.misspelt import misspelt
 from control_plane.cli.output import may_color
 from control_plane.logs import configure_logging
 from control_plane.names import Address, parse_address, parse_port
@@ -178,6 +182,11 @@ def sidecar(  # noqa: PLR0913 - one argument an option
         command=app_command,
     )
     configure_logging(log_level, log_format, colors=may_color())
+    known = [str(each.envvar) for each in click.get_current_context().command.params if each.envvar]
+    for variable, reason in misspelt(known, os.environ):
+        structlog.get_logger(__name__).warning(
+            log_events.SETTING_WARNED, setting=variable, reason=reason
+        )
     # All of the sidecar is behind this import, and the help needs none of it.
     from control_plane.sidecar.main import main  # noqa: PLC0415 - see above
 

@@ -93,6 +93,27 @@ def test_check_says_what_is_hardly_meant(tmp_path: Path) -> None:
     assert run_c2c(*words, "--server-name", "c2c.example", C2C_DATA_DIR=str(tmp_path)).err == ""
 
 
+def test_a_variable_that_is_misspelt_is_told(tmp_path: Path) -> None:
+    """It would be passed over in silence; what looks like none of ours is somebody else's."""
+    kubernetes = {"C2C_SERVICE_HOST": "10.0.0.1", "C2C_SERVICE_PORT": "18000", "C2C_PORT": "tcp:"}
+    theirs = {"C2C_SIDECAR_SERVER": "10.0.0.1:18001", "C2C_ORG": "a", **kubernetes}
+    home = {"C2C_DATA_DIR": str(tmp_path)}
+    assert run_c2c("check", **home, **theirs).err == ""
+
+    ran = run_c2c("check", **home, **theirs, C2C_XDS_ADRESS="0.0.0.0:1", C2C_SERVER_NAME="x")
+
+    assert (ran.code, ran.err.splitlines()) == (
+        0,
+        [
+            f"{wrong}: nothing reads this variable: did you mean {meant}?"
+            for wrong, meant in (
+                ("C2C_SERVER_NAME", "C2C_SERVER_NAMES"),
+                ("C2C_XDS_ADRESS", "C2C_XDS_ADDRESS"),
+            )
+        ],
+    )
+
+
 def test_check_takes_options_before_the_command_too(tmp_path: Path) -> None:
     """--data-dir and --config are global options, also for the commands that have them."""
     (tmp_path / "c2c.toml").write_text('trust_domain = "file.internal"\n')

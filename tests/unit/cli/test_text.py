@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from control_plane import log_events
 from control_plane.sidecar import SidecarOptions
 from tests.unit.cli.conftest import Ran, run_c2c
 
@@ -75,6 +77,29 @@ def test_what_belongs_to_another_program_is_its_own(monkeypatch: pytest.MonkeyPa
     ran = run_c2c(*words, "--fingerprint", "ab" * 32, "--", *app)
 
     assert (ran.code, seen) == (0, [app])
+
+
+def test_a_variable_of_a_sidecar_that_is_misspelt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log has it, since the sidecar would go on without what was meant."""
+    monkeypatch.setattr("control_plane.cli.sidecar.configure_logging", lambda *_, **__: None)
+    monkeypatch.setattr("control_plane.sidecar.main.main", lambda _options: 0)
+    words = ("sidecar", "--server", "h:1", "--address", "127.0.0.1", "--token", "t")
+    with capture_logs() as logs:
+        ran = run_c2c(
+            *words,
+            *("--fingerprint", "ab" * 32),
+            C2C_SIDECAR_DNS_ADRESS="127.0.0.1:53",
+            C2C_DATA_DIR="/data",
+        )
+
+    assert ran.code == 0
+    assert [(each["event"], each["setting"], each["reason"]) for each in logs] == [
+        (
+            log_events.SETTING_WARNED,
+            "C2C_SIDECAR_DNS_ADRESS",
+            "nothing reads this variable: did you mean C2C_SIDECAR_DNS_ADDRESS?",
+        )
+    ]
 
 
 def test_a_variable_that_is_no_text(c2c: Run) -> None:

@@ -1,0 +1,38 @@
+"""Variables of the environment that look like one of ours, and are none.
+
+The rule of this module: only what looks much like a variable that is read is told of. Others begin
+with C2C_ too: Kubernetes names some after the services of a namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+_ALIKE = 0.85
+"""How alike two names are that differ in one or two letters, as ``difflib`` counts."""
+
+
+class Misspelt(NamedTuple):
+    """A variable that nobody reads, and why that is told."""
+
+    variable: str
+    reason: str
+
+
+def misspelt(known: Iterable[str], environ: Mapping[str, str]) -> Iterator[Misspelt]:
+    """Return what somebody set who meant one of the variables that are read.
+
+    Args:
+        known: the variables that are read.
+        environ: the environment of this process.
+    """
+    read = set(known)
+    others = sorted(each for each in environ if each.startswith("C2C_") and each not in read)
+    if not others:
+        return
+    import difflib  # noqa: PLC0415 - 4 ms, and needed only when something may be wrong
+
+    for name in others:
+        for meant in difflib.get_close_matches(name, read, n=1, cutoff=_ALIKE):
+            yield Misspelt(name, f"nothing reads this variable: did you mean {meant}?")
