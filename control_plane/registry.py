@@ -1,10 +1,11 @@
 """The one writer of State: it does commands, makes them durable, and then tells everybody.
 
-The rule of this module: nobody sees a State that is not on the disk. Commands that wait are taken
-together, each decided on what the one before it led to, and written in one transaction (group
-commit); only then is the new State published and are the callers answered. An answer that rests on
-a change which was lost is lost with it: its caller gets a StorageError too, and may simply ask
-again, since commands are idempotent.
+The rule of this module: nothing is sent or answered by a State that is not on the disk. Commands
+that wait are taken together, each decided on what the one before it led to, and written in one
+transaction (group commit); only then is the new State published and are the callers answered. An
+answer that rests on a change which was lost is lost with it: its caller gets a StorageError too,
+and may simply ask again, since commands are idempotent. Only who foresees sees a State before,
+while the disk is waited for: to work ahead, and to keep the result until the State is published.
 """
 
 from __future__ import annotations
@@ -27,10 +28,20 @@ from control_plane.store.protocol import Store
 Result = TypeVar("Result")
 
 Command = Callable[[State], Decision[Result]]
-"""A pure function of the State; raises InvalidRequest where it refuses."""
+"""Decides what becomes of a State; raises InvalidRequest where it refuses.
+
+What it decides may be thrown away, since the disk may fail. So it never awaits, and it changes
+nothing but by its Decision; nearly all are pure functions of the State. Enrolment and renewal have
+to read the clock and sign here, so that a certificate says what the same transaction writes; it is
+given to nobody before that is on the disk. Enrolment also notes that its instance is starting, for
+the commands behind it, and takes that back if it fails.
+"""
 
 Amendment = Callable[[Decision[Any]], Decision[Any]]
-"""Adds to what a command did what follows from that, whichever command it was."""
+"""Adds to what a command did what follows from that, whichever command it was.
+
+It may read a clock; otherwise the same holds for it as for a command.
+"""
 
 Subscriber = Callable[[State, Change], None]
 """Is told of each transaction, in order: the State, and all that changed; returns at once."""
@@ -124,7 +135,7 @@ class Registry:
         self._subscribers.append(subscriber)
 
     def foresee(self, subscriber: Subscriber) -> None:
-        """Tell somebody of each transaction while the disk is waited for, which may yet fail."""
+        """Show somebody each State while the disk is waited for, which may yet fail."""
         self._foreseeing.append(subscriber)
 
     async def execute(self, command: Command[Result]) -> Committed[Result]:
