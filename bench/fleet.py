@@ -10,6 +10,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,9 @@ async def prepare(
         known = registry.state.all_instances()
         await asyncio.gather(*(registry.execute(_status(each.guid, status)) for each in known))
     finally:
-        registry.close()
-        await running
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
         await store.close()
     authority = open_authorities(settings, SystemClock(), new_serial).current()
     key = new_key_pair()

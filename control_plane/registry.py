@@ -117,7 +117,7 @@ class Registry:
         self._foreseeing: list[Subscriber] = []
         self._waiting: deque[_Request] = deque()
         self._wake = asyncio.Event()
-        self._closed = False
+        self._is_over = False
         self._log = structlog.get_logger(__name__)
 
     @property
@@ -146,27 +146,23 @@ class Registry:
         Raises:
             InvalidRequest: the command refuses; nothing changed.
             StorageError: the change could not be written; nothing changed.
-            Unavailable: the registry is closed.
+            Unavailable: ``run`` was cancelled.
         """
-        if self._closed:
+        if self._is_over:
             raise Unavailable(_STOPPING)
         request = _Request(command, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._wake.set()
         return await request.answer
 
-    def close(self) -> None:
-        """Take no more commands; ``run`` returns when those that wait are answered."""
-        self._closed = True
-        self._wake.set()
-
     async def run(self) -> None:
-        """Do commands until closed or cancelled; exactly one task has to run this.
+        """Do commands until cancelled; exactly one task has to run this.
 
-        A transaction that was begun is finished, and its callers are answered, in any case.
+        A transaction that was begun is finished, and its callers are answered; those who wait
+        behind it, or ask later, are told that it is over.
         """
         try:
-            while self._waiting or not self._closed:
+            while True:
                 if self._waiting:
                     await self._gather()
                     await _undisturbed(self._do(self._next_batch()))
@@ -174,7 +170,7 @@ class Registry:
                     self._wake.clear()
                     await self._wake.wait()
         finally:
-            self._closed = True
+            self._is_over = True
             while self._waiting:
                 self._waiting.popleft().settle(Unavailable(_STOPPING), self._revision)
 
