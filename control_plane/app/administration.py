@@ -82,7 +82,7 @@ def add_administration(
         RouteService(registry, core.convergence, budget, settings.internal_domains), server
     )
     instance_pb2_grpc.add_InstanceServiceServicer_to_server(
-        InstanceService(registry, core.reconciler, budget, new_guid), server
+        InstanceService(registry, core.reconciler.is_connected, budget, new_guid), server
     )
     network_policy_pb2_grpc.add_NetworkPolicyServiceServicer_to_server(
         NetworkPolicyService(

@@ -200,7 +200,7 @@ class Ports:
         """Tell whether an instance is there, or may be: a broken stream is no sign of an end."""
         core = self._core
         return (
-            core.reconciler.connected(instance)
+            core.reconciler.is_connected(instance)
             or core.identities.is_starting(instance)
             or core.presence.is_awaited(instance)
         )

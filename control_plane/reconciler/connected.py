@@ -15,7 +15,7 @@ from control_plane.planner import NAME_TABLE_TYPE
 from control_plane.xds.resource_type import SECRET
 
 
-class Connected:
+class ConnectedInstances:
     """Answers for the instances of a State that changes."""
 
     def __init__(self, nodes: Nodes, state: Callable[[], State]) -> None:

@@ -74,7 +74,7 @@ class Convergence:
             each.guid: each
             for app in apps
             for each in self._reconciler.state.instances_of(app)
-            if self._reconciler.connected(each.guid)
+            if self._reconciler.is_connected(each.guid)
         }
         late = await self._all_acked(apps, instances, deadline)
         behind = [
@@ -141,7 +141,7 @@ class Convergence:
         while True:
             instance = self._reconciler.state.instance(guid)
             held = self._custody.get(guid, C2C_SECRET)
-            if instance is None or held is None or not self._reconciler.connected(guid):
+            if instance is None or held is None or not self._reconciler.is_connected(guid):
                 return None
             seen = await self._seen(instance, deadline)
             if seen == held.serial:

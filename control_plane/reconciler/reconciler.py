@@ -31,7 +31,7 @@ from control_plane.reconciler.certificates.foresight import Foresight
 from control_plane.reconciler.certificates.issuers import Issued, Issuers
 from control_plane.reconciler.certificates.renewals import RETRY, RenewalQueue
 from control_plane.reconciler.certificates.renewing import Renewing
-from control_plane.reconciler.connected import Connected
+from control_plane.reconciler.connected import ConnectedInstances
 from control_plane.reconciler.draining import Draining
 from control_plane.reconciler.membership.farewells import Farewells
 from control_plane.reconciler.pace import CERTIFICATES_PER_SECOND, turn
@@ -74,7 +74,7 @@ class Reconciler:
         self._log = structlog.get_logger(__name__)
         self.clock_jumped: Callable[[], None] = lambda: None
         self.state = state
-        self._connected = Connected(nodes, lambda: self.state)
+        self._connected = ConnectedInstances(nodes, lambda: self.state)
         self.standing = Standing(nodes, custody, self._backlog)
         self.waiters = Waiters(self.standing.is_current)
         self.farewells = Farewells(nodes, planner, clock)
@@ -126,9 +126,9 @@ class Reconciler:
             at = turn(each, since, known, per_second=CERTIFICATES_PER_SECOND)
             self._renewals.add(each, at)
 
-    def connected(self, instance_guid: InstanceGuid) -> bool:
+    def is_connected(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance has a stream."""
-        return self._connected.has(instance_guid)
+        return self._connected.has(instance)
 
     def opened(self, live: LiveStream) -> None:
         """Plan for a node as soon as it is connected, so that its first request finds an answer.
@@ -208,7 +208,7 @@ class Reconciler:
                 self._backlog.add(instance)
 
     def _look(self, instance: InstanceGuid) -> None:
-        if self.connected(instance):
+        if self.is_connected(instance):
             self._backlog.add(instance)
 
     def _due(self, guid: InstanceGuid) -> Mapping[str, Request]:

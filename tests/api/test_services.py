@@ -250,9 +250,9 @@ async def test_an_instance_is_shown_as_connected_while_it_is(tmp_path: Path) -> 
     """`connected` is what the streams say at the moment of the call."""
     async with control_plane(tmp_path) as plane:
         await plane.do(SETUP)
-        plane.presence.there.add(InstanceGuid("inst-b0"))
+        plane.connected.add(InstanceGuid("inst-b0"))
         connected = await plane.call("ListInstances")
-        plane.presence.there.clear()
+        plane.connected.clear()
         gone = await plane.call("ListInstances")
 
     assert connected["instances"] == [INSTANCE_B0 | {"connected": True}]

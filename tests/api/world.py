@@ -79,17 +79,6 @@ class StillClock:
 
 
 @dataclass(slots=True)
-class FakePresence:
-    """Says of each instance what the test says."""
-
-    there: set[InstanceGuid] = field(default_factory=set)
-
-    def connected(self, instance_guid: InstanceGuid) -> bool:
-        """Tell whether the test says that an instance is there."""
-        return instance_guid in self.there
-
-
-@dataclass(slots=True)
 class FakeProgress:
     """Answers every wait with what the test put here, at once, and remembers what was asked."""
 
@@ -115,12 +104,16 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """A control plane without a data plane."""
+    """A control plane without a data plane.
+
+    Attributes:
+        connected: the instances of which a test says that they have a stream.
+    """
 
     socket: Path
     channel: grpc.aio.Channel
     registry: Registry
-    presence: FakePresence
+    connected: set[InstanceGuid]
     progress: FakeProgress
     places: Places
     clock: StillClock
@@ -162,7 +155,8 @@ async def control_plane(
     private.mkdir(mode=0o700, exist_ok=True)
     store = await SqliteStore.open(private / "state.db")
     registry = Registry(State.of(await store.load()), store)
-    clock, presence, progress, places = StillClock(), FakePresence(), FakeProgress(), Places()
+    clock, progress, places = StillClock(), FakeProgress(), Places()
+    connected: set[InstanceGuid] = set()
     authority = create_authority(
         "test CA", now=NOW, lifetime=timedelta(days=365), key=new_key_pair(), serial=1
     )
@@ -172,7 +166,7 @@ async def control_plane(
     enrollment = EnrollmentServer(enroll, authority.fingerprint)
     apps = AppService(registry, guids.__next__)
     routes = RouteService(registry, progress, budget, domains)
-    instances = InstanceService(registry, presence, budget, guids.__next__)
+    instances = InstanceService(registry, connected.__contains__, budget, guids.__next__)
     policies = NetworkPolicyService(registry, progress, unproxied=False)
     join_tokens = JoinTokenService(registry, clock, tokens.__next__, lambda: enrollment)
     trust = TrustService(
@@ -195,7 +189,7 @@ async def control_plane(
                 socket,
                 channel,
                 registry,
-                presence,
+                connected,
                 progress,
                 places,
                 clock,

@@ -14,7 +14,7 @@ from control_plane.model.change import Change
 from control_plane.model.entities import RouteMapping
 from control_plane.model.state import State
 from control_plane.reconciler.certificates.due import Certificates
-from control_plane.reconciler.connected import Connected
+from control_plane.reconciler.connected import ConnectedInstances
 
 FORESEEN_SECONDS = 0.002
 """How long certificates are issued ahead; a disk takes longer to confirm what was written."""
@@ -26,7 +26,7 @@ class Foresight:
     def __init__(
         self,
         certificates: Certificates,
-        connected: Connected,
+        connected: ConnectedInstances,
         is_crowd: Callable[[], bool],
         clock: Clock,
     ) -> None:

@@ -45,7 +45,7 @@ class Neighbourhood:
     """What publishing asks about instances.
 
     Attributes:
-        connected: tells which of an app's instances have a stream.
+        connected_of: tells which of an app's instances have a stream.
         streams: returns the streams on which an instance asked for certificates.
         certified: tells whether an instance is connected and ACKed all that it should have, its
             certificate included.
@@ -54,7 +54,7 @@ class Neighbourhood:
         mark_resolvers: the same with those that have a resolver.
     """
 
-    connected: Callable[[AppGuid], Iterable[InstanceGuid]]
+    connected_of: Callable[[AppGuid], Iterable[InstanceGuid]]
     streams: Callable[[InstanceGuid], Iterable[object]]
     certified: Callable[[InstanceGuid], bool]
     resolves: Callable[[InstanceGuid], bool]
@@ -200,7 +200,7 @@ class Publication:
     async def _publish(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname
         around = self._around
-        there = {each: frozenset(around.streams(each)) for each in around.connected(app)}
+        there = {each: frozenset(around.streams(each)) for each in around.connected_of(app)}
         late = await self._waiters.wait(there, PUBLISH_BOUND)
         # Meanwhile one that was there may have left without an ACK, and one that was away may be
         # back with one.
@@ -230,7 +230,7 @@ class Publication:
         resolvers = [
             instance
             for caller in callers(self._state, app)
-            for instance in self._around.connected(caller)
+            for instance in self._around.connected_of(caller)
             if self._around.resolves(instance)
         ]
         if resolvers:

@@ -18,7 +18,7 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid, parse_guid, shown
 from control_plane.registry import Registry
 from control_plane.server.api.messages import instance_message
-from control_plane.server.api.seams import Context, Presence
+from control_plane.server.api.seams import Context
 from control_plane.server.api.selection import asked_instances
 from control_plane.server.budget import CertificateBudget
 
@@ -29,7 +29,7 @@ class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
     def __init__(
         self,
         registry: Registry,
-        presence: Presence,
+        is_connected: Callable[[InstanceGuid], bool],
         budget: CertificateBudget,
         new_guid: Callable[[], str],
     ) -> None:
@@ -37,12 +37,12 @@ class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
 
         Args:
             registry: the one writer.
-            presence: knows which instances have a stream.
+            is_connected: tells whether an instance has a stream now.
             budget: refuses an instance whose certificate no client would take.
             new_guid: makes the GUID of an instance that comes without one.
         """
         self._registry = registry
-        self._presence = presence
+        self._is_connected = is_connected
         self._budget = budget
         self._new_guid = new_guid
 
@@ -93,5 +93,5 @@ class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
         return decision
 
     def _shown(self, state: State, instance: Instance) -> instance_pb2.Instance:
-        connected = self._presence.connected(instance.guid)
+        connected = self._is_connected(instance.guid)
         return instance_message(state, instance, connected=connected)

@@ -9,17 +9,10 @@ from typing import Any, Protocol
 
 import grpc
 
-from control_plane.names import AppGuid, InstanceGuid
+from control_plane.names import AppGuid
 from control_plane.reconciler.progress import Behind, Stage
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class Presence(Protocol):
-    """Knows who is there."""
-
-    def connected(self, instance_guid: InstanceGuid) -> bool:
-        """Tell whether an instance's Envoy has a stream now."""
 
 
 class Progress(Protocol):

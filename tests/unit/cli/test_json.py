@@ -105,7 +105,7 @@ def test_instances(c2c: Run, world: ControlPlane) -> None:
     (registered,) = without_revision(c2c(*command))
     assert instance.items() <= registered.items()
     assert registered["already"] is False
-    world.presence.there.add(InstanceGuid("i-1"))
+    world.connected.add(InstanceGuid("i-1"))
 
     (listed,) = c2c("instances", *JSON).json()
     assert (instance | {"connected": True}).items() <= listed.items()

@@ -186,7 +186,7 @@ def test_an_app_with_its_instances(c2c: Run, world: ControlPlane) -> None:
     assert c2c("app", "app-b").out.endswith("\n\nThere are no instances of this app.\n")
     c2c("register-instance", "app-b", "--address", "127.0.1.1", "--guid", "i-1")
     c2c("register-instance", "app-b", "--address", "127.0.1.2", "--guid", "i-2")
-    world.presence.there.add(InstanceGuid("i-2"))
+    world.connected.add(InstanceGuid("i-2"))
 
     assert c2c("app", "app-b").out == (
         f"Showing app app-b {IN_DEFAULT}\n"
@@ -283,7 +283,7 @@ def test_instances_as_a_table(c2c: Run, world: ControlPlane) -> None:
     for app, address in (("app-a", "127.0.1.1"), ("app-b", "127.0.1.2")):
         c2c("create-app", app)
         c2c("register-instance", app, "--address", address, "--guid", f"of-{app}")
-    world.presence.there.add(InstanceGuid("of-app-b"))
+    world.connected.add(InstanceGuid("of-app-b"))
 
     assert c2c("instances").out == (
         f"Getting instances {IN_DEFAULT}\n"

@@ -102,8 +102,8 @@ async def test_a_node_is_planned_for_when_it_connects(state: State) -> None:
         "id-cert-and-key",
     }
     assert around.custody.get(InstanceGuid("b1"), C2C_SECRET) is None
-    assert around.reconciler.connected(B0)
-    assert not around.reconciler.connected(InstanceGuid("b1"))
+    assert around.reconciler.is_connected(B0)
+    assert not around.reconciler.is_connected(InstanceGuid("b1"))
 
 
 async def test_a_change_reaches_those_whom_it_concerns(state: State) -> None:
