@@ -44,7 +44,7 @@ from control_plane.registry import Registry, Subscriber
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.identity_watch import IdentityWatch
 from control_plane.server.access.peers import Validity
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.authorities import Authorities
 from control_plane.server.ca_rotation.progress import RotationProgress
 from control_plane.server.ca_rotation.steps import CaRotation, Sources
@@ -79,7 +79,7 @@ class Core:
     identities: Identities
     holdings: Holdings
     expiry: Expiry
-    refusals: Refusals
+    refusals: RefusalTally
     observed: Observed
 
     @property
@@ -170,7 +170,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         clock=clock,
         note=note_identity,
     )
-    refusals = Refusals(clock)
+    refusals = RefusalTally(clock)
     nodes.observe(StreamLog(refusals))
     watch = IdentityWatch(nodes, identities, holdings, authorities.is_gone, clock)
     nodes.observe(watch)

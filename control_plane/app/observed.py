@@ -19,7 +19,7 @@ from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.probe import Prober
 from control_plane.reconciler.served.proof import Proof
 from control_plane.registry import Registry
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.metrics.collector import FleetCollector
 from control_plane.server.metrics.instruments import Metrics
 from control_plane.server.metrics.observers import ChangeMetrics, StreamMetrics, measure_lag
@@ -39,7 +39,7 @@ class Watched:
     attestation: Attestation
     ledger: Ledger
     metrics: Metrics
-    refusals: Refusals
+    refusals: RefusalTally
     clock: Clock
 
 

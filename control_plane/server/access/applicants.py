@@ -17,7 +17,7 @@ from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError, InvalidRequest, LimitExceeded
 from control_plane.names import Address
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
 from control_plane.server.status import code_of
 
@@ -37,7 +37,7 @@ class Applicants:
         refused: how many there were, by the status that they were answered with.
     """
 
-    def __init__(self, limits: ServerLimits, refusals: Refusals, clock: Clock) -> None:
+    def __init__(self, limits: ServerLimits, refusals: RefusalTally, clock: Clock) -> None:
         """Start with nobody refused; tell of those that are too many together."""
         most = limits.refused_enrollments_per_minute
         rate = most / _SECONDS_PER_MINUTE

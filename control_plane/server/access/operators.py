@@ -29,7 +29,7 @@ from control_plane.ca import (
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
 from control_plane.server.access.peers import Context, Validity, caller, require_operator
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.durations import parse_duration
 from control_plane.server.status import status_of
 
@@ -42,7 +42,7 @@ MAX_TTL = timedelta(days=90)
 class OperatorsOnly(grpc.aio.ServerInterceptor):
     """Lets operators call, and nobody else."""
 
-    def __init__(self, validity: Validity, refusals: Refusals) -> None:
+    def __init__(self, validity: Validity, refusals: RefusalTally) -> None:
         """Know whose certificates count, and until when.
 
         Args:

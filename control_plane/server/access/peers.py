@@ -32,7 +32,7 @@ from control_plane.names import Address, InstanceGuid, shown
 from control_plane.nodes import Credential
 from control_plane.server.access.admission import PeerContext
 from control_plane.server.access.identities import Identities
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.xds.messages import Node
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -152,7 +152,7 @@ class InstanceProof:
         state: Callable[[], State],
         identities: Identities,
         validity: Validity,
-        refusals: Refusals,
+        refusals: RefusalTally,
         seen: Callable[[InstanceIdentity], None],
     ) -> None:
         """Ask these for the State of the moment, and for which certificates count.

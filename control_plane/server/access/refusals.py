@@ -34,7 +34,7 @@ class _Untold:
     by: dict[str, None] = field(default_factory=dict)
 
 
-class Refusals:
+class RefusalTally:
     """Counts refusals, and tells of them now and then."""
 
     def __init__(self, clock: Clock) -> None:

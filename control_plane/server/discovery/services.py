@@ -25,7 +25,7 @@ from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.server.access.admission import Admission, Everybody, PeerContext, StreamContext
 from control_plane.server.access.arrivals import Arrivals
 from control_plane.server.access.peers import caller, identities_in
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.discovery.methods import SERVICES, DiscoveryMethods
 from control_plane.server.discovery.polling import Polling
 from control_plane.server.discovery.serving import ServedBy, Serving
@@ -58,7 +58,7 @@ class DiscoveryService:
         admission: Admission | None = None,
         types: ResourceTypes | None = None,
         limits: ServerLimits | None = None,
-        refusals: Refusals | None = None,
+        refusals: RefusalTally | None = None,
         identifier: str = "c2c-control-plane",
     ) -> None:
         """Serve what nodes should have.

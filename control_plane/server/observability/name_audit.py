@@ -14,7 +14,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import WILDCARD, TypeUrl
@@ -42,7 +42,7 @@ class NameAudit:
         denied: how many names were asked for in vain.
     """
 
-    def __init__(self, nodes: Nodes, refusals: Refusals, observer: Observer = _nobody) -> None:
+    def __init__(self, nodes: Nodes, refusals: RefusalTally, observer: Observer = _nobody) -> None:
         """Watch these nodes.
 
         Args:

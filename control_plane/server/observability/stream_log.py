@@ -16,7 +16,7 @@ import structlog
 from control_plane import log_events
 from control_plane.errors import PeerProtocolError
 from control_plane.nodes import LiveStream
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.xds.events import (
     Acked,
     Connected,
@@ -39,7 +39,7 @@ _MAX_NAMES = 20
 class StreamLog:
     """Writes what happens on streams to the log; a ``StreamObserver``."""
 
-    def __init__(self, refusals: Refusals | None = None) -> None:
+    def __init__(self, refusals: RefusalTally | None = None) -> None:
         """Log under this module's name.
 
         Args:

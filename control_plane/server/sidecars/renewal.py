@@ -31,7 +31,7 @@ from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.peers import InstanceProof, removed, source_address
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.limits import TokenBuckets
 from control_plane.server.observability.audit import CALLER_LEFT
 
@@ -50,7 +50,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         is_alive: Callable[[InstanceGuid], bool],
         trust_bundle: Callable[[], bytes],
         pace: TokenBuckets,
-        refusals: Refusals,
+        refusals: RefusalTally,
     ) -> None:
         """Renew what this registry has.
 

@@ -10,7 +10,7 @@ import pytest
 from control_plane.errors import LimitExceeded, Unauthenticated
 from control_plane.names import Address
 from control_plane.server.access.applicants import STRANGERS, Applicants
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.limits import ServerLimits
 from tests.unit.server_security.still_clock import StillClock
 
@@ -25,7 +25,7 @@ class World:
     def __init__(self) -> None:
         """Start with nobody refused."""
         self.clock = StillClock()
-        self.applicants = Applicants(LIMITS, Refusals(self.clock), self.clock)
+        self.applicants = Applicants(LIMITS, RefusalTally(self.clock), self.clock)
 
     def told(self, source: str, times: int, token: str = "") -> int:
         """Refuse somebody so often; return how often with the reason."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from control_plane.nodes import LiveStream, Nodes, Variant
-from control_plane.server.access.refusals import Refusals
+from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.observability.name_audit import MOST_EARLY, NameAudit
 from control_plane.xds.events import Subscribed
 from control_plane.xds.messages import Node, Reply, SotwRequest
@@ -32,7 +32,7 @@ def test_a_foreign_name_is_told_once() -> None:
     """Of what a node asks for, that counts which it should not have."""
     nodes = Nodes()
     nodes.set("node-1", Snapshot({SECRET: TypeSnapshot.of([MINE])}))
-    audit = NameAudit(nodes, Refusals(StillClock()))
+    audit = NameAudit(nodes, RefusalTally(StillClock()))
     live = asking(nodes)
     audit.told(live, FOREIGN)
     audit.sent(live, Reply(SECRET, Nonce("1"), Version("v"), (MINE,), ()))
@@ -44,7 +44,7 @@ def test_a_foreign_name_is_told_once() -> None:
 def test_who_asks_before_its_turn_is_told_of_at_it() -> None:
     """To come with a crowd, before there is a plan, hides nobody."""
     nodes = Nodes()
-    audit = NameAudit(nodes, Refusals(StillClock()))
+    audit = NameAudit(nodes, RefusalTally(StillClock()))
     live = asking(nodes)
     audit.told(live, FOREIGN)
     assert audit.denied == 0
@@ -57,7 +57,7 @@ def test_who_asks_before_its_turn_is_told_of_at_it() -> None:
 def test_who_asks_without_end_before_its_turn_takes_no_memory() -> None:
     """It may give up what it asks for, and ask for more, for as long as there is no plan."""
     nodes = Nodes()
-    audit = NameAudit(nodes, Refusals(StillClock()))
+    audit = NameAudit(nodes, RefusalTally(StillClock()))
     live = asking(nodes)
     for number in range(MOST_EARLY):
         names = frozenset({"mine", f"a-{number}", f"b-{number}"})
@@ -75,7 +75,7 @@ def test_who_asks_without_end_before_its_turn_takes_no_memory() -> None:
 def test_who_asks_for_foreign_names_only_is_told_of_when_it_leaves() -> None:
     """It may be sent nothing at all."""
     nodes = Nodes()
-    audit = NameAudit(nodes, Refusals(StillClock()))
+    audit = NameAudit(nodes, RefusalTally(StillClock()))
     live = asking(nodes)
     audit.told(live, (Subscribed(SECRET, frozenset({"foreign"})),))
     nodes.set("node-1", Snapshot({SECRET: TypeSnapshot.of([MINE])}))

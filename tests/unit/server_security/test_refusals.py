@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from structlog.testing import capture_logs
 
-from control_plane.server.access.refusals import LINES_PER_MINUTE, TELLING_SECONDS, Refusals
+from control_plane.server.access.refusals import LINES_PER_MINUTE, TELLING_SECONDS, RefusalTally
 from tests.unit.server_security.still_clock import StillClock
 
 
@@ -30,7 +30,7 @@ class Gate(StillClock):
 
 
 @asynccontextmanager
-async def running(refusals: Refusals) -> AsyncIterator[None]:
+async def running(refusals: RefusalTally) -> AsyncIterator[None]:
     """Have refusals told until the block ends."""
     task = asyncio.create_task(refusals.run())
     try:
@@ -49,7 +49,7 @@ async def _turns() -> None:
 async def test_one_line_tells_what_some_seconds_brought() -> None:
     """A thousand refusals are one line of each kind, with their number and a few names."""
     clock = Gate()
-    refusals = Refusals(clock)
+    refusals = RefusalTally(clock)
     with capture_logs() as lines:
         async with running(refusals):
             for number in range(1000):
@@ -68,7 +68,7 @@ async def test_one_line_tells_what_some_seconds_brought() -> None:
 async def test_without_refusals_nothing_is_told() -> None:
     """The next one begins another span, and none is told twice."""
     clock = Gate()
-    refusals = Refusals(clock)
+    refusals = RefusalTally(clock)
     with capture_logs() as lines:
         async with running(refusals):
             refusals.count("audit.enrollments_limited", "10.0.0.1")
@@ -83,7 +83,7 @@ async def test_without_refusals_nothing_is_told() -> None:
 
 async def test_what_was_not_told_yet_is_told_at_the_end() -> None:
     """A stop of the server does not lose the number."""
-    refusals = Refusals(Gate())
+    refusals = RefusalTally(Gate())
     with capture_logs() as lines:
         async with running(refusals):
             refusals.count("audit.enrollments_limited", "10.0.0.1")
@@ -96,7 +96,7 @@ async def test_what_was_not_told_yet_is_told_at_the_end() -> None:
 def test_one_client_has_so_many_lines_of_a_kind() -> None:
     """Beyond that it is counted; another client, or another kind, has lines of its own."""
     clock = StillClock()
-    refusals = Refusals(clock)
+    refusals = RefusalTally(clock)
 
     def lines(event: str, who: str, times: int = 2 * LINES_PER_MINUTE) -> int:
         return sum(refusals.has_line(event, who) for _ in range(times))
