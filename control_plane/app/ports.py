@@ -164,6 +164,7 @@ class Ports:
                 trust_bundle=core.authorities.trust_bundle_pem,
                 new_guid=new_guid,
                 xds_port=self.xds_address.port,
+                clock=core.clock,
             ),
             server,
         )

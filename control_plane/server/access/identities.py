@@ -12,7 +12,6 @@ The rules of this module:
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 from control_plane.ca import (
     Authority,
@@ -161,7 +160,3 @@ class Identities:
         """Forget an instance that was removed, or was not registered after all."""
         self._counting.pop(instance, None)
         self._issued_at.pop(instance, None)
-
-    def now(self) -> datetime:
-        """Return the moment by which certificates end."""
-        return self._clock.now()

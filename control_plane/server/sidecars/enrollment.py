@@ -18,6 +18,7 @@ import structlog
 from control_plane import log_events
 from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
 from control_plane.ca import Leaf, parse_csr
+from control_plane.clock import Clock
 from control_plane.errors import AlreadyExists, ControlPlaneError, PermissionDenied
 from control_plane.model.change import Decision
 from control_plane.model.entities import App, Instance
@@ -50,6 +51,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         trust_bundle: Callable[[], bytes],
         new_guid: Callable[[], str],
         xds_port: int,
+        clock: Clock,
     ) -> None:
         """Enrol into this registry.
 
@@ -62,6 +64,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             trust_bundle: the certificates that the sidecar and the app must trust.
             new_guid: gives the GUIDs of new instances.
             xds_port: where to go next.
+            clock: tells which tokens have ended.
         """
         self._registry = registry
         self._identities = identities
@@ -71,6 +74,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self._trust_bundle = trust_bundle
         self._new_guid = new_guid
         self._xds_port = xds_port
+        self._clock = clock
         self._undoing: set[asyncio.Task[None]] = set()
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
@@ -83,7 +87,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         try:
             digest = token_digest(request.token)
             # Whoever has no good token does not get as far as the queue of changes.
-            spend_token(self._registry.state, digest, self._identities.now())
+            spend_token(self._registry.state, digest, self._clock.now())
             token = digest
             self._applicants.let_in(token)
             committed = await self._registry.execute(
@@ -161,7 +165,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
 
         The token is looked at first: whoever has none gets nothing else of theirs parsed.
         """
-        spent = spend_token(state, token_digest(request.token), self._identities.now())
+        spent = spend_token(state, token_digest(request.token), self._clock.now())
         key = parse_csr(request.csr)
         address = parse_address(request.address or source)
         if not admits(spent.result, address, source):
