@@ -23,6 +23,7 @@ from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.metrics.collector import FleetCollector
 from control_plane.server.metrics.instruments import Metrics
 from control_plane.server.metrics.observers import ChangeMetrics, StreamMetrics, measure_lag
+from control_plane.server.observability.certificate_log import CertificateLog
 from control_plane.server.observability.change_log import ChangeLog
 from control_plane.server.observability.feed import Feed
 from control_plane.server.observability.name_audit import NameAudit
@@ -90,6 +91,7 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
     feed = Feed(clock)
     facts = StreamFacts(state, feed)
     nodes.observe(facts)
+    ledger.observe(CertificateLog().certified)
     ledger.observe(facts.certified)
     name_audit = NameAudit(nodes, watched.refusals, facts.denied)
     nodes.observe(name_audit)

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-import structlog
-
-from control_plane import log_events
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, shown
 from control_plane.nodes import LiveStream
@@ -50,7 +47,6 @@ class StreamFacts:
         """Name instances as this State has them."""
         self._state = state
         self._feed = feed
-        self._log = structlog.get_logger(__name__)
 
     def opened(self, live: LiveStream) -> None:
         """Tell who came."""
@@ -105,13 +101,10 @@ class StreamFacts:
         )
 
     def certified(self, entry: Entry, before: Entry | None) -> None:
-        """Tell how far a certificate is; the log is told of what only this module sees."""
+        """Tell how far a certificate is."""
+        if not self._feed.watchers:
+            return
         record = entry.record
-        fields = {
-            "instance": record.instance_guid,
-            "secret": record.secret,
-            "serial": f"{record.serial:x}",
-        }
         match entry.state:
             case CertificateState.ISSUED | CertificateState.ACKED:
                 if not is_new(entry, before):
@@ -119,14 +112,8 @@ class StreamFacts:
                 kind = Kind.RENEWED if is_renewal(entry, before) else Kind.ISSUED
             case CertificateState.SERVED:
                 kind = Kind.SERVED
-                # That all are is in the line of the change; what ends a warning is seen as it is.
-                was_late = before is not None and before.state is CertificateState.NOT_SERVED
-                log = self._log.info if was_late else self._log.debug
-                log(log_events.CERTIFICATE_SERVED, **fields)
             case CertificateState.NOT_SERVED:
                 kind = Kind.NOT_SERVED
-                reason = shortened(entry.reason)
-                self._log.warning(log_events.CERTIFICATE_NOT_SERVED, **fields, reason=reason)
             case _:
                 assert_never(entry.state)
         reason = f": {shortened(entry.reason)}" if entry.reason else ""
