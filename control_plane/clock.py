@@ -1,7 +1,10 @@
 """Time as a value: only the shell asks what time it is, and it asks one of these.
 
-The rule of this module: nothing else in the project calls ``datetime.now`` or ``time.monotonic``.
-Pure code takes ``now`` as an argument; tests pass a clock that they move themselves.
+The rule of this module: in the control plane and in the sidecar nothing else calls ``datetime.now``
+or ``time.monotonic``. Pure code takes ``now`` as an argument; tests pass a clock that they move
+themselves. What ``cli`` and ``demo`` do once for a person asks the machine. Timers that need only
+go off, and bounds of how long something may take, are the event loop's own (``call_later``,
+``asyncio.timeout``), and do not move with a test's clock.
 """
 
 from __future__ import annotations

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import control_plane
 from control_plane.clock import Clock, SystemClock
+
+PACKAGE = Path(control_plane.__file__).parent
+
+
+def test_nobody_else_asks_what_time_it_is() -> None:
+    """But for what a person runs once, all of it can be tested with a clock that a test moves."""
+    asks = re.compile(r"\bdatetime\.(now|utcnow|today)\(|\btime\.(monotonic|time)(_ns)?\(")
+    sources = (path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+    asking = {each for each in sources if asks.search((PACKAGE / each).read_text("utf-8"))}
+
+    assert {each.parts[0] for each in asking} == {"clock.py", "cli", "demo"}
 
 
 def test_now_is_aware_and_in_utc() -> None:
