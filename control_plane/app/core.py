@@ -178,9 +178,14 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     attestation = Attestation(clock)
     forgetful = (identities.forget, attestation.forget, acked_names.forget, holdings.forget)
     registry.subscribe(_forgetting(*forgetful))
-    convergence = Convergence(reconciler, nodes, custody, Prober(), attestation, clock)
+    probe_from = next(iter(planner.options.probers), None)
+    # The proof has a prober of its own: who waits has little time, and must not stand in line
+    # behind instances that are looked at in the background and do not answer.
+    convergence = Convergence(
+        reconciler, nodes, custody, attestation, clock, prober=Prober(), source=probe_from
+    )
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, refusals, clock)
-    observed = observe(watched, next(iter(planner.options.probers), None))
+    observed = observe(watched, probe_from)
     progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)
     rotation = _ca_rotation(authorities, progress, profile, clock)
     metrics.registry.register(AuthorityCollector(rotation))

@@ -42,17 +42,24 @@ class Convergence:
         reconciler: Reconciler,
         nodes: Nodes,
         custody: Custody,
-        prober: Prober,
         attestation: Attestation,
         clock: Clock,
+        *,
+        prober: Prober,
+        source: str | None,
     ) -> None:
-        """Look at instances through these."""
+        """Look at instances through these.
+
+        Args:
+            source: the address from which Envoys let the control plane look; None for any.
+        """
         self._attestation = attestation
         self._reconciler = reconciler
         self._nodes = nodes
         self._custody = custody
         self._prober = prober
         self._clock = clock
+        self._source = source
 
     async def wait(
         self, apps: frozenset[AppGuid], stage: Stage, timeout: float
@@ -167,10 +174,11 @@ class Convergence:
             served = self._attestation.served(instance.guid)
             return "its sidecar sees no certificate" if served is None else served
         left = max(_LAST_LOOK_SECONDS, deadline - self._clock.monotonic())
-        source = self._reconciler.probe_from
         try:
             async with asyncio.timeout(left):
-                return await self._prober.served_serial(instance.address, C2C_PORT, source=source)
+                return await self._prober.served_serial(
+                    instance.address, C2C_PORT, source=self._source
+                )
         except TimeoutError:
             return f"no TLS handshake with {instance.address}:{C2C_PORT} within {left:.1f} s"
 

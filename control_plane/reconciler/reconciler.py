@@ -98,11 +98,6 @@ class Reconciler:
             self._certificates, self._connected, self._backlog.is_crowd, clock
         )
 
-    @property
-    def probe_from(self) -> str | None:
-        """The address from which listeners let certificates be looked at; None for any."""
-        return next(iter(self._planner.options.probers), None)
-
     def committed(self, state: State, change: Change) -> None:
         """Mark the instances that a change concerns, and see off those that it removed."""
         self._draining.committed(self.state, change)

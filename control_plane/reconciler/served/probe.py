@@ -16,7 +16,7 @@ from control_plane.errors import ControlPlaneError
 _HANDSHAKE_SECONDS = 5.0
 
 _AT_ONCE = 32
-"""How many handshakes run at once."""
+"""How many handshakes of one prober run at once."""
 
 
 class Prober:

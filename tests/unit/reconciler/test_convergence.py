@@ -16,7 +16,6 @@ from control_plane.model.instances import move_instance, remove_instance, set_st
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.planner import Planner, PlanOptions
 from control_plane.reconciler import backlog
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.progress import Behind, Stage
@@ -60,16 +59,17 @@ class Scene:
 
     def __init__(self, state: State, clock: Clock | None = None) -> None:
         """Connect it."""
-        self.world = World(state, planner=Planner(PlanOptions(probers=("10.9.9.9",))))
+        self.world = World(state)
         self.eyes = Eyes()
         self.attestation = Attestation(self.world.clock)
         self.convergence = Convergence(
             self.world.reconciler,
             self.world.nodes,
             self.world.custody,
-            self.eyes,
             self.attestation,
             clock or SystemClock(),
+            prober=self.eyes,
+            source="10.9.9.9",
         )
         self.envoy: Peer = self.world.connect("b0").as_envoy()
         self.eyes.seen["10.0.1.1"] = self.serial
