@@ -255,3 +255,29 @@ async def test_a_table_that_cannot_be_saved_is_used_all_the_same(tmp_path: Path)
         log_events.NAME_TABLE_APPLIED,
         log_events.NAME_TABLE_UNSAVED,
     ]
+
+
+async def test_what_could_not_be_replaced_is_not_used_after_a_restart(tmp_path: Path) -> None:
+    """Names may have gone with the new table, so a start answers by none rather than by the old."""
+    file = tmp_path / "table"
+    async with control_plane_on() as control:
+        control.set(NAMES)
+        async with following(control.connect, file) as followed:
+            await control.acks(1)
+            (tmp_path / ".table.new").mkdir()  # in the way of the next one
+            version = control.set({APP_B: ["10.255.0.9"]})
+            await control.acks(2)
+
+    assert followed.versions[-1] == control.acked[-1] == version
+    assert SavedTable(file, INSTANCE).load() is None
+
+
+def test_what_was_begun_is_not_left_beside_the_table(tmp_path: Path) -> None:
+    """A write that failed half-way leaves no file in the directory."""
+    file = tmp_path / "table"
+    (file / "in the way").mkdir(parents=True)
+
+    with pytest.raises(OSError, match="directory"):
+        SavedTable(file, INSTANCE).save(b"resource")
+
+    assert [each.name for each in tmp_path.iterdir()] == ["table"]

@@ -2,8 +2,9 @@
 
 The rules of this module:
 
-- An ACK means that queries are answered by the new table, and would be after a restart: the control
-  plane waits for it before it takes a name's certificate away, or lets a name out.
+- An ACK means that queries are answered by the new table, and that after a restart of the sidecar
+  they are answered by it or, where it could not be saved, by none until the control plane speaks:
+  it waits for the ACK before it takes a name's certificate away, or lets a name out.
 - A table that is refused changes nothing, and neither does a control plane that is away.
 - Whatever goes wrong on a stream ends this stream only. The next is opened after a pause that grows
   and is drawn at random, on a new connection, so that it shows the newest identity.

@@ -1,7 +1,13 @@
 """The last name table on disk, so that a sidecar that starts again answers at once.
 
-The rule of this module: what is on disk is a copy. If it cannot be written, the new table is in
-force all the same; if it cannot be read, or was another instance's, there was none.
+The rule of this module: what is on disk is a copy of the table in force, or nothing. If it cannot
+be written, the new table is in force all the same, and the one before is removed: a start would
+answer names by it that have gone since. If it cannot be read, or was another instance's, there was
+none.
+
+The disk is not waited for, as it is for other private files (``store/files``): the control plane
+waits for the ACK of each table, and a thousand sidecars of one machine would wait for one disk.
+After a crash of the machine an older table may be back, until the control plane speaks.
 """
 
 from __future__ import annotations
@@ -41,12 +47,17 @@ class SavedTable:
         """Replace what was saved, all of it or nothing.
 
         Raises:
-            OSError: it cannot be written; what was saved before is still there.
+            OSError: it cannot be written; what was saved before is gone, if that can be removed.
         """
         new = self._path.with_name(f".{self._path.name}.new")
-        with suppress(FileNotFoundError):
-            new.unlink()
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(self._owner + resource)
-        new.replace(self._path)
+        try:
+            new.unlink(missing_ok=True)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self._owner + resource)
+            new.replace(self._path)
+        except OSError:
+            for each in (self._path, new):
+                with suppress(OSError):
+                    each.unlink()
+            raise
