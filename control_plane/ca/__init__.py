@@ -38,7 +38,7 @@ from control_plane.ca.request import (
 )
 from control_plane.ca.rotation import Rotation, Stage
 from control_plane.ca.san import San
-from control_plane.ca.size import check_size, handshake_bytes
+from control_plane.ca.size import check_size, size_problem
 from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN, TrustDomain, parse_trust_domain
 from control_plane.ca.strict import NOT_STRICT, strict_problem
 from control_plane.ca.trust_store import JDK_PASSWORD, java_trust_store, read_java_trust_store
@@ -72,7 +72,6 @@ __all__ = [
     "create_authority",
     "draw",
     "fingerprint",
-    "handshake_bytes",
     "is_signed_by",
     "issue",
     "java_trust_store",
@@ -88,5 +87,6 @@ __all__ = [
     "read_certificates",
     "read_java_trust_store",
     "renew_at",
+    "size_problem",
     "strict_problem",
 ]

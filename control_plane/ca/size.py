@@ -36,19 +36,30 @@ def handshake_bytes(authority: Authority, request: Request) -> int:
     return authority.sent_octets + ENTRY_OVERHEAD + _leaf(authority, request)
 
 
+def size_problem(authority: Authority, profile: Profile, request: Request) -> str:
+    """Return why TLS clients would refuse a certificate for its size, or "" if they would not.
+
+    It follows the words that say which certificate it is.
+    """
+    size = handshake_bytes(authority, request)
+    if size <= profile.max_chain_bytes:
+        return ""
+    return (
+        f"would take {size} bytes of the TLS handshake, more than the {profile.max_chain_bytes} "
+        "that every client takes: map fewer or shorter routes to the app"
+    )
+
+
 def check_size(authority: Authority, profile: Profile, request: Request) -> None:
     """Refuse a request whose certificate TLS clients would refuse for its size.
 
     Raises:
         FailedPrecondition: the handshake's certificate list would pass the profile's bound.
     """
-    size = handshake_bytes(authority, request)
-    if size > profile.max_chain_bytes:
+    problem = size_problem(authority, profile, request)
+    if problem:
         raise FailedPrecondition(
-            f"the certificate of {shown(request.subject.common_name)} would take {size} bytes of "
-            f"the TLS handshake, more than the {profile.max_chain_bytes} that every client takes: "
-            f"map fewer or shorter routes to the app",
-            field="hostname",
+            f"the certificate of {shown(request.subject.common_name)} {problem}", field="hostname"
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from control_plane.ca import Authority, Profile, handshake_bytes
+from control_plane.ca import Authority, Profile, size_problem
 from control_plane.errors import FailedPrecondition
 from control_plane.model.entities import App, Instance
 from control_plane.model.state import State
@@ -45,13 +45,10 @@ class CertificateBudget:
         """
         known = state.apps[app]
         request = c2c_request(state, known, _largest_instance(state, known))
-        size = handshake_bytes(self._authority(), request)
-        if size > self._profile.max_chain_bytes:
+        problem = size_problem(self._authority(), self._profile, request)
+        if problem:
             raise FailedPrecondition(
-                f"with this the certificates of app {shown(known.key.name)} would take {size} "
-                f"bytes of the TLS handshake, more than the {self._profile.max_chain_bytes} that "
-                f"every client takes: map fewer or shorter routes to the app",
-                field=field,
+                f"with this the certificates of app {shown(known.key.name)} {problem}", field=field
             )
 
 

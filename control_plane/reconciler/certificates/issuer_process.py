@@ -4,7 +4,7 @@ The rule of this module: it has no state but the authority that it was given las
 own: it works through what comes on standard input, answers each batch on standard output, and ends
 when standard input does, so that it never outlives the control plane, however that ended.
 
-A frame is four bytes of length and a pickle. Both ends of the pipe are ours.
+A frame is a head with the length and a pickle. Both ends of the pipe are ours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from control_plane.reconciler.certificates.dumps import forbid_dumps
 PROGRAM = (sys.executable, "-P", "-c", f"from {__name__} import main; main()")
 """How it is started: not by ``-m``, by which its messages would be of a module ``__main__``."""
 
-_LENGTH = 4
+HEAD_OCTETS = 4
+"""The head of a frame: how long the rest is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Filled:
 def frame(message: object) -> bytes:
     """Return a message as it goes over the pipe."""
     pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    return len(pickled).to_bytes(_LENGTH, "big") + pickled
+    return len(pickled).to_bytes(HEAD_OCTETS, "big") + pickled
 
 
 def length_of(head: bytes) -> int:
@@ -81,7 +82,7 @@ def unframed(pickled: bytes) -> Any:  # noqa: ANN401 - whatever was sent
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
     """Fill batches until there are no more."""
     signer: tuple[Authority, Profile] | None = None
-    while len(head := source.read(_LENGTH)) == _LENGTH:
+    while len(head := source.read(HEAD_OCTETS)) == HEAD_OCTETS:
         batch: Batch = unframed(source.read(length_of(head)))
         if batch.signer is not None:
             signer = batch.signer.authority.open(), batch.signer.profile

@@ -22,6 +22,7 @@ from control_plane.ca.parcel import AuthorityParcel, Order
 from control_plane.clock import Clock
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.issuer_process import (
+    HEAD_OCTETS,
     Batch,
     Filled,
     Signer,
@@ -162,7 +163,7 @@ class Issuers:
             raise EOFError("no pipes")
         if batch is not None:
             process.stdin.write(frame(batch))
-        head = await process.stdout.readexactly(4)
+        head = await process.stdout.readexactly(HEAD_OCTETS)
         answer: Sequence[Filled] = unframed(await process.stdout.readexactly(length_of(head)))
         return answer
 

@@ -25,6 +25,7 @@ from control_plane.ca import (
 from control_plane.clock import Clock
 from control_plane.model.entities import App, Instance
 from control_plane.names import InstanceGuid
+from control_plane.reconciler.certificates.held import names_of
 from control_plane.reconciler.certificates.holdings import IDENTITY
 from control_plane.store.protocol import IssuedRecord
 
@@ -107,14 +108,13 @@ class Identities:
         counting.append(leaf.serial)
         del counting[1:-MAX_UNSEEN]
         self.starts(instance)
-        names = (*leaf.san.dns, *leaf.san.ips, *leaf.san.uris)
         self._note(
             IssuedRecord(
                 instance,
                 IDENTITY,
                 "",
                 leaf.serial,
-                names,
+                names_of(leaf.san),
                 leaf.not_before,
                 leaf.not_after,
                 leaf.issuer_fingerprint,

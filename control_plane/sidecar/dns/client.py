@@ -34,7 +34,11 @@ from control_plane.sidecar.retry import delays
 from control_plane.sidecar.seldom import Seldom
 
 TYPE_URL = "type.googleapis.com/c2c.v1.NameTable"
-"""The resource type."""
+"""The resource type.
+
+The planner's is the same, which a test holds. To import it, each sidecar would load all that makes
+plans.
+"""
 
 RESOURCE_NAME = "name-table"
 """The one resource of that type that an instance has."""

@@ -21,11 +21,10 @@ from control_plane.ca import (
     ServerRequest,
     check_size,
     create_authority,
-    handshake_bytes,
     issue,
     new_key_pair,
 )
-from control_plane.ca.size import SLACK
+from control_plane.ca.size import SLACK, handshake_bytes
 from control_plane.errors import FailedPrecondition
 from tests.unit.ca.forge import NOW, made
 

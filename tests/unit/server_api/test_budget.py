@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from control_plane.ca import Authority, Profile, create_authority, handshake_bytes, new_key_pair
+from control_plane.ca import Authority, Profile, create_authority, new_key_pair
+from control_plane.ca.size import handshake_bytes
 from control_plane.errors import FailedPrecondition
 from control_plane.model.apps import create_app
 from control_plane.model.instances import register_instance
