@@ -116,11 +116,6 @@ class Authority:
         return sum(ENTRY_OVERHEAD + len(each.public_bytes(Encoding.DER)) for each in self.sent)
 
     @cached_property
-    def certificate_pem(self) -> bytes:
-        """The CA's own certificate."""
-        return public_pem((self.certificate,))
-
-    @cached_property
     def trust_bundle_pem(self) -> bytes:
         """What clients must trust, in the same order whichever of two CAs signs."""
         trusted = {each.public_bytes(Encoding.DER): each for each in self.roots + self.other_roots}

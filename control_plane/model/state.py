@@ -149,11 +149,6 @@ class State:
         """Return the join tokens that enrol instances of this app, the first to expire first."""
         return tuple(token for token in self.all_tokens() if token.app_guid == app)
 
-    def sources_of(self, app: AppGuid, transport: Transport, port: int) -> tuple[Address, ...]:
-        """Return the addresses of all instances that a policy lets connect to this port, sorted."""
-        sources = self.sources_by_app(app, transport, port)
-        return tuple(sorted(each for source in sources for each in source.addresses))
-
     def sources_by_app(self, app: AppGuid, transport: Transport, port: int) -> tuple[Source, ...]:
         """Return the apps that a policy lets connect to this port, and from where, sorted.
 

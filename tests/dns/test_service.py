@@ -39,7 +39,7 @@ async def running(
     )
     task = asyncio.create_task(service.run())
     try:
-        await eventually(lambda: service.status.address.port > 0, "a port")
+        await eventually(lambda: service.address.port > 0, "a port")
         yield service
     finally:
         task.cancel()
@@ -48,7 +48,7 @@ async def running(
 
 async def ask(service: DnsService, name: str) -> dns.message.Message:
     """Ask a service for the addresses of a name."""
-    address = service.status.address
+    address = service.address
     query = dns.message.make_query(name, "A")
     return await dns.asyncquery.udp(query, address.host, port=address.port, timeout=PATIENCE)
 
@@ -98,22 +98,6 @@ async def test_no_query_is_unanswered_while_the_control_plane_changes_the_table(
     assert sum(client.result() for client in clients) > 100
 
 
-async def test_its_status_tells_which_table_is_in_force(tmp_path: Path) -> None:
-    """Address, version, since when, how many names, and whether the control plane is there."""
-    async with control_plane_on() as control, running(control, tmp_path) as service:
-        before = service.status
-        version = control.set({APP_B: ADDRESSES, f"0.{APP_B}": ADDRESSES[:1]})
-        started = SystemClock().now()
-        await service.ready()
-        after = service.status
-
-    assert (before.version, before.since, before.names, before.connected) == (None, None, 0, False)
-    assert (after.version, after.names, after.connected) == (version, 2, True)
-    assert after.since is not None
-    assert after.since >= started
-    assert after.address == before.address
-
-
 async def test_without_a_table_it_is_not_ready(tmp_path: Path) -> None:
     """Until the first table it listens, tells clients to come again, and is not ready."""
     async with control_plane_on() as control, running(control, tmp_path) as service:
@@ -126,15 +110,13 @@ async def test_without_a_table_it_is_not_ready(tmp_path: Path) -> None:
 async def test_a_saved_table_makes_it_ready_without_a_control_plane(tmp_path: Path) -> None:
     """A sidecar that starts again while the control plane is away answers at once."""
     async with control_plane_on() as control:
-        version = control.set({APP_B: ADDRESSES})
+        control.set({APP_B: ADDRESSES})
         async with running(control, tmp_path) as service:
             await control.acks(1)
     async with running(control, tmp_path) as service:
         await asyncio.wait_for(service.ready(), PATIENCE)
 
         assert sorted(addresses_in(await ask(service, APP_B))) == ADDRESSES
-        assert service.status.version == version
-        assert not service.status.connected
 
 
 async def test_the_address_must_be_had(tmp_path: Path) -> None:
@@ -145,7 +127,7 @@ async def test_the_address_must_be_had(tmp_path: Path) -> None:
             control.connect,
             saved=tmp_path / "name-table",
             clock=SystemClock(),
-            listen=first.status.address,
+            listen=first.address,
         )
         with pytest.raises(ConfigurationError, match="another DNS server has this address"):
             await second.run()

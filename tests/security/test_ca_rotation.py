@@ -51,7 +51,7 @@ from tests.security.world import (
     told,
 )
 from tests.sidecar.platform import Platform
-from tests.unit.ca.forge import Maker, made
+from tests.unit.ca.forge import Maker, ca_pem, made
 
 APP = "app-b"
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -377,7 +377,7 @@ def own_ca(directory: Path, name: str = "own CA") -> tuple[Authority, Path, Path
         name, now=now, lifetime=timedelta(days=30), key=new_key_pair(), serial=new_serial()
     )
     certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
-    certificate.write_bytes(made.certificate_pem)
+    certificate.write_bytes(ca_pem(made))
     key.touch(mode=0o600)
     key.write_bytes(made.key.private_pem())
     return made, certificate, key

@@ -41,6 +41,7 @@ from tests.full_disk import need_full_disk, on_a_full_disk
 from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.process import C2C, Sidecar, Ticket, sidecar
 from tests.sidecar.scene import scene
+from tests.unit.ca.forge import ca_pem
 from tests.unit.reconciler.clocks import ManualClock
 from tests.waiting import eventually
 
@@ -120,7 +121,7 @@ async def test_a_server_with_another_fingerprint_gets_no_token(tmp_path: Path) -
     """A server under another CA is refused before anything secret is sent."""
     ours, other = authority("ours"), authority("other")
     key, certificate = server_pair(other)
-    async with recorder(key, certificate + other.certificate_pem) as service:
+    async with recorder(key, certificate + ca_pem(other)) as service:
         ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
         (said,) = await _refused(ticket, tmp_path)
 
@@ -133,7 +134,7 @@ async def test_a_server_that_shows_a_stolen_ca_certificate_gets_no_token(tmp_pat
     """A CA's certificate is public: to show it is no proof of having been signed by it."""
     ours, other = authority("ours"), authority("other")
     key, certificate = server_pair(other)
-    async with recorder(key, certificate + ours.certificate_pem) as service:
+    async with recorder(key, certificate + ca_pem(ours)) as service:
         ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
         (said,) = await _refused(ticket, tmp_path)
 
@@ -145,7 +146,7 @@ async def test_a_server_with_another_name_gets_no_token(tmp_path: Path) -> None:
     """An app's certificate is signed by the same CA, and makes nobody the control plane."""
     ours = authority("ours")
     key, certificate = server_pair(ours, "app-b.apps.internal")
-    async with recorder(key, certificate + ours.certificate_pem) as service:
+    async with recorder(key, certificate + ca_pem(ours)) as service:
         ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
         (said,) = await _refused(ticket, tmp_path)
 
@@ -156,9 +157,9 @@ async def test_a_server_with_another_name_gets_no_token(tmp_path: Path) -> None:
 async def test_a_server_under_another_ca_file_gets_no_token(tmp_path: Path) -> None:
     """With a CA file the same holds as with a fingerprint."""
     ours, other = authority("ours"), authority("other")
-    (tmp_path / "ours.pem").write_bytes(ours.certificate_pem)
+    (tmp_path / "ours.pem").write_bytes(ca_pem(ours))
     key, certificate = server_pair(other)
-    async with recorder(key, certificate + other.certificate_pem) as service:
+    async with recorder(key, certificate + ca_pem(other)) as service:
         ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, "")
         options = ("--ca-file", str(tmp_path / "ours.pem"))
         (said,) = await _refused(ticket, tmp_path / "sidecar", *options)
@@ -171,7 +172,7 @@ async def test_the_right_server_gets_the_token_once(tmp_path: Path) -> None:
     """The proof that the others are refused for what they are; and a refusal is not repeated."""
     ours = authority("ours")
     key, certificate = server_pair(ours)
-    async with recorder(key, certificate + ours.certificate_pem) as service:
+    async with recorder(key, certificate + ca_pem(ours)) as service:
         ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
         said = await _refused(ticket, tmp_path)
 
@@ -183,7 +184,7 @@ async def test_an_address_that_is_still_held_is_tried_again(tmp_path: Path) -> N
     """The control plane may not have noticed yet that the last holder is gone."""
     ours = authority("ours")
     key, certificate = server_pair(ours)
-    chain = certificate + ours.certificate_pem
+    chain = certificate + ca_pem(ours)
     async with recorder(key, chain, grpc.StatusCode.ALREADY_EXISTS) as service:
         ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ours.fingerprint)
         async with sidecar(ticket, tmp_path, "--address", unique_address()) as instance:
@@ -200,7 +201,7 @@ async def test_an_enrolment_that_is_not_answered_is_tried_again(
     """The connection is fine and the control plane hangs: the next attempt may find another."""
     monkeypatch.setattr(enrolling, "ENROL_SECONDS", 0.2)
     by = authority("c2c CA")
-    (tmp_path / "ca.pem").write_bytes(by.certificate_pem)
+    (tmp_path / "ca.pem").write_bytes(ca_pem(by))
     async with recorder(*server_pair(by)) as service:
         service.may_answer.clear()
         options = SidecarOptions(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
 from random import Random
 from typing import Any, NoReturn
 
@@ -58,7 +57,6 @@ class NameTableClient:
 
     Attributes:
         table: the one in force; None while there never was one.
-        since: when it came into force here, in UTC.
         connected: whether the control plane has spoken on the present stream.
     """
 
@@ -79,11 +77,10 @@ class NameTableClient:
             connect: opens a connection, anew for each stream.
             apply: puts a table into force, so that every later query is answered by it.
             saved: where the table outlives this process.
-            clock: tells since when a table is in force, and sleeps.
+            clock: times pauses.
             random: draws pauses.
         """
         self.table: NameTable | None = None
-        self.since: datetime | None = None
         self.connected = False
         self._instance = instance
         self._connect = connect
@@ -192,7 +189,6 @@ class NameTableClient:
     def _use(self, table: NameTable) -> None:
         self._put_into_force(table)
         self.table = table
-        self.since = self._clock.now()
         self._log.info(log_events.NAME_TABLE_APPLIED, version=table.version, names=len(table.names))
 
 

@@ -7,8 +7,6 @@ into force where nobody can ask for it.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import NoReturn
@@ -40,25 +38,6 @@ def check_dns(listen: SocketAddress, upstreams: tuple[SocketAddress, ...]) -> No
     """
     UpstreamList(listen, given=upstreams)
     check_listen(listen)
-
-
-@dataclass(frozen=True, slots=True)
-class DnsStatus:
-    """How the DNS server is.
-
-    Attributes:
-        address: where it listens.
-        version: that of the table in force; None while there is none and all queries fail.
-        since: when that came into force here, in UTC.
-        names: how many names it has.
-        connected: whether the control plane is there; if not, the table may be out of date.
-    """
-
-    address: SocketAddress
-    version: str | None
-    since: datetime | None
-    names: int
-    connected: bool
 
 
 class DnsService:
@@ -123,16 +102,9 @@ class DnsService:
         await self._is_ready.wait()
 
     @property
-    def status(self) -> DnsStatus:
-        """How it is now."""
-        table = self._client.table
-        return DnsStatus(
-            address=self._server.address,
-            version=None if table is None else table.version,
-            since=self._client.since,
-            names=0 if table is None else len(table.names),
-            connected=self._client.connected,
-        )
+    def address(self) -> SocketAddress:
+        """Where it listens, once it does; the port too, if it was free to take any."""
+        return self._server.address
 
     def _apply(self, table: NameTable) -> None:
         self._resolver.use(table)

@@ -24,7 +24,7 @@ from control_plane.ca.rotation import activate, prepare, retire, undo_activate, 
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
-from tests.unit.ca.forge import made
+from tests.unit.ca.forge import ca_pem, made
 from tests.unit.server_security.still_clock import NOON, StillClock
 
 CLOCK = StillClock()
@@ -53,7 +53,7 @@ class World:
             name, now=NOON, lifetime=lifetime, key=new_key_pair(), serial=next(self.serials)
         )
         certificate, key = (self.directory.parent / f"{name}{end}" for end in (".pem", ".key"))
-        certificate.write_bytes(made.certificate_pem)
+        certificate.write_bytes(ca_pem(made))
         key.touch(mode=0o600)
         key.write_bytes(made.key.private_pem())
         self.settings = Settings(data_dir=self.directory, ca_cert=certificate, ca_key=key)

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from control_plane.ca import KeyPair, new_key_pair
+from control_plane.ca import Authority, KeyPair, new_key_pair
+from control_plane.ca.authority import public_pem
 from control_plane.ca.signer import Signed
 from control_plane.ca.template import Prepared
 
@@ -53,6 +54,11 @@ def conforming(key: KeyPair, by: KeyPair | None = None) -> tuple[Extension, ...]
 def name(common_name: str) -> x509.Name:
     """Return an X.501 name."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def ca_pem(authority: Authority) -> bytes:
+    """Return the own certificate of a CA, without what is above it."""
+    return public_pem((authority.certificate,))
 
 
 @dataclass(frozen=True)

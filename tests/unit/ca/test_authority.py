@@ -18,7 +18,7 @@ from control_plane.ca import (
     read_certificates,
 )
 from control_plane.errors import InvalidArgument, IssuanceError
-from tests.unit.ca.forge import NOW, made
+from tests.unit.ca.forge import NOW, ca_pem, made
 
 YEAR = timedelta(days=365)
 
@@ -54,8 +54,8 @@ def test_repr_shows_no_key(authority: Authority) -> None:
 
 def test_pem(authority: Authority) -> None:
     """A root is sent after the leaf (T6), and is what clients must trust."""
-    assert authority.sent_pem == authority.certificate_pem == authority.trust_bundle_pem
-    assert read_certificate(authority.certificate_pem).fingerprint == authority.fingerprint
+    assert authority.sent_pem == ca_pem(authority) == authority.trust_bundle_pem
+    assert read_certificate(ca_pem(authority)).fingerprint == authority.fingerprint
 
 
 def test_a_detour_is_sent_instead_of_the_root(authority: Authority) -> None:
@@ -120,7 +120,7 @@ def test_every_kind_of_key(rsa_key: KeyPair, p384_key: KeyPair) -> None:
     """A CA may have any key that we accept."""
     for key in (rsa_key, p384_key):
         authority = create_authority("CA", now=NOW, lifetime=YEAR, key=key, serial=1)
-        assert read_certificate(authority.certificate_pem).public_key == key.public
+        assert read_certificate(ca_pem(authority)).public_key == key.public
 
 
 def test_bad_authorities() -> None:

@@ -29,7 +29,7 @@ from control_plane.ca import (
 from control_plane.ca.certificate import is_issued_by, is_signed_by
 from control_plane.errors import InvalidArgument
 from tests.needs import need_command
-from tests.unit.ca.forge import CA, NOW, made
+from tests.unit.ca.forge import CA, NOW, ca_pem, made
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Parsed a serial number which wasn't positive"  # the library's, for mutated ones
@@ -67,7 +67,7 @@ def test_read_chain(authority: Authority, profile: Profile, request_c2c: C2CRequ
 def test_fingerprint_is_that_of_openssl(authority: Authority, tmp_path: Path) -> None:
     """The fingerprint has the digits that the openssl command shows."""
     path = tmp_path / "ca.pem"
-    path.write_bytes(authority.certificate_pem)
+    path.write_bytes(ca_pem(authority))
     command = [need_command("openssl", "openssl"), "x509", "-in", str(path), "-noout"]
     command += ["-fingerprint", "-sha256"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout

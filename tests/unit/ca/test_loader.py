@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from control_plane.ca import Authority, KeyPair, load_authority, load_trusted, new_key_pair
 from control_plane.errors import ConfigurationError
 from tests.needs import need_command
-from tests.unit.ca.forge import CA, NOW, Extensions, Maker, key_usage, made
+from tests.unit.ca.forge import CA, NOW, Extensions, Maker, ca_pem, key_usage, made
 
 _BROKEN = b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
 
@@ -36,7 +36,7 @@ def loaded(*path: Maker) -> Authority:
 
 def test_embedded_ca_after_a_restart(authority: Authority) -> None:
     """What the embedded CA wrote is loaded as the same authority."""
-    again = load_authority(authority.certificate_pem, authority.key.private_pem(), now=NOW)
+    again = load_authority(ca_pem(authority), authority.key.private_pem(), now=NOW)
 
     assert again.fingerprint == authority.fingerprint
     assert again.sent_pem == authority.sent_pem
@@ -356,7 +356,7 @@ def test_everything_at_once() -> None:
 
 def test_trusted_cas_are_taken_as_they_are(authority: Authority) -> None:
     """Text between certificates is none of ours, and Envoy passes over it likewise."""
-    pem = b"our routers\n" + authority.certificate_pem + authority.certificate_pem
+    pem = b"our routers\n" + ca_pem(authority) + ca_pem(authority)
 
     assert load_trusted(pem, where="routers.pem") == pem
 
@@ -364,7 +364,7 @@ def test_trusted_cas_are_taken_as_they_are(authority: Authority) -> None:
 @pytest.mark.parametrize("end", [b"", _BROKEN], ids=["no certificate", "a broken one"])
 def test_trusted_cas_that_cannot_be_read_are_refused(authority: Authority, end: bytes) -> None:
     """Envoy would refuse all of them for one, and open no port that waits for them."""
-    pem = authority.certificate_pem + end if end else b"our routers\n"
+    pem = ca_pem(authority) + end if end else b"our routers\n"
 
     with pytest.raises(ConfigurationError) as refused:
         load_trusted(pem, where="file 'routers.pem'")

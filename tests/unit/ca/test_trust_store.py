@@ -25,6 +25,7 @@ from control_plane.ca import (
 )
 from control_plane.errors import InvalidArgument
 from tests.needs import need_command
+from tests.unit.ca.forge import ca_pem
 
 
 def _keytool(*arguments: object) -> str:
@@ -65,7 +66,7 @@ def test_an_unreadable_certificate_costs_nothing_but_itself(
 
 def test_a_root_with_serial_zero_is_kept(authority: Authority, tmp_path: Path) -> None:
     """A serial of zero breaks RFC 5280, section 4.1.2.2, and some public roots have it."""
-    der = bytearray(ssl.PEM_cert_to_DER_cert(authority.certificate_pem.decode()))
+    der = bytearray(ssl.PEM_cert_to_DER_cert(ca_pem(authority).decode()))
     der[der.index(bytes([2, 1, 7])) + 2] = 0
     pem = ssl.DER_cert_to_PEM_cert(bytes(der)).encode()
 
@@ -97,7 +98,7 @@ def test_what_a_jdk_trusts_is_read(
     authority: Authority, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     """A store that keytool made, in each form that a JDK has its own in."""
-    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
+    (tmp_path / "ca.pem").write_bytes(ca_pem(authority))
     path = tmp_path / "cacerts"
     _keytool(
         *("-importcert", "-noprompt", "-trustcacerts", "-alias", "c2c"),
@@ -167,7 +168,7 @@ def test_what_is_written_is_read(authority: Authority) -> None:
 
 def test_a_store_is_read_as_it_is_laid_out(authority: Authority) -> None:
     """Octet by octet, so that this is known without a JDK too; a key is told by its tag."""
-    der = ssl.PEM_cert_to_DER_cert(authority.certificate_pem.decode())
+    der = ssl.PEM_cert_to_DER_cert(ca_pem(authority).decode())
     (read,) = read_certificates(read_java_trust_store(_jks(2, der)))
 
     assert read.fingerprint == authority.fingerprint

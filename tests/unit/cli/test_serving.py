@@ -21,7 +21,7 @@ from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
 from tests.full_disk import need_full_disk, on_a_full_disk
 from tests.needs import lacks, need_command
-from tests.unit.ca.forge import lax_ca_files
+from tests.unit.ca.forge import ca_pem, lax_ca_files
 from tests.unit.cli.conftest import Ran, run_c2c
 
 Run = Callable[..., Ran]
@@ -139,7 +139,7 @@ def test_check_looks_into_an_own_ca(tmp_path: Path) -> None:
         for name in ("one", "other")
     ]
     certificate, key = tmp_path / "ca.pem", tmp_path / "ca.key"
-    certificate.write_bytes(made[0].certificate_pem)
+    certificate.write_bytes(ca_pem(made[0]))
     words = ("check", "--ca-cert", str(certificate), "--ca-key", str(key))
     for authority, code in ((made[0], 0), (made[1], 1)):
         key.write_bytes(authority.key.private_pem())

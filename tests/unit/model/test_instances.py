@@ -17,7 +17,7 @@ from control_plane.model.instances import (
 )
 from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid
-from tests.unit.model.world import A, B, C, allow, register, world
+from tests.unit.model.world import A, B, C, allow, register, sources_of, world
 
 A0, A1, B0 = (InstanceGuid(name) for name in ("a0", "a1", "b0"))
 
@@ -206,7 +206,7 @@ def test_only_an_instance_that_is_gone_may_not_call(state: State, status: Instan
     """Its address may be somebody else's by now; before that it counts as a source."""
     state = set_status(allow(state, A, B), A0, status).state
 
-    called = Address("10.0.0.1") in state.sources_of(B, Transport.TCP, 61443)
+    called = Address("10.0.0.1") in sources_of(state, B, Transport.TCP, 61443)
     assert called is (status is not InstanceStatus.GONE)
 
 

@@ -15,7 +15,7 @@ from control_plane.model.policies import (
 )
 from control_plane.model.spec import AppSpec
 from control_plane.names import Port
-from tests.unit.model.world import A, B, C, allow, policy, register, world
+from tests.unit.model.world import A, B, C, allow, policy, register, sources_of, world
 
 
 def spec(source: str, destination: str, port: int = 61443) -> PolicySpec:
@@ -77,11 +77,11 @@ def test_there_is_an_outcome_for_each_policy_of_a_request() -> None:
 def test_an_app_may_have_a_policy_to_itself() -> None:
     """A -> A is a policy like any other, and needed for an app to reach its own instances."""
     state = register(world("a"), "a0", A, "10.0.0.1")
-    assert state.sources_of(A, Transport.TCP, 61443) == ()
+    assert sources_of(state, A, Transport.TCP, 61443) == ()
 
     state = allow(state, A, A)
 
-    assert state.sources_of(A, Transport.TCP, 61443) == ("10.0.0.1",)
+    assert sources_of(state, A, Transport.TCP, 61443) == ("10.0.0.1",)
 
 
 def test_a_source_app_has_150_policies_at_the_most() -> None:
@@ -134,7 +134,7 @@ def test_a_policy_names_a_range_of_ports_of_one_protocol(
     state = register(world(), "a0", A, "10.0.0.1")
     state = add_policies(state, [PolicySpec("a", "b", "tcp", 8080, 8090)]).state
 
-    assert bool(state.sources_of(B, transport, port)) is allowed
+    assert bool(sources_of(state, B, transport, port)) is allowed
 
 
 @pytest.mark.parametrize(("start", "end"), [(1, 1), (1, 65535), (65535, 65535)])

@@ -9,7 +9,7 @@ import pytest
 from control_plane.model.entities import Entity, JoinToken, Tombstone, Transport, key_of
 from control_plane.model.state import State
 from control_plane.names import Address, Hostname, InstanceGuid
-from tests.unit.model.world import NOW, A, B, C, allow, mapping, policy, register, world
+from tests.unit.model.world import NOW, A, B, C, allow, mapping, policy, register, sources_of, world
 
 FIRST = JoinToken("f" * 64, A, NOW, 1)
 SECOND = JoinToken("a" * 64, A, NOW + timedelta(seconds=1), 1)
@@ -98,11 +98,11 @@ def test_sources_are_the_addresses_of_all_instances_that_may_connect(state: Stat
     """Each address once, also if two policies admit it, and sorted."""
     wide = state.put(policy(B, C, 8080))
 
-    assert state.sources_of(C, Transport.TCP, 61443) == ("10.0.0.2", "10.0.0.3", "10.0.0.9")
-    assert state.sources_of(C, Transport.TCP, 8080) == ("10.0.0.2", "10.0.0.3")
-    assert wide.sources_of(C, Transport.TCP, 8080) == ("10.0.0.2", "10.0.0.3", "10.0.0.9")
-    assert state.sources_of(C, Transport.UDP, 61443) == ()
-    assert state.sources_of(A, Transport.TCP, 61443) == ()
+    assert sources_of(state, C, Transport.TCP, 61443) == ("10.0.0.2", "10.0.0.3", "10.0.0.9")
+    assert sources_of(state, C, Transport.TCP, 8080) == ("10.0.0.2", "10.0.0.3")
+    assert sources_of(wide, C, Transport.TCP, 8080) == ("10.0.0.2", "10.0.0.3", "10.0.0.9")
+    assert sources_of(state, C, Transport.UDP, 61443) == ()
+    assert sources_of(state, A, Transport.TCP, 61443) == ()
 
 
 def test_each_entity_has_a_key_of_its_own(state: State) -> None:

@@ -12,7 +12,7 @@ from control_plane.model.policies import PolicySpec, add_policies
 from control_plane.model.routes import RouteResult, map_route
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
-from control_plane.names import AppGuid, Domain, Port
+from control_plane.names import Address, AppGuid, Domain, Port
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 DOMAINS = frozenset({Domain("apps.internal"), Domain("mesh.example")})
@@ -49,3 +49,9 @@ def allow(
 def policy(source: AppGuid, destination: AppGuid, port: int = 61443) -> NetworkPolicy:
     """Return a policy for one TCP port."""
     return NetworkPolicy(source, destination, Transport.TCP, Port(port), Port(port))
+
+
+def sources_of(state: State, app: AppGuid, transport: Transport, port: int) -> tuple[Address, ...]:
+    """Return the addresses of all instances that a policy lets connect to a port, sorted."""
+    sources = state.sources_by_app(app, transport, port)
+    return tuple(sorted(each for source in sources for each in source.addresses))
