@@ -77,6 +77,19 @@ def steady(active: Authority, now: datetime) -> Rotation:
     return Rotation(Stage.STEADY, active, now)
 
 
+def require_steady(rotation: Rotation) -> None:
+    """Return if no rotation is under way.
+
+    Raises:
+        FailedPrecondition: one is.
+    """
+    if rotation.other is not None:
+        raise FailedPrecondition(
+            f"CA {shown(rotation.other.subject)} is {_role(rotation)}: one rotation at a time "
+            f"({_NEXT_STEPS[rotation.stage]})"
+        )
+
+
 def prepare(
     rotation: Rotation, successor: Authority, now: datetime, *, uncrossed: bool = False
 ) -> Rotation:
@@ -90,11 +103,7 @@ def prepare(
             could not verify what the other one signs.
         InvalidArgument: the other CA could be taken for the active one.
     """
-    if rotation.other is not None:
-        raise FailedPrecondition(
-            f"CA {shown(rotation.other.subject)} is {_role(rotation)}: one rotation at a time "
-            f"({_NEXT_STEPS[rotation.stage]})"
-        )
+    require_steady(rotation)
     active = rotation.active
     if successor.name == active.name or successor.key.public == active.key.public:
         raise InvalidArgument(

@@ -83,9 +83,7 @@ class CaRotation:
             FailedPrecondition: another rotation is under way, or it cannot be cross-signed.
             StorageError: the step could not be written.
         """
-        if self.rotation.other is not None:
-            # It raises, before a CA is made or read for a step that cannot follow.
-            steps.prepare(self.rotation, self.rotation.other, self._clock.now())
+        steps.require_steady(self.rotation)  # before a CA is made or read for nothing
         successor = self._read(certificate, key) if certificate or key else self._sources.create()
         now = self._clock.now()
         self._authorities.change(steps.prepare(self.rotation, successor, now, uncrossed=uncrossed))
