@@ -174,7 +174,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     nodes.observe(StreamLog(refusals))
     watch = IdentityWatch(nodes, identities, holdings, authorities.is_gone, clock)
     nodes.observe(watch)
-    reconciler.clock_jumped = watch.clock_jumped
+    reconciler.on_clock_jump(watch.clock_jumped)
     attestation = Attestation(clock)
     forgetful = (identities.forget, attestation.forget, acked_names.forget, holdings.forget)
     registry.subscribe(_forgetting(*forgetful))

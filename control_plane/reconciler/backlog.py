@@ -39,7 +39,7 @@ class Backlog:
         Args:
             clock: times the turns.
             issuers: the second process, if there is one.
-            returned: makes a plan with what came back from there.
+            returned: makes a plan with what is taken back from there.
         """
         self._clock = clock
         self._issuers = issuers
@@ -49,8 +49,6 @@ class Backlog:
         self._rush = Rush(CROWD, RUSH_SECONDS)
         self._wake = asyncio.Event()
         self._log = structlog.get_logger(__name__)
-        if issuers is not None:
-            issuers.returned = self._take_back
 
     def __contains__(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance waits."""
@@ -119,6 +117,7 @@ class Backlog:
         self._given.add(instance)
         return True
 
-    def _take_back(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
+    def take_back(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
+        """Take an instance back from the second process, with what was issued for it."""
         self._given.discard(instance)
         self._returned(instance, issued)

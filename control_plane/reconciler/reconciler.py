@@ -46,7 +46,12 @@ class Reconciler:
     """Keeps every connected node's snapshot equal to its plan; observes streams and commits.
 
     Attributes:
-        clock_jumped: is told when the clock was set.
+        state: the newest State; plans follow from it.
+        standing: how each instance stands against its plan.
+        waiters: who waits for instances to have what they should.
+        farewells: tells those that were removed.
+        publication: which names may be resolved, and which certificates must still have.
+        foresight: issues ahead for what the registry is writing.
     """
 
     def __init__(
@@ -72,7 +77,7 @@ class Reconciler:
         self._renewals = RenewalQueue()
         self._draining = Draining(clock)
         self._log = structlog.get_logger(__name__)
-        self.clock_jumped: Callable[[], None] = lambda: None
+        self._on_clock_jump: list[Callable[[], None]] = []
         self.state = state
         self._connected = ConnectedInstances(nodes, lambda: self.state)
         self.standing = Standing(nodes, custody, self._backlog)
@@ -109,6 +114,10 @@ class Reconciler:
             self._see_off(instance.guid)
         self._mark_apps(change.apps)
         self.publication.committed(state, change)
+
+    def on_clock_jump(self, callback: Callable[[], None]) -> None:
+        """Call this whenever the clock was set."""
+        self._on_clock_jump.append(callback)
 
     def authority_changed(self, since: datetime) -> None:
         """Have every instance's certificates looked at, each at its own turn.
@@ -176,7 +185,7 @@ class Reconciler:
             self._renewals,
             self._connected.everybody,
             self._look,
-            self.clock_jumped,
+            self._clock_jumped,
             self._clock,
             issued,
         )
@@ -185,9 +194,13 @@ class Reconciler:
                 tasks.create_task(self._backlog.work(self._due, self._try))
                 tasks.create_task(renewing.run())
                 if self._issuers is not None:
-                    tasks.create_task(self._issuers.run())
+                    tasks.create_task(self._issuers.run(self._backlog.take_back))
         finally:
             await self.publication.close()
+
+    def _clock_jumped(self) -> None:
+        for callback in self._on_clock_jump:
+            callback()
 
     def _is_certified(self, instance: InstanceGuid) -> bool:
         return self.standing.has_certificate(instance) and self.standing.is_current(instance)

@@ -102,7 +102,6 @@ class Issuers:
         self._given: deque[_Given] = deque()
         self._signs: Authority | None = None
         self._log = structlog.get_logger(__name__)
-        self.returned: Returned = lambda _instance, _issued: None
 
     def has_room(self) -> bool:
         """Tell whether it takes another instance now; to ask has it started."""
@@ -110,7 +109,7 @@ class Issuers:
         return self._process is not None and len(self._given) < AT_ONCE
 
     def give(self, instance: InstanceGuid, requests: Mapping[str, Request], now: datetime) -> None:
-        """Have certificates issued, for which there is room; ``returned`` is told of them."""
+        """Have certificates issued, for which there is room; who runs this is told of them."""
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("there is no room")
         authority = self._authority()
@@ -124,18 +123,22 @@ class Issuers:
         self._given.append(given)
         self._wanted.set()
 
-    async def run(self) -> None:
-        """Start the process when it is wanted, and take what comes back, until cancelled."""
+    async def run(self, returned: Returned) -> None:
+        """Start the process when it is wanted, and take what comes back, until cancelled.
+
+        Args:
+            returned: is told of each instance that was given, once.
+        """
         while True:
             await self._wanted.wait()
             try:
-                await self._serve()
+                await self._serve(returned)
             except Exception as error:  # noqa: BLE001 - whatever it is, all goes on without it
                 self._log.warning(log_events.ISSUER_FAILED, exc_info=error)
                 await self._clock.sleep(PAUSE_SECONDS)
             self._wanted.clear()
 
-    async def _serve(self) -> None:
+    async def _serve(self, returned: Returned) -> None:
         process = await asyncio.create_subprocess_exec(
             *self._program,
             stdin=asyncio.subprocess.PIPE,
@@ -147,12 +150,12 @@ class Issuers:
                 await self._answer(process, Batch([]))  # it is up
             self._process, self._signs = process, None
             while await self._is_needed():
-                await self._take(process)
+                await self._take(process, returned)
         finally:
             self._process = None
             try:
                 while self._given:  # before it is ended, which takes long if it hangs
-                    self.returned(self._given.popleft().instance, {})
+                    returned(self._given.popleft().instance, {})
             finally:
                 await _end(process)
 
@@ -180,7 +183,7 @@ class Issuers:
             return False
         return True
 
-    async def _take(self, process: asyncio.subprocess.Process) -> None:
+    async def _take(self, process: asyncio.subprocess.Process, returned: Returned) -> None:
         """Take the next answer."""
         async with asyncio.timeout(_ANSWER_SECONDS):
             filled = await self._answer(process)
@@ -192,7 +195,7 @@ class Issuers:
             if each.leaf is not None
         }
         self._given.popleft()
-        self.returned(given.instance, issued)
+        returned(given.instance, issued)
         await asyncio.sleep(0)  # the next answer may be here already, and others want a turn
 
 

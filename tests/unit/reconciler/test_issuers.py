@@ -50,8 +50,11 @@ class Scene:
         self.authority = authority()
         self.serials = Serials()
         self.issuers = Issuers(PROGRAM, lambda: self.authority, Profile(), self.serials, self.clock)
-        self.issuers.returned = lambda instance, issued: self.back.put_nowait((instance, issued))
         self.back: asyncio.Queue[tuple[InstanceGuid, Mapping[str, Issued]]] = asyncio.Queue()
+
+    def take(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
+        """Take what comes back."""
+        self.back.put_nowait((instance, issued))
 
     async def until_ready(self) -> None:
         """Return once there is room."""
@@ -67,7 +70,7 @@ class Scene:
 async def scene() -> AsyncIterator[Scene]:
     """Let a second process issue until the block ends."""
     made = Scene()
-    running = asyncio.create_task(made.issuers.run())
+    running = asyncio.create_task(made.issuers.run(made.take))
     try:
         await made.until_ready()
         yield made

@@ -331,7 +331,7 @@ async def test_a_jump_of_the_clock_is_told(state: State) -> None:
     """What is issued by a clock that is wrong is refused by others, and nothing else says why."""
     around = World(state)
     jumps: list[datetime] = []
-    around.reconciler.clock_jumped = lambda: jumps.append(around.clock.now())
+    around.reconciler.on_clock_jump(lambda: jumps.append(around.clock.now()))
     with structlog.testing.capture_logs() as logs:
         async with around.running():
             for by in (timedelta(hours=1), timedelta(hours=-1), timedelta(seconds=59)):
