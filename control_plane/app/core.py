@@ -6,7 +6,6 @@ The rule of this module: it is wiring and nothing else. Tests that need no socke
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,11 @@ from control_plane.app.authority import (
     read_authority_files,
 )
 from control_plane.app.expiring import signing_ca
+from control_plane.app.memories import forgetting
 from control_plane.app.observed import Observed, Watched, observe
 from control_plane.ca import Authority, InstanceIdentity, Profile, load_trusted, new_key_pair
 from control_plane.clock import Clock
-from control_plane.model.change import Change, removed_instances
 from control_plane.model.state import State
-from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.planner import Planner, PlanOptions
 from control_plane.reconciler.certificates.acked_names import AckedNames
@@ -40,7 +38,7 @@ from control_plane.reconciler.pace import IDENTITIES_PER_SECOND, turn
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.probe import Prober
-from control_plane.registry import Registry, Subscriber
+from control_plane.registry import Registry
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.identity_watch import IdentityWatch
 from control_plane.server.access.peers import Validity
@@ -176,8 +174,6 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     nodes.observe(watch)
     reconciler.on_clock_jump(watch.clock_jumped)
     attestation = Attestation(clock)
-    forgetful = (identities.forget, attestation.forget, acked_names.forget, holdings.forget)
-    registry.subscribe(_forgetting(*forgetful))
     probe_from = next(iter(planner.options.probers), None)
     # The proof has a prober of its own: who waits has little time, and must not stand in line
     # behind instances that are looked at in the background and do not answer.
@@ -186,6 +182,8 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     )
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, refusals, clock)
     observed = observe(watched, probe_from)
+    memories = (identities, attestation, acked_names, holdings, ledger, observed.proof)
+    registry.subscribe(forgetting(*memories))
     progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)
     rotation = _ca_rotation(authorities, progress, profile, clock)
     metrics.registry.register(AuthorityCollector(rotation))
@@ -217,17 +215,6 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         refusals=refusals,
         observed=observed,
     )
-
-
-def _forgetting(*memories: Callable[[InstanceGuid], None]) -> Subscriber:
-    """Return who tells all of these which instances a change removed."""
-
-    def forget(state: State, change: Change) -> None:
-        for instance in removed_instances(state, change):
-            for each in memories:
-                each(instance.guid)
-
-    return forget
 
 
 def _ca_rotation(

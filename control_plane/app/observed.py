@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from control_plane.clock import Clock
-from control_plane.model.change import Change, removed_instances
 from control_plane.model.state import State
 from control_plane.nodes import Nodes
 from control_plane.reconciler.certificates.ledger import Ledger
@@ -63,12 +62,6 @@ class Observed:
             await self.changes.close()
             await self.proof.close()
 
-    def forget(self, state: State, change: Change) -> None:
-        """Forget the instances that a change removed; a subscriber of the registry."""
-        for instance in removed_instances(state, change):
-            self.ledger.drop(instance.guid)
-            self.proof.forget(instance.guid)
-
 
 def observe(watched: Watched, probe_from: str | None) -> Observed:
     """Have everything watched; the reconciler has to be subscribed to the registry before.
@@ -101,7 +94,6 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
     changes.observe(change_log.reached)
     registry.subscribe(changes.committed)
     observed = Observed(ledger, proof, feed, changes, name_audit, watched.metrics)
-    registry.subscribe(observed.forget)
     _measure(watched, observed)
     return observed
 

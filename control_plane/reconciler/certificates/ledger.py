@@ -94,7 +94,7 @@ class Ledger:
         else:
             self._tell(moved)
 
-    def drop(self, instance: InstanceGuid) -> None:
+    def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
         self._entries.pop(instance, None)
 

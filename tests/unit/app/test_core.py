@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,17 +11,30 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from control_plane.app.core import Core, build
+from control_plane.ca import new_key_pair
+from control_plane.model.apps import create_app
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import register_instance, remove_instance
+from control_plane.model.spec import AppSpec
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.ledger import CertificateState
 from control_plane.settings import Settings
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
+from tests.unit.app.kept import kept
+from tests.unit.model.world import B
 from tests.unit.reconciler.clocks import NOON, ManualClock
+from tests.unit.reconciler.worlds import Peer
+from tests.waiting import eventually
 
 B0 = InstanceGuid("b0")
 RECORD = IssuedRecord(
     B0, "c2c-cert-and-key", "v", 0xA1, ("b0",), NOON, NOON + timedelta(1), "sha256:"
 )
+MAY_STAY = {
+    "reconciler.farewells._told{}",  # as long as its tombstone, or it would be told again
+    "reconciler._renewals._heap[][]",  # until its turn, in which nothing happens
+}
 
 
 @asynccontextmanager
@@ -43,3 +57,56 @@ async def test_what_is_not_served_is_in_the_log_though_nobody_watches(tmp_path: 
             ledger.move(ledger.of(B0)[0], CertificateState.NOT_SERVED, "refused")
 
     assert "certificate.not_served" in [line["event"] for line in lines]
+
+
+@asynccontextmanager
+async def working(core: Core) -> AsyncIterator[None]:
+    """Let those work who write, plan and remember."""
+    works = (core.registry.run(), core.presence.run(), core.reconciler.run(), core.records.run())
+    tasks = [asyncio.create_task(each) for each in works]
+    try:
+        yield
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _status(core: Core) -> InstanceStatus:
+    return core.registry.state.instances[B0].status
+
+
+async def live_a_life(core: Core) -> Peer:
+    """Let an instance enrol, connect, follow its plan and report; return its Envoy."""
+    registry = core.registry
+    await registry.execute(lambda state: create_app(state, B, AppSpec("b")))
+    await registry.execute(lambda state: register_instance(state, B0, B, "10.0.1.1"))
+    (app,), (instance,) = registry.state.all_apps(), registry.state.all_instances()
+    leaf = core.identities.issue(app, instance, new_key_pair().public)
+    core.identities.given(B0, leaf)
+    envoy = Peer(core, B0, 1).as_envoy()
+    (newest,) = (
+        each.record.serial
+        for each in core.observed.ledger.of(B0)
+        if each.record.secret == RECORD.secret
+    )
+    core.attestation.report(B0, newest, (8080,), {8080: True}, frozenset({"sha256:"}))
+    core.presence.reported(B0, listening=True, leaving=False)
+    core.observed.proof._shown[B0] = newest  # as if it had been looked at from here
+    return envoy
+
+
+async def test_who_was_removed_is_forgotten_wherever_it_was_known(tmp_path: Path) -> None:
+    """What is remembered of each instance would else pile up, in whichever part of the core."""
+    async with built(tmp_path) as core, working(core):
+        envoy = await live_a_life(core)
+        await eventually(lambda: _status(core) is InstanceStatus.READY, "it is ready")
+        known = kept(core, B0)
+        await core.registry.execute(lambda state: remove_instance(state, B0))
+        envoy.settle()
+        envoy.close()
+
+        await eventually(lambda: kept(core, B0) <= MAY_STAY, "it is forgotten")
+
+    memories = {path.rpartition(".")[2] for path in known}
+    assert memories >= {"_counting{}", "_served{}", "_sure{}", "_used{}", "_entries{}", "_shown{}"}

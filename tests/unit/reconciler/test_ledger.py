@@ -97,8 +97,8 @@ def test_secrets_are_apart(ledger: Ledger) -> None:
     ledger.issued(replace(FIRST, instance_guid=B1, not_after=NOON + 3 * DAY))
 
     assert [each.record.secret for each in ledger.of(B0)] == [C2C_SECRET, ID_SECRET]
-    ledger.drop(B0)
-    ledger.drop(B0)
+    ledger.forget(B0)
+    ledger.forget(B0)
     assert ledger.of(B0) == ()
     assert len(ledger.of(B1)) == 1
 

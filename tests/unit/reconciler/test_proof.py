@@ -387,7 +387,7 @@ async def test_a_removed_instance_is_not_looked_at() -> None:
     async with scene() as made:
         made.connect(B0).as_envoy()
         await settled()
-        made.ledger.drop(B0)
+        made.ledger.forget(B0)
         made.proof.forget(B0)
         assert made.proof.shown_serial(B0) is None
         made.attestation.report(B0, 1, ())
@@ -407,7 +407,7 @@ async def test_a_look_at_who_was_removed_meanwhile_leaves_nothing() -> None:
         assert len(made.prober.looked) == 1
 
         made.commit(remove_instance(made.state, B0))
-        made.ledger.drop(B0)
+        made.ledger.forget(B0)
         made.proof.forget(B0)
         made.prober.hold.set()
         await settled()

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from control_plane.ca import (
     Authority,
@@ -17,6 +17,7 @@ from control_plane.ca import (
     create_authority,
     new_key_pair,
 )
+from control_plane.clock import Clock
 from control_plane.model.change import Decision
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
@@ -151,6 +152,18 @@ class World:
         return held.leaf
 
 
+class Side(Protocol):
+    """What a client needs of the other side."""
+
+    @property
+    def nodes(self) -> Nodes:
+        """The streams and snapshots."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time by which it is answered."""
+
+
 class Peer:
     """A client of one stream that answers when the test says so.
 
@@ -158,7 +171,7 @@ class Peer:
         has: what it accepted, by type and name.
     """
 
-    def __init__(self, world: World, guid: str, number: int) -> None:
+    def __init__(self, world: Side, guid: str, number: int) -> None:
         """Open the stream."""
         self._world = world
         self._node = Node(guid)
