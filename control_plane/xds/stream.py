@@ -7,11 +7,8 @@ The rules of this module (quotations are from the xDS protocol):
   one ends the stream.
 - On an aggregated stream every request names its type, and "each resource type is treated as a
   separate logical stream"; on a stream of one type the type is implicit, and another one ends it.
-- Make before break: "CDS updates (if any) must always be pushed first", then EDS, LDS and RDS, the
-  last two after the client answered what comes before; "stale CDS clusters and related EDS
-  endpoints (ones no longer being referenced) can then be removed". One refused cluster does not
-  keep the listeners waiting, but as long as a listener is refused nothing is withdrawn that the one
-  before it may use.
+- Make before break: which type waits for which, and when anything is withdrawn, is for ``Ordering``
+  to say.
 - "Management server is expected to provide the EDS/RDS updates during warming", also unchanged
   ones.
 
@@ -31,6 +28,7 @@ from control_plane.xds.events import Connected, Event
 from control_plane.xds.heartbeat import Heartbeats, takes_ttls
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node, Reply, Request, SotwRequest
+from control_plane.xds.ordering import Ordering
 from control_plane.xds.refusal import NodeRefusals, Refusal
 from control_plane.xds.resource import WILDCARD, Nonce, TypeUrl
 from control_plane.xds.resource_error import takes_errors
@@ -67,6 +65,7 @@ class Stream:
         self.node: Node | None = None
         self.machines: dict[TypeUrl, Machine] = {}
         self._translation = Translation(self.machines, self._limits)
+        self._ordering = Ordering(types, self.machines, self._at_rest, self.content)
 
     def identify(self, request: Request) -> Connected | None:
         """Take the node of a request; the first one tells who the client is.
@@ -137,18 +136,18 @@ class Stream:
             return []
         self._rests_with = None
         replies: list[Reply] = []
-        for url in self._in_order():
+        for url in self._ordering.in_order():
             machine, content = self.machines[url], self.content(url, snapshot)
             if machine.heartbeats and machine.heartbeats.end(content):
                 self._at_rest.pop(url, None)
-            if self._at_rest.get(url) is content or self._must_wait(url, snapshot, now):
+            if self._at_rest.get(url) is content or self._ordering.must_wait(url, snapshot, now):
                 continue
             whole = machine.type.part_of
             if whole is not None and WILDCARD in machine.exchange.owed:
                 wholes = snapshot.of_type(whole)
                 names = wholes.resources.keys() | wholes.variants.keys()
                 machine.refresh(names, content.resources)
-            withdraw = self._may_withdraw(url, snapshot)
+            withdraw = self._ordering.may_withdraw(url, snapshot)
             reply = machine.reply(content, now, withdraw=withdraw)
             if reply is not None:
                 replies.append(self.as_told(reply))
@@ -224,10 +223,6 @@ class Stream:
     def _new_nonce(self) -> Nonce:
         return Nonce(str(next(self._counter)))
 
-    def _in_order(self) -> list[TypeUrl]:
-        known = [each.url for each in self._types.ordered if each.url in self.machines]
-        return known + [url for url in self.machines if url not in self._types.by_url]
-
     def _is_in_step(self, url: TypeUrl, content: TypeSnapshot) -> bool:
         if self._at_rest.get(url) is content:
             return True
@@ -238,36 +233,6 @@ class Stream:
         if not machine.exchange.owed:
             self._at_rest[url] = content
         return True
-
-    def _must_wait(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
-        """Tell whether a type that comes first still has something to send or to hear."""
-        return any(
-            self.machines[before].is_due(
-                content, now, withdraw=self._may_withdraw(before, snapshot)
-            )
-            for before in self._types.get(url).after
-            if before in self.machines
-            and self._at_rest.get(before) is not (content := self.content(before, snapshot))
-        )
-
-    def _may_withdraw(self, url: TypeUrl, snapshot: Snapshot) -> bool:
-        """Tell whether nobody refers any more to what should not be there.
-
-        The first answer to a wildcard, or to a glob, withdraws nothing: a client that reconnects
-        has too much, and asks for the types that refer to it only while that answer is under way.
-        """
-        followers = self._types.followers(url)
-        machine = self.machines[url]
-        if followers and WILDCARD in machine.exchange.owed:
-            return False
-        if followers and machine.subscription.globs & machine.exchange.owed:
-            return False
-        return all(
-            self._at_rest.get(follower) is (content := self.content(follower, snapshot))
-            or self.machines[follower].in_step(content)
-            for follower in followers
-            if follower in self.machines
-        )
 
     def _refresh(self, machine: Machine, snapshot: Snapshot) -> None:
         """Owe the client what it waits for to warm what it was just sent.
