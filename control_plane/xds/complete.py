@@ -23,12 +23,12 @@ class Offer:
     Attributes:
         news: what of it the client does not have, or is owed: the version of each name, None for
             its absence. The client's answer concerns these.
-        reasons: the names for which it should be sent.
+        reasons: what it should be sent for, in the same form.
     """
 
     resources: tuple[Resource, ...]
     news: Mapping[str, Version | None]
-    reasons: AbstractSet[str]
+    reasons: Mapping[str, Version | None]
 
 
 class CompleteState:
@@ -108,7 +108,7 @@ class CompleteState:
         news |= dict.fromkeys(gone)
         being_made = gone & (snapshot.pending | snapshot.recorded.keys())
         reasons = {
-            name
+            name: version
             for name, version in news.items()
             if name not in kept
             and name not in being_made

@@ -206,11 +206,12 @@ class DeltaMachine:
             self.type.url, nonce, snapshot.version, (), ttls=due, kept=kept, is_heartbeat=True
         )
 
-    def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
-        """Tell whether a response is in flight, or would be sent now."""
-        if self.exchange.in_flight is not None or self._awaits_all(snapshot):
-            return True
-        return bool(self._due(snapshot, now, withdraw=withdraw))
+    def due(
+        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
+    ) -> Mapping[str, Version | None]:
+        """Return what a response would tell; ``*`` stands for the first answer to a wildcard."""
+        due = self._due(snapshot, now, withdraw=withdraw)
+        return due | {WILDCARD: None} if self._awaits_all(snapshot) else due
 
     def _awaits_all(self, snapshot: TypeSnapshot) -> bool:
         """Tell whether a wildcard or a glob is owed its first answer, be that empty."""

@@ -3,26 +3,93 @@
 The rules of this module (quotations are from the xDS protocol, "Eventual consistency
 considerations"):
 
-- "CDS updates (if any) must always be pushed first", then EDS, LDS and RDS, the last two after the
-  client answered what comes before. One refused cluster does not keep the listeners waiting.
+- "CDS updates (if any) must always be pushed first", then EDS; "LDS updates must arrive after
+  corresponding CDS/EDS updates", and RDS updates "after CDS/EDS/LDS updates": after the client
+  answered what comes before. An answer is an ACK or a NACK: one refused cluster does not keep the
+  listeners waiting.
+- What comes before is what the follower may refer to: the content that was there, and had yet to be
+  delivered, when the follower got its own; and no removal. Else endpoints that change with each
+  round trip would keep all listeners and routes from ever leaving. So it waits once for each name,
+  until the client answered that content, or newer; and if it changes while it waits, for what is
+  new to the client by then.
 - "Stale CDS clusters and related EDS endpoints (ones no longer being referenced) can then be
   removed": as long as a listener is refused nothing is withdrawn that the one before it may use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
-from control_plane.xds.resource import WILDCARD, TypeUrl
+from control_plane.xds.exchange import NO_NAMES
+from control_plane.xds.resource import WILDCARD, TypeUrl, Version
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.translation import Machine
 
 
+class Wait:
+    """What one type waits for: names of the types before it, and ``*`` for an empty response.
+
+    Attributes:
+        content: what the type is to send then.
+    """
+
+    __slots__ = ("_answered", "_needed", "_outdated", "_twice", "content")
+
+    def __init__(self, content: TypeSnapshot) -> None:
+        """Begin to wait.
+
+        Args:
+            content: what the type is to send then.
+        """
+        self.content = content
+        self._needed: dict[TypeUrl, set[str]] = {}
+        self._answered: dict[TypeUrl, set[str]] = {}
+        self._outdated: dict[TypeUrl, set[str]] = {}
+        self._twice: dict[TypeUrl, set[str]] = {}
+
+    def need(
+        self,
+        before: TypeUrl,
+        outstanding: AbstractSet[str],
+        *,
+        outdated: AbstractSet[str],
+        has: AbstractSet[str],
+    ) -> None:
+        """Wait for all that a type before it has yet to deliver, except for what was waited for.
+
+        Args:
+            before: which type.
+            outstanding: the names of which it has content in flight, or to send.
+            outdated: those of which other content is in flight than should be.
+            has: the names of which the client has content.
+        """
+        # What the client has not, be it refused or lost, is new once more.
+        answered = self._answered[before] = self._answered.get(before, set()) & has
+        self._needed.setdefault(before, set()).update(outstanding - answered)
+        # For an answer to nothing but the latest content it might wait for ever.
+        twice = self._twice.setdefault(before, set())
+        self._outdated.setdefault(before, set()).update(outdated - twice)
+        twice |= outdated
+
+    def answered(self, before: TypeUrl, told: AbstractSet[str]) -> None:
+        """Take note that the client answered a response with content of these names."""
+        outdated = self._outdated.pop(before, NO_NAMES)
+        self._answered.setdefault(before, set()).update(told - outdated)
+
+    def lasts(self, before: TypeUrl, outstanding: AbstractSet[str]) -> bool:
+        """Tell whether what a type has yet to deliver is waited for."""
+        needed = self._needed.get(before)
+        if not needed:
+            return False
+        return not (needed - self._answered.get(before, set())).isdisjoint(outstanding)
+
+
 class Ordering:
     """What the types of one stream wait for."""
 
-    __slots__ = ("_at_rest", "_content", "_machines", "_types")
+    __slots__ = ("_at_rest", "_content", "_machines", "_types", "_waits")
 
     def __init__(
         self,
@@ -43,6 +110,7 @@ class Ordering:
         self._machines = machines
         self._at_rest = at_rest
         self._content = content
+        self._waits: dict[TypeUrl, Wait] = {}
 
     def in_order(self) -> list[TypeUrl]:
         """Return the types that the client asks for, in the order in which they are served."""
@@ -50,15 +118,38 @@ class Ordering:
         return known + [url for url in self._machines if url not in self._types.by_url]
 
     def must_wait(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
-        """Tell whether a type that comes first still has something to send or to hear."""
-        return any(
-            self._machines[before].is_due(
-                content, now, withdraw=self.may_withdraw(before, snapshot)
+        """Tell whether the client has yet to answer what a type may refer to."""
+        before = [
+            each
+            for each in self._types.get(url).after
+            if each in self._machines
+            and self._at_rest.get(each) is not self._content(each, snapshot)
+        ]
+        if not before or self._machines[url].exchange.in_flight is not None:
+            must_wait = False
+        elif (wait := self._waits.get(url)) and wait.content is self._content(url, snapshot):
+            must_wait = any(
+                wait.lasts(each, self._in_flight(each, snapshot))
+                or wait.lasts(each, self._due(each, snapshot, now))
+                for each in before
             )
-            for before in self._types.get(url).after
-            if before in self._machines
-            and self._at_rest.get(before) is not (content := self._content(before, snapshot))
-        )
+        else:
+            must_wait = self._begins_to_wait(url, before, snapshot, now)
+        if not must_wait:
+            self._waits.pop(url, None)
+        return must_wait
+
+    def answered(self, url: TypeUrl, told: Mapping[str, Version | None]) -> None:
+        """Take note that the client answered a response, be it an ACK or a NACK.
+
+        Args:
+            url: of which type.
+            told: what that told anew, None for a removal.
+        """
+        if self._waits:
+            names = {name for name, version in told.items() if version is not None}
+            for wait in self._waits.values():
+                wait.answered(url, names if told else {WILDCARD})
 
     def may_withdraw(self, url: TypeUrl, snapshot: Snapshot) -> bool:
         """Tell whether nobody refers any more to what should not be there.
@@ -78,3 +169,52 @@ class Ordering:
             for follower in followers
             if follower in self._machines
         )
+
+    def _begins_to_wait(
+        self, url: TypeUrl, before: Iterable[TypeUrl], snapshot: Snapshot, now: float
+    ) -> bool:
+        """Have a type wait for what the types before it have yet to deliver, if there is any."""
+        outstanding = {
+            each: names
+            for each in before
+            if (names := self._in_flight(each, snapshot) | self._due(each, snapshot, now))
+        }
+        machine, content = self._machines[url], self._content(url, snapshot)
+        withdraw = self.may_withdraw(url, snapshot)
+        if not outstanding or not machine.due(content, now, withdraw=withdraw):
+            return False
+        wait = self._waits.setdefault(url, Wait(content))
+        wait.content = content
+        for each, names in outstanding.items():
+            has = self._machines[each].exchange.accepted.keys()
+            wait.need(each, names, outdated=self._outdated(each, snapshot), has=has)
+        return any(wait.lasts(*each) for each in outstanding.items())
+
+    def _in_flight(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
+        """Return the names of which content is in flight, or that follows on their removal."""
+        told = self._machines[url].exchange.in_flight
+        if told is None:
+            return NO_NAMES
+        content = self._content(url, snapshot)
+        names = {
+            name
+            for name, version in told.items()
+            if version is not None or content.find(name) is not None
+        }
+        return names if told else {WILDCARD}
+
+    def _outdated(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
+        """Return the names of which other content is in flight than the client should have."""
+        content = self._content(url, snapshot)
+        return {
+            name
+            for name, version in (self._machines[url].exchange.in_flight or {}).items()
+            if version is not None
+            and (resource := content.find(name)) is not None
+            and resource.version != version
+        }
+
+    def _due(self, url: TypeUrl, snapshot: Snapshot, now: float) -> AbstractSet[str]:
+        """Return the names of which content would be sent once nothing is in flight."""
+        due = self._machines[url].due(self._content(url, snapshot), now, withdraw=False)
+        return {name for name, version in due.items() if version is not None or name == WILDCARD}

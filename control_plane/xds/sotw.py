@@ -24,7 +24,7 @@ protocol):
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.complete import CompleteState, Offer
@@ -212,11 +212,12 @@ class SotwMachine:
         found = [snapshot.resources[name] for name in names if name in snapshot.resources]
         return tuple(each for each in found if self.exchange.has(each.name) == each.version)
 
-    def is_due(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> bool:
-        """Tell whether a response is in flight, or would be sent now."""
-        if self.exchange.in_flight is not None:
-            return True
-        return self._offer(snapshot, now, withdraw=withdraw) is not None
+    def due(
+        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
+    ) -> Mapping[str, Version | None]:
+        """Return what a response would tell; ``*`` stands for the first answer to a wildcard."""
+        offer = self._offer(snapshot, now, withdraw=withdraw)
+        return NOTHING if offer is None else offer.reasons or {WILDCARD: None}
 
     def missing(self, snapshot: TypeSnapshot) -> frozenset[str]:
         """Return the names that the client wants and whose content has to be made anew."""
@@ -281,7 +282,7 @@ class SotwMachine:
             }
         turn = exchange.turn(due, self.type.batch)
         resources = tuple(snapshot.resources[name] for name in turn if due[name] is not None)
-        return Offer(resources, {name: due[name] for name in turn}, due.keys())
+        return Offer(resources, {name: due[name] for name in turn}, due)
 
     def _may_have(self, name: str) -> bool:
         return name in self._resumed_names or self.exchange.may_have(name)

@@ -107,7 +107,11 @@ class Stream:
         machine = self._machine(url, request)
         self._at_rest.pop(url, None)
         self._rests_with = None
-        return self._translation.receive(machine, request, now, is_first=is_first)
+        in_flight = machine.exchange.in_flight
+        events = self._translation.receive(machine, request, now, is_first=is_first)
+        if in_flight is not None and machine.exchange.in_flight is None:
+            self._ordering.answered(url, in_flight)
+        return events
 
     def content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:
         """Return what the client should have of a type that it asked for.

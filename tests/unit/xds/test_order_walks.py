@@ -107,6 +107,29 @@ class OrderWalk(WalkToRest):
         self._open()
 
     @rule()
+    def churn(self) -> None:
+        """Clusters change before each answer; the listeners, which do not, leave all the same."""
+        self.cured = True
+        clusters = self.snapshot.of_type(CLUSTER).resources
+        for number in range(20):
+            self.now += 100.0
+            changed = (
+                Resource.of(CLUSTER, each, f"{each} {10 + number}".encode()) for each in clusters
+            )
+            self.snapshot = self.snapshot.replacing({CLUSTER: TypeSnapshot.of(changed)})
+            self._push()
+            for _ in range(len(self.client.outbox)):
+                self.deliver()
+            while self.client.inbox:
+                self.read()
+        self.cured = False
+        should_have = self.snapshot.of_type(LISTENER).resources.items()
+        assert (
+            self.client.of(LISTENER).content.items()
+            >= {n: r.version for n, r in should_have}.items()
+        )
+
+    @rule()
     def settle(self) -> None:
         """Everything is delivered and answered; then the client has what it should have."""
         self.cured = True

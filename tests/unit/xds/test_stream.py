@@ -247,7 +247,7 @@ def test_machine_that_was_not_asked_has_nothing_to_say() -> None:
         contents = peer.snapshot.of_type(CLUSTER)
         assert machine.reply(contents, 0.0) is None
         assert machine.in_step(contents)
-        assert not machine.is_due(contents, 0.0)
+        assert not machine.due(contents, 0.0)
 
 
 def test_node_id_is_bounded() -> None:
