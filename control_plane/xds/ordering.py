@@ -12,8 +12,6 @@ considerations"):
   round trip would keep all listeners and routes from ever leaving. So it waits once for each name,
   until the client answered that content, or newer; and if it changes while it waits, for what is
   new to the client by then.
-- "Stale CDS clusters and related EDS endpoints (ones no longer being referenced) can then be
-  removed": as long as a listener is refused nothing is withdrawn that the one before it may use.
 """
 
 from __future__ import annotations
@@ -26,70 +24,14 @@ from control_plane.xds.resource import WILDCARD, TypeUrl, Version
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.translation import Machine
-
-
-class Wait:
-    """What one type waits for: names of the types before it, and ``*`` for an empty response.
-
-    Attributes:
-        content: what the type is to send then.
-    """
-
-    __slots__ = ("_answered", "_needed", "_outdated", "_twice", "content")
-
-    def __init__(self, content: TypeSnapshot) -> None:
-        """Begin to wait.
-
-        Args:
-            content: what the type is to send then.
-        """
-        self.content = content
-        self._needed: dict[TypeUrl, set[str]] = {}
-        self._answered: dict[TypeUrl, set[str]] = {}
-        self._outdated: dict[TypeUrl, set[str]] = {}
-        self._twice: dict[TypeUrl, set[str]] = {}
-
-    def need(
-        self,
-        before: TypeUrl,
-        outstanding: AbstractSet[str],
-        *,
-        outdated: AbstractSet[str],
-        has: AbstractSet[str],
-    ) -> None:
-        """Wait for all that a type before it has yet to deliver, except for what was waited for.
-
-        Args:
-            before: which type.
-            outstanding: the names of which it has content in flight, or to send.
-            outdated: those of which other content is in flight than should be.
-            has: the names of which the client has content.
-        """
-        # What the client has not, be it refused or lost, is new once more.
-        answered = self._answered[before] = self._answered.get(before, set()) & has
-        self._needed.setdefault(before, set()).update(outstanding - answered)
-        # For an answer to nothing but the latest content it might wait for ever.
-        twice = self._twice.setdefault(before, set())
-        self._outdated.setdefault(before, set()).update(outdated - twice)
-        twice |= outdated
-
-    def answered(self, before: TypeUrl, told: AbstractSet[str]) -> None:
-        """Take note that the client answered a response with content of these names."""
-        outdated = self._outdated.pop(before, NO_NAMES)
-        self._answered.setdefault(before, set()).update(told - outdated)
-
-    def lasts(self, before: TypeUrl, outstanding: AbstractSet[str]) -> bool:
-        """Tell whether what a type has yet to deliver is waited for."""
-        needed = self._needed.get(before)
-        if not needed:
-            return False
-        return not (needed - self._answered.get(before, set())).isdisjoint(outstanding)
+from control_plane.xds.wait import Wait
+from control_plane.xds.withdrawal import Withdrawal
 
 
 class Ordering:
     """What the types of one stream wait for."""
 
-    __slots__ = ("_at_rest", "_content", "_machines", "_types", "_waits")
+    __slots__ = ("_at_rest", "_content", "_machines", "_types", "_waits", "_withdrawal")
 
     def __init__(
         self,
@@ -111,6 +53,7 @@ class Ordering:
         self._at_rest = at_rest
         self._content = content
         self._waits: dict[TypeUrl, Wait] = {}
+        self._withdrawal = Withdrawal(types, machines, at_rest, content)
 
     def in_order(self) -> list[TypeUrl]:
         """Return the types that the client asks for, in the order in which they are served."""
@@ -151,24 +94,17 @@ class Ordering:
             for wait in self._waits.values():
                 wait.answered(url, names if told else {WILDCARD})
 
-    def may_withdraw(self, url: TypeUrl, snapshot: Snapshot) -> bool:
-        """Tell whether nobody refers any more to what should not be there.
+    def may_withdraw(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
+        """Tell whether nobody refers any more to what should not be there."""
+        return self._withdrawal.may_withdraw(url, snapshot, now)
 
-        The first answer to a wildcard, or to a glob, withdraws nothing: a client that reconnects
-        has too much, and asks for the types that refer to it only while that answer is under way.
-        """
-        followers = self._types.followers(url)
-        machine = self._machines[url]
-        if followers and WILDCARD in machine.exchange.owed:
-            return False
-        if followers and machine.subscription.globs & machine.exchange.owed:
-            return False
-        return all(
-            self._at_rest.get(follower) is (content := self._content(follower, snapshot))
-            or self._machines[follower].in_step(content)
-            for follower in followers
-            if follower in self._machines
-        )
+    def look(self, snapshot: Snapshot) -> None:
+        """Forget what is settled; to be called before each round of responses."""
+        self._withdrawal.look(snapshot)
+
+    def next_due(self, now: float) -> float | None:
+        """Return the moment at which something may be withdrawn although a client clings to it."""
+        return self._withdrawal.next_due(now)
 
     def _begins_to_wait(
         self, url: TypeUrl, before: Iterable[TypeUrl], snapshot: Snapshot, now: float
@@ -180,7 +116,7 @@ class Ordering:
             if (names := self._in_flight(each, snapshot) | self._due(each, snapshot, now))
         }
         machine, content = self._machines[url], self._content(url, snapshot)
-        withdraw = self.may_withdraw(url, snapshot)
+        withdraw = self.may_withdraw(url, snapshot, now)
         if not outstanding or not machine.due(content, now, withdraw=withdraw):
             return False
         wait = self._waits.setdefault(url, Wait(content))

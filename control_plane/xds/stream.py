@@ -139,6 +139,7 @@ class Stream:
         if self._rests_with is snapshot:
             return []
         self._rests_with = None
+        self._ordering.look(snapshot)
         replies: list[Reply] = []
         for url in self._ordering.in_order():
             machine, content = self.machines[url], self.content(url, snapshot)
@@ -151,7 +152,7 @@ class Stream:
                 wholes = snapshot.of_type(whole)
                 names = wholes.resources.keys() | wholes.variants.keys()
                 machine.refresh(names, content.resources)
-            withdraw = self._ordering.may_withdraw(url, snapshot)
+            withdraw = self._ordering.may_withdraw(url, snapshot, now)
             reply = machine.reply(content, now, withdraw=withdraw)
             if reply is not None:
                 replies.append(self.as_told(reply))
@@ -191,8 +192,9 @@ class Stream:
         return self._refusals.of_type(self._types.get(url)).get(name)
 
     def next_due(self, now: float) -> float | None:
-        """Return the moment at which what was refused, or a heartbeat, may be sent."""
-        moments = [machine.exchange.next_retry(now) for machine in self.machines.values()]
+        """Return the moment at which what was refused, held back, or a heartbeat may be sent."""
+        moments = [self._ordering.next_due(now)]
+        moments += [machine.exchange.next_retry(now) for machine in self.machines.values()]
         beating = [each.heartbeats for each in self.machines.values() if each.heartbeats]
         moments += [each.next_beat(now) for each in beating]
         return min((moment for moment in moments if moment is not None), default=None)

@@ -28,6 +28,8 @@ from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
 from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.resource_type import CLUSTER, LISTENER, ROUTE
+from tests.server.watching import Watcher
 from tests.waiting import ended, eventually
 from tests.xds_client import PATIENCE
 
@@ -60,7 +62,9 @@ async def backend(name: str) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def client_of(server: ResourceServer) -> AsyncIterator[asyncio.StreamReader]:
+async def client_of(
+    server: ResourceServer, patience: str = "patient"
+) -> AsyncIterator[asyncio.StreamReader]:
     """Run the program with a bootstrap that names the server; return what it prints."""
     bootstrap = {
         "xds_servers": [
@@ -77,6 +81,7 @@ async def client_of(server: ResourceServer) -> AsyncIterator[asyncio.StreamReade
         str(PROGRAM),
         "xds:///greeter",
         METHOD,
+        patience,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps(bootstrap)},
@@ -90,22 +95,27 @@ async def client_of(server: ResourceServer) -> AsyncIterator[asyncio.StreamReade
         await ended(process, "the gRPC client")
 
 
-def greeter(*ports: int) -> list[Message]:
-    """Return what a gRPC client needs to find the service on these ports of loopback."""
+def greeter(*ports: int, kind: str = "greeter") -> list[Message]:
+    """Return what a gRPC client needs to find the service on these ports of loopback.
+
+    Args:
+        ports: of the backends.
+        kind: how the names begin of all that the listener leads to.
+    """
     manager = {
         "@type": TYPE + "network.http_connection_manager.v3.HttpConnectionManager",
-        "rds": {"route_config_name": "greeter-routes", "config_source": OVER_ADS},
+        "rds": {"route_config_name": f"{kind}-routes", "config_source": OVER_ADS},
         "http_filters": [
             {"name": "router", "typed_config": {"@type": TYPE + "http.router.v3.Router"}}
         ],
     }
-    route = {"match": {"prefix": ""}, "route": {"cluster": "greeter-cluster"}}
+    route = {"match": {"prefix": ""}, "route": {"cluster": f"{kind}-cluster"}}
     routes = {
-        "name": "greeter-routes",
+        "name": f"{kind}-routes",
         "virtual_hosts": [{"name": "greeter", "domains": ["*"], "routes": [route]}],
     }
     cluster = {
-        "name": "greeter-cluster",
+        "name": f"{kind}-cluster",
         "type": "EDS",
         "eds_cluster_config": {"eds_config": OVER_ADS},
     }
@@ -114,11 +124,11 @@ def greeter(*ports: int) -> list[Message]:
         ParseDict(listener, listener_pb2.Listener()),
         ParseDict(routes, route_pb2.RouteConfiguration()),
         ParseDict(cluster, cluster_pb2.Cluster()),
-        endpoints(*ports),
+        endpoints(*ports, kind=kind),
     ]
 
 
-def endpoints(*ports: int) -> Message:
+def endpoints(*ports: int, kind: str) -> Message:
     """Return the endpoints of the service."""
     members: list[dict[str, Any]] = [
         {
@@ -134,7 +144,7 @@ def endpoints(*ports: int) -> Message:
         "load_balancing_weight": 1,
         "lb_endpoints": members,
     }
-    assignment = {"cluster_name": "greeter-cluster", "endpoints": [locality]}
+    assignment = {"cluster_name": f"{kind}-cluster", "endpoints": [locality]}
     message: Message = ParseDict(assignment, endpoint_pb2.ClusterLoadAssignment())
     return message
 
@@ -172,3 +182,26 @@ async def test_grpcs_own_client_finds_a_backend_and_follows_it(*, known: bool) -
             "the client accepted every resource",
         )
         assert len(server.deliveries(NODE)) == 4
+
+
+async def test_no_call_of_grpcs_own_client_fails_when_its_listener_names_other_routes() -> None:
+    """O1: listener, routes, cluster and endpoints are all replaced in one change.
+
+    The client asks for the new routes only after it accepted the listener, and calls by the old
+    ones until then; so the cluster of these is withdrawn once it has accepted the new ones.
+    """
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(ResourceServer())
+        ports = [await stack.enter_async_context(backend(name)) for name in ("blue", "green")]
+        server.set_resources(NODE, greeter(ports[0]))
+        lines = await stack.enter_async_context(client_of(server, "impatient"))
+
+        assert await printed(lines) == "blue"
+
+        watcher = Watcher()
+        server.observe(watcher)
+        server.set_resources(NODE, greeter(ports[1], kind="other"))
+
+        assert await printed(lines) == "green"
+        order = [reply.type_url for reply in watcher.replies]
+        assert order.index(LISTENER) < order.index(ROUTE) < order.index(CLUSTER)

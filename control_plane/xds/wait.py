@@ -1,0 +1,71 @@
+"""How long one type waits for those that come before it.
+
+The rule of this module: a wait has an end, whatever changes meanwhile. Each name is waited for
+once, and a name that comes after the follower changed is not waited for at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+from control_plane.xds.exchange import NO_NAMES
+from control_plane.xds.resource import TypeUrl
+from control_plane.xds.snapshot import TypeSnapshot
+
+
+class Wait:
+    """What one type waits for: names of the types before it, and ``*`` for an empty response.
+
+    Attributes:
+        content: what the type is to send then.
+    """
+
+    __slots__ = ("_answered", "_needed", "_outdated", "_twice", "content")
+
+    def __init__(self, content: TypeSnapshot) -> None:
+        """Begin to wait.
+
+        Args:
+            content: what the type is to send then.
+        """
+        self.content = content
+        self._needed: dict[TypeUrl, set[str]] = {}
+        self._answered: dict[TypeUrl, set[str]] = {}
+        self._outdated: dict[TypeUrl, set[str]] = {}
+        self._twice: dict[TypeUrl, set[str]] = {}
+
+    def need(
+        self,
+        before: TypeUrl,
+        outstanding: AbstractSet[str],
+        *,
+        outdated: AbstractSet[str],
+        has: AbstractSet[str],
+    ) -> None:
+        """Wait for all that a type before it has yet to deliver, except for what was waited for.
+
+        Args:
+            before: which type.
+            outstanding: the names of which it has content in flight, or to send.
+            outdated: those of which other content is in flight than should be.
+            has: the names of which the client has content.
+        """
+        # What the client has not, be it refused or lost, is new once more.
+        answered = self._answered[before] = self._answered.get(before, set()) & has
+        self._needed.setdefault(before, set()).update(outstanding - answered)
+        # For an answer to nothing but the latest content it might wait for ever.
+        twice = self._twice.setdefault(before, set())
+        self._outdated.setdefault(before, set()).update(outdated - twice)
+        twice |= outdated
+
+    def answered(self, before: TypeUrl, told: AbstractSet[str]) -> None:
+        """Take note that the client answered a response with content of these names."""
+        outdated = self._outdated.pop(before, NO_NAMES)
+        self._answered.setdefault(before, set()).update(told - outdated)
+
+    def lasts(self, before: TypeUrl, outstanding: AbstractSet[str]) -> bool:
+        """Tell whether what a type has yet to deliver is waited for."""
+        needed = self._needed.get(before)
+        if not needed:
+            return False
+        return not (needed - self._answered.get(before, set())).isdisjoint(outstanding)

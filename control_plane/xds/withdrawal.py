@@ -1,0 +1,117 @@
+"""Make before break, the way back: when what should not be there any more is taken from a client.
+
+The rules of this module (quotations are from the xDS protocol, "Eventual consistency
+considerations"):
+
+- "Stale CDS clusters and related EDS endpoints (ones no longer being referenced) can then be
+  removed": once the client has accepted what refers to them no more. As long as a listener is
+  refused nothing is withdrawn that the one before it may use.
+- The first answer to a wildcard, or to a glob, withdraws nothing: a client that reconnects has too
+  much, and asks for the types that refer to it only while that answer is under way.
+- State-of-the-world routes are taken from nobody: "deletions are indicated implicitly by parent
+  resources being changed to no longer refer to a child resource". A client that ACKs a listener,
+  and only then asks for the routes that it names (gRPC does), uses those that it named before, and
+  their clusters, until it has the new ones. So what routes may refer to stays as long as the client
+  asks for some that are gone, and a listener was there to name others. It does not stay for ever:
+  that listener may go on naming them. Delta needs no such rule: there, a client counts as in step
+  only after it answered the removal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+
+from control_plane.xds.exchange import NO_NAMES
+from control_plane.xds.resource import WILDCARD, TypeUrl
+from control_plane.xds.resource_type import ResourceTypes
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
+from control_plane.xds.sotw import SotwMachine
+from control_plane.xds.translation import Machine
+
+PATIENCE = 5.0
+"""Seconds for which a client may cling to what is gone, and keep what that may refer to."""
+
+
+class Withdrawal:
+    """When the types of one stream may take from the client what it should not have any more."""
+
+    __slots__ = ("_at_rest", "_clings_since", "_content", "_machines", "_types")
+
+    def __init__(
+        self,
+        types: ResourceTypes,
+        machines: Mapping[TypeUrl, Machine],
+        at_rest: Mapping[TypeUrl, TypeSnapshot],
+        content: Callable[[TypeUrl, Snapshot], TypeSnapshot],
+    ) -> None:
+        """Start before the first request.
+
+        Args:
+            types: what is known of each resource type.
+            machines: those of the stream.
+            at_rest: the types of which nothing is owed, each with what it was compared with.
+            content: returns what the client should have of a type.
+        """
+        self._types = types
+        self._machines = machines
+        self._at_rest = at_rest
+        self._content = content
+        self._clings_since: dict[TypeUrl, dict[str, float]] = {}
+
+    def may_withdraw(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
+        """Tell whether nobody refers any more to what should not be there."""
+        followers = [each for each in self._types.followers(url) if each in self._machines]
+        machine = self._machines[url]
+        if self._types.followers(url) and not machine.exchange.owed.isdisjoint(
+            machine.subscription.globs | {WILDCARD}
+        ):
+            return False
+        if not all(self._has_let_go(each, snapshot) for each in followers):
+            return False
+        # Only from now on can the client be expected to give up the rest, all of it at once.
+        waited = [self._gives_up(url, each, snapshot, now) for each in followers]
+        return all(waited)
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Forget what the client gave up, or should have again; to be called before each round."""
+        for url, since in list(self._clings_since.items()):
+            for name in since.keys() - self._outlived(url, snapshot):
+                del since[name]
+            if not since:
+                del self._clings_since[url]
+
+    def next_due(self, now: float) -> float | None:
+        """Return the moment at which a client has clung to something for long enough."""
+        moments = (
+            since + PATIENCE for names in self._clings_since.values() for since in names.values()
+        )
+        return min((moment for moment in moments if moment > now), default=None)
+
+    def _has_let_go(self, url: TypeUrl, snapshot: Snapshot) -> bool:
+        content = self._content(url, snapshot)
+        return self._at_rest.get(url) is content or self._machines[url].in_step(content)
+
+    def _gives_up(self, url: TypeUrl, follower: TypeUrl, snapshot: Snapshot, now: float) -> bool:
+        """Tell whether the client asks for nothing of a follower that is gone, or did so too long.
+
+        Only a type in between can have it give up something: what names the follower's resources,
+        and has changed together with them.
+        """
+        between = self._types.get(follower).after
+        if not any(
+            url in self._types.get(each).after for each in between if each in self._machines
+        ):
+            return True
+        outlived = self._outlived(follower, snapshot)
+        if not outlived:
+            return True
+        since = self._clings_since.setdefault(follower, {})
+        return max(since.setdefault(name, now) for name in outlived) + PATIENCE <= now
+
+    def _outlived(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
+        """Return the names of what is gone, and no response can take from the client."""
+        machine = self._machines[url]
+        if machine.type.complete or not isinstance(machine, SotwMachine):
+            return NO_NAMES
+        return machine.exchange.accepted.keys() - self._content(url, snapshot).resources.keys()
