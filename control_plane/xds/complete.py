@@ -47,6 +47,10 @@ class CompleteState:
         """Remember what the response in flight has."""
         self._in_flight = self._sent = {each.name: each for each in offer.resources}
 
+    def sent_nothing(self) -> bool:
+        """Tell whether the last response had no resource."""
+        return not self._in_flight
+
     def accepted(self) -> None:
         """Take note that the client has what was sent last, and nothing else."""
         self._had = self._in_flight

@@ -219,6 +219,11 @@ class SotwMachine:
         offer = self._offer(snapshot, now, withdraw=withdraw)
         return NOTHING if offer is None else offer.reasons or {WILDCARD: None}
 
+    def takes_everything(self) -> bool:
+        """Tell whether the response in flight leaves the client with nothing."""
+        in_flight = self.type.complete and self.exchange.in_flight is not None
+        return in_flight and self._state.sent_nothing()
+
     def missing(self, snapshot: TypeSnapshot) -> frozenset[str]:
         """Return the names that the client wants and whose content has to be made anew."""
         return frozenset(name for name in snapshot.recorded if self.subscription.wants(name))

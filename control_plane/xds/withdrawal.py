@@ -8,6 +8,10 @@ considerations"):
   refused nothing is withdrawn that the one before it may use.
 - The first answer to a wildcard, or to a glob, withdraws nothing: a client that reconnects has too
   much, and asks for the types that refer to it only while that answer is under way.
+- A state-of-the-world response with nothing in it may never be answered: Envoy does not if nothing
+  in it is interested in the type any more, and says so to nobody (scoped routes, of which no
+  listener is left). Nothing refers to anything then, so it is not waited for any longer after a
+  while. It is still in flight: if the client is interested again, its first request answers it.
 - State-of-the-world routes are taken from nobody: "deletions are indicated implicitly by parent
   resources being changed to no longer refer to a child resource". A client that ACKs a listener,
   and only then asks for the routes that it names (gRPC does), uses those that it named before, and
@@ -21,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from math import inf
 
 from control_plane.xds.exchange import NO_NAMES
 from control_plane.xds.resource import WILDCARD, TypeUrl
@@ -30,13 +35,16 @@ from control_plane.xds.sotw import SotwMachine
 from control_plane.xds.translation import Machine
 
 PATIENCE = 5.0
-"""Seconds for which a client may cling to what is gone, and keep what that may refer to."""
+"""Seconds for which a client that does not let go keeps what that may refer to."""
+
+AT_ONCE, NOT_YET = -inf, inf
+"""Before all moments, and after them."""
 
 
 class Withdrawal:
     """When the types of one stream may take from the client what it should not have any more."""
 
-    __slots__ = ("_at_rest", "_clings_since", "_content", "_machines", "_types")
+    __slots__ = ("_at_rest", "_clings_since", "_content", "_held_until", "_machines", "_types")
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class Withdrawal:
         self._at_rest = at_rest
         self._content = content
         self._clings_since: dict[TypeUrl, dict[str, float]] = {}
+        self._held_until: dict[TypeUrl, float] = {}
 
     def may_withdraw(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
         """Tell whether nobody refers any more to what should not be there."""
@@ -67,14 +76,18 @@ class Withdrawal:
             machine.subscription.globs | {WILDCARD}
         ):
             return False
-        if not all(self._has_let_go(each, snapshot) for each in followers):
-            return False
-        # Only from now on can the client be expected to give up the rest, all of it at once.
-        waited = [self._gives_up(url, each, snapshot, now) for each in followers]
-        return all(waited)
+        at = max((self._lets_go(each, snapshot) for each in followers), default=AT_ONCE)
+        if at <= now:
+            # Only from now on can the client be expected to give up the rest.
+            since = [self._gives_up(url, each, snapshot, now) for each in followers]
+            at = max(since, default=AT_ONCE)
+        if at > now and (machine.exchange.accepted or machine.exchange.is_left_open(())):
+            self._held_until[url] = at
+        return at <= now
 
     def look(self, snapshot: Snapshot) -> None:
         """Forget what the client gave up, or should have again; to be called before each round."""
+        self._held_until.clear()
         for url, since in list(self._clings_since.items()):
             for name in since.keys() - self._outlived(url, snapshot):
                 del since[name]
@@ -82,32 +95,42 @@ class Withdrawal:
                 del self._clings_since[url]
 
     def next_due(self, now: float) -> float | None:
-        """Return the moment at which a client has clung to something for long enough."""
-        moments = (
-            since + PATIENCE for names in self._clings_since.values() for since in names.values()
-        )
-        return min((moment for moment in moments if moment > now), default=None)
+        """Return the moment at which something that was held back may be withdrawn."""
+        held = self._held_until
+        moments = list(held.values())
+        # What holds it up may have left in that very round, and never be answered.
+        moments += [
+            each.exchange.sent_at + PATIENCE
+            for each in self._machines.values()
+            if isinstance(each, SotwMachine)
+            and each.takes_everything()
+            and not held.keys().isdisjoint(each.type.after)
+        ]
+        return min((at for at in moments if now < at < NOT_YET), default=None)
 
-    def _has_let_go(self, url: TypeUrl, snapshot: Snapshot) -> bool:
-        content = self._content(url, snapshot)
-        return self._at_rest.get(url) is content or self._machines[url].in_step(content)
+    def _lets_go(self, url: TypeUrl, snapshot: Snapshot) -> float:
+        """Return when the client has of a follower what it should have, and nothing else."""
+        content, machine = self._content(url, snapshot), self._machines[url]
+        if self._at_rest.get(url) is content or machine.in_step(content):
+            return AT_ONCE
+        if isinstance(machine, SotwMachine) and machine.takes_everything():
+            return machine.exchange.sent_at + PATIENCE
+        return NOT_YET
 
-    def _gives_up(self, url: TypeUrl, follower: TypeUrl, snapshot: Snapshot, now: float) -> bool:
-        """Tell whether the client asks for nothing of a follower that is gone, or did so too long.
+    def _gives_up(self, url: TypeUrl, follower: TypeUrl, snapshot: Snapshot, now: float) -> float:
+        """Return when the client asks for nothing of a follower that is gone, or did so too long.
 
         Only a type in between can have it give up something: what names the follower's resources,
         and has changed together with them.
         """
-        between = self._types.get(follower).after
-        if not any(
-            url in self._types.get(each).after for each in between if each in self._machines
-        ):
-            return True
+        between = (each for each in self._types.get(follower).after if each in self._machines)
+        if not any(url in self._types.get(each).after for each in between):
+            return AT_ONCE
         outlived = self._outlived(follower, snapshot)
         if not outlived:
-            return True
+            return AT_ONCE
         since = self._clings_since.setdefault(follower, {})
-        return max(since.setdefault(name, now) for name in outlived) + PATIENCE <= now
+        return max(since.setdefault(name, now) for name in outlived) + PATIENCE
 
     def _outlived(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
         """Return the names of what is gone, and no response can take from the client."""

@@ -10,9 +10,24 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
+from control_plane.xds.events import Unsubscribed
+from control_plane.xds.resource_type import ROUTE, SCOPED_ROUTE
 from tests.envoy.harness import Envoy, start_envoy, until
 from tests.server.documents import documented_bootstrap, serving
 from tests.server.envoys import NODE, OVER_ADS, accepted, envoy_of, listener
+from tests.server.watching import Watcher
+from tests.waiting import eventually
+
+SCOPED = {
+    "scoped_routes": {
+        "name": "scopes",
+        "scope_key_builder": {
+            "fragments": [{"header_value_extractor": {"name": "x-scope", "index": 0}}]
+        },
+        "rds_config_source": OVER_ADS,
+        "scoped_rds": {"scoped_rds_config_source": OVER_ADS},
+    }
+}
 
 
 def cluster(name: str, *, timeout: str = "5s") -> Message:
@@ -99,17 +114,7 @@ async def test_a_cluster_that_warms_is_sent_its_endpoints(api_type: str) -> None
 @pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
 async def test_a_scope_stays_while_another_changes(api_type: str) -> None:
     """R3: an Envoy drops the scoped routes that a state-of-the-world response does not have."""
-    scoped = {
-        "scoped_routes": {
-            "name": "scopes",
-            "scope_key_builder": {
-                "fragments": [{"header_value_extractor": {"name": "x-scope", "index": 0}}]
-            },
-            "rds_config_source": OVER_ADS,
-            "scoped_rds": {"scoped_rds_config_source": OVER_ADS},
-        }
-    }
-    base = [cluster("a"), endpoints("a"), listener("a", scoped), routes("a")]
+    base = [cluster("a"), endpoints("a"), listener("a", SCOPED), routes("a")]
     one, two, other = scope("1", "one", "a"), scope("2", "two", "a"), scope("1", "other", "a")
     async with ResourceServer() as server:
         server.set_resources(NODE, [*base, one, two])
@@ -119,6 +124,41 @@ async def test_a_scope_stays_while_another_changes(api_type: str) -> None:
             await until(lambda: has_scopes(envoy, "other", "two"), what="one scope changed")
             server.set_resources(NODE, [*base, two])
             await until(lambda: has_scopes(envoy, "two"), what="one scope is gone")
+            await accepted(server)
+
+
+@pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+async def test_scopes_that_no_listener_uses_go_and_come_back(api_type: str) -> None:
+    """O1: an Envoy without a listener that has scopes does not answer that the last one is gone.
+
+    Its clusters and listeners can be withdrawn all the same, and the next listener has its scopes
+    before Envoy gives up waiting for them.
+    """
+    base = [cluster("a"), endpoints("a"), routes("a"), listener("a", SCOPED)]
+    plain = [cluster("a"), endpoints("a"), listener("a", {"route_config": {"name": "its own"}})]
+    one = scope("1", "one", "a")
+    async with ResourceServer() as server:
+        watcher = Watcher()
+        server.observe(watcher)
+        server.set_resources(NODE, [*base, one])
+        async with envoy_of(server, api_type) as envoy:
+            await until(lambda: has_scopes(envoy, "one"), what="the scope is there")
+            await accepted(server)
+            server.set_resources(NODE, [*plain, routes("a"), one])
+            await eventually(
+                lambda: Unsubscribed(ROUTE, frozenset({"a"})) in watcher.events,
+                "the listener that had scopes is gone",
+            )
+            server.set_resources(NODE, plain)
+            await eventually(
+                lambda: watcher.replies[-1].type_url == SCOPED_ROUTE,
+                "the scope is withdrawn",
+            )
+            server.set_resources(NODE, [])
+            await at_work(envoy, 0)
+            server.set_resources(NODE, [*base, one])
+            await until(lambda: has_scopes(envoy, "one"), what="the scope is back", timeout=10.0)
+            await at_work(envoy, 1)
             await accepted(server)
 
 

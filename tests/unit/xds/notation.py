@@ -28,6 +28,7 @@ from control_plane.xds.resource_type import (
     EXTENSION_CONFIG,
     LISTENER,
     ROUTE,
+    SCOPED_ROUTE,
     SECRET,
     VIRTUAL_HOST,
 )
@@ -38,6 +39,7 @@ TYPES = {
     "EDS": ENDPOINT,
     "LDS": LISTENER,
     "RDS": ROUTE,
+    "SRDS": SCOPED_ROUTE,
     "SDS": SECRET,
     "ECDS": EXTENSION_CONFIG,
     "VHDS": VIRTUAL_HOST,

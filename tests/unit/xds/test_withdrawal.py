@@ -138,3 +138,67 @@ def test_routes_of_a_listener_that_is_no_business_of_the_stream_keep_nothing() -
         peer.ask(short, name)
         peer.ack(short)
     assert peer.put(RDS="", CDS="") == ["3 CDS"]
+
+
+def scoped() -> SotwPeer:
+    """Return a client that had scoped routes, and has a listener now that does not use them.
+
+    As Envoy does, it says nothing of that, and does not answer that the last of them are gone.
+    """
+    peer = SotwPeer(CDS="c@1", LDS="l@s", SRDS="s@1")
+    for short in ("CDS", "LDS", "SRDS"):
+        peer.ask(short)
+        peer.ack(short)
+    assert peer.put(LDS="l@1") == ["4 LDS l@1"]
+    peer.ack("LDS")
+    assert peer.put(SRDS="") == ["5 SRDS"]
+    return peer
+
+
+def test_response_with_nothing_in_it_that_is_not_answered_keeps_nothing_for_long() -> None:
+    """O1: Envoy answers none of a type that nothing in it is interested in any more."""
+    peer = scoped()
+    assert peer.put(LDS="", CDS="") == []
+    assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
+    assert peer.wait(PATIENCE) == ["6 LDS"]
+    assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
+    assert peer.ack("LDS") == ["7 CDS"]
+    assert peer.ack("CDS") == []
+    assert peer.stream.next_due(peer.now) is None
+    assert peer.put(LDS="m@1", CDS="d@1") == ["8 CDS d@1"]
+    assert peer.ack("CDS") == ["9 LDS m@1"]
+
+
+def test_response_with_nothing_in_it_is_answered_by_the_next_request() -> None:
+    """O1, W8: a client that is interested again knows its nonce, and is sent what is there now."""
+    peer = scoped()
+    peer.wait(PATIENCE)
+    assert peer.put(LDS="l@s", SRDS="s@1") == ["6 LDS l@s"]
+    assert peer.ack("LDS") == []
+    assert peer.ask("SRDS", nonce="5") == ["7 SRDS s@1"]
+    assert peer.ack("SRDS") == []
+    assert peer.stream.in_step(peer.snapshot)
+
+
+def test_what_goes_along_with_the_last_scoped_routes_is_not_forgotten() -> None:
+    """O1: it was held back before the response left that is not answered."""
+    peer = scoped()
+    peer.put(SRDS="s@1")
+    peer.ack("SRDS")
+    peer.ack("SRDS")
+    assert peer.stream.in_step(peer.snapshot)
+    assert [line[2:] for line in peer.put(CDS="", LDS="", SRDS="")] == ["SRDS"]
+    assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
+    assert [line[2:] for line in peer.wait(PATIENCE)] == ["LDS"]
+
+
+def test_response_with_nothing_in_it_is_waited_for_at_first() -> None:
+    """O1: a client that goes on using its listener may refuse to lose it."""
+    peer = SotwPeer(CDS="c@1", LDS="l@1")
+    for short in ("CDS", "LDS"):
+        peer.ask(short)
+        peer.ack(short)
+    assert peer.put(LDS="", CDS="") == ["3 LDS"]
+    assert peer.wait(PATIENCE - 0.5) == []
+    assert peer.nack("LDS") == []
+    assert peer.wait(0.5) == []
