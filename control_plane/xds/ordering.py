@@ -12,6 +12,8 @@ considerations"):
   round trip would keep all listeners and routes from ever leaving. So it waits once for each name,
   until the client answered that content, or newer; and if it changes while it waits, for what is
   new to the client by then.
+- What a client waits for is sent again, also unchanged. An Envoy that warms a listener with scoped
+  routes asks for these with the very request that it sent before, if another listener had some.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.exchange import NO_NAMES
+from control_plane.xds.messages import Request
 from control_plane.xds.resource import WILDCARD, TypeUrl, Version
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
+from control_plane.xds.sotw import SotwMachine
 from control_plane.xds.translation import Machine
 from control_plane.xds.wait import Wait
 from control_plane.xds.withdrawal import Withdrawal
@@ -93,6 +97,31 @@ class Ordering:
             names = {name for name, version in told.items() if version is not None}
             for wait in self._waits.values():
                 wait.answered(url, names if told else {WILDCARD})
+
+    def is_asked_again(self, url: TypeUrl, request: Request) -> bool:
+        """Tell whether a request, which was not taken yet, asks anew for all that it asked for.
+
+        In state of the world it looks like an ACK that the client gave before. So it counts only
+        if something left later that may have changed what the client is interested in: a listener,
+        before which other types come again.
+        """
+        machine = self._machines[url]
+        if not isinstance(machine, SotwMachine) or request.error_detail is not None:
+            return False
+        nonce = machine.exchange.last_nonce
+        return (
+            machine.type.complete
+            and nonce != ""
+            and request.response_nonce == nonce
+            and machine.subscription.asked() == {WILDCARD}
+            and (machine.exchange.in_flight is None or machine.takes_everything())
+            and not (machine.heartbeats and machine.heartbeats.answered(nonce))
+            and any(
+                int(self._machines[each].exchange.last_nonce or 0) > int(nonce)
+                for each in machine.type.after
+                if each in self._machines and self._types.get(each).after
+            )
+        )
 
     def may_withdraw(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
         """Tell whether nobody refers any more to what should not be there."""

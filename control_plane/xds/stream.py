@@ -108,9 +108,12 @@ class Stream:
         self._at_rest.pop(url, None)
         self._rests_with = None
         in_flight = machine.exchange.in_flight
+        is_asked_again = self._ordering.is_asked_again(url, request)
         events = self._translation.receive(machine, request, now, is_first=is_first)
         if in_flight is not None and machine.exchange.in_flight is None:
             self._ordering.answered(url, in_flight)
+        if is_asked_again:
+            machine.exchange.owed.add(WILDCARD)
         return events
 
     def content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:

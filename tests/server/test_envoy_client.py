@@ -162,6 +162,29 @@ async def test_scopes_that_no_listener_uses_go_and_come_back(api_type: str) -> N
             await accepted(server)
 
 
+async def test_scopes_are_there_for_the_next_listener_that_uses_them() -> None:
+    """O2: an Envoy asks for them with the request that it sent before, and waits up to 15 s."""
+    base = [cluster("a"), endpoints("a"), routes("a"), scope("1", "one", "a")]
+    scoped = listener("a", SCOPED)
+    plain = listener("a", {"route_config": {"name": "its own"}})
+    async with ResourceServer() as server:
+        watcher = Watcher()
+        server.observe(watcher)
+        server.set_resources(NODE, [*base, scoped])
+        async with envoy_of(server, "GRPC") as envoy:
+            await until(lambda: has_scopes(envoy, "one"), what="the scope is there")
+            await accepted(server)
+            server.set_resources(NODE, [*base, plain])
+            await eventually(
+                lambda: Unsubscribed(ROUTE, frozenset({"a"})) in watcher.events,
+                "the listener that had scopes is gone",
+            )
+            server.set_resources(NODE, [*base, scoped])
+            await until(lambda: has_scopes(envoy, "one"), what="the scope is back", timeout=10.0)
+            await at_work(envoy, 1)
+            await accepted(server)
+
+
 async def has_scopes(envoy: Envoy, *keys: str) -> bool:
     """Tell whether these are the keys for which the Envoy has routes."""
     found = [

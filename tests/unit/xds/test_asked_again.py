@@ -1,0 +1,104 @@
+"""A state-of-the-world client that asks for a type anew, with the request that it sent before."""
+
+from __future__ import annotations
+
+from control_plane.xds.messages import Node
+from control_plane.xds.resource import Resource
+from control_plane.xds.resource_type import LISTENER
+from control_plane.xds.snapshot import TypeSnapshot
+from tests.unit.xds.peers import DeltaPeer, SotwPeer
+
+TAKES_TTLS = Node(
+    "instance-1",
+    client_features=frozenset(
+        {"xds.config.supports-resource-ttl", "xds.config.resource-in-sotw"},
+    ),
+)
+
+
+def scoped(*names: str) -> SotwPeer:
+    """Return a client that had scoped routes, maybe by name, and is sent another listener now."""
+    peer = SotwPeer(CDS="c@1", LDS="l@1", SRDS="s@1")
+    for short, *asked in (("CDS",), ("LDS",), ("SRDS", *names)):
+        peer.ask(short, *asked)
+        peer.ack(short)
+    assert peer.put(LDS="l@2") == ["4 LDS l@2"]
+    return peer
+
+
+def test_scoped_routes_are_sent_again_to_a_client_that_asks_for_them_after_a_listener() -> None:
+    """O2, W2: Envoy warms the listener until it is sent them, or for 15 s, and has none then."""
+    peer = scoped()
+    assert peer.ask("SRDS") == []
+    assert peer.ack("LDS") == ["5 SRDS s@1"]
+    assert peer.ack("SRDS") == []
+    assert peer.stream.in_step(peer.snapshot)
+
+
+def test_what_is_asked_for_again_is_sent_once_for_each_listener() -> None:
+    """R6: a client that says everything twice does not go round in circles."""
+    peer = scoped()
+    peer.ack("LDS")
+    assert peer.ask("SRDS") == ["5 SRDS s@1"]
+    assert peer.ack("SRDS") == []
+    assert peer.ask("SRDS") == []
+
+
+def test_that_there_are_no_scoped_routes_is_said_again_too() -> None:
+    """O2, W15: the request that asks for them may be the first answer to that there are none."""
+    peer = scoped()
+    peer.ack("LDS")
+    assert peer.put(SRDS="") == ["5 SRDS"]
+    assert peer.put(LDS="l@1") == ["6 LDS l@1"]
+    assert peer.ask("SRDS") == []
+    assert peer.ack("LDS") == ["7 SRDS"]
+    assert peer.ack("SRDS") == []
+    assert peer.stream.in_step(peer.snapshot)
+
+
+def test_answer_is_no_question() -> None:
+    """R6: an ACK or a NACK that comes after another listener left asks for nothing."""
+    peer = scoped()
+    peer.ack("LDS")
+    assert peer.put(SRDS="s@2") == ["5 SRDS s@2"]
+    assert peer.put(LDS="l@1") == ["6 LDS l@1"]
+    assert [*peer.ack("LDS"), *peer.ack("SRDS")] == []
+    assert peer.nack("SRDS") == []
+
+
+def test_client_that_gives_names_asks_anew_by_these() -> None:
+    """W2, R6: it says so when it is not interested in some any more, and when it is again."""
+    peer = scoped("s")
+    peer.ack("LDS")
+    assert peer.ask("SRDS", "s") == []
+
+
+def test_ack_of_a_heartbeat_asks_for_nothing() -> None:
+    """R6: it has the last nonce, and answers no response, like a request that is repeated."""
+    kept = TypeSnapshot.of([Resource.of(LISTENER, "l", b"l@1", ttl=9.0)])
+    peer = SotwPeer(node=TAKES_TTLS, CDS="c@1")
+    peer.snapshot = peer.snapshot.replacing({LISTENER: kept})
+    for short in ("CDS", "LDS"):
+        peer.ask(short)
+        peer.ack(short)
+    assert peer.wait(3) == ["3 LDS l@1"]
+    assert peer.put(CDS="c@2") == ["4 CDS c@2"]
+    assert [*peer.ack("LDS"), *peer.ack("CDS")] == []
+
+
+def test_old_nonce_asks_for_nothing() -> None:
+    """A8: what a stale request says again is no more than what it said."""
+    peer = scoped()
+    peer.ack("LDS")
+    assert peer.ask("SRDS", nonce="2") == []
+
+
+def test_delta_client_that_says_nothing_asks_for_nothing() -> None:
+    """W9: there, who wants something again subscribes to it again."""
+    peer = DeltaPeer(LDS="l@1", SRDS="s@1")
+    for short in ("LDS", "SRDS"):
+        peer.ask(short)
+        peer.ack(short)
+    peer.put(LDS="l@2")
+    peer.ack("LDS")
+    assert peer.ask("SRDS", nonce=peer.nonces["SRDS"]) == []
