@@ -19,7 +19,7 @@ from typing import Protocol, TypeVarTuple
 
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
-from control_plane.xds.refusal import NodeRefusals
+from control_plane.xds.refusal import NodeRefusals, ProgramRefusals
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
@@ -76,6 +76,11 @@ class LiveStream:
         """The id in the first request, or "" before that."""
         return self.stream.node.id if self.stream.node is not None else ""
 
+    @property
+    def program(self) -> str:
+        """The user agent in the first request, or "" before that."""
+        return self.stream.node.user_agent if self.stream.node is not None else ""
+
     def wake(self) -> None:
         """Have it look whether its client is owed something."""
         self._woken.set()
@@ -124,7 +129,7 @@ class StreamObserver(Protocol):
 class _Node:
     snapshot: Snapshot | None = None
     is_withheld: bool = False
-    refusals: NodeRefusals = field(default_factory=NodeRefusals)
+    refusals: ProgramRefusals = field(default_factory=ProgramRefusals)
     streams: dict[LiveStream, None] = field(default_factory=dict)
 
 
@@ -191,13 +196,13 @@ class Nodes:
             self._by_id[node_id] = node = _Node(streams=node.streams)
             _wake(node)
 
-    def refusals(self, node_id: str) -> NodeRefusals:
-        """Return what a node refused, on this stream or an earlier one.
+    def refusals(self, node_id: str, program: str = "") -> NodeRefusals:
+        """Return what a program refused as a node, on this stream or an earlier one.
 
         They are kept as long as a snapshot is set for the node, or it has a stream.
         """
         node = self._by_id.get(node_id)
-        return node.refusals if node is not None else NodeRefusals()
+        return node.refusals.get(program) if node is not None else NodeRefusals()
 
     def streams(self, node_id: str) -> tuple[LiveStream, ...]:
         """Return the streams that a node has open, oldest first."""
@@ -216,11 +221,12 @@ class Nodes:
         self._closed.append(observer.closed)
 
     def opened(self, live: LiveStream) -> None:
-        """Register a stream, with what its node refused on earlier ones."""
+        """Register a stream, with what the same program of its node refused on earlier ones."""
         node = self._by_id.setdefault(live.node_id, _Node())
         node.streams[live] = None
         live.admitted = True
-        live.stream.bind(node.refusals)
+        in_use = {each.program for each in node.streams}
+        live.stream.bind(node.refusals.remembered(live.program, in_use))
         _tell(self._opened, live)
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:

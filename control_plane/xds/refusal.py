@@ -3,7 +3,8 @@
 The rule of this module: a NACK is never answered with the same content at once (go-control-plane's
 issue 46 and Istio's issue 21111 are endless loops of that). It is remembered for the node and not
 for the stream, since a client that reconnects would refuse it once more or, worse, ACK it without
-applying it.
+applying it. But it is the program at that node that refused it: another one, such as its next
+release, may take it.
 
 A NACK refuses a whole response. Of several resources that were refused together it is not known
 which is bad, so each is tried again by itself.
@@ -11,7 +12,7 @@ which is bad, so each is tried again by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from control_plane.xds.messages import ErrorDetail
@@ -23,6 +24,10 @@ FIRST_PAUSE = 1.0
 
 LONGEST_PAUSE = 60.0
 """Seconds that the pause, which doubles with every refusal, never passes."""
+
+PROGRAMS = 4
+"""Of how many programs of a node what they refused is remembered, besides those with a stream:
+clients make up what they are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class Refusals:
 
 
 class NodeRefusals:
-    """The refusals of one node, by type; they outlive its streams."""
+    """What one program of a node refused, by type; that outlives its streams."""
 
     __slots__ = ("_by_type",)
 
@@ -133,4 +138,32 @@ class NodeRefusals:
         found = self._by_type.get(resource_type.url)
         if found is None:
             found = self._by_type[resource_type.url] = Refusals(resource_type)
+        return found
+
+
+class ProgramRefusals:
+    """The refusals of one node, by the user agents of those who refused."""
+
+    __slots__ = ("_by_program",)
+
+    def __init__(self) -> None:
+        """Start with nothing refused."""
+        self._by_program: dict[str, NodeRefusals] = {}
+
+    def get(self, program: str) -> NodeRefusals:
+        """Return what a program refused, as far as it is remembered."""
+        return self._by_program.get(program) or NodeRefusals()
+
+    def remembered(self, program: str, in_use: Collection[str]) -> NodeRefusals:
+        """Return what a program refused, and remember what it will refuse.
+
+        Args:
+            program: the user agent of a client.
+            in_use: the programs that have a stream.
+        """
+        found = self._by_program.pop(program, None) or NodeRefusals()
+        self._by_program[program] = found
+        idle = [each for each in self._by_program if each not in in_use]
+        for each in idle[:-PROGRAMS]:
+            del self._by_program[each]
         return found

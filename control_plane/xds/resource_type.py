@@ -32,11 +32,12 @@ class AfterNack(Enum):
     """When content that a client refused may be sent to it again."""
 
     WHEN_CHANGED = "when changed"
-    """Never: only other content. Envoy 1.40 ACKs a Secret that it refused before and goes on
-    serving the old one, so the ACK of a second attempt would be a lie."""
+    """Never: only other content, for types of which Envoy ACKs the bytes that it refused before
+    and goes on with what it had, so that the ACK of a second attempt would be a lie."""
 
     AFTER_A_WHILE = "after a while"
-    """With growing pauses: the cause may lie outside the content, as a port that was taken."""
+    """With growing pauses: the cause may lie outside the content, as a port that was taken; or the
+    client may be started again, has nothing then, and waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class ResourceType:
 
     url: TypeUrl
     complete: bool = False
-    after_nack: AfterNack = AfterNack.WHEN_CHANGED
+    after_nack: AfterNack = AfterNack.AFTER_A_WHILE
     batch: int = 1000
     after: tuple[TypeUrl, ...] = ()
     refreshes: tuple[TypeUrl, ...] = ()
@@ -70,16 +71,19 @@ class ResourceType:
 
 
 ENVOY_TYPES: tuple[ResourceType, ...] = (
-    ResourceType(CLUSTER, complete=True, after_nack=AfterNack.AFTER_A_WHILE, refreshes=(ENDPOINT,)),
+    ResourceType(CLUSTER, complete=True, refreshes=(ENDPOINT,)),
     # After the clusters, but not after the answer to them: Envoy ACKs no cluster that it warms
     # before it was sent the endpoints, or waited 15 s for them.
     ResourceType(ENDPOINT),
-    ResourceType(SECRET, batch=1),
-    ResourceType(EXTENSION_CONFIG),
+    # Envoy 1.40 remembers the hash of a Secret before it looks whether it can use it, and
+    # ACKs the same bytes from then on.
+    ResourceType(SECRET, after_nack=AfterNack.WHEN_CHANGED, batch=1),
+    # So it does with a filter that can be read, but not be made, as one with a script that has an
+    # error.
+    ResourceType(EXTENSION_CONFIG, after_nack=AfterNack.WHEN_CHANGED),
     ResourceType(
         LISTENER,
         complete=True,
-        after_nack=AfterNack.AFTER_A_WHILE,
         # A filter that lets a source in is there before the chain that lets it connect.
         after=(CLUSTER, ENDPOINT, EXTENSION_CONFIG),
     ),
@@ -89,14 +93,10 @@ ENVOY_TYPES: tuple[ResourceType, ...] = (
     ResourceType(
         SCOPED_ROUTE,
         complete=True,
-        # The cause may be another scope that has the same key.
-        after_nack=AfterNack.AFTER_A_WHILE,
         after=(CLUSTER, ENDPOINT, LISTENER, ROUTE),
     ),
     ResourceType(
         VIRTUAL_HOST,
-        # The cause may be another virtual host that has the same domain.
-        after_nack=AfterNack.AFTER_A_WHILE,
         after=(CLUSTER, ENDPOINT, LISTENER, ROUTE),
         part_of=ROUTE,
     ),

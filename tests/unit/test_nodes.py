@@ -47,10 +47,12 @@ class Recorder:
             raise RuntimeError(what)
 
 
-def stream_of(node_id: str, number: int = 1, type_url: TypeUrl = CLUSTER) -> LiveStream:
+def stream_of(
+    node_id: str, number: int = 1, type_url: TypeUrl = CLUSTER, *, program: str = ""
+) -> LiveStream:
     """Return a stream whose client told its node, and asked for a type."""
     stream = Stream(ResourceTypes.of())
-    request = SotwRequest(type_url, node=Node(node_id))
+    request = SotwRequest(type_url, node=Node(node_id, user_agent=program))
     stream.identify(request)
     stream.receive(request, 0.0)
     return LiveStream(number, stream, Variant.SOTW, "peer", (), datetime.now(UTC))
@@ -178,6 +180,21 @@ def test_refusals_outlive_the_streams_of_a_node() -> None:
     nodes.forget("a")
 
     assert nodes.refusals("a") is not refusals
+
+
+def test_each_program_of_a_node_has_its_own_refusals() -> None:
+    """What Envoy refused is no word against its next release, nor forgotten for a resolver (A7)."""
+    nodes = Nodes()
+    nodes.set("a", snapshot(b"1"))
+    programs = ["envoy/1.36.0", "c2c-sidecar", "envoy/1.36.0", "envoy/1.40.0"]
+    streams = [stream_of("a", number, program=each) for number, each in enumerate(programs)]
+    for live in streams:
+        nodes.opened(live)
+        nodes.closed(live)
+
+    refusals = [live.stream._refusals for live in streams]
+    assert refusals[2] is refusals[0] is nodes.refusals("a", "envoy/1.36.0")
+    assert len({id(each) for each in refusals}) == 3
 
 
 def test_a_node_that_nobody_planned_leaves_nothing_behind() -> None:

@@ -10,7 +10,14 @@ from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.heartbeat import BEATS, SOONEST, UNANSWERED
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.resource import LONGEST_TTL, SHORTEST_TTL, Resource, TypeUrl
-from control_plane.xds.resource_type import CLUSTER, LISTENER, RUNTIME, VIRTUAL_HOST, ResourceTypes
+from control_plane.xds.resource_type import (
+    CLUSTER,
+    EXTENSION_CONFIG,
+    LISTENER,
+    RUNTIME,
+    VIRTUAL_HOST,
+    ResourceTypes,
+)
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
 from tests.unit.xds.peers import REFUSED
@@ -328,10 +335,10 @@ def test_heartbeats_that_are_never_answered_are_forgotten() -> None:
 
 def test_refused_heartbeat_of_what_was_refused_itself_tells_nothing() -> None:
     """T2, A7: it left before the server knew, and the client has what it had."""
-    client = Client(resource("a", ttl=TTL, url=RUNTIME), delta=True, url=RUNTIME)
+    client = Client(resource("a", ttl=TTL, url=EXTENSION_CONFIG), delta=True, url=EXTENSION_CONFIG)
     (reply,) = client.ask("a")
     client.answer(reply)
-    (update,) = client.put(resource("a", 2, ttl=TTL, url=RUNTIME))
+    (update,) = client.put(resource("a", 2, ttl=TTL, url=EXTENSION_CONFIG))
     (beat,) = client.wait(BEAT)
     assert client.answer(update, refuse=True) == []
     assert client.answer(beat, refuse=True) == []
@@ -408,10 +415,10 @@ def test_what_is_being_made_anew_is_kept_alive(*, delta: bool) -> None:
 
 def test_refused_content_leaves_alive_what_is_in_use() -> None:
     """T2, A7: a heartbeat has the version that the client has, not the one that it should have."""
-    client = Client(resource("a", ttl=TTL, url=RUNTIME), delta=True, url=RUNTIME)
+    client = Client(resource("a", ttl=TTL, url=EXTENSION_CONFIG), delta=True, url=EXTENSION_CONFIG)
     (reply,) = client.ask("a")
     client.answer(reply)
-    (update,) = client.put(resource("a", 2, ttl=TTL, url=RUNTIME))
+    (update,) = client.put(resource("a", 2, ttl=TTL, url=EXTENSION_CONFIG))
     assert client.answer(update, refuse=True) == []
     (beat,) = client.wait(BEAT)
     assert beat.kept == {"a": resource("a").version}
@@ -419,10 +426,10 @@ def test_refused_content_leaves_alive_what_is_in_use() -> None:
 
 def test_refused_content_that_was_to_live_longer_ends_nothing_sooner() -> None:
     """T2: what is in use has the TTL that was told with it, until that is told anew."""
-    client = Client(resource("a", ttl=TTL, url=RUNTIME), delta=True, url=RUNTIME)
+    client = Client(resource("a", ttl=TTL, url=EXTENSION_CONFIG), delta=True, url=EXTENSION_CONFIG)
     (reply,) = client.ask("a")
     client.answer(reply)
-    (update,) = client.put(resource("a", 2, ttl=100 * TTL, url=RUNTIME))
+    (update,) = client.put(resource("a", 2, ttl=100 * TTL, url=EXTENSION_CONFIG))
     assert client.answer(update, refuse=True) == []
     (beat,) = client.wait(BEAT)
     assert beat.kept == {"a": resource("a").version}

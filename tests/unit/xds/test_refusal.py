@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from control_plane.xds.messages import ErrorDetail
-from control_plane.xds.refusal import FIRST_PAUSE, LONGEST_PAUSE, NodeRefusals, Refusals
+from control_plane.xds.refusal import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    PROGRAMS,
+    NodeRefusals,
+    ProgramRefusals,
+    Refusals,
+)
 from control_plane.xds.resource import Version
 from control_plane.xds.resource_type import LISTENER, SECRET, ResourceTypes
 
@@ -86,3 +93,26 @@ def test_refusals_of_types_are_apart() -> None:
     node.of_type(TYPES.get(SECRET)).note("x", V1, NO, 0.0)
     assert node.of_type(TYPES.get(SECRET)).concerns("x", V1)
     assert not node.of_type(TYPES.get(LISTENER)).concerns("x", V1)
+
+
+def test_what_one_program_refused_another_may_take() -> None:
+    """A7: the next release of Envoy, or what else connects as that node, is asked by itself."""
+    node = ProgramRefusals()
+    old = node.remembered("envoy/1.36.0", {"envoy/1.36.0"})
+    old.of_type(TYPES.get(SECRET)).note("x", V1, NO, 0.0)
+    new = node.remembered("envoy/1.40.0", {"envoy/1.40.0"})
+    assert not new.of_type(TYPES.get(SECRET)).concerns("x", V1)
+    assert node.remembered("envoy/1.36.0", {"envoy/1.36.0"}) is old
+    assert node.get("envoy/1.36.0") is old
+    assert node.get("envoy/1.38.0") is not old
+
+
+def test_programs_that_were_made_up_are_forgotten() -> None:
+    """A7: clients name themselves, so only the latest are remembered, and who has a stream."""
+    node, envoy = ProgramRefusals(), "envoy/1.40.0"
+    first, kept = node.remembered("0", {"0", envoy}), node.remembered(envoy, {"0", envoy})
+    for number in range(1, 100):
+        node.remembered(str(number), {str(number), envoy})
+    assert node.get(envoy) is kept
+    assert node.get("0") is not first
+    assert len(node._by_program) == PROGRAMS + 2

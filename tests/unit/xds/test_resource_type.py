@@ -8,8 +8,10 @@ from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
+    EXTENSION_CONFIG,
     LISTENER,
     ROUTE,
+    RUNTIME,
     SCOPED_ROUTE,
     SECRET,
     VIRTUAL_HOST,
@@ -62,6 +64,14 @@ def test_refused_secret_is_never_tried_again() -> None:
     secret = ResourceTypes.of().get(SECRET)
     assert secret.after_nack is AfterNack.WHEN_CHANGED
     assert secret.batch == 1
+
+
+def test_whatever_envoy_refuses_again_is_tried_again() -> None:
+    """A7: all but Secrets and filters, also a type that nobody described."""
+    types = ResourceTypes.of()
+    never = {each.url for each in types.ordered if each.after_nack is AfterNack.WHEN_CHANGED}
+    assert never == {SECRET, EXTENSION_CONFIG}
+    assert types.get(RUNTIME).after_nack is AfterNack.AFTER_A_WHILE
 
 
 def test_type_of_ones_own_has_the_defaults() -> None:

@@ -488,7 +488,8 @@ def test_resources_that_were_refused_together_are_tried_alone() -> None:
     assert peer.ack("RDS") == ["3 RDS b@1"]
     assert peer.nack("RDS") == ["4 RDS c@1"]
     assert peer.ack("RDS") == []
-    assert peer.wait(1e6) == []
+    assert peer.wait(1.9) == []
+    assert peer.wait(0.1) == ["5 RDS b@1"]
 
 
 def test_secrets_leave_one_by_one() -> None:

@@ -76,6 +76,20 @@ def test_what_one_stream_refuses_is_held_back_on_the_other() -> None:
     assert new.ask("SDS", "s") == []
 
 
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+@pytest.mark.parametrize("kind", ["RDS", "EDS", "own"])
+def test_a_client_that_comes_back_is_sent_what_was_refused_before(
+    variant: type[SotwPeer | DeltaPeer], kind: str
+) -> None:
+    """A7: a process that was started again has nothing, and waits; it may not be the same one."""
+    refusals = NodeRefusals()
+    old, new = (variant(refusals=refusals, RDS="x@1", EDS="x@1", own="x@1") for _ in range(2))
+    old.ask(kind, "x")
+    old.nack(kind)
+    assert new.ask(kind, "x") == []
+    assert new.wait(1) == [f"1 {kind} x@1"]
+
+
 def test_first_request_tells_the_node() -> None:
     """N1: only the first request must carry the node, and the stream remembers it."""
     peer = DeltaPeer(SDS="s@1")
