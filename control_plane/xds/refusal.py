@@ -12,8 +12,9 @@ which is bad, so each is tried again by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from control_plane.xds.messages import ErrorDetail
 from control_plane.xds.resource import TypeUrl, Version
@@ -28,6 +29,9 @@ LONGEST_PAUSE = 60.0
 PROGRAMS = 4
 """Of how many programs of a node what they refused is remembered, besides those with a stream:
 clients make up what they are called."""
+
+
+_NOTHING: Mapping[str, Refusal] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,28 @@ class Refusal:
 
 
 class Refusals:
-    """The refusals of one node for one type."""
+    """The refusals for one type: of one stream, or those that all streams of a node share."""
 
-    __slots__ = ("_by_name", "_type")
+    __slots__ = ("_by_type", "_type")
 
-    def __init__(self, resource_type: ResourceType) -> None:
-        """Start with nothing refused."""
+    def __init__(
+        self,
+        resource_type: ResourceType,
+        by_type: dict[TypeUrl, dict[str, Refusal]] | None = None,
+    ) -> None:
+        """Look at what was refused.
+
+        Args:
+            resource_type: of what type.
+            by_type: where it is kept, by type and name. A type is in there only while something of
+                it is refused, since clients make up types.
+        """
         self._type = resource_type
-        self._by_name: dict[str, Refusal] = {}
+        self._by_type = {} if by_type is None else by_type
+
+    @property
+    def _by_name(self) -> Mapping[str, Refusal]:
+        return self._by_type.get(self._type.url, _NOTHING)
 
     def get(self, name: str) -> Refusal | None:
         """Return what is known against the resource of this name."""
@@ -85,16 +103,19 @@ class Refusals:
         retry_at = None
         if together or self._type.after_nack is AfterNack.AFTER_A_WHILE:
             retry_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempts - 1, 10))
-        self._by_name[name] = Refusal(version, error, now, attempts, retry_at)
+        refused = self._by_type.setdefault(self._type.url, {})
+        refused[name] = Refusal(version, error, now, attempts, retry_at)
 
     def clear(self, name: str) -> None:
         """Forget the refusal: the node accepted content of this name."""
-        self._by_name.pop(name, None)
+        refused = self._by_type.get(self._type.url)
+        if refused and refused.pop(name, None) and not refused:
+            del self._by_type[self._type.url]
 
     def retain(self, wanted: Callable[[str], bool]) -> None:
         """Forget the refusals of names that nobody wants."""
         for name in [name for name in self._by_name if not wanted(name)]:
-            del self._by_name[name]
+            self.clear(name)
 
     def is_empty(self) -> bool:
         """Tell whether nothing is refused."""
@@ -131,14 +152,11 @@ class NodeRefusals:
 
     def __init__(self) -> None:
         """Start with nothing refused."""
-        self._by_type: dict[TypeUrl, Refusals] = {}
+        self._by_type: dict[TypeUrl, dict[str, Refusal]] = {}
 
     def of_type(self, resource_type: ResourceType) -> Refusals:
-        """Return the refusals for one type."""
-        found = self._by_type.get(resource_type.url)
-        if found is None:
-            found = self._by_type[resource_type.url] = Refusals(resource_type)
-        return found
+        """Return the refusals for one type, also those that come later."""
+        return Refusals(resource_type, self._by_type)
 
 
 class ProgramRefusals:

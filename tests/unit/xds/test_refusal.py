@@ -13,6 +13,7 @@ from control_plane.xds.refusal import (
 )
 from control_plane.xds.resource import Version
 from control_plane.xds.resource_type import LISTENER, SECRET, ResourceTypes
+from tests.unit.xds.notation import url_of
 
 NO = ErrorDetail(13, "no")
 V1, V2 = Version("1"), Version("2")
@@ -93,6 +94,23 @@ def test_refusals_of_types_are_apart() -> None:
     node.of_type(TYPES.get(SECRET)).note("x", V1, NO, 0.0)
     assert node.of_type(TYPES.get(SECRET)).concerns("x", V1)
     assert not node.of_type(TYPES.get(LISTENER)).concerns("x", V1)
+
+
+def test_nothing_is_kept_of_types_of_which_nothing_is_refused() -> None:
+    """A7: clients make up types, and a node may last long; its streams share what they refuse."""
+    node, made_up = NodeRefusals(), [ResourceTypes.of().get(url_of(f"x{i}")) for i in range(9)]
+    streams = [node.of_type(kind) for kind in made_up for _ in range(2)]
+    assert node._by_type == {}
+    one, other, *_ = streams
+    one.note("x", V1, NO, 0.0)
+    assert other.concerns("x", V1)
+    other.clear("y")
+    assert one.concerns("x", V1)
+    other.clear("x")
+    assert not one.concerns("x", V1)
+    one.note("x", V1, NO, 0.0)
+    other.retain(lambda _: False)
+    assert node._by_type == {}
 
 
 def test_what_one_program_refused_another_may_take() -> None:
