@@ -69,6 +69,10 @@ class CompleteState:
             for name, each in sorted(self._had.items())
         )
 
+    def is_known(self) -> bool:
+        """Tell whether all is known that the client has, but for what it may have besides."""
+        return self._had is not None
+
     def retain(self, wanted: Callable[[str], bool]) -> None:
         """Forget what the client gave up: it does not have that any more.
 

@@ -135,6 +135,10 @@ class DeltaMachine:
         """
         self._meaning.refresh(names, there)
 
+    def forget_gone(self, snapshot: TypeSnapshot) -> None:
+        """Forget what was refused of what is not there, once the client does not have it."""
+        self.exchange.forget_gone(lambda n: n in self.subscription.names or snapshot.knows(n))
+
     def wants(self, name: str, snapshot: TypeSnapshot) -> bool:
         """Tell whether a resource of this name is for the client, by whatever name it means it."""
         return self._meaning.wants(name, snapshot)

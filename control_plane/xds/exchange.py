@@ -172,7 +172,10 @@ class Exchange:
         }
         self.owed |= versions.keys() if together else was_owed
         for name, version in versions.items():
-            self._against(version).note(name, version, error, now, together=together)
+            applied = name in self._maybe_applied
+            self._against(version).note(
+                name, version, error, now, together=together, applied=applied
+            )
             if version is not None and version == self.has(name):
                 del self.accepted[name]
 
@@ -244,9 +247,15 @@ class Exchange:
         """Tell whether the client never refused this content, or did so long enough ago."""
         return not self._against(version).holds_back(name, version, now)
 
-    def was_refused(self) -> bool:
-        """Tell whether the node refused content of this type that it did not accept since."""
-        return not self._refusals.is_empty()
+    def was_refused(self, names: Container[str]) -> bool:
+        """Tell whether the node refused any of these, or may have what it refused, of any name."""
+        return self._refusals.leave_open(names)
+
+    def forget_gone(self, there: Callable[[str], bool]) -> None:
+        """Forget what was refused of names that are gone, of which the client has nothing."""
+        if not self._refusals.is_empty():
+            kept = self.owed | (self.in_flight or {}).keys()
+            self._refusals.retain(lambda n: there(n) or n in kept or self.may_have(n))
 
     def is_left_open(self, names: Iterable[str]) -> bool:
         """Tell whether the client may have what it refused, or refused some of what it should have.

@@ -78,6 +78,8 @@ class Poll:
         if version == nonce or (error is None and version == self._request.version_info):
             machine.exchange.send(answer.nonce, versions_in(answer.resources), now)
             settled = machine.exchange.settle(error, now)
+            if error is None:
+                machine.exchange.forget_gone(snapshot.of_type(machine.type.url).knows)
             machine.exchange.owed.clear()
             return (*told, settled) if nonce else told
         if error is not None:

@@ -12,7 +12,7 @@ which is bad, so each is tried again by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -42,6 +42,7 @@ class Refusal:
         at: when, in seconds of the server's monotonic clock.
         attempts: how often this content was refused in a row.
         retry_at: when it may be sent again; None for never.
+        applied: whether the node may have it, or what it refused of the same name before.
     """
 
     version: Version | None
@@ -49,6 +50,7 @@ class Refusal:
     at: float
     attempts: int
     retry_at: float | None
+    applied: bool = False
 
 
 class Refusals:
@@ -87,6 +89,7 @@ class Refusals:
         now: float,
         *,
         together: bool = False,
+        applied: bool = False,
     ) -> None:
         """Remember that the node refused this content.
 
@@ -97,6 +100,7 @@ class Refusals:
             now: seconds of the server's monotonic clock.
             together: whether it was refused among others, so that it may be innocent; then it is
                 tried again whatever its type.
+            applied: whether the node may have applied it all the same.
         """
         before = self._by_name.get(name)
         attempts = before.attempts + 1 if before and before.version == version else 1
@@ -104,7 +108,8 @@ class Refusals:
         if together or self._type.after_nack is AfterNack.AFTER_A_WHILE:
             retry_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempts - 1, 10))
         refused = self._by_type.setdefault(self._type.url, {})
-        refused[name] = Refusal(version, error, now, attempts, retry_at)
+        applied = applied or (before is not None and before.applied)
+        refused[name] = Refusal(version, error, now, attempts, retry_at, applied)
 
     def clear(self, name: str) -> None:
         """Forget the refusal: the node accepted content of this name."""
@@ -129,6 +134,10 @@ class Refusals:
     def concerns_any(self, names: Iterable[str]) -> bool:
         """Tell whether anything is refused of these names."""
         return bool(self._by_name) and not self._by_name.keys().isdisjoint(names)
+
+    def leave_open(self, names: Container[str]) -> bool:
+        """Tell whether it is not known what the node has, if it should have these names alone."""
+        return any(each.applied or name in names for name, each in self._by_name.items())
 
     def holds_back(self, name: str, version: Version | None, now: float) -> bool:
         """Tell whether this content must not be sent (yet)."""

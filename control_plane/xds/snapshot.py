@@ -143,6 +143,11 @@ class TypeSnapshot:
         """Return the resource that a client means by a name or an alias."""
         return self.resources.get(name) or self.aliases.get(name)
 
+    def knows(self, name: str) -> bool:
+        """Tell whether anything of this name is there, for anybody, or will be in a moment."""
+        exists = name in self.resources or name in self.aliases or name in self.variants
+        return exists or name in self.pending or name in self.recorded
+
 
 def _frozen(entries: Mapping[str, T]) -> Mapping[str, T]:
     """Return entries that nobody changes; most snapshots have none, and share one map."""

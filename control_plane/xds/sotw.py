@@ -156,6 +156,11 @@ class SotwMachine:
         """
         self.exchange.refresh(names, there)
 
+    def forget_gone(self, snapshot: TypeSnapshot) -> None:
+        """Forget what was refused of what is not there, once the client is known not to have it."""
+        if self._state.is_known() or not self.type.complete:
+            self.exchange.forget_gone(lambda n: n in self.subscription.names or snapshot.knows(n))
+
     def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
         """Return the response to send now, and remember it as in flight.
 
@@ -246,10 +251,11 @@ class SotwMachine:
         "Servers may decide to optimize by not resending resources that the client had already seen
         on the previous stream [...] it is generally safe for servers to do this optimization for
         LDS and CDS when the only subscription is a wildcard subscription". It is not if the client
-        refused something since: what it states is the last version that it ACKed.
+        refused some of it since, or may have what it refused: it states what it ACKed last.
         """
         version, self._resumed_version = self._resumed_version, ""
-        if not self.type.complete or version != snapshot.version or self.exchange.was_refused():
+        states_all = self.type.complete and version == snapshot.version
+        if not states_all or self.exchange.was_refused(snapshot.resources):
             return
         if self.subscription.asked() == {WILDCARD}:
             for each in snapshot.resources.values():

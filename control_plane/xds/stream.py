@@ -146,6 +146,7 @@ class Stream:
         replies: list[Reply] = []
         for url in self._ordering.in_order():
             machine, content = self.machines[url], self.content(url, snapshot)
+            machine.forget_gone(snapshot.of_type(url))
             if machine.heartbeats and machine.heartbeats.end(content):
                 self._at_rest.pop(url, None)
             if self._at_rest.get(url) is content or self._ordering.must_wait(url, snapshot, now):

@@ -80,7 +80,7 @@ def test_answer_to_an_empty_response_concerns_nothing() -> None:
     it.send(Nonce("1"), {}, 0.0)
     assert it.settle(NO, 1.0) == Nacked(ROUTE, "1", {}, NO)
     assert it.next_retry(1.0) is None
-    assert not it.was_refused()
+    assert not it.was_refused("a")
 
 
 def test_names_take_turns() -> None:

@@ -177,6 +177,18 @@ def test_refusal_is_told_and_not_answered_with_the_same() -> None:
     assert poller.told[-1] == Nacked(CLUSTER, refused, {}, REFUSED)
 
 
+def test_what_was_refused_and_is_gone_is_forgotten_with_the_next_ack() -> None:
+    """A7: nothing else would forget it as long as the node has a snapshot."""
+    poller = Poller("CDS", CDS="c@1 d@1")
+    poller.poll()
+    poller.poll(error=REFUSED, nonce=poller.nonce)
+    poller.put("c@1")
+    poller.poll()
+    assert poller.refusals._by_type != {}
+    poller.poll(nonce=poller.nonce)
+    assert poller.refusals._by_type == {}
+
+
 def test_refusal_without_a_nonce_is_told_and_answered() -> None:
     """A4, V5: without a nonce nobody knows what was refused; it is told, and tried again."""
     poller = Poller("CDS", CDS="c@1")

@@ -588,6 +588,48 @@ def test_client_that_refused_something_is_sent_everything_when_it_reconnects() -
     assert after.ask("LDS", has="a@1 b@1") == ["1 LDS a@1 b@1"]
 
 
+def test_client_that_refused_what_is_gone_is_left_alone() -> None:
+    """C3, A14: it cannot have what it refused alone, so the version that it states tells all."""
+    before = SotwPeer(LDS="a@1")
+    before.ask("LDS")
+    before.ack("LDS")
+    before.put(LDS="a@1 b@1")
+    before.nack("LDS")
+    after = SotwPeer(LDS="a@1", refusals=before.refusals)
+    assert after.ask("LDS", has="a@1") == []
+
+
+def test_client_that_may_have_what_is_gone_is_sent_everything() -> None:
+    """C3, A14: of listeners that it refused together it may have applied one."""
+    before = SotwPeer(LDS="a@1")
+    before.ask("LDS")
+    before.ack("LDS")
+    before.put(LDS="a@1 b@1 c@1")
+    before.nack("LDS")
+    before.put(LDS="a@1 b@1")
+    before.wait(1)
+    before.nack("LDS")
+    after = SotwPeer(LDS="a@1", refusals=before.refusals)
+    assert after.ask("LDS", has="a@1") == ["1 LDS a@1"]
+
+
+def test_client_that_reconnects_is_not_known_to_have_nothing() -> None:
+    """C3, A14: what it may have applied is not forgotten before it accepted the whole state."""
+    before = SotwPeer(LDS="a@1")
+    before.ask("LDS")
+    before.ack("LDS")
+    before.put(LDS="a@1 b@1 c@1")
+    before.nack("LDS")
+    lost, after = (SotwPeer(LDS="a@1", refusals=before.refusals) for _ in range(2))
+    assert lost.ask("LDS", has="a@1") == ["1 LDS a@1"]
+    assert after.ask("LDS", has="a@1") == ["1 LDS a@1"]
+    after.ack("LDS")
+    assert after.put(LDS="a@1 d@1") == ["2 LDS a@1 d@1"]
+    after.ack("LDS")
+    last = SotwPeer(LDS="a@1 d@1", refusals=before.refusals)
+    assert last.ask("LDS", has="a@1 d@1") == []
+
+
 def test_recorded_content_is_made_anew_for_every_client() -> None:
     """C2: a client of this variant cannot say which version of a secret it has."""
     peer = SotwPeer(SDS="=s@1 =t@1")

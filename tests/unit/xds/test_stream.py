@@ -90,6 +90,48 @@ def test_a_client_that_comes_back_is_sent_what_was_refused_before(
     assert new.wait(1) == [f"1 {kind} x@1"]
 
 
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_what_was_refused_and_is_gone_is_forgotten(variant: type[SotwPeer | DeltaPeer]) -> None:
+    """A7: or what a node refused in its life would pile up, with all that it said to that."""
+    peer = variant(CDS="c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    for number in range(3):
+        peer.put(CDS=f"c@1 bad-{number}@1")
+        peer.nack("CDS")
+    assert peer.stream.refusal(CLUSTER, "bad-1") is None
+    assert peer.stream.refusal(CLUSTER, "bad-2") is not None
+    assert peer.put(CDS="c@1") == []
+    assert peer.stream.refusal(CLUSTER, "bad-2") is None
+    assert peer.refusals._by_type == {}
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_what_may_be_with_the_client_is_not_forgotten(
+    variant: type[SotwPeer | DeltaPeer],
+) -> None:
+    """A7, A14: of clusters that it refused together it may have applied one."""
+    peer = variant(CDS="c@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    peer.put(CDS="c@1 d@1 e@1")
+    peer.nack("CDS")
+    (removal,) = peer.put(CDS="c@1")
+    assert removal.startswith("3 CDS ")
+    assert peer.stream.refusal(CLUSTER, "d") is not None
+    assert peer.ack("CDS") == []
+    assert peer.stream.refusal(CLUSTER, "d") is None
+
+
+def test_what_a_client_refused_and_goes_on_asking_for_is_not_forgotten() -> None:
+    """A7: Envoy goes on looking at a secret that is gone, and would accept the same bytes."""
+    peer = SotwPeer(SDS="s@1")
+    peer.ask("SDS", "s")
+    peer.nack("SDS")
+    assert peer.put(SDS="") == []
+    assert peer.put(SDS="s@1") == []
+
+
 def test_first_request_tells_the_node() -> None:
     """N1: only the first request must carry the node, and the stream remembers it."""
     peer = DeltaPeer(SDS="s@1")
