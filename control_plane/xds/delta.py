@@ -41,7 +41,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
+from control_plane.xds.events import Event, Stale, subscription_events
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.meaning import Meaning
@@ -87,6 +87,7 @@ class DeltaMachine:
         """Take a request; return what it told."""
         events: list[Event] = []
         first, self._started = not self._started, True
+        settles = False
         if first:
             self._stated = frozenset(request.initial_resource_versions)
             for name, version in request.initial_resource_versions.items():
@@ -94,6 +95,7 @@ class DeltaMachine:
             self._meaning.stated(self._stated)
         elif self.exchange.answered(request.response_nonce):
             events.append(self.exchange.settle(request.error_detail, now))
+            settles = True
             self._meaning.settled()
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
             events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
@@ -101,11 +103,9 @@ class DeltaMachine:
             events.append(Stale(self.type.url, request.response_nonce))
         change = self.subscription.change(request.subscribe, request.unsubscribe, first=first)
         self._take(change, first=first)
-        if change.added:
-            events.append(Subscribed(self.type.url, change.added))
-        if change.dropped:
-            events.append(Unsubscribed(self.type.url, change.dropped))
-        return tuple(events)
+        if first or settles or change.dropped:
+            self._meaning.retain()
+        return *events, *subscription_events(self.type.url, change.added, change.dropped)
 
     def _take(self, change: SubscriptionChange, *, first: bool) -> None:
         exchange, asked = self.exchange, change.added
@@ -116,7 +116,7 @@ class DeltaMachine:
                 asked |= exchange.known_in(asked & self.subscription.globs)
             self._stated -= asked
         exchange.ask(asked)
-        # Only what a wildcard still covers stays owed: ``retain`` below drops the rest.
+        # Only what a wildcard still covers stays owed: ``retain`` drops the rest.
         exchange.owed |= change.dropped
         if change.dropped_globs:
             exchange.owed -= change.dropped_globs
@@ -124,7 +124,6 @@ class DeltaMachine:
         for name in change.dropped:
             exchange.accepted.pop(name, None)
         self._meaning.given_up(change.dropped)
-        self._meaning.retain()
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
         """Owe the client what it waits for once it was sent these resources of another type.

@@ -63,3 +63,15 @@ class Stale:
 
 
 Event = Connected | Subscribed | Unsubscribed | Acked | Nacked | Stale
+
+
+def subscription_events(
+    type_url: TypeUrl, added: frozenset[str], dropped: frozenset[str]
+) -> list[Event]:
+    """Return what a request told by the names that it has."""
+    events: list[Event] = []
+    if added:
+        events.append(Subscribed(type_url, added))
+    if dropped:
+        events.append(Unsubscribed(type_url, dropped))
+    return events

@@ -24,11 +24,11 @@ protocol):
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.complete import CompleteState, Offer
-from control_plane.xds.events import Event, Stale, Subscribed, Unsubscribed
+from control_plane.xds.events import Event, Stale, subscription_events
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.messages import Reply, SotwRequest
@@ -48,15 +48,15 @@ from control_plane.xds.subscription import Subscription
 
 
 class SotwMachine:
-    """One type on one SotW stream."""
+    """One type on one SotW stream; ``deferred`` is what only stale requests asked for."""
 
     __slots__ = (
-        "_deferred",
         "_new_nonce",
         "_resumed_names",
         "_resumed_version",
         "_started",
         "_state",
+        "deferred",
         "exchange",
         "heartbeats",
         "subscription",
@@ -75,7 +75,7 @@ class SotwMachine:
         self.tells_errors = False
         self._new_nonce = new_nonce
         self._started = False
-        self._deferred: set[str] = set()
+        self.deferred: set[str] = set()
         self._resumed_version: str = ""
         self._resumed_names: frozenset[str] = frozenset()
         self._state = CompleteState(self.exchange)
@@ -84,7 +84,7 @@ class SotwMachine:
         """Take a request; return what it told."""
         events: list[Event] = []
         initial, self._started = not self._started, True
-        stale = False
+        settles = stale = False
         if initial:
             self._resumed_version = request.version_info
             # The client may have content of these from an earlier stream.
@@ -92,6 +92,7 @@ class SotwMachine:
         elif self.exchange.answered(request.response_nonce):
             settled = self.exchange.settle(request.error_detail, now)
             events.append(settled)
+            settles = True
             if request.error_detail is None:
                 self._state.accepted()
             elif not settled.versions:
@@ -102,32 +103,27 @@ class SotwMachine:
             stale = request.response_nonce != self.exchange.last_nonce
         if stale:
             events.append(Stale(self.type.url, request.response_nonce))
-        events.extend(self._take_names(request.resource_names, stale=stale))
-        return tuple(events)
+        return *events, *self._take_names(request.resource_names, stale=stale, settles=settles)
 
-    def _take_names(self, names: tuple[str, ...], *, stale: bool) -> list[Event]:
+    def _take_names(self, names: tuple[str, ...], *, stale: bool, settles: bool) -> Sequence[Event]:
         before = self.subscription.asked()
         added = self.subscription.replace(names)
         dropped = before - self.subscription.asked()
         self.exchange.lift(added)
         asked = added | self.exchange.known_in(added & self.subscription.globs)
         if stale:
-            self._deferred |= asked
+            self.deferred |= asked
         else:
-            self.exchange.owed |= asked | self._deferred
-            self._deferred.clear()
+            self.exchange.owed |= asked | self.deferred
+            self.deferred.clear()
         if not self.type.complete:
             # Where responses are partial, none of them answers a wildcard.
             self.exchange.owed.discard(WILDCARD)
-        self._deferred = {name for name in self._deferred if self.subscription.wants(name)}
-        self.exchange.retain(self.subscription.wants)
-        self._state.retain(self.subscription.wants)
-        events: list[Event] = []
-        if added:
-            events.append(Subscribed(self.type.url, added))
-        if dropped:
-            events.append(Unsubscribed(self.type.url, dropped))
-        return events
+        if dropped or settles:
+            self.deferred = {name for name in self.deferred if self.subscription.wants(name)}
+            self.exchange.retain(self.subscription.wants)
+            self._state.retain(self.subscription.wants)
+        return subscription_events(self.type.url, added, dropped)
 
     def asked(self) -> set[str]:
         """Return the names that are remembered only because the client gave them."""
@@ -175,8 +171,8 @@ class SotwMachine:
         offer = self._offer(snapshot, now, withdraw=withdraw)
         if offer is None:
             return None
-        self.exchange.owed |= self._deferred
-        self._deferred.clear()
+        self.exchange.owed |= self.deferred
+        self.deferred.clear()
         version = self._version(snapshot, offer.resources)
         if self.type.complete:
             self._state.sent(offer)
@@ -264,7 +260,7 @@ class SotwMachine:
             self.exchange.owed.clear()
 
     def _offer(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
-        owed = self.exchange.owed | self._deferred
+        owed = self.exchange.owed | self.deferred
         if self.type.complete:
             wanted = self.wanted(snapshot)
             offer = self._state.offer(wanted, snapshot, now, owed=owed, withdraw=withdraw)
@@ -300,6 +296,5 @@ class SotwMachine:
 
     def _is_deferred(self, name: str) -> bool:
         """Tell whether only stale requests asked for a name."""
-        if WILDCARD in self._deferred and name not in self.exchange.accepted:
-            return True
-        return name in self._deferred
+        anew = WILDCARD in self.deferred and name not in self.exchange.accepted
+        return anew or name in self.deferred

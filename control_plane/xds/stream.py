@@ -24,7 +24,7 @@ import itertools
 from control_plane.errors import PeerProtocolError
 from control_plane.names import shown
 from control_plane.xds.delta import DeltaMachine
-from control_plane.xds.events import Connected, Event
+from control_plane.xds.events import Connected, Event, Stale
 from control_plane.xds.heartbeat import Heartbeats, takes_ttls
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node, Reply, Request, SotwRequest
@@ -62,6 +62,7 @@ class Stream:
         self._refusals = NodeRefusals()
         self._at_rest: dict[TypeUrl, TypeSnapshot] = {}
         self._rests_with: Snapshot | None = None
+        self._said_all: Snapshot | None = None
         self.node: Node | None = None
         self.machines: dict[TypeUrl, Machine] = {}
         self._translation = Translation(self.machines, self._limits)
@@ -105,15 +106,19 @@ class Stream:
         url = self._type_of(request)
         is_first = url not in self.machines
         machine = self._machine(url, request)
-        self._at_rest.pop(url, None)
-        self._rests_with = None
+        changes = is_first or (isinstance(machine, SotwMachine) and bool(machine.deferred))
+        changes |= (is_asked_again := self._ordering.is_asked_again(url, request))
         in_flight = machine.exchange.in_flight
-        is_asked_again = self._ordering.is_asked_again(url, request)
         events = self._translation.receive(machine, request, now, is_first=is_first)
+        changes |= any(not isinstance(each, Stale) for each in events)
         if in_flight is not None and machine.exchange.in_flight is None:
             self._ordering.answered(url, in_flight)
         if is_asked_again:
             machine.exchange.owed.add(WILDCARD)
+        # Where there are variants, names may mean others although the names are the same.
+        if changes or self._translation.has_variants(url):
+            self._at_rest.pop(url, None)
+            self._rests_with = self._said_all = None
         return events
 
     def content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:
@@ -141,7 +146,7 @@ class Stream:
         """
         if self._rests_with is snapshot:
             return []
-        self._rests_with = None
+        self._rests_with, self._said_all = None, snapshot
         self._ordering.look(snapshot)
         replies: list[Reply] = []
         for url in self._ordering.in_order():
@@ -190,6 +195,13 @@ class Stream:
     def rests(self, snapshot: Snapshot) -> bool:
         """Tell whether nothing is to be sent until a request comes, or another snapshot is set."""
         return self.in_step(snapshot) and self._rests_with is snapshot
+
+    def has_said_all(self, snapshot: Snapshot) -> bool:
+        """Tell whether no request changed anything since the replies to this snapshot were made.
+
+        Then there are no others before something is due again.
+        """
+        return self._said_all is snapshot
 
     def refusal(self, url: TypeUrl, name: str) -> Refusal | None:
         """Return what the node refused of this name, if it accepted nothing since."""

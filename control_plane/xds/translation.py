@@ -66,7 +66,7 @@ class Translation:
         match machine, request:
             case SotwMachine(), SotwRequest():
                 request = canonical_sotw(request)
-                self._check(machine, request, set())
+                self._check(machine, request)
                 self._limits.check_versions([request.version_info])
                 variants = self._asked_for(machine, request)
                 if variants is not None:
@@ -74,7 +74,7 @@ class Translation:
                 events = machine.receive(request, now)
             case DeltaMachine(), DeltaRequest():
                 request = canonical_delta(request)
-                self._check(machine, request, machine.asked())
+                self._check(machine, request)
                 self._limits.check_versions(request.initial_resource_versions.values())
                 variants = self._asked_for(machine, request)
                 if variants is not None:
@@ -86,6 +86,10 @@ class Translation:
             variants.settled(events)
         return events
 
+    def has_variants(self, url: TypeUrl) -> bool:
+        """Tell whether the client may ask for something else by the names that it asks for."""
+        return url in self._variants
+
     def view(self, url: TypeUrl, content: TypeSnapshot) -> TypeSnapshot:
         """Return what the client should have of a type that has variants."""
         return self._of(self._machines[url]).view(content)
@@ -95,10 +99,12 @@ class Translation:
         variants = self._variants.get(reply.type_url)
         return reply if variants is None else variants.told(reply)
 
-    def _check(self, machine: Machine, request: Request, kept: set[str]) -> None:
+    def _check(self, machine: Machine, request: Request) -> None:
         names = names_in(request)
         if names:
             rest = (each.asked() for each in self._machines.values() if each is not machine)
+            # A request of state of the world replaces what was asked for, one of delta adds to it.
+            kept = machine.asked() if isinstance(machine, DeltaMachine) else set[str]()
             self._limits.check_names(names, sum(map(len, rest)) + len(kept.union(names)))
         for each in locators_in(request):
             self._limits.check_parameters(each.parameters)

@@ -79,6 +79,8 @@ class ClientWalk(WalkToRest):
         request = self.peer.outbox.popleft()
         self.stream.identify(request)
         self.stream.receive(request, self.now)
+        if self.stream.has_said_all(self.snapshot):
+            assert self.stream.replies(self.snapshot, self.now) == []
         self.push()
 
     def push(self) -> None:

@@ -122,6 +122,8 @@ class AliasWalk(WalkToRest):
         request = self.outbox.popleft()
         self.stream.identify(request)
         self.stream.receive(request, self.now)
+        if self.stream.has_said_all(self.snapshot):
+            assert self.stream.replies(self.snapshot, self.now) == []
         self._push()
 
     def _push(self) -> None:

@@ -269,7 +269,7 @@ def test_what_only_stale_requests_ask_for_is_bounded() -> None:
     machine = peer.stream.machines[SECRET]
     assert machine.subscription.names == {"x99"}
     assert isinstance(machine, SotwMachine)
-    assert machine.exchange.owed | machine._deferred == {"x99"}
+    assert machine.exchange.owed | machine.deferred == {"x99"}
 
 
 def test_first_request_may_carry_the_nonce_of_an_earlier_stream() -> None:

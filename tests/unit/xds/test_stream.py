@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.xds.events import Acked, Connected
 from control_plane.xds.limits import StreamLimits
-from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
+from control_plane.xds.messages import DeltaRequest, Locator, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, SECRET
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 from tests.unit.xds.notation import snapshot, url_of
 from tests.unit.xds.peers import NODE, DeltaPeer, Peer, SotwPeer
 
@@ -130,6 +131,69 @@ def test_what_a_client_refused_and_goes_on_asking_for_is_not_forgotten() -> None
     peer.nack("SDS")
     assert peer.put(SDS="") == []
     assert peer.put(SDS="s@1") == []
+
+
+def has_said_all(peer: Peer, request: Request) -> bool:
+    """Tell whether a stream that said all has nothing to add to it after a request."""
+    peer.hear()
+    peer.stream.receive(request, peer.now)
+    return peer.stream.has_said_all(peer.snapshot)
+
+
+def test_a_delta_request_that_changes_nothing_is_no_reason_to_look() -> None:
+    """A10: neither while something is under way, nor while something is held back."""
+    peer = DeltaPeer(RDS="a@1 b@1")
+    assert not peer.stream.has_said_all(peer.snapshot)
+    peer.ask("RDS", "a", "b")
+    assert has_said_all(peer, DeltaRequest(ROUTE))
+    assert has_said_all(peer, DeltaRequest(ROUTE, response_nonce="none of mine"))
+    peer.nack("RDS")
+    assert has_said_all(peer, DeltaRequest(ROUTE))
+    assert not has_said_all(peer, DeltaRequest(ROUTE, ("a",)))
+    assert not has_said_all(peer, DeltaRequest(ROUTE, (), ("a",)))
+    assert not has_said_all(peer, DeltaRequest(ENDPOINT, (), ("a",)))
+    assert not peer.stream.has_said_all(snapshot(RDS="a@1 b@1"))
+
+
+def test_a_sotw_request_that_changes_nothing_is_no_reason_to_look() -> None:
+    """A8, A10: unless the last one was stale, so that this one is answered in its place."""
+    peer = SotwPeer(RDS="a@1 b@1")
+    peer.ask("RDS", "a")
+    assert has_said_all(peer, SotwRequest(ROUTE, ("a",)))
+    peer.ack("RDS")
+    assert has_said_all(peer, SotwRequest(ROUTE, ("a",), response_nonce="1"))
+    assert not has_said_all(peer, SotwRequest(ROUTE, ("a", "b"), response_nonce="0"))
+    assert not has_said_all(peer, SotwRequest(ROUTE, ("a", "b"), response_nonce="1"))
+    assert peer.hear() == ["2 RDS b@1"]
+
+
+def test_a_request_that_means_other_variants_is_a_reason_to_look() -> None:
+    """A10: the names are those of before, but not what is asked for by them."""
+    peer = SotwPeer(RDS="a@1{r=1} a@2{r=2}")
+    peer.ask("RDS", "a{r=1}")
+    peer.ack("RDS")
+    located = SotwRequest(ROUTE, resource_locators=(Locator("a", (("r", "2"),)),))
+    assert not has_said_all(peer, located)
+    assert peer.hear() == ["2 RDS a@2{r=2}"]
+
+
+@pytest.mark.parametrize("answer", ["none", "ack", "nack"])
+def test_the_cost_of_an_empty_request_does_not_follow_the_names(answer: str) -> None:
+    """A10: asking for much once must not make all that follows dear."""
+
+    def seconds(names: int) -> float:
+        peer = DeltaPeer(limits=StreamLimits(names=names))
+        peer.ask("RDS", *(f"r{number}" for number in range(names)))
+        while answer != "none" and (peer.ack if answer == "ack" else peer.nack)("RDS"):
+            pass
+        peer.hear()
+        start = time.thread_time()
+        for _ in range(50):
+            peer.stream.receive(DeltaRequest(ROUTE), peer.now)
+            assert peer.stream.has_said_all(peer.snapshot)
+        return time.thread_time() - start
+
+    assert min(seconds(8_000) for _ in range(3)) < 3 * min(seconds(500) for _ in range(3))
 
 
 def test_first_request_tells_the_node() -> None:

@@ -193,7 +193,8 @@ class Walk(WalkToRest):
             self.stream.identify(request)
             self.stream.receive(request, self.now)
             self.referee.request(request, self.now)
-        self._push()
+        has_said_all = self.stream.has_said_all(self.snapshot)
+        assert not (self._push() and has_said_all), "it said that it has nothing to say"
 
     @rule(kind=kinds, names=some_names, number=st.integers(1, 3), prompt=st.booleans())
     def change(self, kind: int, names: frozenset[str], number: int, *, prompt: bool) -> None:
