@@ -67,13 +67,14 @@ class ServedBy:
 class Serving:
     """The service of one stream."""
 
-    __slots__ = ("_by", "_context", "_live")
+    __slots__ = ("_by", "_context", "_live", "_looked_at")
 
     def __init__(self, live: LiveStream, context: StreamContext, by: ServedBy) -> None:
         """Serve a stream over a call."""
         self._live = live
         self._context = context
         self._by = by
+        self._looked_at = by.clock.monotonic()
 
     async def run(self) -> None:
         """Serve until the client is gone, is done, or the stream was ended."""
@@ -150,12 +151,16 @@ class Serving:
             live.wake()
 
     def _replies(self) -> Sequence[Reply]:
+        self._looked_at = self._by.clock.monotonic()
         snapshot = self._by.nodes.sendable(self._live.node_id)
         if snapshot is None:
             return ()
-        return self._live.stream.replies(snapshot, self._by.clock.monotonic())
+        return self._live.stream.replies(snapshot, self._looked_at)
 
     def _until_due(self) -> float | None:
-        now = self._by.clock.monotonic()
-        at = self._live.stream.next_due(now)
-        return None if at is None else at - now
+        """Return for how many seconds nothing is due; 0 where it has become so since the last look.
+
+        What was due by then and could not be sent is none to wait for: what it waits for wakes.
+        """
+        at = self._live.stream.next_due(self._looked_at)
+        return None if at is None else max(0.0, at - self._by.clock.monotonic())
