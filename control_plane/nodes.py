@@ -187,13 +187,13 @@ class Nodes:
         return node.snapshot
 
     def forget(self, node_id: str) -> None:
-        """Drop what a node should have and what it refused.
+        """Drop what a node should have; what it refused goes with its last stream.
 
         Streams that it still has stay open, and are sent nothing, or what is set for everybody.
         """
         node = self._by_id.pop(node_id, None)
         if node is not None and node.streams:
-            self._by_id[node_id] = node = _Node(streams=node.streams)
+            self._by_id[node_id] = node = _Node(refusals=node.refusals, streams=node.streams)
             _wake(node)
 
     def refusals(self, node_id: str, program: str = "") -> NodeRefusals:

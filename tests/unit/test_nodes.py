@@ -224,6 +224,25 @@ def test_a_forgotten_node_keeps_its_streams_and_nothing_else() -> None:
     nodes.forget("never seen")
 
 
+def test_a_forgotten_node_is_known_by_what_it_refuses_as_long_as_it_has_streams() -> None:
+    """What it refuses on them, once something is set again, its next stream is not sent (A7)."""
+    nodes, first, second = Nodes(), stream_of("a", 1), stream_of("a", 2)
+    nodes.set("a", snapshot(b"1"))
+    nodes.opened(first)
+    nodes.forget("a")
+    nodes.set("a", snapshot(b"2"))
+    nodes.closed(first)
+    nodes.opened(second)
+
+    assert second.stream._refusals is first.stream._refusals
+
+    nodes.forget("a")
+    nodes.closed(second)
+    nodes.opened(second)
+
+    assert second.stream._refusals is not first.stream._refusals
+
+
 async def test_a_forgotten_node_is_sent_what_is_for_everybody_at_once() -> None:
     """Its streams look, without waiting for a request or a change."""
     nodes, live = Nodes(), stream_of("a")
