@@ -23,7 +23,7 @@ from collections.abc import Set as AbstractSet
 
 from control_plane.xds.exchange import NO_NAMES
 from control_plane.xds.messages import Request
-from control_plane.xds.resource import WILDCARD, TypeUrl, Version
+from control_plane.xds.resource import WILDCARD, Nonce, TypeUrl, Version
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.sotw import SotwMachine
@@ -117,7 +117,7 @@ class Ordering:
             and (machine.exchange.in_flight is None or machine.takes_everything())
             and not (machine.heartbeats and machine.heartbeats.answered(nonce))
             and any(
-                int(self._machines[each].exchange.last_nonce or 0) > int(nonce)
+                _number(self._machines[each].exchange.last_nonce) > _number(nonce)
                 for each in machine.type.after
                 if each in self._machines and self._types.get(each).after
             )
@@ -183,3 +183,8 @@ class Ordering:
         """Return the names of which content would be sent once nothing is in flight."""
         due = self._machines[url].due(self._content(url, snapshot), now, withdraw=False)
         return {name for name, version in due.items() if version is not None or name == WILDCARD}
+
+
+def _number(nonce: Nonce) -> int:
+    """Return how many responses a stream had sent with this one; 0 before the first."""
+    return int(nonce.rpartition("-")[2] or 0)

@@ -47,6 +47,7 @@ class Stream:
         *,
         only: TypeUrl | None = None,
         limits: StreamLimits | None = None,
+        nonces: str = "",
     ) -> None:
         """Start before the first request.
 
@@ -54,11 +55,13 @@ class Stream:
             types: what is known of each resource type.
             only: the type that a per-type service implies; None on an aggregated stream.
             limits: how much the client may ask for.
+            nonces: what its nonces begin with, up to a hyphen, so that those of an earlier stream
+                are none of them.
         """
         self._types = types
         self._only = only
         self._limits = limits or StreamLimits()
-        self._counter = itertools.count(1)
+        self._nonces = (Nonce(f"{nonces}{number}") for number in itertools.count(1))
         self._refusals = NodeRefusals()
         self._at_rest: dict[TypeUrl, TypeSnapshot] = {}
         self._rests_with: Snapshot | None = None
@@ -235,15 +238,13 @@ class Stream:
         if kind is SotwMachine and self._types.get(url).part_of is not None:
             raise PeerProtocolError(f"{url} is served by the incremental variant only")
         refusals = self._refusals.of_type(self._types.get(url))
-        self.machines[url] = machine = kind(self._types.get(url), refusals, self._new_nonce)
+        new_nonce = self._nonces.__next__
+        self.machines[url] = machine = kind(self._types.get(url), refusals, new_nonce)
         is_delta = kind is DeltaMachine
         if takes_ttls(self.node, machine.type, delta=is_delta):
             machine.heartbeats = Heartbeats(url, machine.exchange, beside=is_delta)
         machine.tells_errors = takes_errors(self.node)
         return machine
-
-    def _new_nonce(self) -> Nonce:
-        return Nonce(str(next(self._counter)))
 
     def _is_in_step(self, url: TypeUrl, content: TypeSnapshot) -> bool:
         if self._at_rest.get(url) is content:

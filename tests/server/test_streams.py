@@ -48,6 +48,23 @@ async def test_two_streams_of_one_node_are_both_served() -> None:
         assert len(world.nodes.streams("node-1")) == 1
 
 
+async def test_a_nonce_of_an_earlier_stream_answers_nothing() -> None:
+    """A1: a client that carries one over must not accept what it has not read."""
+    async with served() as world:
+        world.set("node-1", resource(SECRET, "a", "1"))
+        async with SotwClient(world.channel, "node-1") as old:
+            await old.subscribe(SECRET, "a")
+            earlier = await old.receive()
+        async with SotwClient(world.channel, "node-1") as new:
+            await new.subscribe(SECRET, "a")
+            answer = await new.receive()
+            world.set("node-1", resource(SECRET, "a", "2"))
+            await new.send(type_url=SECRET, resource_names=["a"], response_nonce=earlier.nonce)
+
+            assert answer.nonce != earlier.nonce
+            assert await new.is_silent()
+
+
 async def test_a_node_gets_what_is_its_own() -> None:
     """E2: another node's resources look as if they did not exist, and the stream goes on."""
     async with (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -190,7 +191,12 @@ class DiscoveryService:
     ) -> Iterator[LiveStream]:
         live = LiveStream(
             next(self._numbers),
-            Stream(self._types, only=only, limits=self._limits.stream),
+            Stream(
+                self._types,
+                only=only,
+                limits=self._limits.stream,
+                nonces=f"{secrets.token_hex(4)}-",
+            ),
             variant,
             context.peer(),
             identities_in(context),

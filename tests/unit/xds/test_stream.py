@@ -8,11 +8,19 @@ from collections.abc import Callable
 import pytest
 
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
-from control_plane.xds.events import Acked, Connected
+from control_plane.xds.events import Acked, Connected, Stale
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, Locator, Node, Reply, Request, SotwRequest
 from control_plane.xds.refusal import NodeRefusals
-from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from control_plane.xds.resource_type import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    SECRET,
+    ResourceTypes,
+)
+from control_plane.xds.stream import Stream
 from tests.unit.xds.notation import snapshot, url_of
 from tests.unit.xds.peers import NODE, DeltaPeer, Peer, SotwPeer
 
@@ -194,6 +202,20 @@ def test_the_cost_of_an_empty_request_does_not_follow_the_names(answer: str) -> 
         return time.thread_time() - start
 
     assert min(seconds(8_000) for _ in range(3)) < 3 * min(seconds(500) for _ in range(3))
+
+
+def test_nonces_of_a_stream_begin_as_it_was_told() -> None:
+    """A1: one of another stream is stale, although both count from one."""
+    one, other = (Stream(ResourceTypes.of(), nonces=each) for each in ("a-", "b-"))
+    told = snapshot(SDS="s@1")
+    for stream in (one, other):
+        stream.identify(SotwRequest(SECRET, node=NODE))
+        stream.receive(SotwRequest(SECRET, ("s",)), 0.0)
+    (reply,) = one.replies(told, 0.0)
+    assert reply.nonce == "a-1"
+    assert [each.nonce for each in other.replies(told, 0.0)] == ["b-1"]
+    carried_over = SotwRequest(SECRET, ("s",), response_nonce=reply.nonce)
+    assert other.receive(carried_over, 0.0) == (Stale(SECRET, "a-1"),)
 
 
 def test_first_request_tells_the_node() -> None:
