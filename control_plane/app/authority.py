@@ -7,7 +7,8 @@ The rules of this module:
   the stage are in one private file. Each step replaces one file, so no crash parts what belongs
   together.
 - While there is the file of a rotation it is right, and every other one may be out of date.
-- A CA that was retired never comes back, also where a setting still names it.
+- A CA that was retired never comes back, also where a setting still names it. Its key is in none of
+  these files: when a rotation ends, ``ca.pem`` is the CA that stays, or is gone.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class _Files:
                 reason="this CA was retired, so it is not used: remove the settings ca_cert and "
                 f"ca_key, or name the files of the CA in {str(self._embedded)!r}",
             )
-            return self._read_embedded(read_private(self._embedded))
+            return self._unretired(self._read_embedded(read_private(self._embedded)))
 
         def create() -> bytes:
             key, now = new_key(), self._clock.now()
@@ -157,7 +158,7 @@ class _Files:
             self._log.info(log_events.CA_CREATED, fingerprint=made.fingerprint)
             return authority_pem(made)
 
-        return self._read_embedded(load_or_create(self._embedded, create))
+        return self._unretired(self._read_embedded(load_or_create(self._embedded, create)))
 
     def keep(self, before: Rotation, after: Rotation) -> None:
         """Put a step of a rotation on the disk.
@@ -172,6 +173,9 @@ class _Files:
         named = self._named
         if named is None or named.fingerprint != after.active.fingerprint:
             write_private(self._embedded, authority_pem(after.active))
+        else:
+            # It is the CA that left, or what a retirement wrote that did not come to its end.
+            remove_private(self._embedded)
         retired = self._retired_fingerprints() - {after.active.fingerprint}
         if before.stage is Stage.ACTIVATED and before.other is not None:
             retired.add(before.other.fingerprint)
@@ -196,6 +200,21 @@ class _Files:
 
     def _read_embedded(self, pem: bytes) -> Authority:
         return read_authority(pem, self._clock.now(), f"file {str(self._embedded)!r}")
+
+    def _unretired(self, embedded: Authority) -> Authority:
+        """Return the embedded CA; one that was retired may be there from a backup.
+
+        Raises:
+            ConfigurationError: it was retired.
+        """
+        if embedded.fingerprint not in self._retired_fingerprints():
+            return embedded
+        problem = (
+            f"file {str(self._embedded)!r}: CA {embedded.fingerprint} was retired, so it is not "
+            "used: name the CA that took its place with ca_cert and ca_key, or bring back the file "
+            "that has it; or remove this one to begin with a new CA, and enrol everybody anew"
+        )
+        raise ConfigurationError([problem])
 
     def _retired_fingerprints(self) -> set[str]:
         if not self._retired.exists():

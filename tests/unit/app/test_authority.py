@@ -24,6 +24,7 @@ from control_plane.ca.rotation import activate, prepare, retire, undo_activate, 
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
+from control_plane.store.files import write_private
 from tests.unit.ca.forge import ca_pem, made
 from tests.unit.server_security.still_clock import NOON, StillClock
 
@@ -150,6 +151,70 @@ def test_the_key_of_a_ca_that_left_is_nowhere(world: World) -> None:
     assert pem_of(old) not in world.keys_on_disk()
     assert pem_of(authorities.current()) in world.keys_on_disk()
     assert (world.directory / RETIRED_FILE).read_text() == f"{old.fingerprint}\n"
+
+
+def test_the_key_of_the_embedded_ca_goes_also_if_the_settings_name_the_next(world: World) -> None:
+    """The CA that stays is in the operator's own files then, and in no other."""
+    authorities = world.started()
+    old = authorities.current()
+    own = world.own()
+    authorities.change(prepare(authorities.rotation, own, NOON))
+    world.activate(authorities)
+    again = world.started()
+    world.retire(again)
+
+    assert pem_of(old) not in world.keys_on_disk()
+    assert not (world.directory / CA_FILE).exists()
+    assert world.started().current().fingerprint == own.fingerprint
+
+
+def test_a_key_that_a_broken_off_retirement_wrote_goes_when_it_is_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CA that was to stay is forgotten then, and the settings name the one that does."""
+    own = world.own()
+    authorities = world.started()
+    world.prepare(authorities)
+    world.activate(authorities)
+    new = authorities.current()
+    write = write_private
+
+    def crashing(path: Path, data: bytes) -> None:
+        if path.name == RETIRED_FILE:
+            raise StorageError("the machine crashed")
+        write(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_private", crashing)
+        with pytest.raises(StorageError):
+            world.retire(authorities)
+    assert pem_of(new) in (world.directory / CA_FILE).read_text()
+    again = world.started()
+    world.undo_activate(again)
+    world.undo_prepare(again)
+
+    assert pem_of(new) not in world.keys_on_disk()
+    assert world.started().current().fingerprint == own.fingerprint
+
+
+@pytest.mark.parametrize("is_named", [False, True], ids=["no setting", "a retired CA in it"])
+def test_an_embedded_ca_that_was_retired_is_not_used(world: World, *, is_named: bool) -> None:
+    """Its file may be from a backup; the start is refused with what to do."""
+    authorities = world.started()
+    backup = (world.directory / CA_FILE).read_bytes()
+    world.prepare(authorities)
+    world.activate(authorities)
+    world.retire(authorities)
+    (world.directory / CA_FILE).write_bytes(backup)
+    if is_named:
+        own = world.own()
+        with (world.directory / RETIRED_FILE).open("a") as retired:
+            retired.write(f"{own.fingerprint}\n")
+
+    with pytest.raises(
+        ConfigurationError, match=r"ca\.pem': CA sha256:\w+ was retired.*: name the"
+    ):
+        world.started()
 
 
 def test_what_a_crash_left_of_a_step_goes_with_the_rotation(
