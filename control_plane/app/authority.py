@@ -27,6 +27,7 @@ from control_plane.ca import (
     Stage,
     create_authority,
     load_authority,
+    read_certificate,
     strict_problem,
 )
 from control_plane.ca import new_key_pair as new_key
@@ -38,7 +39,7 @@ from control_plane.ca.rotation_file import (
     write_rotation,
 )
 from control_plane.clock import Clock
-from control_plane.errors import ConfigurationError
+from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
 from control_plane.store.files import (
@@ -106,6 +107,7 @@ class _Files:
         self._rotation = settings.data_dir / ROTATION_FILE
         self._retired = settings.data_dir / RETIRED_FILE
         self._log = structlog.get_logger(__name__)
+        self._names_retired = settings.ca_cert is not None and self._is_retired(settings.ca_cert)
         self._named = self._read_named(settings.ca_cert, settings.ca_key)
 
     def read(self) -> Rotation | None:
@@ -138,16 +140,10 @@ class _Files:
         """Return the one CA that there is."""
         named = self._named
         if named is not None:
-            if named.fingerprint not in self._retired_fingerprints():
-                self._log.info(log_events.CA_LOADED, fingerprint=named.fingerprint)
-                self._warn_if_not_strict(named)
-                return named
-            self._log.warning(
-                log_events.SETTING_WARNED,
-                setting="ca_cert",
-                reason="this CA was retired, so it is not used: remove the settings ca_cert and "
-                f"ca_key, or name the files of the CA in {str(self._embedded)!r}",
-            )
+            self._log.info(log_events.CA_LOADED, fingerprint=named.fingerprint)
+            self._warn_if_not_strict(named)
+            return named
+        if self._names_retired:
             return self._unretired(self._read_embedded(read_private(self._embedded)))
 
         def create() -> bytes:
@@ -184,13 +180,29 @@ class _Files:
         remove_private(self._rotation)
 
     def _read_named(self, certificate: Path | None, key: Path | None) -> Authority | None:
-        """Return the CA that the settings name; that it ended does not matter once it leaves."""
+        """Return the CA that the settings name, unless it was retired.
+
+        That it ended does not matter once it leaves.
+        """
         if certificate is None or key is None:
             return None
-        named = _load(certificate, key, None)
-        if named.fingerprint in self._retired_fingerprints() or self._rotation.exists():
-            return named
-        return read_authority_files(certificate, key, self._clock)
+        if self._names_retired:
+            self._log.warning(
+                log_events.SETTING_WARNED,
+                setting="ca_cert",
+                reason="this CA was retired, so it is not used: remove the settings ca_cert and "
+                f"ca_key, or name the files of the CA in {str(self._embedded)!r}",
+            )
+            return None
+        return _load(certificate, key, None if self._rotation.exists() else self._clock.now())
+
+    def _is_retired(self, certificate: Path) -> bool:
+        """Tell whether a file is of a CA that was retired, whose key may be destroyed by now."""
+        try:
+            named = read_certificate(read_file(certificate)).fingerprint
+        except InvalidArgument:
+            return False  # who reads both files says all that is wrong with them
+        return named in self._retired_fingerprints()
 
     def _warn_if_not_strict(self, named: Authority) -> None:
         problem = strict_problem(named)

@@ -328,6 +328,29 @@ def test_an_own_ca_is_replaced_and_does_not_come_back(world: World) -> None:
     assert world.settings.ca_key.exists(), "the operator's own file is the operator's"
 
 
+def test_the_key_of_an_own_ca_may_be_destroyed_once_it_was_retired(world: World) -> None:
+    """The settings may name it on, also while the next CA is replaced: they are told of only."""
+    world.own()
+    authorities = world.started()
+    world.prepare(authorities)
+    world.activate(authorities)
+    assert world.settings.ca_key is not None
+    content = world.settings.ca_key.read_bytes()
+    world.settings.ca_key.unlink()
+    with pytest.raises(ConfigurationError, match="No such file"):
+        world.started()
+    world.settings.ca_key.touch(mode=0o600)
+    world.settings.ca_key.write_bytes(content)
+    world.retire(authorities)
+    world.settings.ca_key.unlink()
+    assert facts(world.started()) == facts(authorities)
+
+    world.prepare(authorities)
+    with structlog.testing.capture_logs() as logs:
+        assert facts(world.started()) == facts(authorities)
+    assert [each["event"] for each in logs] == ["setting.warned", "ca.loaded"]
+
+
 def test_an_own_ca_may_end_while_it_leaves_and_once_it_left(world: World) -> None:
     """The settings may name it until somebody has time to change them, but not while it signs."""
     world.own(lifetime=timedelta(hours=30))
