@@ -96,9 +96,14 @@ class Core:
     def renew_in(self, identity: InstanceIdentity) -> float | None:
         """Return in how many seconds an identity has its turn to lead to the CA of the moment.
 
-        None if it does already.
+        None if it does already, and so do those that its instance was given and has not shown.
         """
-        if identity.issuer == self.authority.subject:
+        given = (
+            each.issuer
+            for each in self.holdings.possible(identity.instance_guid)
+            if each.secret == IDENTITY
+        )
+        if identity.issuer == self.authority.subject and {*given} <= {self.authority.fingerprint}:
             return None
         instances = len(self.registry.state.instances)
         since = self.authorities.rotation.since

@@ -289,6 +289,30 @@ async def test_a_sidecar_hears_of_each_step_at_once(tmp_path: Path) -> None:
             assert last.trust_bundle.encode() == before
 
 
+async def test_an_identity_that_was_given_and_not_shown_is_waited_for(tmp_path: Path) -> None:
+    """A prepared CA is not forgotten then; the sidecar is told to renew, and that ends it."""
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app(APP)
+        holder = await enrol(cf, APP, "127.0.3.1")
+        await report_all(cf, holder)
+        await op.prepare()
+        await op.activate(force=True)
+        await renew(cf, holder)
+        await op.undo_activate()
+        _, why = await refused(op.undo_prepare())
+        assert "its identity is still signed by the prepared CA" in why
+        assert (await op.authorities())["prepared"].live_certificates == 1
+        await until(lambda: _is_told_to_renew(cf, holder), what="it is told to renew")
+
+        newest = await renew(cf, holder)
+        assert not (await report_all(cf, newest)).renew_identity
+        await op.undo_prepare()
+
+
+async def _is_told_to_renew(cf: Platform, holder: Holder) -> bool:
+    return (await report_all(cf, holder)).renew_identity
+
+
 async def test_a_sidecar_that_does_not_tell_whom_it_trusts_is_told_in_its_time(
     tmp_path: Path,
 ) -> None:

@@ -1,8 +1,9 @@
 """Which certificates may be in use, so that nobody takes away a CA that some of them lead to.
 
-The rule of this module: when in doubt a certificate is in use. One that was replaced counts until
-its instance has accepted the new one; one that is held by an instance that is away counts until it
-ends. After a restart everything that is on record is in doubt until the instance is seen.
+The rule of this module: when in doubt a certificate is in use. One that was issued counts until its
+instance has accepted, or shown, one that was issued later: that nothing is heard of it may be the
+fault of the way back. One that is held by an instance that is away counts until it ends. After a
+restart everything that is on record is in doubt until the instance is seen.
 """
 
 from __future__ import annotations
@@ -14,12 +15,21 @@ from control_plane.ca import InstanceIdentity
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
-from control_plane.reconciler.certificates.ledger import CertificateState, Entry, Ledger
+from control_plane.reconciler.certificates.ledger import (
+    CertificateState,
+    Entry,
+    Ledger,
+    is_new,
+)
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource_type import SECRET
 
 IDENTITY = "identity"
 """What an identity certificate is recorded as; no xDS resource has that name."""
+
+MAX_UNSEEN = 8
+"""Certificates of one secret, or identities, that were issued since one was accepted or shown. Of
+older ones than these only the newest of each CA is kept, since it ends last."""
 
 _ACCEPTED = (CertificateState.ACKED, CertificateState.SERVED)
 
@@ -39,7 +49,7 @@ def is_unused(record: IssuedRecord, nodes: Nodes) -> bool:
 
 
 class Holdings:
-    """The certificate of each secret and identity of each instance that may be in use.
+    """The certificates of each secret and the identities of each instance that may be in use.
 
     Those of an earlier run are in doubt until their instance shows what it has.
     """
@@ -47,22 +57,21 @@ class Holdings:
     def __init__(self, ledger: Ledger, records: Iterable[IssuedRecord]) -> None:
         """Start with what is on record; follow the ledger from there on."""
         self._ledger = ledger
-        self._used: dict[InstanceGuid, dict[str, IssuedRecord]] = {}
-        self._doubtful: set[tuple[InstanceGuid, str]] = set()
+        # In the order of issue. The first was accepted, or none was; of identities none was shown.
+        self._used: dict[InstanceGuid, dict[str, tuple[IssuedRecord, ...]]] = {}
+        self._doubtful: dict[tuple[InstanceGuid, str], IssuedRecord] = {}
         self._identities: dict[InstanceGuid, InstanceIdentity] = {}
         self._last_ends: dict[InstanceGuid, datetime] = {}
         for each in records:
-            self._used.setdefault(each.instance_guid, {})[each.secret] = each
-            self._doubtful.add((each.instance_guid, each.secret))
+            self._used.setdefault(each.instance_guid, {})[each.secret] = (each,)
+            self._doubtful[each.instance_guid, each.secret] = each
             if each.secret == IDENTITY:
                 self._note_end(each.instance_guid, each.not_after)
         ledger.observe(self._moved)
 
     def identity_issued(self, record: IssuedRecord) -> None:
         """Take the record of a new identity; the one before is in use until this one is shown."""
-        used = self._used.setdefault(record.instance_guid, {})
-        if record.instance_guid not in self._identities:
-            used[IDENTITY] = record
+        self._add(record)
         self._note_end(record.instance_guid, record.not_after)
 
     def identity_seen(self, identity: InstanceIdentity) -> None:
@@ -70,7 +79,10 @@ class Holdings:
         instance = identity.instance_guid
         self._identities[instance] = identity
         self._note_end(instance, identity.not_after)
-        self._doubtful.discard((instance, IDENTITY))
+        self._doubtful.pop((instance, IDENTITY), None)
+        used = self._used.get(instance, {})
+        if IDENTITY in used:
+            used[IDENTITY] = _issued_since(identity, used[IDENTITY])
 
     def identity(self, instance: InstanceGuid) -> InstanceIdentity | None:
         """Return the identity that an instance showed last; None if it showed none since start."""
@@ -84,10 +96,18 @@ class Holdings:
         return self._last_ends.get(instance)
 
     def of(self, instance: InstanceGuid) -> Iterator[IssuedRecord]:
-        """Return what is known of the certificates that an instance may be using."""
-        for record in self._used.get(instance, {}).values():
-            if record.secret != IDENTITY or instance not in self._identities:
-                yield record
+        """Return what an instance uses, as far as is known: one of each secret at the most.
+
+        An identity is among it only if none was shown.
+        """
+        for secret, records in self._used.get(instance, {}).items():
+            if records and (secret != IDENTITY or instance not in self._identities):
+                yield records[0]
+
+    def possible(self, instance: InstanceGuid) -> Iterator[IssuedRecord]:
+        """Return all that an instance may be using, but for the identity that it showed last."""
+        for records in self._used.get(instance, {}).values():
+            yield from records
 
     def has_any(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance ever had a certificate that is known of."""
@@ -95,23 +115,47 @@ class Holdings:
 
     def is_doubtful(self, record: IssuedRecord) -> bool:
         """Tell whether its instance has not shown since the start what it has."""
-        return (record.instance_guid, record.secret) in self._doubtful
+        return self._doubtful.get((record.instance_guid, record.secret)) is record
 
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
         for secret in self._used.pop(instance, {}):
-            self._doubtful.discard((instance, secret))
+            self._doubtful.pop((instance, secret), None)
         self._identities.pop(instance, None)
         self._last_ends.pop(instance, None)
 
     def _note_end(self, instance: InstanceGuid, end: datetime) -> None:
         self._last_ends[instance] = max(end, self._last_ends.get(instance, end))
 
-    def _moved(self, entry: Entry, _before: Entry | None) -> None:
+    def _moved(self, entry: Entry, before: Entry | None) -> None:
         record = entry.record
-        used = self._used.setdefault(record.instance_guid, {})
         if entry.state in _ACCEPTED:
-            used[record.secret] = record
-            self._doubtful.discard((record.instance_guid, record.secret))
-        elif record.secret not in used:
-            used[record.secret] = record
+            self._used.setdefault(record.instance_guid, {})[record.secret] = (record,)
+            self._doubtful.pop((record.instance_guid, record.secret), None)
+        elif is_new(entry, before):
+            self._add(record)
+
+    def _add(self, record: IssuedRecord) -> None:
+        used = self._used.setdefault(record.instance_guid, {})
+        used[record.secret] = _without_excess((*used.get(record.secret, ()), record))
+
+
+def _issued_since(
+    shown: InstanceIdentity, records: tuple[IssuedRecord, ...]
+) -> tuple[IssuedRecord, ...]:
+    """Return the identities that were issued after the one that is shown.
+
+    It may not be among them: the record of the newest is lost if the process is killed just then.
+    """
+    for number, record in enumerate(records):
+        if record.serial == shown.serial:
+            return records[number + 1 :]
+    return tuple(each for each in records if each.not_before >= shown.not_before)
+
+
+def _without_excess(records: tuple[IssuedRecord, ...]) -> tuple[IssuedRecord, ...]:
+    if len(records) <= 1 + MAX_UNSEEN:
+        return records
+    newest = {each.issuer: each.serial for each in records}
+    older = (each for each in records[1:-MAX_UNSEEN] if newest[each.issuer] == each.serial)
+    return (records[0], *older, *records[-MAX_UNSEEN:])

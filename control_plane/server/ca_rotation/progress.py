@@ -118,7 +118,7 @@ class RotationProgress:
         if identity is not None:
             return self._identity_use(guid, identity.not_after, leaving)
         is_away = not self.nodes.streams(guid)
-        for record in self.holdings.of(guid):
+        for record in self.holdings.possible(guid):
             if record.not_after <= now or is_unused(record, self.nodes):
                 continue
             what = "identity" if record.secret == IDENTITY else record.secret
@@ -157,8 +157,7 @@ class RotationProgress:
 
     def _serials(self, instance: InstanceGuid, authority: Authority) -> Iterator[int]:
         now = self.clock.now()
-        newest = (each.record for each in self.ledger.of(instance))
-        for record in (*self.holdings.of(instance), *newest):
+        for record in self.holdings.possible(instance):
             if record.issuer == authority.fingerprint and record.not_after > now:
                 yield record.serial
         identity = self._identity(instance, authority)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from control_plane.ca import InstanceIdentity
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings
+from control_plane.reconciler.certificates.holdings import IDENTITY, MAX_UNSEEN, Holdings
 from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.reconciler.clocks import NOON, ManualClock
@@ -21,9 +21,9 @@ OLD_IDENTITY = replace(OLD, secret=IDENTITY, serial=3)
 NEW_IDENTITY = replace(OLD_IDENTITY, serial=4, issuer="new")
 
 
-def shown(issuer: str) -> InstanceIdentity:
+def shown(issuer: str, serial: int = 3, start: datetime = NOON) -> InstanceIdentity:
     """Return an identity as a handshake shows it."""
-    return InstanceIdentity(AppGuid("b"), B0, NOON, NOON + DAY, 3, issuer)
+    return InstanceIdentity(AppGuid("b"), B0, start, NOON + DAY, serial, issuer)
 
 
 class World:
@@ -42,8 +42,13 @@ class World:
 
     @property
     def used(self) -> list[IssuedRecord]:
-        """Everything that may be in use, but for an identity that was shown."""
+        """What is in use, as far as is known, but for an identity that was shown."""
         return list(self.holdings.of(B0))
+
+    @property
+    def possible(self) -> list[IssuedRecord]:
+        """Everything that may be in use, but for the identity that was shown last."""
+        return list(self.holdings.possible(B0))
 
 
 def test_a_certificate_is_in_use_until_the_next_is_accepted() -> None:
@@ -65,6 +70,64 @@ def test_one_that_was_never_accepted_may_be_in_use() -> None:
     world.ledger.issued(NEW)
 
     assert world.used == [OLD]
+
+
+def test_whatever_was_issued_since_the_last_that_was_accepted_may_be_in_use() -> None:
+    """The ACK of one may be lost, and the next one be of another CA."""
+    world = World(OLD)
+    world.move(CertificateState.ACKED)
+    world.ledger.issued(NEW)
+    newest = replace(OLD, version="v3", serial=5)
+    world.ledger.issued(newest)
+    assert world.possible == [OLD, NEW, newest]
+    assert world.used == [OLD]
+
+    world.move(CertificateState.ACKED)
+    world.move(CertificateState.NOT_SERVED)
+    assert world.possible == [newest]
+
+
+def test_of_many_that_nobody_accepts_one_of_each_ca_is_kept_at_the_least() -> None:
+    """An Envoy that refuses all may yet serve the one whose ACK was lost; others take no room."""
+    world = World()
+    for serial in range(100):
+        issuer = "new" if serial in {3, 4} else "old"
+        world.ledger.issued(replace(OLD, serial=serial, issuer=issuer))
+
+    kept = [each.serial for each in world.possible]
+    assert kept == [0, 4, *range(100 - MAX_UNSEEN, 100)]
+
+
+def test_in_doubt_is_only_what_an_earlier_run_issued() -> None:
+    """Of what is issued since, the record says all."""
+    world = World(OLD)
+    world.ledger.issued(NEW)
+
+    assert [world.holdings.is_doubtful(each) for each in world.possible] == [True, False]
+
+
+def test_an_identity_that_was_given_may_be_shown_until_a_later_one_is() -> None:
+    """Its sidecar may have stopped before it did, and come back."""
+    world = World()
+    newest = replace(OLD_IDENTITY, serial=5)
+    for each in (OLD_IDENTITY, NEW_IDENTITY, newest):
+        world.holdings.identity_issued(each)
+    world.holdings.identity_seen(shown("CN=old"))
+    assert world.possible == [NEW_IDENTITY, newest]
+
+    world.holdings.identity_seen(shown("CN=old", 5))
+    assert world.possible == []
+
+
+def test_after_a_restart_an_identity_on_record_may_be_shown_until_a_later_one_is() -> None:
+    """What is shown is not on record if it is older, or the process was killed just then."""
+    world = World(NEW_IDENTITY)
+    world.holdings.identity_seen(shown("CN=old", start=NOON - DAY))
+    assert world.possible == [NEW_IDENTITY]
+    assert not world.holdings.is_doubtful(NEW_IDENTITY)
+
+    world.holdings.identity_seen(shown("CN=old", 9, start=NOON + DAY / 2))
+    assert world.possible == []
 
 
 def test_after_a_restart_everything_is_in_doubt() -> None:

@@ -104,6 +104,30 @@ def test_who_is_away_is_waited_for_until_the_certificate_ends(secret: str) -> No
     assert World(record(OLD, secret=secret, ends=timedelta())).reasons() == []
 
 
+@pytest.mark.parametrize("is_acked", [False, True], ids=["an identity", "a certificate"])
+def test_what_was_given_and_not_heard_of_is_waited_for(*, is_acked: bool) -> None:
+    """Its instance may come back with the identity, or serve what it never ACKed.
+
+    So it is where an activation is taken back, and then the preparation.
+    """
+    here = World()
+    if is_acked:
+        for serial, by in enumerate((NEW, OLD, NEW)):
+            here.ledger.issued(replace(record(by), serial=serial))
+            if serial == 0:
+                here.move(C2C_SECRET, CertificateState.ACKED)
+    else:
+        seen = InstanceIdentity(AppGuid("b"), B0, NOON, NOON + DAY, 7, "CN=new")
+        here.holdings.identity_issued(record(NEW, secret=IDENTITY))
+        here.holdings.identity_seen(seen)
+        here.holdings.identity_issued(replace(record(OLD, secret=IDENTITY), serial=8))
+
+    what = C2C_SECRET if is_acked else "identity"
+    (reason,) = here.reasons()
+    assert reason == f"it is not connected, and its {what} is {SIGNED}, until 2026-01-02T12:00:00Z"
+    assert here.progress.live_certificates(OLD) == 1
+
+
 def test_after_a_restart_the_newest_record_does_not_say_what_is_used() -> None:
     """It may never have arrived; whoever is seen again is waited for no more."""
     here = World(record(NEW, secret=IDENTITY))
