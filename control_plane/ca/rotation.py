@@ -128,12 +128,26 @@ def activate(rotation: Rotation, now: datetime, serial: int) -> Rotation:
     return _swap(rotation, Stage.PREPARED, Stage.ACTIVATED, now, serial)
 
 
-def undo_activate(rotation: Rotation, now: datetime, serial: int) -> Rotation:
+def undo_activate(
+    rotation: Rotation, now: datetime, serial: int, *, force: bool = False
+) -> Rotation:
     """Have the CA sign that signed before; its root is cross-signed by the other.
 
+    Args:
+        force: whether it may be one that the active CA cannot cross-sign.
+
     Raises:
-        FailedPrecondition: none was activated, or the one before is gone for good.
+        FailedPrecondition: none was activated, the one before is gone for good, or clients that
+            know only the active CA could not verify what that one signs.
     """
+    before = _require(rotation, Stage.ACTIVATED)
+    problem = crossing_problem(active=before, other=rotation.active, now=now)
+    if problem and not force:
+        raise FailedPrecondition(
+            f"the active CA cannot cross-sign the one before: {problem}; programs that trust the "
+            "active one only would fail: if there are none, say --force",
+            field="force",
+        )
     return _swap(rotation, Stage.ACTIVATED, Stage.PREPARED, now, serial)
 
 

@@ -74,7 +74,7 @@ def _wait_options(what: str) -> Callable[[Function], Function]:
 
 
 _force_option = click.option(
-    "--force", is_flag=True, help="Take the step although some instances are not ready for it"
+    "--force", is_flag=True, help="Take the step although not everybody is ready for it"
 )
 
 
@@ -157,7 +157,7 @@ def _undo_prepare(*, force: bool, timeout: timedelta | None) -> None:
 
 @command(
     "ca activate",
-    usage=["[--wait] [--timeout DURATION] [--force]", "--undo"],
+    usage=["[--wait] [--timeout DURATION] [--force]", "--undo [--force]"],
     examples=["--wait", "--undo"],
     tip=[
         "Every certificate is issued anew within a minute or so, and leads to either CA. It is",
@@ -173,12 +173,12 @@ def _undo_prepare(*, force: bool, timeout: timedelta | None) -> None:
 def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta) -> None:
     """Have the prepared CA sign."""
     if undo:
-        _refuse_beside("--undo", {"--force": force, "--wait": is_waiting})
+        _refuse_beside("--undo", {"--wait": is_waiting})
         begin("Going back to the CA that signed before")
         with connect() as client:
             found = client.change(
                 stub(client).UndoActivateCertificateAuthority,
-                messages.UndoActivateCertificateAuthorityRequest(),
+                messages.UndoActivateCertificateAuthorityRequest(force=force),
                 _shown_by(),
             ).authorities
         finish(

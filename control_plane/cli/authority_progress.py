@@ -26,6 +26,8 @@ Authorities = Sequence[messages.CertificateAuthority]
 
 _PAUSE_SECONDS = 0.25
 _NEXT_STEPS = {"prepared": "activate", "retiring": "retire"}
+_UNCROSSED = "Programs that read trust once will fail with it"
+_UNCROSSED_BACK = "Programs that trust the new CA only fail once its activation is taken back"
 
 
 def stub(client: Client) -> certificate_authority_pb2_grpc.CertificateAuthorityServiceStub:
@@ -76,7 +78,8 @@ def show_authorities(found: Authorities) -> None:
             for late in each.waiting:
                 tell(f"   {_named(late)}: {late.reason}")
         if each.not_cross_signed:
-            tell(f"Programs that read trust once will fail with it: {each.not_cross_signed}")
+            what = _UNCROSSED if each.role == "prepared" else _UNCROSSED_BACK
+            tell(f"{what}: {each.not_cross_signed}")
         if each.not_strict:
             what = f"refuse what the {each.role} CA signs"
             tell(f"Strict clients, such as Python 3.13, {what}: {each.not_strict}")

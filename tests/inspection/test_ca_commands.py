@@ -98,6 +98,26 @@ async def test_a_ca_that_strict_clients_refuse_is_told_of(tmp_path: Path) -> Non
     assert [each["not_strict"].count("has no") for each in found] == [0, 2]
 
 
+async def test_a_way_back_that_cannot_be_cross_signed_is_told_of(tmp_path: Path) -> None:
+    """From the preparation on, and it is refused unless it is forced."""
+    certificate, key_file = lax_ca_files(tmp_path, "short", path_length=0)
+    files = ("--ca-cert", str(certificate), "--ca-key", str(key_file))
+    async with scene(tmp_path) as here:
+        prepared = await c2c(here.cf, "ca", "prepare", *files)
+        activated = await c2c(here.cf, "ca", "activate")
+        refused = await c2c(here.cf, "ca", "activate", "--undo")
+        forced = await c2c(here.cf, "ca", "activate", "--undo", "--force")
+
+    told = (
+        "\nPrograms that trust the new CA only fail once its activation is taken back: CA 'CN=short"
+    )
+    assert all(told in each.out for each in (prepared, activated, forced))
+    assert "Programs that read trust once" not in prepared.out
+    assert refused.code == 1
+    assert "cannot cross-sign the one before: CA 'CN=short' allows 0 CAs below it" in refused.err
+    assert forced.code == 0
+
+
 async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
     """Half of a command, and options that do not go together."""
     async with scene(tmp_path) as here:

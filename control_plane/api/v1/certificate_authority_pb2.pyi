@@ -54,7 +54,9 @@ class CertificateAuthority(_message.Message):
     """Of so many instances that the next step depends on, so many are ready for it."""
     wanted: _builtins.int
     not_cross_signed: _builtins.str
-    """Why who trusts the other CA only cannot verify what this one signs; empty if they can."""
+    """Why who trusts the other CA only cannot verify what this one signs, once the activation of the
+    prepared CA was taken or taken back; empty if they can, and for the CA that was activated.
+    """
     not_strict: _builtins.str
     """Why clients that keep RFC 5280 to the letter, such as Python from 3.13 on, cannot verify what this
     one signs; empty if they can.
@@ -310,12 +312,19 @@ Global___ActivateCertificateAuthorityResponse: _TypeAlias = ActivateCertificateA
 class UndoActivateCertificateAuthorityRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    FORCE_FIELD_NUMBER: _builtins.int
+    force: _builtins.bool
+    """Do it also if the active CA cannot cross-sign the one before (path length). Then programs that
+    trust the active one only fail.
+    """
     def __init__(
         self,
+        *,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

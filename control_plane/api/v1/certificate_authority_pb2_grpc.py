@@ -108,6 +108,7 @@ class CertificateAuthorityServiceServicer:
 
     def UndoActivateCertificateAuthority(self, request, context):
         """Has the CA sign again that signed before; the other stays trusted, and is the prepared one.
+        Refused while who trusts only that one could not verify what is signed then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,9 @@ class CertificateAuthorityServiceStub:
     every live instance's sidecar has said that it trusts the new CA.
     """
     UndoActivateCertificateAuthority: _grpc.UnaryUnaryMultiCallable[_certificate_authority_pb2.UndoActivateCertificateAuthorityRequest, _certificate_authority_pb2.UndoActivateCertificateAuthorityResponse]
-    """Has the CA sign again that signed before; the other stays trusted, and is the prepared one."""
+    """Has the CA sign again that signed before; the other stays trusted, and is the prepared one.
+    Refused while who trusts only that one could not verify what is signed then.
+    """
     RetireCertificateAuthority: _grpc.UnaryUnaryMultiCallable[_certificate_authority_pb2.RetireCertificateAuthorityRequest, _certificate_authority_pb2.RetireCertificateAuthorityResponse]
     """Takes the old CA out of every trust bundle, and destroys its key here: there is no way back.
     Refused while certificates that it signed may be in use.
@@ -78,7 +80,9 @@ class CertificateAuthorityServiceAsyncStub(CertificateAuthorityServiceStub):
     every live instance's sidecar has said that it trusts the new CA.
     """
     UndoActivateCertificateAuthority: _aio.UnaryUnaryMultiCallable[_certificate_authority_pb2.UndoActivateCertificateAuthorityRequest, _certificate_authority_pb2.UndoActivateCertificateAuthorityResponse]  # type: ignore[assignment]
-    """Has the CA sign again that signed before; the other stays trusted, and is the prepared one."""
+    """Has the CA sign again that signed before; the other stays trusted, and is the prepared one.
+    Refused while who trusts only that one could not verify what is signed then.
+    """
     RetireCertificateAuthority: _aio.UnaryUnaryMultiCallable[_certificate_authority_pb2.RetireCertificateAuthorityRequest, _certificate_authority_pb2.RetireCertificateAuthorityResponse]  # type: ignore[assignment]
     """Takes the old CA out of every trust bundle, and destroys its key here: there is no way back.
     Refused while certificates that it signed may be in use.
@@ -133,7 +137,9 @@ class CertificateAuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_authority_pb2.UndoActivateCertificateAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_authority_pb2.UndoActivateCertificateAuthorityResponse, _abc.Awaitable[_certificate_authority_pb2.UndoActivateCertificateAuthorityResponse]]:
-        """Has the CA sign again that signed before; the other stays trusted, and is the prepared one."""
+        """Has the CA sign again that signed before; the other stays trusted, and is the prepared one.
+        Refused while who trusts only that one could not verify what is signed then.
+        """
 
     @_abc_1.abstractmethod
     def RetireCertificateAuthority(

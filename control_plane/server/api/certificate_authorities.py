@@ -60,12 +60,10 @@ class CertificateAuthorityService(
         return messages.ActivateCertificateAuthorityResponse(authorities=self._shown())
 
     async def UndoActivateCertificateAuthority(
-        self,
-        request: messages.UndoActivateCertificateAuthorityRequest,  # noqa: ARG002 - it is empty
-        context: Context,
+        self, request: messages.UndoActivateCertificateAuthorityRequest, context: Context
     ) -> messages.UndoActivateCertificateAuthorityResponse:
         """Have the CA sign that signed before."""
-        self._rotation.undo_activate()
+        self._rotation.undo_activate(force=request.force)
         return messages.UndoActivateCertificateAuthorityResponse(authorities=self._shown())
 
     async def RetireCertificateAuthority(
@@ -96,14 +94,18 @@ class CertificateAuthorityService(
             yield active
             return
         active.since.CopyFrom(timestamp(rotation.since))
-        yield active
         is_prepared = rotation.stage is Stage.PREPARED
         other = self._message("prepared" if is_prepared else "retiring", rotation.other)
         other.since.CopyFrom(timestamp(rotation.since))
+        now = self._clock.now()
         if is_prepared:
-            other.not_cross_signed = crossing_problem(
-                active=rotation.other, other=rotation.active, now=self._clock.now()
+            active.not_cross_signed = crossing_problem(
+                active=rotation.active, other=rotation.other, now=now
             )
+        other.not_cross_signed = crossing_problem(
+            active=rotation.other, other=rotation.active, now=now
+        )
+        yield active
         self._tell_readiness(other)
         yield other
 

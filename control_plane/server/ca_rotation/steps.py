@@ -115,14 +115,16 @@ class CaRotation:
         self._authorities.change(after)
         self._log.info(log_events.CA_ACTIVATED, **_named(after))
 
-    def undo_activate(self) -> None:
+    def undo_activate(self, *, force: bool = False) -> None:
         """Have the CA sign that signed before.
 
         Raises:
-            FailedPrecondition: there is none, or an app's certificates would be too large.
+            FailedPrecondition: there is none, it cannot be cross-signed, or an app's certificates
+                would be too large.
             StorageError: the step could not be written.
         """
-        after = steps.undo_activate(self.rotation, self._clock.now(), self._sources.new_serial())
+        now, serial = self._clock.now(), self._sources.new_serial()
+        after = steps.undo_activate(self.rotation, now, serial, force=force)
         self._check_sizes(after)
         self._authorities.change(after)
         self._log.info(log_events.CA_ACTIVATE_UNDONE, **_named(after))

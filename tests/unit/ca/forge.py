@@ -100,10 +100,18 @@ def made(
     return Maker(builder.sign(signer.private, signer.hash), key)
 
 
-def lax_ca_files(directory: Path, name: str) -> tuple[Path, Path]:
+def lax_ca_files(
+    directory: Path, name: str, *, path_length: int | None = None
+) -> tuple[Path, Path]:
     """Write certificate and key of a CA that is valid now, and that strict clients refuse."""
     key, now = new_key_pair(), datetime.now(UTC)
-    lax = made(name, key=key, start=now - timedelta(minutes=1), end=now + timedelta(days=30))
+    lax = made(
+        name,
+        key=key,
+        extensions=[(x509.BasicConstraints(ca=True, path_length=path_length), True)],
+        start=now - timedelta(minutes=1),
+        end=now + timedelta(days=30),
+    )
     certificate, key_file = directory / f"{name}.pem", directory / f"{name}.key"
     certificate.write_bytes(lax.pem)
     key_file.touch(mode=0o600)

@@ -164,6 +164,22 @@ def test_a_ca_that_cannot_be_cross_signed_is_for_the_operator_to_decide() -> Non
     )
 
 
+def test_a_way_back_that_cannot_be_cross_signed_is_for_the_operator_to_decide() -> None:
+    """Who trusts the new CA only could not verify what the old one signs then."""
+    two = activate(prepared(new=rooted("new", 0)), NOW, 5)
+    with pytest.raises(
+        ControlPlaneError, match=r"cannot cross-sign the one before.*allows 0 CAs below it.*--force"
+    ):
+        undo_activate(two, NOW, 6)
+
+    assert facts(undo_activate(two, NOW, 6, force=True)) == (
+        "prepared",
+        "CN=old",
+        ["CN=old", "CN=new"],
+        ["CN=old"],
+    )
+
+
 @pytest.mark.parametrize("path_length", [None, 1], ids=["any", "no more than these"])
 def test_under_a_common_root_nothing_has_to_be_cross_signed(path_length: int | None) -> None:
     """Who trusts the root trusts both; it is in the bundle once, and need not allow any more."""
