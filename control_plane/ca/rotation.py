@@ -110,6 +110,7 @@ def prepare(
             f"CA {shown(successor.subject)} has the name or the key of the active CA, and clients "
             "could take one for the other: give it a name and a key of its own"
         )
+    _require_names_apart(active, successor)
     problem = crossing_problem(active=successor, other=active, now=now)
     if problem and not uncrossed:
         raise FailedPrecondition(
@@ -191,6 +192,21 @@ def _swap(rotation: Rotation, before: Stage, after: Stage, now: datetime, serial
     if other.roots != rotation.active.roots and not objection(other, rotation.active, now):
         cross = cross_sign(other, rotation.active, now=now, serial=serial)
     return Rotation(after, other, now, other=rotation.active, cross=cross)
+
+
+def _require_names_apart(active: Authority, successor: Authority) -> None:
+    """Refuse a CA above which a name has another key than it has above the active one.
+
+    Without key identifiers clients take the first certificate of a name that they find.
+    """
+    keys = {each.subject: each.public_key() for each in active.path}
+    for each in successor.path:
+        if keys.get(each.subject, each.public_key()) != each.public_key():
+            raise InvalidArgument(
+                f"CA {shown(successor.subject)} has {shown(each.subject.rfc4514_string())} in its "
+                "path, the active CA has another one of that name in its own, and clients could "
+                "take one for the other: give it a path with names of its own"
+            )
 
 
 def _require(rotation: Rotation, stage: Stage) -> Authority:

@@ -148,6 +148,24 @@ def test_a_ca_of_the_same_name_or_key_is_refused() -> None:
             prepare(steady(old, NOW), successor, NOW)
 
 
+@pytest.mark.parametrize("is_root", [True, False], ids=["root", "intermediate"])
+def test_a_name_in_its_path_that_has_another_key_is_refused(*, is_root: bool) -> None:
+    """A root that was made anew with its old name cannot be told from the old one."""
+    active = below(made("root"), "old")
+    successor = below(made("root"), "new") if is_root else below(made("other"), "root")
+
+    with pytest.raises(ControlPlaneError, match="has 'CN=root' in its path, the active CA has"):
+        prepare(steady(active, NOW), successor, NOW)
+
+
+def test_a_root_that_was_renewed_with_its_key_is_the_same() -> None:
+    """Whichever of the two certificates a client has, both paths lead to it."""
+    root = made("root")
+    renewed = made("root", key=root.key)
+
+    assert prepared(below(root, "old"), below(renewed, "new")).stage is Stage.PREPARED
+
+
 def test_a_ca_that_cannot_be_cross_signed_is_for_the_operator_to_decide() -> None:
     """It is refused with the reason; allowed all the same, it sends its own root."""
     old = rooted("old", 0)
