@@ -13,7 +13,7 @@ The rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -89,13 +89,18 @@ def new_authority(clock: Clock, serial: int) -> Authority:
     )
 
 
-def read_authority_files(certificate: Path, key: Path, clock: Clock) -> Authority:
+def read_authority_files(
+    certificate: Path, key: Path, clock: Clock, domains: Collection[str]
+) -> Authority:
     """Read an operator's CA; nobody else may read the file of its key.
+
+    Args:
+        domains: where routes may be, which it must not exclude.
 
     Raises:
         ConfigurationError: the files do not make an authority that clients would believe.
     """
-    return _load(certificate, key, clock.now())
+    return _load(certificate, key, clock.now(), domains)
 
 
 class _Files:
@@ -103,6 +108,7 @@ class _Files:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._clock = clock
+        self._domains = settings.internal_domains
         self._embedded = settings.data_dir / CA_FILE
         self._rotation = settings.data_dir / ROTATION_FILE
         self._retired = settings.data_dir / RETIRED_FILE
@@ -194,7 +200,9 @@ class _Files:
                 f"ca_key, or name the files of the CA in {str(self._embedded)!r}",
             )
             return None
-        return _load(certificate, key, None if self._rotation.exists() else self._clock.now())
+        if self._rotation.exists():
+            return _load(certificate, key, None)
+        return read_authority_files(certificate, key, self._clock, self._domains)
 
     def _is_retired(self, certificate: Path) -> bool:
         """Tell whether a file is of a CA that was retired, whose key may be destroyed by now."""
@@ -234,6 +242,13 @@ class _Files:
         return set(read_private(self._retired).decode("ascii", "replace").split())
 
 
-def _load(certificate: Path, key: Path, now: datetime | None) -> Authority:
-    where = f"files {str(certificate)!r} and {str(key)!r}"
-    return load_authority(read_file(certificate), read_private(key), now=now, where=where)
+def _load(
+    certificate: Path, key: Path, now: datetime | None, domains: Collection[str] = ()
+) -> Authority:
+    return load_authority(
+        read_file(certificate),
+        read_private(key),
+        now=now,
+        where=f"files {str(certificate)!r} and {str(key)!r}",
+        domains=domains,
+    )

@@ -6,6 +6,7 @@ The rule of this module: it is wiring and nothing else. Tests that need no socke
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,7 +191,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     memories = (identities, attestation, acked_names, holdings, ledger, observed.proof)
     registry.subscribe(forgetting(*memories))
     progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)
-    rotation = _ca_rotation(authorities, progress, profile, clock)
+    rotation = _ca_rotation(authorities, progress, profile, clock, settings.internal_domains)
     metrics.registry.register(AuthorityCollector(rotation))
     expiry = Expiry(
         lambda: registry.state, nodes, holdings, custody, settings.certificate_lifetime, clock
@@ -223,11 +224,15 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
 
 
 def _ca_rotation(
-    authorities: Authorities, progress: RotationProgress, profile: Profile, clock: Clock
+    authorities: Authorities,
+    progress: RotationProgress,
+    profile: Profile,
+    clock: Clock,
+    domains: Collection[str],
 ) -> CaRotation:
     sources = Sources(
         lambda: new_authority(clock, new_serial()),
-        lambda certificate, key: read_authority_files(certificate, key, clock),
+        lambda certificate, key: read_authority_files(certificate, key, clock, domains),
         new_serial,
     )
     return CaRotation(authorities, progress, sources, profile=profile, clock=clock)

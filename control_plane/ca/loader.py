@@ -7,7 +7,7 @@ path up to the root.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from ipaddress import IPv4Network
 from itertools import pairwise
@@ -15,7 +15,7 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, PublicKeyAlgorithmOID
 
 from control_plane.ca.authority import Authority
 from control_plane.ca.certificate import UNREADABLE, extension_of, is_issued_by
@@ -27,7 +27,12 @@ _EVERY_ADDRESS = x509.IPAddress(IPv4Network("0.0.0.0/0"))
 
 
 def load_authority(
-    cert_pem: bytes, key_pem: bytes, *, now: datetime | None, where: str = ""
+    cert_pem: bytes,
+    key_pem: bytes,
+    *,
+    now: datetime | None,
+    where: str = "",
+    domains: Collection[str] = (),
 ) -> Authority:
     """Return the authority of a certificate file and a key file.
 
@@ -38,12 +43,13 @@ def load_authority(
         now: an aware datetime; every certificate must be valid then. None does not ask, for a CA
             that is about to leave.
         where: how a problem names the files; "" where they are none, or whoever calls says it.
+        domains: which it must not exclude, since names of leaves will be in them.
 
     Raises:
         ConfigurationError: the files do not make an authority that clients would believe.
     """
     problems: list[str] = []
-    path = _read_path(cert_pem, now, problems)
+    path = _read_path(cert_pem, now, domains, problems)
     key = _read_key(key_pem, problems)
     if path and key and not _is_key_of(key, path[0]):
         problems.append(
@@ -75,13 +81,16 @@ def load_trusted(pem: bytes, *, where: str) -> bytes:
     return pem
 
 
-def _read_path(pem: bytes, now: datetime | None, problems: list[str]) -> list[x509.Certificate]:
+def _read_path(
+    pem: bytes, now: datetime | None, domains: Collection[str], problems: list[str]
+) -> list[x509.Certificate]:
     try:
         path = x509.load_pem_x509_certificates(pem)
         for below, certificate in enumerate(path):
             name = _named(certificate.subject)
             faults = [
                 *_authority_faults(certificate, below),
+                *_name_faults(certificate, domains),
                 *_strength_faults(certificate),
                 *_validity_faults(certificate, now),
             ]
@@ -122,11 +131,30 @@ def _authority_faults(certificate: x509.Certificate, below: int) -> Iterator[str
     usages = extension_of(certificate, x509.ExtendedKeyUsage)
     if usages is not None and not _is_for_tls(usages):
         yield "is not for TLS servers and clients both (extended key usage)"
+    for extension in certificate.extensions:
+        if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
+            oid = extension.oid.dotted_string
+            yield f"has the critical extension {oid}, and clients refuse what they do not know"
+
+
+def _name_faults(certificate: x509.Certificate, domains: Collection[str]) -> Iterator[str]:
+    """Name what keeps leaves from having the names and addresses that each of them has."""
     names = extension_of(certificate, x509.NameConstraints)
     if names is not None and names.permitted_subtrees:
         yield "permits certain names only, which GUIDs and addresses are not (name constraints)"
-    if names is not None and _EVERY_ADDRESS in (names.excluded_subtrees or ()):
+    excluded = (names.excluded_subtrees if names is not None else None) or ()
+    if _EVERY_ADDRESS in excluded:
         yield "excludes every address, and each leaf has one (name constraints)"
+    for each in excluded:
+        for domain in domains:
+            if isinstance(each, x509.DNSName) and _is_within(domain, each.value):
+                yield f"excludes the internal domain {shown(domain)} (name constraints)"
+
+
+def _is_within(domain: str, subtree: str) -> bool:
+    """Tell whether each name in a domain is in a subtree (RFC 5280, section 4.2.1.10)."""
+    above = subtree.removeprefix(".").lower()
+    return not above or f".{domain}".endswith(f".{above}")
 
 
 def _is_for_tls(usages: x509.ExtendedKeyUsage) -> bool:
@@ -139,6 +167,11 @@ def _strength_faults(certificate: x509.Certificate) -> Iterator[str]:
 
     Nobody verifies how a root signed itself, so that may be as old as it is.
     """
+    if certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
+        yield (
+            "has an RSA key that is for PSS only, by which leaves are not signed and which not "
+            "every client takes"
+        )
     bits = _rsa_bits(certificate)
     if bits is not None and bits < MIN_RSA_BITS:
         yield f"has an RSA key of {bits} bits, and clients take none of less than {MIN_RSA_BITS}"

@@ -120,6 +120,7 @@ def check(**flags: object) -> None:
             read_private(settings.ca_key),
             now=SystemClock().now(),
             where=f"files {str(settings.ca_cert)!r} and {str(settings.ca_key)!r}",
+            domains=settings.internal_domains,
         )
         if problem := strict_problem(authority):
             warn(f"ca_cert: {NOT_STRICT}: {problem}")

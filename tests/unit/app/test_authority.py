@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import structlog
+from cryptography import x509
 
 from control_plane.app import authority as files
 from control_plane.app.authority import (
@@ -22,10 +24,11 @@ from control_plane.app.authority import (
 from control_plane.ca import Authority, Stage, create_authority, new_key_pair
 from control_plane.ca.rotation import activate, prepare, retire, undo_activate, undo_prepare
 from control_plane.errors import ConfigurationError, StorageError
+from control_plane.names import Domain
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
 from control_plane.store.files import write_private
-from tests.unit.ca.forge import ca_pem, made
+from tests.unit.ca.forge import CA, ca_pem, made
 from tests.unit.server_security.still_clock import NOON, StillClock
 
 CLOCK = StillClock()
@@ -379,6 +382,25 @@ def test_an_own_ca_that_stays_is_kept_nowhere_else(world: World) -> None:
     assert pem_of(own) not in world.keys_on_disk()
     assert facts(world.started()) == facts(authorities)
     assert authorities.current().fingerprint == own.fingerprint
+
+
+def test_an_own_ca_that_excludes_an_internal_domain_stops_the_start(world: World) -> None:
+    """The settings say where routes may be, and whose names no client would take."""
+    world.own()
+    assert world.settings.ca_cert is not None
+    assert world.settings.ca_key is not None
+    key = new_key_pair()
+    names = x509.NameConstraints(None, [x509.DNSName("corp.example")])
+    start, end = NOON - timedelta(hours=1), NOON + timedelta(hours=1)
+    ca = made("ca", key=key, extensions=[*CA, (names, True)], start=start, end=end)
+    world.settings.ca_cert.write_bytes(ca.pem)
+    world.settings.ca_key.write_bytes(key.private_pem())
+    assert world.started().current().certificate == ca.certificate
+
+    domains = (Domain("apps.internal"), Domain("c2c.corp.example"))
+    world.settings = replace(world.settings, internal_domains=domains)
+    with pytest.raises(ConfigurationError, match="excludes the internal domain 'c2c"):
+        world.started()
 
 
 def test_an_own_ca_that_strict_clients_refuse_is_told_of(world: World) -> None:

@@ -244,6 +244,65 @@ def test_certificates_that_no_client_takes_as_a_ca(extensions: Extensions, probl
     assert problems_of(ca.pem, ca.key.private_pem()) == (problem,)
 
 
+@pytest.mark.parametrize(
+    ("subtree", "is_excluded"),
+    [
+        ("apps.internal", True),
+        (".apps.internal", True),
+        ("INTERNAL", True),
+        ("", True),
+        ("a.apps.internal", False),
+        ("s.internal", False),
+    ],
+)
+def test_an_internal_domain_that_is_excluded(subtree: str, *, is_excluded: bool) -> None:
+    """No client would take the name of any route in it; of single hosts that is for others."""
+    names = x509.NameConstraints(None, [x509.DNSName(subtree)])
+    ca = made("ca", extensions=[*CA, (names, True)])
+    domains = ("apps.internal", "example.com") if subtree else ("apps.internal",)
+    found: tuple[str, ...] = ()
+    try:
+        load_authority(ca.pem, ca.key.private_pem(), now=NOW, domains=domains)
+    except ConfigurationError as error:
+        found = error.problems
+
+    problem = "CA certificate 'CN=ca' excludes the internal domain 'apps.internal'"
+    assert found == ((f"{problem} (name constraints)",) if is_excluded else ())
+
+
+@pytest.mark.parametrize("is_critical", [True, False], ids=["critical", "not critical"])
+def test_an_extension_that_nobody_knows(*, is_critical: bool) -> None:
+    """Clients refuse it if it is critical, and pass over it if it is not."""
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
+    ca = made("ca", extensions=[*CA, (unknown, is_critical)])
+    if not is_critical:
+        assert loaded(ca).certificate == ca.certificate
+        return
+
+    assert problems_of(ca.pem, ca.key.private_pem()) == (
+        (
+            "CA certificate 'CN=ca' has the critical extension 1.2.3.4.5, and clients refuse what "
+            "they do not know"
+        ),
+    )
+
+
+def test_an_rsa_key_that_is_for_pss_only(tmp_path: Path) -> None:
+    """Its leaves would be signed with PKCS #1 v1.5, and no client takes that of such a key."""
+    key, certificate = tmp_path / "ca.key", tmp_path / "ca.pem"
+    openssl("req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes",
+            "-subj", "/CN=pss", "-days", "30", "-keyout", key, "-out", certificate)  # fmt: skip
+
+    with pytest.raises(ConfigurationError) as refused:
+        load_authority(certificate.read_bytes(), key.read_bytes(), now=datetime.now(UTC))
+    assert refused.value.problems == (
+        (
+            "CA certificate 'CN=pss' has an RSA key that is for PSS only, by which leaves are not "
+            "signed and which not every client takes"
+        ),
+    )
+
+
 def test_validity() -> None:
     """A CA that expired, or is not valid yet, is refused with the date and what the clock says."""
     moment = timedelta(seconds=1)
