@@ -177,6 +177,13 @@ def crossing_problem(*, active: Authority, other: Authority, now: datetime) -> s
     return "" if active.roots == other.roots else objection(active, other, now)
 
 
+def pinning_problem(*, active: Authority, other: Authority, now: datetime) -> str:
+    """Return why who knows the other CA by its fingerprint only refuses the active one, or ""."""
+    if active.roots == other.roots:
+        return "both lead to one root, so neither signs the other"
+    return objection(active, other, now)
+
+
 _NEXT_STEPS = {
     Stage.STEADY: "'c2c ca prepare' prepares another",
     Stage.PREPARED: "'c2c ca activate' has it sign",

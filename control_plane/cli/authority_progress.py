@@ -69,7 +69,7 @@ def show_authorities(found: Authorities) -> None:
         below="fingerprint",
     )
     for each in found:
-        if each.role in _NEXT_STEPS or each.not_cross_signed or each.not_strict:
+        if each.role in _NEXT_STEPS or each.not_cross_signed or each.not_pinned or each.not_strict:
             click.echo()
         if each.role in _NEXT_STEPS:
             step = pasted(f"c2c ca {_NEXT_STEPS[each.role]}")
@@ -80,6 +80,9 @@ def show_authorities(found: Authorities) -> None:
         if each.not_cross_signed:
             what = _UNCROSSED if each.role == "prepared" else _UNCROSSED_BACK
             tell(f"{what}: {each.not_cross_signed}")
+        if each.not_pinned:
+            what = f"enrol while the {each.role} CA signs need its fingerprint"
+            tell(f"Sidecars that {what}, not the old CA's: {each.not_pinned}")
         if each.not_strict:
             what = f"refuse what the {each.role} CA signs"
             tell(f"Strict clients, such as Python 3.13, {what}: {each.not_strict}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.inspection.commands import c2c
 from tests.inspection.test_metrics import values
 from tests.inspection.world import scene
-from tests.unit.ca.forge import lax_ca_files
+from tests.unit.ca.forge import lax_ca_files, made
 
 
 async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
@@ -82,8 +83,7 @@ async def test_when_nobody_is_waited_for_the_next_step_is_named(tmp_path: Path) 
 
 async def test_a_ca_that_strict_clients_refuse_is_told_of(tmp_path: Path) -> None:
     """Before it signs anything and after, apart from the table; our own lacks nothing."""
-    certificate, key_file = lax_ca_files(tmp_path, "lax")
-    files = ("--ca-cert", str(certificate), "--ca-key", str(key_file))
+    files = _options(lax_ca_files(tmp_path, "lax"))
     async with scene(tmp_path) as here:
         prepared = await c2c(here.cf, "ca", "prepare", *files)
         found = (await c2c(here.cf, "ca", "list", "--output", "json")).json()
@@ -100,8 +100,7 @@ async def test_a_ca_that_strict_clients_refuse_is_told_of(tmp_path: Path) -> Non
 
 async def test_a_way_back_that_cannot_be_cross_signed_is_told_of(tmp_path: Path) -> None:
     """From the preparation on, and it is refused unless it is forced."""
-    certificate, key_file = lax_ca_files(tmp_path, "short", path_length=0)
-    files = ("--ca-cert", str(certificate), "--ca-key", str(key_file))
+    files = _options(lax_ca_files(tmp_path, "short", path_length=0))
     async with scene(tmp_path) as here:
         prepared = await c2c(here.cf, "ca", "prepare", *files)
         activated = await c2c(here.cf, "ca", "activate")
@@ -116,6 +115,31 @@ async def test_a_way_back_that_cannot_be_cross_signed_is_told_of(tmp_path: Path)
     assert refused.code == 1
     assert "cannot cross-sign the one before: CA 'CN=short' allows 0 CAs below it" in refused.err
     assert forced.code == 0
+
+
+async def test_who_needs_another_fingerprint_is_told(tmp_path: Path) -> None:
+    """Below one root no CA signs the other; it is said from the preparation on."""
+    now = datetime.now(UTC)
+    root = made("root", start=now - timedelta(hours=1), end=now + timedelta(days=30))
+    old, new = (lax_ca_files(tmp_path, name, by=root) for name in ("old", "new"))
+    async with scene(tmp_path) as here:
+        first = await c2c(here.cf, "ca", "prepare", *_options(old))
+        await c2c(here.cf, "ca", "activate")
+        await c2c(here.cf, "ca", "retire", "--force")
+        prepared = await c2c(here.cf, "ca", "prepare", *_options(new))
+        activated = await c2c(here.cf, "ca", "activate")
+
+    told = (
+        "\nSidecars that enrol while the {} CA signs need its fingerprint, not the old CA's: both"
+    )
+    assert first.code == 0
+    assert "need its fingerprint" not in first.out
+    assert told.format("prepared") in prepared.out
+    assert told.format("active") in activated.out
+
+
+def _options(files: tuple[Path, Path]) -> tuple[str, ...]:
+    return ("--ca-cert", str(files[0]), "--ca-key", str(files[1]))
 
 
 async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from control_plane.ca import (
     new_key_pair,
     read_certificates,
 )
+from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.pace import turn
 from control_plane.reconciler.served.attestation import REPORT_SECONDS
@@ -492,6 +493,7 @@ async def test_an_intermediate_of_an_own_pki_takes_over(tmp_path: Path) -> None:
         await op.prepare(**{name: str(path) for name, path in files.items()})
         await op.activate(force=True)
         after = await cf.ticket(APP)
+        assert [each.not_pinned for each in (await op.authorities()).values()] == ["", ""]
         for ticket in (before, after):
             host, _, port = ticket.server.rpartition(":")
             await pinned_roots(SocketAddress(host, int(port)), ticket.fingerprint)
@@ -536,6 +538,31 @@ async def test_another_ca_below_the_same_root_makes_nobody(tmp_path: Path) -> No
         await cf.stop()
         await cf.start()
         assert await why(ours) == [f"{refusal}ours"]
+
+
+async def test_below_one_root_the_old_fingerprint_ends_with_the_activation(tmp_path: Path) -> None:
+    """No CA signs the other there, so a token has to be made anew; the CAs are listed with that."""
+    root = own_root()
+    _, files = below(root, tmp_path, "old")
+    _, new_files = below(root, tmp_path, "new")
+    async with control_plane(tmp_path, **files) as cf, operator(cf) as op:
+        await cf.create_app(APP)
+        before = await cf.ticket(APP)
+        host, _, port = before.server.rpartition(":")
+        server = SocketAddress(host, int(port))
+        await op.prepare(**{name: str(path) for name, path in new_files.items()})
+        await pinned_roots(server, before.fingerprint)
+        listed = await op.authorities()
+        assert listed["active"].not_pinned == ""
+        assert "both lead to one root" in listed["prepared"].not_pinned
+
+        await op.activate(force=True)
+        with pytest.raises(ConfigurationError, match="the fingerprint is of another CA"):
+            await pinned_roots(server, before.fingerprint)
+        await pinned_roots(server, (await cf.ticket(APP)).fingerprint)
+        listed = await op.authorities()
+        assert "both lead to one root" in listed["active"].not_pinned
+        assert listed["retiring"].not_pinned == ""
 
 
 async def test_a_rotation_disturbs_no_stream(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"c2c/v1/certificate_authority.proto\x12\x06\x63\x32\x63.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x02\n\x14\x43\x65rtificateAuthority\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12.\n\nnot_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11live_certificates\x18\x06 \x01(\x05\x12\x11\n\twaits_for\x18\x07 \x01(\t\x12\r\n\x05ready\x18\x08 \x01(\x05\x12\x0e\n\x06wanted\x18\t \x01(\x05\x12(\n\x07waiting\x18\n \x03(\x0b\x32\x17.c2c.v1.WaitingInstance\x12)\n\x05since\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10not_cross_signed\x18\x0c \x01(\t\x12\x12\n\nnot_strict\x18\r \x01(\t\"\x82\x01\n\x0fWaitingInstance\x12\x15\n\rinstance_guid\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x61pp_guid\x18\x05 \x01(\t\x12\r\n\x05space\x18\x06 \x01(\t\x12\x0b\n\x03org\x18\x07 \x01(\t\"#\n!ListCertificateAuthoritiesRequest\"W\n\"ListCertificateAuthoritiesResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"^\n\"PrepareCertificateAuthorityRequest\x12\x0f\n\x07\x63\x61_cert\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_key\x18\x02 \x01(\t\x12\x17\n\x0f\x61llow_uncrossed\x18\x03 \x01(\x08\"X\n#PrepareCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"7\n&UndoPrepareCertificateAuthorityRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"\\\n\'UndoPrepareCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"4\n#ActivateCertificateAuthorityRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"Y\n$ActivateCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"8\n\'UndoActivateCertificateAuthorityRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"]\n(UndoActivateCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"2\n!RetireCertificateAuthorityRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"W\n\"RetireCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority2\x87\x06\n\x1b\x43\x65rtificateAuthorityService\x12s\n\x1aListCertificateAuthorities\x12).c2c.v1.ListCertificateAuthoritiesRequest\x1a*.c2c.v1.ListCertificateAuthoritiesResponse\x12v\n\x1bPrepareCertificateAuthority\x12*.c2c.v1.PrepareCertificateAuthorityRequest\x1a+.c2c.v1.PrepareCertificateAuthorityResponse\x12\x82\x01\n\x1fUndoPrepareCertificateAuthority\x12..c2c.v1.UndoPrepareCertificateAuthorityRequest\x1a/.c2c.v1.UndoPrepareCertificateAuthorityResponse\x12y\n\x1c\x41\x63tivateCertificateAuthority\x12+.c2c.v1.ActivateCertificateAuthorityRequest\x1a,.c2c.v1.ActivateCertificateAuthorityResponse\x12\x85\x01\n UndoActivateCertificateAuthority\x12/.c2c.v1.UndoActivateCertificateAuthorityRequest\x1a\x30.c2c.v1.UndoActivateCertificateAuthorityResponse\x12s\n\x1aRetireCertificateAuthority\x12).c2c.v1.RetireCertificateAuthorityRequest\x1a*.c2c.v1.RetireCertificateAuthorityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"c2c/v1/certificate_authority.proto\x12\x06\x63\x32\x63.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x03\n\x14\x43\x65rtificateAuthority\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12.\n\nnot_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11live_certificates\x18\x06 \x01(\x05\x12\x11\n\twaits_for\x18\x07 \x01(\t\x12\r\n\x05ready\x18\x08 \x01(\x05\x12\x0e\n\x06wanted\x18\t \x01(\x05\x12(\n\x07waiting\x18\n \x03(\x0b\x32\x17.c2c.v1.WaitingInstance\x12)\n\x05since\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10not_cross_signed\x18\x0c \x01(\t\x12\x12\n\nnot_strict\x18\r \x01(\t\x12\x12\n\nnot_pinned\x18\x0e \x01(\t\"\x82\x01\n\x0fWaitingInstance\x12\x15\n\rinstance_guid\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x61pp_guid\x18\x05 \x01(\t\x12\r\n\x05space\x18\x06 \x01(\t\x12\x0b\n\x03org\x18\x07 \x01(\t\"#\n!ListCertificateAuthoritiesRequest\"W\n\"ListCertificateAuthoritiesResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"^\n\"PrepareCertificateAuthorityRequest\x12\x0f\n\x07\x63\x61_cert\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_key\x18\x02 \x01(\t\x12\x17\n\x0f\x61llow_uncrossed\x18\x03 \x01(\x08\"X\n#PrepareCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"7\n&UndoPrepareCertificateAuthorityRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"\\\n\'UndoPrepareCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"4\n#ActivateCertificateAuthorityRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"Y\n$ActivateCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"8\n\'UndoActivateCertificateAuthorityRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"]\n(UndoActivateCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority\"2\n!RetireCertificateAuthorityRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"W\n\"RetireCertificateAuthorityResponse\x12\x31\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x1c.c2c.v1.CertificateAuthority2\x87\x06\n\x1b\x43\x65rtificateAuthorityService\x12s\n\x1aListCertificateAuthorities\x12).c2c.v1.ListCertificateAuthoritiesRequest\x1a*.c2c.v1.ListCertificateAuthoritiesResponse\x12v\n\x1bPrepareCertificateAuthority\x12*.c2c.v1.PrepareCertificateAuthorityRequest\x1a+.c2c.v1.PrepareCertificateAuthorityResponse\x12\x82\x01\n\x1fUndoPrepareCertificateAuthority\x12..c2c.v1.UndoPrepareCertificateAuthorityRequest\x1a/.c2c.v1.UndoPrepareCertificateAuthorityResponse\x12y\n\x1c\x41\x63tivateCertificateAuthority\x12+.c2c.v1.ActivateCertificateAuthorityRequest\x1a,.c2c.v1.ActivateCertificateAuthorityResponse\x12\x85\x01\n UndoActivateCertificateAuthority\x12/.c2c.v1.UndoActivateCertificateAuthorityRequest\x1a\x30.c2c.v1.UndoActivateCertificateAuthorityResponse\x12s\n\x1aRetireCertificateAuthority\x12).c2c.v1.RetireCertificateAuthorityRequest\x1a*.c2c.v1.RetireCertificateAuthorityResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,33 +33,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'c2c.v1.certificate_authorit
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CERTIFICATEAUTHORITY']._serialized_start=80
-  _globals['_CERTIFICATEAUTHORITY']._serialized_end=457
-  _globals['_WAITINGINSTANCE']._serialized_start=460
-  _globals['_WAITINGINSTANCE']._serialized_end=590
-  _globals['_LISTCERTIFICATEAUTHORITIESREQUEST']._serialized_start=592
-  _globals['_LISTCERTIFICATEAUTHORITIESREQUEST']._serialized_end=627
-  _globals['_LISTCERTIFICATEAUTHORITIESRESPONSE']._serialized_start=629
-  _globals['_LISTCERTIFICATEAUTHORITIESRESPONSE']._serialized_end=716
-  _globals['_PREPARECERTIFICATEAUTHORITYREQUEST']._serialized_start=718
-  _globals['_PREPARECERTIFICATEAUTHORITYREQUEST']._serialized_end=812
-  _globals['_PREPARECERTIFICATEAUTHORITYRESPONSE']._serialized_start=814
-  _globals['_PREPARECERTIFICATEAUTHORITYRESPONSE']._serialized_end=902
-  _globals['_UNDOPREPARECERTIFICATEAUTHORITYREQUEST']._serialized_start=904
-  _globals['_UNDOPREPARECERTIFICATEAUTHORITYREQUEST']._serialized_end=959
-  _globals['_UNDOPREPARECERTIFICATEAUTHORITYRESPONSE']._serialized_start=961
-  _globals['_UNDOPREPARECERTIFICATEAUTHORITYRESPONSE']._serialized_end=1053
-  _globals['_ACTIVATECERTIFICATEAUTHORITYREQUEST']._serialized_start=1055
-  _globals['_ACTIVATECERTIFICATEAUTHORITYREQUEST']._serialized_end=1107
-  _globals['_ACTIVATECERTIFICATEAUTHORITYRESPONSE']._serialized_start=1109
-  _globals['_ACTIVATECERTIFICATEAUTHORITYRESPONSE']._serialized_end=1198
-  _globals['_UNDOACTIVATECERTIFICATEAUTHORITYREQUEST']._serialized_start=1200
-  _globals['_UNDOACTIVATECERTIFICATEAUTHORITYREQUEST']._serialized_end=1256
-  _globals['_UNDOACTIVATECERTIFICATEAUTHORITYRESPONSE']._serialized_start=1258
-  _globals['_UNDOACTIVATECERTIFICATEAUTHORITYRESPONSE']._serialized_end=1351
-  _globals['_RETIRECERTIFICATEAUTHORITYREQUEST']._serialized_start=1353
-  _globals['_RETIRECERTIFICATEAUTHORITYREQUEST']._serialized_end=1403
-  _globals['_RETIRECERTIFICATEAUTHORITYRESPONSE']._serialized_start=1405
-  _globals['_RETIRECERTIFICATEAUTHORITYRESPONSE']._serialized_end=1492
-  _globals['_CERTIFICATEAUTHORITYSERVICE']._serialized_start=1495
-  _globals['_CERTIFICATEAUTHORITYSERVICE']._serialized_end=2270
+  _globals['_CERTIFICATEAUTHORITY']._serialized_end=477
+  _globals['_WAITINGINSTANCE']._serialized_start=480
+  _globals['_WAITINGINSTANCE']._serialized_end=610
+  _globals['_LISTCERTIFICATEAUTHORITIESREQUEST']._serialized_start=612
+  _globals['_LISTCERTIFICATEAUTHORITIESREQUEST']._serialized_end=647
+  _globals['_LISTCERTIFICATEAUTHORITIESRESPONSE']._serialized_start=649
+  _globals['_LISTCERTIFICATEAUTHORITIESRESPONSE']._serialized_end=736
+  _globals['_PREPARECERTIFICATEAUTHORITYREQUEST']._serialized_start=738
+  _globals['_PREPARECERTIFICATEAUTHORITYREQUEST']._serialized_end=832
+  _globals['_PREPARECERTIFICATEAUTHORITYRESPONSE']._serialized_start=834
+  _globals['_PREPARECERTIFICATEAUTHORITYRESPONSE']._serialized_end=922
+  _globals['_UNDOPREPARECERTIFICATEAUTHORITYREQUEST']._serialized_start=924
+  _globals['_UNDOPREPARECERTIFICATEAUTHORITYREQUEST']._serialized_end=979
+  _globals['_UNDOPREPARECERTIFICATEAUTHORITYRESPONSE']._serialized_start=981
+  _globals['_UNDOPREPARECERTIFICATEAUTHORITYRESPONSE']._serialized_end=1073
+  _globals['_ACTIVATECERTIFICATEAUTHORITYREQUEST']._serialized_start=1075
+  _globals['_ACTIVATECERTIFICATEAUTHORITYREQUEST']._serialized_end=1127
+  _globals['_ACTIVATECERTIFICATEAUTHORITYRESPONSE']._serialized_start=1129
+  _globals['_ACTIVATECERTIFICATEAUTHORITYRESPONSE']._serialized_end=1218
+  _globals['_UNDOACTIVATECERTIFICATEAUTHORITYREQUEST']._serialized_start=1220
+  _globals['_UNDOACTIVATECERTIFICATEAUTHORITYREQUEST']._serialized_end=1276
+  _globals['_UNDOACTIVATECERTIFICATEAUTHORITYRESPONSE']._serialized_start=1278
+  _globals['_UNDOACTIVATECERTIFICATEAUTHORITYRESPONSE']._serialized_end=1371
+  _globals['_RETIRECERTIFICATEAUTHORITYREQUEST']._serialized_start=1373
+  _globals['_RETIRECERTIFICATEAUTHORITYREQUEST']._serialized_end=1423
+  _globals['_RETIRECERTIFICATEAUTHORITYRESPONSE']._serialized_start=1425
+  _globals['_RETIRECERTIFICATEAUTHORITYRESPONSE']._serialized_end=1512
+  _globals['_CERTIFICATEAUTHORITYSERVICE']._serialized_start=1515
+  _globals['_CERTIFICATEAUTHORITYSERVICE']._serialized_end=2290
 # @@protoc_insertion_point(module_scope)

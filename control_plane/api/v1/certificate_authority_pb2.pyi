@@ -36,6 +36,7 @@ class CertificateAuthority(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     NOT_CROSS_SIGNED_FIELD_NUMBER: _builtins.int
     NOT_STRICT_FIELD_NUMBER: _builtins.int
+    NOT_PINNED_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """"active": it signs. "prepared": it is trusted, and is to sign next. "retiring": it is trusted,
     and signed before.
@@ -60,6 +61,10 @@ class CertificateAuthority(_message.Message):
     not_strict: _builtins.str
     """Why clients that keep RFC 5280 to the letter, such as Python from 3.13 on, cannot verify what this
     one signs; empty if they can.
+    """
+    not_pinned: _builtins.str
+    """Why sidecars that are to enrol with the fingerprint of the old CA are refused from the activation
+    of this one on; empty if they are not before the old one is retired, and for the old one.
     """
     @_builtins.property
     def not_before(self) -> _timestamp_pb2.Timestamp: ...
@@ -89,10 +94,11 @@ class CertificateAuthority(_message.Message):
         since: _timestamp_pb2.Timestamp | None = ...,
         not_cross_signed: _builtins.str = ...,
         not_strict: _builtins.str = ...,
+        not_pinned: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after", "not_before", b"not_before", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "live_certificates", b"live_certificates", "not_after", b"not_after", "not_before", b"not_before", "not_cross_signed", b"not_cross_signed", "not_strict", b"not_strict", "ready", b"ready", "role", b"role", "since", b"since", "subject", b"subject", "waiting", b"waiting", "waits_for", b"waits_for", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "live_certificates", b"live_certificates", "not_after", b"not_after", "not_before", b"not_before", "not_cross_signed", b"not_cross_signed", "not_pinned", b"not_pinned", "not_strict", b"not_strict", "ready", b"ready", "role", b"role", "since", b"since", "subject", b"subject", "waiting", b"waiting", "waits_for", b"waits_for", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import certificate_authority_pb2_grpc
 from control_plane.ca import Authority, Stage, read_certificate, strict_problem
-from control_plane.ca.rotation import crossing_problem
+from control_plane.ca.rotation import crossing_problem, pinning_problem
 from control_plane.clock import Clock
 from control_plane.errors import FailedPrecondition
 from control_plane.server.api.inspection_values import timestamp
@@ -104,6 +104,12 @@ class CertificateAuthorityService(
             )
         other.not_cross_signed = crossing_problem(
             active=rotation.other, other=rotation.active, now=now
+        )
+        new, old = (rotation.active, rotation.other)
+        if is_prepared:
+            new, old = old, new
+        (other if is_prepared else active).not_pinned = pinning_problem(
+            active=new, other=old, now=now
         )
         yield active
         self._tell_readiness(other)

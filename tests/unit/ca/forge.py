@@ -101,19 +101,20 @@ def made(
 
 
 def lax_ca_files(
-    directory: Path, name: str, *, path_length: int | None = None
+    directory: Path, name: str, *, path_length: int | None = None, by: Maker | None = None
 ) -> tuple[Path, Path]:
     """Write certificate and key of a CA that is valid now, and that strict clients refuse."""
     key, now = new_key_pair(), datetime.now(UTC)
     lax = made(
         name,
+        by=by,
         key=key,
         extensions=[(x509.BasicConstraints(ca=True, path_length=path_length), True)],
         start=now - timedelta(minutes=1),
         end=now + timedelta(days=30),
     )
     certificate, key_file = directory / f"{name}.pem", directory / f"{name}.key"
-    certificate.write_bytes(lax.pem)
+    certificate.write_bytes(lax.pem + (by.pem if by else b""))
     key_file.touch(mode=0o600)
     key_file.write_bytes(key.private_pem())
     return certificate, key_file

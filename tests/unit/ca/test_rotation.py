@@ -13,6 +13,7 @@ from control_plane.ca.rotation import (
     Stage,
     activate,
     crossing_problem,
+    pinning_problem,
     prepare,
     retire,
     steady,
@@ -173,7 +174,9 @@ def test_a_ca_that_cannot_be_cross_signed_is_for_the_operator_to_decide() -> Non
         prepared(old)
 
     one = prepare(steady(old, NOW), embedded("new"), NOW, uncrossed=True)
-    assert crossing_problem(active=embedded("new"), other=old, now=NOW) != ""
+    problem = crossing_problem(active=embedded("new"), other=old, now=NOW)
+    assert problem == pinning_problem(active=embedded("new"), other=old, now=NOW) != ""
+    assert pinning_problem(active=old, other=embedded("new"), now=NOW) == ""
     assert facts(activate(one, NOW, 5)) == (
         "activated",
         "CN=new",
@@ -203,7 +206,10 @@ def test_under_a_common_root_nothing_has_to_be_cross_signed(path_length: int | N
     """Who trusts the root trusts both; it is in the bundle once, and need not allow any more."""
     constraints = x509.BasicConstraints(ca=True, path_length=path_length)
     root = made("root", extensions=[(constraints, True)])
-    two = activate(prepared(below(root, "old"), below(root, "new")), NOW, 5)
+    old, new = below(root, "old"), below(root, "new")
+    assert crossing_problem(active=new, other=old, now=NOW) == ""
+    assert "lead to one root" in pinning_problem(active=new, other=old, now=NOW)
+    two = activate(prepared(old, new), NOW, 5)
 
     assert (two.cross, trusted(two), sent(two)) == (None, ["CN=root"], ["CN=root"])
 
