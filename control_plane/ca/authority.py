@@ -112,7 +112,7 @@ class Authority:
 
     @cached_property
     def sent_octets(self) -> int:
-        """What the chain takes in the certificate list of a handshake."""
+        """What is sent after the leaf takes in the certificate list of a handshake."""
         return sum(ENTRY_OVERHEAD + len(each.public_bytes(Encoding.DER)) for each in self.sent)
 
     @cached_property

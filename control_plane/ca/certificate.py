@@ -37,7 +37,8 @@ T = TypeVar("T")
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
-_PEM_MARK = b"-----BEGIN"
+PEM_MARK = b"-----BEGIN"
+"""Is in whatever is PEM; the rest is taken for DER."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def read_certificates(pem: bytes) -> tuple[Certificate, ...]:
 
 
 def _from(data: bytes, read: Callable[[x509.Certificate], T]) -> T:
-    is_pem = _PEM_MARK in data
+    is_pem = PEM_MARK in data
     load = x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate
     try:
         return read(load(data))

@@ -10,14 +10,12 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from control_plane.ca.certificate import UNREADABLE
+from control_plane.ca.certificate import PEM_MARK, UNREADABLE
 from control_plane.ca.keys import KeyPair, PublicKey, accept_public_key
 from control_plane.errors import InvalidArgument
 
 MAX_CSR_BYTES = 16 * 1024
 """A request for an RSA key of 8,192 bits takes 3,000 in PEM."""
-
-_PEM_MARK = b"-----BEGIN"
 
 
 def make_csr(key: KeyPair) -> bytes:
@@ -39,10 +37,7 @@ def parse_csr(data: bytes) -> PublicKey:
             field="csr",
         )
     try:
-        if _PEM_MARK in data:
-            request = x509.load_pem_x509_csr(data)
-        else:
-            request = x509.load_der_x509_csr(data)
+        request = x509.load_pem_x509_csr(data) if PEM_MARK in data else x509.load_der_x509_csr(data)
         # The key before the signature: verifying with an oversized key is the costly part.
         key = accept_public_key(request.public_key())
         proven = request.is_signature_valid

@@ -35,7 +35,7 @@ class Leaf:
     """A certificate that may be published.
 
     Attributes:
-        certificate_chain_pem: what a server sends: the leaf, then the CA's certificate.
+        certificate_chain_pem: the leaf and what is sent after it, a detour to another CA included.
         private_key_pem: PKCS#8, unencrypted; None if the certificate is for a CSR.
         not_after: when it ends; ``renew_at`` says when to issue the next.
         issuer_fingerprint: SHA-256 of the CA's certificate.
@@ -99,7 +99,7 @@ def _read_back(signed: Signed, prepared: Prepared) -> _Read:
     """Parse the leaf; what follows it only has to be the authority's own bytes."""
     leaf_pem = signed.certificate_chain_pem.removesuffix(prepared.authority.sent_pem)
     if leaf_pem == signed.certificate_chain_pem:
-        raise _defect(prepared, ["the leaf is not followed by the chain of the CA"])
+        raise _defect(prepared, ["the leaf is not followed by what is sent after it"])
     try:
         (certificate,) = x509.load_pem_x509_certificates(leaf_pem)
         key = certificate.public_key()

@@ -13,7 +13,8 @@ from control_plane.ca import Authority, Issuers, Rotation
 Keep = Callable[[Rotation, Rotation], None]
 """Puts a rotation on the disk, given the one before and the one after.
 
-Raises StorageError if it is not there; then the one before is."""
+Raises StorageError if it is not there, and after a restart the rotation is as before; or if the
+disk failed once it was there, and after a restart it may be as either."""
 
 
 class Authorities:
@@ -58,7 +59,8 @@ class Authorities:
         """Take the next step of the rotation.
 
         Raises:
-            StorageError: it could not be written; everything is as before.
+            StorageError: everything is as before, also after a restart; or the disk failed once the
+                step was there, and after a restart it may be as either.
         """
         before = self._rotation
         self._keep(before, rotation)

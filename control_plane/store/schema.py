@@ -118,6 +118,7 @@ ISSUED = Table(
     Column("not_before", Text, nullable=False),
     Column("not_after", Text, nullable=False),
     Column("issuer", Text, nullable=False),
+    # It has IssuedRecord.sent_digest: a digest of what is sent after the leaf, and no chain.
     Column("chain", Text, nullable=False, server_default=""),
     Column("unacked", JSON, nullable=False, server_default="[]"),
 )

@@ -128,7 +128,7 @@ def test_key_of_a_csr(authority: Authority, profile: Profile) -> None:
 def test_chain_of_another_ca(signed: Signed, prepared: Prepared) -> None:
     """What follows the leaf must be what the authority sends."""
     leaf_pem = signed.certificate_chain_pem.removesuffix(prepared.authority.sent_pem)
-    broken = "the leaf is not followed by the chain of the CA"
+    broken = "the leaf is not followed by what is sent after it"
 
     assert problems_of(Signed(leaf_pem, signed.private_key_pem), prepared) == broken
     assert problems_of(Signed(leaf_pem + made("x").pem, signed.private_key_pem), prepared) == broken
