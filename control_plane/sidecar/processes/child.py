@@ -1,8 +1,8 @@
 """A process that the sidecar started and is answerable for.
 
 The rule of this module: a child leads a process group of its own, so that Ctrl-C on a terminal
-reaches the sidecar alone, and nothing that the child started outlives ``stop``. Its exit code is
-what a shell would report.
+reaches the sidecar alone, and nothing in its group outlives ``stop``; what made itself a group or
+session of its own may. Its exit code is what a shell would report.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from typing import Self
 
 from control_plane.errors import ConfigurationError
 from control_plane.names import shown
+from control_plane.sidecar.processes.group import running
 from control_plane.sidecar.race import within
 
 _SIGNALLED = 128
 """A shell adds the number of the signal that ended a process to this."""
+
+_POLL_SECONDS = 0.05
+"""How often to look whether a group still runs whose leader has ended: nobody tells of that."""
 
 
 def check_program(program: str) -> None:
@@ -111,23 +115,29 @@ class Child:
             self._process.send_signal(number)
 
     async def stop(self, seconds: float, hurry: asyncio.Event) -> int:
-        """End the process and all that it started, and return its exit code.
+        """End the process and its group, and return its exit code.
 
         The whole group is told, as a terminal would tell it: a script that waits for its server
-        does not pass SIGTERM on.
+        does not pass SIGTERM on. And it may end before that server does, which then has its time
+        all the same. What is left of a process that ended by itself has none.
 
         Args:
-            seconds: how long it may take to end by itself.
+            seconds: how long the group may take to end by itself.
             hurry: ends this time early once it is set.
         """
         if not self.has_ended:
             self._send_group(signal.SIGTERM)
-            await within(seconds, hurry, self.ended())
+            await within(seconds, hurry, self._group_ended())
         if not self._is_over:
             # Once only: by the next time the number may be that of a group of somebody else.
             self._send_group(signal.SIGKILL)
             self._is_over = True
         return await self.ended()
+
+    async def _group_ended(self) -> None:
+        await self.ended()
+        while running(self.pid):  # noqa: ASYNC110 - it is about other processes
+            await asyncio.sleep(_POLL_SECONDS)
 
     def _send_group(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):

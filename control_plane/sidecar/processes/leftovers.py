@@ -22,6 +22,7 @@ from control_plane.errors import ConfigurationError, StorageError
 from control_plane.names import shown
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.processes.group import running
 from control_plane.store.files import read_private, write_private
 
 APP_FILE = "app.json"
@@ -75,7 +76,8 @@ class Leftovers:
         if not began or _began(pid) != began:
             return
         structlog.get_logger(__name__).warning(log_events.APP_LEFT_OVER, pid=pid)
-        # With its group, as it would have been ended by the sidecar that started it.
+        # With its group, as it would have been ended by the sidecar that started it: a script may
+        # end before the server that it started does.
         for number, seconds in (
             (signal.SIGTERM, self.stop_seconds),
             (signal.SIGKILL, LEFTOVER_SECONDS),
@@ -83,10 +85,12 @@ class Leftovers:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, number)
             deadline = self.clock.monotonic() + seconds
-            while _began(pid) == began and self.clock.monotonic() < deadline:
+            while self.clock.monotonic() < deadline:
+                if not running(pid):
+                    return
                 await self.clock.sleep(_POLL_SECONDS)
-        if _began(pid) == began:
-            raise self._in_the_way("an app", f"process {pid}")
+        if left := ", ".join(map(str, running(pid))):
+            raise self._in_the_way("an app", f"process {left}")
 
     def _noted(self) -> tuple[int, str]:
         """Return the process that was noted and when it began; nothing if that cannot be read."""

@@ -58,6 +58,49 @@ async def test_a_hurry_ends_the_time_that_a_process_has() -> None:
     child.send(signal.SIGHUP)  # which nobody gets
 
 
+async def _script(directory: Path, trap: str) -> Child:
+    """Return a script without exec, whose shell SIGTERM ends at once, and not what it started."""
+    ready = directory / "ready"
+    script = f"(trap '{trap}' TERM; touch {ready}; while :; do sleep 0.1; done); true"
+    child = await Child.start(("sh", "-c", script), os.environ)
+
+    async def is_ready() -> bool:
+        return ready.exists()
+
+    await until(is_ready, what="what the script started listens")
+    return child
+
+
+async def test_an_app_that_a_script_started_has_the_time_to_end(tmp_path: Path) -> None:
+    """The script ends of the SIGTERM that the whole group gets; its app may have work to finish."""
+    child = await _script(tmp_path, f"sleep 0.3; touch {tmp_path}/flushed; exit")
+    async with asyncio.timeout(10):
+        assert await child.stop(60, asyncio.Event()) == 128 + signal.SIGTERM
+
+    assert (tmp_path / "flushed").exists()
+
+
+@pytest.mark.parametrize(("seconds", "is_hurried"), [(0.3, False), (60, True)])
+async def test_the_time_of_what_a_script_started_ends_too(
+    tmp_path: Path, seconds: float, *, is_hurried: bool
+) -> None:
+    """It is the same time, and a hurry ends it likewise."""
+    child = await _script(tmp_path, "")
+    hurry = asyncio.Event()
+    async with asyncio.timeout(10):
+        stopping = asyncio.create_task(child.stop(seconds, hurry))
+        await child.ended()
+        assert living(child.pid)
+        if is_hurried:
+            hurry.set()
+        assert await stopping == 128 + signal.SIGTERM
+
+    async def is_gone() -> bool:
+        return not living(child.pid)
+
+    await until(is_gone, what="nothing of it is left")
+
+
 async def test_all_that_a_process_writes_is_read() -> None:
     """Envoy logs to standard error."""
     child = await Child.start(("sh", "-c", "echo a; echo b >&2"), os.environ, is_read=True)

@@ -82,6 +82,27 @@ async def test_an_app_is_found_whatever_it_is_called(tmp_path: Path) -> None:
     assert await app.wait() == -signal.SIGTERM
 
 
+async def test_what_a_script_started_has_the_time_to_end(tmp_path: Path) -> None:
+    """The shell ends of SIGTERM at once, and its app may have work to finish."""
+    script = f"""
+        (trap 'sleep 0.3; touch {tmp_path}/flushed; exit' TERM
+        echo ready; while :; do sleep 0.1; done)
+        true
+    """
+    directory = SidecarDirectory(tmp_path)
+    leftovers = Leftovers(directory, EnvoyAdmin(directory.admin_socket), SystemClock(), 30)
+    app = await asyncio.create_subprocess_exec(
+        "sh", "-c", script, process_group=0, stdout=asyncio.subprocess.PIPE
+    )
+    assert app.stdout is not None
+    await app.stdout.readline()
+    leftovers.note_app(app.pid)
+    await leftovers.end()
+
+    assert (tmp_path / "flushed").exists()
+    assert await app.wait() == -signal.SIGTERM
+
+
 def test_an_app_that_nobody_waited_for_is_none(tmp_path: Path) -> None:
     """It ended, and whoever inherited it keeps its number only."""
     leftovers = _leftovers(tmp_path)
