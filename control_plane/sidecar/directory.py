@@ -23,8 +23,8 @@ from control_plane.settings.conflicts import MAX_SOCKET_PATH_OCTETS
 from control_plane.sidecar.identity import HeldIdentity, hold
 from control_plane.store.files import (
     guarded_directory,
-    lack_of_room,
     read_private,
+    why_unwritable,
     write_private,
     write_public,
 )
@@ -164,11 +164,11 @@ class SidecarDirectory:
         """Return if an identity could be kept here.
 
         Raises:
-            StorageError: the disk is full.
+            StorageError: the disk is full, or cannot be written to for another reason.
         """
-        if lack := lack_of_room(self.path, _ROOM):
+        if reason := why_unwritable(self.path, _ROOM):
             raise StorageError(
-                f"directory {shown(str(self.path))} has no room for an identity: {lack}"
+                f"directory {shown(str(self.path))} cannot keep an identity: {reason}"
             )
 
     def write(self, membership: Membership) -> None:

@@ -26,6 +26,8 @@ _PRIVATE_MODES = (0o600, 0o400)
 _WRITABLE_BY_OTHERS = 0o022
 _OPEN_TO_OTHERS = 0o077
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOTHING_RESERVED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+"""What a file system says that reserves no room, and may have it all the same."""
 
 
 def read_file(path: Path) -> bytes:
@@ -132,14 +134,17 @@ def guarded_directory(path: Path) -> None:
         raise _open_directory(path, mode, "may write to it", "go-w")
 
 
-def lack_of_room(directory: Path, octets: int) -> str:
-    """Return how the system says that these octets have no room in a directory; "" if they have."""
+def why_unwritable(directory: Path, octets: int) -> str:
+    """Return how the system says that so much cannot be written in a directory; "" if it can be.
+
+    That is a lack of room, or of anything else, as on a file system that became read-only.
+    """
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             os.posix_fallocate(file.fileno(), 0, octets)
     except OSError as error:
-        if error.errno in _FULL:
-            return os.strerror(error.errno)
+        if error.errno not in _NOTHING_RESERVED:
+            return error.strerror or str(error)
     return ""
 
 

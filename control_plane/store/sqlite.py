@@ -30,8 +30,8 @@ from control_plane.model.change import Change, merged
 from control_plane.model.entities import Entity, Instance
 from control_plane.store.files import (
     check_private,
-    lack_of_room,
     private_directory,
+    why_unwritable,
     write_private,
 )
 from control_plane.store.lock import DirectoryLock
@@ -71,8 +71,8 @@ class SqliteStore:
         """
         private_directory(path.parent)
         lock = DirectoryLock(path.parent)
-        lack = lack_of_room(path.parent, _ROOM)
-        engine = _engine_for(path, share=not lack)
+        obstacle = why_unwritable(path.parent, _ROOM)
+        engine = _engine_for(path, share=not obstacle)
         store = cls(path, engine, lock)
         try:
             _make_private(path)
@@ -80,8 +80,8 @@ class SqliteStore:
         except BaseException:
             await store.close()
             raise
-        if lack:
-            reason = f"{lack}: changes are refused until there is room in {str(path.parent)!r}"
+        if obstacle:
+            reason = f"{obstacle}: changes are refused until {str(path.parent)!r} can be written to"
             structlog.get_logger(__name__).error(log_events.STORE_FAILED, reason=reason)
         return store
 
@@ -196,8 +196,8 @@ class SqliteStore:
         if isinstance(error, OperationalError):  # locked, full, read-only: the content may be fine
             problem = f"state database {str(self._path)!r} cannot be used: {_reason(error)}"
             # SQLite calls a disk without room for its shared memory one that has an I/O error.
-            if lack := lack_of_room(self._path.parent, _ROOM):
-                problem += f" ({lack}): make room there, and start again"
+            if obstacle := why_unwritable(self._path.parent, _ROOM):
+                problem += f" ({obstacle}): mend that, and start again"
             return ConfigurationError([problem])
         return self._damaged(_reason(error))
 

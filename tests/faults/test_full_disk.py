@@ -59,7 +59,7 @@ async def test_a_control_plane_starts_on_a_full_disk(tmp_path: Path) -> None:
     (told,) = [json.loads(line) for line in before if '"store.failed"' in line]
     assert (told["level"], told["reason"]) == (
         "error",
-        f"No space left on device: changes are refused until there is room in '{data}'",
+        f"No space left on device: changes are refused until '{data}' can be written to",
     )
 
 
@@ -94,5 +94,5 @@ async def test_a_sidecar_starts_again_on_a_full_disk(tmp_path: Path) -> None:
         "app.not_noted",
     ]
     # None was asked for: one that is issued counts, and the one before would open no stream.
-    assert "has no room for an identity" in errors[0]["reason"]
+    assert "cannot keep an identity" in errors[0]["reason"]
     assert process.returncode == 128 + signal.SIGTERM

@@ -351,7 +351,7 @@ async def test_a_disk_that_is_full_spends_no_token(tmp_path: Path) -> None:
 
     assert process.returncode == 1
     assert wrote.decode() == (
-        f"Directory {shown(str(directory))} has no room for an identity: No space left on device\n"
+        f"Directory {shown(str(directory))} cannot keep an identity: No space left on device\n"
     )
 
 

@@ -47,7 +47,7 @@ class LiveCredentials:
         """Return if other credentials could be kept.
 
         Raises:
-            StorageError: the disk is full.
+            StorageError: the disk is full, or cannot be written to for another reason.
         """
         self._directory.check_room()
 

@@ -2,8 +2,8 @@
 
 The rule of this module: an identity of an earlier start is kept for as long as the control plane
 accepts it, also at a new address, so that a restart needs no new token. It is renewed at once,
-which is how a removed instance hears of it; if the control plane is down, or the disk has no room
-for another, it is used as it is.
+which is how a removed instance hears of it; if the control plane is down, or the disk cannot keep
+another, it is used as it is.
 """
 
 from __future__ import annotations

@@ -306,7 +306,7 @@ def test_a_first_start_on_a_disk_that_is_full_says_so(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == (
         f"State database '{data}/c2c.db' cannot be used: database or disk is full "
-        "(No space left on device): make room there, and start again\n"
+        "(No space left on device): mend that, and start again\n"
     )
 
 

@@ -81,7 +81,7 @@ async def test_a_full_disk_keeps_who_has_not_moved_at_its_identity(
     before = membership(ours)
     directory.write(before)
 
-    monkeypatch.setattr(module, "lack_of_room", lambda *_: "No space left on device")
+    monkeypatch.setattr(module, "why_unwritable", lambda *_: "No space left on device")
     options = SidecarOptions(
         server=NOWHERE,
         directory=tmp_path,

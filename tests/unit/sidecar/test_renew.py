@@ -259,7 +259,7 @@ async def test_the_longest_pause_is_a_minute_or_a_twentieth_of_a_shorter_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lifetime: timedelta
 ) -> None:
     """Pauses double from a sixteenth of it, so that no life is over before many attempts."""
-    monkeypatch.setattr(module, "lack_of_room", lambda *_: "No space left on device")
+    monkeypatch.setattr(module, "why_unwritable", lambda *_: "No space left on device")
     with structlog.testing.capture_logs() as logs:
         async with _renewal(tmp_path, authority(), 1, lifetime=lifetime) as (clock, live):
             identity = live.current.identity
@@ -362,13 +362,13 @@ async def test_a_full_disk_is_found_out_before_an_identity_is_asked_for(
     tmp_path: Path, ca: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is issued counts from then on, and streams that show the one before are ended."""
-    monkeypatch.setattr(module, "lack_of_room", lambda *_: "No space left on device")
+    monkeypatch.setattr(module, "why_unwritable", lambda *_: "No space left on device")
     with structlog.testing.capture_logs() as logs:
         async with issuer(ca) as service, _renewing(tmp_path, service):
             await eventually(lambda: logs, "the renewal failed")
 
     assert (logs[0]["event"], logs[0]["log_level"]) == ("identity.renewal_failed", "warning")
-    assert logs[0]["reason"].endswith("has no room for an identity: No space left on device")
+    assert logs[0]["reason"].endswith("cannot keep an identity: No space left on device")
     assert service.requests == []
 
 

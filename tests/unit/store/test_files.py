@@ -16,12 +16,12 @@ from control_plane.errors import ConfigurationError, StorageError
 from control_plane.store.files import (
     check_private,
     guarded_directory,
-    lack_of_room,
     load_or_create,
     private_directory,
     read_file,
     read_private,
     remove_private,
+    why_unwritable,
     write_private,
     write_public,
 )
@@ -387,11 +387,15 @@ def test_a_directory_is_made_private(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "No space left on device"),
         (errno.EDQUOT, "Disk quota exceeded"),
+        (errno.EROFS, "Read-only file system"),
+        (errno.EIO, "Input/output error"),
         (errno.EOPNOTSUPP, ""),
+        (errno.EINVAL, ""),
+        (errno.ENOSYS, ""),
     ],
     ids=errno.errorcode.get,
 )
-def test_room_is_lacking_where_the_system_says_so(
+def test_what_cannot_be_written_is_known_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, lack: str
 ) -> None:
     """A file system that reserves nothing may have room all the same."""
@@ -401,12 +405,25 @@ def test_room_is_lacking_where_the_system_says_so(
         asked.append((start, octets))
         raise OSError(number, os.strerror(number))
 
-    assert lack_of_room(tmp_path, 4096) == ""
+    assert why_unwritable(tmp_path, 4096) == ""
     monkeypatch.setattr(os, "posix_fallocate", fail)
 
-    assert lack_of_room(tmp_path, 4096) == lack
+    assert why_unwritable(tmp_path, 4096) == lack
     assert asked == [(0, 4096)]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_new_files_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the kernel made read-only after an error says so when a file is opened."""
+
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", fail)
+
+    assert why_unwritable(tmp_path, 4096) == "Read-only file system"
 
 
 def test_a_guarded_directory_is_made_for_others_to_read_in(tmp_path: Path) -> None:
