@@ -73,6 +73,8 @@ class RunningInstance:
         log = structlog.get_logger(__name__)
         try:
             await self.admin.drain()
+        except TimeoutError:
+            pass  # it was told, and drains as soon as it gets to it
         except OSError as error:
             log.warning(log_events.ENVOY_DRAINED, reason=f"it was not told to: {error}")
             return
@@ -84,7 +86,7 @@ class RunningInstance:
         """Return once nothing has been in flight for a while, so that nobody is cut off."""
         polls = 0
         while polls < _QUIET_SECONDS / _POLL_SECONDS:
-            polls = 0 if await self.admin.in_flight() else polls + 1
+            polls = polls + 1 if await self.admin.in_flight() == 0 else 0
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _one_ended(self) -> None:

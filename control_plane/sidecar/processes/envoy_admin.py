@@ -1,7 +1,8 @@
 """Envoy's admin interface on its Unix socket: what it listens on, and how to let it go.
 
-The rule of this module: nothing that it answers is taken for more than a hint. An Envoy that does
-not answer has no listener, no request in flight and nothing to drain.
+The rule of this module: nothing that it answers is taken for more than a hint. An Envoy that is not
+there has no listener, no request in flight and nothing to drain. Silence says nothing of one that
+is: it is busy, and does what it was told when it gets to it.
 """
 
 from __future__ import annotations
@@ -35,16 +36,20 @@ class EnvoyAdmin:
         """Have it send clients away: it closes connections as requests end, and HTTP/2 by GOAWAY.
 
         Raises:
+            TimeoutError: it was told, and has not answered yet.
             OSError: it does not answer.
         """
         await self._ask("POST", "/drain_listeners?graceful")
 
-    async def in_flight(self) -> int:
-        """Return how much is going on between clients and the app; 0 if it does not answer."""
-        with suppress(OSError, ValueError):
+    async def in_flight(self) -> int | None:
+        """Return how much is going on between clients and the app; None if Envoy is slow to say."""
+        try:
             answer = await self._ask("GET", f"/stats?filter={_IN_FLIGHT}")
             return sum(int(line.rpartition(": ")[2]) for line in answer.splitlines())
-        return 0
+        except TimeoutError:
+            return None
+        except (OSError, ValueError):
+            return 0
 
     async def listens_on(self, address: str, port: int) -> bool:
         """Tell whether a port at an address is one of Envoy's own."""

@@ -14,10 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
+import pytest
 import structlog
 
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.options import SidecarOptions
+from control_plane.sidecar.processes import envoy_admin
 from control_plane.sidecar.processes.child import Child
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.reports.report import Reporter
@@ -39,13 +41,20 @@ class Told:
 
 
 @asynccontextmanager
-async def envoys_admin(directory: Path, in_flight: Iterable[int]) -> AsyncIterator[list[str]]:
-    """Answer as Envoy does, each time with the next number of requests; yield what was asked."""
+async def envoys_admin(
+    directory: Path, in_flight: Iterable[int], *, silent_on: str = ""
+) -> AsyncIterator[list[str]]:
+    """Answer as Envoy does, each time with the next number of requests; yield what was asked.
+
+    A question of the path that is named has no answer.
+    """
     asked: list[str] = []
     numbers = iter(in_flight)
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split()[1].partition("?")[0])
+        if asked[-1] == silent_on:
+            await reader.read()
         number = next(numbers) if asked[-1] == "/stats" else 0
         writer.write(f"HTTP/1.1 200 OK\r\n\r\nhttp.stats-a.downstream_rq_active: {number}".encode())
         writer.close()
@@ -125,6 +134,34 @@ async def test_who_does_not_go_has_the_drain_time(tmp_path: Path) -> None:
             await _ended(tmp_path, drain_time=timedelta(seconds=0.3))
 
     assert [each["in_flight"] for each in logs if each["event"] == "envoy.drained"] == [3]
+
+
+async def test_an_envoy_that_is_slow_to_answer_is_drained_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told, so its clients go; how busy it is they do not have to pay for."""
+    monkeypatch.setattr(envoy_admin, "ANSWER_SECONDS", 0.1)
+    numbers = itertools.chain([2] * 5, itertools.repeat(0))
+    async with envoys_admin(tmp_path, numbers, silent_on="/drain_listeners") as asked:
+        with structlog.testing.capture_logs() as logs:
+            await _ended(tmp_path)
+
+    assert [each["in_flight"] for each in logs if each["event"] == "envoy.drained"] == [0]
+    assert asked.count("/stats") >= 5 + 5
+
+
+async def test_an_envoy_that_says_nothing_may_have_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever they are, they have the drain time."""
+    monkeypatch.setattr(envoy_admin, "ANSWER_SECONDS", 0.05)
+    started = time.monotonic()
+    async with envoys_admin(tmp_path, [], silent_on="/stats"):
+        with structlog.testing.capture_logs() as logs:
+            await _ended(tmp_path, drain_time=timedelta(seconds=2))
+
+    assert time.monotonic() - started >= 2
+    assert [each["in_flight"] for each in logs if each["event"] == "envoy.drained"] == [None]
 
 
 async def test_an_app_that_ends_meanwhile_ends_each_wait(tmp_path: Path) -> None:
