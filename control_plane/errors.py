@@ -92,3 +92,7 @@ class MessageError(ControlPlaneError):
 
 class StorageError(ControlPlaneError):
     """The store refused or lost a write; the change was not made (gRPC UNAVAILABLE)."""
+
+
+class NotDurable(StorageError):
+    """The change was made all the same, but a crash of the machine may undo it."""

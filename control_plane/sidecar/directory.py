@@ -2,22 +2,26 @@
 
 The rule of this module: private keys are in files of mode 0600 only, in a directory in which nobody
 else can write, and each file is replaced whole. The identity is written last: a crash on the way
-leaves the directory as it was, or without an identity that counts.
+leaves the directory as it was, or without an identity that counts. What is written counts from
+then on, also if a crash of the machine may undo it: Envoy reads it, and knows no other.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
+import structlog
+
+from control_plane import log_events
 from control_plane.ca import load_key_pair, read_certificates
 from control_plane.envoy import bootstrap
-from control_plane.errors import InvalidArgument, StorageError
+from control_plane.errors import InvalidArgument, NotDurable, StorageError
 from control_plane.names import shown
 from control_plane.settings.conflicts import MAX_SOCKET_PATH_OCTETS
 from control_plane.sidecar.identity import HeldIdentity, hold
@@ -186,7 +190,7 @@ class SidecarDirectory:
         Raises:
             StorageError: it could not be written.
         """
-        write_private(self._enrollment, enrollment.text())
+        _keep(self._enrollment, enrollment.text())
 
     def write_credentials(self, credentials: Credentials) -> None:
         """Replace the credentials; Envoy uses the new ones from its next connection on.
@@ -196,10 +200,10 @@ class SidecarDirectory:
         """
         identity = credentials.identity
         bundle = credentials.trust_bundle
-        write_private(self._trust, bootstrap.trust_file(bundle.decode()).encode())
-        write_public(self.ca_file, bundle)
+        _keep(self._trust, bootstrap.trust_file(bundle.decode()).encode())
+        _keep(self.ca_file, bundle, write_public)
         chain, key = identity.chain_pem.decode(), identity.key.private_pem().decode()
-        write_private(self._identity, bootstrap.identity_file(chain, key).encode())
+        _keep(self._identity, bootstrap.identity_file(chain, key).encode())
 
     def write_bootstrap(self, membership: Membership, host: str) -> None:
         """Write what Envoy starts with.
@@ -215,7 +219,7 @@ class SidecarDirectory:
             admin_socket=self.admin_socket,
             tls=bootstrap.XdsIdentity(self._identity, self._trust, identity.server_uri),
         )
-        write_private(self.bootstrap_file, text.encode())
+        _keep(self.bootstrap_file, text.encode())
 
     def _short_enough(self, socket: Path) -> Path:
         """Return a path of the admin socket that is short enough for one.
@@ -229,6 +233,18 @@ class SidecarDirectory:
         self._closing.callback(os.close, directory)
         self.inherited = (directory,)
         return Path(f"/proc/self/fd/{directory}", ADMIN_SOCKET)
+
+
+def _keep(path: Path, data: bytes, write: Callable[[Path, bytes], None] = write_private) -> None:
+    """Replace a file; if a crash may undo that the log says so, and who runs goes on with it.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+    try:
+        write(path, data)
+    except NotDurable as error:
+        structlog.get_logger(__name__).error(log_events.IDENTITY_NOT_DURABLE, reason=str(error))
 
 
 def _read_identity(data: bytes) -> HeldIdentity:

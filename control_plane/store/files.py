@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from control_plane.errors import ConfigurationError, StorageError
+from control_plane.errors import ConfigurationError, NotDurable, StorageError
 
 _PRIVATE_MODES = (0o600, 0o400)
 _WRITABLE_BY_OTHERS = 0o022
@@ -66,8 +66,8 @@ def write_private(path: Path, data: bytes) -> None:
 
     Raises:
         StorageError: it was not written; what was there is still there. A disk that is full is no
-            reason if that is the same. Or it was written, and may be gone after a crash of the
-            machine; then the error says that.
+            reason if that is the same.
+        NotDurable: it was written, and may be gone after a crash of the machine.
     """
     _write(path, data, 0o600)
 
@@ -85,7 +85,8 @@ def remove_private(path: Path) -> None:
     """Remove a file; when this returns it stays removed after a crash of the machine.
 
     Raises:
-        StorageError: it was not removed, or may be back after a crash of the machine.
+        StorageError: it was not removed.
+        NotDurable: it was, and may be back after a crash of the machine.
     """
     try:
         _beside(path).unlink(missing_ok=True)  # it may have the same secrets
@@ -95,7 +96,7 @@ def remove_private(path: Path) -> None:
     try:
         _sync_directory(path.parent)
     except OSError as error:
-        raise _fleeting(path, "removed", error) from error
+        raise _not_durable(path, "removed", error) from error
 
 
 def load_or_create(path: Path, create: Callable[[], bytes]) -> bytes:
@@ -173,7 +174,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     try:
         _sync_directory(path.parent)
     except OSError as error:
-        raise _fleeting(path, "written", error) from error
+        raise _not_durable(path, "written", error) from error
 
 
 def _is_there(path: Path, data: bytes, mode: int) -> bool:
@@ -237,8 +238,8 @@ def _sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def _fleeting(path: Path, what: str, error: OSError) -> StorageError:
-    return StorageError(
+def _not_durable(path: Path, what: str, error: OSError) -> NotDurable:
+    return NotDurable(
         f"file {str(path)!r} was {what}, but a crash of the machine may undo that: {error.strerror}"
     )
 

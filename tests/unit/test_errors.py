@@ -17,6 +17,7 @@ from control_plane.errors import (
     IssuanceError,
     LimitExceeded,
     MessageError,
+    NotDurable,
     NotFound,
     PeerLimitExceeded,
     PeerProtocolError,
@@ -57,6 +58,7 @@ def test_every_error_is_in_the_tree() -> None:
         IssuanceError,
         MessageError,
         StorageError,
+        NotDurable,
     }
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
+import structlog
 
 from control_plane.errors import InvalidArgument
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
 from control_plane.sidecar.enrolment.credentials import LiveCredentials
+from control_plane.store import files
 from tests.unit.sidecar.members import authority, credentials, membership
 
 
@@ -19,6 +23,11 @@ def _live(path: Path) -> LiveCredentials:
     return LiveCredentials(directory, member.credentials)
 
 
+def _on_disk(path: Path) -> str:
+    """Return the file that Envoy reads, as text in which PEM stands as it is."""
+    return (path / "identity.json").read_text().replace("\\n", "\n")
+
+
 def test_a_renewed_identity_is_on_disk_before_anybody_uses_it(tmp_path: Path) -> None:
     """Envoy reads the file when the sidecar opens its own next connection, or sooner."""
     live = _live(tmp_path)
@@ -26,14 +35,36 @@ def test_a_renewed_identity_is_on_disk_before_anybody_uses_it(tmp_path: Path) ->
     seen_on_disk: list[bool] = []
 
     def look(current: Credentials) -> None:
-        text = (tmp_path / "identity.json").read_text()
-        seen_on_disk.append(current.identity.chain_pem.decode().replace("\n", "\\n") in text)
+        seen_on_disk.append(current.identity.chain_pem.decode() in _on_disk(tmp_path))
 
     live.watch(look)
     live.renewed(new.identity, new.trust_bundle, asked=live.current)
 
     assert seen_on_disk == [True]
     assert live.current.identity is new.identity
+
+
+def test_a_disk_that_confirms_nothing_parts_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written is what Envoy reads, so it is held too; that a crash may undo it is said."""
+    live = _live(tmp_path)
+    new = credentials(authority("new CA"), serial=2)
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "_sync_directory", fail)
+    with structlog.testing.capture_logs() as logs:
+        live.renewed(new.identity, new.trust_bundle, asked=live.current)
+
+    assert live.current == new
+    assert new.identity.chain_pem.decode() in _on_disk(tmp_path)
+    assert (tmp_path / "ca.pem").read_bytes() == new.trust_bundle
+    assert {each["event"] for each in logs} == {"identity.not_durable"}
+    assert [each["reason"].partition("'")[2].partition("'")[0] for each in logs] == [
+        str(tmp_path / name) for name in ("trust.json", "ca.pem", "identity.json")
+    ]
 
 
 def test_the_ca_that_comes_with_a_renewed_identity_is_trusted(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.errors import ConfigurationError, StorageError
+from control_plane.errors import ConfigurationError, NotDurable, StorageError
 from control_plane.store.files import (
     check_private,
     guarded_directory,
@@ -279,10 +279,10 @@ def test_what_a_crash_may_undo_is_said_to_be_done(
         sync(file)
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(StorageError) as written:
+    with pytest.raises(NotDurable) as written:
         write_private(path, b"another")
     assert path.read_bytes() == b"another"
-    with pytest.raises(StorageError) as removed:
+    with pytest.raises(NotDurable) as removed:
         remove_private(path)
     assert not path.exists()
 
