@@ -25,6 +25,8 @@ from control_plane.sidecar.race import within
 _SIGNALLED = 128
 """A shell adds the number of the signal that ended a process to this."""
 
+_STDIN = 0
+
 _POLL_SECONDS = 0.05
 """How often to look whether a group still runs whose leader has ended: nobody tells of that."""
 
@@ -62,7 +64,8 @@ class Child:
         Args:
             command: program and arguments.
             environment: all of its variables.
-            is_read: whether its output goes to ``output`` instead of where ours goes.
+            is_read: whether its output goes to ``output`` instead of where ours goes, and it has no
+                input.
             inherited: open files that it has too, by the same numbers.
 
         Raises:
@@ -74,6 +77,9 @@ class Child:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env=environment,
+                # In a group of its own it is in the background of a terminal, which stops for ever
+                # whoever reads it there: it finds the end of its input instead.
+                stdin=asyncio.subprocess.DEVNULL if is_read or os.isatty(_STDIN) else None,
                 stdout=pipe,
                 stderr=merged,
                 process_group=0,

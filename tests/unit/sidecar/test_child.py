@@ -6,6 +6,8 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,64 @@ async def test_the_time_of_what_a_script_started_ends_too(
         return not living(child.pid)
 
     await until(is_gone, what="nothing of it is left")
+
+
+ON_A_TERMINAL = """
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+output = b""
+try:
+    while piece := os.read(terminal, 4096):
+        output += piece
+except OSError:
+    pass
+sys.stdout.buffer.write(output)
+"""
+
+READS_ITS_INPUT = """
+import asyncio, os, sys
+from control_plane.sidecar.processes.child import Child
+reads = "import sys; print('read', repr(sys.stdin.read()))"
+async def main():
+    child = await Child.start([sys.executable, "-c", reads], os.environ)
+    try:
+        async with asyncio.timeout(10):
+            print("ended", await child.ended())
+    finally:
+        await child.stop(0, asyncio.Event())
+asyncio.run(main())
+"""
+
+
+def test_an_app_that_reads_its_terminal_is_not_stopped_by_it() -> None:
+    """Only the foreground may read it, which is the sidecar: Ctrl-C is for that alone."""
+    ran = subprocess.run(
+        [sys.executable, "-c", ON_A_TERMINAL, READS_ITS_INPUT],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert ran.stdout.split() == ["read", "''", "ended", "0"]
+
+
+async def test_what_is_read_has_no_input() -> None:
+    """Envoy reads none, and what is written to the sidecar is for the app."""
+    ours = os.dup(0)
+    theirs, _ = pipe = os.pipe()
+    os.dup2(theirs, 0)
+    try:
+        child = await Child.start(("readlink", "/proc/self/fd/0"), os.environ, is_read=True)
+    finally:
+        os.dup2(ours, 0)
+        for each in (ours, *pipe):
+            os.close(each)
+
+    assert await child.output.read() == b"/dev/null\n"
+    assert await child.ended() == 0
 
 
 async def test_all_that_a_process_writes_is_read() -> None:
