@@ -101,7 +101,7 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
 
 
 def trust_anchor(options: SidecarOptions) -> str:
-    """Return what the options say to know the control plane by, as a text to compare.
+    """Return by what the options know the control plane, as a text to compare; "" if by nothing.
 
     Raises:
         ConfigurationError: the CA file cannot be used.

@@ -114,9 +114,13 @@ class Joining:
         return ""
 
     def _is_known(self, member: Membership) -> bool:
-        """Tell whether the options mean the control plane of a membership, maybe by a newer CA."""
-        is_same = member.enrollment.trusted_by == trust_anchor(self._options)
-        return is_same or name_ca_of(self._options, member.credentials.trust_bundle)
+        """Tell whether the options mean the control plane of a membership, maybe by a newer CA.
+
+        Those that say nothing of a CA mean no other: a token may stay in the environment for long.
+        """
+        if trust_anchor(self._options) in ("", member.enrollment.trusted_by):
+            return True
+        return name_ca_of(self._options, member.credentials.trust_bundle)
 
     async def _resumed(self, earlier: Membership) -> Membership | None:
         """Return a membership with a fresh identity; None to try a token instead."""
@@ -152,7 +156,8 @@ class Joining:
         enrollment = replace(earlier.enrollment, app_address=options.app_address)
         if options.token:
             # By the time of the next CA, the one that was enrolled by may long be forgotten.
-            enrollment = replace(enrollment, trusted_by=trust_anchor(options))
+            trusted_by = trust_anchor(options) or enrollment.trusted_by
+            enrollment = replace(enrollment, trusted_by=trusted_by)
         return Membership(enrollment, credentials)
 
     async def _address(self, held: Address) -> Address:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -70,6 +71,29 @@ async def test_an_identity_of_another_time_is_said_so(
         rf"join-token\): {objection.format(here=here)}",
         str(refused.value),
     )
+
+
+async def test_a_token_that_is_left_over_is_in_no_way(tmp_path: Path) -> None:
+    """Where no CA is named with it, the identity is not of another control plane."""
+    directory, before = SidecarDirectory(tmp_path), membership(authority())
+    nobody = replace(before.enrollment, xds_port=1)
+    directory.write(replace(before, enrollment=nobody))
+    options = SidecarOptions(
+        server=SocketAddress("127.0.0.1", 1),
+        directory=tmp_path,
+        address=Address(ADDRESS),
+        app_address=Address("127.0.0.1"),
+        token="c2cjt_spent",
+    )
+    retry = Retry(ManualClock(), lambda: 0.5)
+
+    joined = await Joining(options, directory, retry=retry, new_key=new_key_pair).join()
+
+    kept = directory.read()
+    assert kept is not None
+    for each in (joined, kept):
+        assert each.enrollment == nobody
+        assert each.credentials.identity.serial == before.credentials.identity.serial
 
 
 @pytest.mark.parametrize("app_address", ["127.0.0.1", "127.0.0.2"])
