@@ -43,6 +43,9 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 
+_SAID_BY_THE_SERVER = "grpc-status-details-bin"
+"""Beside each status that the control plane itself ends a call with (``server.status``)."""
+
 _FINAL: dict[grpc.StatusCode, type[InvalidRequest]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
     grpc.StatusCode.NOT_FOUND: NotFound,
@@ -73,6 +76,11 @@ def refusal(error: grpc.aio.AioRpcError) -> InvalidRequest | None:
     """Return the error that a final answer means; None if another attempt may succeed."""
     kind = _FINAL.get(error.code())
     return None if kind is None else kind(reason(error))
+
+
+def is_said_by_the_server(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether the control plane itself ended a call, and not gRPC or whoever is between."""
+    return any(key == _SAID_BY_THE_SERVER for key, _ in error.trailing_metadata() or ())
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:

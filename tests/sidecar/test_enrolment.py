@@ -30,8 +30,10 @@ from control_plane.ca import (
     issue,
     new_key_pair,
 )
+from control_plane.errors import ControlPlaneError, StorageError
 from control_plane.names import shown
 from control_plane.server.credentials import SERVER_NAME
+from control_plane.server.status import end_call
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.enrolment import enrol as enrolling
 from control_plane.sidecar.options import SidecarOptions
@@ -68,6 +70,7 @@ class Recorder(enrollment_pb2_grpc.EnrollmentServiceServicer):
     """An enrolment service that remembers who told it a token, and answers with a status."""
 
     status: grpc.StatusCode = grpc.StatusCode.UNAUTHENTICATED
+    error: ControlPlaneError | None = None
     port: int = 0
     tokens: list[str] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,6 +85,8 @@ class Recorder(enrollment_pb2_grpc.EnrollmentServiceServicer):
         """Remember, and refuse."""
         self.tokens.append(request.token)
         await self.may_answer.wait()
+        if self.error is not None:
+            await end_call(context, "Enroll", self.error)
         await context.abort(self.status, "join token is not known")
 
 
@@ -405,6 +410,20 @@ async def test_a_name_that_is_not_known_is_named(tmp_path: Path) -> None:
         retrying = await instance.logged("sidecar.retrying")
 
     assert retrying["reason"].startswith("host name not found: no-such-host.invalid: ")
+
+
+async def test_a_refusal_for_now_says_nothing_of_ports(tmp_path: Path) -> None:
+    """A control plane whose disk is full answers at the right port, and says why it refuses."""
+    ca = authority("c2c CA")
+    key, certificate = server_pair(ca)
+    async with recorder(key, certificate + ca.certificate_pem) as service:
+        service.error = StorageError("file 'c2c.db' was not written: No space left on device")
+        ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ca.fingerprint)
+        at = ("--address", unique_address())
+        async with sidecar(ticket, tmp_path / "sidecar", *at) as instance:
+            retrying = await instance.logged("sidecar.retrying")
+
+    assert (retrying["what"], retrying["reason"]) == ("enrol", str(service.error))
 
 
 async def test_the_wrong_port_of_the_right_server_is_hinted_at(tmp_path: Path) -> None:

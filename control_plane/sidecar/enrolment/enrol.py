@@ -19,7 +19,7 @@ from control_plane.ca import KeyFactory, make_csr, read_certificates
 from control_plane.errors import ConfigurationError
 from control_plane.names import Address, parse_address, parse_port, shown
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.channel import anonymous_channel, reason
+from control_plane.sidecar.channel import anonymous_channel, is_said_by_the_server, reason
 from control_plane.sidecar.directory import Credentials, Enrollment, Membership
 from control_plane.sidecar.enrolment.pin import WRONG_PORT, pinned_roots, roots_from_file, verify
 from control_plane.sidecar.identity import hold
@@ -79,9 +79,9 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
             try:
                 return await _answer(stub.Enroll(request, timeout=ENROL_SECONDS))
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or is_said_by_the_server(error):
                     raise
-                # It proved itself a moment ago, so perhaps only the port is wrong.
+                # It proved itself a moment ago and hangs up now, so perhaps the port is wrong.
                 raise ConnectionError(f"{reason(error)} ({WRONG_PORT})") from error
 
     response = await retry.until_done("enrol", attempt)
