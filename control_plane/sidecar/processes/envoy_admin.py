@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
 from pathlib import Path
 
 from control_plane.names import shown
@@ -23,6 +22,9 @@ _IN_FLIGHT = (
 )
 """Requests of HTTP listeners; connections to the app, of which a plain TCP listener makes one for
 each of its own."""
+
+_UDP = "listener-udp-"
+"""How ``envoy.udp`` names listeners; Envoy itself does not say which protocol they are of."""
 
 
 class EnvoyAdmin:
@@ -51,15 +53,22 @@ class EnvoyAdmin:
         except (OSError, ValueError):
             return 0
 
-    async def listens_on(self, address: str, port: int) -> bool:
-        """Tell whether a port at an address is one of Envoy's own."""
-        with suppress(OSError, ValueError):
+    async def listens_on(self, address: str, port: int) -> bool | None:
+        """Tell whether a TCP port at an address is Envoy's own; None if Envoy does not say."""
+        try:
             answer = json.loads(await self._ask("GET", "/listeners?format=json"))
-            places = (each.get("local_address", {}) for each in answer.get("listener_statuses", ()))
-            sockets = (each.get("socket_address", {}) for each in places)
-            wanted = (address, port)
-            return any((each.get("address"), each.get("port_value")) == wanted for each in sockets)
-        return False
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except (OSError, ValueError):
+            return None
+        places = (
+            each.get("local_address", {}).get("socket_address", {})
+            for each in answer.get("listener_statuses", ())
+            if not each.get("name", "").startswith(_UDP)
+        )
+        return any(
+            (each.get("address"), each.get("port_value")) == (address, port) for each in places
+        )
 
     async def restart_epoch(self) -> int:
         """Return how often this Envoy was replaced by hot restart.

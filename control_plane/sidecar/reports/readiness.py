@@ -1,7 +1,8 @@
 """How the instance is, seen from beside it.
 
 The rule of this module: what is told was tried just now, by connecting as others would. A
-connection that proves something is closed at once; nothing is sent on it.
+connection that proves something is closed at once; nothing is sent on it. Whether it was Envoy who
+accepted it is for Envoy to say; where it does not, what it said last holds.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class InstanceObserver:
         self._ports = ports
         self._admin = admin
         self._prober = Prober()
+        self._exposed: dict[tuple[Address, Port], bool] = {}
 
     async def observe(self) -> Observation:
         """Return how the instance is now."""
@@ -99,7 +101,10 @@ class InstanceObserver:
         if not await _accepts(address, port):
             return False
         # An app's own port may be Envoy's too, where the operator allows unproxied mappings.
-        return not await self._admin.listens_on(address, port)
+        is_envoys = await self._admin.listens_on(address, port)
+        if is_envoys is not None:
+            self._exposed[address, port] = not is_envoys
+        return self._exposed.get((address, port), False)
 
     async def _served_serial(self, address: Address) -> str:
         # From the instance's own address: a network policy may let nobody else in.

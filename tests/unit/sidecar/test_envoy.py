@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from control_plane.clock import SystemClock
+from control_plane.envoy.udp import udp_listener_name
 from control_plane.errors import ConfigurationError
 from control_plane.sidecar.processes.child import Child
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
@@ -69,6 +70,20 @@ async def test_listeners_of_envoys_own_are_known(tmp_path: Path) -> None:
         assert await admin.listens_on("10.0.0.5", 8080)
         assert not await admin.listens_on("10.0.0.5", 9090)
         assert not await admin.listens_on("10.0.0.6", 8080)
+
+
+async def test_a_listener_for_datagrams_has_no_tcp_port(tmp_path: Path) -> None:
+    """Envoy may take the datagrams of a port while an app takes its connections."""
+    listeners = LISTENERS.replace('"a"', f'"{udp_listener_name(8080)}"')
+    async with answering(tmp_path, ok(listeners)) as (admin, _):
+        assert await admin.listens_on("10.0.0.5", 8080) is False
+
+
+async def test_who_does_not_say_where_it_listens_may_listen_anywhere(tmp_path: Path) -> None:
+    """Unlike an Envoy that is not there."""
+    assert await EnvoyAdmin(tmp_path / "admin.sock").listens_on("10.0.0.5", 8080) is False
+    async with answering(tmp_path, b"HTTP/1.1 503 Busy\r\n\r\n") as (admin, _):
+        assert await admin.listens_on("10.0.0.5", 8080) is None
 
 
 @pytest.mark.parametrize(

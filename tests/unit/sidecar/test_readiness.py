@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from ssl import SSLContext
 import pytest
 
 from control_plane.names import Address, Port
+from control_plane.sidecar.processes import envoy_admin
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.reports.app_ports import AppPorts
 from control_plane.sidecar.reports.readiness import InstanceObserver, Observation
@@ -66,6 +68,38 @@ async def test_a_port_at_the_address_of_the_instance_is_exposed(tmp_path: Path) 
         seen = await _seen(tmp_path, AppPorts((hidden, exposed), hidden), address)
 
     assert (seen.open_ports, seen.exposed_ports) == ((hidden,), (exposed,))
+
+
+async def test_a_silent_envoy_changes_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is busy for a moment makes an app neither exposed nor safe."""
+    monkeypatch.setattr(envoy_admin, "ANSWER_SECONDS", 0.2)
+    address, elsewhere, silent = Address(unique_address()), "10.255.0.1", ""
+    said = silent
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if said == silent:
+            await reader.read()
+        place = {"socket_address": {"address": said, "port_value": port}}
+        body = json.dumps({"listener_statuses": [{"name": "a", "local_address": place}]})
+        writer.write(f"HTTP/1.1 200 OK\r\n\r\n{body}".encode())
+        writer.close()
+
+    admin = tmp_path / "admin.sock"
+    async with await asyncio.start_unix_server(accept, admin), listening(address) as port:
+        ports = AppPorts((port,), port)
+        observer = InstanceObserver(lambda: address, APP, lambda: ports, EnvoyAdmin(admin))
+
+        async def exposed(says: str) -> tuple[Port, ...]:
+            nonlocal said
+            said = says
+            return (await observer.observe()).exposed_ports
+
+        seen = [await exposed(each) for each in (silent, address, silent, elsewhere, silent)]
+
+    assert seen == [(), (), (), (port,), (port,)]
 
 
 async def test_a_connection_to_itself_is_no_app(
