@@ -11,10 +11,19 @@ from collections.abc import Mapping
 from control_plane.names import Port
 from control_plane.sidecar.directory import Membership
 
+_ITS_VARIABLE = "C2C_SIDECAR_TOKEN"
+
 
 def without_token(inherited: Mapping[str, str], token: str) -> dict[str, str]:
-    """Return the variables in which the token is not, whatever they are called."""
-    return {name: value for name, value in inherited.items() if not token or token not in value}
+    """Return the variables in which the token is not, whatever they are called.
+
+    The sidecar may have been given another one by an option; its own variable goes all the same.
+    """
+    return {
+        name: value
+        for name, value in inherited.items()
+        if name != _ITS_VARIABLE and not (token and token in value)
+    }
 
 
 def app_environment(

@@ -29,6 +29,14 @@ def test_the_token_is_in_no_variable_whatever_its_name() -> None:
     assert without_token(inherited, "c2cjt_x") == {"PATH": "/bin"}
 
 
+@pytest.mark.parametrize("token", ["", "c2cjt_used"])
+def test_a_token_that_was_not_used_is_passed_on_no_more_than_another(token: str) -> None:
+    """Who has it can be an instance of the app, whichever the sidecar was started with."""
+    inherited = {"C2C_SIDECAR_TOKEN": "c2cjt_other", "PATH": "/bin"}
+
+    assert without_token(inherited, token) == {"PATH": "/bin"}
+
+
 def test_without_a_token_every_variable_stays() -> None:
     """An empty text is a part of every other."""
     assert without_token({"A": "", "B": "x"}, "") == {"A": "", "B": "x"}
