@@ -2,7 +2,8 @@
 
 The rule of this module: app and Envoy are codependent. Whichever ends first ends the other and
 gives the exit code. Told to stop, the instance first says that it leaves, so that no client comes
-any more, then lets go those who are there, and only then ends the app; each step has a deadline.
+any more, then lets go those who are there, and only then ends the app; each step has a deadline,
+and a hurry ends it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from control_plane.sidecar.signals import Signals
 
 ENVOY_STOP_SECONDS = 5.0
 """How long Envoy may take to end once nothing is left to do for it; it takes milliseconds."""
+
+_LAST_SECONDS = 0.3
+"""How long a hurry still waits until the instance has said that it leaves; it takes milliseconds,
+and spares others 30 s in which names lead here."""
 
 _QUIET_SECONDS = 0.5
 _POLL_SECONDS = 0.1
@@ -49,24 +54,32 @@ class RunningInstance:
         if self.app is not None and self.app.has_ended:
             code = await self.app.ended()
             log.info(log_events.APP_EXITED, code=code)
-            await asyncio.gather(self.reporter.leave(), self._stop_app(), self._stop_envoy())
+            await asyncio.gather(self._leave(), self._stop_app(), self._stop_envoy())
             return code
         if self.envoy.has_ended:
             code = await self.envoy.ended()
             log.error(log_events.ENVOY_EXITED, code=code)
-            await asyncio.gather(self.reporter.leave(), self._stop_app())
+            await asyncio.gather(self._leave(), self._stop_app())
             return code
         log.info(log_events.SIDECAR_STOPPING, signal=self.signals.number.name)
         return await self._stop_in_order()
 
     async def _stop_in_order(self) -> int:
-        await self.reporter.leave()
+        await self._leave()
         wait = self.options.offline_wait.total_seconds()
         await within(wait, self.signals.hurry, self._one_ended())
-        await self._drain()
+        await first_of(self._drain(), self.signals.hurry.wait())
         app_code = await self._stop_app()
         envoy_code = await self._stop_envoy()
         return envoy_code if app_code is None else app_code
+
+    async def _leave(self) -> None:
+        """Say that the instance leaves, to a control plane that may not answer."""
+        await first_of(self.reporter.leave(), self._hurried(_LAST_SECONDS))
+
+    async def _hurried(self, seconds: float) -> None:
+        await self.signals.hurry.wait()
+        await asyncio.sleep(seconds)
 
     async def _drain(self) -> None:
         """Send clients away while the app still answers them."""
@@ -79,7 +92,7 @@ class RunningInstance:
             log.warning(log_events.ENVOY_DRAINED, reason=f"it was not told to: {error}")
             return
         seconds = self.options.drain_time.total_seconds()
-        await within(seconds, self.signals.hurry, first_of(self._idle(), self._one_ended()))
+        await first_of(self._idle(), self._one_ended(), asyncio.sleep(seconds))
         log.info(log_events.ENVOY_DRAINED, in_flight=await self.admin.in_flight())
 
     async def _idle(self) -> None:

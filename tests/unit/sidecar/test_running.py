@@ -31,12 +31,14 @@ LONG = timedelta(seconds=60)
 
 @dataclass(slots=True)
 class Told:
-    """A control plane that is told that the instance leaves."""
+    """A control plane that is told that the instance leaves, and answers after a while."""
 
+    seconds: float = 0
     has_left: bool = False
 
     async def leave(self) -> None:
         """Hear it."""
+        await asyncio.sleep(self.seconds)
         self.has_left = True
 
 
@@ -71,8 +73,11 @@ async def _ended(
     app: str | None = None,
     offline_wait: timedelta = timedelta(),
     drain_time: timedelta = LONG,
+    answers_after: float | None = None,
 ) -> tuple[int, list[int]]:
     """Have an instance of these processes come to its end within seconds.
+
+    It is in a hurry if it is said after how many seconds the control plane answers.
 
     Returns:
         its exit code, and those of its Envoy and its app.
@@ -82,9 +87,11 @@ async def _ended(
     )
     commands = [each for each in (envoy, app) if each is not None]
     children = [await Child.start(("sh", "-c", each), os.environ) for each in commands]
-    signals, told = Signals(), Told()
+    signals, told = Signals(), Told(answers_after or 0)
     if is_told:
         signals.stop.set()
+    if answers_after is not None:
+        signals.hurry.set()
     instance = RunningInstance(
         children[0],
         children[1] if children[1:] else None,
@@ -97,7 +104,7 @@ async def _ended(
         async with asyncio.timeout(20):
             code = await instance.to_the_end()
         assert all(each.has_ended for each in children)
-        assert told.has_left
+        assert told.has_left == (told.seconds < 1)
         return code, [await each.ended() for each in children]
     finally:
         for each in children:
@@ -176,6 +183,18 @@ async def test_an_envoy_that_ends_while_it_drains_ends_that(tmp_path: Path) -> N
     """The app is ended then; without one the code is Envoy's."""
     async with envoys_admin(tmp_path, itertools.repeat(3)):
         assert await _ended(tmp_path, envoy="sleep 0.5; exit 5") == (5, [5])
+
+
+@pytest.mark.parametrize("silent_on", ["/drain_listeners", "/stats"])
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_hurry_waits_for_nobody(tmp_path: Path, silent_on: str, *, is_there: bool) -> None:
+    """Neither for an Envoy nor for a control plane that does not answer; one that does hears it."""
+    started = time.monotonic()
+    async with envoys_admin(tmp_path, [], silent_on=silent_on):
+        answers_after = 0.1 if is_there else 10
+        await _ended(tmp_path, app="exec sleep 60", answers_after=answers_after)
+
+    assert time.monotonic() - started < 1.5
 
 
 async def test_an_app_that_ends_by_itself_ends_envoy(tmp_path: Path) -> None:
