@@ -10,7 +10,8 @@ The rules of this module:
   records SHOULD NOT be cached" (RFC 2308, section 5).
 
 Applications ask the same questions over and over, so what the bytes of a query say by themselves is
-remembered by these bytes. What the table says is looked up each time: a new table costs nothing.
+remembered by these bytes, unless they are more than a question takes. What the table says is looked
+up each time: a new table costs nothing.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ from control_plane.sidecar.dns.table import NameTable
 
 _REMEMBERED = 1024
 """Queries that are remembered, of about a kilobyte each."""
+
+_LARGEST_REMEMBERED = 512
+"""Octets of a query that is remembered: a name, a type and some options (RFC 1035, section 2.3.4).
+Whoever sends larger ones does not ask again and again, and would fill the memory."""
 
 _HEADER = struct.Struct("!HHHHH")
 """The header without the ID (RFC 1035, section 4.1.1)."""
@@ -128,12 +133,13 @@ class _Asked:
 class Responder:
     """Answers queries, and remembers what they look like."""
 
-    __slots__ = ("_random", "_read")
+    __slots__ = ("_random", "_remembered")
 
     def __init__(self, random: Random) -> None:
         """Draw the order of addresses by this."""
         self._random = random
-        self._read: Callable[[bytes, Transport], _Asked | bytes] = lru_cache(_REMEMBERED)(_read)
+        self._remembered: Callable[[bytes, Transport], _Asked | bytes]
+        self._remembered = lru_cache(_REMEMBERED)(_read)
 
     def respond(
         self, wire: bytes, transport: Transport, table: NameTable | None
@@ -147,7 +153,8 @@ class Responder:
         """
         if not is_query(wire):
             return None
-        query = self._read(wire[2:], transport)
+        read = self._remembered if len(wire) <= _LARGEST_REMEMBERED else _read
+        query = read(wire[2:], transport)
         if isinstance(query, bytes):
             return wire[:2] + query
         if table is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from random import Random
 
@@ -401,6 +402,26 @@ def test_a_failed_forward_is_told_why() -> None:
     assert [option.to_text() for option in answer.options] == [
         "EDE 23 (Network Error): no upstream resolver answered"
     ]
+
+
+def test_large_queries_are_answered_and_not_remembered() -> None:
+    """Each may have 64 KiB, and nobody asks the same one again and again."""
+    padding = dns.edns.GenericOption(dns.edns.OptionType.make(65001), bytes(60_000))
+    wires = [
+        dns.message.make_query(f"{number}.{NAME}", "A", options=[padding]).to_wire(max_size=65535)
+        for number in range(100)
+    ]
+    server = responder()
+    server.respond(wires[0], TCP)
+    tracemalloc.start()
+    try:
+        answers = [server.respond(wire, TCP) for wire in wires]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert all(isinstance(each, bytes) for each in answers)
+    assert taken < 1_000_000
 
 
 def test_a_remembered_answer_has_the_new_id() -> None:
