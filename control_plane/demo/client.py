@@ -10,7 +10,6 @@ import asyncio
 import ssl
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import dns.asyncquery
@@ -142,8 +141,10 @@ class RequestLoop:
         """Stop after the request that is under way."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            # Not awaited itself: its being cancelled would look like ours, as by Ctrl-C.
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.result()
 
     async def _run(self) -> None:
         while True:
