@@ -1,0 +1,96 @@
+"""What the story takes for proof, and what it leaves behind when it breaks off."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import pytest
+from rich.console import Console
+
+from control_plane.demo import story
+from control_plane.demo.client import Answer
+from control_plane.demo.telling import Telling
+from control_plane.demo.world import World
+from control_plane.names import C2C_PORT
+from tests.envoy.harness import unique_address
+
+FIRST = "first.apps.internal"
+
+_Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def _accept_and_close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def _accept_and_reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def _say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_closed"),
+    [(_accept_and_close, True), (_accept_and_reset, True), (_say_nothing, False), (None, False)],
+    ids=["closes", "resets", "is silent", "is not there"],
+)
+async def test_only_who_accepts_and_closes_refuses_a_client(
+    monkeypatch: pytest.MonkeyPatch, accept: _Accept | None, *, is_closed: bool
+) -> None:
+    """An Envoy that is dead, or hangs, proves nothing of policies."""
+    monkeypatch.setattr("control_plane.demo.client._SECONDS", 0.3)
+    trust, address = ssl.create_default_context(), unique_address()
+    if accept is None:
+        assert await story._closed(FIRST, trust, address) is is_closed
+        return
+    async with await asyncio.start_server(accept, address, C2C_PORT):
+        assert await story._closed(FIRST, trust, address) is is_closed
+
+
+async def test_a_story_that_fails_half_way_ends_its_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else requests go on for as long as the demo is kept, and each that fails is remembered."""
+    running: list[asyncio.Task[None]] = []
+    answer = Answer("200 OK", "hello", "127.0.0.1", "1", (FIRST,))
+
+    class Opened:
+        """A connection on which the same answer comes for ever."""
+
+        @classmethod
+        async def open(cls, *_: object) -> Opened:
+            """Be open."""
+            return cls()
+
+        async def get(self, _: str) -> Answer:
+            """Answer."""
+            return answer
+
+    async def get(*_: object, **__: object) -> Answer:
+        current = asyncio.current_task()
+        assert current is not None
+        running.append(current)
+        return answer
+
+    async def envoys(_: World) -> dict[str, tuple[int, int]]:
+        return {}
+
+    async def mapped(*_: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(story, "Connection", Opened)
+    monkeypatch.setattr(story, "_envoys", envoys)
+    monkeypatch.setattr(story, "_mapped", mapped)
+    monkeypatch.setattr(story, "_LOAD_SECONDS", 0.1)
+    monkeypatch.setattr("control_plane.demo.client.get", get)
+    trust = ssl.create_default_context()
+    with pytest.raises(ConnectionResetError):
+        await story._rotated(cast("World", None), Telling(Console()), trust, answer)
+    sent = len(running)
+    await asyncio.sleep(0.1)
+
+    assert sent
+    assert len(running) == sent
