@@ -1,7 +1,7 @@
 """What runs beside Envoy and the app for as long as they do.
 
 The rule of this module: whatever goes wrong in one of them is logged, and that one is started anew
-after a while. No defect of ours ever ends the app.
+after a while, which grows while it breaks at once. No defect of ours ever ends the app.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import structlog
 from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.sidecar.retry import delays
+
+LONG_SECONDS = 60.0
+"""Who ran for so long did well: what breaks it then is no reason to wait as after the last time."""
 
 
 class Service(Protocol):
@@ -45,9 +48,13 @@ async def keep_running(
 
 async def _keep(service: Service, clock: Clock, draw: Callable[[], float]) -> None:
     log = structlog.get_logger(__name__)
-    for delay in delays(draw):
+    pauses = delays(draw)
+    while True:
+        began = clock.monotonic()
         try:
             await service.run()
         except Exception:
             log.exception(log_events.SIDECAR_SERVICE_FAILED, service=service.name)
-        await clock.sleep(delay)
+        if clock.monotonic() - began >= LONG_SECONDS:
+            pauses = delays(draw)
+        await clock.sleep(next(pauses))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from control_plane.sidecar.race import first_of, within
-from control_plane.sidecar.services import keep_running
+from control_plane.sidecar.services import LONG_SECONDS, keep_running
 from tests.unit.reconciler.clocks import ManualClock, settled
 
 
@@ -47,6 +47,41 @@ async def test_a_service_that_breaks_is_started_anew_and_disturbs_no_other() -> 
         ("sidecar.service_failed", "broken")
     ] * 2
     assert all(each["exc_info"] for each in logs)
+
+
+@dataclass(slots=True)
+class Failing:
+    """A service that fails after as long as it is told, again and again."""
+
+    clock: ManualClock
+    name: str = "failing"
+    seconds: float = 0
+    starts: int = 0
+
+    async def run(self) -> None:
+        """Fail after a while."""
+        self.starts += 1
+        await self.clock.sleep(self.seconds)
+        raise ZeroDivisionError("a defect")
+
+
+async def test_a_service_that_ran_for_long_is_started_again_soon() -> None:
+    """The pauses of a bad hour are not those of a defect days later."""
+    clock = ManualClock()
+    failing = Failing(clock)
+    with structlog.testing.capture_logs():
+        running = asyncio.ensure_future(keep_running((failing,), clock=clock, draw=lambda: 1.0))
+        await clock.advance(0)
+        for _ in range(600):
+            await clock.advance(1)
+        failing.seconds, before = LONG_SECONDS, failing.starts
+        while failing.starts == before:
+            await clock.advance(1)
+        await clock.advance(LONG_SECONDS + 1)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert failing.starts == before + 2
 
 
 async def test_what_lost_a_race_does_not_go_on() -> None:
