@@ -1,4 +1,4 @@
-"""One process at a time in a data directory.
+"""One process at a time in a directory, that of a control plane or of a sidecar.
 
 The rule of this module: the lock is the kernel's, on an open file, so it ends with the process that
 holds it however that ends, and nobody ever has to remove it by hand.
@@ -31,7 +31,7 @@ class DirectoryLock:
                 raise
         except OSError as error:
             raise ConfigurationError(
-                [f"data directory {str(directory)!r} cannot be used: {error.strerror}"]
+                [f"directory {str(directory)!r} cannot be used: {error.strerror}"]
             ) from error
 
     def release(self) -> None:
@@ -44,7 +44,7 @@ class DirectoryLock:
         except BlockingIOError:
             holder = os.pread(self._file, 20, 0).decode(errors="replace").partition("\n")[0]
             problem = (
-                f"data directory {str(directory)!r} is in use by process {holder}: "
+                f"directory {str(directory)!r} is in use by process {holder}: "
                 "stop that one, or choose another directory"
             )
             raise ConfigurationError([problem]) from None

@@ -282,7 +282,7 @@ def test_a_start_without_room_is_one_sentence(tmp_path: Path, blocks: int) -> No
     assert (ran.returncode, ran.stdout) == (1, "")
     (sentence,) = ran.stderr.splitlines()
     assert re.fullmatch(
-        rf"(Data directory|State database|File) '{data}[^']*' "
+        rf"(Directory|State database|File) '{data}[^']*' "
         r"(cannot be used|was not written): \S.*",
         sentence,
     )

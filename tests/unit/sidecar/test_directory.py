@@ -118,7 +118,7 @@ def test_only_the_apps_ca_is_for_others(ca: Authority, tmp_path: Path) -> None:
 def test_a_directory_is_taken_once(tmp_path: Path) -> None:
     """Two sidecars would write over each other's identity."""
     taken = SidecarDirectory(tmp_path)
-    with pytest.raises(ConfigurationError, match="is in use by process"):
+    with pytest.raises(ConfigurationError, match=r"^directory .* is in use by process"):
         SidecarDirectory(tmp_path)
     taken.close()
 

@@ -488,7 +488,7 @@ async def test_a_directory_has_one_process_at_a_time(path: Path) -> None:
         other = open_elsewhere(path)
 
         sentence = (
-            f"data directory '{path.parent}' is in use by process {os.getpid()}: "
+            f"directory '{path.parent}' is in use by process {os.getpid()}: "
             "stop that one, or choose another directory"
         )
         assert caught.value.problems == (sentence,)
@@ -537,9 +537,7 @@ async def test_a_lock_that_cannot_be_made_is_a_clear_error(path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         await SqliteStore.open(path)
 
-    assert caught.value.problems == (
-        f"data directory '{path.parent}' cannot be used: Is a directory",
-    )
+    assert caught.value.problems == (f"directory '{path.parent}' cannot be used: Is a directory",)
 
 
 async def test_a_lock_that_cannot_be_written_is_a_clear_error(
@@ -561,7 +559,7 @@ async def test_a_lock_that_cannot_be_written_is_a_clear_error(
             await SqliteStore.open(path)
 
     assert caught.value.problems == (
-        f"data directory '{path.parent}' cannot be used: No space left on device",
+        f"directory '{path.parent}' cannot be used: No space left on device",
     )
     assert lock.read_text() == "4194304\n"
     assert len(list(files.iterdir())) == before
