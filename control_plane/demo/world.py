@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
-import struct
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
@@ -52,7 +50,6 @@ from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 
 _LOOPBACK = SocketAddress("127.0.0.1", 0)
 _STOP_SECONDS = 8.0
-_UCRED = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +223,8 @@ class World:
 
     async def envoy(self, label: str) -> tuple[int, int]:
         """Return the process id and the restart epoch of an instance's Envoy."""
-        path = self.sidecars[label].directory / ADMIN_SOCKET
-        with socket.socket(socket.AF_UNIX) as admin:
-            admin.connect(str(path))
-            # unix(7): the kernel tells who is at the other end.
-            peer = admin.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        return int(_UCRED.unpack(peer)[0]), await EnvoyAdmin(path).restart_epoch()
+        admin = EnvoyAdmin(self.sidecars[label].directory / ADMIN_SOCKET)
+        return admin.pid(), await admin.restart_epoch()
 
     def _check_sidecars(self) -> None:
         ended = [s for s in self.sidecars.values() if s.process.returncode is not None]

@@ -213,7 +213,9 @@ async def test_an_envoy_that_hangs_in_the_way_is_said(tmp_path: Path) -> None:
             os.kill(orphan, signal.SIGKILL)
 
     assert second.events("envoy.started") == []
-    assert second.lines[-1].endswith(f"in {shown(str(here.directory))} does not end: kill it")
+    assert second.lines[-1].endswith(
+        f"in {shown(str(here.directory))} does not end: kill process {orphan}"
+    )
 
 
 SERVES = """

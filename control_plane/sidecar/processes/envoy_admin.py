@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from pathlib import Path
 
 from control_plane.names import shown
@@ -16,6 +18,10 @@ from control_plane.names import shown
 ANSWER_SECONDS = 2.0
 
 _LARGEST_ANSWER = 1 << 24
+"""Octets; thousands of listeners take less."""
+
+_UCRED = struct.Struct("3i")
+"""unix(7): process, user and group of whoever is at the other end."""
 
 _IN_FLIGHT = (
     r"^(http\.stats-.*\.downstream_rq_active|cluster\.service-cluster-.*\.upstream_rq_active)$"
@@ -79,6 +85,18 @@ class EnvoyAdmin:
         info = json.loads(await self._ask("GET", "/server_info"))
         return int(info["command_line_options"]["restart_epoch"])
 
+    def pid(self) -> int:
+        """Return the process of this Envoy, which need not answer.
+
+        Raises:
+            OSError: nobody is there, or the kernel can tell of nobody now.
+        """
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.settimeout(0)
+            admin.connect(str(self._socket))
+            peer = admin.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        return int(_UCRED.unpack(peer)[0])
+
     async def quit(self) -> bool:
         """Have it end at once; false if there is nobody to tell, which silence does not mean."""
         try:
@@ -93,15 +111,15 @@ class EnvoyAdmin:
         """Return the body of an answer.
 
         Raises:
-            OSError: there is none, or one that says no.
+            OSError: there is none, or one that says no or too much.
         """
         async with asyncio.timeout(ANSWER_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(self._socket, limit=_LARGEST_ANSWER)
+            reader, writer = await asyncio.open_unix_connection(self._socket)
             try:
                 writer.write(
                     f"{method} {path} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n".encode()
                 )
-                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                head, _, body = (await _whole(reader)).partition(b"\r\n\r\n")
             finally:
                 writer.transport.abort()
         status, *headers = head.decode("latin-1").split("\r\n")
@@ -109,6 +127,20 @@ class EnvoyAdmin:
             raise OSError(f"Envoy answers {shown(status)} to {method} {path}")
         is_chunked = "transfer-encoding: chunked" in headers
         return (_joined(body) if is_chunked else body).decode("utf-8", "replace")
+
+
+async def _whole(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes until the end.
+
+    Raises:
+        OSError: it is more than any answer.
+    """
+    answer = bytearray()
+    while piece := await reader.read(1 << 16):
+        answer += piece
+        if len(answer) > _LARGEST_ANSWER:
+            raise OSError(f"Envoy answers with more than {_LARGEST_ANSWER} octets")
+    return bytes(answer)
 
 
 def _joined(chunks: bytes) -> bytes:

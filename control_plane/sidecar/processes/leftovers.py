@@ -68,8 +68,15 @@ class Leftovers:
         deadline = self.clock.monotonic() + LEFTOVER_SECONDS
         while await self.admin.quit():
             if self.clock.monotonic() > deadline:
-                raise self._in_the_way("an Envoy", "it")
+                raise self._in_the_way("an Envoy", self._whom())
             await self.clock.sleep(_POLL_SECONDS)
+
+    def _whom(self) -> str:
+        """Return which process the Envoy is; in another container its number means nothing here."""
+        with suppress(OSError):
+            if pid := self.admin.pid():
+                return f"process {pid}"
+        return "it"
 
     async def _end_app(self) -> None:
         pid, began = self._noted()

@@ -15,6 +15,7 @@ import structlog
 from control_plane.clock import SystemClock
 from control_plane.envoy.udp import udp_listener_name
 from control_plane.errors import ConfigurationError
+from control_plane.sidecar.processes import envoy_admin as module
 from control_plane.sidecar.processes.child import Child
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.processes.envoy_process import find_envoy, pass_on_log
@@ -96,6 +97,17 @@ async def test_an_answer_of_no_use_is_none(tmp_path: Path, answer: bytes) -> Non
     async with answering(tmp_path, answer) as (admin, _):
         assert await admin.in_flight() == 0
         assert not await admin.listens_on("10.0.0.5", 8080)
+
+
+async def test_an_answer_without_end_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has taken Envoy's place cannot fill the memory of the sidecar."""
+    monkeypatch.setattr(module, "_LARGEST_ANSWER", 100_000)
+    async with answering(tmp_path, ok(STATS + "\n" * 100_000)) as (admin, _):
+        assert await admin.in_flight() == 0
+        with pytest.raises(OSError, match="more than 100000 octets"):
+            await admin.drain()
 
 
 async def test_an_envoy_that_is_gone_has_nothing_left(tmp_path: Path) -> None:

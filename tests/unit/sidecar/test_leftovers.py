@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import structlog
 from control_plane.clock import SystemClock
 from control_plane.errors import ConfigurationError
 from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.sidecar.processes import envoy_admin
 from control_plane.sidecar.processes import leftovers as module
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.processes.leftovers import Leftovers
@@ -57,6 +59,35 @@ async def test_an_app_that_may_not_be_ended_is_said(
     await leftovers.end()
 
     assert await app.wait() < 0
+
+
+async def test_an_envoy_that_does_not_end_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the ports, and says nothing: the kernel tells whose socket that is."""
+    monkeypatch.setattr(module, "LEFTOVER_SECONDS", 0.1)
+    monkeypatch.setattr(envoy_admin, "ANSWER_SECONDS", 0.1)
+    silent = """
+import socket, sys, time
+admin = socket.socket(socket.AF_UNIX)
+admin.bind(sys.argv[1])
+admin.listen()
+print(flush=True)
+time.sleep(60)
+"""
+    leftovers = _leftovers(tmp_path)
+    envoy = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", silent, leftovers.directory.admin_socket),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert envoy.stdout is not None
+    await envoy.stdout.readline()
+    try:
+        with pytest.raises(ConfigurationError, match=f"does not end: kill process {envoy.pid}$"):
+            await leftovers.end()
+    finally:
+        envoy.kill()
+        await envoy.wait()
 
 
 async def test_an_app_that_cannot_be_noted_runs_all_the_same(tmp_path: Path) -> None:
