@@ -1,8 +1,9 @@
 """``c2c sidecar``: from the options to the exit code.
 
 The rule of this module: the order. Whatever can be known to fail is looked at before the join token
-is spent; the identity and the trust files are there before Envoy and the app start, and both start
-before anything that keeps them current. Told to stop, it starts nothing any more.
+is spent; the identity is there before Envoy starts, and the trust files are before the app does.
+What keeps them current starts between the two, so that the app finds its names as a rule. Told to
+stop, it starts nothing any more.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Signals:
         self._taken: set[signal.Signals] = set()
 
     def __enter__(self) -> Self:
-        """Take signals from here on, but for those that are ignored, as by nohup."""
+        """Take signals from here on; those that are ignored, as by nohup, end no start."""
         for number in STOP:
             self._take(number, self._told_to_stop)
         for number in FORWARDED:
@@ -55,7 +55,10 @@ class Signals:
             asyncio.get_running_loop().remove_signal_handler(number)
 
     def forward_to(self, app: Child) -> None:
-        """Pass on to the app what is not for the sidecar."""
+        """Pass on to the app what is not for the sidecar, also what that ignored until now.
+
+        The app ignores it too, as it inherits that, unless it knows what to do with it.
+        """
         for number in FORWARDED:
             self._take(number, app.send)
 
