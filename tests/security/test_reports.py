@@ -10,7 +10,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
+from control_plane import log_events
 from control_plane.api.v1 import (
     instance_pb2,
     instance_pb2_grpc,
@@ -28,6 +30,8 @@ from tests.security.world import (
     control_plane,
     enrol,
     refused,
+    renew,
+    told,
     xds_address,
 )
 from tests.sidecar.platform import Platform
@@ -229,6 +233,33 @@ async def test_a_certificate_that_ended_reports_no_more(tmp_path: Path) -> None:
             code, details = await _ended(call)
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert details.startswith("client certificate ended at ")
+
+
+async def test_a_stream_that_outlives_its_certificate_is_no_theft(tmp_path: Path) -> None:
+    """Once a newer one was used, it is told to come back; who comes with the older one is a thief.
+
+    Envoy may be the first to show the newer one, while the sidecar's reports still show the other.
+    """
+    async with reporting(tmp_path) as (cf, holder, channel):
+        call = await _keep(channel, GOOD)
+        newer = await renew(cf, holder)
+        async with newer.connect(xds_address(cf)) as other:
+            await sidecar_pb2_grpc.SidecarServiceStub(other).Report(GOOD)
+        with capture_logs() as lines:
+            await call.write(GOOD)
+
+            assert await _ended(call) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "a newer certificate of this instance was used: come back",
+            )
+            assert not told(lines, log_events.AUDIT_NODE_REFUSED)
+
+            again = sidecar_pb2_grpc.SidecarServiceStub(channel).KeepReporting()
+            code, details = await _ended(again)
+
+            assert code is grpc.StatusCode.UNAUTHENTICATED
+            assert " does not count any more, since a newer one was used" in details
+            assert len(told(lines, log_events.AUDIT_NODE_REFUSED)) == 1
 
 
 async def _keep(

@@ -25,7 +25,7 @@ from control_plane.ca import (
     peer_identity,
 )
 from control_plane.clock import Clock
-from control_plane.errors import InvalidRequest, PermissionDenied, Unauthenticated
+from control_plane.errors import InvalidRequest, PermissionDenied, Unauthenticated, Unavailable
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid, shown
@@ -144,7 +144,9 @@ class InstanceProof:
     """Tells which instance makes a call, and writes down who is none.
 
     Proof does not last: it is asked for in each call and on each new stream, also where the
-    connection is an old one.
+    connection is an old one, and again with all that is said on it. A refusal of ``again`` means
+    that the instance was removed, or its certificate ended or lost its CA; a newer one is no
+    reason for that, since who renews has streams that show the older: they end without a line.
     """
 
     def __init__(
@@ -193,11 +195,14 @@ class InstanceProof:
         Raises:
             Unauthenticated: its certificate is worth nothing by now.
             PermissionDenied: the instance was removed.
+            Unavailable: a newer one was used since.
         """
 
         def still() -> InstanceIdentity:
             self._validity.check(identity)
-            return identity
+            if self._identities.counts(identity.instance_guid, identity.serial):
+                return identity
+            raise Unavailable("a newer certificate of this instance was used: come back")
 
         return self._told(context, still)[0]
 

@@ -1,6 +1,7 @@
 """Telling the control plane how the instance is.
 
-The rule of this module: every change is told at once. While nothing changes, nothing is told until
+The rule of this module: every change is told at once, that of the identity included, so that no
+stream of reports outlives the identity that it shows. While nothing changes, nothing is told until
 the control plane has something to say, such as that another certificate should be served by now;
 then the instance is looked at closely. What it says is heard at any time. The control plane may be
 away, or take no reports at all: nothing else here depends on them. After ``leave`` nothing is told
@@ -92,6 +93,8 @@ class Reporter:
         self._delays: Iterator[float] | None = None
         self._telling = asyncio.Lock()
         self._leaving = asyncio.Event()
+        self._replaced = asyncio.Event()
+        live.watch(lambda _: self._replaced.set())
         self._seldom = Seldom(clock)
         self._log = structlog.get_logger(__name__)
 
@@ -112,9 +115,9 @@ class Reporter:
 
     async def _keep_telling(self) -> None:
         while True:
-            seen = await self._look()
+            seen, identity = await self._look(), self._live.current.identity
             telling = self._tell(seen, self._calls.keep_reporting, ANSWER_SECONDS)
-            await first_of(telling, self._changed_from(seen))
+            await first_of(telling, self._changed_from(seen), self._other_than(identity))
             if self._delays is not None:
                 # Nobody listens: a change is no reason to shout. A control plane that is back is
                 # one: until it hears otherwise, who left before is taken to be gone.
@@ -124,7 +127,23 @@ class Reporter:
                 )
                 continue
             while (left := self._next - self._clock.monotonic()) > 0 and self._seen == seen:
-                await first_of(self._clock.sleep(left), self._changed_from(seen), self._hear())
+                if self._live.current.identity is not identity:
+                    break
+                await first_of(
+                    self._clock.sleep(left),
+                    self._changed_from(seen),
+                    self._other_than(identity),
+                    self._hear(),
+                )
+
+    async def _other_than(self, identity: HeldIdentity) -> None:
+        """Return once the instance has another identity.
+
+        The control plane ends what shows the one before, and would call it stolen later.
+        """
+        while self._live.current.identity is identity:
+            self._replaced.clear()
+            await self._replaced.wait()
 
     async def _hear(self) -> None:
         """Take what is said between two reports, of which the next may be due by it."""

@@ -48,12 +48,14 @@ class Server:
     Attributes:
         reports: every report, in order.
         answer: what the next ones are answered with; None keeps them.
+        is_brief: whether it answers one report only, and keeps the next.
         came_back: set once it is there anew.
         said: what it says besides.
     """
 
     reports: list[sidecar_pb2.ReportRequest] = field(default_factory=list)
     answer: sidecar_pb2.ReportResponse | grpc.StatusCode | None = None
+    is_brief: bool = False
     is_closed: bool = False
     came_back: asyncio.Event = field(default_factory=asyncio.Event)
     said: asyncio.Queue[sidecar_pb2.ReportResponse] = field(default_factory=asyncio.Queue)
@@ -73,6 +75,9 @@ class Server:
                 await self._answered.wait()
         finally:
             self._is_busy = False
+        if self.is_brief:
+            self.answer = None
+            self._answered.clear()
         if isinstance(answer, grpc.StatusCode):
             raise AioRpcError(answer, Metadata(), Metadata(), details="away")
         return answer
@@ -130,6 +135,13 @@ async def world(directory: Path, *, is_running: bool = True) -> AsyncIterator[Wo
             running.cancel()
             await asyncio.wait([running])
         files.close()
+
+
+def renew(here: World) -> None:
+    """Have the instance be given another identity."""
+    before = here.live.current
+    newer = credentials(authority(), serial=2)
+    here.live.renewed(newer.identity, before.trust_bundle, asked=before)
 
 
 async def test_a_report_that_is_kept_is_not_repeated(tmp_path: Path) -> None:
@@ -483,11 +495,32 @@ async def test_a_renewal_is_asked_for(tmp_path: Path, *, is_current: bool) -> No
     """It is for the identity that reported, and not for one that came meanwhile."""
     async with world(tmp_path) as here:
         if not is_current:
-            newer = credentials(authority(), serial=2)
-            before = here.live.current
-            here.live.renewed(newer.identity, before.trust_bundle, asked=before)
+            renew(here)
+        here.server.is_brief = True  # the newer identity is told at once too, and is another matter
         here.server.answer = sidecar_pb2.ReportResponse(renew_identity=True)
         here.server._answered.set()
         await settled()
 
         assert here.live.renewal_wanted.is_set() is is_current
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_a_new_identity_is_reported_with_at_once(
+    tmp_path: Path, *, is_answered: bool
+) -> None:
+    """A stream that still shows the one before would look like somebody who had stolen it."""
+    async with world(tmp_path) as here:
+        if is_answered:
+            here.server.answer_all(again=30)
+        await here.clock.advance(5)
+
+        assert len(here.server.reports) == 1
+
+        renew(here)
+        await settled()
+
+        assert len(here.server.reports) == 2
+
+        await here.clock.advance(5)
+
+        assert len(here.server.reports) == 2
