@@ -152,6 +152,23 @@ async def test_a_token_that_fails_again_and_again_is_bounded_by_itself(tmp_path:
         assert (await friend.enrol()).index == 0
 
 
+async def test_who_waits_for_an_address_locks_no_token_out(tmp_path: Path) -> None:
+    """As many as like may try again where another instance is; the token enrols elsewhere."""
+    most = LINES_PER_MINUTE
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf, uses=2)
+        await somebody.enrol(address="127.0.2.1")
+        with capture_logs() as lines:
+            for _ in range(MOST + most + 1):
+                code, _ = await refused(somebody.enrol(address="127.0.2.1"))
+                assert code is grpc.StatusCode.ALREADY_EXISTS
+
+            assert (await somebody.enrol(address="127.0.2.2")).index == 1
+
+    assert most <= len(told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)) <= most + SLACK
+
+
 async def test_what_the_server_cannot_do_is_not_held_against_a_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,8 @@
 The rule of this module: what a stranger can make the server do is bounded, and costs no friend
 anything. A refusal counts only if it is the applicant's fault: against the token if that is good,
 else against the address that it comes from and all strangers together. So a good token enrols
-however many others fail, and as soon as the server can.
+however many others fail, and as soon as the server can. Whoever finds its address held is told to
+try again, so that this is nobody's fault; only its lines in the log are bounded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ import grpc
 
 from control_plane import log_events
 from control_plane.clock import Clock
-from control_plane.errors import ControlPlaneError, InvalidRequest, LimitExceeded
+from control_plane.errors import (
+    AlreadyExists,
+    ControlPlaneError,
+    InvalidRequest,
+    LimitExceeded,
+)
 from control_plane.names import Address
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
@@ -71,17 +77,33 @@ class Applicants:
             the same error, which is worth a line in the log; or another if there were so many that
             this one is told of with others.
         """
-        if isinstance(error, InvalidRequest) and not self._take(source, token):
+        if _is_fault(error) and not self._take(source, token):
             self._refusals.count(log_events.AUDIT_ENROLLMENTS_LIMITED, source)
             error = _too_often()
         self.refused[code_of(error)] += 1
         return error
+
+    def has_line(self, error: ControlPlaneError, source: Address, token: str) -> bool:
+        """Tell whether a refusal that ``refuse`` returned may have a line of its own in the log.
+
+        Args:
+            error: why it was refused.
+            source: where the attempt came from, which a line for many names.
+            token: the hash of its token, or "" if that is not good.
+        """
+        if not isinstance(error, AlreadyExists):
+            return True
+        return self._refusals.has_line(log_events.AUDIT_ENROLLMENTS_LIMITED, token, source)
 
     def _take(self, source: Address, token: str) -> bool:
         """Take from a bucket of its own first, so that nobody alone empties the common one."""
         if token:
             return self._by_token.take(token)
         return self._by_address.take(_site(source)) and self._strangers.take()
+
+
+def _is_fault(error: ControlPlaneError) -> bool:
+    return isinstance(error, InvalidRequest) and not isinstance(error, AlreadyExists)
 
 
 def _too_often() -> LimitExceeded:

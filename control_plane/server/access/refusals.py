@@ -45,12 +45,13 @@ class RefusalTally:
         self._some = asyncio.Event()
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
-    def has_line(self, event: str, who: str) -> bool:
+    def has_line(self, event: str, who: str, shown: str = "") -> bool:
         """Tell whether a refusal may have a line of its own; if not, it is counted.
 
         Args:
             event: the line that tells of those that had none.
             who: was refused.
+            shown: what that line calls it, if not by this.
         """
         lines = self._lines.get(event)
         if lines is None:
@@ -58,7 +59,7 @@ class RefusalTally:
             lines = self._lines[event] = TokenBuckets(rate, LINES_PER_MINUTE, self._clock)
         if lines.take(who):
             return True
-        self.count(event, who)
+        self.count(event, shown or who)
         return False
 
     def count(self, event: str, who: str) -> None:

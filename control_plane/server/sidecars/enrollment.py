@@ -100,7 +100,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             answer = self._applicants.refuse(error, source, token)
             if answer is not error:
                 raise answer from error
-            self._tell_refusal(request, context, str(error))
+            if self._applicants.has_line(error, source, token):
+                self._tell_refusal(request, context, str(error))
             raise
         except asyncio.CancelledError:
             # Nobody has this identity, so nobody keeps the address for it.

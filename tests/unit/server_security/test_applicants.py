@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
-from control_plane.errors import LimitExceeded, Unauthenticated
+from control_plane.errors import AlreadyExists, LimitExceeded, Unauthenticated
 from control_plane.names import Address
 from control_plane.server.access.applicants import STRANGERS, Applicants
-from control_plane.server.access.refusals import RefusalTally
+from control_plane.server.access.refusals import LINES_PER_MINUTE, RefusalTally
 from control_plane.server.limits import ServerLimits
 from tests.unit.server_security.still_clock import StillClock
+from tests.unit.server_security.test_refusals import running
 
 MOST = 6
 LIMITS = ServerLimits(refused_enrollments_per_minute=MOST)
 WRONG = Unauthenticated("join token is not known")
+HELD = AlreadyExists("address 10.0.0.1 is held")
 
 
 class World:
@@ -25,7 +29,8 @@ class World:
     def __init__(self) -> None:
         """Start with nobody refused."""
         self.clock = StillClock()
-        self.applicants = Applicants(LIMITS, RefusalTally(self.clock), self.clock)
+        self.refusals = RefusalTally(self.clock)
+        self.applicants = Applicants(LIMITS, self.refusals, self.clock)
 
     def told(self, source: str, times: int, token: str = "") -> int:
         """Refuse somebody so often; return how often with the reason."""
@@ -78,6 +83,25 @@ def test_a_good_token_is_no_stranger() -> None:
     world.clock.time += timedelta(seconds=10)
 
     world.applicants.let_in("token")
+
+
+async def test_who_waits_for_an_address_keeps_its_token() -> None:
+    """It is told to try again, and does: that is never too often, but most of it has no line."""
+    world = World()
+    source = Address("10.0.0.1")
+
+    with capture_logs() as lines:
+        async with running(world.refusals):
+            await asyncio.sleep(0)
+            for _ in range(100):
+                assert world.applicants.refuse(HELD, source, "token") is HELD
+                world.applicants.let_in("token")
+            with_line = [world.applicants.has_line(HELD, source, "token") for _ in range(100)]
+
+    assert sum(with_line) == LINES_PER_MINUTE
+    assert world.told("10.0.0.1", 20, token="token") == MOST
+    assert [(each["count"], each["by"]) for each in lines] == [(100 - LINES_PER_MINUTE, [source])]
+    assert world.applicants.has_line(WRONG, source, "token")
 
 
 def test_refusals_are_counted_by_what_was_answered() -> None:
