@@ -161,6 +161,7 @@ class Ports:
                 CertificateBudget(core.authorities.current, core.profile),
                 is_alive=self._is_alive,
                 applicants=self.applicants,
+                without_tombstone=core.tombstones.unneeded,
                 trust_bundle=core.authorities.trust_bundle_pem,
                 new_guid=new_guid,
                 xds_port=self.xds_address.port,

@@ -1,7 +1,8 @@
 """Tombstones: which instances were removed, for as long as somebody can come back as one of them.
 
-The rule of this module: whatever removes an instance leaves a tombstone, and an instance that is
-there has none. So it follows from what a command did, and no command has to think of it.
+The rule of this module: whatever removes an instance leaves a tombstone, unless nobody was ever
+given an identity of it, and an instance that is there has none. So it follows from what a command
+did, and no command has to think of it.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ Result = TypeVar("Result")
 
 
 def leave_tombstones(
-    decision: Decision[Result], ends_at: Callable[[InstanceGuid], datetime]
+    decision: Decision[Result], ends_at: Callable[[InstanceGuid], datetime | None]
 ) -> Decision[Result]:
     """Return a decision that also has the tombstones of those whom it removed.
 
     Args:
         decision: what a command did.
-        ends_at: returns when the last identity of an instance ends.
+        ends_at: returns when the last identity of an instance ends; None if it never had one.
     """
     state, change = decision.state, decision.change
     gone = [
-        Tombstone(each.guid, each.app_guid, ends_at(each.guid))
+        Tombstone(each.guid, each.app_guid, end)
         for each in removed_instances(state, change)
+        if (end := ends_at(each.guid)) is not None
     ]
     back = [
         tombstone

@@ -92,7 +92,7 @@ async def test_a_call_whose_caller_left_is_not_told_as_done(
 async def test_an_enrolment_whose_caller_left_is_told_and_keeps_no_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its token is spent, and no instance is left that nobody is; the next attempt gets in."""
+    """Its token is spent, and nothing is left of an instance that nobody was; the next gets in."""
     disk = SlowDisk()
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
@@ -113,6 +113,7 @@ async def test_an_enrolment_whose_caller_left_is_told_and_keeps_no_address(
                     "it is registered, and removed",
                 )
             assert not await cf.instances()
+            assert not cf.running.core.registry.state.all_tombstones()
             enrolled = await somebody.enrol(address="127.0.2.1")
         (line,) = told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)
         (told_of,) = told(lines, log_events.AUDIT_ENROLLED)

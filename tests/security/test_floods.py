@@ -31,7 +31,7 @@ from tests.faults.plane import Plane, plane
 from tests.inspection.test_metrics import values
 from tests.security.applicants import applicant
 from tests.security.holders import nobody
-from tests.security.slow_disk import fill_up
+from tests.security.slow_disk import SlowDisk, fill_up
 from tests.security.world import (
     ROTATION_SECONDS,
     bystander,
@@ -77,6 +77,10 @@ async def flood(cf: Platform, stop: asyncio.Event) -> Counter[grpc.StatusCode]:
 
         await asyncio.gather(*(call() for _ in range(CALLERS)))
     return ends
+
+
+async def _is(fact: bool) -> bool:  # noqa: FBT001 - as ``until`` asks
+    return fact
 
 
 async def _is_refused(cf: Plane) -> bool:
@@ -167,6 +171,35 @@ async def test_who_waits_for_an_address_locks_no_token_out(tmp_path: Path) -> No
             assert (await somebody.enrol(address="127.0.2.2")).index == 1
 
     assert most <= len(told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)) <= most + SLACK
+
+
+async def test_who_enrols_and_hangs_up_without_end_is_bounded_by_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told like who is refused, and then let in no more for a while; others enrol."""
+    disk = SlowDisk()
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        restless, friend = await applicant(cf, uses=1000), await applicant(cf)
+        with capture_logs() as lines:
+            with monkeypatch.context() as patch:
+                disk.slows_down(patch)
+                calls = [asyncio.create_task(restless.enrol()) for _ in range(2 * MOST)]
+                waiting = cf.running.core.registry._waiting
+                await until(lambda: _is(len(waiting) >= 2 * MOST - 1), what="all but one wait")
+                for each in calls:
+                    each.cancel()
+                await until(
+                    lambda: _is(len(told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)) >= MOST),
+                    what="they are told",
+                )
+                disk.go_on.set()
+
+            assert await refused(restless.enrol()) == TOO_OFTEN
+            assert (await friend.enrol()).instance_guid
+
+        assert MOST <= len(told(lines, log_events.AUDIT_ENROLLMENT_REFUSED)) <= MOST + SLACK
+        assert not cf.running.core.registry.state.all_tombstones()
 
 
 async def test_what_the_server_cannot_do_is_not_held_against_a_token(

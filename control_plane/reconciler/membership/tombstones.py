@@ -7,6 +7,8 @@ early would leave an Envoy serving.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -41,11 +43,24 @@ class Tombstones:
         self._holdings = holdings
         self._lifetime = lifetime
         self._clock = clock
+        self._unneeded: set[InstanceGuid] = set()
         self._log = structlog.get_logger(__name__)
 
     def amend(self, decision: Decision[Result]) -> Decision[Result]:
         """Return what a command did, with the tombstones that follow from it."""
         return leave_tombstones(decision, self._ends_at)
+
+    @contextmanager
+    def unneeded(self, instance: InstanceGuid) -> Iterator[None]:
+        """Leave none if an instance is removed within the block: nobody can prove to have been it.
+
+        That is so where it was registered and its identity was then given to nobody.
+        """
+        self._unneeded.add(instance)
+        try:
+            yield
+        finally:
+            self._unneeded.discard(instance)
 
     async def run(self, registry: Registry) -> None:
         """Forget the tombstones that are over, until cancelled."""
@@ -62,12 +77,14 @@ class Tombstones:
         except ControlPlaneError as error:
             self._log.warning(log_events.STORE_FAILED, reason=str(error))
 
-    def _ends_at(self, instance: InstanceGuid) -> datetime:
-        """Return when the last identity of an instance ends.
+    def _ends_at(self, instance: InstanceGuid) -> datetime | None:
+        """Return when the last identity of an instance ends; None if nobody was given any.
 
         One whose record is not written yet, or was lost, was issued with the present lifetime; one
         of an earlier run may have had a longer one.
         """
+        if instance in self._unneeded:
+            return None
         latest = self._clock.now() + self._lifetime
         known = self._holdings.identity_ends(instance)
         return latest if known is None else max(latest, known)

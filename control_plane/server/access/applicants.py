@@ -4,7 +4,8 @@ The rule of this module: what a stranger can make the server do is bounded, and 
 anything. A refusal counts only if it is the applicant's fault: against the token if that is good,
 else against the address that it comes from and all strangers together. So a good token enrols
 however many others fail, and as soon as the server can. Whoever finds its address held is told to
-try again, so that this is nobody's fault; only its lines in the log are bounded.
+try again, so that this is nobody's fault; only its lines in the log are bounded. Who leaves before
+it is answered has made the server work for nothing, which counts like a refusal.
 """
 
 from __future__ import annotations
@@ -94,6 +95,18 @@ class Applicants:
         if not isinstance(error, AlreadyExists):
             return True
         return self._refusals.has_line(log_events.AUDIT_ENROLLMENTS_LIMITED, token, source)
+
+    def left(self, source: Address, token: str) -> bool:
+        """Count somebody who left before the answer; tell whether that may have a line of its own.
+
+        Args:
+            source: where the attempt came from.
+            token: the hash of its token, which is good.
+        """
+        if self._by_token.take(token):
+            return True
+        self._refusals.count(log_events.AUDIT_ENROLLMENTS_LIMITED, source)
+        return False
 
     def _take(self, source: Address, token: str) -> bool:
         """Take from a bucket of its own first, so that nobody alone empties the common one."""

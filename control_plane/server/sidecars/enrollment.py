@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import grpc
@@ -48,6 +48,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         *,
         is_alive: Callable[[InstanceGuid], bool],
         applicants: Applicants,
+        without_tombstone: Callable[[InstanceGuid], AbstractContextManager[None]],
         trust_bundle: Callable[[], bytes],
         new_guid: Callable[[], str],
         xds_port: int,
@@ -61,6 +62,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             budget: refuses an instance whose certificate no client would take.
             is_alive: tells whether the instance that holds an address is there, or may come back.
             applicants: bounds how often attempts may fail.
+            without_tombstone: has an instance leave none that is removed within the block.
             trust_bundle: the certificates that the sidecar and the app must trust.
             new_guid: gives the GUIDs of new instances.
             xds_port: where to go next.
@@ -71,6 +73,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self._budget = budget
         self._is_alive = is_alive
         self._applicants = applicants
+        self._without_tombstone = without_tombstone
         self._trust_bundle = trust_bundle
         self._new_guid = new_guid
         self._xds_port = xds_port
@@ -106,7 +109,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         except asyncio.CancelledError:
             # Nobody has this identity, so nobody keeps the address for it.
             self._identities.forget(guid)
-            self._tell_refusal(request, context, CALLER_LEFT)
+            if self._applicants.left(source, token):
+                self._tell_refusal(request, context, CALLER_LEFT)
             self._undo(guid)
             raise
         instance, leaf = committed.result
@@ -138,7 +142,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         """Remove an instance that nobody is, should the commit that is under way register it."""
 
         async def remove() -> None:
-            with suppress(ControlPlaneError):
+            # Its certificate was dropped here, so nobody comes back who would have to be known.
+            with suppress(ControlPlaneError), self._without_tombstone(guid):
                 await self._registry.execute(lambda state: remove_instance(state, guid))
 
         task = asyncio.create_task(remove())

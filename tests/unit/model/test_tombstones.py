@@ -46,6 +46,14 @@ def state() -> State:
     return register(register(world("a", "b"), "a0", A, "10.0.0.1"), "b0", B, "10.0.0.2")
 
 
+def test_an_instance_that_nobody_could_be_leaves_none(state: State) -> None:
+    """No identity of it was given to anybody, so nobody has to be recognised."""
+    left = leave_tombstones(remove_instance(state, A0), lambda _: None)
+
+    assert left.state.instance(A0) is None
+    assert not left.state.all_tombstones()
+
+
 @pytest.mark.parametrize(
     "remove",
     [

@@ -104,6 +104,18 @@ async def test_who_waits_for_an_address_keeps_its_token() -> None:
     assert world.applicants.has_line(WRONG, source, "token")
 
 
+def test_who_leaves_too_often_is_too_often_refused() -> None:
+    """What it had the server do for nothing is told as often as a refusal, and counts like one."""
+    world = World()
+
+    told = [world.applicants.left(Address("10.0.0.1"), "token") for _ in range(20)]
+
+    assert sum(told) == MOST
+    with pytest.raises(LimitExceeded, match="come again in a minute"):
+        world.applicants.let_in("token")
+    world.applicants.let_in("another")
+
+
 def test_refusals_are_counted_by_what_was_answered() -> None:
     """A reason has its own status, and what is too much has that of a limit."""
     world = World()
