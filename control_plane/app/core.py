@@ -33,7 +33,11 @@ from control_plane.reconciler.certificates.ledger import Ledger
 from control_plane.reconciler.certificates.records import Records
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.membership.departures import Departures
-from control_plane.reconciler.membership.presence import Presence
+from control_plane.reconciler.membership.presence import (
+    WORDS_AT_ONCE,
+    WORDS_PER_SECOND,
+    Presence,
+)
 from control_plane.reconciler.membership.tombstones import Tombstones
 from control_plane.reconciler.pace import IDENTITIES_PER_SECOND, turn
 from control_plane.reconciler.reconciler import Reconciler
@@ -47,6 +51,7 @@ from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.authorities import Authorities
 from control_plane.server.ca_rotation.progress import RotationProgress
 from control_plane.server.ca_rotation.steps import CaRotation, Sources
+from control_plane.server.limits import TokenBuckets
 from control_plane.server.metrics.authorities import AuthorityCollector
 from control_plane.server.metrics.instruments import Metrics
 from control_plane.server.metrics.observers import TimedStore
@@ -163,7 +168,8 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     reconciler = Reconciler(registry.state, nodes, planner, custody, clock, issuers)
     registry.subscribe(reconciler.committed)
     registry.foresee(reconciler.foresight.foreseen)
-    presence = Presence(registry, nodes)
+    words = TokenBuckets(WORDS_PER_SECOND, WORDS_AT_ONCE, clock)
+    presence = Presence(registry, nodes, words.take)
     nodes.observe(reconciler)
     nodes.observe(presence)
     identities = Identities(

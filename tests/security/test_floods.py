@@ -20,9 +20,12 @@ from control_plane.api.v1 import (
     enrollment_pb2_grpc,
     identity_pb2,
     identity_pb2_grpc,
+    sidecar_pb2,
+    sidecar_pb2_grpc,
 )
 from control_plane.ca import make_csr, new_key_pair
 from control_plane.names import shown
+from control_plane.reconciler.membership.presence import WORDS_AT_ONCE, WORDS_PER_SECOND
 from control_plane.server.access.refusals import LINES_PER_MINUTE
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.resource_type import SECRET
@@ -44,6 +47,7 @@ from tests.security.world import (
     renew,
     stream,
     told,
+    xds_address,
 )
 from tests.sidecar.platform import Platform
 from tests.xds_client import DeltaClient
@@ -245,6 +249,23 @@ async def test_an_instance_that_renews_without_end_is_held_back_alone(tmp_path: 
     assert most <= len(ends) - len(refusals) == issued[greedy.guid] <= most + 5
     assert issued[there.holder.guid] == 1
     assert [(each["count"], each["by"]) for each in limited] == [(len(refusals), [greedy.guid])]
+
+
+async def test_an_instance_that_changes_its_word_without_end_leaves_the_disk_to_others(
+    tmp_path: Path,
+) -> None:
+    """Each change is a transaction, so the newest of many is written, and others wait for none."""
+    async with control_plane(tmp_path) as cf, bystander(cf) as fickle:
+        before, began = cf.running.core.registry.revision, time.monotonic()
+        async with fickle.holder.connect(xds_address(cf)) as channel:
+            stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
+            for number in range(CALLS // 4):
+                await stub.Report(sidecar_pb2.ReportRequest(listening=bool(number % 2)))
+                await asyncio.sleep(0.005)  # in which it could be written
+        written = cf.running.core.registry.revision - before
+
+    # The first word says too that there is a sidecar.
+    assert written <= WORDS_AT_ONCE + 2 + WORDS_PER_SECOND * (time.monotonic() - began)
 
 
 async def test_an_instance_without_a_back_off_does_not_fill_the_log(tmp_path: Path) -> None:

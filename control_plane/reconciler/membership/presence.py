@@ -7,13 +7,14 @@ the Envoy beside it; that there is a resolver is remembered.
 A sidecar's word holds until its next one, whatever the Envoy does meanwhile: one that drains opens
 new streams too. The status is part of the State, and so is whether there is a sidecar; thus a word
 outlives a restart, and names lead to nobody who left, or does not listen, before the sidecar says
-otherwise. Where no sidecar ever spoke, what the Envoy ACKed is all that there is to go by.
+otherwise. Where no sidecar ever spoke, what the Envoy ACKed is all that there is to go by. Of words
+that change without end the newest is written now and then.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,7 +36,14 @@ from control_plane.xds.messages import Reply
 from control_plane.xds.resource_type import SECRET
 
 RETRY_SECONDS = 1.0
-"""How long after a status could not be written the next attempt is made."""
+"""How long after a status could not be written, or changed too often, the next attempt is made."""
+
+WORDS_PER_SECOND = 1.0
+"""How often the word of one sidecar may change in the long run: each time, all its neighbours hear
+of it once it is on the disk."""
+
+WORDS_AT_ONCE = 10
+"""How often it may at once, as that of an app which starts, fails and is started again."""
 
 _THERE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
 
@@ -51,9 +59,20 @@ class _Word:
 class Presence:
     """Keeps each instance's status; observes streams."""
 
-    def __init__(self, registry: Registry, nodes: Nodes) -> None:
-        """Keep the status of this registry's instances."""
+    def __init__(
+        self,
+        registry: Registry,
+        nodes: Nodes,
+        has_turn: Callable[[InstanceGuid], bool] = lambda _: True,
+    ) -> None:
+        """Keep the status of this registry's instances.
+
+        Args:
+            has_turn: tells whether the changed word of an instance may be written at once, which
+                is counted; if not, the newest is written later.
+        """
         self._registry = registry
+        self._has_turn = has_turn
         self._state = registry.state
         self._nodes = nodes
         self._envoys: set[LiveStream] = set()
@@ -116,7 +135,10 @@ class Presence:
         word = _Word(listening, leaving)
         if self._words.get(instance) != word:
             self._words[instance] = word
-            self._changed.put_nowait(instance)
+            if instance not in self._retries and self._has_turn(instance):
+                self._changed.put_nowait(instance)
+            else:
+                self._write_later(instance)
 
     def is_awaited(self, guid: InstanceGuid) -> bool:
         """Tell whether an instance is there, or has not been away for long enough to be gone."""
@@ -206,13 +228,14 @@ class Presence:
         self._log.info(event, instance=guid, app=instance.app_guid, status=status.value)
 
     def _write_later(self, guid: InstanceGuid) -> None:
-        """Have the status written again, once for whatever happens until then."""
+        """Have the status written then, once for whatever happens until then."""
         if guid not in self._retries:
             loop = asyncio.get_running_loop()
             self._retries[guid] = loop.call_later(RETRY_SECONDS, self._write_again, guid)
 
     def _write_again(self, guid: InstanceGuid) -> None:
         del self._retries[guid]
+        self._has_turn(guid)  # this was one
         self._changed.put_nowait(guid)
 
     def _status(self, instance: Instance) -> InstanceStatus:

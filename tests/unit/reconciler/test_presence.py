@@ -21,12 +21,18 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.membership import absences
 from control_plane.reconciler.membership import presence as module
-from control_plane.reconciler.membership.presence import Presence
+from control_plane.reconciler.membership.presence import (
+    WORDS_AT_ONCE,
+    WORDS_PER_SECOND,
+    Presence,
+)
 from control_plane.registry import Registry
+from control_plane.server.limits import TokenBuckets
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.faulty import Faulty, working
 from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
+from tests.unit.server_security.still_clock import StillClock
 
 B0 = InstanceGuid("b0")
 REGISTERED, READY, NOT_READY, GONE = (
@@ -121,12 +127,14 @@ async def watched(
     *,
     has_sidecar: bool = False,
     is_early: bool = False,
+    has_turn: Callable[[InstanceGuid], bool] = lambda _: True,
 ) -> AsyncIterator[tuple[Watched, Faulty]]:
     """Run registry and presence over a store that has one instance of this status.
 
     Args:
         has_sidecar: whether a sidecar spoke for it before this start.
         is_early: whether its Envoy comes before presence has begun to write.
+        has_turn: whether a changed word is written at once.
     """
     state = register(world("b"), B0, B, "10.0.1.1")
     state = set_status(state, B0, status, has_sidecar=has_sidecar).state
@@ -136,7 +144,7 @@ async def watched(
     around = World(state)
     registry = Registry(state, store)
     registry.subscribe(around.reconciler.committed)
-    presence = Presence(registry, around.nodes)
+    presence = Presence(registry, around.nodes, has_turn)
     around.nodes.observe(presence)
     if is_early:
         around.connect(B0).as_envoy()
@@ -526,6 +534,49 @@ async def test_a_status_that_cannot_be_written_is_tried_as_often_whatever_happen
         store.failures = 0
         instance.connect().as_envoy()
         await instance.becomes(READY)
+
+
+async def test_a_word_that_changes_without_end_is_written_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many changes are written at once; of those that follow the newest is, a little later."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.5)
+    words = TokenBuckets(WORDS_PER_SECOND, WORDS_AT_ONCE, StillClock())
+    async with watched(tmp_path, has_turn=words.take) as (instance, _), asyncio.timeout(5):
+        await instance.ready()
+        for number in range(WORDS_AT_ONCE):
+            instance.report(listening=bool(number % 2))
+            await instance.becomes(READY if number % 2 else NOT_READY)
+        written = len(instance.statuses)
+        for number in range(101):
+            instance.report(listening=bool(number % 2))
+            await asyncio.sleep(0.001)
+
+        await instance.becomes(NOT_READY)
+        assert instance.statuses[written:] == [NOT_READY]
+
+        instance.report()
+        await instance.becomes(READY)
+        assert instance.statuses[written:] == [NOT_READY, READY]
+
+
+async def test_a_word_that_waits_is_one_of_its_turn(tmp_path: Path) -> None:
+    """Whoever changes its word all the time has no other turn besides the one that it waits for."""
+    turns: list[InstanceGuid] = []
+
+    def has_turn(instance: InstanceGuid) -> bool:
+        turns.append(instance)
+        return len(turns) != 1
+
+    async with watched(tmp_path, has_turn=has_turn) as (instance, _), asyncio.timeout(5):
+        await instance.ready()
+        instance.report(listening=False)
+        instance.report(listening=True)
+        instance.report(listening=False)
+
+        assert turns == [B0]
+        await instance.becomes(NOT_READY)
+        assert turns == [B0, B0]
 
 
 async def test_an_instance_that_is_removed_is_not_written_again(tmp_path: Path) -> None:
