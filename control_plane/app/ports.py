@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -182,7 +183,7 @@ class Ports:
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
         core = self._core
         only_operators = OperatorsOnly(core.validity, core.refusals)
-        server = self._server(only_operators, AuditInterceptor())
+        server = self._server(AuditInterceptor(), guards=[only_operators])
         self._add_administration(server)
         self._private.append(server)
         return await self._listen(server, address, setting="admin_address")
@@ -227,12 +228,16 @@ class Ports:
         return str(SocketAddress(names[0] if names else address.host, address.port))
 
     def _server(
-        self, *interceptors: grpc.aio.ServerInterceptor, to_strangers: bool = False
+        self,
+        *interceptors: grpc.aio.ServerInterceptor,
+        guards: Sequence[grpc.aio.ServerInterceptor] = (),
+        to_strangers: bool = False,
     ) -> grpc.aio.Server:
         limits = self._limits
         return grpc.aio.server(
-            # The first is the outermost: errors become a status last, after all have seen them.
-            interceptors=[StatusInterceptor(), *interceptors],
+            # The first is the outermost: a guard sees no more of a request than its bytes, and
+            # errors become a status after all others have seen them.
+            interceptors=[*guards, StatusInterceptor(), *interceptors],
             options=limits.stranger_options() if to_strangers else limits.channel_options(),
         )
 

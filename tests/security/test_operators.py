@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 import pytest
@@ -23,6 +24,7 @@ from control_plane.api.v1 import (
     operator_pb2_grpc,
 )
 from control_plane.ca import make_csr, new_key_pair, read_certificate
+from control_plane.server.access import operators
 from tests.security.holders import (
     Holder,
     c2c_request,
@@ -114,6 +116,46 @@ async def test_only_an_operator_is_answered_on_the_admin_port(tmp_path: Path, wh
         assert {each["reason"] for each in denied} == {status[1]}
         assert not told(lines, log_events.AUDIT_COMMAND)
         assert not told(lines, log_events.CALL_FAILED)
+
+
+async def test_nothing_is_parsed_of_who_is_no_operator(tmp_path: Path) -> None:
+    """Bytes that are no message are refused like any other, with a line in the audit log."""
+    garbage = b"\xff\xff\xff"
+    watch = "/c2c.v1.InspectionService/WatchEvents"
+    async with control_plane(tmp_path) as cf, bystander(cf) as there:
+        make, status = NOT_OPERATORS["an instance"]
+        intruder = make(cf, there.holder)
+        with capture_logs() as lines:
+            async with intruder.connect(cf.running.ports.admin_address) as channel:
+                statuses = [await refused(called(channel, method, garbage)) for method in CALLS]
+                stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+                stream = channel.unary_stream(watch)
+                statuses.append(await refused(anext(aiter(stream(garbage)))))
+
+    assert statuses == [status] * (len(CALLS) + 1)
+    denied = told(lines, log_events.AUDIT_ACCESS_DENIED)
+    assert [each["method"] for each in denied] == [*CALLS, watch]
+
+
+async def test_a_defect_of_the_check_lets_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller learns no more than that there is one, and the log has which."""
+
+    def broken(_context: object, _validity: object) -> NoReturn:
+        raise KeyError("defect")
+
+    async with control_plane(tmp_path) as cf:
+        alice = issued(cf, operator_request(cf))
+        monkeypatch.setattr(operators, "require_operator", broken)
+        with capture_logs() as lines:
+            async with alice.connect(cf.running.ports.admin_address) as channel:
+                status = await refused(called(channel, "/c2c.v1.AppService/ListApps"))
+
+    assert status == (grpc.StatusCode.INTERNAL, "internal error")
+    assert [each["method"] for each in told(lines, log_events.CALL_FAILED)] == [
+        "/c2c.v1.AppService/ListApps"
+    ]
 
 
 async def test_an_operator_is_answered_and_named_in_the_audit_log(tmp_path: Path) -> None:
