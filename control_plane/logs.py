@@ -4,7 +4,8 @@ The rule of this module: whatever somebody passes to a logger, a private key or 
 leaves it, text from elsewhere (the text of a NACK, a name that a client asked for) can neither
 forge a line nor steer a terminal nor flood a disk, and a value that cannot be logged never costs
 the event. JSON unless somebody reads along on a terminal. What libraries log by the standard
-``logging`` module goes the same way.
+``logging`` module goes the same way. No level keeps the audit log back: who did what is written
+where a reader of errors only wants to know nothing else.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from collections.abc import Set as AbstractSet
 from datetime import date, timedelta
-from typing import Any, TextIO, assert_never
+from typing import Any, TextIO, assert_never, cast
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from control_plane.log_events import JOIN_TOKEN_PREFIX
+from control_plane.log_events import AUDIT_LOGGER, JOIN_TOKEN_PREFIX
 from control_plane.settings.values import LogFormat, LogLevel
 
 REDACTED = "[redacted]"
@@ -61,7 +62,8 @@ def configure_logging(
     """Send every event of this process, ours and those of libraries, to one stream.
 
     Args:
-        level: the least important events that are written.
+        level: the least important events that are written, but for those of the audit log, which
+            all are.
         form: what a line looks like.
         stream: where it goes; standard error if None.
         colors: whether lines for people on a terminal may have colors.
@@ -77,7 +79,7 @@ def configure_logging(
     renderer = _renderer(form, output, colors=colors)
     structlog.configure(
         processors=[_add_logger_name, *shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(level.value),
+        wrapper_class=_kind_of_logger(level),
         logger_factory=lambda *names: LineLogger(output, *names),
         cache_logger_on_first_use=True,
     )
@@ -91,6 +93,19 @@ def configure_logging(
     # At debug, libraries write each SQL statement and each step of the event loop.
     least = LogLevel.INFO if level is LogLevel.DEBUG else level
     logging.basicConfig(handlers=[handler], level=least.upper(), force=True)
+
+
+def _kind_of_logger(level: LogLevel) -> type[FilteringBoundLogger]:
+    """Return what makes a logger that writes events from this level on, or audits and so all."""
+    filtering = structlog.make_filtering_bound_logger(level.value)
+    auditing = structlog.make_filtering_bound_logger(logging.NOTSET)
+
+    def make(logger: WrappedLogger, **how: Any) -> FilteringBoundLogger:  # noqa: ANN401 - as structlog
+        kind: Any = auditing if getattr(logger, "name", "") == AUDIT_LOGGER else filtering
+        return cast("FilteringBoundLogger", kind(logger, **how))
+
+    # structlog asks for a class, and only ever calls it.
+    return cast("type[FilteringBoundLogger]", make)
 
 
 class LineLogger:

@@ -142,7 +142,8 @@ class Settings:
     log_level: LogLevel = field(
         default=LogLevel.INFO,
         metadata=_about(
-            "Least important events that are logged: debug, info, warning or error.",
+            "Least important events that are logged: debug, info, warning or error. "
+            "The audit log is always whole.",
             choice_of(LogLevel),
         ),
     )

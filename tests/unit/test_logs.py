@@ -92,6 +92,23 @@ def test_events_below_the_level_are_not_written() -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud.event"]
 
 
+@pytest.mark.parametrize("level", LogLevel)
+def test_no_level_keeps_the_audit_log_back(level: LogLevel) -> None:
+    """Who wants to see less of what goes on still sees who did what, whatever is bound to it."""
+    stream = io.StringIO()
+    configure_logging(level, LogFormat.JSON, stream)
+    audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+    audit.info(log_events.AUDIT_COMMAND)
+    audit.bind(peer="unix:").info(log_events.AUDIT_ENROLLED)
+    audit.new().info(log_events.AUDIT_IDENTITY_RENEWED)
+
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
+        log_events.AUDIT_COMMAND,
+        log_events.AUDIT_ENROLLED,
+        log_events.AUDIT_IDENTITY_RENEWED,
+    ]
+
+
 def test_bound_context_is_in_every_line() -> None:
     """What was bound to the context of a call is in each line of that call."""
     with structlog.contextvars.bound_contextvars(revision=9):
