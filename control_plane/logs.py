@@ -42,6 +42,7 @@ _SECRETS = ("PRIVATE KEY", JOIN_TOKEN_PREFIX)
 _UNSAFE = [
     *range(0x20),
     *range(0x7F, 0xA0),
+    0x061C,
     *range(0x200B, 0x2010),
     *range(0x2028, 0x202F),
     *range(0x2066, 0x206A),

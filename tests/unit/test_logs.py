@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import unicodedata
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -164,6 +165,28 @@ def test_foreign_text_forges_no_line_and_steers_no_terminal() -> None:
     assert len(text.splitlines()) == 2
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e\ufeff\ud800]", text)
     assert r'bad\n{"event": "audit.command"}\r\x1b[2J\x07\x9b31m\u2028\u202e\ufeff\ud800' in text
+
+
+@pytest.mark.parametrize("form", [LogFormat.CONSOLE, LogFormat.JSON])
+def test_no_mark_of_direction_is_written_as_it_is(form: LogFormat) -> None:
+    """Whatever Unicode has to turn text around, all of it, comes out as text (UAX 9, 2)."""
+    marks = [
+        code
+        for code in range(0x110000)
+        if unicodedata.bidirectional(chr(code)) in {"LRE", "RLE", "LRO", "RLO", "PDF"}
+        or unicodedata.bidirectional(chr(code)) in {"LRI", "RLI", "FSI", "PDI"}
+        or code in (0x061C, 0x200E, 0x200F)
+    ]
+    stream = io.StringIO()
+    configure_logging(LogLevel.INFO, form, stream)
+    structlog.get_logger().info(log_events.STREAM_REFUSED, type_url="".join(map(chr, marks)))
+    text = stream.getvalue()
+    if form is LogFormat.JSON:
+        text = json.loads(text)["type_url"]
+
+    assert len(marks) == 12
+    assert "".join(f"\\u{code:04x}" for code in marks) in text
+    assert not {chr(code) for code in marks} & set(text)
 
 
 def test_a_long_text_is_cut_and_says_so() -> None:
