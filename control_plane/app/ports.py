@@ -176,9 +176,9 @@ class Ports:
     async def _start_admin_socket(self, path: Path) -> None:
         server = self._server(AuditInterceptor())
         self._add_administration(server)
+        self._private.append(server)
         _bind_private(server, path)
         await start(server)
-        self._private.append(server)
 
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
         core = self._core

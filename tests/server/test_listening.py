@@ -9,15 +9,16 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 import pytest
 
-from control_plane.app import ControlPlane
+from control_plane.app import ControlPlane, ports
 from control_plane.errors import ConfigurationError
 from control_plane.server.library import ResourceServer
 from control_plane.server.listening import cannot_listen
-from control_plane.settings import Settings, SocketAddress
+from control_plane.settings import Settings, SocketAddress, admin_socket
 
 LOOPBACK = SocketAddress("127.0.0.1", 0)
 ELSEWHERE = "192.0.2.1"
@@ -70,6 +71,25 @@ async def test_a_start_that_fails_listens_nowhere(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="set another admin_address"):
             await plane.__aenter__()
     socket.create_server((free.host, free.port)).close()
+
+
+async def test_a_start_that_fails_at_the_socket_leaves_nobody_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What began to listen there ends with the others, however its start came to fail."""
+
+    async def broken(server: grpc.aio.Server) -> NoReturn:
+        await server.start()
+        raise RuntimeError("defect")
+
+    monkeypatch.setattr(ports, "start", broken)
+    settings = _settings(tmp_path)
+    with pytest.raises(RuntimeError, match="defect"):
+        await ControlPlane(settings).__aenter__()
+
+    with socket.socket(socket.AF_UNIX) as client:
+        gone = client.connect_ex(str(admin_socket(settings.data_dir)))
+    assert gone in (errno.ENOENT, errno.ECONNREFUSED)
 
 
 @pytest.mark.parametrize("name", ADDRESSES)
