@@ -20,7 +20,7 @@ from control_plane.api.v1 import (
     sidecar_pb2_grpc,
 )
 from control_plane.names import InstanceGuid
-from control_plane.server.access.peers import Context
+from control_plane.server.access.admission import Context
 from control_plane.server.sidecars.reporting import Facts, Reporting
 from control_plane.server.sidecars.service import MAX_PORTS
 from tests.security.holders import Holder

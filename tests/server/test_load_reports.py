@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from control_plane.clock import SystemClock
 from control_plane.errors import InvalidArgument, PermissionDenied
 from control_plane.nodes import Nodes
-from control_plane.server.access.admission import StreamContext
+from control_plane.server.access.admission import Context
 from control_plane.server.library import ResourceServer, resource_of
 from control_plane.server.limits import ServerLimits
 from control_plane.server.lrs.load_reports import LoadReportingService, LoadReports
@@ -225,7 +225,7 @@ async def test_who_is_not_admitted_reports_nothing() -> None:
     """L1: who may ask for no resources may not report either, and nothing of it is looked at."""
 
     class Nobody:
-        def admit(self, node: Node, context: StreamContext) -> None:
+        def admit(self, node: Node, context: Context) -> None:
             raise PermissionDenied(f"{node.id} may not come in")
 
     told = Told()

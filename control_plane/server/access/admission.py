@@ -14,7 +14,8 @@ import grpc
 from control_plane.nodes import Credential
 from control_plane.xds.messages import Node
 
-StreamContext = grpc.aio.ServicerContext[Any, Any]
+Context = grpc.aio.ServicerContext[Any, Any]
+"""A call, whatever its messages are."""
 
 
 class PeerContext(Protocol):

@@ -29,7 +29,8 @@ from control_plane.ca import (
 )
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
-from control_plane.server.access.peers import Context, Validity, caller, require_operator
+from control_plane.server.access.admission import Context
+from control_plane.server.access.peers import Validity, caller, require_operator
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.durations import parse_duration
 from control_plane.server.status import end_call

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-import grpc
 import structlog
 
 from control_plane import log_events
@@ -34,8 +32,6 @@ from control_plane.server.access.admission import PeerContext
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.xds.messages import Node
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 _read_identity = lru_cache(maxsize=8192)(peer_identity)
 _is_signed_by = lru_cache(maxsize=8192)(is_signed_by)

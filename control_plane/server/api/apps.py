@@ -18,8 +18,8 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import shown
 from control_plane.registry import Registry
+from control_plane.server.access.admission import Context
 from control_plane.server.api.messages import app_message
-from control_plane.server.api.seams import Context
 
 _CHANGEABLE = frozenset({"name", "ports", "c2c_port", "protocol", "os", "ssh"})
 """Fields of UpdateAppRequest that an AppSpec has under the same name; those that are absent in a

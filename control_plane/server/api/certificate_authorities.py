@@ -14,8 +14,8 @@ from control_plane.ca import Authority, Stage, read_certificate, strict_problem
 from control_plane.ca.rotation import crossing_problem, pinning_problem
 from control_plane.clock import Clock
 from control_plane.errors import FailedPrecondition
+from control_plane.server.access.admission import Context
 from control_plane.server.api.inspection_values import timestamp
-from control_plane.server.api.seams import Context
 from control_plane.server.ca_rotation.steps import CaRotation
 
 

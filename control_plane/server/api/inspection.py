@@ -16,6 +16,7 @@ from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, shown
 from control_plane.reconciler.certificates.ledger import Entry
+from control_plane.server.access.admission import Context
 from control_plane.server.api.inspection_events import Wanted, event
 from control_plane.server.api.inspection_explain import Explainer
 from control_plane.server.api.inspection_status import StatusMessages, certificate_reason
@@ -26,7 +27,6 @@ from control_plane.server.api.inspection_values import (
     hexadecimal,
     timestamp,
 )
-from control_plane.server.api.seams import Context
 from control_plane.server.api.selection import asked_instances
 from control_plane.server.observability.feed import Feed
 from control_plane.server.turns import unhurried

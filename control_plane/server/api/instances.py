@@ -17,8 +17,8 @@ from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, parse_guid, shown
 from control_plane.registry import Registry
+from control_plane.server.access.admission import Context
 from control_plane.server.api.messages import instance_message
-from control_plane.server.api.seams import Context
 from control_plane.server.api.selection import asked_instances
 from control_plane.server.budget import CertificateBudget
 

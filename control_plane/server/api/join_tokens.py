@@ -22,7 +22,7 @@ from control_plane.model.entities import JoinToken
 from control_plane.model.state import State
 from control_plane.model.tokens import add_token, drop_expired_tokens
 from control_plane.registry import Registry
-from control_plane.server.api.seams import Context
+from control_plane.server.access.admission import Context
 from control_plane.server.durations import parse_duration
 
 DEFAULT_TTL = timedelta(minutes=10)

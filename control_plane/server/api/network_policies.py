@@ -21,9 +21,10 @@ from control_plane.model.policies import (
 from control_plane.model.state import State
 from control_plane.names import AppGuid
 from control_plane.registry import Registry
+from control_plane.server.access.admission import Context
 from control_plane.server.api.messages import policy_message
 from control_plane.server.api.policy_notes import policy_note
-from control_plane.server.api.seams import Context, Progress
+from control_plane.server.api.seams import Progress
 from control_plane.server.api.waiting import laggards, parse_wait
 
 

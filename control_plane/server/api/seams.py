@@ -5,14 +5,10 @@ The rule of this module: a service knows the registry, and of the data plane onl
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-import grpc
+from typing import Protocol
 
 from control_plane.names import AppGuid
 from control_plane.reconciler.progress import Behind, Stage
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Progress(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
 from control_plane.ca import TrustDomain
-from control_plane.server.api.seams import Context
+from control_plane.server.access.admission import Context
 
 
 class TrustService(trust_pb2_grpc.TrustServiceServicer):

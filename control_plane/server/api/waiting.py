@@ -18,7 +18,8 @@ from control_plane.errors import InvalidArgument
 from control_plane.model.state import State
 from control_plane.names import AppGuid
 from control_plane.reconciler.progress import Behind, Stage
-from control_plane.server.api.seams import Context, Progress
+from control_plane.server.access.admission import Context
+from control_plane.server.api.seams import Progress
 from control_plane.server.durations import parse_duration
 
 DEFAULT_TIMEOUT = timedelta(seconds=30)

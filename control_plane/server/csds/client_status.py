@@ -19,7 +19,7 @@ from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from control_plane.clock import Clock
 from control_plane.errors import LimitExceeded
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.server.access.peers import Context
+from control_plane.server.access.admission import Context
 from control_plane.server.csds.node_matchers import node_matcher
 from control_plane.server.discovery.wire_node import node_message
 from control_plane.server.redaction import redacted

@@ -23,7 +23,7 @@ from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError, Unavailable
 from control_plane.nodes import LiveStream, Nodes, Variant
-from control_plane.server.access.admission import Admission, Everybody, PeerContext, StreamContext
+from control_plane.server.access.admission import Admission, Context, Everybody, PeerContext
 from control_plane.server.access.arrivals import Arrivals
 from control_plane.server.access.peers import caller, identities_in
 from control_plane.server.access.refusals import RefusalTally
@@ -161,7 +161,7 @@ class DiscoveryService:
     def _streaming(
         self, only: TypeUrl | None, variant: Variant
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
-        async def serve(_: AsyncIterator[bytes], context: StreamContext) -> None:
+        async def serve(_: AsyncIterator[bytes], context: Context) -> None:
             with self._opened(only, variant, context) as live:
                 await self._run(live, context, Serving(live, context, self._by).run)
                 await _abort(live, context)
@@ -175,7 +175,7 @@ class DiscoveryService:
             f"nothing within {seconds:g} seconds that the client does not have: ask again"
         )
 
-        async def fetch(raw: bytes, context: StreamContext) -> bytes:
+        async def fetch(raw: bytes, context: Context) -> bytes:
             read, write = partial(parse_sotw, raw), partial(encode, variant=sotw, identifier=name)
             polling = Polling(read, write, context, self._by, seconds=seconds, otherwise=nothing)
             with self._opened(only, sotw, context) as live:
@@ -252,7 +252,7 @@ class DiscoveryService:
         return refusals is None or refusals.has_line(limited, caller(context))
 
 
-async def _abort(live: LiveStream, context: StreamContext) -> None:
+async def _abort(live: LiveStream, context: Context) -> None:
     """Tell the client why its stream ended; one that does not read is told once it is gone."""
     if live.ended_by is not None:
         await context.abort_with_status(rpc_status.to_status(status_of(live.ended_by)))

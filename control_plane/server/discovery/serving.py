@@ -22,7 +22,7 @@ from control_plane.clock import Clock
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.names import shown
 from control_plane.nodes import LiveStream, Nodes
-from control_plane.server.access.admission import Admission, PeerContext, StreamContext, admitted
+from control_plane.server.access.admission import Admission, Context, PeerContext, admitted
 from control_plane.server.access.arrivals import Arrivals
 from control_plane.server.discovery.wire import encode, parse
 from control_plane.server.limits import ServerLimits
@@ -69,7 +69,7 @@ class Serving:
 
     __slots__ = ("_by", "_context", "_live", "_looked_at")
 
-    def __init__(self, live: LiveStream, context: StreamContext, by: ServedBy) -> None:
+    def __init__(self, live: LiveStream, context: Context, by: ServedBy) -> None:
         """Serve a stream over a call."""
         self._live = live
         self._context = context

@@ -27,7 +27,7 @@ from control_plane.errors import (
 )
 from control_plane.names import shown
 from control_plane.nodes import Nodes
-from control_plane.server.access.admission import Admission, Everybody, StreamContext, admitted
+from control_plane.server.access.admission import Admission, Context, Everybody, admitted
 from control_plane.server.access.arrivals import Arrivals
 from control_plane.server.limits import ServerLimits
 from control_plane.server.lrs.wire_load_reports import encode_load_question, parse_load_report
@@ -123,7 +123,7 @@ class LoadReportingService:
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the method with a server that was not started yet."""
 
-        async def serve(_: AsyncIterator[bytes], context: StreamContext) -> None:
+        async def serve(_: AsyncIterator[bytes], context: Context) -> None:
             await self._serve(context)
 
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(serve)
@@ -136,7 +136,7 @@ class LoadReportingService:
         for task in self._open:
             task.cancel()
 
-    async def _serve(self, context: StreamContext) -> None:
+    async def _serve(self, context: Context) -> None:
         stream = Stream(ResourceTypes.of(()), limits=self._limits.stream)
         task = asyncio.create_task(self._read(stream, context))
         self._open[task] = None
@@ -149,7 +149,7 @@ class LoadReportingService:
         if isinstance(error, Exception):
             await end_call(context, f"/{SERVICE}/{METHOD}", error)
 
-    async def _read(self, stream: Stream, context: StreamContext) -> None:
+    async def _read(self, stream: Stream, context: Context) -> None:
         """Take reports until the client is gone, or done."""
         try:
             raw = await self._first(context)
@@ -174,7 +174,7 @@ class LoadReportingService:
         except grpc.aio.BaseError:
             return
 
-    async def _first(self, context: StreamContext) -> Any:  # noqa: ANN401 - bytes, or no more
+    async def _first(self, context: Context) -> Any:  # noqa: ANN401 - bytes, or no more
         seconds = self._limits.first_request_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -185,7 +185,7 @@ class LoadReportingService:
             ) from None
 
     @contextmanager
-    def _admitted(self, node: Node, context: StreamContext) -> Iterator[None]:
+    def _admitted(self, node: Node, context: Context) -> Iterator[None]:
         """Let a client in as long as the block lasts."""
         admitted(self._admission, node, context)
         most = self._limits.streams_per_node

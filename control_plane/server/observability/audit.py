@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from control_plane import log_events
 from control_plane.errors import ControlPlaneError
+from control_plane.server.access.admission import Context
 from control_plane.server.access.peers import identities_in
 
 _READING = ("Get", "List", "Check", "Fetch", "Explain")
@@ -58,7 +59,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
     def _telling(
         self, method: Callable[..., Awaitable[Any]], name: str
     ) -> Callable[..., Awaitable[Any]]:
-        async def told(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401 - any message
+        async def told(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
             said = _said(request)
             outcome, revision = "done", 0
             try:
@@ -98,6 +99,6 @@ def _said(request: Message) -> dict[str, Any]:
     return said
 
 
-def _operator(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+def _operator(context: Context) -> str:
     """Return the SPIFFE id of whoever calls; on the Unix socket nobody has one."""
     return ", ".join(identities_in(context)) or LOCAL_OPERATOR

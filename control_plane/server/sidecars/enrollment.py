@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from typing import Any
 
-import grpc
 import structlog
 
 from control_plane import log_events
@@ -27,14 +25,13 @@ from control_plane.model.state import State
 from control_plane.model.tokens import admits, spend_token
 from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
+from control_plane.server.access.admission import Context
 from control_plane.server.access.applicants import Applicants
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.peers import removed, source_address
 from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.budget import CertificateBudget
 from control_plane.server.observability.audit import CALLER_LEFT
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):

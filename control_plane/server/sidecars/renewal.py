@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
-import grpc
 import structlog
 
 from control_plane import log_events
@@ -29,13 +27,12 @@ from control_plane.model.instances import move_instance
 from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
+from control_plane.server.access.admission import Context
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.peers import InstanceProof, removed, source_address
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.limits import TokenBuckets
 from control_plane.server.observability.audit import CALLER_LEFT
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class IdentityService(identity_pb2_grpc.IdentityServiceServicer):

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from control_plane.clock import Clock
 from control_plane.errors import InvalidArgument
-from control_plane.server.access.peers import Context
+from control_plane.server.access.admission import Context
 
 _AT_ONCE = 0.1
 """Seconds that are no reason to wait: who is asked answers within them, so that without, each round

@@ -7,7 +7,7 @@ from typing import cast
 
 from envoy.service.status.v3 import csds_pb2
 
-from control_plane.server.access.peers import Context
+from control_plane.server.access.admission import Context
 from control_plane.server.csds.client_status import AT_ONCE, ClientStatusService
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.worlds import World
