@@ -13,7 +13,8 @@ AUDIT_LOGGER = "control_plane.audit"
 """The logger of who did what, and who was not let: ``structlog.get_logger(AUDIT_LOGGER)``."""
 
 JOIN_TOKEN_PREFIX = "c2cjt_"  # noqa: S105 - what tokens begin with, so that the log can spot one
-"""How every join token begins; nothing else does, so a text with it is never logged."""
+"""How every join token begins. A text with it is never logged, be it a name that somebody gave: no
+reader of a log can tell one from the other, and a token that is logged can be used."""
 
 # The server.
 SERVER_STARTED = "server.started"
