@@ -416,7 +416,7 @@ async def test_a_refusal_for_now_says_nothing_of_ports(tmp_path: Path) -> None:
     """A control plane whose disk is full answers at the right port, and says why it refuses."""
     ca = authority("c2c CA")
     key, certificate = server_pair(ca)
-    async with recorder(key, certificate + ca.certificate_pem) as service:
+    async with recorder(key, certificate + ca_pem(ca)) as service:
         service.error = StorageError("file 'c2c.db' was not written: No space left on device")
         ticket = Ticket(f"127.0.0.1:{service.port}", TOKEN, ca.fingerprint)
         at = ("--address", unique_address())
