@@ -194,8 +194,10 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     )
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, refusals, clock)
     observed = observe(watched, probe_from)
-    memories = (identities, attestation, acked_names, holdings, ledger, observed.proof)
-    registry.subscribe(forgetting(*memories))
+    registry.subscribe(
+        forgetting(identities, attestation, acked_names, holdings, ledger, observed.proof)
+    )
+    registry.subscribe(observed.committed)
     progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)
     rotation = _ca_rotation(authorities, progress, profile, clock, settings.internal_domains)
     metrics.registry.register(AuthorityCollector(rotation))

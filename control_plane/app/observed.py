@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from control_plane.clock import Clock
+from control_plane.model.change import Change, departed
 from control_plane.model.state import State
 from control_plane.nodes import Nodes
 from control_plane.reconciler.certificates.ledger import Ledger
@@ -61,6 +62,11 @@ class Observed:
         finally:
             await self.changes.close()
             await self.proof.close()
+
+    def committed(self, state: State, change: Change) -> None:
+        """Wait for none that is gone; a subscriber of the registry."""
+        for guid in departed(state, change):
+            self.proof.gone(guid)
 
 
 def observe(watched: Watched, probe_from: str | None) -> Observed:

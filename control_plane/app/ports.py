@@ -127,6 +127,9 @@ class Ports:
         self.announce_end()
         self._core.presence.hold()
         self._core.observed.feed.close()
+        # Before streams end: that says nothing of who has a change.
+        await self._core.observed.changes.close()
+        self._core.convergence.stop()
         drain = Drain(self.discovery, self._core.clock)
         await drain.run(self._public, self._private, grace)
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from control_plane.model.entities import Entity, Instance, key_of
+from control_plane.model.entities import Entity, Instance, InstanceStatus, key_of
 from control_plane.model.state import State
-from control_plane.names import AppGuid
+from control_plane.names import AppGuid, InstanceGuid
 
 Result = TypeVar("Result")
 LaterResult = TypeVar("LaterResult")
@@ -92,6 +92,21 @@ def removed_instances(state: State, change: Change) -> tuple[Instance, ...]:
         for each in change.drops
         if isinstance(each, Instance) and state.instance(each.guid) is None
     )
+
+
+def departed(state: State, change: Change) -> tuple[InstanceGuid, ...]:
+    """Return the instances that a change removed, and those that count as gone by it.
+
+    Args:
+        state: what the change led to.
+        change: what was dropped and put.
+    """
+    gone = (
+        each.guid
+        for each in change.puts
+        if isinstance(each, Instance) and each.status is InstanceStatus.GONE
+    )
+    return (*(each.guid for each in removed_instances(state, change)), *gone)
 
 
 def merged(changes: Iterable[Change]) -> Change:

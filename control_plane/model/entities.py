@@ -53,6 +53,11 @@ class InstanceStatus(StrEnum):
     GONE = "gone"
     """It said that it leaves, or its streams broke and nobody came back: it may not call others."""
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it is connected, or has been, and may be back before it counts as gone."""
+        return self in (InstanceStatus.READY, InstanceStatus.NOT_READY)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class AppKey:

@@ -3,8 +3,8 @@
 The rule of this module: a change is followed from its commit until every connected instance that it
 concerns ACKed what follows from it, and then until every one of them serves its certificate. It is
 known by its revision, which is in the answer to its call, so that one number leads from the call to
-the last ACK. The comings and goings of instances are no changes, and neither is what is forgotten
-of those that were removed.
+the last ACK. What is not known when the control plane stops is not told. The comings and goings of
+instances are no changes, and neither is what is forgotten of those that were removed.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class ChangeTrace:
         self._clock = clock
         self._observers: list[Observer] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_over = False
         self._log = structlog.get_logger(__name__)
 
     def observe(self, observer: Observer) -> None:
@@ -83,11 +84,14 @@ class ChangeTrace:
         """Follow a change; to be told after the reconciler was."""
         before, self._state = self._state, state
         dropped = [each for each in change.drops if not isinstance(each, Tombstone)]
+        if self._is_over:
+            return
         if dropped or not all(_is_status_only(entity, before) for entity in change.puts):
             self._start(self._follow(change.apps, self._revision(), self._clock.monotonic()))
 
     async def close(self) -> None:
-        """Follow no further."""
+        """Follow no further, and nothing that is yet to come; to be called before streams end."""
+        self._is_over = True
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()

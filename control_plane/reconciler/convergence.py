@@ -1,13 +1,15 @@
 """Waiting until a change has reached everybody whom it concerns.
 
 The rule of this module: the answer names those whom it has not reached, and why, in words that an
-operator can act on.
+operator can act on. Who is away when a wait begins is waited for by nobody; who loses its stream
+meanwhile has not followed before it is back, or counts as gone, or left. When the control plane
+stops, nobody is taken to have followed whose answer has not come.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
@@ -21,6 +23,7 @@ from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.probe import Prober
 from control_plane.xds.delivery import deliveries
 from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.resource import TypeUrl
 
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
@@ -32,6 +35,12 @@ _NOT_BACK = (
     "its resolver is away and answers by the names that it had, so certificates keep what was "
     "unmapped until it is back"
 )
+
+
+_STOPPING = "the control plane is stopping"
+
+_Asked = Mapping[InstanceGuid, frozenset[TypeUrl]]
+"""What each instance asked for when a wait for it began."""
 
 
 class Convergence:
@@ -60,6 +69,14 @@ class Convergence:
         self._prober = prober
         self._clock = clock
         self._source = source
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Answer all who wait, and who will: those they wait for are behind from now on.
+
+        To be called before streams are ended, which says nothing of who has a change.
+        """
+        self._stopping.set()
 
     async def wait(
         self, apps: frozenset[AppGuid], stage: Stage, timeout: float
@@ -72,20 +89,55 @@ class Convergence:
             timeout: seconds to wait at the most.
 
         Returns:
-            those that had not reached it when the time was up.
+            those that had not reached it when the time was up, or the control plane stopped.
         """
         if stage is Stage.COMMITTED:
             return ()
+        instances = {each.guid: each for app in apps for each in self._waited_for(app)}
+        asked = {guid: self._reconciler.standing.asked(guid) for guid in instances}
         deadline = self._clock.monotonic() + timeout
-        instances = {
-            each.guid: each
-            for app in apps
-            for each in self._reconciler.state.instances_of(app)
-            if self._reconciler.is_connected(each.guid)
-        }
-        late = await self._all_acked(apps, instances, deadline)
+        reaching = asyncio.ensure_future(self._reach(apps, stage, instances, asked, deadline))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([reaching, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopping.is_set():
+                return reaching.result()
+        finally:
+            reaching.cancel()
+            stopping.cancel()
+        return tuple(
+            _behind(instance, self._stage(guid, asked), _STOPPING)
+            for guid, instance in sorted(instances.items())
+        )
+
+    def _waited_for(self, app: AppGuid) -> Iterator[Instance]:
+        """Yield the instances of an app that are connected, or were when streams were ended."""
+        of = self._reconciler
+        for each in of.state.instances_of(app):
+            if of.is_connected(each.guid) or (self._stopping.is_set() and of.may_return(each.guid)):
+                yield each
+
+    def _stage(self, instance: InstanceGuid, asked: _Asked) -> Stage:
+        is_there = self._reconciler.is_connected(instance) and self._is_back(instance, asked)
+        has_it = is_there and self._reconciler.standing.is_current(instance)
+        return Stage.ACKED if has_it else Stage.COMMITTED
+
+    def _is_back(self, instance: InstanceGuid, asked: _Asked) -> bool:
+        """Tell whether an instance lost no stream, or is back, or is not waited for any more."""
+        away = self._reconciler.standing.away(instance, asked[instance])
+        return not away or not self._reconciler.may_return(instance)
+
+    async def _reach(
+        self,
+        apps: frozenset[AppGuid],
+        stage: Stage,
+        instances: Mapping[InstanceGuid, Instance],
+        asked: _Asked,
+        deadline: float,
+    ) -> tuple[Behind, ...]:
+        late = await self._all_acked(apps, asked, deadline)
         behind = [
-            _behind(instances[each], Stage.COMMITTED, self._why_not_acked(each))
+            _behind(instances[each], Stage.COMMITTED, self._why_not_acked(each, asked[each]))
             for each in sorted(late)
         ]
         behind += [
@@ -99,19 +151,21 @@ class Convergence:
         return tuple(behind)
 
     async def _all_acked(
-        self, apps: frozenset[AppGuid], instances: Iterable[InstanceGuid], deadline: float
+        self, apps: frozenset[AppGuid], asked: _Asked, deadline: float
     ) -> frozenset[InstanceGuid]:
         """Wait for the instances, and for what names and certificates wait for in each other."""
         while True:
             left = max(0.0, deadline - self._clock.monotonic())
-            late = await self._reconciler.waiters.wait(instances, left)
+            late = await self._reconciler.waiters.wait(
+                asked, left, lambda each: self._is_back(each, asked)
+            )
             under_way = self._reconciler.publication.under_way(apps)
             left = max(0.0, deadline - self._clock.monotonic())
             if not under_way or not left:
                 return late
             await asyncio.wait(under_way, timeout=left)
 
-    def _why_not_acked(self, instance: InstanceGuid) -> str:
+    def _why_not_acked(self, instance: InstanceGuid, asked: frozenset[TypeUrl]) -> str:
         failure = self._custody.failure(instance)
         if failure:
             return f"no certificate could be issued: {failure}"
@@ -120,6 +174,8 @@ class Convergence:
             return f"it goes on with what it had: {failure}"
         if self._reconciler.state.instance(instance) is None:
             return "it was removed"
+        if away := self._reconciler.standing.away(instance, asked):
+            return f"{away} lost its stream and is not back yet"
         snapshot = self._nodes.sendable(instance)
         if snapshot is None:
             return "many came at once, and its turn has not come yet"
@@ -148,7 +204,8 @@ class Convergence:
         while True:
             instance = self._reconciler.state.instance(guid)
             held = self._custody.get(guid, C2C_SECRET)
-            if instance is None or held is None or not self._reconciler.is_connected(guid):
+            is_there = self._reconciler.is_connected(guid) or self._reconciler.may_return(guid)
+            if instance is None or held is None or not is_there:
                 return None
             seen = await self._seen(instance, deadline)
             if seen == held.serial:

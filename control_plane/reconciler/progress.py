@@ -41,6 +41,7 @@ class Behind:
 @dataclass(eq=False, slots=True)
 class _Waiter:
     pending: set[InstanceGuid]
+    also: Callable[[InstanceGuid], bool]
     done: asyncio.Future[None]
 
 
@@ -61,25 +62,32 @@ class Waiters:
         waiters = self._by_instance.get(instance)
         if not waiters or not self._arrived(instance):
             return
-        del self._by_instance[instance]
-        for waiter in waiters:
+        there = {each for each in waiters if each.also(instance)}
+        waiters -= there
+        if not waiters:
+            del self._by_instance[instance]
+        for waiter in there:
             waiter.pending.discard(instance)
             if not waiter.pending and not waiter.done.done():
                 waiter.done.set_result(None)
 
     async def wait(
-        self, instances: Iterable[InstanceGuid], timeout: float
+        self,
+        instances: Iterable[InstanceGuid],
+        timeout: float,
+        also: Callable[[InstanceGuid], bool] = lambda _: True,
     ) -> frozenset[InstanceGuid]:
         """Wait until all have arrived; return those that had not when the time was up.
 
         Args:
             instances: whom to wait for.
             timeout: seconds to wait at the most.
+            also: what has to be true of an instance besides, for this wait.
         """
-        pending = {each for each in instances if not self._arrived(each)}
+        pending = {each for each in instances if not (self._arrived(each) and also(each))}
         if not pending:
             return frozenset()
-        waiter = _Waiter(pending, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(pending, also, asyncio.get_running_loop().create_future())
         for each in pending:
             self._by_instance.setdefault(each, set()).add(waiter)
         try:

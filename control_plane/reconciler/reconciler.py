@@ -18,7 +18,7 @@ from control_plane import log_events
 from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
-from control_plane.model.change import Change, removed_instances
+from control_plane.model.change import Change, departed, removed_instances
 from control_plane.model.entities import Tombstone
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
@@ -112,6 +112,8 @@ class Reconciler:
                 self.farewells.forget(entity, state.instance(entity.instance_guid))
         for instance in removed_instances(state, change):
             self._see_off(instance.guid)
+        for guid in departed(state, change):
+            self.waiters.note(guid)  # nobody waits any longer for it to be back
         self._mark_apps(change.apps)
         self.publication.committed(state, change)
 
@@ -129,6 +131,11 @@ class Reconciler:
         for each in self._connected.everybody():
             at = turn(each, since, known, per_second=CERTIFICATES_PER_SECOND)
             self._renewals.add(each, at)
+
+    def may_return(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance that has no stream may be back before it counts as gone."""
+        known = self.state.instance(instance)
+        return known is not None and known.status.is_there
 
     def is_connected(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance has a stream."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
+from control_plane.planner import NAME_TABLE_TYPE
 from control_plane.reconciler.backlog import Backlog
 from control_plane.reconciler.certificates.custody import Custody
 from control_plane.xds.delivery import has_version
+from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import SECRET
+from control_plane.xds.snapshot import EMPTY, Snapshot
 
 
 class Standing:
@@ -36,6 +39,26 @@ class Standing:
             return False
         snapshot = self._nodes.snapshot(instance)
         return snapshot is None or all(live.stream.in_step(snapshot) for live in streams)
+
+    def asked(self, instance: InstanceGuid) -> frozenset[TypeUrl]:
+        """Return the types that an instance asked for, to tell later whether it is back."""
+        streams = self._nodes.streams(instance)
+        return frozenset(url for live in streams for url in live.stream.machines)
+
+    def away(self, instance: InstanceGuid, asked: frozenset[TypeUrl]) -> str:
+        """Return who of an instance lost its stream and is not back: "" if nobody did.
+
+        Who is back asks for what it asked for before, unless it should have nothing of it any more.
+
+        Args:
+            instance: which one.
+            asked: what it asked for when it was there.
+        """
+        now, snapshot = self.asked(instance), self._nodes.snapshot(instance) or Snapshot()
+        missing = {url for url in asked - now if snapshot.of_type(url) != EMPTY}
+        if missing - {NAME_TABLE_TYPE} or not self._nodes.streams(instance):
+            return "its Envoy"
+        return "its resolver" if missing else ""
 
     def has_certificate(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance ACKed its certificate, or said that it has it.

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2
+from structlog.testing import capture_logs
 
+from control_plane.api.v1 import progress_pb2
+from control_plane.api.v1.route_pb2 import MapRouteRequest
+from control_plane.api.v1.route_pb2_grpc import RouteServiceStub
 from control_plane.model.entities import InstanceStatus
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.membership import absences
@@ -61,6 +65,26 @@ async def test_nobody_is_gone_because_the_control_plane_stops(
     instance = registry.state.instance(InstanceGuid(holder.guid))
     assert instance is not None
     assert instance.status is InstanceStatus.READY
+
+
+async def test_a_stop_is_not_taken_for_the_arrival_of_a_change(tmp_path: Path) -> None:
+    """Who waits for an instance that has not ACKed is told so, and nothing says it is served."""
+    asked = MapRouteRequest(app="app-b", hostname="new", wait=progress_pb2.WAIT_SERVED)
+    with capture_logs() as lines:
+        async with control_plane(tmp_path) as cf:
+            await cf.create_app("app-b")
+            holder = await enrol(cf, "app-b", "127.0.2.1")
+            async with stream(cf, holder) as client, cf.operator() as channel:
+                await connected(cf, client, holder)
+                waiting = RouteServiceStub(channel).MapRoute(asked)
+                await client.receive()
+                del lines[:]
+                await cf.stop()
+                answer = await waiting
+
+    assert not answer.complete
+    assert [each.reason for each in answer.behind] == ["the control plane is stopping"]
+    assert not {"change.acked", "change.served"} & {line["event"] for line in lines}
 
 
 def _check_order(log: list[str]) -> None:

@@ -27,7 +27,8 @@ class _WaitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Wait.ValueType],
     """The change is on disk. The data plane follows by itself, usually within milliseconds."""
     WAIT_ACKED: _Wait.ValueType  # 1
     """Every connected instance that the change concerns has ACKed the resources that follow from
-    it.
+    it. One that was away before is waited for by nobody; one that loses its stream meanwhile,
+    until it is back, or counts as gone, or left.
     """
     WAIT_SERVED: _Wait.ValueType  # 2
     """As WAIT_ACKED, and a new TLS handshake with port 61443 of each of them shows the certificate."""
@@ -41,7 +42,8 @@ WAIT_COMMITTED: Wait.ValueType  # 0
 """The change is on disk. The data plane follows by itself, usually within milliseconds."""
 WAIT_ACKED: Wait.ValueType  # 1
 """Every connected instance that the change concerns has ACKed the resources that follow from
-it.
+it. One that was away before is waited for by nobody; one that loses its stream meanwhile,
+until it is back, or counts as gone, or left.
 """
 WAIT_SERVED: Wait.ValueType  # 2
 """As WAIT_ACKED, and a new TLS handshake with port 61443 of each of them shows the certificate."""
@@ -77,7 +79,9 @@ Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 @_typing.final
 class Behind(_message.Message):
-    """An instance that had not got as far as the call waited for when the time was up."""
+    """An instance that had not got as far as the call waited for when the time was up, or the control
+    plane stopped.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -88,7 +88,8 @@ class MapRouteRequest(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """How long to wait at the most, 30 s if absent. When it is over the answer is still OK, for the
         change is made and stays: `complete` is false, and `behind` says which instances have yet to
-        follow. Give the call itself a longer deadline than this, or the wait ends just before that.
+        follow. Give the call itself a longer deadline than this, or the wait ends just before that. It
+        also ends so, and at once, when the control plane stops.
         """
 
     def __init__(

@@ -45,8 +45,6 @@ of it once it is on the disk."""
 WORDS_AT_ONCE = 10
 """How often it may at once, as that of an app which starts, fails and is started again."""
 
-_THERE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
-
 
 @dataclass(frozen=True, slots=True)
 class _Word:
@@ -87,7 +85,7 @@ class Presence:
     async def run(self) -> None:
         """Write changes of status until cancelled."""
         for instance in self._registry.state.all_instances():
-            if instance.status in _THERE and not self._envoys_of(instance.guid):
+            if instance.status.is_there and not self._envoys_of(instance.guid):
                 self._absences.expected(instance.guid)
         while True:
             changed = {await self._changed.get(): None}
@@ -146,7 +144,7 @@ class Presence:
         if not self._absences.keeps_place(guid) or (word is not None and word.leaving):
             return False
         instance = self._registry.state.instance(guid)
-        return instance is not None and instance.status in _THERE
+        return instance is not None and instance.status.is_there
 
     def alarm(self) -> str:
         """Return what everybody's absence means, or "" where somebody is there."""
@@ -163,7 +161,7 @@ class Presence:
     def _miss(self, guid: InstanceGuid) -> None:
         """Wait for an instance whose Envoy is away, unless it left or was removed."""
         instance, word = self._registry.state.instance(guid), self._words.get(guid)
-        if instance is None or instance.status not in _THERE or self._envoys_of(guid):
+        if instance is None or not instance.status.is_there or self._envoys_of(guid):
             return
         if word is None or not word.leaving:
             self._absences.left(guid)
@@ -190,7 +188,7 @@ class Presence:
             if old is not None and old.address != entity.address:
                 # What its Envoy ACKed was meant for the old address.
                 self._serving.difference_update(self._nodes.streams(entity.guid))
-            if old is not None and old.status not in _THERE:
+            if old is not None and not old.status.is_there:
                 # Its streams may have broken while it was written that it is there.
                 self._miss(entity.guid)
             if entity.status is InstanceStatus.REGISTERED:
@@ -244,7 +242,7 @@ class Presence:
         if word is not None and word.leaving:
             return InstanceStatus.GONE
         if not envoys:
-            gone = self._absences.is_overdue(guid) and now in _THERE
+            gone = self._absences.is_overdue(guid) and now.is_there
             return InstanceStatus.GONE if gone else now
         if word is None and instance.has_sidecar:
             # What it said before the start, which led to this status, holds until it speaks again.
@@ -253,7 +251,7 @@ class Presence:
             return InstanceStatus.NOT_READY
         if any(live in self._serving for live in envoys):
             return InstanceStatus.READY
-        return now if now in _THERE else InstanceStatus.NOT_READY
+        return now if now.is_there else InstanceStatus.NOT_READY
 
     def _forget(self, instance: InstanceGuid) -> None:
         self._words.pop(instance, None)

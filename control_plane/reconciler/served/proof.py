@@ -77,7 +77,7 @@ class Proof:
         self._looking: dict[InstanceGuid, asyncio.Task[None]] = {}
         self._awaited: deque[tuple[float, Entry]] = deque()
         self._awaiting: asyncio.Task[None] | None = None
-        self._waiters = Waiters(self.is_served)
+        self._waiters = Waiters(self._is_settled)
 
     def is_served(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance serves its newest certificate, or is not connected."""
@@ -105,11 +105,11 @@ class Proof:
         """Wait until all serve their newest certificates; return those that do not in the end.
 
         Args:
-            instances: whom to wait for; those whom nobody can look at are left out.
+            instances: whom to wait for, but for who is not connected or cannot be looked at.
             timeout: seconds to wait at the most.
         """
-        visible = [each for each in instances if self._is_visible(each)]
-        return await self._waiters.wait(visible, timeout)
+        connected = filter(self._nodes.streams, instances)
+        return await self._waiters.wait(filter(self._is_visible, connected), timeout)
 
     def opened(self, _live: LiveStream) -> None:
         """A stream that was opened has not said yet what its client has; there may be many."""
@@ -128,7 +128,7 @@ class Proof:
         """What was sent is not accepted yet."""
 
     def closed(self, live: LiveStream) -> None:
-        """Wait no more for an instance that is gone."""
+        """Wait no more for an instance that will not be back."""
         self._waiters.note(InstanceGuid(live.node_id))
 
     def reported(self, instance: InstanceGuid) -> None:
@@ -141,6 +141,10 @@ class Proof:
         elif entry.state is CertificateState.SERVED:
             self._move(entry, CertificateState.ACKED)
             self._look(entry)
+
+    def gone(self, instance: InstanceGuid) -> None:
+        """Wait no more for an instance that is gone."""
+        self._waiters.note(instance)
 
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
@@ -269,6 +273,13 @@ class Proof:
         if self._state().instance(instance) is not None:
             self._shown[instance] = seen if isinstance(seen, int) else None
         return seen
+
+    def _is_settled(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance serves its newest certificate, or will not be back."""
+        entry, known = self._ledger.get(instance, C2C_SECRET), self._state().instance(instance)
+        if self._nodes.streams(instance) or known is None or not known.status.is_there:
+            return self.is_served(instance)
+        return entry is None or entry.state is CertificateState.SERVED
 
     def _is_visible(self, instance: InstanceGuid) -> bool:
         return self._source is not None or self._attestation.witnessed(instance)

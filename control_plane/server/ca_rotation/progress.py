@@ -14,7 +14,7 @@ from math import ceil
 from control_plane.ca import Authority, InstanceIdentity
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.model.entities import Instance, InstanceStatus
+from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
@@ -25,8 +25,6 @@ from control_plane.reconciler.served.attestation import Attestation
 
 _SETTLING_SECONDS = 30.0
 """How long it may take besides the wait for its turn until a sidecar's new identity was seen."""
-
-_LIVE = (InstanceStatus.READY, InstanceStatus.NOT_READY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ class RotationProgress:
         )
 
     def _is_live(self, instance: Instance) -> bool:
-        return instance.status in _LIVE or bool(self.nodes.streams(instance.guid))
+        return instance.status.is_there or bool(self.nodes.streams(instance.guid))
 
     def _distrust(self, instance: Instance, authority: Authority) -> str:
         """Return why an instance is not known to trust a CA, or ""."""

@@ -8,13 +8,29 @@ import pytest
 
 from control_plane.errors import NotFound
 from control_plane.model.apps import delete_app
-from control_plane.model.change import Change, decide, merged
+from control_plane.model.change import Change, decide, departed, merged
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import move_instance, remove_instance, set_status
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
+from control_plane.names import InstanceGuid
 from tests.unit.model.world import A, B, allow, mapping, register, world
 
+A1 = InstanceGuid("a1")
 APP = world("a").apps[A]
 OTHER = world("b").apps[B]
+
+
+def test_departed_is_who_was_removed_and_who_counts_as_gone() -> None:
+    """Neither who is there, nor who was only moved."""
+    state = register(register(world("a"), InstanceGuid("a0"), A, "10.0.0.1"), A1, A, "10.0.0.2")
+    gone = set_status(state, A1, InstanceStatus.GONE)
+    removed = remove_instance(state, A1)
+    moved = move_instance(state, A1, "10.0.0.9")
+    ready = set_status(state, A1, InstanceStatus.READY)
+
+    assert departed(gone.state, gone.change) == departed(removed.state, removed.change) == (A1,)
+    assert departed(moved.state, moved.change) == departed(ready.state, ready.change) == ()
 
 
 def test_a_change_is_true_if_rows_are_to_be_written() -> None:

@@ -125,6 +125,16 @@ async def test_what_is_forgotten_of_the_removed_is_no_change() -> None:
     assert here.fleet.asked == []
 
 
+async def test_what_is_committed_after_the_close_is_not_followed() -> None:
+    """Streams end then, which says nothing of who has a change."""
+    here = scene()
+    await here.trace.close()
+    await here.commit(mapping(here.state, B, "x"))
+
+    assert here.fleet.asked == []
+    assert here.told == []
+
+
 async def test_closing_ends_every_wait() -> None:
     """At the end nobody follows anything any more."""
     here = scene()

@@ -22,12 +22,13 @@ from control_plane.reconciler.progress import Behind, Stage
 from control_plane.reconciler.publication.names import LINGER_SECONDS
 from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.probe import Prober
-from control_plane.xds.resource_type import CLUSTER, LISTENER
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER
 from tests.unit.model.world import B, allow, mapping, register, world
 from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
 
 B0, B1 = InstanceGuid("b0"), InstanceGuid("b1")
+GONE = InstanceStatus.GONE
 LATER = 5.0
 """A timeout that no test here reaches, in seconds."""
 
@@ -377,6 +378,133 @@ async def test_an_instance_that_leaves_meanwhile_is_not_waited_for() -> None:
         scene.envoy.close()
 
         assert await waiting == ()
+
+
+@pytest.mark.parametrize("stage", [Stage.ACKED, Stage.SERVED])
+async def test_who_loses_its_stream_is_waited_for_until_it_is_back(stage: Stage) -> None:
+    """The end of a stream is no ACK; neither is a new one on which nothing was asked for yet."""
+    async with a_scene() as scene:
+        scene.world.ready("b0")
+        scene.envoy.settle()
+        scene.map()
+        waiting = scene.wait(stage)
+        await settled()
+        scene.envoy.close()
+        scene.eyes.seen["10.0.1.1"] = scene.serial
+        await settled()
+        assert not waiting.done()
+        back = scene.world.connect("b0")
+        await settled()
+        assert not waiting.done()
+        back.as_envoy()
+
+        assert await waiting == ()
+
+
+async def test_who_is_back_without_a_certificate_is_behind() -> None:
+    """It is served the old one, since no other could be issued."""
+    async with a_scene() as scene:
+        scene.world.ready("b0")
+        scene.world.serials.are_bad = True
+        scene.map()
+        waiting = scene.wait(Stage.SERVED, 0.1)
+        await settled()
+        scene.envoy.close()
+        await settled()
+        scene.world.connect("b0").as_envoy()
+
+        (behind,) = await waiting
+
+    assert behind.stage is Stage.COMMITTED
+    assert behind.reason.startswith("no certificate could be issued: ")
+
+
+@pytest.mark.parametrize("is_resolver", [False, True])
+async def test_who_is_not_back_in_time_is_named(*, is_resolver: bool) -> None:
+    """Its Envoy, or its resolver, whichever lost its stream."""
+    async with a_scene() as scene:
+        scene.world.ready("b0")
+        resolver = scene.world.connect("b0").as_resolver()
+        scene.map()
+        waiting = scene.wait(Stage.ACKED, 0.1)
+        await settled()
+        (resolver if is_resolver else scene.envoy).close()
+        scene.envoy.settle()
+        await settled()
+
+        (behind,) = await waiting
+
+    who = "resolver" if is_resolver else "Envoy"
+    reason = f"its {who} lost its stream and is not back yet"
+    assert behind == Behind(B0, B, 0, Stage.COMMITTED, reason)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_who_counts_as_gone_meanwhile_is_waited_for_no_longer(*, is_removed: bool) -> None:
+    """Nor is one that was removed while it was away: it will not be back."""
+    async with a_scene() as scene:
+        scene.world.ready("b0")
+        scene.envoy.settle()
+        waiting = scene.wait(Stage.ACKED)
+        scene.map()
+        await settled()
+        scene.envoy.close()
+        await settled()
+        assert not waiting.done()
+        state = scene.world.state
+        gone = remove_instance(state, B0) if is_removed else set_status(state, B0, GONE)
+        scene.world.commit(gone)
+
+        assert await waiting == ()
+
+
+async def test_who_is_back_need_not_ask_for_what_it_should_have_nothing_of() -> None:
+    """A client asks for no filters any more once it has none."""
+    async with a_scene() as scene:
+        scene.world.ready("b0")
+        scene.envoy.ask(ENDPOINT)
+        scene.map()
+        waiting = scene.wait(Stage.ACKED)
+        await settled()
+        scene.envoy.close()
+        scene.world.connect("b0").as_envoy()
+
+        assert await waiting == ()
+
+
+async def test_a_stop_leaves_behind_whom_somebody_waits_for() -> None:
+    """Streams that end then, and what is asked afterwards, say nothing of who has the change."""
+    async with a_scene() as scene:
+        scene.world.ready("b0")
+        scene.envoy.settle()
+        served = scene.wait(Stage.SERVED)
+        await settled()
+        assert await served == ()
+        scene.eyes.silent.add("10.0.1.1")
+        served = scene.wait(Stage.SERVED)
+        await settled()
+        scene.map()
+        acked = scene.wait(Stage.ACKED)
+        await settled()
+
+        scene.convergence.stop()
+        scene.envoy.close()
+
+        reason = "the control plane is stopping"
+        for each in (served, acked, scene.wait(Stage.ACKED), scene.wait(Stage.SERVED)):
+            assert await each == (Behind(B0, B, 0, Stage.COMMITTED, reason),)
+        assert await scene.convergence.wait(frozenset({B}), Stage.COMMITTED, 0) == ()
+
+
+async def test_a_stop_says_who_has_acked() -> None:
+    """Only the look at what it serves was missing."""
+    async with a_scene() as scene:
+        scene.eyes.silent.add("10.0.1.1")
+        served = scene.wait(Stage.SERVED)
+        await settled()
+        scene.convergence.stop()
+
+        assert [each.stage for each in await served] == [Stage.ACKED]
 
 
 async def test_several_are_named_in_order() -> None:

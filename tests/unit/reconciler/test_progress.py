@@ -55,6 +55,24 @@ async def test_a_wait_ends_when_the_last_has_arrived() -> None:
     assert arrivals.waiters._by_instance == {}
 
 
+async def test_a_wait_may_ask_for_more_than_others() -> None:
+    """One ends when an instance has arrived, another when something else is true of it too."""
+    arrivals, more = Arrivals(), set[InstanceGuid]()
+    task = await begun(arrivals, A)
+    strict = asyncio.create_task(arrivals.waiters.wait([A], LONG, more.__contains__))
+    await asyncio.sleep(0)
+
+    arrivals.arrive(A)
+    assert await task == frozenset()
+    assert not strict.done()
+    assert await arrivals.waiters.wait([A], 0, more.__contains__) == {A}
+    more.add(A)
+    arrivals.waiters.note(A)
+
+    assert await strict == frozenset()
+    assert arrivals.waiters._by_instance == {}
+
+
 async def test_news_of_one_who_has_not_arrived_changes_nothing() -> None:
     """A note is only a reason to look again."""
     arrivals = Arrivals()

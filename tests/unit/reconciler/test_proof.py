@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from control_plane.model.instances import remove_instance
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import remove_instance, set_status
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.backlog import CROWD, RUSH_SECONDS
@@ -380,6 +381,41 @@ async def test_a_look_that_took_too_long_proves_nothing() -> None:
         await settled()
 
         assert made.standing() == (CertificateState.ACKED, "")
+
+
+async def test_who_may_be_back_is_waited_for_and_who_is_gone_is_not() -> None:
+    """A stream that ends shows no certificate; one that was away before is waited for by nobody."""
+    async with scene() as made:
+        made.ready(B0)
+        peer = made.connect(B0).as_envoy()
+        waiting = asyncio.create_task(made.proof.served([B0], 30))
+        await settled()
+        peer.close()
+        await settled()
+        assert not waiting.done()
+        assert await made.proof.served([B0], 30) == frozenset()
+
+        made.commit(set_status(made.state, B0, InstanceStatus.GONE))
+        made.proof.gone(B0)
+
+        assert await waiting == frozenset()
+
+
+async def test_who_is_back_is_waited_for_until_it_serves() -> None:
+    """It ACKs its certificate anew, and somebody looks."""
+    async with scene() as made:
+        made.ready(B0)
+        peer = made.connect(B0).as_envoy()
+        waiting = asyncio.create_task(made.proof.served([B0], 30))
+        await settled()
+        peer.close()
+        made.connect(B0).as_envoy()
+        await settled()
+        assert not waiting.done()
+        made.show_newest()
+        await made.clock.advance(0.1)
+
+        assert await waiting == frozenset()
 
 
 async def test_a_removed_instance_is_not_looked_at() -> None:

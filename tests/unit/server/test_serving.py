@@ -12,7 +12,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
 from control_plane.nodes import LiveStream, Nodes, Variant
-from control_plane.server.access.admission import Everybody, StreamContext
+from control_plane.server.access.admission import Context, Everybody
 from control_plane.server.access.arrivals import Arrivals
 from control_plane.server.discovery.serving import ServedBy, Serving
 from control_plane.server.limits import ServerLimits
@@ -84,7 +84,7 @@ async def served(clock: BusyClock, nodes: Nodes) -> AsyncIterator[Call]:
     stream = Stream(ResourceTypes.of())
     live = LiveStream(1, stream, Variant.DELTA, "peer", (), datetime.now(UTC))
     call = Call()
-    serving = asyncio.create_task(Serving(live, cast("StreamContext", call), by).run())
+    serving = asyncio.create_task(Serving(live, cast("Context", call), by).run())
     call.say(node={"id": NODE})
     await eventually(lambda: call.heard, "the listener is sent")
     try:
