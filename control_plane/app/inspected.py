@@ -20,6 +20,7 @@ def add_inspection(server: grpc.aio.Server, core: Core) -> None:
         state=lambda: core.registry.state,
         revision=lambda: core.registry.revision,
         plan_failure=core.reconciler.standing.plan_failure,
+        behind=core.reconciler.standing.behind,
         nodes=core.nodes,
         ledger=core.observed.ledger,
         proof=core.observed.proof,

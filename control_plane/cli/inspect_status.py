@@ -205,6 +205,9 @@ def _reasons(each: inspection_pb2.InstanceStatus, *, is_all: bool) -> Iterable[s
     name = f"{instance_name(each)} {place_of(each)}" if is_all else instance_name(each)
     for alarm in each.alarms:
         yield f"{name} ALARM: {alarm}"
+    # Why it is behind may be an alarm, or what is wrong with its certificate.
+    if each.behind not in {*each.alarms, each.certificate_reason, ""}:
+        yield f"{name}: {each.behind}"
     if each.status == "not_ready":
         yield f"{name} {NOT_READY}"
     for status in each.types:

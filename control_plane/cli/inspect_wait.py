@@ -156,6 +156,8 @@ def _judged(found: _Statuses, stage: str, instances: int) -> _Look:
 def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
     """Return why an instance is not as far as it should be, or ""."""
     name = instance_name(each)
+    if each.behind:
+        return f"{name}: {each.behind}"
     asked = {status.type for status in each.types if status.status}
     if not asked >= _REQUIRED:
         return f"the Envoy of {name} is not connected"

@@ -24,6 +24,7 @@ from control_plane.reconciler.served.probe import Prober
 from control_plane.xds.delivery import deliveries
 from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.resource import TypeUrl
+from control_plane.xds.snapshot import Snapshot
 
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
@@ -166,19 +167,14 @@ class Convergence:
             await asyncio.wait(under_way, timeout=left)
 
     def _why_not_acked(self, instance: InstanceGuid, asked: frozenset[TypeUrl]) -> str:
-        failure = self._custody.failure(instance)
-        if failure:
-            return f"no certificate could be issued: {failure}"
-        failure = self._reconciler.standing.plan_failure(instance)
-        if failure:
-            return f"it goes on with what it had: {failure}"
+        standing = self._reconciler.standing
         if self._reconciler.state.instance(instance) is None:
             return "it was removed"
-        if away := self._reconciler.standing.away(instance, asked):
+        if reason := standing.behind(instance):
+            return reason
+        if away := standing.away(instance, asked):
             return f"{away} lost its stream and is not back yet"
-        snapshot = self._nodes.sendable(instance)
-        if snapshot is None:
-            return "many came at once, and its turn has not come yet"
+        snapshot = self._nodes.sendable(instance) or Snapshot()
         missing = [
             each
             for live in self._nodes.streams(instance)

@@ -33,12 +33,20 @@ class Standing:
         streams = self._nodes.streams(instance)
         if not streams:
             return True
-        if instance in self._backlog or instance in self._failures:
-            return False
-        if self._custody.failure(instance):
+        if self.behind(instance):
             return False
         snapshot = self._nodes.snapshot(instance)
         return snapshot is None or all(live.stream.in_step(snapshot) for live in streams)
+
+    def behind(self, instance: InstanceGuid) -> str:
+        """Return why what a connected instance should have is not on its way, or ""."""
+        if not self._nodes.streams(instance):
+            return ""
+        if failure := self._custody.failure(instance):
+            return f"no certificate could be issued: {failure}"
+        if failure := self.plan_failure(instance):
+            return f"it goes on with what it had: {failure}"
+        return "its turn has not come yet" if instance in self._backlog else ""
 
     def asked(self, instance: InstanceGuid) -> frozenset[TypeUrl]:
         """Return the types that an instance asked for, to tell later whether it is back."""

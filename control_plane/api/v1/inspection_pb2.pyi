@@ -210,6 +210,7 @@ class InstanceStatus(_message.Message):
     REPORTS_FIELD_NUMBER: _builtins.int
     EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
+    BEHIND_FIELD_NUMBER: _builtins.int
     instance_guid: _builtins.str
     app: _builtins.str
     """The app's name."""
@@ -235,6 +236,11 @@ class InstanceStatus(_message.Message):
     """
     reports: _builtins.bool
     """Whether its sidecar reports; without one, the control plane looks itself."""
+    behind: _builtins.str
+    """Why what it should have is not even on its way to it, in one sentence: its certificate cannot be
+    issued, say, or its turn has not come. Until then `types` and `certificate` are of what it had.
+    Empty if that is not so, or it is not connected.
+    """
     @_builtins.property
     def connected_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -278,10 +284,11 @@ class InstanceStatus(_message.Message):
         reports: _builtins.bool = ...,
         exposed_ports: _abc.Iterable[_builtins.int] | None = ...,
         alarms: _abc.Iterable[_builtins.str] | None = ...,
+        behind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_since", b"certificate_since", "connected_since", b"connected_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alarms", b"alarms", "app", b"app", "app_guid", b"app_guid", "certificate", b"certificate", "certificate_reason", b"certificate_reason", "certificate_since", b"certificate_since", "connected", b"connected", "connected_since", b"connected_since", "exposed_ports", b"exposed_ports", "index", b"index", "instance_guid", b"instance_guid", "org", b"org", "reports", b"reports", "served_serial", b"served_serial", "space", b"space", "status", b"status", "types", b"types", "wanted_serial", b"wanted_serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alarms", b"alarms", "app", b"app", "app_guid", b"app_guid", "behind", b"behind", "certificate", b"certificate", "certificate_reason", b"certificate_reason", "certificate_since", b"certificate_since", "connected", b"connected", "connected_since", b"connected_since", "exposed_ports", b"exposed_ports", "index", b"index", "instance_guid", b"instance_guid", "org", b"org", "reports", b"reports", "served_serial", b"served_serial", "space", b"space", "status", b"status", "types", b"types", "wanted_serial", b"wanted_serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,7 +43,7 @@ def certificate_reason(inspected: Inspected, instance: InstanceGuid, entry: Entr
     """Return why an instance does not serve its newest certificate for its routes, or ""."""
     failure = inspected.custody.failure(instance)
     if failure:
-        return f"no certificate could be issued: {failure}"
+        return shortened(f"no certificate could be issued: {failure}")
     if entry is None:
         return "none was issued: it never connected"
     if entry.state is not CertificateState.ISSUED:
@@ -83,6 +83,7 @@ class StatusMessages:
             reports=attestation.witnessed(instance.guid),
             exposed_ports=attestation.exposed.get(instance.guid, ()),
             alarms=map(shortened, self._alarms(instance)),
+            behind=shortened(self._inspected.behind(instance.guid)),
         )
         if streams:
             oldest = min(live.opened_at for live in streams)

@@ -51,6 +51,7 @@ class Inspected:
         state: returns the newest State.
         revision: returns its revision.
         plan_failure: says why an instance goes on with an old plan; "" if it does not.
+        behind: says why what an instance should have is not on its way to it; "" if that is not so.
         absence: says what it means that nobody is connected; "" if it means nothing.
         ca_rotation: says what a CA rotation waits for; "" if none is under way.
     """
@@ -58,6 +59,7 @@ class Inspected:
     state: Callable[[], State]
     revision: Callable[[], int]
     plan_failure: Callable[[InstanceGuid], str]
+    behind: Callable[[InstanceGuid], str]
     nodes: Nodes
     ledger: Ledger
     proof: Proof

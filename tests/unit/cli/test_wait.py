@@ -20,10 +20,11 @@ def _instance(
     certificate: inspection_pb2.CertificateState.ValueType = SERVED,
     types: str = "CDS LDS SDS",
     reason: str = "",
+    behind: str = "",
 ) -> inspection_pb2.InstanceStatus:
     """Return an instance that is as far as it can be, but for what is said."""
     made = inspection_pb2.InstanceStatus(
-        app="web", connected=connected, status=status, certificate=certificate
+        app="web", connected=connected, status=status, certificate=certificate, behind=behind
     )
     for each in types.split():
         made.types.add(type=each, status=SYNCED)
@@ -38,6 +39,7 @@ def _instance(
         (_instance(), ["", "", ""]),
         (_instance(types="CDS LDS"), ["the Envoy of web/0 is not connected"] * 3),
         (_instance(types="SDS NAMES"), ["the Envoy of web/0 is not connected"] * 3),
+        (_instance(behind="its turn has not come"), ["web/0: its turn has not come"] * 3),
         (_instance(reason="refused"), ["web/0 SDS: refused"] * 3),
         (_instance(certificate=ISSUED), ["", *["web/0 certificate: not served yet"] * 2]),
         (
@@ -45,7 +47,7 @@ def _instance(
             ["", "", "web/0 is not ready: its app does not accept connections"],
         ),
     ],
-    ids=["there", "one type", "another", "refused", "not served", "not ready"],
+    ids=["there", "one type", "another", "behind", "refused", "not served", "not ready"],
 )
 def test_each_stage_asks_for_more(late: inspection_pb2.InstanceStatus, reasons: list[str]) -> None:
     """ACKed is all of it ACKed, served is shown as well, and ready is that names lead there."""

@@ -265,7 +265,7 @@ async def test_whose_turn_has_not_come_is_named(monkeypatch: pytest.MonkeyPatch)
     (behind,) = await scene.wait(Stage.ACKED, 0.01)
 
     assert behind.instance_guid == B1
-    assert behind.reason == "many came at once, and its turn has not come yet"
+    assert behind.reason == "its turn has not come yet"
 
 
 async def test_who_is_planned_for_no_longer_is_there() -> None:

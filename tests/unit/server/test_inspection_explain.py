@@ -26,6 +26,7 @@ async def test_a_long_answer_gives_way_to_others() -> None:
         state=lambda: state,
         revision=lambda: 1,
         plan_failure=scene.reconciler.standing.plan_failure,
+        behind=scene.reconciler.standing.behind,
         nodes=scene.nodes,
         ledger=scene.ledger,
         proof=scene.proof,

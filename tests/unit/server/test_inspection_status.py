@@ -1,0 +1,95 @@
+"""What ``status`` says of one instance, and of what it should have and cannot get."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from control_plane.api.v1 import inspection_pb2
+from control_plane.names import InstanceGuid
+from control_plane.reconciler.certificates.expiry import Expiry
+from control_plane.reconciler.certificates.holdings import Holdings
+from control_plane.server.api.inspection_status import StatusMessages
+from control_plane.server.api.inspection_values import Inspected
+from tests.unit.model.world import B, mapping, register, world
+from tests.unit.reconciler.clocks import settled
+from tests.unit.reconciler.test_proof import Scene
+
+B0 = InstanceGuid("b0")
+SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
+
+
+def _status(scene: Scene) -> inspection_pb2.InstanceStatus:
+    holdings = Holdings(scene.ledger, ())
+    inspected = Inspected(
+        state=lambda: scene.state,
+        revision=lambda: 1,
+        plan_failure=scene.reconciler.standing.plan_failure,
+        behind=scene.reconciler.standing.behind,
+        nodes=scene.nodes,
+        ledger=scene.ledger,
+        proof=scene.proof,
+        attestation=scene.attestation,
+        custody=scene.custody,
+        expiry=Expiry(
+            lambda: scene.state,
+            scene.nodes,
+            holdings,
+            scene.custody,
+            timedelta(hours=24),
+            scene.clock,
+        ),
+        absence=lambda: "",
+        ca_rotation=lambda: "",
+        clock=scene.clock,
+    )
+    return StatusMessages(inspected, scene.state, resources=False).of(scene.state.instances[B0])
+
+
+async def _served() -> Scene:
+    scene = Scene(register(world("b"), B0, B, "10.0.1.1"))
+    async with scene.running():
+        peer = scene.connect(B0).as_envoy()
+        scene.show_newest()
+        await scene.clock.advance(0.1)
+        peer.settle()
+    await scene.proof.close()
+    return scene
+
+
+@pytest.mark.parametrize("why", ["certificate", "plan"])
+async def test_who_cannot_get_what_it_should_have_is_behind(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it ACKed all that it had, which is what is said of each type."""
+    scene = await _served()
+    assert (_status(scene).behind, _status(scene).certificate) == ("", SERVED)
+    async with scene.running():
+        if why == "certificate":
+            scene.serials.are_bad = True
+        else:
+            monkeypatch.setattr(scene.planner, "plan", None)
+        scene.commit(mapping(scene.state, B, "x"))
+        await settled()
+        status = _status(scene)
+        await scene.proof.close()
+
+    reasons = {
+        "certificate": "no certificate could be issued: ",
+        "plan": "it goes on with what it had: a defect; the log has it",
+    }
+    assert all(each.reason == "" for each in status.types)
+    assert status.behind.startswith(reasons[why])
+    assert status.behind in {*status.alarms, status.certificate_reason}
+
+
+async def test_who_waits_for_its_turn_is_behind() -> None:
+    """What was committed a moment ago is not there yet; nobody who is away waits."""
+    scene = await _served()
+    scene.commit(mapping(scene.state, B, "x"))
+    assert _status(scene).behind == "its turn has not come yet"
+
+    for live in scene.nodes.streams(B0):
+        scene.nodes.closed(live)
+    assert _status(scene).behind == ""
