@@ -31,6 +31,8 @@ from control_plane.server.api.selection import asked_instances
 from control_plane.server.observability.feed import Feed
 from control_plane.server.turns import unhurried
 
+_STOPPING = "the server is shutting down"
+
 
 class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
     """Shows how everything is, and tells what happens."""
@@ -84,6 +86,9 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
         self, request: inspection_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[inspection_pb2.Event]:
         """Tell what happens until the caller hangs up."""
+        if self._feed.is_closed:
+            # Before the caller is told that it watches, or it would say so, and that it does not.
+            raise Unavailable(_STOPPING)
         wanted = Wanted(self._inspected.state(), request)
         with self._feed.watch() as watcher:
             # The caller knows from here on that nothing is missed.
@@ -92,7 +97,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
             while True:
                 told = await watcher.next()
                 if told is None:
-                    raise Unavailable("the server is shutting down")
+                    raise Unavailable(_STOPPING)
                 lost += told.lost
                 if wanted.has(told.fact):
                     yield event(told, lost)

@@ -145,6 +145,11 @@ class Feed:
         self.lost = 0
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing will be told any more."""
+        return self._closed
+
+    @property
     def watchers(self) -> int:
         """How many watch."""
         return len(self._watchers)
