@@ -57,6 +57,13 @@ class Rotation:
     other: Authority | None = None
     cross: x509.Certificate | None = None
 
+    @property
+    def active_since(self) -> datetime | None:
+        """When the active CA began to sign; None if that was before this rotation."""
+        # Between the first step and the second there is nothing that is cross-signed.
+        is_swapped = self.stage is Stage.ACTIVATED or self.cross is not None
+        return self.since if is_swapped else None
+
     @cached_property
     def issuers(self) -> Issuers:
         """The certificates of the CAs whose leaves count."""

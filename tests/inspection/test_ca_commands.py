@@ -46,7 +46,7 @@ async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
         ("active", ""),
         ("prepared", waits),
     ]
-    assert set(found[0]) == set(found[1]) == {*only, "since"}
+    assert (set(found[0]), set(found[1])) == (set(only), {*only, "since"})
     assert f"\nCA ROTATION: a CA is prepared: {waits}\n" in status.out
     assert printed["ca_rotation"] == f"a CA is prepared: {waits}"
     assert (nothing["ca_rotation"], nothing["control_plane_alarms"]) == ("", [])

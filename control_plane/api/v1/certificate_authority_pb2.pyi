@@ -76,7 +76,9 @@ class CertificateAuthority(_message.Message):
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when it has its role; absent for a CA that is alone."""
+        """Since when it has its role; absent for a CA that is alone, or has signed since before the
+        rotation that is under way.
+        """
 
     def __init__(
         self,

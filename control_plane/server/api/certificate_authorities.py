@@ -90,10 +90,11 @@ class CertificateAuthorityService(
     def _shown(self) -> Iterator[messages.CertificateAuthority]:
         rotation = self._rotation.rotation
         active = self._message("active", rotation.active)
+        if rotation.active_since is not None:
+            active.since.CopyFrom(timestamp(rotation.active_since))
         if rotation.other is None:
             yield active
             return
-        active.since.CopyFrom(timestamp(rotation.since))
         is_prepared = rotation.stage is Stage.PREPARED
         other = self._message("prepared" if is_prepared else "retiring", rotation.other)
         other.since.CopyFrom(timestamp(rotation.since))

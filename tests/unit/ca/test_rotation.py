@@ -72,6 +72,21 @@ def facts(rotation: Rotation) -> tuple[str, str, list[str], list[str]]:
     return rotation.stage.value, rotation.signing.subject, trusted(rotation), sent(rotation)
 
 
+def test_the_active_ca_has_signed_since_it_took_over() -> None:
+    """Another that is prepared changes nothing about that; an undo is a take-over too."""
+    alone = steady(embedded("old"), NOW)
+    one = prepare(alone, embedded("new"), LATER)
+    two = activate(one, LATER + YEAR / 9, 5)
+    back = undo_activate(two, LATER + YEAR / 8, 6)
+
+    assert [each.active_since for each in (alone, one, two, back)] == [
+        None,
+        None,
+        LATER + YEAR / 9,
+        LATER + YEAR / 8,
+    ]
+
+
 def test_from_one_ca_to_the_next() -> None:
     """Both are trusted from the first step to the last, and only the active one signs."""
     alone = steady(embedded("old"), NOW)
