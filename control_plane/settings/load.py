@@ -74,16 +74,19 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Lo
 def find_data_dir(flag: str | None, config: str | None, environ: Mapping[str, str]) -> Path:
     """Return the data directory of the server that a command talks to.
 
-    Only this setting is read, so that a command works while another setting is wrong.
+    Only this setting is read, and the TOML file only if neither flag nor variable says it, so that
+    a command works while something else is wrong.
 
     Raises:
-        ConfigurationError: the TOML file cannot be read, or the path is none.
+        ConfigurationError: the TOML file is needed and cannot be read, or the path is none.
     """
-    table, problems = _read_config(config, environ, check_names=False)
-    if problems:
-        raise ConfigurationError(problems)
     setting = next(each for each in all_settings() if each.name == "data_dir")
-    raw = _find(setting, {"data_dir": flag}, environ, table)
+    raw = _find(setting, {"data_dir": flag}, environ, _NO_TABLE)
+    if raw is None:
+        table, problems = _read_config(config, environ, check_names=False)
+        if problems:
+            raise ConfigurationError(problems)
+        raw = _find(setting, {}, environ, table)
     try:
         return _default_data_dir(environ) if raw is None else read_path(raw.value)
     except InvalidArgument as error:
@@ -123,23 +126,25 @@ class _Table(NamedTuple):
     path: Path | None
 
 
+_NO_TABLE = _Table({}, None)
+
+
 def _read_config(
     flag: object, environ: Mapping[str, str], *, check_names: bool = True
 ) -> tuple[_Table, list[str]]:
     given = _Raw(flag, "--config") if flag else _Raw(environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)
-    empty = _Table({}, None)
     if not given.value:
-        return empty, []
+        return _NO_TABLE, []
     try:
         path = read_path(given.value)
         # Some editors begin a file with a byte order mark, which TOML has no place for.
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        return empty, [f"{given.origin}: cannot read {shown(given.value)}: {error.strerror}"]
+        return _NO_TABLE, [f"{given.origin}: cannot read {shown(given.value)}: {error.strerror}"]
     except InvalidArgument as error:
-        return empty, [f"{given.origin}: {error}"]
+        return _NO_TABLE, [f"{given.origin}: {error}"]
     except ValueError as error:  # no UTF-8, no TOML, or an integer that Python does not read
-        return empty, [f"{given.origin}: {shown(given.value)} is not a TOML file: {error}"]
+        return _NO_TABLE, [f"{given.origin}: {shown(given.value)} is not a TOML file: {error}"]
     unknown = [_unknown(name, path) for name in values] if check_names else []
     return _Table(values, path), [problem for problem in unknown if problem]
 

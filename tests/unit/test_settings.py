@@ -511,6 +511,22 @@ def test_a_path_is_text(tmp_path: Path) -> None:
     assert problems_of({}, {"C2C_DATA_DIR": "/a\udcff"}) == (f"C2C_DATA_DIR: {rule}: '/a\\udcff'",)
 
 
+@pytest.mark.parametrize("broken", ["data_dir = [", None])
+def test_find_data_dir_reads_no_file_that_it_does_not_need(
+    tmp_path: Path, broken: str | None
+) -> None:
+    """Whoever says the directory is not kept from the server by a file that is broken."""
+    config = tmp_path / "c2c.toml"
+    if broken is not None:
+        config.write_text(broken)
+    environ = {"C2C_CONFIG": str(config)}
+
+    assert find_data_dir("/flag", None, environ) == Path("/flag")
+    assert find_data_dir(None, None, environ | {"C2C_DATA_DIR": "/var"}) == Path("/var")
+    with pytest.raises(ConfigurationError, match="C2C_CONFIG: "):
+        find_data_dir(None, None, environ)
+
+
 def test_find_data_dir_reads_one_setting_only(tmp_path: Path) -> None:
     """A command finds the running server although other settings are wrong."""
     config = tmp_path / "c2c.toml"
