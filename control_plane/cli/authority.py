@@ -74,7 +74,9 @@ def _wait_options(what: str) -> Callable[[Function], Function]:
 
 
 _force_option = click.option(
-    "--force", is_flag=True, help="Take the step although not everybody is ready for it"
+    "--force",
+    is_flag=True,
+    help="Take the step although not everybody is ready for it; with --wait, when its time is up",
 )
 
 
@@ -189,7 +191,7 @@ def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta
     begin("Activating the prepared CA")
     with connect() as client:
         if is_waiting:
-            until_ready(client, timeout, "")
+            until_ready(client, timeout, force=force)
         found = client.change(
             stub(client).ActivateCertificateAuthority,
             messages.ActivateCertificateAuthorityRequest(force=force),
@@ -217,7 +219,7 @@ def ca_retire(*, force: bool, is_waiting: bool, timeout: timedelta) -> None:
     begin("Retiring the old CA")
     with connect() as client:
         if is_waiting:
-            until_ready(client, timeout, "")
+            until_ready(client, timeout, force=force)
         found = client.change(
             stub(client).RetireCertificateAuthority,
             messages.RetireCertificateAuthorityRequest(force=force),

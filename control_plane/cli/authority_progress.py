@@ -88,15 +88,17 @@ def show_authorities(found: Authorities) -> None:
             tell(f"Strict clients, such as Python 3.13, {what}: {each.not_strict}")
 
 
-def until_ready(client: Client, timeout: timedelta, done: str = "") -> Authorities:
-    """Return once nobody is waited for.
+def until_ready(
+    client: Client, timeout: timedelta, done: str = "", *, force: bool = False
+) -> Authorities:
+    """Return once nobody is waited for, or with ``force`` when the time is up.
 
     Raises:
         Failed: the time is up; it says for whom it was waited, after what is ``done`` already.
     """
     found = _until(client, timeout, lambda found: not _late(found), done)
     late = _late(found)
-    if late is not None:
+    if late is not None and not force:
         reasons = some_of([f"{_named(each)} ({each.reason})" for each in late.waiting])
         raise Failed(
             f"{done}not everybody is ready after {format_duration(timeout)}: {reasons} "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.inspection.commands import c2c
 from tests.inspection.test_metrics import values
 from tests.inspection.world import scene
+from tests.security.test_addresses import connected
+from tests.security.world import stream
 from tests.unit.ca.forge import lax_ca_files, made
 
 
@@ -59,6 +62,23 @@ async def test_each_step_shows_what_the_next_waits_for(tmp_path: Path) -> None:
     assert "c2c ca retire" in forced.out
     assert (cancelled.code, cancelled.err) == (0, "")
     assert [each["fingerprint"] for each in left] == [only["fingerprint"]]
+
+
+async def test_who_waits_and_forces_forces_when_the_time_is_up(tmp_path: Path) -> None:
+    """Each step is taken, though somebody is not ready for it, and after all of the wait."""
+    both = ("--wait", "--timeout", "400ms", "--force")
+    async with scene(tmp_path) as here, stream(here.cf, here.holder) as client:
+        await connected(here.cf, client, here.holder)
+        await c2c(here.cf, "ca", "prepare")
+        began = time.monotonic()
+        activated = await c2c(here.cf, "ca", "activate", *both)
+        retired = await c2c(here.cf, "ca", "retire", *both)
+        took = time.monotonic() - began
+        left = (await c2c(here.cf, "ca", "list", "--output", "json")).json()
+
+    assert (activated.code, activated.err) == (retired.code, retired.err) == (0, "")
+    assert took >= 0.8
+    assert [each["role"] for each in left] == ["active"]
 
 
 async def test_when_nobody_is_waited_for_the_next_step_is_named(tmp_path: Path) -> None:
