@@ -148,7 +148,9 @@ class CreateAppResponse(_message.Message):
     already: _builtins.bool
     """Whether it existed already, so that nothing was changed."""
     revision: _builtins.int
-    """How many changes there were since the control plane started, this one included."""
+    """The number of the transaction that has it, counted since the control plane started; changes that
+    came together share one. If nothing was changed, that of the newest.
+    """
     @_builtins.property
     def app(self) -> Global___App: ...
     def __init__(
@@ -246,7 +248,9 @@ class UpdateAppResponse(_message.Message):
     already: _builtins.bool
     """Whether it had these properties already, so that nothing was changed."""
     revision: _builtins.int
-    """How many changes there were since the control plane started, this one included."""
+    """The number of the transaction that has it, counted since the control plane started; changes that
+    came together share one. If nothing was changed, that of the newest.
+    """
     @_builtins.property
     def app(self) -> Global___App: ...
     def __init__(
@@ -389,7 +393,9 @@ class DeleteAppResponse(_message.Message):
     already: _builtins.bool
     """Whether there was no such app, so that nothing was changed."""
     revision: _builtins.int
-    """How many changes there were since the control plane started, this one included."""
+    """The number of the transaction that has it, counted since the control plane started; changes that
+    came together share one. If nothing was changed, that of the newest.
+    """
     def __init__(
         self,
         *,

@@ -160,7 +160,7 @@ class GetStatusResponse(_message.Message):
     ALARMS_FIELD_NUMBER: _builtins.int
     CA_ROTATION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """How many changes there were since the control plane started."""
+    """The number of the newest transaction, counted since the control plane started."""
     ca_rotation: _builtins.str
     """What a CA rotation waits for, in one sentence; empty if none is under way."""
     @_builtins.property
@@ -766,7 +766,9 @@ class Event(_message.Message):
     app_guid: _builtins.str
     instance_guid: _builtins.str
     revision: _builtins.int
-    """The change that it is part of, by the revision that its call was answered with."""
+    """The revision that the call was answered with that it is part of, and others that came together
+    with it.
+    """
     type_url: _builtins.str
     """Of events of xDS."""
     nonce: _builtins.str

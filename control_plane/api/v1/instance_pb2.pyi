@@ -125,7 +125,9 @@ class RegisterInstanceResponse(_message.Message):
     already: _builtins.bool
     """Whether it was registered already, so that nothing was changed."""
     revision: _builtins.int
-    """How many changes there were since the control plane started, this one included."""
+    """The number of the transaction that has it, counted since the control plane started; changes that
+    came together share one. If nothing was changed, that of the newest.
+    """
     @_builtins.property
     def instance(self) -> Global___Instance: ...
     def __init__(
@@ -223,7 +225,9 @@ class RemoveInstanceResponse(_message.Message):
     already: _builtins.bool
     """Whether there was no such instance, so that nothing was changed."""
     revision: _builtins.int
-    """How many changes there were since the control plane started, this one included."""
+    """The number of the transaction that has it, counted since the control plane started; changes that
+    came together share one. If nothing was changed, that of the newest.
+    """
     def __init__(
         self,
         *,

@@ -155,7 +155,9 @@ class AddNetworkPoliciesResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """How many changes there were since the control plane started, this one included."""
+    """The number of the transaction that has it, counted since the control plane started; changes that
+    came together share one. If nothing was changed, that of the newest.
+    """
     complete: _builtins.bool
     """Whether every instance got as far as was waited for."""
     @_builtins.property
@@ -219,7 +221,9 @@ class RemoveNetworkPoliciesResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """How many changes there were since the control plane started, this one included."""
+    """The number of the transaction that has it, counted since the control plane started; changes that
+    came together share one. If nothing was changed, that of the newest.
+    """
     complete: _builtins.bool
     """Whether every instance got as far as was waited for."""
     @_builtins.property

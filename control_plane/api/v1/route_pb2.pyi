@@ -123,7 +123,9 @@ class MapRouteResponse(_message.Message):
     already: _builtins.bool
     """Whether it was mapped already, so that nothing was changed."""
     revision: _builtins.int
-    """How many changes there were since the control plane started, this one included."""
+    """The number of the transaction that has it, counted since the control plane started; changes that
+    came together share one. If nothing was changed, that of the newest.
+    """
     complete: _builtins.bool
     """Whether every instance got as far as was waited for."""
     @_builtins.property
@@ -205,7 +207,9 @@ class UnmapRouteResponse(_message.Message):
     already: _builtins.bool
     """Whether it was not mapped to this app, so that nothing was changed."""
     revision: _builtins.int
-    """How many changes there were since the control plane started, this one included."""
+    """The number of the transaction that has it, counted since the control plane started; changes that
+    came together share one. If nothing was changed, that of the newest.
+    """
     complete: _builtins.bool
     """Whether every instance got as far as was waited for."""
     @_builtins.property

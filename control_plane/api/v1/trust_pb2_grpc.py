@@ -49,7 +49,8 @@ class TrustServiceServicer:
     """
 
     def GetTrustBundle(self, request, context):
-        """Returns the CA certificates to trust; after a CA rotation, those of both CAs.
+        """Returns the CA certificates to trust; during a CA rotation, from `prepare` to
+        `retire`, those of both CAs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
