@@ -17,10 +17,11 @@ import click
 from click.core import ParameterSource
 
 from control_plane.cli.output import named, warn
+from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-DEFAULTS = ("default", "default")
+DEFAULTS = (DEFAULT_ORG, DEFAULT_SPACE)
 """The org and the space of an app, if nobody says otherwise."""
 
 _FORMATS = ("json", "yaml", "wide", "table")

@@ -49,7 +49,7 @@ _LONGEST_PAUSE = 1.0
 )
 @about_app()
 @click.option("--kind", "kinds_", multiple=True, help="Only events of this kind, such as nacked")
-@click.option("--count", type=kinds.USES, help="End after so many (Default: never)")
+@click.option("--count", type=kinds.NUMBER, help="End after so many (Default: never)")
 @target_options
 @all_option
 @output_option

@@ -85,7 +85,7 @@ class _Look:
     "that names lead to it (Default: ready)",
 )
 @click.option(
-    "--instances", type=kinds.USES, default="1", help="How many there have to be (Default: 1)"
+    "--instances", type=kinds.NUMBER, default="1", help="How many there have to be (Default: 1)"
 )
 @click.option(
     "--timeout",

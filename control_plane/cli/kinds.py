@@ -95,7 +95,7 @@ TOKEN_TIME = Kind("DURATION", duration_between(timedelta(seconds=1), timedelta(d
 OPERATOR_TIME = Kind("DURATION", duration_between(timedelta(minutes=1), timedelta(days=90)))
 APP_PORTS = Kind("PORT", list_of(count_between(MIN_APP_PORT, 65535)))
 APP_PORT = Kind("PORT", count_between(MIN_APP_PORT, 65535))
-USES = Kind("NUMBER", count_between(1, 1_000_000))
+NUMBER = Kind("NUMBER", count_between(1, 1_000_000))
 SERVER = Kind("HOST:PORT", read_server_address)
 SERVERS = Kind("HOST:PORT", list_of(read_server_address))
 NAME = Kind("NAME", read_text)

@@ -112,7 +112,7 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
     type=kinds.DIRECTORY,
     default="c2c-sidecar",
 )
-@_option("--concurrency", "Envoy's worker threads (Default: 1)", type=kinds.USES, default="1")
+@_option("--concurrency", "Envoy's worker threads (Default: 1)", type=kinds.NUMBER, default="1")
 @_option(
     "--offline-wait",
     "How long clients have to hear that the instance leaves (Default: 2s)",

@@ -51,7 +51,7 @@ def trust_bundle() -> None:
     "--ttl", type=kinds.TOKEN_TIME, default="10m", help="How long it is good (Default: 10m)"
 )
 @click.option(
-    "--uses", type=kinds.USES, default="1", help="How many can enrol with it (Default: 1)"
+    "--uses", type=kinds.NUMBER, default="1", help="How many can enrol with it (Default: 1)"
 )
 @click.option(
     "--address-range",
