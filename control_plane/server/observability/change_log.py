@@ -76,7 +76,8 @@ class ChangeLog:
     def reached(self, stage: Stage, revision: int, seconds: float, behind: int) -> None:
         """Tell that a change is everywhere, or where it ended."""
         if behind:
-            sentence = f"{behind} instances have not {stage.value} revision {revision} in time"
+            late = "1 instance has" if behind == 1 else f"{behind} instances have"
+            sentence = f"{late} not {stage.value} revision {revision} in time"
         elif stage is Stage.SERVED:
             sentence = f"every instance follows revision {revision}, after {seconds * 1000:.0f} ms"
         else:

@@ -190,9 +190,11 @@ def test_a_change_that_is_everywhere_is_told_once() -> None:
         log.reached(Stage.ACKED, 7, 0.0042, 0)
         log.reached(Stage.SERVED, 7, 0.0123, 0)
         log.reached(Stage.ACKED, 8, 60.0, 2)
+        log.reached(Stage.SERVED, 9, 60.0, 1)
         facts = heard(watcher)
 
     assert [(fact.kind, fact.revision, fact.sentence) for fact in facts] == [
         (Kind.SETTLED, 7, "every instance follows revision 7, after 12 ms"),
         (Kind.SETTLED, 8, "2 instances have not acked revision 8 in time"),
+        (Kind.SETTLED, 9, "1 instance has not served revision 9 in time"),
     ]
