@@ -11,10 +11,10 @@ from control_plane.api.v1 import inspection_pb2
 from control_plane.clock import SystemClock
 from control_plane.errors import Unavailable
 from control_plane.model.state import State
+from control_plane.server.access.admission import Context
 from control_plane.server.api.inspection import InspectionService
 from control_plane.server.api.inspection_explain import Explainer
 from control_plane.server.api.inspection_values import Inspected
-from control_plane.server.api.seams import Context
 from control_plane.server.observability.feed import Feed
 
 
