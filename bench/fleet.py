@@ -20,6 +20,7 @@ from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.app.core import new_serial
 from control_plane.ca import (
     Authority,
+    IdentityRequest,
     KeyFactory,
     Leaf,
     Profile,
@@ -43,7 +44,7 @@ from control_plane.model.routes import map_route
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import C2C_PORT, AppGuid, InstanceGuid
-from control_plane.planner import Planner, PlanOptions, SecretContent, c2c_request, identity_request
+from control_plane.planner import Planner, PlanOptions, SecretContent, c2c_request, ports_request
 from control_plane.planner.ports import ID_SECRET
 from control_plane.registry import Command, Registry
 from control_plane.server.credentials import SERVER_NAME
@@ -175,7 +176,14 @@ def _address(number: int) -> str:
 def _members(state: State, authority: Authority, key: KeyPair) -> Iterator[Member]:
     for instance in state.all_instances():
         app = state.apps[instance.app_guid]
-        request = identity_request(app, instance, DEFAULT_TRUST_DOMAIN)
+        request = IdentityRequest(
+            trust_domain=DEFAULT_TRUST_DOMAIN,
+            instance_guid=instance.guid,
+            app_guid=app.guid,
+            org=app.key.org,
+            space=app.key.space,
+            address=instance.address,
+        )
         leaf = _issued(authority, request, key.public)
         (policy,) = state.policies_to(app.guid)
         name = sources_filter_name(C2C_PORT, policy.source)
@@ -189,7 +197,7 @@ def write_floor(directory: Path, fleet: Fleet, member: Member, versions: int) ->
     app = fleet.state.apps[instance.app_guid]
     requests: dict[str, Request] = {
         C2C_SECRET: c2c_request(fleet.state, app, instance),
-        ID_SECRET: identity_request(app, instance, DEFAULT_TRUST_DOMAIN),
+        ID_SECRET: ports_request(app, instance),
     }
     secrets: dict[str, SecretContent] = {
         name: Resource.of(SECRET, name, _secret(fleet.authority, name, request))

@@ -6,7 +6,7 @@ The rule of this module: it is wiring and nothing else. Tests that need no socke
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,6 +179,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         new_serial=new_serial,
         clock=clock,
         note=note_identity,
+        of_ports=_with_uri(secrets),
     )
     refusals = RefusalTally(clock)
     nodes.observe(StreamLog(refusals))
@@ -231,6 +232,13 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     )
 
 
+def _with_uri(secrets: Iterable[IssuedRecord]) -> frozenset[int]:
+    """Return the serials of secrets that say to be an instance: an older release sent such."""
+    return frozenset(
+        each.serial for each in secrets if any(name.startswith("spiffe:") for name in each.names)
+    )
+
+
 def _ca_rotation(
     authorities: Authorities,
     progress: RotationProgress,
@@ -249,7 +257,6 @@ def _ca_rotation(
 def _plan_options(settings: Settings) -> PlanOptions:
     address = settings.xds_address
     return PlanOptions(
-        trust_domain=settings.trust_domain,
         internal_domains=settings.internal_domains,
         router_ca_pem=_router_ca(settings.router_ca) if settings.router_ca else b"",
         router_sans=settings.router_sans,

@@ -33,6 +33,7 @@ from control_plane.ca.request import (
     C2CRequest,
     IdentityRequest,
     OperatorRequest,
+    PortsRequest,
     Request,
     ServerRequest,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Leaf",
     "OperatorIdentity",
     "OperatorRequest",
+    "PortsRequest",
     "Profile",
     "PublicKey",
     "Request",

@@ -2,7 +2,7 @@
 
 The rule of this module: an identity is exactly one SPIFFE id of our trust domain, in exactly one of
 three shapes. Everything else is nobody, also a certificate that our own CA signed for another
-purpose (a C2C certificate has no URI, so it opens nothing here).
+purpose (those of an app's ports have no URI, so they open nothing here).
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class C2CRequest:
 
 @dataclass(frozen=True, slots=True)
 class IdentityRequest:
-    """The certificate that proves to be an instance: to us, and on the ports from 61001.
+    """The certificate that proves to be an instance, to us; for a key that its sidecar made.
 
     Raises:
         InvalidArgument: a value breaks its rule; ``field`` names it.
@@ -97,7 +97,7 @@ class IdentityRequest:
     org: str
     space: str
     address: str
-    # A client of the control plane, and the server behind 61001.
+    # A client of the control plane; Cloud Foundry's identities prove servers too.
     usages: ClassVar[tuple[Usage, ...]] = (Usage.CLIENT_AUTH, Usage.SERVER_AUTH)
 
     subject: Subject = field(init=False, repr=False, compare=False)
@@ -115,6 +115,35 @@ class IdentityRequest:
         )
         object.__setattr__(self, "san", san)
         object.__setattr__(self, "subject", subject)
+
+
+@dataclass(frozen=True, slots=True)
+class PortsRequest:
+    """The certificate that an instance shows on the ports from 61001: ``id-cert-and-key``.
+
+    It has no URI, and so is nobody's identity: its key is made by the control plane and sent.
+
+    Raises:
+        InvalidArgument: a value breaks its rule; ``field`` names it.
+    """
+
+    instance_guid: str
+    app_guid: str
+    org: str
+    space: str
+    address: str
+    # Cloud Foundry's lets it prove clients too.
+    usages: ClassVar[tuple[Usage, ...]] = (Usage.CLIENT_AUTH, Usage.SERVER_AUTH)
+
+    subject: Subject = field(init=False, repr=False, compare=False)
+    san: San = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Parse every value."""
+        subject = _instance_subject(self)
+        object.__setattr__(self, "subject", subject)
+        san = San(dns=(subject.common_name,), ips=(_known_address(self.address),))
+        object.__setattr__(self, "san", san)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +215,11 @@ class OperatorRequest:
         object.__setattr__(self, "subject", Subject(self.name))
 
 
-Request = C2CRequest | IdentityRequest | ServerRequest | OperatorRequest
+Request = C2CRequest | IdentityRequest | PortsRequest | ServerRequest | OperatorRequest
 """Everything that can be asked for."""
 
 
-def _instance_subject(request: C2CRequest | IdentityRequest) -> Subject:
+def _instance_subject(request: C2CRequest | IdentityRequest | PortsRequest) -> Subject:
     """Return the subject as Cloud Foundry has it: authorisation libraries take it apart."""
     return Subject(
         common_name=parse_guid(request.instance_guid, field="instance_guid"),

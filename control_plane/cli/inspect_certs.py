@@ -79,13 +79,7 @@ def certs(app_name: str | None) -> None:
 
 
 def _names(certificate: inspection_pb2.Certificate) -> str:
-    names = [_short(name) for name in certificate.names if name != certificate.instance_guid]
+    names = [name for name in certificate.names if name != certificate.instance_guid]
     shown = names[:_MAX_NAMES]
     hidden = len(names) - len(shown)
     return ", ".join([*shown, f"{hidden} more"] if hidden else shown)
-
-
-def _short(name: str) -> str:
-    """Return a SPIFFE id without the GUIDs of app and instance, which say nothing to people."""
-    domain, path, _ = name.partition("/app/")
-    return f"{domain}/..." if path and domain.startswith("spiffe://") else name

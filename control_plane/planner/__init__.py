@@ -10,7 +10,7 @@ from control_plane.planner.names import (
 from control_plane.planner.options import PlanOptions
 from control_plane.planner.plan import Planner, SecretContent
 from control_plane.planner.ports import NOTHING, Gone, forwarded
-from control_plane.planner.requests import c2c_request, identity_request
+from control_plane.planner.requests import c2c_request, ports_request
 
 __all__ = [
     "NAME_TABLE",
@@ -24,6 +24,6 @@ __all__ = [
     "UncertifiedNames",
     "c2c_request",
     "forwarded",
-    "identity_request",
     "none_uncertified",
+    "ports_request",
 ]

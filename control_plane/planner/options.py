@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from control_plane.ca import DEFAULT_TRUST_DOMAIN, TrustDomain
 from control_plane.names import Domain
 
 
@@ -13,7 +12,6 @@ class PlanOptions:
     """What all plans of a control plane have in common.
 
     Attributes:
-        trust_domain: whose SPIFFE ids the identity certificates have.
         internal_domains: the domains whose names are answered from the name table.
         router_ca_pem: CAs whose clients may connect to ports 61001 and up; b"" if there are no
             routers, so that these ports are opened by policies like any other.
@@ -22,7 +20,6 @@ class PlanOptions:
         probers: addresses from which the control plane looks which certificate is served.
     """
 
-    trust_domain: TrustDomain = DEFAULT_TRUST_DOMAIN
     internal_domains: tuple[Domain, ...] = (Domain("apps.internal"),)
     router_ca_pem: bytes = b""
     router_sans: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from control_plane.ca import C2CRequest, IdentityRequest, TrustDomain
+from control_plane.ca import C2CRequest, PortsRequest
 from control_plane.model.entities import App, Instance
 from control_plane.model.state import State
 from control_plane.names import Hostname
@@ -33,10 +33,9 @@ def c2c_request(
     )
 
 
-def identity_request(app: App, instance: Instance, trust_domain: TrustDomain) -> IdentityRequest:
+def ports_request(app: App, instance: Instance) -> PortsRequest:
     """Return what the certificate on the ports from 61001 up must say: the GUID, the address."""
-    return IdentityRequest(
-        trust_domain=trust_domain,
+    return PortsRequest(
         instance_guid=instance.guid,
         app_guid=app.guid,
         org=app.key.org,

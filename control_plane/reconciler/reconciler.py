@@ -93,11 +93,7 @@ class Reconciler:
         )
         self.publication = Publication(state, self.waiters, around, clock, custody.recorded())
         self._certificates = Certificates(
-            custody,
-            self._renewals,
-            self.publication.lingering,
-            planner.options.trust_domain,
-            clock,
+            custody, self._renewals, self.publication.lingering, clock
         )
         self.foresight = Foresight(
             self._certificates, self._connected, self._backlog.is_crowd, clock

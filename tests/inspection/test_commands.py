@@ -54,9 +54,9 @@ async def test_status_and_certs_fit_a_narrow_terminal(tmp_path: Path) -> None:
     assert f"  {served.served_serial[:8]}" in certs.out
     assert served.served_serial not in certs.out
     assert f"\n   0.{NAME}, {NAME}, {here.address}\n" in certs.out
-    assert "spiffe://c2c.internal/...\n" in certs.out
-    assert "spiffe://c2c.internal/...\n" in wide.out
-    assert here.holder.guid in printed[1]["names"][-1]
+    assert certs.out.endswith(f"\n   {here.address}\n")
+    assert wide.out.splitlines()[-1].endswith(f"  {here.address}")
+    assert printed[1]["names"] == [here.holder.guid, here.address]
 
 
 async def test_apps_of_one_name_are_told_apart_by_their_spaces(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from envoy.service.discovery.v3 import discovery_pb2
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.ca import read_certificate
+from control_plane.ca import load_key_pair, read_certificate
+from control_plane.names import InstanceGuid
+from control_plane.planner.ports import ID_SECRET
+from control_plane.reconciler.certificates.held import Held
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.envoy.harness import until
@@ -206,6 +209,14 @@ async def test_a_stream_cannot_change_its_node(tmp_path: Path) -> None:
             )
 
 
+def shown_on_the_ports(cf: Platform, victim: Holder) -> Holder:
+    """Return who has what an instance is sent for the ports from 61001, with its key."""
+    held = cf.running.core.custody.get(InstanceGuid(victim.guid), ID_SECRET)
+    assert isinstance(held, Held)
+    key = load_key_pair(held.leaf.private_key_pem or b"")
+    return Holder(victim.guid, key, held.leaf.certificate_chain_pem, victim.roots)
+
+
 Wrong = Callable[[Platform, Holder], Holder]
 
 WRONG_KIND: dict[str, tuple[Wrong, grpc.StatusCode, str]] = {
@@ -216,6 +227,11 @@ WRONG_KIND: dict[str, tuple[Wrong, grpc.StatusCode, str]] = {
     ),
     "the certificate that an instance shows to other containers": (
         lambda cf, victim: issued(cf, c2c_request(cf, victim), guid=victim.guid),
+        grpc.StatusCode.UNAUTHENTICATED,
+        "client certificate refused: it needs exactly one SPIFFE id and has 0 URIs",
+    ),
+    "the certificate that an instance shows on the ports from 61001": (
+        shown_on_the_ports,
         grpc.StatusCode.UNAUTHENTICATED,
         "client certificate refused: it needs exactly one SPIFFE id and has 0 URIs",
     ),

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import Request, TrustDomain
+from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.model.entities import App, Instance
 from control_plane.model.state import State
 from control_plane.names import Hostname, InstanceGuid
-from control_plane.planner import SecretContent, c2c_request, identity_request
+from control_plane.planner import SecretContent, c2c_request, ports_request
 from control_plane.planner.ports import ID_SECRET
 from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.certificates.renewals import RenewalQueue, Retries
@@ -35,7 +35,6 @@ class Certificates:
         custody: Custody,
         renewals: RenewalQueue,
         lingering: Callable[[Instance], Iterable[Hostname]],
-        trust_domain: TrustDomain,
         clock: Clock,
     ) -> None:
         """Start with nothing known.
@@ -45,13 +44,11 @@ class Certificates:
             renewals: is told when to look at an instance again.
             lingering: returns the routes that an app lost, and an instance's certificate still must
                 have.
-            trust_domain: of the identities in them.
             clock: tells what is due.
         """
         self._custody = custody
         self._renewals = renewals
         self._lingering = lingering
-        self._trust_domain = trust_domain
         self._clock = clock
         self._requests: dict[InstanceGuid, tuple[_Facts, Mapping[str, Request]]] = {}
         self._retries = Retries()
@@ -97,10 +94,10 @@ class Certificates:
         if known is not None and known[0] == facts:
             return known[1]
         if known is not None and known[0][:2] == facts[:2]:
-            identity = known[1][ID_SECRET]
+            of_ports = known[1][ID_SECRET]
         else:
-            identity = identity_request(app, instance, self._trust_domain)
-        requests = {C2C_SECRET: c2c_request(state, app, instance, lingering), ID_SECRET: identity}
+            of_ports = ports_request(app, instance)
+        requests = {C2C_SECRET: c2c_request(state, app, instance, lingering), ID_SECRET: of_ports}
         self._requests[instance.guid] = facts, requests
         return requests
 

@@ -5,13 +5,15 @@ The rules of this module:
 - A certificate counts until a newer one of the same instance was shown. Before that the newer one
   may never have arrived, and the older is all that its holder has; after that whoever shows the
   older one has stolen it, or was restored from a copy.
+- What an older release sent for the ports from 61001 has the SPIFFE id of its instance, and a key
+  that the control plane made and sent. As far as its record is there it never counts.
 - A stream that was opened with an older certificate than the newest issued is ended soon, and any
   stream before its certificate ends; Envoy then comes back with the files that its sidecar renewed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from control_plane.ca import (
     Authority,
@@ -51,6 +53,7 @@ class Identities:
         new_serial: Callable[[], int],
         clock: Clock,
         note: Callable[[IssuedRecord], None] = lambda _: None,
+        of_ports: Container[int] = frozenset(),
     ) -> None:
         """Start without having issued any.
 
@@ -61,12 +64,14 @@ class Identities:
             new_serial: gives their serial numbers.
             clock: tells when they are issued.
             note: is told of each that its instance was given, and returns at once.
+            of_ports: serials of certificates that say to be an instance and are no identities.
         """
         self._authority = authority
         self._profile = profile
         self._new_serial = new_serial
         self._clock = clock
         self._note = note
+        self._of_ports = of_ports
         # Serials in the order of issue; the first is the newest that was shown.
         self._counting: dict[InstanceGuid, list[int | None]] = {}
         self._issued_at: dict[InstanceGuid, float] = {}
@@ -134,11 +139,13 @@ class Identities:
             del counting[: counting.index(serial)]
 
     def counts(self, instance: InstanceGuid, serial: int) -> bool:
-        """Tell whether no newer certificate of this instance was shown.
+        """Tell whether this is an identity, and no newer one of this instance was shown.
 
         After a restart nothing is known of earlier ones, and they count until a newer one is
         issued and shown.
         """
+        if serial in self._of_ports:
+            return False
         counting = self._counting.get(instance, [_EARLIER])
         return serial in counting or _EARLIER in counting
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 from control_plane.app.core import Core, build
 from control_plane.ca import new_key_pair
 from control_plane.model.apps import create_app
+from control_plane.model.change import Change
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.spec import AppSpec
@@ -22,7 +24,7 @@ from control_plane.settings import Settings
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
 from tests.unit.app.kept import kept
-from tests.unit.model.world import B
+from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.worlds import Peer
 from tests.waiting import eventually
@@ -38,11 +40,15 @@ MAY_STAY = {
 
 
 @asynccontextmanager
-async def built(directory: Path) -> AsyncIterator[Core]:
-    """Put a core together over an empty data directory."""
+async def built(directory: Path, *records: IssuedRecord) -> AsyncIterator[Core]:
+    """Put a core together over a data directory with these records of app b, and nothing else."""
     settings = Settings(data_dir=directory / "data")
     store = await SqliteStore.open(settings.data_dir / "c2c.db")
     try:
+        if records:
+            state = register(world("b"), "b0", B, "10.0.1.1")
+            await store.commit([Change(puts=(state.apps[B], state.instances[B0]))])
+            await store.record_issued(records)
         yield await build(settings, ManualClock(), store)
     finally:
         await store.close()
@@ -110,3 +116,13 @@ async def test_who_was_removed_is_forgotten_wherever_it_was_known(tmp_path: Path
 
     memories = {path.rpartition(".")[2] for path in known}
     assert memories >= {"_counting{}", "_served{}", "_sure{}", "_used{}", "_entries{}", "_shown{}"}
+
+
+async def test_what_an_older_release_sent_for_ports_is_no_identity(tmp_path: Path) -> None:
+    """It has the SPIFFE id of its instance; its record says that it is a secret all the same."""
+    uri = "spiffe://c2c.internal/app/b/instance/b0"
+    sent = replace(RECORD, secret="id-cert-and-key", serial=0xB, names=("b0", uri))
+    shown = replace(sent, secret="identity", serial=0xC)
+    async with built(tmp_path, sent, shown) as core:
+        assert not core.identities.counts(B0, 0xB)
+        assert core.identities.counts(B0, 0xC)

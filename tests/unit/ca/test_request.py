@@ -16,6 +16,7 @@ from control_plane.ca import (
     C2CRequest,
     IdentityRequest,
     OperatorRequest,
+    PortsRequest,
     San,
     ServerRequest,
 )
@@ -35,6 +36,8 @@ IDENTITY = IdentityRequest(
     space="dev",
     address="10.255.1.7",
 )
+
+PORTS = PortsRequest("b66d0aa2", "6a2f9a3e", "acme", "dev", "10.255.1.7")
 
 
 def test_c2c_names(request_c2c: C2CRequest) -> None:
@@ -144,6 +147,12 @@ def test_longest_units(request_c2c: C2CRequest) -> None:
     assert [len(unit) for unit in request.subject.units] == [64, 64, 64]
 
 
+def test_the_ports_from_61001_show_no_identity() -> None:
+    """Their certificate has the subject of an identity, its GUID and address, and no SPIFFE id."""
+    assert PORTS.san == San(dns=("b66d0aa2",), ips=("10.255.1.7",))
+    assert PORTS.subject == IDENTITY.subject
+
+
 def test_identity() -> None:
     """An identity is a SPIFFE id of app and instance, with the GUID and address beside it."""
     assert IDENTITY.san == San(
@@ -213,13 +222,15 @@ def test_usages(request_c2c: C2CRequest) -> None:
 
     assert request_c2c.usages == both
     assert IDENTITY.usages == both
+    assert PORTS.usages == both
     assert server.usages == (Usage.SERVER_AUTH,)
     assert OperatorRequest(DEFAULT_TRUST_DOMAIN, "jane").usages == (Usage.CLIENT_AUTH,)
 
 
 def test_requests_can_be_pickled(request_c2c: C2CRequest) -> None:
     """A request can be handed to another process, which issues what it asks for."""
-    requests: list[Request] = [request_c2c, IDENTITY, OperatorRequest(DEFAULT_TRUST_DOMAIN, "jane")]
+    operator = OperatorRequest(DEFAULT_TRUST_DOMAIN, "jane")
+    requests: list[Request] = [request_c2c, IDENTITY, PORTS, operator]
 
     for request in requests:
         copy = pickle.loads(pickle.dumps(request))  # noqa: S301 - we wrote it a moment ago

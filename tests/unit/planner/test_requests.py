@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from control_plane.ca import DEFAULT_TRUST_DOMAIN
 from control_plane.names import AppGuid, Hostname, InstanceGuid
-from control_plane.planner import c2c_request, identity_request
+from control_plane.planner import c2c_request, ports_request
 from tests.unit.planner import worlds
 
 B, B1 = AppGuid("b"), InstanceGuid("b1")
@@ -46,13 +45,13 @@ def test_an_unmapped_route_lingers_in_the_certificate() -> None:
     assert request != c2c_request(state, app, instance)
 
 
-def test_the_identity_certificate_has_no_routes() -> None:
-    """GUID, address and SPIFFE id: a route that comes or goes does not concern it."""
+def test_the_certificate_of_the_ports_is_no_identity() -> None:
+    """GUID and address, and no SPIFFE id; a route that comes or goes does not concern it."""
     state = worlds.route(worlds.story(org="acme", space="dev"), "b", "api")
 
-    request = identity_request(state.apps[B], state.instances[B1], DEFAULT_TRUST_DOMAIN)
+    request = ports_request(state.apps[B], state.instances[B1])
 
     assert request.san.dns == ("b1",)
     assert request.san.ips == ("10.0.1.2",)
-    assert request.san.uris == (f"spiffe://{DEFAULT_TRUST_DOMAIN}/app/b/instance/b1",)
+    assert request.san.uris == ()
     assert (request.org, request.space) == ("acme", "dev")

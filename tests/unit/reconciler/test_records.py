@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -103,6 +104,19 @@ async def test_other_names_than_recorded_are_another_certificate(state: State) -
 
     assert secrets_sent(peer) == {C2C_SECRET}
     assert "second.apps.internal" in second.leaf("b0").san.dns
+
+
+async def test_a_certificate_of_the_ports_that_is_an_identity_is_replaced(state: State) -> None:
+    """Older releases sent one with a SPIFFE id; who has it gets another as soon as it connects."""
+    first, has = before(state)
+    old = first.records[B0, ID_SECRET]
+    uri = "spiffe://c2c.internal/app/b/instance/b0"
+    first.records[B0, ID_SECRET] = replace(old, names=(*old.names, uri))
+    second = World(state, after=first)
+    peer = second.connect("b0")
+    peer.ask(SECRET, *BOTH, has=has)
+
+    assert secrets_sent(peer) == {ID_SECRET}
 
 
 async def test_what_another_ca_signed_is_replaced(state: State) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import timedelta
 
 import pytest
@@ -32,7 +32,11 @@ INSTANCE = Instance(GUID, APP.guid, 0, Address("10.0.0.1"), Address("127.0.0.1")
 class World:
     """An issuer of identities whose serial numbers count from 1."""
 
-    def __init__(self, note: Callable[[IssuedRecord], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        note: Callable[[IssuedRecord], None] = lambda _: None,
+        of_ports: Container[int] = frozenset(),
+    ) -> None:
         """Start with nothing issued."""
         self.clock = StillClock()
         self.authority = create_authority(
@@ -45,6 +49,7 @@ class World:
             new_serial=itertools.count(1).__next__,
             clock=self.clock,
             note=note,
+            of_ports=of_ports,
         )
 
     def issue(self) -> int:
@@ -92,6 +97,13 @@ def test_what_is_recorded_of_an_identity_is_what_it_says() -> None:
         )
     ]
     assert leaf.not_after == NOON + timedelta(hours=1)
+
+
+def test_what_was_issued_for_ports_is_no_identity() -> None:
+    """It never counts, also where nothing is known yet of the identities of the run before."""
+    world = World(of_ports={70, 71})
+
+    assert world.counting(70, 71, 72) == [72]
 
 
 def test_an_older_identity_counts_until_the_newer_one_was_shown() -> None:
