@@ -86,12 +86,13 @@ class Reconciler:
         around = Neighbourhood(
             self._connected.of,
             self._connected.secret_streams,
-            self._is_certified,
+            self.standing.is_certified,
             self._connected.resolves,
+            self.standing.has_names,
             self._mark_apps,
             self._mark_resolvers,
         )
-        self.publication = Publication(state, self.waiters, around, clock, custody.recorded())
+        self.publication = Publication(state, around, clock, custody.recorded())
         self._certificates = Certificates(
             custody, self._renewals, self.publication.lingering, clock
         )
@@ -179,6 +180,7 @@ class Reconciler:
         if NAME_TABLE_TYPE in live.stream.machines and not self._connected.resolves(instance):
             self.publication.left(instance)
         self.waiters.note(instance)
+        self.publication.told(instance)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -204,9 +206,6 @@ class Reconciler:
     def _clock_jumped(self) -> None:
         for callback in self._on_clock_jump:
             callback()
-
-    def _is_certified(self, instance: InstanceGuid) -> bool:
-        return self.standing.has_certificate(instance) and self.standing.is_current(instance)
 
     def _mark_apps(self, apps: Iterable[AppGuid]) -> None:
         for app in apps:
@@ -245,12 +244,13 @@ class Reconciler:
         self._note(instance)
 
     def _note(self, guid: InstanceGuid) -> None:
-        """Tell those who wait for an instance; names lead to it if it has what it should have."""
+        """Tell those who wait for an instance; names lead to it if it has its certificate."""
         self.waiters.note(guid)
+        self.publication.told(guid)
         instance = self.state.instance(guid)
         if instance is None or guid not in self.publication.uncertified(instance.app_guid):
             return
-        if self._is_certified(guid):
+        if self.standing.is_certified(guid):
             self.publication.certified(instance.app_guid, guid)
 
     def _reconcile(self, guid: InstanceGuid) -> None:

@@ -68,15 +68,37 @@ class Standing:
             return "its Envoy"
         return "its resolver" if missing else ""
 
-    def has_certificate(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance ACKed its certificate, or said that it has it.
+    def is_certified(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance is connected and has the certificate that it should have.
 
-        Who just came back is in step with all that it asked for, and may ask for that next.
+        Whatever else it refused, or has yet to answer for, does not matter. Who just came back may
+        have asked for other things, and ask for that next.
         """
         held = self._custody.get(instance, C2C_SECRET)
-        return held is not None and any(
+        if held is None or self._awaits_plan(instance):
+            return False
+        if self._custody.has_failed(instance, C2C_SECRET):
+            return False
+        there = [
             has_version(live.stream, SECRET, C2C_SECRET, held.version)
             for live in self._nodes.streams(instance)
+            if (machine := live.stream.machines.get(SECRET)) is not None
+            and machine.subscription.wants(C2C_SECRET)
+        ]
+        return any(there) and all(there)
+
+    def has_names(self, instance: InstanceGuid) -> bool:
+        """Tell whether the resolver of an instance ACKed the names that it should have, if any."""
+        streams = [live.stream for live in self._nodes.streams(instance)]
+        asked = [each for each in streams if NAME_TABLE_TYPE in each.machines]
+        if not asked:
+            return True
+        if self._awaits_plan(instance):
+            return False
+        snapshot = self._nodes.snapshot(instance)
+        return snapshot is None or all(
+            each.machines[NAME_TABLE_TYPE].in_step(each.content(NAME_TABLE_TYPE, snapshot))
+            for each in asked
         )
 
     def plan_failure(self, instance: InstanceGuid) -> str:
@@ -90,3 +112,6 @@ class Standing:
     def forget_failure(self, instance: InstanceGuid) -> None:
         """Forget that its plan failed: there is one now, or nobody to plan for."""
         self._failures.pop(instance, None)
+
+    def _awaits_plan(self, instance: InstanceGuid) -> bool:
+        return instance in self._backlog or instance in self._failures

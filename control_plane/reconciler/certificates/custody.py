@@ -86,6 +86,10 @@ class Custody:
         """Return why an instance has not the certificates that it should have, or ""."""
         return next(iter(self._failures.get(instance, {}).values()), "")
 
+    def has_failed(self, instance: InstanceGuid, name: str) -> bool:
+        """Tell whether a secret does not say what it must, since no other could be issued."""
+        return name in self._failures.get(instance, {})
+
     def is_due(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> bool:
         """Tell whether ``ensure`` would issue a certificate."""
         held = self.get(instance, name)

@@ -30,10 +30,10 @@ from control_plane.names import InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import NAME_TABLE_TYPE
 from control_plane.reconciler.membership.absences import Absences
+from control_plane.reconciler.membership.serving import can_serve
 from control_plane.registry import Registry
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
-from control_plane.xds.resource_type import SECRET
 
 RETRY_SECONDS = 1.0
 """How long after a status could not be written, or changed too often, the next attempt is made."""
@@ -167,15 +167,12 @@ class Presence:
             self._absences.left(guid)
 
     def _can_serve(self, instance: InstanceGuid) -> bool:
-        """Tell whether an Envoy ACKed all that it asked for, its certificate included.
-
-        It asks for that once it has a listener that names it, over this stream or another.
-        """
-        snapshot = self._nodes.snapshot(instance)
-        streams = [live.stream for live in self._envoys_of(instance)]
-        if snapshot is None or not any(SECRET in stream.machines for stream in streams):
+        """Tell whether an Envoy has its certificate, and what else other containers need of it."""
+        snapshot, known = self._nodes.snapshot(instance), self._registry.state.instance(instance)
+        if snapshot is None or known is None:
             return False
-        return all(stream.in_step(snapshot) for stream in streams)
+        streams = (live.stream for live in self._envoys_of(instance))
+        return can_serve(streams, snapshot, self._registry.state.apps[known.app_guid])
 
     def _committed(self, state: State, change: Change) -> None:
         before, self._state = self._state, state

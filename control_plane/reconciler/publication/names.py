@@ -47,9 +47,10 @@ class Neighbourhood:
     Attributes:
         connected_of: tells which of an app's instances have a stream.
         streams: returns the streams on which an instance asked for certificates.
-        certified: tells whether an instance is connected and ACKed all that it should have, its
-            certificate included.
+        certified: tells whether an instance is connected and ACKed the certificate that it should
+            have; what else it has or refused does not matter, here and with names.
         resolves: tells whether an instance has a resolver that follows its name table.
+        has_names: tells whether that ACKed the names that it should have, or is not connected.
         mark: has the instances of some apps looked at again.
         mark_resolvers: the same with those that have a resolver.
     """
@@ -58,6 +59,7 @@ class Neighbourhood:
     streams: Callable[[InstanceGuid], Iterable[object]]
     certified: Callable[[InstanceGuid], bool]
     resolves: Callable[[InstanceGuid], bool]
+    has_names: Callable[[InstanceGuid], bool]
     mark: Callable[[Iterable[AppGuid]], None]
     mark_resolvers: Callable[[Iterable[AppGuid]], None]
 
@@ -68,7 +70,6 @@ class Publication:
     def __init__(
         self,
         state: State,
-        waiters: Waiters,
         neighbourhood: Neighbourhood,
         clock: Clock,
         records: Iterable[IssuedRecord] = (),
@@ -80,8 +81,9 @@ class Publication:
         """
         records = tuple(records)
         self._state = state
-        self._waiters = waiters
-        self._around = neighbourhood
+        self._around = around = neighbourhood
+        self._certifying = Waiters(lambda of: around.certified(of) or not around.streams(of))
+        self._withdrawing = Waiters(around.has_names)
         self._clock = clock
         self._held_back: dict[AppGuid, set[Hostname]] = {}
         self._lingering: dict[AppGuid, set[Hostname]] = {}
@@ -108,6 +110,11 @@ class Publication:
     def certified(self, app: AppGuid, instance: InstanceGuid) -> None:
         """Let every route lead to an instance, which has the certificate."""
         self._uncertified.certified(app, instance)
+
+    def told(self, instance: InstanceGuid) -> None:
+        """Look again at an instance that was planned for, answered, or lost a stream."""
+        self._certifying.note(instance)
+        self._withdrawing.note(instance)
 
     def left(self, instance: InstanceGuid) -> None:
         """Note that the resolver of an instance lost its stream, and may be back."""
@@ -201,7 +208,7 @@ class Publication:
         app, name = mapping.app_guid, mapping.hostname
         around = self._around
         there = {each: frozenset(around.streams(each)) for each in around.connected_of(app)}
-        late = await self._waiters.wait(there, PUBLISH_BOUND)
+        late = await self._certifying.wait(there, PUBLISH_BOUND)
         # Meanwhile one that was there may have left without an ACK, and one that was away may be
         # back with one.
         stayed = {
@@ -234,11 +241,11 @@ class Publication:
             if self._around.resolves(instance)
         ]
         if resolvers:
-            late = await self._waiters.wait(resolvers, WITHDRAW_BOUND)
+            late = await self._withdrawing.wait(resolvers, WITHDRAW_BOUND)
             # That wait leaves out who lost its stream meanwhile, and still answers the name.
             if left := [each.guid for each in self._returning.missing(self._led(app))]:
                 await self._returning.wait(self._led(app))
-                late |= await self._waiters.wait(left, WITHDRAW_BOUND)
+                late |= await self._withdrawing.wait(left, WITHDRAW_BOUND)
             self._log.info(log_events.NAME_WITHDRAWN, app=app, name=name, behind=sorted(late))
             await self._clock.sleep(LINGER_SECONDS)
         _take(self._lingering, mapping)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.model.apps import update_app
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.instances import (
@@ -17,6 +18,7 @@ from control_plane.model.instances import (
     remove_instance,
     set_status,
 )
+from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.membership import absences
@@ -31,7 +33,7 @@ from control_plane.server.limits import TokenBuckets
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.faulty import Faulty, working
-from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
+from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Peer, World
 from tests.unit.server_security.still_clock import StillClock
 
 B0 = InstanceGuid("b0")
@@ -169,6 +171,50 @@ async def test_an_instance_is_ready_once_its_envoy_has_all_that_it_needs(tmp_pat
 
         await instance.becomes(READY)
         assert instance.statuses == [NOT_READY, READY]
+
+
+@pytest.mark.parametrize("port", ["61002", "61443"])
+async def test_a_port_that_is_taken_makes_nobody_unready_but_the_c2c_port(
+    tmp_path: Path, port: str
+) -> None:
+    """Other containers come to 61443, whatever else an Envoy cannot listen on."""
+    async with watched(tmp_path) as (instance, _):
+        spec = AppSpec("b", org="acme", space="dev", ports=(9090, 8080))
+        await instance.registry.execute(lambda state: update_app(state, B, spec))
+        refused = f"listener-8080-{port}"
+        peer = instance.connect()
+        peer.ask(LISTENER)
+        peer.settle_without(refused)  # all of them, as one response
+        await instance.becomes(NOT_READY)
+        peer.ask(SECRET, C2C_SECRET, ID_SECRET)
+        peer.settle_without(refused)
+        await instance.stays(NOT_READY)
+        await instance.world.clock.advance(2)  # each is tried by itself
+        peer.settle_without(refused)
+
+        if port == "61443":
+            await instance.stays(NOT_READY)
+        else:
+            await instance.becomes(READY)
+
+
+@pytest.mark.parametrize("name", [C2C_SECRET, ID_SECRET])
+async def test_only_the_certificate_of_the_c2c_port_makes_ready(tmp_path: Path, name: str) -> None:
+    """Who refuses it serves nobody; the one of the other ports is theirs alone."""
+    async with watched(tmp_path) as (instance, _):
+        peer = instance.connect()
+        peer.ask(LISTENER)
+        peer.settle()
+        await instance.becomes(NOT_READY)
+        peer.ask(SECRET, C2C_SECRET)
+        peer.settle_without(name)
+        peer.ask(SECRET, ID_SECRET)
+        peer.settle_without(name)
+
+        if name == C2C_SECRET:
+            await instance.stays(NOT_READY)
+        else:
+            await instance.becomes(READY)
 
 
 async def test_the_streams_of_an_envoy_count_together(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from control_plane.model.instances import remove_instance, set_status
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication import names as module
 from control_plane.reconciler.publication import returning
 from control_plane.reconciler.publication.names import Neighbourhood, Publication
@@ -75,16 +74,16 @@ class Town:
         self.resolvers = {A0}
         self.marked: list[AppGuid] = []
         self.clock = ManualClock()
-        self.waiters = Waiters(lambda instance: instance not in self.behind)
         around = Neighbourhood(
             self._connected_of,
             lambda instance: self.connected & {instance},
             lambda instance: instance in self.connected - self.behind,
             self.resolvers.__contains__,
+            lambda instance: instance not in self.behind,
             self._mark,
             self._mark_resolvers,
         )
-        self.publication = Publication(self.state, self.waiters, around, self.clock, records)
+        self.publication = Publication(self.state, around, self.clock, records)
 
     def map(self, host: str = "api", app: AppGuid = B) -> None:
         """Map a route."""
@@ -104,7 +103,7 @@ class Town:
         """Let instances ACK what they should have."""
         for instance in instances:
             self.behind.discard(instance)
-            self.waiters.note(instance)
+            self.publication.told(instance)
         await settled()
 
     def resolved(self) -> tuple[str, ...]:

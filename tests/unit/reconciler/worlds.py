@@ -227,12 +227,20 @@ class Peer:
     def nack(self, why: str) -> None:
         """Refuse all that was received."""
         for reply in self._answered():
-            error = ErrorDetail(13, why)
-            self._send(DeltaRequest(reply.type_url, response_nonce=reply.nonce, error_detail=error))
+            self._refuse(reply, why)
 
     def settle(self) -> None:
         """Accept everything until the server has no more to say."""
         while self.receive() or self.unanswered:
+            self.ack()
+
+    def settle_without(self, refused: str) -> None:
+        """Accept everything but one resource; a response that has it is refused as a whole."""
+        while self.receive() or self.unanswered:
+            for reply in tuple(self.unanswered):
+                if any(each.name == refused for each in reply.resources):
+                    self.unanswered.remove(reply)
+                    self._refuse(reply, "cannot bind: Address already in use")
             self.ack()
 
     def close(self) -> None:
@@ -242,6 +250,10 @@ class Peer:
     def _answered(self) -> Iterator[Reply]:
         while self.unanswered:
             yield self.unanswered.pop(0)
+
+    def _refuse(self, reply: Reply, why: str) -> None:
+        error = ErrorDetail(13, why)
+        self._send(DeltaRequest(reply.type_url, response_nonce=reply.nonce, error_detail=error))
 
     def _send(self, request: DeltaRequest) -> None:
         events = self.live.stream.receive(request, self._world.clock.monotonic())

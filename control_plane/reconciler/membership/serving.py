@@ -1,0 +1,52 @@
+"""Whether an Envoy has what it needs to serve other containers.
+
+The rule of this module: what it refused of its other ports (one may be taken) keeps nobody away who
+comes to the C2C port. Whatever is on its way is waited for, so that an instance is ready once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from control_plane.envoy.clusters import service_cluster_name
+from control_plane.envoy.listeners import C2C_SECRET, listener_name
+from control_plane.envoy.rbac import sources_filter_name
+from control_plane.model.entities import App
+from control_plane.names import C2C_PORT
+from control_plane.xds.delivery import Delivery, deliveries
+from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
+from control_plane.xds.snapshot import Snapshot
+from control_plane.xds.stream import Stream
+
+
+def can_serve(streams: Iterable[Stream], snapshot: Snapshot, app: App) -> bool:
+    """Tell whether an Envoy ACKed all that the C2C port needs, and answered for the rest.
+
+    It asks for its certificate once it has a listener that names it, over one stream or another.
+    """
+    streams = tuple(streams)
+    if not any(SECRET in stream.machines for stream in streams):
+        return False
+    if all(stream.in_step(snapshot) for stream in streams):
+        return True
+    if not any(each.exchange.was_refused() for of in streams for each in of.machines.values()):
+        return False
+    there = [each for stream in streams for each in deliveries(stream, snapshot)]
+    return any(each.name == C2C_SECRET for each in there) and all(
+        each.status is ConfigStatus.SYNCED
+        or (each.status is ConfigStatus.ERROR and not _is_needed(each, app))
+        for each in there
+    )
+
+
+def _is_needed(delivery: Delivery, app: App) -> bool:
+    """Tell whether something belongs to the C2C port."""
+    port = app.c2c_port
+    if delivery.type_url == EXTENSION_CONFIG:
+        return delivery.name.startswith(sources_filter_name(C2C_PORT, ""))
+    return port is not None and (delivery.type_url, delivery.name) in {
+        (SECRET, C2C_SECRET),
+        (LISTENER, listener_name(port, C2C_PORT)),
+        (CLUSTER, service_cluster_name(port)),
+    }
