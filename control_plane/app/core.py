@@ -30,6 +30,7 @@ from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings
 from control_plane.reconciler.certificates.issuer_process import PROGRAM
 from control_plane.reconciler.certificates.issuers import Issuers
 from control_plane.reconciler.certificates.ledger import Ledger
+from control_plane.reconciler.certificates.recorded import RecordedChanges
 from control_plane.reconciler.certificates.records import Records
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.membership.departures import Departures
@@ -142,9 +143,10 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     ledger = Ledger(clock, secrets)
     holdings = Holdings(ledger, issued)
     tombstones = Tombstones(holdings, settings.certificate_lifetime, clock)
-    registry = Registry(State.of(await store.load()), store, amend=tombstones.amend)
-    nodes = Nodes()
     records = Records(store)
+    recorded = RecordedChanges(store, records, lambda: registry.state)
+    registry = Registry(State.of(await store.load()), recorded, amend=tombstones.amend)
+    nodes = Nodes()
     acked_names = AckedNames(ledger, secrets, records.note)
 
     def note_identity(record: IssuedRecord) -> None:

@@ -64,13 +64,18 @@ class Store(Protocol):
         """
 
     async def commit(
-        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+        self,
+        changes: Sequence[Change],
+        meanwhile: Callable[[], None] | None = None,
+        records: Sequence[IssuedRecord] = (),
     ) -> None:
         """Write successive changes as one: after a crash all of them are there, or none.
 
         Args:
+            changes: what to write.
             meanwhile: is called once, in the event loop, when nothing but the disk is waited for;
                 it may yet fail. A store may leave that out.
+            records: certificates of before to remember with them, as ``record_issued`` does.
 
         Raises:
             StorageError: they were not written.

@@ -98,12 +98,16 @@ class SqliteStore:
         return await self._reading(work)
 
     async def commit(
-        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+        self,
+        changes: Sequence[Change],
+        meanwhile: Callable[[], None] | None = None,
+        records: Sequence[IssuedRecord] = (),
     ) -> None:
         """Write successive changes as one; ``meanwhile`` comes just before SQLite's COMMIT."""
         net, loop = merged(changes), asyncio.get_running_loop()
 
         def work(connection: Connection) -> None:
+            _record(connection, records)
             _delete(connection, [*net.drops, *net.puts])
             _insert(connection, net.puts)
             _forget_issued(connection, net.drops)
@@ -114,14 +118,8 @@ class SqliteStore:
 
     async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
         """Remember certificates, each instead of the one before of its instance and secret."""
-        rows = {(record.instance_guid, record.secret): issued_row(record) for record in records}
-
-        def work(connection: Connection) -> None:
-            _delete_rows(connection, ISSUED, rows.values())
-            connection.execute(insert(ISSUED), list(rows.values()))
-
-        if rows:
-            await self._writing(work)
+        if records:
+            await self._writing(lambda connection: _record(connection, records))
 
     async def issued(self) -> list[IssuedRecord]:
         """Return the newest record of each secret of each instance that exists."""
@@ -278,6 +276,13 @@ def _delete_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> N
     )
     keys = [{f"old_{column.name}": row[column.name] for column in columns} for row in rows]
     connection.execute(statement, keys)
+
+
+def _record(connection: Connection, records: Sequence[IssuedRecord]) -> None:
+    rows = {(record.instance_guid, record.secret): issued_row(record) for record in records}
+    if rows:
+        _delete_rows(connection, ISSUED, rows.values())
+        connection.execute(insert(ISSUED), list(rows.values()))
 
 
 def _forget_issued(connection: Connection, drops: Iterable[Entity]) -> None:

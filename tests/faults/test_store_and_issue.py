@@ -52,7 +52,7 @@ async def test_a_full_disk_refuses_changes_and_nothing_else(
 async def test_records_that_cannot_be_written_keep_no_rotation_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is remembered of certificates is not worth a certificate."""
+    """What is remembered of certificates is not worth a certificate; it is tried again later."""
 
     async def full(_store: SqliteStore, _records: Sequence[object]) -> None:
         raise StorageError("the change was not written: database or disk is full")

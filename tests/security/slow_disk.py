@@ -10,6 +10,7 @@ import pytest
 
 from control_plane.errors import StorageError
 from control_plane.model.change import Change
+from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
 
 
@@ -25,11 +26,14 @@ class SlowDisk:
         commit = SqliteStore.commit
 
         async def slow(
-            store: SqliteStore, changes: Sequence[Change], meanwhile: Callable[[], None]
+            store: SqliteStore,
+            changes: Sequence[Change],
+            meanwhile: Callable[[], None],
+            records: Sequence[IssuedRecord],
         ) -> None:
             self.begun.set()
             await self.go_on.wait()
-            await commit(store, changes, meanwhile)
+            await commit(store, changes, meanwhile, records)
 
         patch.setattr(SqliteStore, "commit", slow)
 
@@ -41,7 +45,10 @@ def fill_up(patch: pytest.MonkeyPatch) -> None:
     """
 
     async def full(
-        _store: SqliteStore, _changes: Sequence[Change], meanwhile: Callable[[], None]
+        _store: SqliteStore,
+        _changes: Sequence[Change],
+        meanwhile: Callable[[], None],
+        _records: Sequence[IssuedRecord],
     ) -> None:
         meanwhile()
         raise StorageError("the change was not written: database or disk is full")

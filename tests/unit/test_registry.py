@@ -55,9 +55,13 @@ class FakeStore:
         return []
 
     async def commit(
-        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+        self,
+        changes: Sequence[Change],
+        meanwhile: Callable[[], None] | None = None,
+        records: Sequence[IssuedRecord] = (),
     ) -> None:
         """Wait for leave, then fail if the test says so."""
+        assert not records
         self.begun.set()
         if meanwhile is not None:
             asyncio.get_running_loop().call_soon(meanwhile)

@@ -75,12 +75,15 @@ class TimedStore:
         return await self._store.load()
 
     async def commit(
-        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+        self,
+        changes: Sequence[Change],
+        meanwhile: Callable[[], None] | None = None,
+        records: Sequence[IssuedRecord] = (),
     ) -> None:
         """Measure a transaction, and count a failure, be it the disk's or a defect."""
         try:
             with self._metrics.commit_duration.time():
-                await self._store.commit(changes, meanwhile)
+                await self._store.commit(changes, meanwhile, records)
         except Exception:
             self._metrics.store_failures.inc()
             raise

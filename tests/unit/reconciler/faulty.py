@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 from control_plane.errors import StorageError
 from control_plane.model.change import Change
 from control_plane.store.lock import DirectoryLock
+from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
 
 
@@ -31,14 +32,17 @@ class Faulty(SqliteStore):
         self.failed = asyncio.Event()
 
     async def commit(
-        self, changes: Sequence[Change], meanwhile: Callable[[], None] | None = None
+        self,
+        changes: Sequence[Change],
+        meanwhile: Callable[[], None] | None = None,
+        records: Sequence[IssuedRecord] = (),
     ) -> None:
         """Fail while the test says so."""
         if self.failures:
             self.failures -= 1
             self.failed.set()
             raise StorageError("the disk is full")
-        await super().commit(changes, meanwhile)
+        await super().commit(changes, meanwhile, records)
 
 
 @asynccontextmanager

@@ -239,18 +239,35 @@ async def test_many_records_leave_the_disk_to_others_in_between() -> None:
     assert [len(batch) for batch in disk.batches] == [LARGEST_BATCH, 1]
 
 
-async def test_a_record_that_cannot_be_written_is_given_up(
+async def test_records_that_cannot_be_written_are_written_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The next one is written as soon as the disk takes it; nobody else notices."""
+    """The newest of each secret, as soon as the disk takes it; nobody else notices."""
     monkeypatch.setattr(module, "DELAY_SECONDS", 0)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
     disk = Disk()
     disk.is_full = True
     async with writing(disk) as records:
         records.note(record(1))
+        records.note(record(2))
         async with asyncio.timeout(5):
             await disk.asked.wait()
+        records.note(record(2, "v2"))
         disk.is_full = False
-        records.note(record(2))
+        disk.asked.clear()
+        async with asyncio.timeout(5):
+            await disk.asked.wait()
+        await settled()
 
-    assert disk.batches == [[record(2)]]
+        assert disk.batches == [[record(1), record(2, "v2")]]
+
+
+async def test_a_disk_that_stays_full_holds_up_no_stop() -> None:
+    """What waits at the end is tried once more, and then given up."""
+    disk = Disk()
+    disk.is_full = True
+    async with writing(disk) as records:
+        records.note(record(1))
+
+    assert disk.asked.is_set()
+    assert disk.batches == []
