@@ -27,6 +27,7 @@ from control_plane.server.api.apps import AppService
 from control_plane.server.api.instances import InstanceService
 from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenService
 from control_plane.server.api.network_policies import NetworkPolicyService
+from control_plane.server.api.policy_notes import Opening
 from control_plane.server.api.routes import RouteService
 from control_plane.server.budget import CertificateBudget
 from control_plane.server.csds import client_status
@@ -88,7 +89,7 @@ def add_administration(
         NetworkPolicyService(
             registry,
             core.convergence,
-            unproxied=settings.unproxied_port_mappings,
+            opening=Opening(settings.unproxied_port_mappings, settings.router_ca is not None),
             limit=settings.policies_per_source,
         ),
         server,

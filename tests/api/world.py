@@ -32,6 +32,7 @@ from control_plane.server.api.apps import AppService
 from control_plane.server.api.instances import InstanceService
 from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenService
 from control_plane.server.api.network_policies import NetworkPolicyService
+from control_plane.server.api.policy_notes import Opening
 from control_plane.server.api.routes import RouteService
 from control_plane.server.api.trust import TrustService
 from control_plane.server.budget import CertificateBudget
@@ -167,7 +168,7 @@ async def control_plane(
     apps = AppService(registry, guids.__next__)
     routes = RouteService(registry, progress, budget, domains)
     instances = InstanceService(registry, connected.__contains__, budget, guids.__next__)
-    policies = NetworkPolicyService(registry, progress, unproxied=False)
+    policies = NetworkPolicyService(registry, progress, opening=Opening())
     join_tokens = JoinTokenService(registry, clock, tokens.__next__, lambda: enrollment)
     trust = TrustService(
         lambda: authority.trust_bundle_pem, DEFAULT_TRUST_DOMAIN, lambda: places.xds

@@ -30,7 +30,11 @@ def can_serve(streams: Iterable[Stream], snapshot: Snapshot, app: App) -> bool:
         return False
     if all(stream.in_step(snapshot) for stream in streams):
         return True
-    if not any(each.exchange.was_refused() for of in streams for each in of.machines.values()):
+    if not any(
+        machine.exchange.was_refused(snapshot.of_type(url).resources)
+        for stream in streams
+        for url, machine in stream.machines.items()
+    ):
         return False
     there = [each for stream in streams for each in deliveries(stream, snapshot)]
     return any(each.name == C2C_SECRET for each in there) and all(

@@ -23,7 +23,7 @@ from control_plane.names import AppGuid
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
 from control_plane.server.api.messages import policy_message
-from control_plane.server.api.policy_notes import policy_note
+from control_plane.server.api.policy_notes import Opening, policy_note
 from control_plane.server.api.seams import Progress
 from control_plane.server.api.waiting import laggards, parse_wait
 
@@ -36,7 +36,7 @@ class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer)
         registry: Registry,
         progress: Progress,
         *,
-        unproxied: bool,
+        opening: Opening,
         limit: int = DEFAULT_POLICY_LIMIT,
     ) -> None:
         """Serve the network policies of a registry.
@@ -44,12 +44,12 @@ class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer)
         Args:
             registry: the one writer.
             progress: knows how far a change got.
-            unproxied: whether Envoy listens on the apps' own ports too.
+            opening: what policies can open.
             limit: how many policies a source app may have.
         """
         self._registry = registry
         self._progress = progress
-        self._unproxied = unproxied
+        self._opening = opening
         self._limit = limit
 
     async def AddNetworkPolicies(
@@ -118,7 +118,7 @@ class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer)
         )
 
     def _note(self, state: State, policy: NetworkPolicy) -> str:
-        return policy_note(policy, state.apps[policy.destination], unproxied=self._unproxied)
+        return policy_note(policy, state.apps[policy.destination], self._opening)
 
 
 def _spec(policy: network_policy_pb2.NetworkPolicy) -> PolicySpec:

@@ -6,44 +6,61 @@ listens on; then the answer says so at once, before somebody looks for the reaso
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from control_plane.model.entities import App, NetworkPolicy, Transport
 from control_plane.model.ports import port_mappings
 from control_plane.names import C2C_PORT
 
 
-def policy_note(policy: NetworkPolicy, destination: App, *, unproxied: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What of an app a policy can open, as the operator decided.
+
+    Attributes:
+        unproxied: whether Envoy listens on the app's own ports too.
+        by_certificate: whether the ports from 61001 admit routers, by their certificates.
+    """
+
+    unproxied: bool = False
+    by_certificate: bool = False
+
+
+def policy_note(policy: NetworkPolicy, destination: App, opening: Opening) -> str:
     """Return what to tell the author of a policy, or "" if it opens something.
 
     Args:
         destination: the app that it opens ports of.
-        unproxied: whether Envoy listens on the app's own ports too.
+        opening: what can be opened.
     """
-    listening = _listening(policy.transport, destination, unproxied=unproxied)
-    if any(policy.start_port <= port <= policy.end_port for port in listening):
+    mappings = port_mappings(destination) if policy.transport is Transport.TCP else ()
+    is_open = [each for each in mappings if each.is_c2c or not opening.by_certificate]
+    own = destination.ports if opening.unproxied else ()
+    listening = (*(each.proxy_port for each in is_open), *own)
+    if _covers(policy, listening):
         return ""
     ports = (
         f"port {policy.start_port}"
         if policy.start_port == policy.end_port
         else f"ports {policy.start_port}-{policy.end_port}"
     )
-    return (
-        f"nothing listens on {policy.transport} {ports} of app {destination.key.name}: "
-        f"{_advice(policy, destination, unproxied=unproxied)}"
-    )
+    of = f"{policy.transport} {ports} of app {destination.key.name}"
+    if _covers(policy, [each.proxy_port for each in mappings]):
+        return (
+            f"no policy opens {of}: with --router-ca routers connect there, by their certificates"
+        )
+    return f"nothing listens on {of}: {_advice(policy, destination, opening, listening)}"
 
 
-def _listening(transport: Transport, app: App, *, unproxied: bool) -> tuple[int, ...]:
-    own = app.ports if unproxied else ()
-    if transport is Transport.UDP:
-        return own
-    return (*(mapping.proxy_port for mapping in port_mappings(app)), *own)
+def _covers(policy: NetworkPolicy, ports: Iterable[int]) -> bool:
+    return any(policy.start_port <= port <= policy.end_port for port in ports)
 
 
-def _advice(policy: NetworkPolicy, app: App, *, unproxied: bool) -> str:
-    if not unproxied and any(policy.start_port <= port <= policy.end_port for port in app.ports):
+def _advice(policy: NetworkPolicy, app: App, opening: Opening, listening: Iterable[int]) -> str:
+    if not opening.unproxied and _covers(policy, app.ports):
         return (
             f"without --unproxied-port-mappings only ports with TLS are open, {C2C_PORT} for HTTPS"
         )
-    listening = _listening(policy.transport, app, unproxied=unproxied)
     known = ", ".join(str(port) for port in sorted(listening)) or "none"
     return f"its {policy.transport} ports are: {known}"

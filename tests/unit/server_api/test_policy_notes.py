@@ -9,7 +9,7 @@ import pytest
 from control_plane.model.entities import App, NetworkPolicy, Transport
 from control_plane.model.spec import AppSpec
 from control_plane.names import AppGuid, Port
-from control_plane.server.api.policy_notes import policy_note
+from control_plane.server.api.policy_notes import Opening, policy_note
 
 APP = AppSpec("app-b", ports=(8080, 9090)).parse("guid-b")
 
@@ -32,7 +32,7 @@ def policy(start: int, end: int, transport: Transport = Transport.TCP) -> Networ
 )
 def test_a_policy_that_opens_a_port_has_no_note(opened: NetworkPolicy, *, unproxied: bool) -> None:
     """Where Envoy listens on one of the ports there is nothing to say."""
-    assert policy_note(opened, APP, unproxied=unproxied) == ""
+    assert policy_note(opened, APP, Opening(unproxied=unproxied)) == ""
 
 
 UNPROXIED = "without --unproxied-port-mappings only ports with TLS are open, 61443 for HTTPS"
@@ -86,12 +86,27 @@ def test_a_policy_that_opens_nothing_says_what_would(
     useless: NetworkPolicy, note: str, *, unproxied: bool
 ) -> None:
     """The note names the port, the app, and the setting or the ports that would be open."""
-    assert policy_note(useless, APP, unproxied=unproxied) == note
+    assert policy_note(useless, APP, Opening(unproxied=unproxied)) == note
 
 
 def test_ssh_counts_as_a_port() -> None:
     """The proxied port of the SSH server beside an app is one that can be opened."""
     with_ssh: App = replace(APP, ssh=True)
 
-    assert policy_note(policy(61003, 61003), APP, unproxied=False) != ""
-    assert policy_note(policy(61003, 61003), with_ssh, unproxied=False) == ""
+    assert policy_note(policy(61003, 61003), APP, Opening()) != ""
+    assert policy_note(policy(61003, 61003), with_ssh, Opening()) == ""
+
+
+def test_where_routers_prove_who_they_are_no_policy_opens_their_ports() -> None:
+    """Those from 61001, SSH's too; 61443 is opened by policies as ever."""
+    opening = Opening(by_certificate=True)
+    with_ssh: App = replace(APP, ssh=True)
+
+    assert policy_note(policy(61001, 61003), with_ssh, opening) == (
+        "no policy opens tcp ports 61001-61003 of app app-b: with --router-ca routers connect "
+        "there, by their certificates"
+    )
+    assert policy_note(policy(443, 443), APP, opening) == (
+        "nothing listens on tcp port 443 of app app-b: its tcp ports are: 61443"
+    )
+    assert policy_note(policy(61001, 61443), APP, opening) == ""
