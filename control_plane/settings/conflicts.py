@@ -6,11 +6,13 @@ one of them could not be read at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from control_plane.names import Domain
 from control_plane.settings.values import SocketAddress
 
 MAX_SOCKET_PATH_OCTETS = 107
@@ -55,17 +57,28 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
     yield from _oversize_bundle(values["router_ca"])
     yield from _long_socket_path(values["data_dir"])
     yield from _split_socket_path(values["data_dir"])
-    if not values["internal_domains"]:
-        yield Conflict(
-            frozenset({"internal_domains"}),
-            "internal_domains is empty: no route could be mapped, name at least one domain",
-        )
+    yield from _unclear_domains(values["internal_domains"])
 
 
 def _half_given(values: Mapping[str, Any], one: str, other: str, why: str) -> Iterator[Conflict]:
     if bool(values[one]) != bool(values[other]):
         given, missing = (one, other) if values[one] else (other, one)
         yield Conflict(frozenset({one, other}), f"{given} is set and {missing} is not: {why}")
+
+
+def _unclear_domains(domains: Sequence[Domain]) -> Iterator[Conflict]:
+    names = frozenset({"internal_domains"})
+    if not domains:
+        yield Conflict(
+            names, "internal_domains is empty: no route could be mapped, name at least one domain"
+        )
+    for domain, above in permutations(domains, 2):
+        if domain.endswith(f".{above}"):
+            yield Conflict(
+                names,
+                f"internal_domains has {domain} below {above}: a route of one app there could be "
+                "the per-index name of another here, so name only one of them",
+            )
 
 
 def _shared_addresses(values: Mapping[str, Any]) -> Iterator[Conflict]:

@@ -110,7 +110,7 @@ class Settings:
     internal_domains: tuple[Domain, ...] = field(
         default=(Domain("apps.internal"),),
         metadata=_about(
-            "Domains that internal routes may be in.",
+            "Domains that internal routes may be in, none of them below another.",
             list_of(lambda value: parse_domain(read_text(value))),
             flag="--internal-domain",
         ),

@@ -453,6 +453,19 @@ def test_a_data_dir_with_a_comma_is_refused_early() -> None:
     )
 
 
+def test_a_domain_below_another_is_refused() -> None:
+    """0.x.apps.internal would be a route of one app, and instance 0 of another one's route x."""
+    nested = "x.apps.internal", "apps.internal", "other.internal"
+
+    (problem,) = problems_of({"internal_domains": nested})
+    assert problem == (
+        "internal_domains has x.apps.internal below apps.internal: a route of one app there could "
+        "be the per-index name of another here, so name only one of them"
+    )
+    beside = "xapps.internal", "apps.internal"
+    assert load_settings({"internal_domains": beside}, {}).settings.internal_domains == beside
+
+
 def test_a_router_bundle_past_cloud_foundrys_bound_is_refused(tmp_path: Path) -> None:
     """T7: trusted CA certificates are at most 512 KiB."""
     bundle = tmp_path / "routers.pem"
