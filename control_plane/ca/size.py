@@ -59,7 +59,9 @@ def check_size(authority: Authority, profile: Profile, request: Request) -> None
     problem = size_problem(authority, profile, request)
     if problem:
         raise FailedPrecondition(
-            f"the certificate of {shown(request.subject.common_name)} {problem}", field="hostname"
+            f"the certificate of {shown(request.subject.common_name)} {problem}; those that were "
+            "unmapped just now are in it until no resolver answers them, and then it is made",
+            field="hostname",
         )
 
 
