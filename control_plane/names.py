@@ -1,9 +1,10 @@
 """Names and numbers of the domain, parsed or refused with the exact rule.
 
-The rule of this module: a value that carries one of these types was checked here. Host and domain
-names keep the rules of Cloud Foundry's API (RFC 1035 lengths, letters in any case, underscore
-allowed in the host of a route); they are compared and stored in lower case, since DNS is
-case-insensitive (RFC 4343).
+The rule of this module: what somebody says carries one of these types once it was checked here; the
+disk, and gRPC where it says who is connected, are taken at their word. Host and domain names keep
+the rules of Cloud Foundry's API (RFC 1035 lengths, letters in any case, underscore allowed in the
+host of a route); they are compared and stored in lower case, since DNS is case-insensitive (RFC
+4343).
 """
 
 from __future__ import annotations

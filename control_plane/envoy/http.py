@@ -3,12 +3,12 @@
 The rule of this module: each default of Envoy by which the app or its client would get something
 else than without Envoy is undone, and the reason stands beside it. What stays different:
 X-Forwarded-For and X-Forwarded-Proto are added, since the app's peer is Envoy;
-X-Forwarded-Client-Cert and x-envoy-* headers of the client are dropped, since apps and Envoy trust
-them; an upgrade to anything but a websocket, and in HTTP/1.1 a method that Envoy does not know, are
-refused, and so are CONNECT, ``OPTIONS *`` and a path with bytes that are no ASCII. Of several 1xx
-before a response only the first passes, and of a response to a websocket's handshake below 400 no
-body; a client that closes its side after a request is not answered, and one that goes on sending
-after a response is cut off. A tcp app has none of this.
+X-Forwarded-Client-Cert of the client is dropped, since apps trust it, and so are those of its
+x-envoy-* headers that Envoy acts on; an upgrade to anything but a websocket, and in HTTP/1.1 a
+method that Envoy does not know, are refused, and so are CONNECT, ``OPTIONS *`` and a path with
+bytes that are no ASCII. Of several 1xx before a response only the first passes, and of a response
+to a websocket's handshake below 400 no body; a client that closes its side after a request is not
+answered, and one that goes on sending after a response is cut off. A tcp app has none of this.
 """
 
 from __future__ import annotations

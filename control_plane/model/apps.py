@@ -1,7 +1,7 @@
 """Commands on apps: create, update, delete, find.
 
 The rule of this module: an app is known by its name within a space and by its GUID, and neither is
-ever given to a second app.
+that of two apps at a time.
 """
 
 from __future__ import annotations

@@ -32,22 +32,22 @@ UNRESOLVED = TypeSnapshot.of(pending=[NAME_TABLE])
 PublishedNames = Callable[[AppGuid], Collection[Hostname]]
 """Tells which of an app's routes may be resolved by now."""
 
-Lacking = Mapping[InstanceGuid, AbstractSet[Hostname]]
+NotLed = Mapping[InstanceGuid, AbstractSet[Hostname]]
 """Which routes must not lead to some of an app's instances yet. It is remembered, so it never
 changes."""
 
-UncertifiedNames = Callable[[AppGuid], Lacking]
+UncertifiedNames = Callable[[AppGuid], NotLed]
 """Tells which of an app's routes must not lead to which of its instances yet."""
 
-_NOTHING: Lacking = MappingProxyType({})
+_NOTHING: NotLed = MappingProxyType({})
 
 
-def none_uncertified(_: AppGuid) -> Lacking:
+def none_uncertified(_: AppGuid) -> NotLed:
     """Every instance serves a certificate with every route."""
     return _NOTHING
 
 
-_Facts = tuple[tuple[tuple[Hostname, ...], tuple[Instance, ...], Lacking], ...]
+_Facts = tuple[tuple[tuple[Hostname, ...], tuple[Instance, ...], NotLed], ...]
 """All that a table follows from: of each app within reach the routes, the instances, and which of
 the routes do not lead to which of the instances."""
 

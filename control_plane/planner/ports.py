@@ -50,7 +50,7 @@ class Gone:
 
 NOTHING = Gone(MappingProxyType({}), frozenset())
 
-_NOBODY = Address("127.0.0.1")
+_SAMPLE = Address("127.0.0.1")
 
 _Types = Mapping[TypeUrl, TypeSnapshot]
 
@@ -105,12 +105,12 @@ class Ports:
         envoy-data-plane makes its validators when they are used first, which takes 0.5 s in all.
         The server calls this before it listens, so that no client has to wait for it.
         """
-        anybody = (Source(AppGuid("app"), (_NOBODY,)),)
+        anybody = (Source(AppGuid("app"), (_SAMPLE,)),)
         for protocol in AppProtocol:
             spec = ListenerSpec(DEFAULT_APP_PORT, C2C_PORT, protocol)
-            self._cluster(DEFAULT_APP_PORT, _NOBODY, protocol)
-            self._listener(spec, _NOBODY, anybody, ())
-        self._filter(rbac.sources_filter_name(C2C_PORT, "app"), (_NOBODY,))
+            self._cluster(DEFAULT_APP_PORT, _SAMPLE, protocol)
+            self._listener(spec, _SAMPLE, anybody, ())
+        self._filter(rbac.sources_filter_name(C2C_PORT, "app"), (_SAMPLE,))
 
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""

@@ -156,7 +156,7 @@ class Publication:
             if isinstance(entity, RouteMapping):
                 self._unmapped(entity)
         for instance in removed_instances(state, change):
-            self._uncertified.removed(instance.app_guid, [instance.guid])
+            self._uncertified.discard(instance.app_guid, [instance.guid])
             self._returning.came(instance.guid)
             self._kept.pop(instance.guid, None)
         for entity in change.puts:

@@ -81,8 +81,8 @@ class Uncertified:
                 lacking = lacking.insert(instance, left) if left else lacking.discard(instance)
         self._set(app, lacking)
 
-    def removed(self, app: AppGuid, instances: Iterable[InstanceGuid]) -> None:
-        """Forget instances: they are gone for good, or have their certificates."""
+    def discard(self, app: AppGuid, instances: Iterable[InstanceGuid]) -> None:
+        """Forget instances, to which every name leads now, or which are gone for good."""
         self._set(app, reduce(HashTrieMap.discard, instances, self.of(app)))
 
     async def close(self) -> None:
@@ -99,7 +99,7 @@ class Uncertified:
             self._by_app.pop(app, None)
 
     def _let_in(self, app: AppGuid, instances: Iterable[InstanceGuid]) -> None:
-        self.removed(app, instances)
+        self.discard(app, instances)
         self._changed(app)
 
     async def _gather(self, app: AppGuid, came: set[InstanceGuid]) -> None:
