@@ -181,6 +181,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         new_serial=new_serial,
         clock=clock,
         note=note_identity,
+        note_first=recorded.note_first,
         of_ports=_with_uri(secrets),
     )
     refusals = RefusalTally(clock)

@@ -27,6 +27,8 @@ from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
+from control_plane.reconciler.certificates import records
+from control_plane.reconciler.certificates.holdings import IDENTITY
 from control_plane.settings import SocketAddress
 from tests.security.applicants import applicant
 from tests.security.holders import nobody
@@ -35,6 +37,7 @@ from tests.security.world import (
     bystander,
     control_plane,
     delete_app,
+    enrol,
     refused,
 )
 from tests.sidecar.platform import Platform
@@ -145,6 +148,21 @@ async def test_an_instance_has_the_address_that_it_connects_from(tmp_path: Path)
 
             assert answer.address == host
             assert read_certificate(answer.certificate).san.ips == (host,)
+
+
+async def test_who_has_an_identity_is_on_record_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody would know after a kill until when one may come that has yet to connect."""
+    monkeypatch.setattr(records, "DELAY_SECONDS", 60)
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app")
+        holder = await enrol(cf, "app", "127.0.0.1")
+
+        (record,) = await cf.running.core.registry._store.issued()
+
+    assert (record.instance_guid, record.secret) == (holder.guid, IDENTITY)
+    assert record.serial == holder.serial
 
 
 async def test_a_token_that_was_used_cannot_be_used_again(tmp_path: Path) -> None:

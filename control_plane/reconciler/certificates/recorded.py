@@ -1,8 +1,9 @@
-"""Changes of routes, written together with what is known of the certificates that they concern.
+"""Changes, written together with the records of certificates without which they mislead.
 
 The rule of this module: after a kill, where a name may lead follows from the routes and the records
 on the disk. So no route is mapped or unmapped there before the records of its app's certificates
-are; they come in the same transaction, for which nobody waits longer.
+are; they come in the same transaction, for which nobody waits longer. Nor is an instance registered
+there that has an identity without its record: nobody would know when it can come back no more.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from control_plane.model.change import Change
-from control_plane.model.entities import Entity, RouteMapping
+from control_plane.model.entities import Entity, Instance, RouteMapping
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.records import Records
@@ -31,6 +32,11 @@ class RecordedChanges:
         self._store = store
         self._records = records
         self._state = state
+        self._firsts: dict[InstanceGuid, IssuedRecord] = {}
+
+    def note_first(self, record: IssuedRecord) -> None:
+        """Write a record with its instance, should the next transaction register that."""
+        self._firsts[record.instance_guid] = record
 
     async def load(self) -> list[Entity]:
         """Pass on."""
@@ -42,9 +48,13 @@ class RecordedChanges:
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
-        """Pass on, with the waiting records of the apps whose routes change."""
+        """Pass on, with the waiting records of the apps whose routes change, and first ones."""
         waiting = self._records.waiting_of(self._concerned(changes))
-        await self._store.commit(changes, meanwhile, [*waiting, *records])
+        firsts, self._firsts = self._firsts, {}
+        put = (entity for change in changes for entity in change.puts)
+        new = {each.guid for each in put if isinstance(each, Instance)} & firsts.keys()
+        first = [firsts[each] for each in new]
+        await self._store.commit(changes, meanwhile, [*waiting, *first, *records])
         self._records.written(waiting)
 
     async def record_issued(self, records: Sequence[IssuedRecord]) -> None:

@@ -44,7 +44,7 @@ _EARLIER = None
 class Identities:
     """Issues identity certificates, and remembers which of each instance count."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what issuing needs, and who is told of what
         self,
         authority: Callable[[], Authority],
         trust_domain: TrustDomain,
@@ -53,6 +53,7 @@ class Identities:
         new_serial: Callable[[], int],
         clock: Clock,
         note: Callable[[IssuedRecord], None] = lambda _: None,
+        note_first: Callable[[IssuedRecord], None] = lambda _: None,
         of_ports: Container[int] = frozenset(),
     ) -> None:
         """Start without having issued any.
@@ -64,6 +65,7 @@ class Identities:
             new_serial: gives their serial numbers.
             clock: tells when they are issued.
             note: is told of each that its instance was given, and returns at once.
+            note_first: is told of the first of an instance, before that is registered.
             of_ports: serials of certificates that say to be an instance and are no identities.
         """
         self._authority = authority
@@ -71,6 +73,7 @@ class Identities:
         self._new_serial = new_serial
         self._clock = clock
         self._note = note
+        self._note_first = note_first
         self._of_ports = of_ports
         # Serials in the order of issue; the first is the newest that was shown.
         self._counting: dict[InstanceGuid, list[int | None]] = {}
@@ -113,20 +116,14 @@ class Identities:
         counting.append(leaf.serial)
         del counting[1:-MAX_UNSEEN]
         self.starts(instance)
-        self._note(
-            IssuedRecord(
-                instance,
-                IDENTITY,
-                "",
-                leaf.serial,
-                names_of(leaf.san),
-                leaf.not_before,
-                leaf.not_after,
-                leaf.issuer_fingerprint,
-            )
-        )
+        self._note(_record_of(instance, leaf))
         for callback in self._renewed:
             callback(instance)
+
+    def enrols(self, instance: InstanceGuid, leaf: Leaf) -> None:
+        """Note that an instance may connect once it is registered, by the transaction to come."""
+        self.starts(instance)
+        self._note_first(_record_of(instance, leaf))
 
     def starts(self, instance: InstanceGuid) -> None:
         """Note that an instance may connect from now on."""
@@ -167,3 +164,16 @@ class Identities:
         """Forget an instance that was removed, or was not registered after all."""
         self._counting.pop(instance, None)
         self._issued_at.pop(instance, None)
+
+
+def _record_of(instance: InstanceGuid, leaf: Leaf) -> IssuedRecord:
+    return IssuedRecord(
+        instance,
+        IDENTITY,
+        "",
+        leaf.serial,
+        names_of(leaf.san),
+        leaf.not_before,
+        leaf.not_after,
+        leaf.issuer_fingerprint,
+    )

@@ -187,7 +187,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         def issue(state: State, instance: Instance) -> Decision[tuple[Instance, Leaf]]:
             leaf = self._identities.issue(state.apps[instance.app_guid], instance, key)
             # Who enrols with the same address in the same transaction has to find it alive.
-            self._identities.starts(guid)
+            self._identities.enrols(guid, leaf)
             return Decision(state, (instance, leaf))
 
         vacated = spent.then(lambda state, _: self._vacate(state, address))

@@ -111,6 +111,22 @@ async def test_other_changes_bring_no_records_along(tmp_path: Path) -> None:
         assert disk.records.waiting_of([B0]) == ()
 
 
+async def test_an_instance_is_registered_with_the_record_of_its_identity(tmp_path: Path) -> None:
+    """One that was decided and never registered leaves none."""
+    async with a_disk(tmp_path) as disk:
+        first = record(guid="b1", secret="identity")
+        disk.recorded.note_first(first)
+        disk.recorded.note_first(record(guid="b9", secret="identity"))
+        state = register(disk.state, InstanceGuid("b1"), B, "10.0.1.2")
+        await disk.recorded.commit([Change(puts=(state.instances[InstanceGuid("b1")],))])
+        assert await disk.recorded.issued() == [first]
+
+        state = register(state, InstanceGuid("b9"), B, "10.0.1.3")
+        await disk.recorded.commit([Change(puts=(state.instances[InstanceGuid("b9")],))])
+
+        assert await disk.recorded.issued() == [first]
+
+
 async def test_a_change_that_is_not_written_leaves_the_records_waiting(tmp_path: Path) -> None:
     """Both are written or neither is."""
     async with a_disk(tmp_path) as disk:

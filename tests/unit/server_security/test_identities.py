@@ -36,6 +36,7 @@ class World:
         self,
         note: Callable[[IssuedRecord], None] = lambda _: None,
         of_ports: Container[int] = frozenset(),
+        note_first: Callable[[IssuedRecord], None] = lambda _: None,
     ) -> None:
         """Start with nothing issued."""
         self.clock = StillClock()
@@ -50,6 +51,7 @@ class World:
             clock=self.clock,
             note=note,
             of_ports=of_ports,
+            note_first=note_first,
         )
 
     def issue(self) -> int:
@@ -104,6 +106,22 @@ def test_what_was_issued_for_ports_is_no_identity() -> None:
     world = World(of_ports={70, 71})
 
     assert world.counting(70, 71, 72) == [72]
+
+
+def test_the_record_of_a_first_identity_does_not_wait_until_it_was_given() -> None:
+    """It is there for the transaction that registers the instance; a later one is not asked for."""
+    firsts: list[IssuedRecord] = []
+    given: list[IssuedRecord] = []
+    world = World(given.append, note_first=firsts.append)
+    leaf = world.identities.issue(APP, INSTANCE, new_key_pair().public)
+
+    world.identities.enrols(GUID, leaf)
+    assert [each.serial for each in firsts] == [leaf.serial]
+    assert given == []
+    assert world.identities.is_starting(GUID)
+
+    world.identities.given(GUID, leaf)
+    assert given == firsts
 
 
 def test_an_older_identity_counts_until_the_newer_one_was_shown() -> None:
