@@ -170,8 +170,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     reconciler = Reconciler(registry.state, nodes, planner, custody, clock, issuers)
     registry.subscribe(reconciler.committed)
     registry.foresee(reconciler.foresight.foreseen)
-    words = TokenBuckets(WORDS_PER_SECOND, WORDS_AT_ONCE, clock)
-    presence = Presence(registry, nodes, words.take)
+    presence = Presence(registry, nodes, TokenBuckets(WORDS_PER_SECOND, WORDS_AT_ONCE, clock).take)
     nodes.observe(reconciler)
     nodes.observe(presence)
     identities = Identities(
