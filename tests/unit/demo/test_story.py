@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import cast
 
 import pytest
@@ -30,8 +31,10 @@ async def _accept_and_reset(_: asyncio.StreamReader, writer: asyncio.StreamWrite
     writer.transport.abort()
 
 
-async def _say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-    await reader.read()
+async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionResetError):
+        await reader.read()
+    writer.close()
 
 
 @pytest.mark.parametrize(
@@ -48,8 +51,17 @@ async def test_only_who_accepts_and_closes_refuses_a_client(
     if accept is None:
         assert await story._closed(FIRST, trust, address) is is_closed
         return
-    async with await asyncio.start_server(accept, address, C2C_PORT):
+    is_over = asyncio.Event()
+
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept(reader, writer)
+        with suppress(ConnectionResetError):
+            await writer.wait_closed()
+        is_over.set()
+
+    async with await asyncio.start_server(accepted, address, C2C_PORT):
         assert await story._closed(FIRST, trust, address) is is_closed
+        await is_over.wait()
 
 
 async def test_a_story_that_fails_half_way_ends_its_load(monkeypatch: pytest.MonkeyPatch) -> None:
