@@ -1,6 +1,6 @@
 """Telling the control plane how the instance is.
 
-The rule of this module: every change is told at once, that of the identity included, so that no
+The rule of this module: every change is told at once, and that of the identity soon, so that no
 stream of reports outlives the identity that it shows. While nothing changes, nothing is told until
 the control plane has something to say, such as that another certificate should be served by now;
 then the instance is looked at closely. What it says is heard at any time. The control plane may be
@@ -21,6 +21,7 @@ from control_plane.api.v1 import sidecar_pb2
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
 from control_plane.sidecar.channel import reason
+from control_plane.sidecar.directory import Credentials
 from control_plane.sidecar.enrolment.credentials import LiveCredentials
 from control_plane.sidecar.identity import HeldIdentity
 from control_plane.sidecar.race import first_of
@@ -51,6 +52,10 @@ LOOK_SECONDS = (0.05, 2.0)
 CLOSELY_SECONDS = 0.5
 """How often to look while another certificate should be served: a second after an Envoy ACKed it,
 the control plane takes it for not served."""
+
+SETTLE_SECONDS = 5.0
+"""How long Envoy has to be back with a new identity before a report shows that: with the first that
+does, the one before is worth nothing."""
 
 _Call = Callable[[sidecar_pb2.ReportRequest, float], Awaitable[sidecar_pb2.ReportResponse]]
 
@@ -94,7 +99,8 @@ class Reporter:
         self._telling = asyncio.Lock()
         self._leaving = asyncio.Event()
         self._replaced = asyncio.Event()
-        live.watch(lambda _: self._replaced.set())
+        self._replaced_at = clock.monotonic()
+        live.watch(self._note)
         self._seldom = Seldom(clock)
         self._log = structlog.get_logger(__name__)
 
@@ -127,7 +133,7 @@ class Reporter:
                 )
                 continue
             while (left := self._next - self._clock.monotonic()) > 0 and self._seen == seen:
-                if self._live.current.identity is not identity:
+                if self._is_settled(identity):
                     break
                 await first_of(
                     self._clock.sleep(left),
@@ -136,14 +142,27 @@ class Reporter:
                     self._hear(),
                 )
 
-    async def _other_than(self, identity: HeldIdentity) -> None:
-        """Return once the instance has another identity.
+    def _note(self, _: Credentials) -> None:
+        self._replaced_at = self._clock.monotonic()
+        self._replaced.set()
 
-        The control plane ends what shows the one before, and would call it stolen later.
+    def _is_settled(self, identity: HeldIdentity) -> bool:
+        """Tell whether the instance has had another identity for long enough to show it here."""
+        now, replaced_at = self._clock.monotonic(), self._replaced_at
+        return self._live.current.identity is not identity and now >= replaced_at + SETTLE_SECONDS
+
+    async def _other_than(self, identity: HeldIdentity) -> None:
+        """Return once the instance has had another identity for long enough.
+
+        The control plane ends what shows the one before.
         """
-        while self._live.current.identity is identity:
-            self._replaced.clear()
-            await self._replaced.wait()
+        while not self._is_settled(identity):
+            if self._live.current.identity is identity:
+                self._replaced.clear()
+                await self._replaced.wait()
+            else:
+                left = self._replaced_at + SETTLE_SECONDS - self._clock.monotonic()
+                await self._clock.sleep(left)
 
     async def _hear(self) -> None:
         """Take what is said between two reports, of which the next may be due by it."""
