@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from control_plane.app.core import Core, build
@@ -16,7 +17,7 @@ from control_plane.ca import new_key_pair
 from control_plane.model.apps import create_app
 from control_plane.model.change import Change
 from control_plane.model.entities import InstanceStatus
-from control_plane.model.instances import register_instance, remove_instance
+from control_plane.model.instances import register_instance, remove_instance, set_status
 from control_plane.model.spec import AppSpec
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.ledger import CertificateState
@@ -126,3 +127,18 @@ async def test_what_an_older_release_sent_for_ports_is_no_identity(tmp_path: Pat
     async with built(tmp_path, sent, shown) as core:
         assert not core.identities.counts(B0, 0xB)
         assert core.identities.counts(B0, 0xC)
+
+
+async def test_nobody_awaits_the_certificate_of_who_counts_as_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream ended before that, so nothing else would tell those who wait for it to be back."""
+    here = register(world("b"), B0, B, "10.0.1.1")
+    told: list[InstanceGuid] = []
+    async with built(tmp_path) as core:
+        monkeypatch.setattr(core.observed.proof, "gone", told.append)
+        for status in (InstanceStatus.READY, InstanceStatus.GONE):
+            change = set_status(here, B0, status)
+            core.observed.forget(change.state, change.change)
+
+    assert told == [B0]
