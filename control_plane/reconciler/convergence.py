@@ -38,6 +38,8 @@ _NOT_BACK = (
 )
 
 
+_NAMES = "what was sent is ACKed, but a name is not in every name table yet, or has yet to go"
+
 _STOPPING = "the control plane is stopping"
 
 _Asked = Mapping[InstanceGuid, frozenset[TypeUrl]]
@@ -145,6 +147,8 @@ class Convergence:
             _behind(each, Stage.COMMITTED, _NOT_BACK)
             for each in self._reconciler.publication.awaited(apps)
         ]
+        if not behind and self._reconciler.publication.under_way(apps):
+            return tuple(_behind(each, Stage.COMMITTED, _NAMES) for each in instances.values())
         if stage is Stage.SERVED:
             rest = [instances[each] for each in sorted(instances.keys() - late)]
             results = await asyncio.gather(*(self._unserved(each, deadline) for each in rest))

@@ -532,3 +532,25 @@ async def test_an_envoy_that_asked_for_no_certificate_yet_has_nothing_to_ack() -
         newcomer.settle()
 
         assert await scene.wait(Stage.ACKED) == ()
+
+
+async def test_a_name_that_certificates_still_have_to_lose_is_not_everywhere() -> None:
+    """Everybody ACKed what was sent so far; what follows is yet to come."""
+    async with a_scene() as scene:
+        scene.map()
+        await settled()
+        scene.envoy.settle()
+        resolver = scene.world.connect("b1").as_resolver()
+        await settled()
+        scene.world.commit(unmap_route(scene.world.state, B, "api", "apps.internal"))
+        waiting = scene.wait(Stage.ACKED, 0.2)
+        for _ in range(3):
+            await settled()
+            resolver.settle()
+            scene.envoy.settle()
+
+        behind = {each.instance_guid: each.reason for each in await waiting}
+        assert "api.apps.internal" in scene.world.leaf("b0").san.dns
+
+    reason = "what was sent is ACKed, but a name is not in every name table yet, or has yet to go"
+    assert behind == {B0: reason, B1: reason}
