@@ -74,19 +74,19 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Lo
 def find_data_dir(flag: str | None, config: str | None, environ: Mapping[str, str]) -> Path:
     """Return the data directory of the server that a command talks to.
 
-    Only this setting is read, and the TOML file only if neither flag nor variable says it, so that
-    a command works while something else is wrong.
+    Only this setting is read, and the TOML file only if it was named by a flag, or neither flag nor
+    variable says the directory, so that a command works while something else is wrong.
 
     Raises:
         ConfigurationError: the TOML file is needed and cannot be read, or the path is none.
     """
     setting = next(each for each in all_settings() if each.name == "data_dir")
     raw = _find(setting, {"data_dir": flag}, environ, _NO_TABLE)
-    if raw is None:
+    if raw is None or config:
         table, problems = _read_config(config, environ, check_names=False)
         if problems:
             raise ConfigurationError(problems)
-        raw = _find(setting, {}, environ, table)
+        raw = raw or _find(setting, {}, environ, table)
     try:
         return _default_data_dir(environ) if raw is None else read_path(raw.value)
     except InvalidArgument as error:

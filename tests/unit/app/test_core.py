@@ -36,6 +36,7 @@ RECORD = IssuedRecord(
 )
 MAY_STAY = {
     "reconciler.farewells._told{}",  # as long as its tombstone, or it would be told again
+    "presence._has_turn._buckets{}",  # of a bounded number, and whoever comes anew has its turns
     "reconciler._renewals._heap[][]",  # until its turn, in which nothing happens
 }
 
@@ -139,6 +140,6 @@ async def test_nobody_awaits_the_certificate_of_who_counts_as_gone(
         monkeypatch.setattr(core.observed.proof, "gone", told.append)
         for status in (InstanceStatus.READY, InstanceStatus.GONE):
             change = set_status(here, B0, status)
-            core.observed.forget(change.state, change.change)
+            core.observed.committed(change.state, change.change)
 
     assert told == [B0]
