@@ -7,20 +7,14 @@ with C2C_ too: Kubernetes names some after the services of a namespace.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+
+from control_plane.settings import Caution
 
 _ALIKE = 0.85
 """How alike two names are that differ in one or two letters, as ``difflib`` counts."""
 
 
-class Misspelt(NamedTuple):
-    """A variable that nobody reads, and why that is told."""
-
-    variable: str
-    reason: str
-
-
-def misspelt(known: Iterable[str], environ: Mapping[str, str]) -> Iterator[Misspelt]:
+def misspelt(known: Iterable[str], environ: Mapping[str, str]) -> Iterator[Caution]:
     """Return what somebody set who meant one of the variables that are read.
 
     Args:
@@ -35,4 +29,4 @@ def misspelt(known: Iterable[str], environ: Mapping[str, str]) -> Iterator[Missp
 
     for name in others:
         for meant in difflib.get_close_matches(name, read, n=1, cutoff=_ALIKE):
-            yield Misspelt(name, f"nothing reads this variable: did you mean {meant}?")
+            yield Caution(name, f"nothing reads this variable: did you mean {meant}?")

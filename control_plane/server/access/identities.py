@@ -28,14 +28,11 @@ from control_plane.clock import Clock
 from control_plane.model.entities import App, Instance
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.held import names_of
-from control_plane.reconciler.certificates.holdings import IDENTITY
+from control_plane.reconciler.certificates.holdings import IDENTITY, MAX_UNSEEN
 from control_plane.store.protocol import IssuedRecord
 
 STARTING_SECONDS = 30.0
 """How long an instance may take from its enrolment to its first stream."""
-
-MAX_UNSEEN = 8
-"""Certificates of one instance that count and were not shown yet; older ones never arrived."""
 
 _EARLIER = None
 """Stands for every certificate of an instance that was issued before this process started."""
@@ -114,6 +111,7 @@ class Identities:
         """Note that an instance is given a certificate; what led to that is on the disk."""
         counting = self._counting.setdefault(instance, [_EARLIER])
         counting.append(leaf.serial)
+        # Older ones never arrived.
         del counting[1:-MAX_UNSEEN]
         self.starts(instance)
         self._note(_record_of(instance, leaf))

@@ -18,8 +18,8 @@ from control_plane.ca import (
 from control_plane.errors import IssuanceError
 from control_plane.model.entities import App, AppKey, Instance
 from control_plane.names import Address, AppGuid, AppName, InstanceGuid, Port
-from control_plane.reconciler.certificates.holdings import IDENTITY
-from control_plane.server.access.identities import MAX_UNSEEN, STARTING_SECONDS, Identities
+from control_plane.reconciler.certificates.holdings import IDENTITY, MAX_UNSEEN
+from control_plane.server.access.identities import STARTING_SECONDS, Identities
 from control_plane.store.protocol import IssuedRecord
 from tests.unit.server_security.still_clock import NOON, StillClock
 
