@@ -125,6 +125,7 @@ def _until(
         Failed: the server did not answer then, after what is ``done`` already.
     """
     until = time.monotonic() + timeout.total_seconds()
+    client = client.waiting(timeout)
     patience = Patience()
     with waiting("until everybody is ready") as show:
         while True:

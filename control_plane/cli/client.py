@@ -8,21 +8,25 @@ which command shows it.
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 import click
 import grpc
 
+from control_plane.cli.channel_options import CHANNEL_OPTIONS
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Connection, connection, pasted
-from control_plane.cli.outcome import REFUSED, is_decided, is_said_by_the_server
+from control_plane.cli.outcome import REFUSED, is_decided, is_not_greeted, is_said_by_the_server
 from control_plane.cli.output import warn
-from control_plane.cli.reach import SECONDS, Away, Credentials, try_socket, try_tls
+from control_plane.cli.reach import Away, Credentials, try_socket, try_tls
 from control_plane.errors import InvalidArgument
 from control_plane.settings import admin_socket, find_data_dir, socket_target
 from control_plane.settings.values import read_server_address
@@ -30,31 +34,15 @@ from control_plane.settings.values import read_server_address
 CALL_SECONDS = 30.0
 """How long a call may take that waits for nothing but the disk of the server."""
 
+_GRACE_SECONDS, _GRACE = 5.0, 0.01
+"""How much longer than people said to wait an answer may take: for the disk and the way back, and
+a part of the time, since the server takes into account that gRPC may have rounded it up."""
+
 _COMMAND = re.compile(r"'(c2c [^']+)'")
 """How the server names a command; it does not know which of its ports the person typed."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-
-_OPTIONS = (
-    # A proxy in the environment is for the web, not for the operator's port.
-    ("grpc.enable_http_proxy", 0),
-    # All routes of all apps may be more than the 4 MiB that gRPC takes by default.
-    ("grpc.max_receive_message_length", 64 * 2**20),
-    # Who waits for a server that comes back hears of it soon.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # And finds it where its name leads by then.
-    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # Despite its name this is how long an attempt may take: some round trips, to another continent.
-    ("grpc.min_reconnect_backoff_ms", round(SECONDS * 1000)),
-    # A machine that is gone without a word would be listened to for ever. (gRPC asks nothing while
-    # another ping of its own is on the way, to which it grants a minute by default.)
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 30_000),
-    ("grpc.http2.max_pings_without_data", 0),
-)
 
 
 class _CannotNow(Away):
@@ -69,12 +57,18 @@ class Client(NamedTuple):
         where: the socket or address, for sentences.
         look: connects and hangs up; raises Failed if nobody answers, or something else is wrong.
         doubt: why a command may be unknown there.
+        until: the moment at which every call is over that only looks.
     """
 
     channel: grpc.Channel
     where: str
     look: Callable[[], None]
     doubt: str
+    until: float = math.inf
+
+    def waiting(self, timeout: timedelta) -> Client:
+        """Return the same connection for who waits so long: a server that hangs ends no wait."""
+        return self._replace(until=time.monotonic() + seconds_of(timeout))
 
     def call(
         self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
@@ -85,11 +79,12 @@ class Client(NamedTuple):
             Away: the server is not there now.
             Failed: it refused, could not, or did not answer in time.
         """
+        seconds = max(0.0, min(CALL_SECONDS, self.until - time.monotonic()))
         try:
-            return method(request, timeout=CALL_SECONDS)
+            return method(request, timeout=seconds)
         except grpc.RpcError as error:
             # What a blocking call raises is both, which the stubs of grpc do not say.
-            raise self._failure(cast("grpc.Call", error), CALL_SECONDS) from error
+            raise self._failure(cast("grpc.Call", error), seconds) from error
 
     def change(
         self,
@@ -153,9 +148,13 @@ class Client(NamedTuple):
             call.cancel()
 
     def _failure(self, call: grpc.Call, seconds: float) -> Failed:
-        if call.code() is grpc.StatusCode.UNAVAILABLE:
-            return self._away(call)
-        return Failed(self._sentence(call, seconds))
+        match call.code():
+            case grpc.StatusCode.UNAVAILABLE:
+                return self._away(call)
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return Away(f"no answer from {self.where} within {seconds:.2g}s")
+            case _:
+                return Failed(self._sentence(call))
 
     def _doubtful(self, call: grpc.Call, failure: Failed, shown_by: str | None) -> str:
         """Return what happened, and how it is found out whether the change was made."""
@@ -171,21 +170,29 @@ class Client(NamedTuple):
                 self.look()
             except Failed as error:
                 return error
+        if is_not_greeted(call):
+            return Away(
+                f"the server at {self.where} takes connections and does not answer: it hangs, or "
+                "somebody has stopped it (kill -CONT lets it go on)"
+            )
         return _CannotNow(f"the server at {self.where} cannot do this now: {call.details() or ''}")
 
-    def _sentence(self, call: grpc.Call, seconds: float) -> str:
+    def _sentence(self, call: grpc.Call) -> str:
         details = call.details() or "the server gave no reason"
         match call.code():
             case code if code in REFUSED:
                 return _COMMAND.sub(lambda found: f"'{pasted(found[1])}'", details)
-            case grpc.StatusCode.DEADLINE_EXCEEDED:
-                return f"no answer from {self.where} within {seconds:g}s"
             case grpc.StatusCode.UNIMPLEMENTED:
                 return f"the server at {self.where} does not know this command: {self.doubt}"
             case grpc.StatusCode.INTERNAL:
                 return f"the server at {self.where} failed, and its log says why"
             case code:
                 return f"the server at {self.where} answered {code.name}: {details}"
+
+
+def seconds_of(timeout: timedelta) -> float:
+    """Return how long a call may take that waits for so long."""
+    return timeout.total_seconds() * (1 + _GRACE) + _GRACE_SECONDS
 
 
 def _advice(shown_by: str | None) -> str:
@@ -216,7 +223,7 @@ def _by_socket(said: Connection) -> Client:
         try_socket(path)
 
     look()
-    channel = grpc.insecure_channel(socket_target(path), _OPTIONS)
+    channel = grpc.insecure_channel(socket_target(path), CHANNEL_OPTIONS)
     return Client(channel, str(path), look, "it may be older")
 
 
@@ -241,7 +248,7 @@ def _by_address(server: str, said: Connection) -> Client:
             private_key=credentials.key.read_bytes(),
             certificate_chain=credentials.cert.read_bytes(),
         ),
-        _OPTIONS,
+        CHANNEL_OPTIONS,
     )
     doubt = "that is no operator's port (see --admin-address), or the server is older"
     return Client(channel, str(address), look, doubt)

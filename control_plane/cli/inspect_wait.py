@@ -103,9 +103,10 @@ def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta
     begin(f"Waiting until {whose} in {where} are {stage}")
     patience = Patience()
     with connect() as client, waiting(f"until they are {stage}") as show:
+        until_then = client.waiting(timeout)
 
         def look() -> _Look | None:
-            found = patience.look(lambda: statuses(client, app_name, where))
+            found = patience.look(lambda: statuses(until_then, app_name, where))
             if found is None:
                 show("until the server answers")
                 return None
@@ -126,14 +127,14 @@ def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta
 
 
 def _looks(look: Callable[[], _Look | None], seconds: float) -> Iterator[_Look | None]:
-    """Yield what each look finds; the last look is when the time is up."""
+    """Yield what each look finds; the last look ends when the time is up, or soon after."""
     until = time.monotonic() + seconds
     pause = _FIRST_PAUSE
-    while (left := until - time.monotonic()) > 0:
-        yield look()
-        time.sleep(min(pause, left))
-        pause = min(2 * pause, _LONGEST_PAUSE)
     yield look()
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(pause, left))
+        yield look()
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _last(looks: Iterator[_Look | None]) -> _Look | None:

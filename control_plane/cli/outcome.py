@@ -15,6 +15,9 @@ _SAID_BY_THE_SERVER = "grpc-status-details-bin"
 _NEVER_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
 """How gRPC begins to say that nothing was sent; whatever else it says may have come after that."""
 
+_NOT_GREETED = "timed out before receiving SETTINGS frame"
+"""What gRPC says of a server whose machine accepts connections, and that does nothing itself."""
+
 REFUSED = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -44,3 +47,8 @@ def is_decided(call: grpc.Call) -> bool:
 def is_said_by_the_server(call: grpc.Call) -> bool:
     """Tell whether a status is a refusal of the server, and not made up by gRPC on the way."""
     return any(key == _SAID_BY_THE_SERVER for key, _ in call.trailing_metadata() or ())
+
+
+def is_not_greeted(call: grpc.Call) -> bool:
+    """Tell whether a connection came about over which nobody spoke."""
+    return _NOT_GREETED in (call.details() or "")

@@ -19,13 +19,7 @@ from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, connection_options, target
 from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
-from control_plane.cli.progress import (
-    duration_of,
-    require_complete,
-    seconds_of,
-    stage_of,
-    wait_options,
-)
+from control_plane.cli.progress import Wait, wait_options
 from control_plane.cli.tables import print_records, record
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -108,8 +102,9 @@ def add_network_policy(  # noqa: PLR0913 - one argument an option
         ports or kinds.PortRange(8080, 8080),
     )
     begin(f"Adding network policy {_between(policy)}")
+    awaited = Wait(wait, timeout)
     request = network_policy_pb2.AddNetworkPoliciesRequest(
-        policies=[policy], wait=stage_of(wait), timeout=duration_of(timeout)
+        policies=[policy], wait=awaited.stage, timeout=awaited.timeout
     )
     with connect() as client, waiting(f"until the policy is {wait}"):
         _require_apps(client, policy)
@@ -117,9 +112,9 @@ def add_network_policy(  # noqa: PLR0913 - one argument an option
             network_policy_pb2_grpc.NetworkPolicyServiceStub(client.channel).AddNetworkPolicies,
             request,
             target().command("network-policies", "--source", source),
-            seconds_of(wait, timeout),
+            awaited.seconds,
         )
-    _finish(answer, "the policy exists", wait, timeout)
+    _finish(answer, "the policy exists", awaited)
 
 
 @command(
@@ -167,8 +162,9 @@ def remove_network_policy(  # noqa: PLR0913 - one argument an option
         ports,
     )
     begin(f"Removing network policy {_between(policy)}")
+    awaited = Wait(wait, timeout)
     request = network_policy_pb2.RemoveNetworkPoliciesRequest(
-        policies=[policy], wait=stage_of(wait), timeout=duration_of(timeout)
+        policies=[policy], wait=awaited.stage, timeout=awaited.timeout
     )
     with connect() as client, waiting(f"until the removal is {wait}"):
         _require_apps(client, policy)
@@ -176,11 +172,11 @@ def remove_network_policy(  # noqa: PLR0913 - one argument an option
             network_policy_pb2_grpc.NetworkPolicyServiceStub(client.channel).RemoveNetworkPolicies,
             request,
             target().command("network-policies", "--source", source),
-            seconds_of(wait, timeout),
+            awaited.seconds,
         )
     if all(outcome.already for outcome in answer.outcomes):
         tell("Policy does not exist.")
-    _finish(answer, "the policy is gone", wait, timeout)
+    _finish(answer, "the policy is gone", awaited)
 
 
 def _destination(positional: str | None, flag: str | None) -> str:
@@ -245,8 +241,7 @@ def _finish(
     answer: network_policy_pb2.AddNetworkPoliciesResponse
     | network_policy_pb2.RemoveNetworkPoliciesResponse,
     done: str,
-    wait: str,
-    timeout: timedelta,
+    awaited: Wait,
 ) -> None:
     if wants_json():
         print_records(
@@ -265,5 +260,5 @@ def _finish(
     for outcome in answer.outcomes:
         if outcome.note:
             tell(f"Note: {outcome.note}")
-    require_complete(answer, done, wait, timeout)
+    awaited.require_complete(answer, done)
     ok()

@@ -15,7 +15,7 @@ from google.protobuf import duration_pb2
 
 from control_plane.api.v1 import progress_pb2
 from control_plane.cli import kinds
-from control_plane.cli.client import CALL_SECONDS
+from control_plane.cli.client import CALL_SECONDS, seconds_of
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Target, pasted
 from control_plane.cli.output import some_of
@@ -61,11 +61,6 @@ def wait_options(function: Function) -> Function:
     return wait(timeout(function))
 
 
-def stage_of(wait: str) -> progress_pb2.Wait.ValueType:
-    """Return what the API calls a stage."""
-    return _STAGES[wait]
-
-
 def duration_of(time: timedelta) -> duration_pb2.Duration:
     """Return what the API calls a duration."""
     made = duration_pb2.Duration()
@@ -73,31 +68,46 @@ def duration_of(time: timedelta) -> duration_pb2.Duration:
     return made
 
 
-def seconds_of(wait: str, timeout: timedelta) -> float:
-    """Return how long the call may take, the wait included."""
-    return CALL_SECONDS + (0.0 if wait == "committed" else timeout.total_seconds())
+class Wait:
+    """How far one change has to get, and how long that may take.
 
-
-def require_complete(outcome: Outcome, done: str, wait: str, timeout: timedelta) -> None:
-    """Fail if some instance did not follow in time.
-
-    Args:
-        outcome: the answer.
-        done: what is done all the same, as the beginning of a sentence.
-        wait: how far every instance should have got.
-        timeout: how long it was waited for.
-
-    Raises:
-        Failed: which instances are behind, and why.
+    Attributes:
+        word: how far, as people say it.
+        stage: how far, as the API calls it.
+        timeout: how long, as the API calls it.
     """
-    if wait == "committed" or outcome.complete:
-        return
-    is_spread = len({(each.org, each.space) for each in outcome.behind}) > 1
-    behind = some_of([_sentence(each, is_spread=is_spread) for each in outcome.behind])
-    raise Failed(
-        f"{done}, but not {wait} everywhere after {format_duration(timeout)}: "
-        f"{behind} (see '{_status(outcome.behind)}')"
-    )
+
+    def __init__(self, word: str, timeout: timedelta) -> None:
+        """Take what the options of ``wait_options`` say."""
+        self.word = word
+        self.stage = _STAGES[word]
+        self.timeout = duration_of(timeout)
+        self._time = timeout
+
+    @property
+    def seconds(self) -> float:
+        """How long the call may take, the wait included."""
+        is_short = self.stage == progress_pb2.WAIT_COMMITTED
+        return CALL_SECONDS if is_short else seconds_of(self._time)
+
+    def require_complete(self, outcome: Outcome, done: str) -> None:
+        """Fail if some instance did not follow in time.
+
+        Args:
+            outcome: the answer.
+            done: what is done all the same, as the beginning of a sentence.
+
+        Raises:
+            Failed: which instances are behind, and why.
+        """
+        if self.stage == progress_pb2.WAIT_COMMITTED or outcome.complete:
+            return
+        is_spread = len({(each.org, each.space) for each in outcome.behind}) > 1
+        behind = some_of([_sentence(each, is_spread=is_spread) for each in outcome.behind])
+        raise Failed(
+            f"{done}, but not {self.word} everywhere after {format_duration(self._time)}: "
+            f"{behind} (see '{_status(outcome.behind)}')"
+        )
 
 
 def _sentence(behind: progress_pb2.Behind, *, is_spread: bool) -> str:

@@ -59,6 +59,11 @@ def try_socket(path: Path) -> None:
             f"no server answers at {path}: start one with 'c2c serve', set C2C_DATA_DIR, or "
             "C2C_SERVER if it is elsewhere"
         ) from None
+    except BlockingIOError:  # as many wait there as may
+        raise Away(
+            f"the server at {path} takes no connections: it hangs, or somebody has stopped it "
+            "(kill -CONT lets it go on)"
+        ) from None
     except PermissionError:
         raise Failed(
             f"no permission to use {path}: only the user who runs the server has it"

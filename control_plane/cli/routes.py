@@ -13,13 +13,7 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
 from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
-from control_plane.cli.progress import (
-    duration_of,
-    require_complete,
-    seconds_of,
-    stage_of,
-    wait_options,
-)
+from control_plane.cli.progress import Wait, wait_options
 from control_plane.cli.tables import print_records, print_table, record
 
 _CHANGE_USAGE = (
@@ -93,28 +87,29 @@ def map_route(app_name: str, domain: str, *, hostname: str, wait: str, timeout: 
     where = target()
     route = f"{hostname}.{domain}"
     begin(f"Mapping route {named(route)} to app {named(app_name)} in {where}")
+    awaited = Wait(wait, timeout)
     request = route_pb2.MapRouteRequest(
         app=app_name,
         space=where.space,
         org=where.org,
         hostname=hostname,
         domain=domain,
-        wait=stage_of(wait),
-        timeout=duration_of(timeout),
+        wait=awaited.stage,
+        timeout=awaited.timeout,
     )
     with connect() as client, waiting(f"until {route} is {wait}"):
         answer = client.change(
             route_pb2_grpc.RouteServiceStub(client.channel).MapRoute,
             request,
             where.command("routes", app_name),
-            seconds_of(wait, timeout),
+            awaited.seconds,
         )
     if answer.already:
         tell(
             f"App '{answer.route.app}' is already mapped to route '{answer.route.route}'. "
             "Nothing has been updated."
         )
-    _finish(answer, "the route is mapped", wait, timeout)
+    _finish(answer, "the route is mapped", awaited)
 
 
 @command(
@@ -138,32 +133,32 @@ def unmap_route(
     where = target()
     route = f"{hostname}.{domain}"
     begin(f"Removing route {named(route)} from app {named(app_name)} in {where}")
+    awaited = Wait(wait, timeout)
     request = route_pb2.UnmapRouteRequest(
         app=app_name,
         space=where.space,
         org=where.org,
         hostname=hostname,
         domain=domain,
-        wait=stage_of(wait),
-        timeout=duration_of(timeout),
+        wait=awaited.stage,
+        timeout=awaited.timeout,
     )
     with connect() as client, waiting(f"until the certificates without {route} are {wait}"):
         answer = client.change(
             route_pb2_grpc.RouteServiceStub(client.channel).UnmapRoute,
             request,
             where.command("routes", app_name),
-            seconds_of(wait, timeout),
+            awaited.seconds,
         )
     if answer.already:
         tell("Route to be unmapped is not currently mapped to the application.")
-    _finish(answer, "the route is unmapped", wait, timeout)
+    _finish(answer, "the route is unmapped", awaited)
 
 
 def _finish(
     answer: route_pb2.MapRouteResponse | route_pb2.UnmapRouteResponse,
     done: str,
-    wait: str,
-    timeout: timedelta,
+    awaited: Wait,
 ) -> None:
     if wants_json():
         outcome = {
@@ -173,5 +168,5 @@ def _finish(
             "behind": [each.instance_guid for each in answer.behind],
         }
         print_records([{**record(answer.route), **outcome}])
-    require_complete(answer, done, wait, timeout)
+    awaited.require_complete(answer, done)
     ok()

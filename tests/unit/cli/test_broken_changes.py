@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ import grpc
 import pytest
 
 from control_plane.app import ControlPlane
+from control_plane.cli import client
 from control_plane.cli.client import Client
 from tests.faults.proxy import Fault, Pipe, Proxy, none
 from tests.unit.cli.conftest import Ran, run_c2c
@@ -322,3 +324,44 @@ def test_what_was_done_before_a_wait_is_said_although_the_server_went_away(
 
     away = f"the server at {tmp_path}/admin.sock cannot do this now: why"
     assert ran.err == f"T{away[1:]} (trying again)\nThe CA is prepared, but {away}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("wait",),
+            "No answer from {0} within 0.2s (trying again)\nNo answer from {0} within 0.2s",
+        ),
+        (
+            ("map-route", *ROUTE, "--wait", "served"),
+            f"No answer from {{0}} within 0.2s: {LOOK.format('c2c routes web')}",
+        ),
+        (
+            ("add-network-policy", "web", "shop", "--wait", "acked"),
+            "No answer from {0} within 0.2s: " + LOOK.format("c2c network-policies --source web"),
+        ),
+        (
+            ("ca", "retire", "--wait"),
+            "No answer from {0} within 0.2s (trying again)\nNo answer from {0} within 0.2s",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_wait_ends_although_the_server_hangs(
+    tmp_path: Path,
+    breaking: Breaking,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    """Whoever said how long to wait need not count on a server to end it."""
+    breaking.code = None
+    breaking.breaks_reads = words[0] in ("wait", "ca")
+    monkeypatch.setattr(client, "_GRACE_SECONDS", 0.1)
+    began = time.monotonic()
+
+    ran = run_c2c(*words, "--timeout", "100ms", C2C_DATA_DIR=str(tmp_path))
+
+    assert ran.err == said.format(tmp_path / "admin.sock") + "\n"
+    assert time.monotonic() - began < 10

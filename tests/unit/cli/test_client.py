@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
 from control_plane.cli import client
+from control_plane.cli.channel_options import CHANNEL_OPTIONS
 from control_plane.cli.reach import try_socket
 from tests.unit.cli.conftest import Ran, run_c2c
 
@@ -122,4 +124,28 @@ def test_no_answer_in_time(
 
     assert run_c2c("trust-bundle", C2C_DATA_DIR=str(tmp_path)).err == (
         f"No answer from {tmp_path}/admin.sock within 0.2s\n"
+    )
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["is silent", "is full"])
+def test_a_server_that_hangs_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_full: bool
+) -> None:
+    """The machine accepts for a process that is stopped, until as many wait as may."""
+    hurried = [
+        (name, 200 if name == "grpc.min_reconnect_backoff_ms" else value)
+        for name, value in CHANNEL_OPTIONS
+    ]
+    monkeypatch.setattr(client, "CHANNEL_OPTIONS", hurried)
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as hanging, socket.socket(socket.AF_UNIX) as waiting:
+        hanging.bind(str(path))
+        hanging.listen(0 if is_full else 8)
+        waiting.connect(str(path))
+        ran = run_c2c("apps", C2C_DATA_DIR=str(tmp_path))
+
+    does = "takes no connections" if is_full else "takes connections and does not answer"
+    assert ran.err == (
+        f"The server at {path} {does}: it hangs, or somebody has stopped it (kill -CONT lets it go "
+        "on)\n"
     )

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from unittest.mock import Mock
 
 import click
 import pytest
 
 from control_plane.cli.client import CALL_SECONDS
 from control_plane.cli.patience import Patience
-from control_plane.cli.progress import seconds_of
+from control_plane.cli.progress import Wait
 from control_plane.cli.reach import Away
+from control_plane.reconciler.progress import Stage
+from control_plane.server.api import waiting
 
 
 def test_a_call_has_the_time_that_is_waited_besides_its_own() -> None:
-    """Else it would end without an answer, and nobody would know of the change."""
-    assert seconds_of("served", timedelta(minutes=2)) == CALL_SECONDS + 120
-    assert seconds_of("acked", timedelta(minutes=2)) == CALL_SECONDS + 120
-    assert seconds_of("committed", timedelta(minutes=2)) == CALL_SECONDS
+    """Else it would end without an answer, or long after the time that people said."""
+    times = [Wait(each, timedelta(minutes=2)).seconds for each in ("served", "acked", "committed")]
+
+    assert times == [126.2, 126.2, CALL_SECONDS]
+
+
+@pytest.mark.parametrize("seconds", [0.001, 1, 30, 300, 3600])
+def test_the_wait_of_the_server_ends_by_itself(seconds: float) -> None:
+    """It keeps time for its answer, and more of it the longer a call may take."""
+    call = Mock(
+        **{"time_remaining.return_value": Wait("acked", timedelta(seconds=seconds)).seconds}
+    )
+
+    assert waiting._seconds(waiting.Wait(Stage.ACKED, seconds), call) == seconds
 
 
 def test_that_a_server_is_away_is_said_once_each_time(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.cli import client
+from control_plane.cli.channel_options import CHANNEL_OPTIONS
 from tests.unit.cli.conftest import run_c2c
 
 DEADLINE = 20.0
@@ -86,8 +87,11 @@ def test_a_server_that_falls_silent_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody tells that a cable was pulled, so it is asked for; the watch goes on."""
-    options = [(name, time // 100 if name in PATIENCE else time) for name, time in client._OPTIONS]
-    monkeypatch.setattr(client, "_OPTIONS", options)
+    monkeypatch.setattr(
+        client,
+        "CHANNEL_OPTIONS",
+        [(name, time // 100 if name in PATIENCE else time) for name, time in CHANNEL_OPTIONS],
+    )
     with ThreadPoolExecutor(4) as pool:
         server = grpc.server(pool)
         server.add_generic_rpc_handlers((telling("it is well", "it is well again"),))
