@@ -6,6 +6,7 @@ the command says which did not and why, and fails, so that a script notices.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -69,7 +70,7 @@ def duration_of(time: timedelta) -> duration_pb2.Duration:
 
 
 class Wait:
-    """How far one change has to get, and how long that may take.
+    """How far one change has to get, and how long that may take, from now on.
 
     Attributes:
         word: how far, as people say it.
@@ -83,6 +84,7 @@ class Wait:
         self.stage = _STAGES[word]
         self.timeout = duration_of(timeout)
         self._time = timeout
+        self._began = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -104,15 +106,22 @@ class Wait:
             return
         is_spread = len({(each.org, each.space) for each in outcome.behind}) > 1
         behind = some_of([_sentence(each, is_spread=is_spread) for each in outcome.behind])
+        status = _status(outcome.behind)
+        if any(each.stopping for each in outcome.behind):
+            after = time.monotonic() - self._began
+            raise Failed(
+                f"{done}, but the control plane stopped after {after:.1f}s, and it was not "
+                f"{self.word} everywhere yet: {behind} (once it runs again, '{status}' shows more)"
+            )
         raise Failed(
             f"{done}, but not {self.word} everywhere after {format_duration(self._time)}: "
-            f"{behind} (see '{_status(outcome.behind)}')"
+            f"{behind} (see '{status}')"
         )
 
 
 def _sentence(behind: progress_pb2.Behind, *, is_spread: bool) -> str:
     place = f" {place_of(behind)}" if is_spread else ""
-    reason = f": {behind.reason}" if behind.reason else ""
+    reason = f": {behind.reason}" if behind.reason and not behind.stopping else ""
     return f"{behind.app}/{behind.index}{place}{reason}"
 
 

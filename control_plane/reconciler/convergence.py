@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
@@ -109,7 +110,7 @@ class Convergence:
             reaching.cancel()
             stopping.cancel()
         return tuple(
-            _behind(instance, self._stage(guid, asked), _STOPPING)
+            replace(_behind(instance, self._stage(guid, asked), _STOPPING), stopping=True)
             for guid, instance in sorted(instances.items())
         )
 

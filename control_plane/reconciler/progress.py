@@ -29,13 +29,18 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """An instance that a change has not reached yet, and why not."""
+    """An instance that a change has not reached yet, and why not.
+
+    Attributes:
+        stopping: whether nothing is known but that the control plane stops.
+    """
 
     instance_guid: InstanceGuid
     app_guid: AppGuid
     index: int
     stage: Stage
     reason: str
+    stopping: bool = False
 
 
 @dataclass(eq=False, slots=True)

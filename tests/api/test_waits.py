@@ -12,7 +12,7 @@ from tests.api.world import Fields, control_plane
 from tests.unit.model.refusals import SETUP
 
 B = AppGuid("guid-b")
-WHOSE = {"app_guid": "guid-b", "space": "default", "org": "default"}
+WHOSE = {"app_guid": "guid-b", "space": "default", "org": "default", "stopping": False}
 POLICY = {
     "source": "app-a",
     "destination": "app-b",

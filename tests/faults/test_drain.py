@@ -83,7 +83,9 @@ async def test_a_stop_is_not_taken_for_the_arrival_of_a_change(tmp_path: Path) -
                 answer = await waiting
 
     assert not answer.complete
-    assert [each.reason for each in answer.behind] == ["the control plane is stopping"]
+    assert [(each.reason, each.stopping) for each in answer.behind] == [
+        ("the control plane is stopping", True)
+    ]
     assert not {"change.acked", "change.served"} & {line["event"] for line in lines}
 
 

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63\x32\x63/v1/progress.proto\x12\x06\x63\x32\x63.v1\"\x97\x01\n\x06\x42\x65hind\x12\x15\n\rinstance_guid\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x1c\n\x05stage\x18\x03 \x01(\x0e\x32\r.c2c.v1.Stage\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05index\x18\x05 \x01(\x05\x12\x10\n\x08\x61pp_guid\x18\x06 \x01(\t\x12\r\n\x05space\x18\x07 \x01(\t\x12\x0b\n\x03org\x18\x08 \x01(\t*;\n\x04Wait\x12\x12\n\x0eWAIT_COMMITTED\x10\x00\x12\x0e\n\nWAIT_ACKED\x10\x01\x12\x0f\n\x0bWAIT_SERVED\x10\x02*?\n\x05Stage\x12\x13\n\x0fSTAGE_COMMITTED\x10\x00\x12\x0f\n\x0bSTAGE_ACKED\x10\x01\x12\x10\n\x0cSTAGE_SERVED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63\x32\x63/v1/progress.proto\x12\x06\x63\x32\x63.v1\"\xa9\x01\n\x06\x42\x65hind\x12\x15\n\rinstance_guid\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x1c\n\x05stage\x18\x03 \x01(\x0e\x32\r.c2c.v1.Stage\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05index\x18\x05 \x01(\x05\x12\x10\n\x08\x61pp_guid\x18\x06 \x01(\t\x12\r\n\x05space\x18\x07 \x01(\t\x12\x0b\n\x03org\x18\x08 \x01(\t\x12\x10\n\x08stopping\x18\t \x01(\x08*;\n\x04Wait\x12\x12\n\x0eWAIT_COMMITTED\x10\x00\x12\x0e\n\nWAIT_ACKED\x10\x01\x12\x0f\n\x0bWAIT_SERVED\x10\x02*?\n\x05Stage\x12\x13\n\x0fSTAGE_COMMITTED\x10\x00\x12\x0f\n\x0bSTAGE_ACKED\x10\x01\x12\x10\n\x0cSTAGE_SERVED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'c2c.v1.progress_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WAIT']._serialized_start=187
-  _globals['_WAIT']._serialized_end=246
-  _globals['_STAGE']._serialized_start=248
-  _globals['_STAGE']._serialized_end=311
+  _globals['_WAIT']._serialized_start=205
+  _globals['_WAIT']._serialized_end=264
+  _globals['_STAGE']._serialized_start=266
+  _globals['_STAGE']._serialized_end=329
   _globals['_BEHIND']._serialized_start=34
-  _globals['_BEHIND']._serialized_end=185
+  _globals['_BEHIND']._serialized_end=203
 # @@protoc_insertion_point(module_scope)

@@ -93,6 +93,7 @@ class Behind(_message.Message):
     APP_GUID_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int
     ORG_FIELD_NUMBER: _builtins.int
+    STOPPING_FIELD_NUMBER: _builtins.int
     instance_guid: _builtins.str
     app: _builtins.str
     """The app's name."""
@@ -105,6 +106,10 @@ class Behind(_message.Message):
     app_guid: _builtins.str
     space: _builtins.str
     org: _builtins.str
+    stopping: _builtins.bool
+    """Whether it is behind only since the control plane stopped, which ended the wait before its time:
+    it may have got further since.
+    """
     def __init__(
         self,
         *,
@@ -116,10 +121,11 @@ class Behind(_message.Message):
         app_guid: _builtins.str = ...,
         space: _builtins.str = ...,
         org: _builtins.str = ...,
+        stopping: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_guid", b"app_guid", "index", b"index", "instance_guid", b"instance_guid", "org", b"org", "reason", b"reason", "space", b"space", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_guid", b"app_guid", "index", b"index", "instance_guid", b"instance_guid", "org", b"org", "reason", b"reason", "space", b"space", "stage", b"stage", "stopping", b"stopping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

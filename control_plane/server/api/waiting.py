@@ -116,4 +116,5 @@ def _message(state: State, behind: Behind) -> progress_pb2.Behind:
         index=behind.index,
         stage=_REACHED[behind.stage],
         reason=behind.reason,
+        stopping=behind.stopping,
     )

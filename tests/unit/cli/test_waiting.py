@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -47,6 +48,22 @@ def test_who_is_behind_is_named_with_the_reason(
         r"app-b/1: NACK:\n\x1b[2Jbad; app-b/2 (see 'c2c status app-b')" + "\n"
     )
     assert world.progress.asked[-1][1:] == (Stage.SERVED, 1.5)
+
+
+def test_a_wait_that_a_stop_ended_says_so(c2c: Run, world: ControlPlane) -> None:
+    """It was not for as long as people said, and nobody answers them before there is a server."""
+    c2c("create-app", "app-b", "--guid", B)
+    world.progress.behind = tuple(
+        Behind(InstanceGuid(f"i-{number}"), B, number, Stage.COMMITTED, "it stops", stopping=True)
+        for number in range(2)
+    )
+    ran = c2c(*MAP, "--wait", "served", "--timeout", "1m")
+
+    assert ran.code == 1
+    assert re.sub(r"after \d\.\ds", "after 0.1s", ran.err) == (
+        "The route is mapped, but the control plane stopped after 0.1s, and it was not served "
+        "everywhere yet: app-b/0; app-b/1 (once it runs again, 'c2c status app-b' shows more)\n"
+    )
 
 
 def test_of_many_that_are_behind_some_are_named(c2c: Run, world: ControlPlane) -> None:

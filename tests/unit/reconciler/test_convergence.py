@@ -492,7 +492,7 @@ async def test_a_stop_leaves_behind_whom_somebody_waits_for() -> None:
 
         reason = "the control plane is stopping"
         for each in (served, acked, scene.wait(Stage.ACKED), scene.wait(Stage.SERVED)):
-            assert await each == (Behind(B0, B, 0, Stage.COMMITTED, reason),)
+            assert await each == (Behind(B0, B, 0, Stage.COMMITTED, reason, stopping=True),)
         assert await scene.convergence.wait(frozenset({B}), Stage.COMMITTED, 0) == ()
 
 
