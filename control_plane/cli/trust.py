@@ -1,4 +1,4 @@
-"""``trust-bundle`` and ``join-token``: what makes two sides believe each other."""
+"""``trust-bundle`` and join tokens: what makes two sides believe each other."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def trust_bundle() -> None:
     usage=["APP [--ttl DURATION] [--uses NUMBER] [--address-range CIDR] [-s SPACE] [-o ORG]"],
     examples=["app-b", "app-b --ttl 1h --uses 10 --address-range 10.255.0.0/16 --output json"],
     tip=["The token is shown this once. Whoever has it can enrol as an instance of the app."],
-    see_also=["instances", "sidecar", "trust-bundle"],
+    see_also=["instances", "revoke-join-tokens", "sidecar", "trust-bundle"],
 )
 @click.argument("app_name", metavar="APP")
 @click.option(
@@ -98,3 +98,33 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
         f"   c2c sidecar --server {made.server} --token {made.token} "
         f"--fingerprint {made.fingerprint} --address {address}"
     )
+
+
+@command(
+    "revoke-join-tokens",
+    usage=["APP [-s SPACE] [-o ORG] [--output json]"],
+    examples=["app-b"],
+    tip=[
+        "Every token of the app is worth nothing from then on. Instances that enrolled with one",
+        "stay; 'c2c remove-instance' is for those.",
+    ],
+    see_also=["join-token", "remove-instance"],
+)
+@click.argument("app_name", metavar="APP")
+@target_options
+@output_option
+@connection_options
+def revoke_join_tokens(app_name: str) -> None:
+    """Make the join tokens of an app worthless."""
+    where = target()
+    begin(f"Revoking join tokens of app {named(app_name)} in {where}")
+    request = join_token_pb2.RevokeJoinTokensRequest(app=app_name, space=where.space, org=where.org)
+    with connect() as client:
+        answer = client.change(
+            join_token_pb2_grpc.JoinTokenServiceStub(client.channel).RevokeJoinTokens, request, None
+        )
+    if wants_json():
+        print_records([{"revoked": answer.revoked, "revision": answer.revision}])
+        return
+    ok()
+    tell(f"Tokens that could still be used: {answer.revoked}")

@@ -1,4 +1,4 @@
-"""Commands on join tokens: add, spend, drop those that expired.
+"""Commands on join tokens: add, spend, revoke those of an app, drop those that expired.
 
 The rule of this module: a token is known by its hash only, and whoever shows a wrong one learns
 nothing but that it is wrong. A token that is used up is kept until it expires, so that its holder
@@ -78,6 +78,13 @@ def spend_token(state: State, digest: str, now: datetime) -> Decision[JoinToken]
         raise Unauthenticated("join token is used up: ask for a new one", field="token")
     spent = replace(token, uses_left=token.uses_left - 1)
     return decide(state, spent, puts=[spent])
+
+
+def revoke_tokens(state: State, app: AppGuid, now: datetime) -> Decision[int]:
+    """Forget every token of an app; the answer says how many of them were still good."""
+    held = state.tokens_of(app)
+    good = sum(1 for token in held if token.uses_left > 0 and token.expires_at > now)
+    return decide(state, good, drops=held)
 
 
 def drop_expired_tokens(state: State, now: datetime) -> Decision[int]:

@@ -158,6 +158,7 @@ REQUESTS = (
         "destination",
     ),
     Refusal("token-for-no-app", "CreateJoinToken", {}, InvalidArgument, "app missing", "app"),
+    Refusal("tokens-of-no-app", "RevokeJoinTokens", {}, InvalidArgument, "app missing", "app"),
     Refusal(
         "token-for-no-time",
         "CreateJoinToken",

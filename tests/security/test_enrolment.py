@@ -18,7 +18,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc, progress_pb2
+from control_plane.api.v1 import (
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    join_token_pb2,
+    join_token_pb2_grpc,
+    progress_pb2,
+)
 from control_plane.ca import make_csr, new_key_pair, read_certificate
 from control_plane.model.apps import find_app
 from control_plane.model.change import Decision
@@ -217,6 +223,27 @@ async def test_a_token_ends_with_its_app(tmp_path: Path) -> None:
             grpc.StatusCode.UNAUTHENTICATED,
             "join token is not known",
         )
+
+
+async def test_a_token_that_is_revoked_is_worth_nothing(tmp_path: Path) -> None:
+    """Also one with uses left; who enrolled with it stays, and the app can have new ones."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf, uses=2)
+        await somebody.enrol()
+        async with cf.operator() as channel:
+            stub = join_token_pb2_grpc.JoinTokenServiceStub(channel)
+            answer = await stub.RevokeJoinTokens(
+                join_token_pb2.RevokeJoinTokensRequest(app="app-b")
+            )
+
+        assert answer.revoked == 1
+        assert await somebody.is_refused() == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "join token is not known",
+        )
+        assert len(cf.running.core.registry.state.instances) == 1
+        await (await applicant(cf)).enrol(address="127.0.2.2")
 
 
 async def test_a_stranger_without_a_token_is_not_listened_to(tmp_path: Path) -> None:

@@ -40,6 +40,11 @@ class JoinTokenServiceStub:
                 request_serializer=c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenRequest.SerializeToString,
                 response_deserializer=c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenResponse.FromString,
                 _registered_method=True)
+        self.RevokeJoinTokens = channel.unary_unary(
+                '/c2c.v1.JoinTokenService/RevokeJoinTokens',
+                request_serializer=c2c_dot_v1_dot_join__token__pb2.RevokeJoinTokensRequest.SerializeToString,
+                response_deserializer=c2c_dot_v1_dot_join__token__pb2.RevokeJoinTokensResponse.FromString,
+                _registered_method=True)
 
 
 class JoinTokenServiceServicer:
@@ -54,6 +59,13 @@ class JoinTokenServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeJoinTokens(self, request, context):
+        """Makes every join token of an app worthless. Instances that enrolled with one stay what they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JoinTokenServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +73,11 @@ def add_JoinTokenServiceServicer_to_server(servicer, server):
                     servicer.CreateJoinToken,
                     request_deserializer=c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenRequest.FromString,
                     response_serializer=c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenResponse.SerializeToString,
+            ),
+            'RevokeJoinTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeJoinTokens,
+                    request_deserializer=c2c_dot_v1_dot_join__token__pb2.RevokeJoinTokensRequest.FromString,
+                    response_serializer=c2c_dot_v1_dot_join__token__pb2.RevokeJoinTokensResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +108,33 @@ class JoinTokenService:
             '/c2c.v1.JoinTokenService/CreateJoinToken',
             c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenRequest.SerializeToString,
             c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeJoinTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/c2c.v1.JoinTokenService/RevokeJoinTokens',
+            c2c_dot_v1_dot_join__token__pb2.RevokeJoinTokensRequest.SerializeToString,
+            c2c_dot_v1_dot_join__token__pb2.RevokeJoinTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class JoinTokenServiceStub:
     """Makes a join token for one app. It is shown in the answer and never again: only its hash is
     kept.
     """
+    RevokeJoinTokens: _grpc.UnaryUnaryMultiCallable[_join_token_pb2.RevokeJoinTokensRequest, _join_token_pb2.RevokeJoinTokensResponse]
+    """Makes every join token of an app worthless. Instances that enrolled with one stay what they are."""
 
 @_typing.type_check_only
 class JoinTokenServiceAsyncStub(JoinTokenServiceStub):
@@ -47,6 +49,8 @@ class JoinTokenServiceAsyncStub(JoinTokenServiceStub):
     """Makes a join token for one app. It is shown in the answer and never again: only its hash is
     kept.
     """
+    RevokeJoinTokens: _aio.UnaryUnaryMultiCallable[_join_token_pb2.RevokeJoinTokensRequest, _join_token_pb2.RevokeJoinTokensResponse]  # type: ignore[assignment]
+    """Makes every join token of an app worthless. Instances that enrolled with one stay what they are."""
 
 class JoinTokenServiceServicer(metaclass=_abc_1.ABCMeta):
     """Leave to enrol: what an operator hands to the sidecar of a new instance."""
@@ -60,5 +64,13 @@ class JoinTokenServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a join token for one app. It is shown in the answer and never again: only its hash is
         kept.
         """
+
+    @_abc_1.abstractmethod
+    def RevokeJoinTokens(
+        self,
+        request: _join_token_pb2.RevokeJoinTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_join_token_pb2.RevokeJoinTokensResponse, _abc.Awaitable[_join_token_pb2.RevokeJoinTokensResponse]]:
+        """Makes every join token of an app worthless. Instances that enrolled with one stay what they are."""
 
 def add_JoinTokenServiceServicer_to_server(servicer: JoinTokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

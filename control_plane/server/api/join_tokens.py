@@ -20,7 +20,7 @@ from control_plane.model.apps import find_app
 from control_plane.model.change import Decision
 from control_plane.model.entities import JoinToken
 from control_plane.model.state import State
-from control_plane.model.tokens import add_token, drop_expired_tokens
+from control_plane.model.tokens import add_token, drop_expired_tokens, revoke_tokens
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
 from control_plane.server.durations import parse_duration
@@ -56,7 +56,7 @@ def token_digest(token: str) -> str:
 
 
 class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
-    """Makes join tokens."""
+    """Makes join tokens, and takes them back."""
 
     def __init__(
         self,
@@ -98,6 +98,21 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
             server=server.address,
             fingerprint=server.fingerprint,
             expires_at=expires,
+        )
+
+    async def RevokeJoinTokens(
+        self, request: join_token_pb2.RevokeJoinTokensRequest, context: Context
+    ) -> join_token_pb2.RevokeJoinTokensResponse:
+        """Make every token of an app worthless: nobody can tell which one it was that got out."""
+        now = self._clock.now()
+
+        def revoke(state: State) -> Decision[int]:
+            app = find_app(state, request.app, request.org, request.space)
+            return revoke_tokens(state, app.guid, now)
+
+        committed = await self._registry.execute(revoke)
+        return join_token_pb2.RevokeJoinTokensResponse(
+            revoked=committed.result, revision=committed.revision
         )
 
 

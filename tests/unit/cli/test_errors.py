@@ -234,6 +234,7 @@ REFUSED = [
     (("routes", "--app", "pineapple"), "App 'pineapple' not found"),
     (("instances", "pineapple"), "App 'pineapple' not found"),
     (("join-token", "pineapple"), "App 'pineapple' not found"),
+    (("revoke-join-tokens", "pineapple"), "App 'pineapple' not found"),
     (("network-policies", "--source", "pineapple"), "App 'pineapple' not found"),
     (("network-policies", "--destination", "pineapple"), "App 'pineapple' not found"),
     (("add-network-policy", "app-b", "pineapple"), "App 'pineapple' not found"),

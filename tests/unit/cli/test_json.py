@@ -170,6 +170,14 @@ def test_join_tokens(c2c: Run, world: ControlPlane) -> None:
     ]
 
 
+def test_revoked_join_tokens(c2c: Run) -> None:
+    """How many could still have been used."""
+    c2c("create-app", "app-b")
+    c2c("join-token", "app-b")
+
+    assert without_revision(c2c("revoke-join-tokens", "app-b", *JSON)) == [{"revoked": 1}]
+
+
 def test_the_trust_bundle(c2c: Run, world: ControlPlane) -> None:
     """The bundle as a text, and the trust domain that goes with it."""
     (printed,) = c2c("trust-bundle", *JSON).json()

@@ -406,6 +406,21 @@ def test_a_join_token_comes_with_the_command_that_uses_it(c2c: Run, world: Contr
     )
 
 
+def test_join_tokens_are_revoked(c2c: Run) -> None:
+    """All of an app at once, with how many of them somebody could still have used."""
+    c2c("create-app", "app-b")
+    c2c("join-token", "app-b")
+    c2c("join-token", "app-b")
+    revoking = f"Revoking join tokens of app app-b {IN_DEFAULT}\nOK\n"
+
+    assert c2c("revoke-join-tokens", "app-b").out == (
+        f"{revoking}Tokens that could still be used: 2\n"
+    )
+    assert c2c("revoke-join-tokens", "app-b").out == (
+        f"{revoking}Tokens that could still be used: 0\n"
+    )
+
+
 def test_a_join_token_with_a_range_is_used_with_an_address_of_it(c2c: Run) -> None:
     """Several on one machine all connect from one address, which `auto` would give to each."""
     c2c("create-app", "app-b")

@@ -10,9 +10,15 @@ from control_plane.errors import AlreadyExists, InvalidArgument, NotFound, Unaut
 from control_plane.model.entities import JoinToken
 from control_plane.model.instances import register_instance
 from control_plane.model.state import State
-from control_plane.model.tokens import add_token, admits, drop_expired_tokens, spend_token
+from control_plane.model.tokens import (
+    add_token,
+    admits,
+    drop_expired_tokens,
+    revoke_tokens,
+    spend_token,
+)
 from control_plane.names import Address
-from tests.unit.model.world import NOW, A, register, world
+from tests.unit.model.world import NOW, A, B, register, world
 
 DIGEST = "d" * 64
 LATER = NOW + timedelta(minutes=10)
@@ -111,6 +117,21 @@ def test_expired_tokens_are_dropped_and_others_stay(state: State) -> None:
 
     assert dropped.result == 1
     assert [token.digest for token in dropped.state.all_tokens()] == ["e" * 64]
+
+
+def test_the_tokens_of_an_app_are_revoked_and_those_of_others_stay() -> None:
+    """All of them go, and those are counted with which somebody could still have enrolled."""
+    state = add_token(world("a", "b"), DIGEST, A, NOW, LATER, uses=2).state
+    state = add_token(state, "e" * 64, A, NOW, LATER).state
+    state = spend_token(state, "e" * 64, NOW).state
+    state = add_token(state, "f" * 64, B, NOW, LATER).state
+
+    revoked = revoke_tokens(state, A, NOW)
+
+    assert revoked.result == 1
+    assert [token.digest for token in revoked.state.all_tokens()] == ["f" * 64]
+    assert revoke_tokens(state, A, LATER).result == 0
+    assert revoke_tokens(revoked.state, A, NOW).state is revoked.state
 
 
 @pytest.mark.parametrize(
