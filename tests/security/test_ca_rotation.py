@@ -33,7 +33,7 @@ from control_plane.names import InstanceGuid
 from control_plane.reconciler.pace import turn
 from control_plane.reconciler.served.attestation import REPORT_SECONDS
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.enrolment.pin import pinned_roots
+from control_plane.sidecar.enrolment.pin import pinned
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.security.holders import Holder, identity_request, issued, operator_request
@@ -366,7 +366,7 @@ async def test_whoever_enrols_at_any_stage_gets_in(tmp_path: Path) -> None:
             fingerprints.add(now.fingerprint)
             for ticket in (before, now):
                 host, _, port = ticket.server.rpartition(":")
-                await pinned_roots(SocketAddress(host, int(port)), ticket.fingerprint)
+                await pinned(SocketAddress(host, int(port)), ticket.fingerprint)
             holder = await enrol(cf, APP, f"127.0.3.{number + 1}", by=before)
             assert len(read_certificates(holder.roots)) == 2
             async with stream(cf, holder) as client:
@@ -496,7 +496,7 @@ async def test_an_intermediate_of_an_own_pki_takes_over(tmp_path: Path) -> None:
         assert [each.not_pinned for each in (await op.authorities()).values()] == ["", ""]
         for ticket in (before, after):
             host, _, port = ticket.server.rpartition(":")
-            await pinned_roots(SocketAddress(host, int(port)), ticket.fingerprint)
+            await pinned(SocketAddress(host, int(port)), ticket.fingerprint)
         holder = await enrol(cf, APP, "127.0.3.1", by=after)
         for roots in (embedded, root.pem):
             await report(cf, replace(holder, roots=roots))
@@ -551,15 +551,15 @@ async def test_below_one_root_the_old_fingerprint_ends_with_the_activation(tmp_p
         host, _, port = before.server.rpartition(":")
         server = SocketAddress(host, int(port))
         await op.prepare(**{name: str(path) for name, path in new_files.items()})
-        await pinned_roots(server, before.fingerprint)
+        await pinned(server, before.fingerprint)
         listed = await op.authorities()
         assert listed["active"].not_pinned == ""
         assert "both lead to one root" in listed["prepared"].not_pinned
 
         await op.activate(force=True)
         with pytest.raises(ConfigurationError, match="the fingerprint is of another CA"):
-            await pinned_roots(server, before.fingerprint)
-        await pinned_roots(server, (await cf.ticket(APP)).fingerprint)
+            await pinned(server, before.fingerprint)
+        await pinned(server, (await cf.ticket(APP)).fingerprint)
         listed = await op.authorities()
         assert "both lead to one root" in listed["active"].not_pinned
         assert listed["retiring"].not_pinned == ""

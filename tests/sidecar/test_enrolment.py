@@ -67,12 +67,17 @@ def server_pair(by: Authority, *names: str) -> tuple[bytes, bytes]:
 
 @dataclass(slots=True)
 class Recorder(enrollment_pb2_grpc.EnrollmentServiceServicer):
-    """An enrolment service that remembers who told it a token, and answers with a status."""
+    """An enrolment service that remembers who told it a token, and answers with a status.
+
+    Attributes:
+        callers: which address each said to have, and from which it called.
+    """
 
     status: grpc.StatusCode = grpc.StatusCode.UNAUTHENTICATED
     error: ControlPlaneError | None = None
     port: int = 0
     tokens: list[str] = field(default_factory=list)
+    callers: list[tuple[str, str]] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def Enroll(
@@ -84,6 +89,7 @@ class Recorder(enrollment_pb2_grpc.EnrollmentServiceServicer):
     ) -> enrollment_pb2.EnrollResponse:
         """Remember, and refuse."""
         self.tokens.append(request.token)
+        self.callers.append((request.address, context.peer().rpartition(":")[0]))
         await self.may_answer.wait()
         if self.error is not None:
             await end_call(context, "Enroll", self.error)

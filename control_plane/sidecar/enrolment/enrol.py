@@ -21,7 +21,7 @@ from control_plane.names import Address, parse_address, parse_port, shown
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.channel import anonymous_channel, is_said_by_the_server, reason
 from control_plane.sidecar.directory import Credentials, Enrollment, Membership
-from control_plane.sidecar.enrolment.pin import WRONG_PORT, pinned_roots, roots_from_file, verify
+from control_plane.sidecar.enrolment.pin import WRONG_PORT, Proven, pinned, roots_from_file, verify
 from control_plane.sidecar.identity import hold
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry
@@ -66,15 +66,16 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
 
     async def attempt() -> enrollment_pb2.EnrollResponse:
         try:
-            roots = await _verified_roots(options)
-            address = options.address or await address_towards(options.server)
+            proven = await _proven(options)
         except socket.gaierror as error:
             name = options.server.host
             raise ConnectionError(f"host name not found: {name}: {error.strerror}") from error
+        address = options.address or parse_address(proven.source)
         request = enrollment_pb2.EnrollRequest(
             token=options.token, csr=csr, address=address, app_address=options.app_address
         )
-        async with anonymous_channel(options.server, roots) as channel:
+        # gRPC may prefer another address of the server, to which there is another way from here.
+        async with anonymous_channel(proven.server, proven.roots) as channel:
             stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
             try:
                 return await _answer(stub.Enroll(request, timeout=ENROL_SECONDS))
@@ -123,8 +124,12 @@ def name_ca_of(options: SidecarOptions, trust_bundle: bytes) -> bool:
     return not named.isdisjoint(_fingerprints(trust_bundle))
 
 
-async def address_towards(server: SocketAddress) -> Address:
+async def address_towards(server: SocketAddress, held: Address | None = None) -> Address:
     """Return the address from which this machine reaches the server; nothing is sent.
+
+    Args:
+        server: which may have several addresses, to which different ways lead.
+        held: the address that is to be kept if one of the ways begins there.
 
     Raises:
         OSError: there is no route to it, or its name is not known.
@@ -132,10 +137,17 @@ async def address_towards(server: SocketAddress) -> Address:
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)
-    family, kind, protocol, _, place = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.connect(place)
-        return parse_address(probe.getsockname()[0])
+    sources, problems = [], []
+    for family, kind, protocol, _, place in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(place)
+                sources.append(probe.getsockname()[0])
+        except OSError as error:
+            problems.append(error)
+    if not sources:
+        raise problems[0]
+    return held if held is not None and held in sources else parse_address(sources[0])
 
 
 def is_of_this_machine(address: Address) -> bool:
@@ -167,9 +179,7 @@ def _fingerprints(pem: bytes) -> set[str]:
     return {each.fingerprint for each in read_certificates(pem)}
 
 
-async def _verified_roots(options: SidecarOptions) -> bytes:
+async def _proven(options: SidecarOptions) -> Proven:
     if options.ca_file is None:
-        return await pinned_roots(options.server, options.fingerprint)
-    roots = roots_from_file(options.ca_file)
-    await verify(options.server, roots)
-    return roots
+        return await pinned(options.server, options.fingerprint)
+    return await verify(options.server, roots_from_file(options.ca_file))

@@ -167,7 +167,7 @@ class Joining:
 
         async def attempt() -> Address:
             try:
-                return await address_towards(self._options.server)
+                return await address_towards(self._options.server, held)
             except OSError:
                 # A server that is down may have no name either, such as a stopped container.
                 if is_of_this_machine(held):

@@ -14,6 +14,7 @@ import ssl
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from control_plane.ca import fingerprint as fingerprint_of
 from control_plane.ca import read_certificate, read_certificates
@@ -37,8 +38,22 @@ _NOT_VALID_NOW = (9, 10)
 """``X509_V_ERR_CERT_NOT_YET_VALID`` and ``X509_V_ERR_CERT_HAS_EXPIRED`` of OpenSSL."""
 
 
-async def pinned_roots(server: SocketAddress, fingerprint: str) -> bytes:
-    """Return the CA certificate with a fingerprint, PEM, once the server proved to be under it.
+class Proven(NamedTuple):
+    """A server that proved who it is.
+
+    Attributes:
+        roots: the CA certificates by which it did, PEM.
+        server: the one of its addresses that answered.
+        source: the address of this machine from which that was reached.
+    """
+
+    roots: bytes
+    server: SocketAddress
+    source: str
+
+
+async def pinned(server: SocketAddress, fingerprint: str) -> Proven:
+    """Return the server once it proved to be under the CA certificate with a fingerprint.
 
     Args:
         fingerprint: as ``parse_fingerprint`` returns it.
@@ -49,9 +64,7 @@ async def pinned_roots(server: SocketAddress, fingerprint: str) -> bytes:
     """
     for der in await _shown_chain(server):
         if hmac.compare_digest(fingerprint_of(der), fingerprint):
-            roots = ssl.DER_cert_to_PEM_cert(der).encode()
-            await verify(server, roots)
-            return roots
+            return await verify(server, ssl.DER_cert_to_PEM_cert(der).encode())
     problem = (
         f"server {server} shows no CA certificate with the fingerprint {fingerprint}, so the join "
         "token was not sent: it is another server, or the fingerprint is of another CA"
@@ -76,8 +89,8 @@ def roots_from_file(path: Path) -> bytes:
     return pem
 
 
-async def verify(server: SocketAddress, roots: bytes) -> None:
-    """Return if the server proves in a handshake to be a control plane under these roots.
+async def verify(server: SocketAddress, roots: bytes) -> Proven:
+    """Return the server once it proved in a handshake to be a control plane under these roots.
 
     gRPC reports a failed handshake like a server that is down; here it is told apart.
 
@@ -90,7 +103,7 @@ async def verify(server: SocketAddress, roots: bytes) -> None:
     # The root that was pinned may be an intermediate of the operator's own PKI.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
-        await _handshake(server, context)
+        met = await _handshake(server, context)
     except ssl.SSLCertVerificationError as error:
         problem = (
             f"server {server} is not the control plane under the trusted CA, so the join token was "
@@ -99,6 +112,7 @@ async def verify(server: SocketAddress, roots: bytes) -> None:
         if error.verify_code in _NOT_VALID_NOW:
             problem = await _clock_problem(server) or problem
         raise ConfigurationError([problem]) from None
+    return Proven(roots, met.server, met.source)
 
 
 async def _clock_problem(server: SocketAddress) -> str:
@@ -133,7 +147,7 @@ async def _shown_chain(server: SocketAddress) -> list[bytes]:
     context = _context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    return await _handshake(server, context)
+    return (await _handshake(server, context)).chain
 
 
 def _context() -> ssl.SSLContext:
@@ -143,8 +157,16 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> list[bytes]:
-    """Return the certificates that a server shows, DER, and hang up."""
+class _Handshake(NamedTuple):
+    """What a server showed, DER, at which of its addresses, and from which of ours it was seen."""
+
+    chain: list[bytes]
+    server: SocketAddress
+    source: str
+
+
+async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> _Handshake:
+    """Shake hands with a server, and hang up."""
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             _, writer = await asyncio.open_connection(
@@ -163,7 +185,10 @@ async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> list[byt
         why = error.reason if isinstance(error, ssl.SSLError) else "the server hung up"
         raise ConnectionResetError(f"no TLS handshake: {why} ({WRONG_PORT})") from error
     try:
-        return _presented(writer.get_extra_info("ssl_object"))
+        host, port, *_ = writer.get_extra_info("peername")
+        source, *_ = writer.get_extra_info("sockname")
+        chain = _presented(writer.get_extra_info("ssl_object"))
+        return _Handshake(chain, SocketAddress(host, port), source)
     finally:
         writer.transport.abort()
 

@@ -29,7 +29,7 @@ from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.channel import anonymous_channel
 from control_plane.sidecar.enrolment import pin
-from control_plane.sidecar.enrolment.pin import WRONG_PORT, pinned_roots, roots_from_file, verify
+from control_plane.sidecar.enrolment.pin import WRONG_PORT, pinned, roots_from_file, verify
 from control_plane.sidecar.retry import why_not
 from tests.sidecar.platform import free_port
 from tests.unit.ca.forge import Maker, made
@@ -76,7 +76,7 @@ async def test_a_root_is_known_by_its_fingerprint(root: Maker, tmp_path: Path) -
     """What comes back is that certificate and nothing else that the server showed."""
     by = _authority(root, key=root.key)
     async with serving(by, tmp_path) as server:
-        assert root.pem == await pinned_roots(server, by.fingerprint)
+        assert root.pem == (await pinned(server, by.fingerprint)).roots
 
 
 async def test_an_intermediate_is_known_by_its_fingerprint(root: Maker, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_an_intermediate_is_known_by_its_fingerprint(root: Maker, tmp_path
     intermediate = made("intermediate", by=root, start=_now(-1), end=_now(5))
     by = _authority(intermediate, root, key=intermediate.key)
     async with serving(by, tmp_path) as server:
-        assert intermediate.pem == await pinned_roots(server, by.fingerprint)
+        assert intermediate.pem == (await pinned(server, by.fingerprint)).roots
 
 
 async def test_another_certificate_of_the_same_ca_is_another(root: Maker, tmp_path: Path) -> None:
@@ -93,13 +93,13 @@ async def test_another_certificate_of_the_same_ca_is_another(root: Maker, tmp_pa
     other = _authority(made("other", start=_now(-1), end=_now(1), key=root.key), key=root.key)
     async with serving(by, tmp_path) as server:
         with pytest.raises(ConfigurationError, match="shows no CA certificate with the finger"):
-            await pinned_roots(server, other.fingerprint)
+            await pinned(server, other.fingerprint)
 
 
 async def test_a_server_that_is_down_is_told_apart_from_a_wrong_one() -> None:
     """Only the former is worth another attempt."""
     with pytest.raises(ConnectionRefusedError) as refused:
-        await pinned_roots(SocketAddress("127.0.0.1", free_port()), f"sha256:{'0' * 64}")
+        await pinned(SocketAddress("127.0.0.1", free_port()), f"sha256:{'0' * 64}")
 
     assert why_not(refused.value).startswith("Connection refused: Connect call failed ('127.0.0.1'")
 
@@ -125,7 +125,7 @@ async def test_clocks_that_disagree_are_said_to(tmp_path: Path, days: int, side:
     by = _authority(root, key=root.key)
     async with serving(by, tmp_path, days) as server:
         with pytest.raises(ConfigurationError) as refused:
-            await pinned_roots(server, by.fingerprint)
+            await pinned(server, by.fingerprint)
 
     assert re.fullmatch(
         rf"clock of this machine says \S+Z, which is {side} of the certificate of server {server} "
@@ -159,7 +159,7 @@ async def test_grpc_takes_a_pinned_intermediate_for_a_root(root: Maker) -> None:
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
     await server.start()
     place = SocketAddress("127.0.0.1", port)
-    roots = await pinned_roots(place, by.fingerprint)
+    roots = (await pinned(place, by.fingerprint)).roots
     async with anonymous_channel(place, roots) as channel:
         async with asyncio.timeout(10):
             await channel.channel_ready()
@@ -174,7 +174,7 @@ async def test_a_server_that_says_nothing_is_said_to(monkeypatch: pytest.MonkeyP
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = SocketAddress("127.0.0.1", silent.getsockname()[1])
         with pytest.raises(TimeoutError) as given_up:
-            await pinned_roots(server, f"sha256:{'0' * 64}")
+            await pinned(server, f"sha256:{'0' * 64}")
 
     assert why_not(given_up.value) == "no answer within 0.2 s"
 
@@ -194,7 +194,7 @@ async def test_a_port_without_tls_is_said_to_be_none_to_enrol_at(answer: bytes, 
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as plain:
         server = SocketAddress("127.0.0.1", plain.sockets[0].getsockname()[1])
         with pytest.raises(ConnectionResetError) as refused:
-            await pinned_roots(server, f"sha256:{'0' * 64}")
+            await pinned(server, f"sha256:{'0' * 64}")
 
     assert why_not(refused.value) == f"no TLS handshake: {why} ({WRONG_PORT})"
 
@@ -213,7 +213,9 @@ async def test_an_address_that_does_not_answer_keeps_nobody_from_the_next(
             monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
             named = SocketAddress("control-plane.example", server.port)
 
-            assert root.pem == await pinned_roots(named, by.fingerprint)
+            proven = await pinned(named, by.fingerprint)
+
+    assert proven == (root.pem, server, "127.0.0.1")
 
 
 @contextmanager
