@@ -157,6 +157,28 @@ class SotwMachine:
         if self._state.is_known() or not self.type.complete:
             self.exchange.forget_gone(lambda n: n in self.subscription.names or snapshot.knows(n))
 
+    def resume(self, snapshot: TypeSnapshot, now: float) -> None:
+        """Leave alone a reconnected client that says it has this very version.
+
+        "Servers may decide to optimize by not resending resources that the client had already seen
+        on the previous stream [...] it is generally safe for servers to do this optimization for
+        LDS and CDS when the only subscription is a wildcard subscription". It is not if the client
+        refused some of it since, or may have what it refused: it states what it ACKed last.
+
+        Args:
+            snapshot: what the node should have of this type.
+            now: seconds of the server's monotonic clock.
+        """
+        version, self._resumed_version = self._resumed_version, ""
+        states_all = self.type.complete and version == snapshot.version
+        if not states_all or self.exchange.was_refused(snapshot.resources):
+            return
+        if self.subscription.asked() == {WILDCARD}:
+            for each in snapshot.resources.values():
+                self.exchange.accepted[each.name] = Accepted(each.version, now)
+            self._state.resumed(snapshot.resources)
+            self.exchange.owed.clear()
+
     def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
         """Return the response to send now, and remember it as in flight.
 
@@ -167,7 +189,6 @@ class SotwMachine:
         """
         if self.exchange.in_flight is not None:
             return None
-        self._resume(snapshot, now)
         offer = self._offer(snapshot, now, withdraw=withdraw)
         if offer is None:
             return None
@@ -240,24 +261,6 @@ class SotwMachine:
             return all(self.exchange.has(name) == version for name, version in wanted.items())
         has = {name: accepted.version for name, accepted in self.exchange.accepted.items()}
         return not self.exchange.owed and has == wanted
-
-    def _resume(self, snapshot: TypeSnapshot, now: float) -> None:
-        """Leave alone a reconnected client that says it has this very version.
-
-        "Servers may decide to optimize by not resending resources that the client had already seen
-        on the previous stream [...] it is generally safe for servers to do this optimization for
-        LDS and CDS when the only subscription is a wildcard subscription". It is not if the client
-        refused some of it since, or may have what it refused: it states what it ACKed last.
-        """
-        version, self._resumed_version = self._resumed_version, ""
-        states_all = self.type.complete and version == snapshot.version
-        if not states_all or self.exchange.was_refused(snapshot.resources):
-            return
-        if self.subscription.asked() == {WILDCARD}:
-            for each in snapshot.resources.values():
-                self.exchange.accepted[each.name] = Accepted(each.version, now)
-            self._state.resumed(snapshot.resources)
-            self.exchange.owed.clear()
 
     def _offer(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
         owed = self.exchange.owed | self.deferred

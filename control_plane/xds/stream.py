@@ -150,7 +150,7 @@ class Stream:
         if self._rests_with is snapshot:
             return []
         self._rests_with, self._said_all = None, snapshot
-        self._ordering.look(snapshot)
+        self._look(snapshot, now)
         replies: list[Reply] = []
         for url in self._ordering.in_order():
             machine, content = self.machines[url], self.content(url, snapshot)
@@ -217,6 +217,13 @@ class Stream:
         beating = [each.heartbeats for each in self.machines.values() if each.heartbeats]
         moments += [each.next_beat(now) for each in beating]
         return min((moment for moment in moments if moment is not None), default=None)
+
+    def _look(self, snapshot: Snapshot, now: float) -> None:
+        """Take note of what is settled without a response, before what depends on that."""
+        for url, machine in self.machines.items():
+            if isinstance(machine, SotwMachine):
+                machine.resume(self.content(url, snapshot), now)
+        self._ordering.look(snapshot)
 
     def _type_of(self, request: Request) -> TypeUrl:
         if self._only is None:

@@ -63,6 +63,15 @@ def test_cluster_of_a_delta_client_stays_until_it_has_the_new_routes() -> None:
     assert peer.ack("RDS") == ["8 CDS -c", "9 EDS -c"]
 
 
+def test_cluster_goes_once_the_listeners_are_known_that_the_client_came_back_with() -> None:
+    """O1, C3: listeners that are not sent again, since the client has them, hold up nothing."""
+    peer = SotwPeer(CDS="c@1 d@1", LDS="l@1")
+    assert peer.ask("CDS") == ["1 CDS c@1 d@1"]
+    assert peer.ask("LDS", has="l@1") == []
+    assert peer.put(CDS="c@1") == []
+    assert peer.ack("CDS") == ["2 CDS c@1"]
+
+
 def test_client_that_goes_on_asking_for_routes_keeps_their_cluster_for_a_while_only() -> None:
     """O1, R6: its listener may go on naming them, and what is gone is not kept for ever."""
     peer = caller()
