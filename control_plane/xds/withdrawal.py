@@ -133,8 +133,11 @@ class Withdrawal:
         return max(since.setdefault(name, now) for name in outlived) + PATIENCE
 
     def _outlived(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
-        """Return the names of what is gone, and no response can take from the client."""
+        """Return the names of what the client asks for in vain, or has and cannot lose."""
         machine = self._machines[url]
         if machine.type.complete or not isinstance(machine, SotwMachine):
             return NO_NAMES
-        return machine.exchange.accepted.keys() - self._content(url, snapshot).resources.keys()
+        # What it never got it waits for, and uses meanwhile what it had before.
+        asked = machine.subscription.names - machine.subscription.globs
+        there = self._content(url, snapshot).resources.keys()
+        return (machine.exchange.accepted.keys() | asked) - there

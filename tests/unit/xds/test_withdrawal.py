@@ -52,6 +52,18 @@ def test_cluster_stays_also_while_both_routes_are_asked_for() -> None:
     assert peer.ask("RDS", "s") == ["8 CDS d@1"]
 
 
+def test_cluster_stays_also_if_the_new_routes_are_gone_before_the_client_got_them() -> None:
+    """O1: it waits for routes that are not there any more, and uses the ones that it gave up."""
+    peer = caller()
+    assert peer.put(LDS="l@s", RDS="s@d", CDS="d@1", EDS="d@1") == ["5 LDS l@s"]
+    assert peer.put(LDS="l@t", RDS="t@d") == []
+    assert peer.ack("LDS") == ["6 LDS l@t"]
+    assert peer.ask("RDS", "s") == []
+    assert peer.ack("LDS") == []
+    assert peer.ask("RDS", "t") == ["7 RDS t@d"]
+    assert peer.ack("RDS") == ["8 CDS"]
+
+
 def test_cluster_of_a_delta_client_stays_until_it_has_the_new_routes() -> None:
     """O1: there, routes that are gone are withdrawn first, and what the client asks for comes."""
     peer = calling(DeltaPeer(LDS="l@r", RDS="r@c", CDS="c@1", EDS="c@1"), "l", "r", "c", "c")
