@@ -3,16 +3,19 @@
 The rule of this module: each default of Envoy by which the app or its client would get something
 else than without Envoy is undone, and the reason stands beside it. What stays different:
 X-Forwarded-For and X-Forwarded-Proto are added, since the app's peer is Envoy;
-X-Forwarded-Client-Cert of the client is dropped, since apps trust it, and so are those of its
-x-envoy-* headers that Envoy acts on; an upgrade to anything but a websocket, and in HTTP/1.1 a
-method that Envoy does not know, are refused, and so are CONNECT, ``OPTIONS *`` and a path with
-bytes that are no ASCII. Of several 1xx before a response only the first passes, and of a response
-to a websocket's handshake below 400 no body; a client that closes its side after a request is not
-answered, and one that goes on sending after a response is cut off. A tcp app has none of this.
+X-Forwarded-Client-Cert of the client is dropped, since apps trust it, and so are what an app may
+take for one of these three, and those x-envoy-* headers that Envoy acts on; an upgrade to anything
+but a websocket, and in HTTP/1.1 a method that Envoy does not know, are refused, and so are CONNECT,
+``OPTIONS *``, a path with a fragment or with bytes that are no ASCII, and a body whose length is
+told twice or in a transfer coding other than chunked. Of several 1xx before a response only the
+first passes, and of a response to a websocket's handshake below 400 no body; a client that closes
+its side after a request is not answered, and one that goes on sending after a response is cut off.
+A tcp app has none of this.
 """
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -51,6 +54,9 @@ closed a websocket, or broke off in a response. But it is also how long a client
 the rest of its last response is lost, and how long one that uploads has to find the response that
 came before the end of its request. Envoy's default is 1 second, and nginx waits for 5 too.
 """
+
+_TRUSTED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-client-cert")
+"""What apps take for the word of the proxy before them."""
 
 
 def connection_manager(
@@ -126,9 +132,25 @@ def _everything_to(cluster: str, retry: RetryPolicy | None) -> RouteConfiguratio
     return RouteConfiguration(
         name=cluster,
         virtual_hosts=[VirtualHost(name=cluster, domains=["*"], routes=[route])],
-        # Says once more what X-Forwarded-For says.
-        request_headers_to_remove=["x-envoy-external-address"],
+        request_headers_to_remove=[
+            # Says once more what X-Forwarded-For says.
+            "x-envoy-external-address",
+            *itertools.chain.from_iterable(map(_taken_for, _TRUSTED)),
+        ],
     )
+
+
+def _taken_for(name: str) -> list[str]:
+    """Return the other names of headers that an app may take for one.
+
+    CGI, and after it WSGI and Rack, hand headers on as variables in which "-" is "_" (RFC 3875,
+    section 4.1.18). There X_Forwarded_For is X-Forwarded-For, and Envoy knows the latter only. All
+    other names with "_" are the app's.
+    """
+    first, *rest = name.split("-")
+    joints = itertools.product("-_", repeat=len(rest))
+    written = ["".join([first, *itertools.chain(*zip(each, rest, strict=True))]) for each in joints]
+    return written[1:]
 
 
 def _router() -> HttpFilter:

@@ -100,6 +100,33 @@ async def test_what_apps_trust_cannot_be_forged() -> None:
     ]
 
 
+async def test_what_apps_trust_cannot_be_forged_by_another_spelling() -> None:
+    """Where WSGI takes "_" for "-", a client can choose no more of what Envoy says of it."""
+    async with (
+        apps.tcp_app(apps.http1()) as app,
+        served(app, HTTP1) as instance,
+        instance.connect(source="127.0.0.9") as connection,
+    ):
+        await connection.request(
+            headers=[
+                "X_Forwarded_For: 10.1.1.1",
+                "X-Forwarded_For: 10.1.1.1",
+                "x_forwarded-proto: http",
+                "X_FORWARDED_CLIENT_CERT: Hash=abc",
+                "X-Forwarded-Client_Cert: Hash=abc",
+                "api_key: of-the-client",
+            ]
+        )
+
+    headers = [line.lower() for line in app.requests[0].head[1:]]
+    assert sorted(headers) == [
+        "api_key: of-the-client",
+        f"host: {HOST}",
+        "x-forwarded-for: 127.0.0.9",
+        "x-forwarded-proto: https",
+    ]
+
+
 async def test_headers_may_be_as_large_as_an_app_takes_them() -> None:
     """Requests and responses with 300 KiB and with 1,000 headers pass Envoy."""
     large = f"X-Large: {'x' * 300_000}"
