@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+import resource
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -87,14 +89,30 @@ async def start_envoy(
     command = [str(part) for argument in arguments.items() for part in argument]
     # Hot restart would leave a file in /dev/shm after each end, and let whoever is in the network
     # namespace stop this Envoy by a socket without a path.
-    envoy = await Child.start(
-        [binary, *command, "--disable-hot-restart", "--log-format-escaped"],
-        environment,
-        is_read=True,
-        inherited=directory.inherited,
-    )
+    with _most_open_files():
+        envoy = await Child.start(
+            [binary, *command, "--disable-hot-restart", "--log-format-escaped"],
+            environment,
+            is_read=True,
+            inherited=directory.inherited,
+        )
     structlog.get_logger(__name__).info(log_events.ENVOY_STARTED, pid=envoy.pid, binary=str(binary))
     return envoy
+
+
+@contextmanager
+def _most_open_files() -> Iterator[None]:
+    """Let what is started meanwhile have as many files open as this user may.
+
+    Programs are started with 1,024, and a client takes two of Envoy's: where it has no more, it
+    answers 503. The app keeps the limit that it would have without a sidecar.
+    """
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (usual[1], usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
 
 
 async def pass_on_log(envoy: Child, clock: Clock) -> None:
