@@ -196,6 +196,7 @@ class Ports:
         return Reports(
             lambda: core.registry.state,
             core.presence,
+            core.identities.left,
             core.attestation,
             core.custody,
             core.authorities.current,

@@ -139,6 +139,21 @@ async def test_the_address_of_an_instance_that_leaves_is_its_own_while_it_serves
             assert await somebody.is_refused(address="127.0.2.1") == held("127.0.2.1")
 
 
+async def test_the_address_of_an_instance_that_left_before_it_connected_passes_on(
+    tmp_path: Path,
+) -> None:
+    """An app that ended at once, and its sidecar with it, makes nobody wait for its Envoy."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        holder = await enrol(cf, "app-b", "127.0.2.1")
+        somebody = await applicant(cf, app="app-b")
+
+        assert await somebody.is_refused(address="127.0.2.1") == held("127.0.2.1")
+        await leave(cf, holder)
+        await somebody.enrol(address="127.0.2.1")
+        assert [each.guid for each in await cf.instances()] != [holder.guid]
+
+
 @pytest.mark.parametrize("how", ["it said that it leaves", "it did not come back in time"])
 async def test_the_address_of_an_instance_that_is_gone_passes_on_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

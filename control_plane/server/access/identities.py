@@ -158,6 +158,10 @@ class Identities:
         """Note that an instance opened a stream; from then on that tells whether it is there."""
         self._issued_at.pop(instance, None)
 
+    def left(self, instance: InstanceGuid) -> None:
+        """Note that an instance said that it leaves, so that it is not about to connect."""
+        self._issued_at.pop(instance, None)
+
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed, or was not registered after all."""
         self._counting.pop(instance, None)

@@ -49,6 +49,7 @@ class Reports:
     Attributes:
         state: returns the State, which has the ports of apps.
         presence: is told whether the app listens.
+        left: is told of each instance that leaves.
         attestation: is told what is served and trusted.
         custody: knows what should be served.
         authority: returns the CA that signs, which says whom to trust.
@@ -58,6 +59,7 @@ class Reports:
 
     state: Callable[[], State]
     presence: Presence
+    left: Callable[[InstanceGuid], None]
     attestation: Attestation
     custody: Custody
     authority: Callable[[], Authority]
@@ -77,6 +79,8 @@ class Reports:
         trusted = _parse_fingerprints(request.trusted_roots)
         self.attestation.report(instance, served, tuple(request.exposed_ports), app_ports, trusted)
         self.presence.reported(instance, listening=request.listening, leaving=request.leaving)
+        if request.leaving:
+            self.left(instance)
         tried = (request.c2c_port, frozenset(app_ports))
         return Facts(served, tried if request.c2c_port else None, trusted or None)
 
