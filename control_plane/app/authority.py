@@ -13,9 +13,8 @@ The rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from datetime import datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable
+from datetime import timedelta
 
 import structlog
 
@@ -26,8 +25,6 @@ from control_plane.ca import (
     Rotation,
     Stage,
     create_authority,
-    load_authority,
-    read_certificate,
     strict_problem,
 )
 from control_plane.ca import new_key_pair as new_key
@@ -39,25 +36,18 @@ from control_plane.ca.rotation_file import (
     write_rotation,
 )
 from control_plane.clock import Clock
-from control_plane.errors import ConfigurationError, InvalidArgument
+from control_plane.errors import ConfigurationError
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
-from control_plane.store.files import (
-    load_or_create,
-    read_file,
-    read_private,
-    remove_private,
-    write_private,
+from control_plane.settings.own_authority import (
+    CA_FILE,
+    RETIRED_FILE,
+    ROTATION_FILE,
+    read_named,
+    retired_fingerprints,
+    why_not_used,
 )
-
-CA_FILE = "ca.pem"
-"""The embedded CA in the data directory: its private key, then its certificates."""
-
-ROTATION_FILE = "ca-rotation.json"
-"""Both CAs, keys included, while one is replaced by the other."""
-
-RETIRED_FILE = "ca-retired.txt"
-"""The fingerprints of the CAs that were retired; nothing secret."""
+from control_plane.store.files import load_or_create, read_private, remove_private, write_private
 
 CA_LIFETIME = timedelta(days=3650)
 
@@ -89,32 +79,20 @@ def new_authority(clock: Clock, serial: int) -> Authority:
     )
 
 
-def read_authority_files(
-    certificate: Path, key: Path, clock: Clock, domains: Collection[str]
-) -> Authority:
-    """Read an operator's CA; nobody else may read the file of its key.
-
-    Args:
-        domains: where routes may be, which it must not exclude.
-
-    Raises:
-        ConfigurationError: the files do not make an authority that clients would believe.
-    """
-    return _load(certificate, key, clock.now(), domains)
-
-
 class _Files:
     """The files of the CAs in a data directory."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._clock = clock
-        self._domains = settings.internal_domains
+        self._data_dir = settings.data_dir
         self._embedded = settings.data_dir / CA_FILE
         self._rotation = settings.data_dir / ROTATION_FILE
         self._retired = settings.data_dir / RETIRED_FILE
         self._log = structlog.get_logger(__name__)
-        self._names_retired = settings.ca_cert is not None and self._is_retired(settings.ca_cert)
-        self._named = self._read_named(settings.ca_cert, settings.ca_key)
+        self._named = read_named(settings, clock.now())
+        self._names_retired = bool(reason := why_not_used(settings.ca_cert, settings.data_dir))
+        if reason:
+            self._log.warning(log_events.SETTING_WARNED, setting="ca_cert", reason=reason)
 
     def read(self) -> Rotation | None:
         """Return the rotation that is under way, if one is."""
@@ -178,39 +156,12 @@ class _Files:
         else:
             # It is the CA that left, or what a retirement wrote that did not come to its end.
             remove_private(self._embedded)
-        retired = self._retired_fingerprints() - {after.active.fingerprint}
+        retired = retired_fingerprints(self._data_dir) - {after.active.fingerprint}
         if before.stage is Stage.ACTIVATED and before.other is not None:
             retired.add(before.other.fingerprint)
         write_private(self._retired, "".join(f"{each}\n" for each in sorted(retired)).encode())
         # From here on the other files count; with this one the last copy of the old key goes.
         remove_private(self._rotation)
-
-    def _read_named(self, certificate: Path | None, key: Path | None) -> Authority | None:
-        """Return the CA that the settings name, unless it was retired.
-
-        That it ended does not matter once it leaves.
-        """
-        if certificate is None or key is None:
-            return None
-        if self._names_retired:
-            self._log.warning(
-                log_events.SETTING_WARNED,
-                setting="ca_cert",
-                reason="this CA was retired, so it is not used: remove the settings ca_cert and "
-                f"ca_key, or name the files of the CA in {str(self._embedded)!r}",
-            )
-            return None
-        if self._rotation.exists():
-            return _load(certificate, key, None)
-        return read_authority_files(certificate, key, self._clock, self._domains)
-
-    def _is_retired(self, certificate: Path) -> bool:
-        """Tell whether a file is of a CA that was retired, whose key may be destroyed by now."""
-        try:
-            named = read_certificate(read_file(certificate)).fingerprint
-        except InvalidArgument:
-            return False  # who reads both files says all that is wrong with them
-        return named in self._retired_fingerprints()
 
     def _warn_if_not_strict(self, named: Authority) -> None:
         problem = strict_problem(named)
@@ -227,7 +178,7 @@ class _Files:
         Raises:
             ConfigurationError: it was retired.
         """
-        if embedded.fingerprint not in self._retired_fingerprints():
+        if embedded.fingerprint not in retired_fingerprints(self._data_dir):
             return embedded
         problem = (
             f"file {str(self._embedded)!r}: CA {embedded.fingerprint} was retired, so it is not "
@@ -235,20 +186,3 @@ class _Files:
             "that has it; or remove this one to begin with a new CA, and enrol everybody anew"
         )
         raise ConfigurationError([problem])
-
-    def _retired_fingerprints(self) -> set[str]:
-        if not self._retired.exists():
-            return set()
-        return set(read_private(self._retired).decode("ascii", "replace").split())
-
-
-def _load(
-    certificate: Path, key: Path, now: datetime | None, domains: Collection[str] = ()
-) -> Authority:
-    return load_authority(
-        read_file(certificate),
-        read_private(key),
-        now=now,
-        where=f"files {str(certificate)!r} and {str(key)!r}",
-        domains=domains,
-    )

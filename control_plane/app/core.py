@@ -10,11 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from control_plane.app.authority import (
-    new_authority,
-    open_authorities,
-    read_authority_files,
-)
+from control_plane.app.authority import new_authority, open_authorities
 from control_plane.app.expiring import signing_ca
 from control_plane.app.memories import forgetting
 from control_plane.app.observed import Observed, Watched, observe
@@ -58,6 +54,7 @@ from control_plane.server.metrics.instruments import Metrics
 from control_plane.server.metrics.observers import TimedStore
 from control_plane.server.observability.stream_log import StreamLog
 from control_plane.settings import Settings
+from control_plane.settings.own_authority import read_authority_files
 from control_plane.store.files import read_file
 from control_plane.store.protocol import IssuedRecord, Store
 
@@ -250,7 +247,7 @@ def _ca_rotation(
 ) -> CaRotation:
     sources = Sources(
         lambda: new_authority(clock, new_serial()),
-        lambda certificate, key: read_authority_files(certificate, key, clock, domains),
+        lambda certificate, key: read_authority_files(certificate, key, clock.now(), domains),
         new_serial,
     )
     return CaRotation(authorities, progress, sources, profile=profile, clock=clock)

@@ -15,7 +15,7 @@ import click
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import NOT_STRICT, load_authority, load_trusted, strict_problem
+from control_plane.ca import NOT_STRICT, load_trusted, strict_problem
 from control_plane.cli.command import command
 from control_plane.cli.globals import VARIABLES, connection
 from control_plane.cli.misspelt import misspelt
@@ -32,8 +32,8 @@ from control_plane.settings import (
     cautions,
     load_settings,
 )
+from control_plane.settings.own_authority import read_named, why_not_used
 from control_plane.settings.values import format_duration
-from control_plane.store.files import read_private
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -114,16 +114,11 @@ def check(**flags: object) -> None:
     """Check the settings without running anything."""
     begin("Checking settings")
     settings, origins = _load(flags)
-    if settings.ca_cert is not None and settings.ca_key is not None:
-        authority = load_authority(
-            settings.ca_cert.read_bytes(),
-            read_private(settings.ca_key),
-            now=SystemClock().now(),
-            where=f"files {str(settings.ca_cert)!r} and {str(settings.ca_key)!r}",
-            domains=settings.internal_domains,
-        )
-        if problem := strict_problem(authority):
-            warn(f"ca_cert: {NOT_STRICT}: {problem}")
+    if reason := why_not_used(settings.ca_cert, settings.data_dir):
+        warn(f"ca_cert: {reason}")
+    named = read_named(settings, SystemClock().now())
+    if named is not None and (problem := strict_problem(named)):
+        warn(f"ca_cert: {NOT_STRICT}: {problem}")
     if settings.router_ca is not None:
         load_trusted(settings.router_ca.read_bytes(), where=f"file {str(settings.router_ca)!r}")
     for setting, reason in _warnings(settings):

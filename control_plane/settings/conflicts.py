@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from control_plane.names import Domain
+from control_plane.errors import ConfigurationError
+from control_plane.names import Domain, shown
 from control_plane.settings.values import SocketAddress
 
 MAX_SOCKET_PATH_OCTETS = 107
@@ -50,6 +51,7 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
     yield from _half_given(
         values, "ca_cert", "ca_key", "an own CA needs its certificate and its private key"
     )
+    yield from _missing_key(values["ca_cert"], values["ca_key"], values["data_dir"])
     yield from _half_given(
         values, "router_ca", "router_sans", "routers are admitted by CA and name together"
     )
@@ -64,6 +66,24 @@ def _half_given(values: Mapping[str, Any], one: str, other: str, why: str) -> It
     if bool(values[one]) != bool(values[other]):
         given, missing = (one, other) if values[one] else (other, one)
         yield Conflict(frozenset({one, other}), f"{given} is set and {missing} is not: {why}")
+
+
+def _missing_key(certificate: Path | None, key: Path | None, data_dir: Path) -> Iterator[Conflict]:
+    """Name a key that is gone, unless that is as it should be, since its CA was retired."""
+    if certificate is None or key is None or key.is_file():
+        return
+    # That module has to know what settings are, whose rules these are.
+    from control_plane.settings.own_authority import why_not_used  # noqa: PLC0415 - as said
+
+    try:
+        is_used = not why_not_used(certificate, data_dir)
+    except ConfigurationError:
+        is_used = True
+    if is_used:
+        what = "no regular file" if key.exists() else "file not found"
+        yield Conflict(
+            frozenset({"ca_cert", "ca_key", "data_dir"}), f"ca_key: {what}: {shown(str(key))}"
+        )
 
 
 def _unclear_domains(domains: Sequence[Domain]) -> Iterator[Conflict]:

@@ -130,7 +130,7 @@ class Settings:
         ),
     )
     ca_key: Path | None = field(
-        default=None, metadata=_about("PEM private key of the own CA.", read_file_path)
+        default=None, metadata=_about("PEM private key of the own CA.", read_path)
     )
     certificate_lifetime: timedelta = field(
         default=timedelta(hours=24),

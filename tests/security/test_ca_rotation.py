@@ -19,7 +19,6 @@ from control_plane import log_events
 from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import certificate_authority_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
 from control_plane.app import core
-from control_plane.app.authority import ROTATION_FILE
 from control_plane.app.core import new_serial
 from control_plane.ca import (
     Authority,
@@ -33,6 +32,7 @@ from control_plane.names import InstanceGuid
 from control_plane.reconciler.pace import turn
 from control_plane.reconciler.served.attestation import REPORT_SECONDS
 from control_plane.settings import SocketAddress
+from control_plane.settings.own_authority import ROTATION_FILE
 from control_plane.sidecar.enrolment.pin import pinned
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until

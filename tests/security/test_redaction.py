@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from control_plane.app.authority import CA_FILE
 from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.ca import make_csr, new_key_pair
 from control_plane.logs import REDACTED
+from control_plane.settings.own_authority import CA_FILE
 from tests.faults.plane import plane
 from tests.security.leaks import Secrets
 from tests.security.telling import misplace, tell

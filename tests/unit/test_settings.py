@@ -5,11 +5,12 @@ from __future__ import annotations
 import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import FrozenInstanceError
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from control_plane.ca import create_authority, new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.names import shown
 from control_plane.settings import (
@@ -24,6 +25,7 @@ from control_plane.settings import (
     find_data_dir,
     load_settings,
 )
+from control_plane.settings.own_authority import RETIRED_FILE
 from control_plane.settings.values import (
     Reader,
     count_between,
@@ -33,6 +35,10 @@ from control_plane.settings.values import (
     read_listen_address,
     size_between,
 )
+from control_plane.store.files import write_private
+from tests.unit.ca.forge import ca_pem
+
+DAY = timedelta(days=1)
 
 
 def problems_of(
@@ -423,6 +429,23 @@ def test_a_ca_needs_certificate_and_key(tmp_path: Path) -> None:
     assert problems_of({"ca_key": str(pem), "ca_cert": "/nowhere"}) == (
         "--ca-cert: file not found: '/nowhere'",
     )
+
+
+@pytest.mark.parametrize(("name", "what"), [("ca.key", "file not found"), (".", "no regular file")])
+def test_a_ca_needs_its_key_unless_it_was_retired(tmp_path: Path, name: str, what: str) -> None:
+    """It may be destroyed then, and the settings changed some other day."""
+    now = datetime.now(UTC)
+    own = create_authority("own", now=now, lifetime=DAY, key=new_key_pair(), serial=1)
+    pem, key = tmp_path / "ca.pem", tmp_path / name
+    pem.write_bytes(ca_pem(own))
+    flags = {"ca_cert": str(pem), "ca_key": str(key), "data_dir": str(tmp_path)}
+
+    assert problems_of(flags) == (f"ca_key: {what}: '{key}'",)
+    retired = tmp_path / RETIRED_FILE
+    write_private(retired, f"{own.fingerprint}\n".encode())
+    assert load_settings(flags, {}).settings.ca_key == key
+    retired.chmod(0o644)
+    assert problems_of(flags) == (f"ca_key: {what}: '{key}'",)
 
 
 def test_two_listeners_cannot_have_one_address() -> None:

@@ -14,19 +14,14 @@ import structlog
 from cryptography import x509
 
 from control_plane.app import authority as files
-from control_plane.app.authority import (
-    CA_FILE,
-    RETIRED_FILE,
-    ROTATION_FILE,
-    new_authority,
-    open_authorities,
-)
+from control_plane.app.authority import new_authority, open_authorities
 from control_plane.ca import Authority, Stage, create_authority, new_key_pair
 from control_plane.ca.rotation import activate, prepare, retire, undo_activate, undo_prepare
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.names import Domain
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
+from control_plane.settings.own_authority import CA_FILE, RETIRED_FILE, ROTATION_FILE
 from control_plane.store.files import write_private
 from tests.unit.ca.forge import CA, ca_pem, made
 from tests.unit.server_security.still_clock import NOON, StillClock

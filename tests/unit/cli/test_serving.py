@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from control_plane.ca import create_authority, new_key_pair
+from control_plane.settings.own_authority import RETIRED_FILE, ROTATION_FILE
+from control_plane.store.files import write_private
 from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
 from tests.full_disk import need_full_disk, on_a_full_disk
@@ -150,6 +152,33 @@ def test_check_looks_into_an_own_ca(tmp_path: Path) -> None:
     )
     key.chmod(0o644)
     assert str(key) in run_c2c(*words).err
+
+
+def test_check_asks_no_more_of_an_own_ca_than_the_server(tmp_path: Path) -> None:
+    """One that was retired is not used, so its key may be gone; one that leaves may have ended."""
+    now = datetime.now(UTC)
+    made = create_authority(
+        "own", now=now - timedelta(days=2), lifetime=timedelta(days=1), key=new_key_pair(), serial=1
+    )
+    certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
+    certificate.write_bytes(ca_pem(made))
+    write_private(key, made.key.private_pem())
+    words = ("check", "--ca-cert", str(certificate), "--ca-key", str(key))
+    home = {"C2C_DATA_DIR": str(tmp_path)}
+    assert "expired on" in run_c2c(*words, **home).err
+
+    write_private(tmp_path / ROTATION_FILE, b"{}")
+    assert (run_c2c(*words, **home).code, run_c2c(*words, **home).err) == (0, "")
+    key.unlink()
+    assert run_c2c(*words, **home).err == f"ca_key: file not found: '{key}'\n"
+
+    write_private(tmp_path / RETIRED_FILE, f"{made.fingerprint}\n".encode())
+    ran = run_c2c(*words, **home)
+    assert ran.code == 0
+    assert ran.err == (
+        "ca_cert: this CA was retired, so it is not used: remove the settings ca_cert and ca_key, "
+        f"or name the files of the CA in '{tmp_path}/ca.pem'\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["check", "serve"])
