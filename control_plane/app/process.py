@@ -7,13 +7,53 @@ often memory is searched by a default for small programs.
 from __future__ import annotations
 
 import gc
+import math
 import resource
 
+from control_plane.errors import ConfigurationError
 
-def allow_connections() -> None:
-    """Raise the limit of open files as far as this user may; shells start with 1,024."""
+FEWEST_FILES = 64
+"""With no client at all some 30 are open."""
+
+CLIENTS_OF_INSTANCE = 3
+"""What connects for one: its Envoy, its resolver, and its sidecar, which reports."""
+
+_USUAL_FILES = 1024
+_RAISE = "raise the limit ('ulimit -Hn', LimitNOFILE= of systemd, --ulimit nofile= of Docker)"
+
+
+def allow_connections() -> float:
+    """Raise the limit of open files as far as this user may; shells start with 1,024.
+
+    Returns:
+        how many files, and so connections, this process may have open.
+
+    Raises:
+        ConfigurationError: they are too few for a server.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most == resource.RLIM_INFINITY:
+        return math.inf
+    if most < FEWEST_FILES:
+        problem = (
+            f"this process may have {most} files open, and a server needs {FEWEST_FILES} and one "
+            f"for each connection: {_RAISE}"
+        )
+        raise ConfigurationError([problem])
+    return most
+
+
+def why_too_few(files: float, instances: int) -> str:
+    """Return why so many files are hardly enough for a fleet that is known; "" if they are."""
+    needed = FEWEST_FILES + CLIENTS_OF_INSTANCE * instances
+    if files >= max(needed, _USUAL_FILES):
+        return ""
+    known = f", and the {instances} instances that are known need {needed}" if instances else ""
+    return (
+        f"this process may have {files:.0f} files open, of which each connection is one{known}: "
+        f"whoever is one too many cannot connect, so {_RAISE}"
+    )
 
 
 def search_memory_less() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import structlog
+
+from control_plane import log_events
 from control_plane.app.control_plane import ControlPlane
-from control_plane.app.process import allow_connections, search_memory_less
+from control_plane.app.process import allow_connections, search_memory_less, why_too_few
 from control_plane.errors import ControlPlaneError
 from control_plane.reconciler.certificates.dumps import forbid_dumps
 from control_plane.settings import Settings
@@ -25,11 +28,12 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         ControlPlaneDied: a part of it died, so that it was stopped.
-        ConfigurationError: something that the settings name cannot be used.
+        ConfigurationError: something that the settings name cannot be used, or the system allows
+            too few open files.
         StorageError: the data directory cannot be written.
     """
     forbid_dumps()
-    allow_connections()
+    files = allow_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -39,6 +43,9 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     async with ControlPlane(settings) as plane:
         search_memory_less()
+        if reason := why_too_few(files, len(plane.core.registry.state.instances)):
+            log = structlog.get_logger(__name__)
+            log.warning(log_events.SETTING_WARNED, setting="ulimit -n", reason=reason)
         died = await _first_of(stop, plane)
     if died:
         raise ControlPlaneDied(died)

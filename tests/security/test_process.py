@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from control_plane.app.process import why_too_few
 from tests.envoy.harness import DEADLINE
 from tests.faults.plane import plane
+from tests.sidecar.process import C2C
 
 PROBE = """
 import ctypes, resource
@@ -68,3 +73,38 @@ def test_the_second_process_runs_without_dumps() -> None:
     )
 
     assert run.stdout == "0 (0, 0)\n"
+
+
+@pytest.mark.parametrize("files", [12, 20, 63])
+def test_a_server_that_may_open_too_few_files_says_so(tmp_path: Path, files: int) -> None:
+    """Else whatever opens the one too many fails in words of its own, or breaks off."""
+    words = ("serve", "--data-dir", str(tmp_path / "data"))
+    ran = subprocess.run(
+        ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', C2C, *words],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        f"This process may have {files} files open, and a server needs 64 and one for each "
+        "connection: raise the limit ('ulimit -Hn', LimitNOFILE= of systemd, --ulimit nofile= of "
+        "Docker)\n"
+    )
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "instances", "reason"),
+    [
+        (1024, 320, ""),
+        (1024, 321, "1024 files open, .*, and the 321 instances that are known need 1027: whoever"),
+        (1023, 0, "1023 files open, of which each connection is one: whoever is one too many"),
+        (math.inf, 10**6, ""),
+    ],
+)
+def test_a_fleet_that_finds_no_room_is_told_of(files: float, instances: int, reason: str) -> None:
+    """As many files as are usual are enough until instances are known that need more."""
+    assert re.search(reason or "^$", why_too_few(files, instances))
