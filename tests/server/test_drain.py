@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from control_plane.clock import SystemClock
 from control_plane.server import drain
+from control_plane.server.closing import Closing
 from control_plane.server.drain import SLICES, SPREAD, STREAMS_PER_SECOND, Drain
 from control_plane.server.metrics.collector import DiscoveryCollector
 from control_plane.xds.resource_type import CLUSTER, SECRET
@@ -93,6 +95,67 @@ async def test_streams_end_in_slices_over_a_part_of_the_time(count: int, seconds
     spread = min(seconds * SPREAD, count / STREAMS_PER_SECOND)
     assert sum(clock.waits) == pytest.approx(spread * len(clock.waits) / (len(clock.waits) + 1))
     assert len({round(each, 6) for each in clock.waits}) <= 1
+
+
+class Busy(Steps):
+    """A clock on which every wait lasts longer, since there is so much else to do."""
+
+    def __init__(self, least: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Take how long each lasts at the least, and what is done meanwhile."""
+        super().__init__()
+        self.least, self.work = least, work
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait longer."""
+        self.waits.append(seconds)
+        await self.work()
+        self.seconds += max(seconds, self.least)
+
+
+@pytest.mark.parametrize(("least", "forced"), [(1.0, 0), (9.0, 2 * SLICES - 2)])
+async def test_a_process_that_is_busy_stops_in_time_all_the_same(least: float, forced: int) -> None:
+    """Slices whose moment has passed wait for nothing, and those that are too late are cut."""
+    count = 2 * SLICES
+    async with served() as world, AsyncExitStack() as stack:
+        clients = await _clients(stack, world, count)
+        streams = world.service.open_streams
+        clock = Busy(least, lambda: eventually(lambda: len(streams()) == count - 2, "2 are over"))
+        async with asyncio.timeout(PATIENCE):
+            await Drain(world.service, clock).run([world.server], [], 9.0)
+            ended = Counter([(await client.status())[0] for client in clients])
+
+    assert (len(clock.waits), clock.seconds) == (1, 1000.0 + least)
+    assert world.service.forced == forced
+    assert ended[grpc.StatusCode.UNAVAILABLE] >= count - forced
+
+
+async def test_what_is_cut_has_a_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cutting thousands of calls takes a while too, so it does not begin when the time is over."""
+    cuts: list[float] = []
+
+    class Cut(Closing):
+        async def cut(self, seconds: float) -> None:
+            cuts.append(seconds)
+            await super().cut(0)
+
+    monkeypatch.setattr(drain, "Closing", Cut)
+    monkeypatch.setattr(drain, "LAST_CALLS_SECONDS", 60.0)
+    clock = Steps()
+    for rate, kept in ((2.0, 1.0), (0.5, 2.0)):
+        monkeypatch.setattr(drain, "CUTS_PER_SECOND", rate)
+        async with served() as world, AsyncExitStack() as stack:
+            await _clients(stack, world, 2)
+            draining = asyncio.create_task(
+                Drain(world.service, clock).run([world.server], [world.server], 8.0)
+            )
+            await left_over(world, 1)
+            clock.go_on.set()
+            async with asyncio.timeout(PATIENCE):
+                await draining
+        (pause,) = clock.waits
+        assert cuts == pytest.approx([8.0 - pause - kept, 8.0 - pause])
+        clock.waits.clear()
+        cuts.clear()
 
 
 async def test_who_is_still_served_gets_changes_until_its_turn() -> None:
