@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from control_plane.xds.exchange import Exchange
+from control_plane.xds.exchange import Accepted, Exchange
 from control_plane.xds.resource import NOTHING, WILDCARD, Resource, Version
 from control_plane.xds.snapshot import TypeSnapshot
 
@@ -55,9 +55,19 @@ class CompleteState:
         """Take note that the client has what was sent last, and nothing else."""
         self._had = self._in_flight
 
-    def resumed(self, resources: Mapping[str, Resource]) -> None:
-        """Take note that the client has these from an earlier stream, and nothing else."""
-        self._had = resources
+    def resume(self, resources: Mapping[str, Resource], now: float) -> None:
+        """Take a client for one that has these from an earlier stream, and nothing else.
+
+        "Servers may decide to optimize by not resending resources that the client had already seen
+        on the previous stream [...] it is generally safe for servers to do this optimization for
+        LDS and CDS when the only subscription is a wildcard subscription". It is not if the client
+        refused some of it since, or may have what it refused: it states what it ACKed last.
+        """
+        if not self._exchange.was_refused(resources):
+            for each in resources.values():
+                self._exchange.accepted[each.name] = Accepted(each.version, now)
+            self._had = resources
+            self._exchange.owed.clear()
 
     def kept(self, snapshot: TypeSnapshot) -> tuple[Resource, ...]:
         """Return all that the client has, with the TTLs of now; nothing if that is not known."""

@@ -93,6 +93,8 @@ class DeltaMachine:
             for name, version in request.initial_resource_versions.items():
                 self.exchange.accepted[name] = Accepted(Version(version), now)
             self._meaning.stated(self._stated)
+            if self.heartbeats is not None:
+                self.heartbeats.unknown(self._stated)
         elif self.exchange.answered(request.response_nonce):
             events.append(self.exchange.settle(request.error_detail, now))
             settles = True

@@ -11,7 +11,9 @@ The rules of this module (quotations are from the xDS protocol, section "TTL"):
   and its ACK tells nothing.
 - Its NACK tells that the client had let go of the resource already: the server was too slow, and
   owes it the content again.
-- "To remove the TTL, the management server resends the resource with the TTL field unset."
+- "To remove the TTL, the management server resends the resource with the TTL field unset." It is
+  not known which TTLs an earlier stream told a client: they run on while it is away. So one that
+  comes back is sent what has none, although it has that.
 - Envoy 1.40 takes what a state-of-the-world response has without content for gone. There,
   everything is sent again as it is, and only while no answer is awaited: what the client has is not
   known before.
@@ -22,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from math import inf
 
 from control_plane.xds.events import Nacked
 from control_plane.xds.exchange import Exchange
@@ -61,6 +64,10 @@ class Told:
         return cls(ttl, now + ttl / BEATS)
 
 
+UNKNOWN = Told(0.0, inf)
+"""What an earlier stream told, or what nobody could tell anew in time."""
+
+
 def takes_ttls(node: Node | None, resource_type: ResourceType, *, delta: bool) -> bool:
     """Tell whether a client may be sent TTLs, by the features that it says it has.
 
@@ -91,6 +98,13 @@ class Heartbeats:
         self._beside = beside
         self._told: dict[str, Told] = {}
         self._unanswered: dict[str, Mapping[str, Version]] = {}
+
+    def unknown(self, names: Iterable[str]) -> None:
+        """Take note that nobody knows for how long the client keeps these, or whether it still has.
+
+        It is told so as soon as there is anything to tell: another TTL, or the content without one.
+        """
+        self._told |= dict.fromkeys(names, UNKNOWN)
 
     def told(self, resources: Iterable[Resource], now: float) -> dict[str, float]:
         """Take note of resources that the client is sent; return the TTLs of them."""
@@ -140,9 +154,10 @@ class Heartbeats:
 
     def next_beat(self, now: float) -> float | None:
         """Return the moment at which something is to be kept alive; None if there is none yet."""
-        if not self._told or self._must_wait():
+        again_at = min((told.again_at for told in self._told.values()), default=inf)
+        if again_at == inf or self._must_wait():
             return None
-        return max(now + SOONEST, min(told.again_at for told in self._told.values()))
+        return max(now + SOONEST, again_at)
 
     def beat(self, nonce: Nonce, names: AbstractSet[str]) -> Mapping[str, Version]:
         """Remember a heartbeat; return which versions the client has of these names."""

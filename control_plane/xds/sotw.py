@@ -29,7 +29,7 @@ from collections.abc import Set as AbstractSet
 
 from control_plane.xds.complete import CompleteState, Offer
 from control_plane.xds.events import Event, Stale, subscription_events
-from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
+from control_plane.xds.exchange import Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.refusal import Refusals
@@ -160,24 +160,16 @@ class SotwMachine:
     def resume(self, snapshot: TypeSnapshot, now: float) -> None:
         """Leave alone a reconnected client that says it has this very version.
 
-        "Servers may decide to optimize by not resending resources that the client had already seen
-        on the previous stream [...] it is generally safe for servers to do this optimization for
-        LDS and CDS when the only subscription is a wildcard subscription". It is not if the client
-        refused some of it since, or may have what it refused: it states what it ACKed last.
-
         Args:
             snapshot: what the node should have of this type.
             now: seconds of the server's monotonic clock.
         """
         version, self._resumed_version = self._resumed_version, ""
         states_all = self.type.complete and version == snapshot.version
-        if not states_all or self.exchange.was_refused(snapshot.resources):
-            return
-        if self.subscription.asked() == {WILDCARD}:
-            for each in snapshot.resources.values():
-                self.exchange.accepted[each.name] = Accepted(each.version, now)
-            self._state.resumed(snapshot.resources)
-            self.exchange.owed.clear()
+        # An earlier stream may have told it TTLs, which run on, of what has none now.
+        may_end = self.heartbeats is not None and len(snapshot.ttls) < len(snapshot.resources)
+        if states_all and not may_end and self.subscription.asked() == {WILDCARD}:
+            self._state.resume(snapshot.resources, now)
 
     def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
         """Return the response to send now, and remember it as in flight.
@@ -217,7 +209,11 @@ class SotwMachine:
         due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
         if self.heartbeats is None or not due:
             return None
-        kept = self._state.kept(snapshot) if self.type.complete else self._kept(snapshot, due)
+        if self.type.complete:
+            kept = self._state.kept(snapshot)
+        else:
+            kept = self._kept(snapshot, due)
+            self.heartbeats.unknown(due.keys() - {each.name for each in kept})
         if not kept:
             return None
         nonce = self.exchange.last_nonce = self._new_nonce()

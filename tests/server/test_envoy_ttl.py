@@ -88,6 +88,28 @@ async def test_a_ttl_comes_and_goes_with_the_content_unchanged(api_type: str) ->
 
 
 @VARIANTS
+async def test_a_ttl_that_is_taken_away_while_the_server_is_away_ends_nothing(
+    api_type: str,
+) -> None:
+    """T4, C1, C3: the content comes once more, or the TTL of the earlier stream would run out."""
+    async with AsyncExitStack() as running:
+        server = ResourceServer()
+        async with server:
+            server.set_resources(NODE, [cluster("a", 2 * TTL)])
+            envoy = await running.enter_async_context(envoy_of(server, api_type, features=FEATURES))
+            await accepted(server)
+        server.set_resources(NODE, [cluster("a")])
+        async with server:
+            await accepted(server)
+            for _ in range(2):
+                await stays(envoy, "a")
+            stats = await envoy.stats()
+
+    assert stats.get("cluster_manager.cluster_removed", 0) == 0
+    assert rejected(stats) == []
+
+
+@VARIANTS
 async def test_what_ended_while_the_server_hung_is_sent_again(api_type: str) -> None:
     """T2: a heartbeat that comes too late tells the server that the client let go."""
     async with ResourceServer() as server:

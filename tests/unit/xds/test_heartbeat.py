@@ -182,6 +182,21 @@ def test_heartbeat_in_part_has_the_content_that_it_keeps() -> None:
     assert shown(beat) == (["a@1"], ["a"])
 
 
+def test_what_could_not_be_kept_alive_is_sent_as_soon_as_it_is_there_again() -> None:
+    """T3, R4: the client was not told that it was gone, and may have let go of it by itself."""
+    client = Client(resource("a", ttl=TTL, url=RUNTIME), delta=False, url=RUNTIME)
+    (reply,) = client.ask("a")
+    client.answer(reply)
+    assert client.put() == []
+    assert client.wait(TTL) == []
+    (beat,) = client.put(resource("a", ttl=TTL, url=RUNTIME))
+    assert shown(beat) == (["a@1"], ["a"])
+    assert client.put() == []
+    assert client.wait(TTL) == []
+    (update,) = client.put(resource("a", url=RUNTIME))
+    assert shown(update) == (["a@1"], [])
+
+
 def test_request_that_follows_a_heartbeat_is_not_stale() -> None:
     """A8, W2: its nonce is that of the newest response, and what it asks for is sent at once."""
     kept, other = (resource(name, ttl=ttl, url=RUNTIME) for name, ttl in (("a", TTL), ("b", None)))
@@ -436,21 +451,52 @@ def test_refused_content_that_was_to_live_longer_ends_nothing_sooner() -> None:
     assert beat.ttls == {"a": 100 * TTL}
 
 
+def come_back(*resources: Resource, delta: bool) -> list[Reply]:
+    """Return what a client is sent that says it has all this from an earlier stream."""
+    client = Client(*resources, delta=delta)
+    has = TypeSnapshot.of(resources)
+    versions = {name: each.version for name, each in has.resources.items()}
+    request: Request
+    if delta:
+        request = DeltaRequest(CLUSTER, initial_resource_versions=versions, node=NODE)
+    else:
+        request = SotwRequest(CLUSTER, version_info=has.version, node=NODE)
+    client.stream.identify(request)
+    client.stream.receive(request, client.now)
+    return client.hear()
+
+
 @VARIANTS
 def test_client_that_comes_back_is_told_its_ttls_at_once(*, delta: bool) -> None:
     """T2, C1, C3: the one that is left alone with what it has is near the end of them, maybe."""
     kept = resource("a", ttl=TTL)
-    client = Client(kept, delta=delta)
-    has = TypeSnapshot.of([kept]).version
-    request: Request
-    if delta:
-        request = DeltaRequest(CLUSTER, initial_resource_versions={"a": kept.version}, node=NODE)
-    else:
-        request = SotwRequest(CLUSTER, version_info=has, node=NODE)
+    replies = come_back(kept, delta=delta)
+    assert [each.ttls for each in replies if each.is_heartbeat] == [{"a": TTL}]
+
+
+@VARIANTS
+def test_client_that_comes_back_is_sent_what_has_no_ttl_any_more(*, delta: bool) -> None:
+    """T4, C1, C3: it may have been told one, which runs on although the stream is another."""
+    (reply,) = come_back(resource("a"), delta=delta)
+    assert shown(reply) == (["a@1"], [])
+    assert not reply.is_heartbeat
+
+
+@VARIANTS
+def test_client_that_comes_back_is_not_waited_for_with_a_heartbeat(*, delta: bool) -> None:
+    """T2: as long as there is nothing to tell of what it has, no moment is due."""
+    client = Client(delta=delta)
+    client.snapshot = Snapshot({CLUSTER: TypeSnapshot.of(pending=["a"])})
+    has = {"a": resource("a").version}
+    request: Request = (
+        DeltaRequest(CLUSTER, ("a",), initial_resource_versions=has, node=NODE)
+        if delta
+        else SotwRequest(CLUSTER, ("a",), version_info=has["a"], node=NODE)
+    )
     client.stream.identify(request)
     client.stream.receive(request, client.now)
-    replies = client.hear()
-    assert [each.ttls for each in replies if each.is_heartbeat] == [{"a": TTL}]
+    client.hear()
+    assert client.stream.next_due(client.now) is None
 
 
 @VARIANTS
