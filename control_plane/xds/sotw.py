@@ -135,7 +135,7 @@ class SotwMachine:
 
     def wanted(self, snapshot: TypeSnapshot) -> list[Resource]:
         """Return what the client should have, by name."""
-        names = sorted(filter(self.subscription.wants, snapshot.resources))
+        names = sorted(self.subscription.among(snapshot.resources.keys()))
         return [snapshot.resources[name] for name in names]
 
     def absent(self, snapshot: TypeSnapshot) -> set[str]:

@@ -7,6 +7,7 @@ The rule of this module: it answers "does the client want this name?" as the xDS
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from control_plane.xds.resource import WILDCARD
@@ -35,6 +36,16 @@ class Subscription:
         if self.wildcard or name in self.names:
             return True
         return bool(self.globs) and collection_of(name) in self.globs
+
+    def among(self, names: AbstractSet[str]) -> Iterable[str]:
+        """Return which of these names are for the client.
+
+        Where it asks by name this costs no more than what it asks for: by the services of each type
+        Envoy opens a stream for each resource, and a node may have thousands.
+        """
+        if self.wildcard or self.globs:
+            return filter(self.wants, names)
+        return names & self.names
 
     def replace(self, requested: Iterable[str]) -> frozenset[str]:
         """Take the full list of names of a SotW request; return what it asks for anew.

@@ -204,6 +204,29 @@ def test_the_cost_of_an_empty_request_does_not_follow_the_names(answer: str) -> 
     assert min(seconds(8_000) for _ in range(3)) < 3 * min(seconds(500) for _ in range(3))
 
 
+@pytest.mark.parametrize("variant", [DeltaPeer, SotwPeer])
+def test_the_cost_of_one_name_does_not_follow_what_else_the_node_has(
+    variant: type[DeltaPeer | SotwPeer],
+) -> None:
+    """V2: by the services of each type there is a stream for each resource of a node."""
+
+    def seconds(others: int) -> float:
+        rest = " ".join(f"o{number}@1" for number in range(others))
+        contents = [snapshot(EDS=f"a@{number} {rest}") for number in range(2)]
+        peer = variant(only=ENDPOINT)
+        peer.snapshot = contents[1]
+        assert peer.ask("EDS", "a") == ["1 EDS a@1"]
+        assert peer.ack("EDS") == []
+        start = time.thread_time()
+        for number in range(40):
+            peer.snapshot = contents[number % 2]
+            assert peer.hear()
+            peer.ack("EDS")
+        return time.thread_time() - start
+
+    assert min(seconds(4_000) for _ in range(2)) < 3 * min(seconds(100) for _ in range(2))
+
+
 def test_nonces_of_a_stream_begin_as_it_was_told() -> None:
     """A1: one of another stream is stale, although both count from one."""
     one, other = (Stream(ResourceTypes.of(), nonces=each) for each in ("a-", "b-"))
