@@ -148,17 +148,9 @@ class Nodes:
     def set(self, node_id: str, snapshot: Snapshot) -> None:
         """Say what a node should have; those of its streams are woken whose types that changes."""
         node = self._by_id.setdefault(node_id, _Node())
-        before = node.snapshot or self._default
-        changed: AbstractSet[TypeUrl] = snapshot.types.keys()
-        if before is not None:
-            changed = snapshot.changed_since(before)
-            # Streams know what they compared before by its being the same object.
-            snapshot = snapshot.keeping(before, changed)
-        node.snapshot = snapshot
+        node.snapshot, changed = _successor(node.snapshot or self._default, snapshot)
         was_withheld, node.is_withheld = node.is_withheld, False
-        for live in node.streams:
-            if was_withheld or not changed.isdisjoint(live.stream.machines):
-                live.wake()
+        _wake(node, None if was_withheld else changed)
 
     def withhold(self, node_id: str) -> None:
         """Send a node nothing of what it should have, which may be outdated, until that is set."""
@@ -168,11 +160,14 @@ class Nodes:
 
     def set_default(self, snapshot: Snapshot | None) -> None:
         """Say what a node should have for which nothing else was set."""
-        if self._default != snapshot:
-            self._default = snapshot
+        before, changed = self._default, None
+        if snapshot is not None:
+            snapshot, changed = _successor(before, snapshot)
+        self._default = snapshot
+        if snapshot is not before:
             for node in self._by_id.values():
                 if node.snapshot is None:
-                    _wake(node)
+                    _wake(node, changed)
 
     def sendable(self, node_id: str) -> Snapshot | None:
         """Return what a node may be sent; None if nothing, for it is not known, or withheld."""
@@ -260,6 +255,21 @@ def _tell(observers: Iterable[Callable[[*_Told], None]], *told: *_Told) -> None:
         raise ExceptionGroup("observers of a stream failed", failures)
 
 
-def _wake(node: _Node) -> None:
+def _successor(
+    before: Snapshot | None, snapshot: Snapshot
+) -> tuple[Snapshot, AbstractSet[TypeUrl] | None]:
+    """Return a snapshot, and the types that it changes; None for all, where there was none before.
+
+    Streams know what they compared before by its being the same object.
+    """
+    if before is None:
+        return snapshot, None
+    changed = snapshot.changed_since(before)
+    return snapshot.keeping(before, changed), changed
+
+
+def _wake(node: _Node, changed: AbstractSet[TypeUrl] | None = None) -> None:
+    """Wake the streams of a node; only those that ask for one of some types, if these are given."""
     for live in node.streams:
-        live.wake()
+        if changed is None or not changed.isdisjoint(live.stream.machines):
+            live.wake()

@@ -384,6 +384,23 @@ async def test_one_call_says_all_that_a_node_should_have() -> None:
         assert not second.resources
 
 
+@pytest.mark.parametrize("kind", [SotwClient, DeltaClient])
+@pytest.mark.parametrize("resources", [[], [listener_pb2.Listener(name="l")]], ids=["no", "other"])
+async def test_who_asked_before_anything_was_set_is_told_that_there_is_nothing(
+    kind: type[SotwClient | DeltaClient], resources: list[Message]
+) -> None:
+    """W15: an Envoy waits for the answer to its wildcard, and asks for listeners only then."""
+    async with (
+        ResourceServer() as server,
+        plaintext_channel(server.address) as channel,
+        kind(channel, "node-1") as client,
+    ):
+        await client.send(type_url=CLUSTER)
+        assert await client.is_silent()
+        server.set_resources("node-1", resources)
+        assert not (await client.receive()).resources
+
+
 async def test_the_default_serves_every_node_without_its_own() -> None:
     """What is set for ``*`` reaches nodes that nobody named, until they are, and again after."""
     server = ResourceServer()

@@ -93,10 +93,50 @@ async def test_streams_that_did_not_ask_for_what_changed_sleep_on() -> None:
         nodes.opened(live)
 
     nodes.set("a", snapshot(b"1"))
+    assert [await is_woken(each) for each in (clusters, secrets)] == [True, True]
+
+    nodes.set("a", snapshot(b"2"))
     assert [await is_woken(each) for each in (clusters, secrets)] == [True, False]
 
     nodes.set("a", Snapshot())
     assert [await is_woken(each) for each in (clusters, secrets)] == [True, False]
+
+
+async def test_streams_that_did_not_ask_for_what_changed_of_the_default_sleep_on() -> None:
+    """It wakes no more than a node's own content does, and what did not change is the same."""
+    nodes = Nodes()
+    clusters, secrets = stream_of("a", 1), stream_of("b", 2, SECRET)
+    for live in (clusters, secrets):
+        nodes.opened(live)
+    one_more = TypeSnapshot.of([Resource.of(SECRET, "s", b"1")])
+
+    nodes.set_default(snapshot(b"1"))
+    assert [await is_woken(each) for each in (clusters, secrets)] == [True, True]
+    before = nodes.snapshot("a")
+
+    nodes.set_default(snapshot(b"1").replacing({SECRET: one_more}))
+    assert [await is_woken(each) for each in (clusters, secrets)] == [False, True]
+    after = nodes.snapshot("a")
+    assert before is not None
+    assert after is not None
+    assert after.of_type(CLUSTER) is before.of_type(CLUSTER)
+
+    nodes.set_default(None)
+    assert [await is_woken(each) for each in (clusters, secrets)] == [True, True]
+
+
+async def test_the_first_content_of_a_node_wakes_also_who_asked_for_something_else() -> None:
+    """W15, W7: that there is none of it is news, for which an Envoy waits up to 15 s."""
+    nodes = Nodes()
+    planned, unplanned = stream_of("a", 1, SECRET), stream_of("b", 2, SECRET)
+    for live in (planned, unplanned):
+        nodes.opened(live)
+
+    nodes.set("a", snapshot(b"1"))
+    assert [await is_woken(each) for each in (planned, unplanned)] == [True, False]
+
+    nodes.set_default(snapshot(b"1"))
+    assert [await is_woken(each) for each in (planned, unplanned)] == [False, True]
 
 
 async def test_who_had_what_is_for_everybody_is_woken_by_what_is_gone() -> None:
