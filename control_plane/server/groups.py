@@ -34,6 +34,10 @@ class Groups:
 
     def set(self, group: str, snapshot: Snapshot) -> None:
         """Say what each node of a group should have."""
+        before = self._snapshots.get(group)
+        if before is not None:
+            # What did not change is found out once, and not by each of its nodes.
+            snapshot = snapshot.keeping(before, snapshot.changed_since(before))
         self._snapshots[group] = snapshot
         for node_id in self._members.get(group, ()):
             self._nodes.set(node_id, snapshot)

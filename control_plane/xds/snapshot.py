@@ -220,7 +220,12 @@ class Snapshot:
         """Return the types of which a node should have something else than before."""
         urls = self.types.keys() | before.types.keys()
         pairs = [(url, self.types.get(url, EMPTY), before.types.get(url, EMPTY)) for url in urls]
-        return {url for url, now, then in pairs if now is not then and now != then}
+        return {
+            url
+            for url, now, then in pairs
+            # Most that differ do so in their version, which is found out at once.
+            if now is not then and (now.version != then.version or now != then)
+        }
 
     def keeping(self, before: Snapshot, changed: AbstractSet[TypeUrl]) -> Snapshot:
         """Return this snapshot with an earlier one's objects for the types that did not change.
