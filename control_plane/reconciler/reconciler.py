@@ -179,8 +179,7 @@ class Reconciler:
         self.farewells.closed(live)
         if NAME_TABLE_TYPE in live.stream.machines and not self._connected.resolves(instance):
             self.publication.left(instance)
-        self.waiters.note(instance)
-        self.publication.told(instance)
+        self._note(instance)
 
     async def run(self) -> None:
         """Work until cancelled."""

@@ -109,9 +109,7 @@ class Presence:
             self._absences.came(instance)
             self._envoys.add(live)
             self._changed.put_nowait(instance)
-        if live not in self._serving and self._can_serve(instance):
-            self._serving.add(live)
-            self._changed.put_nowait(instance)
+        self._look(instance)
 
     def sent(self, _live: LiveStream, _reply: Reply) -> None:
         """What was sent says nothing about who is there."""
@@ -122,7 +120,9 @@ class Presence:
         if live not in self._envoys:
             return
         self._envoys.discard(live)
-        self._miss(InstanceGuid(live.node_id))
+        instance = InstanceGuid(live.node_id)
+        self._look(instance)  # a stream that was dead for long kept those beside it waiting
+        self._miss(instance)
 
     def reported(self, instance: InstanceGuid, *, listening: bool, leaving: bool) -> None:
         """Take what a sidecar says of its instance."""
@@ -165,6 +165,13 @@ class Presence:
             return
         if word is None or not word.leaving:
             self._absences.left(guid)
+
+    def _look(self, instance: InstanceGuid) -> None:
+        """Note whether the Envoy of an instance has all that it needs to serve."""
+        waiting = [live for live in self._envoys_of(instance) if live not in self._serving]
+        if waiting and self._can_serve(instance):
+            self._serving.update(waiting)
+            self._changed.put_nowait(instance)
 
     def _can_serve(self, instance: InstanceGuid) -> bool:
         """Tell whether an Envoy has its certificate, and what else other containers need of it."""

@@ -234,6 +234,20 @@ async def test_the_streams_of_an_envoy_count_together(tmp_path: Path) -> None:
         await instance.stays(READY)
 
 
+async def test_a_stream_that_broke_unheard_keeps_nobody_unready_for_good(tmp_path: Path) -> None:
+    """It ends some time after its Envoy came back on another, and that has no more to say then."""
+    async with watched(tmp_path) as (instance, _):
+        dead = instance.connect()
+        dead.ask(LISTENER)
+        await instance.becomes(NOT_READY)
+        instance.connect().as_envoy()
+        await instance.stays(NOT_READY)
+
+        dead.close()
+
+        await instance.becomes(READY)
+
+
 async def test_an_envoy_with_a_static_listener_is_ready_with_its_certificate(
     tmp_path: Path,
 ) -> None:

@@ -622,6 +622,30 @@ async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: S
         assert not around.reconciler.publication.uncertified(B)
 
 
+async def test_a_name_leads_to_who_came_back_once_its_dead_stream_is_given_up(
+    state: State,
+) -> None:
+    """A connection that broke unheard ends after its client is back; nobody else tells then."""
+    around, resolver = resolved(state)
+    there = around.connect("b0").as_envoy()
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        there.settle()
+        dead = around.connect("b1")
+        dead.ask(SECRET, C2C_SECRET)
+        around.connect("b1").as_envoy()
+        await settled()
+        resolver.settle()
+        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+
+        dead.close()
+        await settled()
+        resolver.settle()
+
+        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+
+
 async def test_a_name_does_not_lead_to_who_left_before_it_had_the_certificate(state: State) -> None:
     """Nobody waits for it any more, and it may be back before it counts as gone."""
     around, resolver = resolved(state)
