@@ -167,7 +167,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     reconciler = Reconciler(registry.state, nodes, planner, custody, clock, issuers)
     registry.subscribe(reconciler.committed)
     registry.foresee(reconciler.foresight.foreseen)
-    presence = Presence(registry, nodes, TokenBuckets(WORDS_PER_SECOND, WORDS_AT_ONCE, clock).take)
+    presence = _presence(registry, nodes, reconciler, clock)
     nodes.observe(reconciler)
     nodes.observe(presence)
     identities = Identities(
@@ -229,6 +229,13 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
         refusals=refusals,
         observed=observed,
     )
+
+
+def _presence(registry: Registry, nodes: Nodes, reconciler: Reconciler, clock: Clock) -> Presence:
+    words = TokenBuckets(WORDS_PER_SECOND, WORDS_AT_ONCE, clock)
+    presence = Presence(registry, nodes, words.take, reconciler.standing.awaits_plan)
+    reconciler.on_plan(presence.planned)
+    return presence
 
 
 def _with_uri(secrets: Iterable[IssuedRecord]) -> frozenset[int]:

@@ -78,6 +78,7 @@ class Reconciler:
         self._draining = Draining(clock)
         self._log = structlog.get_logger(__name__)
         self._on_clock_jump: list[Callable[[], None]] = []
+        self._on_plan: list[Callable[[InstanceGuid], None]] = []
         self.state = state
         self._connected = ConnectedInstances(nodes, lambda: self.state)
         self.standing = Standing(nodes, custody, self._backlog)
@@ -117,6 +118,10 @@ class Reconciler:
     def on_clock_jump(self, callback: Callable[[], None]) -> None:
         """Call this whenever the clock was set."""
         self._on_clock_jump.append(callback)
+
+    def on_plan(self, callback: Callable[[InstanceGuid], None]) -> None:
+        """Call this whenever an instance was planned for."""
+        self._on_plan.append(callback)
 
     def authority_changed(self, since: datetime) -> None:
         """Have every instance's certificates looked at, each at its own turn.
@@ -241,6 +246,8 @@ class Reconciler:
         else:
             self.standing.forget_failure(instance)
         self._note(instance)
+        for callback in self._on_plan:
+            callback(instance)
 
     def _note(self, guid: InstanceGuid) -> None:
         """Tell those who wait for an instance; names lead to it if it has its certificate."""

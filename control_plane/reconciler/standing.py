@@ -75,7 +75,7 @@ class Standing:
         have asked for other things, and ask for that next.
         """
         held = self._custody.get(instance, C2C_SECRET)
-        if held is None or self._awaits_plan(instance):
+        if held is None or self.awaits_plan(instance):
             return False
         if self._custody.has_failed(instance, C2C_SECRET):
             return False
@@ -93,7 +93,7 @@ class Standing:
         asked = [each for each in streams if NAME_TABLE_TYPE in each.machines]
         if not asked:
             return True
-        if self._awaits_plan(instance):
+        if self.awaits_plan(instance):
             return False
         snapshot = self._nodes.snapshot(instance)
         return snapshot is None or all(
@@ -113,5 +113,6 @@ class Standing:
         """Forget that its plan failed: there is one now, or nobody to plan for."""
         self._failures.pop(instance, None)
 
-    def _awaits_plan(self, instance: InstanceGuid) -> bool:
+    def awaits_plan(self, instance: InstanceGuid) -> bool:
+        """Tell whether the plan of an instance is yet to be made, or could not be."""
         return instance in self._backlog or instance in self._failures

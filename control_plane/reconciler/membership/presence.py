@@ -62,15 +62,19 @@ class Presence:
         registry: Registry,
         nodes: Nodes,
         has_turn: Callable[[InstanceGuid], bool] = lambda _: True,
+        awaits_plan: Callable[[InstanceGuid], bool] = lambda _: False,
     ) -> None:
         """Keep the status of this registry's instances.
 
         Args:
             has_turn: tells whether the changed word of an instance may be written at once, which
                 is counted; if not, the newest is written later.
+            awaits_plan: tells whether the plan of an instance is outdated, so that who has all of
+                it may lack what it should have.
         """
         self._registry = registry
         self._has_turn = has_turn
+        self._awaits_plan = awaits_plan
         self._state = registry.state
         self._nodes = nodes
         self._envoys: set[LiveStream] = set()
@@ -109,6 +113,10 @@ class Presence:
             self._absences.came(instance)
             self._envoys.add(live)
             self._changed.put_nowait(instance)
+        self._look(instance)
+
+    def planned(self, instance: InstanceGuid) -> None:
+        """Look at an instance whose plan is the newest: its Envoy may have all of it already."""
         self._look(instance)
 
     def sent(self, _live: LiveStream, _reply: Reply) -> None:
@@ -175,6 +183,8 @@ class Presence:
 
     def _can_serve(self, instance: InstanceGuid) -> bool:
         """Tell whether an Envoy has its certificate, and what else other containers need of it."""
+        if self._awaits_plan(instance):
+            return False
         snapshot, known = self._nodes.snapshot(instance), self._registry.state.instance(instance)
         if snapshot is None or known is None:
             return False

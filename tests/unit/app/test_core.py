@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -24,8 +25,9 @@ from control_plane.reconciler.certificates.ledger import CertificateState
 from control_plane.settings import Settings
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
+from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.app.kept import kept
-from tests.unit.model.world import B, register, world
+from tests.unit.model.world import B, mapping, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.worlds import Peer
 from tests.waiting import eventually
@@ -68,9 +70,17 @@ async def test_what_is_not_served_is_in_the_log_though_nobody_watches(tmp_path: 
 
 
 @asynccontextmanager
-async def working(core: Core) -> AsyncIterator[None]:
-    """Let those work who write, plan and remember."""
-    works = (core.registry.run(), core.presence.run(), core.reconciler.run(), core.records.run())
+async def working(core: Core, *, plans: bool = True) -> AsyncIterator[None]:
+    """Let those work who write and remember, and who plans unless the test says no."""
+    works = [core.registry.run(), core.presence.run(), core.records.run()]
+    works += [core.reconciler.run()] if plans else []
+    async with running(*works):
+        yield
+
+
+@asynccontextmanager
+async def running(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let these work until the block ends."""
     tasks = [asyncio.create_task(each) for each in works]
     try:
         yield
@@ -118,6 +128,47 @@ async def test_who_was_removed_is_forgotten_wherever_it_was_known(tmp_path: Path
 
     memories = {path.rpartition(".")[2] for path in known}
     assert memories >= {"_counting{}", "_served{}", "_sure{}", "_used{}", "_entries{}", "_shown{}"}
+
+
+async def test_nobody_is_ready_by_an_outdated_plan(tmp_path: Path) -> None:
+    """Names would lead to a certificate without them, while a crowd waits for its turn."""
+    async with built(tmp_path, RECORD) as core, working(core, plans=False):
+        envoy = Peer(core, B0, 1)
+        for url in (CLUSTER, LISTENER):
+            envoy.ask(url)
+        envoy.settle()
+        await core.registry.execute(lambda state: mapping(state, B, "api"))
+        envoy.ask(SECRET, "c2c-cert-and-key", "id-cert-and-key")
+        envoy.settle()
+        assert core.reconciler.standing.awaits_plan(B0)
+        await eventually(lambda: _status(core) is InstanceStatus.NOT_READY, "it is there")
+        # Presence has written what there is, and would have written this before.
+        await core.registry.execute(lambda state: mapping(state, B, "other"))
+        assert _status(core) is InstanceStatus.NOT_READY
+
+        async with running(core.reconciler.run()):
+            await eventually(lambda: not core.reconciler.standing.awaits_plan(B0), "its turn")
+            envoy.settle()
+            await eventually(lambda: _status(core) is InstanceStatus.READY, "it is ready")
+
+    record = core.observed.ledger.of(B0)[0].record
+    assert "api.apps.internal" in record.names
+
+
+async def test_who_had_its_plan_before_its_turn_is_ready_at_its_turn(tmp_path: Path) -> None:
+    """Its Envoy has all of it and no more to say, so nothing else would tell."""
+    async with built(tmp_path, RECORD) as core, working(core, plans=False):
+        envoy = Peer(core, B0, 1)
+        envoy.ask(CLUSTER)
+        await eventually(lambda: _status(core) is InstanceStatus.NOT_READY, "it is there")
+        assert core.reconciler.standing.awaits_plan(B0)
+        envoy.as_envoy()
+        before = core.nodes.snapshot(B0)
+
+        async with running(core.reconciler.run()):
+            await eventually(lambda: _status(core) is InstanceStatus.READY, "it is ready")
+
+        assert core.nodes.snapshot(B0) is before
 
 
 async def test_what_an_older_release_sent_for_ports_is_no_identity(tmp_path: Path) -> None:
