@@ -30,11 +30,24 @@ _LEAST = 11
 
 
 def record(message: Message) -> dict[str, object]:
-    """Return a message as a flat object with the API's field names."""
+    """Return a message as a flat object with the API's field names; null for what is not set."""
     made: dict[str, object] = MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+    _add_unset(message, made)
     return made
+
+
+def _add_unset(message: Message, made: dict[str, object]) -> None:
+    """Add what MessageToDict leaves out, such as since when something is that is not."""
+    for field in message.DESCRIPTOR.fields:
+        shown = made.setdefault(field.name, None)
+        # A moment is a message too, and shown as a text.
+        if isinstance(shown, dict):
+            _add_unset(getattr(message, field.name), shown)
+        elif isinstance(shown, list) and field.message_type is not None:
+            for each, part in zip(getattr(message, field.name), shown, strict=True):
+                _add_unset(each, part)
 
 
 def print_records(records: Sequence[Mapping[str, object]]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from control_plane.api.v1 import inspection_pb2
+from control_plane.cli.tables import record
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.progress import Behind, Stage
 from tests.api.world import ControlPlane
@@ -195,6 +198,19 @@ def test_commands_without_a_server_print_json_too(
 ) -> None:
     """Whatever prints data prints it as a list."""
     assert [*c2c(command, *JSON).json()[0]] == fields
+
+
+def test_what_is_not_set_is_null() -> None:
+    """No field is left out: since when an instance is connected that is not, for example."""
+    issued = inspection_pb2.TypeStatus(type="SDS", since=Timestamp(seconds=1))
+    status = inspection_pb2.InstanceStatus(types=[issued, inspection_pb2.TypeStatus(type="LDS")])
+    printed = record(status)
+
+    assert printed.keys() == {field.name for field in status.DESCRIPTOR.fields}
+    assert printed["connected_since"] is printed["certificate_since"] is None
+    assert printed["index"] == 0
+    types = cast("list[dict[str, object]]", printed["types"])
+    assert [each["since"] for each in types] == ["1970-01-01T00:00:01Z", None]
 
 
 def test_a_failure_leaves_standard_output_empty(c2c: Run) -> None:
