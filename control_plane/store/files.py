@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from control_plane.errors import ConfigurationError, NotDurable, StorageError
+from control_plane.store.lock import LOCK_FILE
 
 _PRIVATE_MODES = (0o600, 0o400)
 _WRITABLE_BY_OTHERS = 0o022
 _OPEN_TO_OTHERS = 0o077
+_OURS = (LOCK_FILE, "c2c.db", "ca.pem")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOTHING_RESERVED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 """What a file system says that reserves no room, and may have it all the same."""
@@ -245,8 +247,18 @@ def _not_durable(path: Path, what: str, error: OSError) -> NotDurable:
 
 
 def _open_directory(path: Path, mode: int, what: str, change: str) -> ConfigurationError:
-    mend = f"chmod {change} {shlex.quote(str(path))}"
-    return _unusable(path, f"others {what} (mode {mode:04o}): run {mend}", kind="directory")
+    mend = f"run chmod {change} {shlex.quote(str(path))}"
+    if not _is_for_us(path):
+        # Who runs that on /etc or /tmp is in trouble.
+        mend = f"it has other things in it, so name one of its own, such as {str(path / 'c2c')!r}"
+    return _unusable(path, f"others {what} (mode {mode:04o}): {mend}", kind="directory")
+
+
+def _is_for_us(path: Path) -> bool:
+    """Tell whether a directory is empty, or has what an earlier start or a backup left there."""
+    with suppress(OSError):
+        return any((path / each).is_file() for each in _OURS) or not any(path.iterdir())
+    return False
 
 
 def _unusable(path: Path, reason: str | None, *, kind: str = "file") -> ConfigurationError:

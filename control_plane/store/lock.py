@@ -12,6 +12,9 @@ from pathlib import Path
 
 from control_plane.errors import ConfigurationError
 
+LOCK_FILE = "lock"
+"""By it a directory is known to be a control plane's or a sidecar's."""
+
 
 class DirectoryLock:
     """The right to write in a directory, held until ``release`` or the end of the process."""
@@ -23,7 +26,7 @@ class DirectoryLock:
             ConfigurationError: another process has it, or the directory cannot be written to.
         """
         try:
-            self._file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._file = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 self._take(directory)
             except BaseException:

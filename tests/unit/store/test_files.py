@@ -8,10 +8,13 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from control_plane.app.authority import CA_FILE
+from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.errors import ConfigurationError, NotDurable, StorageError
 from control_plane.store.files import (
     check_private,
@@ -25,6 +28,7 @@ from control_plane.store.files import (
     write_private,
     write_public,
 )
+from control_plane.store.lock import LOCK_FILE
 
 CRASH = """
 import os, signal, sys
@@ -470,6 +474,26 @@ def test_a_private_directory_that_others_may_enter_is_refused(tmp_path: Path, mo
     assert caught.value.problems == (sentence,)
     if mode != 0o770:
         guarded_directory(tmp_path)
+
+
+@pytest.mark.parametrize("ours", [LOCK_FILE, DATABASE_FILE, CA_FILE])
+@pytest.mark.parametrize("make", [private_directory, guarded_directory])
+def test_nobody_is_told_to_close_a_directory_that_others_use(
+    tmp_path: Path, make: Callable[[Path], None], ours: str
+) -> None:
+    """The command that mends a directory of ours would break /etc, or /tmp for everybody else."""
+    tmp_path.chmod(0o777)
+    (tmp_path / "of others").touch()
+
+    with pytest.raises(ConfigurationError) as caught:
+        make(tmp_path)
+
+    (sentence,) = caught.value.problems
+    advice = f"it has other things in it, so name one of its own, such as '{tmp_path}/c2c'"
+    assert sentence.endswith(f"(mode 0777): {advice}")
+    (tmp_path / ours).touch()
+    with pytest.raises(ConfigurationError, match="run chmod"):
+        make(tmp_path)
 
 
 def test_a_directory_of_another_user_is_refused(
