@@ -118,9 +118,20 @@ def connection() -> Connection:
 
 
 def target() -> Target:
-    """Return where the command that runs looks for apps."""
+    """Return where the command that runs looks for apps.
+
+    Raises:
+        click.UsageError: the person typed after the command both one space and all of them.
+    """
     org, space = DEFAULTS
-    return Target(_said("org") or org, _said("space") or space, bool(_said("all")))
+    found = Target(_said("org") or org, _said("space") or space, bool(_said("all")))
+    source_of = click.get_current_context().get_parameter_source
+    for flag, name in (("-o", "org"), ("-s", "space")):
+        if found.is_all and source_of(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{flag} and --all cannot be used together: --all is every space of every org"
+            )
+    return found
 
 
 def pasted(command: str) -> str:

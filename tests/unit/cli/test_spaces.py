@@ -141,3 +141,24 @@ def test_what_is_said_below_a_table_says_of_which_space_it_is(
         f"app-b/0 in org default / space default {what}: it is late",
         f"app-b/0 in org default / space dev {what}: it is late",
     ]
+
+
+@pytest.mark.parametrize("words", [("-s", "dev"), ("--space", "dev"), ("-o", "acme")])
+def test_one_space_and_every_space_cannot_be_meant_together(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Who names a space is not shown others; an alias and a variable may name one all the same."""
+    with older_server(tmp_path):
+        data = str(tmp_path)
+        ran = run_c2c("instances", *words, "--all", C2C_DATA_DIR=data)
+        aliased = run_c2c(*words, "instances", "--all", "--output", "json", C2C_DATA_DIR=data)
+        variables = {"C2C_DATA_DIR": data, "C2C_ORG": "acme", "C2C_SPACE": "dev"}
+        by_variable = run_c2c("instances", "--all", "--output", "json", **variables)
+
+    flag = "-o" if words[0] == "-o" else "-s"
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == (
+        f"Incorrect Usage: {flag} and --all cannot be used together: --all is every space of "
+        "every org\nSee 'c2c help instances'\n"
+    )
+    assert len(aliased.json()) == len(by_variable.json()) == len(SPACES)
