@@ -7,7 +7,7 @@ The rule of this module: it reads options and nothing else. What they mean is th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from control_plane.cli.misspelt import misspelt
 from control_plane.cli.output import may_color
 from control_plane.logs import configure_logging
 from control_plane.names import Address, parse_address, parse_port
-from control_plane.settings import LogFormat, LogLevel, SocketAddress
+from control_plane.settings import Caution, LogFormat, LogLevel, SocketAddress
 from control_plane.settings.values import (
     choice_of,
     count_between,
@@ -183,11 +183,19 @@ def sidecar(  # noqa: PLR0913 - one argument an option
     )
     configure_logging(log_level, log_format, colors=may_color())
     known = [str(each.envvar) for each in click.get_current_context().command.params if each.envvar]
-    for variable, reason in misspelt(known, os.environ):
+    for setting, reason in _warnings(options, known):
         structlog.get_logger(__name__).warning(
-            log_events.SETTING_WARNED, setting=variable, reason=reason
+            log_events.SETTING_WARNED, setting=setting, reason=reason
         )
     # All of the sidecar is behind this import, and the help needs none of it.
     from control_plane.sidecar.main import main  # noqa: PLC0415 - see above
 
     raise click.exceptions.Exit(main(options))
+
+
+def _warnings(options: SidecarOptions, known: Iterable[str]) -> Iterator[Caution]:
+    """Return what is hardly ever meant, of options and of what was to be one."""
+    yield from misspelt(known, os.environ)
+    if options.dns_upstreams and options.dns_address is None:
+        reason = "DNS is served nowhere, so it counts for nothing: say --dns-address as well"
+        yield Caution("dns_upstream", reason)

@@ -102,6 +102,27 @@ def test_a_variable_of_a_sidecar_that_is_misspelt_is_told(monkeypatch: pytest.Mo
     ]
 
 
+@pytest.mark.parametrize("address", ["", "127.0.0.1:53"])
+def test_resolvers_of_a_sidecar_that_serves_no_dns_are_told(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """The app would look up names in vain, and nothing else would say why."""
+    monkeypatch.setattr("control_plane.cli.sidecar.configure_logging", lambda *_, **__: None)
+    monkeypatch.setattr("control_plane.sidecar.main.main", lambda _options: 0)
+    words = ("sidecar", "--server", "h:1", "--address", "127.0.0.1", "--token", "t")
+    variables = {"C2C_SIDECAR_DNS_UPSTREAM": "10.0.0.2:53", "C2C_SIDECAR_DNS_ADDRESS": address}
+    with capture_logs() as logs:
+        assert run_c2c(*words, "--fingerprint", "ab" * 32, **variables).code == 0
+
+    assert [(each["event"], each["setting"], each["reason"]) for each in logs] == [
+        (
+            log_events.SETTING_WARNED,
+            "dns_upstream",
+            "DNS is served nowhere, so it counts for nothing: say --dns-address as well",
+        )
+    ] * (not address)
+
+
 def test_a_variable_that_is_no_text(c2c: Run) -> None:
     """It is refused where it is used, by the same rule."""
     ran = c2c("apps", C2C_SPACE=NO_TEXT)
