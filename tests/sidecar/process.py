@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,17 @@ async def _read(stream: asyncio.StreamReader | None, lines: list[str]) -> None:
     assert stream is not None
     while line := await stream.readline():
         lines.append(line.decode().rstrip("\n"))
+
+
+@contextlib.contextmanager
+def limited(limit: int, soft: int) -> Iterator[None]:
+    """Start programs meanwhile with a limit (setrlimit(2)) that they may raise."""
+    usual = resource.getrlimit(limit)
+    resource.setrlimit(limit, (soft, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(limit, usual)
 
 
 def living(group: int) -> list[int]:

@@ -10,7 +10,6 @@ import resource
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from tests.envoy.harness import until
 from tests.needs import lacks, need_command
 from tests.sidecar import process
 from tests.sidecar.platform import Platform
-from tests.sidecar.process import living, sidecar
+from tests.sidecar.process import limited, living, sidecar
 from tests.sidecar.scene import scene
 
 
@@ -44,24 +43,13 @@ async def test_envoy_may_have_as_many_clients_as_the_system_allows(tmp_path: Pat
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     async with scene(tmp_path, app=None) as here:
         serves = (sys.executable, "-c", "import time; time.sleep(60)")
-        with few_open_files(512):
+        with limited(resource.RLIMIT_NOFILE, 512):
             async with here.instance(command=serves) as instance:
                 envoy = (await instance.logged("envoy.started"))["pid"]
                 app = (await instance.logged("app.started"))["pid"]
 
                 assert resource.prlimit(envoy, resource.RLIMIT_NOFILE) == (most, most)
                 assert resource.prlimit(app, resource.RLIMIT_NOFILE) == (512, most)
-
-
-@contextlib.contextmanager
-def few_open_files(soft: int) -> Iterator[None]:
-    """Start programs with a limit of open files that they may raise, as systems do."""
-    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, usual[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
 
 
 async def test_a_rotation_is_reported_as_served(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import resource
 import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
+from tests.sidecar.process import limited
 from tests.sidecar.scene import scene
 
 PRIVATE = b"PRIVATE KEY"
@@ -54,6 +57,21 @@ async def test_the_token_on_the_command_line_reaches_nobody_else(tmp_path: Path)
             await here.caller.reaches(here.address)
 
         assert not [line for line in instance.output if ticket.token in line]
+
+
+async def test_an_envoy_that_crashes_leaves_no_file_with_its_keys(tmp_path: Path) -> None:
+    """Its memory has them, so it is dumped nowhere; that of the app is dumped as ever."""
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    command = (sys.executable, "-c", "import time; time.sleep(60)")
+    async with scene(tmp_path, app=None) as here:
+        with limited(resource.RLIMIT_CORE, most):
+            async with here.instance(command=command) as instance:
+                envoy, app = [
+                    (await instance.logged(f"{each}.started"))["pid"] for each in ("envoy", "app")
+                ]
+
+                assert resource.prlimit(envoy, resource.RLIMIT_CORE) == (0, most)
+                assert resource.prlimit(app, resource.RLIMIT_CORE) == (most, most)
 
 
 def _listed() -> str:

@@ -26,6 +26,8 @@ from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.processes.child import Child
 from control_plane.sidecar.seldom import Seldom
 
+_FILES, _CORE = resource.RLIMIT_NOFILE, resource.RLIMIT_CORE
+
 _LOG_FORMAT = "%l %n %v"
 """Level, component and text; when it was is for our own log to say."""
 
@@ -89,7 +91,7 @@ async def start_envoy(
     command = [str(part) for argument in arguments.items() for part in argument]
     # Hot restart would leave a file in /dev/shm after each end, and let whoever is in the network
     # namespace stop this Envoy by a socket without a path.
-    with _most_open_files():
+    with _limits_of_envoy():
         envoy = await Child.start(
             [binary, *command, "--disable-hot-restart", "--log-format-escaped"],
             environment,
@@ -101,18 +103,21 @@ async def start_envoy(
 
 
 @contextmanager
-def _most_open_files() -> Iterator[None]:
-    """Let what is started meanwhile have as many files open as this user may.
+def _limits_of_envoy() -> Iterator[None]:
+    """Let what is started meanwhile have more files open than is usual, and no core dump.
 
-    Programs are started with 1,024, and a client takes two of Envoy's: where it has no more, it
-    answers 503. The app keeps the limit that it would have without a sidecar.
+    Programs are started with 1,024 open files, and a client takes two of Envoy's: where it has no
+    more, it answers 503. Its memory has private keys that are to be in no file. The app keeps the
+    limits that it would have without a sidecar.
     """
-    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (usual[1], usual[1]))
+    usual = {each: resource.getrlimit(each) for each in (_FILES, _CORE)}
+    resource.setrlimit(_FILES, (usual[_FILES][1], usual[_FILES][1]))
+    resource.setrlimit(_CORE, (0, usual[_CORE][1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+        for each, limits in usual.items():
+            resource.setrlimit(each, limits)
 
 
 async def pass_on_log(envoy: Child, clock: Clock) -> None:
