@@ -36,6 +36,7 @@ async def test_an_instance_enrols_and_serves(tmp_path: Path) -> None:
 
         assert (answer.status, answer.body) == (200, b"hello")
         assert await instance.stop() == 0
+        assert instance.events("envoy.logged") == []
 
 
 async def test_envoy_may_have_as_many_clients_as_the_system_allows(tmp_path: Path) -> None:

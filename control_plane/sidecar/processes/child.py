@@ -43,10 +43,15 @@ def check_program(program: str) -> None:
 
 
 class Child:
-    """A process that runs, or has ended."""
+    """A process that runs, or has ended.
+
+    Attributes:
+        is_told: whether it was told to end.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         """Answer for a process that leads its own group."""
+        self.is_told = False
         self._process = process
         self._is_over = False
 
@@ -131,6 +136,7 @@ class Child:
             seconds: how long the group may take to end by itself.
             hurry: ends this time early once it is set.
         """
+        self.is_told = True
         if not self.has_ended:
             self._send_group(signal.SIGTERM)
             await within(seconds, hurry, self._group_ended())

@@ -135,6 +135,8 @@ async def pass_on_log(envoy: Child, clock: Clock) -> None:
         if level in _LEVELS:
             component, _, text = rest.partition(" ")
             is_news = seldom.is_news(_SINCE.sub("", rest))
+            if level == "warning" and envoy.is_told:
+                is_news = False  # such as that its streams end, which they do with it
             write = getattr(log, _LEVELS[level]) if is_news else log.debug
             write(log_events.ENVOY_LOGGED, component=component, text=text)
         elif text:

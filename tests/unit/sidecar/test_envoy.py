@@ -19,6 +19,7 @@ from control_plane.sidecar.processes import envoy_admin as module
 from control_plane.sidecar.processes.child import Child
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.processes.envoy_process import find_envoy, pass_on_log
+from tests.envoy.harness import DEADLINE, until
 
 
 @asynccontextmanager
@@ -198,6 +199,28 @@ async def test_what_envoy_says_again_and_again_is_told_once(tmp_path: Path) -> N
     await envoy.ended()
 
     assert [each["log_level"] for each in logs] == ["warning", "debug", "warning", "debug"]
+
+
+async def test_what_envoy_warns_of_as_it_ends_is_no_alarm() -> None:
+    """Told to end, it warns that its streams do; what is worse than that is told."""
+    says = "trap 'echo warning config closed: 13; echo error main broken; exit' TERM"
+    script = f"{says}; echo warning config closed: 14; while :; do sleep 0.01; done"
+    envoy = await Child.start(("sh", "-c", script), os.environ, is_read=True)
+    with structlog.testing.capture_logs() as logs:
+        passing = asyncio.create_task(pass_on_log(envoy, SystemClock()))
+
+        async def has_spoken() -> bool:
+            return bool(logs)
+
+        await until(has_spoken, what="the first line is in the log")
+        await envoy.stop(DEADLINE, asyncio.Event())
+        await passing
+
+    assert [(each["log_level"], each["text"]) for each in logs] == [
+        ("warning", "closed: 14"),
+        ("debug", "closed: 13"),
+        ("error", "broken"),
+    ]
 
 
 async def test_since_when_something_fails_does_not_make_it_news(tmp_path: Path) -> None:
