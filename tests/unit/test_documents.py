@@ -1,0 +1,63 @@
+"""What README and docs say that a program can check: links, and texts of errors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_BETWEEN_STRINGS = re.compile(r'"\s*f?"')
+
+
+def anchors(document: Path) -> set[str]:
+    """Return what links may name behind the #, made from headings as GitHub makes it."""
+    text = _FENCED.sub("", document.read_text("utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    """To a file that is there, and to a heading that it has."""
+    links = _LINK.findall(_FENCED.sub("", document.read_text("utf-8")))
+    broken = []
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+
+    assert broken == []
+
+
+def test_every_document_is_in_the_readme() -> None:
+    """Who starts there finds all the others."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+
+    assert [each.name for each in DOCUMENTS[1:] if f"(docs/{each.name})" not in readme] == []
+
+
+def test_every_error_that_operations_explains_can_occur() -> None:
+    """In the words of the program, with ... for what is filled in."""
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    tables = re.findall(r"^<!-- tests/unit compares .*-->\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert len(tables) == 3
+    rows = [line.split("|")[1] for table in tables for line in table.splitlines()[2:]]
+    quoted = [each for row in rows for each in re.findall(r"`([^`]+)`", row)]
+    modules = (ROOT / "control_plane").rglob("*.py")
+    source = "\n".join(_BETWEEN_STRINGS.sub("", each.read_text("utf-8")) for each in modules)
+    missing = []
+    for sentence in quoted:
+        parts = [re.escape(part[:1].lower() + part[1:]) for part in sentence.split("...")]
+        if not re.search(r"[^\n]*".join(parts), source, re.IGNORECASE):
+            missing.append(sentence)
+
+    assert len(quoted) > 20
+    assert missing == []
