@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.settings.load import load_settings
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -35,6 +37,18 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             broken.append(link)
 
     assert broken == []
+
+
+def test_the_settings_that_are_shown_are_settings(tmp_path: Path) -> None:
+    """Whoever copies the file can start with it."""
+    text = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    (shown,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "c2c.toml"
+    file.write_text(shown)
+
+    loaded = load_settings({"config": str(file)}, {})
+
+    assert loaded.settings.server_names == ("c2c.example.internal", "10.0.0.5")
 
 
 def test_every_document_is_in_the_readme() -> None:
