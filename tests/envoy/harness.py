@@ -59,12 +59,13 @@ def unique_address(port: int = C2C_PORT) -> str:
     61443 is fixed, so each instance under test needs an address of its own.
     """
     pid = os.getpid()
-    while True:
+    for _ in range(254):
         address = f"127.{(pid >> 8) % 250 + 4}.{pid % 256}.{next(_numbers) % 254 + 1}"
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
             return address
+    raise AssertionError(f"port {port} is taken at every address: end what listens at 0.0.0.0")
 
 
 async def until(probe: Callable[[], Awaitable[T]], *, what: str, timeout: float = DEADLINE) -> T:
