@@ -32,7 +32,7 @@ class Server:
         """Use a data directory in this one."""
         self.data = directory / "data"
         self._directory = directory
-        self._address = unique_address(18000)
+        self._addresses = _free_addresses("--xds-address", "--enroll-address", "--http-address")
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -52,9 +52,7 @@ class Server:
         """Start the process, and wait for nothing."""
         arguments = {
             "--data-dir": str(self.data),
-            "--xds-address": f"{self._address}:18000",
-            "--enroll-address": f"{self._address}:18001",
-            "--http-address": f"{self._address}:18002",
+            **self._addresses,
             "--log-level": "warning",
         }
         options = [part for option in arguments.items() for part in option]
@@ -96,3 +94,12 @@ class Server:
             stub = trust_pb2_grpc.TrustServiceStub(channel)
             answer = await stub.GetTrustBundle(trust_pb2.GetTrustBundleRequest())
             yield Site(channel, self._directory, answer.trust_bundle.encode())
+
+
+def _free_addresses(*options: str) -> dict[str, str]:
+    """Return an address and a port that are free for each; who listens on 0.0.0.0 may have any."""
+    host = unique_address(0)
+    with contextlib.ExitStack() as held:
+        found = [held.enter_context(socket.create_server((host, 0))) for _ in options]
+        ports = [each.getsockname()[1] for each in found]
+    return {name: f"{host}:{port}" for name, port in zip(options, ports, strict=True)}

@@ -57,6 +57,9 @@ def unique_address(port: int = C2C_PORT) -> str:
     """Return a loopback address that no other test uses, here or in another process.
 
     61443 is fixed, so each instance under test needs an address of its own.
+
+    Raises:
+        AssertionError: the port is taken on each, as by who listens on all addresses.
     """
     pid = os.getpid()
     for _ in range(254):
@@ -65,7 +68,7 @@ def unique_address(port: int = C2C_PORT) -> str:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
             return address
-    raise AssertionError(f"port {port} is taken at every address: end what listens at 0.0.0.0")
+    raise AssertionError(f"port {port} is taken on every address: who listens on 0.0.0.0:{port}?")
 
 
 async def until(probe: Callable[[], Awaitable[T]], *, what: str, timeout: float = DEADLINE) -> T:

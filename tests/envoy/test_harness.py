@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,12 @@ async def test_waiting_has_an_end() -> None:
 def test_each_address_is_handed_out_once() -> None:
     """Two instances under test never share an address."""
     assert len({unique_address() for _ in range(50)}) == 50
+
+
+def test_a_port_that_somebody_has_on_all_addresses_is_said() -> None:
+    """Nobody looks without end for an address with a port that is taken everywhere."""
+    with socket.create_server(("0.0.0.0", 0)) as everywhere:
+        port = everywhere.getsockname()[1]
+
+        with pytest.raises(AssertionError, match=f"who listens on 0.0.0.0:{port}"):
+            unique_address(port)

@@ -168,11 +168,12 @@ async def test_routes_that_come_later_do_not_wait() -> None:
 
 async def test_an_envoy_that_comes_back_has_what_is_left() -> None:
     """C1, W13: it names what it asked for and states what it has, each by another name."""
-    address, server_at = unique_address(PORT), f"{unique_address(18000)}:18000"
+    address = unique_address(PORT)
     base = [entrance("a", address), routes("a", OVER_ADS)]
     one, two = host("a/1", "one.test", says="1"), host("a/2", "two.test", says="2")
     async with AsyncExitStack() as envoys:
-        async with ResourceServer(server_at) as server:
+        async with ResourceServer() as server:
+            server_at = server.address
             server.set_resources(NODE, [*base, one, two])
             await envoys.enter_async_context(envoy_of(server, "DELTA_GRPC"))
             assert await get(address, "one.test") == "1"
