@@ -37,7 +37,7 @@ demo: $(READY)  ## show a certificate follow its routes on three real Envoys, in
 
 test: $(READY)  ## run the tests (PYTEST_ARGS=...), then require 100 % branch coverage of the pure packages
 	$(BIN)/python -m pytest $(IN_PARALLEL) --cov --cov-report= $(PYTEST_ARGS)
-	@echo "branch coverage of everything that ran in the tests' own processes: $$($(BIN)/coverage report --format=total) %"
+	@echo "branch coverage of all packages by the unit tests: $$($(BIN)/coverage report --format=total) %"
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 
 test-again: $(READY)  ## run the tests that failed once more, but those in which a call failed that must not

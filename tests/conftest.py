@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import structlog
-from coverage import Coverage
 from hypothesis import settings
 
-from tests import promises
+from tests import promises, tracing
 
 # A test that draws other examples on each run finds more, but only where somebody can look into it.
 settings.register_profile("developer", deadline=None, print_blob=True)
@@ -60,21 +59,10 @@ def pytest_runtest_makereport(
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Leave what Hypothesis runs out of coverage.
-
-    Whatever rule there is has an example that somebody wrote, and a search that is traced tries a
-    third of what it could try in the same time.
-    """
-    is_search = item.get_closest_marker("hypothesis") is not None
-    tracing = Coverage.current() if is_search else None
-    if tracing is not None:
-        tracing.stop()
-    try:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Leave a test that is not traced out of coverage, with its fixtures."""
+    with tracing.traced_or_not(item):
         return (yield)
-    finally:
-        if tracing is not None:
-            tracing.start()
 
 
 @pytest.hookimpl(tryfirst=True)
