@@ -15,6 +15,7 @@ import pytest
 from control_plane.names import shown
 from tests.envoy.apps import banner
 from tests.envoy.harness import until
+from tests.hangup import hangup
 from tests.sidecar.process import Sidecar, living, sidecar
 from tests.sidecar.scene import Scene, scene
 
@@ -136,6 +137,7 @@ async def test_a_request_that_is_under_way_is_answered_before_the_app_ends(
         options = ("--offline-wait", "300ms", "--drain-time", "10s")
         async with here.instance(*options, command=_app(code=3, seconds=1.5)) as instance:
             await here.caller.reaches(here.address)
+            await _wrote(instance, "done")
             instance.output.clear()
             code, taken = await _told_to_stop(here, instance)
 
@@ -247,30 +249,27 @@ async def test_other_signals_reach_the_app(tmp_path: Path) -> None:
 
 async def test_a_closed_terminal_ends_an_instance_without_an_app(tmp_path: Path) -> None:
     """SIGHUP ends it in order, with its Envoy; SIGUSR1 has nobody to go to, and ends nothing."""
-    async with scene(tmp_path) as here, here.instance() as instance:
-        await here.caller.reaches(here.address)
-        envoy = (await instance.logged("envoy.started"))["pid"]
-        instance.process.send_signal(signal.SIGUSR1)
-        instance.process.send_signal(signal.SIGHUP)
+    with hangup(signal.SIG_DFL):
+        async with scene(tmp_path) as here, here.instance() as instance:
+            await here.caller.reaches(here.address)
+            envoy = (await instance.logged("envoy.started"))["pid"]
+            instance.process.send_signal(signal.SIGUSR1)
+            instance.process.send_signal(signal.SIGHUP)
 
-        assert await instance.ended() == 0
-        assert living(envoy) == []
+            assert await instance.ended() == 0
+            assert living(envoy) == []
 
     assert instance.events("sidecar.stopping")[0]["signal"] == "SIGHUP"
 
 
 async def test_a_terminal_that_may_be_closed_ends_nothing(tmp_path: Path) -> None:
     """Under nohup SIGHUP is ignored, as it was before."""
-    async with scene(tmp_path) as here:
-        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        try:
-            async with here.instance() as instance:
-                await instance.logged("envoy.started")
-                instance.process.send_signal(signal.SIGHUP)
-                await here.caller.reaches(here.address)
-                assert await instance.stop() == 0
-        finally:
-            signal.signal(signal.SIGHUP, before)
+    with hangup(signal.SIG_IGN):
+        async with scene(tmp_path) as here, here.instance() as instance:
+            await instance.logged("envoy.started")
+            instance.process.send_signal(signal.SIGHUP)
+            await here.caller.reaches(here.address)
+            assert await instance.stop() == 0
 
     assert instance.events("sidecar.stopping")[0]["signal"] == "SIGTERM"
 

@@ -18,6 +18,7 @@ import pytest
 
 from control_plane.demo.places import APP_PORT
 from tests.envoy.harness import DEADLINE, unique_address, until
+from tests.hangup import hangup
 from tests.waiting import ended, output
 
 PATIENCE = 3 * DEADLINE
@@ -161,13 +162,14 @@ async def test_the_directory_where_it_is_started_is_no_part_of_it(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_while_it_starts_ends_all_of_it(home: Path, number: signal.Signals) -> None:
     """Ctrl-C, or a terminal that is closed; whoever asks twice leaves nothing behind either."""
-    async with _demo(home) as demo:
-        await demo.said("1. A control plane")
-        demo.process.send_signal(number)
-        demo.process.send_signal(number)
+    with hangup(signal.SIG_DFL):
+        async with _demo(home) as demo:
+            await demo.said("1. A control plane")
+            demo.process.send_signal(number)
+            demo.process.send_signal(number)
 
-        assert await demo.ended() == 128 + number
-        assert demo.living() == []
+            assert await demo.ended() == 128 + number
+            assert demo.living() == []
     assert len([each for each in demo.lines if each]) == 1
     assert list(home.iterdir()) == []
 

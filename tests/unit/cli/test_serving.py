@@ -22,6 +22,7 @@ from control_plane.store.files import write_private
 from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
 from tests.full_disk import need_full_disk, on_a_full_disk
+from tests.hangup import hangup
 from tests.needs import lacks, need_command
 from tests.unit.ca.forge import ca_pem, lax_ca_files
 from tests.unit.cli.conftest import Ran, run_c2c
@@ -376,7 +377,8 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
     """A server in a process of its own, and the environment in which commands find it."""
     any_port = {f"C2C_{name}_ADDRESS": "127.0.0.1:0" for name in ("XDS", "ENROLL", "HTTP", "ADMIN")}
     environ = {**os.environ, **any_port, "C2C_DATA_DIR": str(tmp_path / "data")}
-    process = subprocess.Popen([C2C, "serve"], env=environ, stderr=subprocess.PIPE, text=True)
+    with hangup(signal.SIG_DFL):
+        process = subprocess.Popen([C2C, "serve"], env=environ, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + DEADLINE
     try:
         while True:
@@ -422,6 +424,11 @@ def test_nohup_keeps_it_from_that(tmp_path: Path) -> None:
         assert process.stderr is not None
         log = iter(process.stderr.readline, "")
         assert any("server.started" in line for line in log)
+        # What the kernel does not hand over cannot stop it: see proc_pid_status(5).
+        [ignored] = re.findall(
+            r"^SigIgn:\t(\w+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE
+        )
+        assert int(ignored, 16) & 1 << (signal.SIGHUP - 1)
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         rest = process.communicate(timeout=DEADLINE)[1]
