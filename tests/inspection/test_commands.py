@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import signal
+from asyncio.subprocess import Process
 from pathlib import Path
 
 from control_plane.cli.main import INTERRUPTED
@@ -373,8 +374,7 @@ async def test_events_go_on_when_the_server_is_back(tmp_path: Path) -> None:
     async with scene(tmp_path) as here:
         place = ("--data-dir", str(here.cf.settings.data_dir))
         async with running(here.cf, *line, *place) as watching:
-            await _is_watched(here)
-            await here.cf.create_app("before")
+            first = await _told(here, watching, "before")
             await here.cf.stop()
             await here.cf.start()
             await _is_watched(here)
@@ -382,7 +382,7 @@ async def test_events_go_on_when_the_server_is_back(tmp_path: Path) -> None:
             await here.cf.create_app("later")
             async with asyncio.timeout(DEADLINE):
                 out, err = await watching.communicate()
-    events = [json.loads(line) for line in out.splitlines()]
+    events = [json.loads(line) for line in (first, *out.splitlines())]
     away, back = err.decode().splitlines()
 
     assert watching.returncode == 0
@@ -399,7 +399,7 @@ async def test_events_go_on_when_the_server_is_back(tmp_path: Path) -> None:
 async def test_who_watches_a_server_that_is_away_ends_at_once(tmp_path: Path) -> None:
     """Ctrl-C is heard in a pause too, and the code is the same."""
     async with scene(tmp_path) as here, running(here.cf, "events") as watching:
-        await _is_watched(here)
+        await _told(here, watching, "before")
         await here.cf.stop()
         assert watching.stderr is not None
         async with asyncio.timeout(DEADLINE):
@@ -433,3 +433,18 @@ async def _is_watched(here: Scene) -> None:
         return here.cf.running.core.observed.feed.watchers > 0
 
     await until(probe, what="somebody watches")
+
+
+async def _told(here: Scene, watching: Process, app: str) -> bytes:
+    """Create an app, and return the line that tells of it.
+
+    Whoever is told knows of the server; a server that has a watcher may be gone before that one
+    has heard so.
+    """
+    await _is_watched(here)
+    await here.cf.create_app(app)
+    assert watching.stdout is not None
+    async with asyncio.timeout(DEADLINE):
+        while app.encode() not in (line := await watching.stdout.readline()):
+            assert line
+        return line
