@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.app.authority import CA_FILE
 from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.errors import ConfigurationError, NotDurable, StorageError
+from control_plane.settings.own_authority import CA_FILE
 from control_plane.store.files import (
     check_private,
     guarded_directory,
