@@ -104,10 +104,7 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
     "revoke-join-tokens",
     usage=["APP [-s SPACE] [-o ORG] [--output json]"],
     examples=["app-b"],
-    tip=[
-        "Every token of the app is worth nothing from then on. Instances that enrolled with one",
-        "stay; 'c2c remove-instance' is for those.",
-    ],
+    tip=["Every token of the app is worth nothing from then on. Instances that enrolled stay."],
     see_also=["join-token", "remove-instance"],
 )
 @click.argument("app_name", metavar="APP")
