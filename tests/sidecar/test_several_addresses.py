@@ -14,6 +14,7 @@ from control_plane.settings import SocketAddress
 from control_plane.sidecar.enrolment.enrol import address_towards, enrol
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry
+from tests.needs import need_ipv6
 from tests.sidecar.test_enrolment import TOKEN, authority, recorder, server_pair
 from tests.unit.ca.forge import ca_pem
 from tests.unit.reconciler.clocks import ManualClock
@@ -21,17 +22,15 @@ from tests.unit.reconciler.clocks import ManualClock
 
 def _leads_to(monkeypatch: pytest.MonkeyPatch, port: int, *hosts: str) -> None:
     """Let every name have these addresses, in this order, for all but gRPC."""
-    places = [
-        (
-            socket.AF_INET6 if ":" in host else socket.AF_INET,
-            socket.SOCK_STREAM,
-            socket.IPPROTO_TCP,
-            "",
-            (host, port),
-        )
-        for host in hosts
-    ]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
+
+    def found(_host: str, _port: int, _family: int, kind: int, *_: int) -> list[tuple[object, ...]]:
+        families = (socket.AF_INET6 if ":" in host else socket.AF_INET for host in hosts)
+        return [
+            (family, kind, 0, "", (host, port))
+            for family, host in zip(families, hosts, strict=True)
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
 
 
 async def test_the_address_is_the_one_that_the_server_sees(
@@ -56,6 +55,7 @@ async def test_the_address_is_the_one_that_the_server_sees(
 
 async def test_an_address_that_leads_there_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """An instance does not move because the addresses of the server are told in another order."""
+    need_ipv6()
     _leads_to(monkeypatch, 18000, "127.0.0.1", "::1")
     server = SocketAddress("control-plane.example", 18000)
 
