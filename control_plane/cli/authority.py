@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
 
 import click
 
@@ -28,9 +27,10 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection, connection_options, pasted
 from control_plane.cli.output import begin, output_option
+from control_plane.cli.progress import needing_wait
 from control_plane.settings.paths import read_path
 
-Function = TypeVar("Function", bound=Callable[..., object])
+_Function = Callable[..., object]
 
 
 @command(
@@ -53,14 +53,14 @@ def ca_list() -> None:
     show_authorities(found)
 
 
-def _wait_options(what: str) -> Callable[[Function], Function]:
+def _wait_options(what: str) -> Callable[[_Function], _Function]:
     """Return what gives a command ``--wait`` and ``--timeout``.
 
     Args:
         what: what ``--wait`` does, for the help.
     """
 
-    def give(function: Function) -> Function:
+    def give(function: _Function) -> _Function:
         timeout = click.option(
             "--timeout",
             type=kinds.WAIT_TIME,
@@ -68,7 +68,7 @@ def _wait_options(what: str) -> Callable[[Function], Function]:
             help="How long to wait at the most (Default: 5m)",
         )
         wait = click.option("--wait", "is_waiting", is_flag=True, help=what)
-        return wait(timeout(function))
+        return wait(timeout(needing_wait("is_waiting", function)))
 
     return give
 

@@ -6,12 +6,14 @@ the command says which did not and why, and fails, so that a script notices.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import click
+from click.core import ParameterSource
 from google.protobuf import duration_pb2
 
 from control_plane.api.v1 import progress_pb2
@@ -22,8 +24,6 @@ from control_plane.cli.globals import Target, pasted
 from control_plane.cli.output import some_of
 from control_plane.cli.tables import place_of
 from control_plane.settings.values import format_duration
-
-Function = TypeVar("Function", bound=Callable[..., object])
 
 _STAGES = {
     "committed": progress_pb2.WAIT_COMMITTED,
@@ -44,7 +44,7 @@ class Outcome(Protocol):
         """Those that did not."""
 
 
-def wait_options(function: Function) -> Function:
+def wait_options(function: Callable[..., object]) -> Callable[..., object]:
     """Give a command ``--wait`` and ``--timeout``."""
     timeout = click.option(
         "--timeout",
@@ -59,7 +59,28 @@ def wait_options(function: Function) -> Function:
         help="How far the change has to get: committed to disk, acked by every connected "
         "instance, or served by a fresh TLS handshake with each (Default: committed)",
     )
-    return wait(timeout(function))
+    return wait(timeout(needing_wait("wait", function)))
+
+
+def needing_wait(name: str, function: Callable[..., object]) -> Callable[..., object]:
+    """Return a command that is refused where nothing is waited for, and somebody says how long.
+
+    Args:
+        name: of the parameter that is ``--wait``.
+        function: the command.
+    """
+
+    @functools.wraps(function)
+    def checked(*arguments: object, **options: object) -> object:
+        source_of = click.get_current_context().get_parameter_source
+        if source_of("timeout") is ParameterSource.COMMANDLINE and source_of(name) in (
+            None,
+            ParameterSource.DEFAULT,
+        ):
+            raise click.UsageError("--timeout goes with --wait only, without which nothing waits")
+        return function(*arguments, **options)
+
+    return checked
 
 
 def duration_of(time: timedelta) -> duration_pb2.Duration:

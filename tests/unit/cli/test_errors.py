@@ -70,6 +70,19 @@ USAGE = [
         "--timeout: must be a number and a unit (ms, s, m, h, d), as in 10m or 24h: '5'",
     ),
     ((*MAP, "b", "--timeout", "61m"), "--timeout: must be between 1ms and 1h: 61m"),
+    *(
+        ((*words, "--timeout", "9s"), "--timeout goes with --wait only, without which nothing")
+        for words in (
+            (*MAP, "b"),
+            ("unmap-route", *MAP[1:], "b"),
+            POLICY,
+            ("remove-network-policy", *POLICY[1:], "--protocol", "tcp", "--port", "61443"),
+            ("ca", "prepare"),
+            ("ca", "prepare", "--undo"),
+            ("ca", "activate"),
+            ("ca", "retire", "--force"),
+        )
+    ),
     (("wait", "b", "--timeout", "25h"), "--timeout: must be between 1ms and 24h: 25h"),
     (
         ("create-app", "b", "--port", "http"),

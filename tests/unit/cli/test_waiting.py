@@ -131,3 +131,10 @@ def test_by_default_nothing_is_waited_for(c2c: Run, world: ControlPlane) -> None
     world.progress.behind = (Behind(InstanceGuid("i-1"), B, 1, Stage.COMMITTED, ""),)
 
     assert c2c(*MAP).code == 0
+
+
+def test_how_long_may_be_said_whatever_is_waited_for(c2c: Run) -> None:
+    """A script that is told how far a change has to get says both in any case."""
+    c2c("create-app", "app-b")
+
+    assert c2c(*MAP, "--wait", "committed", "--timeout", "5s").code == 0
