@@ -226,12 +226,13 @@ class Presence:
         if not command(self._registry.state).change:
             return
         try:
-            await self._registry.execute(command)
+            written = await self._registry.execute(command)
         except ControlPlaneError as error:
             self._log.error(log_events.STORE_FAILED, instance=guid, reason=str(error))
             self._write_later(guid)
             return
-        if status is instance.status:
+        # What was removed while this waited for its turn was not written.
+        if status is instance.status or not written.change:
             return
         event = {
             InstanceStatus.READY: log_events.INSTANCE_READY,

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from control_plane import log_events
 from control_plane.model.apps import update_app
 from control_plane.model.change import Change
 from control_plane.model.entities import Instance, InstanceStatus
@@ -648,6 +650,24 @@ async def test_an_instance_that_is_removed_is_not_written_again(tmp_path: Path) 
         await instance.registry.execute(lambda state: remove_instance(state, B0))
 
         assert not instance.presence._retries
+
+
+async def test_nothing_is_said_of_a_status_that_came_too_late(tmp_path: Path) -> None:
+    """An instance that was removed meanwhile is not ready, so nobody is told that it is."""
+    async with watched(tmp_path) as (instance, _), asyncio.timeout(5):
+        await instance.ready()
+        instance.report(listening=False)
+        await instance.becomes(NOT_READY)
+        with capture_logs() as logs:
+            removal = instance.registry.execute(lambda state: remove_instance(state, B0))
+            removing = asyncio.create_task(removal)
+            await asyncio.sleep(0)
+            instance.report()
+            assert instance.registry.state.instance(B0) is not None
+            await instance.presence._write(B0)
+            await removing
+
+    assert log_events.INSTANCE_READY not in [each["event"] for each in logs]
 
 
 @pytest.mark.parametrize(
