@@ -6,12 +6,24 @@ from collections.abc import Sequence
 
 import click
 
-from control_plane.api.v1 import network_policy_pb2, network_policy_pb2_grpc
+from control_plane.api.v1 import (
+    app_pb2,
+    app_pb2_grpc,
+    network_policy_pb2,
+    network_policy_pb2_grpc,
+)
 from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app, refuse_all
-from control_plane.cli.client import connect
+from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
-from control_plane.cli.globals import all_option, connection_options, target, target_options
+from control_plane.cli.errors import Failed
+from control_plane.cli.globals import (
+    all_option,
+    connection_options,
+    pasted,
+    target,
+    target_options,
+)
 from control_plane.cli.output import begin, named, output_option, wants_json
 from control_plane.cli.tables import print_records, print_table, record, with_room
 
@@ -21,12 +33,18 @@ from control_plane.cli.tables import print_records, print_table, record, with_ro
     usage=[
         "[SOURCE_APP | --source SOURCE_APP | --all] [-s SPACE] [-o ORG] [--output json]",
         "--destination DESTINATION_APP [-s SPACE] [-o ORG] [--output json]",
+        "SOURCE_APP --destination DESTINATION_APP [-s SOURCE_SPACE] [-o SOURCE_ORG]",
     ],
-    examples=["", "--source frontend", "--destination backend"],
+    examples=["", "--source frontend", "--destination backend", "frontend --destination backend"],
     see_also=["add-network-policy", "apps", "remove-network-policy"],
 )
 @about_app("SOURCE_APP", "--source")
-@click.option("--destination", type=kinds.NAME, help="Who may call this app, from any space")
+@click.option(
+    "--destination",
+    type=kinds.NAME,
+    help="Who may call this app, from any space; with SOURCE_APP, whether that may call an app of "
+    "this name, in any space",
+)
 @target_options
 @all_option
 @output_option
@@ -36,29 +54,19 @@ def network_policies(app_name: str | None, destination: str | None) -> None:
     where = target()
     if destination:
         refuse_all("--destination")
-    to = f" to app {named(destination)}" if destination else ""
-    begin(where.listing("Listing", f"network policies{to}", app_name))
+    begin(_title(app_name, destination))
     from_anywhere = where.is_all or (destination is not None and not app_name)
-    request = network_policy_pb2.ListNetworkPoliciesRequest(
-        source=app_name or "",
-        source_space=where.space,
-        source_org=where.org,
-        destination=destination or "",
-        destination_space=where.space,
-        destination_org=where.org,
-        in_source_space=not from_anywhere,
-    )
     with connect() as client:
-        answer = client.call(
-            network_policy_pb2_grpc.NetworkPolicyServiceStub(client.channel).ListNetworkPolicies,
-            request,
-        )
-    # An older server answers for every space; a source that is named by its GUID may be anywhere.
-    found = [
-        each
-        for each in answer.policies
-        if from_anywhere or app_name or where.has(each.source_org, each.source_space)
-    ]
+        if app_name and destination:
+            found = _between(client, app_name, destination)
+        else:
+            # An older server answers for every space.
+            found = [
+                each
+                for each in _listed(client, app_name, destination, in_space=not from_anywhere)
+                # A source that is named by its GUID may be anywhere.
+                if from_anywhere or app_name or where.has(each.source_org, each.source_space)
+            ]
     if wants_json():
         print_records([record(each) for each in found])
         return
@@ -87,6 +95,61 @@ def network_policies(app_name: str | None, destination: str | None) -> None:
         empty="No network policies found.",
         below="where",
     )
+
+
+def _title(source: str | None, destination: str | None) -> str:
+    """Return how it is said what is listed."""
+    where = target()
+    to = f" to app {named(destination)}" if destination else ""
+    if source and destination:
+        return where.listing("Listing", "network policies", source) + f"{to} of any space"
+    return where.listing("Listing", f"network policies{to}", source)
+
+
+def _listed(
+    client: Client, source: str | None, destination: str | None = None, *, in_space: bool = False
+) -> Sequence[network_policy_pb2.NetworkPolicy]:
+    """Return what the server lists from an app of the target space, or to one."""
+    where = target()
+    request = network_policy_pb2.ListNetworkPoliciesRequest(
+        source=source or "",
+        source_space=where.space,
+        source_org=where.org,
+        destination=destination or "",
+        destination_space=where.space,
+        destination_org=where.org,
+        in_source_space=in_space,
+    )
+    stub = network_policy_pb2_grpc.NetworkPolicyServiceStub(client.channel)
+    return client.call(stub.ListNetworkPolicies, request).policies
+
+
+def _between(
+    client: Client, source: str, destination: str
+) -> list[network_policy_pb2.NetworkPolicy]:
+    """Return the policies from an app of the target space to whichever has a name or a GUID.
+
+    Both are seldom of one space, and there is one pair of options to name a space.
+
+    Raises:
+        Failed: there is no such app, in no space.
+    """
+    policies = _listed(client, source)
+    stub = app_pb2_grpc.AppServiceStub(client.channel)
+    apps = client.call(stub.ListApps, app_pb2.ListAppsRequest()).apps
+    keys = {
+        (each.org, each.space, each.name) for each in apps if destination in (each.name, each.guid)
+    }
+    if not keys:
+        raise Failed(
+            f"app '{destination}' not found in any space: '{pasted('c2c apps --all')}' lists every "
+            "app"
+        )
+    return [
+        each
+        for each in policies
+        if (each.destination_org, each.destination_space, each.destination) in keys
+    ]
 
 
 def _ports(policy: network_policy_pb2.NetworkPolicy) -> str:

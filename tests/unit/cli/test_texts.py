@@ -138,6 +138,30 @@ def test_who_may_call_an_app_is_listed_from_every_space(c2c: Run) -> None:
     assert one.out.splitlines()[3].startswith("app3     app2 ")
 
 
+def test_whether_one_app_may_call_another_is_listed_across_spaces(c2c: Run) -> None:
+    """The options say where the source is, and each row where the destination is."""
+    for name, space in (("app1", "default"), ("app2", "s2"), ("app2", "s3"), ("app3", "s3")):
+        c2c("create-app", name, "-s", space, "--guid", f"{name}-of-{space}")
+    for name, space in (("app2", "s2"), ("app2", "s3"), ("app3", "s3")):
+        c2c("add-network-policy", "app1", name, "-s", space)
+
+    def spaces(*words: str) -> list[str]:
+        found = c2c("network-policies", *words, "--output", "json").json()
+        return [f"{each['destination']} {each['destination_space']}" for each in found]
+
+    assert spaces("app1", "--destination", "app2") == ["app2 s2", "app2 s3"]
+    assert spaces("--source", "app1", "--destination", "app2-of-s3") == ["app2 s3"]
+    assert spaces("app2", "--destination", "app1", "-s", "s2") == []
+    titled = c2c("network-policies", "app1", "--destination", "app2").out.splitlines()
+    assert titled[0] == (
+        "Listing network policies of app app1 in org default / space default to app app2 of any "
+        "space..."
+    )
+    assert c2c("network-policies", "app1", "--destination", "app9").err == (
+        "App 'app9' not found in any space: 'c2c apps --all' lists every app\n"
+    )
+
+
 def test_no_network_policies_are_a_sentence(c2c: Run) -> None:
     """As with everything else that there is none of; ``cf`` prints titles without rows."""
     assert c2c("network-policies").out.splitlines()[1:] == ["", "No network policies found."]
