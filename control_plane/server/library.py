@@ -23,6 +23,7 @@ from control_plane.clock import Clock, SystemClock
 from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
 from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.access.admission import Admission
+from control_plane.server.access.certificate_end import CertificateEnds
 from control_plane.server.csds import client_status
 from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.groups import GroupOf, Groups
@@ -85,7 +86,7 @@ class ResourceServer:
             types: resource types whose delivery differs from the defaults, one's own or Envoy's.
             group_of: returns the group of a node, for resources that are set for groups; None where
                 they are set for each node by its id.
-            admission: who may open a stream; everybody by default.
+            admission: who may open a stream, and until when; everybody by default.
             limits: how much clients may ask for; the defaults, but ``MOST_NAMES`` and
                 ``MOST_STREAMS``, if there are none.
             load_reports: what clients are to report of their requests, and to whom (LRS); nothing
@@ -105,6 +106,7 @@ class ResourceServer:
         )
         self._clock = clock or SystemClock()
         self._nodes = Nodes()
+        self._nodes.observe(CertificateEnds(self._clock))
         self._groups = None if group_of is None else Groups(self._nodes, group_of)
         if self._groups is not None:
             self._nodes.observe(self._groups)

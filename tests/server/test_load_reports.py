@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -19,13 +20,15 @@ from structlog.testing import capture_logs
 
 from control_plane.clock import SystemClock
 from control_plane.errors import InvalidArgument, PermissionDenied
-from control_plane.nodes import Nodes
+from control_plane.nodes import Credential, Nodes
 from control_plane.server.access.admission import Context
+from control_plane.server.access.certificate_end import MARGIN_SECONDS
 from control_plane.server.library import ResourceServer, resource_of
 from control_plane.server.limits import ServerLimits
 from control_plane.server.lrs.load_reports import LoadReportingService, LoadReports
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node
+from control_plane.xds.resource_type import CLUSTER
 from tests.envoy.apps import http1, plain, tcp_app
 from tests.envoy.harness import start_envoy, unique_address
 from tests.server.documents import documented
@@ -240,6 +243,49 @@ async def test_who_is_not_admitted_reports_nothing() -> None:
             "n may not come in",
         )
     assert told.reports == []
+
+
+class UntilSoon:
+    """Lets clients in by a certificate that ends soon."""
+
+    def admit(self, node: Node, context: Context) -> Credential:
+        """Say when: what is held back for another one, and a tenth of a second."""
+        del node, context
+        return Credential(1, datetime.now(UTC) + timedelta(seconds=MARGIN_SECONDS + 0.1))
+
+
+async def test_streams_end_with_the_certificate_of_their_client() -> None:
+    """It could not open one any more, so it reports no more either, nor is told of resources."""
+    told = Told()
+    async with (
+        reporting(LoadReports(told), admission=UntilSoon()) as (server, channel),
+        client(channel) as reports,
+        SotwClient(channel, "n") as resources,
+    ):
+        server.set_resources("n", [cluster_pb2.Cluster(name="c")])
+        await resources.subscribe(CLUSTER)
+        await reports.report("c", 1)
+        ended = (grpc.StatusCode.UNAVAILABLE, "the client certificate ends: come back")
+
+        assert [await each.status() for each in (reports, resources)] == [ended] * 2
+        assert told.requests("c") == 1
+
+
+async def test_a_timeout_of_whoever_takes_reports_is_no_end_of_a_certificate() -> None:
+    """It is a defect of theirs, as whatever they raise, and the log has it."""
+
+    def take(_node_id: str, _stats: Sequence[Any]) -> None:
+        raise TimeoutError
+
+    with capture_logs() as logs:
+        async with (
+            reporting(LoadReports(take), admission=UntilSoon()) as (_, channel),
+            client(channel) as it,
+        ):
+            await it.report("c", 1)
+
+            assert (await it.status())[0] is grpc.StatusCode.INTERNAL
+    assert [each["log_level"] for each in logs] == ["error"]
 
 
 async def test_streams_of_a_node_are_bounded() -> None:

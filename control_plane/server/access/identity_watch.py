@@ -17,15 +17,13 @@ from control_plane.errors import Unavailable
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Credential, LiveStream, Nodes
 from control_plane.reconciler.certificates.holdings import Holdings
+from control_plane.server.access.certificate_end import CERTIFICATE_ENDS, seconds_left
 from control_plane.server.access.identities import Identities
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
 
 SETTLING_SECONDS = 2.0
 """How long a sidecar has to put its new certificate in place before the old stream is ended."""
-
-MARGIN_SECONDS = 1.0
-"""How long before the end of its certificate a stream is ended."""
 
 
 class IdentityWatch:
@@ -96,8 +94,7 @@ class IdentityWatch:
                 self._end_in_time(live, live.credential)
 
     def _end_in_time(self, live: LiveStream, shown: Credential) -> None:
-        left = (shown.not_after - self._clock.now()).total_seconds()
-        self._end_in(max(0.0, left - MARGIN_SECONDS), live, "the client certificate ends")
+        self._end_in(seconds_left(shown, self._clock), live, CERTIFICATE_ENDS)
 
     def _renewed(self, instance: InstanceGuid) -> None:
         for live in self._nodes.streams(instance):

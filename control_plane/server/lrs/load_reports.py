@@ -26,9 +26,10 @@ from control_plane.errors import (
     Unavailable,
 )
 from control_plane.names import shown
-from control_plane.nodes import Nodes
+from control_plane.nodes import Credential, Nodes
 from control_plane.server.access.admission import Admission, Context, Everybody, admitted
 from control_plane.server.access.arrivals import Arrivals
+from control_plane.server.access.certificate_end import while_valid
 from control_plane.server.limits import ServerLimits
 from control_plane.server.lrs.wire_load_reports import encode_load_question, parse_load_report
 from control_plane.server.status import end_call
@@ -108,7 +109,7 @@ class LoadReportingService:
         Args:
             reports: what is asked for, and who is told.
             nodes: have the clusters.
-            clock: the time for limits.
+            clock: the time for limits, and for the ends of certificates.
             admission: who may report; everybody by default.
             limits: how much clients may do; what they report counts by itself.
         """
@@ -116,6 +117,7 @@ class LoadReportingService:
         self._nodes = nodes
         self._admission = admission or Everybody()
         self._limits = limits or ServerLimits()
+        self._clock = clock
         self._arrivals = Arrivals(self._limits, clock)
         self._open: dict[asyncio.Task[None], None] = {}
         self._by_node: Counter[str] = Counter()
@@ -157,22 +159,29 @@ class LoadReportingService:
                 return
             said, stats = parse_load_report(raw)
             node = _identified(stream, said)
-            with self._admitted(node, context):
-                asked: Question | None = None
-                while True:
-                    if stats:
-                        self._reports.told(node.id, stats)
-                    question = self._question(node)
-                    if question != asked:
-                        await context.write(self._encoded(question))
-                        asked = question
-                    raw = await context.read()
-                    if raw is grpc.aio.EOF:
-                        return
-                    said, stats = parse_load_report(raw)
-                    _identified(stream, said)
+            with self._admitted(node, context) as credential:
+                async with while_valid(credential, self._clock):
+                    await self._take(stream, node, stats, context)
         except grpc.aio.BaseError:
             return
+
+    async def _take(
+        self, stream: Stream, node: Node, stats: Sequence[ClusterStats], context: Context
+    ) -> None:
+        """Take the reports of a client that was let in, of which it sent the first one already."""
+        asked: Question | None = None
+        while True:
+            if stats:
+                self._reports.told(node.id, stats)
+            question = self._question(node)
+            if question != asked:
+                await context.write(self._encoded(question))
+                asked = question
+            raw = await context.read()
+            if raw is grpc.aio.EOF:
+                return
+            said, stats = parse_load_report(raw)
+            _identified(stream, said)
 
     async def _first(self, context: Context) -> Any:  # noqa: ANN401 - bytes, or no more
         seconds = self._limits.first_request_seconds
@@ -185,16 +194,16 @@ class LoadReportingService:
             ) from None
 
     @contextmanager
-    def _admitted(self, node: Node, context: Context) -> Iterator[None]:
-        """Let a client in as long as the block lasts."""
-        admitted(self._admission, node, context)
+    def _admitted(self, node: Node, context: Context) -> Iterator[Credential | None]:
+        """Let a client in as long as the block lasts, by a certificate if any was asked for."""
+        credential = admitted(self._admission, node, context)
         most = self._limits.streams_per_node
         if self._by_node[node.id] >= most:
             raise PeerLimitExceeded(f"more than {most} streams of one node: {shown(node.id)}")
         self._arrivals.let_in(node.id)
         self._by_node[node.id] += 1
         try:
-            yield
+            yield credential
         finally:
             self._by_node[node.id] -= 1
             if not self._by_node[node.id]:

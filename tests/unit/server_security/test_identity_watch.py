@@ -12,11 +12,8 @@ from control_plane.nodes import Credential, LiveStream, Nodes, Variant
 from control_plane.reconciler.certificates.holdings import Holdings
 from control_plane.reconciler.certificates.ledger import Ledger
 from control_plane.server.access import identity_watch
-from control_plane.server.access.identity_watch import (
-    MARGIN_SECONDS,
-    SETTLING_SECONDS,
-    IdentityWatch,
-)
+from control_plane.server.access.certificate_end import MARGIN_SECONDS
+from control_plane.server.access.identity_watch import SETTLING_SECONDS, IdentityWatch
 from control_plane.xds.messages import DeltaRequest, Node
 from control_plane.xds.resource_type import CLUSTER, ResourceTypes
 from control_plane.xds.stream import Stream

@@ -1,0 +1,77 @@
+"""When streams end since the certificate ends by which their client was let in.
+
+The rule of this module: a stream is not open for longer than its client could open one. It ends a
+moment before, so that the client has another certificate by then, or is told why it is out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from control_plane.clock import Clock
+from control_plane.errors import Unavailable
+from control_plane.nodes import Credential, LiveStream
+from control_plane.xds.events import Event
+from control_plane.xds.messages import Reply
+
+MARGIN_SECONDS = 1.0
+"""How long before the end of its certificate a stream is ended."""
+
+CERTIFICATE_ENDS = "the client certificate ends"
+
+
+def seconds_left(shown: Credential, clock: Clock) -> float:
+    """Return how long a stream may be open by a certificate."""
+    return max(0.0, (shown.not_after - clock.now()).total_seconds() - MARGIN_SECONDS)
+
+
+def _over() -> Unavailable:
+    return Unavailable(f"{CERTIFICATE_ENDS}: come back")
+
+
+@asynccontextmanager
+async def while_valid(shown: Credential | None, clock: Clock) -> AsyncIterator[None]:
+    """Have a block end with the certificate of a client, where it showed one.
+
+    Raises:
+        Unavailable: the certificate ends.
+    """
+    until = asyncio.timeout(None if shown is None else seconds_left(shown, clock))
+    try:
+        async with until:
+            yield
+    except TimeoutError:
+        if until.expired():
+            raise _over() from None
+        raise
+
+
+class CertificateEnds:
+    """Observes streams, and ends each with the certificate of its client."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Start with no stream."""
+        self._clock = clock
+        self._timers: dict[LiveStream, asyncio.TimerHandle] = {}
+
+    def opened(self, live: LiveStream) -> None:
+        """Set the moment at which a stream has to end, if its admission told of a certificate."""
+        if live.credential is None:
+            return
+        left = seconds_left(live.credential, self._clock)
+        loop = asyncio.get_running_loop()
+        self._timers[live] = loop.call_later(left, live.end, _over())
+
+    def told(self, _live: LiveStream, _events: Sequence[Event]) -> None:
+        """Requests do not change who somebody is."""
+
+    def sent(self, _live: LiveStream, _reply: Reply) -> None:
+        """Neither do responses."""
+
+    def closed(self, live: LiveStream) -> None:
+        """Forget a stream that is gone."""
+        timer = self._timers.pop(live, None)
+        if timer is not None:
+            timer.cancel()
