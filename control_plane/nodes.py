@@ -81,13 +81,18 @@ class LiveStream:
         """The user agent in the first request, or "" before that."""
         return self.stream.node.user_agent if self.stream.node is not None else ""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether somebody ended it, so that its client is told nothing more."""
+        return self._ended.is_set()
+
     def wake(self) -> None:
         """Have it look whether its client is owed something."""
         self._woken.set()
 
     def end(self, reason: Exception | None) -> None:
         """Close it with the status of an error, or OK for none; only the first reason counts."""
-        if not self._ended.is_set():
+        if not self.has_ended:
             self.ended_by = reason
             self._ended.set()
 

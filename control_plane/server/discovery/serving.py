@@ -153,7 +153,7 @@ class Serving:
     def _replies(self) -> Sequence[Reply]:
         self._looked_at = self._by.clock.monotonic()
         snapshot = self._by.nodes.sendable(self._live.node_id)
-        if snapshot is None:
+        if snapshot is None or self._live.has_ended:
             return ()
         return self._live.stream.replies(snapshot, self._looked_at)
 
