@@ -440,7 +440,7 @@ def test_a_ca_needs_its_key_unless_it_was_retired(tmp_path: Path, name: str, wha
     pem.write_bytes(ca_pem(own))
     flags = {"ca_cert": str(pem), "ca_key": str(key), "data_dir": str(tmp_path)}
 
-    assert problems_of(flags) == (f"ca_key: {what}: '{key}'",)
+    assert problems_of(flags) == (f"ca_key: {what}: {shown(str(key))}",)
     retired = tmp_path / RETIRED_FILE
     write_private(retired, f"{own.fingerprint}\n".encode())
     assert load_settings(flags, {}).settings.ca_key == key

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.ca import create_authority, new_key_pair
+from control_plane.names import shown
 from control_plane.settings.own_authority import RETIRED_FILE, ROTATION_FILE
 from control_plane.store.files import write_private
 from tests.api.world import ControlPlane
@@ -171,7 +172,7 @@ def test_check_asks_no_more_of_an_own_ca_than_the_server(tmp_path: Path) -> None
     write_private(tmp_path / ROTATION_FILE, b"{}")
     assert (run_c2c(*words, **home).code, run_c2c(*words, **home).err) == (0, "")
     key.unlink()
-    assert run_c2c(*words, **home).err == f"ca_key: file not found: '{key}'\n"
+    assert run_c2c(*words, **home).err == f"ca_key: file not found: {shown(str(key))}\n"
 
     write_private(tmp_path / RETIRED_FILE, f"{made.fingerprint}\n".encode())
     ran = run_c2c(*words, **home)
