@@ -127,6 +127,10 @@ class Ordering:
         """Tell whether nobody refers any more to what should not be there."""
         return self._withdrawal.may_withdraw(url, snapshot, now)
 
+    def gave_up(self, url: TypeUrl) -> None:
+        """Take note that the client gave up some of a type."""
+        self._withdrawal.gave_up(url)
+
     def look(self, snapshot: Snapshot) -> None:
         """Forget what is settled; to be called before each round of responses."""
         self._withdrawal.look(snapshot)

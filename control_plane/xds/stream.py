@@ -24,7 +24,7 @@ import itertools
 from control_plane.errors import PeerProtocolError
 from control_plane.names import shown
 from control_plane.xds.delta import DeltaMachine
-from control_plane.xds.events import Connected, Event, Stale
+from control_plane.xds.events import Connected, Event, Stale, Unsubscribed
 from control_plane.xds.heartbeat import Heartbeats, takes_ttls
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node, Reply, Request, SotwRequest
@@ -116,6 +116,8 @@ class Stream:
         changes |= any(not isinstance(each, Stale) for each in events)
         if in_flight is not None and machine.exchange.in_flight is None:
             self._ordering.answered(url, in_flight)
+        if any(isinstance(each, Unsubscribed) for each in events):
+            self._ordering.gave_up(url)
         if is_asked_again:
             machine.exchange.owed.add(WILDCARD)
         # Where there are variants, names may mean others although the names are the same.

@@ -15,10 +15,11 @@ considerations"):
 - State-of-the-world routes are taken from nobody: "deletions are indicated implicitly by parent
   resources being changed to no longer refer to a child resource". A client that ACKs a listener,
   and only then asks for the routes that it names (gRPC does), uses those that it named before, and
-  their clusters, until it has the new ones. So what routes may refer to stays as long as the client
-  asks for some that are gone, and a listener was there to name others. It does not stay for ever:
-  that listener may go on naming them. Delta needs no such rule: there, a client counts as in step
-  only after it answered the removal.
+  their clusters, until it has the new ones, which may be gone before it was sent them. So what
+  routes may refer to stays as long as the client asks for some that are gone, which it has or gave
+  up others for, and a listener was there to name others. It does not stay for ever: that listener
+  may go on naming them. Delta needs no such rule: there, a client counts as in step only after it
+  answered the removal.
 """
 
 from __future__ import annotations
@@ -44,7 +45,15 @@ AT_ONCE, NOT_YET = -inf, inf
 class Withdrawal:
     """When the types of one stream may take from the client what it should not have any more."""
 
-    __slots__ = ("_at_rest", "_clings_since", "_content", "_held_until", "_machines", "_types")
+    __slots__ = (
+        "_at_rest",
+        "_clings_since",
+        "_content",
+        "_gave_up",
+        "_held_until",
+        "_machines",
+        "_types",
+    )
 
     def __init__(
         self,
@@ -67,6 +76,15 @@ class Withdrawal:
         self._content = content
         self._clings_since: dict[TypeUrl, dict[str, float]] = {}
         self._held_until: dict[TypeUrl, float] = {}
+        self._gave_up: set[TypeUrl] = set()
+
+    def gave_up(self, url: TypeUrl) -> None:
+        """Take note that the client gave up some of a type.
+
+        It may use that until it has what it asks for instead.
+        """
+        if self._types.get(url).after:
+            self._gave_up.add(url)
 
     def may_withdraw(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
         """Tell whether nobody refers any more to what should not be there."""
@@ -88,6 +106,7 @@ class Withdrawal:
     def look(self, snapshot: Snapshot) -> None:
         """Forget what the client gave up, or should have again; to be called before each round."""
         self._held_until.clear()
+        self._gave_up = {url for url in self._gave_up if _awaited(self._machines[url])}
         for url, since in list(self._clings_since.items()):
             for name in since.keys() - self._outlived(url, snapshot):
                 del since[name]
@@ -137,7 +156,13 @@ class Withdrawal:
         machine = self._machines[url]
         if machine.type.complete or not isinstance(machine, SotwMachine):
             return NO_NAMES
-        # What it never got it waits for, and uses meanwhile what it had before.
-        asked = machine.subscription.names - machine.subscription.globs
-        there = self._content(url, snapshot).resources.keys()
-        return (machine.exchange.accepted.keys() | asked) - there
+        may_use: AbstractSet[str] = machine.exchange.accepted.keys()
+        if url in self._gave_up:
+            may_use |= _awaited(machine)
+        return may_use - self._content(url, snapshot).resources.keys()
+
+
+def _awaited(machine: Machine) -> AbstractSet[str]:
+    """Return the names of which a client has nothing, though it asks for them."""
+    asked = machine.subscription.names - machine.subscription.globs
+    return asked - machine.exchange.accepted.keys()
