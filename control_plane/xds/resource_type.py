@@ -56,6 +56,8 @@ class ResourceType:
         refreshes: types that are sent again after each update of this type, since the client waits
             for them even if they are unchanged ("Warming of Cluster is completed only when a new
             ClusterLoadAssignment response is supplied").
+        warms: types whose updates a client takes into use only once it has what these name of this
+            type; until then it uses what it had before.
         part_of: the type whose resources are made up of these, each named after the one that it is
             part of: ``<its name>/...``. They are sent on demand: only to who asks for one by name
             or alias, which a wildcard does not. That is a variant of delta, and not there in SotW.
@@ -67,6 +69,7 @@ class ResourceType:
     batch: int = 1000
     after: tuple[TypeUrl, ...] = ()
     refreshes: tuple[TypeUrl, ...] = ()
+    warms: tuple[TypeUrl, ...] = ()
     part_of: TypeUrl | None = None
 
 
@@ -77,10 +80,10 @@ ENVOY_TYPES: tuple[ResourceType, ...] = (
     ResourceType(ENDPOINT),
     # Envoy 1.40 remembers the hash of a Secret before it looks whether it can use it, and
     # ACKs the same bytes from then on.
-    ResourceType(SECRET, after_nack=AfterNack.WHEN_CHANGED, batch=1),
+    ResourceType(SECRET, after_nack=AfterNack.WHEN_CHANGED, batch=1, warms=(LISTENER,)),
     # So it does with a filter that can be read, but not be made, as one with a script that has an
     # error.
-    ResourceType(EXTENSION_CONFIG, after_nack=AfterNack.WHEN_CHANGED),
+    ResourceType(EXTENSION_CONFIG, after_nack=AfterNack.WHEN_CHANGED, warms=(LISTENER,)),
     ResourceType(
         LISTENER,
         complete=True,

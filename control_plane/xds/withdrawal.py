@@ -8,6 +8,9 @@ considerations"):
   refused nothing is withdrawn that the one before it may use.
 - The first answer to a wildcard, or to a glob, withdraws nothing: a client that reconnects has too
   much, and asks for the types that refer to it only while that answer is under way.
+- An ACK says that a client accepted a listener, not that it uses it: it goes on with the one before
+  as long as it has nothing of a Secret or a filter that the new one names, which it asks for before
+  it ACKs. So what goes stays until it has them, but not for ever: there may be none.
 - A state-of-the-world response with nothing in it may never be answered: Envoy does not if nothing
   in it is interested in the type any more, and says so to nobody (scoped routes, of which no
   listener is left). Nothing refers to anything then, so it is not waited for any longer after a
@@ -24,7 +27,7 @@ considerations"):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
 
@@ -97,8 +100,9 @@ class Withdrawal:
         at = max((self._lets_go(each, snapshot) for each in followers), default=AT_ONCE)
         if at <= now:
             # Only from now on can the client be expected to give up the rest.
-            since = [self._gives_up(url, each, snapshot, now) for each in followers]
-            at = max(since, default=AT_ONCE)
+            clings = [each for each in followers if self._is_given_up_late(url, each)]
+            clings += [each for each in self._machines if self._warms(each, followers)]
+            at = max((self._gives_up(each, snapshot, now) for each in clings), default=AT_ONCE)
         if at > now and (machine.exchange.accepted or machine.exchange.is_left_open(())):
             self._held_until[url] = at
         return at <= now
@@ -108,7 +112,7 @@ class Withdrawal:
         self._held_until.clear()
         self._gave_up = {url for url in self._gave_up if _awaited(self._machines[url])}
         for url, since in list(self._clings_since.items()):
-            for name in since.keys() - self._outlived(url, snapshot):
+            for name in since.keys() - self._clings_to(url, snapshot):
                 del since[name]
             if not since:
                 del self._clings_since[url]
@@ -136,20 +140,34 @@ class Withdrawal:
             return machine.exchange.sent_at + PATIENCE
         return NOT_YET
 
-    def _gives_up(self, url: TypeUrl, follower: TypeUrl, snapshot: Snapshot, now: float) -> float:
-        """Return when the client asks for nothing of a follower that is gone, or did so too long.
+    def _is_given_up_late(self, url: TypeUrl, follower: TypeUrl) -> bool:
+        """Tell whether a client gives up what refers to a type only after it ACKed something else.
 
         Only a type in between can have it give up something: what names the follower's resources,
         and has changed together with them.
         """
         between = (each for each in self._types.get(follower).after if each in self._machines)
-        if not any(url in self._types.get(each).after for each in between):
+        return any(url in self._types.get(each).after for each in between)
+
+    def _warms(self, url: TypeUrl, types: Iterable[TypeUrl]) -> bool:
+        """Tell whether a client may need a type before it uses what it has of some types."""
+        warmed = self._types.get(url).warms
+        return any(each in warmed and self._machines[each].exchange.accepted for each in types)
+
+    def _gives_up(self, url: TypeUrl, snapshot: Snapshot, now: float) -> float:
+        """Return when the client is expected to use nothing any more because of a type."""
+        names = self._clings_to(url, snapshot)
+        if not names:
             return AT_ONCE
-        outlived = self._outlived(follower, snapshot)
-        if not outlived:
-            return AT_ONCE
-        since = self._clings_since.setdefault(follower, {})
-        return max(since.setdefault(name, now) for name in outlived) + PATIENCE
+        since = self._clings_since.setdefault(url, {})
+        return max(since.setdefault(name, now) for name in names) + PATIENCE
+
+    def _clings_to(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
+        """Return the names of a type because of which a client may use what it had before."""
+        machine = self._machines[url]
+        if machine.type.warms:
+            return _awaited(machine)
+        return self._outlived(url, snapshot)
 
     def _outlived(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
         """Return the names of what the client asks for in vain, or has and cannot lose."""

@@ -7,6 +7,8 @@ import pytest
 from control_plane.xds.withdrawal import PATIENCE
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
+VARIANTS = pytest.mark.parametrize("variant", [DeltaPeer, SotwPeer])
+
 
 def calling(peer: SotwPeer | DeltaPeer, *names: str) -> SotwPeer | DeltaPeer:
     """Have a client ask for everything by name, as gRPC does: one listener, and what it leads to.
@@ -82,6 +84,73 @@ def test_cluster_goes_once_the_listeners_are_known_that_the_client_came_back_wit
     assert peer.ask("LDS", has="l@1") == []
     assert peer.put(CDS="c@1") == []
     assert peer.ack("CDS") == ["2 CDS c@1"]
+
+
+def warming(variant: type[DeltaPeer | SotwPeer], **secrets: str) -> DeltaPeer | SotwPeer:
+    """Return a client with a listener that leads to another cluster now, and needs two secrets."""
+    peer = variant(CDS="c@1", LDS="l@c")
+    for short in ("CDS", "LDS"):
+        peer.ask(short)
+        peer.ack(short)
+    assert len(peer.put(CDS="d@1", LDS="l@d", **secrets)) == 1
+    assert told(peer.ack("CDS")) == ["LDS l@d"]
+    return peer
+
+
+def told(responses: list[str]) -> list[str]:
+    """Return responses without their nonces."""
+    return [each.partition(" ")[2] for each in responses]
+
+
+@VARIANTS
+def test_cluster_stays_until_the_client_can_use_the_listener_that_it_accepted(
+    variant: type[DeltaPeer | SotwPeer],
+) -> None:
+    """O1, O3, A14: Envoy goes on with the one before while it lacks a secret of the new one."""
+    peer = warming(variant, SDS="s@1 t@1")
+    assert told(peer.ask("SDS", "s", "t")) == ["SDS s@1"]
+    assert peer.ack("LDS") == []
+    assert told(peer.ack("SDS")) == ["SDS t@1"]
+    gone = ["CDS -c"] if variant is DeltaPeer else ["CDS d@1"]
+    assert told(peer.ack("SDS")) == gone
+
+
+@VARIANTS
+def test_secret_that_never_comes_keeps_a_cluster_for_a_while_only(
+    variant: type[DeltaPeer | SotwPeer],
+) -> None:
+    """O1: after that, what should not be there goes all the same."""
+    peer = warming(variant)
+    peer.ask("SDS", "s")
+    assert peer.ack("LDS") == []
+    assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
+    gone = ["CDS -c"] if variant is DeltaPeer else ["CDS d@1"]
+    assert told(peer.wait(PATIENCE)) == gone
+
+
+@VARIANTS
+def test_client_without_a_listener_has_no_use_for_a_secret(
+    variant: type[DeltaPeer | SotwPeer],
+) -> None:
+    """O1: what went with the last listener is not kept, although a secret of it never came."""
+    peer = warming(variant)
+    peer.ask("SDS", "s")
+    peer.ack("LDS")
+    gone = "-{}" if variant is DeltaPeer else ""
+    assert told(peer.put(CDS="", LDS="")) == [f"LDS {gone.format('l')}".rstrip()]
+    last = "-c -d" if variant is DeltaPeer else ""
+    assert told(peer.ack("LDS")) == [f"CDS {last}".rstrip()]
+
+
+@VARIANTS
+def test_secret_that_changes_holds_up_nothing(variant: type[DeltaPeer | SotwPeer]) -> None:
+    """O1: who has one of an earlier content does not wait for the next."""
+    peer = warming(variant, SDS="s@1")
+    assert told(peer.ask("SDS", "s")) == ["SDS s@1"]
+    assert told(peer.ack("SDS")) == []
+    assert told(peer.put(SDS="s@2")) == ["SDS s@2"]
+    gone = ["CDS -c"] if variant is DeltaPeer else ["CDS d@1"]
+    assert told(peer.ack("LDS")) == gone
 
 
 def test_client_that_goes_on_asking_for_routes_keeps_their_cluster_for_a_while_only() -> None:
