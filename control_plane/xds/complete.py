@@ -55,6 +55,14 @@ class CompleteState:
         """Take note that the client has what was sent last, and nothing else."""
         self._had = self._in_flight
 
+    def refused(self, names: Iterable[str]) -> None:
+        """Take note that the client refused a response with these.
+
+        If it accepted none before, it may have others of the same names from an earlier stream.
+        """
+        if self._had is None:
+            self._exchange.owed.update(names)
+
     def resume(self, resources: Mapping[str, Resource], now: float) -> None:
         """Take a client for one that has these from an earlier stream, and nothing else.
 

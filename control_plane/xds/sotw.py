@@ -90,12 +90,13 @@ class SotwMachine:
             # The client may have content of these from an earlier stream.
             self._resumed_names = frozenset(request.resource_names if request.version_info else ())
         elif self.exchange.answered(request.response_nonce):
-            settled = self.exchange.settle(request.error_detail, now)
-            events.append(settled)
+            events.append(settled := self.exchange.settle(request.error_detail, now))
             settles = True
             if request.error_detail is None:
                 self._state.accepted()
-            elif not settled.versions:
+            elif settled.versions:
+                self._state.refused(settled.versions)
+            else:
                 self.exchange.ask_for_all_later(request.error_detail, now)
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
             events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))

@@ -577,6 +577,17 @@ def test_client_that_kept_a_secret_is_in_step() -> None:
     assert peer.stream.in_step(peer.snapshot)
 
 
+def test_client_that_came_back_and_refused_everything_is_told_when_that_is_gone() -> None:
+    """R3, C2, A7: it goes on with what it had, of which this stream knows nothing."""
+    peer = SotwPeer(CDS="c@2")
+    assert peer.ask("CDS", has="c@1") == ["1 CDS c@2"]
+    assert peer.nack("CDS") == []
+    assert not peer.stream.in_step(peer.snapshot)
+    assert peer.put(CDS="") == ["2 CDS"]
+    assert peer.ack("CDS") == []
+    assert peer.stream.in_step(peer.snapshot)
+
+
 def test_client_that_refused_something_is_sent_everything_when_it_reconnects() -> None:
     """C3, A14: it states the last version that it ACKed, and may have applied more since."""
     before = SotwPeer(LDS="a@1 b@1")
