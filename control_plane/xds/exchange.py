@@ -216,11 +216,14 @@ class Exchange:
         accepted = self.accepted.get(name)
         return accepted.version if accepted else None
 
-    def may_have(self, name: str) -> bool:
-        """Tell whether the client has content of a name, or may have applied what it refused.
+    def had(self, names: Iterable[str]) -> None:
+        """Take note that the client may have content of these from an earlier stream."""
+        self._maybe_applied |= frozenset(names)
 
-        It may have if it refused several at once, or the very content that it had. On a new stream
-        it says what it has.
+    def may_have(self, name: str) -> bool:
+        """Tell whether the client has content of a name, or may have.
+
+        It may have what it refused if that was several at once, or the very content that it had.
         """
         return name in self.accepted or name in self._maybe_applied
 

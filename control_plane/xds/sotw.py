@@ -52,7 +52,6 @@ class SotwMachine:
 
     __slots__ = (
         "_new_nonce",
-        "_resumed_names",
         "_resumed_version",
         "_started",
         "_state",
@@ -77,7 +76,6 @@ class SotwMachine:
         self._started = False
         self.deferred: set[str] = set()
         self._resumed_version: str = ""
-        self._resumed_names: frozenset[str] = frozenset()
         self._state = CompleteState(self.exchange)
 
     def receive(self, request: SotwRequest, now: float) -> tuple[Event, ...]:
@@ -87,8 +85,8 @@ class SotwMachine:
         settles = stale = False
         if initial:
             self._resumed_version = request.version_info
-            # The client may have content of these from an earlier stream.
-            self._resumed_names = frozenset(request.resource_names if request.version_info else ())
+            if request.version_info and not self.type.complete:
+                self.exchange.had(request.resource_names)
         elif self.exchange.answered(request.response_nonce):
             events.append(settled := self.exchange.settle(request.error_detail, now))
             settles = True
@@ -284,15 +282,12 @@ class SotwMachine:
                 name: None
                 for name in self.absent(snapshot)
                 if (name in owed or exchange.has(name) is not None)
-                and (withdraw or not self._may_have(name))
+                and (withdraw or not exchange.may_have(name))
                 and exchange.may_send(name, None, now)
             }
         turn = exchange.turn(due, self.type.batch)
         resources = tuple(snapshot.resources[name] for name in turn if due[name] is not None)
         return Offer(resources, {name: due[name] for name in turn}, due)
-
-    def _may_have(self, name: str) -> bool:
-        return name in self._resumed_names or self.exchange.may_have(name)
 
     def _is_deferred(self, name: str) -> bool:
         """Tell whether only stale requests asked for a name."""

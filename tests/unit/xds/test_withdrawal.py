@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from control_plane.xds.messages import Node
 from control_plane.xds.withdrawal import PATIENCE
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
@@ -126,6 +127,19 @@ def test_secret_that_never_comes_keeps_a_cluster_for_a_while_only(
     assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
     gone = ["CDS -c"] if variant is DeltaPeer else ["CDS d@1"]
     assert told(peer.wait(PATIENCE)) == gone
+
+
+def test_what_a_client_came_back_with_goes_when_it_may_go_although_nothing_happens() -> None:
+    """O1, E1: that it is not there takes it from the client, and nothing else wakes the stream."""
+    errors = frozenset({"supports-resource-error-unwrapping"})
+    peer = SotwPeer(LDS="l@1", node=Node("instance-1", client_features=errors))
+    assert told(peer.ask("LDS")) == ["LDS l@1"]
+    assert peer.ask("EDS", "c", has="c@1") == []
+    assert told(peer.ask("SDS", "s")) == ["SDS ~s"]
+    assert peer.ack("SDS") == []
+    assert peer.ack("LDS") == []
+    assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
+    assert told(peer.wait(PATIENCE)) == ["EDS ~c"]
 
 
 @VARIANTS
