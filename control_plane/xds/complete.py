@@ -7,7 +7,7 @@ it refused, or must not lose yet, it has what the client had of that before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -55,12 +55,13 @@ class CompleteState:
         """Take note that the client has what was sent last, and nothing else."""
         self._had = self._in_flight
 
-    def refused(self, names: Iterable[str]) -> None:
+    def refused(self, names: Collection[str]) -> None:
         """Take note that the client refused a response with these.
 
         If it accepted none before, it may have others of the same names from an earlier stream.
         """
         if self._had is None:
+            self._exchange.had(names)
             self._exchange.owed.update(names)
 
     def resume(self, resources: Mapping[str, Resource], now: float) -> None:

@@ -92,10 +92,10 @@ class SotwMachine:
             settles = True
             if request.error_detail is None:
                 self._state.accepted()
-            elif settled.versions:
-                self._state.refused(settled.versions)
-            else:
+            elif not settled.versions:
                 self.exchange.ask_for_all_later(request.error_detail, now)
+            elif self.type.complete:
+                self._state.refused(settled.versions)
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
             events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
         elif request.response_nonce and self.exchange.last_nonce:

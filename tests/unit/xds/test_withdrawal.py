@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from control_plane.xds.messages import Node
+from control_plane.xds.refusal import FIRST_PAUSE
 from control_plane.xds.withdrawal import PATIENCE
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
@@ -140,6 +141,22 @@ def test_what_a_client_came_back_with_goes_when_it_may_go_although_nothing_happe
     assert peer.ack("LDS") == []
     assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
     assert told(peer.wait(PATIENCE)) == ["EDS ~c"]
+
+
+def test_what_a_client_may_have_goes_when_it_may_go_although_nothing_happens() -> None:
+    """R3, O1: it refused what came in place of what it may have, and accepted nothing yet."""
+    peer = SotwPeer(CDS="c@2")
+    assert told(peer.ask("CDS", has="c@1")) == ["CDS c@2"]
+    assert peer.nack("CDS") == []
+    assert peer.ask("LDS") == ["2 LDS"]
+    assert peer.ack("LDS") == []
+    assert told(peer.put(CDS="", LDS="l@1")) == ["LDS l@1"]
+    peer.ask("SDS", "s")
+    assert peer.ack("LDS") == []
+    accepted_at = peer.now
+    assert peer.wait(FIRST_PAUSE) == []
+    assert peer.stream.next_due(peer.now) == accepted_at + PATIENCE
+    assert told(peer.wait(PATIENCE - FIRST_PAUSE)) == ["CDS"]
 
 
 @VARIANTS
