@@ -210,7 +210,8 @@ class Publication:
         there = {each: frozenset(around.streams(each)) for each in around.connected_of(app)}
         late = await self._certifying.wait(there, PUBLISH_BOUND)
         # Meanwhile one that was there may have left without an ACK, and one that was away may be
-        # back with one.
+        # back with one. Who is not ready may be before it has another certificate, if none can be
+        # issued; who never was there has none.
         stayed = {
             each
             for each, streams in there.items()
@@ -219,7 +220,7 @@ class Publication:
         lacking = {
             each.guid
             for each in self._state.instances_of(app)
-            if (each.status is InstanceStatus.READY or each.guid in late)
+            if (each.status is not InstanceStatus.REGISTERED or each.guid in late)
             and each.guid not in stayed
             and not around.certified(each.guid)
         }

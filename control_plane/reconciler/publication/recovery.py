@@ -25,13 +25,13 @@ in it costs the same however many there are, and who remembers it goes on readin
 def uncertified(state: State, records: Iterable[IssuedRecord]) -> dict[AppGuid, Lacking]:
     """Return which routes of each app its instances may have no certificate with.
 
-    It is about those that are ready, since names lead to nobody else; who becomes ready later has
-    ACKed its certificate by then.
+    It is about those that have been there, be they ready or not: who is back is ready by its old
+    certificate if none can be issued. Who never was there has none.
     """
     acked = {each.instance_guid: each.acked for each in records if each.secret == C2C_SECRET}
     found: dict[AppGuid, dict[InstanceGuid, frozenset[Hostname]]] = {}
     for instance in state.all_instances():
-        if instance.status is not InstanceStatus.READY:
+        if instance.status is InstanceStatus.REGISTERED:
             continue
         routes = frozenset(state.hostnames_of(instance.app_guid))
         if lacking := routes.difference(acked.get(instance.guid, ())):

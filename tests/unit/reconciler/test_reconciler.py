@@ -14,8 +14,8 @@ from control_plane.api.v1 import name_table_pb2
 from control_plane.ca.profile import MAX_BACKDATE
 from control_plane.errors import MessageError
 from control_plane.model.change import Change
-from control_plane.model.entities import Instance
-from control_plane.model.instances import register_instance, remove_instance
+from control_plane.model.entities import Instance, InstanceStatus
+from control_plane.model.instances import register_instance, remove_instance, set_status
 from control_plane.model.routes import unmap_route
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
@@ -620,6 +620,35 @@ async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: S
         resolver.settle()
         assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
         assert not around.reconciler.publication.uncertified(B)
+
+
+async def test_a_name_does_not_lead_to_an_old_certificate_while_none_can_be_issued(
+    state: State,
+) -> None:
+    """Who was gone when a route was mapped is ready by what it has, and called by other names."""
+    around, resolver = resolved(state)
+    there, gone = (around.connect(guid).as_envoy() for guid in ("b0", "b1"))
+    gone.close()
+    around.commit(set_status(around.state, InstanceGuid("b1"), InstanceStatus.GONE))
+    async with around.running():
+        around.commit(mapping(around.state, B, "api"))
+        await settled()
+        there.settle()
+        await settled()
+        around.serials.are_bad = True
+        back = around.connect("b1").as_envoy()
+        around.ready("b1")
+        await settled()
+        resolver.settle()
+        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+
+        around.serials.are_bad = False
+        await around.clock.advance(RETRY.total_seconds())
+        back.settle()
+        await settled()
+        resolver.settle()
+
+        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
 
 
 async def test_a_name_leads_to_who_came_back_once_its_dead_stream_is_given_up(
