@@ -86,6 +86,10 @@ class NameTables:
         self._remembered[app] = facts, table
         return table
 
+    def forget(self, app: AppGuid) -> None:
+        """Forget an app that was deleted."""
+        self._remembered.pop(app, None)
+
     def _build(self, names: _Names) -> TypeSnapshot:
         table = name_table_pb2.NameTable(domains=self._domains)
         for name, addresses in names:

@@ -13,7 +13,7 @@ from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.envoy.secrets import validation_secret
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
-from control_plane.names import InstanceGuid
+from control_plane.names import AppGuid, InstanceGuid
 from control_plane.planner.names import (
     NAME_TABLE_TYPE,
     UNRESOLVED,
@@ -79,6 +79,11 @@ class Planner:
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
         self._ports.forget(instance)
+
+    def forget_app(self, app: AppGuid) -> None:
+        """Forget an app that was deleted."""
+        self._ports.forget_app(app)
+        self._names.forget(app)
 
     def farewell(self, snapshot: Snapshot) -> Snapshot:
         """Return what an instance that was removed should have: no way in, and no secret.

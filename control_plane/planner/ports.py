@@ -116,6 +116,10 @@ class Ports:
         """Forget an instance that was removed."""
         self._remembered.pop(instance, None)
 
+    def forget_app(self, app: AppGuid) -> None:
+        """Forget an app that was deleted."""
+        self._sources.forget(app)
+
     def _made(self, state: State, app: App, instance: Instance, gone: Gone) -> _Types:
         there = forwarded(app)
         every = {**gone.ports, **there}

@@ -38,3 +38,8 @@ class Sources:
             self._remembered.clear()
         self._remembered[app, transport, port] = facts, sources
         return sources
+
+    def forget(self, app: AppGuid) -> None:
+        """Forget an app that was deleted."""
+        for key in [each for each in self._remembered if each[0] == app]:
+            del self._remembered[key]

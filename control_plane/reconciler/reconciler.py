@@ -19,7 +19,7 @@ from control_plane.ca import Request
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
 from control_plane.model.change import Change, departed, removed_instances
-from control_plane.model.entities import Tombstone
+from control_plane.model.entities import App, Tombstone
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes
@@ -108,6 +108,8 @@ class Reconciler:
         for entity in change.drops:
             if isinstance(entity, Tombstone):
                 self.farewells.forget(entity, state.instance(entity.instance_guid))
+            elif isinstance(entity, App):
+                self._planner.forget_app(entity.guid)
         for instance in removed_instances(state, change):
             self._see_off(instance.guid)
         for guid in departed(state, change):

@@ -15,10 +15,11 @@ from structlog.testing import capture_logs
 
 from control_plane.app.core import Core, build
 from control_plane.ca import new_key_pair
-from control_plane.model.apps import create_app
+from control_plane.model.apps import create_app, delete_app
 from control_plane.model.change import Change
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import register_instance, remove_instance, set_status
+from control_plane.model.policies import PolicySpec, add_policies
 from control_plane.model.spec import AppSpec
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.ledger import CertificateState
@@ -40,6 +41,11 @@ MAY_STAY = {
     "reconciler.farewells._told{}",  # as long as its tombstone, or it would be told again
     "presence._has_turn._buckets{}",  # of a bounded number, and whoever comes anew has its turns
     "reconciler._renewals._heap[][]",  # until its turn, in which nothing happens
+}
+
+DRAINS = {  # for a minute, until something else changes
+    "reconciler._draining._gone{}",
+    "reconciler._draining._gone{}..callers{}",
 }
 
 
@@ -169,6 +175,26 @@ async def test_who_had_its_plan_before_its_turn_is_ready_at_its_turn(tmp_path: P
             await eventually(lambda: _status(core) is InstanceStatus.READY, "it is ready")
 
         assert core.nodes.snapshot(B0) is before
+
+
+async def test_an_app_that_was_deleted_is_forgotten_wherever_it_was_known(tmp_path: Path) -> None:
+    """Where apps come and go, what was made for their instances would else stay."""
+    async with built(tmp_path) as core, working(core):
+        registry = core.registry
+        envoy = await live_a_life(core)
+        await registry.execute(
+            lambda state: add_policies(state, [PolicySpec(B, B, "tcp", 1, 65535)])
+        )
+        await registry.execute(lambda state: mapping(state, B, "api"))
+        resolver = Peer(core, B0, 2).as_resolver()
+        await eventually(lambda: not core.reconciler.standing.awaits_plan(B0), "its turn")
+        assert any(each.startswith("reconciler._planner") for each in kept(core, B))
+        await registry.execute(lambda state: delete_app(state, B))
+        for each in (envoy, resolver):
+            each.settle()
+            each.close()
+
+        await eventually(lambda: kept(core, B) <= DRAINS, "it is forgotten")
 
 
 async def test_what_an_older_release_sent_for_ports_is_no_identity(tmp_path: Path) -> None:
