@@ -7,7 +7,7 @@ did, and no command has to think of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import TypeVar
 
@@ -44,7 +44,13 @@ def leave_tombstones(
     return decision.then(lambda state, result: decide(state, result, puts=gone, drops=back))
 
 
-def drop_ended_tombstones(state: State, now: datetime) -> Decision[int]:
-    """Forget the tombstones that are over; the answer says how many that were."""
-    ended = [each for each in state.all_tombstones() if each.ends_at <= now]
+def drop_ended_tombstones(
+    state: State, now: datetime, spared: Collection[InstanceGuid] = ()
+) -> Decision[int]:
+    """Forget the tombstones that are over, but for some; the answer says how many that were."""
+    ended = [
+        each
+        for each in state.all_tombstones()
+        if each.ends_at <= now and each.instance_guid not in spared
+    ]
     return decide(state, len(ended), drops=ended)

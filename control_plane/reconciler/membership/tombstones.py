@@ -2,7 +2,8 @@
 
 The rule of this module: nobody comes back without an identity certificate, so a tombstone ends with
 the last one that its instance may have. One that stays too long does no harm; one that goes too
-early would leave an Envoy serving.
+early would leave an Envoy serving. So it stays for as long as an identity lives by a clock that
+nobody sets, too: a wall clock that is ahead for a while ends none.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Tombstones:
         self._lifetime = lifetime
         self._clock = clock
         self._unneeded: set[InstanceGuid] = set()
+        self._since: dict[InstanceGuid, float] = {}
         self._log = structlog.get_logger(__name__)
 
     def amend(self, decision: Decision[Result]) -> Decision[Result]:
@@ -69,11 +71,16 @@ class Tombstones:
             await self._clock.sleep(PERIOD_SECONDS)
 
     async def _forget(self, registry: Registry) -> None:
-        now = self._clock.now()
-        if not drop_ended_tombstones(registry.state, now).change:
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        guids = (each.instance_guid for each in registry.state.all_tombstones())
+        self._since = {guid: self._since.get(guid, monotonic) for guid in guids}
+        # It may have been there for a period when it was seen first.
+        long_ago = monotonic - self._lifetime.total_seconds() + PERIOD_SECONDS
+        young = frozenset(guid for guid, at in self._since.items() if at > long_ago)
+        if not drop_ended_tombstones(registry.state, now, young).change:
             return
         try:
-            await registry.execute(lambda state: drop_ended_tombstones(state, now))
+            await registry.execute(lambda state: drop_ended_tombstones(state, now, young))
         except ControlPlaneError as error:
             self._log.warning(log_events.STORE_FAILED, reason=str(error))
 

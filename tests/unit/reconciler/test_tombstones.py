@@ -12,7 +12,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.model.change import Change
+from control_plane.model.change import Change, Decision
 from control_plane.model.entities import Tombstone
 from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.state import State
@@ -57,6 +57,10 @@ class Plane:
             (gone,) = (await self.changes.get()).drops
         assert isinstance(gone, Tombstone)
         return gone
+
+    async def caught_up(self) -> None:
+        """Return once all that was to be written by now is."""
+        await self.registry.execute(lambda state: Decision(state, None))
 
 
 @asynccontextmanager
@@ -114,6 +118,33 @@ async def test_a_removal_outlives_the_process(tmp_path: Path) -> None:
 
         await here.clock.advance(HOUR.total_seconds())
         assert await here.forgotten() == left
+
+
+async def test_a_clock_that_is_ahead_for_a_while_forgets_no_removal(tmp_path: Path) -> None:
+    """Once it is right, an Envoy that was away may come back, and has to hear of it."""
+    async with plane(tmp_path) as here:
+        left = await here.remove()
+        here.clock.set(timedelta(days=400))
+        await here.clock.advance(HOUR.total_seconds() - 2 * PERIOD_SECONDS)
+        await here.caught_up()
+        here.clock.set(-timedelta(days=400))
+        await here.clock.advance(PERIOD_SECONDS)
+        await here.caught_up()
+        assert here.registry.state.tombstone(B0) == left
+
+        await here.clock.advance(PERIOD_SECONDS)
+        assert await here.forgotten() == left
+
+
+async def test_a_start_while_the_clock_is_ahead_forgets_no_removal(tmp_path: Path) -> None:
+    """Since when it is known is not on the disk, so that it is kept for longer then."""
+    async with plane(tmp_path) as before:
+        left = await before.remove()
+    async with plane(tmp_path) as here:
+        here.clock.set(timedelta(days=400))
+        await here.clock.advance(2 * PERIOD_SECONDS)
+        await here.caught_up()
+        assert here.registry.state.tombstone(B0) == left
 
 
 async def test_who_is_registered_again_is_not_forgotten(tmp_path: Path) -> None:
