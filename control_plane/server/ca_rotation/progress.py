@@ -75,24 +75,19 @@ class RotationProgress:
 
     def trusting(self, authority: Authority) -> Readiness:
         """Look which live instances trust a CA, as their sidecars said."""
-        live = [each for each in self._instances() if self._is_live(each)]
+        live = [each for each in self.state().all_instances() if self._is_live(each)]
         return _readiness(live, lambda each: self._distrust(each, authority))
 
     def leaving(self, leaving: Leaving) -> Readiness:
         """Look which instances, of those that have any, may be using a certificate of a CA."""
-        have_any = [each for each in self._instances() if self.holdings.has_any(each.guid)]
+        every = self.state().all_instances()
+        have_any = [each for each in every if self.holdings.has_any(each.guid)]
         return _readiness(have_any, lambda each: self._use(each, leaving))
 
     def live_certificates(self, authority: Authority) -> int:
         """Count the certificates of a CA that may be in use."""
         return sum(
             len(set(self._serials(each.guid, authority))) for each in self.state().all_instances()
-        )
-
-    def _instances(self) -> list[Instance]:
-        state = self.state()
-        return sorted(
-            state.all_instances(), key=lambda each: (state.apps[each.app_guid].key, each.index)
         )
 
     def _is_live(self, instance: Instance) -> bool:
