@@ -428,14 +428,15 @@ async def test_that_a_sidecar_spoke_is_written_once(tmp_path: Path) -> None:
         assert change.apps == frozenset()
 
 
-async def test_broken_streams_have_a_grace(tmp_path: Path) -> None:
+async def test_broken_streams_have_a_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is withdrawn when a stream breaks; after the grace the instance is gone."""
+    monkeypatch.setattr(absences, "GRACE_SECONDS", 10 * SOON)
     async with watched(tmp_path) as (instance, _):
         peer = await instance.ready()
 
         peer.close()
 
-        await instance.stays(READY, SOON / 2)
+        await instance.stays(READY)
         await instance.becomes(GONE)
 
 
@@ -514,7 +515,6 @@ async def test_who_comes_back_in_time_was_never_away(tmp_path: Path) -> None:
     async with watched(tmp_path) as (instance, _):
         peer = await instance.ready()
         peer.close()
-        await asyncio.sleep(SOON / 2)
 
         instance.connect()
 
@@ -533,10 +533,13 @@ async def test_an_instance_with_a_stream_left_is_there(tmp_path: Path) -> None:
         await instance.becomes(GONE)
 
 
-async def test_after_a_start_there_is_a_longer_grace(tmp_path: Path) -> None:
+async def test_after_a_start_there_is_a_longer_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Everybody is away then, so what was ready stays ready until it had time to come back."""
+    monkeypatch.setattr(absences, "GRACE_AFTER_START_SECONDS", 10 * SOON)
     async with watched(tmp_path, READY) as (instance, _):
-        await instance.stays(READY, SOON)
+        await instance.stays(READY)
 
         await instance.becomes(GONE)
         assert instance.statuses == [GONE]
@@ -591,7 +594,9 @@ async def test_a_status_that_cannot_be_written_is_tried_as_often_whatever_happen
             await store.failed.wait()
         before = store.failures
         await asyncio.sleep(5 * SOON)
-        assert 1 <= before - store.failures <= 6
+        assert before - store.failures <= 6
+        store.failed.clear()
+        await store.failed.wait()
 
         store.failures = 0
         instance.connect().as_envoy()
@@ -610,7 +615,7 @@ async def test_a_word_that_changes_without_end_is_written_now_and_then(
             instance.report(listening=bool(number % 2))
             await instance.becomes(READY if number % 2 else NOT_READY)
         written = len(instance.statuses)
-        for number in range(101):
+        for number in range(21):
             instance.report(listening=bool(number % 2))
             await asyncio.sleep(0.001)
 
