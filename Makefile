@@ -4,9 +4,9 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-# Most tests wait for other processes most of the time, so two at a time take little more than half as long. 0 is for
+# Most tests wait for other processes most of the time, so three at a time are none too many for two cores. 0 is for
 # debuggers.
-WORKERS ?= 2
+WORKERS ?= 3
 # A file stays together, since its tests may share what they start; the short ones come last, as they do in the tree.
 IN_PARALLEL = --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
