@@ -24,6 +24,9 @@ from tests.fuzz.sensible import CSR, like
 LABELS = st.text("abcXYZ019-_.*:/ \x00\n\u00e9\u0130\u212a\U0001f600", max_size=70)
 """Text near the rules: letters and digits, what is nearly allowed, and what changes by folding."""
 
+DOMAINS = st.lists(st.text("azAZ09-\u212a", min_size=1, max_size=9), max_size=40).map(".".join)
+"""Labels with dots between them, about as many as there may be: random text hardly is a domain."""
+
 CERTIFICATE = create_authority(
     "test CA",
     now=datetime(2026, 3, 1, tzinfo=UTC),
@@ -63,7 +66,7 @@ def test_a_host_that_is_accepted_is_one_lower_case_label(text: str) -> None:
 
 
 @PARSER
-@given(st.one_of(LABELS, st.text()))
+@given(st.one_of(DOMAINS, LABELS, st.text()))
 def test_a_domain_that_is_accepted_stays_what_it_is(text: str) -> None:
     """Read again it is the same, every label is one, and a certificate may have it."""
     domain = _parsed(parse_domain, text)
