@@ -69,6 +69,9 @@ public class Client {
 }
 """
 
+BRIEF = "-XX:TieredStopAtLevel=1"
+"""Of JVMs that live for less time than it takes them to compile well."""
+
 
 def _command(client: str, url: str, directory: Path) -> tuple[str, ...]:
     match client:
@@ -85,7 +88,7 @@ def _command(client: str, url: str, directory: Path) -> tuple[str, ...]:
             return (need_command("node", "nodejs"), "-e", NODE, url)
         case "java":
             java = need_command("java", "default-jdk-headless")
-            return (java, "-cp", str(_compiled(directory)), "Client", url)
+            return (java, BRIEF, "-cp", str(_compiled(directory)), "Client", url)
         case _:
             source = {"urllib": URLLIB, "requests": REQUESTS, "grpc": GRPC}[client]
             return (sys.executable, "-c", source, url)
@@ -97,7 +100,7 @@ def _compiled(directory: Path) -> Path:
     if not source.exists():
         source.write_text(JAVA)
         compiler = need_command("javac", "default-jdk-headless")
-        subprocess.run([compiler, "-d", directory, source], check=True)
+        subprocess.run([compiler, f"-J{BRIEF}", "-d", directory, source], check=True)
     return directory
 
 
