@@ -161,11 +161,13 @@ class Convergence:
     ) -> frozenset[InstanceGuid]:
         """Wait for the instances, and for what names and certificates wait for in each other."""
         while True:
+            # What ends during the wait below changes what those should have who arrived before.
+            under_way = self._reconciler.publication.under_way(apps)
             left = max(0.0, deadline - self._clock.monotonic())
             late = await self._reconciler.waiters.wait(
                 asked, left, lambda each: self._is_back(each, asked)
             )
-            under_way = self._reconciler.publication.under_way(apps)
+            under_way += self._reconciler.publication.under_way(apps)
             left = max(0.0, deadline - self._clock.monotonic())
             if not under_way or not left:
                 return late

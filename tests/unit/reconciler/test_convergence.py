@@ -114,6 +114,32 @@ async def test_what_is_committed_is_waited_for_by_nobody() -> None:
         assert await scene.convergence.wait(frozenset({B}), Stage.COMMITTED, 0) == ()
 
 
+async def test_who_had_it_all_is_waited_for_again_once_a_name_has_gone() -> None:
+    """Its certificate changes with that, and the wait for another may end only then."""
+    async with a_scene() as scene:
+        resolver = scene.world.connect("b0").as_resolver()
+        scene.map()
+        await settled()
+        scene.envoy.settle()
+        await settled()
+        resolver.settle()
+        other, slow = scene.world.connect("b1").as_envoy(), scene.world.connect("b1")
+        slow.ask(LISTENER)
+        slow.receive()
+        scene.world.commit(unmap_route(scene.world.state, B, "api", "apps.internal"))
+        await settled()
+        resolver.settle()
+        waiting = scene.wait(Stage.ACKED)
+        await scene.world.clock.advance(LINGER_SECONDS)
+        other.settle()
+        slow.settle()
+        await settled()
+        assert not waiting.done()
+
+        scene.envoy.settle()
+        assert await waiting == ()
+
+
 @pytest.mark.parametrize("stage", [Stage.ACKED, Stage.SERVED])
 async def test_who_is_not_connected_is_not_waited_for(stage: Stage) -> None:
     """Only b0 has a stream; of app a nobody has one."""
