@@ -445,7 +445,7 @@ def test_a_ca_needs_its_key_unless_it_was_retired(tmp_path: Path, name: str, wha
     write_private(retired, f"{own.fingerprint}\n".encode())
     assert load_settings(flags, {}).settings.ca_key == key
     retired.chmod(0o644)
-    assert problems_of(flags) == (f"ca_key: {what}: '{key}'",)
+    assert problems_of(flags) == (f"ca_key: {what}: {shown(str(key))}",)
 
 
 def test_two_listeners_cannot_have_one_address() -> None:
