@@ -42,7 +42,12 @@ from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.processes.child import Child, check_program
 from control_plane.sidecar.processes.environment import app_environment, without_token
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
-from control_plane.sidecar.processes.envoy_process import find_envoy, pass_on_log, start_envoy
+from control_plane.sidecar.processes.envoy_process import (
+    check_envoy,
+    find_envoy,
+    pass_on_log,
+    start_envoy,
+)
 from control_plane.sidecar.processes.leftovers import Leftovers
 from control_plane.sidecar.processes.orphans import FIRST_PROCESS, OrphanReaper
 from control_plane.sidecar.race import first_of, within
@@ -81,6 +86,7 @@ async def run(options: SidecarOptions, clock: Clock | None = None) -> int:
         check_dns(options.dns_address, options.dns_upstreams)
     if not has_identity(options.directory):
         check_enrolment(options)
+        await check_envoy(binary, without_token(os.environ, options.token))
     directory = SidecarDirectory(options.directory)
     try:
         with Signals() as signals:

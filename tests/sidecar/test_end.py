@@ -295,6 +295,29 @@ async def test_a_program_that_is_not_there_spends_no_token(tmp_path: Path) -> No
             await instance.logged("sidecar.enrolled")
 
 
+async def test_what_is_no_envoy_spends_no_token(tmp_path: Path) -> None:
+    """Built for another machine, or another program: that is seen before anybody is asked."""
+    foreign, other, silent = (tmp_path / each for each in ("foreign", "other", "silent"))
+    foreign.write_bytes(b"\x7fELF and no more")
+    other.write_text("#!/bin/sh\necho GNU bash, version 5.2\n")
+    silent.write_text("#!/bin/sh\nexit 127\n")
+    found = {
+        foreign: "cannot be run: Exec format error",
+        other: "is no Envoy: with --version it says 'GNU bash, version 5.2'",
+        silent: "is no Envoy: with --version it says nothing, and ends with 127",
+    }
+    async with scene(tmp_path) as here:
+        ticket = await here.cf.ticket("app-b")
+        for binary, why in found.items():
+            binary.chmod(0o755)
+            named = ("--envoy", str(binary))
+            async with sidecar(ticket, here.directory, *here.options, *named) as instance:
+                assert await instance.ended() == 1
+            assert instance.lines == [f"Program {shown(str(binary))} {why}"]
+        async with sidecar(ticket, here.directory, *here.options) as instance:
+            await instance.logged("sidecar.enrolled")
+
+
 async def test_a_program_that_cannot_be_run_leaves_nothing_behind(tmp_path: Path) -> None:
     """The sentence names the program, and the Envoy that had started is gone."""
     async with scene(tmp_path) as here:

