@@ -106,6 +106,7 @@ APP_EXPOSED = "app.exposed"
 
 # The sidecar's DNS server.
 DNS_STARTED = "dns.started"
+DNS_EXPOSED = "dns.exposed"
 NAME_TABLE_APPLIED = "name_table.applied"
 NAME_TABLE_REFUSED = "name_table.refused"
 NAME_TABLE_LOADED = "name_table.loaded"

@@ -366,6 +366,27 @@ def test_one_address_is_listened_on(host: str) -> None:
         server_on(SocketAddress(host, 53))
 
 
+@pytest.mark.parametrize(("host", "warnings"), [("127.0.0.1", 0), ("192.0.2.1", 1)])
+async def test_it_is_said_where_others_can_ask(
+    host: str, warnings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who serves DNS where others reach it is warned: they learn names, and ask its resolvers."""
+    bind = socket.socket.bind
+
+    class AtHome(socket.socket):
+        def bind(self, address: Any) -> None:  # noqa: ANN401 - as its base has it
+            bind(self, ("127.0.0.1", address[1]))
+
+    monkeypatch.setattr("control_plane.sidecar.dns.server.socket.socket", AtHome)
+    with capture_logs() as logs:
+        server = server_on(SocketAddress(host, 0))
+        async with server.listening():
+            address = str(server.address)
+
+    warned = [each for each in logs if each["event"] == log_events.DNS_EXPOSED]
+    assert [each["address"] for each in warned] == [address] * warnings
+
+
 async def test_a_port_that_is_free_for_udp_only_is_not_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -88,6 +88,13 @@ class DnsServer:
             server = await asyncio.start_server(self._accept, sock=tcp)
             listener.start()
             self._log.info(log_events.DNS_STARTED, address=str(self.address))
+            if not ipaddress.ip_address(self.address.host).is_loopback:
+                self._log.warning(
+                    log_events.DNS_EXPOSED,
+                    address=str(self.address),
+                    reason="whoever reaches this address learns this app's names, and asks your "
+                    "resolvers through it: serve DNS on 127.0.0.1 unless others are to ask",
+                )
             try:
                 yield
             finally:
