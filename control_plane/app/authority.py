@@ -39,14 +39,8 @@ from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
-from control_plane.settings.own_authority import (
-    CA_FILE,
-    RETIRED_FILE,
-    ROTATION_FILE,
-    read_named,
-    retired_fingerprints,
-    why_not_used,
-)
+from control_plane.settings.own_authority import ROTATION_FILE, read_named
+from control_plane.settings.retired import CA_FILE, RETIRED_FILE, retired_fingerprints, why_not_used
 from control_plane.store.files import load_or_create, read_private, remove_private, write_private
 
 CA_LIFETIME = timedelta(days=3650)

@@ -32,7 +32,8 @@ from control_plane.settings import (
     cautions,
     load_settings,
 )
-from control_plane.settings.own_authority import read_named, why_not_used
+from control_plane.settings.own_authority import read_named
+from control_plane.settings.retired import why_not_used
 from control_plane.settings.values import format_duration
 
 Function = TypeVar("Function", bound=Callable[..., object])

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from control_plane.errors import ConfigurationError
 from control_plane.names import Domain, shown
+from control_plane.settings.retired import why_not_used
 from control_plane.settings.values import SocketAddress
 
 MAX_SOCKET_PATH_OCTETS = 107
@@ -72,9 +73,6 @@ def _missing_key(certificate: Path | None, key: Path | None, data_dir: Path) -> 
     """Name a key that is gone, unless that is as it should be, since its CA was retired."""
     if certificate is None or key is None or key.is_file():
         return
-    # That module has to know what settings are, whose rules these are.
-    from control_plane.settings.own_authority import why_not_used  # noqa: PLC0415 - as said
-
     try:
         is_used = not why_not_used(certificate, data_dir)
     except ConfigurationError:

@@ -12,52 +12,13 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
-from control_plane.ca import Authority, load_authority, read_certificate
-from control_plane.errors import InvalidArgument
+from control_plane.ca import Authority, load_authority
 from control_plane.settings.fields import Settings
+from control_plane.settings.retired import why_not_used
 from control_plane.store.files import read_file, read_private
-
-CA_FILE = "ca.pem"
-"""The embedded CA in the data directory: its private key, then its certificates."""
 
 ROTATION_FILE = "ca-rotation.json"
 """Both CAs, keys included, while one is replaced by the other."""
-
-RETIRED_FILE = "ca-retired.txt"
-"""The fingerprints of the CAs that were retired; nothing secret."""
-
-
-def retired_fingerprints(data_dir: Path) -> set[str]:
-    """Return which CAs were retired here.
-
-    Raises:
-        ConfigurationError: the file that says so cannot be read.
-    """
-    path = data_dir / RETIRED_FILE
-    # Whoever may not look into the directory does not learn of it, and cannot run a server there.
-    if not os.path.lexists(path):
-        return set()
-    return set(read_private(path).decode("ascii", "replace").split())
-
-
-def why_not_used(certificate: Path | None, data_dir: Path) -> str:
-    """Return why the CA that the settings name is not used: it was retired; "" if it was not.
-
-    Raises:
-        ConfigurationError: a file cannot be read.
-    """
-    if certificate is None:
-        return ""
-    try:
-        named = read_certificate(read_file(certificate)).fingerprint
-    except InvalidArgument:
-        return ""  # who reads both files says all that is wrong with them
-    if named not in retired_fingerprints(data_dir):
-        return ""
-    return (
-        "this CA was retired, so it is not used: remove the settings ca_cert and ca_key, or name "
-        f"the files of the CA in {str(data_dir / CA_FILE)!r}"
-    )
 
 
 def read_named(settings: Settings, now: datetime) -> Authority | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.settings.own_authority import CA_FILE, RETIRED_FILE, ROTATION_FILE
+from control_plane.settings.own_authority import ROTATION_FILE
+from control_plane.settings.retired import CA_FILE, RETIRED_FILE
 from tests.e2e import traffic
 from tests.e2e.rotation import HOST, Cloud, Instance, cloud, count, only, own_ca
 from tests.envoy.harness import until

@@ -22,7 +22,7 @@ from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.settings import Settings, SocketAddress, admin_socket
-from control_plane.settings.own_authority import CA_FILE
+from control_plane.settings.retired import CA_FILE
 from tests.envoy.harness import until
 from tests.inspection.test_metrics import total
 from tests.sidecar.platform import Platform, free_port

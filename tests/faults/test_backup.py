@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 from control_plane.app.control_plane import DATABASE_FILE
-from control_plane.settings.own_authority import CA_FILE, ROTATION_FILE
+from control_plane.settings.own_authority import ROTATION_FILE
+from control_plane.settings.retired import CA_FILE
 from tests.e2e.rotation import cloud, only
 from tests.e2e.test_ca_rotation import SECONDS
 from tests.faults.test_restarts import scene, updates

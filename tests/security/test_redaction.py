@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.ca import make_csr, new_key_pair
 from control_plane.logs import REDACTED
-from control_plane.settings.own_authority import CA_FILE
+from control_plane.settings.retired import CA_FILE
 from tests.faults.plane import plane
 from tests.security.leaks import Secrets
 from tests.security.telling import misplace, tell

@@ -25,7 +25,7 @@ from control_plane.settings import (
     find_data_dir,
     load_settings,
 )
-from control_plane.settings.own_authority import RETIRED_FILE
+from control_plane.settings.retired import RETIRED_FILE
 from control_plane.settings.values import (
     Reader,
     count_between,

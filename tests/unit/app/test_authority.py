@@ -21,7 +21,8 @@ from control_plane.errors import ConfigurationError, StorageError
 from control_plane.names import Domain
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
-from control_plane.settings.own_authority import CA_FILE, RETIRED_FILE, ROTATION_FILE
+from control_plane.settings.own_authority import ROTATION_FILE
+from control_plane.settings.retired import CA_FILE, RETIRED_FILE
 from control_plane.store.files import write_private
 from tests.unit.ca.forge import CA, ca_pem, made
 from tests.unit.server_security.still_clock import NOON, StillClock

@@ -18,7 +18,8 @@ import pytest
 
 from control_plane.ca import create_authority, new_key_pair
 from control_plane.names import shown
-from control_plane.settings.own_authority import RETIRED_FILE, ROTATION_FILE
+from control_plane.settings.own_authority import ROTATION_FILE
+from control_plane.settings.retired import RETIRED_FILE
 from control_plane.store.files import write_private
 from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary

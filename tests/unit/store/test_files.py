@@ -15,7 +15,7 @@ import pytest
 
 from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.errors import ConfigurationError, NotDurable, StorageError
-from control_plane.settings.own_authority import CA_FILE
+from control_plane.settings.retired import CA_FILE
 from control_plane.store.files import (
     check_private,
     guarded_directory,
