@@ -82,7 +82,7 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
     context = _context(credentials)
     try:
         with (
-            socket.create_connection((address.host, address.port), SECONDS) as raw,
+            _connected(address) as raw,
             context.wrap_socket(raw, server_hostname=address.host) as tls,
         ):
             is_greeted = _is_greeted(tls)
@@ -98,8 +98,8 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
         ) from None
     except TimeoutError:
         raise Away(
-            f"no answer from {address} within {SECONDS:g}s: a firewall is on the way, or "
-            f"{_NO_OPERATORS}"
+            f"the server at {address} says nothing for {SECONDS:g}s: it hangs, somebody has "
+            f"stopped it (kill -CONT lets it go on), or {_NO_OPERATORS}"
         ) from None
     except socket.gaierror as error:
         raise Away(
@@ -116,6 +116,22 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
             f"the server at {address} does not take {credentials.cert}: it has to be a valid "
             "operator's certificate of the server's CA (c2c issue-operator-cert makes one)"
         )
+
+
+def _connected(address: SocketAddress) -> socket.socket:
+    """Return a connection.
+
+    Raises:
+        Away: nothing comes back.
+        OSError: something else is wrong.
+    """
+    try:
+        return socket.create_connection((address.host, address.port), SECONDS)
+    except TimeoutError:
+        raise Away(
+            f"no answer from {address} within {SECONDS:g}s: a firewall is on the way, or that "
+            "machine is away"
+        ) from None
 
 
 def _untrusted(error: ssl.SSLCertVerificationError, address: SocketAddress, ca: Path) -> Failed:

@@ -377,17 +377,29 @@ def test_a_server_that_may_come_back_is_told_apart(operator: tuple[ControlPlane,
 def test_a_server_that_says_nothing_is_waited_for_so_long(
     operator: tuple[ControlPlane, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be behind a firewall that is opened later; until then nobody waits for ever."""
+    """It may have been stopped for a while; until it goes on nobody waits for ever."""
     _, directory = operator
     files = Credentials(*(directory / each for each in ("alice.pem", "alice.key", "alice-ca.pem")))
     monkeypatch.setattr(reach, "SECONDS", 0.1)
     with (
         closing(socket.create_server(("127.0.0.1", 0))) as silent,
-        pytest.raises(
-            Away, match=r"within 0\.1s: a firewall is on the way, or that is no operator"
-        ),
+        pytest.raises(Away, match=r"says nothing for 0\.1s: it hangs, somebody has stopped it"),
     ):
         try_tls(SocketAddress("127.0.0.1", silent.getsockname()[1]), files)
+
+
+def test_nobody_who_answers_is_waited_for_so_long(
+    operator: tuple[ControlPlane, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be behind a firewall that is opened later; until then nobody waits for ever."""
+    _, directory = operator
+    files = Credentials(*(directory / each for each in ("alice.pem", "alice.key", "alice-ca.pem")))
+    monkeypatch.setattr(reach, "SECONDS", 0.1)
+    # No more fit into the queue of this one, so the kernel answers nothing at all.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as waiting:
+        waiting.connect(full.getsockname())
+        with pytest.raises(Away, match=r"within 0\.1s: a firewall is on the way"):
+            try_tls(SocketAddress("127.0.0.1", full.getsockname()[1]), files)
 
 
 def test_a_port_without_tls_is_told_apart(operator: tuple[ControlPlane, Path]) -> None:
