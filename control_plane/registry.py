@@ -37,8 +37,8 @@ given to nobody before that is on the disk. Enrolment also notes that its instan
 the commands behind it, and takes that back if it fails.
 """
 
-Amendment = Callable[[Decision[Any]], Decision[Any]]
-"""Adds to what a command did what follows from that, whichever command it was.
+Amendment = Callable[[State, Decision[Any]], Decision[Any]]
+"""Adds to what a command did to a State what follows from that, whichever command it was.
 
 It may read a clock; otherwise the same holds for it as for a command.
 """
@@ -226,7 +226,7 @@ class Registry:
 
     def _judge(self, command: Command[Any], state: State) -> _Verdict:
         try:
-            return self._amend(command(state))
+            return self._amend(state, command(state))
         except Exception as error:  # noqa: BLE001 - whatever it is, its own caller is told
             return error
 
@@ -252,7 +252,7 @@ class Registry:
                 )
 
 
-def _as_it_is(decision: Decision[Any]) -> Decision[Any]:
+def _as_it_is(_before: State, decision: Decision[Any]) -> Decision[Any]:
     return decision
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from control_plane.app.authority import new_authority, open_authorities
 from control_plane.app.expiring import signing_ca
@@ -16,6 +18,8 @@ from control_plane.app.memories import forgetting
 from control_plane.app.observed import Observed, Watched, observe
 from control_plane.ca import Authority, InstanceIdentity, Profile, load_trusted, new_key_pair
 from control_plane.clock import Clock
+from control_plane.model.change import Decision
+from control_plane.model.draining import leave_draining
 from control_plane.model.state import State
 from control_plane.nodes import Nodes
 from control_plane.planner import Planner, PlanOptions
@@ -29,6 +33,7 @@ from control_plane.reconciler.certificates.ledger import Ledger
 from control_plane.reconciler.certificates.recorded import RecordedChanges
 from control_plane.reconciler.certificates.records import Records
 from control_plane.reconciler.convergence import Convergence
+from control_plane.reconciler.draining import DRAIN_SECONDS
 from control_plane.reconciler.membership.departures import Departures
 from control_plane.reconciler.membership.presence import (
     WORDS_AT_ONCE,
@@ -40,7 +45,7 @@ from control_plane.reconciler.pace import IDENTITIES_PER_SECOND, turn
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.probe import Prober
-from control_plane.registry import Registry
+from control_plane.registry import Amendment, Registry
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.identity_watch import IdentityWatch
 from control_plane.server.access.peers import Validity
@@ -125,6 +130,16 @@ def new_guid() -> str:
     return str(uuid.uuid4())
 
 
+def _amendment(tombstones: Tombstones, clock: Clock) -> Amendment:
+    """Return what adds to a change what is left of that which is gone by it."""
+
+    def amend(before: State, decision: Decision[Any]) -> Decision[Any]:
+        drained = clock.now() + timedelta(seconds=DRAIN_SECONDS)
+        return leave_draining(before, tombstones.amend(decision), drained)
+
+    return amend
+
+
 async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     """Read what is on disk, and put everything together.
 
@@ -142,7 +157,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     tombstones = Tombstones(holdings, settings.certificate_lifetime, clock)
     records = Records(store)
     recorded = RecordedChanges(store, records, lambda: registry.state)
-    registry = Registry(State.of(await store.load()), recorded, amend=tombstones.amend)
+    registry = Registry(State.of(await store.load()), recorded, _amendment(tombstones, clock))
     nodes = Nodes()
     acked_names = AckedNames(ledger, secrets, records.note)
 

@@ -192,7 +192,39 @@ class Tombstone:
     ends_at: datetime
 
 
-Entity = App | Instance | RouteMapping | NetworkPolicy | JoinToken | Tombstone
+@dataclass(frozen=True, slots=True)
+class DrainingPort:
+    """Where a port of an app led until a moment ago, since connections of then may be open.
+
+    Attributes:
+        protocol: what is spoken there.
+        ends_at: when nobody needs it any more.
+    """
+
+    app_guid: AppGuid
+    app_port: Port
+    proxy_port: Port
+    protocol: AppProtocol
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DrainingCaller:
+    """An app that might call another until a moment ago, since connections of then may be open.
+
+    Attributes:
+        ends_at: when nobody has to know of it any more.
+    """
+
+    source: AppGuid
+    destination: AppGuid
+    ends_at: datetime
+
+
+Draining = DrainingPort | DrainingCaller
+"""What is gone, and goes on to be served for a while."""
+
+Entity = App | Instance | RouteMapping | NetworkPolicy | JoinToken | Tombstone | Draining
 """Everything that the store keeps a row of."""
 
 
@@ -209,5 +241,9 @@ def key_of(entity: Entity) -> Hashable:
             return JoinToken, entity.digest
         case Tombstone():
             return Tombstone, entity.instance_guid
+        case DrainingPort(app, app_port, proxy_port):
+            return DrainingPort, app, app_port, proxy_port
+        case DrainingCaller(source, destination):
+            return DrainingCaller, source, destination
         case _:
             assert_never(entity)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from control_plane.model.entities import App
+from control_plane.model.entities import App, AppProtocol
 from control_plane.names import C2C_PORT, Port
 
 FIRST_PROXY_PORT = 61001
@@ -48,3 +48,13 @@ def port_mappings(app: App) -> tuple[PortMapping, ...]:
         if app_port == app.c2c_port:
             mappings.append(PortMapping(app_port, C2C_PORT))
     return tuple(mappings)
+
+
+def forwarded(app: App) -> dict[PortMapping, AppProtocol]:
+    """Return which ports of an app its Envoys forward to, and what they speak there."""
+    mappings = port_mappings(app) if app.c2c_port is not None else ()
+    return {each: _protocol(app, each.app_port) for each in mappings}
+
+
+def _protocol(app: App, port: Port) -> AppProtocol:
+    return AppProtocol.TCP if port == SSH_PORT and app.ssh else app.protocol

@@ -9,7 +9,7 @@ one app is kept sorted, since it is read far more often than it changes.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar, assert_never
 
@@ -18,6 +18,9 @@ from rpds import HashTrieMap
 from control_plane.model.entities import (
     App,
     AppKey,
+    Draining,
+    DrainingCaller,
+    DrainingPort,
     Entity,
     Instance,
     InstanceStatus,
@@ -27,6 +30,7 @@ from control_plane.model.entities import (
     Source,
     Tombstone,
     Transport,
+    key_of,
 )
 from control_plane.names import Address, AppGuid, Hostname, InstanceGuid
 
@@ -38,7 +42,7 @@ _Lists: TypeAlias = "HashTrieMap[K, tuple[V, ...]]"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Apps, instances, routes, policies, join tokens and tombstones, and how to find them.
+    """Apps, instances, routes, policies, tokens, what is left of others, and how to find them.
 
     ``apps``, ``instances`` and ``tokens`` may be read as maps; for all else there are the methods.
     """
@@ -47,6 +51,7 @@ class State:
     instances: HashTrieMap[InstanceGuid, Instance] = field(default_factory=HashTrieMap)
     tokens: HashTrieMap[str, JoinToken] = field(default_factory=HashTrieMap)
     tombstones: HashTrieMap[InstanceGuid, Tombstone] = field(default_factory=HashTrieMap)
+    draining: HashTrieMap[Hashable, Draining] = field(default_factory=HashTrieMap)
     guid_by_key: HashTrieMap[AppKey, AppGuid] = field(default_factory=HashTrieMap)
     instance_by_address: HashTrieMap[Address, InstanceGuid] = field(default_factory=HashTrieMap)
     instances_by_app: _Lists[AppGuid, Instance] = field(default_factory=HashTrieMap)
@@ -71,6 +76,7 @@ class State:
         yield from self.all_policies()
         yield from self.all_tokens()
         yield from self.all_tombstones()
+        yield from self.all_draining()
 
     def all_apps(self) -> tuple[App, ...]:
         """Return every app by org, space and name."""
@@ -98,6 +104,10 @@ class State:
     def all_tombstones(self) -> tuple[Tombstone, ...]:
         """Return what is left of every instance that was removed, in no order."""
         return tuple(self.tombstones.values())
+
+    def all_draining(self) -> tuple[Draining, ...]:
+        """Return everything that is gone and goes on to be served for a while, in no order."""
+        return tuple(self.draining.values())
 
     def app(self, guid: AppGuid) -> App | None:
         """Return the app with this GUID."""
@@ -201,6 +211,8 @@ class State:
                 return replace(self, tokens=self.tokens.insert(entity.digest, entity))
             case Tombstone(guid):
                 return replace(self, tombstones=self.tombstones.insert(guid, entity))
+            case DrainingPort() | DrainingCaller():
+                return replace(self, draining=self.draining.insert(key_of(entity), entity))
             case _:
                 assert_never(entity)
 
@@ -230,6 +242,8 @@ class State:
                 return replace(self, tokens=self.tokens.discard(entity.digest))
             case Tombstone(guid):
                 return replace(self, tombstones=self.tombstones.discard(guid))
+            case DrainingPort() | DrainingCaller():
+                return replace(self, draining=self.draining.discard(key_of(entity)))
             case _:
                 assert_never(entity)
 

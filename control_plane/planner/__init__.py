@@ -9,7 +9,7 @@ from control_plane.planner.names import (
 )
 from control_plane.planner.options import PlanOptions
 from control_plane.planner.plan import Planner, SecretContent
-from control_plane.planner.ports import NOTHING, Gone, forwarded
+from control_plane.planner.ports import NOTHING, Gone
 from control_plane.planner.requests import c2c_request, ports_request
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "SecretContent",
     "UncertifiedNames",
     "c2c_request",
-    "forwarded",
     "none_uncertified",
     "ports_request",
 ]

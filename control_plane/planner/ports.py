@@ -21,7 +21,7 @@ from control_plane.model.entities import (
     Source,
     Transport,
 )
-from control_plane.model.ports import SSH_PORT, PortMapping, port_mappings
+from control_plane.model.ports import PortMapping, forwarded
 from control_plane.model.state import State
 from control_plane.names import C2C_PORT, DEFAULT_APP_PORT, Address, AppGuid, InstanceGuid, Port
 from control_plane.planner.options import PlanOptions
@@ -183,12 +183,6 @@ class Ports:
                 yield self._udp_listener(port, instance.address, datagrams)
 
 
-def forwarded(app: App) -> dict[PortMapping, AppProtocol]:
-    """Return which ports of an app its Envoys forward to, and what they speak there."""
-    mappings = port_mappings(app) if app.c2c_port is not None else ()
-    return {each: _protocol(app, each.app_port) for each in mappings}
-
-
 def _callers(sources: Iterable[Source], gone: Gone) -> dict[AppGuid, tuple[Address, ...]]:
     """Return who may send requests, and with no address who might until a moment ago."""
     allowed = {each.app: each.addresses for each in sources}
@@ -197,10 +191,6 @@ def _callers(sources: Iterable[Source], gone: Gone) -> dict[AppGuid, tuple[Addre
 
 def _addresses(sources: Iterable[Source]) -> tuple[Address, ...]:
     return tuple(address for source in sources for address in source.addresses)
-
-
-def _protocol(app: App, port: int) -> AppProtocol:
-    return AppProtocol.TCP if port == SSH_PORT and app.ssh else app.protocol
 
 
 def _cluster(app_port: int, app_address: str, protocol: AppProtocol) -> Resource:

@@ -18,7 +18,7 @@ import structlog
 from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.model.change import Change
-from control_plane.model.entities import Entity, Instance, Tombstone
+from control_plane.model.entities import Draining, Entity, Instance, Tombstone
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.progress import Behind, Stage
@@ -83,7 +83,7 @@ class ChangeTrace:
     def committed(self, state: State, change: Change) -> None:
         """Follow a change; to be told after the reconciler was."""
         before, self._state = self._state, state
-        dropped = [each for each in change.drops if not isinstance(each, Tombstone)]
+        dropped = [each for each in change.drops if not isinstance(each, Tombstone | Draining)]
         if self._is_over:
             return
         if dropped or not all(_is_status_only(entity, before) for entity in change.puts):

@@ -3,22 +3,21 @@
 The rule of this module: a filter chain that was replaced or withdrawn serves its connections until
 Envoy has drained them, and needs the cluster and the filter that it had. Without the cluster the
 next request on each of them would be answered 503, and without the filter 403. And the filter of an
-app that may call no more has to say so, since not every client is told that a resource is gone. A
-restart of the control plane forgets them.
+app that may call no more has to say so, since not every client is told that a resource is gone. How
+long that is, a clock says that nobody sets; after a restart it is the one of the wall, and never
+more than it was at first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from control_plane.clock import Clock
-from control_plane.model.change import Change
-from control_plane.model.entities import App, AppProtocol, Entity, NetworkPolicy
-from control_plane.model.ports import PortMapping
-from control_plane.model.state import State
+from control_plane.model.entities import App, AppProtocol, DrainingCaller, DrainingPort, Entity
+from control_plane.model.ports import PortMapping, forwarded
 from control_plane.names import AppGuid
-from control_plane.planner import NOTHING, Gone, forwarded
+from control_plane.planner import NOTHING, Gone
 
 DRAIN_SECONDS = 60.0
 """How long connections may drain; those of a sidecar have ``--drain-time``, by default 10 s."""
@@ -42,22 +41,33 @@ class _Recent:
 class Draining:
     """Knows which port mappings and policies are gone, and were there a moment ago."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Start with none."""
+    def __init__(self, left: Iterable[Entity], clock: Clock) -> None:
+        """Start with those that an earlier run left."""
         self._clock = clock
         self._gone: dict[AppGuid, _Recent] = {}
+        now = clock.now()
+        for each in left:
+            if isinstance(each, DrainingPort | DrainingCaller):
+                seconds = (each.ends_at - now).total_seconds()
+                self._note(each, min(seconds, DRAIN_SECONDS))
 
-    def committed(self, before: State, change: Change) -> None:
-        """Note what the apps that changed were before."""
+    def committed(self, puts: Iterable[Entity]) -> None:
+        """Note what drains from now on."""
         now = self._clock.monotonic()
         for guid in [app for app, recent in self._gone.items() if recent.is_over(now)]:
             del self._gone[guid]
-        for app, were in _replaced(before, change.puts):
-            recent = self._gone.setdefault(app, _Recent())
-            recent.ports.update({each: (of, now + DRAIN_SECONDS) for each, of in were.items()})
-        for policy in (each for each in change.drops if isinstance(each, NetworkPolicy)):
-            recent = self._gone.setdefault(policy.destination, _Recent())
-            recent.callers[policy.source] = now + DRAIN_SECONDS
+        for each in puts:
+            if isinstance(each, DrainingPort | DrainingCaller):
+                self._note(each, DRAIN_SECONDS)
+
+    def _note(self, draining: DrainingPort | DrainingCaller, seconds: float) -> None:
+        until = self._clock.monotonic() + seconds
+        match draining:
+            case DrainingPort(app, app_port, proxy_port, protocol):
+                ports = self._gone.setdefault(app, _Recent()).ports
+                ports[PortMapping(app_port, proxy_port)] = protocol, until
+            case DrainingCaller(source, destination):
+                self._gone.setdefault(destination, _Recent()).callers[source] = until
 
     def of(self, app: App) -> Gone:
         """Return what the ports of an app were a moment ago and are no more, and who might call."""
@@ -78,13 +88,3 @@ class Draining:
         now = self._clock.monotonic()
         ends = [until - now for until in recent.ends() if until > now] if recent else []
         return timedelta(seconds=min(ends)) if ends else None
-
-
-def _replaced(
-    before: State, puts: Iterable[Entity]
-) -> Iterator[tuple[AppGuid, Mapping[PortMapping, AppProtocol]]]:
-    """Yield what the ports of apps led to that lead elsewhere now."""
-    for app in (each for each in puts if isinstance(each, App)):
-        known = before.app(app.guid)
-        if known is not None and (were := forwarded(known)) != forwarded(app):
-            yield app.guid, were

@@ -75,7 +75,7 @@ class Reconciler:
         self._issuers = issuers
         self._backlog = Backlog(clock, issuers, self._returned)
         self._renewals = RenewalQueue()
-        self._draining = Draining(clock)
+        self._draining = Draining(state.all_draining(), clock)
         self._log = structlog.get_logger(__name__)
         self._on_clock_jump: list[Callable[[], None]] = []
         self._on_plan: list[Callable[[InstanceGuid], None]] = []
@@ -103,7 +103,7 @@ class Reconciler:
 
     def committed(self, state: State, change: Change) -> None:
         """Mark the instances that a change concerns, and see off those that it removed."""
-        self._draining.committed(self.state, change)
+        self._draining.committed(change.puts)
         self.state = state
         for entity in change.drops:
             if isinstance(entity, Tombstone):

@@ -16,6 +16,8 @@ from control_plane.model.entities import (
     App,
     AppKey,
     AppProtocol,
+    DrainingCaller,
+    DrainingPort,
     Entity,
     Instance,
     InstanceStatus,
@@ -49,6 +51,10 @@ def table_of(entity: Entity) -> Table:
             return schema.JOIN_TOKENS
         case Tombstone():
             return schema.TOMBSTONES
+        case DrainingPort():
+            return schema.DRAINING_PORTS
+        case DrainingCaller():
+            return schema.DRAINING_CALLERS
         case _:
             assert_never(entity)
 
@@ -101,6 +107,20 @@ def row_of(entity: Entity) -> Row:
             return {
                 "instance_guid": entity.instance_guid,
                 "app_guid": entity.app_guid,
+                "ends_at": entity.ends_at.isoformat(),
+            }
+        case DrainingPort():
+            return {
+                "app_guid": entity.app_guid,
+                "app_port": entity.app_port,
+                "proxy_port": entity.proxy_port,
+                "protocol": entity.protocol.value,
+                "ends_at": entity.ends_at.isoformat(),
+            }
+        case DrainingCaller():
+            return {
+                "source": entity.source,
+                "destination": entity.destination,
                 "ends_at": entity.ends_at.isoformat(),
             }
         case _:
@@ -164,6 +184,24 @@ def _tombstone(row: Row) -> Tombstone:
     )
 
 
+def _draining_port(row: Row) -> DrainingPort:
+    return DrainingPort(
+        app_guid=AppGuid(row["app_guid"]),
+        app_port=Port(row["app_port"]),
+        proxy_port=Port(row["proxy_port"]),
+        protocol=AppProtocol(row["protocol"]),
+        ends_at=datetime.fromisoformat(row["ends_at"]),
+    )
+
+
+def _draining_caller(row: Row) -> DrainingCaller:
+    return DrainingCaller(
+        source=AppGuid(row["source"]),
+        destination=AppGuid(row["destination"]),
+        ends_at=datetime.fromisoformat(row["ends_at"]),
+    )
+
+
 READERS: tuple[tuple[Table, Callable[[Row], Entity]], ...] = (
     (schema.APPS, _app),
     (schema.INSTANCES, _instance),
@@ -171,6 +209,8 @@ READERS: tuple[tuple[Table, Callable[[Row], Entity]], ...] = (
     (schema.NETWORK_POLICIES, _network_policy),
     (schema.JOIN_TOKENS, _join_token),
     (schema.TOMBSTONES, _tombstone),
+    (schema.DRAINING_PORTS, _draining_port),
+    (schema.DRAINING_CALLERS, _draining_caller),
 )
 """Each table and what its rows are; apps first, since all else refers to them."""
 

@@ -106,6 +106,25 @@ TOMBSTONES = Table(
     Column("ends_at", Text, nullable=False),
 )
 
+# Without references: their apps may be gone before them.
+DRAINING_PORTS = Table(
+    "draining_ports",
+    _METADATA,
+    Column("app_guid", Text, primary_key=True, nullable=False),
+    Column("app_port", Integer, primary_key=True, nullable=False),
+    Column("proxy_port", Integer, primary_key=True, nullable=False),
+    Column("protocol", Text, nullable=False),
+    Column("ends_at", Text, nullable=False),
+)
+
+DRAINING_CALLERS = Table(
+    "draining_callers",
+    _METADATA,
+    Column("source", Text, primary_key=True, nullable=False),
+    Column("destination", Text, primary_key=True, nullable=False),
+    Column("ends_at", Text, nullable=False),
+)
+
 # Without a reference to its instance, which is deleted and inserted again when it changes.
 ISSUED = Table(
     "issued_certificates",
@@ -200,6 +219,22 @@ STEPS: tuple[Step, ...] = (
     ("ALTER TABLE instances ADD COLUMN has_sidecar BOOLEAN DEFAULT 0 NOT NULL",),
     ("ALTER TABLE issued_certificates ADD COLUMN unacked JSON DEFAULT '[]' NOT NULL",),
     ("ALTER TABLE instances ADD COLUMN has_resolver BOOLEAN DEFAULT 0 NOT NULL",),
+    (
+        """CREATE TABLE draining_ports (
+            app_guid TEXT NOT NULL,
+            app_port INTEGER NOT NULL,
+            proxy_port INTEGER NOT NULL,
+            protocol TEXT NOT NULL,
+            ends_at TEXT NOT NULL,
+            PRIMARY KEY (app_guid, app_port, proxy_port)
+        )""",
+        """CREATE TABLE draining_callers (
+            source TEXT NOT NULL,
+            destination TEXT NOT NULL,
+            ends_at TEXT NOT NULL,
+            PRIMARY KEY (source, destination)
+        )""",
+    ),
 )
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 

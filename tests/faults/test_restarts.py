@@ -169,6 +169,26 @@ async def test_a_fresh_envoy_after_a_restart_gets_a_new_certificate(tmp_path: Pa
             assert await here.serial() != serial
 
 
+async def test_what_drains_is_not_withdrawn_by_a_restart(tmp_path: Path) -> None:
+    """A connection from before the app's port changed is served as it would be without one."""
+    async with (
+        scene(tmp_path) as here,
+        tcp_app(http1()) as other,
+        here.instance("--drain-time", "60s") as instance,
+        here.caller.connect(here.address) as connection,
+    ):
+        assert (await connection.request("/")).status == 200
+        attempts = await instance.envoy.stat("cluster_manager.cds.update_attempt")
+        await here.cp.use_ports("app-b", other.port)
+        await here.cp.synced()
+
+        await here.cp.kill()
+        await here.cp.start()
+        await reconnected(instance.envoy, attempts)
+        await here.cp.synced()
+        assert (await connection.request("/")).status == 200
+
+
 async def test_who_leaves_stays_gone_across_a_restart(tmp_path: Path) -> None:
     """While its Envoy drains it is a client like any other, and no name leads there any more."""
     async with scene(tmp_path) as here, here.instance("--offline-wait", "60s") as instance:

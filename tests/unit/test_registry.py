@@ -413,7 +413,7 @@ async def test_what_follows_from_a_command_is_part_of_it() -> None:
     """It is in the answer, on the disk and in the State."""
     store = FakeStore()
 
-    def amend(decision: Decision[Any]) -> Decision[Any]:
+    def amend(_before: State, decision: Decision[Any]) -> Decision[Any]:
         follow = create("follower")
         return decision.then(lambda state, result: replace(follow(state), result=result))
 

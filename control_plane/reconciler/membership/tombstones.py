@@ -3,7 +3,8 @@
 The rule of this module: nobody comes back without an identity certificate, so a tombstone ends with
 the last one that its instance may have. One that stays too long does no harm; one that goes too
 early would leave an Envoy serving. So it stays for as long as an identity lives by a clock that
-nobody sets, too: a wall clock that is ahead for a while ends none.
+nobody sets, too: a wall clock that is ahead for a while ends none. What has drained is forgotten
+along with them; another clock says when that is, while the process runs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
 from control_plane.model.change import Decision
+from control_plane.model.draining import drop_drained
+from control_plane.model.state import State
 from control_plane.model.tombstones import drop_ended_tombstones, leave_tombstones
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.holdings import Holdings
@@ -77,10 +80,15 @@ class Tombstones:
         # It may have been there for a period when it was seen first.
         long_ago = monotonic - self._lifetime.total_seconds() + PERIOD_SECONDS
         young = frozenset(guid for guid, at in self._since.items() if at > long_ago)
-        if not drop_ended_tombstones(registry.state, now, young).change:
+
+        def forget(state: State) -> Decision[int]:
+            ended = drop_ended_tombstones(state, now, young)
+            return ended.then(lambda later, _: drop_drained(later, now))
+
+        if not forget(registry.state).change:
             return
         try:
-            await registry.execute(lambda state: drop_ended_tombstones(state, now, young))
+            await registry.execute(forget)
         except ControlPlaneError as error:
             self._log.warning(log_events.STORE_FAILED, reason=str(error))
 

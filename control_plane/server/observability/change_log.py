@@ -17,6 +17,8 @@ from control_plane import log_events
 from control_plane.model.change import Change
 from control_plane.model.entities import (
     App,
+    DrainingCaller,
+    DrainingPort,
     Entity,
     Instance,
     InstanceStatus,
@@ -110,7 +112,7 @@ def _put(entity: Entity, before: State, state: State, revision: int) -> _Line | 
         case NetworkPolicy():
             sentence = f"{_policy_text(state, entity)} is allowed"
             return _policy(entity, Kind.ALLOWED, log_events.POLICY_ADDED, sentence, revision)
-        case JoinToken() | Tombstone():
+        case JoinToken() | Tombstone() | DrainingPort() | DrainingCaller():
             return None
         case _:
             assert_never(entity)
@@ -136,7 +138,7 @@ def _dropped(entity: Entity, before: State, revision: int) -> _Line | None:
         case NetworkPolicy():
             sentence = f"{_policy_text(before, entity)} is not allowed any more"
             return _policy(entity, Kind.FORBIDDEN, log_events.POLICY_REMOVED, sentence, revision)
-        case JoinToken() | Tombstone():
+        case JoinToken() | Tombstone() | DrainingPort() | DrainingCaller():
             return None
         case _:
             assert_never(entity)

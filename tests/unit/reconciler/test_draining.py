@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from control_plane.model.apps import delete_app, update_app
+from control_plane.model.entities import AppProtocol, DrainingPort
 from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.policies import PolicySpec, add_policies, remove_policies
 from control_plane.model.spec import AppSpec
-from control_plane.names import InstanceGuid
+from control_plane.names import InstanceGuid, Port
 from control_plane.reconciler.draining import DRAIN_SECONDS
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
 from tests.unit.model.world import A, B, register, world
 from tests.unit.planner import worlds
+from tests.unit.reconciler.clocks import NOON
 from tests.unit.reconciler.worlds import World
 
 B0 = InstanceGuid("b0")
@@ -152,3 +155,30 @@ async def test_an_app_that_had_no_ports_has_nothing_that_drains(around: World) -
         "service-cluster-8080",
         "service-cluster-9090",
     }
+
+
+async def test_what_drains_outlives_a_restart(around: World) -> None:
+    """For as long as it would have been, and no longer, also where the clock was set back."""
+    around.commit(remove_policies(around.state, [CALLS]))
+    change(around, ports=(8080,))
+    await around.clock.advance(DRAIN_SECONDS / 2)
+    again = World(around.state, after=around)
+    again.connect("b0").as_envoy()
+    async with again.running():
+        assert names(again, CLUSTER) == {"service-cluster-8080", "service-cluster-9090"}
+        assert len(requesters(again)) == 3
+
+        await again.clock.advance(DRAIN_SECONDS / 2 + 1)
+        assert names(again, CLUSTER) == {"service-cluster-8080"}
+        assert requesters(again) == {}
+
+
+async def test_a_clock_that_was_set_back_keeps_nothing_for_longer(around: World) -> None:
+    """What an earlier run left by a clock that was ahead of this one drains for a minute."""
+    left = DrainingPort(B, Port(7070), Port(61003), AppProtocol.HTTP1, NOON + timedelta(days=1))
+    again = World(around.state.put(left))
+    again.connect("b0").as_envoy()
+    async with again.running():
+        assert "service-cluster-7070" in names(again, CLUSTER)
+        await again.clock.advance(DRAIN_SECONDS + 1)
+        assert "service-cluster-7070" not in names(again, CLUSTER)

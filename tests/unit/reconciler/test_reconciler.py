@@ -352,6 +352,7 @@ async def test_a_clock_that_was_set_back_while_nobody_ran_is_told(state: State) 
     before = World(state)
     before.clock.set(timedelta(days=1))
     before.connect("b0").as_envoy()
+    before.clock.set(timedelta(days=-1))
     after = World(state, after=before)
     with structlog.testing.capture_logs() as logs:
         async with after.running():

@@ -12,8 +12,8 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.model.change import Change, Decision
-from control_plane.model.entities import Tombstone
+from control_plane.model.change import Change, Decision, decide
+from control_plane.model.entities import DrainingCaller, Tombstone
 from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
@@ -22,7 +22,7 @@ from control_plane.reconciler.certificates.ledger import Ledger
 from control_plane.reconciler.membership.tombstones import PERIOD_SECONDS, Tombstones
 from control_plane.registry import Registry
 from control_plane.store.protocol import IssuedRecord
-from tests.unit.model.world import B, register, world
+from tests.unit.model.world import A, B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.faulty import Faulty, working
 
@@ -40,7 +40,7 @@ class Plane:
         self.clock = ManualClock()
         holdings = Holdings(Ledger(self.clock), records)
         self.tombstones = Tombstones(holdings, HOUR, self.clock)
-        self.registry = Registry(state, store, amend=self.tombstones.amend)
+        self.registry = Registry(state, store, lambda _, decision: self.tombstones.amend(decision))
         self.changes: asyncio.Queue[Change] = asyncio.Queue()
         self.registry.subscribe(lambda _, change: self.changes.put_nowait(change))
 
@@ -171,3 +171,17 @@ async def test_a_full_disk_has_it_forgotten_later(tmp_path: Path) -> None:
         assert await here.forgotten() == left
         reasons = [each["reason"] for each in lines if each["event"] == log_events.STORE_FAILED]
         assert reasons == ["the disk is full"] * 2  # the registry, and who asked
+
+
+async def test_what_has_drained_is_forgotten_too(tmp_path: Path) -> None:
+    """On the disk, with nobody to ask for it."""
+    async with plane(tmp_path) as here:
+        left = DrainingCaller(A, B, NOON + HOUR)
+        await here.registry.execute(lambda state: decide(state, None, puts=[left]))
+        await here.changes.get()
+        assert left in await here.store.load()
+
+        await here.clock.advance(HOUR.total_seconds() + PERIOD_SECONDS)
+        async with asyncio.timeout(5):
+            assert (await here.changes.get()).drops == (left,)
+        assert left not in await here.store.load()

@@ -19,6 +19,7 @@ from control_plane.ca import (
 )
 from control_plane.clock import Clock
 from control_plane.model.change import Decision
+from control_plane.model.draining import leave_draining
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
@@ -30,6 +31,7 @@ from control_plane.reconciler.certificates.custody import Custodian, Custody
 from control_plane.reconciler.certificates.held import Held
 from control_plane.reconciler.certificates.issuer_process import PROGRAM
 from control_plane.reconciler.certificates.issuers import Issuers
+from control_plane.reconciler.draining import DRAIN_SECONDS
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
@@ -79,10 +81,10 @@ class World:
             state: what is on the disk.
             lifetime: of certificates.
             planner: another than the usual one.
-            after: the run before, whose CA and records are on the disk too.
+            after: the run before, whose CA and records are on the disk too, and whose time goes on.
             has_issuers: whether a second process issues for crowds.
         """
-        self.clock = ManualClock()
+        self.clock: ManualClock = after.clock if after else ManualClock()
         self.nodes = Nodes()
         self.serials = Serials()
         profile = Profile(lifetime=lifetime)
@@ -135,6 +137,8 @@ class World:
     def commit(self, decision: Decision[Any]) -> None:
         """Tell the reconciler of a change, as the registry does."""
         decision = leave_tombstones(decision, lambda _: self.clock.now() + timedelta(hours=24))
+        drained = self.clock.now() + timedelta(seconds=DRAIN_SECONDS)
+        decision = leave_draining(self.state, decision, drained)
         self.reconciler.committed(decision.state, decision.change)
 
     def ready(self, guid: str) -> None:

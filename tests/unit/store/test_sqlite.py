@@ -26,6 +26,9 @@ from control_plane.errors import ConfigurationError, InvalidRequest, StorageErro
 from control_plane.model.change import Change
 from control_plane.model.entities import (
     App,
+    AppProtocol,
+    DrainingCaller,
+    DrainingPort,
     Entity,
     Instance,
     InstanceStatus,
@@ -63,6 +66,8 @@ ENTITIES: tuple[Entity, ...] = (
     NetworkPolicy(A, B, Transport.UDP, Port(1), Port(65535)),
     JoinToken("d" * 64, A, NOW, 3, "10.0.0.0/8"),
     Tombstone(InstanceGuid("a1"), AppGuid("guid-of-an-app-that-was-deleted"), NOW),
+    DrainingPort(A, Port(8080), Port(61001), AppProtocol.HTTP2, NOW),
+    DrainingCaller(A, AppGuid("guid-of-an-app-that-was-deleted"), NOW),
 )
 ISSUED = IssuedRecord(
     instance_guid=InstanceGuid("a0"),
