@@ -60,15 +60,27 @@ class Referee:
         *,
         delta: bool,
         refused: dict[tuple[TypeUrl, str], tuple[Version, float]],
+        gone: set[tuple[TypeUrl, str]],
         takes_errors: bool = False,
     ) -> None:
-        """Start before the first request."""
+        """Start before the first request, with what was refused, and gone, on earlier streams."""
         self._types = types
         self._delta = delta
         self._refused = refused
+        self._gone = gone
         self._takes_errors = takes_errors
         self._nonces: set[str] = set()
         self.views: dict[TypeUrl, View] = {}
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Take note of what was refused and is gone: that may be forgotten, unless it is asked for.
+
+        The server does so once it knows that the client does not have it.
+        """
+        for url, name in self._refused:
+            view = self.views.get(url)
+            if not snapshot.of_type(url).knows(name) and not (view and name in view.names):
+                self._gone.add((url, name))
 
     def request(self, request: Request, now: float) -> None:
         """Take note of what a client told."""
@@ -94,6 +106,7 @@ class Referee:
         for name, version in view.told.items():
             if request.error_detail is None:
                 self._refused.pop((request.type_url, name), None)
+                self._gone.discard((request.type_url, name))
                 view.clung_to.pop(name, None)
                 view.doubt.discard(name)
                 view.applied.discard(name)
@@ -113,6 +126,7 @@ class Referee:
             if view.known.get(name) == version:
                 del view.known[name]
             self._refused[request.type_url, name] = (version, until)
+            self._gone.discard((request.type_url, name))
         if request.error_detail is None:
             view.settled = True
             if reply and kind.complete and not self._delta:
@@ -273,19 +287,23 @@ class Referee:
             return not in_part and not left_alone
         resource = target.resources.get(name)
         if resource is not None:
-            return not self._is_held_back(url, name, resource.version, now)
+            return not self._is_refused(url, name, resource.version, now)
         may_have = name in view.known or name in view.applied or (in_part and view.stated)
         withheld = name in target.pending or name in target.recorded or may_have
         is_told = self._takes_errors or not in_part
         return not withheld and is_told and now >= view.clung_to.get(name, 0.0)
 
     def _is_held_back(self, url: TypeUrl, name: str, version: Version, now: float) -> bool:
+        """Tell whether content must not be sent."""
+        return (url, name) not in self._gone and self._is_refused(url, name, version, now)
+
+    def _is_refused(self, url: TypeUrl, name: str, version: Version, now: float) -> bool:
         refused, until = self._refused.get((url, name), (None, 0.0))
         return refused == version and now < until
 
     def _may_be_held_back(self, url: TypeUrl, name: str, version: Version, now: float) -> bool:
         """Tell likewise where it may have been refused before, after which the pause is longer."""
-        return self._is_held_back(url, name, version, now - LONGEST_PAUSE + FIRST_PAUSE)
+        return self._is_refused(url, name, version, now - LONGEST_PAUSE + FIRST_PAUSE)
 
     def _is_refreshed(self, url: TypeUrl) -> bool:
         """Tell whether a type may be sent again because another one was."""

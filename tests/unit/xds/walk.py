@@ -83,6 +83,7 @@ class Walk(WalkToRest):
         self.contents: dict[TypeUrl, dict[str, Resource | Version | None]] = defaultdict(dict)
         self.snapshot = Snapshot()
         self.refused: dict[tuple[TypeUrl, str], tuple[Version, float]] = {}
+        self.gone: set[tuple[TypeUrl, str]] = set()
         self.refusals = NodeRefusals()
         self.serial = 0
         self._open()
@@ -95,7 +96,11 @@ class Walk(WalkToRest):
         self.stream = Stream(TYPES)
         self.stream.bind(self.refusals)
         self.referee = Referee(
-            TYPES, delta=self.delta, refused=self.refused, takes_errors=self.takes_errors
+            TYPES,
+            delta=self.delta,
+            refused=self.refused,
+            gone=self.gone,
+            takes_errors=self.takes_errors,
         )
 
     def _is_bad(self, resource: Resource) -> bool:
@@ -120,6 +125,7 @@ class Walk(WalkToRest):
         self.snapshot = self.snapshot.replacing({url: kind})
 
     def _push(self) -> int:
+        self.referee.look(self.snapshot)
         replies = self.stream.replies(self.snapshot, self.now)
         for reply in replies:
             self.referee.reply(reply, self.snapshot, self.now)
@@ -175,6 +181,7 @@ class Walk(WalkToRest):
             self._put(SECRET, **gone)
             self.refusals = NodeRefusals()
             self.refused = {}
+            self.gone = set()
         self.client.reconnect()
         self._open()
         self._exchange(prompt=prompt)
