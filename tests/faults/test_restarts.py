@@ -178,9 +178,9 @@ async def test_what_drains_is_not_withdrawn_by_a_restart(tmp_path: Path) -> None
         here.caller.connect(here.address) as connection,
     ):
         assert (await connection.request("/")).status == 200
-        attempts = await instance.envoy.stat("cluster_manager.cds.update_attempt")
         await here.cp.use_ports("app-b", other.port)
         await here.cp.synced()
+        attempts = await instance.envoy.stat("cluster_manager.cds.update_attempt")
 
         await here.cp.kill()
         await here.cp.start()
