@@ -32,7 +32,7 @@ def show(figures: Figures) -> None:
     """Print one measurement as lines of a table."""
     name, *rest = figures.items()
     for key, value in rest:
-        print(f"{name[1]:<18} {key:<28} {value:>12}", flush=True)
+        print(f"{name[1]:<18} {key:<38} {value:>12}", flush=True)
 
 
 def write(path: Path, measurements: Sequence[Figures]) -> None:

@@ -7,61 +7,22 @@ its own, and what a server used is what the kernel says of its process.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
 
+from connected import UNLIMITED, Connected, connected, map_everywhere, quiet
 from figures import Figures
-from fleet import USUAL_SIZE, Fleet, prepare, write_floor
-from google.protobuf.duration_pb2 import Duration
+from fleet import Fleet, prepare, write_floor
 from one_envoy import envoy
 from processes import Server, Talker, children, control_plane, talker
 
-from control_plane.api.v1 import (
-    inspection_pb2,
-    inspection_pb2_grpc,
-    progress_pb2,
-    route_pb2,
-    route_pb2_grpc,
-)
+from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.model.entities import InstanceStatus
 
-UNLIMITED = ("--max-new-streams-per-second", "100000")
-"""Where it is not the admission that is measured."""
-
-
 _FINE = (inspection_pb2.CONFIG_STATUS_SYNCED, inspection_pb2.CONFIG_STATUS_NOT_ASKED)
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """A control plane with all of a fleet connected to it."""
-
-    fleet: Fleet
-    server: Server
-    crowd: Talker
-
-
-@asynccontextmanager
-async def connected(
-    directory: Path, number: int, *, size: int = USUAL_SIZE
-) -> AsyncIterator[Connected]:
-    """Run a control plane and a fleet until the block ends."""
-    fleet = await prepare(directory, number, size=size)
-    async with (
-        control_plane(fleet.data_dir, *UNLIMITED) as server,
-        talker("sidecars.py", server.xds, fleet.file) as crowd,
-    ):
-        crowd.tell("connect", number)
-        await crowd.hear("synced")
-        crowd.tell("report")
-        await crowd.hear("reporting")
-        await _quiet(server)
-        yield Connected(fleet, server, crowd)
 
 
 async def fleet_rotation(directory: Path, *, quick: bool) -> Figures:
@@ -82,20 +43,32 @@ async def fleet_rotation(directory: Path, *, quick: bool) -> Figures:
 async def _rotation(directory: Path, number: int, rounds: int) -> Figures:
     # Big apps, so that it is certificates that are measured and not commands.
     async with connected(directory, number, size=100) as here:
-        seconds, used = [], []
-        for turn in range(rounds):
-            here.crowd.tell("watch")
-            before, start = here.server.usage(), time.monotonic()
-            await _map_everywhere(here.server, here.fleet.apps, f"r{turn}")
-            await here.crowd.hear("pushed")
-            seconds.append(time.monotonic() - start)
-            used.append(here.server.usage().cpu_seconds - before.cpu_seconds)
-            await _quiet(here.server)
+        alone = await _rotations(here, "a", rounds)
+        await here.report()
+        reported = await _rotations(here, "r", rounds)
     floor = await _floor(directory, here.fleet, rounds)
+    return {
+        **reported,
+        **{f"without_reports_{name}": figure for name, figure in alone.items()},
+        "floor_per_second": round(number / median(floor)),
+    }
+
+
+async def _rotations(here: Connected, name: str, rounds: int) -> Figures:
+    """Rotate every certificate so many times, with this at the beginning of each route."""
+    number = len(here.fleet.members)
+    seconds, used = [], []
+    for turn in range(rounds):
+        here.crowd.tell("watch")
+        before, start = here.server.usage(), time.monotonic()
+        await map_everywhere(here.server, here.fleet.apps, f"{name}{turn}")
+        await here.crowd.hear("pushed")
+        seconds.append(time.monotonic() - start)
+        used.append(here.server.usage().cpu_seconds - before.cpu_seconds)
+        await quiet(here.server)
     return {
         "per_second": round(number / median(seconds)),
         "server_cpu_us": round(median(used) / number * 1e6),
-        "floor_per_second": round(number / median(floor)),
     }
 
 
@@ -126,12 +99,14 @@ async def one_change(directory: Path, *, quick: bool) -> Figures:
             await stack.enter_async_context(connected(directory / str(number), number + 10))
             for number in (small, big)
         ]
+        for here in fleets:
+            await here.report()
         seconds: list[list[float]] = [[], []]
         used: list[list[float]] = [[], []]
         for turn in range(rounds):
             for which, here in enumerate(fleets):
                 before, start = here.server.usage(), time.monotonic()
-                await _map_everywhere(here.server, ["app-0"], f"o{turn}")
+                await map_everywhere(here.server, ["app-0"], f"o{turn}")
                 seconds[which].append(time.monotonic() - start)
                 used[which].append(here.server.usage().cpu_seconds - before.cpu_seconds)
         idle = await _idle([here.server for here in fleets], 2 if quick else 25)
@@ -181,7 +156,7 @@ async def storm(directory: Path, *, quick: bool) -> Figures:
                 talker("sidecars.py", server.xds, fleet.file, *options)
             )
             fresh = await _rush(server, crowd, number)
-            await _quiet(server)
+            await quiet(server)
             crowd.tell("leave")
             await crowd.hear("left")
         async with control_plane(fleet.data_dir, at=server.xds) as server:
@@ -241,13 +216,13 @@ async def memory(directory: Path, *, quick: bool) -> Figures:
         base = server.usage().rss_kib
         crowd.tell("connect", number)
         await crowd.hear("synced")
-        await _quiet(server)
+        await quiet(server)
         if not quick:
             await _alone(server)
         connected = server.usage().rss_kib
         crowd.tell("report")
         await crowd.hear("reporting")
-        await _quiet(server)
+        await quiet(server)
         reported = server.usage().rss_kib
         (idle,) = await _idle([server], 2 if quick else 30)
     return {
@@ -260,25 +235,6 @@ async def memory(directory: Path, *, quick: bool) -> Figures:
     }
 
 
-async def _map_everywhere(server: Server, apps: Iterable[str], host: str) -> None:
-    """Map a route to each app, and wait until every instance has ACKed its certificate."""
-    stub = route_pb2_grpc.RouteServiceStub(server.operator)
-
-    async def one(app: str) -> None:
-        answer = await stub.MapRoute(
-            route_pb2.MapRouteRequest(
-                app=app,
-                hostname=f"{host}-{app}",
-                wait=progress_pb2.WAIT_ACKED,
-                timeout=Duration(seconds=120),
-            )
-        )
-        if not answer.complete:
-            raise RuntimeError(f"{len(answer.behind)} instances of {app} did not follow")
-
-    await asyncio.gather(*map(one, apps))
-
-
 async def _alone(server: Server) -> None:
     """Return once the second process has ended, which issues for a crowd, a minute after it.
 
@@ -288,15 +244,3 @@ async def _alone(server: Server) -> None:
         if not children(server.process.pid):
             return
         await asyncio.sleep(1.0)
-
-
-async def _quiet(server: Server) -> None:
-    """Return once the server has no more to do than it has all the time."""
-    busy = math.inf
-    while True:
-        before = server.usage().cpu_seconds
-        await asyncio.sleep(1.0)
-        now = server.usage().cpu_seconds - before
-        if now >= 0.8 * busy:
-            return
-        busy = now
