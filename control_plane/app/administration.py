@@ -95,7 +95,7 @@ def add_administration(
         server,
     )
     join_token_pb2_grpc.add_JoinTokenServiceServicer_to_server(
-        JoinTokenService(registry, core.clock, _new_token, enrollment_server), server
+        JoinTokenService(registry, core.clock, _new_token, new_guid, enrollment_server), server
     )
     add_trust(server, core, xds_server)
     csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(

@@ -79,6 +79,7 @@ GROUPS = (
         (
             Entry("instances", "List app instances", "instances"),
             Entry("join-token", "Create a token with which an instance can enrol", "trust"),
+            Entry("join-tokens", "List the join tokens that can still be used", "trust"),
             Entry("revoke-join-tokens", "Make the join tokens of an app worthless", "trust"),
             Entry("sidecar", "Run next to an app: enrol, start Envoy, renew", "sidecar"),
             Entry("register-instance", "Register an instance of an app", "instances"),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from control_plane.api.v1 import join_token_pb2, join_token_pb2_grpc, trust_pb2, trust_pb2_grpc
 from control_plane.cli import kinds
+from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
-from control_plane.cli.globals import connection_options, target, target_options
+from control_plane.cli.globals import all_option, connection_options, target, target_options
+from control_plane.cli.inspect_moments import ago, ahead
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json, warn
 from control_plane.cli.progress import duration_of
-from control_plane.cli.tables import print_fields, print_records, record
+from control_plane.cli.tables import print_fields, print_records, print_table, record, with_spaces
 from control_plane.settings import UNKNOWN_HOST
 
 
@@ -44,7 +47,7 @@ def trust_bundle() -> None:
     usage=["APP [--ttl DURATION] [--uses NUMBER] [--address-range CIDR] [-s SPACE] [-o ORG]"],
     examples=["app-b", "app-b --ttl 1h --uses 10 --address-range 10.255.0.0/16 --output json"],
     tip=["The token is shown this once. Whoever has it can enrol as an instance of the app."],
-    see_also=["instances", "revoke-join-tokens", "sidecar", "trust-bundle"],
+    see_also=["instances", "join-tokens", "revoke-join-tokens", "sidecar", "trust-bundle"],
 )
 @click.argument("app_name", metavar="APP")
 @click.option(
@@ -101,24 +104,84 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
 
 
 @command(
+    "join-tokens",
+    usage=["[APP | --all] [-s SPACE] [-o ORG] [--output json]"],
+    examples=["", "app-b", "--all --output json"],
+    tip=[
+        "Tokens that ended or are used up are not listed. A GUID says nothing of the token itself,",
+        "which only 'c2c join-token' shows.",
+    ],
+    see_also=["join-token", "revoke-join-tokens"],
+)
+@about_app()
+@target_options
+@all_option
+@output_option
+@connection_options
+def join_tokens(app_name: str | None) -> None:
+    """List the join tokens that can still be used."""
+    where = target()
+    begin(where.listing("Getting", "join tokens", app_name))
+    request = join_token_pb2.ListJoinTokensRequest(
+        app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
+    )
+    with connect() as client:
+        found = client.call(
+            join_token_pb2_grpc.JoinTokenServiceStub(client.channel).ListJoinTokens, request
+        ).tokens
+    if wants_json():
+        print_records([record(each) for each in found])
+        return
+    now = datetime.now(UTC)
+    columns: Mapping[str, Sequence[object]] = {
+        "app": [each.app for each in found],
+        "guid": [each.guid for each in found],
+        "created": [
+            f"{ago(each.created_at, now)} ago" if each.HasField("created_at") else "-"
+            for each in found
+        ],
+        "ends": [ahead(each.expires_at, now) for each in found],
+        "uses left": [
+            f"{each.uses_left} of {each.uses}" if each.HasField("uses") else each.uses_left
+            for each in found
+        ],
+        "address range": [each.address_range or "-" for each in found],
+    }
+    if where.is_all:
+        columns = with_spaces(columns, found, cut=["guid"])
+    print_table(columns, empty="No join tokens found.", cut=["guid"], below="where")
+
+
+@command(
     "revoke-join-tokens",
-    usage=["APP [-s SPACE] [-o ORG] [--output json]"],
-    examples=["app-b"],
-    tip=["Every token of the app is worth nothing from then on. Instances that enrolled stay."],
-    see_also=["join-token", "remove-instance"],
+    usage=["APP [--guid GUID] [-s SPACE] [-o ORG] [--output json]"],
+    examples=["app-b", "app-b --guid 3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
+    tip=[
+        "Every token of the app, or the one with this GUID, is worth nothing from then on.",
+        "Instances that enrolled stay.",
+    ],
+    see_also=["join-token", "join-tokens", "remove-instance"],
 )
 @click.argument("app_name", metavar="APP")
+@click.option(
+    "--guid", type=kinds.NAME, help="The only token to revoke, see 'c2c join-tokens' (Default: all)"
+)
 @target_options
 @output_option
 @connection_options
-def revoke_join_tokens(app_name: str) -> None:
+def revoke_join_tokens(app_name: str, *, guid: str | None) -> None:
     """Make the join tokens of an app worthless."""
     where = target()
-    begin(f"Revoking join tokens of app {named(app_name)} in {where}")
-    request = join_token_pb2.RevokeJoinTokensRequest(app=app_name, space=where.space, org=where.org)
+    what = f"join token {named(guid)}" if guid else "join tokens"
+    begin(f"Revoking {what} of app {named(app_name)} in {where}")
+    request = join_token_pb2.RevokeJoinTokensRequest(
+        app=app_name, space=where.space, org=where.org, guid=guid or ""
+    )
     with connect() as client:
         answer = client.change(
-            join_token_pb2_grpc.JoinTokenServiceStub(client.channel).RevokeJoinTokens, request, None
+            join_token_pb2_grpc.JoinTokenServiceStub(client.channel).RevokeJoinTokens,
+            request,
+            where.command("join-tokens", app_name),
         )
     if wants_json():
         print_records([{"revoked": answer.revoked, "revision": answer.revision}])

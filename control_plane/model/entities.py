@@ -170,6 +170,9 @@ class JoinToken:
         uses_left: how many enrolments it is still good for.
         address_range: CIDR that an enrolling address may lie in besides the connection's source,
             or "".
+        guid: what it is called where it is shown; drawn by itself, so it says nothing of the token.
+        created_at: None of one that an older release made.
+        uses: how many enrolments it was made for; likewise.
     """
 
     digest: str = field(repr=False)
@@ -177,6 +180,13 @@ class JoinToken:
     expires_at: datetime
     uses_left: int
     address_range: str = ""
+    guid: str = ""
+    created_at: datetime | None = None
+    uses: int | None = None
+
+    def is_good(self, now: datetime) -> bool:
+        """Tell whether somebody could enrol with it."""
+        return self.uses_left > 0 and self.expires_at > now
 
 
 @dataclass(frozen=True, slots=True)

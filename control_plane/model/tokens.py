@@ -1,4 +1,4 @@
-"""Commands on join tokens: add, spend, revoke those of an app, drop those that expired.
+"""Commands on join tokens: add, spend, revoke, drop those that expired; and which are good.
 
 The rule of this module: a token is known by its hash only, and whoever shows a wrong one learns
 nothing but that it is wrong. A token that is used up is kept until it expires, so that its holder
@@ -8,12 +8,13 @@ is told why.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
 from control_plane.errors import AlreadyExists, InvalidArgument, Unauthenticated
 from control_plane.model.change import Decision, decide
-from control_plane.model.entities import JoinToken
+from control_plane.model.entities import App, JoinToken
 from control_plane.model.reach import require_networking
 from control_plane.model.state import State
 from control_plane.names import Address, AppGuid, shown
@@ -22,22 +23,11 @@ _MAPPED_PREFIX = 96
 """The bits before the IPv4 address in an IPv4-mapped one (RFC 4291, section 2.5.5.2)."""
 
 
-def add_token(
-    state: State,
-    digest: str,
-    app: AppGuid,
-    now: datetime,
-    expires_at: datetime,
-    uses: int = 1,
-    address_range: str = "",
-) -> Decision[JoinToken]:
-    """Let whoever has the token with this hash enrol instances of an app.
+def add_token(state: State, token: JoinToken, now: datetime) -> Decision[JoinToken]:
+    """Let whoever has a token enrol instances of its app.
 
     Args:
-        digest: hexadecimal SHA-256 of the token.
-        uses: how many enrolments it is good for.
-        address_range: CIDR that enrolling addresses may lie in besides the connection's source; ""
-            for none.
+        token: what is to be kept of it; its address range may be written in any way.
 
     Raises:
         InvalidArgument: it would be good for no enrolment, or has no valid address range.
@@ -45,15 +35,18 @@ def add_token(
         FailedPrecondition: the app runs on Windows.
         AlreadyExists: the token is known with other properties.
     """
-    if uses < 1:
-        raise InvalidArgument(f"a join token needs at least one use, not {uses}", field="uses")
-    if expires_at <= now:
+    if token.uses_left < 1:
         raise InvalidArgument(
-            f"a join token has to expire in the future, not at {_moment(expires_at)}", field="ttl"
+            f"a join token needs at least one use, not {token.uses_left}", field="uses"
         )
-    token = JoinToken(digest, app, expires_at, uses, _parse_range(address_range))
-    require_networking(state, app)
-    existing = state.token(digest)
+    if token.expires_at <= now:
+        raise InvalidArgument(
+            f"a join token has to expire in the future, not at {_moment(token.expires_at)}",
+            field="ttl",
+        )
+    token = replace(token, address_range=_parse_range(token.address_range))
+    require_networking(state, token.app_guid)
+    existing = state.token(token.digest)
     if existing == token:
         return Decision(state, token)
     if existing is not None:
@@ -80,11 +73,23 @@ def spend_token(state: State, digest: str, now: datetime) -> Decision[JoinToken]
     return decide(state, spent, puts=[spent])
 
 
-def revoke_tokens(state: State, app: AppGuid, now: datetime) -> Decision[int]:
-    """Forget every token of an app; the answer says how many of them were still good."""
-    held = state.tokens_of(app)
-    good = sum(1 for token in held if token.uses_left > 0 and token.expires_at > now)
-    return decide(state, good, drops=held)
+def revoke_tokens(state: State, app: AppGuid, now: datetime, guid: str = "") -> Decision[int]:
+    """Forget tokens of an app; the answer says how many of them were still good.
+
+    Args:
+        guid: of the only one to forget; "" for all of them.
+    """
+    held = [token for token in state.tokens_of(app) if guid in ("", token.guid)]
+    return decide(state, sum(token.is_good(now) for token in held), drops=held)
+
+
+def good_tokens(state: State, apps: Iterable[App], now: datetime) -> tuple[JoinToken, ...]:
+    """Return the tokens of some apps that are good, app by app, the first to expire first."""
+    order = {app.guid: number for number, app in enumerate(apps)}
+    good = (token for token in state.all_tokens() if token.app_guid in order)
+    return tuple(
+        sorted((t for t in good if t.is_good(now)), key=lambda token: order[token.app_guid])
+    )
 
 
 def drop_expired_tokens(state: State, now: datetime) -> Decision[int]:

@@ -102,6 +102,9 @@ def row_of(entity: Entity) -> Row:
                 "expires_at": entity.expires_at.isoformat(),
                 "uses_left": entity.uses_left,
                 "address_range": entity.address_range,
+                "guid": entity.guid,
+                "created_at": entity.created_at and entity.created_at.isoformat(),
+                "uses": entity.uses,
             }
         case Tombstone():
             return {
@@ -173,6 +176,9 @@ def _join_token(row: Row) -> JoinToken:
         expires_at=datetime.fromisoformat(row["expires_at"]),
         uses_left=row["uses_left"],
         address_range=row["address_range"],
+        guid=row["guid"],
+        created_at=row["created_at"] and datetime.fromisoformat(row["created_at"]),
+        uses=row["uses"],
     )
 
 

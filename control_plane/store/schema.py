@@ -94,6 +94,9 @@ JOIN_TOKENS = Table(
     Column("expires_at", Text, nullable=False),
     Column("uses_left", Integer, nullable=False),
     Column("address_range", Text, nullable=False),
+    Column("guid", Text, nullable=False, server_default=""),
+    Column("created_at", Text),
+    Column("uses", Integer),
     Index("join_tokens_by_app", "app_guid"),
 )
 
@@ -233,6 +236,17 @@ STEPS: tuple[Step, ...] = (
             destination TEXT NOT NULL,
             ends_at TEXT NOT NULL,
             PRIMARY KEY (source, destination)
+        )""",
+    ),
+    (
+        "ALTER TABLE join_tokens ADD COLUMN guid TEXT DEFAULT '' NOT NULL",
+        "ALTER TABLE join_tokens ADD COLUMN created_at TEXT",
+        "ALTER TABLE join_tokens ADD COLUMN uses INTEGER",
+        # Random ones, in the form of those that this program makes (RFC 9562, version 4).
+        """UPDATE join_tokens SET guid = lower(
+            hex(randomblob(4)) || '-' || hex(randomblob(2))
+            || '-4' || substr(hex(randomblob(2)), 2)
+            || '-8' || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))
         )""",
     ),
 )

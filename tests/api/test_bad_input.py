@@ -160,6 +160,22 @@ REQUESTS = (
     Refusal("token-for-no-app", "CreateJoinToken", {}, InvalidArgument, "app missing", "app"),
     Refusal("tokens-of-no-app", "RevokeJoinTokens", {}, InvalidArgument, "app missing", "app"),
     Refusal(
+        "token-with-no-guid",
+        "RevokeJoinTokens",
+        {"app": "app-b", "guid": "a_b"},
+        InvalidArgument,
+        "guid must be 1 to 63 letters, digits and '-', with '-' neither first nor last: 'a_b'",
+        "guid",
+    ),
+    Refusal(
+        "tokens-of-unknown-app",
+        "ListJoinTokens",
+        {"app": "pineapple"},
+        NotFound,
+        NO_APP,
+        "app",
+    ),
+    Refusal(
         "token-for-no-time",
         "CreateJoinToken",
         {"app": "app-b", "ttl": "0s"},

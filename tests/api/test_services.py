@@ -12,6 +12,7 @@ import pytest
 from control_plane.ca import read_certificates
 from control_plane.model.entities import InstanceStatus, JoinToken
 from control_plane.model.instances import set_status
+from control_plane.model.tokens import spend_token
 from control_plane.names import Domain, InstanceGuid
 from control_plane.server.api.join_tokens import token_digest
 from tests.api.world import NOW, ControlPlane, Fields, control_plane
@@ -352,6 +353,7 @@ async def test_a_join_token_is_shown_once_and_kept_as_a_hash(tmp_path: Path) -> 
         "server": "203.0.113.7:18001",
         "fingerprint": plane.fingerprint,
         "expires_at": "2026-01-01T12:10:00Z",
+        "guid": "token-guid-1",
     }
     assert (kept.app_guid, kept.uses_left, kept.address_range) == ("guid-b", 1, "")
     assert kept.expires_at == NOW + timedelta(minutes=10)
@@ -363,6 +365,54 @@ async def test_a_join_token_is_shown_once_and_kept_as_a_hash(tmp_path: Path) -> 
     assert other.expires_at == NOW + timedelta(seconds=90)
     assert b"guid-b" in everything
     assert b"token-1" not in everything
+
+
+async def test_join_tokens_that_are_good_are_listed_without_what_they_are(tmp_path: Path) -> None:
+    """By a GUID that is no part of the token or of its hash, so nobody can check a guess by it."""
+    async with control_plane(tmp_path) as plane:
+        await plane.do(SETUP)
+        made = await plane.call("CreateJoinToken", {"app": "app-b", "uses": 2})
+        await plane.call("CreateJoinToken", {"app": "app-a", "ttl": "60s"})
+        await plane.registry.execute(
+            lambda state: spend_token(state, token_digest(made["token"]), NOW)
+        )
+        listed = await plane.call("ListJoinTokens")
+        of_app = await plane.call("ListJoinTokens", {"app": "app-a"})
+        elsewhere = await plane.call("ListJoinTokens", {"space": "elsewhere", "in_space": True})
+        plane.clock.time += timedelta(minutes=1)
+        later = await plane.call("ListJoinTokens")
+
+    first, second = listed["tokens"]
+    assert second == {
+        "guid": made["guid"],
+        "app": "app-b",
+        "app_guid": "guid-b",
+        "space": "default",
+        "org": "default",
+        "created_at": "2026-01-01T12:00:00Z",
+        "expires_at": "2026-01-01T12:10:00Z",
+        "uses_left": 1,
+        "uses": 2,
+        "address_range": "",
+    }
+    assert of_app["tokens"] == [first]
+    assert not elsewhere["tokens"]
+    assert later["tokens"] == [second]
+    assert made["token"] not in repr(listed)
+    assert token_digest(made["token"])[:8] not in repr(listed)
+
+
+async def test_one_join_token_is_revoked_by_its_guid(tmp_path: Path) -> None:
+    """The others of the app stay, and a GUID that is none of its changes nothing."""
+    async with control_plane(tmp_path) as plane:
+        await plane.do(SETUP)
+        kept, gone = [await plane.call("CreateJoinToken", {"app": "app-b"}) for _ in range(2)]
+        wrong = await plane.call("RevokeJoinTokens", {"app": "app-a", "guid": gone["guid"]})
+        right = await plane.call("RevokeJoinTokens", {"app": "app-b", "guid": gone["guid"]})
+        left = await plane.call("ListJoinTokens")
+
+    assert (wrong["revoked"], right["revoked"]) == (0, 1)
+    assert [each["guid"] for each in left["tokens"]] == [kept["guid"]]
 
 
 async def test_expired_join_tokens_are_forgotten_when_one_is_made(tmp_path: Path) -> None:

@@ -164,12 +164,15 @@ async def control_plane(
     budget = CertificateBudget(lambda: authority, Profile(max_chain_bytes=chain_bytes))
     guids = (f"new-guid-{number}" for number in count(1))
     tokens = (f"token-{number}" for number in count(1))
+    token_guids = (f"token-guid-{number}" for number in count(1))
     enrollment = EnrollmentServer(enroll, authority.fingerprint)
     apps = AppService(registry, guids.__next__)
     routes = RouteService(registry, progress, budget, domains)
     instances = InstanceService(registry, connected.__contains__, budget, guids.__next__)
     policies = NetworkPolicyService(registry, progress, opening=Opening())
-    join_tokens = JoinTokenService(registry, clock, tokens.__next__, lambda: enrollment)
+    join_tokens = JoinTokenService(
+        registry, clock, tokens.__next__, token_guids.__next__, lambda: enrollment
+    )
     trust = TrustService(
         lambda: authority.trust_bundle_pem, DEFAULT_TRUST_DOMAIN, lambda: places.xds
     )

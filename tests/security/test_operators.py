@@ -54,6 +54,7 @@ CALLS = {
     "/c2c.v1.AppService/CreateApp": CREATE,
     "/c2c.v1.AppService/ListApps": b"",
     "/c2c.v1.JoinTokenService/CreateJoinToken": b"",
+    "/c2c.v1.JoinTokenService/ListJoinTokens": b"",
     "/c2c.v1.OperatorService/IssueOperatorCertificate": b"",
     "/c2c.v1.TrustService/GetTrustBundle": b"",
     "/c2c.v1.CertificateAuthorityService/ListCertificateAuthorities": b"",

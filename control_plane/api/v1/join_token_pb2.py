@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x32\x63/v1/join_token.proto\x12\x06\x63\x32\x63.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x01\n\x16\x43reateJoinTokenRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04uses\x18\x05 \x01(\x05\x12\x15\n\raddress_range\x18\x06 \x01(\t\"}\n\x17\x43reateJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06server\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x17RevokeJoinTokensRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\"=\n\x18RevokeJoinTokensResponse\x12\x0f\n\x07revoked\x18\x01 \x01(\x05\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\xbd\x01\n\x10JoinTokenService\x12R\n\x0f\x43reateJoinToken\x12\x1e.c2c.v1.CreateJoinTokenRequest\x1a\x1f.c2c.v1.CreateJoinTokenResponse\x12U\n\x10RevokeJoinTokens\x12\x1f.c2c.v1.RevokeJoinTokensRequest\x1a .c2c.v1.RevokeJoinTokensResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x32\x63/v1/join_token.proto\x12\x06\x63\x32\x63.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x01\n\x16\x43reateJoinTokenRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04uses\x18\x05 \x01(\x05\x12\x15\n\raddress_range\x18\x06 \x01(\t\"\x8b\x01\n\x17\x43reateJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06server\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04guid\x18\x05 \x01(\t\"\xfa\x01\n\tJoinToken\x12\x0c\n\x04guid\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x10\n\x08\x61pp_guid\x18\x03 \x01(\t\x12\r\n\x05space\x18\x04 \x01(\t\x12\x0b\n\x03org\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tuses_left\x18\x08 \x01(\x05\x12\x11\n\x04uses\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x15\n\raddress_range\x18\n \x01(\tB\x07\n\x05_uses\"R\n\x15ListJoinTokensRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12\x10\n\x08in_space\x18\x04 \x01(\x08\";\n\x16ListJoinTokensResponse\x12!\n\x06tokens\x18\x01 \x03(\x0b\x32\x11.c2c.v1.JoinToken\"P\n\x17RevokeJoinTokensRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12\x0c\n\x04guid\x18\x04 \x01(\t\"=\n\x18RevokeJoinTokensResponse\x12\x0f\n\x07revoked\x18\x01 \x01(\x05\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\x8e\x02\n\x10JoinTokenService\x12R\n\x0f\x43reateJoinToken\x12\x1e.c2c.v1.CreateJoinTokenRequest\x1a\x1f.c2c.v1.CreateJoinTokenResponse\x12O\n\x0eListJoinTokens\x12\x1d.c2c.v1.ListJoinTokensRequest\x1a\x1e.c2c.v1.ListJoinTokensResponse\x12U\n\x10RevokeJoinTokens\x12\x1f.c2c.v1.RevokeJoinTokensRequest\x1a .c2c.v1.RevokeJoinTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEJOINTOKENREQUEST']._serialized_start=101
   _globals['_CREATEJOINTOKENREQUEST']._serialized_end=243
-  _globals['_CREATEJOINTOKENRESPONSE']._serialized_start=245
-  _globals['_CREATEJOINTOKENRESPONSE']._serialized_end=370
-  _globals['_REVOKEJOINTOKENSREQUEST']._serialized_start=372
-  _globals['_REVOKEJOINTOKENSREQUEST']._serialized_end=438
-  _globals['_REVOKEJOINTOKENSRESPONSE']._serialized_start=440
-  _globals['_REVOKEJOINTOKENSRESPONSE']._serialized_end=501
-  _globals['_JOINTOKENSERVICE']._serialized_start=504
-  _globals['_JOINTOKENSERVICE']._serialized_end=693
+  _globals['_CREATEJOINTOKENRESPONSE']._serialized_start=246
+  _globals['_CREATEJOINTOKENRESPONSE']._serialized_end=385
+  _globals['_JOINTOKEN']._serialized_start=388
+  _globals['_JOINTOKEN']._serialized_end=638
+  _globals['_LISTJOINTOKENSREQUEST']._serialized_start=640
+  _globals['_LISTJOINTOKENSREQUEST']._serialized_end=722
+  _globals['_LISTJOINTOKENSRESPONSE']._serialized_start=724
+  _globals['_LISTJOINTOKENSRESPONSE']._serialized_end=783
+  _globals['_REVOKEJOINTOKENSREQUEST']._serialized_start=785
+  _globals['_REVOKEJOINTOKENSREQUEST']._serialized_end=865
+  _globals['_REVOKEJOINTOKENSRESPONSE']._serialized_start=867
+  _globals['_REVOKEJOINTOKENSRESPONSE']._serialized_end=928
+  _globals['_JOINTOKENSERVICE']._serialized_start=931
+  _globals['_JOINTOKENSERVICE']._serialized_end=1201
 # @@protoc_insertion_point(module_scope)

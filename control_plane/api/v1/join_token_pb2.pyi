@@ -3,10 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -70,6 +72,7 @@ class CreateJoinTokenResponse(_message.Message):
     SERVER_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    GUID_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The secret itself."""
     server: _builtins.str
@@ -80,6 +83,8 @@ class CreateJoinTokenResponse(_message.Message):
     """"sha256:" and the SHA-256 of the CA certificate (DER) in hexadecimal, by which a sidecar knows
     that server.
     """
+    guid: _builtins.str
+    """What it is called in lists. It says nothing of the secret."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -89,14 +94,129 @@ class CreateJoinTokenResponse(_message.Message):
         server: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        guid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "fingerprint", b"fingerprint", "server", b"server", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "fingerprint", b"fingerprint", "guid", b"guid", "server", b"server", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateJoinTokenResponse: _TypeAlias = CreateJoinTokenResponse  # noqa: Y015
+
+@_typing.final
+class JoinToken(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUID_FIELD_NUMBER: _builtins.int
+    APP_FIELD_NUMBER: _builtins.int
+    APP_GUID_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    ORG_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    USES_LEFT_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    ADDRESS_RANGE_FIELD_NUMBER: _builtins.int
+    guid: _builtins.str
+    """What it is called; drawn by itself, so that it says nothing of the secret."""
+    app: _builtins.str
+    """Name of the app whose instances it enrols."""
+    app_guid: _builtins.str
+    space: _builtins.str
+    """Where that app is."""
+    org: _builtins.str
+    uses_left: _builtins.int
+    """How many enrolments it is still good for."""
+    uses: _builtins.int
+    """How many it was made for; absent if an older release made it."""
+    address_range: _builtins.str
+    """The range of addresses that an instance may claim besides the source address of its connection;
+    empty for none.
+    """
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Absent if an older release made it."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        guid: _builtins.str = ...,
+        app: _builtins.str = ...,
+        app_guid: _builtins.str = ...,
+        space: _builtins.str = ...,
+        org: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        uses_left: _builtins.int = ...,
+        uses: _builtins.int | None = ...,
+        address_range: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_uses", b"_uses", "created_at", b"created_at", "expires_at", b"expires_at", "uses", b"uses"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uses", b"_uses", "address_range", b"address_range", "app", b"app", "app_guid", b"app_guid", "created_at", b"created_at", "expires_at", b"expires_at", "guid", b"guid", "org", b"org", "space", b"space", "uses", b"uses", "uses_left", b"uses_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__uses: _TypeAlias = _typing.Literal["uses"]  # noqa: Y015
+    _WhichOneofArgType__uses: _TypeAlias = _typing.Literal["_uses", b"_uses"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uses) -> _WhichOneofReturnType__uses | None: ...
+
+Global___JoinToken: _TypeAlias = JoinToken  # noqa: Y015
+
+@_typing.final
+class ListJoinTokensRequest(_message.Message):
+    """Without an app, the tokens of all apps, or of those in a space."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APP_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    ORG_FIELD_NUMBER: _builtins.int
+    IN_SPACE_FIELD_NUMBER: _builtins.int
+    app: _builtins.str
+    """Name or GUID of the app."""
+    space: _builtins.str
+    org: _builtins.str
+    in_space: _builtins.bool
+    """Without an app: only of apps in `space` of `org`, and not of every space."""
+    def __init__(
+        self,
+        *,
+        app: _builtins.str = ...,
+        space: _builtins.str = ...,
+        org: _builtins.str = ...,
+        in_space: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "in_space", b"in_space", "org", b"org", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJoinTokensRequest: _TypeAlias = ListJoinTokensRequest  # noqa: Y015
+
+@_typing.final
+class ListJoinTokensResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinToken]:
+        """App by app, the first to expire first."""
+
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[Global___JoinToken] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJoinTokensResponse: _TypeAlias = ListJoinTokensResponse  # noqa: Y015
 
 @_typing.final
 class RevokeJoinTokensRequest(_message.Message):
@@ -105,22 +225,26 @@ class RevokeJoinTokensRequest(_message.Message):
     APP_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int
     ORG_FIELD_NUMBER: _builtins.int
+    GUID_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """Name or GUID of the app."""
     space: _builtins.str
     """"default" if empty."""
     org: _builtins.str
     """"default" if empty."""
+    guid: _builtins.str
+    """Only this token of the app; every one of it if empty."""
     def __init__(
         self,
         *,
         app: _builtins.str = ...,
         space: _builtins.str = ...,
         org: _builtins.str = ...,
+        guid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "org", b"org", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "guid", b"guid", "org", b"org", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

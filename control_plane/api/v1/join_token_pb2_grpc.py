@@ -40,6 +40,11 @@ class JoinTokenServiceStub:
                 request_serializer=c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenRequest.SerializeToString,
                 response_deserializer=c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenResponse.FromString,
                 _registered_method=True)
+        self.ListJoinTokens = channel.unary_unary(
+                '/c2c.v1.JoinTokenService/ListJoinTokens',
+                request_serializer=c2c_dot_v1_dot_join__token__pb2.ListJoinTokensRequest.SerializeToString,
+                response_deserializer=c2c_dot_v1_dot_join__token__pb2.ListJoinTokensResponse.FromString,
+                _registered_method=True)
         self.RevokeJoinTokens = channel.unary_unary(
                 '/c2c.v1.JoinTokenService/RevokeJoinTokens',
                 request_serializer=c2c_dot_v1_dot_join__token__pb2.RevokeJoinTokensRequest.SerializeToString,
@@ -59,8 +64,16 @@ class JoinTokenServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListJoinTokens(self, request, context):
+        """Shows the join tokens with which somebody could still enrol, but not the secret of any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeJoinTokens(self, request, context):
-        """Makes every join token of an app worthless. Instances that enrolled with one stay what they are.
+        """Makes every join token of an app worthless, or one of them. Instances that enrolled with it stay
+        what they are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +86,11 @@ def add_JoinTokenServiceServicer_to_server(servicer, server):
                     servicer.CreateJoinToken,
                     request_deserializer=c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenRequest.FromString,
                     response_serializer=c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenResponse.SerializeToString,
+            ),
+            'ListJoinTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJoinTokens,
+                    request_deserializer=c2c_dot_v1_dot_join__token__pb2.ListJoinTokensRequest.FromString,
+                    response_serializer=c2c_dot_v1_dot_join__token__pb2.ListJoinTokensResponse.SerializeToString,
             ),
             'RevokeJoinTokens': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeJoinTokens,
@@ -108,6 +126,33 @@ class JoinTokenService:
             '/c2c.v1.JoinTokenService/CreateJoinToken',
             c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenRequest.SerializeToString,
             c2c_dot_v1_dot_join__token__pb2.CreateJoinTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJoinTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/c2c.v1.JoinTokenService/ListJoinTokens',
+            c2c_dot_v1_dot_join__token__pb2.ListJoinTokensRequest.SerializeToString,
+            c2c_dot_v1_dot_join__token__pb2.ListJoinTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,8 +37,12 @@ class JoinTokenServiceStub:
     """Makes a join token for one app. It is shown in the answer and never again: only its hash is
     kept.
     """
+    ListJoinTokens: _grpc.UnaryUnaryMultiCallable[_join_token_pb2.ListJoinTokensRequest, _join_token_pb2.ListJoinTokensResponse]
+    """Shows the join tokens with which somebody could still enrol, but not the secret of any."""
     RevokeJoinTokens: _grpc.UnaryUnaryMultiCallable[_join_token_pb2.RevokeJoinTokensRequest, _join_token_pb2.RevokeJoinTokensResponse]
-    """Makes every join token of an app worthless. Instances that enrolled with one stay what they are."""
+    """Makes every join token of an app worthless, or one of them. Instances that enrolled with it stay
+    what they are.
+    """
 
 @_typing.type_check_only
 class JoinTokenServiceAsyncStub(JoinTokenServiceStub):
@@ -49,8 +53,12 @@ class JoinTokenServiceAsyncStub(JoinTokenServiceStub):
     """Makes a join token for one app. It is shown in the answer and never again: only its hash is
     kept.
     """
+    ListJoinTokens: _aio.UnaryUnaryMultiCallable[_join_token_pb2.ListJoinTokensRequest, _join_token_pb2.ListJoinTokensResponse]  # type: ignore[assignment]
+    """Shows the join tokens with which somebody could still enrol, but not the secret of any."""
     RevokeJoinTokens: _aio.UnaryUnaryMultiCallable[_join_token_pb2.RevokeJoinTokensRequest, _join_token_pb2.RevokeJoinTokensResponse]  # type: ignore[assignment]
-    """Makes every join token of an app worthless. Instances that enrolled with one stay what they are."""
+    """Makes every join token of an app worthless, or one of them. Instances that enrolled with it stay
+    what they are.
+    """
 
 class JoinTokenServiceServicer(metaclass=_abc_1.ABCMeta):
     """Leave to enrol: what an operator hands to the sidecar of a new instance."""
@@ -66,11 +74,21 @@ class JoinTokenServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ListJoinTokens(
+        self,
+        request: _join_token_pb2.ListJoinTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_join_token_pb2.ListJoinTokensResponse, _abc.Awaitable[_join_token_pb2.ListJoinTokensResponse]]:
+        """Shows the join tokens with which somebody could still enrol, but not the secret of any."""
+
+    @_abc_1.abstractmethod
     def RevokeJoinTokens(
         self,
         request: _join_token_pb2.RevokeJoinTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_join_token_pb2.RevokeJoinTokensResponse, _abc.Awaitable[_join_token_pb2.RevokeJoinTokensResponse]]:
-        """Makes every join token of an app worthless. Instances that enrolled with one stay what they are."""
+        """Makes every join token of an app worthless, or one of them. Instances that enrolled with it stay
+        what they are.
+        """
 
 def add_JoinTokenServiceServicer_to_server(servicer: JoinTokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

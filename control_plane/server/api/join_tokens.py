@@ -1,7 +1,8 @@
 """JoinTokenService: leave to enrol (protos/c2c/v1/join_token.proto).
 
-The rule of this module: a token leaves in one answer, and only its hash is kept. The address and
-fingerprint beside it let a sidecar recognise the server before it sends the token.
+The rule of this module: a token leaves in one answer, and only its hash is kept, which leaves in
+none: a token is called by a GUID that has nothing to do with it. The address and fingerprint beside
+it let a sidecar recognise the server before it sends the token.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,9 +21,17 @@ from control_plane.model.apps import find_app
 from control_plane.model.change import Decision
 from control_plane.model.entities import JoinToken
 from control_plane.model.state import State
-from control_plane.model.tokens import add_token, drop_expired_tokens, revoke_tokens
+from control_plane.model.tokens import (
+    add_token,
+    drop_expired_tokens,
+    good_tokens,
+    revoke_tokens,
+)
+from control_plane.names import parse_guid
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
+from control_plane.server.api.messages import token_message
+from control_plane.server.api.selection import asked_apps
 from control_plane.server.durations import parse_duration
 
 DEFAULT_TTL = timedelta(minutes=10)
@@ -56,13 +65,14 @@ def token_digest(token: str) -> str:
 
 
 class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
-    """Makes join tokens, and takes them back."""
+    """Makes join tokens, shows which there are, and takes them back."""
 
     def __init__(
         self,
         registry: Registry,
         clock: Clock,
         new_token: Callable[[], str],
+        new_guid: Callable[[], str],
         server: Callable[[], EnrollmentServer],
     ) -> None:
         """Make tokens for the apps of a registry.
@@ -71,11 +81,13 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
             registry: the one writer.
             clock: tells when a token expires.
             new_token: makes a token; at least 128 bits of chance.
+            new_guid: makes the GUID that a token is called by.
             server: tells where to enrol, at the moment of the call.
         """
         self._registry = registry
         self._clock = clock
         self._new_token = new_token
+        self._new_guid = new_guid
         self._server = server
 
     async def CreateJoinToken(
@@ -84,12 +96,23 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
         """Make a token for one app; those that expired are forgotten on the way."""
         now = self._clock.now()
         expires_at = now + _parse_ttl(request.ttl if request.HasField("ttl") else None)
-        token = self._new_token()
-        await self._registry.execute(
-            lambda state: drop_expired_tokens(state, now).then(
-                lambda rest, _: _add(rest, request, token, now, expires_at)
+        token, guid = self._new_token(), self._new_guid()
+
+        def add(state: State, _: int) -> Decision[JoinToken]:
+            uses = request.uses or 1
+            kept = JoinToken(
+                digest=token_digest(token),
+                app_guid=find_app(state, request.app, request.org, request.space).guid,
+                expires_at=expires_at,
+                uses_left=uses,
+                address_range=request.address_range,
+                guid=guid,
+                created_at=now,
+                uses=uses,
             )
-        )
+            return add_token(state, kept, now)
+
+        await self._registry.execute(lambda state: drop_expired_tokens(state, now).then(add))
         server = self._server()
         expires = Timestamp()
         expires.FromDatetime(expires_at)
@@ -98,34 +121,34 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
             server=server.address,
             fingerprint=server.fingerprint,
             expires_at=expires,
+            guid=guid,
+        )
+
+    async def ListJoinTokens(
+        self, request: join_token_pb2.ListJoinTokensRequest, context: Context
+    ) -> join_token_pb2.ListJoinTokensResponse:
+        """Show the tokens that are still good: all of them, or those of a space or an app."""
+        state = self._registry.state
+        found = good_tokens(state, asked_apps(state, request), self._clock.now())
+        return join_token_pb2.ListJoinTokensResponse(
+            tokens=[token_message(state, each) for each in found]
         )
 
     async def RevokeJoinTokens(
         self, request: join_token_pb2.RevokeJoinTokensRequest, context: Context
     ) -> join_token_pb2.RevokeJoinTokensResponse:
-        """Make every token of an app worthless: nobody can tell which one it was that got out."""
+        """Make tokens of an app worthless; all of them, if nobody knows which one it was."""
         now = self._clock.now()
+        guid = parse_guid(request.guid, field="guid") if request.guid else ""
 
         def revoke(state: State) -> Decision[int]:
             app = find_app(state, request.app, request.org, request.space)
-            return revoke_tokens(state, app.guid, now)
+            return revoke_tokens(state, app.guid, now, guid)
 
         committed = await self._registry.execute(revoke)
         return join_token_pb2.RevokeJoinTokensResponse(
             revoked=committed.result, revision=committed.revision
         )
-
-
-def _add(
-    state: State,
-    request: join_token_pb2.CreateJoinTokenRequest,
-    token: str,
-    now: datetime,
-    expires_at: datetime,
-) -> Decision[JoinToken]:
-    app = find_app(state, request.app, request.org, request.space)
-    digest, uses = token_digest(token), request.uses or 1
-    return add_token(state, digest, app.guid, now, expires_at, uses, request.address_range)
 
 
 def _parse_ttl(ttl: Duration | None) -> timedelta:

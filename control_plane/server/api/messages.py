@@ -6,11 +6,18 @@ app is named by its name, its GUID, its space and its org wherever it is mention
 
 from __future__ import annotations
 
-from control_plane.api.v1 import app_pb2, instance_pb2, network_policy_pb2, route_pb2
+from control_plane.api.v1 import (
+    app_pb2,
+    instance_pb2,
+    join_token_pb2,
+    network_policy_pb2,
+    route_pb2,
+)
 from control_plane.model.entities import (
     App,
     Instance,
     InstanceStatus,
+    JoinToken,
     NetworkPolicy,
     RouteMapping,
 )
@@ -70,6 +77,25 @@ def route_message(state: State, mapping: RouteMapping) -> route_pb2.Route:
         space=key.space,
         org=key.org,
     )
+
+
+def token_message(state: State, token: JoinToken) -> join_token_pb2.JoinToken:
+    """Return what may be known of a join token, whose app the State has."""
+    key = state.apps[token.app_guid].key
+    message = join_token_pb2.JoinToken(
+        guid=token.guid,
+        app=key.name,
+        app_guid=token.app_guid,
+        space=key.space,
+        org=key.org,
+        uses_left=token.uses_left,
+        uses=token.uses,
+        address_range=token.address_range,
+    )
+    message.expires_at.FromDatetime(token.expires_at)
+    if token.created_at is not None:
+        message.created_at.FromDatetime(token.created_at)
+    return message
 
 
 def policy_message(state: State, policy: NetworkPolicy) -> network_policy_pb2.NetworkPolicy:

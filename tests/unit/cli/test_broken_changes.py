@@ -190,7 +190,7 @@ AGAIN = "what was made, if anything, is lost, so run it again"
         (("ca", "activate", "--undo"), LOOK.format("c2c ca list")),
         (("ca", "retire"), LOOK.format("c2c ca list")),
         (("join-token", "web"), AGAIN),
-        (("revoke-join-tokens", "web"), AGAIN),
+        (("revoke-join-tokens", "web"), LOOK.format("c2c join-tokens web")),
         (("issue-operator-cert", "alice"), AGAIN),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

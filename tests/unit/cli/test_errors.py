@@ -248,6 +248,7 @@ REFUSED = [
     (("instances", "pineapple"), "App 'pineapple' not found"),
     (("join-token", "pineapple"), "App 'pineapple' not found"),
     (("revoke-join-tokens", "pineapple"), "App 'pineapple' not found"),
+    (("join-tokens", "pineapple"), "App 'pineapple' not found"),
     (("network-policies", "--source", "pineapple"), "App 'pineapple' not found"),
     (("network-policies", "--destination", "pineapple"), "App 'pineapple' not found"),
     (("add-network-policy", "app-b", "pineapple"), "App 'pineapple' not found"),

@@ -169,6 +169,28 @@ def test_join_tokens(c2c: Run, world: ControlPlane) -> None:
             "server": "203.0.113.7:18001",
             "fingerprint": world.fingerprint,
             "expires_at": "2026-01-01T12:10:00Z",
+            "guid": "token-guid-1",
+        }
+    ]
+
+
+def test_listed_join_tokens(c2c: Run) -> None:
+    """All that may be known of each, which is neither the token nor its hash."""
+    c2c("create-app", "app-b", "--guid", "guid-b")
+    c2c("join-token", "app-b", "--uses", "3", "--address-range", "10.0.0.0/28")
+
+    assert c2c("join-tokens", *JSON).json() == [
+        {
+            "guid": "token-guid-1",
+            "app": "app-b",
+            "app_guid": "guid-b",
+            "space": "default",
+            "org": "default",
+            "created_at": "2026-01-01T12:00:00Z",
+            "expires_at": "2026-01-01T12:10:00Z",
+            "uses_left": 3,
+            "uses": 3,
+            "address_range": "10.0.0.0/28",
         }
     ]
 
@@ -176,9 +198,17 @@ def test_join_tokens(c2c: Run, world: ControlPlane) -> None:
 def test_revoked_join_tokens(c2c: Run) -> None:
     """How many could still have been used."""
     c2c("create-app", "app-b")
-    c2c("join-token", "app-b")
+    for _ in range(3):
+        c2c("join-token", "app-b")
 
-    assert without_revision(c2c("revoke-join-tokens", "app-b", *JSON)) == [{"revoked": 1}]
+    one = c2c("revoke-join-tokens", "app-b", "--guid", "token-guid-2", *JSON)
+    assert without_revision(one) == [{"revoked": 1}]
+    assert [each["guid"] for each in c2c("join-tokens", *JSON).json()] == [
+        "token-guid-1",
+        "token-guid-3",
+    ]
+    assert without_revision(c2c("revoke-join-tokens", "app-b", *JSON)) == [{"revoked": 2}]
+    assert c2c("join-tokens", *JSON).json() == []
 
 
 def test_the_trust_bundle(c2c: Run, world: ControlPlane) -> None:

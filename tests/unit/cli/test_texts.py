@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -418,11 +420,12 @@ def test_a_join_token_comes_with_the_command_that_uses_it(c2c: Run, world: Contr
     lines = c2c("join-token", "app-b", "--ttl", "1h").out.splitlines()
 
     assert lines[:2] == [f"Creating join token for app app-b {IN_DEFAULT}", "OK"]
-    assert lines[3:7] == [
+    assert lines[3:8] == [
         "token:         token-1",
         "server:        203.0.113.7:18001",
         f"fingerprint:   {world.fingerprint}",
         "expires at:    2026-01-01T13:00:00Z",
+        "guid:          token-guid-1",
     ]
     assert lines[-1] == (
         "   c2c sidecar --server 203.0.113.7:18001 --token token-1 "
@@ -443,6 +446,39 @@ def test_join_tokens_are_revoked(c2c: Run) -> None:
     assert c2c("revoke-join-tokens", "app-b").out == (
         f"{revoking}Tokens that could still be used: 0\n"
     )
+
+
+def test_one_join_token_is_revoked_by_its_guid(c2c: Run) -> None:
+    """The sentence has the GUID, and whether that token could still have been used."""
+    c2c("create-app", "app-b")
+    c2c("join-token", "app-b")
+    command = ("revoke-join-tokens", "app-b", "--guid", "token-guid-1")
+    revoking = f"Revoking join token token-guid-1 of app app-b {IN_DEFAULT}\nOK\n"
+
+    assert c2c(*command).out == f"{revoking}Tokens that could still be used: 1\n"
+    assert c2c(*command).out == f"{revoking}Tokens that could still be used: 0\n"
+
+
+def test_join_tokens_are_listed(c2c: Run, world: ControlPlane) -> None:
+    """Those of a space, of an app, or all of them; and no token, which only its maker was shown."""
+    world.clock.time = datetime.now(UTC)
+    c2c("create-app", "app-b")
+    c2c("create-app", "other", "-s", "dev")
+    assert c2c("join-tokens").out == (
+        f"Getting join tokens {IN_DEFAULT}\n\nNo join tokens found.\n"
+    )
+
+    c2c("join-token", "app-b", "--ttl", "30d", "--uses", "2")
+    c2c("join-token", "other", "-s", "dev", "--address-range", "10.0.0.0/28")
+    begin, _, titles, row = c2c("join-tokens", "app-b").out.splitlines()
+
+    assert begin == f"Getting join tokens of app app-b {IN_DEFAULT}"
+    assert titles.split() == ["app", "guid", "created", "ends", "uses", "left", "address", "range"]
+    assert re.fullmatch(r"app-b   token-guid-1   \d+s ago +in 29d   2 of 2 +-", row)
+    everywhere = c2c("join-tokens", "--all").out
+    assert "token-guid-1" in everywhere
+    assert re.search(r"other +token-guid-2 .* in 9m +1 of 1 +10\.0\.0\.0/28 +dev", everywhere)
+    assert "token-1" not in everywhere
 
 
 def test_a_join_token_with_a_range_is_used_with_an_address_of_it(c2c: Run) -> None:

@@ -16,7 +16,13 @@ from control_plane.model.apps import (
     lookup_app,
     update_app,
 )
-from control_plane.model.entities import AppKey, AppProtocol, Instance, OperatingSystem
+from control_plane.model.entities import (
+    AppKey,
+    AppProtocol,
+    Instance,
+    JoinToken,
+    OperatingSystem,
+)
 from control_plane.model.nearest import MOST_NAMES, nearest
 from control_plane.model.routes import unmap_route
 from control_plane.model.spec import AppSpec
@@ -239,14 +245,15 @@ def test_deleting_an_app_takes_along_all_that_refers_to_it() -> None:
     state = allow(allow(allow(allow(state, A, B), C, A), A, A), C, B)
     for app in (A, B):
         expiry = NOW + timedelta(minutes=1)
-        state = add_token(state, f"digest-{app}", app, NOW, expiry).state
+        state = add_token(state, JoinToken(f"digest-{app}", app, expiry, 1), NOW).state
 
     decision = delete_app(state, A)
 
     left = State.of(decision.state.entities())
     expected = register(world("b", "c", "d"), "b0", B, "10.0.0.2")
     expected = allow(mapping(expected, B, "shared").state, C, B)
-    expected = add_token(expected, f"digest-{B}", B, NOW, NOW + timedelta(minutes=1)).state
+    kept = JoinToken(f"digest-{B}", B, NOW + timedelta(minutes=1), 1)
+    expected = add_token(expected, kept, NOW).state
     assert left == decision.state == expected
     assert decision.change.apps == {A, B, C}
     assert D not in decision.change.apps

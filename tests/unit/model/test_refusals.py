@@ -12,6 +12,7 @@ import pytest
 from control_plane.errors import InvalidRequest
 from control_plane.model.apps import create_app, find_app, update_app
 from control_plane.model.change import Decision
+from control_plane.model.entities import JoinToken
 from control_plane.model.instances import register_instance
 from control_plane.model.policies import PolicySpec, add_policies, remove_policies
 from control_plane.model.routes import map_route, unmap_route
@@ -75,15 +76,14 @@ def remove(state: State, request: Fields) -> Decision[Any]:
 
 def token(state: State, request: Fields) -> Decision[Any]:
     """CreateJoinToken."""
-    return add_token(
-        state,
+    made = JoinToken(
         "0" * 64,
         app_guid(state, request),
-        NOW,
         NOW + timedelta(minutes=10),
         request.get("uses", 1),
         request.get("address_range", ""),
     )
+    return add_token(state, made, NOW)
 
 
 METHODS: Mapping[str, Callable[[State, Fields], Decision[Any]]] = {

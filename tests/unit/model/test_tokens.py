@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -14,20 +14,41 @@ from control_plane.model.tokens import (
     add_token,
     admits,
     drop_expired_tokens,
+    good_tokens,
     revoke_tokens,
     spend_token,
 )
-from control_plane.names import Address
-from tests.unit.model.world import NOW, A, B, register, world
+from control_plane.names import Address, AppGuid
+from tests.unit.model.world import NOW, A, B, C, register, world
 
 DIGEST = "d" * 64
 LATER = NOW + timedelta(minutes=10)
 
 
+def token(
+    digest: str = DIGEST,
+    app: AppGuid = A,
+    *,
+    ends: datetime = LATER,
+    uses: int = 1,
+    address_range: str = "",
+) -> JoinToken:
+    """Return what is kept of a new token."""
+    guid = f"of-{digest[:1]}"
+    return JoinToken(digest, app, ends, uses, address_range, guid, created_at=NOW, uses=uses)
+
+
+def with_tokens(state: State, *tokens: JoinToken) -> State:
+    """Return a State that has these tokens too."""
+    for each in tokens:
+        state = add_token(state, each, NOW).state
+    return state
+
+
 @pytest.fixture
 def state() -> State:
     """Return app a with a token for two enrolments."""
-    return add_token(world("a"), DIGEST, A, NOW, LATER, uses=2).state
+    return with_tokens(world("a"), token(uses=2))
 
 
 def test_a_token_is_spent_use_by_use(state: State) -> None:
@@ -82,16 +103,16 @@ def test_a_refused_enrolment_spends_nothing(state: State) -> None:
 
 def test_adding_a_token_twice_is_one_token(state: State) -> None:
     """The same token with other properties is refused."""
-    assert not add_token(state, DIGEST, A, NOW, LATER, uses=2).change
+    assert not add_token(state, token(uses=2), NOW).change
 
     with pytest.raises(AlreadyExists, match="join token exists with other properties"):
-        add_token(state, DIGEST, A, NOW, LATER, uses=3)
+        add_token(state, token(uses=3), NOW)
 
 
 def test_a_token_expires_in_the_future() -> None:
     """A token that could never be used is refused."""
     with pytest.raises(InvalidArgument) as caught:
-        add_token(world("a"), DIGEST, A, NOW, NOW)
+        add_token(world("a"), token(ends=NOW), NOW)
 
     assert caught.value.rule == (
         "a join token has to expire in the future, not at 2026-01-01T12:00:00+00:00"
@@ -102,36 +123,68 @@ def test_a_token_expires_in_the_future() -> None:
 def test_a_token_for_an_app_that_is_gone_is_refused() -> None:
     """An app may be deleted between being found and getting a token."""
     with pytest.raises(NotFound, match="app 'guid-a' not found"):
-        add_token(State(), DIGEST, A, NOW, LATER)
+        add_token(State(), token(), NOW)
 
 
 def test_expired_tokens_are_dropped_and_others_stay(state: State) -> None:
     """A token that is used up stays until it expires, so that its holder is told why."""
     spent = spend_token(state, DIGEST, NOW).state
     spent = spend_token(spent, DIGEST, NOW).state
-    longer = add_token(spent, "e" * 64, A, NOW, LATER + timedelta(seconds=1)).state
+    longer = with_tokens(spent, token("e" * 64, ends=LATER + timedelta(seconds=1)))
 
     assert drop_expired_tokens(longer, NOW).result == 0
     assert drop_expired_tokens(longer, NOW).state is longer
     dropped = drop_expired_tokens(longer, LATER)
 
     assert dropped.result == 1
-    assert [token.digest for token in dropped.state.all_tokens()] == ["e" * 64]
+    assert [each.digest for each in dropped.state.all_tokens()] == ["e" * 64]
 
 
 def test_the_tokens_of_an_app_are_revoked_and_those_of_others_stay() -> None:
     """All of them go, and those are counted with which somebody could still have enrolled."""
-    state = add_token(world("a", "b"), DIGEST, A, NOW, LATER, uses=2).state
-    state = add_token(state, "e" * 64, A, NOW, LATER).state
+    state = with_tokens(world("a", "b"), token(uses=2), token("e" * 64), token("f" * 64, B))
     state = spend_token(state, "e" * 64, NOW).state
-    state = add_token(state, "f" * 64, B, NOW, LATER).state
 
     revoked = revoke_tokens(state, A, NOW)
 
     assert revoked.result == 1
-    assert [token.digest for token in revoked.state.all_tokens()] == ["f" * 64]
+    assert [each.digest for each in revoked.state.all_tokens()] == ["f" * 64]
     assert revoke_tokens(state, A, LATER).result == 0
     assert revoke_tokens(revoked.state, A, NOW).state is revoked.state
+
+
+def test_one_token_is_revoked_by_its_guid_and_of_its_app_only() -> None:
+    """Whoever knows which token got out need not take the others from those who have them."""
+    state = with_tokens(world("a", "b"), token(), token("e" * 64), token("f" * 64, B))
+
+    revoked = revoke_tokens(state, A, NOW, "of-e")
+
+    assert revoked.result == 1
+    assert [each.guid for each in revoked.state.all_tokens()] == ["of-d", "of-f"]
+    assert revoke_tokens(state, A, NOW, "of-f").state is state
+
+
+def test_tokens_are_good_until_they_end_or_are_used_up() -> None:
+    """What is listed is what somebody could enrol with, app by app as they were named."""
+    soon = LATER - timedelta(minutes=1)
+    state = with_tokens(
+        world("a", "b", "c"),
+        token("1" * 64, uses=2),
+        token("2" * 64, ends=soon),
+        token("3" * 64, B, ends=soon),
+        token("4" * 64),
+        token("5" * 64, C),
+    )
+    for digest in ("1" * 64, "4" * 64):
+        state = spend_token(state, digest, NOW).state
+
+    def listed(now: datetime) -> list[tuple[str, int]]:
+        apps = [state.apps[B], state.apps[A]]
+        return [(each.guid, each.uses_left) for each in good_tokens(state, apps, now)]
+
+    assert listed(NOW) == [("of-3", 1), ("of-2", 1), ("of-1", 1)]
+    assert listed(soon) == [("of-1", 1)]
+    assert listed(LATER) == []
 
 
 @pytest.mark.parametrize(
@@ -157,11 +210,11 @@ def test_an_address_is_the_connections_or_in_the_tokens_range(
     address: str, source: str, address_range: str, *, admitted: bool
 ) -> None:
     """An instance claims only an address that somebody vouches for."""
-    token = add_token(world("a"), DIGEST, A, NOW, LATER, 1, address_range).result
+    made = add_token(world("a"), token(address_range=address_range), NOW).result
 
-    assert admits(token, Address(address), Address(source)) is admitted
+    assert admits(made, Address(address), Address(source)) is admitted
 
 
 def test_the_hash_of_a_token_is_in_no_repr() -> None:
     """Whoever logs a token logs nothing that helps to find it."""
-    assert DIGEST not in repr(JoinToken(DIGEST, A, LATER, 1))
+    assert DIGEST not in repr(token())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, create_engine, inspect
@@ -104,7 +105,10 @@ OLDEST_ROWS = (
     ),
     "route_mappings VALUES ('a.apps.internal', 'a')",
     "network_policies VALUES ('a', 'a', 'tcp', 61443, 61443)",
-    "join_tokens VALUES ('digest', 'a', '2026-01-01T12:00:00+00:00', 1, '')",
+    (
+        "join_tokens (digest, app_guid, expires_at, uses_left, address_range) "
+        "VALUES ('digest', 'a', '2026-01-01T12:00:00+00:00', 1, '')"
+    ),
     (
         "issued_certificates "
         "(instance_guid, secret, version, serial, names, not_before, not_after, issuer) "
@@ -117,7 +121,7 @@ OLDEST_ROWS = (
 
 @pytest.mark.parametrize("version", range(1, len(STEPS)))
 async def test_what_any_release_wrote_is_read(path: Path, version: int) -> None:
-    """Rows come from each older version as they were; what it did not know is what none has."""
+    """Rows come from each older version as they were; what it did not know only a token gets."""
     path.touch(mode=0o600)
     older = create_engine(f"sqlite:///{path}")
     with older.begin() as connection:
@@ -129,6 +133,7 @@ async def test_what_any_release_wrote_is_read(path: Path, version: int) -> None:
     store = await SqliteStore.open(path)
     entities, records = await store.load(), await store.issued()
     await store.close()
+    token = entities.pop()
 
     moment, app = datetime(2026, 1, 1, 12, tzinfo=UTC), AppGuid("a")
     key = AppKey("o", "s", AppName("name"))
@@ -146,8 +151,9 @@ async def test_what_any_release_wrote_is_read(path: Path, version: int) -> None:
         ),
         RouteMapping(Hostname("a.apps.internal"), app),
         NetworkPolicy(app, app, Transport.TCP, Port(61443), Port(61443)),
-        JoinToken("digest", app, moment, 1, ""),
     ]
+    assert isinstance(token, JoinToken)
+    assert token == JoinToken("digest", app, moment, 1, "", token.guid, created_at=None, uses=None)
     assert records == [
         IssuedRecord(
             InstanceGuid("a0"),
@@ -162,6 +168,37 @@ async def test_what_any_release_wrote_is_read(path: Path, version: int) -> None:
             unacked=(),
         )
     ]
+
+
+async def test_tokens_of_an_older_release_get_a_guid_each(path: Path) -> None:
+    """Random ones, so that each can be told from the others, and not from its hash.
+
+    Version 7 is the last without.
+    """
+    path.touch(mode=0o600)
+    older = create_engine(f"sqlite:///{path}")
+    with older.begin() as connection:
+        migrate(connection, str(path), STEPS[:7])
+        connection.exec_driver_sql(f"INSERT INTO {OLDEST_ROWS[0]}")
+        for digest in ("d1", "d2"):
+            connection.exec_driver_sql(
+                f"INSERT INTO join_tokens VALUES ('{digest}', 'a', '2026-01-01T12:00:00Z', 1, '')"  # noqa: S608 - ours
+            )
+    older.dispose()
+
+    found = []
+    for _ in range(2):
+        store = await SqliteStore.open(path)
+        found.append([each for each in await store.load() if isinstance(each, JoinToken)])
+        await store.close()
+
+    tokens, again = found
+    assert tokens == again
+    assert all(str(UUID(each.guid, version=4)) == each.guid for each in tokens)
+    assert len({each.guid for each in tokens}) == 2
+    assert [(each.created_at, each.uses, each.uses_left) for each in tokens] == [
+        (None, None, 1)
+    ] * 2
 
 
 async def test_a_database_without_tombstones_can_have_them(path: Path) -> None:

@@ -64,7 +64,7 @@ ENTITIES: tuple[Entity, ...] = (
     ),
     RouteMapping(Hostname("a.apps.internal"), A),
     NetworkPolicy(A, B, Transport.UDP, Port(1), Port(65535)),
-    JoinToken("d" * 64, A, NOW, 3, "10.0.0.0/8"),
+    JoinToken("d" * 64, A, NOW, 3, "10.0.0.0/8", "token-1", created_at=NOW, uses=5),
     Tombstone(InstanceGuid("a1"), AppGuid("guid-of-an-app-that-was-deleted"), NOW),
     DrainingPort(A, Port(8080), Port(61001), AppProtocol.HTTP2, NOW),
     DrainingCaller(A, AppGuid("guid-of-an-app-that-was-deleted"), NOW),
