@@ -1,4 +1,4 @@
-"""Commands on join tokens: add, spend, revoke, drop those that expired; and which are good.
+"""Commands on join tokens: add, spend and undo that, revoke, drop what expired; and which are good.
 
 The rule of this module: a token is known by its hash only, and whoever shows a wrong one learns
 nothing but that it is wrong. A token that is used up is kept until it expires, so that its holder
@@ -71,6 +71,15 @@ def spend_token(state: State, digest: str, now: datetime) -> Decision[JoinToken]
         raise Unauthenticated("join token is used up: ask for a new one", field="token")
     spent = replace(token, uses_left=token.uses_left - 1)
     return decide(state, spent, puts=[spent])
+
+
+def take_back_use(state: State, digest: str) -> Decision[JoinToken | None]:
+    """Undo ``spend_token`` once, as nobody was enrolled by it; None if the token is gone by now."""
+    token = state.token(digest)
+    if token is None:
+        return Decision(state, None)
+    unspent = replace(token, uses_left=token.uses_left + 1)
+    return decide(state, unspent, puts=[unspent])
 
 
 def revoke_tokens(state: State, app: AppGuid, now: datetime, guid: str = "") -> Decision[int]:

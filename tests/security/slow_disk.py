@@ -37,6 +37,11 @@ class SlowDisk:
 
         patch.setattr(SqliteStore, "commit", slow)
 
+    def lets_one_pass(self) -> None:
+        """Have the write that waits go on, and the next one wait again."""
+        self.go_on.set()
+        self.go_on.clear()
+
 
 def fill_up(patch: pytest.MonkeyPatch) -> None:
     """Have every change be refused by a disk that is full, until the patch is undone.

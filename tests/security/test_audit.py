@@ -92,11 +92,11 @@ async def test_a_call_whose_caller_left_is_not_told_as_done(
 async def test_an_enrolment_whose_caller_left_is_told_and_keeps_no_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its token is spent, and nothing is left of an instance that nobody was; the next gets in."""
+    """Its token is as good as before, and nothing is left of an instance that nobody was."""
     disk = SlowDisk()
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
-        somebody = await applicant(cf, uses=2)
+        somebody = await applicant(cf)
         revision = cf.running.core.registry.revision
         with capture_logs() as lines:
             with monkeypatch.context() as patch:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -17,7 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from structlog.testing import capture_logs
 
+from control_plane import log_events
 from control_plane.api.v1 import (
     enrollment_pb2,
     enrollment_pb2_grpc,
@@ -26,6 +30,7 @@ from control_plane.api.v1 import (
     progress_pb2,
 )
 from control_plane.ca import make_csr, new_key_pair, read_certificate
+from control_plane.clock import SystemClock
 from control_plane.model.apps import find_app
 from control_plane.model.change import Decision
 from control_plane.model.entities import Instance
@@ -35,9 +40,15 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates import records
 from control_plane.reconciler.certificates.holdings import IDENTITY
+from control_plane.server.api.join_tokens import token_digest
+from control_plane.server.sidecars import enrollment
 from control_plane.settings import SocketAddress
+from control_plane.sidecar import SidecarOptions
+from control_plane.sidecar.enrolment import enrol as enrolling
+from control_plane.sidecar.retry import Retry
 from tests.security.applicants import applicant
 from tests.security.holders import nobody
+from tests.security.slow_disk import SlowDisk
 from tests.security.world import (
     ShiftedClock,
     bystander,
@@ -45,8 +56,10 @@ from tests.security.world import (
     delete_app,
     enrol,
     refused,
+    told,
 )
 from tests.sidecar.platform import Platform
+from tests.waiting import eventually
 
 EMPTY = x509.Name([])
 
@@ -182,6 +195,78 @@ async def test_a_token_that_was_used_cannot_be_used_again(tmp_path: Path) -> Non
 
         assert await somebody.is_refused(csr=request) == spent
         assert await somebody.is_refused(address="127.0.2.7") == spent
+
+
+async def test_who_gave_up_and_is_back_at_once_finds_its_token_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while its first attempt is still being undone; and the token enrols one, as ever."""
+    disk, back = SlowDisk(), asyncio.Event()
+
+    def digest(token: str) -> str:
+        back.set()
+        return token_digest(token)
+
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+        registry = cf.running.core.registry
+        (token,) = registry.state.all_tokens()
+        with monkeypatch.context() as patch, capture_logs() as lines:
+            disk.slows_down(patch)
+            first = asyncio.create_task(somebody.enrol())
+            await disk.begun.wait()
+            first.cancel()
+            refusals = partial(told, lines, log_events.AUDIT_ENROLLMENT_REFUSED)
+            await eventually(refusals, "the server knows that it left")
+            disk.begun.clear()
+            disk.lets_one_pass()
+            await disk.begun.wait()
+            assert registry.state.instances
+            patch.setattr(enrollment, "token_digest", digest)
+            second = asyncio.create_task(somebody.enrol())
+            await back.wait()
+            disk.go_on.set()
+            enrolled = await second
+        (left,) = registry.state.all_tokens()
+
+        assert list(registry.state.instances) == [enrolled.instance_guid]
+        assert left == replace(token, uses_left=0)
+        assert await somebody.is_refused(address="127.0.2.2") == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "join token is used up: ask for a new one",
+        )
+
+
+async def test_a_sidecar_that_was_not_answered_in_time_enrols_with_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was too slow for its first attempt, whose deadline both ends know."""
+    disk = SlowDisk()
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        ticket = await cf.ticket("app-b")
+        options = SidecarOptions(
+            server=cf.running.enroll_address,
+            token=ticket.token,
+            fingerprint=ticket.fingerprint,
+            directory=tmp_path / "sidecar",
+        )
+        with monkeypatch.context() as patch, capture_logs() as lines:
+            patch.setattr(enrolling, "ENROL_SECONDS", 0.2)
+            disk.slows_down(patch)
+            retry = Retry(SystemClock(), lambda: 0.5)
+            enrolment = asyncio.create_task(
+                enrolling.enrol(options, new_key=new_key_pair, retry=retry)
+            )
+            await eventually(
+                partial(told, lines, log_events.AUDIT_ENROLLMENT_REFUSED), "it was too slow"
+            )
+            patch.undo()
+            disk.go_on.set()
+            membership = await enrolment
+
+        assert [each.guid for each in await cf.instances()] == [membership.enrollment.instance_guid]
 
 
 async def test_a_token_is_good_for_its_uses_and_no_more(tmp_path: Path) -> None:

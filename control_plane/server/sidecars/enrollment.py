@@ -2,7 +2,8 @@
 
 The rule of this module: whoever enrols proves with a join token which app it belongs to, and by
 where it connects from which address is its own. The private key is made by the sidecar and never
-sent. A refused attempt changes nothing and is in the audit log, alone or counted with others.
+sent. A refused attempt changes nothing and is in the audit log, alone or counted with others. One
+whose caller left before it was answered is undone: its token is as good as it was.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from control_plane.ca import Leaf, parse_csr
 from control_plane.clock import Clock
 from control_plane.errors import AlreadyExists, ControlPlaneError, PermissionDenied
 from control_plane.model.change import Decision
-from control_plane.model.entities import App, Instance
+from control_plane.model.entities import App, Instance, JoinToken
 from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.state import State
-from control_plane.model.tokens import admits, spend_token
+from control_plane.model.tokens import admits, spend_token, take_back_use
 from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
@@ -75,7 +76,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self._new_guid = new_guid
         self._xds_port = xds_port
         self._clock = clock
-        self._undoing: set[asyncio.Task[None]] = set()
+        self._undoing: dict[asyncio.Task[None], str] = {}
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
     async def Enroll(
@@ -84,8 +85,12 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         """Register an instance and issue its identity certificate."""
         guid = InstanceGuid(self._new_guid())
         source, token = source_address(context), ""
+        digest = token_digest(request.token)
         try:
-            digest = token_digest(request.token)
+            while undoing := [task for task, spent in self._undoing.items() if spent == digest]:
+                token = digest
+                # An attempt with it was given up; it may be good again only by the end of this.
+                await asyncio.wait(undoing)
             # Whoever has no good token does not get as far as the queue of changes.
             spend_token(self._registry.state, digest, self._clock.now())
             token = digest
@@ -104,11 +109,11 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
                 self._tell_refusal(request, context, str(error))
             raise
         except asyncio.CancelledError:
-            # Nobody has this identity, so nobody keeps the address for it.
+            # Nobody has this identity, so nobody keeps the address for it, nor was the token used.
             self._identities.forget(guid)
             if self._applicants.left(source, token):
                 self._tell_refusal(request, context, CALLER_LEFT)
-            self._undo(guid)
+            self._undo(guid, digest)
             raise
         instance, leaf = committed.result
         self._identities.given(instance.guid, leaf)
@@ -135,17 +140,26 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             c2c_port=app.c2c_port or 0,
         )
 
-    def _undo(self, guid: InstanceGuid) -> None:
-        """Remove an instance that nobody is, should the commit that is under way register it."""
+    def _undo(self, guid: InstanceGuid, digest: str) -> None:
+        """Remove an instance that nobody is, should the commit that is under way register it.
 
-        async def remove() -> None:
-            # Its certificate was dropped here, so nobody comes back who would have to be known.
+        Its certificate was dropped before any of it was sent, so its token enrolled nobody.
+        """
+
+        def undone(state: State) -> Decision[JoinToken | None]:
+            removal = remove_instance(state, guid)
+            if removal.result is None:
+                return Decision(state, None)
+            return removal.then(lambda rest, _: take_back_use(rest, digest))
+
+        async def undo() -> None:
+            # Nobody comes back who would have to be known.
             with suppress(ControlPlaneError), self._without_tombstone(guid):
-                await self._registry.execute(lambda state: remove_instance(state, guid))
+                await self._registry.execute(undone)
 
-        task = asyncio.create_task(remove())
-        self._undoing.add(task)
-        task.add_done_callback(self._undoing.discard)
+        task = asyncio.create_task(undo())
+        self._undoing[task] = digest
+        task.add_done_callback(self._undoing.pop)
 
     def _tell_refusal(
         self, request: enrollment_pb2.EnrollRequest, context: Context, reason: str

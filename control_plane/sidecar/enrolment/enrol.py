@@ -2,7 +2,7 @@
 
 The rule of this module: the private key is made here and never leaves, and the token leaves only
 for a server that proved to be the control plane. While that is down, this waits. A token that has
-left is spent, so its answer is waited for, and for a moment even by a sidecar that is told to stop.
+left may be spent, so its answer is waited for, and for a moment even by who is told to stop.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry
 
 ENROL_SECONDS = 30.0
-"""How long the call may take; a token whose answer came too late is spent all the same."""
+"""How long the call may take. The token is spent if the answer was on its way by then."""
 
 LAST_SECONDS = 3.0
 """How long an answer is waited for by who is told to stop; it takes milliseconds."""

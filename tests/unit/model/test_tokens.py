@@ -17,6 +17,7 @@ from control_plane.model.tokens import (
     good_tokens,
     revoke_tokens,
     spend_token,
+    take_back_use,
 )
 from control_plane.names import Address, AppGuid
 from tests.unit.model.world import NOW, A, B, C, register, world
@@ -99,6 +100,16 @@ def test_a_refused_enrolment_spends_nothing(state: State) -> None:
     assert left.uses_left == 1
     assert enrolled.change.puts == (left, enrolled.result)
     assert enrolled.change.apps == {A}
+
+
+def test_a_use_that_enrolled_nobody_is_taken_back(state: State) -> None:
+    """The token is as it was before, unless it was revoked meanwhile, which holds."""
+    spent = spend_token(state, DIGEST, NOW).state
+    revoked = revoke_tokens(spent, A, NOW).state
+
+    assert take_back_use(spent, DIGEST).state == state
+    assert take_back_use(spent, DIGEST).result == token(uses=2)
+    assert take_back_use(revoked, DIGEST).state is revoked
 
 
 def test_adding_a_token_twice_is_one_token(state: State) -> None:
