@@ -12,7 +12,7 @@ from datetime import datetime
 from cryptography import x509
 
 from control_plane.ca.authority import CA_KEY_USAGE, Authority
-from control_plane.ca.certificate import extension_of
+from control_plane.ca.certificate import WANTS_POLICY, extension_of, wants_policy
 from control_plane.ca.profile import MAX_BACKDATE, check_serial
 from control_plane.names import shown
 
@@ -36,6 +36,8 @@ def objection(subject: Authority, signer: Authority, now: datetime) -> str:
                 f"CA {shown(certificate.subject.rfc4514_string())} allows {allowed} CAs below it "
                 f"and would have {needed} (path length)"
             )
+        if wants_policy(certificate, needed):
+            return f"CA {shown(certificate.subject.rfc4514_string())} {WANTS_POLICY}"
     return ""
 
 

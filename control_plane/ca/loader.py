@@ -18,7 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, PublicKeyAlgorithmOID
 
 from control_plane.ca.authority import Authority
-from control_plane.ca.certificate import UNREADABLE, extension_of, is_issued_by
+from control_plane.ca.certificate import (
+    UNREADABLE,
+    WANTS_POLICY,
+    extension_of,
+    is_issued_by,
+    wants_policy,
+)
 from control_plane.ca.keys import MIN_RSA_BITS, KeyPair, accept_public_key, load_key_pair
 from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import shown
@@ -124,6 +130,8 @@ def _authority_faults(certificate: x509.Certificate, below: int) -> Iterator[str
         yield "is not a CA (basic constraints)"
     elif constraints.path_length is not None and constraints.path_length < below:
         yield f"allows {constraints.path_length} CAs below it and has {below} (path length)"
+    if wants_policy(certificate, below):
+        yield WANTS_POLICY
     # Absent means unrestricted (RFC 5280, section 4.2.1.3): so "openssl req -x509" makes it.
     key_usage = extension_of(certificate, x509.KeyUsage)
     if key_usage is not None and not key_usage.key_cert_sign:

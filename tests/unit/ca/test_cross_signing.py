@@ -156,6 +156,24 @@ def test_a_ca_that_is_not_valid_cross_signs_nothing(now: datetime, *, told: bool
     assert problem == ("" if told else "CA 'CN=old' is not valid now")
 
 
+def test_a_policy_that_is_wanted_with_another_ca_between() -> None:
+    """A CA that may sign leaves without a policy need not be one that may sign them indirectly."""
+
+    def signer(required: int) -> Authority:
+        root = made("root")
+        wanted = (x509.PolicyConstraints(required, None), True)
+        return of(made("old", by=root, extensions=[*CA, wanted]), root)
+
+    problem = (
+        "CA 'CN=old' wants a certificate policy of what is below it, and leaves have none (policy "
+        "constraints)"
+    )
+    assert objection(embedded("new"), signer(2), NOW) == problem
+    assert objection(embedded("new"), signer(3), NOW) == ""
+    assert objection(intermediate("new"), signer(4), NOW) == problem
+    assert objection(intermediate("new"), signer(5), NOW) == ""
+
+
 def test_path_lengths() -> None:
     """Each certificate above the cross certificate has to allow what comes below it."""
 

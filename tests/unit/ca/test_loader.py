@@ -335,6 +335,30 @@ def test_path_length() -> None:
     )
 
 
+@pytest.mark.parametrize("required", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("where", ["root", "middle", "ca"])
+def test_a_policy_that_clients_would_want(tmp_path: Path, where: str, required: int | None) -> None:
+    """What keeps RFC 5280, as Envoy and Go do, refuses leaves without one, and ours have none."""
+    wanted: Extensions = [*CA, (x509.PolicyConstraints(required, 0), True)]
+    extensions = {"root": CA, "middle": CA, "ca": CA, where: wanted}
+    root = made("root", extensions=extensions["root"])
+    middle = made("middle", by=root, extensions=extensions["middle"])
+    ca = made("ca", by=middle, extensions=extensions["ca"])
+    for each, maker in (("root", root), ("middle", middle), ("ca", ca)):
+        (tmp_path / each).write_bytes(maker.pem)
+    (tmp_path / "leaf").write_bytes(made("leaf", by=ca, extensions=()).pem)
+    verify = [need_command("openssl", "openssl"), "verify", "-policy_check", "-CAfile", "root"]
+    verify += ["-untrusted", "middle", "-untrusted", "ca", "-attime", f"{NOW.timestamp():.0f}"]
+    verified = subprocess.run([*verify, "leaf"], cwd=tmp_path, check=False, capture_output=True)
+
+    pem, key = ca.pem + middle.pem + root.pem, ca.key.private_pem()
+    if verified.returncode == 0:
+        assert load_authority(pem, key, now=NOW).certificate == ca.certificate
+        return
+    problem = "wants a certificate policy of what is below it, and leaves have none"
+    assert problems_of(pem, key) == (f"CA certificate 'CN={where}' {problem} (policy constraints)",)
+
+
 def test_missing_root() -> None:
     """An intermediate alone is refused, with what to do about it."""
     ca = made("ca", by=made("root"))
