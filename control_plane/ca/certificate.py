@@ -37,11 +37,6 @@ T = TypeVar("T")
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
-WANTS_POLICY = (
-    "wants a certificate policy of what is below it, and leaves have none (policy constraints)"
-)
-"""How it is said of a CA."""
-
 PEM_MARK = b"-----BEGIN"
 """Is in whatever is PEM; the rest is taken for DER."""
 
@@ -77,21 +72,6 @@ def extension_of(certificate: x509.Certificate, kind: type[_Extension]) -> _Exte
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-
-
-def wants_policy(certificate: x509.Certificate, below: int) -> bool:
-    """Tell whether clients refuse leaves without a policy, which ours are, for what a CA says.
-
-    Who keeps RFC 5280 does (section 6.1), such as Envoy and Go; what a root says does not count.
-
-    Args:
-        below: how many CAs there are between the CA and a leaf.
-    """
-    constraints = extension_of(certificate, x509.PolicyConstraints)
-    if constraints is None or certificate.subject == certificate.issuer:
-        return False
-    skipped = constraints.require_explicit_policy
-    return skipped is not None and skipped <= below + 1
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -12,7 +12,8 @@ from datetime import datetime
 from cryptography import x509
 
 from control_plane.ca.authority import CA_KEY_USAGE, Authority
-from control_plane.ca.certificate import WANTS_POLICY, extension_of, wants_policy
+from control_plane.ca.certificate import extension_of
+from control_plane.ca.constraints import WANTS_POLICY, wants_policy
 from control_plane.ca.profile import MAX_BACKDATE, check_serial
 from control_plane.names import shown
 

@@ -9,27 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from ipaddress import IPv4Network
 from itertools import pairwise
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, PublicKeyAlgorithmOID
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from control_plane.ca.authority import Authority
-from control_plane.ca.certificate import (
-    UNREADABLE,
-    WANTS_POLICY,
-    extension_of,
-    is_issued_by,
-    wants_policy,
-)
+from control_plane.ca.certificate import UNREADABLE, is_issued_by
+from control_plane.ca.constraints import authority_faults, misnames_key, name_faults
 from control_plane.ca.keys import MIN_RSA_BITS, KeyPair, accept_public_key, load_key_pair
 from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import shown
-
-_EVERY_ADDRESS = x509.IPAddress(IPv4Network("0.0.0.0/0"))
 
 
 def load_authority(
@@ -95,8 +87,8 @@ def _read_path(
         for below, certificate in enumerate(path):
             name = _named(certificate.subject)
             faults = [
-                *_authority_faults(certificate, below),
-                *_name_faults(certificate, domains),
+                *authority_faults(certificate, below),
+                *name_faults(certificate, domains),
                 *_strength_faults(certificate),
                 *_validity_faults(certificate, now),
             ]
@@ -121,53 +113,6 @@ def _is_key_of(key: KeyPair, certificate: x509.Certificate) -> bool:
         return accept_public_key(certificate.public_key()) == key.public
     except (InvalidArgument, *UNREADABLE):
         return False
-
-
-def _authority_faults(certificate: x509.Certificate, below: int) -> Iterator[str]:
-    """Name what keeps clients from taking a certificate as a CA with so many CAs below it."""
-    constraints = extension_of(certificate, x509.BasicConstraints)
-    if constraints is None or not constraints.ca:
-        yield "is not a CA (basic constraints)"
-    elif constraints.path_length is not None and constraints.path_length < below:
-        yield f"allows {constraints.path_length} CAs below it and has {below} (path length)"
-    if wants_policy(certificate, below):
-        yield WANTS_POLICY
-    # Absent means unrestricted (RFC 5280, section 4.2.1.3): so "openssl req -x509" makes it.
-    key_usage = extension_of(certificate, x509.KeyUsage)
-    if key_usage is not None and not key_usage.key_cert_sign:
-        yield "may not sign certificates (key usage)"
-    usages = extension_of(certificate, x509.ExtendedKeyUsage)
-    if usages is not None and not _is_for_tls(usages):
-        yield "is not for TLS servers and clients both (extended key usage)"
-    for extension in certificate.extensions:
-        if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
-            oid = extension.oid.dotted_string
-            yield f"has the critical extension {oid}, and clients refuse what they do not know"
-
-
-def _name_faults(certificate: x509.Certificate, domains: Collection[str]) -> Iterator[str]:
-    """Name what keeps leaves from having the names and addresses that each of them has."""
-    names = extension_of(certificate, x509.NameConstraints)
-    if names is not None and names.permitted_subtrees:
-        yield "permits certain names only, which GUIDs and addresses are not (name constraints)"
-    excluded = (names.excluded_subtrees if names is not None else None) or ()
-    if _EVERY_ADDRESS in excluded:
-        yield "excludes every address, and each leaf has one (name constraints)"
-    for each in excluded:
-        for domain in domains:
-            if isinstance(each, x509.DNSName) and _is_within(domain, each.value):
-                yield f"excludes the internal domain {shown(domain)} (name constraints)"
-
-
-def _is_within(domain: str, subtree: str) -> bool:
-    """Tell whether each name in a domain is in a subtree (RFC 5280, section 4.2.1.10)."""
-    above = subtree.removeprefix(".").lower()
-    return not above or f".{domain}".endswith(f".{above}")
-
-
-def _is_for_tls(usages: x509.ExtendedKeyUsage) -> bool:
-    needed = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH}
-    return ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages or needed.issubset(usages)
 
 
 def _strength_faults(certificate: x509.Certificate) -> Iterator[str]:
@@ -224,10 +169,22 @@ def _order_problems(path: Sequence[x509.Certificate]) -> Iterator[str]:
                 f"CA certificate {_named(certificate.subject)} was not issued by the next one in "
                 f"its file, {_named(issuer.subject)}"
             )
-    if not _is_by(path[-1], path[-1]):
+        elif misnames_key(certificate, issuer):
+            yield (
+                f"CA certificate {_named(certificate.subject)} says that another certificate of "
+                f"{_named(issuer.subject)} issued it than the next one in its file (authority key "
+                "identifier): clients take no other"
+            )
+    root = path[-1]
+    if not _is_by(root, root):
         yield (
-            f"CA certificate {_named(path[-1].subject)} was issued by {_named(path[-1].issuer)}: "
-            f"append the certificates up to the root to its file"
+            f"CA certificate {_named(root.subject)} was issued by {_named(root.issuer)}: "
+            "append the certificates up to the root to its file"
+        )
+    elif misnames_key(root, root):
+        yield (
+            f"CA certificate {_named(root.subject)} says that another certificate of that name "
+            "issued it (authority key identifier): not every client takes it for a root"
         )
 
 

@@ -359,6 +359,28 @@ def test_a_policy_that_clients_would_want(tmp_path: Path, where: str, required: 
     assert problems_of(pem, key) == (f"CA certificate 'CN={where}' {problem} (policy constraints)",)
 
 
+def test_a_root_that_was_made_anew() -> None:
+    """Where what is below it names the one before, with its serial number, it is said so."""
+    root = made("root")
+    names = [x509.DirectoryName(root.certificate.subject)]
+    before = x509.AuthorityKeyIdentifier(None, names, root.certificate.serial_number + 1)
+    ca = made("ca", by=root, extensions=[*CA, (before, False)])
+    lost = made("root", key=root.key, extensions=[*CA, (before, False)])
+
+    assert problems_of(ca.pem + root.pem, ca.key.private_pem()) == (
+        (
+            "CA certificate 'CN=ca' says that another certificate of 'CN=root' issued it than the "
+            "next one in its file (authority key identifier): clients take no other"
+        ),
+    )
+    assert problems_of(lost.pem, lost.key.private_pem()) == (
+        (
+            "CA certificate 'CN=root' says that another certificate of that name issued it "
+            "(authority key identifier): not every client takes it for a root"
+        ),
+    )
+
+
 def test_missing_root() -> None:
     """An intermediate alone is refused, with what to do about it."""
     ca = made("ca", by=made("root"))
