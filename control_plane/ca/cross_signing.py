@@ -39,6 +39,13 @@ def objection(subject: Authority, signer: Authority, now: datetime) -> str:
             )
         if wants_policy(certificate, needed):
             return f"CA {shown(certificate.subject.rfc4514_string())} {WANTS_POLICY}"
+    for certificate in subject.path[-2:-1]:
+        identifier = extension_of(certificate, x509.AuthorityKeyIdentifier)
+        if identifier is not None and identifier.authority_cert_serial_number is not None:
+            return (
+                f"CA {shown(certificate.subject.rfc4514_string())} names its root by a serial "
+                "number, and a cross-signed one has another (authority key identifier)"
+            )
     return ""
 
 

@@ -174,6 +174,34 @@ def test_a_policy_that_is_wanted_with_another_ca_between() -> None:
     assert objection(intermediate("new"), signer(5), NOW) == ""
 
 
+def test_a_root_that_is_named_by_its_serial_number(tmp_path: Path) -> None:
+    """What names its issuer so is below no other certificate of it, whatever has its key."""
+    root = made("new root")
+    serial = root.certificate.serial_number
+    names = [x509.DirectoryName(root.certificate.subject)]
+    middle = made("new middle", by=root, extensions=[*CA, (key_of(root, names, serial), False)])
+    new, old = of(made("new", by=middle), middle, root), embedded("old")
+    cross = cross_sign(new, old, now=NOW, serial=serial + 1)
+    both = replace(new, detour=(cross,), other_roots=old.roots)
+
+    assert verified(tmp_path, both, root.certificate, strict=False) == "OK"
+    assert verified(tmp_path, both, old.certificate, strict=False) != "OK"
+    assert objection(new, old, NOW) == (
+        "CA 'CN=new middle' names its root by a serial number, and a cross-signed one has another "
+        "(authority key identifier)"
+    )
+    by_key = made("new middle", by=root, extensions=[*CA, (key_of(root), False)])
+    assert objection(of(made("new", by=by_key), by_key, root), old, NOW) == ""
+
+
+def key_of(
+    issuer: Maker, names: list[x509.DirectoryName] | None = None, serial: int | None = None
+) -> x509.AuthorityKeyIdentifier:
+    """Return what names an issuer by its key, and perhaps by its certificate too."""
+    key = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public.key).key_identifier
+    return x509.AuthorityKeyIdentifier(key, names, serial)
+
+
 def test_path_lengths() -> None:
     """Each certificate above the cross certificate has to allow what comes below it."""
 
