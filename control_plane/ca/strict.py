@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from cryptography import x509
 
 from control_plane.ca.authority import Authority
+from control_plane.ca.certificate import extension_of
 from control_plane.names import shown
 
 NOT_STRICT = "strict clients, such as Python 3.13, refuse what this CA signs"
@@ -38,5 +39,10 @@ def _faults(certificate: x509.Certificate, *, is_root: bool) -> Iterator[str]:
         yield "has no key usage (RFC 5280, section 4.2.1.3)"
     if x509.SubjectKeyIdentifier.oid not in extensions:
         yield "has no subject key identifier (RFC 5280, section 4.2.1.2)"
-    if x509.AuthorityKeyIdentifier.oid not in extensions and not is_root:
+    if is_root:
+        return
+    theirs = extension_of(certificate, x509.AuthorityKeyIdentifier)
+    if theirs is None:
         yield "has no authority key identifier (RFC 5280, section 4.2.1.1)"
+    elif not theirs.key_identifier:
+        yield "has an authority key identifier without a key (RFC 5280, section 4.2.1.1)"

@@ -126,6 +126,25 @@ def test_constraints_that_may_be_overlooked_are_named(
     assert "Basic Constraints of CA cert not" in refusal(authority, request_c2c, tmp_path)
 
 
+def test_an_issuer_that_is_named_by_its_serial_number_only_is_named(
+    request_c2c: C2CRequest, tmp_path: Path
+) -> None:
+    """An authority key identifier has to have the key, whatever else it has."""
+    root_key, key = new_key_pair(), new_key_pair()
+    root = made("root", key=root_key, extensions=conforming(root_key), start=START, end=END)
+    names = [x509.DirectoryName(root.certificate.subject)]
+    by_serial = x509.AuthorityKeyIdentifier(None, names, root.certificate.serial_number)
+    extensions = [*conforming(key), (by_serial, False)]
+    ca = made("ca", by=root, key=key, extensions=extensions, start=START, end=END)
+    authority = load_authority(ca.pem + root.pem, key.private_pem(), now=NOW)
+
+    assert strict_problem(authority) == (
+        "CA certificate 'CN=ca' has an authority key identifier without a key (RFC 5280, section "
+        "4.2.1.1)"
+    )
+    assert "Missing Authority Key Identifier" in refusal(authority, request_c2c, tmp_path)
+
+
 def test_every_fault_is_named(request_c2c: C2CRequest, tmp_path: Path) -> None:
     """A root with nothing but its basic constraints has two."""
     key = new_key_pair()
