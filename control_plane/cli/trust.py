@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -16,7 +16,7 @@ from control_plane.cli.globals import all_option, connection_options, target, ta
 from control_plane.cli.inspect_moments import ago, ahead
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json, warn
 from control_plane.cli.progress import duration_of
-from control_plane.cli.tables import print_fields, print_records, print_table, record, with_spaces
+from control_plane.cli.tables import print_fields, print_records, print_table, record, spaces_of
 from control_plane.settings import UNKNOWN_HOST
 
 
@@ -133,9 +133,8 @@ def join_tokens(app_name: str | None) -> None:
         print_records([record(each) for each in found])
         return
     now = datetime.now(UTC)
-    columns: Mapping[str, Sequence[object]] = {
+    columns: dict[str, Sequence[object]] = {
         "app": [each.app for each in found],
-        "guid": [each.guid for each in found],
         "created": [
             f"{ago(each.created_at, now)} ago" if each.HasField("created_at") else "-"
             for each in found
@@ -146,10 +145,11 @@ def join_tokens(app_name: str | None) -> None:
             for each in found
         ],
         "address range": [each.address_range or "-" for each in found],
+        **(spaces_of(found) if where.is_all else {}),
+        # Never cut, since it is for 'c2c revoke-join-tokens'.
+        "guid": [each.guid for each in found],
     }
-    if where.is_all:
-        columns = with_spaces(columns, found, cut=["guid"])
-    print_table(columns, empty="No join tokens found.", cut=["guid"], below="where")
+    print_table(columns, empty="No join tokens found.", below="guid")
 
 
 @command(

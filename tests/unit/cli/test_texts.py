@@ -473,12 +473,16 @@ def test_join_tokens_are_listed(c2c: Run, world: ControlPlane) -> None:
     begin, _, titles, row = c2c("join-tokens", "app-b").out.splitlines()
 
     assert begin == f"Getting join tokens of app app-b {IN_DEFAULT}"
-    assert titles.split() == ["app", "guid", "created", "ends", "uses", "left", "address", "range"]
-    assert re.fullmatch(r"app-b   token-guid-1   \d+s ago +in 29d   2 of 2 +-", row)
+    assert titles.split() == ["app", "created", "ends", "uses", "left", "address", "range", "guid"]
+    assert re.fullmatch(r"app-b   \d+s ago +in 29d   2 of 2 +- +token-guid-1", row)
     everywhere = c2c("join-tokens", "--all").out
     assert "token-guid-1" in everywhere
-    assert re.search(r"other +token-guid-2 .* in 9m +1 of 1 +10\.0\.0\.0/28 +dev", everywhere)
+    assert re.search(
+        r"other .* in 9m +1 of 1 +10\.0\.0\.0/28 +dev +default +token-guid-2", everywhere
+    )
     assert "token-1" not in everywhere
+    *_, row, guid = c2c("join-tokens", "app-b", COLUMNS="60").out.splitlines()
+    assert (row.startswith("app-b  "), guid.strip()) == (True, "token-guid-1")
 
 
 def test_a_join_token_with_a_range_is_used_with_an_address_of_it(c2c: Run) -> None:
