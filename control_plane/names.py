@@ -203,6 +203,12 @@ def parse_port(value: int, *, field: str = "port") -> Port:
     return Port(value)
 
 
+def at_ports(address: str, *ports: int) -> str:
+    """Return ports of an address as people read them, an IPv6 address in brackets."""
+    host = f"[{address}]" if ":" in address else address
+    return f"{host}:{', '.join(map(str, ports))}"
+
+
 def parse_address(text: str, *, field: str = "address") -> Address:
     """Return an IPv4 or IPv6 address in its canonical form, an IPv4-mapped one as IPv4.
 

@@ -27,6 +27,7 @@ def add_inspection(server: grpc.aio.Server, core: Core) -> None:
         attestation=core.attestation,
         custody=core.custody,
         expiry=core.expiry,
+        app_listens=core.presence.app_listens,
         absence=core.presence.alarm,
         ca_rotation=core.rotation.summary,
         clock=core.clock,

@@ -61,8 +61,6 @@ class _Found(NamedTuple):
         return [{**record(each), **all_} for each in self.instances]
 
 
-NOT_READY = "is not ready: its app does not accept connections"
-
 _WATCH_SECONDS = 1.0
 _COLUMNS = ("CDS", "LDS", "SDS", "ECDS", "NAMES")
 
@@ -187,6 +185,11 @@ def instance_name(each: inspection_pb2.InstanceStatus) -> str:
     return f"{each.app}/{each.index}"
 
 
+def not_ready(each: inspection_pb2.InstanceStatus) -> str:
+    """Return that an instance is not ready, and why, where the server is new enough to tell."""
+    return f"is not ready: {each.not_ready_reason}" if each.not_ready_reason else "is not ready"
+
+
 def _word(each: inspection_pb2.InstanceStatus, short: str) -> str:
     status = next((status for status in each.types if status.type == short), None)
     if status is None or status.status == inspection_pb2.CONFIG_STATUS_NOT_ASKED:
@@ -209,7 +212,7 @@ def _reasons(each: inspection_pb2.InstanceStatus, *, is_all: bool) -> Iterable[s
     if each.behind not in {*each.alarms, each.certificate_reason, ""}:
         yield f"{name}: {each.behind}"
     if each.status == "not_ready":
-        yield f"{name} {NOT_READY}"
+        yield f"{name} {not_ready(each)}"
     for status in each.types:
         if status.reason:
             yield f"{name} {status.type}: {status.reason}"

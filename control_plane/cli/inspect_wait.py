@@ -21,7 +21,7 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target, target_options
-from control_plane.cli.inspect_status import NOT_READY, instance_name, statuses
+from control_plane.cli.inspect_status import instance_name, not_ready, statuses
 from control_plane.cli.output import (
     begin,
     named,
@@ -169,7 +169,7 @@ def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
     if stage != "acked" and not is_served:
         return f"{name} certificate: {each.certificate_reason or 'not served yet'}"
     if stage == "ready" and each.status != "ready":
-        return f"{name} {NOT_READY}"
+        return f"{name} {not_ready(each)}"
     return ""
 
 

@@ -41,6 +41,11 @@ def update_port(app: App, port: Port) -> str:
     return _command("update-app", app, app.key.name, *ports, "--c2c-port", str(port))
 
 
+def other_port(app: App) -> str:
+    """Return the command that tells of the port that an app listens on, which is not known."""
+    return _command("update-app", app, app.key.name, "--port", "PORT")
+
+
 def wait(app: App) -> str:
     """Return the command that waits until an app's instances are all there and served."""
     return _command("wait", app, app.key.name)

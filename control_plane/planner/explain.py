@@ -17,7 +17,7 @@ from control_plane.model.entities import (
     NetworkPolicy,
     Transport,
 )
-from control_plane.names import C2C_PORT, Port
+from control_plane.names import C2C_PORT, Port, at_ports
 from control_plane.planner import advice
 from control_plane.planner.chain import (
     Link,
@@ -181,10 +181,12 @@ class _Chain:
             leads_to = ports.get(self._app.c2c_port) if self._app.c2c_port else None
             if each.status is InstanceStatus.READY and leads_to:
                 continue  # whatever is closed besides, 61443 does not lead there
-            if closed := ", ".join(str(port) for port, accepts in ports.items() if not accepts):
-                where = f"{each.app_address}:{closed}"
+            if closed := tuple(port for port, accepts in ports.items() if not accepts):
+                where = at_ports(each.app_address, *closed)
                 sentence = f"{who} does not accept connections on {where}"
-                return missing(LinkKind.APP, sentence, advice=f"start the app on {where}")
+                return missing(
+                    LinkKind.APP, sentence, advice=_how_to_start(self._app, where, closed)
+                )
         # Whether the app speaks it nobody looks at, so who reads it has to.
         how = _SPOKEN[self._app.protocol]
         return holds(LinkKind.APP, f"{self._everybody()} accepts connections from its Envoy, {how}")
@@ -196,7 +198,7 @@ class _Chain:
             for port in self._q.of(each).exposed_ports:
                 sentence = (
                     f"{label(self._app, each)} can be reached past Envoy on tcp "
-                    f"{each.address}:{port}, where no network policy holds"
+                    f"{at_ports(each.address, port)}, where no network policy holds"
                 )
                 return missing(LinkKind.ISOLATION, sentence, advice=_how_to_hide(each))
         if any(self._q.of(each).app_ports is None for each in self._there):
@@ -238,6 +240,15 @@ def _other_port(seen: Seen, c2c_port: Port) -> Port | None:
     if ports.get(c2c_port):
         return None
     return next((port for port, accepts in ports.items() if accepts), None)
+
+
+def _how_to_start(app: App, where: str, closed: tuple[Port, ...]) -> str:
+    """Return what has an app listen where it is called, or be called where it listens."""
+    start = f"start the app on {where}"
+    # Of several ports it cannot be told which one is meant.
+    if app.ports != closed:
+        return start
+    return f"{start}, or say on which port it listens: {advice.other_port(app)}"
 
 
 def _how_to_free(instance: Instance) -> str:

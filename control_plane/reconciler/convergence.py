@@ -15,7 +15,7 @@ from dataclasses import replace
 from control_plane.clock import Clock
 from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.model.entities import Instance
-from control_plane.names import C2C_PORT, AppGuid, InstanceGuid
+from control_plane.names import C2C_PORT, AppGuid, InstanceGuid, at_ports
 from control_plane.nodes import Nodes
 from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.progress import Behind, Stage
@@ -240,7 +240,8 @@ class Convergence:
                     instance.address, C2C_PORT, source=self._source
                 )
         except TimeoutError:
-            return f"no TLS handshake with {instance.address}:{C2C_PORT} within {left:.1f} s"
+            where = at_ports(instance.address, C2C_PORT)
+            return f"no TLS handshake with {where} within {left:.1f} s"
 
 
 def _behind(instance: Instance, stage: Stage, reason: str) -> Behind:

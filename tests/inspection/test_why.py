@@ -254,11 +254,14 @@ async def test_app_not_listening(tmp_path: Path) -> None:
     async with scene(tmp_path, app=None) as here, here.instance():
         sentence = f"app-b/0 does not accept connections on 127.0.0.1:{here.port}"
         link = await missing(here.cf, "app", sentence)
-        assert (link.advice, link.command) == (f"start the app on 127.0.0.1:{here.port}", "")
+        start = f"start the app on 127.0.0.1:{here.port}, or say on which port it listens"
+        assert link.advice == f"{start}: c2c update-app app-b --port PORT"
+        assert link.command == ""
         chain = await why(here.cf, CALLER, "app-b")
         status = await c2c(here.cf, "status", "app-b")
 
-        assert "app-b/0 is not ready: its app does not accept connections\n" in status.out
+        reason = f"its app does not accept connections on 127.0.0.1:{here.port}"
+        assert f"app-b/0 is not ready: {reason}\n" in status.out
         states = {each.kind: each.state for each in chain.links}
         assert states["name"] == inspection_pb2.LINK_STATE_WAITS
         async with tcp_app(http1(), port=here.port):

@@ -211,6 +211,7 @@ class InstanceStatus(_message.Message):
     EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
+    NOT_READY_REASON_FIELD_NUMBER: _builtins.int
     instance_guid: _builtins.str
     app: _builtins.str
     """The app's name."""
@@ -241,6 +242,8 @@ class InstanceStatus(_message.Message):
     issued, say, or its turn has not come. Until then `types` and `certificate` are of what it had.
     Empty if that is not so, or it is not connected.
     """
+    not_ready_reason: _builtins.str
+    """Why it is not ready, in one sentence; empty unless its status is "not_ready"."""
     @_builtins.property
     def connected_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -285,10 +288,11 @@ class InstanceStatus(_message.Message):
         exposed_ports: _abc.Iterable[_builtins.int] | None = ...,
         alarms: _abc.Iterable[_builtins.str] | None = ...,
         behind: _builtins.str = ...,
+        not_ready_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_since", b"certificate_since", "connected_since", b"connected_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alarms", b"alarms", "app", b"app", "app_guid", b"app_guid", "behind", b"behind", "certificate", b"certificate", "certificate_reason", b"certificate_reason", "certificate_since", b"certificate_since", "connected", b"connected", "connected_since", b"connected_since", "exposed_ports", b"exposed_ports", "index", b"index", "instance_guid", b"instance_guid", "org", b"org", "reports", b"reports", "served_serial", b"served_serial", "space", b"space", "status", b"status", "types", b"types", "wanted_serial", b"wanted_serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alarms", b"alarms", "app", b"app", "app_guid", b"app_guid", "behind", b"behind", "certificate", b"certificate", "certificate_reason", b"certificate_reason", "certificate_since", b"certificate_since", "connected", b"connected", "connected_since", b"connected_since", "exposed_ports", b"exposed_ports", "index", b"index", "instance_guid", b"instance_guid", "not_ready_reason", b"not_ready_reason", "org", b"org", "reports", b"reports", "served_serial", b"served_serial", "space", b"space", "status", b"status", "types", b"types", "wanted_serial", b"wanted_serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -154,6 +154,11 @@ class Presence:
         instance = self._registry.state.instance(guid)
         return instance is not None and instance.status.is_there
 
+    def app_listens(self, guid: InstanceGuid) -> bool | None:
+        """Tell whether the sidecar of an instance said that its app listens; None if it has not."""
+        word = self._words.get(guid)
+        return word.listening if word is not None else None
+
     def alarm(self) -> str:
         """Return what everybody's absence means, or "" where somebody is there."""
         return self._absences.alarm

@@ -12,6 +12,7 @@ import ssl
 
 from control_plane.ca.certificate import read_certificate
 from control_plane.errors import ControlPlaneError
+from control_plane.names import at_ports
 
 _HANDSHAKE_SECONDS = 5.0
 
@@ -39,18 +40,19 @@ class Prober:
             port: the one that serves TLS.
             source: the address to connect from.
         """
+        where = at_ports(address, port)
         async with self._slots:
             try:
                 async with asyncio.timeout(_HANDSHAKE_SECONDS):
                     der = await self._peer_certificate(address, port, source)
             except TimeoutError:
-                return f"no TLS handshake with {address}:{port} within {_HANDSHAKE_SECONDS:.0f} s"
+                return f"no TLS handshake with {where} within {_HANDSHAKE_SECONDS:.0f} s"
             except OSError as error:
-                return f"no TLS handshake with {address}:{port}: {error.strerror or error}"
+                return f"no TLS handshake with {where}: {error.strerror or error}"
         try:
             return read_certificate(der).serial
         except ControlPlaneError as error:
-            return f"{address}:{port} shows something else: {error}"
+            return f"{where} shows something else: {error}"
 
     async def _peer_certificate(self, address: str, port: int, source: str | None) -> bytes:
         local = None if source is None else (source, 0)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.model.entities import Instance
+from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
-from control_plane.names import InstanceGuid
+from control_plane.names import InstanceGuid, at_ports
 from control_plane.reconciler.certificates.ledger import CertificateState, Entry
 from control_plane.server.api.inspection_values import (
     STATUS,
@@ -55,6 +55,23 @@ def certificate_reason(inspected: Inspected, instance: InstanceGuid, entry: Entr
     return shortened(secrets.reason)
 
 
+def not_ready_reason(inspected: Inspected, instance: Instance) -> str:
+    """Return why an instance is not ready: its app, or its Envoy; "" if that is not its status."""
+    if instance.status is not InstanceStatus.NOT_READY:
+        return ""
+    listens = inspected.app_listens(instance.guid)
+    if listens is None and instance.has_sidecar:
+        return "its sidecar has not told yet whether its app accepts connections"
+    if listens is False:
+        ports = inspected.attestation.app_ports(instance.guid) or {}
+        closed = [port for port, accepts in ports.items() if not accepts]
+        where = f" on {at_ports(instance.app_address, *closed)}" if closed else ""
+        return f"its app does not accept connections{where}"
+    if not inspected.nodes.streams(instance.guid):
+        return "its Envoy is not connected"
+    return "its Envoy has not ACKed all that it needs to serve"
+
+
 class StatusMessages:
     """Makes the messages of one answer."""
 
@@ -84,6 +101,7 @@ class StatusMessages:
             exposed_ports=attestation.exposed.get(instance.guid, ()),
             alarms=map(shortened, self._alarms(instance)),
             behind=shortened(self._inspected.behind(instance.guid)),
+            not_ready_reason=not_ready_reason(self._inspected, instance),
         )
         if streams:
             oldest = min(live.opened_at for live in streams)

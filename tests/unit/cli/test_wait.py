@@ -21,10 +21,16 @@ def _instance(
     types: str = "CDS LDS SDS",
     reason: str = "",
     behind: str = "",
+    not_ready_reason: str = "",
 ) -> inspection_pb2.InstanceStatus:
     """Return an instance that is as far as it can be, but for what is said."""
     made = inspection_pb2.InstanceStatus(
-        app="web", connected=connected, status=status, certificate=certificate, behind=behind
+        app="web",
+        connected=connected,
+        status=status,
+        certificate=certificate,
+        behind=behind,
+        not_ready_reason=not_ready_reason,
     )
     for each in types.split():
         made.types.add(type=each, status=SYNCED)
@@ -42,12 +48,13 @@ def _instance(
         (_instance(behind="its turn has not come"), ["web/0: its turn has not come"] * 3),
         (_instance(reason="refused"), ["web/0 SDS: refused"] * 3),
         (_instance(certificate=ISSUED), ["", *["web/0 certificate: not served yet"] * 2]),
+        (_instance(status="not_ready"), ["", "", "web/0 is not ready"]),
         (
-            _instance(status="not_ready"),
-            ["", "", "web/0 is not ready: its app does not accept connections"],
+            _instance(status="not_ready", not_ready_reason="its Envoy is not connected"),
+            ["", "", "web/0 is not ready: its Envoy is not connected"],
         ),
     ],
-    ids=["there", "one type", "another", "behind", "refused", "not served", "not ready"],
+    ids=["there", "one type", "another", "behind", "refused", "not served", "not ready", "why"],
 )
 def test_each_stage_asks_for_more(late: inspection_pb2.InstanceStatus, reasons: list[str]) -> None:
     """ACKed is all of it ACKed, served is shown as well, and ready is that names lead there."""

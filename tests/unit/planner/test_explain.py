@@ -321,6 +321,27 @@ def test_app_not_listening() -> None:
     assert link(asked, LinkKind.NAME).verdict is Verdict.WAITS
 
 
+def test_app_not_listening_on_its_only_port() -> None:
+    """Who sees that may have an app that listens on another, so the command for that is named."""
+    asked = seeing(app_ports={PORT: False})
+    assert missing(asked).sentence == "b/1 does not accept connections on 127.0.0.1:8080"
+    start = "start the app on 127.0.0.1:8080, or say on which port it listens: "
+    assert missing(asked).advice == f"{start}c2c update-app b --port PORT"
+
+
+def test_addresses_of_ipv6_are_in_brackets_before_a_port() -> None:
+    """Else nobody can tell where the address ends."""
+    instance = replace(everything().instances[B1], app_address=Address("::1"))
+    closed = seeing(app_ports={PORT: False})
+    asked = replace(closed, state=everything().put(instance))
+    assert missing(asked).sentence == "b/1 does not accept connections on [::1]:8080"
+
+    state = ready(move_instance(everything(), B1, "fd00::1").state, B1)
+    exposed = replace(seeing(exposed_ports=(PORT,)), state=state)
+    link_ = link(exposed, LinkKind.ISOLATION)
+    assert "b/1 can be reached past Envoy on tcp [fd00::1]:8080, where" in link_.sentence
+
+
 @pytest.mark.parametrize(
     ("protocol", "how"),
     [

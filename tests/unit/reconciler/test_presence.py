@@ -305,12 +305,15 @@ async def test_an_app_that_does_not_listen_is_not_ready(tmp_path: Path) -> None:
     """What the sidecar says of its app counts, whatever the Envoy ACKed."""
     async with watched(tmp_path) as (instance, _):
         await instance.ready()
+        assert instance.presence.app_listens(B0) is None
 
         instance.report(listening=False)
         await instance.becomes(NOT_READY)
+        assert instance.presence.app_listens(B0) is False
         instance.report(listening=False)
         instance.report(listening=True)
         await instance.becomes(READY)
+        assert instance.presence.app_listens(B0) is True
 
         assert instance.statuses == [READY, NOT_READY, READY]
 

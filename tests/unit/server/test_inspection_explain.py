@@ -33,6 +33,7 @@ async def test_a_long_answer_gives_way_to_others() -> None:
         attestation=scene.attestation,
         custody=scene.custody,
         expiry=cast("Expiry", None),
+        app_listens=lambda _: None,
         absence=lambda: "",
         ca_rotation=lambda: "",
         clock=scene.clock,

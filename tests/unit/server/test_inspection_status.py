@@ -7,6 +7,8 @@ from datetime import timedelta
 import pytest
 
 from control_plane.api.v1 import inspection_pb2
+from control_plane.model.entities import InstanceStatus
+from control_plane.model.instances import set_status
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.expiry import Expiry
 from control_plane.reconciler.certificates.holdings import Holdings
@@ -20,7 +22,7 @@ B0 = InstanceGuid("b0")
 SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
 
 
-def _status(scene: Scene) -> inspection_pb2.InstanceStatus:
+def _status(scene: Scene, *, app_listens: bool | None = None) -> inspection_pb2.InstanceStatus:
     holdings = Holdings(scene.ledger, ())
     inspected = Inspected(
         state=lambda: scene.state,
@@ -40,6 +42,7 @@ def _status(scene: Scene) -> inspection_pb2.InstanceStatus:
             timedelta(hours=24),
             scene.clock,
         ),
+        app_listens=lambda _: app_listens,
         absence=lambda: "",
         ca_rotation=lambda: "",
         clock=scene.clock,
@@ -93,3 +96,25 @@ async def test_who_waits_for_its_turn_is_behind() -> None:
     for live in scene.nodes.streams(B0):
         scene.nodes.closed(live)
     assert _status(scene).behind == ""
+
+
+async def test_who_is_not_ready_says_what_for() -> None:
+    """An app that does not listen is named with its port, and never where it is not the cause."""
+    scene = await _served()
+    assert _status(scene, app_listens=True).not_ready_reason == ""
+
+    scene.commit(set_status(scene.state, B0, InstanceStatus.NOT_READY))
+    scene.attestation.report(B0, None, (), {8080: False, 9090: False, 22: True})
+    closed = "its app does not accept connections on 127.0.0.1:8080, 9090"
+    assert _status(scene, app_listens=False).not_ready_reason == closed
+    envoy = "its Envoy has not ACKed all that it needs to serve"
+    assert _status(scene, app_listens=True).not_ready_reason == envoy
+    assert _status(scene).not_ready_reason == envoy  # it has no sidecar
+
+    spoken = set_status(scene.state, B0, InstanceStatus.NOT_READY, has_sidecar=True)
+    scene.commit(spoken)
+    nothing = "its sidecar has not told yet whether its app accepts connections"
+    assert _status(scene).not_ready_reason == nothing
+    for live in scene.nodes.streams(B0):
+        scene.nodes.closed(live)
+    assert _status(scene, app_listens=True).not_ready_reason == "its Envoy is not connected"
