@@ -20,6 +20,11 @@ one. A sidecar of ours waits 40 s for the answer to a report."""
 REPORTS_PER_SECOND = 200.0
 """How many reports of those that bring nothing new are made at the most, up to 6,000 sidecars."""
 
+NOBODY_LOOKS = "no sidecar reports, and the control plane has no address that Envoy lets in"
+
+FELL_SILENT = "its sidecar saw no handshake with it yet, and reports no more: restart it"
+"""Why nobody knows better of a certificate that its sidecar did not see served."""
+
 
 class Attestation:
     """The serial that each instance was last seen to serve, by its sidecar."""
@@ -48,6 +53,10 @@ class Attestation:
         """Tell whether an instance has a sidecar that reports."""
         seen = self._served.get(instance)
         return seen is not None and self._clock.monotonic() - seen[1] < 3 * self.report_seconds
+
+    def fell_silent(self, instance: InstanceGuid) -> bool:
+        """Tell whether an instance has a sidecar that reported to this process, and ceased to."""
+        return instance in self._served and not self.witnessed(instance)
 
     def served(self, instance: InstanceGuid) -> int | None:
         """Return the serial that was seen last; None if there was none."""

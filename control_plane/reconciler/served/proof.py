@@ -23,7 +23,7 @@ from control_plane.reconciler.backlog import CROWD, RUSH_SECONDS
 from control_plane.reconciler.certificates.ledger import CertificateState, Entry, Ledger
 from control_plane.reconciler.pace import Rush
 from control_plane.reconciler.progress import Waiters
-from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.attestation import FELL_SILENT, NOBODY_LOOKS, Attestation
 from control_plane.reconciler.served.probe import Prober
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.delivery import has_version
@@ -42,8 +42,6 @@ _FIRST_PAUSE = 0.002
 _GROWTH = 5
 _LONGEST_PAUSE = 60.0
 """How often an instance is looked at that does not serve; there may be thousands of them."""
-
-NOBODY_LOOKS = "no sidecar reports, and the control plane has no address that Envoy lets in"
 
 
 class Proof:
@@ -253,7 +251,8 @@ class Proof:
     def _judge(self, entry: Entry, seen: int | str | None, *, is_overdue: bool) -> None:
         """Say why a certificate is not seen, once it should have been."""
         if seen is None:
-            self._move(entry, entry.state, NOBODY_LOOKS)
+            was_refuted = entry.state is CertificateState.NOT_SERVED
+            self._move(entry, entry.state, FELL_SILENT if was_refuted else NOBODY_LOOKS)
         elif is_overdue:
             if isinstance(seen, int):
                 # The sidecar may not have looked since, and nobody else looks meanwhile.

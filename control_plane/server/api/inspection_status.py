@@ -28,6 +28,8 @@ from control_plane.xds.resource import TypeUrl
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.type_status import TypeStatus, type_statuses, worst
 
+_SILENT = "its sidecar reports no more, and renews no identity: restart it"
+
 
 def statuses(inspected: Inspected, instance: InstanceGuid) -> dict[TypeUrl, TypeStatus]:
     """Return how far each type is that a client of an instance asked for."""
@@ -112,6 +114,9 @@ class StatusMessages:
     def _alarms(self, instance: Instance) -> Iterator[str]:
         if failure := self._inspected.plan_failure(instance.guid):
             yield f"it goes on with what it had: {failure}"
+        is_here = instance.status.is_there and self._inspected.nodes.streams(instance.guid)
+        if is_here and self._inspected.attestation.fell_silent(instance.guid):
+            yield _SILENT
         for each in self._inspected.expiry.of(instance):
             yield each.sentence
 

@@ -12,9 +12,14 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.backlog import CROWD, RUSH_SECONDS
 from control_plane.reconciler.certificates.ledger import CertificateState, Entry, Ledger
-from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.attestation import (
+    FELL_SILENT,
+    NOBODY_LOOKS,
+    REPORT_SECONDS,
+    Attestation,
+)
 from control_plane.reconciler.served.probe import Prober
-from control_plane.reconciler.served.proof import CROWD_SECONDS, GRACE_SECONDS, NOBODY_LOOKS, Proof
+from control_plane.reconciler.served.proof import CROWD_SECONDS, GRACE_SECONDS, Proof
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource_type import LISTENER, SECRET
 from tests.unit.model.world import B, mapping, register, world
@@ -309,6 +314,25 @@ async def test_without_a_witness_nothing_is_claimed() -> None:
         made.attestation.report(B0, made.entry.record.serial, ())
 
         assert made.standing() == (CertificateState.SERVED, "")
+
+
+async def test_a_witness_that_falls_silent_leaves_what_it_said() -> None:
+    """Nobody knows better, so what was not seen is still not served; the reason is the silence."""
+    async with scene(source=None) as made:
+        made.attestation.report(B0, None, ())
+        assert not made.attestation.fell_silent(B0)
+        peer = made.connect(B0)
+        peer.ask(SECRET, C2C_SECRET)
+        peer.settle()
+        await made.clock.advance(2 * GRACE_SECONDS)
+        assert made.stands("not_served")
+        await made.clock.advance(5 * REPORT_SECONDS[0])
+        peer.ask(LISTENER)
+        peer.settle()  # so that it is looked at again
+        await settled()
+
+        assert made.attestation.fell_silent(B0)
+        assert made.standing() == (CertificateState.NOT_SERVED, FELL_SILENT)
 
 
 async def test_an_envoy_that_restarted_begins_anew() -> None:

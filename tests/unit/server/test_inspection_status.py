@@ -12,6 +12,7 @@ from control_plane.model.instances import set_status
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.expiry import Expiry
 from control_plane.reconciler.certificates.holdings import Holdings
+from control_plane.reconciler.served.attestation import REPORT_SECONDS
 from control_plane.server.api.inspection_status import StatusMessages
 from control_plane.server.api.inspection_values import Inspected
 from tests.unit.model.world import B, mapping, register, world
@@ -118,3 +119,19 @@ async def test_who_is_not_ready_says_what_for() -> None:
     for live in scene.nodes.streams(B0):
         scene.nodes.closed(live)
     assert _status(scene, app_listens=True).not_ready_reason == "its Envoy is not connected"
+
+
+async def test_a_sidecar_that_reports_no_more_is_an_alarm() -> None:
+    """Its Envoy serves on, so that nothing else shows it until the identity has nearly ended."""
+    scene = await _served()
+    scene.commit(set_status(scene.state, B0, InstanceStatus.READY))
+    assert list(_status(scene).alarms) == []  # it has none that ever reported
+    scene.attestation.report(B0, None, ())
+    assert list(_status(scene).alarms) == []
+
+    await scene.clock.advance(3 * REPORT_SECONDS[0])
+    silent = "its sidecar reports no more, and renews no identity: restart it"
+    assert list(_status(scene).alarms) == [silent]
+    for live in scene.nodes.streams(B0):
+        scene.nodes.closed(live)
+    assert list(_status(scene).alarms) == []  # it may all be gone
