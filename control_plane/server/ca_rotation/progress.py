@@ -26,6 +26,8 @@ from control_plane.reconciler.served.attestation import Attestation
 _SETTLING_SECONDS = 30.0
 """How long it may take besides the wait for its turn until a sidecar's new identity was seen."""
 
+_GONE_FOR_GOOD = "remove it if it will not be back"
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -118,14 +120,15 @@ class RotationProgress:
             signed = f"its {what} is still signed by {leaving.called}"
             if record.issuer == leaving.authority.fingerprint:
                 if is_away:
-                    return f"it is not connected, and {signed}, until {_moment(record.not_after)}"
+                    until = f"until {_moment(record.not_after)}"
+                    return f"it is not connected, and {signed}, {until}: {_GONE_FOR_GOOD}"
                 return f"{signed}{self._outlook(record.not_after, leaving)}"
             if self.holdings.is_doubtful(record):
                 until = f"of {leaving.called} until {_moment(record.not_after)}"
                 if is_away:
                     return (
                         "it was not seen since the control plane started, and may have "
-                        f"certificates {until}"
+                        f"certificates {until}: {_GONE_FOR_GOOD}"
                     )
                 return f"it has not accepted its new {what} yet, and may serve one {until}"
         newest = self.ledger.get(guid, C2C_SECRET)

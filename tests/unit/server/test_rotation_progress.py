@@ -27,6 +27,7 @@ from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET
 B0 = InstanceGuid("b0")
 DAY = timedelta(days=1)
 SIGNED = "still signed by the old CA"
+GONE = "remove it if it will not be back"
 
 
 def authority(name: str) -> Authority:
@@ -100,7 +101,8 @@ def test_who_is_away_is_waited_for_until_the_certificate_ends(secret: str) -> No
     """An Envoy that is cut off from here serves on, and its sidecar has to come back."""
     what = "identity" if secret == IDENTITY else C2C_SECRET
     (reason,) = World(record(OLD, secret=secret)).reasons()
-    assert reason == f"it is not connected, and its {what} is {SIGNED}, until 2026-01-02T12:00:00Z"
+    ends = f"until 2026-01-02T12:00:00Z: {GONE}"
+    assert reason == f"it is not connected, and its {what} is {SIGNED}, {ends}"
     assert World(record(OLD, secret=secret, ends=timedelta())).reasons() == []
 
 
@@ -124,7 +126,8 @@ def test_what_was_given_and_not_heard_of_is_waited_for(*, is_acked: bool) -> Non
 
     what = C2C_SECRET if is_acked else "identity"
     (reason,) = here.reasons()
-    assert reason == f"it is not connected, and its {what} is {SIGNED}, until 2026-01-02T12:00:00Z"
+    ends = f"until 2026-01-02T12:00:00Z: {GONE}"
+    assert reason == f"it is not connected, and its {what} is {SIGNED}, {ends}"
     assert here.progress.live_certificates(OLD) == 1
 
 
