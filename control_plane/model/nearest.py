@@ -15,9 +15,18 @@ MOST_NAMES = 500
 _LONGEST = 253
 """Octets of the longest name that anything can have, which is a hostname."""
 
+_SUGGESTIONS = 3
+
 
 def nearest(name: str, known: Collection[str]) -> list[str]:
-    """Return up to three of the names that are known which look like a name, the nearest first."""
+    """Return up to three of the names that are known which look like a name, the nearest first.
+
+    Names are compared in lower case: who shouts one means it.
+    """
     if len(known) > MOST_NAMES or len(name) > _LONGEST:
         return []
-    return difflib.get_close_matches(name, sorted(known))
+    spelled: dict[str, list[str]] = {}
+    for each in sorted(known):
+        spelled.setdefault(each.lower(), []).append(each)
+    near = difflib.get_close_matches(name.lower(), spelled)
+    return [each for lower in near for each in spelled[lower]][:_SUGGESTIONS]

@@ -313,3 +313,10 @@ def test_of_too_many_apps_none_is_suggested() -> None:
             find_app(state, name, space=space)
 
     assert nearest("app-1", [f"app-{number}" for number in range(MOST_NAMES + 1)]) == []
+
+
+def test_a_name_in_other_letters_is_the_nearest() -> None:
+    """Names of apps are told apart by case, and who gets that wrong is shown how it is spelled."""
+    known = ["Shop", "shop", "shop-2", "web"]
+    assert nearest("SHOP", known) == ["Shop", "shop", "shop-2"]
+    assert nearest("WEB", known) == ["web"]
