@@ -26,7 +26,7 @@ from control_plane.cli.authority_progress import (
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection, connection_options, pasted
-from control_plane.cli.output import begin, output_option
+from control_plane.cli.output import begin, output_option, warn
 from control_plane.cli.progress import needing_wait
 from control_plane.settings.paths import read_path
 
@@ -137,7 +137,12 @@ def ca_prepare(
             stub(client).PrepareCertificateAuthority, request, _shown_by()
         ).authorities
         if is_waiting:
-            found = until_ready(client, timeout, "the CA is prepared, but ")
+            try:
+                found = until_ready(client, timeout, "the CA is prepared, but ")
+            except KeyboardInterrupt:
+                shows = f"'{_shown_by()}' shows for whom it was waited"
+                warn(f"Interrupted: the CA is prepared, and {shows}")
+                raise
     finish(
         found,
         f"Nothing is signed with it yet. When everybody trusts it: {pasted('c2c ca activate')}",

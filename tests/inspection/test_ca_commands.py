@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.inspection.commands import c2c
+from tests.envoy.harness import DEADLINE, until
+from tests.inspection.commands import Screen, c2c, running
 from tests.inspection.test_metrics import values
 from tests.inspection.world import scene
 from tests.security.test_addresses import connected
@@ -79,6 +83,26 @@ async def test_who_waits_and_forces_forces_when_the_time_is_up(tmp_path: Path) -
     assert (activated.code, activated.err) == (retired.code, retired.err) == (0, "")
     assert took >= 0.8
     assert [each["role"] for each in left] == ["active"]
+
+
+async def test_who_interrupts_the_wait_is_told_what_is_done(tmp_path: Path) -> None:
+    """The CA is prepared before anybody is waited for, and Ctrl-C does not take that back."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        with contextlib.closing(Screen()) as screen:
+            line = ("ca", "prepare", "--wait")
+            async with running(here.cf, *line, terminal=screen.theirs) as waits:
+                await _shows(screen, "waiting for app-b/0")
+                waits.send_signal(signal.SIGINT)
+                async with asyncio.timeout(DEADLINE):
+                    await waits.wait()
+            told = "Interrupted: the CA is prepared, and 'c2c ca list' shows for whom it was waited"
+            await _shows(screen, told)
+
+        roles = [
+            each["role"] for each in (await c2c(here.cf, "ca", "list", "--output", "json")).json()
+        ]
+    assert (waits.returncode, roles) == (130, ["active", "prepared"])
 
 
 async def test_when_nobody_is_waited_for_the_next_step_is_named(tmp_path: Path) -> None:
@@ -187,3 +211,10 @@ async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
         "another)\n"
     )
     assert {each.code for each in (half, flag, typo, lone, both, missing, early)} == {1}
+
+
+async def _shows(screen: Screen, text: str) -> None:
+    async def probe() -> bool:
+        return screen.shows(text)
+
+    await until(probe, what=f"the screen shows {text!r}")
