@@ -111,7 +111,7 @@ def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta
                 show("until the server answers")
                 return None
             made = _judged(found, stage, instances)
-            show(f"until they are {stage}: {made.there} of {made.wanted} are")
+            show(_awaited(made, stage))
             return made
 
         last = _last(_looks(look, timeout.total_seconds()))
@@ -171,6 +171,12 @@ def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
     if stage == "ready" and each.status != "ready":
         return f"{name} {not_ready(each)}"
     return ""
+
+
+def _awaited(look: _Look, stage: str) -> str:
+    """Return how it is said what is waited for, and why for the first who is late."""
+    why = f" ({look.reasons[0]})" if look.reasons else ""
+    return f"until they are {stage}: {look.there} of {look.wanted} are{why}"
 
 
 def _complaint(look: _Look, stage: str, timeout: timedelta, app_name: str | None) -> str:

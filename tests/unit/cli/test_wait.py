@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from control_plane.api.v1 import inspection_pb2
-from control_plane.cli.inspect_wait import _judged
+from control_plane.cli.inspect_wait import _awaited, _judged
 
 SYNCED = inspection_pb2.CONFIG_STATUS_SYNCED
 ISSUED = inspection_pb2.CERTIFICATE_STATE_ISSUED
@@ -62,6 +62,17 @@ def test_each_stage_asks_for_more(late: inspection_pb2.InstanceStatus, reasons: 
 
     assert [", ".join(each.reasons) for each in looks] == reasons
     assert [each.is_enough for each in looks] == [not each for each in reasons]
+
+
+def test_whoever_waits_sees_why() -> None:
+    """The first who is late is named with the reason while there is time to do something."""
+    late = _instance(status="not_ready", not_ready_reason="its Envoy is not connected")
+    of = "until they are ready"
+
+    assert _awaited(_judged([_instance(), late, late], "ready", 1), "ready") == (
+        f"{of}: 1 of 3 are (web/0 is not ready: its Envoy is not connected)"
+    )
+    assert _awaited(_judged([_instance()], "ready", 2), "ready") == f"{of}: 1 of 2 are"
 
 
 def test_who_is_there_or_may_come_back_is_waited_for() -> None:
