@@ -38,7 +38,7 @@ class Family(click.Command):
         formatter.text("NAME", [f"{word} - {self.short_help}"])
         formatter.usages([f"c2c {word} ({second}) [command options]"])
         formatter.table("COMMANDS", [(entry.name, entry.summary) for entry in entries])
-        formatter.text("SEE ALSO", [f"help {entries[0].name}"])
+        formatter.text("SEE ALSO", [f"c2c help {entries[0].name}"])
 
 
 def incomplete(family: Family, rest: Sequence[str]) -> str:

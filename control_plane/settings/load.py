@@ -157,5 +157,5 @@ def _unknown(name: str, path: Path) -> str | None:
     if name in known:
         return None
     near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-    hint = f"did you mean {near[0]}" if near else f"known are: {', '.join(known)}"
+    hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
     return f"unknown setting {shown(name)} in {path}: {hint}"

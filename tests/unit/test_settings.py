@@ -367,7 +367,7 @@ def test_all_problems_are_reported_together(tmp_path: Path) -> None:
         {"config": str(config), "drain_time": "soon", "router_sans": ("gorouter",)},
         {"C2C_POLICIES_PER_SOURCE": "none"},
     ) == (
-        f"unknown setting 'xds_adress' in {config}: did you mean xds_address",
+        f"unknown setting 'xds_adress' in {config}: did you mean xds_address?",
         f"log_level in {config}: must be one of debug, info, warning, error: 'loud'",
         f"--drain-time: {DURATION}: 'soon'",
         "C2C_POLICIES_PER_SOURCE: must be a whole number between 1 and 1000000: 'none'",

@@ -114,6 +114,7 @@ def test_the_first_of_two_words_shows_the_commands_that_begin_with_it() -> None:
     for entry in catalog.family("ca"):
         assert re.search(rf"^   {entry.name} +{re.escape(entry.summary)}$", ran.out, re.MULTILINE)
     assert run_c2c("ca", "-h") == run_c2c("help", "ca") == ran
+    assert ran.out.endswith("\nSEE ALSO:\n   c2c help ca list\n")
     assert run_c2c("ca").code == 1
     assert {entry.name.split()[0] for entry in catalog.family("ca")} == set(catalog.FAMILIES)
 
