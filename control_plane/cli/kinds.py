@@ -6,9 +6,11 @@ with the option's name, the value and the rule; for a network policy in the very
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import click
@@ -16,6 +18,7 @@ from click.shell_completion import CompletionItem
 
 from control_plane.errors import InvalidArgument
 from control_plane.model.spec import MIN_APP_PORT
+from control_plane.names import shown
 from control_plane.settings.paths import read_directory
 from control_plane.settings.values import (
     count_between,
@@ -62,6 +65,29 @@ class Kind(click.ParamType[T], Generic[T]):
     ) -> list[CompletionItem]:
         """Tell a shell the words that begin so."""
         return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+
+
+class ExistingFile(click.Path):
+    """The path of a file that is there."""
+
+    def __init__(self) -> None:
+        """Take no directory."""
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        """Read a path; of what this user may not see it is not said that it does not exist."""
+        try:
+            Path(value).stat()
+        except PermissionError as error:
+            self.fail(f"file {shown(os.fspath(value))}: {error.strerror}", param, ctx)
+        except OSError:
+            pass  # click says it
+        return super().convert(value, param, ctx)
 
 
 class PortRange(NamedTuple):

@@ -39,7 +39,7 @@ _ADDRESS = kinds.Kind("IP|auto", lambda value: parse_instance_address(read_text(
 _APP_ADDRESS = kinds.Kind("IP", lambda value: parse_address(read_text(value), field="app_address"))
 _PORTS = kinds.Kind("PORT", list_of(count_between(1, 65535)))
 _MOMENT = kinds.Kind("DURATION", duration_between(timedelta(), timedelta(hours=1)))
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = kinds.ExistingFile()
 
 
 def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Function]:  # noqa: ANN401 - what click.option takes

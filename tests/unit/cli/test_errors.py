@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -170,6 +173,25 @@ def test_a_command_line_that_cannot_be_understood(words: tuple[str, ...], senten
 
 
 LONG = "/" + "long" * 2_500
+
+
+@pytest.mark.parametrize("option", ["--ca-file", "--envoy"])
+def test_a_file_that_may_not_be_seen_is_not_said_to_be_missing(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory may be the server's: then it is permission that lacks."""
+    looked_at = os.stat
+
+    def refuse(path: Any, **others: Any) -> os.stat_result:  # noqa: ANN401 - what os.stat takes
+        if str(path) == "/of/others":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return looked_at(path, **others)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for path, why in (("/of/others", ": Permission denied"), ("/of/none", " does not exist")):
+        ran = run_c2c("sidecar", "--server", "localhost:1", "--address", "auto", option, path)
+        assert ran.code == 1
+        assert f"{option}: file '{path}'{why}" in ran.err.replace("File", "file")
 
 
 @pytest.mark.parametrize(
