@@ -53,6 +53,9 @@ CLOSELY_SECONDS = 0.5
 """How often to look while another certificate should be served: a second after an Envoy ACKed it,
 the control plane takes it for not served."""
 
+AWAITED_SECONDS = 10.0
+"""After how long it is said that an app does not listen which just starts, or never will there."""
+
 SETTLE_SECONDS = 5.0
 """How long Envoy has to be back with a new identity before a report shows that: with the first that
 does, the one before is worth nothing."""
@@ -93,6 +96,7 @@ class Reporter:
         self._draw = draw
         self._seen = UNSEEN
         self._expected = ""
+        self._awaited_at: float | None = clock.monotonic() + AWAITED_SECONDS
         self._pause = LOOK_SECONDS[0]
         self._next = clock.monotonic()
         self._delays: Iterator[float] | None = None
@@ -189,6 +193,7 @@ class Reporter:
             self._pause = LOOK_SECONDS[0]
         if seen.listening != before.listening:
             self._log.info(log_events.APP_LISTENING, listening=seen.listening)
+        self._await_app(seen)
         if seen.exposed_ports and seen.exposed_ports != before.exposed_ports:
             self._log.warning(
                 log_events.APP_EXPOSED,
@@ -197,6 +202,19 @@ class Reporter:
                 "have it listen on 127.0.0.1 only",
             )
         return seen
+
+    def _await_app(self, seen: Observation) -> None:
+        """Say once that the app has not listened since the start: nothing else of it shows here."""
+        if self._awaited_at is None or self._clock.monotonic() < self._awaited_at:
+            return
+        self._awaited_at = None
+        if not seen.listening and seen.closed_ports:
+            self._log.info(
+                log_events.APP_AWAITED,
+                ports=seen.closed_ports,
+                reason="the app does not accept connections there: until it does, no name leads "
+                "to this instance",
+            )
 
     async def _tell(self, seen: Observation, call: _Call, seconds: float) -> None:
         request = sidecar_pb2.ReportRequest(

@@ -276,6 +276,27 @@ async def test_a_silent_control_plane_is_said_once_and_not_flooded(tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize("listens_after", [None, 5, 15], ids=["never", "soon", "late"])
+async def test_an_app_that_does_not_come_is_said_once(
+    tmp_path: Path, listens_after: float | None
+) -> None:
+    """Whoever reads the log of a sidecar sees what it waits for; an app has time to start."""
+    closed = replace(UNSEEN, closed_ports=(Port(8080), Port(9090)))
+    with structlog.testing.capture_logs() as logs:
+        async with world(tmp_path) as here:
+            here.server.answer_all()
+            here.instance.now = closed
+            await here.clock.advance(listens_after or 15)
+            if listens_after:
+                here.instance.now = READY
+                await here.clock.advance(15)
+            here.instance.now = closed
+            await here.clock.advance(15)
+
+    said = [each["ports"] for each in logs if each["event"] == "app.awaited"]
+    assert said == ([] if listens_after == 5 else [(8080, 9090)])
+
+
 async def test_a_control_plane_that_is_back_hears_of_it_at_once(tmp_path: Path) -> None:
     """What it was told last may be that the instance leaves, and nobody lets in who left."""
     async with world(tmp_path) as here:
