@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import click
+
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli.about_app import about_app, asked_for
 from control_plane.cli.client import connect
@@ -72,10 +74,12 @@ def certs(app_name: str | None) -> None:
         cut=["serial"],
         below="names",
     )
-    for each in found:
-        if each.reason:
-            place = f" {place_of(each)}" if where.is_all else ""
-            tell(f"{each.app}/{each.index}{place} {each.secret}: {each.reason}")
+    late = [each for each in found if each.reason]
+    if late:
+        click.echo()
+    for each in late:
+        place = f" {place_of(each)}" if where.is_all else ""
+        tell(f"{each.app}/{each.index}{place} {each.secret}: {each.reason}")
 
 
 def _names(certificate: inspection_pb2.Certificate) -> str:

@@ -91,6 +91,7 @@ async def test_status_says_why_not(tmp_path: Path) -> None:
         await here.map_route("second")
         await here.until(lambda status: words(status)["SDS"] == "STALE", what="it is on its way")
         ran = await c2c(here.cf, "status", APP)
+        certs = await c2c(here.cf, "certs", APP)
         (printed,) = (await c2c(here.cf, "status", APP, "--output", "json")).json()
         envoy.resume()
 
@@ -104,6 +105,7 @@ async def test_status_says_why_not(tmp_path: Path) -> None:
             "CONFIG_STATUS_NOT_ASKED",
         ]
         assert printed["certificate"] == "CERTIFICATE_STATE_ISSUED"
+        assert f"\n\n{APP}/0 {C2C_SECRET}: sent and not answered yet" in certs.out
 
 
 async def test_status_can_be_watched(tmp_path: Path) -> None:
