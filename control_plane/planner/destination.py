@@ -16,6 +16,7 @@ from control_plane.model.apps import find_app, lookup_app
 from control_plane.model.entities import App
 from control_plane.model.state import State
 from control_plane.names import Address, Hostname, parse_address, shown
+from control_plane.planner import advice
 
 _APP_AND_INDEX = re.compile(r"([^/:]+)/([^/:]+)")
 _INDEX = re.compile(r"\d{1,9}", re.ASCII)
@@ -85,7 +86,7 @@ def _app_and_index(state: State, text: str, org: str, space: str) -> Destination
     if index is None or all(each.index != index for each in state.instances_of(app.guid)):
         raise NotFound(
             f"app {shown(named[1])} has no instance {shown(named[2])[1:-1]}: "
-            "'c2c instances --all' lists them",
+            f"'{advice.instances(app)}' lists them",
             field="destination",
         )
     return Destination(app, index=index)

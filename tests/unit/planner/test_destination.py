@@ -111,8 +111,8 @@ def test_what_could_be_a_route_is_nobodys() -> None:
     [
         ("nobody", "app 'nobody' not found"),
         ("nobody/0", "app 'nobody' not found"),
-        ("b/7", "app 'b' has no instance 7: 'c2c instances --all' lists them"),
-        ("b/x", "app 'b' has no instance x: 'c2c instances --all' lists them"),
+        ("b/7", "app 'b' has no instance 7: 'c2c instances b' lists them"),
+        ("b/x", "app 'b' has no instance x: 'c2c instances b' lists them"),
         (f"b/{10**30}", f"app 'b' has no instance {10**30}: "),
         ("[", "app '\\[' not found"),
     ],
