@@ -177,14 +177,17 @@ def revoke_join_tokens(app_name: str, *, guid: str | None) -> None:
     request = join_token_pb2.RevokeJoinTokensRequest(
         app=app_name, space=where.space, org=where.org, guid=guid or ""
     )
+    shows = where.command("join-tokens", app_name)
     with connect() as client:
-        answer = client.change(
-            join_token_pb2_grpc.JoinTokenServiceStub(client.channel).RevokeJoinTokens,
-            request,
-            where.command("join-tokens", app_name),
-        )
+        stub = join_token_pb2_grpc.JoinTokenServiceStub(client.channel)
+        answer = client.change(stub.RevokeJoinTokens, request, shows)
     if wants_json():
         print_records([{"revoked": answer.revoked, "revision": answer.revision}])
         return
     ok()
-    tell(f"Tokens that could still be used: {answer.revoked}")
+    if answer.revoked:
+        tell(f"Join tokens revoked: {answer.revoked}")
+    elif guid:
+        tell(f"No join token of the app that could be used has this GUID: see '{shows}'.")
+    else:
+        tell("No join token of the app could be used.")
