@@ -10,7 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.api.v1 import app_pb2, app_pb2_grpc
+from control_plane.api.v1 import (
+    app_pb2,
+    app_pb2_grpc,
+    join_token_pb2,
+    join_token_pb2_grpc,
+)
 from control_plane.registry import Registry
 from control_plane.server.observability.audit import CALLER_LEFT
 from tests.security.applicants import applicant
@@ -122,6 +127,27 @@ async def test_an_enrolment_whose_caller_left_is_told_and_keeps_no_address(
     assert (line["reason"], line["address"]) == (CALLER_LEFT, "'127.0.2.1'")
     assert told_of["instance"] == enrolled.instance_guid
     assert [each.guid for each in instances] == [enrolled.instance_guid]
+
+
+async def test_with_which_token_somebody_enrolled_is_told(tmp_path: Path) -> None:
+    """By its GUID, so that whoever knows which token got out knows who came in with it."""
+    async with control_plane(tmp_path) as cf, cf.operator() as channel:
+        await cf.create_app("app-b")
+        first, second = await applicant(cf), await applicant(cf, uses=2)
+        with capture_logs() as lines:
+            by_first = await first.enrol(address="127.0.2.1")
+            by_second = await second.enrol(address="127.0.2.2")
+        stub = join_token_pb2_grpc.JoinTokenServiceStub(channel)
+        answer = await stub.ListJoinTokens(join_token_pb2.ListJoinTokensRequest())
+        (left,) = answer.tokens
+        spent, good = cf.running.core.registry.state.all_tokens()
+    enrolled = told(lines, log_events.AUDIT_ENROLLED)
+
+    assert good.guid == left.guid
+    assert [(each["instance"], each["join_token"]) for each in enrolled] == [
+        (by_first.instance_guid, spent.guid),
+        (by_second.instance_guid, left.guid),
+    ]
 
 
 async def test_a_renewal_whose_caller_left_is_told(

@@ -124,6 +124,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             app=instance.app_guid,
             address=instance.address,
             serial=f"{leaf.serial:x}",
+            join_token=committed.state.tokens[digest].guid,
         )
         return self._response(committed.state.apps[instance.app_guid], instance, leaf)
 
