@@ -6,6 +6,7 @@ file, and no file is replaced that was not meant.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -24,7 +25,7 @@ from control_plane.cli.output import begin, named, ok, output_option, tell, want
 from control_plane.cli.progress import duration_of
 from control_plane.cli.tables import print_fields, print_records
 from control_plane.names import shown
-from control_plane.store.files import write_private
+from control_plane.store.files import write_private, write_public
 
 
 @command(
@@ -61,7 +62,7 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
         "ca": directory / f"{name}-ca.pem",
     }
     begin(f"Issuing operator certificate for {named(name)}")
-    existing = [str(path) for path in files.values() if path.exists()]
+    existing = [str(path) for path in files.values() if os.path.lexists(path)]
     if existing and not force:
         exist, them = ("exists", "it") if len(existing) == 1 else ("exist", "them")
         raise Failed(f"{', '.join(existing)} {exist}: say -f to replace {them}")
@@ -76,8 +77,9 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
             None,
         )
     write_private(files["key"], key.private_pem())
-    files["cert"].write_bytes(answer.certificate)
-    files["ca"].write_text(answer.trust_bundle)
+    # By another file of that name, be it a link or somebody else's: the key is replaced already.
+    write_public(files["cert"], answer.certificate)
+    write_public(files["ca"], answer.trust_bundle.encode())
     written = {what: str(path) for what, path in files.items()}
     if wants_json():
         print_records([{"name": name, **written}])

@@ -277,6 +277,27 @@ def test_the_operators_key_is_private_and_not_replaced(
     assert Path(printed["key"]).read_text().startswith("-----BEGIN")
 
 
+def test_an_operators_file_that_is_a_link_leads_nowhere(
+    operator: tuple[ControlPlane, Path], tmp_path: Path
+) -> None:
+    """A link is a file that exists, and what it leads to is not what is replaced."""
+    data_dir = {"C2C_DATA_DIR": str(operator[0].admin_socket.parent)}
+    kept, nothing = tmp_path / "kept", tmp_path / "nothing"
+    kept.write_text("of somebody else")
+    (tmp_path / "dave.pem").symlink_to(kept)
+    (tmp_path / "dave-ca.pem").symlink_to(nothing)
+    command = ("issue-operator-cert", "dave", "--dir", str(tmp_path))
+
+    ran = run_c2c(*command, **data_dir)
+    assert ran.err == (
+        f"{tmp_path}/dave.pem, {tmp_path}/dave-ca.pem exist: say -f to replace them\n"
+    )
+    assert run_c2c(*command, "-f", **data_dir).code == 0
+    assert (kept.read_text(), nothing.exists()) == ("of somebody else", False)
+    assert (tmp_path / "dave.pem").read_text().startswith("-----BEGIN CERTIFICATE")
+    assert (tmp_path / "dave-ca.pem").read_text().startswith("-----BEGIN CERTIFICATE")
+
+
 def test_the_operators_files_can_be_put_below_the_home(
     operator: tuple[ControlPlane, Path], tmp_path: Path
 ) -> None:
