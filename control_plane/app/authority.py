@@ -13,8 +13,8 @@ The rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -42,6 +42,7 @@ from control_plane.settings import Settings
 from control_plane.settings.own_authority import ROTATION_FILE, read_named
 from control_plane.settings.retired import CA_FILE, RETIRED_FILE, retired_fingerprints, why_not_used
 from control_plane.store.files import load_or_create, read_private, remove_private, write_private
+from control_plane.store.protocol import IssuedRecord
 
 CA_LIFETIME = timedelta(days=3650)
 
@@ -49,12 +50,15 @@ _COMMON_NAME = "c2c-control-plane CA"
 
 
 def open_authorities(
-    settings: Settings, clock: Clock, new_serial: Callable[[], int]
+    settings: Settings,
+    clock: Clock,
+    new_serial: Callable[[], int],
+    issued: Iterable[IssuedRecord] = (),
 ) -> Authorities:
     """Return the CAs as the last rotation left them.
 
     If there was none it is the CA that the settings name, or the embedded one, which is made if it
-    is missing.
+    is missing. If it is none of those that signed what was issued, there is a warning.
 
     Raises:
         ConfigurationError: a file cannot be used; every problem is named.
@@ -62,7 +66,29 @@ def open_authorities(
     """
     files = _Files(settings, clock)
     rotation = files.read() or steady(files.single(new_serial), clock.now())
+    _warn_if_others_signed(rotation, issued, settings, clock.now())
     return Authorities(rotation, files.keep)
+
+
+def _warn_if_others_signed(
+    rotation: Rotation, issued: Iterable[IssuedRecord], settings: Settings, now: datetime
+) -> None:
+    """Warn if no certificate that may be in use is of a CA that is here.
+
+    Then the database was restored without the CA, or the settings name another: nobody whom the
+    one before let in is let in now.
+    """
+    signed_by = {each.issuer for each in issued if each.not_after > now}
+    both = (rotation.active, rotation.other)
+    others = signed_by - retired_fingerprints(settings.data_dir)
+    if others and signed_by.isdisjoint(each.fingerprint for each in both if each):
+        structlog.get_logger(__name__).warning(
+            log_events.CA_OTHERS_SIGNED,
+            fingerprints=sorted(others),
+            reason="another CA signed whatever instances have, so that none of them is let in: "
+            "unless that is meant, stop the server and put that CA back, from the same backup as "
+            "the database",
+        )
 
 
 def new_authority(clock: Clock, serial: int) -> Authority:

@@ -146,11 +146,11 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     Raises:
         ConfigurationError: something on disk cannot be used.
     """
-    authorities = open_authorities(settings, clock, new_serial)
     profile = Profile(lifetime=settings.certificate_lifetime)
     metrics = Metrics()
     store = TimedStore(store, metrics)
     issued = await store.issued()
+    authorities = open_authorities(settings, clock, new_serial, issued)
     secrets = [each for each in issued if each.secret != IDENTITY]
     ledger = Ledger(clock, secrets)
     holdings = Holdings(ledger, issued)

@@ -18,12 +18,13 @@ from control_plane.app.authority import new_authority, open_authorities
 from control_plane.ca import Authority, Stage, create_authority, new_key_pair
 from control_plane.ca.rotation import activate, prepare, retire, undo_activate, undo_prepare
 from control_plane.errors import ConfigurationError, StorageError
-from control_plane.names import Domain
+from control_plane.names import Domain, InstanceGuid
 from control_plane.server.authorities import Authorities
 from control_plane.settings import Settings
 from control_plane.settings.own_authority import ROTATION_FILE
 from control_plane.settings.retired import CA_FILE, RETIRED_FILE
 from control_plane.store.files import write_private
+from control_plane.store.protocol import IssuedRecord
 from tests.unit.ca.forge import CA, ca_pem, made
 from tests.unit.server_security.still_clock import NOON, StillClock
 
@@ -508,3 +509,38 @@ def test_new_cas_have_names_of_their_own(world: World) -> None:
     made = [new_authority(CLOCK, next(world.serials)).subject for _ in range(2)]
 
     assert made == ["CN=c2c-control-plane CA 00c0ffee", "CN=c2c-control-plane CA 00c0ffef"]
+
+
+def _warned(world: World, *issuers: str, days: int = 1) -> list[str]:
+    """Return of which CAs a start warns with a database of certificates that these signed."""
+    ends = NOON + timedelta(days=days)
+    b0 = InstanceGuid("b0")
+    issued = [IssuedRecord(b0, "id", "v", 1, (b0,), NOON, ends, each) for each in issuers]
+    with structlog.testing.capture_logs() as logs:
+        open_authorities(world.settings, CLOCK, world.serials.__next__, issued)
+    warnings = [each for each in logs if each["log_level"] == "warning"]
+    assert {each["event"] for each in warnings} <= {"ca.others_signed"}
+    return [fingerprint for each in warnings for fingerprint in each["fingerprints"]]
+
+
+def test_a_database_without_its_ca_is_warned_of(world: World) -> None:
+    """A new CA is made where none is, and else nothing says why nobody is let in any more."""
+    before = world.started().current().fingerprint
+    assert _warned(world, before) == []
+    (world.directory / CA_FILE).unlink()
+
+    assert _warned(world, before) == [before]
+    assert _warned(world, before, days=0) == []
+    assert _warned(world, before, world.started().current().fingerprint) == []
+    assert _warned(world) == []
+
+
+def test_what_a_rotation_left_is_not_warned_of(world: World) -> None:
+    """The other CA of a rotation is here too, and one that was retired went on purpose."""
+    authorities = world.started()
+    before = authorities.current().fingerprint
+    world.prepare(authorities)
+    world.activate(authorities)
+    assert _warned(world, before) == []
+    world.retire(authorities)
+    assert _warned(world, before) == []
