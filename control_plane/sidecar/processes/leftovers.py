@@ -49,7 +49,7 @@ class Leftovers:
 
     def note_app(self, pid: int) -> None:
         """Have the next sidecar end this process, if this one cannot."""
-        text = json.dumps({"pid": pid, "began": _began(pid)})
+        text = json.dumps({"pid": pid, "began": _began(pid), "directory": self._inode()})
         try:
             write_private(self.directory.path / APP_FILE, text.encode())
         except StorageError as error:
@@ -103,8 +103,14 @@ class Leftovers:
         """Return the process that was noted and when it began; nothing if that cannot be read."""
         with suppress(ConfigurationError, ValueError, TypeError, LookupError):
             noted = json.loads(read_private(self.directory.path / APP_FILE))
-            return int(noted["pid"]), str(noted["began"])
+            pid, began, inode = int(noted["pid"]), str(noted["began"]), self._inode()
+            # In a copy, as for another instance, it is the app of the sidecar over there.
+            return (pid, began) if noted.get("directory", inode) == inode else (0, "")
         return 0, ""
+
+    def _inode(self) -> int:
+        """Return what tells a directory from a copy of it, however it is called by now."""
+        return self.directory.path.stat().st_ino
 
     def _in_the_way(self, what: str, whom: str) -> ConfigurationError:
         where = shown(str(self.directory.path))

@@ -101,6 +101,22 @@ async def test_an_app_that_cannot_be_noted_runs_all_the_same(tmp_path: Path) -> 
     assert module.APP_FILE in logs[0]["reason"]
 
 
+async def test_the_app_of_a_copied_directory_is_left_alone(tmp_path: Path) -> None:
+    """It runs for the sidecar of the directory that was copied; one that was moved is the same."""
+    leftovers = _leftovers(tmp_path / "of the app")
+    app = await asyncio.create_subprocess_exec("sleep", "60", process_group=0)
+    leftovers.note_app(app.pid)
+    leftovers.directory.close()
+    shutil.copytree(tmp_path / "of the app", tmp_path / "copy")
+    with structlog.testing.capture_logs() as logs:
+        await _leftovers(tmp_path / "copy").end()
+    assert (logs, app.returncode) == ([], None)
+
+    (tmp_path / "of the app").rename(tmp_path / "moved")
+    await _leftovers(tmp_path / "moved").end()
+    assert await app.wait() < 0
+
+
 async def test_an_app_is_found_whatever_it_is_called(tmp_path: Path) -> None:
     """The system tells its name as it is, in the middle of what counts."""
     program = tmp_path / os.fsdecode(b"a) Z \xff")
