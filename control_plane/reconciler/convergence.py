@@ -22,8 +22,7 @@ from control_plane.reconciler.progress import Behind, Stage
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.probe import Prober
-from control_plane.xds.delivery import deliveries
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.snapshot import Snapshot
 

@@ -62,7 +62,7 @@ class CompleteState:
         """
         if self._had is None:
             self._exchange.had(names)
-            self._exchange.owed.update(names)
+            self._exchange.owe(names)
 
     def resume(self, resources: Mapping[str, Resource], now: float) -> None:
         """Take a client for one that has these from an earlier stream, and nothing else.
@@ -76,7 +76,7 @@ class CompleteState:
             for each in resources.values():
                 self._exchange.accepted[each.name] = Accepted(each.version, now)
             self._had = resources
-            self._exchange.owed.clear()
+            self._exchange.pay(tuple(self._exchange.owed))
 
     def kept(self, snapshot: TypeSnapshot) -> tuple[Resource, ...]:
         """Return all that the client has, with the TTLs of now; nothing if that is not known."""

@@ -9,13 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.exchange import Exchange
 from control_plane.xds.refusal import Refusal
 from control_plane.xds.resource import TypeUrl, Version
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
 from control_plane.xds.translation import Machine
+
+
+class ConfigStatus(Enum):
+    """How far a resource got, in the words of ``envoy.service.status.v3.ConfigStatus``."""
+
+    SYNCED = "SYNCED"
+    """The client ACKed the content that it should have."""
+
+    NOT_SENT = "NOT_SENT"
+    """The content was never sent, or waits for its turn."""
+
+    STALE = "STALE"
+    """The content was sent, and neither ACKed nor NACKed yet."""
+
+    ERROR = "ERROR"
+    """The client NACKed the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +76,25 @@ def _delivery(
     url: TypeUrl, name: str, version: Version, machine: Machine, stream: Stream
 ) -> Delivery:
     accepted = machine.exchange.accepted.get(name)
+    refusal = stream.refusal(url, name)
     return Delivery(
         url,
         name,
         version,
-        machine.exchange.status(name, version),
+        _status(name, version, machine.exchange, refusal),
         accepted.version if accepted else None,
         accepted.at if accepted else None,
-        stream.refusal(url, name),
+        refusal,
     )
+
+
+def _status(
+    name: str, version: Version, exchange: Exchange, refusal: Refusal | None
+) -> ConfigStatus:
+    if exchange.in_flight is not None and exchange.in_flight.get(name) == version:
+        return ConfigStatus.STALE
+    if exchange.has(name) == version:
+        return ConfigStatus.SYNCED
+    if refusal is not None and refusal.version == version:
+        return ConfigStatus.ERROR
+    return ConfigStatus.NOT_SENT

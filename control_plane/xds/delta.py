@@ -38,11 +38,11 @@ protocol):
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.events import Event, Stale, subscription_events
-from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
+from control_plane.xds.exchange import NO_NAMES, Accepted, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.meaning import Meaning
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Reply
@@ -52,6 +52,7 @@ from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription, SubscriptionChange
+from control_plane.xds.unsettled import round_from, turn_of
 
 
 class DeltaMachine:
@@ -70,7 +71,12 @@ class DeltaMachine:
     )
 
     def __init__(
-        self, resource_type: ResourceType, refusals: Refusals, new_nonce: NonceFactory
+        self,
+        resource_type: ResourceType,
+        refusals: Refusals,
+        new_nonce: NonceFactory,
+        *,
+        tells_errors: bool,
     ) -> None:
         """Start before the client's first request of this type."""
         self.type = resource_type
@@ -80,14 +86,14 @@ class DeltaMachine:
         self._started = False
         self._stated: frozenset[str] = frozenset()
         self.heartbeats: Heartbeats | None = None
-        self.tells_errors = False
+        self.tells_errors = tells_errors
         self._meaning = Meaning(resource_type, self.subscription, self.exchange)
 
     def receive(self, request: DeltaRequest, now: float) -> tuple[Event, ...]:
         """Take a request; return what it told."""
         events: list[Event] = []
         first, self._started = not self._started, True
-        settles = False
+        answered: AbstractSet[str] = NO_NAMES
         if first:
             self._stated = frozenset(request.initial_resource_versions)
             for name, version in request.initial_resource_versions.items():
@@ -96,8 +102,8 @@ class DeltaMachine:
             if self.heartbeats is not None:
                 self.heartbeats.unknown(self._stated)
         elif self.exchange.answered(request.response_nonce):
-            events.append(self.exchange.settle(request.error_detail, now))
-            settles = True
+            events.append(settled := self.exchange.settle(request.error_detail, now))
+            answered = settled.versions.keys()
             self._meaning.settled()
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
             events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
@@ -105,13 +111,16 @@ class DeltaMachine:
             events.append(Stale(self.type.url, request.response_nonce))
         change = self.subscription.change(request.subscribe, request.unsubscribe, first=first)
         self._take(change, first=first)
-        if first or settles or change.dropped:
-            self._meaning.retain()
+        if first or change.dropped_globs or WILDCARD in change.dropped:
+            self._meaning.retain(None)
+        elif answered or change.dropped:
+            self._meaning.retain(change.dropped.union(answered))
         return *events, *subscription_events(self.type.url, change.added, change.dropped)
 
     def _take(self, change: SubscriptionChange, *, first: bool) -> None:
         exchange, asked = self.exchange, change.added
-        if not first:
+        exchange.unsettled.touch_asked(asked | change.dropped)
+        if asked and not first:
             if WILDCARD in asked:
                 asked |= exchange.known()
             if self.subscription.globs:
@@ -119,12 +128,11 @@ class DeltaMachine:
             self._stated -= asked
         exchange.ask(asked)
         # Only what a wildcard still covers stays owed: ``retain`` drops the rest.
-        exchange.owed |= change.dropped
+        exchange.owe(change.dropped)
         if change.dropped_globs:
-            exchange.owed -= change.dropped_globs
-            exchange.owed |= exchange.known_in(change.dropped_globs)
-        for name in change.dropped:
-            exchange.accepted.pop(name, None)
+            exchange.pay(change.dropped_globs)
+            exchange.owe(exchange.known_in(change.dropped_globs))
+        exchange.lose(change.dropped)
         self._meaning.given_up(change.dropped)
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
@@ -160,21 +168,25 @@ class DeltaMachine:
         if self.exchange.in_flight is not None:
             return None
         due = self._due(snapshot, now, withdraw=withdraw)
-        if not due and not self._awaits_all(snapshot):
+        turn = turn_of(due, self.type.batch, self.exchange.was_refused_so)
+        if not turn and not self._awaits_all(snapshot):
             return None
-        turn = self.exchange.turn(due, self.type.batch)
         found = {
-            name: each for name in due if (each := self._meaning.find(name, snapshot)) is not None
+            name: each for name in turn if (each := self._meaning.find(name, snapshot)) is not None
         }
-        resources = {found[name].name: found[name] for name in turn if name in found}
+        resources = {each.name: each for each in found.values()}
         gone = [name for name in turn if name not in found]
         awaited = self._meaning.awaited(gone)
         # What the client may have is taken from it first.
         unresolved = tuple(name for name in awaited if not self.exchange.may_have(name))
         # A resource answers for its name and for all its aliases that the client gave.
-        aliases = {name for name, each in found.items() if each.name in resources}
+        aliases = found | {
+            name: each
+            for name, each in self._meaning.other_names(resources.values(), snapshot)
+            if self._may_tell(name, snapshot, now, withdraw=withdraw)
+        }
         versions: dict[str, Version | None] = {n: each.version for n, each in resources.items()}
-        versions |= {name: due[name] for name in sorted(aliases & self.subscription.names)}
+        versions |= {n: aliases[n].version for n in sorted(aliases) if n in self.subscription.names}
         versions |= dict.fromkeys(gone)
         removed = tuple(name for name in gone if name not in unresolved)
         reply = Reply(
@@ -187,18 +199,16 @@ class DeltaMachine:
             NOTHING if self.heartbeats is None else self.heartbeats.told(resources.values(), now),
             errors=self._errors(removed, snapshot) if self.tells_errors else NOTHING,
         )
-        self.exchange.send(reply.nonce, versions, now, turn=turn)
-        self.exchange.owed -= {WILDCARD, *aliases}
-        if self.subscription.globs:
-            self.exchange.owed -= snapshot.collections.keys()
-        self.exchange.owed |= {name for name in awaited if name not in unresolved}
-        self._meaning.sent(resources.values())
+        self.exchange.send(reply.nonce, versions, now, turn=tuple(turn))
+        self.exchange.pay({WILDCARD, *aliases})
+        self.exchange.pay(self.subscription.globs.intersection(snapshot.collections))
+        self.exchange.owe({name for name in awaited if name not in unresolved})
+        self._meaning.sent(resources.values(), {*versions, *aliases})
         return reply
 
     def _errors(self, removed: Iterable[str], snapshot: TypeSnapshot) -> Mapping[str, ErrorDetail]:
         """Return why the client is not sent what it asked for by name."""
-        asked = self.subscription.names
-        return errors_of((name for name in removed if name in asked), snapshot)
+        return errors_of(filter(self.subscription.names.__contains__, removed), snapshot)
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
         """Return the heartbeat to send now, beside whatever is in flight."""
@@ -215,7 +225,7 @@ class DeltaMachine:
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
     ) -> Mapping[str, Version | None]:
         """Return what a response would tell; ``*`` stands for the first answer to a wildcard."""
-        due = self._due(snapshot, now, withdraw=withdraw)
+        due = dict(self._due(snapshot, now, withdraw=withdraw))
         return due | {WILDCARD: None} if self._awaits_all(snapshot) else due
 
     def _awaits_all(self, snapshot: TypeSnapshot) -> bool:
@@ -240,27 +250,33 @@ class DeltaMachine:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
-        return not any(
+        return not self._unsettled(snapshot)
+
+    def _unsettled(self, snapshot: TypeSnapshot) -> Sequence[str]:
+        whole, among = self._meaning.all_of_interest, self._meaning.among
+        return self.exchange.unsettled.look(snapshot, whole, among, self._is_unsettled)
+
+    def _is_unsettled(self, name: str, snapshot: TypeSnapshot) -> bool:
+        return self._meaning.is_of_interest(name, snapshot) and (
             self._differs(name, snapshot) or self._target(name, snapshot) != self.exchange.has(name)
-            for name in self._meaning.of_interest(snapshot)
         )
 
     def _due(
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
-    ) -> dict[str, Version | None]:
-        """Return what would be told now: the version of each name, None for its absence."""
-        due = {
-            name: self._target(name, snapshot)
-            for name in self._meaning.of_interest(snapshot)
-            if self._differs(name, snapshot)
-        }
-        return {
-            name: version
-            for name, version in due.items()
-            if self.exchange.may_send(name, version, now)
+    ) -> Iterator[tuple[str, Version | None]]:
+        """Yield what would be told now: the version of each name, None for its absence."""
+        for name in round_from(self._unsettled(snapshot), self.exchange.last_name):
+            if self._may_tell(name, snapshot, now, withdraw=withdraw):
+                yield name, self._target(name, snapshot)
+
+    def _may_tell(self, name: str, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> bool:
+        version = self._target(name, snapshot)
+        return (
+            self._differs(name, snapshot)
+            and self.exchange.may_send(name, version, now)
             and (withdraw or version is not None or not self.exchange.may_have(name))
             and not (name in snapshot.aliases and self._was_refused(name, snapshot, now))
-        }
+        )
 
     def _was_refused(self, alias: str, snapshot: TypeSnapshot, now: float) -> bool:
         """Tell whether the client refused, by whatever name, what it now means by an alias."""

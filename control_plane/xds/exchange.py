@@ -11,35 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from enum import Enum
 
 from control_plane.xds.events import Acked, Nacked
 from control_plane.xds.messages import ErrorDetail
 from control_plane.xds.refusal import Refusals
 from control_plane.xds.resource import WILDCARD, Nonce, Version
 from control_plane.xds.resource_type import ResourceType
+from control_plane.xds.unsettled import Unsettled
 from control_plane.xds.xdstp import collection_of
 
 NO_NAMES: frozenset[str] = frozenset()
 
 NonceFactory = Callable[[], Nonce]
 """Gives a nonce that was never given before on the stream."""
-
-
-class ConfigStatus(Enum):
-    """How far a resource got, in the words of ``envoy.service.status.v3.ConfigStatus``."""
-
-    SYNCED = "SYNCED"
-    """The client ACKed the content that it should have."""
-
-    NOT_SENT = "NOT_SENT"
-    """The content was never sent, or waits for its turn."""
-
-    STALE = "STALE"
-    """The content was sent, and neither ACKed nor NACKed yet."""
-
-    ERROR = "ERROR"
-    """The client NACKed the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +39,17 @@ class Exchange:
 
     Attributes:
         accepted: what the client has, by name.
-        owed: the names that are sent (or called missing) next, whatever the client has of them.
+        owed: the names that are sent (or called missing) next, whatever the client has of them;
+            changed by ``owe`` and ``pay`` alone.
+        unsettled: the names to look at, among which are all whose turn may come.
         in_flight: what the response that awaits its answer told anew, None for a removal; None if
             no response does.
+        last_name: the name whose turn was the last.
         last_nonce: the nonce of the last response, answered or not; empty before the first.
         sent_at: when that left, in seconds of the server's monotonic clock.
     """
 
     __slots__ = (
-        "_last_name",
         "_maybe_applied",
         "_refusals",
         "_refused_removals",
@@ -71,9 +57,11 @@ class Exchange:
         "_was_owed",
         "accepted",
         "in_flight",
+        "last_name",
         "last_nonce",
         "owed",
         "sent_at",
+        "unsettled",
     )
 
     def __init__(self, resource_type: ResourceType, refusals: Refusals) -> None:
@@ -92,7 +80,8 @@ class Exchange:
         self.in_flight: Mapping[str, Version | None] | None = None
         self.last_nonce = Nonce("")
         self.sent_at = 0.0
-        self._last_name = ""
+        self.last_name = ""
+        self.unsettled = Unsettled()
         # Mostly empty, and then one set for all streams and types.
         self._was_owed: AbstractSet[str] = NO_NAMES
         self._maybe_applied: frozenset[str] = NO_NAMES
@@ -114,8 +103,8 @@ class Exchange:
             turn: the names whose turn it was.
         """
         self._was_owed = self.owed & versions.keys() if self.owed else NO_NAMES
-        self.owed -= versions.keys()
-        self._last_name = turn[-1] if turn else self._last_name
+        self.pay(versions)
+        self.last_name = turn[-1] if turn else self.last_name
         self.in_flight = versions
         self.last_nonce = nonce
         self.sent_at = now
@@ -137,12 +126,13 @@ class Exchange:
         versions = self.in_flight or {}
         was_owed, self._was_owed = self._was_owed, NO_NAMES
         self.in_flight = None
+        self.unsettled.touch(versions)
         if error is not None:
             self._refuse(versions, was_owed, error, now)
             return Nacked(self._type.url, self.last_nonce, versions, error)
         self._refused_removals.clear(WILDCARD)
         if self._maybe_applied:
-            self._maybe_applied -= versions.keys()
+            self._maybe_applied = self._maybe_applied.difference(versions)
         for name, version in versions.items():
             self._refusals.clear(name)
             self._refused_removals.clear(name)
@@ -165,12 +155,12 @@ class Exchange:
         for again may have been forgotten, and what it had it may have still.
         """
         together = len(versions) > 1
-        self._maybe_applied |= {
+        self.had(
             name
             for name, version in versions.items()
             if version is not None and (together or version == self.has(name))
-        }
-        self.owed |= versions.keys() if together else was_owed
+        )
+        self.owe(versions if together else was_owed)
         for name, version in versions.items():
             applied = name in self._maybe_applied
             self._against(version).note(
@@ -179,9 +169,19 @@ class Exchange:
             if version is not None and version == self.has(name):
                 del self.accepted[name]
 
+    def owe(self, names: Iterable[str]) -> None:
+        """Owe the client these, whatever it has of them."""
+        self.owed.update(names)
+        self.unsettled.touch(names)
+
+    def pay(self, names: Iterable[str]) -> None:
+        """Owe the client these no more, other than by what it has."""
+        self.owed.difference_update(names)
+        self.unsettled.touch(names)
+
     def ask(self, names: AbstractSet[str]) -> None:
         """Owe the client what it asks for, and tell it anew of an absence that it refused."""
-        self.owed |= names
+        self.owe(names)
         self.lift(names)
 
     def lift(self, names: AbstractSet[str]) -> None:
@@ -200,16 +200,30 @@ class Exchange:
         What it has from an earlier stream, and will not let go of, is not known here.
         """
         self._refused_removals.note(WILDCARD, None, error, now, together=True)
-        self.owed.add(WILDCARD)
+        self.owe({WILDCARD})
 
-    def retain(self, wanted: Callable[[str], bool]) -> None:
-        """Forget what concerns names that the client does not want any more."""
-        for name in [name for name in self.accepted if not wanted(name)]:
-            del self.accepted[name]
-        self.owed = {name for name in self.owed if wanted(name)}
-        if self._maybe_applied:
-            self._maybe_applied = frozenset(filter(wanted, self._maybe_applied))
-        self._refused_removals.retain(wanted)
+    def retain(self, wanted: Callable[[str], bool], among: Iterable[str] | None = None) -> None:
+        """Forget what concerns names that the client does not want any more.
+
+        Args:
+            wanted: tells whether it wants a name.
+            among: the names that it may not want any more; None if that is not known.
+        """
+        if among is None:
+            among = {*self.accepted, *self.owed, *self._maybe_applied}
+            self._refused_removals.retain(wanted)
+        gone = {name for name in among if not wanted(name)}
+        self.lose(gone)
+        self.pay(gone)
+        self._maybe_applied = self._maybe_applied.difference(gone)
+        for name in gone:
+            self._refused_removals.clear(name)
+
+    def lose(self, names: Iterable[str]) -> None:
+        """Take note that the client does not have these any more."""
+        for name in names:
+            self.accepted.pop(name, None)
+        self.unsettled.touch(names)
 
     def has(self, name: str) -> Version | None:
         """Return the version that the client has of a name."""
@@ -218,7 +232,7 @@ class Exchange:
 
     def had(self, names: Iterable[str]) -> None:
         """Take note that the client may have content of these from an earlier stream."""
-        self._maybe_applied |= frozenset(names)
+        self._maybe_applied = self._maybe_applied.union(names)
 
     def may_have(self, name: str) -> bool:
         """Tell whether the client has content of a name, or may have.
@@ -235,7 +249,7 @@ class Exchange:
         """
         known = self.known()
         is_clear = all(name in there for name in names - known)
-        self.owed |= names & known if is_clear else known
+        self.owe(names & known if is_clear else known)
 
     def known(self) -> set[str]:
         """Return the names of which the client has content, or is about to have."""
@@ -273,28 +287,9 @@ class Exchange:
         moments = (self._refusals.next_retry(now), self._refused_removals.next_retry(now))
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def turn(self, due: Mapping[str, Version | None], limit: int) -> list[str]:
-        """Return the names of the next response of limited size, round and round.
-
-        A name whose content changes all the time cannot starve the others. Content that was
-        refused before has a response of its own, so that another NACK hits nothing else.
-        """
-        turn: list[str] = []
-        for name in sorted(due, key=lambda name: (name <= self._last_name, name))[:limit]:
-            if self._against(due[name]).concerns(name, due[name]):
-                return turn or [name]
-            turn.append(name)
-        return turn
-
-    def status(self, name: str, version: Version) -> ConfigStatus:
-        """Say how far this version of a resource got on its way to the client."""
-        if self.in_flight is not None and self.in_flight.get(name) == version:
-            return ConfigStatus.STALE
-        if self.has(name) == version:
-            return ConfigStatus.SYNCED
-        if self._refusals.concerns(name, version):
-            return ConfigStatus.ERROR
-        return ConfigStatus.NOT_SENT
+    def was_refused_so(self, name: str, version: Version | None) -> bool:
+        """Tell whether this very content was the last that was refused of its name."""
+        return self._against(version).concerns(name, version)
 
     def _against(self, version: Version | None) -> Refusals:
         return self._refused_removals if version is None else self._refusals

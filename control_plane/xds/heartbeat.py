@@ -133,7 +133,7 @@ class Heartbeats:
             and resource.ttl is None
             and self._version(name) is not None
         }
-        self._exchange.owed |= over
+        self._exchange.owe(over)
         return bool(over)
 
     def due(self, content: TypeSnapshot, now: float) -> Mapping[str, float]:
@@ -179,9 +179,8 @@ class Heartbeats:
             return ()
         # It may have refused that content itself, and have what it had before.
         lost = {name for name, version in kept.items() if self._exchange.has(name) == version}
-        for name in lost:
-            del self._exchange.accepted[name]
-        self._exchange.owed |= lost
+        self._exchange.lose(lost)
+        self._exchange.owe(lost)
         return (Nacked(self._url, nonce, {}, error),)
 
     def _must_wait(self) -> bool:

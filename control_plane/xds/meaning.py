@@ -14,7 +14,7 @@ The rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from itertools import chain
 
@@ -23,12 +23,13 @@ from control_plane.xds.resource import WILDCARD, Resource
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription
+from control_plane.xds.xdstp import collection_of
 
 
 class Meaning:
     """What one client means, of one type."""
 
-    __slots__ = ("_exchange", "_not_given", "_on_demand", "_subscription")
+    __slots__ = ("_exchange", "_not_given", "_on_demand", "_subscription", "_told")
 
     def __init__(
         self, resource_type: ResourceType, subscription: Subscription, exchange: Exchange
@@ -37,7 +38,8 @@ class Meaning:
         self._on_demand = resource_type.part_of is not None
         self._subscription = subscription
         self._exchange = exchange
-        self._not_given: frozenset[str] = frozenset()
+        self._not_given: set[str] = set()
+        self._told: set[str] = set()
 
     def stated(self, names: AbstractSet[str]) -> None:
         """Take note of what the client has from an earlier stream, where it got that by aliases."""
@@ -49,20 +51,29 @@ class Meaning:
         if self._on_demand:
             self._not_given |= names - {WILDCARD}
 
-    def sent(self, resources: Iterable[Resource]) -> None:
-        """Take note of what the client is sent, which it may have asked for by an alias."""
+    def sent(self, resources: Iterable[Resource], told: AbstractSet[str]) -> None:
+        """Take note of what the client is sent, which it may have asked for by an alias.
+
+        Args:
+            resources: what it is sent.
+            told: all names of which that tells something.
+        """
         self._not_given |= {each.name for each in resources if each.aliases}
+        self._told = self._not_given & told
 
     def settled(self) -> None:
         """Forget what the client does not have; to be called after it answered a response."""
-        if self._not_given:
-            owed, may_have = self._exchange.owed, self._exchange.may_have
-            kept = (name for name in self._not_given if name in owed or may_have(name))
-            self._not_given = frozenset(kept)
+        owed, may_have = self._exchange.owed, self._exchange.may_have
+        self._not_given -= {each for each in self._told if each not in owed and not may_have(each)}
 
-    def retain(self) -> None:
-        """Forget what concerns names that the client does not want and need not be told of."""
-        self._exchange.retain(self._concerns if self._not_given else self._subscription.wants)
+    def retain(self, among: AbstractSet[str] | None) -> None:
+        """Forget what concerns names that the client does not want and need not be told of.
+
+        Args:
+            among: names of which that may be so; None if it may be of any.
+        """
+        wanted = self._concerns if self._not_given else self._subscription.wants
+        self._exchange.retain(wanted, among)
 
     def _concerns(self, name: str) -> bool:
         return name in self._not_given or self._subscription.wants(name)
@@ -79,21 +90,48 @@ class Meaning:
             return
         beginnings = {f"{name}/" for name in names}
         self._not_given |= beginnings
-        self._exchange.owed |= beginnings
+        self._exchange.owe(beginnings)
 
-    def of_interest(self, snapshot: TypeSnapshot) -> set[str]:
-        """Return every name that the client wants, or has and may have to lose."""
+    def all_of_interest(self, snapshot: TypeSnapshot) -> Iterable[str]:
+        """Return every name that the client wants, or has and may have to lose, and some others."""
         names, globs = self._subscription.names, self._subscription.globs
-        if self._on_demand or not (self._subscription.wildcard or globs):
-            return names | self._not_given if self._not_given else names
+        if self._is_by_name():
+            return names | self._not_given
         if self._subscription.wildcard:
             listed = {*snapshot.resources, *names, *self._exchange.accepted}
         else:
             members = (snapshot.collections.get(glob, ()) for glob in globs)
             listed = {*names, *self._exchange.accepted, *chain.from_iterable(members)}
-        listed = (listed | self._exchange.owed) - {WILDCARD}
+        return listed | self._exchange.owed
+
+    def among(self, names: AbstractSet[str]) -> AbstractSet[str]:
+        """Return which of these names may be of interest.
+
+        Where the client asks by name this costs no more than what it asks for.
+        """
+        if self._is_by_name():
+            return (names & self._subscription.names) | (names & self._not_given)
+        return names
+
+    def is_of_interest(self, name: str, snapshot: TypeSnapshot) -> bool:
+        """Tell whether the client wants this name, or has it and may have to lose it."""
+        if self._is_by_name():
+            return name in self._subscription.names or name in self._not_given
         # A collection is told of by what is in it, and by its name if nothing is.
-        return listed - snapshot.collections.keys() if snapshot.collections else listed
+        if name == WILDCARD or name in snapshot.collections:
+            return False
+        if name in self._subscription.names or name in self._exchange.owed:
+            return True
+        if name in self._exchange.accepted:
+            return True
+        if self._subscription.wildcard:
+            return name in snapshot.resources
+        collection = collection_of(name)
+        is_member = collection is not None and name in snapshot.collections.get(collection, ())
+        return is_member and collection in self._subscription.globs
+
+    def _is_by_name(self) -> bool:
+        return self._on_demand or not (self._subscription.wildcard or self._subscription.globs)
 
     def awaits_members(self, snapshot: TypeSnapshot) -> bool:
         """Tell whether the client has asked for a collection that is not empty, and waits."""
@@ -120,8 +158,17 @@ class Meaning:
             return snapshot.find(name)
         return snapshot.resources.get(name)
 
+    def other_names(
+        self, resources: Iterable[Resource], snapshot: TypeSnapshot
+    ) -> Iterator[tuple[str, Resource]]:
+        """Yield the names by which a client may mean resources that have aliases."""
+        for each in resources:
+            names = (each.name, *each.aliases) if each.aliases else ()
+            yield from ((name, each) for name in names if self.find(name, snapshot) is each)
+
     def awaited(self, names: Iterable[str]) -> list[str]:
         """Return which of these names, which no resource has, hold up a request in the client."""
         if not self._on_demand:
             return []
-        return [each for each in names if each in self._exchange.owed & self._subscription.names]
+        owed, asked = self._exchange.owed, self._subscription.names
+        return [each for each in names if each in owed and each in asked]

@@ -80,7 +80,7 @@ class Poll:
             settled = machine.exchange.settle(error, now)
             if error is None:
                 machine.exchange.forget_gone(snapshot.of_type(machine.type.url).knows)
-            machine.exchange.owed.clear()
+            machine.exchange.pay(tuple(machine.exchange.owed))
             return (*told, settled) if nonce else told
         if error is not None:
             return *told, Nacked(machine.type.url, nonce, NOTHING, error)

@@ -5,13 +5,13 @@ The rule of this module: a snapshot never changes, so two are compared by nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from control_plane.names import shown
 from control_plane.xds.constraints import ambiguity
@@ -60,6 +60,9 @@ class TypeSnapshot:
     variants: Mapping[str, tuple[Resource, ...]]
     _shown: WeakValueDictionary[tuple[int, ...], TypeSnapshot] | None = field(
         default=None, compare=False, repr=False
+    )
+    _differences: dict[int, tuple[ref[TypeSnapshot], frozenset[str]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
     )
 
     @classmethod
@@ -139,9 +142,37 @@ class TypeSnapshot:
             _shown=None,
         )
 
+    def differs_from(self, before: TypeSnapshot) -> frozenset[str]:
+        """Return the names of which this may say something else to a client than one before.
+
+        Most streams compare the same two, be they of one node or of many: that is done once.
+        """
+        known = self._differences.get(id(before))
+        if known is not None and known[0]() is before:
+            return known[1]
+        found = frozenset(
+            chain(
+                _differing(self.resources, before.resources),
+                _differing(self.aliases, before.aliases),
+                self.pending ^ before.pending,
+                self.recorded.keys() ^ before.recorded.keys(),
+                (name for name, each in self.recorded.items() if before.recorded.get(name) != each),
+                self.collections.keys() ^ before.collections.keys(),
+            )
+        )
+        for key in [key for key, (was, _) in self._differences.items() if was() is None]:
+            del self._differences[key]
+        self._differences[id(before)] = ref(before), found
+        return found
+
     def find(self, name: str) -> Resource | None:
         """Return the resource that a client means by a name or an alias."""
         return self.resources.get(name) or self.aliases.get(name)
+
+    def expects(self, name: str) -> bool:
+        """Tell whether who asks for this name has, or will have in a moment, what it stands for."""
+        exists = name in self.resources or name in self.collections
+        return exists or name in self.pending or name in self.recorded
 
     def knows(self, name: str) -> bool:
         """Tell whether anything of this name is there, for anybody, or will be in a moment."""
@@ -152,6 +183,16 @@ class TypeSnapshot:
 def _frozen(entries: Mapping[str, T]) -> Mapping[str, T]:
     """Return entries that nobody changes; most snapshots have none, and share one map."""
     return MappingProxyType(entries) if entries else NOTHING
+
+
+def _differing(now: Mapping[str, Resource], then: Mapping[str, Resource]) -> Iterator[str]:
+    for name, each in now.items():
+        before = then.get(name)
+        if before is not each and (
+            before is None or before.version != each.version or before.aliases != each.aliases
+        ):
+            yield name
+    yield from then.keys() - now.keys()
 
 
 def _aliases(resources: Iterable[Resource]) -> dict[str, Resource]:

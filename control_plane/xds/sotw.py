@@ -29,9 +29,10 @@ from collections.abc import Set as AbstractSet
 
 from control_plane.xds.complete import CompleteState, Offer
 from control_plane.xds.events import Event, Stale, subscription_events
-from control_plane.xds.exchange import Exchange, NonceFactory
+from control_plane.xds.exchange import NO_NAMES, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.messages import Reply, SotwRequest
+from control_plane.xds.partial import PartialState
 from control_plane.xds.refusal import Refusals
 from control_plane.xds.resource import (
     NOTHING,
@@ -44,7 +45,8 @@ from control_plane.xds.resource import (
 from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
-from control_plane.xds.subscription import Subscription
+from control_plane.xds.subscription import Subscription, stands_for_several
+from control_plane.xds.unsettled import turn_of
 
 
 class SotwMachine:
@@ -52,44 +54,55 @@ class SotwMachine:
 
     __slots__ = (
         "_new_nonce",
+        "_part",
         "_resumed_version",
         "_started",
         "_state",
         "deferred",
         "exchange",
         "heartbeats",
+        "names",
         "subscription",
         "tells_errors",
         "type",
     )
 
     def __init__(
-        self, resource_type: ResourceType, refusals: Refusals, new_nonce: NonceFactory
+        self,
+        resource_type: ResourceType,
+        refusals: Refusals,
+        new_nonce: NonceFactory,
+        *,
+        tells_errors: bool,
     ) -> None:
         """Start before the client's first request of this type."""
         self.type = resource_type
         self.subscription = Subscription()
         self.exchange = Exchange(resource_type, refusals)
         self.heartbeats: Heartbeats | None = None
-        self.tells_errors = False
+        self.tells_errors = tells_errors
         self._new_nonce = new_nonce
         self._started = False
         self.deferred: set[str] = set()
+        self.names: tuple[str, ...] | None = None  # of the last request
         self._resumed_version: str = ""
         self._state = CompleteState(self.exchange)
+        self._part = PartialState(
+            self.subscription, self.exchange, self.deferred, tells_errors=tells_errors
+        )
 
     def receive(self, request: SotwRequest, now: float) -> tuple[Event, ...]:
         """Take a request; return what it told."""
         events: list[Event] = []
         initial, self._started = not self._started, True
-        settles = stale = False
+        stale, answered = False, NO_NAMES
         if initial:
             self._resumed_version = request.version_info
             if request.version_info and not self.type.complete:
                 self.exchange.had(request.resource_names)
         elif self.exchange.answered(request.response_nonce):
             events.append(settled := self.exchange.settle(request.error_detail, now))
-            settles = True
+            answered = NO_NAMES.union(settled.versions)
             if request.error_detail is None:
                 self._state.accepted()
             elif not settled.versions:
@@ -102,25 +115,32 @@ class SotwMachine:
             stale = request.response_nonce != self.exchange.last_nonce
         if stale:
             events.append(Stale(self.type.url, request.response_nonce))
-        return *events, *self._take_names(request.resource_names, stale=stale, settles=settles)
+        return *events, *self._take_names(request.resource_names, answered, stale=stale)
 
-    def _take_names(self, names: tuple[str, ...], *, stale: bool, settles: bool) -> Sequence[Event]:
-        before = self.subscription.asked()
-        added = self.subscription.replace(names)
-        dropped = before - self.subscription.asked()
+    def _take_names(
+        self, names: tuple[str, ...], answered: frozenset[str], *, stale: bool
+    ) -> Sequence[Event]:
+        added = dropped = NO_NAMES
+        if names != self.names:
+            before = self.subscription.asked()
+            added = self.subscription.replace(names)
+            dropped = before - self.subscription.asked()
+            self.names = names
         self.exchange.lift(added)
         asked = added | self.exchange.known_in(added & self.subscription.globs)
+        self.exchange.unsettled.touch_asked(asked | dropped)
         if stale:
             self.deferred |= asked
         else:
-            self.exchange.owed |= asked | self.deferred
+            self.exchange.owe(asked | self.deferred)
             self.deferred.clear()
         if not self.type.complete:
             # Where responses are partial, none of them answers a wildcard.
-            self.exchange.owed.discard(WILDCARD)
-        if dropped or settles:
-            self.deferred = {name for name in self.deferred if self.subscription.wants(name)}
-            self.exchange.retain(self.subscription.wants)
+            self.exchange.pay({WILDCARD})
+        if dropped or answered:
+            self.deferred -= {name for name in self.deferred if not self.subscription.wants(name)}
+            among = None if any(map(stands_for_several, dropped)) else dropped | answered
+            self.exchange.retain(self.subscription.wants, among)
             self._state.retain(self.subscription.wants)
         return subscription_events(self.type.url, added, dropped)
 
@@ -139,8 +159,7 @@ class SotwMachine:
 
     def absent(self, snapshot: TypeSnapshot) -> set[str]:
         """Return the names it asked for that no resource has, or will have in a moment."""
-        made = snapshot.resources.keys() | snapshot.pending | snapshot.recorded.keys()
-        return self.subscription.names - made - snapshot.collections.keys()
+        return {name for name in self.subscription.names if not snapshot.expects(name)}
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
         """Owe the client what it waits for once it was sent these resources of another type.
@@ -183,7 +202,7 @@ class SotwMachine:
         offer = self._offer(snapshot, now, withdraw=withdraw)
         if offer is None:
             return None
-        self.exchange.owed |= self.deferred
+        self.exchange.owe(self.deferred)
         self.deferred.clear()
         version = self._version(snapshot, offer.resources)
         if self.type.complete:
@@ -198,9 +217,9 @@ class SotwMachine:
         )
         self.exchange.send(reply.nonce, offer.news, now, turn=tuple(offer.news))
         if self.type.complete:
-            self.exchange.owed.clear()
-        self.exchange.owed.discard(WILDCARD)
-        self.exchange.owed -= self.subscription.globs & snapshot.collections.keys()
+            self.exchange.pay(tuple(self.exchange.owed))
+        self.exchange.pay({WILDCARD})
+        self.exchange.pay(self.subscription.globs.intersection(snapshot.collections))
         return reply
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
@@ -233,6 +252,9 @@ class SotwMachine:
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
     ) -> Mapping[str, Version | None]:
         """Return what a response would tell; ``*`` stands for the first answer to a wildcard."""
+        if not self.type.complete:
+            due = dict(self._part.due(snapshot, now, withdraw=withdraw))
+            return NOTHING if all(map(self._is_deferred, due)) else due
         offer = self._offer(snapshot, now, withdraw=withdraw)
         return NOTHING if offer is None else offer.reasons or {WILDCARD: None}
 
@@ -249,45 +271,28 @@ class SotwMachine:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
-        wanted: dict[str, Version | None] = {**versions_in(self.wanted(snapshot))}
         if not self.type.complete:
-            if self.tells_errors:
-                wanted |= dict.fromkeys(self.absent(snapshot))
-            return all(self.exchange.has(name) == version for name, version in wanted.items())
+            return self._part.in_step(snapshot)
+        wanted = versions_in(self.wanted(snapshot))
         has = {name: accepted.version for name, accepted in self.exchange.accepted.items()}
         return not self.exchange.owed and has == wanted
 
     def _offer(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
-        owed = self.exchange.owed | self.deferred
-        if self.type.complete:
-            wanted = self.wanted(snapshot)
-            offer = self._state.offer(wanted, snapshot, now, owed=owed, withdraw=withdraw)
-            everything = WILDCARD in self.exchange.owed
-            awaited = everything and self.exchange.may_send(WILDCARD, None, now)
-        else:
-            offer = self._part(snapshot, now, owed, withdraw=withdraw)
-            awaited = False
+        if not self.type.complete:
+            return self._offer_of_part(snapshot, now, withdraw=withdraw)
+        owed, wanted = self.exchange.owed | self.deferred, self.wanted(snapshot)
+        offer = self._state.offer(wanted, snapshot, now, owed=owed, withdraw=withdraw)
+        everything = WILDCARD in self.exchange.owed
+        awaited = everything and self.exchange.may_send(WILDCARD, None, now)
         return offer if awaited or not all(map(self._is_deferred, offer.reasons)) else None
 
-    def _part(self, snapshot: TypeSnapshot, now: float, owed: set[str], *, withdraw: bool) -> Offer:
-        exchange = self.exchange
-        due: dict[str, Version | None] = {
-            each.name: each.version
-            for each in self.wanted(snapshot)
-            if (each.name in owed or exchange.has(each.name) != each.version)
-            and exchange.may_send(each.name, each.version, now)
-        }
-        if self.tells_errors:
-            due |= {
-                name: None
-                for name in self.absent(snapshot)
-                if (name in owed or exchange.has(name) is not None)
-                and (withdraw or not exchange.may_have(name))
-                and exchange.may_send(name, None, now)
-            }
-        turn = exchange.turn(due, self.type.batch)
-        resources = tuple(snapshot.resources[name] for name in turn if due[name] is not None)
-        return Offer(resources, {name: due[name] for name in turn}, due)
+    def _offer_of_part(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
+        due = self._part.due(snapshot, now, withdraw=withdraw)
+        turn = turn_of(due, self.type.batch, self.exchange.was_refused_so)
+        if not turn or (self.deferred and not self.due(snapshot, now, withdraw=withdraw)):
+            return None
+        resources = tuple(snapshot.resources[name] for name in turn if turn[name] is not None)
+        return Offer(resources, turn, turn)
 
     def _is_deferred(self, name: str) -> bool:
         """Tell whether only stale requests asked for a name."""

@@ -119,7 +119,7 @@ class Stream:
         if any(isinstance(each, Unsubscribed) for each in events):
             self._ordering.gave_up(url)
         if is_asked_again:
-            machine.exchange.owed.add(WILDCARD)
+            machine.exchange.owe({WILDCARD})
         # Where there are variants, names may mean others although the names are the same.
         if changes or self._translation.has_variants(url):
             self._at_rest.pop(url, None)
@@ -248,11 +248,12 @@ class Stream:
             raise PeerProtocolError(f"{url} is served by the incremental variant only")
         refusals = self._refusals.of_type(self._types.get(url))
         new_nonce = self._nonces.__next__
-        self.machines[url] = machine = kind(self._types.get(url), refusals, new_nonce)
+        self.machines[url] = machine = kind(
+            self._types.get(url), refusals, new_nonce, tells_errors=takes_errors(self.node)
+        )
         is_delta = kind is DeltaMachine
         if takes_ttls(self.node, machine.type, delta=is_delta):
             machine.heartbeats = Heartbeats(url, machine.exchange, beside=is_delta)
-        machine.tells_errors = takes_errors(self.node)
         return machine
 
     def _is_in_step(self, url: TypeUrl, content: TypeSnapshot) -> bool:

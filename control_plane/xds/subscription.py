@@ -14,6 +14,11 @@ from control_plane.xds.resource import WILDCARD
 from control_plane.xds.xdstp import collection_of, is_glob
 
 
+def stands_for_several(name: str) -> bool:
+    """Tell whether a name is ``*``, or that of a collection."""
+    return name == WILDCARD or is_glob(name)
+
+
 @dataclass(slots=True)
 class Subscription:
     """The names a client asked for, without ``*``, and whether it wants all besides."""

@@ -65,8 +65,10 @@ class Translation:
         """
         match machine, request:
             case SotwMachine(), SotwRequest():
-                request = canonical_sotw(request)
-                self._check(machine, request)
+                # Most say what the one before said, of which each name was looked at.
+                if request.resource_names != machine.names or request.resource_locators:
+                    request = canonical_sotw(request)
+                    self._check(machine, request)
                 self._limits.check_versions([request.version_info])
                 variants = self._asked_for(machine, request)
                 if variants is not None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from control_plane.xds.delivery import Delivery, deliveries
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus, Delivery, deliveries
 from control_plane.xds.resource import TypeUrl, Version, version_of_all
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream

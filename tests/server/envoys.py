@@ -20,7 +20,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus
 from tests.envoy.harness import Envoy, start_envoy
 from tests.waiting import eventually
 

@@ -15,7 +15,7 @@ from envoy.type.matcher.v3 import node_pb2
 from control_plane.errors import ConfigurationError
 from control_plane.server.csds import client_status
 from control_plane.server.library import ResourceServer
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.api.serving import grpcurl

@@ -13,7 +13,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer, resource_of
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.resource_type import CLUSTER, SECRET
 from tests.server.documents import documented
 from tests.server.envoys import NODE, accepted, envoy_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.server.library import ResourceServer
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus
 from tests.envoy.harness import start_envoy
 from tests.server.envoys import NODE, bootstrap, envoy_of
 from tests.server.test_envoy_client import at_work, service

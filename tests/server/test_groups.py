@@ -18,7 +18,7 @@ from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.server.groups import Groups
 from control_plane.server.library import ResourceServer
 from control_plane.server.resources import snapshot_of
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.messages import Node, SotwRequest
 from control_plane.xds.resource_type import CLUSTER, ResourceTypes
 from control_plane.xds.stream import Stream

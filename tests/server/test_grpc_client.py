@@ -27,7 +27,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.resource_type import CLUSTER, LISTENER, ROUTE
 from tests.server.watching import Watcher
 from tests.waiting import ended, eventually

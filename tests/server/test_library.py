@@ -28,8 +28,8 @@ from control_plane.errors import ConfigurationError, FailedPrecondition, Invalid
 from control_plane.nodes import LiveStream
 from control_plane.server.library import ResourceServer, resource_of
 from control_plane.server.resources import snapshot_of
+from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.events import Connected, Event, Subscribed
-from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.messages import Node
 from control_plane.xds.resource import SHORTEST_TTL, Denied, Resource
 from control_plane.xds.resource_type import (

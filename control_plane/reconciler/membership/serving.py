@@ -13,8 +13,7 @@ from control_plane.envoy.listeners import C2C_SECRET, listener_name
 from control_plane.envoy.rbac import sources_filter_name
 from control_plane.model.entities import App
 from control_plane.names import C2C_PORT
-from control_plane.xds.delivery import Delivery, deliveries
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus, Delivery, deliveries
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream

@@ -27,7 +27,7 @@ from control_plane.server.api.inspection_status import certificate_reason, statu
 from control_plane.server.api.inspection_values import AT_ONCE, Inspected
 from control_plane.server.observability.stream_log import shortened
 from control_plane.server.turns import unhurried
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.type_status import TypeStatus
 
 _VERDICTS = {

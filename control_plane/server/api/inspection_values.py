@@ -23,7 +23,7 @@ from control_plane.reconciler.certificates.expiry import Expiry
 from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
 from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.proof import Proof
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus
 
 AT_ONCE = 50
 """How many instances are looked at before others have a turn; one takes some 50 microseconds."""

@@ -24,8 +24,7 @@ from control_plane.server.csds.node_matchers import node_matcher
 from control_plane.server.discovery.wire_node import node_message
 from control_plane.server.redaction import redacted
 from control_plane.server.turns import unhurried
-from control_plane.xds.delivery import Delivery, deliveries
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus, Delivery, deliveries
 from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.snapshot import Snapshot
 

@@ -16,8 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from control_plane.xds.delivery import deliveries
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
 from control_plane.xds.resource import WILDCARD, Resource, TypeUrl
 from control_plane.xds.resource_type import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.xds.delivery import Delivery, deliveries, has_version
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus, Delivery, deliveries, has_version
 from control_plane.xds.resource_type import LISTENER, SECRET
 from tests.unit.xds.notation import version
 from tests.unit.xds.peers import REFUSED, DeltaPeer, Peer, SotwPeer

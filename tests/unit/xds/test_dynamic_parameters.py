@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
-from control_plane.xds.delivery import deliveries
+from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.events import Subscribed, Unsubscribed
-from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Node, Reply
 from control_plane.xds.resource import Nonce, Resource, Version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from control_plane.xds.events import Acked, Nacked
 from control_plane.xds.exchange import Exchange
@@ -10,6 +11,7 @@ from control_plane.xds.messages import ErrorDetail
 from control_plane.xds.refusal import FIRST_PAUSE, Refusals
 from control_plane.xds.resource import Nonce, Version
 from control_plane.xds.resource_type import ROUTE, ResourceTypes
+from control_plane.xds.unsettled import round_from, turn_of
 
 NO = ErrorDetail(13, "no")
 V1, V2 = Version("1"), Version("2")
@@ -19,6 +21,12 @@ def exchange() -> Exchange:
     """Return one that nothing was sent on yet."""
     kind = ResourceTypes.of().get(ROUTE)
     return Exchange(kind, Refusals(kind))
+
+
+def turn(it: Exchange, due: Mapping[str, Version | None], limit: int) -> list[str]:
+    """Return the names of the next response."""
+    in_order = ((name, due[name]) for name in round_from(sorted(due), it.last_name))
+    return list(turn_of(in_order, limit, it.was_refused_so))
 
 
 def test_only_the_last_nonce_answers_and_only_once() -> None:
@@ -86,10 +94,10 @@ def test_answer_to_an_empty_response_concerns_nothing() -> None:
 def test_names_take_turns() -> None:
     """A10: a response of limited size goes on where the last one ended."""
     it = exchange()
-    due = dict.fromkeys(["a", "b", "c"], V1)
+    due: dict[str, Version | None] = dict.fromkeys(["a", "b", "c"], V1)
     turns = []
     for number in range(4):
-        turns.append(it.turn(due, 2))
+        turns.append(turn(it, due, 2))
         it.send(Nonce(str(number)), dict.fromkeys(turns[-1], V1), 0.0, turn=turns[-1])
     assert turns == [["a", "b"], ["c", "a"], ["b", "c"], ["a", "b"]]
 
@@ -99,10 +107,10 @@ def test_what_was_refused_has_a_response_of_its_own() -> None:
     it = exchange()
     it.send(Nonce("1"), {"b": V1, "c": V1}, 0.0, turn=["b", "c"])
     it.settle(NO, 0.0)
-    due = dict.fromkeys("abcd", V1)
-    assert it.turn(due, 9) == ["d", "a"]
+    due: dict[str, Version | None] = dict.fromkeys("abcd", V1)
+    assert turn(it, due, 9) == ["d", "a"]
     it.send(Nonce("2"), {"d": V1, "a": V1}, 0.0, turn=["d", "a"])
-    assert it.turn({"b": V1, "c": V1}, 9) == ["b"]
+    assert turn(it, {"b": V1, "c": V1}, 9) == ["b"]
 
 
 def test_earliest_retry_counts() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
-from control_plane.xds.delivery import deliveries
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT

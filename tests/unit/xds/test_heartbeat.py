@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.xds.delivery import deliveries
+from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.events import Nacked, Stale
-from control_plane.xds.exchange import ConfigStatus
 from control_plane.xds.heartbeat import BEATS, SOONEST, UNANSWERED
 from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwRequest
 from control_plane.xds.resource import LONGEST_TTL, SHORTEST_TTL, Resource, TypeUrl

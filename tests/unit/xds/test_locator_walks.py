@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from control_plane.xds.constraints import Constraints
-from control_plane.xds.delivery import deliveries
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.resource import WILDCARD, Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT
 from tests.unit.xds.client_walk import ClientWalk

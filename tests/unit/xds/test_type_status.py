@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.type_status import TypeStatus, type_statuses, worst
 from tests.unit.xds.notation import content, short_of
 from tests.unit.xds.peers import DeltaPeer, Peer, SotwPeer

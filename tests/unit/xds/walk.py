@@ -12,8 +12,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from control_plane.xds.delivery import deliveries
-from control_plane.xds.exchange import ConfigStatus
+from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.messages import Node
 from control_plane.xds.refusal import NodeRefusals
 from control_plane.xds.resource import Resource, TypeUrl, Version

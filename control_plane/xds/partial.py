@@ -1,0 +1,90 @@
+"""The resources of one type of which a state-of-the-world response has a part, as most types have.
+
+The rule of this module: a response has what the client lacks, and never nothing, since there "an
+empty DiscoveryResponse is effectively a no-op"; but a client that takes errors is told by one that
+what it asked for by name is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+
+from control_plane.xds.exchange import Exchange
+from control_plane.xds.resource import Version
+from control_plane.xds.snapshot import TypeSnapshot
+from control_plane.xds.subscription import Subscription
+from control_plane.xds.unsettled import round_from
+
+
+class PartialState:
+    """What one client is owed of one type."""
+
+    __slots__ = ("_deferred", "_exchange", "_subscription", "_tells_errors")
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        exchange: Exchange,
+        deferred: AbstractSet[str],
+        *,
+        tells_errors: bool,
+    ) -> None:
+        """Start with a client that asked for nothing.
+
+        Args:
+            subscription: what it asks for.
+            exchange: what it has.
+            deferred: what only stale requests asked for.
+            tells_errors: whether it is told of what is not there.
+        """
+        self._subscription = subscription
+        self._exchange = exchange
+        self._deferred = deferred
+        self._tells_errors = tells_errors
+
+    def due(
+        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
+    ) -> Iterator[tuple[str, Version | None]]:
+        """Yield what responses would tell: the version of each name, None for its absence.
+
+        Args:
+            snapshot: what the node should have of the type.
+            now: seconds of the server's monotonic clock.
+            withdraw: whether anything may be taken from the client now.
+        """
+        exchange = self._exchange
+        for name in round_from(self._unsettled(snapshot), exchange.last_name):
+            version = _target(name, snapshot)
+            may_tell = withdraw or version is not None or not exchange.may_have(name)
+            if may_tell and exchange.may_send(name, version, now):
+                yield name, version
+
+    def in_step(self, snapshot: TypeSnapshot) -> bool:
+        """Tell whether the client has what it should have, be it owed that again or not."""
+        unsettled, has = self._unsettled(snapshot), self._exchange.has
+        return all(has(name) == _target(name, snapshot) for name in unsettled)
+
+    def _unsettled(self, snapshot: TypeSnapshot) -> Sequence[str]:
+        unsettled, among = self._exchange.unsettled, self._subscription.among
+        return unsettled.look(snapshot, self._all_of_interest, among, self._is_unsettled)
+
+    def _all_of_interest(self, snapshot: TypeSnapshot) -> Iterable[str]:
+        return self._subscription.names.union(self._subscription.among(snapshot.resources.keys()))
+
+    def _is_unsettled(self, name: str, snapshot: TypeSnapshot) -> bool:
+        if not self._is_told_of(name, snapshot):
+            return False
+        is_owed = name in self._exchange.owed or name in self._deferred
+        return is_owed or self._exchange.has(name) != _target(name, snapshot)
+
+    def _is_told_of(self, name: str, snapshot: TypeSnapshot) -> bool:
+        if name in snapshot.resources:
+            return self._subscription.wants(name)
+        is_missed = self._tells_errors and name in self._subscription.names
+        return is_missed and not snapshot.expects(name)
+
+
+def _target(name: str, snapshot: TypeSnapshot) -> Version | None:
+    resource = snapshot.resources.get(name)
+    return None if resource is None else resource.version
