@@ -99,7 +99,7 @@ class Variants:
             for each in self._content.variants[name]:
                 if each.version == version and each.constraints is not None and is_located:
                     self._accepted[name] = each.constraints
-        self._stated -= self._accepted.keys()
+        self._stated = self._stated.difference(self._accepted)
 
     def _choice(self, name: str, variants: Sequence[Resource]) -> Resource | None:
         parameters = dict(self._locators.of(name) or NO_PARAMETERS)
@@ -158,7 +158,7 @@ class Variants:
         has, may_have = self._exchange.accepted, self._exchange.may_have
         self._accepted = {name: each for name, each in self._accepted.items() if name in has}
         self._perhaps = {name: each for name, each in self._perhaps.items() if may_have(name)}
-        self._stated &= has.keys()
+        self._stated = self._stated.intersection(has)
 
     def _accept(self, sent: Mapping[str, Whose]) -> None:
         for name, whose in sent.items():
@@ -167,7 +167,7 @@ class Variants:
                 self._accepted.pop(name, None)
             else:
                 self._accepted[name] = whose
-        self._stated -= sent.keys()
+        self._stated = self._stated.difference(sent)
 
     def told(self, reply: Reply) -> Reply:
         """Return a response that says of which variants it speaks, and remember what it says."""
