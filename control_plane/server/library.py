@@ -6,7 +6,6 @@ calling it again with the same content does nothing.
 
 from __future__ import annotations
 
-import re
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterable
@@ -28,10 +27,10 @@ from control_plane.server.csds import client_status
 from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.groups import GroupOf, Groups
 from control_plane.server.limits import ServerLimits
-from control_plane.server.listening import listen
+from control_plane.server.listening import listen_at
 from control_plane.server.lrs.load_reports import LoadReportingService, LoadReports
 from control_plane.server.reflection import add_reflection
-from control_plane.server.resources import resource_of, snapshot_of
+from control_plane.server.resources import check_type_url, resource_of, snapshot_of
 from control_plane.server.status import StatusInterceptor
 from control_plane.xds.delivery import Delivery, deliveries
 from control_plane.xds.limits import StreamLimits
@@ -54,8 +53,6 @@ services of each type Envoy opens one for each cluster, route configuration and 
 resource names; what is beyond the bound would never come."""
 
 _STOP_SECONDS = 1.0
-
-_HOST_AND_PORT = re.compile(r"(?:\[[^]]+\]|[^][:]+):(\d{1,5})", re.ASCII)
 
 
 class ResourceServer:
@@ -95,7 +92,7 @@ class ResourceServer:
             clock: the time for back-off and limits.
 
         Raises:
-            InvalidArgument: types wait for each other.
+            InvalidArgument: types wait for each other, or one has a batch of none, or no type URL.
         """
         self.address = address
         self._credentials = credentials
@@ -144,7 +141,7 @@ class ResourceServer:
         reporting = self._make_reporting(self._load_reports) if self._load_reports else None
         if reporting is not None:
             reporting.add_to(server)
-        self.address = await _listening(server, self.address, self._credentials)
+        self.address = await listen_at(server, self.address, self._credentials)
         self._running.push_async_callback(server.stop, _STOP_SECONDS)
         self._running.callback(service.shut_down)
         self._service = service
@@ -213,7 +210,7 @@ class ResourceServer:
             client_status.ClientStatusService(self._nodes, self._clock), server
         )
         add_reflection(server, [client_status.SERVICE])
-        bound = await _listening(server, address, credentials)
+        bound = await listen_at(server, address, credentials)
         try:
             yield bound
         finally:
@@ -230,12 +227,14 @@ class ResourceServer:
                 and ``Denied`` values for names that are not there, with the reason.
 
         Raises:
-            InvalidArgument: a message has no name, or ``*``, or two of one type have the same, or
-                two virtual hosts of the same routes have a domain in common, or what is there is
-                denied, or two variants of a name could be meant for the same client.
+            InvalidArgument: no client has such an id; or a message has no name, or ``*``, or two of
+                one type have the same, or two virtual hosts of the same routes have a domain in
+                common, or what is there is denied, or two variants of a name could be meant for the
+                same client.
             FailedPrecondition: the server runs in another thread.
         """
         self._check_thread()
+        self._check_id(node_id)
         snapshot = snapshot_of(resources)
         if node_id == ANY_NODE:
             self._nodes.set_default(snapshot)
@@ -246,9 +245,11 @@ class ResourceServer:
         """Drop what a node or group should have: it is sent nothing, or what is set for ``*``.
 
         Raises:
+            InvalidArgument: no client has such an id.
             FailedPrecondition: the server runs in another thread.
         """
         self._check_thread()
+        self._check_id(node_id)
         if node_id == ANY_NODE:
             self._nodes.set_default(None)
         else:
@@ -269,6 +270,12 @@ class ResourceServer:
             for delivery in deliveries(live.stream, snapshot)
         ]
 
+    def _check_id(self, node_id: object) -> None:
+        """Raise where nobody would ever be served; a group may be called nothing."""
+        if not isinstance(node_id, str) or not (node_id or self._groups):
+            what = "node id" if self._groups is None else "group"
+            raise InvalidArgument(f"a {what} is a str, and no client has {node_id!r}")
+
     def _check_thread(self) -> None:
         """Raise where streams could not be woken: the event loop may sleep, and would go on to."""
         if self._thread not in {None, threading.get_ident()}:
@@ -277,23 +284,10 @@ class ResourceServer:
             )
 
 
-async def _listening(
-    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
-) -> str:
-    """Start a server, and return its address with the port that it got.
-
-    gRPC takes 443 where there is no port, and of one that is too large what is left of 65,536.
-    """
-    found = _HOST_AND_PORT.fullmatch(address)
-    if not (address.startswith("unix:") or (found and int(found[1]) < 65_536)):
-        neither = f"cannot listen on {address}: it is neither host:port nor unix:path"
-        raise ConfigurationError([neither])
-    port = await listen(server, address, credentials, setting="address")
-    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
-
-
 def _with_envoys(types: Iterable[ResourceType]) -> ResourceTypes:
     by_url = {each.url: each for each in (*ENVOY_TYPES, *types)}
+    for url in by_url:
+        check_type_url(url)
     try:
         return ResourceTypes.of(by_url.values())
     except ValueError as error:

@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import socket
 
 import grpc
 
 from control_plane.errors import ConfigurationError
+
+_HOST_AND_PORT = re.compile(r"(?:\[[^]]+\]|[^][:]+):(\d{1,5})", re.ASCII)
 
 
 async def listen(
@@ -45,6 +48,24 @@ async def listen(
         raise cannot_listen(address, None, setting) from error
     await start(server)
     return port
+
+
+async def listen_at(
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+) -> str:
+    """Start a server, and return its address with the port that it got.
+
+    gRPC takes 443 where there is no port, and of one that is too large what is left of 65,536.
+
+    Raises:
+        ConfigurationError: the address is none, or cannot be listened on.
+    """
+    found = _HOST_AND_PORT.fullmatch(address)
+    if not (address.startswith("unix:") or (found and int(found[1]) < 65_536)):
+        neither = f"cannot listen on {address}: it is neither host:port nor unix:path"
+        raise ConfigurationError([neither])
+    port = await listen(server, address, credentials, setting="address")
+    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
 
 async def start(server: grpc.aio.Server) -> None:

@@ -34,15 +34,18 @@ def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
 
     Raises:
         InvalidArgument: a message has no name, or ``*``, or two of one type have a name or alias
-            in common, or what is there is denied, or variants of a name are ambiguous.
+            in common, or what is there is denied, or variants of a name are ambiguous, or a type
+            has no URL.
     """
     by_type: dict[TypeUrl, list[Resource]] = {}
     denied: dict[TypeUrl, dict[str, str]] = {}
     for each in resources:
         if isinstance(each, Denied):
+            check_type_url(each.type_url)
             denied.setdefault(each.type_url, {})[each.name] = each.reason
             continue
         resource = each if isinstance(each, Resource) else resource_of(each)
+        check_type_url(resource.type_url)
         by_type.setdefault(resource.type_url, []).append(resource)
     types = {}
     for url in by_type | denied:
@@ -51,6 +54,16 @@ def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
         except ValueError as error:
             raise InvalidArgument(f"{url.removeprefix(_TYPE_URL_PREFIX)}: {error}") from error
     return Snapshot(MappingProxyType(types))
+
+
+def check_type_url(url: str) -> None:
+    """Refuse the name of a type in place of its URL: in an ``Any`` no client could read it.
+
+    Raises:
+        InvalidArgument: it has no slash.
+    """
+    if "/" not in url:
+        raise InvalidArgument(f"a type URL is {_TYPE_URL_PREFIX}<type>, not {shown(url)}")
 
 
 def resource_of(

@@ -102,10 +102,12 @@ class Resource:
             constraints: whose it is, as one of the variants of its name.
 
         Raises:
-            ValueError: the TTL is shorter than ``SHORTEST_TTL`` or longer than ``LONGEST_TTL``; or
-                the name is that of a glob collection, or begins with ``xdstp:`` and is malformed or
-                not in its one form; or a variant has aliases.
+            ValueError: it has no name; or the TTL is shorter than ``SHORTEST_TTL`` or longer than
+                ``LONGEST_TTL``; or the name is that of a glob collection, or begins with ``xdstp:``
+                and is malformed or not in its one form; or a variant has aliases.
         """
+        if not name:
+            raise ValueError("a resource has a name, by which clients ask for it")
         collection = None
         if SCHEME in name:
             # The message repeats the name, and Envoy takes it for another if it is spelled

@@ -119,9 +119,13 @@ class ResourceTypes:
         """Index types by URL, in the order in which their responses leave.
 
         Raises:
-            ValueError: some wait for each other, so that none of them would ever be sent.
+            ValueError: some wait for each other, or a batch is of none, so that they would never be
+                sent.
         """
         ordered = tuple(types)
+        for each in ordered:
+            if each.batch < 1:
+                raise ValueError(f"a batch is 1 or more resources, not {each.batch}: {each.url}")
         try:
             TopologicalSorter({each.url: each.after for each in ordered}).prepare()
         except CycleError as error:

@@ -31,12 +31,13 @@ from control_plane.server.resources import snapshot_of
 from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.events import Connected, Event, Subscribed
 from control_plane.xds.messages import Node
-from control_plane.xds.resource import SHORTEST_TTL, Denied, Resource
+from control_plane.xds.resource import SHORTEST_TTL, Denied, Resource, TypeUrl
 from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
     LISTENER,
     RUNTIME,
+    SECRET,
     VIRTUAL_HOST,
     AfterNack,
     ResourceType,
@@ -624,3 +625,39 @@ def test_a_set_has_the_same_version_whoever_makes_it() -> None:
     assert one == two
     assert one.of_type(CLUSTER).version == two.of_type(CLUSTER).version
     assert snapshot_of([Resource.of(OWN, "x", b"")]) != one
+
+
+@pytest.mark.parametrize("given", [7, None, ""])
+def test_what_is_no_clients_node_id_is_refused(given: object) -> None:
+    """It would be kept for nobody, who would wait for it without a word."""
+    server = ResourceServer()
+    for call in (partial(server.set_resources, resources=[]), server.forget):
+        with pytest.raises(
+            InvalidArgument, match=f"a node id is a str, and no client has {given!r}"
+        ):
+            call(cast("str", given))
+
+
+def test_a_group_may_be_called_nothing() -> None:
+    """It is what the function says of a node that says nothing; but it is a text."""
+    server = ResourceServer(group_of=lambda node: node.cluster)
+    server.set_resources("", [cluster_pb2.Cluster(name="a")])
+    with pytest.raises(InvalidArgument, match="a group is a str, and no client has None"):
+        server.set_resources(cast("str", None), [])
+
+
+def test_types_of_which_nothing_would_be_sent_are_refused() -> None:
+    """A batch of none told nothing, again and again; nobody asks for the name of a type."""
+    with pytest.raises(InvalidArgument, match=f"a batch is 1 or more resources, not 0: {SECRET}"):
+        ResourceServer(types=[ResourceType(SECRET, batch=0)])
+    with pytest.raises(InvalidArgument, match=r"is type\.googleapis\.com/<type>, not 'a\.Quota'"):
+        ResourceServer(types=[ResourceType(TypeUrl("a.Quota"))])
+
+
+@pytest.mark.parametrize(
+    "given", [Resource.of("a.Quota", "name", b""), Denied(TypeUrl("a.Quota"), "name", "why")]
+)
+def test_a_type_that_no_client_could_read_is_refused(given: Resource | Denied) -> None:
+    """It travels in an ``Any``, which takes a URL; the name alone is easily taken for that."""
+    with pytest.raises(InvalidArgument, match=r"is type\.googleapis\.com/<type>, not 'a\.Quota'"):
+        ResourceServer().set_resources("node-1", [given])

@@ -183,3 +183,9 @@ def test_variants_of_which_nobody_could_tell_whose_they_are_are_refused(
     """E3: "Control planes must not accept a set of resources that violates this requirement"."""
     with pytest.raises(ValueError, match=sentence):
         content("CDS", text)
+
+
+def test_a_resource_without_a_name_is_refused() -> None:
+    """No client could ask for it."""
+    with pytest.raises(ValueError, match="a resource has a name, by which clients ask for it"):
+        Resource.of(CLUSTER, "", b"")
