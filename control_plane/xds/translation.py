@@ -9,7 +9,7 @@ The rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from control_plane.errors import PeerProtocolError
 from control_plane.xds.delta import DeltaMachine
@@ -104,12 +104,19 @@ class Translation:
     def _check(self, machine: Machine, request: Request) -> None:
         names = names_in(request)
         if names:
-            rest = (each.asked() for each in self._machines.values() if each is not machine)
-            # A request of state of the world replaces what was asked for, one of delta adds to it.
-            kept = machine.asked() if isinstance(machine, DeltaMachine) else set[str]()
-            self._limits.check_names(names, sum(map(len, rest)) + len(kept.union(names)))
+            total = len(names) + sum(map(_asked_at_most, self._machines.values()))
+            if total > self._limits.names:
+                total = self._asked_with(names, machine)
+            self._limits.check_names(names, total)
         for each in locators_in(request):
             self._limits.check_parameters(each.parameters)
+
+    def _asked_with(self, names: Collection[str], machine: Machine) -> int:
+        """Return how many names the client asks for, with those of a request."""
+        rest = (each.asked() for each in self._machines.values() if each is not machine)
+        # A request of state of the world replaces what was asked for, one of delta adds to it.
+        kept = machine.asked() if isinstance(machine, DeltaMachine) else set[str]()
+        return sum(map(len, rest)) + len(kept.union(names))
 
     def _asked_for(self, machine: Machine, request: Request) -> Variants | None:
         return self._of(machine) if locators_in(request) else self._variants.get(machine.type.url)
@@ -122,3 +129,9 @@ class Translation:
             found = Variants(locators, machine.exchange, delta=is_delta)
             self._variants[machine.type.url] = found
         return found
+
+
+def _asked_at_most(machine: Machine) -> int:
+    """Return a bound of what a client asks for, which is found without a look at each name."""
+    exchange = machine.exchange
+    return len(machine.subscription.names) + len(exchange.owed) + len(exchange.accepted)

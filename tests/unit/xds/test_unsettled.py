@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import cProfile
 import pstats
+import time
 from collections.abc import Callable
 
 import pytest
 
+from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, Node, Request, SotwRequest
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, SECRET, ResourceTypes
@@ -134,3 +136,22 @@ def test_difference_from_what_nobody_has_any_more_is_forgotten() -> None:
     for number in range(9):
         lasts.differs_from(TypeSnapshot.of([Resource.of(CLUSTER, "a", str(number).encode())]))
     assert len(lasts._differences) <= 1
+
+
+def test_one_more_name_costs_the_same_however_many_a_client_asks_for() -> None:
+    """They are counted one by one only near the limit; allowed is four times the time."""
+
+    def seconds(number: int) -> float:
+        stream = Stream(ResourceTypes.of(), limits=StreamLimits(names=10 * number))
+        names = tuple(f"e{each}" for each in range(number))
+        first = DeltaRequest(ENDPOINT, subscribe=names, node=Node("n"))
+        stream.identify(first)
+        stream.receive(first, 0.0)
+        taken = []
+        for each in range(50):
+            start = time.thread_time()
+            stream.receive(DeltaRequest(ENDPOINT, subscribe=(f"more{each}",)), 0.0)
+            taken.append(time.thread_time() - start)
+        return min(taken)
+
+    assert seconds(64_000) < 4 * seconds(500)
