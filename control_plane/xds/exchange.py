@@ -247,9 +247,13 @@ class Exchange:
         It comes to know by itself, or asks for, one that is there. If another is unknown, it is
         owed everything, since nobody can tell which one was meant.
         """
-        known = self.known()
+        known = {name for name in names if self._knows(name)}
         is_clear = all(name in there for name in names - known)
-        self.owe(names & known if is_clear else known)
+        self.owe(known if is_clear else self.known())
+
+    def _knows(self, name: str) -> bool:
+        in_flight = self.in_flight or {}
+        return in_flight[name] is not None if name in in_flight else name in self.accepted
 
     def known(self) -> set[str]:
         """Return the names of which the client has content, or is about to have."""

@@ -152,3 +152,21 @@ def test_what_may_have_been_applied_is_known_once_it_is_answered_for() -> None:
     it.retain(lambda name: name != "b")
 
     assert [it.may_have(name) for name in "abc"] == [False, False, True]
+
+
+def test_the_cost_of_a_refresh_follows_what_is_refreshed() -> None:
+    """An update of one cluster does not look at the endpoints of all; allowed is four times."""
+
+    def seconds(names: int) -> float:
+        it = exchange()
+        it.send(Nonce("1"), {f"r{number}": V1 for number in range(names)}, 0.0)
+        it.settle(None, 1.0)
+        taken = []
+        for _ in range(50):
+            start = time.thread_time()
+            it.refresh({"r0"}, ())
+            taken.append(time.thread_time() - start)
+        assert it.owed == {"r0"}
+        return min(taken)
+
+    assert seconds(64_000) < 4 * seconds(500)

@@ -59,6 +59,12 @@ def test_clusters_listeners_and_scoped_routes_are_complete() -> None:
     assert complete == {CLUSTER, LISTENER, SCOPED_ROUTE}
 
 
+def test_type_of_which_a_response_has_nothing_is_refused() -> None:
+    """It would be told in one empty response after another."""
+    with pytest.raises(ValueError, match="a batch is 1 or more resources, not 0"):
+        ResourceTypes.of([ResourceType(SECRET, batch=0)])
+
+
 def test_refused_secret_is_never_tried_again() -> None:
     """A7: Envoy would ACK it and go on serving the old one; so each has a response of its own."""
     secret = ResourceTypes.of().get(SECRET)
