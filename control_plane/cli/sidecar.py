@@ -29,8 +29,14 @@ from control_plane.settings.values import (
     duration_between,
     list_of,
     read_text,
+    size_between,
 )
-from control_plane.sidecar import SidecarOptions, parse_fingerprint, parse_instance_address
+from control_plane.sidecar import (
+    MIN_ENVOY_MEMORY,
+    SidecarOptions,
+    parse_fingerprint,
+    parse_instance_address,
+)
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -39,6 +45,7 @@ _ADDRESS = kinds.Kind("IP|auto", lambda value: parse_instance_address(read_text(
 _APP_ADDRESS = kinds.Kind("IP", lambda value: parse_address(read_text(value), field="app_address"))
 _PORTS = kinds.Kind("PORT", list_of(count_between(1, 65535)))
 _MOMENT = kinds.Kind("DURATION", duration_between(timedelta(), timedelta(hours=1)))
+_MEMORY = kinds.Kind("SIZE", size_between(MIN_ENVOY_MEMORY, 1 << 40))
 _FILE = kinds.ExistingFile()
 
 
@@ -112,6 +119,12 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
     type=kinds.DIRECTORY,
     default="c2c-sidecar",
 )
+@_option(
+    "--envoy-memory",
+    "How much memory clients can make Envoy hold before it turns them away (Default: 512MiB)",
+    type=_MEMORY,
+    default="512MiB",
+)
 @_option("--concurrency", "Envoy's worker threads (Default: 1)", type=kinds.NUMBER, default="1")
 @_option(
     "--offline-wait",
@@ -154,6 +167,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
     dns_upstream: tuple[SocketAddress, ...] | None,
     envoy: Path | None,
     dir: Path,  # noqa: A002 - the option is called that
+    envoy_memory: int,
     concurrency: int,
     offline_wait: timedelta,
     drain_time: timedelta,
@@ -175,6 +189,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
         dns_address=dns_address,
         dns_upstreams=dns_upstream or (),
         envoy=envoy,
+        envoy_memory=envoy_memory,
         concurrency=concurrency,
         offline_wait=offline_wait,
         drain_time=drain_time,

@@ -16,6 +16,9 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+DEFAULT_MAX_MEMORY = 512 << 20
+"""Octets; Envoy takes 7 MiB of them at rest, and 15 KiB and more for each connection."""
+
 NODE_CLUSTER = "c2c"
 """The node's cluster: all sidecars of one installation."""
 
@@ -54,6 +57,7 @@ def render(
     admin_socket: Path,
     tls: XdsIdentity | None,
     ads: AdsVariant = AdsVariant.DELTA,
+    max_memory: int = DEFAULT_MAX_MEMORY,
 ) -> str:
     """Return the YAML that ``envoy --config-path`` reads.
 
@@ -64,11 +68,13 @@ def render(
         admin_socket: where Envoy puts its admin interface; Linux allows 107 octets.
         tls: None for plaintext, which the control plane offers on loopback only.
         ads: delta unless it is SotW that is wanted.
+        max_memory: how many octets it may hold before it turns clients away.
     """
     values: dict[str, str | int] = {
         "node_id": node_id,
         "node_cluster": NODE_CLUSTER,
         "admin_socket": str(admin_socket),
+        "max_memory": max_memory,
         "api_type": ads.value,
         "discovery": "STATIC" if _is_ip_address(xds_address) else "LOGICAL_DNS",
         "xds_address": xds_address,

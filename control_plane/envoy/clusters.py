@@ -52,6 +52,12 @@ seconds. A port on which nothing listens is refused at once, so it is not waited
 IDLE_TIMEOUT = timedelta(seconds=1)
 """How long an HTTP/2 connection to the app is kept without a request; apps keep theirs longer."""
 
+BUFFER_OCTETS = 1 << 16
+"""How much Envoy takes from one side before the other has taken it, for each connection.
+
+So much is held by a client that asks for much and does not read. Envoy's default is 1 MiB.
+"""
+
 UNLIMITED = 2**32 - 1
 """The largest limit that Envoy's circuit breakers can express."""
 
@@ -71,6 +77,7 @@ def service_cluster(app_port: int, app_address: str, protocol: AppProtocol) -> b
         name=name,
         type=ClusterDiscoveryType.STATIC,
         connect_timeout=CONNECT_TIMEOUT,
+        per_connection_buffer_limit_bytes=BUFFER_OCTETS,
         load_assignment=ClusterLoadAssignment(
             cluster_name=name,
             endpoints=[LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=endpoint)])],

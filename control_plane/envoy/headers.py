@@ -1,8 +1,9 @@
 """How HTTP headers pass through Envoy: as they were sent, and as many as an app would accept.
 
 The rule of this module: both sides of the proxy have the same settings, the listener for requests
-and the cluster for responses. It is the app that refuses a header, not Envoy, whose own limits
-(60 KiB, 100 headers) are lower than those of many servers.
+and the cluster for responses; only the number of headers is bounded more closely for clients. It is
+the app that refuses a header, not Envoy, whose own limits (60 KiB, 100 headers) are lower than
+those of many servers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,24 @@ MAX_HEADERS_KIB = 1024
 """The most that a message's headers may take: what Go's net/http takes, more than most do."""
 
 MAX_HEADERS = 10_000
-"""The most headers that a message may have; most servers only bound their bytes."""
+"""The most headers that a response may have; most servers only bound their bytes."""
+
+MAX_REQUEST_HEADERS = 2_000
+"""The most headers that a request may have, as with Node.js.
+
+In HTTP/2 a client names a header anew by one octet, which costs Envoy some 360.
+"""
+
+
+STREAM_WINDOW = 1 << 20
+"""Octets of a body that an HTTP/2 peer may send before they are taken, as with Go's servers.
+
+Envoy holds as much of a client that does not read, or for an app that does not. Its own default is
+16 MiB.
+"""
+
+CONNECTION_WINDOW = 4 << 20
+"""The same for all bodies of a connection; Envoy's default is 24 MiB."""
 
 
 def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
@@ -39,10 +57,18 @@ def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
     )
 
 
-def http2() -> Http2ProtocolOptions:
+def http2(*, max_streams: int | None = None) -> Http2ProtocolOptions:
     """Return the setting by which a malformed message ends its own stream and no other.
 
     RFC 9113, section 8.1.1, has it so. Envoy would close the connection, on which a client may have
     other requests, as gRPC clients do.
+
+    Args:
+        max_streams: how many requests a peer may have open on a connection.
     """
-    return Http2ProtocolOptions(override_stream_error_on_invalid_http_message=True)
+    return Http2ProtocolOptions(
+        override_stream_error_on_invalid_http_message=True,
+        max_concurrent_streams=max_streams,
+        initial_stream_window_size=STREAM_WINDOW,
+        initial_connection_window_size=CONNECTION_WINDOW,
+    )

@@ -41,10 +41,29 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.envoy.headers import MAX_HEADERS, MAX_HEADERS_KIB, http2, preserve_case
+from control_plane.envoy.headers import MAX_HEADERS_KIB, MAX_REQUEST_HEADERS, http2, preserve_case
 
 NEVER = timedelta(0)
 """How Envoy spells "no timeout"."""
+
+HEADERS_TIMEOUT = timedelta(seconds=15)
+"""How long a client may take from the first to the last octet of a request's headers."""
+
+IDLE_TIMEOUT = timedelta(days=365)
+"""How long nothing may happen in a request: as long as it likes.
+
+But it is a timeout, which Envoy can shorten while clients hold too much of its memory
+(``envoy/bootstrap.yaml``); where there is none, there is nothing to shorten.
+"""
+
+MAX_STREAMS = 250
+"""How many requests a client may have open on an HTTP/2 connection, as with Go's servers.
+
+Each may hold headers of 1 MiB, which cost the client 300 octets.
+"""
+
+_MAX_RETRY_OCTETS = 1 << 20
+"""How large a body may be that is sent again."""
 
 CLOSING_TIMEOUT = timedelta(seconds=5)
 """How long Envoy waits for a client on a connection that it is to close.
@@ -79,11 +98,12 @@ def connection_manager(
         route_config=_everything_to(cluster, retry),
         http_filters=[*filters, _router()],
         http_protocol_options=_http1(),
-        http2_protocol_options=http2(),
-        common_http_protocol_options=HttpProtocolOptions(max_headers_count=MAX_HEADERS),
+        http2_protocol_options=http2(max_streams=MAX_STREAMS),
+        common_http_protocol_options=HttpProtocolOptions(max_headers_count=MAX_REQUEST_HEADERS),
         max_request_headers_kb=MAX_HEADERS_KIB,
-        # A websocket or a gRPC stream may be silent for as long as it likes (default: 5 minutes).
-        stream_idle_timeout=NEVER,
+        request_headers_timeout=HEADERS_TIMEOUT,
+        # A websocket or a gRPC stream may be silent for long (default: 5 minutes).
+        stream_idle_timeout=IDLE_TIMEOUT,
         delayed_close_timeout=CLOSING_TIMEOUT,
         # The answer to Expect: 100-continue is the app's; Envoy would invite every upload.
         proxy_100_continue=True,
@@ -128,6 +148,8 @@ def _everything_to(cluster: str, retry: RetryPolicy | None) -> RouteConfiguratio
         match=RouteMatch(prefix="/"),
         # An app may take as long as it likes to answer (default: 15 seconds).
         route=RouteAction(cluster=cluster, timeout=NEVER, retry_policy=retry),
+        # Else a body that is sent again would have to fit in the buffer of its connection.
+        request_body_buffer_limit=None if retry is None else _MAX_RETRY_OCTETS,
     )
     return RouteConfiguration(
         name=cluster,

@@ -34,7 +34,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from xds.type.matcher.v3 import matcher_pb2
 
 from control_plane.envoy.addresses import as_envoy_writes, in_order
-from control_plane.envoy.clusters import service_cluster_name
+from control_plane.envoy.clusters import BUFFER_OCTETS, service_cluster_name
 from control_plane.envoy.http import NEVER, connection_manager, if_refused
 from control_plane.envoy.rbac import discovered_filter, sources_filter_name
 from control_plane.envoy.tls import HTTP_ALPN, downstream_tls
@@ -185,6 +185,7 @@ def _shape(spec: ListenerSpec, *, restricted: bool) -> bytes:
         name=spec.name,
         traffic_direction=TrafficDirection.INBOUND,
         filter_chains=[chain],
+        per_connection_buffer_limit_bytes=BUFFER_OCTETS,
         # A second Envoy must fail to bind, not silently take half of the connections.
         enable_reuse_port=False,
         # Finds clients that are gone without a word, since no idle timeout does.

@@ -188,7 +188,7 @@ class _Sidecar:
     async def _announce(self, joined: Membership, leftovers: Leftovers, reporter: Reporter) -> None:
         """Do what comes before Envoy and can be given up at any moment."""
         await leftovers.end()
-        self.directory.write_bootstrap(joined, self.options.server.host)
+        self.directory.write_bootstrap(joined, self.options.server.host, self.options.envoy_memory)
         await reporter.first()
 
     def _reporter(

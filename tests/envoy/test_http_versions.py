@@ -141,6 +141,9 @@ async def test_requests_that_an_app_refuses_are_sent_again() -> None:
     ):
         assert (await connection.request(method="POST", body=b"order")).status == 200
         assert len(streams) == 3
+        streams.clear()
+        assert (await connection.request(method="POST", body=bytes(1_000_000))).status == 200
+        assert len(streams) == 3
         assert (await connection.request("/fails")).status == 503
         assert len(streams) == 4
 

@@ -53,6 +53,20 @@ async def test_envoy_may_have_as_many_clients_as_the_system_allows(tmp_path: Pat
                 assert resource.prlimit(app, resource.RLIMIT_NOFILE) == (512, most)
 
 
+@pytest.mark.parametrize(
+    ("options", "octets"), [((), 512 << 20), (("--envoy-memory", "64MiB"), 64 << 20)]
+)
+async def test_envoy_has_the_memory_that_it_is_told(
+    tmp_path: Path, options: tuple[str, ...], octets: int
+) -> None:
+    """What clients can make Envoy hold is bounded, by 512 MiB or by what the operator says."""
+    async with scene(tmp_path) as here, here.instance(*options) as instance:
+        await here.caller.reaches(here.address)
+
+        text = (instance.directory / "bootstrap.yaml").read_text()
+        assert f"max_heap_size_bytes: {octets}\n" in text
+
+
 async def test_a_rotation_is_reported_as_served(tmp_path: Path) -> None:
     """The sidecar tells what it saw on 61443, so a caller who waits for it is answered."""
     async with scene(tmp_path) as here, here.instance():

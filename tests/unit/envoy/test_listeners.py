@@ -129,13 +129,13 @@ def test_tcp_apps_offer_no_version() -> None:
 
 @pytest.mark.parametrize("protocol", HTTP)
 def test_nothing_runs_out_of_time(protocol: AppProtocol) -> None:
-    """Neither the route nor an idle stream has a timeout; both are set, and set to zero."""
+    """The route's timeout is set, and set to zero; that of an idle stream to a year."""
     manager = _manager(_listener(protocol))
 
     ((route,),) = (host.routes for host in manager.route_config.virtual_hosts)
-    for message, name in ((manager, "stream_idle_timeout"), (route.route, "timeout")):
-        assert message.HasField(name)
-        assert getattr(message, name).ToNanoseconds() == 0
+    assert route.route.HasField("timeout")
+    assert route.route.timeout.ToNanoseconds() == 0
+    assert manager.stream_idle_timeout.ToTimedelta().days == 365
     assert not manager.HasField("request_timeout")
 
 

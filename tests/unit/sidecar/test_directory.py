@@ -107,7 +107,7 @@ def test_only_the_apps_ca_is_for_others(ca: Authority, tmp_path: Path) -> None:
     with _umask(0o022):
         directory = SidecarDirectory(tmp_path / "sidecar")
     directory.write(membership(ca))
-    directory.write_bootstrap(membership(ca), "10.0.0.5")
+    directory.write_bootstrap(membership(ca), "10.0.0.5", 64 << 20)
 
     modes = _modes(tmp_path / "sidecar")
     assert {name for name, mode in modes.items() if mode == 0o644} == {"ca.pem"}
@@ -239,7 +239,7 @@ def test_a_long_path_hides_no_envoy_of_an_earlier_start(tmp_path: Path) -> None:
 def test_the_bootstrap_names_the_files_that_are_renewed(ca: Authority, tmp_path: Path) -> None:
     """Envoy has to look where the sidecar writes, and to demand the control plane's own name."""
     directory = SidecarDirectory(tmp_path)
-    directory.write_bootstrap(membership(ca), "10.0.0.5")
+    directory.write_bootstrap(membership(ca), "10.0.0.5", 64 << 20)
     text = directory.bootstrap_file.read_text()
 
     for expected in (
@@ -248,6 +248,7 @@ def test_the_bootstrap_names_the_files_that_are_renewed(ca: Authority, tmp_path:
         "spiffe://c2c.internal/control-plane",
         GUID,
         "10.0.0.5",
+        f"max_heap_size_bytes: {64 << 20}",
         "18000",
     ):
         assert expected in text
