@@ -30,15 +30,14 @@ MAX_REQUEST_HEADERS = 2_000
 In HTTP/2 a client names a header anew by one octet, which costs Envoy some 360.
 """
 
-
-STREAM_WINDOW = 1 << 20
-"""Octets of a body that an HTTP/2 peer may send before they are taken, as with Go's servers.
+STREAM_WINDOW = 4 << 20
+"""Octets of a body that an HTTP/2 peer may send before they are taken.
 
 Envoy holds as much of a client that does not read, or for an app that does not. Its own default is
-16 MiB.
+16 MiB; with 1 MiB an upload takes a third more of its time.
 """
 
-CONNECTION_WINDOW = 4 << 20
+CONNECTION_WINDOW = 16 << 20
 """The same for all bodies of a connection; Envoy's default is 24 MiB."""
 
 
