@@ -2,16 +2,14 @@
 
 The rule of this module: a State is never changed. ``put`` and ``drop`` return a new one that shares
 what did not change with the old (persistent hash tries), so a change costs the same with ten apps
-or with ten thousand, and whoever reads an old State goes on reading it undisturbed. What belongs to
-one app is kept sorted, since it is read far more often than it changes.
+or with ten thousand, and whoever reads an old State goes on reading it undisturbed.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar, assert_never
+from typing import assert_never
 
 from rpds import HashTrieMap
 
@@ -32,12 +30,8 @@ from control_plane.model.entities import (
     Transport,
     key_of,
 )
+from control_plane.model.sorted_lists import SortedLists, with_member, without_member
 from control_plane.names import Address, AppGuid, Hostname, InstanceGuid
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-_Lists: TypeAlias = "HashTrieMap[K, tuple[V, ...]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +48,13 @@ class State:
     draining: HashTrieMap[Hashable, Draining] = field(default_factory=HashTrieMap)
     guid_by_key: HashTrieMap[AppKey, AppGuid] = field(default_factory=HashTrieMap)
     instance_by_address: HashTrieMap[Address, InstanceGuid] = field(default_factory=HashTrieMap)
-    instances_by_app: _Lists[AppGuid, Instance] = field(default_factory=HashTrieMap)
-    hostnames_by_app: _Lists[AppGuid, Hostname] = field(default_factory=HashTrieMap)
-    apps_by_hostname: _Lists[Hostname, AppGuid] = field(default_factory=HashTrieMap)
-    policies_by_source: _Lists[AppGuid, NetworkPolicy] = field(default_factory=HashTrieMap)
-    policies_by_destination: _Lists[AppGuid, NetworkPolicy] = field(default_factory=HashTrieMap)
+    instances_by_app: SortedLists[AppGuid, Instance] = field(default_factory=HashTrieMap)
+    hostnames_by_app: SortedLists[AppGuid, Hostname] = field(default_factory=HashTrieMap)
+    apps_by_hostname: SortedLists[Hostname, AppGuid] = field(default_factory=HashTrieMap)
+    policies_by_source: SortedLists[AppGuid, NetworkPolicy] = field(default_factory=HashTrieMap)
+    policies_by_destination: SortedLists[AppGuid, NetworkPolicy] = field(
+        default_factory=HashTrieMap
+    )
 
     @classmethod
     def of(cls, entities: Iterable[Entity]) -> State:
@@ -191,19 +187,19 @@ class State:
                     state,
                     instances=state.instances.insert(guid, entity),
                     instance_by_address=state.instance_by_address.insert(address, guid),
-                    instances_by_app=_with(state.instances_by_app, app, entity, _index_of),
+                    instances_by_app=with_member(state.instances_by_app, app, entity, _index_of),
                 )
             case RouteMapping(hostname, app):
                 return replace(
                     self,
-                    hostnames_by_app=_with(self.hostnames_by_app, app, hostname),
-                    apps_by_hostname=_with(self.apps_by_hostname, hostname, app),
+                    hostnames_by_app=with_member(self.hostnames_by_app, app, hostname),
+                    apps_by_hostname=with_member(self.apps_by_hostname, hostname, app),
                 )
             case NetworkPolicy():
                 return replace(
                     self,
-                    policies_by_source=_with(self.policies_by_source, entity.source, entity),
-                    policies_by_destination=_with(
+                    policies_by_source=with_member(self.policies_by_source, entity.source, entity),
+                    policies_by_destination=with_member(
                         self.policies_by_destination, entity.destination, entity
                     ),
                 )
@@ -227,14 +223,16 @@ class State:
             case RouteMapping(hostname, app):
                 return replace(
                     self,
-                    hostnames_by_app=_less(self.hostnames_by_app, app, hostname),
-                    apps_by_hostname=_less(self.apps_by_hostname, hostname, app),
+                    hostnames_by_app=without_member(self.hostnames_by_app, app, hostname),
+                    apps_by_hostname=without_member(self.apps_by_hostname, hostname, app),
                 )
             case NetworkPolicy():
                 return replace(
                     self,
-                    policies_by_source=_less(self.policies_by_source, entity.source, entity),
-                    policies_by_destination=_less(
+                    policies_by_source=without_member(
+                        self.policies_by_source, entity.source, entity
+                    ),
+                    policies_by_destination=without_member(
                         self.policies_by_destination, entity.destination, entity
                     ),
                 )
@@ -265,38 +263,9 @@ class State:
             self,
             instances=self.instances.discard(guid),
             instance_by_address=addresses,
-            instances_by_app=_less(self.instances_by_app, old.app_guid, old, _index_of),
+            instances_by_app=without_member(self.instances_by_app, old.app_guid, old, _index_of),
         )
 
 
 def _index_of(instance: Instance) -> int:
     return instance.index
-
-
-def _itself(member: V) -> V:
-    return member
-
-
-def _with(
-    lists: _Lists[K, V], key: K, member: V, order: Callable[[V], Any] = _itself
-) -> _Lists[K, V]:
-    members = lists.get(key, ())
-    at = _place(members, member, order)
-    if members[at : at + 1] == (member,):
-        return lists
-    return lists.insert(key, (*members[:at], member, *members[at:]))
-
-
-def _less(
-    lists: _Lists[K, V], key: K, member: V, order: Callable[[V], Any] = _itself
-) -> _Lists[K, V]:
-    members = lists.get(key, ())
-    at = _place(members, member, order)
-    if members[at : at + 1] != (member,):
-        return lists
-    rest = (*members[:at], *members[at + 1 :])
-    return lists.insert(key, rest) if rest else lists.discard(key)
-
-
-def _place(members: tuple[V, ...], member: V, order: Callable[[V], Any]) -> int:
-    return bisect_left(members, order(member), key=order)

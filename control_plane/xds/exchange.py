@@ -212,7 +212,8 @@ class Exchange:
         if among is None:
             among = {*self.accepted, *self.owed, *self._maybe_applied}
             self._refused_removals.retain(wanted)
-        gone = {name for name in among if not wanted(name)}
+        if not (gone := {name for name in among if not wanted(name)}):
+            return
         self.lose(gone)
         self.pay(gone)
         self._maybe_applied = self._maybe_applied.difference(gone)
