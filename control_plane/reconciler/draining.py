@@ -41,15 +41,13 @@ class _Recent:
 class Draining:
     """Knows which port mappings and policies are gone, and were there a moment ago."""
 
-    def __init__(self, left: Iterable[Entity], clock: Clock) -> None:
+    def __init__(self, left: Iterable[DrainingPort | DrainingCaller], clock: Clock) -> None:
         """Start with those that an earlier run left."""
         self._clock = clock
         self._gone: dict[AppGuid, _Recent] = {}
         now = clock.now()
         for each in left:
-            if isinstance(each, DrainingPort | DrainingCaller):
-                seconds = (each.ends_at - now).total_seconds()
-                self._note(each, min(seconds, DRAIN_SECONDS))
+            self._note(each, min((each.ends_at - now).total_seconds(), DRAIN_SECONDS))
 
     def committed(self, puts: Iterable[Entity]) -> None:
         """Note what drains from now on."""
