@@ -19,15 +19,27 @@ from control_plane.names import shown
 _PORTS = "Port that the app listens on, several with commas or by repeating it"
 _C2C_PORT = "The port that 61443 goes to (Default: 8080 if the app has it, else its first)"
 _PROTOCOLS = click.Choice(["http1", "http2", "tcp"])
+_HEALTH_CHECK_TYPES = click.Choice(["port", "process"])
+_HEALTH_CHECK = (
+    "When an instance is healthy: if its app accepts connections (port), or runs (process)"
+)
 _SYSTEMS = click.Choice(["linux", "windows"])
 
 
 @command(
     "create-app",
     usage=[
-        "APP [-s SPACE] [-o ORG] [--port PORT]... [--protocol PROTOCOL] [--c2c-port PORT] [--ssh]"
+        (
+            "APP [-s SPACE] [-o ORG] [--port PORT]... [--protocol PROTOCOL] [--c2c-port PORT] "
+            "[--ssh] [--health-check-type TYPE]"
+        )
     ],
-    examples=["app-b", "grpc-backend --protocol http2 --port 50051"],
+    examples=[
+        "app-b",
+        "grpc-backend --protocol http2 --port 50051",
+        "worker --health-check-type process",
+    ],
+    tip=["An app that only calls others listens nowhere: its health check type is process."],
     see_also=["apps", "join-token", "map-route", "update-app"],
 )
 @click.argument("app_name", metavar="APP")
@@ -45,11 +57,17 @@ _SYSTEMS = click.Choice(["linux", "windows"])
     type=_SYSTEMS,
     help="What its containers run: linux or windows (Default: linux)",
 )
+@click.option(
+    "--health-check-type",
+    "-u",
+    type=_HEALTH_CHECK_TYPES,
+    help=f"{_HEALTH_CHECK} (Default: port)",
+)
 @click.option("--guid", help="The app's GUID, if it has one already")
 @target_options
 @output_option
 @connection_options
-def create_app(
+def create_app(  # noqa: PLR0913 - one argument an option
     app_name: str,
     *,
     ports: tuple[tuple[int, ...], ...],
@@ -57,6 +75,7 @@ def create_app(
     c2c_port: int | None,
     ssh: bool,
     system: str | None,
+    health_check_type: str | None,
     guid: str | None,
 ) -> None:
     """Create an app."""
@@ -72,6 +91,7 @@ def create_app(
         ports=_flat(ports),
         c2c_port=c2c_port or 0,
         ssh=ssh,
+        health_check_type=health_check_type or "",
     )
     with connect() as client:
         answer = client.change(
@@ -85,9 +105,16 @@ def create_app(
 @command(
     "update-app",
     usage=[
-        "APP [-s SPACE] [-o ORG] [--name NAME] [--port PORT]... [--protocol PROTOCOL] [--[no-]ssh]"
+        (
+            "APP [-s SPACE] [-o ORG] [--name NAME] [--port PORT]... [--protocol PROTOCOL] "
+            "[--[no-]ssh] [--health-check-type TYPE]"
+        )
     ],
-    examples=["app-b --port 8080 --port 9090", "app-b --protocol http2"],
+    examples=[
+        "app-b --port 8080 --port 9090",
+        "app-b --protocol http2",
+        "worker --health-check-type process",
+    ],
     tip=["The app's instances follow without a restart. What is not mentioned stays as it is."],
     see_also=["app", "create-app"],
 )
@@ -98,10 +125,11 @@ def create_app(
 @click.option("--c2c-port", type=kinds.APP_PORT, help=_C2C_PORT)
 @click.option("--ssh/--no-ssh", default=None, help="Whether an SSH server listens on 2222")
 @click.option("--os", "system", type=_SYSTEMS, help="What its containers run: linux or windows")
+@click.option("--health-check-type", "-u", type=_HEALTH_CHECK_TYPES, help=_HEALTH_CHECK)
 @target_options
 @output_option
 @connection_options
-def update_app(
+def update_app(  # noqa: PLR0913 - one argument an option
     app_name: str,
     *,
     new_name: str | None,
@@ -110,6 +138,7 @@ def update_app(
     c2c_port: int | None,
     ssh: bool | None,
     system: str | None,
+    health_check_type: str | None,
 ) -> None:
     """Change properties of an app."""
     where = target()
@@ -123,6 +152,7 @@ def update_app(
         protocol=protocol,
         os=system,
         ssh=ssh,
+        health_check_type=health_check_type,
         name=new_name,
     )
     with connect() as client:

@@ -83,6 +83,7 @@ def app(app_name: str) -> None:
             "ports": list(found.ports),
             "61443 goes to": found.c2c_port or "nowhere",
             "ssh": found.ssh,
+            "health check": found.health_check_type,
             "routes": list(found.routes),
         }
     )

@@ -31,6 +31,16 @@ class OperatingSystem(StrEnum):
     WINDOWS = "windows"
 
 
+class HealthCheckType(StrEnum):
+    """What makes an instance of an app healthy, by Cloud Foundry's names."""
+
+    PORT = "port"
+    """The app accepts connections on its C2C port."""
+
+    PROCESS = "process"
+    """Its process runs: for an app that only calls others, and may listen nowhere."""
+
+
 class Transport(StrEnum):
     """The transport protocol that a network policy names."""
 
@@ -45,10 +55,10 @@ class InstanceStatus(StrEnum):
     """Known, and never connected so far: it may call others, and no name leads to it."""
 
     READY = "ready"
-    """Connected, and its app listens: names lead to it."""
+    """Connected, and its app is healthy: names lead to it."""
 
     NOT_READY = "not_ready"
-    """Connected, and its app does not listen (yet): no name leads to it."""
+    """Connected, and its app is not healthy (yet): no name leads to it."""
 
     GONE = "gone"
     """It said that it leaves, or its streams broke and nobody came back: it may not call others."""
@@ -91,6 +101,7 @@ class App:
         ports: the ports it listens on, in the order given, without repetition.
         c2c_port: the one of them that 61443 forwards to; None where none is (Windows).
         ssh: whether an SSH server listens on 2222 beside the app.
+        health_check_type: what makes its instances healthy.
     """
 
     guid: AppGuid
@@ -100,6 +111,7 @@ class App:
     protocol: AppProtocol = AppProtocol.HTTP1
     os: OperatingSystem = OperatingSystem.LINUX
     ssh: bool = False
+    health_check_type: HealthCheckType = HealthCheckType.PORT
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from control_plane.errors import FailedPrecondition, InvalidArgument
-from control_plane.model.entities import App, AppKey, AppProtocol, OperatingSystem
+from control_plane.model.entities import App, AppKey, AppProtocol, HealthCheckType, OperatingSystem
 from control_plane.model.reach import NOT_ON_WINDOWS
 from control_plane.names import (
     C2C_PORT,
@@ -48,6 +48,7 @@ class AppSpec:
         ports: in the order that proxy ports are allotted in; repetitions count once.
         protocol: one of AppProtocol's values.
         os: one of OperatingSystem's values.
+        health_check_type: one of HealthCheckType's values.
         c2c_port: the port that 61443 forwards to; 0 or None for 8080 if the app has it, else its
             first.
     """
@@ -59,6 +60,7 @@ class AppSpec:
     protocol: str = AppProtocol.HTTP1
     os: str = OperatingSystem.LINUX
     ssh: bool = False
+    health_check_type: str = HealthCheckType.PORT
     c2c_port: int | None = None
 
     @classmethod
@@ -77,6 +79,7 @@ class AppSpec:
             protocol=app.protocol,
             os=app.os,
             ssh=app.ssh,
+            health_check_type=app.health_check_type,
             c2c_port=stated,
         )
 
@@ -102,6 +105,13 @@ class AppSpec:
             ),
             os=os,
             ssh=self.ssh,
+            health_check_type=_parse_choice(
+                HealthCheckType,
+                self.health_check_type,
+                HealthCheckType.PORT,
+                "health_check_type",
+                "health check type",
+            ),
         )
 
     def _parse_c2c_port(self, ports: tuple[Port, ...], os: OperatingSystem) -> Port | None:

@@ -19,6 +19,7 @@ from control_plane.model.entities import (
     DrainingCaller,
     DrainingPort,
     Entity,
+    HealthCheckType,
     Instance,
     InstanceStatus,
     JoinToken,
@@ -73,6 +74,7 @@ def row_of(entity: Entity) -> Row:
                 "protocol": entity.protocol.value,
                 "os": entity.os.value,
                 "ssh": entity.ssh,
+                "health_check_type": entity.health_check_type.value,
             }
         case Instance():
             return {
@@ -139,6 +141,7 @@ def _app(row: Row) -> App:
         protocol=AppProtocol(row["protocol"]),
         os=OperatingSystem(row["os"]),
         ssh=row["ssh"],
+        health_check_type=HealthCheckType(row["health_check_type"]),
     )
 
 

@@ -50,6 +50,7 @@ APPS = Table(
     Column("protocol", Text, nullable=False),
     Column("os", Text, nullable=False),
     Column("ssh", Boolean, nullable=False),
+    Column("health_check_type", Text, nullable=False, server_default="port"),
     UniqueConstraint("org", "space", "name"),
 )
 
@@ -249,6 +250,7 @@ STEPS: tuple[Step, ...] = (
             || '-8' || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))
         )""",
     ),
+    ("ALTER TABLE apps ADD COLUMN health_check_type TEXT DEFAULT 'port' NOT NULL",),
 )
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 

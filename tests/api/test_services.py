@@ -28,6 +28,7 @@ APP_B = {
     "ports": [8080, 9090],
     "c2c_port": 8080,
     "ssh": False,
+    "health_check_type": "port",
     "routes": ["app-b.apps.internal"],
     "instances": 1,
     "ready_instances": 0,
@@ -170,6 +171,8 @@ async def test_an_update_leaves_alone_what_it_does_not_name(tmp_path: Path) -> N
             {"ports": [8080, 7070]},
             {"name": "y"},
             {},
+            {"health_check_type": "process"},
+            {"health_check_type": ""},
         ]
         answers = [await plane.call("UpdateApp", {"app": "guid-x", **step}) for step in steps]
 
@@ -183,7 +186,9 @@ async def test_an_update_leaves_alone_what_it_does_not_name(tmp_path: Path) -> N
     assert answers[3]["app"] == app
     app |= {"name": "y"}
     assert answers[4]["app"] == answers[5]["app"] == app
-    assert [each["already"] for each in answers] == [False] * 5 + [True]
+    assert answers[6]["app"] == {**app, "health_check_type": "process"}
+    assert answers[7]["app"] == app
+    assert [each["already"] for each in answers] == [False] * 5 + [True, False, False]
 
 
 async def test_guids_are_made_for_what_comes_without(tmp_path: Path) -> None:

@@ -74,6 +74,22 @@ async def test_an_app_that_moves_to_another_port_is_followed_at_once(
         assert len(instance.events("envoy.started")) == 1
 
 
+async def test_an_app_that_only_calls_is_ready_while_it_runs(tmp_path: Path) -> None:
+    """It listens nowhere, so whoever waits for it has to say what its health is."""
+    async with scene(tmp_path) as here, here.instance():
+        await here.cf.use_ports("app-b", free_port())
+        await here.becomes("not_ready")
+        waited = await c2c(here.cf, "wait", "app-b", "--timeout", "100ms")
+        assert waited.code != 0
+
+        command = ("update-app", "app-b", "--health-check-type")
+        assert (await c2c(here.cf, *command, "process")).code == 0
+        assert (await c2c(here.cf, "wait", "app-b")).code == 0
+        assert here.status == "ready"
+        assert (await c2c(here.cf, *command, "port")).code == 0
+        await here.becomes("not_ready")
+
+
 async def test_a_port_that_61443_does_not_lead_to_holds_up_nobody(tmp_path: Path) -> None:
     """One that is added before the app listens there is reported, and no name is withdrawn."""
     async with scene(tmp_path) as here, here.instance() as instance:

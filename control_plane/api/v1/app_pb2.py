@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x63\x32\x63/v1/app.proto\x12\x06\x63\x32\x63.v1\"\xc5\x01\n\x03\x41pp\x12\x0c\n\x04guid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05space\x18\x03 \x01(\t\x12\x0b\n\x03org\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\n\n\x02os\x18\x06 \x01(\t\x12\r\n\x05ports\x18\x07 \x03(\x05\x12\x10\n\x08\x63\x32\x63_port\x18\x08 \x01(\x05\x12\x0b\n\x03ssh\x18\t \x01(\x08\x12\x0e\n\x06routes\x18\n \x03(\t\x12\x11\n\tinstances\x18\x0b \x01(\x05\x12\x17\n\x0fready_instances\x18\x0c \x01(\x05\"\x96\x01\n\x10\x43reateAppRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12\x0c\n\x04guid\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\n\n\x02os\x18\x06 \x01(\t\x12\r\n\x05ports\x18\x07 \x03(\x05\x12\x10\n\x08\x63\x32\x63_port\x18\x08 \x01(\x05\x12\x0b\n\x03ssh\x18\t \x01(\x08\"P\n\x11\x43reateAppResponse\x12\x18\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x0b.c2c.v1.App\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\xe0\x01\n\x10UpdateAppRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12\r\n\x05ports\x18\x04 \x03(\x05\x12\x15\n\x08\x63\x32\x63_port\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08protocol\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x02os\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x03ssh\x18\x08 \x01(\x08H\x03\x88\x01\x01\x12\x11\n\x04name\x18\t \x01(\tH\x04\x88\x01\x01\x42\x0b\n\t_c2c_portB\x0b\n\t_protocolB\x05\n\x03_osB\x06\n\x04_sshB\x07\n\x05_name\"P\n\x11UpdateAppResponse\x12\x18\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x0b.c2c.v1.App\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x03\"8\n\rGetAppRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\"*\n\x0eGetAppResponse\x12\x18\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x0b.c2c.v1.App\"-\n\x0fListAppsRequest\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0b\n\x03org\x18\x02 \x01(\t\"-\n\x10ListAppsResponse\x12\x19\n\x04\x61pps\x18\x01 \x03(\x0b\x32\x0b.c2c.v1.App\";\n\x10\x44\x65leteAppRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\"6\n\x11\x44\x65leteAppResponse\x12\x0f\n\x07\x61lready\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\xca\x02\n\nAppService\x12@\n\tCreateApp\x12\x18.c2c.v1.CreateAppRequest\x1a\x19.c2c.v1.CreateAppResponse\x12@\n\tUpdateApp\x12\x18.c2c.v1.UpdateAppRequest\x1a\x19.c2c.v1.UpdateAppResponse\x12\x37\n\x06GetApp\x12\x15.c2c.v1.GetAppRequest\x1a\x16.c2c.v1.GetAppResponse\x12=\n\x08ListApps\x12\x17.c2c.v1.ListAppsRequest\x1a\x18.c2c.v1.ListAppsResponse\x12@\n\tDeleteApp\x12\x18.c2c.v1.DeleteAppRequest\x1a\x19.c2c.v1.DeleteAppResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x63\x32\x63/v1/app.proto\x12\x06\x63\x32\x63.v1\"\xe0\x01\n\x03\x41pp\x12\x0c\n\x04guid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05space\x18\x03 \x01(\t\x12\x0b\n\x03org\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\n\n\x02os\x18\x06 \x01(\t\x12\r\n\x05ports\x18\x07 \x03(\x05\x12\x10\n\x08\x63\x32\x63_port\x18\x08 \x01(\x05\x12\x0b\n\x03ssh\x18\t \x01(\x08\x12\x0e\n\x06routes\x18\n \x03(\t\x12\x11\n\tinstances\x18\x0b \x01(\x05\x12\x17\n\x0fready_instances\x18\x0c \x01(\x05\x12\x19\n\x11health_check_type\x18\r \x01(\t\"\xb1\x01\n\x10\x43reateAppRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12\x0c\n\x04guid\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\n\n\x02os\x18\x06 \x01(\t\x12\r\n\x05ports\x18\x07 \x03(\x05\x12\x10\n\x08\x63\x32\x63_port\x18\x08 \x01(\x05\x12\x0b\n\x03ssh\x18\t \x01(\x08\x12\x19\n\x11health_check_type\x18\n \x01(\t\"P\n\x11\x43reateAppResponse\x12\x18\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x0b.c2c.v1.App\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\x96\x02\n\x10UpdateAppRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\x12\r\n\x05ports\x18\x04 \x03(\x05\x12\x15\n\x08\x63\x32\x63_port\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08protocol\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x02os\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x03ssh\x18\x08 \x01(\x08H\x03\x88\x01\x01\x12\x11\n\x04name\x18\t \x01(\tH\x04\x88\x01\x01\x12\x1e\n\x11health_check_type\x18\n \x01(\tH\x05\x88\x01\x01\x42\x0b\n\t_c2c_portB\x0b\n\t_protocolB\x05\n\x03_osB\x06\n\x04_sshB\x07\n\x05_nameB\x14\n\x12_health_check_type\"P\n\x11UpdateAppResponse\x12\x18\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x0b.c2c.v1.App\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x03\"8\n\rGetAppRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\"*\n\x0eGetAppResponse\x12\x18\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x0b.c2c.v1.App\"-\n\x0fListAppsRequest\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0b\n\x03org\x18\x02 \x01(\t\"-\n\x10ListAppsResponse\x12\x19\n\x04\x61pps\x18\x01 \x03(\x0b\x32\x0b.c2c.v1.App\";\n\x10\x44\x65leteAppRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0b\n\x03org\x18\x03 \x01(\t\"6\n\x11\x44\x65leteAppResponse\x12\x0f\n\x07\x61lready\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\xca\x02\n\nAppService\x12@\n\tCreateApp\x12\x18.c2c.v1.CreateAppRequest\x1a\x19.c2c.v1.CreateAppResponse\x12@\n\tUpdateApp\x12\x18.c2c.v1.UpdateAppRequest\x1a\x19.c2c.v1.UpdateAppResponse\x12\x37\n\x06GetApp\x12\x15.c2c.v1.GetAppRequest\x1a\x16.c2c.v1.GetAppResponse\x12=\n\x08ListApps\x12\x17.c2c.v1.ListAppsRequest\x1a\x18.c2c.v1.ListAppsResponse\x12@\n\tDeleteApp\x12\x18.c2c.v1.DeleteAppRequest\x1a\x19.c2c.v1.DeleteAppResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,27 +32,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'c2c.v1.app_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_APP']._serialized_start=29
-  _globals['_APP']._serialized_end=226
-  _globals['_CREATEAPPREQUEST']._serialized_start=229
-  _globals['_CREATEAPPREQUEST']._serialized_end=379
-  _globals['_CREATEAPPRESPONSE']._serialized_start=381
-  _globals['_CREATEAPPRESPONSE']._serialized_end=461
-  _globals['_UPDATEAPPREQUEST']._serialized_start=464
-  _globals['_UPDATEAPPREQUEST']._serialized_end=688
-  _globals['_UPDATEAPPRESPONSE']._serialized_start=690
-  _globals['_UPDATEAPPRESPONSE']._serialized_end=770
-  _globals['_GETAPPREQUEST']._serialized_start=772
-  _globals['_GETAPPREQUEST']._serialized_end=828
-  _globals['_GETAPPRESPONSE']._serialized_start=830
-  _globals['_GETAPPRESPONSE']._serialized_end=872
-  _globals['_LISTAPPSREQUEST']._serialized_start=874
-  _globals['_LISTAPPSREQUEST']._serialized_end=919
-  _globals['_LISTAPPSRESPONSE']._serialized_start=921
-  _globals['_LISTAPPSRESPONSE']._serialized_end=966
-  _globals['_DELETEAPPREQUEST']._serialized_start=968
-  _globals['_DELETEAPPREQUEST']._serialized_end=1027
-  _globals['_DELETEAPPRESPONSE']._serialized_start=1029
-  _globals['_DELETEAPPRESPONSE']._serialized_end=1083
-  _globals['_APPSERVICE']._serialized_start=1086
-  _globals['_APPSERVICE']._serialized_end=1416
+  _globals['_APP']._serialized_end=253
+  _globals['_CREATEAPPREQUEST']._serialized_start=256
+  _globals['_CREATEAPPREQUEST']._serialized_end=433
+  _globals['_CREATEAPPRESPONSE']._serialized_start=435
+  _globals['_CREATEAPPRESPONSE']._serialized_end=515
+  _globals['_UPDATEAPPREQUEST']._serialized_start=518
+  _globals['_UPDATEAPPREQUEST']._serialized_end=796
+  _globals['_UPDATEAPPRESPONSE']._serialized_start=798
+  _globals['_UPDATEAPPRESPONSE']._serialized_end=878
+  _globals['_GETAPPREQUEST']._serialized_start=880
+  _globals['_GETAPPREQUEST']._serialized_end=936
+  _globals['_GETAPPRESPONSE']._serialized_start=938
+  _globals['_GETAPPRESPONSE']._serialized_end=980
+  _globals['_LISTAPPSREQUEST']._serialized_start=982
+  _globals['_LISTAPPSREQUEST']._serialized_end=1027
+  _globals['_LISTAPPSRESPONSE']._serialized_start=1029
+  _globals['_LISTAPPSRESPONSE']._serialized_end=1074
+  _globals['_DELETEAPPREQUEST']._serialized_start=1076
+  _globals['_DELETEAPPREQUEST']._serialized_end=1135
+  _globals['_DELETEAPPRESPONSE']._serialized_start=1137
+  _globals['_DELETEAPPRESPONSE']._serialized_end=1191
+  _globals['_APPSERVICE']._serialized_start=1194
+  _globals['_APPSERVICE']._serialized_end=1524
 # @@protoc_insertion_point(module_scope)

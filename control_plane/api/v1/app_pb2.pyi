@@ -34,6 +34,7 @@ class App(_message.Message):
     ROUTES_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
     READY_INSTANCES_FIELD_NUMBER: _builtins.int
+    HEALTH_CHECK_TYPE_FIELD_NUMBER: _builtins.int
     guid: _builtins.str
     """Unique for ever; part of the identity of each instance."""
     name: _builtins.str
@@ -52,6 +53,10 @@ class App(_message.Message):
     """How many instances it has, without those that are gone."""
     ready_instances: _builtins.int
     """How many of them are ready: its names lead to these."""
+    health_check_type: _builtins.str
+    """What makes an instance healthy: "port", which is that the app accepts connections on its C2C
+    port, or "process", which is that it runs.
+    """
     @_builtins.property
     def ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The ports it listens on, in the order in which they are allotted to ports from 61001 on."""
@@ -75,10 +80,11 @@ class App(_message.Message):
         routes: _abc.Iterable[_builtins.str] | None = ...,
         instances: _builtins.int = ...,
         ready_instances: _builtins.int = ...,
+        health_check_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "guid", b"guid", "instances", b"instances", "name", b"name", "org", b"org", "os", b"os", "ports", b"ports", "protocol", b"protocol", "ready_instances", b"ready_instances", "routes", b"routes", "space", b"space", "ssh", b"ssh"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "guid", b"guid", "health_check_type", b"health_check_type", "instances", b"instances", "name", b"name", "org", b"org", "os", b"os", "ports", b"ports", "protocol", b"protocol", "ready_instances", b"ready_instances", "routes", b"routes", "space", b"space", "ssh", b"ssh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -97,6 +103,7 @@ class CreateAppRequest(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     C2C_PORT_FIELD_NUMBER: _builtins.int
     SSH_FIELD_NUMBER: _builtins.int
+    HEALTH_CHECK_TYPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 63 letters, digits, '.', '-' and '_', the first a letter or digit."""
     space: _builtins.str
@@ -113,6 +120,8 @@ class CreateAppRequest(_message.Message):
     """
     ssh: _builtins.bool
     """Whether an SSH server listens on 2222 beside the app."""
+    health_check_type: _builtins.str
+    """"port" if empty; "process" is for an app that only calls others, and may listen nowhere."""
     @_builtins.property
     def ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """At most 10, each in 1024-65535; 8080 if empty. 61443 is reserved for container networking."""
@@ -129,10 +138,11 @@ class CreateAppRequest(_message.Message):
         ports: _abc.Iterable[_builtins.int] | None = ...,
         c2c_port: _builtins.int = ...,
         ssh: _builtins.bool = ...,
+        health_check_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "guid", b"guid", "name", b"name", "org", b"org", "os", b"os", "ports", b"ports", "protocol", b"protocol", "space", b"space", "ssh", b"ssh"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "guid", b"guid", "health_check_type", b"health_check_type", "name", b"name", "org", b"org", "os", b"os", "ports", b"ports", "protocol", b"protocol", "space", b"space", "ssh", b"ssh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -181,6 +191,7 @@ class UpdateAppRequest(_message.Message):
     OS_FIELD_NUMBER: _builtins.int
     SSH_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    HEALTH_CHECK_TYPE_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """Name or GUID."""
     space: _builtins.str
@@ -194,6 +205,7 @@ class UpdateAppRequest(_message.Message):
     ssh: _builtins.bool
     name: _builtins.str
     """A new name."""
+    health_check_type: _builtins.str
     @_builtins.property
     def ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """All its ports from now on; empty leaves them as they are."""
@@ -210,13 +222,16 @@ class UpdateAppRequest(_message.Message):
         os: _builtins.str | None = ...,
         ssh: _builtins.bool | None = ...,
         name: _builtins.str | None = ...,
+        health_check_type: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_c2c_port", b"_c2c_port", "_name", b"_name", "_os", b"_os", "_protocol", b"_protocol", "_ssh", b"_ssh", "c2c_port", b"c2c_port", "name", b"name", "os", b"os", "protocol", b"protocol", "ssh", b"ssh"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_c2c_port", b"_c2c_port", "_health_check_type", b"_health_check_type", "_name", b"_name", "_os", b"_os", "_protocol", b"_protocol", "_ssh", b"_ssh", "c2c_port", b"c2c_port", "health_check_type", b"health_check_type", "name", b"name", "os", b"os", "protocol", b"protocol", "ssh", b"ssh"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_c2c_port", b"_c2c_port", "_name", b"_name", "_os", b"_os", "_protocol", b"_protocol", "_ssh", b"_ssh", "app", b"app", "c2c_port", b"c2c_port", "name", b"name", "org", b"org", "os", b"os", "ports", b"ports", "protocol", b"protocol", "space", b"space", "ssh", b"ssh"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_c2c_port", b"_c2c_port", "_health_check_type", b"_health_check_type", "_name", b"_name", "_os", b"_os", "_protocol", b"_protocol", "_ssh", b"_ssh", "app", b"app", "c2c_port", b"c2c_port", "health_check_type", b"health_check_type", "name", b"name", "org", b"org", "os", b"os", "ports", b"ports", "protocol", b"protocol", "space", b"space", "ssh", b"ssh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__c2c_port: _TypeAlias = _typing.Literal["c2c_port"]  # noqa: Y015
     _WhichOneofArgType__c2c_port: _TypeAlias = _typing.Literal["_c2c_port", b"_c2c_port"]  # noqa: Y015
+    _WhichOneofReturnType__health_check_type: _TypeAlias = _typing.Literal["health_check_type"]  # noqa: Y015
+    _WhichOneofArgType__health_check_type: _TypeAlias = _typing.Literal["_health_check_type", b"_health_check_type"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__os: _TypeAlias = _typing.Literal["os"]  # noqa: Y015
@@ -227,6 +242,8 @@ class UpdateAppRequest(_message.Message):
     _WhichOneofArgType__ssh: _TypeAlias = _typing.Literal["_ssh", b"_ssh"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__c2c_port) -> _WhichOneofReturnType__c2c_port | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__health_check_type) -> _WhichOneofReturnType__health_check_type | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload

@@ -7,15 +7,13 @@ the Envoy beside it; that there is a resolver is remembered.
 A sidecar's word holds until its next one, whatever the Envoy does meanwhile: one that drains opens
 new streams too. The status is part of the State, and so is whether there is a sidecar; thus a word
 outlives a restart, and names lead to nobody who left, or does not listen, before the sidecar says
-otherwise. Where no sidecar ever spoke, what the Envoy ACKed is all that there is to go by. Of words
-that change without end the newest is written now and then.
+otherwise (``status``). Of words that change without end the newest is written now and then.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -23,7 +21,7 @@ import structlog
 from control_plane import log_events
 from control_plane.errors import ControlPlaneError
 from control_plane.model.change import Change, removed_instances
-from control_plane.model.entities import Instance, InstanceStatus
+from control_plane.model.entities import App, Instance, InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
@@ -31,6 +29,7 @@ from control_plane.nodes import LiveStream, Nodes
 from control_plane.planner import NAME_TABLE_TYPE
 from control_plane.reconciler.membership.absences import Absences
 from control_plane.reconciler.membership.serving import can_serve
+from control_plane.reconciler.membership.status import Sight, Word, status_of
 from control_plane.registry import Registry
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
@@ -44,14 +43,6 @@ of it once it is on the disk."""
 
 WORDS_AT_ONCE = 10
 """How often it may at once, as that of an app which starts, fails and is started again."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """What a sidecar said last of its instance."""
-
-    listening: bool
-    leaving: bool
 
 
 class Presence:
@@ -79,7 +70,7 @@ class Presence:
         self._nodes = nodes
         self._envoys: set[LiveStream] = set()
         self._serving: set[LiveStream] = set()
-        self._words: dict[InstanceGuid, _Word] = {}
+        self._words: dict[InstanceGuid, Word] = {}
         self._retries: dict[InstanceGuid, asyncio.TimerHandle] = {}
         self._changed: asyncio.Queue[InstanceGuid] = asyncio.Queue()
         self._absences = Absences(lambda: bool(self._envoys), self._changed.put_nowait)
@@ -134,11 +125,11 @@ class Presence:
 
     def reported(self, instance: InstanceGuid, *, listening: bool, leaving: bool) -> None:
         """Take what a sidecar says of its instance."""
+        word, known = Word(listening, leaving), self._registry.state.instance(instance)
         if leaving:
             self._absences.forget(instance)
-        elif listening:
+        elif known is not None and word.says_healthy(self._registry.state.apps[known.app_guid]):
             self._absences.spoke(instance)
-        word = _Word(listening, leaving)
         if self._words.get(instance) != word:
             self._words[instance] = word
             if instance not in self._retries and self._has_turn(instance):
@@ -201,6 +192,8 @@ class Presence:
         for instance in removed_instances(state, change):
             self._forget(instance.guid)
         for entity in change.puts:
+            if isinstance(entity, App):
+                self._app_changed(before.app(entity.guid), entity)
             if not isinstance(entity, Instance):
                 continue
             old = before.instance(entity.guid)
@@ -214,6 +207,12 @@ class Presence:
                 # One that was removed and registered anew may still be connected, so no stream
                 # opens.
                 self._changed.put_nowait(entity.guid)
+
+    def _app_changed(self, before: App | None, app: App) -> None:
+        """Look at instances anew where something else makes them healthy from now on."""
+        if before is not None and before.health_check_type is not app.health_check_type:
+            for instance in self._state.instances_of(app.guid):
+                self._changed.put_nowait(instance.guid)
 
     async def _write(self, guid: InstanceGuid) -> None:
         instance = self._registry.state.instance(guid)
@@ -257,21 +256,14 @@ class Presence:
         self._changed.put_nowait(guid)
 
     def _status(self, instance: Instance) -> InstanceStatus:
-        guid, now = instance.guid, instance.status
-        envoys, word = self._envoys_of(guid), self._words.get(guid)
-        if word is not None and word.leaving:
-            return InstanceStatus.GONE
-        if not envoys:
-            gone = self._absences.is_overdue(guid) and now.is_there
-            return InstanceStatus.GONE if gone else now
-        if word is None and instance.has_sidecar:
-            # What it said before the start, which led to this status, holds until it speaks again.
-            return InstanceStatus.NOT_READY if now is InstanceStatus.REGISTERED else now
-        if word is not None and not word.listening:
-            return InstanceStatus.NOT_READY
-        if any(live in self._serving for live in envoys):
-            return InstanceStatus.READY
-        return now if now.is_there else InstanceStatus.NOT_READY
+        guid, app = instance.guid, self._registry.state.apps[instance.app_guid]
+        envoys = self._envoys_of(guid)
+        sight = Sight(
+            connected=bool(envoys),
+            can_serve=any(live in self._serving for live in envoys),
+            overdue=self._absences.is_overdue(guid),
+        )
+        return status_of(instance, app, self._words.get(guid), sight)
 
     def _forget(self, instance: InstanceGuid) -> None:
         self._words.pop(instance, None)

@@ -21,7 +21,7 @@ from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
 from control_plane.server.api.messages import app_message
 
-_CHANGEABLE = frozenset({"name", "ports", "c2c_port", "protocol", "os", "ssh"})
+_CHANGEABLE = frozenset({"name", "ports", "c2c_port", "protocol", "os", "ssh", "health_check_type"})
 """Fields of UpdateAppRequest that an AppSpec has under the same name; those that are absent in a
 request, and empty ``ports``, leave the app as it is."""
 
@@ -100,6 +100,7 @@ def _create(state: State, request: app_pb2.CreateAppRequest, guid: str) -> Decis
         protocol=request.protocol,
         os=request.os,
         ssh=request.ssh,
+        health_check_type=request.health_check_type,
         c2c_port=request.c2c_port,
     )
     decision = create_app(state, guid, spec)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.model.entities import Instance, InstanceStatus
+from control_plane.model.entities import App, HealthCheckType, Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, at_ports
 from control_plane.reconciler.certificates.ledger import CertificateState, Entry
@@ -57,14 +57,14 @@ def certificate_reason(inspected: Inspected, instance: InstanceGuid, entry: Entr
     return shortened(secrets.reason)
 
 
-def not_ready_reason(inspected: Inspected, instance: Instance) -> str:
+def not_ready_reason(inspected: Inspected, instance: Instance, app: App) -> str:
     """Return why an instance is not ready: its app, or its Envoy; "" if that is not its status."""
     if instance.status is not InstanceStatus.NOT_READY:
         return ""
     listens = inspected.app_listens(instance.guid)
     if listens is None and instance.has_sidecar:
         return "its sidecar has not told yet whether its app accepts connections"
-    if listens is False:
+    if listens is False and app.health_check_type is HealthCheckType.PORT:
         ports = inspected.attestation.app_ports(instance.guid) or {}
         closed = [port for port, accepts in ports.items() if not accepts]
         where = f" on {at_ports(instance.app_address, *closed)}" if closed else ""
@@ -85,7 +85,8 @@ class StatusMessages:
 
     def of(self, instance: Instance) -> inspection_pb2.InstanceStatus:
         """Return the status of one instance, whose app the State has."""
-        key = self._state.apps[instance.app_guid].key
+        app = self._state.apps[instance.app_guid]
+        key = app.key
         streams = self._inspected.nodes.streams(instance.guid)
         attestation = self._inspected.attestation
         message = inspection_pb2.InstanceStatus(
@@ -103,7 +104,7 @@ class StatusMessages:
             exposed_ports=attestation.exposed.get(instance.guid, ()),
             alarms=map(shortened, self._alarms(instance)),
             behind=shortened(self._inspected.behind(instance.guid)),
-            not_ready_reason=not_ready_reason(self._inspected, instance),
+            not_ready_reason=not_ready_reason(self._inspected, instance, app),
         )
         if streams:
             oldest = min(live.opened_at for live in streams)

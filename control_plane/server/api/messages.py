@@ -44,6 +44,7 @@ def app_message(state: State, app: App) -> app_pb2.App:
         routes=state.hostnames_of(app.guid),
         instances=len(there),
         ready_instances=there.count(InstanceStatus.READY),
+        health_check_type=app.health_check_type,
     )
 
 

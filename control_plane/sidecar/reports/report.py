@@ -213,7 +213,7 @@ class Reporter:
                 log_events.APP_AWAITED,
                 ports=seen.closed_ports,
                 reason="the app does not accept connections there: until it does, no name leads "
-                "to this instance",
+                "to this instance, unless its health check type is process",
             )
 
     async def _tell(self, seen: Observation, call: _Call, seconds: float) -> None:

@@ -27,6 +27,7 @@ APP = {
     "ports": [8080],
     "c2c_port": 8080,
     "ssh": False,
+    "health_check_type": "port",
     "routes": [],
     "instances": 0,
     "ready_instances": 0,

@@ -226,6 +226,7 @@ def test_an_app_with_its_instances(c2c: Run, world: ControlPlane) -> None:
         "ports:           8080\n"
         "61443 goes to:   8080\n"
         "ssh:             yes\n"
+        "health check:    port\n"
         "routes:\n"
         "\n"
         "index   address     status       connected   guid\n"
@@ -271,15 +272,12 @@ def test_update_leaves_alone_what_is_not_mentioned(c2c: Run) -> None:
     """Changing one property keeps the others."""
     c2c("create-app", "b", "--protocol", "http2", "--port", "9000", "--port", "9001", "--ssh")
     c2c("update-app", "b", "--c2c-port", "9001")
-    c2c("update-app", "b", "--no-ssh", "--name", "b2")
+    c2c("update-app", "b", "--no-ssh", "--name", "b2", "-u", "process")
+    c2c("update-app", "b2", "--protocol", "http2")
     (app,) = c2c("app", "b2", "--output", "json").json()
 
-    assert (app["protocol"], app["ports"], app["c2c_port"], app["ssh"]) == (
-        "http2",
-        [9000, 9001],
-        9001,
-        False,
-    )
+    assert (app["protocol"], app["ports"], app["c2c_port"]) == ("http2", [9000, 9001], 9001)
+    assert (app["ssh"], app["health_check_type"]) == (False, "process")
 
 
 def test_routes_as_a_table(c2c: Run) -> None:

@@ -228,6 +228,12 @@ APPS = (
         os="macos",
     ),
     _app(
+        "health-check-type-unknown",
+        "unknown health check type 'http', known are: port, process",
+        "health_check_type",
+        health_check_type="http",
+    ),
+    _app(
         "c2c-port-not-a-port-of-the-app",
         "c2c port 9090 is not a port of the app, its ports are: 7070, 8080",
         "c2c_port",

@@ -19,6 +19,7 @@ from control_plane.model.apps import (
 from control_plane.model.entities import (
     AppKey,
     AppProtocol,
+    HealthCheckType,
     Instance,
     JoinToken,
     OperatingSystem,
@@ -39,11 +40,13 @@ def test_an_app_has_the_defaults_of_cloud_foundry() -> None:
     assert app.key == AppKey("default", "default", AppName("app-a"))
     assert (app.ports, app.c2c_port, app.ssh) == ((8080,), 8080, False)
     assert (app.protocol, app.os) == (AppProtocol.HTTP1, OperatingSystem.LINUX)
+    assert app.health_check_type is HealthCheckType.PORT
 
 
 def test_empty_values_mean_the_default() -> None:
     """What an API request leaves empty is the same as what is not said."""
     empty = AppSpec("app-a", org="", space="", ports=(), protocol="", os="", c2c_port=0)
+    empty = replace(empty, health_check_type="")
 
     assert AppSpec("app-a").parse("guid-a") == empty.parse("guid-a")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,11 @@ class Watched:
                 self._news.clear()
                 await self._news.wait()
         return peer
+
+    async def check_health_by(self, health_check_type: str) -> None:
+        """Change what makes the app healthy."""
+        spec = replace(AppSpec.of(self.registry.state.apps[B]), health_check_type=health_check_type)
+        await self.registry.execute(lambda state: update_app(state, B, spec))
 
     def report(self, *, listening: bool = True, leaving: bool = False) -> None:
         """Report as the sidecar."""
@@ -316,6 +322,34 @@ async def test_an_app_that_does_not_listen_is_not_ready(tmp_path: Path) -> None:
         assert instance.presence.app_listens(B0) is True
 
         assert instance.statuses == [READY, NOT_READY, READY]
+
+
+async def test_an_app_whose_health_is_its_process_need_not_listen(tmp_path: Path) -> None:
+    """What its sidecar said counts again as soon as its health is that of its port again."""
+    async with watched(tmp_path) as (instance, _):
+        await instance.ready()
+        instance.report(listening=False)
+        await instance.becomes(NOT_READY)
+
+        await instance.check_health_by("process")
+        await instance.becomes(READY)
+        await instance.check_health_by("port")
+        await instance.becomes(NOT_READY)
+
+
+async def test_an_app_that_need_not_listen_is_not_ready_without_its_envoy(tmp_path: Path) -> None:
+    """It waits for what its Envoy should have, and one that leaves is gone, as with any app."""
+    async with watched(tmp_path) as (instance, _):
+        await instance.check_health_by("process")
+        instance.report(listening=False)
+        peer = instance.connect()
+        await instance.becomes(NOT_READY)
+        await instance.stays(NOT_READY)
+
+        peer.as_envoy()
+        await instance.becomes(READY)
+        instance.report(listening=False, leaving=True)
+        await instance.becomes(GONE)
 
 
 async def test_who_says_that_it_leaves_is_gone_at_once(tmp_path: Path) -> None:

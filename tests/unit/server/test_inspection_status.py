@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from control_plane.api.v1 import inspection_pb2
+from control_plane.model.apps import update_app
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
+from control_plane.model.spec import AppSpec
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.expiry import Expiry
 from control_plane.reconciler.certificates.holdings import Holdings
@@ -109,6 +112,10 @@ async def test_who_is_not_ready_says_what_for() -> None:
     closed = "its app does not accept connections on 127.0.0.1:8080, 9090"
     assert _status(scene, app_listens=False).not_ready_reason == closed
     envoy = "its Envoy has not ACKed all that it needs to serve"
+    port = AppSpec.of(scene.state.apps[B])
+    scene.commit(update_app(scene.state, B, replace(port, health_check_type="process")))
+    assert _status(scene, app_listens=False).not_ready_reason == envoy
+    scene.commit(update_app(scene.state, B, port))
     assert _status(scene, app_listens=True).not_ready_reason == envoy
     assert _status(scene).not_ready_reason == envoy  # it has no sidecar
 

@@ -86,7 +86,8 @@ async def test_an_older_database_is_brought_forward_step_by_step(path: Path) -> 
 
     with store._engine.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO apps VALUES ('g', 'o', 's', 'a', '[8080]', 8080, 'http1', 'linux', 0)"
+            "INSERT INTO apps "
+            "VALUES ('g', 'o', 's', 'a', '[8080]', 8080, 'http1', 'linux', 0, 'process')"
         )
         migrate(connection, str(path), steps)
     with store._engine.begin() as connection:
@@ -98,7 +99,10 @@ async def test_an_older_database_is_brought_forward_step_by_step(path: Path) -> 
 
 
 OLDEST_ROWS = (
-    "apps VALUES ('a', 'o', 's', 'name', '[8080]', NULL, 'http1', 'linux', 0)",
+    (
+        "apps (guid, org, space, name, ports, c2c_port, protocol, os, ssh) "
+        "VALUES ('a', 'o', 's', 'name', '[8080]', NULL, 'http1', 'linux', 0)"
+    ),
     (
         "instances (guid, app_guid, instance_index, address, app_address, status) "
         "VALUES ('a0', 'a', 0, '10.0.0.1', '127.0.0.1', 'ready')"

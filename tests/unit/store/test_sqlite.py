@@ -51,7 +51,7 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 APP = AppSpec("a", org="Ärzte", ports=[9090, 8080], protocol="tcp", ssh=True, c2c_port=9090)
 ENTITIES: tuple[Entity, ...] = (
     APP.parse(A),
-    AppSpec("w", os="windows").parse(B),
+    AppSpec("w", os="windows", health_check_type="process").parse(B),
     Instance(
         InstanceGuid("a0"),
         A,

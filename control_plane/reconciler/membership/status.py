@@ -1,0 +1,60 @@
+"""Which status an instance has, by what is known of it.
+
+The rule of this module: whoever says that it leaves is gone, whatever else is so. Where no sidecar
+ever spoke, what the Envoy ACKed is all that there is to go by. Whether an app listens says nothing
+where its health check is that of its process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control_plane.model.entities import App, HealthCheckType, Instance, InstanceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a sidecar said last of its instance."""
+
+    listening: bool
+    leaving: bool
+
+    def says_healthy(self, app: App) -> bool:
+        """Tell whether an instance of this app is healthy: it listens, or need not."""
+        return self.listening or app.health_check_type is HealthCheckType.PROCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is seen of the Envoy of an instance.
+
+    Attributes:
+        connected: it has a stream.
+        can_serve: it ACKed, on one that it still has, all that it needs to serve.
+        overdue: it has been away for too long.
+    """
+
+    connected: bool
+    can_serve: bool
+    overdue: bool
+
+
+def status_of(instance: Instance, app: App, word: Word | None, sight: Sight) -> InstanceStatus:
+    """Return the status that an instance of an app should have.
+
+    Args:
+        word: what its sidecar said since the control plane started; None if it said nothing.
+    """
+    now = instance.status
+    if word is not None and word.leaving:
+        return InstanceStatus.GONE
+    if not sight.connected:
+        return InstanceStatus.GONE if sight.overdue and now.is_there else now
+    if word is None and instance.has_sidecar:
+        # What it said before the start, which led to this status, holds until it speaks again.
+        return InstanceStatus.NOT_READY if now is InstanceStatus.REGISTERED else now
+    if word is not None and not word.says_healthy(app):
+        return InstanceStatus.NOT_READY
+    if sight.can_serve:
+        return InstanceStatus.READY
+    return now if now.is_there else InstanceStatus.NOT_READY
