@@ -42,12 +42,12 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.events import Event, Stale, subscription_events
-from control_plane.xds.exchange import NO_NAMES, Accepted, Exchange, NonceFactory
+from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.meaning import Meaning
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Reply
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import NOTHING, WILDCARD, Version
+from control_plane.xds.resource import NO_NAMES, NOTHING, WILDCARD, Version
 from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
@@ -84,7 +84,7 @@ class DeltaMachine:
         self.exchange = Exchange(resource_type, refusals)
         self._new_nonce = new_nonce
         self._started = False
-        self._stated: frozenset[str] = frozenset()
+        self._stated = NO_NAMES
         self.heartbeats: Heartbeats | None = None
         self.tells_errors = tells_errors
         self._meaning = Meaning(resource_type, self.subscription, self.exchange)
@@ -95,7 +95,7 @@ class DeltaMachine:
         first, self._started = not self._started, True
         answered: AbstractSet[str] = NO_NAMES
         if first:
-            self._stated = frozenset(request.initial_resource_versions)
+            self._stated = frozenset(request.initial_resource_versions) or NO_NAMES
             for name, version in request.initial_resource_versions.items():
                 self.exchange.accepted[name] = Accepted(Version(version), now)
             self._meaning.stated(self._stated)
@@ -125,7 +125,7 @@ class DeltaMachine:
                 asked |= exchange.known()
             if self.subscription.globs:
                 asked |= exchange.known_in(asked & self.subscription.globs)
-            self._stated -= asked
+            self._stated = self._stated - asked or NO_NAMES
         exchange.ask(asked)
         # Only what a wildcard still covers stays owed: ``retain`` drops the rest.
         exchange.owe(change.dropped)

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from control_plane.xds.events import Acked, Nacked
 from control_plane.xds.messages import ErrorDetail
 from control_plane.xds.refusal import Refusals
-from control_plane.xds.resource import WILDCARD, Nonce, Version
+from control_plane.xds.resource import NO_NAMES, WILDCARD, Nonce, Version
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.unsettled import Unsettled
 from control_plane.xds.xdstp import collection_of
-
-NO_NAMES: frozenset[str] = frozenset()
 
 NonceFactory = Callable[[], Nonce]
 """Gives a nonce that was never given before on the stream."""
@@ -82,7 +80,6 @@ class Exchange:
         self.sent_at = 0.0
         self.last_name = ""
         self.unsettled = Unsettled()
-        # Mostly empty, and then one set for all streams and types.
         self._was_owed: AbstractSet[str] = NO_NAMES
         self._maybe_applied: frozenset[str] = NO_NAMES
 

@@ -19,7 +19,7 @@ from collections.abc import Set as AbstractSet
 from itertools import chain
 
 from control_plane.xds.exchange import Exchange
-from control_plane.xds.resource import WILDCARD, Resource
+from control_plane.xds.resource import NO_NAMES, WILDCARD, Resource
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription
@@ -39,7 +39,7 @@ class Meaning:
         self._subscription = subscription
         self._exchange = exchange
         self._not_given: set[str] = set()
-        self._told: set[str] = set()
+        self._told: AbstractSet[str] = NO_NAMES
 
     def stated(self, names: AbstractSet[str]) -> None:
         """Take note of what the client has from an earlier stream, where it got that by aliases."""
@@ -59,7 +59,7 @@ class Meaning:
             told: all names of which that tells something.
         """
         self._not_given |= {each.name for each in resources if each.aliases}
-        self._told = self._not_given & told
+        self._told = self._not_given & told or NO_NAMES
 
     def settled(self) -> None:
         """Forget what the client does not have; to be called after it answered a response."""

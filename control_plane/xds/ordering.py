@@ -21,9 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from control_plane.xds.exchange import NO_NAMES
 from control_plane.xds.messages import Request
-from control_plane.xds.resource import WILDCARD, Nonce, TypeUrl, Version
+from control_plane.xds.resource import NO_NAMES, WILDCARD, Nonce, TypeUrl, Version
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.sotw import SotwMachine

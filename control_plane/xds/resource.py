@@ -25,6 +25,10 @@ Version = NewType("Version", str)
 Nonce = NewType("Nonce", str)
 
 WILDCARD = "*"
+
+NO_NAMES: frozenset[str] = frozenset()
+"""The set of no names, one for all: another of its own would take 216 bytes for each type of each
+stream."""
 """The name that subscribes to all that the server holds ready for the node."""
 
 SHORTEST_TTL = 0.5

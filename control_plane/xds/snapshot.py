@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary, ref
 from control_plane.names import shown
 from control_plane.xds.constraints import ambiguity
 from control_plane.xds.resource import (
+    NO_NAMES,
     NOTHING,
     WILDCARD,
     Resource,
@@ -93,7 +94,7 @@ class TypeSnapshot:
         _check_variants(variants, by_name)
         if WILDCARD in by_name or WILDCARD in variants:
             raise ValueError(f"no resource can have the name {WILDCARD!r}: it stands for all")
-        pending, recorded = frozenset(pending), recorded or {}
+        pending, recorded = frozenset(pending) or NO_NAMES, recorded or {}
         everything = chain(by_name.values(), *variants.values())
         collections = _collections(everything, (*pending, *recorded))
         reasons = {canonical(name): why for name, why in denied.items()} if denied else NOTHING

@@ -29,12 +29,13 @@ from collections.abc import Set as AbstractSet
 
 from control_plane.xds.complete import CompleteState, Offer
 from control_plane.xds.events import Event, Stale, subscription_events
-from control_plane.xds.exchange import NO_NAMES, Exchange, NonceFactory
+from control_plane.xds.exchange import Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.partial import PartialState
 from control_plane.xds.refusal import Refusals
 from control_plane.xds.resource import (
+    NO_NAMES,
     NOTHING,
     WILDCARD,
     Resource,
@@ -111,9 +112,8 @@ class SotwMachine:
                 self._state.refused(settled.versions)
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
             events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
-        elif request.response_nonce and self.exchange.last_nonce:
-            stale = request.response_nonce != self.exchange.last_nonce
-        if stale:
+        elif (last := self.exchange.last_nonce) and request.response_nonce not in ("", last):
+            stale = True
             events.append(Stale(self.type.url, request.response_nonce))
         return *events, *self._take_names(request.resource_names, answered, stale=stale)
 

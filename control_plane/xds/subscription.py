@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from control_plane.xds.resource import WILDCARD
+from control_plane.xds.resource import NO_NAMES, WILDCARD
 from control_plane.xds.xdstp import collection_of, is_glob
 
 
@@ -29,7 +29,7 @@ class Subscription:
     """Whether any name was ever given in SotW: "once the client does explicitly subscribe to a
     resource name (whether it be "*" or any other name), then this legacy semantic is no longer
     available"."""
-    globs: frozenset[str] = frozenset()
+    globs: frozenset[str] = NO_NAMES
     """Those of the names that stand for a collection."""
 
     def asked(self) -> frozenset[str]:
@@ -70,7 +70,7 @@ class Subscription:
         if wildcard and not self.wildcard:
             added |= {WILDCARD}
         if names != self.names:
-            self.globs = frozenset(filter(is_glob, names))
+            self.globs = frozenset(filter(is_glob, names)) or NO_NAMES
         self.names, self.wildcard = set(names), wildcard
         return added
 
@@ -92,7 +92,7 @@ class Subscription:
         self.names -= gone
         before = self.globs
         if added or gone:
-            self.globs = (before | frozenset(filter(is_glob, added))) - dropped
+            self.globs = (before | frozenset(filter(is_glob, added))) - dropped or NO_NAMES
         return SubscriptionChange(added - dropped, gone | (dropped & {WILDCARD}), before & dropped)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from control_plane.xds.exchange import NO_NAMES
-from control_plane.xds.resource import TypeUrl
+from control_plane.xds.resource import NO_NAMES, TypeUrl
 from control_plane.xds.snapshot import TypeSnapshot
 
 

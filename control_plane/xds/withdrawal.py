@@ -31,8 +31,7 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
 
-from control_plane.xds.exchange import NO_NAMES
-from control_plane.xds.resource import WILDCARD, TypeUrl
+from control_plane.xds.resource import NO_NAMES, WILDCARD, TypeUrl
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.sotw import SotwMachine
