@@ -23,6 +23,7 @@ from tests.e2e.site import ACKED, READY, Instance, Site, over_ads, site
 from tests.envoy import apps
 from tests.envoy.harness import C2C_PORT, unique_address, until
 from tests.promises import none_failed
+from tests.tls_pairs import chain_in
 
 LISTENERS = "listener_manager"
 VARIANTS = pytest.mark.parametrize("variant", list(AdsVariant), ids=["delta", "sotw"])
@@ -54,7 +55,7 @@ def spoil(cloud: Site, instance: Instance, app: str) -> str:
     core = cloud.core
     held = held_of(cloud, instance)
     key = new_key_pair().private_pem()
-    body = tls_secret(NAME, held.leaf.certificate_chain_pem, key)
+    body = tls_secret(NAME, chain_in(held.resource), key)
     bad = replace(held, resource=Resource.of(SECRET, NAME, body))
     core.custody._held[InstanceGuid(instance.guid)][NAME] = bad
     core.reconciler._mark_apps([AppGuid(app)])
@@ -136,7 +137,7 @@ async def test_a_refused_secret_is_not_sent_again(tmp_path: Path, variant: AdsVa
 
             assert (await cloud.map("app-b", "second")).complete
 
-        assert (await b.serves()).serial == held_of(cloud, b).leaf.serial != before.serial
+        assert (await b.serves()).serial == held_of(cloud, b).serial != before.serial
         assert record.sent_versions == [bad, held_of(cloud, b).resource.version]
         assert len(record.nacks) == 1
         none_failed(calls)

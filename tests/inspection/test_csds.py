@@ -23,6 +23,7 @@ from tests.inspection.world import APP, C2C_SECRET, Scene, is_served, scene, typ
 from tests.security.envoys import envoy_of
 from tests.security.leaks import Secrets
 from tests.security.world import enrol
+from tests.tls_pairs import key_in
 from tests.xds_client import SotwClient
 
 Configs = Mapping[tuple[str, str], csds_pb2.ClientConfig.GenericXdsConfig]
@@ -115,7 +116,7 @@ async def test_nobody_s_private_key_is_shown(tmp_path: Path) -> None:
         for name in (C2C_SECRET, "id-cert-and-key"):
             held = here.cf.running.core.custody.get(InstanceGuid(here.holder.guid), name)
             assert isinstance(held, Held)
-            secrets.add_key(held.leaf.private_key_pem or b"", name)
+            secrets.add_key(key_in(held.resource), name)
         answer = await here.operator.csds()
         found = await configs(here)
         secret = secret_pb2.Secret.FromString(found[SECRET, C2C_SECRET].xds_config.value)

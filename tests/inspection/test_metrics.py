@@ -21,6 +21,7 @@ from tests.inspection.world import APP, C2C_SECRET, scene
 from tests.security.leaks import Secrets
 from tests.security.world import enrol, refused_stream, stream
 from tests.sidecar.platform import Platform
+from tests.tls_pairs import key_in
 
 Values = Mapping[str, float]
 
@@ -221,7 +222,7 @@ async def test_no_secret_is_in_any_of_it(tmp_path: Path) -> None:
         for name in (C2C_SECRET, "id-cert-and-key"):
             held = here.cf.running.core.custody.get(InstanceGuid(here.holder.guid), name)
             assert isinstance(held, Held)
-            secrets.add_key(held.leaf.private_key_pem or b"", name)
+            secrets.add_key(key_in(held.resource), name)
         secrets.add_key(here.holder.key.private_pem(), "identity")
         answers = [
             await exposed(here.cf),

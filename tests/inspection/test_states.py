@@ -38,6 +38,7 @@ from tests.inspection.world import (
     type_of,
     words,
 )
+from tests.tls_pairs import chain_in
 
 ALL_SYNCED = {
     "CDS": "SYNCED",
@@ -260,7 +261,7 @@ def _break_secret(here: Scene) -> None:
     held = core.custody.get(guid, C2C_SECRET)
     assert isinstance(held, Held)
     key = new_key_pair().private_pem()
-    body = tls_secret(C2C_SECRET, held.leaf.certificate_chain_pem, key)
+    body = tls_secret(C2C_SECRET, chain_in(held.resource), key)
     snapshot = core.nodes.snapshot(guid)
     assert snapshot is not None
     others = [

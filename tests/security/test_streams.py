@@ -46,6 +46,7 @@ from tests.security.world import (
     told,
 )
 from tests.sidecar.platform import Platform
+from tests.tls_pairs import chain_in, key_in
 from tests.xds_client import ADS, PATIENCE, DeltaClient, SotwClient
 
 MANY_NAMES = [f"secret-{number}" for number in range(10_000)]
@@ -219,8 +220,8 @@ def shown_on_the_ports(cf: Platform, victim: Holder) -> Holder:
     """Return who has what an instance is sent for the ports from 61001, with its key."""
     held = cf.running.core.custody.get(InstanceGuid(victim.guid), ID_SECRET)
     assert isinstance(held, Held)
-    key = load_key_pair(held.leaf.private_key_pem or b"")
-    return Holder(victim.guid, key, held.leaf.certificate_chain_pem, victim.roots)
+    key = load_key_pair(key_in(held.resource))
+    return Holder(victim.guid, key, chain_in(held.resource), victim.roots)
 
 
 Wrong = Callable[[Platform, Holder], Holder]

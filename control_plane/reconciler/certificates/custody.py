@@ -24,7 +24,7 @@ from control_plane.ca.request import Request
 from control_plane.envoy.secrets import tls_secret
 from control_plane.errors import ControlPlaneError
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.certificates.held import Ensured, Held, Recorded, names_of, record_of
+from control_plane.reconciler.certificates.held import Ensured, Held, Recorded, names_of
 from control_plane.reconciler.certificates.issuers import Issued
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource import Resource
@@ -128,7 +128,7 @@ class Custody:
             return Ensured(held, failure=str(error))
         failures.pop(name, None)
         self._held.setdefault(instance, {})[name] = fresh
-        self._custodian.note(record_of(instance, fresh))
+        self._custodian.note(fresh.record)
         self._tell_watchers(instance)
         return Ensured(fresh, is_fresh=True)
 
@@ -166,18 +166,14 @@ class Custody:
     def _says(self, held: Held | Recorded, request: Request) -> bool:
         """Tell whether a certificate says what it must, and leads where it must."""
         authority = self._custodian.authority()
+        if held.record.issuer != authority.fingerprint:
+            return False
         match held:
             case Held():
-                is_ours = held.leaf.issuer_fingerprint == authority.fingerprint
-                return (
-                    held.request == request
-                    and is_ours
-                    and held.sent_digest == authority.sent_digest
-                )
+                return held.request == request and held.record.sent_digest == authority.sent_digest
             case Recorded(record):
-                is_ours = record.issuer == authority.fingerprint
                 is_sent = record.sent_digest in ("", authority.sent_digest)
-                return record.names == names_of(request.san) and is_ours and is_sent
+                return record.names == names_of(request.san) and is_sent
             case _:
                 assert_never(held)
 
@@ -190,8 +186,21 @@ class Custody:
         if leaf is None:
             leaf = self._made_here(authority, request, now)
         body = tls_secret(name, leaf.certificate_chain_pem, leaf.private_key_pem or b"")
+        resource = Resource.of(SECRET, name, body)
+        record = IssuedRecord(
+            instance,
+            name,
+            resource.version,
+            leaf.serial,
+            # Those of the leaf, as the linter found; the request has them in memory already.
+            names_of(request.san),
+            leaf.not_before,
+            leaf.not_after,
+            leaf.issuer_fingerprint,
+            authority.sent_digest,
+        )
         at = renew_at(leaf.not_before, leaf.not_after, instance)
-        return Held(request, leaf, authority.sent_digest, Resource.of(SECRET, name, body), at)
+        return Held(request, record, resource, at)
 
     def _made_here(self, authority: Authority, request: Request, now: datetime) -> Leaf:
         by = self._custodian

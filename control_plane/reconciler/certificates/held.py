@@ -9,37 +9,33 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from control_plane.ca.linter import Leaf
 from control_plane.ca.request import Request
 from control_plane.ca.san import San
-from control_plane.names import InstanceGuid
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource import Resource, Version
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One secret of one instance: what was asked for, what was issued, and its resource.
+    """One secret of one instance: what was asked for, what is written down of it, its resource.
 
-    Attributes:
-        sent_digest: SHA-256 of what is sent after the leaf.
+    The certificate and its key are in the resource, and nowhere else.
     """
 
     request: Request
-    leaf: Leaf = field(repr=False)
-    sent_digest: str
-    resource: Resource
+    record: IssuedRecord
+    resource: Resource = field(repr=False)
     renew_at: datetime
 
     @property
     def serial(self) -> int:
         """The serial number of its certificate."""
-        return self.leaf.serial
+        return self.record.serial
 
     @property
     def not_before(self) -> datetime:
         """When its certificate begins to count."""
-        return self.leaf.not_before
+        return self.record.not_before
 
     @property
     def version(self) -> Version:
@@ -98,19 +94,3 @@ class Ensured:
 def names_of(san: San) -> tuple[str, ...]:
     """Return the names of a certificate as they are recorded."""
     return (*san.dns, *san.ips, *san.uris)
-
-
-def record_of(instance: InstanceGuid, held: Held) -> IssuedRecord:
-    """Return what is written down of a certificate."""
-    leaf = held.leaf
-    return IssuedRecord(
-        instance,
-        held.resource.name,
-        held.resource.version,
-        leaf.serial,
-        names_of(leaf.san),
-        leaf.not_before,
-        leaf.not_after,
-        leaf.issuer_fingerprint,
-        held.sent_digest,
-    )

@@ -14,6 +14,7 @@ from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.custody import Custodian, Custody
 from control_plane.reconciler.certificates.held import Held
 from control_plane.store.protocol import IssuedRecord
+from tests.tls_pairs import key_in, leaf_in
 from tests.unit.reconciler.clocks import NOON
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Serials, authority
 
@@ -42,6 +43,10 @@ def ensured(custody: Custody, request: C2CRequest = REQUEST, minutes: float = 0)
     return held
 
 
+def _key_of(held: Held) -> KeyPair:
+    return load_key_pair(key_in(held.resource))
+
+
 def test_the_first_time_a_certificate_is_issued(custody: Custody) -> None:
     """It says what was asked for, and its resource has it with its own key."""
     first = custody.ensure(GUID, C2C_SECRET, REQUEST, NOON)
@@ -50,11 +55,20 @@ def test_the_first_time_a_certificate_is_issued(custody: Custody) -> None:
     assert first.failure == ""
     held = first.held
     assert isinstance(held, Held)
-    assert held.leaf.san == REQUEST.san
-    secret = secret_pb2.Secret.FromString(held.resource.body)
-    assert secret.name == held.resource.name == C2C_SECRET
-    assert secret.tls_certificate.certificate_chain.inline_bytes == held.leaf.certificate_chain_pem
-    assert secret.tls_certificate.private_key.inline_bytes == held.leaf.private_key_pem
+    assert secret_pb2.Secret.FromString(held.resource.body).name == C2C_SECRET
+    leaf = leaf_in(held.resource)
+    assert (leaf.san, leaf.public_key) == (REQUEST.san, _key_of(held).public)
+    assert held.record == IssuedRecord(
+        GUID,
+        C2C_SECRET,
+        held.resource.version,
+        leaf.serial,
+        ("b0", "0.app-b.apps.internal", "app-b.apps.internal", "10.0.1.1"),
+        leaf.not_before,
+        leaf.not_after,
+        custody._custodian.authority().fingerprint,
+        custody._custodian.authority().sent_digest,
+    )
     assert custody.get(GUID, C2C_SECRET) is held
 
 
@@ -78,9 +92,8 @@ def test_half_way_it_is_renewed_with_a_new_key(custody: Custody) -> None:
 
     assert fresh.is_fresh
     assert isinstance(fresh.held, Held)
-    assert fresh.held.leaf.serial != held.leaf.serial
-    old, new = (load_key_pair(each.leaf.private_key_pem or b"") for each in (held, fresh.held))
-    assert old.public != new.public
+    assert fresh.held.serial != held.serial
+    assert _key_of(fresh.held).public != _key_of(held).public
     assert fresh.held.resource.version != held.resource.version
 
 
@@ -90,8 +103,8 @@ def test_other_names_are_another_certificate(custody: Custody) -> None:
 
     fresh = ensured(custody, OTHER, minutes=1)
 
-    assert fresh.leaf.serial != held.leaf.serial
-    assert "second.apps.internal" in fresh.leaf.san.dns
+    assert fresh.serial != held.serial
+    assert "second.apps.internal" in leaf_in(fresh.resource).san.dns
 
 
 def test_what_is_foreseen_is_used_once_it_is_wanted(custody: Custody) -> None:
@@ -107,7 +120,7 @@ def test_what_is_foreseen_is_used_once_it_is_wanted(custody: Custody) -> None:
 
     assert fresh.is_fresh
     assert isinstance(fresh.held, Held)
-    assert fresh.held.leaf.san == OTHER.san
+    assert leaf_in(fresh.held.resource).san == OTHER.san
     assert [each.serial for each in notes] == [fresh.held.serial] == [held.serial + 1]
     assert ensured(custody, OTHER) is fresh.held
 
@@ -146,7 +159,7 @@ def test_what_was_foreseen_in_vain_is_not_used(custody: Custody, why: str) -> No
 
     fresh = ensured(custody, request, minutes)
 
-    assert fresh.leaf.san == request.san
+    assert leaf_in(fresh.resource).san == request.san
     assert fresh.serial == foreseen + 1
 
 
@@ -318,11 +331,11 @@ def test_another_ca_or_another_chain_replaces_it(serials: Serials) -> None:
 
     ca[0] = replace(ca[0], detour=authority().chain)
     detoured = ensured(custody)
-    assert detoured.leaf.certificate_chain_pem.endswith(ca[0].sent_pem)
+    assert ca[0].sent_pem in detoured.resource.body
     assert detoured is not first
 
     ca[0] = authority()
-    assert ensured(custody).leaf.issuer_fingerprint == ca[0].fingerprint
+    assert ensured(custody).record.issuer == ca[0].fingerprint
 
 
 @pytest.mark.parametrize(

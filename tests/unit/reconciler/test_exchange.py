@@ -39,7 +39,7 @@ async def test_a_route_that_takes_the_place_of_another_waits_until_that_is_gone(
         await settled()
         peer.settle()
 
-        assert around.leaf(B0) is first
+        assert around.leaf(B0) == first
         assert around.custody.failure(B0).endswith(
             "those that were unmapped just now are in it until no resolver answers them, and then "
             "it is made"

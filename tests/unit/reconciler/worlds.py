@@ -12,11 +12,11 @@ from typing import Any, Protocol
 from control_plane.ca import (
     Authority,
     KeyPair,
-    Leaf,
     Profile,
     create_authority,
     new_key_pair,
 )
+from control_plane.ca.certificate import Certificate
 from control_plane.clock import Clock
 from control_plane.model.change import Decision
 from control_plane.model.draining import leave_draining
@@ -38,6 +38,7 @@ from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
 from control_plane.xds.resource import Resource, TypeUrl
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET, ResourceTypes
 from control_plane.xds.stream import Stream
+from tests.tls_pairs import leaf_in
 from tests.unit.reconciler.clocks import NOON, ManualClock, settled
 
 DAY = timedelta(hours=24)
@@ -149,11 +150,11 @@ class World:
         """Open a stream for an instance; it asks for nothing yet."""
         return Peer(self, guid, next(self._numbers))
 
-    def leaf(self, guid: str, name: str = C2C_SECRET) -> Leaf:
+    def leaf(self, guid: str, name: str = C2C_SECRET) -> Certificate:
         """Return the certificate that an instance should have."""
         held = self.custody.get(InstanceGuid(guid), name)
         assert isinstance(held, Held)
-        return held.leaf
+        return leaf_in(held.resource)
 
 
 class Side(Protocol):
