@@ -13,6 +13,7 @@ from typing import TypeVar
 import click
 
 from control_plane.cli import kinds
+from control_plane.cli.app_names import complete_app
 from control_plane.cli.globals import target
 from control_plane.cli.tables import InSpace
 
@@ -38,8 +39,20 @@ def about_app(
                 refuse_all(metavar)
             return function(app_name=app_name or app_flag, **rest)
 
-        option = click.option(flag, "app_flag", type=kinds.NAME, help=f"{metavar}, as a flag")
-        argument = click.argument("app_name", metavar=metavar, type=kinds.NAME, required=False)
+        option = click.option(
+            flag,
+            "app_flag",
+            type=kinds.NAME,
+            shell_complete=complete_app,
+            help=f"{metavar}, as a flag",
+        )
+        argument = click.argument(
+            "app_name",
+            metavar=metavar,
+            type=kinds.NAME,
+            shell_complete=complete_app,
+            required=False,
+        )
         return argument(option(asked))
 
     return give

@@ -8,6 +8,7 @@ import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc
 from control_plane.cli import kinds
+from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
@@ -118,7 +119,7 @@ def create_app(  # noqa: PLR0913 - one argument an option
     tip=["The app's instances follow without a restart. What is not mentioned stays as it is."],
     see_also=["app", "create-app"],
 )
-@click.argument("app_name", metavar="APP")
+@click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.option("--name", "new_name", help="A new name")
 @click.option("--port", "ports", type=kinds.APP_PORTS, multiple=True, help=_PORTS)
 @click.option("--protocol", type=_PROTOCOLS, help="What it speaks there: http1, http2 or tcp")
@@ -174,7 +175,7 @@ def update_app(  # noqa: PLR0913 - one argument an option
     ],
     see_also=["apps", "remove-instance", "unmap-route"],
 )
-@click.argument("app_name", metavar="APP")
+@click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.option("-f", "force", is_flag=True, help="Do not ask for confirmation")
 @target_options
 @output_option

@@ -8,6 +8,7 @@ import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
 from control_plane.cli.about_app import about_app, asked_for
+from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import (
@@ -73,7 +74,7 @@ def instances(app_name: str | None) -> None:
     ],
     see_also=["bootstrap", "instances", "join-token"],
 )
-@click.argument("app_name", metavar="APP")
+@click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.option("--address", required=True, help="Where other instances reach its Envoy")
 @click.option("--app-address", help="Where its Envoy reaches the app (Default: 127.0.0.1)")
 @click.option("--guid", help="The instance's GUID, if it has one already")

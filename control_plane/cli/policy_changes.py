@@ -15,6 +15,7 @@ from control_plane.api.v1 import (
     network_policy_pb2_grpc,
 )
 from control_plane.cli import kinds
+from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, connection_options, target
@@ -32,10 +33,18 @@ def _policy_options(function: Function) -> Function:
     """Give a command what names a policy, except protocol and ports."""
     for decorate in reversed(
         (
-            click.argument("source", metavar="SOURCE_APP"),
-            click.argument("destination", metavar="DESTINATION_APP", required=False),
+            click.argument("source", metavar="SOURCE_APP", shell_complete=complete_app),
+            click.argument(
+                "destination",
+                metavar="DESTINATION_APP",
+                shell_complete=complete_app,
+                required=False,
+            ),
             click.option(
-                "--destination-app", "destination_flag", help="The destination app, as a flag"
+                "--destination-app",
+                "destination_flag",
+                shell_complete=complete_app,
+                help="The destination app, as a flag",
             ),
             click.option(
                 "-s",

@@ -9,6 +9,7 @@ import click
 from control_plane.api.v1 import route_pb2, route_pb2_grpc
 from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app, asked_for
+from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -75,7 +76,7 @@ def routes(app_name: str | None) -> None:
     ],
     see_also=["add-network-policy", "routes", "unmap-route"],
 )
-@click.argument("app_name", metavar="APP")
+@click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.argument("domain", metavar="DOMAIN", type=kinds.NAME)
 @click.option("--hostname", "-n", required=True, help="First label of the internal route")
 @wait_options
@@ -119,7 +120,7 @@ def map_route(app_name: str, domain: str, *, hostname: str, wait: str, timeout: 
     tip=["The name stops resolving to the app first; then its certificates lose it."],
     see_also=["map-route", "routes"],
 )
-@click.argument("app_name", metavar="APP")
+@click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.argument("domain", metavar="DOMAIN", type=kinds.NAME)
 @click.option("--hostname", "-n", required=True, help="First label of the internal route")
 @wait_options

@@ -10,6 +10,7 @@ import click
 from control_plane.api.v1 import join_token_pb2, join_token_pb2_grpc, trust_pb2, trust_pb2_grpc
 from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
+from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -49,7 +50,7 @@ def trust_bundle() -> None:
     tip=["The token is shown this once. Whoever has it can enrol as an instance of the app."],
     see_also=["instances", "join-tokens", "revoke-join-tokens", "sidecar", "trust-bundle"],
 )
-@click.argument("app_name", metavar="APP")
+@click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.option(
     "--ttl", type=kinds.TOKEN_TIME, default="10m", help="How long it is good (Default: 10m)"
 )
@@ -162,7 +163,7 @@ def join_tokens(app_name: str | None) -> None:
     ],
     see_also=["join-token", "join-tokens", "remove-instance"],
 )
-@click.argument("app_name", metavar="APP")
+@click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.option(
     "--guid", type=kinds.NAME, help="The only token to revoke, see 'c2c join-tokens' (Default: all)"
 )
