@@ -87,6 +87,8 @@ class Meaning:
         """
         if not self._on_demand:
             self._exchange.refresh(names, there)
+            filled = {collection_of(name) for name in self._exchange.known()}
+            self._exchange.owe(self._subscription.globs - filled)
             return
         beginnings = {f"{name}/" for name in names}
         self._not_given |= beginnings

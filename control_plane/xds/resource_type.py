@@ -19,6 +19,7 @@ _PREFIX = "type.googleapis.com/envoy."
 
 CLUSTER = TypeUrl(_PREFIX + "config.cluster.v3.Cluster")
 ENDPOINT = TypeUrl(_PREFIX + "config.endpoint.v3.ClusterLoadAssignment")
+LB_ENDPOINT = TypeUrl(_PREFIX + "config.endpoint.v3.LbEndpoint")
 LISTENER = TypeUrl(_PREFIX + "config.listener.v3.Listener")
 ROUTE = TypeUrl(_PREFIX + "config.route.v3.RouteConfiguration")
 SCOPED_ROUTE = TypeUrl(_PREFIX + "config.route.v3.ScopedRouteConfiguration")
@@ -74,10 +75,13 @@ class ResourceType:
 
 
 ENVOY_TYPES: tuple[ResourceType, ...] = (
-    ResourceType(CLUSTER, complete=True, refreshes=(ENDPOINT,)),
+    # A cluster that was updated begins anew with the collections of endpoints of its localities
+    # (LEDS), which Envoy does not ask for again: without them it waits for 15 s, and has none then.
+    ResourceType(CLUSTER, complete=True, refreshes=(ENDPOINT, LB_ENDPOINT)),
     # After the clusters, but not after the answer to them: Envoy ACKs no cluster that it warms
     # before it was sent the endpoints, or waited 15 s for them.
     ResourceType(ENDPOINT),
+    ResourceType(LB_ENDPOINT),
     # Envoy 1.40 remembers the hash of a Secret before it looks whether it can use it, and
     # ACKs the same bytes from then on.
     ResourceType(SECRET, after_nack=AfterNack.WHEN_CHANGED, batch=1, warms=(LISTENER,)),

@@ -26,6 +26,16 @@ from tests.waiting import eventually
 
 NODE = "envoy"
 OVER_ADS = {"ads": {}, "resource_api_version": "V3"}
+OVER_ITS_OWN = {
+    "resource_api_version": "V3",
+    "api_config_source": {
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}],
+    },
+}
+"""A delta stream of one type, as ``vhds`` and ``leds_config`` may name it."""
+
 FILTERS = "type.googleapis.com/envoy.extensions.filters."
 HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 

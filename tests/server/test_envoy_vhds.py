@@ -14,20 +14,11 @@ from google.protobuf.message import Message
 from control_plane.server.library import ResourceServer
 from control_plane.xds.resource_type import VIRTUAL_HOST
 from tests.envoy.harness import unique_address, until
-from tests.server.envoys import NODE, OVER_ADS, accepted, envoy_of, listener
+from tests.server.envoys import NODE, OVER_ADS, OVER_ITS_OWN, accepted, envoy_of, listener
 
 PORT = 8080
 PATIENCE = 10.0
 """Seconds that a request may take: a third less than Envoy waits for what it is never told."""
-
-OVER_ITS_OWN = {
-    "resource_api_version": "V3",
-    "api_config_source": {
-        "api_type": "DELTA_GRPC",
-        "transport_api_version": "V3",
-        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}],
-    },
-}
 
 
 def entrance(name: str, address: str) -> Message:

@@ -35,6 +35,7 @@ from control_plane.xds.resource import SHORTEST_TTL, Denied, Resource, TypeUrl
 from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
+    LB_ENDPOINT,
     LISTENER,
     RUNTIME,
     SECRET,
@@ -237,6 +238,17 @@ async def test_the_documents_collection_is_served() -> None:
 
     assert names(response.resources) == [f"{web}/blog?zone=a", f"{web}/shop?zone=a"]
     assert list(response.removed_resources) == [f"{web}/*?zone=c"]
+
+
+async def test_the_documents_endpoints_of_a_locality_are_served() -> None:
+    """E4: the document's example, to a client that asks for the collection that it names."""
+    defined = documented("/web-east")
+    server, east = defined["SERVER"], defined["EAST"]
+    async with connected(server) as channel, DeltaClient(channel, "node-1") as client:
+        await client.subscribe(LB_ENDPOINT, defined["FROM"]["leds_collection_name"])
+        response = await client.receive()
+
+    assert names(response.resources) == [f"{east}/one", f"{east}/two"]
 
 
 async def test_a_malformed_name_ends_the_stream_with_the_reason() -> None:

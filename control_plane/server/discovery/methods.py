@@ -2,7 +2,8 @@
 
 The rule of this module: it is the table of the xDS protocol, section "RPC services and methods for
 each variant", for the services that this server has. Each has one streaming method a variant, and
-one that is polled; that of virtual hosts has delta only, and the aggregated one is not polled.
+one that is polled; those of virtual hosts and of the endpoints of a locality have delta only, and
+the aggregated one is not polled.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
     EXTENSION_CONFIG,
+    LB_ENDPOINT,
     LISTENER,
     ROUTE,
     RUNTIME,
@@ -60,6 +62,12 @@ SERVICES: tuple[DiscoveryMethods, ...] = (
     ),
     DiscoveryMethods(_PREFIX + "cluster.v3.ClusterDiscoveryService", "Clusters", CLUSTER),
     DiscoveryMethods(_PREFIX + "endpoint.v3.EndpointDiscoveryService", "Endpoints", ENDPOINT),
+    DiscoveryMethods(
+        _PREFIX + "endpoint.v3.LocalityEndpointDiscoveryService",
+        "LocalityEndpoints",
+        LB_ENDPOINT,
+        delta_only=True,
+    ),
     DiscoveryMethods(_PREFIX + "listener.v3.ListenerDiscoveryService", "Listeners", LISTENER),
     DiscoveryMethods(_PREFIX + "route.v3.RouteDiscoveryService", "Routes", ROUTE),
     DiscoveryMethods(

@@ -12,6 +12,7 @@ from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
     EXTENSION_CONFIG,
+    LB_ENDPOINT,
     LISTENER,
     ROUTE,
     RUNTIME,
@@ -33,6 +34,7 @@ OTHER = "other"
 
 _SHORT = {url: short for short, url in PLANNED_TYPES.items()} | {
     ENDPOINT: "EDS",
+    LB_ENDPOINT: "LEDS",
     ROUTE: "RDS",
     SCOPED_ROUTE: "SRDS",
     RUNTIME: "RTDS",

@@ -26,6 +26,7 @@ from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
     EXTENSION_CONFIG,
+    LB_ENDPOINT,
     LISTENER,
     ROUTE,
     SCOPED_ROUTE,
@@ -37,6 +38,7 @@ from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 TYPES = {
     "CDS": CLUSTER,
     "EDS": ENDPOINT,
+    "LEDS": LB_ENDPOINT,
     "LDS": LISTENER,
     "RDS": ROUTE,
     "SRDS": SCOPED_ROUTE,

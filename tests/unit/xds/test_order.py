@@ -334,6 +334,23 @@ def test_endpoints_are_sent_again_also_where_all_was_well(variant: Variant) -> N
     assert [line[2:] for line in peer.put(CDS="c@2")] == ["CDS c@2", "EDS c@1"]
 
 
+def test_endpoints_of_localities_are_sent_again_after_a_cluster() -> None:
+    """O2, E4: all of them, since their names tell no cluster; and of a collection that it is empty.
+
+    Envoy begins anew with them for a cluster that was updated, and does not ask for them again.
+    """
+    one, none = "xdstp://a/t/web/1", "xdstp://a/t/none/*"
+    peer = warm(DeltaPeer, "c", cds="c@1", eds="c@1")
+    assert peer.put(LEDS=f"{one}@1") == []
+    assert peer.ask("LEDS", "xdstp://a/t/web/*", none) == [f"3 LEDS {one}@1 -{none}"]
+    assert peer.ack("LEDS") == []
+
+    told = [line[2:] for line in peer.put(CDS="c@2")]
+
+    assert told == ["CDS c@2", "EDS c@1", f"LEDS {one}@1 -{none}"]
+    assert [*peer.ack("CDS"), *peer.ack("EDS"), *peer.ack("LEDS")] == []
+
+
 @VARIANTS
 def test_removal_of_a_cluster_refreshes_nothing(variant: Variant) -> None:
     """O2, R6: nothing warms because another cluster went."""
