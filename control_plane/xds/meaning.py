@@ -87,8 +87,10 @@ class Meaning:
         """
         if not self._on_demand:
             self._exchange.refresh(names, there)
-            filled = {collection_of(name) for name in self._exchange.known()}
-            self._exchange.owe(self._subscription.globs - filled)
+            known = self._exchange.known()
+            self._exchange.owe(self._subscription.globs - {collection_of(each) for each in known})
+            if self._subscription.wildcard and not known:
+                self._exchange.owe({WILDCARD})
             return
         beginnings = {f"{name}/" for name in names}
         self._not_given |= beginnings

@@ -93,6 +93,9 @@ ENVOY_TYPES: tuple[ResourceType, ...] = (
         complete=True,
         # A filter that lets a source in is there before the chain that lets it connect.
         after=(CLUSTER, ENDPOINT, EXTENSION_CONFIG),
+        # Envoy goes on with its subscription to scoped routes while no listener has any, and waits
+        # for them with the next that has.
+        refreshes=(SCOPED_ROUTE,),
     ),
     # Envoy takes the routes of a listener into use once it heard of their virtual hosts, or waited
     # 15 s for that.

@@ -162,13 +162,12 @@ class SotwMachine:
         return {name for name in self.subscription.names if not snapshot.expects(name)}
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
-        """Owe the client what it waits for once it was sent these resources of another type.
+        """Owe the client what it waits for after these names of another type.
 
-        Args:
-            names: of the other type.
-            there: the names of this type that there are.
+        What is complete it asks for anew, as ``Ordering`` sees; ``there`` are names of this type.
         """
-        self.exchange.refresh(names, there)
+        if not self.type.complete:
+            self.exchange.refresh(names, there)
 
     def forget_gone(self, snapshot: TypeSnapshot) -> None:
         """Forget what was refused of what is not there, once the client is known not to have it."""

@@ -162,8 +162,12 @@ async def test_scopes_that_no_listener_uses_go_and_come_back(api_type: str) -> N
             await accepted(server)
 
 
-async def test_scopes_are_there_for_the_next_listener_that_uses_them() -> None:
-    """O2: an Envoy asks for them with the request that it sent before, and waits up to 15 s."""
+@pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+async def test_scopes_are_there_for_the_next_listener_that_uses_them(api_type: str) -> None:
+    """O2: an Envoy waits for them up to 15 s, and has none then.
+
+    In state of the world it asks with the request that it sent before, by delta not at all.
+    """
     base = [cluster("a"), endpoints("a"), routes("a"), scope("1", "one", "a")]
     scoped = listener("a", SCOPED)
     plain = listener("a", {"route_config": {"name": "its own"}})
@@ -171,7 +175,7 @@ async def test_scopes_are_there_for_the_next_listener_that_uses_them() -> None:
         watcher = Watcher()
         server.observe(watcher)
         server.set_resources(NODE, [*base, scoped])
-        async with envoy_of(server, "GRPC") as envoy:
+        async with envoy_of(server, api_type) as envoy:
             await until(lambda: has_scopes(envoy, "one"), what="the scope is there")
             await accepted(server)
             server.set_resources(NODE, [*base, plain])

@@ -227,7 +227,11 @@ class Referee:
             assert now >= view.clung_to.get(name, 0.0), "a removal that was refused"
         size = len(reply.resources) + len(gone)
         assert size <= kind.batch
-        assert size or (self._delta and WILDCARD in view.asked), "an empty response"
+        says_nothing_is_there = view.wildcard and not view.known
+        is_awaited = WILDCARD in view.asked or (
+            says_nothing_is_there and self._is_refreshed(reply.type_url)
+        )
+        assert size or (self._delta and is_awaited), "an empty response"
         view.told = {each.name: each.version for each in reply.resources}
         view.told |= dict.fromkeys(gone)
 

@@ -1,4 +1,4 @@
-"""A state-of-the-world client that asks for a type anew, with the request that it sent before."""
+"""A client that needs a type anew, and asks with the request that it sent before, or not at all."""
 
 from __future__ import annotations
 
@@ -93,12 +93,28 @@ def test_old_nonce_asks_for_nothing() -> None:
     assert peer.ask("SRDS", nonce="2") == []
 
 
-def test_delta_client_that_says_nothing_asks_for_nothing() -> None:
-    """W9: there, who wants something again subscribes to it again."""
+def test_delta_client_is_sent_its_scoped_routes_after_a_listener_without_asking() -> None:
+    """O2: Envoy does not ask: it goes on with its subscription while no listener has any.
+
+    A request that says nothing is no question there (W9).
+    """
     peer = DeltaPeer(LDS="l@1", SRDS="s@1")
     for short in ("LDS", "SRDS"):
         peer.ask(short)
         peer.ack(short)
-    peer.put(LDS="l@2")
-    peer.ack("LDS")
+    assert peer.put(LDS="l@2") == ["3 LDS l@2"]
+    assert peer.ack("LDS") == ["4 SRDS s@1"]
+    assert peer.ack("SRDS") == []
     assert peer.ask("SRDS", nonce=peer.nonces["SRDS"]) == []
+
+
+def test_delta_client_is_told_again_that_there_are_no_scoped_routes() -> None:
+    """O2, W15: a listener that has some warms until it hears that there are none, or for 15 s."""
+    peer = DeltaPeer(LDS="l@1")
+    for short in ("LDS", "SRDS"):
+        peer.ask(short)
+        peer.ack(short)
+    assert peer.put(LDS="l@2") == ["3 LDS l@2"]
+    assert peer.ack("LDS") == ["4 SRDS"]
+    assert peer.ack("SRDS") == []
+    assert peer.stream.in_step(peer.snapshot)
