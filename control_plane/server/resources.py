@@ -16,14 +16,16 @@ from google.protobuf.message import Message
 from control_plane.errors import InvalidArgument
 from control_plane.names import shown
 from control_plane.server.discovery.wire_constraints import read_constraints
-from control_plane.xds.resource import Denied, Resource, TypeUrl
-from control_plane.xds.resource_type import VIRTUAL_HOST
+from control_plane.xds.resource import NOTHING, Denied, Resource, TypeUrl
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LB_ENDPOINT, VIRTUAL_HOST
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 
 _TYPE_URL_PREFIX = "type.googleapis.com/"
 
 _WRAPPERS = frozenset({"google.protobuf.Any", "envoy.service.discovery.v3.Resource"})
 """Messages that another is packed in. No client asks for their own types."""
+
+_NO_ENDPOINTS: Mapping[TypeUrl, tuple[str, ...]] = MappingProxyType({ENDPOINT: (), LB_ENDPOINT: ()})
 
 _NAME_FIELDS = ("name", "cluster_name")
 """Where messages keep their names: ``cluster_name`` is that of a ``ClusterLoadAssignment``."""
@@ -97,10 +99,11 @@ def resource_of(
         raise InvalidArgument(f"a message {full_name} that tells no name needs a Resource.of(...)")
     type_url = TypeUrl(_TYPE_URL_PREFIX + full_name)
     aliases = _aliases(name, message) if type_url == VIRTUAL_HOST else ()
+    awaits = _awaits(message) if type_url == CLUSTER else NOTHING
     body = message.SerializeToString(deterministic=True)
     whose = None if constraints is None else read_constraints(constraints)
     try:
-        return Resource.of(type_url, name, body, aliases, ttl=ttl, constraints=whose)
+        return Resource.of(type_url, name, body, aliases, ttl=ttl, constraints=whose, awaits=awaits)
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
 
@@ -110,6 +113,14 @@ def _check_message(given: object) -> None:
     if not isinstance(given, Message):
         kind = f"{type(given).__module__}.{type(given).__qualname__}"
         raise InvalidArgument(f"a resource is a message of google.protobuf, not a {kind}")
+
+
+def _awaits(cluster: Any) -> Mapping[TypeUrl, tuple[str, ...]]:  # noqa: ANN401 - made at run time
+    """Return which endpoints a client waits for once it is sent a cluster, as far as that tells."""
+    if cluster.type == cluster.EDS:
+        service = cluster.eds_cluster_config.service_name
+        return {ENDPOINT: (service,)} if service else NOTHING
+    return NOTHING if cluster.HasField("cluster_type") else _NO_ENDPOINTS
 
 
 def _aliases(name: str, virtual_host: Any) -> list[str]:  # noqa: ANN401 - made at run time

@@ -68,6 +68,8 @@ class Resource:
             that; None for never.
         collection: the glob collection that it is in, if its name is an ``xdstp://`` name.
         constraints: whose it is, if it is one of the variants of its name; None for everybody's.
+        awaits: what a client waits for once it is sent this: the names, of each type that is sent
+            again then. Of a type that is not in there it is the one of the same name, or any.
     """
 
     type_url: TypeUrl
@@ -80,9 +82,10 @@ class Resource:
     constraints: Constraints | None
     _content: bytes = field(repr=False)
     _is_packed: bool = field(repr=False)
+    awaits: Mapping[TypeUrl, tuple[str, ...]] = field(compare=False, repr=False)
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - one argument for each thing that is known of it
         cls,
         type_url: str,
         name: str,
@@ -92,6 +95,7 @@ class Resource:
         pack: bool = False,
         ttl: float | None = None,
         constraints: Constraints | None = None,
+        awaits: Mapping[TypeUrl, tuple[str, ...]] = NOTHING,
     ) -> Resource:
         """Make the resource that has this content.
 
@@ -104,6 +108,7 @@ class Resource:
                 seldom sent.
             ttl: after how many seconds without word from the server it is to be dropped.
             constraints: whose it is, as one of the variants of its name.
+            awaits: what a client waits for once it is sent this, by type.
 
         Raises:
             ValueError: it has no name; or the TTL is shorter than ``SHORTEST_TTL`` or longer than
@@ -140,6 +145,7 @@ class Resource:
             constraints,
             zlib.compress(body, level=1) if pack else body,
             pack,
+            awaits,
         )
 
     @property

@@ -270,12 +270,16 @@ class Stream:
     def _refresh(self, machine: Machine, snapshot: Snapshot) -> None:
         """Owe the client what it waits for to warm what it was just sent.
 
-        A child usually has its parent's name; where there is none, any child may be the one.
+        Unless the parent says more, a child has its name; if there is none, any may be the one.
         """
         told = machine.exchange.in_flight or {}
-        updated = {name for name, version in told.items() if version is not None}
+        updated = [name for name, version in told.items() if version is not None]
+        parents = self.content(machine.type.url, snapshot).resources
         for child in machine.type.refreshes:
             if child in self.machines:
-                there = self.content(child, snapshot).resources
-                self.machines[child].refresh(updated, there)
+                awaited: set[str] = set()
+                for name in updated:
+                    parent = parents.get(name)
+                    awaited.update(parent.awaits.get(child, (name,)) if parent else (name,))
+                self.machines[child].refresh(awaited, self.content(child, snapshot).resources)
                 self._at_rest.pop(child, None)

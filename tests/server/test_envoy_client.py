@@ -30,13 +30,13 @@ SCOPED = {
 }
 
 
-def cluster(name: str, *, timeout: str = "5s") -> Message:
-    """Return a cluster whose endpoints come over ADS."""
+def cluster(name: str, *, timeout: str = "5s", service: str = "") -> Message:
+    """Return a cluster whose endpoints come over ADS, by its own name or another."""
     fields = {
         "name": name,
         "type": "EDS",
         "connect_timeout": timeout,
-        "eds_cluster_config": {"eds_config": OVER_ADS},
+        "eds_cluster_config": {"eds_config": OVER_ADS, "service_name": service},
     }
     message: Message = ParseDict(fields, cluster_pb2.Cluster())
     return message
@@ -109,6 +109,25 @@ async def test_a_cluster_that_warms_is_sent_its_endpoints(api_type: str) -> None
             stats = await envoy.stats()
 
         assert [name for name in stats if name.endswith("update_rejected") and stats[name]] == []
+
+
+@pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+async def test_a_cluster_is_sent_its_endpoints_though_others_have_its_name(api_type: str) -> None:
+    """O2: an Envoy waits for those that the cluster names, and has none after 15 s."""
+    others = [cluster("b", service="a"), endpoints("a"), endpoints("b")]
+    async with ResourceServer() as server:
+        server.set_resources(NODE, [cluster("a", service="b"), *others])
+        async with envoy_of(server, api_type) as envoy:
+            await accepted(server)
+            server.set_resources(NODE, [cluster("a", service="b", timeout="6s"), *others])
+            await accepted(server)
+            await envoy.wait_for(
+                lambda stats: (
+                    stats["cluster_manager.warming_clusters"] == 0
+                    and stats["cluster.a.membership_total"] == 1
+                ),
+                what="the cluster is at work",
+            )
 
 
 @pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])

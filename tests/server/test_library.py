@@ -329,6 +329,24 @@ def test_a_virtual_host_has_no_variants() -> None:
         resource_of(host, constraints=whose(present))
 
 
+@pytest.mark.parametrize(
+    ("fields", "awaited"),
+    [
+        ({"type": "EDS"}, {}),
+        ({"type": "EDS", "eds_cluster_config": {"service_name": "b"}}, {ENDPOINT: ("b",)}),
+        ({"type": "STRICT_DNS"}, {ENDPOINT: (), LB_ENDPOINT: ()}),
+        ({"cluster_type": {"name": "of-ones-own"}}, {}),
+    ],
+    ids=["its-own-name", "another-name", "none", "unknown"],
+)
+def test_a_cluster_tells_which_endpoints_it_waits_for(
+    fields: dict[str, Any], awaited: dict[TypeUrl, tuple[str, ...]]
+) -> None:
+    """O2: what a client waits for is sent to it again, and no endpoints of other clusters."""
+    cluster = ParseDict({"name": "a", **fields}, cluster_pb2.Cluster())
+    assert resource_of(cluster).awaits == awaited
+
+
 def test_a_virtual_host_is_meant_by_its_domains() -> None:
     """W13: Envoy asks in lower case, and by the name of the routes, which may have slashes."""
     made = resource_of(VirtualHost(name="a/b/c", domains=["One.test", "two.test:8080"]))

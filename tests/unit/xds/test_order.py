@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from control_plane.xds.resource import Resource
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT
+from control_plane.xds.snapshot import TypeSnapshot
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
 VARIANTS = pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
@@ -306,6 +309,18 @@ def test_all_endpoints_are_sent_again_if_it_is_not_known_which(variant: Variant)
     """O2: a cluster may name its endpoints otherwise than itself."""
     peer = warm(variant, "x", "y", "z", cds="c@1", eds="x@1 y@1")
     assert [line[2:] for line in peer.put(CDS="c@2")] == ["CDS c@2", "EDS x@1 y@1"]
+
+
+@VARIANTS
+def test_endpoints_that_a_cluster_awaits_are_sent_again_and_no_others(variant: Variant) -> None:
+    """O2: also where there are others of its name, which may be those of another cluster."""
+    peer = warm(variant, "c", "d", "e", cds="c@1 d@1", eds="c@1 d@1 e@1")
+    told = [
+        Resource.of(CLUSTER, "c", b"c@2", awaits={ENDPOINT: ("d",)}),
+        Resource.of(CLUSTER, "d", b"d@2", awaits={ENDPOINT: ()}),
+    ]
+    peer.snapshot = peer.snapshot.replacing({CLUSTER: TypeSnapshot.of(told)})
+    assert [line[2:] for line in peer.hear()] == ["CDS c@2 d@2", "EDS d@1"]
 
 
 @VARIANTS
