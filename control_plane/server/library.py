@@ -17,6 +17,7 @@ from typing import Self
 import grpc
 from envoy.service.status.v3 import csds_pb2_grpc
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2_grpc
 
 from control_plane.clock import Clock, SystemClock
 from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
@@ -24,8 +25,10 @@ from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.access.admission import Admission
 from control_plane.server.access.certificate_end import CertificateEnds
 from control_plane.server.csds import client_status
+from control_plane.server.discovery.methods import SERVICES
 from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.groups import GroupOf, Groups
+from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
 from control_plane.server.listening import listen_at
 from control_plane.server.lrs.load_reports import LoadReportingService, LoadReports
@@ -135,7 +138,10 @@ class ResourceServer:
         Raises:
             ConfigurationError: the address cannot be listened on.
         """
-        server = grpc.aio.server(options=self._limits.channel_options())
+        options = self._limits.channel_options()
+        server = grpc.aio.server(interceptors=[StatusInterceptor()], options=options)
+        health = Health(each.service for each in SERVICES)
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
         service = self._make_service()
         service.add_to(server)
         reporting = self._make_reporting(self._load_reports) if self._load_reports else None
@@ -144,6 +150,7 @@ class ResourceServer:
         self.address = await listen_at(server, self.address, self._credentials)
         self._running.push_async_callback(server.stop, _STOP_SECONDS)
         self._running.callback(service.shut_down)
+        self._running.callback(health.drain)
         self._service = service
         self._thread = threading.get_ident()
         if reporting is not None:
@@ -157,8 +164,7 @@ class ResourceServer:
         traceback: TracebackType | None,
     ) -> None:
         """End every stream with UNAVAILABLE, and stop to listen."""
-        self._service = None
-        self._thread = None
+        self._service = self._thread = None
         await self._running.aclose()
 
     @asynccontextmanager

@@ -23,9 +23,11 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster as OtherCluster
 from google.protobuf import any_pb2, descriptor_pb2
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
 from control_plane.nodes import LiveStream
+from control_plane.server.discovery.methods import SERVICES
 from control_plane.server.library import ResourceServer, resource_of
 from control_plane.server.resources import snapshot_of
 from control_plane.xds.delivery import ConfigStatus
@@ -554,6 +556,21 @@ class Listening(Counting):
         self.heard += [(live.number, event) for event in events]
 
 
+async def test_the_documents_metrics_count(capsys: pytest.CaptureFixture[str]) -> None:
+    """The document's example: streams that are open, and responses that were refused."""
+    defined = documented("xds_refused_responses")
+    server, streams, refused = (defined[name] for name in ("SERVER", "STREAMS", "REFUSED"))
+    server.set_resources("node-1", [cluster_pb2.Cluster(name="a")])
+    async with connected(server) as channel, DeltaClient(channel, "node-1") as client:
+        await client.subscribe(CLUSTER)
+        await client.nack(await client.receive(), "no such thing")
+        await eventually(lambda: refused._value.get() == 1, "the refusal is counted")
+        assert streams._value.get() == 1
+
+    await eventually(lambda: streams._value.get() == 0, "the stream is over")
+    assert capsys.readouterr().out == "node-1 refused a: no such thing\n"
+
+
 async def test_an_observer_is_told_what_requests_say() -> None:
     """First who came, then what it asks for; the server's name for itself is in the answer (N5)."""
     server, listening = ResourceServer(identifier="cp-7"), Listening()
@@ -633,6 +650,26 @@ async def test_leaving_ends_every_stream() -> None:
     await client.__aexit__(None, None, None)
     await channel.close()
     await eventually(lambda: len(asyncio.all_tasks()) <= before, "every task is gone")
+
+
+async def test_whether_it_serves_can_be_asked_by_any_load_balancer() -> None:
+    """grpc.health.v1, at the same address: until it is left, and who watches is told that."""
+    server = ResourceServer()
+    async with connected(server) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs have no methods
+        ads = next(each.service for each in SERVICES if each.only is None)
+        for service in ("", ads):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError, match="unknown service 'x'") as unknown:
+            await health.Check(health_pb2.HealthCheckRequest(service="x"))
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+
+        await server.__aexit__(None, None, None)
+
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_a_message_has_the_same_version_in_whatever_order_it_was_filled() -> None:
