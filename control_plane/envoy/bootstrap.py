@@ -19,6 +19,9 @@ from string import Template
 DEFAULT_MAX_MEMORY = 512 << 20
 """Octets; Envoy takes 7 MiB of them at rest, and 15 KiB and more for each connection."""
 
+DEFAULT_MAX_FILES = 1 << 16
+"""Open files; connections that take as many take more memory than that."""
+
 NODE_CLUSTER = "c2c"
 """The node's cluster: all sidecars of one installation."""
 
@@ -49,6 +52,27 @@ class XdsIdentity:
     server_uri: str
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much an Envoy may hold.
+
+    Attributes:
+        memory: in octets.
+        files: how many it may have open, which is for whoever starts it to see to.
+    """
+
+    memory: int = DEFAULT_MAX_MEMORY
+    files: int = DEFAULT_MAX_FILES
+
+    @property
+    def connections(self) -> int:
+        """How many clients may be connected; each takes two files, and Envoy needs some itself."""
+        return max(self.files * 7 // 16, 1)
+
+
+DEFAULT_LIMITS = Limits()
+
+
 def render(
     node_id: str,
     *,
@@ -57,7 +81,7 @@ def render(
     admin_socket: Path,
     tls: XdsIdentity | None,
     ads: AdsVariant = AdsVariant.DELTA,
-    max_memory: int = DEFAULT_MAX_MEMORY,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> str:
     """Return the YAML that ``envoy --config-path`` reads.
 
@@ -68,13 +92,14 @@ def render(
         admin_socket: where Envoy puts its admin interface; Linux allows 107 octets.
         tls: None for plaintext, which the control plane offers on loopback only.
         ads: delta unless it is SotW that is wanted.
-        max_memory: how many octets it may hold before it turns clients away.
+        limits: how much it may hold before it turns clients away.
     """
     values: dict[str, str | int] = {
         "node_id": node_id,
         "node_cluster": NODE_CLUSTER,
         "admin_socket": str(admin_socket),
-        "max_memory": max_memory,
+        "max_memory": limits.memory,
+        "max_connections": limits.connections,
         "api_type": ads.value,
         "discovery": "STATIC" if _is_ip_address(xds_address) else "LOGICAL_DNS",
         "xds_address": xds_address,

@@ -4,7 +4,8 @@ The rule of this module: Envoy adds no limit and no failure of its own between a
 app, and no client feels another. Hence no circuit breaker that trips, no connection to the app that
 two clients share, no HTTP/1.1 connection that is used twice, and none of HTTP/2 that is kept while
 nobody needs it: an app that closes an idle connection just as Envoy reuses it costs the client a
-503, whatever the retry policy, and on loopback a new connection is cheap.
+503, whatever the retry policy, and on loopback a new connection is cheap. Only the sessions of UDP
+are bounded, since nothing else bounds them: one datagram makes one, and it is there for a minute.
 """
 
 from __future__ import annotations
@@ -62,6 +63,13 @@ with 64 KiB a large response takes a third more of its time.
 UNLIMITED = 2**32 - 1
 """The largest limit that Envoy's circuit breakers can express."""
 
+MAX_SESSIONS = 8192
+"""How many senders of datagrams a port has at once.
+
+Each takes 5 KiB of Envoy's memory and an open file. No bound on memory turns senders away, and an
+Envoy that has no file left for one crashes.
+"""
+
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -70,19 +78,20 @@ def service_cluster_name(app_port: int) -> str:
     return f"service-cluster-{app_port}"
 
 
+def datagram_cluster_name(app_port: int) -> str:
+    """Return the name of the cluster for the datagrams to an app's port."""
+    return f"service-cluster-udp-{app_port}"
+
+
 def service_cluster(app_port: int, app_address: str, protocol: AppProtocol) -> bytes:
     """Build the cluster that has the app's port as its only endpoint."""
     name = service_cluster_name(app_port)
-    endpoint = Endpoint(address=socket_address(app_address, app_port))
     cluster = Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
         connect_timeout=CONNECT_TIMEOUT,
         per_connection_buffer_limit_bytes=BUFFER_OCTETS,
-        load_assignment=ClusterLoadAssignment(
-            cluster_name=name,
-            endpoints=[LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=endpoint)])],
-        ),
+        load_assignment=_only(name, app_address, app_port),
         # Envoy reads one entry for each priority: an entry for each limit, as Cloud Foundry sends,
         # leaves all limits but the first at 1024.
         circuit_breakers=CircuitBreakers(
@@ -94,6 +103,29 @@ def service_cluster(app_port: int, app_address: str, protocol: AppProtocol) -> b
         connection_pool_per_downstream_connection=protocol is AppProtocol.HTTP2,
     )
     return check_cluster(bytes(cluster))
+
+
+def datagram_cluster(app_port: int, app_address: str, *, sessions: int = MAX_SESSIONS) -> bytes:
+    """Build the cluster for datagrams to an app's port, which bounds how many send them at once.
+
+    It is not the one of the port's connections: those would count against the bound.
+    """
+    name = datagram_cluster_name(app_port)
+    bound = CircuitBreakersThresholds(priority=RoutingPriority.DEFAULT, max_connections=sessions)
+    cluster = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC,
+        load_assignment=_only(name, app_address, app_port),
+        circuit_breakers=CircuitBreakers(thresholds=[bound]),
+    )
+    return check_cluster(bytes(cluster))
+
+
+def _only(cluster: str, address: str, port: int) -> ClusterLoadAssignment:
+    endpoint = LbEndpoint(endpoint=Endpoint(address=socket_address(address, port)))
+    return ClusterLoadAssignment(
+        cluster_name=cluster, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+    )
 
 
 def _no_limit(priority: RoutingPriority) -> CircuitBreakersThresholds:

@@ -1,6 +1,7 @@
 """The listener for UDP to an app's own port, for sources that a policy names.
 
-The rule of this module: a datagram of a source that is not named is dropped. The matcher of Envoy's
+The rule of this module: a datagram of a source that is not named is dropped, and so is the first of
+a sender for which there is no room (``clusters.MAX_SESSIONS``). The matcher of Envoy's
 udp_proxy by which that is done is marked work in progress in its API; it enforces (as tests with
 the real Envoy show), a changed listener is replaced and its sessions start anew, and the app sees
 Envoy's loopback address as its peer.
@@ -17,7 +18,7 @@ from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb
 from xds.type.matcher.v3 import ip_pb2, matcher_pb2
 
 from control_plane.envoy.addresses import host_prefix_len, in_order
-from control_plane.envoy.clusters import service_cluster_name
+from control_plane.envoy.clusters import datagram_cluster_name
 from control_plane.envoy.validation import check_udp_listener
 
 MAX_DATAGRAM = (1 << 16) - 1
@@ -40,7 +41,7 @@ def udp_listener(port: int, listen_address: str, *, sources: Iterable[str]) -> b
     sizes.max_rx_datagram_size.value = MAX_DATAGRAM
     proxy = udp_proxy_pb2.UdpProxyConfig(stat_prefix=f"stats-udp-{port}")
     proxy.upstream_socket_config.max_rx_datagram_size.value = MAX_DATAGRAM
-    _match_sources(proxy.matcher, service_cluster_name(port), in_order(sources))
+    _match_sources(proxy.matcher, datagram_cluster_name(port), in_order(sources))
     each = listener.listener_filters.add(name="envoy.filters.udp_listener.udp_proxy")
     each.typed_config.Pack(proxy, deterministic=True)
     check_udp_listener(listener)

@@ -73,6 +73,7 @@ class Ports:
         self._options = options
         self._sources = Sources()
         self._cluster = Shared(_cluster)
+        self._datagram_cluster = Shared(_datagram_cluster)
         self._listener = Shared(_listener)
         self._udp_listener = Shared(_udp_listener)
         self._filter = Shared(_filter)
@@ -125,10 +126,14 @@ class Ports:
         every = {**gone.ports, **there}
         sources = self._sources_by_port(state, app, every)
         listeners = list(self._listeners(instance, there, sources))
-        if self._options.unproxied:
+        services = self._clusters(instance, every)
+        if self._options.unproxied and _has_room(app, instance):
             listeners.extend(self._unproxied(state, app, instance))
+            for port, datagrams in self._datagrams(state, app):
+                services.append(self._datagram_cluster(port, instance.app_address))
+                listeners.append(self._udp_listener(port, instance.address, datagrams))
         return {
-            CLUSTER: TypeSnapshot.of(self._clusters(instance, every)),
+            CLUSTER: TypeSnapshot.of(services),
             LISTENER: TypeSnapshot.of(listeners),
             # A tcp app has no use for them, but the connections from when it was none have.
             EXTENSION_CONFIG: TypeSnapshot.of(
@@ -171,16 +176,22 @@ class Ports:
             yield self._listener(spec, instance.address, admitted, probers)
 
     def _unproxied(self, state: State, app: App, instance: Instance) -> Iterator[Resource]:
-        """Yield the listeners on the app's own ports, unless the app itself is there already."""
-        if instance.address == instance.app_address or app.c2c_port is None:
-            return
+        """Yield the listeners on the app's own ports."""
         for port in app.ports:
             sources = self._sources.of(state, app.guid, Transport.TCP, port)
             spec = ListenerSpec(port, port, AppProtocol.TCP, secret="")
             yield self._listener(spec, instance.address, sources, ())
-            datagrams = _addresses(self._sources.of(state, app.guid, Transport.UDP, port))
-            if datagrams:
-                yield self._udp_listener(port, instance.address, datagrams)
+
+    def _datagrams(self, state: State, app: App) -> Iterator[tuple[Port, tuple[Address, ...]]]:
+        """Yield the app's ports to which a policy lets somebody send datagrams, and these."""
+        for port in app.ports:
+            if sources := _addresses(self._sources.of(state, app.guid, Transport.UDP, port)):
+                yield port, sources
+
+
+def _has_room(app: App, instance: Instance) -> bool:
+    """Tell whether Envoy may listen on the app's own ports, since the app itself is not there."""
+    return instance.address != instance.app_address and app.c2c_port is not None
 
 
 def _callers(sources: Iterable[Source], gone: Gone) -> dict[AppGuid, tuple[Address, ...]]:
@@ -196,6 +207,11 @@ def _addresses(sources: Iterable[Source]) -> tuple[Address, ...]:
 def _cluster(app_port: int, app_address: str, protocol: AppProtocol) -> Resource:
     body = clusters.service_cluster(app_port, app_address, protocol)
     return Resource.of(CLUSTER, clusters.service_cluster_name(app_port), body)
+
+
+def _datagram_cluster(app_port: int, app_address: str) -> Resource:
+    body = clusters.datagram_cluster(app_port, app_address)
+    return Resource.of(CLUSTER, clusters.datagram_cluster_name(app_port), body)
 
 
 def _listener(

@@ -205,7 +205,7 @@ class SidecarDirectory:
         chain, key = identity.chain_pem.decode(), identity.key.private_pem().decode()
         _keep(self._identity, bootstrap.identity_file(chain, key).encode())
 
-    def write_bootstrap(self, membership: Membership, host: str, max_memory: int) -> None:
+    def write_bootstrap(self, membership: Membership, host: str, limits: bootstrap.Limits) -> None:
         """Write what Envoy starts with.
 
         Raises:
@@ -218,7 +218,7 @@ class SidecarDirectory:
             xds_port=membership.enrollment.xds_port,
             admin_socket=self.admin_socket,
             tls=bootstrap.XdsIdentity(self._identity, self._trust, identity.server_uri),
-            max_memory=max_memory,
+            limits=limits,
         )
         _keep(self.bootstrap_file, text.encode())
 

@@ -22,6 +22,7 @@ import structlog
 from control_plane import event_loop, log_events
 from control_plane.ca import new_key_pair
 from control_plane.clock import Clock, SystemClock
+from control_plane.envoy.bootstrap import Limits
 from control_plane.names import InstanceGuid, Port
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.app_trust import AppTrust
@@ -45,6 +46,7 @@ from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.processes.envoy_process import (
     check_envoy,
     find_envoy,
+    most_files,
     pass_on_log,
     start_envoy,
 )
@@ -188,7 +190,8 @@ class _Sidecar:
     async def _announce(self, joined: Membership, leftovers: Leftovers, reporter: Reporter) -> None:
         """Do what comes before Envoy and can be given up at any moment."""
         await leftovers.end()
-        self.directory.write_bootstrap(joined, self.options.server.host, self.options.envoy_memory)
+        limits = Limits(self.options.envoy_memory, most_files())
+        self.directory.write_bootstrap(joined, self.options.server.host, limits)
         await reporter.first()
 
     def _reporter(

@@ -54,7 +54,7 @@ class FakeAds:
         *,
         host: str = "127.0.0.1",
         tls: bootstrap.XdsIdentity | None = None,
-        max_memory: int = bootstrap.DEFAULT_MAX_MEMORY,
+        limits: bootstrap.Limits = bootstrap.DEFAULT_LIMITS,
     ) -> str:
         """Return what an Envoy starts with that connects here; without files, in plaintext."""
         return bootstrap.render(
@@ -63,7 +63,7 @@ class FakeAds:
             xds_port=self.port,
             admin_socket=admin_socket,
             tls=tls,
-            max_memory=max_memory,
+            limits=limits,
         )
 
     async def put(self, type_url: str, name: str, value: bytes | None) -> None:

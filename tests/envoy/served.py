@@ -13,7 +13,7 @@ from functools import partial
 import grpc
 
 from control_plane.envoy import clusters, listeners, rbac, secrets
-from control_plane.envoy.bootstrap import DEFAULT_MAX_MEMORY
+from control_plane.envoy.bootstrap import DEFAULT_LIMITS, Limits
 from control_plane.model.entities import AppProtocol, Source
 from control_plane.names import Address, AppGuid
 from tests.envoy import ads as xds
@@ -107,7 +107,7 @@ async def served(
     *,
     sources: Iterable[str] | None = None,
     ready: bool = True,
-    max_memory: int = DEFAULT_MAX_MEMORY,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> AsyncIterator[Served]:
     """Put an app behind an Envoy until the block ends.
 
@@ -116,13 +116,11 @@ async def served(
         protocol: what it speaks.
         sources: who may connect, as for ``tcp_listener``.
         ready: send everything and wait until it is served; else Envoy knows nothing yet.
-        max_memory: how much Envoy may hold.
+        limits: how much Envoy may hold.
     """
     async with contextlib.AsyncExitStack() as stack:
         ads = await stack.enter_async_context(xds.fake_ads())
-        envoy = await stack.enter_async_context(
-            start_envoy(partial(ads.bootstrap, max_memory=max_memory))
-        )
+        envoy = await stack.enter_async_context(start_envoy(partial(ads.bootstrap, limits=limits)))
         instance = Served(app, protocol, unique_address(), envoy, ads, Authority())
         if not ready:
             await envoy.wait_live()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import ssl
+from contextlib import AsyncExitStack
 
 import h2.connection
 import pytest
 from hyperframe.frame import HeadersFrame, SettingsFrame
 
+from control_plane.envoy.bootstrap import Limits
 from control_plane.model.entities import AppProtocol
 from tests.envoy import apps, http2
 from tests.envoy.harness import DEADLINE, until
@@ -85,7 +88,7 @@ async def test_a_caller_cannot_have_envoy_killed() -> None:
     """
     async with (
         apps.tcp_app(_patient) as app,
-        served(app, HTTP1, max_memory=64 * MIB) as instance,
+        served(app, HTTP1, limits=Limits(memory=64 * MIB)) as instance,
         instance.connect() as other,
         instance.connect(alpn=("h2",)) as one,
         instance.connect(alpn=("h2",)) as two,
@@ -170,6 +173,43 @@ async def test_a_request_has_2000_headers(count: int, status: int) -> None:
         instance.connect() as connection,
     ):
         assert (await connection.request(headers=headers)).status == status
+
+
+@pytest.mark.parametrize("protocol", [HTTP1, TCP])
+async def test_a_caller_cannot_take_all_open_files(protocol: AppProtocol) -> None:
+    """Connections beyond 7/16 of Envoy's open files are closed, and others are served on.
+
+    An Envoy without a file for its connection to a tcp app crashes.
+    """
+    limits = Limits(files=200)
+    serve = apps.banner if protocol is TCP else apps.http1()
+    async with (
+        apps.tcp_app(serve) as app,
+        served(app, protocol, limits=limits) as instance,
+        AsyncExitStack() as held,
+    ):
+        resource.prlimit(instance.envoy.pid, resource.RLIMIT_NOFILE, (limits.files, limits.files))
+
+        async def is_served(stack: AsyncExitStack) -> bool:
+            try:
+                connection = await stack.enter_async_context(instance.connect())
+                if protocol is TCP:
+                    return await connection.reader.readline() == b"220 ready\r\n"
+                return (await connection.request()).status == 200
+            except OSError:
+                return False
+
+        last = await held.enter_async_context(AsyncExitStack())
+        answers = [await is_served(last), *[await is_served(held) for _ in range(150)]]
+
+        assert answers == [True] * limits.connections + [False] * (151 - limits.connections)
+        await last.aclose()
+
+        async def is_free() -> bool:
+            return await is_served(held)
+
+        await until(is_free, what="the place of one that left is free")
+        assert instance.envoy.process.returncode is None
 
 
 @pytest.mark.parametrize("protocol", [HTTP1, TCP])

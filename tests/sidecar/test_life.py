@@ -40,7 +40,10 @@ async def test_an_instance_enrols_and_serves(tmp_path: Path) -> None:
 
 
 async def test_envoy_may_have_as_many_clients_as_the_system_allows(tmp_path: Path) -> None:
-    """The limit of open files is raised for Envoy as far as it goes, and for the app it stays."""
+    """The limit of open files is raised for Envoy as far as it goes, and for the app it stays.
+
+    Envoy knows for how many connections that suffices.
+    """
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     async with scene(tmp_path, app=None) as here:
         serves = (sys.executable, "-c", "import time; time.sleep(60)")
@@ -50,6 +53,8 @@ async def test_envoy_may_have_as_many_clients_as_the_system_allows(tmp_path: Pat
                 app = (await instance.logged("app.started"))["pid"]
 
                 assert resource.prlimit(envoy, resource.RLIMIT_NOFILE) == (most, most)
+                text = (instance.directory / "bootstrap.yaml").read_text()
+                assert f"max_active_downstream_connections: {most * 7 // 16}\n" in text
                 assert resource.prlimit(app, resource.RLIMIT_NOFILE) == (512, most)
 
 

@@ -139,16 +139,21 @@ async def start_envoy(
     return envoy
 
 
+def most_files() -> int:
+    """Return how many files an Envoy that is started here may have open."""
+    return resource.getrlimit(_FILES)[1]
+
+
 @contextmanager
 def _limits_of_envoy() -> Iterator[None]:
     """Let what is started meanwhile have more files open than is usual, and no core dump.
 
-    Programs are started with 1,024 open files, and a client takes two of Envoy's: where it has no
-    more, it answers 503. Its memory has private keys that are to be in no file. The app keeps the
-    limits that it would have without a sidecar.
+    Programs are started with 1,024 open files, and a client takes two of Envoy's. Its memory has
+    private keys that are to be in no file. The app keeps the limits that it would have without a
+    sidecar.
     """
     usual = {each: resource.getrlimit(each) for each in (_FILES, _CORE)}
-    resource.setrlimit(_FILES, (usual[_FILES][1], usual[_FILES][1]))
+    resource.setrlimit(_FILES, (most_files(), most_files()))
     resource.setrlimit(_CORE, (0, usual[_CORE][1]))
     try:
         yield

@@ -86,3 +86,15 @@ def test_responses_may_have_large_headers(protocol: AppProtocol) -> None:
 def test_a_tcp_app_has_no_http_options() -> None:
     """For a tcp app Envoy knows nothing of HTTP."""
     assert not _cluster(AppProtocol.TCP).typed_extension_protocol_options
+
+
+def test_datagrams_have_a_cluster_with_a_bound() -> None:
+    """It is another than that of connections, and leads to the same port of the app."""
+    cluster = cluster_pb2.Cluster.FromString(clusters.datagram_cluster(53, "127.0.0.1"))
+
+    assert cluster.name == "service-cluster-udp-53" == clusters.datagram_cluster_name(53)
+    ((endpoint,),) = (each.lb_endpoints for each in cluster.load_assignment.endpoints)
+    address = endpoint.endpoint.address.socket_address
+    assert (address.address, address.port_value) == ("127.0.0.1", 53)
+    (bound,) = cluster.circuit_breakers.thresholds
+    assert (bound.priority, bound.max_connections.value) == (0, 8192)

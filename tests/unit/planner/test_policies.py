@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from control_plane.model.entities import InstanceStatus
 from control_plane.planner import PlanOptions
+from control_plane.xds.resource_type import CLUSTER
 from tests.unit.planner import worlds
 
 C2C, ID = "listener-8080-61443", "listener-8080-61001"
@@ -99,6 +100,11 @@ def test_udp_has_a_listener_once_a_policy_names_a_source() -> None:
     snapshot = worlds.plan(state, options=UNPROXIED)
 
     assert worlds.datagram_sources(snapshot, 8080) == {"10.0.0.1"}
+    assert set(snapshot.of_type(CLUSTER).resources) == {
+        "service-cluster-8080",
+        "service-cluster-9090",
+        "service-cluster-udp-8080",
+    }
     assert "listener-udp-9090" not in worlds.listeners(snapshot)
     assert worlds.chains(snapshot, "listener-8080-8080") == NOBODY
     assert "listener-udp-8080" not in worlds.listeners(worlds.plan(state))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.ca import Authority
+from control_plane.envoy.bootstrap import Limits
 from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.sidecar.directory import SidecarDirectory
 from tests.unit.sidecar.members import GUID, authority, membership
@@ -107,7 +108,7 @@ def test_only_the_apps_ca_is_for_others(ca: Authority, tmp_path: Path) -> None:
     with _umask(0o022):
         directory = SidecarDirectory(tmp_path / "sidecar")
     directory.write(membership(ca))
-    directory.write_bootstrap(membership(ca), "10.0.0.5", 64 << 20)
+    directory.write_bootstrap(membership(ca), "10.0.0.5", Limits(64 << 20))
 
     modes = _modes(tmp_path / "sidecar")
     assert {name for name, mode in modes.items() if mode == 0o644} == {"ca.pem"}
@@ -239,7 +240,7 @@ def test_a_long_path_hides_no_envoy_of_an_earlier_start(tmp_path: Path) -> None:
 def test_the_bootstrap_names_the_files_that_are_renewed(ca: Authority, tmp_path: Path) -> None:
     """Envoy has to look where the sidecar writes, and to demand the control plane's own name."""
     directory = SidecarDirectory(tmp_path)
-    directory.write_bootstrap(membership(ca), "10.0.0.5", 64 << 20)
+    directory.write_bootstrap(membership(ca), "10.0.0.5", Limits(64 << 20))
     text = directory.bootstrap_file.read_text()
 
     for expected in (
