@@ -9,6 +9,7 @@ and a hurry ends it.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -30,6 +31,10 @@ and spares others 30 s in which names lead here."""
 
 _QUIET_SECONDS = 0.5
 _POLL_SECONDS = 0.1
+
+_REFUSING_SECONDS = 0.3
+"""How long Envoy goes on after it refused new connections: those that it took just before may be in
+their handshake, of which it counts nothing, and have their first request yet to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +97,21 @@ class RunningInstance:
             log.warning(log_events.ENVOY_DRAINED, reason=f"it was not told to: {error}")
             return
         seconds = self.options.drain_time.total_seconds()
-        await first_of(self._idle(), self._one_ended(), asyncio.sleep(seconds))
+        await first_of(self._let_go(seconds), self._one_ended(), asyncio.sleep(seconds))
         log.info(log_events.ENVOY_DRAINED, in_flight=await self.admin.in_flight())
 
-    async def _idle(self) -> None:
+    async def _let_go(self, seconds: float) -> None:
+        """Return once nobody is served any more, of whom some may come as long as they can."""
+        almost = max(seconds - _REFUSING_SECONDS, 0)
+        await first_of(self._idle(_QUIET_SECONDS), asyncio.sleep(almost))
+        with suppress(OSError):
+            await self.admin.refuse()
+        await self._idle(_REFUSING_SECONDS)
+
+    async def _idle(self, seconds: float) -> None:
         """Return once nothing has been in flight for a while, so that nobody is cut off."""
         polls = 0
-        while polls < _QUIET_SECONDS / _POLL_SECONDS:
+        while polls < seconds / _POLL_SECONDS:
             polls = polls + 1 if await self.admin.in_flight() == 0 else 0
             await asyncio.sleep(_POLL_SECONDS)
 

@@ -49,6 +49,14 @@ class EnvoyAdmin:
         """
         await self._ask("POST", "/drain_listeners?graceful")
 
+    async def refuse(self) -> None:
+        """Have it take no new connection; those that are open go on.
+
+        Raises:
+            OSError: it does not answer, or not yet.
+        """
+        await self._ask("POST", "/drain_listeners")
+
     async def in_flight(self) -> int | None:
         """Return how much is going on between clients and the app; None if Envoy is slow to say."""
         try:

@@ -134,6 +134,25 @@ async def test_an_instance_is_drained_once_nothing_was_in_flight_for_a_while(
     assert asked.count("/stats") >= 6 + 5
 
 
+async def test_nobody_is_cut_off_who_came_just_before_the_end(tmp_path: Path) -> None:
+    """When nothing is in flight the port is closed, and what is in flight then is waited for."""
+    numbers = itertools.chain([0] * 5, [1] * 4, itertools.repeat(0))
+    async with envoys_admin(tmp_path, numbers) as asked:
+        await _ended(tmp_path)
+
+    quiet, later = ["/stats"] * 5, ["/stats"] * (4 + 3 + 1)
+    assert asked == ["/drain_listeners", *quiet, "/drain_listeners", *later]
+
+
+async def test_the_port_is_closed_before_the_drain_time_is_over(tmp_path: Path) -> None:
+    """Clients that go on coming are refused then, and not cut off."""
+    async with envoys_admin(tmp_path, itertools.repeat(3)) as asked:
+        await _ended(tmp_path, drain_time=timedelta(seconds=1))
+
+    assert asked.count("/drain_listeners") == 2
+    assert asked[-1] == "/stats"
+
+
 async def test_who_does_not_go_has_the_drain_time(tmp_path: Path) -> None:
     """How many are cut off is said."""
     async with envoys_admin(tmp_path, itertools.repeat(3)):
