@@ -20,8 +20,8 @@ from control_plane.nodes import Nodes
 from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.progress import Behind, Stage
 from control_plane.reconciler.reconciler import Reconciler
-from control_plane.reconciler.served.attestation import Attestation
-from control_plane.reconciler.served.probe import Prober
+from control_plane.reconciler.served.attestation import NOBODY_LOOKS, Attestation
+from control_plane.reconciler.served.probe import Prober, may_look
 from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.snapshot import Snapshot
@@ -232,6 +232,8 @@ class Convergence:
         if self._attestation.witnessed(instance.guid):
             served = self._attestation.served(instance.guid)
             return "its sidecar sees no certificate" if served is None else served
+        if self._source is not None and not may_look(self._source, instance):
+            return NOBODY_LOOKS
         left = max(_LAST_LOOK_SECONDS, deadline - self._clock.monotonic())
         try:
             async with asyncio.timeout(left):

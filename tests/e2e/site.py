@@ -290,7 +290,9 @@ class Site:
 
     async def enrol(self, app: str, address: str = "", app_address: str = "") -> Ticket:
         """Enrol an instance by token, as a sidecar does."""
-        request = join_token_pb2.CreateJoinTokenRequest(app=app, address_range="127.0.0.0/8")
+        request = join_token_pb2.CreateJoinTokenRequest(
+            app=app, address_range="::1/128" if ":" in address else "127.0.0.0/8"
+        )
         token = await join_token_pb2_grpc.JoinTokenServiceStub(self._channel).CreateJoinToken(
             request
         )
@@ -317,7 +319,8 @@ class Site:
             bootstrap.identity_file(enrolled.certificate.decode(), key.private_pem().decode())
         )
         identity.trust_file.write_text(bootstrap.trust_file(enrolled.trust_bundle))
-        xds = SocketAddress(token.server.partition(":")[0], enrolled.xds_port)
+        host = token.server.rpartition(":")[0].strip("[]")
+        xds = SocketAddress(host, enrolled.xds_port)
         return Ticket(enrolled.instance_guid, enrolled.address, app_address, xds, identity)
 
     @contextlib.asynccontextmanager

@@ -24,7 +24,7 @@ from control_plane.reconciler.certificates.ledger import CertificateState, Entry
 from control_plane.reconciler.pace import Rush
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.served.attestation import FELL_SILENT, NOBODY_LOOKS, Attestation
-from control_plane.reconciler.served.probe import Prober
+from control_plane.reconciler.served.probe import Prober, may_look
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.delivery import has_version
 from control_plane.xds.events import Acked, Event
@@ -281,10 +281,11 @@ class Proof:
         return entry is None or entry.state is CertificateState.SERVED
 
     def _is_visible(self, instance: InstanceGuid) -> bool:
-        return self._source is not None or self._attestation.witnessed(instance)
+        known = self._state().instance(instance)
+        return self._attestation.witnessed(instance) or may_look(self._source, known)
 
     async def _pause(self, instance: InstanceGuid, seconds: float) -> None:
-        if self._attestation.witnessed(instance) or self._source is None:
+        if self._attestation.witnessed(instance) or not self._is_visible(instance):
             await self._attestation.news(instance, max(seconds, GRACE_SECONDS))
         else:
             await self._clock.sleep(seconds)

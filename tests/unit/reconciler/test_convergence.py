@@ -20,7 +20,7 @@ from control_plane.reconciler import backlog
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.progress import Behind, Stage
 from control_plane.reconciler.publication.names import LINGER_SECONDS
-from control_plane.reconciler.served.attestation import Attestation
+from control_plane.reconciler.served.attestation import NOBODY_LOOKS, Attestation
 from control_plane.reconciler.served.probe import Prober
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER
 from tests.unit.model.world import B, allow, mapping, register, world
@@ -380,6 +380,15 @@ async def test_a_sidecar_is_believed_before_ones_own_eyes() -> None:
 
         assert await waiting == ()
         assert scene.eyes.looks == 0
+
+
+async def test_at_whom_nobody_can_look_is_not_looked_at() -> None:
+    """An instance of IPv6 is not reached from an address of IPv4; whoever waits is told so."""
+    async with a_scene(register(world("b"), B0, B, "fd00::11")) as scene:
+        (behind,) = await scene.wait(Stage.SERVED, 0)
+
+    assert behind.reason.endswith(f"is not served: {NOBODY_LOOKS}")
+    assert scene.eyes.looks == 0
 
 
 async def test_a_sidecar_that_sees_nothing_is_quoted() -> None:

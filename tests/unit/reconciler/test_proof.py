@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import remove_instance, set_status
 from control_plane.model.state import State
@@ -303,9 +305,13 @@ async def test_a_sidecar_that_sees_nothing_says_so() -> None:
         )
 
 
-async def test_without_a_witness_nothing_is_claimed() -> None:
-    """Where nobody can look, ACKed is the last word, with the reason; a sidecar's report helps."""
-    async with scene(source=None) as made:
+@pytest.mark.parametrize("source", [None, "fd00::1"])
+async def test_without_a_witness_nothing_is_claimed(source: str | None) -> None:
+    """Where nobody can look, ACKed is the last word, with the reason; a sidecar's report helps.
+
+    From an address of IPv6 nobody can look at one of IPv4.
+    """
+    async with scene(source=source) as made:
         made.connect(B0).as_envoy()
         await made.clock.advance(10)
         assert made.standing() == (CertificateState.ACKED, NOBODY_LOOKS)
