@@ -7,6 +7,7 @@ them: most plans are made for another certificate or name, and find it as it was
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -126,7 +127,7 @@ class Ports:
         every = {**gone.ports, **there}
         sources = self._sources_by_port(state, app, every)
         listeners = list(self._listeners(instance, there, sources))
-        services = self._clusters(instance, every)
+        services = self._clusters(instance, gone.ports, there)
         if self._options.unproxied and _has_room(app, instance):
             listeners.extend(self._unproxied(state, app, instance))
             for port, datagrams in self._datagrams(state, app):
@@ -144,9 +145,14 @@ class Ports:
         }
 
     def _clusters(
-        self, instance: Instance, every: Mapping[PortMapping, AppProtocol]
+        self, instance: Instance, *mappings: Mapping[PortMapping, AppProtocol]
     ) -> list[Resource]:
-        ports = {mapping.app_port: protocol for mapping, protocol in every.items()}
+        """Return what leads to each port, as the last that are given have it."""
+        ports: dict[Port, AppProtocol] = {}
+        for mapping, protocol in itertools.chain(*(each.items() for each in mappings)):
+            # Bytes pass through the cluster of an HTTP app too, which requests need that drain.
+            if protocol is not AppProtocol.TCP or mapping.app_port not in ports:
+                ports[mapping.app_port] = protocol
         return [
             self._cluster(port, instance.app_address, protocol) for port, protocol in ports.items()
         ]

@@ -76,7 +76,7 @@ class Draining:
         ports = {
             each: of
             for each, (of, until) in recent.ports.items()
-            if until > now and each not in there
+            if until > now and there.get(each) is not of
         }
         return Gone(ports, frozenset(a for a, until in recent.callers.items() if until > now))
 

@@ -14,7 +14,7 @@ from control_plane.model.instances import move_instance
 from control_plane.names import InstanceGuid
 from tests.e2e import strangers, traffic
 from tests.e2e.site import CALLER, Instance, Site, over_ads, site
-from tests.envoy import apps
+from tests.envoy import apps, http2
 from tests.envoy.harness import unique_address, until
 from tests.promises import none_failed
 
@@ -107,6 +107,25 @@ async def test_open_connections_outlive_another_protocol(
             assert (await connection.request()).status == 200
             await cloud.forbid(CALLER, "app-b")
             assert (await connection.request()).status == 403
+
+
+async def test_requests_that_drain_are_sent_as_before(tmp_path: Path) -> None:
+    """The app of HTTP/2 that is called a tcp app from now on is not asked in HTTP/1.1."""
+    address = unique_address(8080)
+    async with (
+        site(tmp_path) as cloud,
+        apps.tcp_app(http2.http2_app, address=address, port=8080) as app,
+    ):
+        await cloud.create_app("app-b", protocol="http2")
+        async with cloud.start("app-b", app, drain_time_s=20) as b:
+            await cloud.map("app-b", "app-b")
+            source = await cloud.caller("app-b")
+            async with b.connect("app-b", source) as connection:
+                assert (await connection.request()).status == 200
+                await cloud.update_app("app-b", protocol="tcp")
+                assert (await connection.request()).status == 200
+            async with b.connect("app-b", source, alpn=("h2",)) as bytes_only:
+                assert bytes_only.leaf.alpn is None
 
 
 @VARIANTS

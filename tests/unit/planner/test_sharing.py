@@ -10,11 +10,12 @@ import pytest
 from control_plane.model.apps import update_app
 from control_plane.model.entities import AppProtocol, InstanceStatus
 from control_plane.model.instances import move_instance, remove_instance, set_status
-from control_plane.model.ports import PortMapping
+from control_plane.model.ports import PortMapping, forwarded
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid, Port
 from control_plane.planner import NAME_TABLE_TYPE, Gone, Planner, PlanOptions, names
+from control_plane.planner.ports import NOTHING
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
 from control_plane.xds.snapshot import Snapshot
 from tests.unit.planner import worlds
@@ -143,6 +144,22 @@ def test_ports_that_drain_are_noticed(busy: State) -> None:
     usual = clusters({})
     assert clusters(gone) == usual | {"service-cluster-7070"}
     assert clusters({}) == usual
+
+
+@pytest.mark.parametrize("protocol", [AppProtocol.HTTP1, AppProtocol.HTTP2])
+def test_what_drains_keeps_its_protocol_where_bytes_pass_now(protocol: AppProtocol) -> None:
+    """The cluster of a tcp app is that of an HTTP app for as long as requests of then may come."""
+    planner, b0 = Planner(PlanOptions()), InstanceGuid("b0")
+    before, after = worlds.story(protocol=protocol.value), worlds.story(protocol="tcp")
+    drains = Gone(forwarded(before.apps[AppGuid("b")]), frozenset())
+
+    def cluster(state: State, gone: Gone) -> object:
+        plan = planner.plan(state, state.instances[b0], {}, state.hostnames_of, gone=gone)
+        return plan.of_type(CLUSTER).resources["service-cluster-8080"]
+
+    was, becomes = cluster(before, NOTHING), cluster(after, NOTHING)
+    assert cluster(after, drains) == was != becomes
+    assert cluster(before, Gone(forwarded(after.apps[AppGuid("b")]), frozenset())) == was
 
 
 def test_warming_up_changes_no_plan(busy: State) -> None:
