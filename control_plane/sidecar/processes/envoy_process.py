@@ -35,6 +35,9 @@ _VERSION_SECONDS = 30.0
 
 _FILES, _CORE = resource.RLIMIT_NOFILE, resource.RLIMIT_CORE
 
+_UNLIMITED = 1 << 30
+"""More files than Linux has for a process; its word for no limit is -1."""
+
 _LOG_FORMAT = "%l %n %v"
 """Level, component and text; when it was is for our own log to say."""
 
@@ -141,7 +144,8 @@ async def start_envoy(
 
 def most_files() -> int:
     """Return how many files an Envoy that is started here may have open."""
-    return resource.getrlimit(_FILES)[1]
+    _, most = resource.getrlimit(_FILES)
+    return _UNLIMITED if most == resource.RLIM_INFINITY else most
 
 
 @contextmanager
@@ -153,7 +157,7 @@ def _limits_of_envoy() -> Iterator[None]:
     sidecar.
     """
     usual = {each: resource.getrlimit(each) for each in (_FILES, _CORE)}
-    resource.setrlimit(_FILES, (most_files(), most_files()))
+    resource.setrlimit(_FILES, (usual[_FILES][1], usual[_FILES][1]))
     resource.setrlimit(_CORE, (0, usual[_CORE][1]))
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from control_plane.errors import ConfigurationError
 from control_plane.sidecar.processes import envoy_admin as module
 from control_plane.sidecar.processes.child import Child
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
-from control_plane.sidecar.processes.envoy_process import find_envoy, pass_on_log
+from control_plane.sidecar.processes.envoy_process import find_envoy, most_files, pass_on_log
 from tests.envoy.harness import DEADLINE, until
 
 
@@ -55,6 +56,16 @@ LISTENERS = """{"listener_statuses": [
  {"name": "udp", "local_address": {"pipe": {"path": "/x"}}},
  {"name": "a", "local_address": {"socket_address": {"address": "10.0.0.5", "port_value": 8080}}}
 ]}"""
+
+
+@pytest.mark.parametrize(("limit", "files"), [(4096, 4096), (resource.RLIM_INFINITY, 1 << 30)])
+def test_files_without_a_limit_are_many(
+    monkeypatch: pytest.MonkeyPatch, limit: int, files: int
+) -> None:
+    """Where a system has no limit its word for that is no number of files."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, limit))
+
+    assert most_files() == files
 
 
 @pytest.mark.parametrize("size", [None, 1, 7, 4096], ids=["whole", "1", "7", "4096"])
