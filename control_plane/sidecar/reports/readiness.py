@@ -2,7 +2,8 @@
 
 The rule of this module: what is told was tried just now, by connecting as others would. A
 connection that proves something is closed at once; nothing is sent on it. Whether it was Envoy who
-accepted it is for Envoy to say; where it does not, what it said last holds.
+accepted it is for Envoy to say; where it does not, what it said last holds. An app that is too busy
+to accept listens: to say otherwise would leave its callers without a name just then.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from control_plane.names import C2C_PORT, Address, Port
 from control_plane.reconciler.served.probe import Prober
+from control_plane.sidecar.enrolment.enrol import is_of_this_machine
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.reports.app_ports import AppPorts
 
@@ -113,10 +115,14 @@ class InstanceObserver:
 
 
 async def _accepts(address: Address, port: Port) -> bool:
-    """Tell whether somebody accepts TCP connections there."""
+    """Tell whether somebody accepts TCP connections there, or will."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(address, port)
+    except TimeoutError:
+        # Of its own ports a machine refuses those that nobody has. One that says nothing has a
+        # queue that is full; Envoy tries again for 30 s.
+        return is_of_this_machine(address)
     except OSError:
         return False
     ours, theirs = (writer.get_extra_info(each) for each in ("sockname", "peername"))

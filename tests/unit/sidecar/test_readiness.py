@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from ssl import SSLContext
 
@@ -14,6 +15,7 @@ import pytest
 from control_plane.names import Address, Port
 from control_plane.sidecar.processes import envoy_admin
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.reports import readiness
 from control_plane.sidecar.reports.app_ports import AppPorts
 from control_plane.sidecar.reports.readiness import InstanceObserver, Observation
 from tests.envoy.harness import unique_address
@@ -119,3 +121,43 @@ async def test_a_connection_to_itself_is_no_app(
     seen = await _seen(tmp_path, AppPorts((closed,)))
 
     assert (seen.listening, seen.open_ports, seen.exposed_ports) == (False, (), ())
+
+
+async def test_an_app_that_is_too_busy_to_accept_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux answers nobody once the queue of a port is full, and its callers wait."""
+    monkeypatch.setattr(readiness, "CONNECT_SECONDS", 0.2)
+    with ExitStack() as waiting, socket.create_server((APP, 0), backlog=0) as app:
+        port = Port(app.getsockname()[1])
+        with suppress(TimeoutError):
+            while True:
+                waiting.enter_context(socket.create_connection((APP, port), timeout=0.2))
+        busy = await _seen(tmp_path, AppPorts((port,)))
+    gone = await _seen(tmp_path, AppPorts((port,)))
+
+    assert (busy.listening, busy.open_ports) == (True, (port,))
+    assert (gone.listening, gone.closed_ports) == (False, (port,))
+
+
+async def test_another_machine_that_does_not_answer_has_no_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be gone, and says nothing of its ports then."""
+
+    async def answer_nothing(*_: object, ssl: SSLContext | None = None, **__: object) -> object:
+        if ssl is not None:  # for port 61443, with which others have patience
+            raise ConnectionRefusedError
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(readiness, "CONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(asyncio, "open_connection", answer_nothing)
+    observer = InstanceObserver(
+        lambda: Address("203.0.113.1"),
+        Address("203.0.113.2"),
+        lambda: AppPorts((Port(8080),)),
+        EnvoyAdmin(tmp_path / "admin.sock"),
+    )
+    seen = await observer.observe()
+
+    assert (seen.listening, seen.closed_ports, seen.exposed_ports) == (False, (8080,), ())
