@@ -140,7 +140,7 @@ class _Sidecar:
             app = await self._start_app(joined, live, ports.current.first, environment)
             if app is not None:
                 stack.push_async_callback(app.stop, 0, self.signals.hurry)
-                leftovers.note_app(app.pid)
+                leftovers.note_app(app.pid, joined.enrollment.instance_guid)
             if os.getpid() == FIRST_PROCESS:
                 own = [each.pid for each in (envoy, app) if each is not None]
                 reaper = asyncio.create_task(OrphanReaper(own, self.clock).run())

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from control_plane.names import Port
 from control_plane.sidecar.directory import Membership
 
+INSTANCE_VARIABLE = "CF_INSTANCE_GUID"
+"""Tells the app which instance it is of, and whatever it starts as a rule."""
+
 _ITS_VARIABLE = "C2C_SIDECAR_TOKEN"
 
 
@@ -42,7 +45,7 @@ def app_environment(
     """
     identity = membership.credentials.identity
     facts = {
-        "CF_INSTANCE_GUID": identity.instance_guid,
+        INSTANCE_VARIABLE: identity.instance_guid,
         "CF_INSTANCE_INDEX": str(membership.enrollment.index),
         "CF_INSTANCE_INTERNAL_IP": identity.address,
     }

@@ -2,7 +2,8 @@
 
 The rule of this module: both hold ports that the next ones need, so they are ended before those are
 started. An Envoy is found by its admin socket. An app is found by its process, which is noted when
-it starts; since the system gives each number away again, it is that process only if it began then.
+it starts; since the system gives each number away again, it is that process only if it began then,
+and one that it left behind in its group only if that has the GUID of the instance.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from control_plane.clock import Clock
 from control_plane.errors import ConfigurationError, StorageError
 from control_plane.names import shown
 from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.sidecar.processes.environment import INSTANCE_VARIABLE
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.processes.group import running
 from control_plane.store.files import read_private, write_private
@@ -47,11 +49,11 @@ class Leftovers:
     clock: Clock
     stop_seconds: float
 
-    def note_app(self, pid: int) -> None:
-        """Have the next sidecar end this process, if this one cannot."""
-        text = json.dumps({"pid": pid, "began": _began(pid), "directory": self._inode()})
+    def note_app(self, pid: int, instance: str) -> None:
+        """Have the next sidecar end this process of an instance, if this one cannot."""
+        noted = {"pid": pid, "began": _began(pid), "directory": self._inode(), "instance": instance}
         try:
-            write_private(self.directory.path / APP_FILE, text.encode())
+            write_private(self.directory.path / APP_FILE, json.dumps(noted).encode())
         except StorageError as error:
             structlog.get_logger(__name__).error(log_events.APP_NOT_NOTED, reason=str(error))
 
@@ -79,8 +81,8 @@ class Leftovers:
         return "it"
 
     async def _end_app(self) -> None:
-        pid, began = self._noted()
-        if not began or _began(pid) != began:
+        pid = self._left_over()
+        if not pid:
             return
         structlog.get_logger(__name__).warning(log_events.APP_LEFT_OVER, pid=pid)
         # With its group, as it would have been ended by the sidecar that started it: a script may
@@ -99,14 +101,17 @@ class Leftovers:
         if left := ", ".join(map(str, running(pid))):
             raise self._in_the_way("an app", f"process {left}")
 
-    def _noted(self) -> tuple[int, str]:
-        """Return the process that was noted and when it began; nothing if that cannot be read."""
-        with suppress(ConfigurationError, ValueError, TypeError, LookupError):
+    def _left_over(self) -> int:
+        """Return the group of the app that was noted if any of it runs, else 0."""
+        with suppress(ConfigurationError, OSError, ValueError, TypeError, LookupError):
             noted = json.loads(read_private(self.directory.path / APP_FILE))
             pid, began, inode = int(noted["pid"]), str(noted["began"]), self._inode()
             # In a copy, as for another instance, it is the app of the sidecar over there.
-            return (pid, began) if noted.get("directory", inode) == inode else (0, "")
-        return 0, ""
+            if not began or noted.get("directory", inode) != inode:
+                return 0
+            if _began(pid) == began or _is_left_by(pid, began, str(noted["instance"])):
+                return pid
+        return 0
 
     def _inode(self) -> int:
         """Return what tells a directory from a copy of it, however it is called by now."""
@@ -118,6 +123,29 @@ class Leftovers:
         return ConfigurationError([problem])
 
 
+def _is_left_by(leader: int, began: str, instance: str) -> bool:
+    """Tell whether a process that has ended left others of an instance in its group.
+
+    Their group may yet be that of a later process, which had the same number and has ended too; so
+    they have to say whose they are.
+    """
+    if _began(leader) or began.partition(" ")[0] != _boot():
+        return False
+    ours = f"{INSTANCE_VARIABLE}={instance}".encode()
+    return any(ours in _variables(each) for each in running(leader))
+
+
+def _variables(pid: int) -> list[bytes]:
+    """Return the variables that a process was started with; none if it does not say."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return []
+
+
+def _boot() -> str:
+    return _BOOT.read_text(encoding="ascii").strip()
+
+
 def _began(pid: int) -> str:
     """Return since when a process runs, unlike that of any other; "" if it does not."""
     with suppress(OSError):
@@ -125,5 +153,5 @@ def _began(pid: int) -> str:
         # proc_pid_stat(5): the name, in parentheses, may have anything in it.
         fields = stat.rpartition(")")[2].split()
         if fields[0] not in "ZX":
-            return f"{_BOOT.read_text(encoding='ascii').strip()} {fields[19]}"
+            return f"{_boot()} {fields[19]}"
     return ""

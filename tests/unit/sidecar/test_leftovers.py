@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -19,7 +20,10 @@ from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.processes import envoy_admin
 from control_plane.sidecar.processes import leftovers as module
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
+from control_plane.sidecar.processes.group import running
 from control_plane.sidecar.processes.leftovers import Leftovers
+
+INSTANCE = "3d3b1b2e-5c1f-4d6a-9d53-8a3f6f0f1c11"
 
 
 def _leftovers(path: Path) -> Leftovers:
@@ -50,7 +54,7 @@ async def test_an_app_that_may_not_be_ended_is_said(
 
     leftovers = _leftovers(tmp_path)
     app = await asyncio.create_subprocess_exec("sleep", "60", process_group=0)
-    leftovers.note_app(app.pid)
+    leftovers.note_app(app.pid, INSTANCE)
     with monkeypatch.context() as patch:
         patch.setattr(os, "killpg", refuse)
         patch.setattr(module, "LEFTOVER_SECONDS", 0.1)
@@ -95,7 +99,7 @@ async def test_an_app_that_cannot_be_noted_runs_all_the_same(tmp_path: Path) -> 
     leftovers = _leftovers(tmp_path)
     (tmp_path / f"{module.APP_FILE}.new").mkdir()  # in the way of the file that is written
     with structlog.testing.capture_logs() as logs:
-        leftovers.note_app(os.getpid())
+        leftovers.note_app(os.getpid(), INSTANCE)
 
     assert [(each["event"], each["log_level"]) for each in logs] == [("app.not_noted", "error")]
     assert module.APP_FILE in logs[0]["reason"]
@@ -105,7 +109,7 @@ async def test_the_app_of_a_copied_directory_is_left_alone(tmp_path: Path) -> No
     """It runs for the sidecar of the directory that was copied; one that was moved is the same."""
     leftovers = _leftovers(tmp_path / "of the app")
     app = await asyncio.create_subprocess_exec("sleep", "60", process_group=0)
-    leftovers.note_app(app.pid)
+    leftovers.note_app(app.pid, INSTANCE)
     leftovers.directory.close()
     shutil.copytree(tmp_path / "of the app", tmp_path / "copy")
     with structlog.testing.capture_logs() as logs:
@@ -123,7 +127,7 @@ async def test_an_app_is_found_whatever_it_is_called(tmp_path: Path) -> None:
     program.symlink_to(shutil.which("sleep") or "")
     leftovers = _leftovers(tmp_path)
     app = await asyncio.create_subprocess_exec(program, "60", process_group=0)
-    leftovers.note_app(app.pid)
+    leftovers.note_app(app.pid, INSTANCE)
     await leftovers.end()
 
     assert await app.wait() == -signal.SIGTERM
@@ -143,7 +147,7 @@ async def test_what_a_script_started_has_the_time_to_end(tmp_path: Path) -> None
     )
     assert app.stdout is not None
     await app.stdout.readline()
-    leftovers.note_app(app.pid)
+    leftovers.note_app(app.pid, INSTANCE)
     await leftovers.end()
 
     assert (tmp_path / "flushed").exists()
@@ -154,10 +158,36 @@ def test_an_app_that_nobody_waited_for_is_none(tmp_path: Path) -> None:
     """It ended, and whoever inherited it keeps its number only."""
     leftovers = _leftovers(tmp_path)
     with subprocess.Popen(["sleep", "60"], process_group=0) as app:
-        leftovers.note_app(app.pid)
+        leftovers.note_app(app.pid, INSTANCE)
         app.kill()
         os.waitid(os.P_PID, app.pid, os.WEXITED | os.WNOWAIT)
         with structlog.testing.capture_logs() as logs:
             asyncio.run(leftovers.end())
 
     assert logs == []
+
+
+@pytest.mark.parametrize("owner", [INSTANCE, "another instance"])
+async def test_what_a_script_left_behind_is_found_by_its_instance(
+    tmp_path: Path, owner: str
+) -> None:
+    """It has the port of the app though the script has ended, whose number may be anybody's."""
+    leftovers = _leftovers(tmp_path)
+    app = await asyncio.create_subprocess_exec(
+        *("sh", "-c", "sleep 60 & read line"),
+        env={**os.environ, "CF_INSTANCE_GUID": owner},
+        stdin=asyncio.subprocess.PIPE,
+        process_group=0,
+    )
+    leftovers.note_app(app.pid, INSTANCE)
+    await app.communicate(b"\n")
+    try:
+        assert running(app.pid)
+        with structlog.testing.capture_logs() as logs:
+            await leftovers.end()
+
+        assert bool(running(app.pid)) == (owner != INSTANCE)
+        assert [each["event"] for each in logs] == ["app.left_over"] * (owner == INSTANCE)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(app.pid, signal.SIGKILL)
