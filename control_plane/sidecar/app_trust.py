@@ -3,7 +3,8 @@
 The rule of this module: our CA is added, and nothing is ever taken away. What the platform already
 set (a company's own roots, say) is the base of what we set; where there is nothing to add to, the
 variable is left alone, since our CA alone would cut the app off from the rest of the world. The
-files of fixed names are there whatever the variables say, for programs that others start.
+files of fixed names are there whatever the variables say, for programs that others start. What a
+disk has no room for is written soon after it has: the next CA waits for nobody's files.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import structlog
 
 from control_plane import log_events
 from control_plane.ca import JDK_PASSWORD, java_trust_store, read_java_trust_store
+from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError, InvalidArgument, StorageError
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
+from control_plane.sidecar.seldom import Seldom
 from control_plane.store.files import write_public
 
 ROOTS = "roots.pem"
@@ -30,6 +33,9 @@ JAVA_ROOTS = "roots.p12"
 
 OUR_CA = "C2C_CA_FILE"
 """Our CA alone, for who wants to trust nobody else."""
+
+AGAIN_SECONDS = 60.0
+"""How soon what could not be written is tried again."""
 
 REPLACING = {
     # OpenSSL, Python, Ruby, Go, curl, .NET, rustls-native-certs
@@ -64,11 +70,15 @@ _SYSTEM_ROOTS = (
 class AppTrust:
     """The files by which the app trusts our CA, and the variables that lead there."""
 
+    name = "app trust"
+
     def __init__(
         self,
         directory: SidecarDirectory,
         inherited: Mapping[str, str],
         system_roots: Sequence[str] = _SYSTEM_ROOTS,
+        *,
+        clock: Clock,
     ) -> None:
         """Add to what these variables and the system say.
 
@@ -76,11 +86,14 @@ class AppTrust:
             directory: where the files are written.
             inherited: the variables that the app would have without us.
             system_roots: where the system's roots may be; the first that exists counts.
+            clock: times the next attempt after one that failed.
         """
         self._directory = directory
         self._inherited = inherited
         self._system_roots = system_roots
-        self._written = b""
+        self._clock = clock
+        self._wanted = self._written = b""
+        self._seldom = Seldom(clock)
         self._log = structlog.get_logger(__name__)
 
     def write(self, ca_pem: bytes) -> dict[str, str]:
@@ -91,7 +104,7 @@ class AppTrust:
         Raises:
             StorageError: a file could not be written, and there was none before.
         """
-        self._written = ca_pem
+        self._wanted = self._written = ca_pem
         variables = {OUR_CA: str(self._directory.ca_file)}
         system = _first_content(self._system_roots)
         # First, since a variable may name this very file already.
@@ -112,12 +125,24 @@ class AppTrust:
 
     def follow(self, credentials: Credentials) -> None:
         """Write the files again if the CA certificates are others than before."""
-        if credentials.trust_bundle == self._written:
-            return
+        if credentials.trust_bundle != self._written:
+            self._rewrite(credentials.trust_bundle)
+
+    async def run(self) -> None:
+        """Write again what could not be written, without end."""
+        while True:
+            await self._clock.sleep(AGAIN_SECONDS)
+            if self._written != self._wanted:
+                self._rewrite(self._wanted)
+                if self._written == self._wanted:
+                    self._log.info(log_events.TRUST_EXPORTED)
+
+    def _rewrite(self, ca_pem: bytes) -> None:
         try:
-            self.write(credentials.trust_bundle)
+            self.write(ca_pem)
         except ControlPlaneError as error:
-            self._log.error(log_events.TRUST_NOT_EXPORTED, reason=str(error))
+            self._written = b""
+            self._not_written(error)
 
     def _added(self, name: str, given: str | None, system: bytes, ca_pem: bytes) -> dict[str, str]:
         """Have a base and ours in one file, and return the variable that names it.
@@ -151,7 +176,12 @@ class AppTrust:
             self._written = b""
             if not path.exists():
                 raise
-            self._log.error(log_events.TRUST_NOT_EXPORTED, reason=str(error))
+            self._not_written(error)
+
+    def _not_written(self, error: ControlPlaneError) -> None:
+        reason = str(error)
+        log = self._log.error if self._seldom.is_news(reason) else self._log.debug
+        log(log_events.TRUST_NOT_EXPORTED, reason=reason)
 
     def _java(self, system: bytes, ca_pem: bytes) -> dict[str, str]:
         base = self._jdk_roots() or system
@@ -187,7 +217,8 @@ class AppTrust:
             return b""
 
     def _left_alone(self, name: str, why: str) -> None:
-        self._log.warning(log_events.TRUST_NOT_EXPORTED, variable=name, reason=why)
+        log = self._log.warning if self._seldom.is_news(f"{name}: {why}") else self._log.debug
+        log(log_events.TRUST_NOT_EXPORTED, variable=name, reason=why)
 
 
 def _joined(base: bytes, ca_pem: bytes) -> bytes:

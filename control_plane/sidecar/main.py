@@ -23,7 +23,7 @@ from control_plane import event_loop, log_events
 from control_plane.ca import new_key_pair
 from control_plane.clock import Clock, SystemClock
 from control_plane.envoy.bootstrap import Limits
-from control_plane.names import InstanceGuid, Port
+from control_plane.names import InstanceGuid
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.channel import instance_channel
@@ -129,7 +129,8 @@ class _Sidecar:
             environment = without_token(os.environ, self.options.token)
             envoy = await start_envoy(binary, self.directory, self.options, environment)
             stack.push_async_callback(envoy.stop, 0, self.signals.hurry)
-            services = (self._renewal(joined, live), reporter, resolver)
+            trust = AppTrust(self.directory, environment, clock=self.clock)
+            services = (self._renewal(joined, live), reporter, resolver, trust)
             current = keep_running(filter(None, services), clock=self.clock, draw=self.draw)
             for work in (current, pass_on_log(envoy, self.clock)):
                 stack.push_async_callback(_cancel, asyncio.create_task(work))
@@ -137,7 +138,10 @@ class _Sidecar:
                 await within(NAMES_SECONDS, self.signals.stop, resolver.ready())
             if self.options.command and self.signals.stop.is_set():
                 return await self._give_up(reporter.leave())
-            app = await self._start_app(joined, live, ports.current.first, environment)
+            variables = trust.write(live.current.trust_bundle)
+            live.watch(trust.follow)
+            environment = app_environment(environment, joined, ports.current.first, variables)
+            app = await self._start_app(environment)
             if app is not None:
                 stack.push_async_callback(app.stop, 0, self.signals.hurry)
                 leftovers.note_app(app.pid, joined.enrollment.instance_guid)
@@ -209,21 +213,10 @@ class _Sidecar:
     def _xds(self, joined: Membership) -> SocketAddress:
         return SocketAddress(self.options.server.host, joined.enrollment.xds_port)
 
-    async def _start_app(
-        self,
-        joined: Membership,
-        live: LiveCredentials,
-        port: Port,
-        environment: Mapping[str, str],
-    ) -> Child | None:
-        trust = AppTrust(self.directory, environment)
-        variables = trust.write(live.current.trust_bundle)
-        live.watch(trust.follow)
+    async def _start_app(self, environment: Mapping[str, str]) -> Child | None:
         if not self.options.command:
             return None
-        app = await Child.start(
-            self.options.command, app_environment(environment, joined, port, variables)
-        )
+        app = await Child.start(self.options.command, environment)
         self.signals.forward_to(app)
         structlog.get_logger(__name__).info(log_events.APP_STARTED, pid=app.pid)
         return app

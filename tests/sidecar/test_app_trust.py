@@ -20,6 +20,7 @@ import pytest
 
 from control_plane.api.v1 import certificate_authority_pb2, certificate_authority_pb2_grpc
 from control_plane.ca import JDK_PASSWORD, java_trust_store
+from control_plane.clock import SystemClock
 from control_plane.sidecar.app_trust import JAVA_ROOTS, ROOTS, AppTrust
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.store.files import write_public
@@ -141,7 +142,9 @@ class Trust:
         sidecars = SidecarDirectory(self.directory / "sidecar")
         write_public(sidecars.ca_file, self.ours.pem)
         (self.directory / "system.pem").write_bytes(self.platforms.pem)
-        trust = AppTrust(sidecars, inherited, [str(self.directory / "system.pem")])
+        trust = AppTrust(
+            sidecars, inherited, [str(self.directory / "system.pem")], clock=SystemClock()
+        )
         variables = {**inherited, **trust.write(self.ours.pem)}
         sidecars.close()
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,17 @@ from control_plane import log_events
 from control_plane.ca import read_certificates, read_java_trust_store
 from control_plane.errors import StorageError
 from control_plane.names import Port
-from control_plane.sidecar.app_trust import ADDING, IF_SET, JAVA_OPTIONS, REPLACING, AppTrust
+from control_plane.sidecar.app_trust import (
+    ADDING,
+    AGAIN_SECONDS,
+    IF_SET,
+    JAVA_OPTIONS,
+    REPLACING,
+    AppTrust,
+)
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.processes.environment import app_environment, without_token
+from tests.unit.reconciler.clocks import ManualClock
 from tests.unit.sidecar.members import ADDRESS, GUID, authority, membership
 
 
@@ -67,7 +76,9 @@ def test_a_port_that_is_set_already_stays() -> None:
 
 def test_without_system_roots_our_ca_alone_replaces_nothing(tmp_path: Path) -> None:
     """What adds is set, what replaces is not, and the log says that the image has no roots."""
-    trust = AppTrust(SidecarDirectory(tmp_path), {"PATH": ""}, [str(tmp_path / "none.pem")])
+    trust = AppTrust(
+        SidecarDirectory(tmp_path), {"PATH": ""}, [str(tmp_path / "none.pem")], clock=ManualClock()
+    )
     with structlog.testing.capture_logs() as logs:
         variables = trust.write(authority().trust_bundle_pem)
 
@@ -88,7 +99,9 @@ def test_the_documented_files_are_there_whatever_the_variables_say(tmp_path: Pat
     java = {JAVA_OPTIONS: "-Djavax.net.ssl.trustStore=/own.p12", "PATH": ""}
     directory = SidecarDirectory(tmp_path / "sidecar")
 
-    variables = AppTrust(directory, {**replaced, **java}, [str(roots)]).write(ours)
+    variables = AppTrust(directory, {**replaced, **java}, [str(roots)], clock=ManualClock()).write(
+        ours
+    )
 
     assert (directory.path / "roots.pem").read_bytes() == system + ours
     store = read_java_trust_store((directory.path / "roots.p12").read_bytes())
@@ -101,7 +114,7 @@ def test_without_system_roots_the_documented_files_have_our_ca(tmp_path: Path) -
     """Who names such a file anyway reaches other apps; a missing one lets it reach none."""
     directory, ours = SidecarDirectory(tmp_path), authority().trust_bundle_pem
 
-    AppTrust(directory, {"PATH": ""}, [str(tmp_path / "none.pem")]).write(ours)
+    AppTrust(directory, {"PATH": ""}, [str(tmp_path / "none.pem")], clock=ManualClock()).write(ours)
 
     assert (tmp_path / "roots.pem").read_bytes() == ours
     assert read_java_trust_store((tmp_path / "roots.p12").read_bytes()) == ours
@@ -114,7 +127,9 @@ def test_a_variable_may_name_our_own_file_already(tmp_path: Path) -> None:
     directory = SidecarDirectory(tmp_path / "sidecar")
     given = {"SSL_CERT_FILE": str(directory.path / "roots.pem"), "PATH": ""}
 
-    named = AppTrust(directory, given, [str(roots)]).write(ours)["SSL_CERT_FILE"]
+    named = AppTrust(directory, given, [str(roots)], clock=ManualClock()).write(ours)[
+        "SSL_CERT_FILE"
+    ]
 
     assert fingerprints(Path(named).read_bytes()) == fingerprints(roots.read_bytes() + ours)
 
@@ -124,7 +139,9 @@ def test_a_trust_store_that_somebody_chose_stays(tmp_path: Path) -> None:
     given = {"JAVA_TOOL_OPTIONS": "-Xmx64m -Djavax.net.ssl.trustStore=/own.p12", "PATH": ""}
     roots = tmp_path / "system.pem"
     roots.write_bytes(authority("system").trust_bundle_pem)
-    trust = AppTrust(SidecarDirectory(tmp_path / "sidecar"), given, [str(roots)])
+    trust = AppTrust(
+        SidecarDirectory(tmp_path / "sidecar"), given, [str(roots)], clock=ManualClock()
+    )
     with structlog.testing.capture_logs() as logs:
         variables = trust.write(authority().trust_bundle_pem)
 
@@ -137,7 +154,9 @@ def test_other_options_of_java_stay(tmp_path: Path) -> None:
     roots = tmp_path / "system.pem"
     roots.write_bytes(authority("system").trust_bundle_pem)
     directory = SidecarDirectory(tmp_path / "a directory")
-    trust = AppTrust(directory, {"JAVA_TOOL_OPTIONS": "-Xmx64m", "PATH": ""}, [str(roots)])
+    trust = AppTrust(
+        directory, {"JAVA_TOOL_OPTIONS": "-Xmx64m", "PATH": ""}, [str(roots)], clock=ManualClock()
+    )
 
     options = trust.write(authority().trust_bundle_pem)["JAVA_TOOL_OPTIONS"]
 
@@ -150,7 +169,9 @@ def test_a_variable_that_names_nothing_is_left_alone(tmp_path: Path) -> None:
     roots = tmp_path / "system.pem"
     roots.write_bytes(authority("system").trust_bundle_pem)
     given = {"SSL_CERT_FILE": str(tmp_path / "soon.pem"), "PATH": ""}
-    trust = AppTrust(SidecarDirectory(tmp_path / "sidecar"), given, [str(roots)])
+    trust = AppTrust(
+        SidecarDirectory(tmp_path / "sidecar"), given, [str(roots)], clock=ManualClock()
+    )
     with structlog.testing.capture_logs() as logs:
         variables = trust.write(authority().trust_bundle_pem)
 
@@ -164,7 +185,7 @@ def test_the_files_follow_a_new_ca_and_nothing_else(tmp_path: Path) -> None:
     roots = tmp_path / "system.pem"
     roots.write_bytes(authority("system").trust_bundle_pem)
     directory = SidecarDirectory(tmp_path / "sidecar")
-    trust = AppTrust(directory, {"PATH": ""}, [str(roots)])
+    trust = AppTrust(directory, {"PATH": ""}, [str(roots)], clock=ManualClock())
     old, new = membership(authority("old")), membership(authority("new"))
     written = Path(trust.write(old.credentials.trust_bundle)["SSL_CERT_FILE"])
     before = written.stat().st_ino
@@ -176,24 +197,36 @@ def test_the_files_follow_a_new_ca_and_nothing_else(tmp_path: Path) -> None:
     assert written.read_bytes() == roots.read_bytes() + new.credentials.trust_bundle
 
 
-def test_files_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
-    """A disk that was full when the CA changed does not leave an app without it for good."""
-    roots = tmp_path / "system.pem"
+async def test_files_that_could_not_be_written_are_written_soon(tmp_path: Path) -> None:
+    """A disk that was full when the CA changed does not leave an app without it for half a day."""
+    roots, clock = tmp_path / "system.pem", ManualClock()
     roots.write_bytes(authority("system").trust_bundle_pem)
     directory = SidecarDirectory(tmp_path / "sidecar")
-    trust = AppTrust(directory, {"PATH": ""}, [str(roots)])
-    old, new = membership(authority("old")), membership(authority("new"))
-    written = Path(trust.write(old.credentials.trust_bundle)["SSL_CERT_FILE"])
+    trust = AppTrust(directory, {"PATH": ""}, [str(roots)], clock=clock)
+    old, new = (membership(authority(each)).credentials for each in ("old", "new"))
+    written = Path(trust.write(old.trust_bundle)["SSL_CERT_FILE"])
     obstacle = directory.path / "roots.pem.new"
     obstacle.mkdir()
     with structlog.testing.capture_logs() as logs:
-        trust.follow(new.credentials)
-    obstacle.rmdir()
+        running = asyncio.create_task(trust.run())
+        trust.follow(new)
+        await clock.advance(AGAIN_SECONDS)
+        obstacle.rmdir()
+        assert written.read_bytes() == roots.read_bytes() + old.trust_bundle
+        await clock.advance(AGAIN_SECONDS)
+        before = written.stat().st_ino
+        await clock.advance(AGAIN_SECONDS)
+    running.cancel()
+    await asyncio.wait([running])
 
-    trust.follow(new.credentials)
-
-    assert [each["event"] for each in logs] == [log_events.TRUST_NOT_EXPORTED]
-    assert written.read_bytes() == roots.read_bytes() + new.credentials.trust_bundle
+    told = [(each["event"], each["log_level"]) for each in logs]
+    assert told == [
+        (log_events.TRUST_NOT_EXPORTED, "error"),
+        (log_events.TRUST_NOT_EXPORTED, "debug"),
+        (log_events.TRUST_EXPORTED, "info"),
+    ]
+    assert written.read_bytes() == roots.read_bytes() + new.trust_bundle
+    assert written.stat().st_ino == before
 
 
 def test_an_app_starts_with_older_files_and_not_without_any(tmp_path: Path) -> None:
@@ -201,7 +234,7 @@ def test_an_app_starts_with_older_files_and_not_without_any(tmp_path: Path) -> N
     roots = tmp_path / "system.pem"
     roots.write_bytes(authority("system").trust_bundle_pem)
     directory = SidecarDirectory(tmp_path / "sidecar")
-    trust = AppTrust(directory, {"PATH": ""}, [str(roots)])
+    trust = AppTrust(directory, {"PATH": ""}, [str(roots)], clock=ManualClock())
     old, new = membership(authority("old")), membership(authority("new"))
     obstacle = directory.path / "roots.pem.new"
     obstacle.mkdir()
