@@ -260,6 +260,7 @@ def migrate(connection: Connection, path: str, steps: Sequence[Step] = STEPS) ->
 
     Raises:
         ConfigurationError: it is of a newer release, or not one of ours.
+        ValueError: it has no version.
     """
     version = _version_of(connection, path)
     if version > len(steps):
@@ -283,5 +284,10 @@ def _version_of(connection: Connection, path: str) -> int:
         connection.execute(SCHEMA_VERSION.insert().values(version=0))
     elif SCHEMA_VERSION.name not in tables:
         raise ConfigurationError([f"{path!r} is a database, but not a state database"])
-    version = connection.scalar(SCHEMA_VERSION.select())
-    return int(version or 0)
+    versions = connection.scalars(SCHEMA_VERSION.select()).all()
+    match versions:
+        case [int(version)] if version >= 0:
+            return version
+        case _:
+            found = ", ".join(map(str, versions)) or "missing"
+            raise ValueError(f"the version of its schema is {found}")

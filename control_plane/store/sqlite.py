@@ -22,10 +22,10 @@ import structlog
 from sqlalchemy import URL, Table, bindparam, create_engine, delete, event, insert, select, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane import log_events
-from control_plane.errors import ConfigurationError, StorageError
+from control_plane.errors import StorageError
 from control_plane.model.change import Change, merged
 from control_plane.model.entities import Entity, Instance
 from control_plane.store.files import (
@@ -38,14 +38,12 @@ from control_plane.store.lock import DirectoryLock
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.rows import READERS, Row, issued_record, issued_row, row_of, table_of
 from control_plane.store.schema import INSTANCES, ISSUED, migrate
+from control_plane.store.unusable import ROOM, damaged, reason_of, unusable
 
 T = TypeVar("T")
 
 _WITHOUT_INSTANCE = delete(ISSUED).where(ISSUED.c.instance_guid.not_in(select(INSTANCES.c.guid)))
 """Records that were written after their instances were removed; nothing else would delete them."""
-
-_ROOM = 128 * 1024
-"""Octets that SQLite may need beside the database to open it: its log and its shared memory."""
 
 _TURN_SECONDS = 30.0
 """How long a transaction waits for those before it: as long as ``c2c`` waits for an answer."""
@@ -71,7 +69,7 @@ class SqliteStore:
         """
         private_directory(path.parent)
         lock = DirectoryLock(path.parent)
-        obstacle = why_unwritable(path.parent, _ROOM)
+        obstacle = why_unwritable(path.parent, ROOM)
         engine = _engine_for(path, share=not obstacle)
         store = cls(path, engine, lock)
         try:
@@ -143,23 +141,28 @@ class SqliteStore:
     def _prepare(self, connection: Connection) -> None:
         verdict = connection.scalar(text("PRAGMA quick_check(1)"))
         if verdict != "ok":
-            raise self._damaged(verdict)
-        migrate(connection, str(self._path))
+            raise damaged(self._path, verdict)
+        try:
+            migrate(connection, str(self._path))
+        except ValueError as error:
+            raise damaged(self._path, str(error)) from error
         connection.execute(_WITHOUT_INSTANCE)
         if row := connection.execute(text("PRAGMA foreign_key_check")).first():
-            raise self._damaged(f"a row of {row[0]} refers to one of {row[2]} that is missing")
+            raise damaged(
+                self._path, f"a row of {row[0]} refers to one of {row[2]} that is missing"
+            )
 
     async def _reading(self, work: Callable[[Connection], T]) -> T:
         try:
             return await self._transact(work)
         except SQLAlchemyError as error:
-            raise self._unusable(error) from error
+            raise unusable(self._path, error) from error
 
     async def _writing(self, work: Callable[[Connection], None]) -> None:
         try:
             await self._transact(work)
         except SQLAlchemyError as error:
-            raise StorageError(f"the change was not written: {_reason(error)}") from error
+            raise StorageError(f"the change was not written: {reason_of(error)}") from error
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
         """Have something done in one transaction, after those before it.
@@ -188,23 +191,7 @@ class SqliteStore:
         try:
             return [what(row) for row in rows]
         except (KeyError, TypeError, ValueError) as error:
-            raise self._damaged(f"a row cannot be read: {error}") from error
-
-    def _unusable(self, error: SQLAlchemyError) -> ConfigurationError:
-        if isinstance(error, OperationalError):  # locked, full, read-only: the content may be fine
-            problem = f"state database {str(self._path)!r} cannot be used: {_reason(error)}"
-            # SQLite calls a disk without room for its shared memory one that has an I/O error.
-            if obstacle := why_unwritable(self._path.parent, _ROOM):
-                problem += f" ({obstacle}): mend that, and start again"
-            return ConfigurationError([problem])
-        return self._damaged(_reason(error))
-
-    def _damaged(self, reason: str) -> ConfigurationError:
-        problem = (
-            f"state database {str(self._path)!r} is damaged ({reason}): restore it from a "
-            "backup, or move it away to start with nothing"
-        )
-        return ConfigurationError([problem])
+            raise damaged(self._path, f"a row cannot be read: {error}") from error
 
 
 def _engine_for(path: Path, *, share: bool) -> Engine:
@@ -290,8 +277,3 @@ def _forget_issued(connection: Connection, drops: Iterable[Entity]) -> None:
     if gone:
         statement = delete(ISSUED).where(ISSUED.c.instance_guid == bindparam("gone"))
         connection.execute(statement, gone)
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    """Return what SQLite said, without the statement around it."""
-    return str(error.orig) if isinstance(error, StatementError) else str(error)

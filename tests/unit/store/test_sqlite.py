@@ -43,6 +43,7 @@ from control_plane.model.state import State
 from control_plane.names import Address, AppGuid, Hostname, InstanceGuid, Port
 from control_plane.store import sqlite
 from control_plane.store.protocol import IssuedRecord
+from control_plane.store.schema import STEPS
 from control_plane.store.sqlite import SqliteStore
 from tests.unit.model.test_random_commands import COMMANDS, Command
 
@@ -449,6 +450,13 @@ async def test_a_damage_that_no_query_meets_is_told_as_such(path: Path) -> None:
         ),
         ("UPDATE apps SET ports = '8'", "a row cannot be read: 'int' object is not iterable"),
         ("UPDATE apps SET ports = '{'", "a row cannot be read: "),
+        ("UPDATE schema_version SET version = 'x'", "the version of its schema is x"),
+        ("UPDATE schema_version SET version = -1", "the version of its schema is -1"),
+        ("INSERT INTO schema_version VALUES (2)", f"the version of its schema is {len(STEPS)}, 2"),
+        ("DELETE FROM schema_version", "the version of its schema is missing"),
+        ("UPDATE schema_version SET version = 1", "duplicate column name: chain"),
+        ("DROP TABLE tombstones", "no such table: tombstones"),
+        ("ALTER TABLE apps DROP COLUMN ssh", "no such column: apps.ssh"),
     ],
 )
 async def test_a_row_that_makes_no_sense_is_told_as_damaged(
