@@ -215,8 +215,6 @@ class SotwMachine:
             self.type.url, self._new_nonce(), version, offer.resources, ttls=ttls, errors=errors
         )
         self.exchange.send(reply.nonce, offer.news, now, turn=tuple(offer.news))
-        if self.type.complete:
-            self.exchange.pay(tuple(self.exchange.owed))
         self.exchange.pay({WILDCARD})
         self.exchange.pay(self.subscription.globs.intersection(snapshot.collections))
         return reply
