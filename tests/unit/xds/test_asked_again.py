@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from control_plane.xds.messages import Node
 from control_plane.xds.resource import Resource
-from control_plane.xds.resource_type import LISTENER
+from control_plane.xds.resource_type import SCOPED_ROUTE
 from control_plane.xds.snapshot import TypeSnapshot
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
@@ -73,17 +73,27 @@ def test_client_that_gives_names_asks_anew_by_these() -> None:
     assert peer.ask("SRDS", "s") == []
 
 
+def test_no_listener_that_has_yet_to_leave_is_a_reason_to_ask() -> None:
+    """R6: who says everything twice before it was sent one is not sent it twice."""
+    peer = SotwPeer(CDS="c@1", LDS="l@1", SRDS="s@1")
+    for short in ("SRDS", "CDS"):
+        peer.ask(short)
+    assert peer.ask("LDS") == []
+    assert peer.ack("SRDS") == []
+    assert peer.ask("SRDS") == []
+
+
 def test_ack_of_a_heartbeat_asks_for_nothing() -> None:
     """R6: it has the last nonce, and answers no response, like a request that is repeated."""
-    kept = TypeSnapshot.of([Resource.of(LISTENER, "l", b"l@1", ttl=9.0)])
-    peer = SotwPeer(node=TAKES_TTLS, CDS="c@1")
-    peer.snapshot = peer.snapshot.replacing({LISTENER: kept})
-    for short in ("CDS", "LDS"):
+    kept = TypeSnapshot.of([Resource.of(SCOPED_ROUTE, "s", b"s@1", ttl=9.0)])
+    peer = SotwPeer(node=TAKES_TTLS, LDS="l@1")
+    peer.snapshot = peer.snapshot.replacing({SCOPED_ROUTE: kept})
+    for short in ("LDS", "SRDS"):
         peer.ask(short)
         peer.ack(short)
-    assert peer.wait(3) == ["3 LDS l@1"]
-    assert peer.put(CDS="c@2") == ["4 CDS c@2"]
-    assert [*peer.ack("LDS"), *peer.ack("CDS")] == []
+    assert peer.wait(3) == ["3 SRDS s@1"]
+    assert peer.put(LDS="l@2") == ["4 LDS l@2"]
+    assert [*peer.ack("SRDS"), *peer.ack("LDS")] == []
 
 
 def test_old_nonce_asks_for_nothing() -> None:

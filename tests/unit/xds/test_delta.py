@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from control_plane.xds.delivery import has_version
+from control_plane.xds.delta import DeltaMachine
 from control_plane.xds.events import Acked, Nacked, Stale, Subscribed, Unsubscribed
-from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, SECRET
 from tests.unit.xds.notation import version
 from tests.unit.xds.peers import REFUSED, DeltaPeer
 
@@ -117,6 +118,17 @@ def test_wildcard_subscribed_again_while_its_response_is_in_flight_is_sent_again
     assert peer.ack("CDS") == []
 
 
+def test_what_came_by_a_wildcard_is_given_up_with_it() -> None:
+    """W10, R5: so a client that asks for everything later is not told of what is gone by then."""
+    peer = DeltaPeer(CDS="c@1 d@1")
+    peer.ask("CDS", "*")
+    peer.ack("CDS")
+    assert peer.ask("CDS", drop=["*"]) == []
+    assert peer.put(CDS="c@1") == []
+    assert peer.ask("CDS", "*") == ["2 CDS c@1"]
+    assert peer.ack("CDS") == []
+
+
 def test_unsubscription_of_what_nobody_asked_for_is_ignored() -> None:
     """W10: giving up a name that was never asked for is no error and changes nothing."""
     peer = DeltaPeer(SDS="s@1")
@@ -209,6 +221,7 @@ def test_alias_given_up_under_a_wildcard_is_forgotten() -> None:
     peer.ack("EDS")
     assert peer.ask("EDS", drop=["x"]) == ["2 EDS e@1"]
     peer.ack("EDS")
+    assert peer.stream.in_step(peer.snapshot)
     assert peer.put(EDS="") == ["3 EDS -e"]
 
 
@@ -221,6 +234,19 @@ def test_alias_given_up_is_answered_with_the_end_of_what_it_meant() -> None:
     assert peer.ask("EDS", drop=["y"]) == ["2 EDS -e"]
     assert peer.ack("EDS") == []
     assert peer.put(EDS="e@2|x|y") == []
+
+
+def test_what_came_by_an_alias_is_remembered_as_long_as_the_client_has_it() -> None:
+    """W13: a client that asks by ever new aliases leaves nothing behind."""
+    peer = DeltaPeer(EDS="e@1|x")
+    peer.ask("EDS", "x")
+    peer.ack("EDS")
+    assert peer.put(EDS="") == ["2 EDS -e -x"]
+    machine = peer.stream.machines[ENDPOINT]
+    assert isinstance(machine, DeltaMachine)
+    assert machine._meaning._not_given == {"e"}
+    peer.ack("EDS")
+    assert machine._meaning._not_given == set()
 
 
 def test_name_given_up_whose_alias_is_not_stays() -> None:

@@ -66,6 +66,26 @@ def test_nack_leaves_the_client_with_what_it_had() -> None:
     assert it.owed == set()
 
 
+def test_nack_owes_again_what_its_response_was_owed_and_nothing_else() -> None:
+    """A6: what did not leave with it is owed by itself, and makes nothing else owed."""
+    it = exchange()
+    it.owe({"b"})
+    it.send(Nonce("1"), {"a": V1}, 0.0)
+    it.settle(NO, 1.0)
+    assert it.owed == {"b"}
+    it.send(Nonce("2"), {"b": V1}, 2.0)
+    it.settle(NO, 3.0)
+    assert it.owed == {"b"}
+
+
+def test_client_that_refuses_to_hear_that_a_name_is_not_there_has_nothing_of_it() -> None:
+    """A14: so what it has need not be taken from it."""
+    it = exchange()
+    it.send(Nonce("1"), {"a": None}, 0.0)
+    it.settle(NO, 1.0)
+    assert not it.may_have("a")
+
+
 def test_the_cost_of_a_refusal_follows_what_was_refused() -> None:
     """Eight times as many names take eight times as long; allowed is three times that."""
 
@@ -124,6 +144,26 @@ def test_earliest_retry_counts() -> None:
     it.settle(None, 11.5)
     assert it.may_send("b", None, 11.0)
     assert it.next_retry(11.5) is None
+
+
+def test_earliest_retry_may_be_of_content_or_of_a_removal() -> None:
+    """A7: whichever is due first is what to wake up for."""
+    it = exchange()
+    it.send(Nonce("1"), {"a": V1}, 0.0)
+    it.settle(NO, 10.0)
+    it.send(Nonce("2"), {"b": None}, 10.0)
+    it.settle(NO, 10.5)
+    assert it.next_retry(10.5) == 11.0
+    assert it.next_retry(11.0) == 11.5
+
+
+def test_nobody_wakes_up_for_a_refused_removal_of_what_is_not_wanted_any_more() -> None:
+    """A7, W10: it is forgotten with the wildcard or glob that wanted it."""
+    it = exchange()
+    it.send(Nonce("1"), {"a": None}, 0.0)
+    it.settle(NO, 10.0)
+    it.retain(lambda _: False)
+    assert it.next_retry(10.0) is None
 
 
 def test_what_was_refused_without_a_name_is_forgotten_with_the_next_ack() -> None:

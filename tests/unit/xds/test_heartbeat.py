@@ -19,7 +19,7 @@ from control_plane.xds.resource_type import (
 )
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.stream import Stream
-from tests.unit.xds.peers import REFUSED
+from tests.unit.xds.peers import REFUSED, SotwPeer
 
 TTL = 6.0
 BEAT = TTL / BEATS
@@ -171,6 +171,20 @@ def test_heartbeat_of_the_state_of_the_world_has_all_content() -> None:
     assert len(client.wait(BEAT)) == 1
 
 
+def test_heartbeat_of_the_state_of_the_world_has_what_the_client_has() -> None:
+    """T3, O1: and not what is to come, which has to wait for something else."""
+    first, second = (resource("l", each, ttl=TTL, url=LISTENER) for each in (1, 2))
+    peer = SotwPeer(CDS="c@1", node=NODE)
+    peer.snapshot = peer.snapshot.replacing({LISTENER: TypeSnapshot.of([first])})
+    for short in ("CDS", "LDS"):
+        peer.ask(short)
+        peer.ack(short)
+    peer.snapshot = peer.snapshot.replacing({LISTENER: TypeSnapshot.of([second])})
+    assert peer.put(CDS="c@2") == ["3 CDS c@2"]
+    assert peer.wait(BEAT) == ["4 LDS l@1"]
+    assert peer.ack("CDS") == ["5 LDS l@2"]
+
+
 def test_heartbeat_in_part_has_the_content_that_it_keeps() -> None:
     """T3, R4: of a type whose responses are not complete, nothing else is sent again."""
     kept, other = (resource(name, ttl=ttl, url=RUNTIME) for name, ttl in (("a", TTL), ("b", None)))
@@ -179,6 +193,16 @@ def test_heartbeat_in_part_has_the_content_that_it_keeps() -> None:
     client.answer(reply)
     (beat,) = client.wait(BEAT)
     assert shown(beat) == (["a@1"], ["a"])
+
+
+def test_heartbeat_in_part_has_nothing_that_was_refused() -> None:
+    """T3, A7: in whatever guise; what the client has ends, since it is not there to be sent."""
+    client = Client(resource("a", ttl=TTL, url=EXTENSION_CONFIG), delta=False, url=EXTENSION_CONFIG)
+    (reply,) = client.ask("a")
+    client.answer(reply)
+    (update,) = client.put(resource("a", 2, ttl=TTL, url=EXTENSION_CONFIG))
+    client.answer(update, refuse=True)
+    assert client.wait(BEAT) == []
 
 
 def test_what_could_not_be_kept_alive_is_sent_as_soon_as_it_is_there_again() -> None:
@@ -505,6 +529,14 @@ def test_moment_of_the_next_heartbeat_is_known(*, delta: bool) -> None:
     assert client.stream.next_due(client.now) == client.now + BEAT
     client.now += TTL
     assert client.stream.next_due(client.now) == client.now + SOONEST
+
+
+@VARIANTS
+def test_a_stream_with_heartbeats_never_rests(*, delta: bool) -> None:
+    """T2, A14: one is due although nobody asks, and nothing changes."""
+    client = settled(resource("a", ttl=TTL), delta=delta)
+    assert client.stream.in_step(client.snapshot)
+    assert not client.stream.rests(client.snapshot)
 
 
 def test_a_ttl_is_one_that_can_be_kept_and_told() -> None:

@@ -54,6 +54,15 @@ def test_listeners_wait_for_clusters_in_flight(variant: Variant) -> None:
 
 
 @VARIANTS
+def test_request_that_answers_nothing_lets_no_listener_go(variant: Variant) -> None:
+    """O6: the client may say something else before it answers for the clusters."""
+    peer = connected(variant, cds="c@1", lds="l@1")
+    assert peer.put(CDS="c@2", LDS="l@2") == ["3 CDS c@2"]
+    assert peer.ask("CDS", nonce="") == []
+    assert peer.ack("CDS") == ["4 LDS l@2"]
+
+
+@VARIANTS
 def test_port_is_added_cluster_first(variant: Variant) -> None:
     """O1: cluster, then listener."""
     peer = connected(variant, cds="", lds="")
@@ -197,6 +206,7 @@ def test_type_waits_for_an_answer_that_has_not_left_yet(variant: Variant) -> Non
     assert peer.ask("ECDS", "e") == ["1 ECDS e@1"]
     assert peer.ask("LDS") == []
     assert peer.ask("RDS", "r") == []
+    assert peer.hear() == []
     assert peer.ack("ECDS") == ["2 LDS"]
     assert peer.ack("LDS") == ["3 RDS r@1"]
 

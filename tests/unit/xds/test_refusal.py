@@ -57,6 +57,16 @@ def test_pauses_start_anew_with_other_content() -> None:
     assert (refusal.version, refusal.attempts, refusal.retry_at) == (V2, 1, 4.0)
 
 
+def test_what_may_have_been_applied_may_have_been_whatever_is_refused_next() -> None:
+    """A14: that the node refused more recent content takes from it nothing that it had before."""
+    refusals = Refusals(TYPES.get(LISTENER))
+    refusals.note("l", V1, NO, 0.0, together=True, applied=True)
+    refusals.note("m", V1, NO, 0.0)
+    for name in "lm":
+        refusals.note(name, V2, NO, 1.0)
+    assert [each is not None and each.applied for each in map(refusals.get, "lm")] == [True, False]
+
+
 def test_secret_that_was_refused_among_others_is_tried_once_more() -> None:
     """A7: it may be innocent; refused alone it is quarantined."""
     refusals = Refusals(TYPES.get(SECRET))
@@ -122,7 +132,7 @@ def test_what_one_program_refused_another_may_take() -> None:
     assert not new.of_type(TYPES.get(SECRET)).concerns("x", V1)
     assert node.remembered("envoy/1.36.0", {"envoy/1.36.0"}) is old
     assert node.get("envoy/1.36.0") is old
-    assert node.get("envoy/1.38.0") is not old
+    assert not node.get("envoy/1.38.0").of_type(TYPES.get(SECRET)).concerns("x", V1)
 
 
 def test_programs_that_were_made_up_are_forgotten() -> None:

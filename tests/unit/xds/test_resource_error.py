@@ -87,6 +87,15 @@ def test_wildcard_has_no_errors(client: type[DeltaPeer | SotwPeer]) -> None:
     assert "~" not in gone
 
 
+def test_state_of_the_world_says_nothing_to_who_asked_for_all_of_what_is_gone() -> None:
+    """E1, R4: a response without a resource and without an error is none."""
+    peer = SotwPeer(EDS="c@1 d@1", node=NODE)
+    assert peer.ask("EDS", "*") == ["1 EDS c@1 d@1"]
+    peer.ack("EDS")
+    assert peer.put(EDS="c@1") == []
+    assert peer.stream.in_step(peer.snapshot)
+
+
 @pytest.mark.parametrize("client", [DeltaPeer, SotwPeer])
 @pytest.mark.parametrize("made", ["?s", "=s@1"])
 def test_what_is_being_made_has_no_error(client: type[DeltaPeer | SotwPeer], made: str) -> None:

@@ -226,6 +226,18 @@ def test_all_that_a_stale_request_asks_for_leaves_in_the_end() -> None:
     assert [*peer.ack("SDS"), *peer.ack("SDS")] == ["5 SDS b@1", "6 SDS c@2"]
 
 
+def test_name_that_a_stale_request_gives_besides_the_wildcard_leaves_with_the_next_change() -> None:
+    """A8, W2: also if the client has it already."""
+    peer = SotwPeer(ECDS="a@1 b@1")
+    peer.ask("ECDS", "*")
+    peer.ack("ECDS")
+    assert peer.put(ECDS="a@1 b@2") == ["2 ECDS b@2"]
+    peer.ack("ECDS")
+    assert peer.ask("ECDS", "*", "a", nonce="1") == []
+    assert peer.put(ECDS="a@1 b@3") == ["3 ECDS a@1 b@3"]
+    assert peer.ack("ECDS") == []
+
+
 def test_request_without_a_nonce_is_not_stale() -> None:
     """A8: no newer response has overtaken a request that answers none."""
     peer = SotwPeer(SDS="a@1 b@1")
@@ -390,6 +402,16 @@ def test_what_was_refused_among_others_is_put_back() -> None:
     assert peer.ack("LDS") == []
 
 
+def test_what_was_refused_alone_need_not_be_put_back() -> None:
+    """A6: of a response with one resource the client has nothing if it refuses it."""
+    peer = SotwPeer(RDS="a@1")
+    peer.ask("RDS", "a")
+    peer.ack("RDS")
+    peer.put(RDS="a@2")
+    peer.nack("RDS")
+    assert peer.put(RDS="a@1") == []
+
+
 def test_what_was_forgotten_is_put_back_when_its_successor_was_refused() -> None:
     """W2: a client that asks again may have lost what it had, so it is sent it once it is due."""
     peer = SotwPeer(CDS="a@1")
@@ -479,6 +501,15 @@ def test_complete_type_may_be_one_that_is_never_tried_again() -> None:
     assert peer.put(x="a@2") == ["2 x a@2"]
 
 
+def test_empty_state_is_tried_again_whatever_the_type() -> None:
+    """A7, C2: there is no content that could change, and the client goes on with what it had."""
+    mine = ResourceType(url_of("x"), complete=True, after_nack=AfterNack.WHEN_CHANGED)
+    peer = SotwPeer(types=ResourceTypes.of([mine]))
+    assert peer.ask("x", has="a@1") == ["1 x"]
+    assert peer.nack("x") == []
+    assert peer.wait(1) == ["2 x"]
+
+
 def test_resources_that_were_refused_together_are_tried_alone() -> None:
     """A7: one bad route among three must not quarantine the good ones."""
     peer = SotwPeer(RDS="a@1 b@1 c@1")
@@ -521,6 +552,13 @@ def test_wildcard_of_a_partial_type_is_answered_in_parts() -> None:
     assert peer.put(SDS="a@1 b@1") == ["1 SDS a@1"]
     assert peer.ack("SDS") == ["2 SDS b@1"]
     assert peer.ack("SDS") == []
+
+
+def test_client_of_a_wildcard_that_nothing_answers_rests() -> None:
+    """W3, R4: it is owed nothing, so it need not be looked at before there is something."""
+    peer = SotwPeer(SDS="")
+    peer.ask("SDS", "*")
+    assert peer.stream.rests(peer.snapshot)
 
 
 def test_client_that_reconnects_with_the_current_version_is_left_alone() -> None:
@@ -597,6 +635,17 @@ def test_client_that_refused_something_is_sent_everything_when_it_reconnects() -
     before.nack("LDS")
     after = SotwPeer(LDS="a@1 b@1", refusals=before.refusals)
     assert after.ask("LDS", has="a@1 b@1") == ["1 LDS a@1 b@1"]
+
+
+def test_client_that_refused_one_listener_is_sent_everything_when_it_reconnects() -> None:
+    """C3: what it says that it has is what it ACKed before it refused the next."""
+    before = SotwPeer(LDS="a@1")
+    before.ask("LDS")
+    before.ack("LDS")
+    before.put(LDS="a@2")
+    before.nack("LDS")
+    after = SotwPeer(LDS="a@1", refusals=before.refusals)
+    assert after.ask("LDS", has="a@1") == ["1 LDS a@1"]
 
 
 def test_client_that_refused_what_is_gone_is_left_alone() -> None:
@@ -729,3 +778,13 @@ def test_version_is_that_of_what_a_response_has() -> None:
     (reply,) = peer.stream.replies(peer.snapshot, peer.now)
     assert reply.version == content("CDS", "a@1").version
     assert reply.version != content("CDS", "a@1 b@1").version
+
+
+def test_version_of_a_partial_response_is_that_of_all_there_is() -> None:
+    """A2: parts of one change have one version, whichever names they are of."""
+    peer = SotwPeer(SDS="a@1 b@1")
+    request = SotwRequest(SECRET, ("a",), node=NODE)
+    peer.stream.identify(request)
+    peer.stream.receive(request, peer.now)
+    (reply,) = peer.stream.replies(peer.snapshot, peer.now)
+    assert reply.version == content("SDS", "a@1 b@1").version

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from control_plane.errors import PeerLimitExceeded, PeerProtocolError
+from control_plane.xds.delivery import has_version
 from control_plane.xds.events import Acked, Connected, Stale
 from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import DeltaRequest, Locator, Node, Reply, Request, SotwRequest
@@ -15,14 +16,17 @@ from control_plane.xds.refusal import NodeRefusals
 from control_plane.xds.resource_type import (
     CLUSTER,
     ENDPOINT,
+    EXTENSION_CONFIG,
     LISTENER,
     ROUTE,
     SECRET,
     ResourceTypes,
 )
 from control_plane.xds.stream import Stream
-from tests.unit.xds.notation import snapshot, url_of
+from tests.unit.xds.notation import snapshot, url_of, version
 from tests.unit.xds.peers import NODE, DeltaPeer, Peer, SotwPeer
+
+TAKES_ERRORS = Node("n", client_features=frozenset({"supports-resource-error-unwrapping"}))
 
 
 @pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
@@ -116,6 +120,18 @@ def test_what_was_refused_and_is_gone_is_forgotten(variant: type[SotwPeer | Delt
 
 
 @pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_it_is_forgotten_also_where_nothing_was_accepted(
+    variant: type[SotwPeer | DeltaPeer],
+) -> None:
+    """A7: of a client of a partial type it is known that it has nothing but what it ACKed."""
+    peer = variant(ECDS="e@1")
+    peer.ask("ECDS", "*")
+    peer.nack("ECDS")
+    assert peer.put(ECDS="") == []
+    assert peer.stream.refusal(EXTENSION_CONFIG, "e") is None
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
 def test_what_may_be_with_the_client_is_not_forgotten(
     variant: type[SotwPeer | DeltaPeer],
 ) -> None:
@@ -139,6 +155,49 @@ def test_what_a_client_refused_and_goes_on_asking_for_is_not_forgotten() -> None
     peer.nack("SDS")
     assert peer.put(SDS="") == []
     assert peer.put(SDS="s@1") == []
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_neither_is_it_where_the_client_was_told_before_that_it_is_not_there(
+    variant: type[SotwPeer | DeltaPeer],
+) -> None:
+    """A7, W8: it is owed nothing then, and goes on asking for it all the same."""
+    peer = variant(node=TAKES_ERRORS)
+    assert peer.ask("SDS", "s")[0].endswith("~s")
+    peer.ack("SDS")
+    assert peer.put(SDS="s@1") == ["2 SDS s@1"]
+    peer.nack("SDS")
+    assert peer.put(SDS="") == []
+    assert peer.put(SDS="s@1") == []
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_what_was_refused_of_what_the_client_still_has_is_not_forgotten(
+    variant: type[SotwPeer | DeltaPeer],
+) -> None:
+    """A7, O1: a cluster that is gone, but stays for the listeners, may come back as refused."""
+    peer = variant(CDS="c@1", LDS="l@1")
+    for short in ("CDS", "LDS"):
+        peer.ask(short)
+        peer.ack(short)
+    peer.put(CDS="c@2")
+    peer.nack("CDS")
+    assert [line[2:] for line in peer.put(CDS="", LDS="l@2")] == ["LDS l@2"]
+    assert peer.put(CDS="c@2") == []
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_what_is_never_tried_again_is_tried_alone_if_others_were_refused_with_it(
+    variant: type[SotwPeer | DeltaPeer],
+) -> None:
+    """A7: one bad filter of two must not quarantine the good one."""
+    peer = variant(ECDS="a@1 b@1")
+    assert peer.ask("ECDS", "a", "b") == ["1 ECDS a@1 b@1"]
+    assert peer.nack("ECDS") == []
+    assert peer.wait(1) == ["2 ECDS a@1"]
+    assert peer.ack("ECDS") == ["3 ECDS b@1"]
+    assert peer.nack("ECDS") == []
+    assert peer.wait(1e6) == []
 
 
 def has_said_all(peer: Peer, request: Request) -> bool:
@@ -340,6 +399,57 @@ def test_nothing_is_sent_for_a_type_that_was_not_asked_for() -> None:
     assert peer.put(CDS="c@2") == []
 
 
+def test_nothing_is_made_anew_of_a_type_that_was_not_asked_for() -> None:
+    """W1: nobody waits for it."""
+    peer = DeltaPeer(CDS="c@1", SDS="=s@1")
+    peer.ask("CDS")
+    assert peer.stream.missing(peer.snapshot) == set()
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_wildcard_that_is_asked_for_later_brings_all(
+    variant: type[SotwPeer | DeltaPeer],
+) -> None:
+    """W3: also what nobody had to look at as long as the client asked by name."""
+    peer = variant(EDS="a@1 b@1")
+    peer.ask("EDS", "a")
+    peer.ack("EDS")
+    (told,) = peer.ask("EDS", "*", "a")
+    assert "b@1" in told
+    assert peer.ack("EDS") == []
+    assert peer.stream.in_step(peer.snapshot)
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_wildcard_that_was_given_up_brings_nothing(variant: type[SotwPeer | DeltaPeer]) -> None:
+    """W10: also not what had yet to have its turn."""
+    peer = variant(SDS="a@1 b@1")
+    assert peer.ask("SDS", "*") == ["1 SDS a@1"]
+    if isinstance(peer, DeltaPeer):
+        peer.ask("SDS", drop=["*"])
+    else:
+        peer.ask("SDS", "x", nonce="")
+    assert peer.ack("SDS") == []
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+@pytest.mark.parametrize("another", [False, True], ids=["it alone", "another with the ACK"])
+def test_name_given_up_in_flight_is_not_had(
+    variant: type[SotwPeer | DeltaPeer], *, another: bool
+) -> None:
+    """A14: the client lets go of it, whatever it says to the response that had it."""
+    peer = variant(EDS="a@1 b@1 c@1")
+    peer.ask("EDS", "a", "b", "c")
+    if isinstance(peer, DeltaPeer):
+        peer.ask("EDS", drop=["b"])
+        peer.ack("EDS", drop=["c"] if another else [])
+    else:
+        peer.ask("EDS", "a", "c", nonce="")
+        peer.ask("EDS", *(["a"] if another else ["a", "c"]))
+    has = [has_version(peer.stream, ENDPOINT, n, version(f"{n}@1")) for n in "abc"]
+    assert has == [True, False, not another]
+
+
 def test_variants_do_not_mix() -> None:
     """V1: a stream is of one variant; a request of the other one breaks the protocol."""
     peer = DeltaPeer(SDS="s@1")
@@ -388,6 +498,7 @@ def test_a_stream_rests_once_all_was_acked_and_until_something_is_owed(
     assert not peer.stream.rests(peer.snapshot)
     peer.ack("SDS")
     assert peer.stream.rests(peer.snapshot)
+    assert peer.stream.in_step(peer.snapshot)
     assert not peer.stream.rests(snapshot(CDS="c@1", SDS="s@2"))
     peer.put(SDS="s@2")
     peer.nack("SDS")
@@ -497,11 +608,26 @@ def test_length_of_a_stated_version_is_bounded(request_with: Callable[[str], Req
 
 def test_stated_versions_that_were_withdrawn_do_not_count_any_more() -> None:
     """C1: once the client let go of them, they are forgotten."""
-    peer = DeltaPeer(limits=StreamLimits(names=2))
+    peer = DeltaPeer(CDS="c@1", limits=StreamLimits(names=2))
     peer.ask("CDS", has="a@1 b@1")
     assert peer.ack("CDS") == ["2 CDS -a -b"]
     peer.ack("CDS")
     assert peer.ask("SDS", "s", "t") == ["3 SDS -s"]
+
+
+def test_stated_versions_of_what_nobody_asks_for_do_not_count_any_more() -> None:
+    """C1: they mean nothing, so they are not remembered."""
+    peer = DeltaPeer(limits=StreamLimits(names=2))
+    peer.ask("SDS", "s", has="t@1")
+    assert peer.ask("EDS", "e") == ["2 EDS -e"]
+
+
+def test_what_a_client_was_sent_does_not_count() -> None:
+    """W14: a wildcard brings as much as there is, and bounds nothing that is asked for besides."""
+    peer = DeltaPeer(CDS="a@1 b@1 c@1", limits=StreamLimits(names=2))
+    peer.ask("CDS")
+    peer.ack("CDS")
+    assert peer.ask("SDS", "s", "t") == ["2 SDS -s"]
 
 
 def test_what_a_client_gave_up_counts_until_it_was_told() -> None:
@@ -548,10 +674,13 @@ def test_content_that_comes_back_is_not_in_step_while_other_is_in_flight(
 
 def test_what_is_owed_is_sent_although_the_client_is_in_step() -> None:
     """W2: to ask whether the client has everything does not settle what it asked for again."""
-    peer = SotwPeer(SDS="s@1")
+    peer = SotwPeer(SDS="s@1", ECDS="e@1")
+    peer.ask("ECDS", "e")
+    peer.ack("ECDS")
     peer.ask("SDS", "s")
     peer.ask("SDS", nonce="")
     peer.ask("SDS", "s", nonce="")
-    peer.stream.receive(SotwRequest(SECRET, ("s",), response_nonce="1"), peer.now)
-    peer.stream.in_step(peer.snapshot)
-    assert peer.hear() == ["2 SDS s@1"]
+    peer.stream.receive(SotwRequest(SECRET, ("s",), response_nonce="2"), peer.now)
+    assert peer.stream.in_step(peer.snapshot)
+    assert not peer.stream.rests(peer.snapshot)
+    assert peer.hear() == ["3 SDS s@1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.xds.notation import snapshot
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
 VARIANTS = pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
@@ -79,6 +80,28 @@ def test_follower_that_changes_all_the_time_waits_once_for_each_name(variant: Va
     assert told(peer.ack("CDS")) == ["CDS c@3"]
     assert peer.put(CDS="c@4", LDS="l@4") == []
     assert told(peer.ack("CDS")) == ["CDS c@4", "LDS l@4"]
+
+
+@VARIANTS
+def test_follower_that_changes_as_it_has_waited_leaves(variant: Variant) -> None:
+    """O6: of what it waited for before, newer content is no reason to wait anew."""
+    peer = connected(variant, cds="c@1", lds="l@1")
+    assert told(peer.put(CDS="c@2", LDS="l@2")) == ["CDS c@2"]
+    peer.snapshot = snapshot(CDS="c@3", LDS="l@3")
+    assert told(peer.ack("CDS")) == ["CDS c@3", "LDS l@3"]
+
+
+@VARIANTS
+def test_follower_that_changes_waits_for_what_is_new_although_it_waited_for_the_rest(
+    variant: Variant,
+) -> None:
+    """O1, O6: whatever of it is new, and of whichever type."""
+    peer = connected(variant, cds="c@1", eds="c@1 d@1", lds="l@1")
+    assert told(peer.put(EDS="c@2 d@1", LDS="l@2")) == ["EDS c@2"]
+    peer.snapshot = snapshot(CDS="c@1 n@1", EDS="c@3 d@1 n@1", LDS="l@n")
+    now = "c@1 n@1" if variant is SotwPeer else "n@1"
+    assert told(peer.ack("EDS")) == [f"CDS {now}", "EDS c@3"]
+    assert told(peer.ack("CDS")) == ["LDS l@n"]
 
 
 @VARIANTS

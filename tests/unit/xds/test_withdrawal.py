@@ -88,6 +88,14 @@ def test_cluster_goes_once_the_listeners_are_known_that_the_client_came_back_wit
     assert peer.ack("CDS") == ["2 CDS c@1"]
 
 
+def test_cluster_stays_as_long_as_routes_that_need_it_no_more_are_not_answered() -> None:
+    """O1: only a response with nothing in it may never be."""
+    peer = caller()
+    assert peer.put(RDS="r@d", CDS="d@1") == ["5 RDS r@d"]
+    assert peer.wait(PATIENCE) == []
+    assert peer.ack("RDS") == ["6 CDS"]
+
+
 def warming(variant: type[DeltaPeer | SotwPeer], **secrets: str) -> DeltaPeer | SotwPeer:
     """Return a client with a listener that leads to another cluster now, and needs two secrets."""
     peer = variant(CDS="c@1", LDS="l@c")
@@ -184,6 +192,16 @@ def test_secret_that_changes_holds_up_nothing(variant: type[DeltaPeer | SotwPeer
     assert told(peer.ack("LDS")) == gone
 
 
+@VARIANTS
+def test_collection_of_secrets_holds_up_nothing(variant: type[DeltaPeer | SotwPeer]) -> None:
+    """O1, E4: nothing has the name of a collection, so that is not waited for."""
+    peer = warming(variant, SDS="xdstp://a/T/one@1")
+    assert told(peer.ask("SDS", "xdstp://a/T/*")) == ["SDS xdstp://a/T/one@1"]
+    assert peer.ack("SDS") == []
+    gone = ["CDS -c"] if variant is DeltaPeer else ["CDS d@1"]
+    assert told(peer.ack("LDS")) == gone
+
+
 def test_client_that_goes_on_asking_for_routes_keeps_their_cluster_for_a_while_only() -> None:
     """O1, R6: its listener may go on naming them, and what is gone is not kept for ever."""
     peer = caller()
@@ -207,6 +225,28 @@ def test_client_is_waited_for_once_for_each_name() -> None:
     peer.wait(PATIENCE)
     peer.ack("CDS")
     assert [line[2:] for line in peer.put(CDS="c@1")] == ["CDS c@1"]
+
+
+def test_cluster_stays_for_whatever_keeps_it_longest() -> None:
+    """O1: routes that are gone, or a secret that never comes."""
+    peer = caller()
+    assert peer.put(RDS="", CDS="") == []
+    assert peer.wait(1) == []
+    assert peer.ask("SDS", "s") == []
+    assert peer.wait(PATIENCE - 1) == []
+    assert peer.stream.next_due(peer.now) == peer.now + 1
+    assert peer.wait(1) == ["5 CDS"]
+
+
+def test_routes_that_never_come_keep_nothing_of_who_gave_up_none_for_them() -> None:
+    """O1: what it gave up others for before, it has."""
+    peer = caller()
+    assert peer.put(LDS="l@s", RDS="s@c") == ["5 LDS l@s"]
+    assert peer.ack("LDS") == []
+    assert peer.ask("RDS", "s") == ["6 RDS s@c"]
+    assert peer.ack("RDS") == []
+    assert peer.ask("RDS", "s", "x") == []
+    assert peer.put(CDS="") == ["7 CDS"]
 
 
 def test_client_is_waited_for_anew_if_it_was_to_have_the_routes_meanwhile() -> None:

@@ -211,6 +211,25 @@ def test_a_glob_given_up_is_over() -> None:
     assert peer.put(CDS=f"{ONE}@2 {TWO}@2") == [f"3 CDS {ONE}@2"]
 
 
+def test_what_came_by_a_glob_is_given_up_with_it() -> None:
+    """W10, R5, E4: so a client that asks for it later is not told of what is gone by then."""
+    peer = DeltaPeer(CDS=BOTH)
+    peer.ask("CDS", ALL)
+    peer.ack("CDS")
+    assert peer.ask("CDS", drop=[ALL]) == []
+    assert peer.put(CDS=f"{ONE}@1") == []
+    assert peer.ask("CDS", ALL) == [f"2 CDS {ONE}@1"]
+    assert peer.ack("CDS") == []
+
+
+def test_a_name_asked_for_besides_a_glob_brings_none_of_its_members_again() -> None:
+    """W9, R6, E4: of these nothing was asked for."""
+    peer = DeltaPeer(CDS=f"{BOTH} plain@1")
+    peer.ask("CDS", ALL)
+    peer.ack("CDS")
+    assert peer.ask("CDS", "plain") == ["2 CDS plain@1"]
+
+
 def test_a_member_given_up_that_the_glob_still_wants_is_answered() -> None:
     """W12, E4: a glob wants it as a wildcard does."""
     peer = DeltaPeer(CDS=BOTH)
@@ -227,6 +246,7 @@ def test_a_glob_given_up_under_the_wildcard_is_answered_with_its_members() -> No
     peer.ack("CDS")
     assert peer.ask("CDS", drop=[ALL]) == [f"2 CDS {ONE}@1 {TWO}@1"]
     assert peer.ack("CDS") == []
+    assert peer.stream.rests(peer.snapshot)
 
 
 def test_a_sotw_glob_asked_for_anew_brings_what_the_client_has() -> None:
@@ -237,6 +257,7 @@ def test_a_sotw_glob_asked_for_anew_brings_what_the_client_has() -> None:
     assert peer.ask("EDS", ONE, ALL) == [f"2 EDS {TWO}@1 {ONE}@1"]
     assert peer.ack("EDS") == []
     assert peer.stream.in_step(peer.snapshot)
+    assert peer.stream.rests(peer.snapshot)
 
 
 def test_a_glob_withdraws_nothing_with_its_first_answer() -> None:
