@@ -285,8 +285,15 @@ def test_size(authority: Authority, request_c2c: C2CRequest) -> None:
     large = replace(request_c2c, hostnames=tuple(f"{'a' * 60}{n}.internal" for n in range(40)))
     prepared = prepare(authority, Profile(), large, key=new_key_pair, now=NOW, serial=0xC2C)
     strict = replace(prepared, profile=Profile(max_chain_bytes=4000))
+    signed = sign(prepared)
 
-    assert problems_of(sign(prepared), strict).endswith(" bytes in the handshake, more than 4000")
+    found = problems_of(signed, strict)
+    assert found.endswith(" bytes in the handshake, more than 4000")
+
+    size = int(found.removesuffix(" bytes in the handshake, more than 4000").rpartition(" ")[2])
+    lint(signed, replace(prepared, profile=Profile(max_chain_bytes=size)))
+    smaller = replace(prepared, profile=Profile(max_chain_bytes=size - 1))
+    assert problems_of(signed, smaller).endswith(f"more than {size - 1}")
 
 
 def test_every_difference_is_named(prepared: Prepared, request_c2c: C2CRequest) -> None:

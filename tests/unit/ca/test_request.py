@@ -182,9 +182,26 @@ def test_server() -> None:
 
 
 def test_server_without_names() -> None:
-    """A server certificate that no client could match is refused."""
-    with pytest.raises(InvalidArgument, match="a server certificate needs a DNS name or an addr"):
+    """A server certificate that no client could match is refused; an address is enough."""
+    with pytest.raises(InvalidArgument, match="needs a DNS name or an address") as refused:
         ServerRequest(DEFAULT_TRUST_DOMAIN, dns_names=(), addresses=())
+
+    assert refused.value.field == "dns_names"
+    assert ServerRequest(DEFAULT_TRUST_DOMAIN, dns_names=(), addresses=("::1",)).san.ips == ("::1",)
+
+
+@pytest.mark.parametrize(
+    ("dns_names", "addresses", "field"),
+    [(("a..b",), (), "dns_names"), ((), ("localhost",), "addresses")],
+)
+def test_server_with_a_bad_name(
+    dns_names: tuple[str, ...], addresses: tuple[str, ...], field: str
+) -> None:
+    """It is said which of the two settings has it."""
+    with pytest.raises(InvalidArgument) as refused:
+        ServerRequest(DEFAULT_TRUST_DOMAIN, dns_names, addresses)
+
+    assert refused.value.field == field
 
 
 def test_operator() -> None:
@@ -198,8 +215,11 @@ def test_operator() -> None:
 @pytest.mark.parametrize("name", ["", "a" * 64], ids=["empty", "64-characters"])
 def test_operator_name_length(name: str) -> None:
     """An operator's name has 1 to 63 characters."""
-    with pytest.raises(InvalidArgument, match="operator name must have 1 to 63 characters"):
+    with pytest.raises(InvalidArgument, match="must have 1 to 63 characters") as refused:
         OperatorRequest(DEFAULT_TRUST_DOMAIN, name)
+
+    assert refused.value.field == "name"
+    assert OperatorRequest(DEFAULT_TRUST_DOMAIN, "a" * 63).subject == Subject("a" * 63)
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "jane doe", "é"], ids=ascii)

@@ -26,7 +26,7 @@ from control_plane.ca.rotation_file import (
     read_rotation,
     write_rotation,
 )
-from control_plane.errors import ConfigurationError, ControlPlaneError
+from control_plane.errors import ConfigurationError, ControlPlaneError, FailedPrecondition
 from tests.unit.ca.forge import NOW, Maker, made
 
 LATER = NOW + timedelta(minutes=1)
@@ -192,21 +192,20 @@ def test_a_ca_that_cannot_be_cross_signed_is_for_the_operator_to_decide() -> Non
     problem = crossing_problem(active=embedded("new"), other=old, now=NOW)
     assert problem == pinning_problem(active=embedded("new"), other=old, now=NOW) != ""
     assert pinning_problem(active=old, other=embedded("new"), now=NOW) == ""
-    assert facts(activate(one, NOW, 5)) == (
-        "activated",
-        "CN=new",
-        ["CN=new", "CN=old"],
-        ["CN=new"],
-    )
+    two = activate(one, LATER, 5)
+    assert facts(two) == ("activated", "CN=new", ["CN=new", "CN=old"], ["CN=new"])
+    assert two.active_since == LATER
 
 
 def test_a_way_back_that_cannot_be_cross_signed_is_for_the_operator_to_decide() -> None:
     """Who trusts the new CA only could not verify what the old one signs then."""
     two = activate(prepared(new=rooted("new", 0)), NOW, 5)
     with pytest.raises(
-        ControlPlaneError, match=r"cannot cross-sign the one before.*allows 0 CAs below it.*--force"
-    ):
+        FailedPrecondition,
+        match=r"cannot cross-sign the one before.*allows 0 CAs below it.*--force",
+    ) as refused:
         undo_activate(two, NOW, 6)
+    assert refused.value.field == "force"
 
     assert facts(undo_activate(two, NOW, 6, force=True)) == (
         "prepared",

@@ -271,6 +271,10 @@ def renamed(rbac: rbac_pb2.RBAC) -> None:
         f"{POLICY} has an empty permission",
     ),
     (
+        with_policy(lambda it: it.permissions.add()),
+        f"{POLICY} has an empty permission",
+    ),
+    (
         with_policy(lambda it: setattr(it.principals[0], "any", True)),
         f"{POLICY} has a principal without the peer's own address",
     ),
@@ -281,6 +285,14 @@ def renamed(rbac: rbac_pb2.RBAC) -> None:
     (
         with_policy(lambda it: it.principals[0].direct_remote_ip.ClearField("prefix_len")),
         f"{POLICY} names 10.0.0.1/0, {MORE}",
+    ),
+    (
+        with_policy(lambda it: setattr(it.principals[0].direct_remote_ip, "address_prefix", "a")),
+        f"{POLICY} names a source that is none: 'a'",
+    ),
+    (
+        with_policy(lambda it: it.principals[1].CopyFrom(it.principals[0])),
+        f"'10.0.0.1' is twice a source of {POLICY}",
     ),
 )
 def test_a_filter_that_breaks_a_rule(broken: Break, sentence: str) -> None:

@@ -39,10 +39,12 @@ def test_apps_are_named_by_name_in_their_space_or_by_guid() -> None:
     state = create_app(world("a"), "guid-b", AppSpec("b", org="shop", space="dev")).state
     named = PolicySpec("a", "b", "udp", 53, 54, destination_org="shop", destination_space="dev")
     by_guid = PolicySpec("guid-a", "guid-b", "udp", 53, 54)
+    back = PolicySpec("b", "a", "udp", 53, 54, source_org="shop", source_space="dev")
 
-    [outcome] = add_policies(state, [named]).result
+    outcome, other = add_policies(state, [named, back]).result
 
     assert outcome.policy == NetworkPolicy(A, B, Transport.UDP, Port(53), Port(54))
+    assert other.policy == NetworkPolicy(B, A, Transport.UDP, Port(53), Port(54))
     assert (outcome,) == add_policies(state, [by_guid]).result
 
 

@@ -60,8 +60,10 @@ def test_a_token_is_spent_use_by_use(state: State) -> None:
     assert (first.result.app_guid, first.result.uses_left) == (A, 1)
     assert second.result.uses_left == 0
     assert first.change.apps == frozenset()
-    with pytest.raises(Unauthenticated, match=r"^join token is used up: ask for a new one$"):
+    with pytest.raises(Unauthenticated) as refused:
         spend_token(second.state, DIGEST, NOW)
+    assert refused.value.rule == "join token is used up: ask for a new one"
+    assert refused.value.field == "token"
 
 
 def test_an_expired_token_is_worth_nothing_from_that_moment(state: State) -> None:
@@ -81,6 +83,7 @@ def test_an_unknown_token_tells_nothing(state: State) -> None:
         spend_token(state, "e" * 64, NOW)
 
     assert caught.value.rule == "join token is not known"
+    assert caught.value.field == "token"
 
 
 def test_a_refused_enrolment_spends_nothing(state: State) -> None:
@@ -114,10 +117,13 @@ def test_a_use_that_enrolled_nobody_is_taken_back(state: State) -> None:
 
 def test_adding_a_token_twice_is_one_token(state: State) -> None:
     """The same token with other properties is refused."""
-    assert not add_token(state, token(uses=2), NOW).change
+    again = add_token(state, token(uses=2), NOW)
+    assert (again.state, again.result) == (state, token(uses=2))
+    assert not again.change
 
-    with pytest.raises(AlreadyExists, match="join token exists with other properties"):
+    with pytest.raises(AlreadyExists, match="join token exists with other properties") as refused:
         add_token(state, token(uses=3), NOW)
+    assert refused.value.field == "token"
 
 
 def test_a_token_expires_in_the_future() -> None:
@@ -129,6 +135,12 @@ def test_a_token_expires_in_the_future() -> None:
         "a join token has to expire in the future, not at 2026-01-01T12:00:00+00:00"
     )
     assert caught.value.field == "ttl"
+
+
+def test_a_token_is_good_for_one_enrolment_at_least() -> None:
+    """None is one less than one, and refused as fewer are."""
+    with pytest.raises(InvalidArgument, match="a join token needs at least one use, not 0"):
+        add_token(world("a"), token(uses=0), NOW)
 
 
 def test_a_token_for_an_app_that_is_gone_is_refused() -> None:

@@ -13,7 +13,15 @@ from control_plane.model.instances import move_instance, set_status
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import C2C_PORT, Address, AppGuid, Domain, Hostname, InstanceGuid, Port
-from control_plane.planner.chain import Link, LinkKind, Question, Seen, Verdict
+from control_plane.planner.chain import (
+    MOST_LISTED,
+    Link,
+    LinkKind,
+    Question,
+    Seen,
+    Verdict,
+    listed,
+)
 from control_plane.planner.explain import explain, first_missing
 from control_plane.planner.resolution import preferred_route
 from tests.unit.model.world import A, B, allow, mapping, register, world
@@ -116,6 +124,16 @@ def test_a_policy_for_another_port() -> None:
     )
 
 
+def test_an_app_that_calls_itself() -> None:
+    """Its names are answered to it without a policy, and no more than its names."""
+    state = register(world("a", "b"), B0, B, "10.0.1.1")
+    state = ready(mapping(state, B, "b").state, B0)
+    asked = question(state, source=state.app(B))
+
+    assert link(asked, LinkKind.NAME).verdict is Verdict.HOLDS
+    assert missing(asked).sentence == "no network policy lets b connect to b"
+
+
 def test_addresses_of_two_families() -> None:
     """Whoever is known by an address of IPv4 is a stranger where it is called at one of IPv6."""
     state = move_instance(everything(), B1, "fd00::1").state
@@ -147,7 +165,8 @@ def test_a_route_of_two_apps() -> None:
 
 def test_no_route() -> None:
     """Without a route there is no name to ask for."""
-    found = missing(question(route=Hostname("")))
+    domains = (Domain("apps.internal"), Domain("mesh.example"))
+    found = missing(question(route=Hostname(""), domains=domains))
 
     assert (found.kind, found.sentence) == (
         LinkKind.NAME,
@@ -168,10 +187,11 @@ def test_a_route_of_no_app() -> None:
 
 def test_a_route_that_is_not_answered() -> None:
     """A route may be left from before its domain was taken out of the settings."""
-    found = missing(question(domains=(Domain("mesh.example"),)))
+    found = missing(question(domains=(Domain("mesh.example"), Domain("more.example"))))
 
     assert found.sentence == (
-        "b.apps.internal is below no internal domain (mesh.example), so it is not answered"
+        "b.apps.internal is below no internal domain (mesh.example, more.example), so it is not "
+        "answered"
     )
     assert found.command == "c2c map-route b mesh.example --hostname b"
 
@@ -318,7 +338,9 @@ def test_app_not_listening() -> None:
     assert missing(asked).sentence == "b/0 does not accept connections on 127.0.0.1:8080, 9090"
     assert missing(asked).advice == "start the app on 127.0.0.1:8080, 9090"
     assert missing(asked).command == ""
-    assert link(asked, LinkKind.NAME).verdict is Verdict.WAITS
+    name = link(asked, LinkKind.NAME)
+    assert name.verdict is Verdict.WAITS
+    assert name.sentence == f"{ROUTE} resolves once an instance of b is ready"
 
 
 def test_app_not_listening_on_its_only_port() -> None:
@@ -556,6 +578,14 @@ def test_a_sentence_lists_a_few_of_many() -> None:
     assert leads_to.endswith(", 10.0.2.7 and 12 more")
     assert callers.endswith(", caller-16 and 11 more may connect to tcp 61443 of b")
     assert ", tcp 7009 and 10 more of b, but not to tcp 61443" in ports
+
+
+def test_as_many_as_are_listed_are_all() -> None:
+    """What is left out is at least one."""
+    names = [str(number) for number in range(MOST_LISTED + 1)]
+
+    assert listed(names[:-1]) == ", ".join(names[:-1])
+    assert listed(names) == f"{', '.join(names[:-1])} and 1 more"
 
 
 def test_one_instance_by_its_own_name() -> None:

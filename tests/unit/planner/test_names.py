@@ -11,6 +11,7 @@ from control_plane.api.v1 import name_table_pb2
 from control_plane.model.entities import InstanceStatus
 from control_plane.names import Domain, Hostname, InstanceGuid
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE, Planner, PlanOptions
+from control_plane.planner import names as tables
 from tests.unit.planner import worlds
 
 
@@ -80,6 +81,22 @@ def test_apps_may_share_a_route() -> None:
     assert names["0.api.apps.internal"] == ["10.0.0.1", "10.0.1.1"]
 
 
+def test_names_and_addresses_are_in_order() -> None:
+    """Same content, same bytes: on each replica, whichever route, instance or app came first."""
+    state = worlds.policy(worlds.route(worlds.story(), "b", "alone"), "a", "b")
+    state = worlds.route(worlds.route(state, "a", "shared"), "b", "shared")
+    for number in range(2, 10):
+        state = worlds.instance(state, f"b{number}", f"10.0.{9 - number}.9")
+
+    names = worlds.names(worlds.plan(state, "a0"))
+
+    assert list(names) == sorted(names)
+    for host in ("alone", "shared"):
+        addresses = names[f"{host}.apps.internal"]
+        assert addresses == sorted(addresses)
+        assert len(addresses) >= 10
+
+
 @pytest.mark.parametrize("status", list(InstanceStatus), ids=str)
 def test_a_name_leads_only_to_ready_instances(status: InstanceStatus) -> None:
     """Connected is not enough, the app has to listen."""
@@ -106,16 +123,22 @@ def test_an_indexed_name_that_is_too_long_is_left_out() -> None:
     """253 octets are the limit of a name (RFC 1035, section 2.3.4), here as in certificates."""
     domain = Domain(".".join(["d" * 63, "e" * 63, "f" * 63]))
     host = "h" * (253 - 1 - len(domain))
+    shorter = host[len("0.") :]
     state = worlds.story()
 
     def published(_: object) -> list[Hostname]:
-        return [Hostname(f"{host}.{domain}")]
+        return [Hostname(f"{host}.{domain}"), Hostname(f"{shorter}.{domain}")]
 
     snapshot = worlds.plan(
         state, options=PlanOptions(internal_domains=(domain,)), published=published
     )
 
-    assert list(worlds.names(snapshot)) == [f"{host}.{domain}"]
+    assert set(worlds.names(snapshot)) == {
+        f"{host}.{domain}",
+        f"{shorter}.{domain}",
+        f"0.{shorter}.{domain}",
+        f"1.{shorter}.{domain}",
+    }
 
 
 def test_the_table_names_the_domains_that_are_answered_from_it() -> None:
@@ -132,9 +155,15 @@ def test_a_route_under_a_former_domain_is_not_resolved() -> None:
     """A sidecar refuses a table with a name outside its domains, and would lose all other names."""
     state = worlds.route(worlds.story(), "b", "api")
 
-    snapshot = worlds.plan(state, options=PlanOptions(internal_domains=(Domain("mesh.example"),)))
+    options = PlanOptions(internal_domains=(Domain("mesh.example"),))
+    routes = [Hostname("api.apps.internal"), Hostname("api.mesh.example")]
+    snapshot = worlds.plan(state, options=options, published=lambda _: routes)
 
-    assert worlds.names(snapshot) == {}
+    assert set(worlds.names(snapshot)) == {
+        "api.mesh.example",
+        "0.api.mesh.example",
+        "1.api.mesh.example",
+    }
 
 
 def test_instances_of_an_app_share_their_table() -> None:
@@ -159,3 +188,18 @@ def test_a_table_of_the_past_is_forgotten() -> None:
     gc.collect()
 
     assert before() is None
+
+
+def test_so_many_tables_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many apps there are; what is needed again is made again."""
+    monkeypatch.setattr(tables, "_REMEMBERED", 2)
+    planner, state = Planner(PlanOptions()), worlds.story()
+    for name in "cde":
+        state = worlds.instance(worlds.app(state, name), f"{name}0", f"10.0.2.{ord(name)}")
+
+    remembered = []
+    for name in ("a0", "b0", "c0", "d0", "e0"):
+        worlds.plan(state, name, planner=planner)
+        remembered.append("".join(planner._names._remembered))
+
+    assert remembered == ["a", "ab", "c", "cd", "e"]
