@@ -37,9 +37,11 @@ class Remembered:
         self.ledger.issued(IssuedRecord(B0, secret, "v", self._serial, names, *life, "ca"))
         return self.notes[-1]
 
-    def move(self, state: CertificateState = CertificateState.ACKED) -> None:
+    def move(
+        self, state: CertificateState = CertificateState.ACKED, secret: str = C2C_SECRET
+    ) -> None:
         """Say where the newest certificate is."""
-        entry = self.ledger.get(B0, C2C_SECRET)
+        entry = self.ledger.get(B0, secret)
         assert entry is not None
         self.ledger.move(entry, state)
 
@@ -107,8 +109,15 @@ def test_other_secrets_have_no_routes() -> None:
     """They are remembered as they are."""
     disk = Remembered()
 
-    assert disk.issue("b0", secret=ID_SECRET).unacked == ()
-    assert disk.issue("b0").unacked == ("b0",)
+    other = disk.issue("b0", secret=ID_SECRET)
+    disk.move(secret=ID_SECRET)
+    assert disk.notes == [other]
+    assert other.unacked == ()
+    assert disk.issue("b0", "x").unacked == ("b0", "x")
+
+    disk.move()
+    after = Remembered([disk.notes[-1], other])
+    assert after.issue("b0", "x").unacked == ()
 
 
 def test_nothing_is_left_of_who_was_removed() -> None:

@@ -74,6 +74,15 @@ async def test_who_comes_back_in_a_crowd_is_sent_nothing_of_the_past(state: Stat
     assert not any(FROM_A0 in each.body for each in back.has.values())
 
 
+async def test_the_second_process_is_asked_for_what_is_due_alone(state: State) -> None:
+    """Who comes back with certificates that are right costs it nothing."""
+    made = World(state)
+    async with made.running():
+        assert set(made.reconciler._due(B0)) == {C2C_SECRET, ID_SECRET}
+        await there(made)
+        assert made.reconciler._due(B0) == {}
+
+
 async def test_a_certificate_that_is_over_is_not_sent_to_a_crowd(state: State) -> None:
     """Who was away for longer than it lived gets the next one, and only that."""
     made = World(state, lifetime=timedelta(minutes=1))

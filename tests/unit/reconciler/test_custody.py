@@ -13,6 +13,7 @@ from control_plane.ca.keys import KeyPair
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.custody import Custodian, Custody
 from control_plane.reconciler.certificates.held import Held
+from control_plane.reconciler.certificates.issuers import Issued
 from control_plane.store.protocol import IssuedRecord
 from tests.tls_pairs import key_in, leaf_in
 from tests.unit.reconciler.clocks import NOON
@@ -161,6 +162,21 @@ def test_what_was_foreseen_in_vain_is_not_used(custody: Custody, why: str) -> No
 
     assert leaf_in(fresh.resource).san == request.san
     assert fresh.serial == foreseen + 1
+
+
+def test_what_was_issued_elsewhere_is_used_for_this_plan_or_never(serials: Serials) -> None:
+    """A key that nobody needed is not kept, nor is it used for a certificate of later."""
+    ca = authority()
+    custodian = Custodian(lambda: ca, Profile(), new_key_pair, serials)
+    made = ensured(Custody(custodian))
+    elsewhere = {C2C_SECRET: Issued(REQUEST, made.leaf, made.sent_digest, 0.0)}
+    early, late = Custody(custodian), Custody(custodian)
+
+    with early.ready(GUID, elsewhere):
+        assert ensured(early).leaf is made.leaf
+    with late.ready(GUID, elsewhere):
+        pass
+    assert ensured(late).leaf is not made.leaf
 
 
 def test_what_cannot_be_issued_is_told_when_it_is_wanted(
@@ -352,3 +368,13 @@ def test_after_a_restart_the_record_says_what_was_sent(
 
     again = Custody(custodian, [record]).ensure(GUID, C2C_SECRET, REQUEST, NOON)
     assert again.is_fresh is not is_kept
+
+
+def test_after_a_restart_with_another_ca_the_record_is_worth_nothing(serials: Serials) -> None:
+    """Also one of an older release, which does not say what was sent."""
+    before, now, records = authority(), authority(), list[IssuedRecord]()
+    ensured(Custody(Custodian(lambda: before, Profile(), new_key_pair, serials, records.append)))
+    record = replace(records[0], sent_digest="")
+
+    custody = Custody(Custodian(lambda: now, Profile(), new_key_pair, serials), [record])
+    assert ensured(custody).leaf.issuer_fingerprint == now.fingerprint
