@@ -125,6 +125,26 @@ async def test_who_may_call_no_more_is_denied_until_its_connections_are_drained(
         assert requesters(around) == {}
 
 
+@pytest.mark.parametrize("ports", [(8080,), (8080, 9090)], ids=["a port too", "callers alone"])
+async def test_what_drains_does_so_whatever_changes_meanwhile(
+    around: World, ports: tuple[int, ...]
+) -> None:
+    """Connections stay open as long, so their cluster does, and what denies them."""
+    around.connect("b0").as_envoy()
+    async with around.running():
+        await around.clock.advance(DRAIN_SECONDS + 1)
+        before = names(around, CLUSTER)
+        change(around, ports=ports)
+        around.commit(remove_policies(around.state, [CALLS]))
+        await around.clock.advance(1)
+        denying = requesters(around)
+        assert set(map(len, denying.values())) == {0}
+
+        change(around, name="other")
+        await around.clock.advance(1)
+        assert (names(around, CLUSTER), requesters(around)) == (before, denying)
+
+
 async def test_who_may_call_again_is_allowed_at_once(around: World) -> None:
     """What it was a moment ago denies nothing that a policy allows now."""
     around.connect("b0").as_envoy()

@@ -389,6 +389,18 @@ async def test_a_name_is_published_once_every_instance_has_the_certificate() -> 
         assert town.publication.under_way([B]) == ()
 
 
+async def test_what_is_under_way_for_a_name_is_what_began_last() -> None:
+    """The end of what it came in place of does not hide it from those who wait for it."""
+    async with a_town() as town:
+        town.behind = {A0, B0}
+        town.map()
+        await settled()
+        town.unmap()
+        await settled()
+
+        assert len(town.publication.under_way([B])) == 1
+
+
 async def test_nobody_waits_for_instances_that_are_away() -> None:
     """The first certificate that they are given when they come has the name."""
     async with a_town() as town:

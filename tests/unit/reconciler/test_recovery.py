@@ -10,8 +10,9 @@ import pytest
 from control_plane.ca import C2CRequest
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
+from control_plane.model.routes import map_route
 from control_plane.model.state import State
-from control_plane.names import MAX_HOSTNAME_OCTETS, InstanceGuid
+from control_plane.names import MAX_HOSTNAME_OCTETS, Domain, InstanceGuid
 from control_plane.planner import c2c_request
 from control_plane.reconciler.publication.recovery import uncertified, unmapped
 from control_plane.store.protocol import IssuedRecord
@@ -89,6 +90,16 @@ def test_a_route_that_is_too_long_for_an_index_is_one_too() -> None:
     assert len(long) == MAX_HOSTNAME_OCTETS
 
     assert unmapped(mapped(), [record(long)]) == {B0: {long}}
+
+
+def test_a_route_that_has_room_for_one_index_is_not_another_route_with_it() -> None:
+    """Its name per index has no room for another one, as a route without a name per index."""
+    domain = Domain(".".join(["a" * 63] * 3 + ["apps.internal"]))
+    state = map_route(mapped(), B, "b" * 45, domain, (domain,)).state
+    (route,) = state.hostnames_of(B)
+    assert len(f"0.{route}") == MAX_HOSTNAME_OCTETS
+
+    assert unmapped(state, [record(route)]) == {}
 
 
 @pytest.mark.parametrize(
