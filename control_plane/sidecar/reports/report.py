@@ -169,10 +169,14 @@ class Reporter:
                 await self._clock.sleep(left)
 
     async def _hear(self) -> None:
-        """Take what is said between two reports, of which the next may be due by it."""
-        shown = self._live.current.identity
+        """Take what is said between two reports, of which the next may be due by it, never later.
+
+        The control plane speaks when a report is due, and goes on speaking until one comes.
+        """
+        shown, due = self._live.current.identity, self._next
         response = await self._calls.hear()
         self._answered(response, self._clock.monotonic(), shown)
+        self._next = min(self._next, due)
 
     async def _keep_looking(self) -> None:
         while True:

@@ -430,6 +430,22 @@ async def test_what_is_said_between_two_reports_is_heard(tmp_path: Path) -> None
         assert here.live.renewal_wanted.is_set()
 
 
+async def test_what_is_said_between_two_reports_puts_none_off(tmp_path: Path) -> None:
+    """A control plane that says the same again and again hears of the instance when it asked to."""
+    async with world(tmp_path) as here:
+        here.server.answer_all("b2", again=10)
+        for _ in range(10):
+            await here.clock.advance(9)
+            here.server.said.put_nowait(
+                sidecar_pb2.ReportResponse(
+                    expected_serial="b2", report_again_in=Duration(seconds=10)
+                )
+            )
+            await settled()
+
+        assert len(here.server.reports) == 10
+
+
 async def test_a_certificate_is_looked_for_that_is_named_between_two_reports(
     tmp_path: Path,
 ) -> None:
