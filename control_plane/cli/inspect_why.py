@@ -116,6 +116,13 @@ def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
     helps = chain.missing.command and pasted(chain.missing.command)
     if help_ := ": ".join(filter(None, (chain.missing.advice, helps))):
         tell(f"TIP: {help_}")
+    elif chain.complete:
+        # Where calls fail all the same, it is one of these.
+        asks, room = printable(chain.source) or "the caller", terminal_width()
+        unseen = (
+            f"Not looked at: firewalls in between, which resolver {asks} asks, the app's answers"
+        )
+        click.echo(unseen if room is None else wrapped(unseen, room, ""))
 
 
 def _named(app: str, org: str, space: str) -> str:

@@ -84,6 +84,7 @@ class Seen:
         plan_problem: why it goes on with what it had; "" if it has what it should.
         port_problem: why its Envoy has not opened 61443 as it should; "" if it has.
         certificate_problem: why it cannot serve the certificate that it should; "" if it can.
+        serving_problem: why it does not serve that although it can; "" if it does, or nobody knows.
         is_served: whether a handshake showed that certificate; None if nobody can look.
         names_problem: why its resolver does not have the newest names; "" if it has, or there is
             none.
@@ -96,6 +97,7 @@ class Seen:
     plan_problem: str = ""
     port_problem: str = ""
     certificate_problem: str = ""
+    serving_problem: str = ""
     is_served: bool | None = None
     names_problem: str = ""
     app_ports: Mapping[Port, bool] | None = None

@@ -145,9 +145,17 @@ class _Chain:
 
     def certificate(self) -> Link:
         for each in self._there:
-            if problem := self._q.of(each).certificate_problem:
-                sentence = f"{label(self._app, each)} has no certificate for it yet: {problem}"
+            seen, who = self._q.of(each), label(self._app, each)
+            if seen.certificate_problem:
+                sentence = f"{who} has no certificate for it yet: {seen.certificate_problem}"
                 return missing(LinkKind.CERTIFICATE, sentence, advice.wait(self._app))
+            if seen.serving_problem:
+                sentence = f"{who} does not serve the certificate that it ACKed: "
+                return missing(
+                    LinkKind.CERTIFICATE,
+                    sentence + seen.serving_problem,
+                    advice=_how_to_serve(each),
+                )
         named = f" with {self._q.called}" if self._q.called else ""
         found = self._by_connected(
             LinkKind.CERTIFICATE, f"{self._everybody()} serves its certificate{named}"
@@ -256,6 +264,15 @@ def _how_to_free(instance: Instance) -> str:
     return (
         f"end what listens on {C2C_PORT} of {instance.address} there ('ss -lntp' shows it); within "
         "a minute its Envoy tries again by itself"
+    )
+
+
+def _how_to_serve(instance: Instance) -> str:
+    """Return what has an Envoy serve what it has: it hangs, or what is sent to it is dropped."""
+    what = "its sidecar, and Envoy with it" if instance.has_sidecar else "its Envoy"
+    return (
+        f"if that lasts, restart {what}; if that does not help, see whether a firewall there drops "
+        f"what is sent to {C2C_PORT}"
     )
 
 

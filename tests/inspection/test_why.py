@@ -95,6 +95,10 @@ async def test_nothing_is_missing(tmp_path: Path) -> None:
         assert f"{CALLER} to https://{NAME}:61443\n" in ran.out
         assert ran.out.count("   ok       ") == len(chain.links)
         assert "TIP" not in ran.out
+        assert ran.out.endswith(
+            "\n\nNot looked at: firewalls in between, which resolver "
+            f"{CALLER} asks, the app's answers\n"
+        )
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80])
@@ -192,6 +196,27 @@ async def test_certificate_not_acked(tmp_path: Path) -> None:
         chain = await is_complete(here.cf, "stranger")
         unknown = {e.kind for e in chain.links if e.state == inspection_pb2.LINK_STATE_UNKNOWN}
         assert unknown == {"app", "isolation"}  # there is no sidecar to tell
+
+
+async def test_certificate_not_served(tmp_path: Path) -> None:
+    """An Envoy that does not serve what it ACKed is not waited for: somebody has to look at it."""
+    async with world.scene(tmp_path) as here, here.envoy():
+        await _reached_by_a_stranger(here)
+        served = (await here.until_served()).served_serial
+        await here.report(listening=True, served_serial="bad")
+        sentence = (
+            "app-b/0 does not serve the certificate that it ACKed: "
+            "the last TLS handshake with port 61443 showed serial bad"
+        )
+        link = await missing(here.cf, "certificate", sentence, "stranger")
+
+        assert link.command == ""
+        assert link.advice == (
+            "if that lasts, restart its sidecar, and Envoy with it; if that does not help, see "
+            "whether a firewall there drops what is sent to 61443"
+        )
+        await here.report(listening=True, served_serial=served)
+        await is_complete(here.cf, "stranger")
 
 
 async def test_certificate_cannot_be_issued(tmp_path: Path) -> None:

@@ -118,32 +118,38 @@ class Explainer:
         found = statuses(self.inspected, instance.guid)
         names = found.get(NAME_TABLE_TYPE)
         ports = attestation.app_ports(instance.guid)
+        certificate_problem, serving_problem = self._certificate_problems(instance.guid)
         return Seen(
             is_connected=any(url != NAME_TABLE_TYPE for url in found),
             plan_problem=self.inspected.plan_failure(instance.guid),
             port_problem=_port_problem(found.values(), state.apps[instance.app_guid], caller),
-            certificate_problem=self._certificate_problem(instance.guid),
+            certificate_problem=certificate_problem,
+            serving_problem=serving_problem,
             is_served=self.inspected.proof.is_seen(instance.guid),
             names_problem=shortened(names.reason) if names is not None else "",
             app_ports=None if ports is None else {Port(n): is_open for n, is_open in ports.items()},
             exposed_ports=tuple(map(Port, attestation.exposed.get(instance.guid, ()))),
         )
 
-    def _certificate_problem(self, instance: InstanceGuid) -> str:
+    def _certificate_problems(self, instance: InstanceGuid) -> tuple[str, str]:
+        """Return why an instance cannot serve what it should, and why it does not although it can.
+
+        Of the two one is "", or both are.
+        """
         entry = self.inspected.ledger.get(instance, C2C_SECRET)
         reason = certificate_reason(self.inspected, instance, entry)
         # If no other could be issued, the certificate that it has and serves is an old one.
         if entry is None or self.inspected.custody.failure(instance):
-            return reason
+            return reason, ""
         if not self.inspected.nodes.streams(instance):
-            return reason
+            return reason, ""
         match entry.state:
             case CertificateState.ISSUED:
-                return reason or "it was issued, and is not ACKed yet"
+                return reason or "it was issued, and is not ACKed yet", ""
             case CertificateState.NOT_SERVED:
-                return f"it was ACKed, and is not served: {reason}"
+                return "", reason
             case CertificateState.ACKED | CertificateState.SERVED:
-                return ""
+                return "", ""
             case _:
                 assert_never(entry.state)
 

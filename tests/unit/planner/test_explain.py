@@ -326,6 +326,23 @@ def test_certificate_not_acked() -> None:
     assert link(asked, LinkKind.NAME).verdict is Verdict.WAITS
 
 
+@pytest.mark.parametrize("has_sidecar", [True, False])
+def test_certificate_not_served(*, has_sidecar: bool) -> None:
+    """An Envoy that hangs is not waited for, and who starts it is told to start it anew."""
+    state = everything()
+    state = set_status(state, B1, InstanceStatus.READY, has_sidecar=has_sidecar).state
+    asked = replace(seeing(serving_problem="no TLS handshake"), state=state)
+    what = "its sidecar, and Envoy with it" if has_sidecar else "its Envoy"
+
+    assert missing(asked) == Link(
+        LinkKind.CERTIFICATE,
+        Verdict.MISSING,
+        "b/1 does not serve the certificate that it ACKed: no TLS handshake",
+        advice=f"if that lasts, restart {what}; if that does not help, see whether a firewall "
+        "there drops what is sent to 61443",
+    )
+
+
 def test_app_not_listening() -> None:
     """No instance is ready, so the name waits, and the app is the cause."""
     state = everything()
