@@ -178,7 +178,8 @@ async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> _Handsha
             )
     except TimeoutError as error:
         # asyncio's own has no text at all.
-        raise TimeoutError(str(error) or f"no answer within {HANDSHAKE_SECONDS:g} s") from error
+        silent = f"no answer from {server} within {HANDSHAKE_SECONDS:g} s"
+        raise TimeoutError(str(error) or silent) from error
     except ssl.SSLCertVerificationError:
         raise
     except (ConnectionResetError, ssl.SSLError) as error:

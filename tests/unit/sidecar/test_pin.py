@@ -169,14 +169,14 @@ async def test_grpc_takes_a_pinned_intermediate_for_a_root(root: Maker) -> None:
 
 
 async def test_a_server_that_says_nothing_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is behind a firewall is given up after a while, with a reason to read."""
+    """What is behind a firewall is given up after a while, with a reason that says where it is."""
     monkeypatch.setattr(pin, "HANDSHAKE_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = SocketAddress("127.0.0.1", silent.getsockname()[1])
         with pytest.raises(TimeoutError) as given_up:
             await pinned(server, f"sha256:{'0' * 64}")
 
-    assert why_not(given_up.value) == "no answer within 0.2 s"
+    assert why_not(given_up.value) == f"no answer from {server} within 0.2 s"
 
 
 @pytest.mark.parametrize(
