@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from control_plane import log_events
@@ -102,6 +104,33 @@ def test_every_event_of_the_log_that_is_named_exists() -> None:
     assert audits <= named
     for name in events:
         assert f"log_events.{name}" in source, name
+
+
+def test_every_warning_is_named() -> None:
+    """So is what may be one, of which the level is chosen when it is logged."""
+    named = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", section("Logs")))
+    warnings = {
+        getattr(log_events, name)
+        for path in (ROOT / "control_plane").rglob("*.py")
+        for level, name in _logged(ast.parse(path.read_text("utf-8")))
+        if level not in ("debug", "info")
+    }
+
+    assert len(warnings) > 30
+    assert warnings - named == set()
+
+
+def _logged(module: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield the level, or the name of the variable that has it, and the event of each line."""
+    for call in ast.walk(module):
+        match call:
+            case ast.Call(
+                func=ast.Attribute(attr=level) | ast.Name(id=level),
+                args=[ast.Attribute(value=ast.Name(id="log_events"), attr=name), *_],
+            ):
+                yield level, name
+            case _:
+                pass
 
 
 def test_every_command_that_is_named_exists() -> None:
