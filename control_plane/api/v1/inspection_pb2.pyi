@@ -261,8 +261,9 @@ class InstanceStatus(_message.Message):
     @_builtins.property
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is wrong with it, one sentence each: why it goes on with what it had, if what it should
-        have cannot be sent; that its sidecar reports no more, though its Envoy is connected; certificates
-        that it uses and that end soon, since they were not replaced when half of their life was over.
+        have cannot be sent; that its sidecar reports no more, though its Envoy is connected, or the other
+        way round for so long that it counts as gone; certificates that it uses and that end soon, since
+        they were not replaced when half of their life was over.
         """
 
     def __init__(

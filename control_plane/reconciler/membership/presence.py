@@ -150,6 +150,11 @@ class Presence:
         word = self._words.get(guid)
         return word.listening if word is not None else None
 
+    def has_left(self, guid: InstanceGuid) -> bool:
+        """Tell whether the sidecar of an instance said that it leaves."""
+        word = self._words.get(guid)
+        return word is not None and word.leaving
+
     def alarm(self) -> str:
         """Return what everybody's absence means, or "" where somebody is there."""
         return self._absences.alarm

@@ -30,6 +30,11 @@ from control_plane.xds.type_status import TypeStatus, type_statuses, worst
 
 _SILENT = "its sidecar reports no more, and renews no identity: restart it"
 
+_ENVOYLESS = (
+    "it counts as gone, since its Envoy is not connected, although its sidecar reports: the log of "
+    "that says why (envoy.logged), or Envoy hangs; restart it then"
+)
+
 
 def statuses(inspected: Inspected, instance: InstanceGuid) -> dict[TypeUrl, TypeStatus]:
     """Return how far each type is that a client of an instance asked for."""
@@ -118,8 +123,15 @@ class StatusMessages:
         is_here = instance.status.is_there and self._inspected.nodes.streams(instance.guid)
         if is_here and self._inspected.attestation.fell_silent(instance.guid):
             yield _SILENT
+        if instance.status is InstanceStatus.GONE and self._speaks(instance.guid):
+            yield _ENVOYLESS
         for each in self._inspected.expiry.of(instance):
             yield each.sentence
+
+    def _speaks(self, instance: InstanceGuid) -> bool:
+        """Tell whether a sidecar reports that does not leave."""
+        is_there = self._inspected.attestation.witnessed(instance)
+        return is_there and not self._inspected.has_left(instance)
 
     def _tell_certificate(self, message: inspection_pb2.InstanceStatus, instance: Instance) -> None:
         guid = instance.guid

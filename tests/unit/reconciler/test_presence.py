@@ -356,9 +356,11 @@ async def test_who_says_that_it_leaves_is_gone_at_once(tmp_path: Path) -> None:
     """While its streams are still open, and without any grace."""
     async with watched(tmp_path) as (instance, _):
         peer = await instance.ready()
+        assert not instance.presence.has_left(B0)
 
         instance.report(leaving=True)
         await instance.becomes(GONE)
+        assert instance.presence.has_left(B0)
         peer.close()
 
         await instance.stays(GONE)

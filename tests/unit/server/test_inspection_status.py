@@ -26,7 +26,9 @@ B0 = InstanceGuid("b0")
 SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
 
 
-def _status(scene: Scene, *, app_listens: bool | None = None) -> inspection_pb2.InstanceStatus:
+def _status(
+    scene: Scene, *, app_listens: bool | None = None, has_left: bool = False
+) -> inspection_pb2.InstanceStatus:
     holdings = Holdings(scene.ledger, ())
     inspected = Inspected(
         state=lambda: scene.state,
@@ -47,6 +49,7 @@ def _status(scene: Scene, *, app_listens: bool | None = None) -> inspection_pb2.
             scene.clock,
         ),
         app_listens=lambda _: app_listens,
+        has_left=lambda _: has_left,
         absence=lambda: "",
         ca_rotation=lambda: "",
         clock=scene.clock,
@@ -142,3 +145,17 @@ async def test_a_sidecar_that_reports_no_more_is_an_alarm() -> None:
     for live in scene.nodes.streams(B0):
         scene.nodes.closed(live)
     assert list(_status(scene).alarms) == []  # it may all be gone
+
+
+async def test_an_envoy_that_is_away_beside_a_sidecar_that_reports_is_an_alarm() -> None:
+    """One that hangs looks like an instance that was stopped, but for its sidecar's word."""
+    scene = await _served()
+    scene.commit(set_status(scene.state, B0, InstanceStatus.GONE))
+    assert list(_status(scene).alarms) == []  # it has none that ever reported
+    scene.attestation.report(B0, None, ())
+    (alarm,) = _status(scene).alarms
+    assert alarm.startswith("it counts as gone, since its Envoy is not connected, although its ")
+    assert list(_status(scene, has_left=True).alarms) == []
+
+    await scene.clock.advance(3 * REPORT_SECONDS[0])
+    assert list(_status(scene).alarms) == []  # the machine may be gone
