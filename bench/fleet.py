@@ -33,9 +33,8 @@ from control_plane.ca import (
 from control_plane.ca.keys import KeyPair
 from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN
 from control_plane.clock import SystemClock
-from control_plane.envoy.listeners import C2C_SECRET
 from control_plane.envoy.rbac import sources_filter_name
-from control_plane.envoy.secrets import tls_secret
+from control_plane.envoy.secrets import C2C_SECRET, tls_secret
 from control_plane.model.apps import create_app
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import register_instance, set_status

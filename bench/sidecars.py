@@ -35,7 +35,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.planner.ports import ID_SECRET
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET

@@ -37,12 +37,10 @@ from control_plane.envoy.addresses import as_envoy_writes, in_order
 from control_plane.envoy.clusters import BUFFER_OCTETS, service_cluster_name
 from control_plane.envoy.http import NEVER, connection_manager, if_refused
 from control_plane.envoy.rbac import discovered_filter, sources_filter_name
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.envoy.tls import HTTP_ALPN, downstream_tls
 from control_plane.envoy.validation import check_listener
 from control_plane.model.entities import AppProtocol, Source
-
-C2C_SECRET = "c2c-cert-and-key"  # noqa: S105 the name of a resource
-"""The SDS secret of 61443, as Cloud Foundry names it."""
 
 HANDSHAKE_TIMEOUT = timedelta(seconds=15)
 """How long a client may take from connecting to the end of its TLS handshake."""

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
+C2C_SECRET = "c2c-cert-and-key"  # noqa: S105 the name of a resource
+"""The SDS secret of 61443, as Cloud Foundry names it."""
+
 
 def tls_secret(name: str, chain_pem: bytes, key_pem: bytes) -> bytes:
     """Build a secret that lets a listener present this chain, leaf first, with its private key."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from control_plane.envoy.listeners import C2C_SECRET
-from control_plane.envoy.secrets import validation_secret
+from control_plane.envoy.secrets import C2C_SECRET, validation_secret
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from control_plane.envoy import clusters, rbac, udp
-from control_plane.envoy.listeners import C2C_SECRET, ListenerSpec, tcp_listener
+from control_plane.envoy.listeners import ListenerSpec, tcp_listener
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.entities import (
     App,
     AppProtocol,

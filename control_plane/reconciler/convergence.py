@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from control_plane.clock import Clock
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.entities import Instance
 from control_plane.names import C2C_PORT, AppGuid, InstanceGuid, at_ports
 from control_plane.nodes import Nodes

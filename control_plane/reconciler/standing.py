@@ -6,7 +6,7 @@ where it is kept, so there is no second account that could differ.
 
 from __future__ import annotations
 
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.planner import NAME_TABLE_TYPE

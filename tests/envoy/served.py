@@ -66,8 +66,8 @@ class Served:
     async def put_secret(self, *names: str) -> int:
         """Send a new certificate, and return its serial number."""
         pair = self.authority.issue(*(names or (HOST,)))
-        body = secrets.tls_secret(listeners.C2C_SECRET, pair.chain, pair.key)
-        await self.ads.put(xds.SECRET, listeners.C2C_SECRET, body)
+        body = secrets.tls_secret(secrets.C2C_SECRET, pair.chain, pair.key)
+        await self.ads.put(xds.SECRET, secrets.C2C_SECRET, body)
         return pair.serial
 
     async def wait_active(self) -> None:

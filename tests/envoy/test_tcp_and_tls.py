@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from control_plane.envoy import listeners, secrets
+from control_plane.envoy import secrets
 from control_plane.model.entities import AppProtocol
 from tests.envoy import ads as xds
 from tests.envoy import apps, tls_client
@@ -185,8 +185,8 @@ async def test_a_refused_secret_leaves_the_old_one() -> None:
     async with apps.tcp_app(apps.http1()) as app, served(app, HTTP1) as instance:
         before = await tls_client.handshake(instance.address, HOST, instance.authority.pem)
         first, second = (instance.authority.issue(HOST) for _ in "12")
-        mixed = listeners.C2C_SECRET, first.chain, second.key
-        await instance.ads.put(xds.SECRET, listeners.C2C_SECRET, secrets.tls_secret(*mixed))
+        mixed = secrets.C2C_SECRET, first.chain, second.key
+        await instance.ads.put(xds.SECRET, secrets.C2C_SECRET, secrets.tls_secret(*mixed))
 
         assert "KEY_VALUES_MISMATCH" in instance.ads.nacks[0]
         assert before == await tls_client.handshake(instance.address, HOST, instance.authority.pem)

@@ -20,7 +20,7 @@ from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.app.control_plane import DATABASE_FILE
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.settings.retired import CA_FILE
 from tests.envoy.harness import until

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -728,3 +730,15 @@ def test_a_type_that_no_client_could_read_is_refused(given: Resource | Denied) -
     """It travels in an ``Any``, which takes a URL; the name alone is easily taken for that."""
     with pytest.raises(InvalidArgument, match=r"is type\.googleapis\.com/<type>, not 'a\.Quota'"):
         ResourceServer().set_resources("node-1", [given])
+
+
+def test_what_it_does_not_need_is_not_loaded() -> None:
+    """Apps, certificates and Envoy's builders, of which these alone take a second and 20 MiB."""
+    program = "import sys, control_plane.server.library\nprint(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    loaded = ran.stdout.split()
+
+    assert "control_plane.server.library" in loaded
+    assert "envoy_data_plane" not in loaded

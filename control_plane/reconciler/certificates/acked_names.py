@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.ledger import CertificateState, Entry, Ledger, is_new
 from control_plane.store.protocol import IssuedRecord

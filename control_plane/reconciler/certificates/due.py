@@ -14,7 +14,7 @@ import structlog
 from control_plane import log_events
 from control_plane.ca import Request
 from control_plane.clock import Clock
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.entities import App, Instance
 from control_plane.model.state import State
 from control_plane.names import Hostname, InstanceGuid

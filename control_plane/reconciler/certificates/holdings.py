@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from control_plane.ca import InstanceIdentity
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.names import InstanceGuid
 from control_plane.nodes import Nodes
 from control_plane.reconciler.certificates.ledger import (

@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from control_plane import log_events
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.errors import StorageError
 from control_plane.names import InstanceGuid
 from control_plane.store.protocol import IssuedRecord

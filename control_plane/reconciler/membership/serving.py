@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from control_plane.envoy.clusters import service_cluster_name
-from control_plane.envoy.listeners import C2C_SECRET, listener_name
+from control_plane.envoy.listeners import listener_name
 from control_plane.envoy.rbac import sources_filter_name
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.entities import App
 from control_plane.names import C2C_PORT
 from control_plane.xds.delivery import ConfigStatus, Delivery, deliveries

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from rpds import HashTrieMap
 
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Hostname, InstanceGuid

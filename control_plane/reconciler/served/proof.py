@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from control_plane.clock import Clock
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.state import State
 from control_plane.names import C2C_PORT, InstanceGuid
 from control_plane.nodes import LiveStream, Nodes

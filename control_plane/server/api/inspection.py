@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.ca.profile import renew_at
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.errors import NotFound, Unavailable
 from control_plane.model.entities import Instance
 from control_plane.model.state import State

@@ -11,8 +11,9 @@ from typing import assert_never
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.envoy.clusters import service_cluster_name
-from control_plane.envoy.listeners import C2C_SECRET, listener_name
+from control_plane.envoy.listeners import listener_name
 from control_plane.envoy.rbac import sources_filter_name
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.apps import find_app
 from control_plane.model.entities import App, AppProtocol, Instance
 from control_plane.model.state import State

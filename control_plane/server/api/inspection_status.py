@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from control_plane.api.v1 import inspection_pb2
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.entities import App, HealthCheckType, Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, at_ports

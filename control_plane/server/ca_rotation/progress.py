@@ -13,7 +13,7 @@ from math import ceil
 
 from control_plane.ca import Authority, InstanceIdentity
 from control_plane.clock import Clock
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.entities import Instance
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid

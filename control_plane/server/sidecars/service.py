@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.ca import Authority, InstanceIdentity
 from control_plane.clock import Clock
-from control_plane.envoy.listeners import C2C_SECRET
+from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.errors import InvalidArgument, Unavailable
 from control_plane.model.change import Change
 from control_plane.model.entities import App
