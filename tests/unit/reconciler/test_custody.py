@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
-from control_plane.ca import C2CRequest, Profile, load_key_pair, new_key_pair
+from control_plane.ca import C2CRequest, Profile, issue, load_key_pair, new_key_pair
 from control_plane.ca.keys import KeyPair
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.custody import Custodian, Custody
@@ -168,15 +168,15 @@ def test_what_was_issued_elsewhere_is_used_for_this_plan_or_never(serials: Seria
     """A key that nobody needed is not kept, nor is it used for a certificate of later."""
     ca = authority()
     custodian = Custodian(lambda: ca, Profile(), new_key_pair, serials)
-    made = ensured(Custody(custodian))
-    elsewhere = {C2C_SECRET: Issued(REQUEST, made.leaf, made.sent_digest, 0.0)}
+    leaf = issue(ca, Profile(), REQUEST, key=new_key_pair, now=NOON, serial=serials())
+    elsewhere = {C2C_SECRET: Issued(REQUEST, leaf, ca.sent_digest, 0.0)}
     early, late = Custody(custodian), Custody(custodian)
 
     with early.ready(GUID, elsewhere):
-        assert ensured(early).leaf is made.leaf
+        assert ensured(early).serial == leaf.serial
     with late.ready(GUID, elsewhere):
         pass
-    assert ensured(late).leaf is not made.leaf
+    assert ensured(late).serial != leaf.serial
 
 
 def test_what_cannot_be_issued_is_told_when_it_is_wanted(
@@ -377,4 +377,4 @@ def test_after_a_restart_with_another_ca_the_record_is_worth_nothing(serials: Se
     record = replace(records[0], sent_digest="")
 
     custody = Custody(Custodian(lambda: now, Profile(), new_key_pair, serials), [record])
-    assert ensured(custody).leaf.issuer_fingerprint == now.fingerprint
+    assert ensured(custody).record.issuer == now.fingerprint
