@@ -283,7 +283,8 @@ def test_the_cost_of_one_name_does_not_follow_what_else_the_node_has(
             peer.ack("EDS")
         return time.thread_time() - start
 
-    assert min(seconds(4_000) for _ in range(2)) < 3 * min(seconds(100) for _ in range(2))
+    # The best of several, since other processes of a busy machine slow down some of them.
+    assert min(seconds(4_000) for _ in range(6)) < 3 * min(seconds(100) for _ in range(6))
 
 
 def test_nonces_of_a_stream_begin_as_it_was_told() -> None:
