@@ -85,6 +85,8 @@ class Meaning:
             names: of the other type.
             there: the names of this type that there are.
         """
+        if not names:
+            return
         if not self._on_demand:
             self._exchange.refresh(names, there)
             known = self._exchange.known()

@@ -384,6 +384,13 @@ def test_removal_of_a_cluster_refreshes_nothing(variant: Variant) -> None:
     assert peer.ack("CDS") == []
 
 
+def test_removal_of_the_last_cluster_has_nothing_said_again() -> None:
+    """O2, R6: not that there are no endpoints, for there is nothing that warms."""
+    peer = warm(DeltaPeer, "*", cds="c@1", eds="")
+    assert peer.put(CDS="") == ["3 CDS -c"]
+    assert peer.ack("CDS") == []
+
+
 def test_removal_in_flight_is_not_repeated_because_a_cluster_changed() -> None:
     """O2, R6: endpoints that are being withdrawn are none that a cluster waits for."""
     peer = warm(DeltaPeer, "c", cds="c@1", eds="c@1")
