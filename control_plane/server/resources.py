@@ -25,7 +25,9 @@ _TYPE_URL_PREFIX = "type.googleapis.com/"
 _WRAPPERS = frozenset({"google.protobuf.Any", "envoy.service.discovery.v3.Resource"})
 """Messages that another is packed in. No client asks for their own types."""
 
-_NO_ENDPOINTS: Mapping[TypeUrl, tuple[str, ...]] = MappingProxyType({ENDPOINT: (), LB_ENDPOINT: ()})
+_NO_ENDPOINTS: Mapping[TypeUrl, tuple[str, ...]] = MappingProxyType({ENDPOINT: ()})
+
+_NO_COLLECTIONS: Mapping[TypeUrl, tuple[str, ...]] = MappingProxyType({LB_ENDPOINT: ()})
 
 _NAME_FIELDS = ("name", "cluster_name")
 """Where messages keep their names: ``cluster_name`` is that of a ``ClusterLoadAssignment``."""
@@ -99,7 +101,7 @@ def resource_of(
         raise InvalidArgument(f"a message {full_name} that tells no name needs a Resource.of(...)")
     type_url = TypeUrl(_TYPE_URL_PREFIX + full_name)
     aliases = _aliases(name, message) if type_url == VIRTUAL_HOST else ()
-    awaits = _awaits(message) if type_url == CLUSTER else NOTHING
+    awaits = _awaits(type_url, message)
     body = message.SerializeToString(deterministic=True)
     whose = None if constraints is None else read_constraints(constraints)
     try:
@@ -115,12 +117,21 @@ def _check_message(given: object) -> None:
         raise InvalidArgument(f"a resource is a message of google.protobuf, not a {kind}")
 
 
-def _awaits(cluster: Any) -> Mapping[TypeUrl, tuple[str, ...]]:  # noqa: ANN401 - made at run time
-    """Return which endpoints a client waits for once it is sent a cluster, as far as that tells."""
-    if cluster.type == cluster.EDS:
-        service = cluster.eds_cluster_config.service_name
-        return {ENDPOINT: (service,)} if service else NOTHING
-    return NOTHING if cluster.HasField("cluster_type") else _NO_ENDPOINTS
+def _awaits(
+    type_url: TypeUrl,
+    message: Any,  # noqa: ANN401 - made at run time
+) -> Mapping[TypeUrl, tuple[str, ...]]:
+    """Return what a client waits for once it is sent a message, as far as that tells."""
+    if type_url == ENDPOINT:
+        localities = (each.leds_cluster_locality_config for each in message.endpoints)
+        names = tuple(each.leds_collection_name for each in localities if each.leds_collection_name)
+        return {LB_ENDPOINT: names} if names else _NO_COLLECTIONS
+    if type_url != CLUSTER or message.HasField("cluster_type"):
+        return NOTHING
+    if message.type != message.EDS:
+        return _NO_ENDPOINTS
+    service = message.eds_cluster_config.service_name
+    return {ENDPOINT: (service,)} if service else NOTHING
 
 
 def _aliases(name: str, virtual_host: Any) -> list[str]:  # noqa: ANN401 - made at run time

@@ -239,15 +239,15 @@ class Exchange:
         """
         return name in self.accepted or name in self._maybe_applied
 
-    def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
-        """Owe the client what it has, or is about to have, of these names.
+    def refresh(self, names: AbstractSet[str], there: Container[str]) -> bool:
+        """Owe the client what it has, or soon has, of these names; tell whether it is clear which.
 
-        It comes to know by itself, or asks for, one that is there. If another is unknown, it is
-        owed everything, since nobody can tell which one was meant.
+        One that is there it asks for by itself. If another is unknown, any may be meant.
         """
         known = {name for name in names if self._knows(name)}
         is_clear = all(name in there for name in names - known)
         self.owe(known if is_clear else self.known())
+        return is_clear
 
     def _knows(self, name: str) -> bool:
         in_flight = self.in_flight or {}

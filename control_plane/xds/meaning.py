@@ -23,7 +23,7 @@ from control_plane.xds.resource import NO_NAMES, WILDCARD, Resource
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription
-from control_plane.xds.xdstp import collection_of
+from control_plane.xds.xdstp import collection_of, is_glob
 
 
 class Meaning:
@@ -85,18 +85,24 @@ class Meaning:
             names: of the other type.
             there: the names of this type that there are.
         """
-        if not names:
-            return
         if not self._on_demand:
-            self._exchange.refresh(names, there)
-            known = self._exchange.known()
-            self._exchange.owe(self._subscription.globs - {collection_of(each) for each in known})
-            if self._subscription.wildcard and not known:
-                self._exchange.owe({WILDCARD})
+            self._refresh(names, there)
             return
         beginnings = {f"{name}/" for name in names}
         self._not_given |= beginnings
         self._exchange.owe(beginnings)
+
+    def _refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
+        exchange, subscription = self._exchange, self._subscription
+        # A collection that it does not ask for yet it will ask for.
+        globs = subscription.globs & names
+        if not exchange.refresh({each for each in names if not is_glob(each)}, there):
+            globs = subscription.globs
+            has_nothing = not exchange.accepted and exchange.in_flight is None
+            if subscription.wildcard and has_nothing:
+                exchange.owe({WILDCARD})
+        members = exchange.known_in(globs)
+        exchange.owe(members | (globs - {collection_of(each) for each in members}))
 
     def all_of_interest(self, snapshot: TypeSnapshot) -> Iterable[str]:
         """Return every name that the client wants, or has and may have to lose, and some others."""

@@ -75,12 +75,11 @@ class ResourceType:
 
 
 ENVOY_TYPES: tuple[ResourceType, ...] = (
-    # A cluster that was updated begins anew with the collections of endpoints of its localities
-    # (LEDS), which Envoy does not ask for again: without them it waits for 15 s, and has none then.
-    ResourceType(CLUSTER, complete=True, refreshes=(ENDPOINT, LB_ENDPOINT)),
+    ResourceType(CLUSTER, complete=True, refreshes=(ENDPOINT,)),
     # After the clusters, but not after the answer to them: Envoy ACKs no cluster that it warms
-    # before it was sent the endpoints, or waited 15 s for them.
-    ResourceType(ENDPOINT),
+    # before it was sent the endpoints, or waited 15 s for them. A cluster that was updated begins
+    # anew with the collections of its localities (LEDS) too, which Envoy does not ask for again.
+    ResourceType(ENDPOINT, refreshes=(LB_ENDPOINT,)),
     ResourceType(LB_ENDPOINT),
     # Envoy 1.40 remembers the hash of a Secret before it looks whether it can use it, and
     # ACKs the same bytes from then on.

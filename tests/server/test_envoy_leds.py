@@ -21,7 +21,9 @@ PATIENCE = 10.0
 """Seconds that a change may take: a third less than Envoy waits for endpoints that never come."""
 
 
-def cluster(source: dict[str, Any], *zones: str, timeout: str = "1s") -> list[Message]:
+def cluster(
+    source: dict[str, Any], *zones: str, name: str = "web", timeout: str = "1s"
+) -> list[Message]:
     """Return a cluster, and where the endpoints of its zones are from."""
     eds = {"type": "EDS", "eds_cluster_config": {"eds_config": OVER_ADS}}
     localities = [
@@ -34,9 +36,9 @@ def cluster(source: dict[str, Any], *zones: str, timeout: str = "1s") -> list[Me
         }
         for zone in zones
     ]
-    assignment = {"cluster_name": "web", "endpoints": localities}
+    assignment = {"cluster_name": name, "endpoints": localities}
     return [
-        ParseDict({"name": "web", "connect_timeout": timeout, **eds}, cluster_pb2.Cluster()),
+        ParseDict({"name": name, "connect_timeout": timeout, **eds}, cluster_pb2.Cluster()),
         ParseDict(assignment, endpoint_pb2.ClusterLoadAssignment()),
     ]
 
@@ -92,3 +94,19 @@ async def test_a_cluster_that_changes_keeps_the_endpoints_of_its_localities() ->
             server.set_resources(NODE, [*cluster(OVER_ADS, "a", "none", timeout="2s"), one])
 
             await has(envoy, 1001, timeout="2s")
+
+
+async def test_a_second_cluster_has_the_endpoints_of_the_same_localities() -> None:
+    """O2: it has them at once, though Envoy asks for them but once."""
+    one, web = endpoint("a/1", 1001), cluster(OVER_ADS, "a")
+    async with ResourceServer() as server:
+        server.set_resources(NODE, [*web, one])
+        async with envoy_of(server, "DELTA_GRPC") as envoy:
+            await has(envoy, 1001)
+
+            server.set_resources(NODE, [*web, *cluster(OVER_ADS, "a", name="shop"), one])
+
+            async def shop_has_it() -> bool:
+                return (await envoy.stats()).get("cluster.shop.membership_total") == 1
+
+            await until(shop_has_it, what="the second cluster has it too", timeout=PATIENCE)

@@ -338,7 +338,7 @@ def test_a_virtual_host_has_no_variants() -> None:
     [
         ({"type": "EDS"}, {}),
         ({"type": "EDS", "eds_cluster_config": {"service_name": "b"}}, {ENDPOINT: ("b",)}),
-        ({"type": "STRICT_DNS"}, {ENDPOINT: (), LB_ENDPOINT: ()}),
+        ({"type": "STRICT_DNS"}, {ENDPOINT: ()}),
         ({"cluster_type": {"name": "of-ones-own"}}, {}),
     ],
     ids=["its-own-name", "another-name", "none", "unknown"],
@@ -349,6 +349,15 @@ def test_a_cluster_tells_which_endpoints_it_waits_for(
     """O2: what a client waits for is sent to it again, and no endpoints of other clusters."""
     cluster = ParseDict({"name": "a", **fields}, cluster_pb2.Cluster())
     assert resource_of(cluster).awaits == awaited
+
+
+def test_endpoints_tell_which_collections_of_localities_they_wait_for() -> None:
+    """O2: none, where they are in no collection."""
+    named, plain = {"leds_cluster_locality_config": {"leds_collection_name": "x"}}, {"priority": 1}
+    for localities, awaited in (([named, plain, named], ("x", "x")), ([plain], ())):
+        fields = {"cluster_name": "a", "endpoints": localities}
+        assignment = ParseDict(fields, endpoint_pb2.ClusterLoadAssignment())
+        assert resource_of(assignment).awaits == {LB_ENDPOINT: awaited}
 
 
 def test_a_virtual_host_is_meant_by_its_domains() -> None:

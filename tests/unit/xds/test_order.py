@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from control_plane.xds.resource import Resource
-from control_plane.xds.resource_type import CLUSTER, ENDPOINT
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LB_ENDPOINT
 from control_plane.xds.snapshot import TypeSnapshot
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
@@ -359,20 +359,41 @@ def test_endpoints_are_sent_again_also_where_all_was_well(variant: Variant) -> N
     assert [line[2:] for line in peer.put(CDS="c@2")] == ["CDS c@2", "EDS c@1"]
 
 
-def test_endpoints_of_localities_are_sent_again_after_a_cluster() -> None:
-    """O2, E4: all of them, since their names tell no cluster; and of a collection that it is empty.
+IN = "xdstp://a/t/"
+
+
+def localities(*collections: str) -> SotwPeer | DeltaPeer:
+    """Return a client that has endpoints of a cluster in these collections, and in ``b``."""
+    peer = warm(DeltaPeer, "c", cds="c@1", eds="c@1")
+    peer.put(LEDS=f"{IN}a/1@1 {IN}b/1@1")
+    peer.ask("LEDS", *(f"{IN}{each}/*" for each in ("b", *collections)))
+    peer.ack("LEDS")
+    return peer
+
+
+def test_endpoints_of_localities_are_sent_again_after_their_cluster() -> None:
+    """O2, E4: those of its collections, or that one is empty, and of no other.
 
     Envoy begins anew with them for a cluster that was updated, and does not ask for them again.
     """
-    one, none = "xdstp://a/t/web/1", "xdstp://a/t/none/*"
-    peer = warm(DeltaPeer, "c", cds="c@1", eds="c@1")
-    assert peer.put(LEDS=f"{one}@1") == []
-    assert peer.ask("LEDS", "xdstp://a/t/web/*", none) == [f"3 LEDS {one}@1 -{none}"]
-    assert peer.ack("LEDS") == []
+    peer = localities("a", "none")
+    collections = tuple(f"{IN}{each}/*" for each in ("a", "none", "new"))
+    awaits = {LB_ENDPOINT: collections}
+    named = TypeSnapshot.of([Resource.of(ENDPOINT, "c", b"c@2", awaits=awaits)])
+    peer.snapshot = peer.snapshot.replacing({ENDPOINT: named})
+    again = f"LEDS {IN}a/1@1 -{IN}none/*"
+    assert [line[2:] for line in peer.hear()] == ["EDS c@2", again]
+    assert [*peer.ack("EDS"), *peer.ack("LEDS")] == []
 
+    assert [line[2:] for line in peer.put(CDS="c@2")] == ["CDS c@2", "EDS c@2", again]
+    assert [*peer.ack("CDS"), *peer.ack("EDS"), *peer.ack("LEDS")] == []
+
+
+def test_all_endpoints_of_localities_are_sent_again_if_it_is_not_known_which() -> None:
+    """O2, E4: of what is given as bytes nobody knows which collections it names."""
+    peer = localities("a", "none")
     told = [line[2:] for line in peer.put(CDS="c@2")]
-
-    assert told == ["CDS c@2", "EDS c@1", f"LEDS {one}@1 -{none}"]
+    assert told == ["CDS c@2", "EDS c@1", f"LEDS {IN}a/1@1 {IN}b/1@1 -{IN}none/*"]
     assert [*peer.ack("CDS"), *peer.ack("EDS"), *peer.ack("LEDS")] == []
 
 
