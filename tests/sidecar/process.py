@@ -148,7 +148,8 @@ def living(group: int) -> list[int]:
     found = []
     for each in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            state, _, members_of = each.read_text().rpartition(")")[2].split()[:3]
-            if int(members_of) == group and state != "Z":
+            # The name of a process, in parentheses, may be any bytes.
+            state, _, members_of = each.read_bytes().rpartition(b")")[2].split()[:3]
+            if int(members_of) == group and state != b"Z":
                 found.append(int(each.parent.name))
     return found
