@@ -3,7 +3,8 @@
 The rule of this module: app and Envoy are codependent. Whichever ends first ends the other and
 gives the exit code. Told to stop, the instance first says that it leaves, so that no client comes
 any more, then lets go those who are there, and only then ends the app; each step has a deadline,
-and a hurry ends it.
+and a hurry ends it. Envoy ends when nobody is served any more, and else after the app, which may
+yet answer.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ class RunningInstance:
         with suppress(OSError):
             await self.admin.refuse()
         await self._idle(_REFUSING_SECONDS)
+        # Who kept a connection is to find it closed, and not to be told 503 while the app ends.
+        await self._stop_envoy()
 
     async def _idle(self, seconds: float) -> None:
         """Return once nothing has been in flight for a while, so that nobody is cut off."""
