@@ -1,20 +1,24 @@
 """Processes that nobody waits for.
 
 The rule of this module: as the first process of a container the sidecar inherits every process
-whose parent ended, and each of them stays a zombie until it is waited for. The sidecar's own
-children are left to whoever started them.
+whose parent ended, and each of them stays a zombie until it is waited for. That is at once, since
+zombies count against the processes that a container may have. The sidecar's own children are left
+to whoever started them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 from collections.abc import Collection
 from contextlib import suppress
 
 from control_plane.clock import Clock
+from control_plane.sidecar.race import first_of
 
 LOOK_SECONDS = 5.0
-"""How long a zombie may stay; it costs nothing but its number."""
+"""When to look again for those that were behind one of our own at the last look."""
 
 FIRST_PROCESS = 1
 
@@ -30,10 +34,16 @@ class OrphanReaper:
         self._clock = clock
 
     async def run(self) -> None:
-        """Look again and again, without end."""
-        while True:
-            reap(self._own)
-            await self._clock.sleep(LOOK_SECONDS)
+        """Look whenever a child has ended, and now and then, without end."""
+        told, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, told.set)
+        try:
+            while True:
+                told.clear()
+                reap(self._own)
+                await first_of(told.wait(), self._clock.sleep(LOOK_SECONDS))
+        finally:
+            loop.remove_signal_handler(signal.SIGCHLD)
 
 
 def reap(own: Collection[int]) -> int:
