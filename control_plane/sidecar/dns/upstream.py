@@ -44,7 +44,8 @@ class UpstreamLimits:
         patience: seconds after which the next resolver is asked as well.
         total: seconds after which a query has failed; stubs ask again after 5 (resolv.conf(5)).
         queries: how many may be under way at once, each with a socket or two.
-        quiet: seconds without a failure after which all is well, whatever failed before.
+        quiet: seconds without a failure after which all is well, whatever failed before; and after
+            which the same is said again.
     """
 
     patience: float = 1.0
@@ -67,6 +68,7 @@ class Upstreams:
         self._asking = 0
         self._unanswered = b""
         self._failed_at = 0.0
+        self._crowd_told_until = 0.0
         self._log = structlog.get_logger(__name__)
 
     async def ask(self, query: bytes, question: bytes, transport: Transport) -> bytes | None:
@@ -78,6 +80,7 @@ class Upstreams:
             transport: how it came, and how it goes on.
         """
         if self._asking >= self._limits.queries:
+            self._note_crowd()
             return None
         exchange = _over_tcp if transport is Transport.TCP else _over_udp
         self._asking += 1
@@ -130,6 +133,14 @@ class Upstreams:
         ):
             self._log.info(log_events.UPSTREAMS_RECOVERED)
             self._unanswered = b""
+
+    def _note_crowd(self) -> None:
+        """Log that queries fail though resolvers may answer, not each of them."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._crowd_told_until:
+            self._crowd_told_until = now + self._limits.quiet
+            why = f"{self._asking} queries wait for the resolvers already, so others fail at once"
+            self._log.warning(log_events.UPSTREAMS_CROWDED, reason=why)
 
 
 async def _ask(
