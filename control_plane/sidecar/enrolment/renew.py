@@ -29,6 +29,7 @@ from control_plane.sidecar.enrolment.enrol import address_towards, is_of_this_ma
 from control_plane.sidecar.identity import hold
 from control_plane.sidecar.race import first_of
 from control_plane.sidecar.retry import delays
+from control_plane.sidecar.seldom import Seldom
 
 RENEW_SECONDS = 10.0
 """How long a call may take."""
@@ -44,6 +45,11 @@ _ENDED = (
 _AHEAD = (
     "the new identity is due again at once, so the clock here is ahead of the control plane's: "
     "set the clock"
+)
+
+_BEHIND = (
+    "by the clock here the identity has not begun, so it would be renewed late or never: set the "
+    "clock"
 )
 
 MOVED_SECONDS = 5.0
@@ -124,6 +130,7 @@ class Renewal:
         self._clock = clock
         self._draw = draw
         self._may_move = may_move
+        self._seldom = Seldom(clock)
         self._log = structlog.get_logger(__name__)
 
     async def run(self) -> None:
@@ -153,7 +160,19 @@ class Renewal:
 
     async def _until(self, moment: datetime) -> None:
         while (left := (moment - self._clock.now()).total_seconds()) > 0:
+            self._look_at_clock()
             await self._clock.sleep(min(left, _LOOK_AGAIN_SECONDS))
+
+    def _look_at_clock(self) -> None:
+        """Say that it is far behind, since nothing else of it shows before a connection breaks."""
+        identity = self._live.current.identity
+        if self._clock.now() < identity.not_before and self._seldom.is_news(_BEHIND):
+            self._log.error(
+                log_events.IDENTITY_RENEWAL_FAILED,
+                instance=identity.instance_guid,
+                reason=_BEHIND,
+                not_after=identity.not_after,
+            )
 
     async def _renew(self) -> None:
         identity = self._live.current.identity

@@ -254,6 +254,22 @@ async def test_a_clock_that_was_set_is_noticed_within_a_minute(tmp_path: Path) -
         assert len(keys.made) == 1
 
 
+async def test_a_clock_that_was_set_back_too_far_is_said_within_a_minute(tmp_path: Path) -> None:
+    """By it the renewal is days away, while the control plane counts on; set right, it rests."""
+    with structlog.testing.capture_logs() as logs:
+        async with _renewal(tmp_path, authority(), free_port()) as (clock, live):
+            await settled()
+            clock.set(timedelta(days=-2))
+            await clock.advance(300)
+            clock.set(timedelta(days=2))
+            await clock.advance(900)
+
+    (told,) = logs
+    assert (told["event"], told["log_level"]) == ("identity.renewal_failed", "error")
+    assert told["reason"].startswith("by the clock here the identity has not begun")
+    assert told["not_after"] == live.current.identity.not_after
+
+
 @pytest.mark.parametrize("lifetime", [LIFETIME, timedelta(minutes=10)], ids=["long", "short"])
 async def test_the_longest_pause_is_a_minute_or_a_twentieth_of_a_shorter_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lifetime: timedelta
@@ -422,6 +438,7 @@ async def _at_a_lost_address(
 ) -> AsyncIterator[ManualClock]:
     """Run an instance whose machine has not the address that its identity says."""
     clock, files = ManualClock(), SidecarDirectory(directory)
+    clock.set(datetime.now(UTC) - clock.now())
     live = LiveCredentials(files, credentials(service.by, now=datetime.now(UTC)))
     renewal = Renewal(
         SocketAddress("127.0.0.1", service.port),
