@@ -88,12 +88,14 @@ async def test_news_that_does_not_come_is_not_waited_for() -> None:
 
 
 def test_a_removed_instance_leaves_nothing() -> None:
-    """Neither its serial nor its exposed ports."""
+    """Neither its serial nor its ports, nor what it trusts."""
     attestation = Attestation(ManualClock())
-    attestation.report(A, 7, (8080,))
+    attestation.report(A, 7, (8080,), {8080: True}, frozenset({"of a root"}))
 
     attestation.forget(A)
     attestation.forget(B)
+
+    assert not any(A in each for each in vars(attestation).values() if isinstance(each, dict))
 
     assert not attestation.witnessed(A)
     assert attestation.served(A) is None

@@ -222,6 +222,19 @@ async def test_an_envoy_that_listens_at_last_is_looked_at_at_once() -> None:
         assert len(made.prober.looked) == looked + 1
 
 
+async def test_nobody_looks_after_the_end() -> None:
+    """However often looking began anew, nobody is left from before who goes on."""
+    async with scene() as made:
+        peer = made.connect(B0).as_envoy()
+        await made.clock.advance(100)
+        await rotated(made, peer)
+        await made.proof.close()
+        looked = len(made.prober.looked)
+
+        await made.clock.advance(1000)
+        assert len(made.prober.looked) == looked
+
+
 async def crowd_for(made: Scene, seconds: int) -> None:
     """Have so many connect in each second that those who come are served first."""
     for _ in range(seconds):

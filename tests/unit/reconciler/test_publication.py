@@ -136,6 +136,7 @@ async def a_town(*records: IssuedRecord, state: State | None = None) -> AsyncIte
     finally:
         await town.publication.close()
         assert town.publication.under_way([A, B, C]) == ()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_after_a_restart_what_was_certified_is_published() -> None:
