@@ -12,7 +12,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.model.change import Change
+from control_plane.model.change import Change, Decision
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
@@ -45,9 +45,9 @@ class Plane:
         self._news = asyncio.Event()
         self.registry.subscribe(lambda _, __: self._news.set())
 
-    @property
-    def known(self) -> set[InstanceGuid]:
-        """The instances that there are."""
+    async def known(self) -> set[InstanceGuid]:
+        """Return the instances that there are, once all is done that was asked for until now."""
+        await self.registry.execute(lambda state: Decision(state, None))
         return set(self.registry.state.instances)
 
     async def say(self, status: InstanceStatus, *instances: InstanceGuid) -> None:
@@ -59,7 +59,7 @@ class Plane:
     async def forgot(self, instance: InstanceGuid) -> None:
         """Wait until an instance is forgotten."""
         async with asyncio.timeout(5):
-            while instance in self.known:
+            while instance in self.registry.state.instances:
                 self._news.clear()
                 await self._news.wait()
 
@@ -82,12 +82,12 @@ async def test_who_left_for_good_is_forgotten(tmp_path: Path) -> None:
         await here.say(InstanceStatus.READY, B0, B1)
         await here.say(InstanceStatus.GONE)
         await here.clock.advance(LIFE - PERIOD_SECONDS)
-        assert here.known == {B0, B1}
+        assert await here.known() == {B0, B1}
 
         await here.clock.advance(PERIOD_SECONDS)
         await here.forgot(B0)
 
-        assert here.known == {B1}
+        assert await here.known() == {B1}
         state = State.of(await here.store.load())
         assert register(state, "b2", B, "10.0.1.3").instances[InstanceGuid("b2")].index == 0
 
@@ -96,12 +96,12 @@ async def test_who_enrolled_and_never_connected_is_forgotten(tmp_path: Path) -> 
     """Once its identity has ended: it cannot come any more, and others would admit its address."""
     async with plane(tmp_path, ends=2 * HOUR) as here:
         await here.clock.advance(2 * LIFE - PERIOD_SECONDS)
-        assert here.known == {B0, B1}
+        assert await here.known() == {B0, B1}
 
         await here.clock.advance(PERIOD_SECONDS)
         await here.forgot(B0)
 
-        assert here.known == {B1}
+        assert await here.known() == {B1}
 
 
 async def test_whose_identity_lives_on_may_come_back(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_whose_identity_lives_on_may_come_back(tmp_path: Path) -> None:
     async with plane(tmp_path, ends=5 * HOUR) as here:
         await here.say(InstanceStatus.GONE)
         await here.clock.advance(5 * LIFE - 2 * PERIOD_SECONDS)
-        assert B0 in here.known
+        assert B0 in await here.known()
 
         await here.clock.advance(2 * PERIOD_SECONDS)
         await here.forgot(B0)
@@ -123,7 +123,7 @@ async def test_who_has_no_identity_of_ours_is_never_forgotten(tmp_path: Path) ->
         await here.forgot(B0)
 
         await here.clock.advance(10 * LIFE)
-        assert here.known == {B1}
+        assert await here.known() == {B1}
 
 
 async def test_a_clock_that_is_ahead_for_a_while_costs_nobody_its_place(tmp_path: Path) -> None:
@@ -132,12 +132,12 @@ async def test_a_clock_that_is_ahead_for_a_while_costs_nobody_its_place(tmp_path
         await here.say(InstanceStatus.GONE)
         here.clock.set(timedelta(days=400))
         await here.clock.advance(LIFE - 2 * PERIOD_SECONDS)
-        assert B0 in here.known
+        assert B0 in await here.known()
 
         here.clock.set(-timedelta(days=400))
         await here.say(InstanceStatus.READY)
         await here.clock.advance(2 * LIFE)
-        assert B0 in here.known
+        assert B0 in await here.known()
 
 
 async def test_who_came_back_meanwhile_is_gone_anew(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ async def test_who_came_back_meanwhile_is_gone_anew(tmp_path: Path) -> None:
         await here.say(InstanceStatus.READY)
         await here.say(InstanceStatus.GONE)
         await here.clock.advance(LIFE - 2 * PERIOD_SECONDS)
-        assert B0 in here.known
+        assert B0 in await here.known()
 
         await here.clock.advance(2 * PERIOD_SECONDS)
         await here.forgot(B0)

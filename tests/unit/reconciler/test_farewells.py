@@ -15,8 +15,9 @@ from control_plane.nodes import LiveStream
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE
 from control_plane.reconciler.membership import farewells as module
 from control_plane.reconciler.membership.farewells import LATE_SECONDS
-from control_plane.xds.messages import Reply
+from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
+from control_plane.xds.snapshot import TypeSnapshot
 from tests.unit.model.world import A, B, register, world
 from tests.unit.reconciler.clocks import settled
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Peer, World
@@ -126,6 +127,17 @@ async def test_who_has_nothing_that_could_be_withdrawn_is_sent_away_at_once(stat
     """The listener of an Envoy that asks for its certificate only is its own."""
     around = World(state)
     peer = around.connect(B0).as_static_envoy()
+    remove(around)
+
+    assert is_over(peer.live)
+
+
+async def test_who_was_sent_nothing_yet_is_sent_away_at_once(state: State) -> None:
+    """It says that it has nothing, so there is nothing that it could ACK."""
+    around = World(state)
+    peer = around.connect(B0)
+    peer.ask(CLUSTER)
+    peer.ask(LISTENER)
     remove(around)
 
     assert is_over(peer.live)
@@ -266,6 +278,27 @@ async def test_the_door_is_shut_some_time_after_the_envoy_was_told(state: State)
     assert not awaits(B0)
 
 
+async def test_who_says_that_it_has_nothing_need_not_come_again(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In state of the world it is sent nothing then, so it ACKs nothing before its time is up."""
+    monkeypatch.setattr(module, "BOUND_SECONDS", 0.01)
+    around = World(state)
+    remove(around)
+    peer = around.connect(B0)
+    for url in (CLUSTER, LISTENER):
+        request = SotwRequest(url, version_info=TypeSnapshot.of().version)
+        events = peer.live.stream.receive(request, around.clock.monotonic())
+        around.nodes.told(peer.live, events)
+    assert peer.receive() == []
+    assert not is_over(peer.live)
+    async with asyncio.timeout(5):
+        await peer.live.ended()
+    await around.clock.advance(LATE_SECONDS)
+
+    assert not around.reconciler.farewells.awaits(B0)
+
+
 async def test_who_did_not_answer_is_told_again(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +322,9 @@ async def test_an_instance_that_is_registered_again_keeps_its_streams(state: Sta
     async with around.running():
         remove(around)
         peer.receive()
+        time_is_up = around.reconciler.farewells._timers[peer.live]
         again(around)
+        assert time_is_up.cancelled()
         await settled()
         peer.ack()
         peer.settle()
