@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 
 from control_plane.ca import InstanceIdentity
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.reconciler.certificates.holdings import IDENTITY, MAX_UNSEEN, Holdings
+from control_plane.reconciler.certificates.holdings import IDENTITY, MAX_UNSEEN, Holdings, is_unused
 from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
 from control_plane.store.protocol import IssuedRecord
+from tests.unit.model.world import B, register, world
+from tests.unit.reconciler import worlds
 from tests.unit.reconciler.clocks import NOON, ManualClock
-from tests.unit.reconciler.worlds import C2C_SECRET
+from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET
 
 B0 = InstanceGuid("b0")
 DAY = timedelta(days=1)
@@ -91,7 +93,7 @@ def test_of_many_that_nobody_accepts_one_of_each_ca_is_kept_at_the_least() -> No
     """An Envoy that refuses all may yet serve the one whose ACK was lost; others take no room."""
     world = World()
     for serial in range(100):
-        issuer = "new" if serial in {3, 4} else "old"
+        issuer = {0: "first", 3: "new", 4: "new"}.get(serial, "old")
         world.ledger.issued(replace(OLD, serial=serial, issuer=issuer))
 
     kept = [each.serial for each in world.possible]
@@ -189,3 +191,26 @@ def test_an_instance_that_was_removed_holds_nothing() -> None:
     assert world.used == []
     assert world.holdings.identity(B0) is None
     assert not world.holdings.is_doubtful(OLD)
+
+
+def test_an_instance_has_something_by_a_record_or_by_what_it_showed() -> None:
+    """One that came with an identity of which the record is lost has had one all the same."""
+    recorded, seen, neither = World(OLD), World(), World()
+    seen.holdings.identity_seen(shown("CN=old"))
+
+    assert [each.holdings.has_any(B0) for each in (recorded, seen, neither)] == [True, True, False]
+
+
+def test_a_secret_is_unused_if_an_envoy_asks_for_the_other_one_alone() -> None:
+    """Of who is not connected nobody knows, and one Envoy of several that asks for it uses it."""
+    around = worlds.World(register(world("b"), B0, B, "10.0.1.1"))
+    ports, c2c = (replace(OLD, secret=each) for each in (ID_SECRET, C2C_SECRET))
+    assert not is_unused(ports, around.nodes)
+
+    around.connect(B0).as_static_envoy()
+    around.connect(B0).as_resolver()
+    assert is_unused(ports, around.nodes)
+    assert not is_unused(c2c, around.nodes)
+
+    around.connect(B0).as_envoy()
+    assert not is_unused(ports, around.nodes)
