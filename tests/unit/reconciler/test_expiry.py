@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -202,6 +203,25 @@ async def test_each_alarm_is_logged_once_and_so_is_its_end(watch: Watch) -> None
     assert logs[0]["reason"] == "the server ends at 2026-01-02T12:00:00Z: not renewed"
     assert (logs[1]["certificates"], logs[1]["not_after"]) == (1, NOON + DAY)
     assert {each.kind for each in watch.expiry.alarms} == {Kind.C2C, Kind.ID}
+
+
+async def test_a_line_for_several_names_the_one_that_ends_first(watch: Watch) -> None:
+    """Whoever reads it knows how much time there is."""
+    ends = {"the next": NOON + 2.2 * HOUR, "the first": NOON + 2 * HOUR}
+    for subject, end in ends.items():
+        window = partial(_window, end)
+        watch.expiry.watch(Own(Kind.SERVER, subject, window, "not renewed"))
+    watch.world.clock.set(1.9 * HOUR)
+    with capture_logs() as logs:
+        await watch.expiry.look()
+
+    (line,) = logs
+    assert (line["certificates"], line["not_after"]) == (2, ends["the first"])
+    assert line["reason"] == "the first ends at 2026-01-01T14:00:00Z: not renewed"
+
+
+def _window(end: datetime) -> tuple[datetime, datetime]:
+    return NOON, end
 
 
 def _identity(end: datetime) -> InstanceIdentity:

@@ -154,6 +154,10 @@ async def test_a_route_that_is_not_written_is_in_no_certificate(state: State) ->
     async with around.running():
         lost, mapped = (mapping(around.state, B, host) for host in ("lost", "api"))
         around.reconciler.foresight.foreseen(lost.state, lost.change)
+        assert around.custody._foreseen
+        around.reconciler.foresight.foreseen(around.state, Change())
+        assert not around.custody._foreseen, "no key is kept of what nobody will want"
+        around.reconciler.foresight.foreseen(lost.state, lost.change)
         around.reconciler.foresight.foreseen(mapped.state, mapped.change)
         around.commit(mapped)
         await settled()

@@ -72,6 +72,7 @@ async def test_a_name_that_a_certificate_lost_is_not_sure_after_a_kill(tmp_path:
     async with a_disk(tmp_path) as disk:
         await disk.map(API, SHOP)
         await disk.recorded.record_issued([record(API, SHOP)])
+        assert await disk.recorded.issued() == [record(API, SHOP)]
         await disk.unmap(API)
         disk.records.note(record(SHOP))
 
