@@ -24,6 +24,7 @@ from control_plane.model.instances import (
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
+from control_plane.planner import NAME_TABLE_TYPE
 from control_plane.reconciler.membership import absences
 from control_plane.reconciler.membership import presence as module
 from control_plane.reconciler.membership.presence import (
@@ -694,6 +695,16 @@ async def test_an_instance_that_is_removed_is_not_written_again(tmp_path: Path) 
         await instance.registry.execute(lambda state: remove_instance(state, B0))
 
         assert not instance.presence._retries
+
+
+async def test_the_resolver_of_one_that_was_removed_is_heard(tmp_path: Path) -> None:
+    """It is let in once more, to be told so, and there is nothing to be said of it."""
+    async with watched(tmp_path) as (instance, _):
+        await instance.registry.execute(lambda state: remove_instance(state, B0))
+        resolver = instance.world.connect(B0).as_resolver()
+
+        assert NAME_TABLE_TYPE in resolver.live.stream.machines
+        assert B0 not in instance.registry.state.instances
 
 
 async def test_nothing_is_said_of_a_status_that_came_too_late(tmp_path: Path) -> None:
