@@ -43,6 +43,9 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 
+_DEADLINE = "Deadline Exceeded"
+"""What gRPC says, of no server in particular, when a call took too long."""
+
 _SAID_BY_THE_SERVER = "grpc-status-details-bin"
 """Beside each status that the control plane itself ends a call with (``server.status``)."""
 
@@ -88,3 +91,19 @@ def reason(error: grpc.aio.AioRpcError) -> str:
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return "the server does not offer this service at this port"
     return error.details() or error.code().name.lower()
+
+
+def silence(
+    error: grpc.aio.AioRpcError, server: SocketAddress, seconds: float
+) -> grpc.aio.AioRpcError:
+    """Return an error that says which server has not answered in time; any other as it is."""
+    if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or error.details() != _DEADLINE:
+        return error
+    return silent(server, seconds)
+
+
+def silent(server: SocketAddress, seconds: float) -> grpc.aio.AioRpcError:
+    """Return the error of a call that a server has not answered in time."""
+    code, nothing = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.aio.Metadata()
+    details = f"no answer from {server} within {seconds:g} s"
+    return grpc.aio.AioRpcError(code, nothing, nothing, details=details)

@@ -22,7 +22,7 @@ from control_plane.ca import KeyFactory, make_csr, read_certificates
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError, InvalidArgument
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.channel import instance_channel, reason, refusal
+from control_plane.sidecar.channel import instance_channel, reason, refusal, silence
 from control_plane.sidecar.directory import Credentials
 from control_plane.sidecar.enrolment.credentials import LiveCredentials
 from control_plane.sidecar.enrolment.enrol import address_towards, is_of_this_machine
@@ -84,7 +84,10 @@ async def renew(
     request = identity_pb2.RenewRequest(csr=make_csr(key), address=address, app_address=app_address)
     async with instance_channel(server, credentials) as channel:
         stub = identity_pb2_grpc.IdentityServiceStub(channel)
-        response = await stub.Renew(request, timeout=RENEW_SECONDS)
+        try:
+            response = await stub.Renew(request, timeout=RENEW_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise silence(error, server, RENEW_SECONDS) from None
     identity = hold(response.certificate, key)
     if identity.instance_guid != credentials.identity.instance_guid:
         raise InvalidArgument(

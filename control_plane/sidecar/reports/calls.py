@@ -16,7 +16,7 @@ from grpc.aio import AioRpcError, Metadata
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.settings import SocketAddress
-from control_plane.sidecar.channel import instance_channel
+from control_plane.sidecar.channel import instance_channel, silence, silent
 from control_plane.sidecar.directory import Credentials
 from control_plane.sidecar.enrolment.credentials import LiveCredentials
 
@@ -78,7 +78,10 @@ class ControlPlaneCalls:
         """
         self._hang_up()
         stub = sidecar_pb2_grpc.SidecarServiceStub(await self._open())
-        return await stub.Report(request, timeout=seconds)
+        try:
+            return await stub.Report(request, timeout=seconds)
+        except AioRpcError as error:
+            raise silence(error, self._server, seconds) from None
 
     async def keep_reporting(
         self, request: sidecar_pb2.ReportRequest, seconds: float
@@ -96,9 +99,7 @@ class ControlPlaneCalls:
                 return await self._exchange.tell(request)
         except TimeoutError:
             self._hang_up()
-            silent = f"no answer within {seconds:g} s"
-            code = grpc.StatusCode.DEADLINE_EXCEEDED
-            raise AioRpcError(code, Metadata(), Metadata(), details=silent) from None
+            raise silent(self._server, seconds) from None
 
     async def hear(self) -> sidecar_pb2.ReportResponse:
         """Return what the control plane says on the stream of reports besides the last answer.

@@ -151,6 +151,7 @@ async def test_a_renewal_that_is_not_answered_is_given_up(
                 await renew(server, held, new_key=new_key_pair)
 
     assert given_up.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert given_up.value.details() == f"no answer from {server} within 0.2 s"
 
 
 async def test_an_identity_of_another_instance_is_refused(ca: Authority) -> None:
