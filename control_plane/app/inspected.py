@@ -28,6 +28,7 @@ def add_inspection(server: grpc.aio.Server, core: Core) -> None:
         custody=core.custody,
         expiry=core.expiry,
         app_listens=core.presence.app_listens,
+        has_identity=lambda instance: core.holdings.identity_ends(instance) is not None,
         has_left=core.presence.has_left,
         absence=core.presence.alarm,
         ca_rotation=core.rotation.summary,

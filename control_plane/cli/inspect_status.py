@@ -211,7 +211,7 @@ def _reasons(each: inspection_pb2.InstanceStatus, *, is_all: bool) -> Iterable[s
     # Why it is behind may be an alarm, or what is wrong with its certificate.
     if each.behind not in {*each.alarms, each.certificate_reason, ""}:
         yield f"{name}: {each.behind}"
-    if each.status == "not_ready":
+    if each.status == "not_ready" or (each.status == "registered" and each.not_ready_reason):
         yield f"{name} {not_ready(each)}"
     for status in each.types:
         if status.reason:

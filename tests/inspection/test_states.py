@@ -27,6 +27,7 @@ from control_plane.xds.resource_type import SECRET
 from control_plane.xds.snapshot import TypeSnapshot
 from tests.envoy import tls_client
 from tests.envoy.harness import Envoy, until
+from tests.inspection.commands import c2c
 from tests.inspection.world import (
     APP,
     C2C_SECRET,
@@ -78,6 +79,8 @@ async def test_before_anybody_connects(tmp_path: Path) -> None:
         assert set(words(status).values()) == {"NOT_ASKED"}
         assert status.certificate == inspection_pb2.CERTIFICATE_STATE_NONE
         assert status.certificate_reason == "none was issued: it never connected"
+        ran = await c2c(here.cf, "status")
+        assert f"{APP}/0 is not ready: its Envoy never connected: see whether it runs, " in ran.out
 
 
 async def test_stale(tmp_path: Path) -> None:

@@ -243,7 +243,9 @@ class InstanceStatus(_message.Message):
     Empty if that is not so, or it is not connected.
     """
     not_ready_reason: _builtins.str
-    """Why it is not ready, in one sentence; empty unless its status is "not_ready"."""
+    """Why it is not ready, in one sentence; empty unless its status is "not_ready", or "registered" and
+    it has an identity.
+    """
     @_builtins.property
     def connected_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property

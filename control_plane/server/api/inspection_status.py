@@ -30,6 +30,10 @@ from control_plane.xds.type_status import TypeStatus, type_statuses, worst
 
 _SILENT = "its sidecar reports no more, and renews no identity: restart it"
 
+_NEVER_CONNECTED = (
+    "its Envoy never connected: see whether it runs, and reaches the port of --xds-address"
+)
+
 _ENVOYLESS = (
     "it counts as gone, since its Envoy is not connected, although its sidecar reports: the log of "
     "that says why (envoy.logged), or Envoy hangs; restart it then"
@@ -63,7 +67,13 @@ def certificate_reason(inspected: Inspected, instance: InstanceGuid, entry: Entr
 
 
 def not_ready_reason(inspected: Inspected, instance: Instance, app: App) -> str:
-    """Return why an instance is not ready: its app, or its Envoy; "" if that is not its status."""
+    """Return why an instance is not ready: its app, or its Envoy; "" if that is not its status.
+
+    One that was registered and has no identity may be there to call only, and need no Envoy.
+    """
+    if instance.status is InstanceStatus.REGISTERED:
+        is_due = inspected.has_identity(instance.guid)
+        return _NEVER_CONNECTED if is_due and not inspected.nodes.streams(instance.guid) else ""
     if instance.status is not InstanceStatus.NOT_READY:
         return ""
     listens = inspected.app_listens(instance.guid)

@@ -53,6 +53,7 @@ class Inspected:
         plan_failure: says why an instance goes on with an old plan; "" if it does not.
         behind: says why what an instance should have is not on its way to it; "" if that is not so.
         app_listens: tells whether a sidecar said that its app is ready; None if it said nothing.
+        has_identity: tells whether an instance was given an identity.
         has_left: tells whether a sidecar said that it leaves.
         absence: says what it means that nobody is connected; "" if it means nothing.
         ca_rotation: says what a CA rotation waits for; "" if none is under way.
@@ -69,6 +70,7 @@ class Inspected:
     custody: Custody
     expiry: Expiry
     app_listens: Callable[[InstanceGuid], bool | None]
+    has_identity: Callable[[InstanceGuid], bool]
     has_left: Callable[[InstanceGuid], bool]
     absence: Callable[[], str]
     ca_rotation: Callable[[], str]

@@ -34,6 +34,7 @@ async def test_a_long_answer_gives_way_to_others() -> None:
         custody=scene.custody,
         expiry=cast("Expiry", None),
         app_listens=lambda _: None,
+        has_identity=lambda _: False,
         has_left=lambda _: False,
         absence=lambda: "",
         ca_rotation=lambda: "",

@@ -27,7 +27,11 @@ SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
 
 
 def _status(
-    scene: Scene, *, app_listens: bool | None = None, has_left: bool = False
+    scene: Scene,
+    *,
+    app_listens: bool | None = None,
+    has_identity: bool = False,
+    has_left: bool = False,
 ) -> inspection_pb2.InstanceStatus:
     holdings = Holdings(scene.ledger, ())
     inspected = Inspected(
@@ -49,6 +53,7 @@ def _status(
             scene.clock,
         ),
         app_listens=lambda _: app_listens,
+        has_identity=lambda _: has_identity,
         has_left=lambda _: has_left,
         absence=lambda: "",
         ca_rotation=lambda: "",
@@ -159,3 +164,15 @@ async def test_an_envoy_that_is_away_beside_a_sidecar_that_reports_is_an_alarm()
 
     await scene.clock.advance(3 * REPORT_SECONDS[0])
     assert list(_status(scene).alarms) == []  # the machine may be gone
+
+
+async def test_who_has_an_identity_and_never_connected_says_what_to_look_at() -> None:
+    """A firewall may be in the way; who was registered to call only needs no Envoy."""
+    scene = Scene(register(world("b"), B0, B, "10.0.1.1"))
+    never = "its Envoy never connected: see whether it runs, and reaches the port of --xds-address"
+
+    assert _status(scene).not_ready_reason == ""
+    assert _status(scene, has_identity=True).not_ready_reason == never
+    async with scene.running():
+        scene.connect(B0)
+        assert _status(scene, has_identity=True).not_ready_reason == ""
