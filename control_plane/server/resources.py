@@ -123,9 +123,12 @@ def _awaits(
 ) -> Mapping[TypeUrl, tuple[str, ...]]:
     """Return what a client waits for once it is sent a message, as far as that tells."""
     if type_url == ENDPOINT:
-        localities = (each.leds_cluster_locality_config for each in message.endpoints)
-        names = tuple(each.leds_collection_name for each in localities if each.leds_collection_name)
-        return {LB_ENDPOINT: names} if names else _NO_COLLECTIONS
+        names = [
+            each.leds_cluster_locality_config.leds_collection_name
+            for each in message.endpoints
+            if each.HasField("leds_cluster_locality_config")
+        ]
+        return {LB_ENDPOINT: tuple(names)} if names else _NO_COLLECTIONS
     if type_url != CLUSTER or message.HasField("cluster_type"):
         return NOTHING
     if message.type != message.EDS:
