@@ -55,6 +55,9 @@ def downstream_tls(
     """
     context = DownstreamTlsContext(
         require_client_certificate=bool(validation),
+        # Who resumes a session is not asked for a certificate again, which may have ended.
+        disable_stateless_session_resumption=True if validation else None,
+        disable_stateful_session_resumption=bool(validation),
         common_tls_context=CommonTlsContext(
             tls_params=TlsParameters(
                 tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -131,6 +132,31 @@ async def test_routers_are_admitted_by_their_certificate(
             b.address, b.guid, contexts["router"], port=61001, source=anywhere
         ) as connection:
             assert connection.leaf.names == (b.guid,)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_router_shows_its_certificate_in_each_handshake(
+    tmp_path: Path, routers: Authority, version: ssl.TLSVersion
+) -> None:
+    """No session is resumed where a certificate is asked for: it may have ended meanwhile."""
+    settings = {"router_ca": tmp_path / "routers.pem", "router_sans": (ROUTER,)}
+    async with site(tmp_path, **settings) as cloud, cloud.run("app-b") as b:
+        context = showing_name(b, routers, ROUTER, tmp_path)
+        context.minimum_version = context.maximum_version = version
+
+        def ask(session: ssl.SSLSession | None = None) -> tuple[ssl.SSLSession | None, bool | None]:
+            with (
+                socket.create_connection((b.address, 61001), timeout=5) as plain,
+                context.wrap_socket(plain, server_hostname=b.guid, session=session) as tls,
+            ):
+                tls.sendall(b"GET / HTTP/1.1\r\nHost: app-b\r\n\r\n")
+                assert tls.recv(1 << 16)
+                return tls.session, tls.session_reused
+
+        session, _ = await asyncio.to_thread(ask)
+        _, is_resumed = await asyncio.to_thread(ask, session)
+
+        assert is_resumed is False
 
 
 async def test_the_apps_own_port_is_closed_unless_the_operator_opens_it(tmp_path: Path) -> None:
