@@ -36,6 +36,7 @@ from control_plane.registry import Registry
 from control_plane.server.limits import TokenBuckets
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import B, register, world
+from tests.unit.reconciler.clocks import settled
 from tests.unit.reconciler.faulty import Faulty, working
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Peer, World
 from tests.unit.server_security.still_clock import StillClock
@@ -139,6 +140,7 @@ async def watched(
     has_sidecar: bool = False,
     is_early: bool = False,
     has_turn: Callable[[InstanceGuid], bool] = lambda _: True,
+    awaits_plan: Callable[[InstanceGuid], bool] = lambda _: False,
 ) -> AsyncIterator[tuple[Watched, Faulty]]:
     """Run registry and presence over a store that has one instance of this status.
 
@@ -146,6 +148,7 @@ async def watched(
         has_sidecar: whether a sidecar spoke for it before this start.
         is_early: whether its Envoy comes before presence has begun to write.
         has_turn: whether a changed word is written at once.
+        awaits_plan: whether its plan is outdated.
     """
     state = register(world("b"), B0, B, "10.0.1.1")
     state = set_status(state, B0, status, has_sidecar=has_sidecar).state
@@ -155,7 +158,7 @@ async def watched(
     around = World(state)
     registry = Registry(state, store)
     registry.subscribe(around.reconciler.committed)
-    presence = Presence(registry, around.nodes, has_turn)
+    presence = Presence(registry, around.nodes, has_turn, awaits_plan)
     around.nodes.observe(presence)
     if is_early:
         around.connect(B0).as_envoy()
@@ -180,6 +183,19 @@ async def test_an_instance_is_ready_once_its_envoy_has_all_that_it_needs(tmp_pat
 
         await instance.becomes(READY)
         assert instance.statuses == [NOT_READY, READY]
+
+
+async def test_an_instance_whose_plan_is_outdated_is_not_ready_by_it(tmp_path: Path) -> None:
+    """It has all that it should have had, and may lack what it should have now."""
+    waiting = {B0}
+    async with watched(tmp_path, awaits_plan=waiting.__contains__) as (instance, _):
+        instance.connect().as_envoy()
+        await instance.becomes(NOT_READY)
+        await instance.stays(NOT_READY)
+
+        waiting.clear()
+        instance.presence.planned(B0)
+        await instance.becomes(READY)
 
 
 @pytest.mark.parametrize("port", ["61002", "61443"])
@@ -306,6 +322,22 @@ async def test_ready_is_said_once(tmp_path: Path) -> None:
         assert peer.receive()
 
         await instance.stays(READY)
+
+
+async def test_the_log_says_whose_status_it_is(tmp_path: Path) -> None:
+    """Of each that was written, with its app."""
+    with capture_logs() as logs:
+        async with watched(tmp_path) as (instance, _):
+            await instance.ready()
+            instance.report(leaving=True)
+            await instance.becomes(GONE)
+            await settled()
+
+    whose = {"instance": B0, "app": B, "log_level": "info"}
+    assert [each for each in logs if each["event"].startswith("instance.")] == [
+        {"event": log_events.INSTANCE_READY, "status": "ready", **whose},
+        {"event": log_events.INSTANCE_GONE, "status": "gone", **whose},
+    ]
 
 
 async def test_an_app_that_does_not_listen_is_not_ready(tmp_path: Path) -> None:
