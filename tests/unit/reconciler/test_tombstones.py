@@ -83,6 +83,17 @@ async def test_a_removal_is_remembered_for_the_life_of_an_identity(tmp_path: Pat
         assert await here.remove() == Tombstone(B0, B, NOON + HOUR)
 
 
+async def test_whose_identity_was_given_to_nobody_leaves_nothing(tmp_path: Path) -> None:
+    """Nobody can prove to have been it; a later one of its name can."""
+    async with plane(tmp_path) as here:
+        with here.tombstones.unneeded(B0):
+            await here.registry.execute(lambda state: remove_instance(state, B0))
+        assert list(here.registry.state.all_tombstones()) == []
+
+        await here.registry.execute(lambda s: register_instance(s, B0, B, "10.0.1.1"))
+        assert (await here.remove()).instance_guid == B0
+
+
 async def test_an_identity_that_lives_longer_is_waited_for(tmp_path: Path) -> None:
     """It was issued by an earlier run, whose certificates lived longer."""
     async with plane(tmp_path, IDENTITY_RECORD) as here:
@@ -101,6 +112,7 @@ async def test_a_removal_is_forgotten_once_nobody_can_come_back(tmp_path: Path) 
     async with plane(tmp_path) as here:
         left = await here.remove()
         await here.clock.advance(HOUR.total_seconds() - PERIOD_SECONDS)
+        await here.caught_up()
         assert here.registry.state.tombstone(B0) == left
 
         await here.clock.advance(PERIOD_SECONDS)
@@ -154,6 +166,7 @@ async def test_who_is_registered_again_is_not_forgotten(tmp_path: Path) -> None:
         await here.registry.execute(lambda s: register_instance(s, B0, B, "10.0.1.1"))
         assert (await here.changes.get()).drops == (left,)
         await here.clock.advance(2 * HOUR.total_seconds())
+        await here.caught_up()
 
         assert here.registry.state.instance(B0) is not None
         assert here.changes.empty()
