@@ -255,7 +255,9 @@ async def test_certificate_not_seen_yet(tmp_path: Path, monkeypatch: pytest.Monk
         async with here.envoy():
 
             async def waits() -> bool:
-                return (await why(here.cf, "stranger", "app-b")).missing.kind == "certificate"
+                link = (await why(here.cf, "stranger", "app-b")).missing
+                # It is missing before it is ACKed.
+                return (link.kind, link.state) == ("certificate", inspection_pb2.LINK_STATE_WAITS)
 
             await until(waits, what="only the certificate is open")
             chain = await why(here.cf, "stranger", "app-b")
