@@ -91,6 +91,16 @@ def test_what_was_replaced_moves_no_more(ledger: Ledger) -> None:
     assert entry(ledger).state is CertificateState.ISSUED
 
 
+def test_what_was_removed_moves_no_more(ledger: Ledger) -> None:
+    """Whoever looked at it meanwhile may say so, and nothing comes back by it."""
+    removed = entry(ledger)
+    ledger.forget(B0)
+
+    ledger.move(removed, CertificateState.SERVED)
+
+    assert ledger.get(B0, C2C_SECRET) is None
+
+
 def test_secrets_are_apart(ledger: Ledger) -> None:
     """An instance has one certificate for each secret, and loses all of them when it is removed."""
     ledger.issued(replace(FIRST, secret=ID_SECRET, not_after=NOON + 2 * DAY))

@@ -119,3 +119,22 @@ async def test_an_unmapped_name_waits_for_the_name_tables_alone(state: State) ->
 
         assert around.reconciler.standing.has_names(A0)
         assert around.reconciler.publication.lingering(instance) == ()
+
+
+@pytest.mark.parametrize("why", ["not yet", "failed"])
+async def test_what_is_accepted_of_an_outdated_plan_says_nothing(state: State, why: str) -> None:
+    """Make before break: there may be names that it should have, or be certified for, by now."""
+    around = World(state)
+    around.connect(B0).as_envoy()
+    around.connect(A0).as_resolver()
+    async with around.running():
+        await settled()
+        standing = around.reconciler.standing
+        assert (standing.is_certified(B0), standing.has_names(A0)) == (True, True)
+
+        for guid in (A0, B0):
+            if why == "failed":
+                standing.plan_failed(guid, "no room")
+            else:
+                around.reconciler._backlog.add(guid)
+        assert (standing.is_certified(B0), standing.has_names(A0)) == (False, False)
