@@ -86,17 +86,27 @@ async def run(options: SidecarOptions, clock: Clock | None = None) -> int:
         check_program(program)
     if options.dns_address is not None:
         check_dns(options.dns_address, options.dns_upstreams)
-    if not has_identity(options.directory):
-        check_enrolment(options)
-        await check_envoy(binary, without_token(os.environ, options.token))
-    directory = SidecarDirectory(options.directory)
-    try:
-        with Signals() as signals:
+    with Signals() as signals:
+        if not has_identity(options.directory):
+            check_enrolment(options)
+            checking = check_envoy(binary, without_token(os.environ, options.token))
+            await first_of(checking, signals.stop.wait())
+            if signals.stop.is_set():
+                return _told_to_stop(signals)
+        directory = SidecarDirectory(options.directory)
+        try:
             draw = secrets.SystemRandom().random
             sidecar = _Sidecar(options, directory, signals, clock or SystemClock(), draw)
             return await sidecar.run(binary)
-    finally:
-        directory.close()
+        finally:
+            directory.close()
+
+
+def _told_to_stop(signals: Signals) -> int:
+    """Say which signal ends a start, and return its exit code."""
+    number = signals.number
+    structlog.get_logger(__name__).info(log_events.SIDECAR_STOPPING, signal=number.name)
+    return _SIGNALLED + number
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +192,9 @@ class _Sidecar:
 
     async def _give_up(self, last: Coroutine[Any, Any, object]) -> int:
         """Do a last thing, and return the exit code of a start that was told to stop."""
-        number = self.signals.number
-        structlog.get_logger(__name__).info(log_events.SIDECAR_STOPPING, signal=number.name)
+        code = _told_to_stop(self.signals)
         await first_of(last, self.signals.hurry.wait())
-        return _SIGNALLED + number
+        return code
 
     def _leftovers(self, admin: EnvoyAdmin) -> Leftovers:
         seconds = self.options.stop_time.total_seconds()

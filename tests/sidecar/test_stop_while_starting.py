@@ -102,6 +102,27 @@ async def test_an_answer_that_does_not_come_holds_up_no_end(
         assert at.sidecar.events("sidecar.retrying") == []
 
 
+async def test_who_waits_for_what_envoy_says_of_itself_leaves_no_process(tmp_path: Path) -> None:
+    """A disk that hangs keeps it from its version; who is told to stop does not wait for that."""
+    script, started = tmp_path / "envoy", tmp_path / "started"
+    script.write_text(f"#!/bin/sh\necho $$ > {started}.new\nmv {started}.new {started}\nsleep 60\n")
+    script.chmod(0o700)
+    ticket = Ticket("127.0.0.1:1", "a", f"sha256:{'0' * 64}")
+    options = ("--address", "127.0.0.1", "--envoy", str(script))
+
+    async def has_started() -> bool:
+        return started.exists()
+
+    async with sidecar(ticket, tmp_path / "c2c", *options) as instance:
+        await until(has_started, what="it is asked for its version")
+        instance.process.send_signal(signal.SIGTERM)
+        assert await instance.ended() == 128 + signal.SIGTERM
+
+    assert living(int(started.read_text())) == []
+    assert instance.events("sidecar.stopping")[0]["signal"] == "SIGTERM"
+    assert not (tmp_path / "c2c").exists()
+
+
 async def test_who_waits_for_a_leftover_starts_nothing(tmp_path: Path) -> None:
     """The identity is there already, and neither Envoy nor the app is started after the signal."""
     async with scene(tmp_path) as here, here.instance() as first:
