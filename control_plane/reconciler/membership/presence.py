@@ -145,15 +145,9 @@ class Presence:
         instance = self._registry.state.instance(guid)
         return instance is not None and instance.status.is_there
 
-    def app_listens(self, guid: InstanceGuid) -> bool | None:
-        """Tell whether the sidecar of an instance said that its app listens; None if it has not."""
-        word = self._words.get(guid)
-        return word.listening if word is not None else None
-
-    def has_left(self, guid: InstanceGuid) -> bool:
-        """Tell whether the sidecar of an instance said that it leaves."""
-        word = self._words.get(guid)
-        return word is not None and word.leaving
+    def word(self, guid: InstanceGuid) -> Word | None:
+        """Return what the sidecar of an instance said last; None if it said nothing."""
+        return self._words.get(guid)
 
     def alarm(self) -> str:
         """Return what everybody's absence means, or "" where somebody is there."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.envoy.secrets import C2C_SECRET
-from control_plane.model.entities import App, HealthCheckType, Instance, InstanceStatus
+from control_plane.model.entities import App, Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, at_ports
 from control_plane.reconciler.certificates.ledger import CertificateState, Entry
@@ -76,10 +76,10 @@ def not_ready_reason(inspected: Inspected, instance: Instance, app: App) -> str:
         return _NEVER_CONNECTED if is_due and not inspected.nodes.streams(instance.guid) else ""
     if instance.status is not InstanceStatus.NOT_READY:
         return ""
-    listens = inspected.app_listens(instance.guid)
-    if listens is None and instance.has_sidecar:
+    word = inspected.word(instance.guid)
+    if word is None and instance.has_sidecar:
         return "its sidecar has not told yet whether its app accepts connections"
-    if listens is False and app.health_check_type is HealthCheckType.PORT:
+    if word is not None and not word.says_healthy(app):
         ports = inspected.attestation.app_ports(instance.guid) or {}
         closed = [port for port, accepts in ports.items() if not accepts]
         where = f" on {at_ports(instance.app_address, *closed)}" if closed else ""
@@ -140,8 +140,9 @@ class StatusMessages:
 
     def _speaks(self, instance: InstanceGuid) -> bool:
         """Tell whether a sidecar reports that does not leave."""
-        is_there = self._inspected.attestation.witnessed(instance)
-        return is_there and not self._inspected.has_left(instance)
+        word = self._inspected.word(instance)
+        is_leaving = word is not None and word.leaving
+        return self._inspected.attestation.witnessed(instance) and not is_leaving
 
     def _tell_certificate(self, message: inspection_pb2.InstanceStatus, instance: Instance) -> None:
         guid = instance.guid

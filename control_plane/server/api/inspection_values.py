@@ -21,6 +21,7 @@ from control_plane.nodes import Nodes
 from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.certificates.expiry import Expiry
 from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
+from control_plane.reconciler.membership.status import Word
 from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.proof import Proof
 from control_plane.xds.delivery import ConfigStatus
@@ -52,9 +53,8 @@ class Inspected:
         revision: returns its revision.
         plan_failure: says why an instance goes on with an old plan; "" if it does not.
         behind: says why what an instance should have is not on its way to it; "" if that is not so.
-        app_listens: tells whether a sidecar said that its app is ready; None if it said nothing.
+        word: returns what a sidecar said last of its instance; None if it said nothing.
         has_identity: tells whether an instance was given an identity.
-        has_left: tells whether a sidecar said that it leaves.
         absence: says what it means that nobody is connected; "" if it means nothing.
         ca_rotation: says what a CA rotation waits for; "" if none is under way.
     """
@@ -69,9 +69,8 @@ class Inspected:
     attestation: Attestation
     custody: Custody
     expiry: Expiry
-    app_listens: Callable[[InstanceGuid], bool | None]
+    word: Callable[[InstanceGuid], Word | None]
     has_identity: Callable[[InstanceGuid], bool]
-    has_left: Callable[[InstanceGuid], bool]
     absence: Callable[[], str]
     ca_rotation: Callable[[], str]
     clock: Clock

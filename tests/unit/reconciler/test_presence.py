@@ -32,6 +32,7 @@ from control_plane.reconciler.membership.presence import (
     WORDS_PER_SECOND,
     Presence,
 )
+from control_plane.reconciler.membership.status import Word
 from control_plane.registry import Registry
 from control_plane.server.limits import TokenBuckets
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
@@ -344,15 +345,15 @@ async def test_an_app_that_does_not_listen_is_not_ready(tmp_path: Path) -> None:
     """What the sidecar says of its app counts, whatever the Envoy ACKed."""
     async with watched(tmp_path) as (instance, _):
         await instance.ready()
-        assert instance.presence.app_listens(B0) is None
+        assert instance.presence.word(B0) is None
 
         instance.report(listening=False)
         await instance.becomes(NOT_READY)
-        assert instance.presence.app_listens(B0) is False
+        assert instance.presence.word(B0) == Word(listening=False, leaving=False)
         instance.report(listening=False)
         instance.report(listening=True)
         await instance.becomes(READY)
-        assert instance.presence.app_listens(B0) is True
+        assert instance.presence.word(B0) == Word(listening=True, leaving=False)
 
         assert instance.statuses == [READY, NOT_READY, READY]
 
@@ -389,11 +390,11 @@ async def test_who_says_that_it_leaves_is_gone_at_once(tmp_path: Path) -> None:
     """While its streams are still open, and without any grace."""
     async with watched(tmp_path) as (instance, _):
         peer = await instance.ready()
-        assert not instance.presence.has_left(B0)
+        assert instance.presence.word(B0) is None
 
         instance.report(leaving=True)
         await instance.becomes(GONE)
-        assert instance.presence.has_left(B0)
+        assert instance.presence.word(B0) == Word(listening=True, leaving=True)
         peer.close()
 
         await instance.stays(GONE)

@@ -15,6 +15,7 @@ from control_plane.model.spec import AppSpec
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.expiry import Expiry
 from control_plane.reconciler.certificates.holdings import Holdings
+from control_plane.reconciler.membership.status import Word
 from control_plane.reconciler.served.attestation import REPORT_SECONDS
 from control_plane.server.api.inspection_status import StatusMessages
 from control_plane.server.api.inspection_values import Inspected
@@ -24,14 +25,15 @@ from tests.unit.reconciler.test_proof import Scene
 
 B0 = InstanceGuid("b0")
 SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
+LISTENS, CLOSED = (Word(listening=each, leaving=False) for each in (True, False))
+LEAVES = Word(listening=True, leaving=True)
 
 
 def _status(
     scene: Scene,
     *,
-    app_listens: bool | None = None,
+    word: Word | None = None,
     has_identity: bool = False,
-    has_left: bool = False,
 ) -> inspection_pb2.InstanceStatus:
     holdings = Holdings(scene.ledger, ())
     inspected = Inspected(
@@ -52,9 +54,8 @@ def _status(
             timedelta(hours=24),
             scene.clock,
         ),
-        app_listens=lambda _: app_listens,
+        word=lambda _: word,
         has_identity=lambda _: has_identity,
-        has_left=lambda _: has_left,
         absence=lambda: "",
         ca_rotation=lambda: "",
         clock=scene.clock,
@@ -113,18 +114,18 @@ async def test_who_waits_for_its_turn_is_behind() -> None:
 async def test_who_is_not_ready_says_what_for() -> None:
     """An app that does not listen is named with its port, and never where it is not the cause."""
     scene = await _served()
-    assert _status(scene, app_listens=True).not_ready_reason == ""
+    assert _status(scene, word=LISTENS).not_ready_reason == ""
 
     scene.commit(set_status(scene.state, B0, InstanceStatus.NOT_READY))
     scene.attestation.report(B0, None, (), {8080: False, 9090: False, 22: True})
     closed = "its app does not accept connections on 127.0.0.1:8080, 9090"
-    assert _status(scene, app_listens=False).not_ready_reason == closed
+    assert _status(scene, word=CLOSED).not_ready_reason == closed
     envoy = "its Envoy has not ACKed all that it needs to serve"
     port = AppSpec.of(scene.state.apps[B])
     scene.commit(update_app(scene.state, B, replace(port, health_check_type="process")))
-    assert _status(scene, app_listens=False).not_ready_reason == envoy
+    assert _status(scene, word=CLOSED).not_ready_reason == envoy
     scene.commit(update_app(scene.state, B, port))
-    assert _status(scene, app_listens=True).not_ready_reason == envoy
+    assert _status(scene, word=LISTENS).not_ready_reason == envoy
     assert _status(scene).not_ready_reason == envoy  # it has no sidecar
 
     spoken = set_status(scene.state, B0, InstanceStatus.NOT_READY, has_sidecar=True)
@@ -133,7 +134,7 @@ async def test_who_is_not_ready_says_what_for() -> None:
     assert _status(scene).not_ready_reason == nothing
     for live in scene.nodes.streams(B0):
         scene.nodes.closed(live)
-    assert _status(scene, app_listens=True).not_ready_reason == "its Envoy is not connected"
+    assert _status(scene, word=LISTENS).not_ready_reason == "its Envoy is not connected"
 
 
 async def test_a_sidecar_that_reports_no_more_is_an_alarm() -> None:
@@ -160,7 +161,7 @@ async def test_an_envoy_that_is_away_beside_a_sidecar_that_reports_is_an_alarm()
     scene.attestation.report(B0, None, ())
     (alarm,) = _status(scene).alarms
     assert alarm.startswith("it counts as gone, since its Envoy is not connected, although its ")
-    assert list(_status(scene, has_left=True).alarms) == []
+    assert list(_status(scene, word=LEAVES).alarms) == []
 
     await scene.clock.advance(3 * REPORT_SECONDS[0])
     assert list(_status(scene).alarms) == []  # the machine may be gone
