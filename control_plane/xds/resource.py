@@ -25,11 +25,11 @@ Version = NewType("Version", str)
 Nonce = NewType("Nonce", str)
 
 WILDCARD = "*"
+"""The name that subscribes to all that the server holds ready for the node."""
 
 NO_NAMES: frozenset[str] = frozenset()
 """The set of no names, one for all: another of its own would take 216 bytes for each type of each
 stream."""
-"""The name that subscribes to all that the server holds ready for the node."""
 
 SHORTEST_TTL = 0.5
 """Seconds; a busy server could not keep alive what expires sooner."""
