@@ -54,11 +54,11 @@ def add_token(state: State, token: JoinToken, now: datetime) -> Decision[JoinTok
     return decide(state, token, puts=[token])
 
 
-def spend_token(state: State, digest: str, now: datetime) -> Decision[JoinToken]:
-    """Use a token once; the answer says which app it enrols for, and what is left of it.
+def known_token(state: State, digest: str, now: datetime) -> JoinToken:
+    """Return a token that has not expired; it may be used up.
 
     Raises:
-        Unauthenticated: it is not known, has expired or is used up.
+        Unauthenticated: it is not known or has expired.
     """
     token = state.token(digest)
     if token is None:
@@ -67,6 +67,16 @@ def spend_token(state: State, digest: str, now: datetime) -> Decision[JoinToken]
         raise Unauthenticated(
             f"join token expired at {_moment(token.expires_at)}: ask for a new one", field="token"
         )
+    return token
+
+
+def spend_token(state: State, digest: str, now: datetime) -> Decision[JoinToken]:
+    """Use a token once; the answer says which app it enrols for, and what is left of it.
+
+    Raises:
+        Unauthenticated: it is not known, has expired or is used up.
+    """
+    token = known_token(state, digest, now)
     if token.uses_left < 1:
         raise Unauthenticated("join token is used up: ask for a new one", field="token")
     spent = replace(token, uses_left=token.uses_left - 1)

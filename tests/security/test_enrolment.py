@@ -46,9 +46,11 @@ from control_plane.settings import SocketAddress
 from control_plane.sidecar import SidecarOptions
 from control_plane.sidecar.enrolment import enrol as enrolling
 from control_plane.sidecar.retry import Retry
+from tests.faults.proxy import Pipe, none, proxy
 from tests.security.applicants import applicant
 from tests.security.holders import nobody
 from tests.security.slow_disk import SlowDisk
+from tests.security.test_addresses import connected
 from tests.security.world import (
     ShiftedClock,
     bystander,
@@ -56,6 +58,7 @@ from tests.security.world import (
     delete_app,
     enrol,
     refused,
+    stream,
     told,
 )
 from tests.sidecar.platform import Platform
@@ -185,16 +188,126 @@ async def test_who_has_an_identity_is_on_record_with_it(
 
 
 async def test_a_token_that_was_used_cannot_be_used_again(tmp_path: Path) -> None:
-    """A replayed token enrols nobody, be the rest of the request the same or another."""
+    """A replayed token enrols nobody; nor does the same request, once the instance has come."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+        key = new_key_pair()
+        answer = await somebody.enrol(csr=make_csr(key))
+        holder = replace(nobody(cf, answer.instance_guid), chain=answer.certificate, key=key)
+        spent = (grpc.StatusCode.UNAUTHENTICATED, "join token is used up: ask for a new one")
+
+        assert await somebody.is_refused() == spent
+        assert await somebody.is_refused(csr=make_csr(key), address="127.0.2.7") == spent
+        async with stream(cf, holder) as client:
+            await connected(cf, client, holder)
+            assert await somebody.is_refused(csr=make_csr(key)) == spent
+
+
+async def test_who_was_not_answered_asks_again_and_is_who_it_was(tmp_path: Path) -> None:
+    """The answer was lost, and the control plane was started again: no use of the token is."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf)
+        key = new_key_pair()
+        lost = await somebody.enrol(csr=make_csr(key))
+        before = cf.running.core.registry.state
+        await cf.stop()
+        await cf.start()
+        with capture_logs() as lines:
+            answer = await somebody.enrol(csr=make_csr(key))
+        state = cf.running.core.registry.state
+
+        assert (answer.instance_guid, answer.index) == (lost.instance_guid, 0)
+        assert state.instances == before.instances
+        assert state.tokens == before.tokens
+        assert [line["again"] for line in told(lines, log_events.AUDIT_ENROLLED)] == [True]
+        holder = replace(nobody(cf, answer.instance_guid), chain=answer.certificate, key=key)
+        async with stream(cf, holder) as client:
+            await connected(cf, client, holder)
+
+
+async def test_a_sidecar_whose_answer_was_lost_enrols_with_its_token(tmp_path: Path) -> None:
+    """The connection broke while the control plane had done all of it."""
+    async with (
+        control_plane(tmp_path) as cf,
+        proxy(cf.running.enroll_address) as between,
+    ):
+        await cf.create_app("app-b")
+        ticket = await cf.ticket("app-b")
+        options = SidecarOptions(
+            server=between.address,
+            token=ticket.token,
+            fingerprint=ticket.fingerprint,
+            directory=tmp_path / "sidecar",
+        )
+
+        async def fault(pipe: Pipe, data: bytes) -> None:
+            if pipe.is_down and cf.running.core.registry.state.instances:
+                between.fault = none
+                raise ConnectionResetError
+            await pipe.send(data)
+
+        between.fault = fault
+        membership = await enrolling.enrol(
+            options, new_key=new_key_pair, retry=Retry(SystemClock(), lambda: 0.5)
+        )
+
+        assert between.broken == 1
+        (instance,) = await cf.instances()
+        assert instance.guid == membership.enrollment.instance_guid
+
+
+async def test_who_gives_up_to_ask_again_undoes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The instance may have the answer to its first request, and stays what that made it."""
+    disk, asked = SlowDisk(), asyncio.Event()
+
+    def digest(token: str) -> str:
+        asked.set()
+        return token_digest(token)
+
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
         somebody = await applicant(cf)
         request = make_csr(new_key_pair())
-        await somebody.enrol(csr=request)
-        spent = (grpc.StatusCode.UNAUTHENTICATED, "join token is used up: ask for a new one")
+        first = await somebody.enrol(csr=request)
+        registry = cf.running.core.registry
+        before = registry.state
+        with monkeypatch.context() as patch, capture_logs() as lines:
+            disk.slows_down(patch)
+            patch.setattr(enrollment, "token_digest", digest)
+            other = asyncio.create_task(cf.create_app("app-c"))
+            await disk.begun.wait()
+            second = asyncio.create_task(somebody.enrol(csr=request))
+            await asked.wait()
+            second.cancel()
+            refusals = partial(told, lines, log_events.AUDIT_ENROLLMENT_REFUSED)
+            await eventually(refusals, "the server knows that it left")
+            disk.go_on.set()
+            await other
+            await cf.create_app("app-d")  # after whatever else is to be written
 
-        assert await somebody.is_refused(csr=request) == spent
-        assert await somebody.is_refused(address="127.0.2.7") == spent
+        assert list(registry.state.instances) == [first.instance_guid]
+        assert registry.state.tokens == before.tokens
+
+
+async def test_nobody_becomes_an_instance_again_that_was_removed(tmp_path: Path) -> None:
+    """The same request with another use of its token makes a new instance, and so does its like."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        somebody = await applicant(cf, uses=3)
+        request = make_csr(new_key_pair())
+        first = await somebody.enrol(csr=request)
+        await cf.remove(first.instance_guid)
+        second = await somebody.enrol(csr=request)
+        elsewhere = await somebody.enrol(csr=request, address="127.0.2.2")
+        (token,) = cf.running.core.registry.state.all_tokens()
+
+        guids = {each.instance_guid for each in (first, second, elsewhere)}
+        assert len(guids) == 3
+        assert token.uses_left == 0
 
 
 async def test_who_gave_up_and_is_back_at_once_finds_its_token_good(

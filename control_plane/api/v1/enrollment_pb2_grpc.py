@@ -53,7 +53,9 @@ class EnrollmentServiceServicer:
     def Enroll(self, request, context):
         """Registers an instance of the token's app under the lowest free index and issues its identity
         certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-        changes nothing and uses nothing up. RESOURCE_EXHAUSTED if too many were refused lately with
+        changes nothing and uses nothing up. If an answer is lost, send the same token, key and
+        addresses again: until the instance has connected that costs no use, and the answer is the same
+        instance, with another certificate. RESOURCE_EXHAUSTED if too many were refused lately with
         this token, or to strangers: a later call may succeed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,7 +39,9 @@ class EnrollmentServiceStub:
     Enroll: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.EnrollRequest, _enrollment_pb2.EnrollResponse]
     """Registers an instance of the token's app under the lowest free index and issues its identity
     certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-    changes nothing and uses nothing up. RESOURCE_EXHAUSTED if too many were refused lately with
+    changes nothing and uses nothing up. If an answer is lost, send the same token, key and
+    addresses again: until the instance has connected that costs no use, and the answer is the same
+    instance, with another certificate. RESOURCE_EXHAUSTED if too many were refused lately with
     this token, or to strangers: a later call may succeed.
     """
 
@@ -54,7 +56,9 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     Enroll: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.EnrollRequest, _enrollment_pb2.EnrollResponse]  # type: ignore[assignment]
     """Registers an instance of the token's app under the lowest free index and issues its identity
     certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-    changes nothing and uses nothing up. RESOURCE_EXHAUSTED if too many were refused lately with
+    changes nothing and uses nothing up. If an answer is lost, send the same token, key and
+    addresses again: until the instance has connected that costs no use, and the answer is the same
+    instance, with another certificate. RESOURCE_EXHAUSTED if too many were refused lately with
     this token, or to strangers: a later call may succeed.
     """
 
@@ -72,7 +76,9 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_enrollment_pb2.EnrollResponse, _abc.Awaitable[_enrollment_pb2.EnrollResponse]]:
         """Registers an instance of the token's app under the lowest free index and issues its identity
         certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-        changes nothing and uses nothing up. RESOURCE_EXHAUSTED if too many were refused lately with
+        changes nothing and uses nothing up. If an answer is lost, send the same token, key and
+        addresses again: until the instance has connected that costs no use, and the answer is the same
+        instance, with another certificate. RESOURCE_EXHAUSTED if too many were refused lately with
         this token, or to strangers: a later call may succeed.
         """
 

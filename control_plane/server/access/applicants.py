@@ -1,7 +1,7 @@
 """How often somebody may try to enrol in vain.
 
 The rule of this module: what a stranger can make the server do is bounded, and costs no friend
-anything. A refusal counts only if it is the applicant's fault: against the token if that is good,
+anything. A refusal counts only if it is the applicant's fault: against the token if that is known,
 else against the address that it comes from and all strangers together. So a good token enrols
 however many others fail, and as soon as the server can. Whoever finds its address held is told to
 try again, so that this is nobody's fault; only its lines in the log are bounded. Who leaves before
@@ -72,7 +72,7 @@ class Applicants:
         Args:
             error: why it is refused.
             source: where the attempt comes from.
-            token: the hash of its token, or "" if that is not good.
+            token: the hash of its token, or "" if that is not known or has expired.
 
         Returns:
             the same error, which is worth a line in the log; or another if there were so many that
@@ -90,7 +90,7 @@ class Applicants:
         Args:
             error: why it was refused.
             source: where the attempt came from, which a line for many names.
-            token: the hash of its token, or "" if that is not good.
+            token: the hash of its token, or "" if that is not known or has expired.
         """
         if not isinstance(error, AlreadyExists):
             return True

@@ -3,7 +3,8 @@
 The rule of this module: whoever enrols proves with a join token which app it belongs to, and by
 where it connects from which address is its own. The private key is made by the sidecar and never
 sent. A refused attempt changes nothing and is in the audit log, alone or counted with others. One
-whose caller left before it was answered is undone: its token is as good as it was.
+whose caller left before it was answered is undone: its token is as good as it was. One whose answer
+was lost on its way is answered again, as long as the instance that it registered has not come.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import structlog
 
 from control_plane import log_events
 from control_plane.api.v1 import enrollment_pb2, enrollment_pb2_grpc
-from control_plane.ca import Leaf, parse_csr
+from control_plane.ca import Leaf
 from control_plane.clock import Clock
 from control_plane.errors import AlreadyExists, ControlPlaneError, PermissionDenied
 from control_plane.model.change import Decision
 from control_plane.model.entities import App, Instance, JoinToken
 from control_plane.model.instances import register_instance, remove_instance
 from control_plane.model.state import State
-from control_plane.model.tokens import admits, spend_token, take_back_use
-from control_plane.names import Address, InstanceGuid, parse_address, shown
+from control_plane.model.tokens import admits, known_token, spend_token, take_back_use
+from control_plane.names import Address, InstanceGuid, shown
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
 from control_plane.server.access.applicants import Applicants
@@ -33,6 +34,7 @@ from control_plane.server.access.peers import removed, source_address
 from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.budget import CertificateBudget
 from control_plane.server.observability.audit import CALLER_LEFT
+from control_plane.server.sidecars.application import Application
 
 
 class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
@@ -83,25 +85,28 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self, request: enrollment_pb2.EnrollRequest, context: Context
     ) -> enrollment_pb2.EnrollResponse:
         """Register an instance and issue its identity certificate."""
-        guid = InstanceGuid(self._new_guid())
-        source, token = source_address(context), ""
+        source, token, guid = source_address(context), "", None
         digest = token_digest(request.token)
         try:
-            while undoing := [task for task, spent in self._undoing.items() if spent == digest]:
-                token = digest
-                # An attempt with it was given up; it may be good again only by the end of this.
-                await asyncio.wait(undoing)
+            await self._undone(digest)
             # Whoever has no good token does not get as far as the queue of changes.
-            spend_token(self._registry.state, digest, self._clock.now())
+            known_token(self._registry.state, digest, self._clock.now())
             token = digest
             self._applicants.let_in(token)
+            application = Application.read(request, digest, source)
+            again = application.earlier(self._registry.state)
+            if again is None:
+                spend_token(self._registry.state, digest, self._clock.now())
+                guid = self._guid(application)
             committed = await self._registry.execute(
-                lambda state: self._enrol(state, guid, request, source)
+                lambda state: self._enrol(state, application, guid or application.guid)
             )
-            if self._registry.state.instance(guid) is None:  # its app went in the same transaction
-                raise removed(guid)
+            instance, leaf = committed.result
+            if self._registry.state.instance(instance.guid) is None:
+                raise removed(instance.guid)  # its app went in the same transaction
         except ControlPlaneError as error:
-            self._identities.forget(guid)
+            if guid is not None:
+                self._identities.forget(guid)
             answer = self._applicants.refuse(error, source, token)
             if answer is not error:
                 raise answer from error
@@ -109,13 +114,13 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
                 self._tell_refusal(request, context, str(error))
             raise
         except asyncio.CancelledError:
-            # Nobody has this identity, so nobody keeps the address for it, nor was the token used.
-            self._identities.forget(guid)
-            if self._applicants.left(source, token):
+            if self._applicants.left(source, digest):
                 self._tell_refusal(request, context, CALLER_LEFT)
-            self._undo(guid, digest)
+            if guid is not None:
+                # Nobody has this identity: nobody keeps the address for it, nor was the token used.
+                self._identities.forget(guid)
+                self._undo(guid, digest)
             raise
-        instance, leaf = committed.result
         self._identities.given(instance.guid, leaf)
         self._audit.info(
             log_events.AUDIT_ENROLLED,
@@ -125,8 +130,16 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             address=instance.address,
             serial=f"{leaf.serial:x}",
             join_token=committed.state.tokens[digest].guid,
+            again=again is not None,
         )
         return self._response(committed.state.apps[instance.app_guid], instance, leaf)
+
+    def _guid(self, application: Application) -> InstanceGuid:
+        """Return what a new instance is called: as its request says, unless somebody was that."""
+        state, guid = self._registry.state, application.guid
+        if state.instance(guid) is None and state.tombstone(guid) is None:
+            return guid
+        return InstanceGuid(self._new_guid())
 
     def _response(self, app: App, instance: Instance, leaf: Leaf) -> enrollment_pb2.EnrollResponse:
         return enrollment_pb2.EnrollResponse(
@@ -140,6 +153,11 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             app_ports=app.ports,
             c2c_port=app.c2c_port or 0,
         )
+
+    async def _undone(self, digest: str) -> None:
+        """Wait for what undoes attempts that were given up: only then their token is good again."""
+        while undoing := [task for task, spent in self._undoing.items() if spent == digest]:
+            await asyncio.wait(undoing)
 
     def _undo(self, guid: InstanceGuid, digest: str) -> None:
         """Remove an instance that nobody is, should the commit that is under way register it.
@@ -173,20 +191,15 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         )
 
     def _enrol(
-        self,
-        state: State,
-        guid: InstanceGuid,
-        request: enrollment_pb2.EnrollRequest,
-        source: Address,
+        self, state: State, application: Application, guid: InstanceGuid
     ) -> Decision[tuple[Instance, Leaf]]:
-        """Spend the token, register and issue: all of it, or nothing.
-
-        The token is looked at first: whoever has none gets nothing else of theirs parsed.
-        """
-        spent = spend_token(state, token_digest(request.token), self._clock.now())
-        key = parse_csr(request.csr)
-        address = parse_address(request.address or source)
-        if not admits(spent.result, address, source):
+        """Spend the token, register and issue: all of it, or nothing."""
+        address, source = application.address, application.source
+        if application.earlier(state) is None:
+            token = spend_token(state, application.digest, self._clock.now())
+        else:
+            token = Decision(state, known_token(state, application.digest, self._clock.now()))
+        if not admits(token.result, address, source):
             raise PermissionDenied(
                 f"an instance may enrol with the address that it connects from, {source}, or one "
                 f"in the range of its token (c2c join-token --address-range), not {shown(address)}",
@@ -194,27 +207,29 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             )
 
         def register(state: State, _: Instance | None) -> Decision[Instance]:
-            app = spent.result.app_guid
-            registered = register_instance(state, guid, app, address, request.app_address)
+            app = token.result.app_guid
+            registered = register_instance(state, guid, app, address, application.app_address)
             self._budget.check(registered.state, app)
             return registered
 
         def issue(state: State, instance: Instance) -> Decision[tuple[Instance, Leaf]]:
-            leaf = self._identities.issue(state.apps[instance.app_guid], instance, key)
+            leaf = self._identities.issue(state.apps[instance.app_guid], instance, application.key)
             # Who enrols with the same address in the same transaction has to find it alive.
             self._identities.enrols(guid, leaf)
             return Decision(state, (instance, leaf))
 
-        vacated = spent.then(lambda state, _: self._vacate(state, address))
+        vacated = token.then(lambda state, _: self._vacate(state, guid, address))
         return vacated.then(register).then(issue)
 
-    def _vacate(self, state: State, address: Address) -> Decision[Instance | None]:
-        """Let go whoever had an address before, unless it is alive.
+    def _vacate(
+        self, state: State, guid: InstanceGuid, address: Address
+    ) -> Decision[Instance | None]:
+        """Let go whoever else had an address before, unless it is alive.
 
         A new identity is a new instance, also at the address of one of the same app.
         """
         holder = state.instance_at(address)
-        if holder is None:
+        if holder is None or holder.guid == guid:
             return Decision(state, None)
         if self._is_alive(holder.guid):
             raise AlreadyExists(

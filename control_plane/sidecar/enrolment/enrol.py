@@ -2,7 +2,8 @@
 
 The rule of this module: the private key is made here and never leaves, and the token leaves only
 for a server that proved to be the control plane. While that is down, this waits. A token that has
-left may be spent, so its answer is waited for, and for a moment even by who is told to stop.
+left may be spent, and the same request alone is answered again: so all attempts have one key, and
+an answer is waited for, for a moment even by who is told to stop.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry
 
 ENROL_SECONDS = 30.0
-"""How long the call may take. The token is spent if the answer was on its way by then."""
+"""How long the call may take."""
 
 LAST_SECONDS = 3.0
 """How long an answer is waited for by who is told to stop; it takes milliseconds."""
