@@ -6,6 +6,7 @@ let calls and streams go, take no more changes, then close the store.
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from control_plane.server.http.server import HttpServer
 from control_plane.server.metrics.collector import DiscoveryCollector, EnrollmentCollector
 from control_plane.server.metrics.expiry import ExpiryCollector
 from control_plane.settings import Settings, SocketAddress, admin_socket
+from control_plane.settings.retired import CA_FILE
 from control_plane.store.sqlite import SqliteStore
 
 DATABASE_FILE = "c2c.db"
@@ -69,7 +71,9 @@ class ControlPlane:
             StorageError: the data directory cannot be written.
         """
         async with AsyncExitStack() as starting:
-            store = await SqliteStore.open(self._settings.data_dir / DATABASE_FILE)
+            store = await SqliteStore.open(
+                self._settings.data_dir / DATABASE_FILE, was_used=self._was_started
+            )
             starting.push_async_callback(store.close)
             self.core = await build(self._settings, self._clock, store)
             core = self.core
@@ -92,6 +96,11 @@ class ControlPlane:
             http=str(self.http_address),
         )
         return self
+
+    @property
+    def _was_started(self) -> bool:
+        """Whether there was a start before: the first one makes the CA, after the database."""
+        return os.path.lexists(self._settings.data_dir / CA_FILE)
 
     def _start_tasks(self, starting: AsyncExitStack) -> None:
         """Start what works in the background; what writes records ends last."""

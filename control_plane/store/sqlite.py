@@ -15,6 +15,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,8 +61,13 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
     @classmethod
-    async def open(cls, path: Path) -> SqliteStore:
+    async def open(cls, path: Path, *, was_used: bool = False) -> SqliteStore:
         """Open the database, after making it if there is none, or bringing it to our schema.
+
+        Args:
+            path: the file; who moved it away wants to start with nothing.
+            was_used: whether there is something that was made after a database once was. Then one
+                that is empty was lost, as in a copy without ``-wal``.
 
         Raises:
             ConfigurationError: another process uses the directory, others may read the file or
@@ -73,8 +79,8 @@ class SqliteStore:
         engine = _engine_for(path, share=not obstacle)
         store = cls(path, engine, lock)
         try:
-            _make_private(path)
-            await store._reading(store._prepare)
+            may_be_empty = _make_private(path) or not was_used
+            await store._reading(partial(store._prepare, may_be_empty=may_be_empty))
         except BaseException:
             await store.close()
             raise
@@ -138,7 +144,9 @@ class SqliteStore:
             self._thread.shutdown(wait=False)
             self._lock.release()
 
-    def _prepare(self, connection: Connection) -> None:
+    def _prepare(self, connection: Connection, *, may_be_empty: bool) -> None:
+        if not may_be_empty and not _has_tables(connection):
+            raise damaged(self._path, "it is empty, and there is a CA beside it")
         verdict = connection.scalar(text("PRAGMA quick_check(1)"))
         if verdict != "ok":
             raise damaged(self._path, verdict)
@@ -231,11 +239,17 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _make_private(path: Path) -> None:
-    """Make an empty file if there is none; SQLite gives the files beside it the same mode."""
-    if not os.path.lexists(path):
+def _has_tables(connection: Connection) -> bool:
+    return bool(connection.scalar(text("SELECT count(*) FROM sqlite_master")))
+
+
+def _make_private(path: Path) -> bool:
+    """Make an empty file, and tell so, if there is none; those that SQLite adds have its mode."""
+    is_missing = not os.path.lexists(path)
+    if is_missing:
         write_private(path, b"")
     check_private(path)
+    return is_missing
 
 
 def _by_table(entities: Iterable[Entity]) -> dict[Table, list[Row]]:

@@ -7,7 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
-from control_plane.app.control_plane import DATABASE_FILE
+import pytest
+
+from control_plane.app.control_plane import DATABASE_FILE, ControlPlane
+from control_plane.errors import ConfigurationError
+from control_plane.settings import Settings, SocketAddress
 from control_plane.settings.own_authority import ROTATION_FILE
 from control_plane.settings.retired import CA_FILE
 from tests.e2e.rotation import cloud, only
@@ -106,3 +110,32 @@ async def test_a_copy_of_a_stopped_control_plane_is_the_same(tmp_path: Path) -> 
 
         assert await here.serial() == serial
         assert await updates(instance.envoy) == before
+
+
+def settings(directory: Path) -> Settings:
+    """Return the settings of a control plane over a data directory, on ports that are free."""
+    anywhere = SocketAddress("127.0.0.1", 0)
+    return Settings(
+        data_dir=directory, xds_address=anywhere, enroll_address=anywhere, http_address=anywhere
+    )
+
+
+async def test_a_copy_that_lost_the_database_is_not_taken_for_a_first_start(tmp_path: Path) -> None:
+    """While a control plane runs, all of it may be in ``-wal``: copied alone, the file is empty."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    copy.mkdir(mode=0o700)
+    async with ControlPlane(settings(data)):
+        for name in (DATABASE_FILE, CA_FILE):
+            shutil.copy2(data / name, copy)
+
+    with pytest.raises(ConfigurationError) as refused:
+        await ControlPlane(settings(copy)).__aenter__()
+    (problem,) = refused.value.problems
+    assert problem == (
+        f"state database '{copy / DATABASE_FILE}' is damaged (it is empty, and there is a CA "
+        "beside it): restore it from a backup, or move it away to start with nothing"
+    )
+
+    (copy / DATABASE_FILE).unlink()
+    async with ControlPlane(settings(copy)) as fresh:
+        assert not fresh.core.registry.state.apps
