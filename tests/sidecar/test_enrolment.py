@@ -36,9 +36,11 @@ from control_plane.server.credentials import SERVER_NAME
 from control_plane.server.status import end_call
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.enrolment import enrol as enrolling
+from control_plane.sidecar.enrolment.first_key import FILE
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry
 from tests.envoy.harness import DEADLINE, unique_address, until
+from tests.faults.proxy import Pipe, none, proxy
 from tests.full_disk import need_full_disk, on_a_full_disk
 from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.process import C2C, Sidecar, Ticket, sidecar
@@ -232,6 +234,30 @@ async def test_an_enrolment_that_is_not_answered_is_tried_again(
 
     assert service.tokens == [TOKEN]
     assert [(each["what"], each["reason"]) for each in logs] == [("enrol", "Deadline Exceeded")]
+
+
+async def test_who_is_killed_before_the_answer_enrols_with_its_token(tmp_path: Path) -> None:
+    """The next start asks with the same key, which is gone once there is an identity."""
+    async with scene(tmp_path) as here, proxy(here.cf.running.enroll_address) as between:
+        given = await here.cf.ticket("app-b")
+        ticket = Ticket(str(between.address), given.token, given.fingerprint)
+
+        async def fault(pipe: Pipe, data: bytes) -> None:
+            if not (pipe.is_down and here.instance_guid):
+                await pipe.send(data)
+
+        between.fault = fault
+        async with sidecar(ticket, here.directory, *here.options) as killed:
+            await here.becomes("registered")
+            killed.process.kill()
+            await killed.ended()
+        guid = here.instance_guid
+        assert (here.directory / FILE).stat().st_mode & 0o777 == 0o600
+        between.fault = none
+        async with sidecar(ticket, here.directory, *here.options) as instance:
+            assert (await instance.logged("sidecar.enrolled"))["instance"] == guid
+            await here.caller.reaches(here.address)
+        assert not (here.directory / FILE).exists()
 
 
 async def test_a_ca_file_is_as_good_as_a_fingerprint(tmp_path: Path) -> None:

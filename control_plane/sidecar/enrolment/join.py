@@ -32,6 +32,7 @@ from control_plane.sidecar.enrolment.enrol import (
     name_ca_of,
     trust_anchor,
 )
+from control_plane.sidecar.enrolment.first_key import FirstKey
 from control_plane.sidecar.enrolment.renew import renew
 from control_plane.sidecar.options import SidecarOptions
 from control_plane.sidecar.retry import Retry, why_not
@@ -53,6 +54,7 @@ class Joining:
         self._directory = directory
         self._retry = retry
         self._new_key = new_key
+        self._first_key = FirstKey(directory.path, new_key)
         self._log = structlog.get_logger(__name__)
 
     async def join(self) -> Membership:
@@ -66,9 +68,10 @@ class Joining:
         earlier = self._earlier()
         if earlier and (resumed := await self._resumed(earlier)):
             self._directory.write(resumed)
+            self._first_key.drop()
             return resumed
         self._directory.check_room()
-        member = await enrol(self._options, new_key=self._new_key, retry=self._retry)
+        member = await enrol(self._options, new_key=self._first_key, retry=self._retry)
         self._log.info(
             log_events.SIDECAR_ENROLLED,
             instance=member.enrollment.instance_guid,
@@ -77,6 +80,7 @@ class Joining:
             address=member.credentials.identity.address,
         )
         self._directory.write(member)
+        self._first_key.drop()
         return member
 
     def _earlier(self) -> Membership | None:
