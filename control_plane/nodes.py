@@ -112,22 +112,26 @@ class LiveStream:
 
 
 class StreamObserver(Protocol):
-    """Somebody who is told what happens on streams.
+    """Somebody who is told what happens on streams; a subclass overrides what it wants to hear.
 
     Its methods return at once, and may set snapshots.
     """
 
-    def opened(self, live: LiveStream) -> None:
+    def opened(self, _live: LiveStream, /) -> None:
         """A client told who it is and was let in; what it asks for has not been looked at yet."""
+        return
 
-    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
+    def told(self, _live: LiveStream, _events: Sequence[Event], /) -> None:
         """A request came in, and told this."""
+        return
 
-    def sent(self, live: LiveStream, reply: Reply) -> None:
+    def sent(self, _live: LiveStream, _reply: Reply, /) -> None:
         """A response is on its way."""
+        return
 
-    def closed(self, live: LiveStream) -> None:
+    def closed(self, _live: LiveStream, /) -> None:
         """A stream that was opened is gone, and is no longer among those of its node."""
+        return
 
 
 @dataclass(slots=True)
@@ -138,8 +142,8 @@ class _Node:
     streams: dict[LiveStream, None] = field(default_factory=dict)
 
 
-class Nodes:
-    """Every node by its id; the ``StreamObserver`` that the server tells, and that tells others."""
+class Nodes(StreamObserver):
+    """Every node by its id; the observer that the server tells, and that tells others."""
 
     def __init__(self) -> None:
         """Start with no node and nobody who watches."""

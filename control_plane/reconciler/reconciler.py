@@ -22,7 +22,7 @@ from control_plane.model.change import Change, departed, removed_instances
 from control_plane.model.entities import App, Tombstone
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid
-from control_plane.nodes import LiveStream, Nodes
+from control_plane.nodes import LiveStream, Nodes, StreamObserver
 from control_plane.planner import NAME_TABLE_TYPE, Planner
 from control_plane.reconciler.backlog import Backlog
 from control_plane.reconciler.certificates.custody import Custody
@@ -39,10 +39,9 @@ from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication.names import Neighbourhood, Publication
 from control_plane.reconciler.standing import Standing
 from control_plane.xds.events import Event, Subscribed
-from control_plane.xds.messages import Reply
 
 
-class Reconciler:
+class Reconciler(StreamObserver):
     """Keeps every connected node's snapshot equal to its plan; observes streams and commits.
 
     Attributes:
@@ -176,9 +175,6 @@ class Reconciler:
             self.publication.returned(instance)
         self._make_anew(live)
         self._note(instance)
-
-    def sent(self, _live: LiveStream, _reply: Reply) -> None:
-        """Nothing is to be done until the node answers."""
 
     def closed(self, live: LiveStream) -> None:
         """Let nobody wait for a node that is gone, except for a resolver that may be back."""

@@ -6,14 +6,12 @@ it last, and has what that group should have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from envoy.config.core.v3 import base_pb2
 
-from control_plane.nodes import LiveStream, Nodes
+from control_plane.nodes import LiveStream, Nodes, StreamObserver
 from control_plane.server.discovery.wire_node import node_message
-from control_plane.xds.events import Event
-from control_plane.xds.messages import Reply
 from control_plane.xds.snapshot import Snapshot
 
 GroupOf = Callable[[base_pb2.Node], str]
@@ -21,8 +19,8 @@ GroupOf = Callable[[base_pb2.Node], str]
 ``client_features`` and the user agent; and is a claim, like all that clients say."""
 
 
-class Groups:
-    """What each group should have; the ``StreamObserver`` that sees who is in it."""
+class Groups(StreamObserver):
+    """What each group should have; it sees on streams who is in it."""
 
     def __init__(self, nodes: Nodes, group_of: GroupOf) -> None:
         """Start with no group."""
@@ -63,12 +61,6 @@ class Groups:
         snapshot = self._snapshots.get(group)
         if snapshot is not None:
             self._nodes.set(node_id, snapshot)
-
-    def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Look away: who a client is does not change on a stream."""
-
-    def sent(self, live: LiveStream, reply: Reply) -> None:
-        """Look away."""
 
     def closed(self, live: LiveStream) -> None:
         """Take a node out of its group if that was its last stream."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from control_plane.nodes import LiveStream, Nodes, Variant
+from control_plane.nodes import LiveStream, Nodes, StreamObserver, Variant
 from control_plane.xds.events import Connected, Event
 from control_plane.xds.messages import Node, Reply, SotwRequest
 from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
@@ -319,6 +319,25 @@ def test_every_observer_is_told_of_everything() -> None:
     nodes.closed(live)
 
     assert recorder.seen == ["opened 1", "told 1 1", "sent 1 7", "closed 1"]
+
+
+def test_an_observer_hears_what_it_wants_to_hear() -> None:
+    """Whoever inherits from ``StreamObserver`` defines no method for what it has no use for."""
+
+    class Closing(StreamObserver):
+        def __init__(self) -> None:
+            self.closed_streams: list[LiveStream] = []
+
+        def closed(self, live: LiveStream) -> None:
+            self.closed_streams.append(live)
+
+    nodes, observer, live = Nodes(), Closing(), stream_of("n")
+    nodes.observe(observer)
+    nodes.opened(live)
+    nodes.told(live, [Connected(Node("n"))])
+    nodes.sent(live, Reply(SECRET, Nonce("1"), Version("v"), ()))
+    nodes.closed(live)
+    assert observer.closed_streams == [live]
 
 
 def test_a_stream_that_was_never_let_in_is_nobodys_business() -> None:

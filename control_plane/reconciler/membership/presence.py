@@ -25,14 +25,13 @@ from control_plane.model.entities import App, Instance, InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
-from control_plane.nodes import LiveStream, Nodes
+from control_plane.nodes import LiveStream, Nodes, StreamObserver
 from control_plane.planner import NAME_TABLE_TYPE
 from control_plane.reconciler.membership.absences import Absences
 from control_plane.reconciler.membership.serving import can_serve
 from control_plane.reconciler.membership.status import Sight, Word, status_of
 from control_plane.registry import Registry
 from control_plane.xds.events import Event
-from control_plane.xds.messages import Reply
 
 RETRY_SECONDS = 1.0
 """How long after a status could not be written, or changed too often, the next attempt is made."""
@@ -45,7 +44,7 @@ WORDS_AT_ONCE = 10
 """How often it may at once, as that of an app which starts, fails and is started again."""
 
 
-class Presence:
+class Presence(StreamObserver):
     """Keeps each instance's status; observes streams."""
 
     def __init__(
@@ -89,9 +88,6 @@ class Presence:
             # Together, so that the registry writes them in one transaction.
             await asyncio.gather(*(self._write(instance) for instance in changed))
 
-    def opened(self, _live: LiveStream) -> None:
-        """Whether it is an Envoy that came is known with its first request."""
-
     def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
         """Note an Envoy that came, or came back, and when it has all that it needs to serve."""
         instance = InstanceGuid(live.node_id)
@@ -109,9 +105,6 @@ class Presence:
     def planned(self, instance: InstanceGuid) -> None:
         """Look at an instance whose plan is the newest: its Envoy may have all of it already."""
         self._look(instance)
-
-    def sent(self, _live: LiveStream, _reply: Reply) -> None:
-        """What was sent says nothing about who is there."""
 
     def closed(self, live: LiveStream) -> None:
         """Give an instance time to come back."""

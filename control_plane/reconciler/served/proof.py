@@ -18,7 +18,7 @@ from control_plane.clock import Clock
 from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.state import State
 from control_plane.names import C2C_PORT, InstanceGuid
-from control_plane.nodes import LiveStream, Nodes
+from control_plane.nodes import LiveStream, Nodes, StreamObserver
 from control_plane.reconciler.backlog import CROWD, RUSH_SECONDS
 from control_plane.reconciler.certificates.ledger import CertificateState, Entry, Ledger
 from control_plane.reconciler.pace import Rush
@@ -28,7 +28,6 @@ from control_plane.reconciler.served.probe import Prober, may_look
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.delivery import has_version
 from control_plane.xds.events import Acked, Event
-from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Version
 from control_plane.xds.resource_type import LISTENER, SECRET
 
@@ -44,7 +43,7 @@ _LONGEST_PAUSE = 60.0
 """How often an instance is looked at that does not serve; there may be thousands of them."""
 
 
-class Proof:
+class Proof(StreamObserver):
     """Moves certificates on in the ledger; observes streams and the reports of sidecars."""
 
     def __init__(
@@ -121,9 +120,6 @@ class Proof:
                 if entry.state is CertificateState.NOT_SERVED and _listens(events):
                     self._stop(instance)  # its port was taken, it may be, and is free by now
                 self._compare(entry)
-
-    def sent(self, _live: LiveStream, _reply: Reply) -> None:
-        """What was sent is not accepted yet."""
 
     def closed(self, live: LiveStream) -> None:
         """Wait no more for an instance that will not be back."""

@@ -7,14 +7,12 @@ moment before, so that the client has another certificate by then, or is told wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from control_plane.clock import Clock
 from control_plane.errors import Unavailable
-from control_plane.nodes import Credential, LiveStream
-from control_plane.xds.events import Event
-from control_plane.xds.messages import Reply
+from control_plane.nodes import Credential, LiveStream, StreamObserver
 
 MARGIN_SECONDS = 1.0
 """How long before the end of its certificate a stream is ended."""
@@ -48,7 +46,7 @@ async def while_valid(shown: Credential | None, clock: Clock) -> AsyncIterator[N
         raise
 
 
-class CertificateEnds:
+class CertificateEnds(StreamObserver):
     """Observes streams, and ends each with the certificate of its client."""
 
     def __init__(self, clock: Clock) -> None:
@@ -63,12 +61,6 @@ class CertificateEnds:
         left = seconds_left(live.credential, self._clock)
         loop = asyncio.get_running_loop()
         self._timers[live] = loop.call_later(left, live.end, _over())
-
-    def told(self, _live: LiveStream, _events: Sequence[Event]) -> None:
-        """Requests do not change who somebody is."""
-
-    def sent(self, _live: LiveStream, _reply: Reply) -> None:
-        """Neither do responses."""
 
     def closed(self, live: LiveStream) -> None:
         """Forget a stream that is gone."""

@@ -10,23 +10,21 @@ Timers do not follow a clock that is set, or that of a machine that slept; then 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from control_plane.clock import Clock
 from control_plane.errors import Unavailable
 from control_plane.names import InstanceGuid
-from control_plane.nodes import Credential, LiveStream, Nodes
+from control_plane.nodes import Credential, LiveStream, Nodes, StreamObserver
 from control_plane.reconciler.certificates.holdings import Holdings
 from control_plane.server.access.certificate_end import CERTIFICATE_ENDS, seconds_left
 from control_plane.server.access.identities import Identities
-from control_plane.xds.events import Event
-from control_plane.xds.messages import Reply
 
 SETTLING_SECONDS = 2.0
 """How long a sidecar has to put its new certificate in place before the old stream is ended."""
 
 
-class IdentityWatch:
+class IdentityWatch(StreamObserver):
     """Observes streams, and ends those whose certificate is out of date."""
 
     def __init__(
@@ -63,12 +61,6 @@ class IdentityWatch:
         self._end_in_time(live, live.credential)
         if self._identities.is_superseded(instance, live.credential.serial):
             self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
-
-    def told(self, _live: LiveStream, _events: Sequence[Event]) -> None:
-        """Requests do not change who somebody is."""
-
-    def sent(self, _live: LiveStream, _reply: Reply) -> None:
-        """Neither do responses."""
 
     def closed(self, live: LiveStream) -> None:
         """Forget a stream that is gone."""

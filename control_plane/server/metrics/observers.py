@@ -15,7 +15,7 @@ from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.model.change import Change
 from control_plane.model.entities import Entity
-from control_plane.nodes import LiveStream
+from control_plane.nodes import LiveStream, StreamObserver
 from control_plane.reconciler.certificates.ledger import Entry, is_new, is_renewal
 from control_plane.reconciler.progress import Stage
 from control_plane.server.metrics.instruments import Metrics, StreamInstruments
@@ -30,8 +30,8 @@ LAG_WARNING_SECONDS = 1.0
 """From when on it is worth a line in the log."""
 
 
-class StreamMetrics:
-    """Measures streams; a ``StreamObserver``."""
+class StreamMetrics(StreamObserver):
+    """Measures streams."""
 
     def __init__(self, instruments: StreamInstruments, clock: Clock) -> None:
         """Count here."""

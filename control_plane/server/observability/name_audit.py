@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 import structlog
 
 from control_plane import log_events
-from control_plane.nodes import LiveStream, Nodes
+from control_plane.nodes import LiveStream, Nodes, StreamObserver
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.xds.events import Event, Subscribed
 from control_plane.xds.messages import Reply
@@ -35,7 +35,7 @@ def _nobody(_live: LiveStream, _type_url: TypeUrl, _names: Sequence[str]) -> Non
     """Tell nobody."""
 
 
-class NameAudit:
+class NameAudit(StreamObserver):
     """Observes streams for names that their node does not have.
 
     Attributes:
@@ -71,9 +71,6 @@ class NameAudit:
         self._look_back(live)
         for event in asked:
             self._look(live, event.type_url, event.names)
-
-    def opened(self, _live: LiveStream) -> None:
-        """A stream that was opened has not asked for anything yet."""
 
     def sent(self, live: LiveStream, _reply: Reply) -> None:
         """What is sent is the node's own, and shows that there is a plan."""

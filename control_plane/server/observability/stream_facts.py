@@ -11,7 +11,7 @@ from typing import assert_never
 
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, shown
-from control_plane.nodes import LiveStream
+from control_plane.nodes import LiveStream, StreamObserver
 from control_plane.reconciler.certificates.ledger import CertificateState, Entry, is_new, is_renewal
 from control_plane.server.observability.feed import Fact, Feed, Kind
 from control_plane.server.observability.stream_log import shortened
@@ -40,7 +40,7 @@ _VERBS = {
 }
 
 
-class StreamFacts:
+class StreamFacts(StreamObserver):
     """Tells the feed; observes streams and the ledger."""
 
     def __init__(self, state: Callable[[], State], feed: Feed) -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.errors import PeerProtocolError
-from control_plane.nodes import LiveStream
+from control_plane.nodes import LiveStream, StreamObserver
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.xds.events import (
     Acked,
@@ -36,8 +36,8 @@ _MAX_NAMES = 20
 """Resources in one line; a response may have thousands."""
 
 
-class StreamLog:
-    """Writes what happens on streams to the log; a ``StreamObserver``."""
+class StreamLog(StreamObserver):
+    """Writes what happens on streams to the log."""
 
     def __init__(self, refusals: RefusalTally | None = None) -> None:
         """Log under this module's name.
