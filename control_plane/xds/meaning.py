@@ -1,15 +1,16 @@
-"""What the names of one delta client mean, and what it has besides under names it never gave.
+"""What the names mean that one delta client gives, and which resources it has by other names.
 
 The rules of this module:
 
-- A client asks for a resource by its name or by an alias, and gives up either, but what it was sent
-  it has by its name. In ``removed_resources`` Envoy knows the name of what it got, and not the
-  alias that it asked by. So a resource with aliases is removed by its name, which is remembered
-  until the client has let go of it, and it has to go once the client has no name for it any more.
-- Resources that are ``part_of`` others are sent on demand: no wildcard means them. Envoy starts to
-  use routes once it heard of any virtual host whose name begins like theirs, and asks for none if
-  it did so for other routes. So it is told that a virtual host with nothing after the slash is
-  gone, which none is ever called.
+- A client asks for a resource by its name or by an alias, and gives up either; but what it is sent
+  it has by its name. In ``removed_resources`` Envoy looks for that name, not for the alias that it
+  asked by. So a resource with aliases is removed by its name. The name is remembered until the
+  client has let go of the resource, which has to go once the client gave up its last name for it.
+- Resources that are ``part_of`` others are sent on demand: no wildcard means them. Envoy takes a
+  route configuration into use once it heard of any virtual host whose name begins with
+  ``<its name>/``, and does not ask for one if it asked for another route configuration before. So
+  it is told that a virtual host with nothing after the slash is gone: no virtual host has that
+  name.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from control_plane.xds.xdstp import collection_of, is_glob
 
 
 class Meaning:
-    """What one client means, of one type."""
+    """What one client means by its names of one type."""
 
     __slots__ = ("_exchange", "_not_given", "_on_demand", "_subscription", "_told")
 
@@ -42,12 +43,12 @@ class Meaning:
         self._told: AbstractSet[str] = NO_NAMES
 
     def stated(self, names: AbstractSet[str]) -> None:
-        """Take note of what the client has from an earlier stream, where it got that by aliases."""
+        """Take note of what the client has from an earlier stream, perhaps by aliases."""
         if self._on_demand:
             self._not_given |= names
 
     def given_up(self, names: AbstractSet[str]) -> None:
-        """Take note of names that the client gave up; no wildcard means what is sent on demand."""
+        """Take note of names that the client gave up, where no wildcard covers them."""
         if self._on_demand:
             self._not_given |= names - {WILDCARD}
 
@@ -56,7 +57,7 @@ class Meaning:
 
         Args:
             resources: what it is sent.
-            told: all names of which that tells something.
+            told: every name that the response tells something of.
         """
         self._not_given |= {each.name for each in resources if each.aliases}
         self._told = self._not_given & told or NO_NAMES
@@ -67,10 +68,10 @@ class Meaning:
         self._not_given -= {each for each in self._told if each not in owed and not may_have(each)}
 
     def retain(self, among: AbstractSet[str] | None) -> None:
-        """Forget what concerns names that the client does not want and need not be told of.
+        """Forget whatever is known of names that the client neither wants nor has to be told of.
 
         Args:
-            among: names of which that may be so; None if it may be of any.
+            among: the names to look at; None for all.
         """
         wanted = self._concerns if self._not_given else self._subscription.wants
         self._exchange.retain(wanted, among)
@@ -79,12 +80,7 @@ class Meaning:
         return name in self._not_given or self._subscription.wants(name)
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
-        """Owe the client what it waits for once it was sent these resources of another type.
-
-        Args:
-            names: of the other type.
-            there: the names of this type that there are.
-        """
+        """Owe the client again what it waits for, as ``DeltaMachine.refresh`` says."""
         if not self._on_demand:
             self._refresh(names, there)
             return
@@ -94,7 +90,7 @@ class Meaning:
 
     def _refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
         exchange, subscription = self._exchange, self._subscription
-        # A collection that it does not ask for yet it will ask for.
+        # If it does not ask for a collection yet, it will do so by itself.
         globs = subscription.globs & names
         if not exchange.refresh({each for each in names if not is_glob(each)}, there):
             globs = subscription.globs
@@ -105,7 +101,7 @@ class Meaning:
         exchange.owe(members | (globs - {collection_of(each) for each in members}))
 
     def all_of_interest(self, snapshot: TypeSnapshot) -> Iterable[str]:
-        """Return every name that the client wants, or has and may have to lose, and some others."""
+        """Return every name that may be of interest, and some that are not."""
         names, globs = self._subscription.names, self._subscription.globs
         if self._is_by_name():
             return names | self._not_given
@@ -179,7 +175,7 @@ class Meaning:
             yield from ((name, each) for name in names if self.find(name, snapshot) is each)
 
     def awaited(self, names: Iterable[str]) -> list[str]:
-        """Return which of these names, which no resource has, hold up a request in the client."""
+        """Return which of these names, which no resource has, Envoy holds back a request for."""
         if not self._on_demand:
             return []
         owed, asked = self._exchange.owed, self._subscription.names

@@ -7,13 +7,13 @@ considerations"):
   corresponding CDS/EDS updates", and RDS updates "after CDS/EDS/LDS updates": after the client
   answered what comes before. An answer is an ACK or a NACK: one refused cluster does not keep the
   listeners waiting.
-- What comes before is what the follower may refer to: the content that was there, and had yet to be
-  delivered, when the follower got its own; and no removal. Else endpoints that change with each
-  round trip would keep all listeners and routes from ever leaving. So it waits once for each name,
-  until the client answered that content, or newer; and if it changes while it waits, for what is
-  new to the client by then.
-- What a client waits for is sent again, also unchanged. An Envoy that warms a listener with scoped
-  routes asks for these with the very request that it sent before, if another listener had some.
+- A follower waits for what it may refer to: the content that the types before it had yet to deliver
+  when its own content was set, and never a removal. It waits once for each name, until the client
+  has answered that content or newer: otherwise endpoints that change with each round trip would
+  keep listeners and routes from ever leaving. If its own content changes while it waits, it also
+  waits for what is new to the client by then.
+- What a client waits for is sent again, even if nothing changed. An Envoy that warms a listener
+  with scoped routes asks for them by repeating its last request, if another listener had some.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Ordering:
         machines: Mapping[TypeUrl, Machine],
         at_rest: Mapping[TypeUrl, TypeSnapshot],
         content: Callable[[TypeUrl, Snapshot], TypeSnapshot],
+        withdrawal: Withdrawal,
     ) -> None:
         """Start before the first request.
 
@@ -50,13 +51,14 @@ class Ordering:
             machines: those of the stream.
             at_rest: the types of which nothing is owed, each with what it was compared with.
             content: returns what the client should have of a type.
+            withdrawal: tells when what should not be there is taken from the client.
         """
         self._types = types
         self._machines = machines
         self._at_rest = at_rest
         self._content = content
+        self._withdrawal = withdrawal
         self._waits: dict[TypeUrl, Wait] = {}
-        self._withdrawal = Withdrawal(types, machines, at_rest, content)
 
     def in_order(self) -> list[TypeUrl]:
         """Return the types that the client asks for, in the order in which they are served."""
@@ -98,11 +100,11 @@ class Ordering:
                 wait.answered(url, names if told else {WILDCARD})
 
     def is_asked_again(self, url: TypeUrl, request: Request) -> bool:
-        """Tell whether a request, which was not taken yet, asks anew for all that it asked for.
+        """Tell whether a request that was not taken yet repeats the last one, to be answered anew.
 
-        In state of the world it looks like an ACK that the client gave before. So it counts only
-        if something left later that may have changed what the client is interested in: a listener,
-        before which other types come again.
+        In state of the world it looks like an ACK that the client gave before. So it counts only if
+        something was sent since that may have made the client interested again: of the types that
+        this one waits for, those that wait for others themselves, as listeners and routes do.
         """
         machine = self._machines[url]
         if not isinstance(machine, SotwMachine) or request.error_detail is not None:
@@ -122,22 +124,6 @@ class Ordering:
             )
         )
 
-    def may_withdraw(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
-        """Tell whether nobody refers any more to what should not be there."""
-        return self._withdrawal.may_withdraw(url, snapshot, now)
-
-    def gave_up(self, url: TypeUrl) -> None:
-        """Take note that the client gave up some of a type."""
-        self._withdrawal.gave_up(url)
-
-    def look(self, snapshot: Snapshot) -> None:
-        """Forget what is settled; to be called before each round of responses."""
-        self._withdrawal.look(snapshot)
-
-    def next_due(self, now: float) -> float | None:
-        """Return the moment at which something may be withdrawn although a client clings to it."""
-        return self._withdrawal.next_due(now)
-
     def _begins_to_wait(
         self, url: TypeUrl, before: Iterable[TypeUrl], snapshot: Snapshot, now: float
     ) -> bool:
@@ -148,7 +134,7 @@ class Ordering:
             if (names := self._in_flight(each, snapshot) | self._due(each, snapshot, now))
         }
         machine, content = self._machines[url], self._content(url, snapshot)
-        withdraw = self.may_withdraw(url, snapshot, now)
+        withdraw = self._withdrawal.may_withdraw(url, snapshot, now)
         if not outstanding or not machine.due(content, now, withdraw=withdraw):
             return False
         wait = self._waits.setdefault(url, Wait(content))
@@ -159,7 +145,7 @@ class Ordering:
         return any(wait.lasts(*each) for each in outstanding.items())
 
     def _in_flight(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
-        """Return the names of which content is in flight, or that follows on their removal."""
+        """Return the names of which content is in flight, or follows their removal in flight."""
         told = self._machines[url].exchange.in_flight
         if told is None:
             return NO_NAMES
@@ -172,7 +158,7 @@ class Ordering:
         return names if told else {WILDCARD}
 
     def _outdated(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
-        """Return the names of which other content is in flight than the client should have."""
+        """Return the names of which the content in flight is not what the client should have."""
         content = self._content(url, snapshot)
         return {
             name

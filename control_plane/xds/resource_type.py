@@ -57,11 +57,11 @@ class ResourceType:
         refreshes: types that are sent again after each update of this type, since the client waits
             for them even if they are unchanged ("Warming of Cluster is completed only when a new
             ClusterLoadAssignment response is supplied").
-        warms: types whose updates a client takes into use only once it has what these name of this
-            type; until then it uses what it had before.
+        warms: types whose updates a client uses only once it has all that they name of this type;
+            until then it uses what it had before.
         part_of: the type whose resources are made up of these, each named after the one that it is
-            part of: ``<its name>/...``. They are sent on demand: only to who asks for one by name
-            or alias, which a wildcard does not. That is a variant of delta, and not there in SotW.
+            part of: ``<its name>/...``. They are sent on demand: to a client that asks for one by
+            name or alias, which a wildcard does not. There is no such thing in SotW.
     """
 
     url: TypeUrl

@@ -7,14 +7,15 @@ The rules of this module (quotations are from the xDS protocol):
   one ends the stream.
 - On an aggregated stream every request names its type, and "each resource type is treated as a
   separate logical stream"; on a stream of one type the type is implicit, and another one ends it.
-- Make before break: which type waits for which, and when anything is withdrawn, is for ``Ordering``
-  to say.
-- "Management server is expected to provide the EDS/RDS updates during warming", also unchanged
-  ones.
+- Make before break: ``Ordering`` says which type waits for which, and ``Withdrawal`` when anything
+  is taken from the client.
+- "Management server is expected to provide the EDS/RDS updates during warming", even if nothing
+  changed.
 
-A type of which nothing is owed is remembered, with the very snapshot that it was compared with,
-until a request or a response touches it: most of what happens concerns one type of several. So are
-all of them together, where no heartbeat is due either: then the stream rests.
+Most of what happens concerns one type of several. So a type of which nothing is owed is remembered
+with the snapshot object that it was compared with, until a request or a response touches it. A
+stream on which that is so of all types, and which has no heartbeats to send, rests: it is not
+looked at until a request comes or another snapshot is set.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.sotw import SotwMachine
 from control_plane.xds.translation import Machine, Translation
+from control_plane.xds.withdrawal import Withdrawal
 
 
 class Stream:
@@ -55,8 +57,8 @@ class Stream:
             types: what is known of each resource type.
             only: the type that a per-type service implies; None on an aggregated stream.
             limits: how much the client may ask for.
-            nonces: what its nonces begin with, up to a hyphen, so that those of an earlier stream
-                are none of them.
+            nonces: what its nonces begin with, up to a hyphen, so that no nonce of an earlier
+                stream is taken for one of this stream.
         """
         self._types = types
         self._only = only
@@ -69,7 +71,10 @@ class Stream:
         self.node: Node | None = None
         self.machines: dict[TypeUrl, Machine] = {}
         self._translation = Translation(self.machines, self._limits)
-        self._ordering = Ordering(types, self.machines, self._at_rest, self.content)
+        self._withdrawal = Withdrawal(types, self.machines, self._at_rest, self.content)
+        self._ordering = Ordering(
+            types, self.machines, self._at_rest, self.content, self._withdrawal
+        )
 
     def identify(self, request: Request) -> Connected | None:
         """Take the node of a request; the first one tells who the client is.
@@ -102,8 +107,8 @@ class Stream:
             now: seconds of the server's monotonic clock.
 
         Raises:
-            PeerProtocolError: it has no type URL, or one that this stream is not for, or a name
-                that begins with ``xdstp:`` and is malformed, or has two sets of parameters.
+            PeerProtocolError: it has no type URL, or one that this stream is not for; or a name is
+                a malformed ``xdstp:`` name, or has two sets of parameters.
             PeerLimitExceeded: it asks for more than the limits allow.
         """
         url = self._type_of(request)
@@ -117,10 +122,10 @@ class Stream:
         if in_flight is not None and machine.exchange.in_flight is None:
             self._ordering.answered(url, in_flight)
         if any(isinstance(each, Unsubscribed) for each in events):
-            self._ordering.gave_up(url)
+            self._withdrawal.gave_up(url)
         if is_asked_again:
             machine.exchange.owe({WILDCARD})
-        # Where there are variants, names may mean others although the names are the same.
+        # Where there are variants, the same names with other parameters mean other resources.
         if changes or self._translation.has_variants(url):
             self._at_rest.pop(url, None)
             self._rests_with = self._said_all = None
@@ -166,7 +171,7 @@ class Stream:
                 wholes = snapshot.of_type(whole)
                 names = wholes.resources.keys() | wholes.variants.keys()
                 machine.refresh(names, content.resources)
-            withdraw = self._ordering.may_withdraw(url, snapshot, now)
+            withdraw = self._withdrawal.may_withdraw(url, snapshot, now)
             reply = machine.reply(content, now, withdraw=withdraw)
             if reply is not None:
                 replies.append(self.as_told(reply))
@@ -204,7 +209,7 @@ class Stream:
     def has_said_all(self, snapshot: Snapshot) -> bool:
         """Tell whether no request changed anything since the replies to this snapshot were made.
 
-        Then there are no others before something is due again.
+        Then there are no more of them before ``next_due``.
         """
         return self._said_all is snapshot
 
@@ -214,7 +219,7 @@ class Stream:
 
     def next_due(self, now: float) -> float | None:
         """Return the moment at which what was refused, held back, or a heartbeat may be sent."""
-        moments = [self._ordering.next_due(now)]
+        moments = [self._withdrawal.next_due(now)]
         moments += [machine.exchange.next_retry(now) for machine in self.machines.values()]
         beating = [each.heartbeats for each in self.machines.values() if each.heartbeats]
         moments += [each.next_beat(now) for each in beating]
@@ -225,7 +230,7 @@ class Stream:
         for url, machine in self.machines.items():
             if isinstance(machine, SotwMachine):
                 machine.resume(self.content(url, snapshot), now)
-        self._ordering.look(snapshot)
+        self._withdrawal.look(snapshot)
 
     def _type_of(self, request: Request) -> TypeUrl:
         if self._only is None:
@@ -268,9 +273,9 @@ class Stream:
         return True
 
     def _refresh(self, machine: Machine, snapshot: Snapshot) -> None:
-        """Owe the client what it waits for to warm what it was just sent.
+        """Owe the client what it waits for before it uses what it was just sent.
 
-        Unless the parent says more, a child has its name; if there is none, any may be the one.
+        A resource says which those are (``Resource.awaits``); if not, it is the one of its name.
         """
         told = machine.exchange.in_flight or {}
         updated = [name for name, version in told.items() if version is not None]

@@ -12,10 +12,10 @@ The rules of this module (quotations are from "TP2: Dynamically Generated Cachea
   variant and the creation of the replacement resource variants in a single xDS response."
   ``removed_resource_names`` "must be used for any resource for which dynamic parameter constraints
   were sent to the client". What it refused it may have too.
-- ``removed_resources`` has what is asked for and not there; but where a variant goes that is the
-  client's by the parameters with which it asks, that says so.
-- A client that comes back says by version which variants it has. Of a version that is no variant's
-  it is not known what it was of, so nothing is said of it beside what replaces it.
+- ``removed_resources`` has what is asked for and not there, but where a variant is removed that
+  matches the parameters with which the client asks: that says as much.
+- A client that comes back states versions, which tell the variants that it has. A version that no
+  variant has may have been of any, so no removal of it is told beside what replaces it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How long one type waits for those that come before it.
 
 The rule of this module: a wait has an end, whatever changes meanwhile. Each name is waited for
-once, and a name that comes after the follower changed is not waited for at all.
+once, and what comes up only after the waiting type changed is not waited for at all.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Wait:
         Args:
             before: which type.
             outstanding: the names of which it has content in flight, or to send.
-            outdated: those of which other content is in flight than should be.
+            outdated: those of which the content in flight is not the newest.
             has: the names of which the client has content.
         """
-        # What the client has not, be it refused or lost, is new once more.
+        # What the client does not have, as it refused or lost it, is waited for once more.
         answered = self._answered[before] = self._answered.get(before, set()) & has
         self._needed.setdefault(before, set()).update(outstanding - answered)
-        # For an answer to nothing but the latest content it might wait for ever.
+        # If only an answer to the newest content counted, it might wait for ever.
         twice = self._twice.setdefault(before, set())
         self._outdated.setdefault(before, set()).update(outdated - twice)
         twice |= outdated

@@ -8,21 +8,22 @@ considerations"):
   refused nothing is withdrawn that the one before it may use.
 - The first answer to a wildcard, or to a glob, withdraws nothing: a client that reconnects has too
   much, and asks for the types that refer to it only while that answer is under way.
-- An ACK says that a client accepted a listener, not that it uses it: it goes on with the one before
-  as long as it has nothing of a Secret or a filter that the new one names, which it asks for before
-  it ACKs. So what goes stays until it has them, but not for ever: there may be none.
-- A state-of-the-world response with nothing in it may never be answered: Envoy does not if nothing
-  in it is interested in the type any more, and says so to nobody (scoped routes, of which no
-  listener is left). Nothing refers to anything then, so it is not waited for any longer after a
-  while. It is still in flight: if the client is interested again, its first request answers it.
-- State-of-the-world routes are taken from nobody: "deletions are indicated implicitly by parent
+- An ACK says that a client accepted a listener, not that it uses it. It goes on with the listener
+  before until it has every Secret and filter that the new one names, and it asks for these before
+  it ACKs. So whatever the listener before may use stays until then, but not for ever: a Secret or
+  filter may not exist.
+- An empty state-of-the-world response may never be answered: if nothing in an Envoy is interested
+  in the type any more, it does not answer, and tells nobody (so it is with scoped routes once no
+  listener has any). Then nothing refers to anything either, so after a while the answer is no
+  longer waited for. The response stays in flight: should the client be interested again, its first
+  request answers it.
+- In state of the world no routes are ever taken away: "deletions are indicated implicitly by parent
   resources being changed to no longer refer to a child resource". A client that ACKs a listener,
-  and only then asks for the routes that it names (gRPC does), uses those that it named before, and
-  their clusters, until it has the new ones, which may be gone before it was sent them. So what
-  routes may refer to stays as long as the client asks for some that are gone, which it has or gave
-  up others for, and a listener was there to name others. It does not stay for ever: that listener
-  may go on naming them. Delta needs no such rule: there, a client counts as in step only after it
-  answered the removal.
+  and only then asks for the routes that it names (as gRPC does), goes on with the routes of the
+  listener before, and with their clusters, until it has the new ones. These may be gone before they
+  were sent. So while a client asks for routes that are gone, and either has them or gave up others,
+  what routes may refer to stays; but not for ever, since a listener may go on naming what is gone.
+  Delta needs no such rule: there, a client is in step only after it answered the removal.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ PATIENCE = 5.0
 """Seconds for which a client that does not let go keeps what that may refer to."""
 
 AT_ONCE, NOT_YET = -inf, inf
-"""Before all moments, and after them."""
+"""Moments, of the server's monotonic clock, that are always over, and that never come."""
 
 
 class Withdrawal:
@@ -81,9 +82,9 @@ class Withdrawal:
         self._gave_up: set[TypeUrl] = set()
 
     def gave_up(self, url: TypeUrl) -> None:
-        """Take note that the client gave up some of a type.
+        """Take note that the client gave up some names of a type.
 
-        It may use that until it has what it asks for instead.
+        It may use their resources until it has what it asks for instead.
         """
         if self._types.get(url).after:
             self._gave_up.add(url)
@@ -107,7 +108,7 @@ class Withdrawal:
         return at <= now
 
     def look(self, snapshot: Snapshot) -> None:
-        """Forget what the client gave up, or should have again; to be called before each round."""
+        """Forget what holds nothing up any more; to be called before each round of responses."""
         self._held_until.clear()
         self._gave_up = {url for url in self._gave_up if _awaited(self._machines[url])}
         for url, since in list(self._clings_since.items()):
@@ -120,7 +121,7 @@ class Withdrawal:
         """Return the moment at which something that was held back may be withdrawn."""
         held = self._held_until
         moments = list(held.values())
-        # What holds it up may have left in that very round, and never be answered.
+        # An empty response that left in that very round holds it up too, and may get no answer.
         moments += [
             each.exchange.sent_at + PATIENCE
             for each in self._machines.values()
@@ -131,7 +132,7 @@ class Withdrawal:
         return min((at for at in moments if now < at < NOT_YET), default=None)
 
     def _lets_go(self, url: TypeUrl, snapshot: Snapshot) -> float:
-        """Return when the client has of a follower what it should have, and nothing else."""
+        """Return when the client has exactly what it should have of a follower."""
         content, machine = self._content(url, snapshot), self._machines[url]
         if self._at_rest.get(url) is content or machine.in_step(content):
             return AT_ONCE
@@ -140,10 +141,10 @@ class Withdrawal:
         return NOT_YET
 
     def _is_given_up_late(self, url: TypeUrl, follower: TypeUrl) -> bool:
-        """Tell whether a client gives up what refers to a type only after it ACKed something else.
+        """Tell whether a client may give up a follower's resources only after it ACKed others.
 
-        Only a type in between can have it give up something: what names the follower's resources,
-        and has changed together with them.
+        So it is if a type stands between the two, as listeners do between clusters and routes: it
+        names the follower's resources, and changed together with them.
         """
         between = (each for each in self._types.get(follower).after if each in self._machines)
         return any(url in self._types.get(each).after for each in between)
@@ -154,7 +155,7 @@ class Withdrawal:
         return any(each in warmed and self._machines[each].exchange.accepted for each in types)
 
     def _gives_up(self, url: TypeUrl, snapshot: Snapshot, now: float) -> float:
-        """Return when the client is expected to use nothing any more because of a type."""
+        """Return from when on what a client has of a type keeps nothing else in use."""
         names = self._clings_to(url, snapshot)
         if not names:
             return AT_ONCE
@@ -162,14 +163,14 @@ class Withdrawal:
         return max(since.setdefault(name, now) for name in names) + PATIENCE
 
     def _clings_to(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
-        """Return the names of a type because of which a client may use what it had before."""
+        """Return the names of a type that keep a client using what it had before."""
         machine = self._machines[url]
         if machine.type.warms:
             return _awaited(machine)
         return self._outlived(url, snapshot)
 
     def _outlived(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
-        """Return the names of what the client asks for in vain, or has and cannot lose."""
+        """Return the names that are gone, and which the client has or asks for in vain."""
         machine = self._machines[url]
         if machine.type.complete or not isinstance(machine, SotwMachine):
             return NO_NAMES
