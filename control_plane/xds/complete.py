@@ -7,38 +7,35 @@ it refused, or must not lose yet, it has what the client had of that before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
+from control_plane.xds.events import Acked, Nacked
 from control_plane.xds.exchange import Accepted, Exchange
-from control_plane.xds.resource import NOTHING, WILDCARD, Resource, Version
+from control_plane.xds.offer import Offer, is_deferred
+from control_plane.xds.resource import NOTHING, WILDCARD, Resource, Version, versions_in
 from control_plane.xds.snapshot import TypeSnapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a response would have.
-
-    Attributes:
-        news: what of it the client does not have, or is owed: the version of each name, None for
-            its absence. The client's answer concerns these.
-        reasons: what it should be sent for, in the same form.
-    """
-
-    resources: tuple[Resource, ...]
-    news: Mapping[str, Version | None]
-    reasons: Mapping[str, Version | None]
+from control_plane.xds.subscription import Subscription
 
 
 class CompleteState:
-    """What one client was offered of one type, and what it took of that."""
+    """What one client is owed of one type, what it was sent, and what it took of that."""
 
-    __slots__ = ("_exchange", "_had", "_in_flight", "_sent")
+    __slots__ = ("_deferred", "_exchange", "_had", "_in_flight", "_sent", "_subscription")
 
-    def __init__(self, exchange: Exchange) -> None:
-        """Start with a client of which nothing is known."""
+    def __init__(
+        self, subscription: Subscription, exchange: Exchange, deferred: AbstractSet[str]
+    ) -> None:
+        """Start with a client of which nothing is known.
+
+        Args:
+            subscription: what it asks for.
+            exchange: what it has.
+            deferred: what only stale requests asked for.
+        """
+        self._subscription = subscription
         self._exchange = exchange
+        self._deferred = deferred
         self._in_flight: Mapping[str, Resource] = NOTHING
         self._sent: Mapping[str, Resource] = NOTHING
         self._had: Mapping[str, Resource] | None = None
@@ -51,18 +48,16 @@ class CompleteState:
         """Tell whether the last response had no resource."""
         return not self._in_flight
 
-    def accepted(self) -> None:
-        """Take note that the client has what was sent last, and nothing else."""
-        self._had = self._in_flight
-
-    def refused(self, names: Collection[str]) -> None:
-        """Take note that the client refused a response with these.
-
-        If it accepted none before, it may have others of the same names from an earlier stream.
-        """
-        if self._had is None:
-            self._exchange.had(names)
-            self._exchange.owe(names)
+    def settled(self, answer: Acked | Nacked, now: float) -> None:
+        """Take note of the client's answer, once the exchange has."""
+        if isinstance(answer, Acked):
+            self._had = self._in_flight
+        elif not answer.versions:
+            self._exchange.ask_for_all_later(answer.error, now)
+        elif self._had is None:
+            # It may have other content of these names from an earlier stream.
+            self._exchange.had(answer.versions)
+            self._exchange.owe(answer.versions)
 
     def resume(self, resources: Mapping[str, Resource], now: float) -> None:
         """Take a client for one that has these from an earlier stream, and nothing else.
@@ -78,7 +73,7 @@ class CompleteState:
             self._had = resources
             self._exchange.pay(tuple(self._exchange.owed))
 
-    def kept(self, snapshot: TypeSnapshot) -> tuple[Resource, ...]:
+    def kept(self, snapshot: TypeSnapshot, _names: Iterable[str]) -> tuple[Resource, ...]:
         """Return all that the client has, with the TTLs of now; nothing if that is not known."""
         current = snapshot.resources
         if self._had is None or self._exchange.is_left_open(current):
@@ -95,58 +90,67 @@ class CompleteState:
     def retain(self, wanted: Callable[[str], bool]) -> None:
         """Forget what the client gave up: it does not have that any more.
 
-        What it gives up while a response is in flight, and asks for again, it gets from that.
+        A response in flight stays as it is: a client that meanwhile asks for this again gets it.
         """
         self._sent = {name: each for name, each in self._sent.items() if wanted(name)}
         if self._had is not None:
             self._had = {name: each for name, each in self._had.items() if wanted(name)}
 
-    def offer(
-        self,
-        wanted: Iterable[Resource],
-        snapshot: TypeSnapshot,
-        now: float,
-        *,
-        owed: AbstractSet[str],
-        withdraw: bool,
-    ) -> Offer:
-        """Return what a response would have now.
+    def offer(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
+        """Return what a response would have now; None if there is no reason for one.
 
         Args:
-            wanted: what the client should have, of what it asked for.
-            snapshot: all that its node should have.
+            snapshot: what the node should have of the type.
             now: seconds of the server's monotonic clock.
-            owed: names that count as news though the client may have them.
             withdraw: whether anything may be taken from the client now.
         """
-        state = {each.name: each for each in wanted}
+        exchange, owed = self._exchange, self._exchange.owed | self._deferred
+        state = {each.name: each for each in self._subscription.wanted(snapshot)}
         kept = self._kept(state.keys(), snapshot, now, withdraw=withdraw)
         for name, resource in list(state.items()):
-            if not self._exchange.may_send(name, resource.version, now):
+            if not exchange.may_send(name, resource.version, now):
                 self._replace_refused(state, name)
         state |= kept
         news: dict[str, Version | None] = {
             name: each.version
             for name, each in state.items()
-            if name in owed or self._exchange.has(name) != each.version
+            if name in owed or exchange.has(name) != each.version
         }
-        gone = (self._exchange.accepted.keys() | owed) - state.keys() - {WILDCARD}
+        gone = (exchange.accepted.keys() | owed) - state.keys() - {WILDCARD}
         # What is being made is no reason to say that it is not there; but a response says so.
         news |= dict.fromkeys(gone)
         being_made = gone & (snapshot.pending | snapshot.recorded.keys())
         reasons = {
             name: version
             for name, version in news.items()
-            if name not in kept
-            and name not in being_made
-            and self._exchange.may_send(name, version, now)
+            if name not in kept and name not in being_made and exchange.may_send(name, version, now)
         }
+        is_awaited = WILDCARD in exchange.owed and exchange.may_send(WILDCARD, None, now)
+        if not is_awaited and self._are_deferred(reasons):
+            return None
         return Offer(tuple(state[name] for name in sorted(state)), news, reasons)
+
+    def due(
+        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
+    ) -> Mapping[str, Version | None]:
+        """Return what a response would be sent for; ``*`` if that is its being awaited."""
+        offer = self.offer(snapshot, now, withdraw=withdraw)
+        return NOTHING if offer is None else offer.reasons or {WILDCARD: None}
+
+    def in_step(self, snapshot: TypeSnapshot) -> bool:
+        """Tell whether the client has exactly what it should have, and is owed nothing."""
+        wanted = versions_in(self._subscription.wanted(snapshot))
+        has = {name: accepted.version for name, accepted in self._exchange.accepted.items()}
+        return not self._exchange.owed and has == wanted
+
+    def _are_deferred(self, names: Iterable[str]) -> bool:
+        accepted = self._exchange.accepted
+        return all(is_deferred(name, self._deferred, accepted) for name in names)
 
     def _kept(
         self, target: AbstractSet[str], snapshot: TypeSnapshot, now: float, *, withdraw: bool
     ) -> dict[str, Resource]:
-        """Return what the client should not have any more, but will or must not lose yet."""
+        """Return what the client should not have any more, but refuses or is not yet to lose."""
         known = {**self._sent, **(self._had or {})}
         return {
             name: known[name]
@@ -162,7 +166,7 @@ class CompleteState:
 
     def _replace_refused(self, state: dict[str, Resource], name: str) -> None:
         if self._had is None or name in self._exchange.owed:
-            return  # what the client has of it is not known, and to leave it out is to delete it
+            return  # what the client has of it is not known, and leaving it out would delete it
         if name in self._had:
             state[name] = self._had[name]
         else:

@@ -17,33 +17,35 @@ protocol):
    key is gone: a client that states its version in the first request is left alone, and for any
    other it has to be made anew.
 5. "When a client has a wildcard subscription [...] *and* a subscription to another specific
-   resource name", the answer to giving up the name has it "in either the removed_resources field
+   resource name", and gives up the name, it is told of it "in either the removed_resources field
    [...] or in the resources field".
 6. "When a resource subscribed to by a client does not exist, the server will send [...] that
    resource's name in the removed_resources field", and sends the resource "if one of those
-   resources springs into existence later". A name that is ``pending`` is neither: Envoy would open
-   the listener and reset connections. A name and an alias of one resource may both be due, but "it
-   is an error for a server to send a single response that contains the same resource name twice".
+   resources springs into existence later". Of a name that is ``pending`` nothing is sent: Envoy
+   would open the listener and reset connections. A name and an alias of one resource may both be
+   due, but "it is an error for a server to send a single response that contains the same resource
+   name twice".
 7. The first answer to a wildcard is sent even when it is empty, or Envoy waits for it in vain. The
-   first answer to a glob collection has what the client lacks of it, so it may be empty too; a
-   collection with nothing in it is called missing by its own name, as any other name is.
+   first answer to a glob collection has what the client lacks of it, so it may be empty too. A
+   collection with nothing in it is called missing by its own name, like any other name.
 8. Apart from these answers, only what changed is sent.
 9. Nobody waits in vain for what is sent on demand: if it does not exist, "the resources entry for
    that virtual host has the name and aliases set to the requested host entry and the resource
    unpopulated" (Envoy, "Virtual Host Discovery Service"). Envoy holds back a request until then;
    from ``removed_resources`` it learns that what it has is gone, and no more.
 
-``Meaning`` knows what names mean.
+``Meaning`` knows which resources the client means by its names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.events import Event, Stale, subscription_events
 from control_plane.xds.exchange import Accepted, Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
+from control_plane.xds.incremental import IncrementalState
 from control_plane.xds.meaning import Meaning
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Reply
 from control_plane.xds.refusal import Refusals
@@ -52,16 +54,25 @@ from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription, SubscriptionChange
-from control_plane.xds.unsettled import round_from, turn_of
+from control_plane.xds.unsettled import turn_of
 
 
 class DeltaMachine:
-    """One type on one delta stream."""
+    """One type on one delta stream.
+
+    Attributes:
+        type: which type.
+        subscription: what the client asks for.
+        exchange: what it has, and the response that awaits its answer.
+        heartbeats: the TTLs that it was told; None if it takes none.
+        tells_errors: whether it is told why it is not sent what it asks for.
+    """
 
     __slots__ = (
         "_meaning",
         "_new_nonce",
         "_started",
+        "_state",
         "_stated",
         "exchange",
         "heartbeats",
@@ -88,20 +99,21 @@ class DeltaMachine:
         self.heartbeats: Heartbeats | None = None
         self.tells_errors = tells_errors
         self._meaning = Meaning(resource_type, self.subscription, self.exchange)
+        self._state = IncrementalState(self._meaning, self.exchange)
 
     def receive(self, request: DeltaRequest, now: float) -> tuple[Event, ...]:
         """Take a request; return what it told."""
         events: list[Event] = []
         first, self._started = not self._started, True
         answered: AbstractSet[str] = NO_NAMES
-        if first:
+        if first:  # rule 1
             self._stated = frozenset(request.initial_resource_versions) or NO_NAMES
             for name, version in request.initial_resource_versions.items():
                 self.exchange.accepted[name] = Accepted(Version(version), now)
             self._meaning.stated(self._stated)
             if self.heartbeats is not None:
                 self.heartbeats.unknown(self._stated)
-        elif self.exchange.answered(request.response_nonce):
+        elif self.exchange.answered(request.response_nonce):  # rule 3
             events.append(settled := self.exchange.settle(request.error_detail, now))
             answered = settled.versions.keys()
             self._meaning.settled()
@@ -118,6 +130,7 @@ class DeltaMachine:
         return *events, *subscription_events(self.type.url, change.added, change.dropped)
 
     def _take(self, change: SubscriptionChange, *, first: bool) -> None:
+        """Owe the client an answer to what it asks for, or gave up (rules 4, 5 and 7)."""
         exchange, asked = self.exchange, change.added
         exchange.unsettled.touch_asked(asked | change.dropped)
         if asked and not first:
@@ -136,16 +149,16 @@ class DeltaMachine:
         self._meaning.given_up(change.dropped)
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
-        """Owe the client what it waits for once it was sent these resources of another type.
+        """Owe the client again what it waits for, now that it was sent resources of another type.
 
         Args:
-            names: of the other type.
-            there: the names of this type that there are.
+            names: those that it waits for; of what is ``part_of`` others, the names of these.
+            there: the names of this type that exist.
         """
         self._meaning.refresh(names, there)
 
     def forget_gone(self, snapshot: TypeSnapshot) -> None:
-        """Forget what was refused of what is not there, once the client does not have it."""
+        """Forget what was refused of names that nothing has, once the client has none of it."""
         self.exchange.forget_gone(lambda n: n in self.subscription.names or snapshot.knows(n))
 
     def wants(self, name: str, snapshot: TypeSnapshot) -> bool:
@@ -167,7 +180,7 @@ class DeltaMachine:
         """
         if self.exchange.in_flight is not None:
             return None
-        due = self._due(snapshot, now, withdraw=withdraw)
+        due = self._state.due(snapshot, now, withdraw=withdraw)
         turn = turn_of(due, self.type.batch, self.exchange.was_refused_so)
         if not turn and not self._awaits_all(snapshot):
             return None
@@ -183,7 +196,7 @@ class DeltaMachine:
         aliases = found | {
             name: each
             for name, each in self._meaning.other_names(resources.values(), snapshot)
-            if self._may_tell(name, snapshot, now, withdraw=withdraw)
+            if self._state.may_tell(name, snapshot, now, withdraw=withdraw)
         }
         versions: dict[str, Version | None] = {n: each.version for n, each in resources.items()}
         versions |= {n: aliases[n].version for n in sorted(aliases) if n in self.subscription.names}
@@ -225,7 +238,7 @@ class DeltaMachine:
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
     ) -> Mapping[str, Version | None]:
         """Return what a response would tell; ``*`` stands for the first answer to a wildcard."""
-        due = dict(self._due(snapshot, now, withdraw=withdraw))
+        due = dict(self._state.due(snapshot, now, withdraw=withdraw))
         return due | {WILDCARD: None} if self._awaits_all(snapshot) else due
 
     def _awaits_all(self, snapshot: TypeSnapshot) -> bool:
@@ -250,48 +263,4 @@ class DeltaMachine:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
-        return not self._unsettled(snapshot)
-
-    def _unsettled(self, snapshot: TypeSnapshot) -> Sequence[str]:
-        whole, among = self._meaning.all_of_interest, self._meaning.among
-        return self.exchange.unsettled.look(snapshot, whole, among, self._is_unsettled)
-
-    def _is_unsettled(self, name: str, snapshot: TypeSnapshot) -> bool:
-        return self._meaning.is_of_interest(name, snapshot) and (
-            self._differs(name, snapshot) or self._target(name, snapshot) != self.exchange.has(name)
-        )
-
-    def _due(
-        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
-    ) -> Iterator[tuple[str, Version | None]]:
-        """Yield what would be told now: the version of each name, None for its absence."""
-        for name in round_from(self._unsettled(snapshot), self.exchange.last_name):
-            if self._may_tell(name, snapshot, now, withdraw=withdraw):
-                yield name, self._target(name, snapshot)
-
-    def _may_tell(self, name: str, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> bool:
-        version = self._target(name, snapshot)
-        return (
-            self._differs(name, snapshot)
-            and self.exchange.may_send(name, version, now)
-            and (withdraw or version is not None or not self.exchange.may_have(name))
-            and not (name in snapshot.aliases and self._was_refused(name, snapshot, now))
-        )
-
-    def _was_refused(self, alias: str, snapshot: TypeSnapshot, now: float) -> bool:
-        """Tell whether the client refused, by whatever name, what it now means by an alias."""
-        resource = self._meaning.find(alias, snapshot)
-        return resource is not None and not self.exchange.may_send(
-            resource.name, resource.version, now
-        )
-
-    def _differs(self, name: str, snapshot: TypeSnapshot) -> bool:
-        """Tell whether the client has to be told of a name, once it may be."""
-        is_withheld = name in snapshot.pending or name in snapshot.recorded
-        if is_withheld and snapshot.find(name) is None:
-            return False
-        return name in self.exchange.owed or self.exchange.has(name) != self._target(name, snapshot)
-
-    def _target(self, name: str, snapshot: TypeSnapshot) -> Version | None:
-        resource = self._meaning.find(name, snapshot)
-        return resource.version if resource is not None else snapshot.recorded.get(name)
+        return self._state.in_step(snapshot)

@@ -1,9 +1,9 @@
 """One response at a time, and the answer to it: what SotW and delta have in common.
 
-The rule of this module: one reply is in flight for each stream and type. The next is made only
+The rule of this module: one response is in flight for each stream and type. The next is made only
 after the client ACKed or NACKed the last, from the snapshot as it is by then; changes that come
-meanwhile merge. A slow client coalesces by itself, a fast one waits for nothing, and no timer is
-needed.
+meanwhile merge. So a slow client is sent fewer and larger responses, a fast one waits for nothing,
+and no timer is needed.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Exchange:
         accepted: what the client has, by name.
         owed: the names that are sent (or called missing) next, whatever the client has of them;
             changed by ``owe`` and ``pay`` alone.
-        unsettled: the names to look at, among which are all whose turn may come.
-        in_flight: what the response that awaits its answer told anew, None for a removal; None if
-            no response does.
-        last_name: the name whose turn was the last.
+        unsettled: the names that a response has to look at, since they may have to be told.
+        in_flight: what the response that awaits its answer told anew: the version of each name,
+            None for a removal. None if no response awaits one.
+        last_name: the name that was told last; the next response goes on after it.
         last_nonce: the nonce of the last response, answered or not; empty before the first.
         sent_at: when that left, in seconds of the server's monotonic clock.
     """
@@ -50,7 +50,6 @@ class Exchange:
     __slots__ = (
         "_maybe_applied",
         "_refusals",
-        "_refused_removals",
         "_type",
         "_was_owed",
         "accepted",
@@ -67,12 +66,10 @@ class Exchange:
 
         Args:
             resource_type: of what type.
-            refusals: what content the node refused. Which removals it refused is known to this
-                stream alone, since clients make up the names of what does not exist.
+            refusals: what was refused of it.
         """
         self._type = resource_type
         self._refusals = refusals
-        self._refused_removals = Refusals(resource_type)
         self.accepted: dict[str, Accepted] = {}
         self.owed: set[str] = set()
         self.in_flight: Mapping[str, Version | None] | None = None
@@ -94,10 +91,10 @@ class Exchange:
         """Remember a response as in flight.
 
         Args:
-            nonce: what it is known by.
+            nonce: its nonce.
             versions: what it tells anew, None for a removal.
             now: seconds of the server's monotonic clock.
-            turn: the names whose turn it was.
+            turn: the names that it was made for, in their order.
         """
         self._was_owed = self.owed & versions.keys() if self.owed else NO_NAMES
         self.pay(versions)
@@ -127,12 +124,11 @@ class Exchange:
         if error is not None:
             self._refuse(versions, was_owed, error, now)
             return Nacked(self._type.url, self.last_nonce, versions, error)
-        self._refused_removals.clear(WILDCARD)
+        self._refusals.lift((WILDCARD,))
         if self._maybe_applied:
             self._maybe_applied = self._maybe_applied.difference(versions)
         for name, version in versions.items():
             self._refusals.clear(name)
-            self._refused_removals.clear(name)
             if version is None:
                 self.accepted.pop(name, None)
             else:
@@ -146,10 +142,11 @@ class Exchange:
         error: ErrorDetail,
         now: float,
     ) -> None:
-        """Note a refusal; where it leaves open what the client has, it is owed the next content.
+        """Note a refusal, and owe the client whatever comes next of what it may or may not have.
 
-        Envoy applies the good clusters and listeners of a response that it refuses, what was asked
-        for again may have been forgotten, and what it had it may have still.
+        That is open if several were refused together, since Envoy applies the good clusters and
+        listeners of a response that it refuses; of what it had and asked for again, which it may
+        have forgotten or not; and if it refused the very content that it had.
         """
         together = len(versions) > 1
         self.had(
@@ -160,9 +157,7 @@ class Exchange:
         self.owe(versions if together else was_owed)
         for name, version in versions.items():
             applied = name in self._maybe_applied
-            self._against(version).note(
-                name, version, error, now, together=together, applied=applied
-            )
+            self._refusals.note(name, version, error, now, together=together, applied=applied)
             if version is not None and version == self.has(name):
                 del self.accepted[name]
 
@@ -177,45 +172,40 @@ class Exchange:
         self.unsettled.touch(names)
 
     def ask(self, names: AbstractSet[str]) -> None:
-        """Owe the client what it asks for, and tell it anew of an absence that it refused."""
+        """Owe the client what it asks for, be it the removal that it refused before."""
         self.owe(names)
         self.lift(names)
 
     def lift(self, names: AbstractSet[str]) -> None:
-        """Forget which removals the client refused of what it asks for now; all of them for ``*``.
-
-        A removal that it refuses from now on is refused again.
-        """
-        for name in names:
-            self._refused_removals.clear(name)
+        """Forget which removals of these names the client refused; with ``*``, of any name."""
+        self._refusals.lift(names)
         if WILDCARD in names:
-            self._refused_removals.retain(lambda _name: False)
+            self._refusals.retain_removals(lambda _name: False)
 
     def ask_for_all_later(self, error: ErrorDetail, now: float) -> None:
         """Owe the client everything, after a pause: it refused a response that told it nothing.
 
-        What it has from an earlier stream, and will not let go of, is not known here.
+        It will not let go of something from an earlier stream, of which nothing is known here.
         """
-        self._refused_removals.note(WILDCARD, None, error, now, together=True)
+        self._refusals.note(WILDCARD, None, error, now, together=True)
         self.owe({WILDCARD})
 
     def retain(self, wanted: Callable[[str], bool], among: Iterable[str] | None = None) -> None:
-        """Forget what concerns names that the client does not want any more.
+        """Forget whatever is known of names that the client does not want any more.
 
         Args:
             wanted: tells whether it wants a name.
-            among: the names that it may not want any more; None if that is not known.
+            among: the names to look at; None for all.
         """
         if among is None:
             among = {*self.accepted, *self.owed, *self._maybe_applied}
-            self._refused_removals.retain(wanted)
+            self._refusals.retain_removals(wanted)
         if not (gone := {name for name in among if not wanted(name)}):
             return
         self.lose(gone)
         self.pay(gone)
         self._maybe_applied = self._maybe_applied.difference(gone)
-        for name in gone:
-            self._refused_removals.clear(name)
+        self._refusals.lift(gone)
 
     def lose(self, names: Iterable[str]) -> None:
         """Take note that the client does not have these any more."""
@@ -229,20 +219,25 @@ class Exchange:
         return accepted.version if accepted else None
 
     def had(self, names: Iterable[str]) -> None:
-        """Take note that the client may have content of these from an earlier stream."""
+        """Take note that the client may have content of these that it never ACKed here."""
         self._maybe_applied = self._maybe_applied.union(names)
 
     def may_have(self, name: str) -> bool:
-        """Tell whether the client has content of a name, or may have.
-
-        It may have what it refused if that was several at once, or the very content that it had.
-        """
+        """Tell whether the client has content of a name, or may have some (``had``)."""
         return name in self.accepted or name in self._maybe_applied
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> bool:
-        """Owe the client what it has, or soon has, of these names; tell whether it is clear which.
+        """Owe the client again what it has, or soon has, of these names.
 
-        One that is there it asks for by itself. If another is unknown, any may be meant.
+        What exists and it does not have it asks for by itself. If some do not exist, it may know
+        what it waits for by other names, so it is owed all that it has.
+
+        Args:
+            names: what it waits for, as far as anybody here knows.
+            there: the names that exist.
+
+        Returns:
+            Whether all of the names are its own or exist.
         """
         known = {name for name in names if self._knows(name)}
         is_clear = all(name in there for name in names - known)
@@ -264,17 +259,17 @@ class Exchange:
 
     def may_send(self, name: str, version: Version | None, now: float) -> bool:
         """Tell whether the client never refused this content, or did so long enough ago."""
-        return not self._against(version).holds_back(name, version, now)
+        return not self._refusals.holds_back(name, version, now)
 
     def was_refused(self, names: Container[str]) -> bool:
-        """Tell whether the node refused any of these, or may have what it refused, of any name."""
+        """Tell whether the node refused any of these, or may have applied what it refused."""
         return self._refusals.leave_open(names)
 
     def forget_gone(self, there: Callable[[str], bool]) -> None:
-        """Forget what was refused of names that are gone, of which the client has nothing."""
-        if not self._refusals.is_empty():
+        """Forget what was refused of names that are gone, and of which the client has nothing."""
+        if self._refusals.has_content():
             kept = self.owed | (self.in_flight or {}).keys()
-            self._refusals.retain(lambda n: there(n) or n in kept or self.may_have(n))
+            self._refusals.retain_content(lambda n: there(n) or n in kept or self.may_have(n))
 
     def is_left_open(self, names: Iterable[str]) -> bool:
         """Tell whether the client may have what it refused, or refused some of what it should have.
@@ -286,12 +281,8 @@ class Exchange:
 
     def next_retry(self, now: float) -> float | None:
         """Return the moment at which something that was refused may be sent again."""
-        moments = (self._refusals.next_retry(now), self._refused_removals.next_retry(now))
-        return min((moment for moment in moments if moment is not None), default=None)
+        return self._refusals.next_retry(now)
 
     def was_refused_so(self, name: str, version: Version | None) -> bool:
         """Tell whether this very content was the last that was refused of its name."""
-        return self._against(version).concerns(name, version)
-
-    def _against(self, version: Version | None) -> Refusals:
-        return self._refused_removals if version is None else self._refusals
+        return self._refusals.concerns(name, version)

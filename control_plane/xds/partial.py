@@ -7,23 +7,26 @@ what it asked for by name is not there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from control_plane.xds.exchange import Exchange
-from control_plane.xds.resource import Version
+from control_plane.xds.offer import Offer, is_deferred
+from control_plane.xds.resource import NOTHING, Resource, Version
+from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription
-from control_plane.xds.unsettled import round_from
+from control_plane.xds.unsettled import round_from, turn_of
 
 
 class PartialState:
     """What one client is owed of one type."""
 
-    __slots__ = ("_deferred", "_exchange", "_subscription", "_tells_errors")
+    __slots__ = ("_deferred", "_exchange", "_subscription", "_tells_errors", "_type")
 
     def __init__(
         self,
+        resource_type: ResourceType,
         subscription: Subscription,
         exchange: Exchange,
         deferred: AbstractSet[str],
@@ -33,26 +36,50 @@ class PartialState:
         """Start with a client that asked for nothing.
 
         Args:
+            resource_type: of what type.
             subscription: what it asks for.
             exchange: what it has.
             deferred: what only stale requests asked for.
             tells_errors: whether it is told of what is not there.
         """
+        self._type = resource_type
         self._subscription = subscription
         self._exchange = exchange
         self._deferred = deferred
         self._tells_errors = tells_errors
 
-    def due(
-        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
-    ) -> Iterator[tuple[str, Version | None]]:
-        """Yield what responses would tell: the version of each name, None for its absence.
+    def offer(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
+        """Return what a response would have now; None if there is no reason for one.
 
         Args:
             snapshot: what the node should have of the type.
             now: seconds of the server's monotonic clock.
             withdraw: whether anything may be taken from the client now.
         """
+        told = self._told(snapshot, now, withdraw=withdraw)
+        turn = turn_of(told, self._type.batch, self._exchange.was_refused_so)
+        if not turn or (self._deferred and not self.due(snapshot, now, withdraw=withdraw)):
+            return None
+        resources = tuple(snapshot.resources[name] for name in turn if turn[name] is not None)
+        return Offer(resources, turn, turn)
+
+    def due(
+        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
+    ) -> Mapping[str, Version | None]:
+        """Return what responses would tell, if not only stale requests asked for it."""
+        told, accepted = dict(self._told(snapshot, now, withdraw=withdraw)), self._exchange.accepted
+        is_reason = any(not is_deferred(name, self._deferred, accepted) for name in told)
+        return told if is_reason else NOTHING
+
+    def kept(self, snapshot: TypeSnapshot, names: Iterable[str]) -> tuple[Resource, ...]:
+        """Return those of some resources of which the client has the newest content."""
+        found = [snapshot.resources[name] for name in names if name in snapshot.resources]
+        return tuple(each for each in found if self._exchange.has(each.name) == each.version)
+
+    def _told(
+        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
+    ) -> Iterator[tuple[str, Version | None]]:
+        """Yield what responses would tell: the version of each name, None for its absence."""
         exchange = self._exchange
         for name in round_from(self._unsettled(snapshot), exchange.last_name):
             version = _target(name, snapshot)

@@ -114,7 +114,7 @@ class Poll:
     def _wanted(self, content: TypeSnapshot) -> Reply:
         """Return all that the request asks for, be it an answer or not."""
         machine = self._machine()
-        resources = tuple(machine.wanted(content))
+        resources = tuple(machine.subscription.wanted(content))
         versions = versions_in(resources)
         errors: Mapping[str, ErrorDetail] = NOTHING
         if machine.tells_errors:

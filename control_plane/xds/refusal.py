@@ -1,10 +1,10 @@
 """What a node refused, and whether it may be sent again.
 
 The rule of this module: a NACK is never answered with the same content at once (go-control-plane's
-issue 46 and Istio's issue 21111 are endless loops of that). It is remembered for the node and not
-for the stream, since a client that reconnects would refuse it once more or, worse, ACK it without
-applying it. But it is the program at that node that refused it: another one, such as its next
-release, may take it.
+issue 46 and Istio's issue 21111 are endless loops of that). A refusal is remembered for the node
+and not for the stream, since a client that reconnects would refuse the content once more or, worse,
+ACK it without applying it. But it was one program that refused it: another one at that node, such
+as its next release, may accept it.
 
 A NACK refuses a whole response. Of several resources that were refused together it is not known
 which is bad, so each is tried again by itself.
@@ -14,24 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from control_plane.xds.messages import ErrorDetail
-from control_plane.xds.resource import TypeUrl, Version
+from control_plane.xds.resource import NOTHING, TypeUrl, Version
 from control_plane.xds.resource_type import AfterNack, ResourceType
 
 FIRST_PAUSE = 1.0
 """Seconds before refused content of a type that may be sent again is sent for the second time."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds that the pause, which doubles with every refusal, never passes."""
+"""Seconds; the pause doubles with every refusal up to this."""
 
 PROGRAMS = 4
-"""Of how many programs of a node what they refused is remembered, besides those with a stream:
-clients make up what they are called."""
-
-
-_NOTHING: Mapping[str, Refusal] = MappingProxyType({})
+"""How many programs of a node have their refusals remembered, besides those with a stream. There is
+a bound since clients may make up user agents without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,8 @@ class Refusal:
         at: when, in seconds of the server's monotonic clock.
         attempts: how often this content was refused in a row.
         retry_at: when it may be sent again; None for never.
-        applied: whether the node may have it, or what it refused of the same name before.
+        applied: whether the node may have applied this content, or what it refused before of the
+            same name.
     """
 
     version: Version | None
@@ -54,32 +51,40 @@ class Refusal:
 
 
 class Refusals:
-    """The refusals for one type: of one stream, or those that all streams of a node share."""
+    """What was refused of one type, as one stream has to know it.
 
-    __slots__ = ("_by_type", "_type")
+    Content was refused by the program, on this stream or another. Removals count on this stream
+    alone, since clients make up the names of what does not exist.
+    """
+
+    __slots__ = ("_by_type", "_removals", "_type")
 
     def __init__(
         self,
         resource_type: ResourceType,
         by_type: dict[TypeUrl, dict[str, Refusal]] | None = None,
     ) -> None:
-        """Look at what was refused.
+        """Start with no removal refused.
 
         Args:
             resource_type: of what type.
-            by_type: where it is kept, by type and name. A type is in there only while something of
-                it is refused, since clients make up types.
+            by_type: the content that was refused, by type and name; None if none was. A type is in
+                there only while something of it is refused, since clients make up types.
         """
         self._type = resource_type
         self._by_type = {} if by_type is None else by_type
+        self._removals: dict[str, Refusal] = {}
 
     @property
-    def _by_name(self) -> Mapping[str, Refusal]:
-        return self._by_type.get(self._type.url, _NOTHING)
+    def _content(self) -> Mapping[str, Refusal]:
+        return self._by_type.get(self._type.url, NOTHING)
+
+    def _against(self, name: str, version: Version | None) -> Refusal | None:
+        return (self._removals if version is None else self._content).get(name)
 
     def get(self, name: str) -> Refusal | None:
-        """Return what is known against the resource of this name."""
-        return self._by_name.get(name)
+        """Return what is known against the content of this name."""
+        return self._content.get(name)
 
     def note(
         self,
@@ -91,67 +96,83 @@ class Refusals:
         together: bool = False,
         applied: bool = False,
     ) -> None:
-        """Remember that the node refused this content.
+        """Remember that the client refused this content.
 
         Args:
             name: of what resource.
             version: of what content; None if it was a removal.
             error: what the client said.
             now: seconds of the server's monotonic clock.
-            together: whether it was refused among others, so that it may be innocent; then it is
-                tried again whatever its type.
+            together: whether it was refused among others, so that it may not be the cause; then it
+                is tried again whatever its type.
             applied: whether the node may have applied it all the same.
         """
-        before = self._by_name.get(name)
+        before = self._against(name, version)
         attempts = before.attempts + 1 if before and before.version == version else 1
         retry_at = None
         if together or self._type.after_nack is AfterNack.AFTER_A_WHILE:
             retry_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempts - 1, 10))
-        refused = self._by_type.setdefault(self._type.url, {})
         applied = applied or (before is not None and before.applied)
+        refused = self._removals
+        if version is not None:
+            refused = self._by_type.setdefault(self._type.url, {})
         refused[name] = Refusal(version, error, now, attempts, retry_at, applied)
 
     def clear(self, name: str) -> None:
-        """Forget the refusal: the node accepted content of this name."""
-        refused = self._by_type.get(self._type.url)
-        if refused and refused.pop(name, None) and not refused:
-            del self._by_type[self._type.url]
+        """Forget what was refused of a name: the client accepted what it was told of it."""
+        self._removals.pop(name, None)
+        self._clear_content(name)
 
-    def retain(self, wanted: Callable[[str], bool]) -> None:
-        """Forget the refusals of names that nobody wants."""
-        for name in [name for name in self._by_name if not wanted(name)]:
-            self.clear(name)
+    def lift(self, names: Iterable[str]) -> None:
+        """Forget that the client refused the removal of these."""
+        for name in names:
+            self._removals.pop(name, None)
 
-    def is_empty(self) -> bool:
-        """Tell whether nothing is refused."""
-        return not self._by_name
+    def retain_removals(self, wanted: Callable[[str], bool]) -> None:
+        """Forget the refused removals of all names but these."""
+        self._removals = {name: each for name, each in self._removals.items() if wanted(name)}
+
+    def retain_content(self, wanted: Callable[[str], bool]) -> None:
+        """Forget the refused content of all names but these."""
+        for name in [name for name in self._content if not wanted(name)]:
+            self._clear_content(name)
+
+    def has_content(self) -> bool:
+        """Tell whether any content is refused."""
+        return bool(self._content)
 
     def concerns(self, name: str, version: Version | None) -> bool:
         """Tell whether this very content was the last that was refused of its name."""
-        refusal = self._by_name.get(name)
+        refusal = self._against(name, version)
         return refusal is not None and refusal.version == version
 
     def concerns_any(self, names: Iterable[str]) -> bool:
-        """Tell whether anything is refused of these names."""
-        return bool(self._by_name) and not self._by_name.keys().isdisjoint(names)
+        """Tell whether content of any of these names is refused."""
+        return bool(self._content) and not self._content.keys().isdisjoint(names)
 
     def leave_open(self, names: Container[str]) -> bool:
-        """Tell whether it is not known what the node has, if it should have these names alone."""
-        return any(each.applied or name in names for name, each in self._by_name.items())
+        """Tell whether the node refused any of these, or may have applied what it refused."""
+        return any(each.applied or name in names for name, each in self._content.items())
 
     def holds_back(self, name: str, version: Version | None, now: float) -> bool:
         """Tell whether this content must not be sent (yet)."""
-        refusal = self._by_name.get(name)
+        refusal = self._against(name, version)
         if refusal is None or refusal.version != version:
             return False
         return refusal.retry_at is None or now < refusal.retry_at
 
     def next_retry(self, now: float) -> float | None:
         """Return the moment at which something held back may be sent again, if there is one."""
-        if not self._by_name:
+        if not (self._content or self._removals):
             return None
-        moments = (each.retry_at for each in self._by_name.values())
+        refused = (*self._content.values(), *self._removals.values())
+        moments = (each.retry_at for each in refused)
         return min((at for at in moments if at is not None and at > now), default=None)
+
+    def _clear_content(self, name: str) -> None:
+        refused = self._by_type.get(self._type.url)
+        if refused and refused.pop(name, None) and not refused:
+            del self._by_type[self._type.url]
 
 
 class NodeRefusals:

@@ -20,6 +20,8 @@ protocol):
    client that takes errors is told by one that what it asked for by name is not there.
 7. Nothing is sent again that the client has. "If the management server provides the same set of
    resources rather than waiting for a change to occur, it will cause needless work".
+
+What a response has is worked out by ``CompleteState`` or by ``PartialState``.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from control_plane.xds.complete import CompleteState, Offer
+from control_plane.xds.complete import CompleteState
 from control_plane.xds.events import Event, Stale, subscription_events
 from control_plane.xds.exchange import Exchange, NonceFactory
 from control_plane.xds.heartbeat import Heartbeats
@@ -47,17 +49,25 @@ from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription, stands_for_several
-from control_plane.xds.unsettled import turn_of
 
 
 class SotwMachine:
-    """One type on one SotW stream; ``deferred`` is what only stale requests asked for."""
+    """One type on one SotW stream.
+
+    Attributes:
+        type: which type.
+        subscription: what the client asks for.
+        exchange: what it has, and the response that awaits its answer.
+        heartbeats: the TTLs that it was told; None if it takes none.
+        tells_errors: whether it is told why it is not sent what it asks for.
+        names: those of the last request; None before the first.
+        deferred: what only stale requests asked for.
+    """
 
     __slots__ = (
         "_new_nonce",
-        "_part",
+        "_responses",
         "_resumed_version",
-        "_started",
         "_state",
         "deferred",
         "exchange",
@@ -82,34 +92,31 @@ class SotwMachine:
         self.exchange = Exchange(resource_type, refusals)
         self.heartbeats: Heartbeats | None = None
         self.tells_errors = tells_errors
-        self._new_nonce = new_nonce
-        self._started = False
+        self.names: tuple[str, ...] | None = None
         self.deferred: set[str] = set()
-        self.names: tuple[str, ...] | None = None  # of the last request
-        self._resumed_version: str = ""
-        self._state = CompleteState(self.exchange)
-        self._part = PartialState(
-            self.subscription, self.exchange, self.deferred, tells_errors=tells_errors
-        )
+        self._new_nonce = new_nonce
+        self._resumed_version = ""
+        asked, has, deferred = self.subscription, self.exchange, self.deferred
+        self._state = CompleteState(asked, has, deferred)
+        self._responses: CompleteState | PartialState = self._state
+        if not resource_type.complete:
+            self._responses = PartialState(
+                resource_type, asked, has, deferred, tells_errors=tells_errors
+            )
 
     def receive(self, request: SotwRequest, now: float) -> tuple[Event, ...]:
         """Take a request; return what it told."""
         events: list[Event] = []
-        initial, self._started = not self._started, True
         stale, answered = False, NO_NAMES
-        if initial:
+        if self.names is None:  # rule 1
             self._resumed_version = request.version_info
             if request.version_info and not self.type.complete:
                 self.exchange.had(request.resource_names)
-        elif self.exchange.answered(request.response_nonce):
+        elif self.exchange.answered(request.response_nonce):  # rule 4
             events.append(settled := self.exchange.settle(request.error_detail, now))
             answered = NO_NAMES.union(settled.versions)
-            if request.error_detail is None:
-                self._state.accepted()
-            elif not settled.versions:
-                self.exchange.ask_for_all_later(request.error_detail, now)
-            elif self.type.complete:
-                self._state.refused(settled.versions)
+            if self.type.complete:
+                self._state.settled(settled, now)
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
             events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
         elif (last := self.exchange.last_nonce) and request.response_nonce not in ("", last):
@@ -120,6 +127,7 @@ class SotwMachine:
     def _take_names(
         self, names: tuple[str, ...], answered: frozenset[str], *, stale: bool
     ) -> Sequence[Event]:
+        """Take the names of a request, and owe what it asks for anew (rules 2, 3 and 5)."""
         added = dropped = NO_NAMES
         if names != self.names:
             before = self.subscription.asked()
@@ -152,25 +160,24 @@ class SotwMachine:
         """Tell whether a resource of this name is for the client."""
         return self.subscription.wants(name)
 
-    def wanted(self, snapshot: TypeSnapshot) -> list[Resource]:
-        """Return what the client should have, by name."""
-        names = sorted(self.subscription.among(snapshot.resources.keys()))
-        return [snapshot.resources[name] for name in names]
-
     def absent(self, snapshot: TypeSnapshot) -> set[str]:
         """Return the names it asked for that no resource has, or will have in a moment."""
         return {name for name in self.subscription.names if not snapshot.expects(name)}
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
-        """Owe the client what it waits for after these names of another type.
+        """Owe the client again what it waits for, now that it was sent resources of another type.
 
-        What is complete it asks for anew, as ``Ordering`` sees; ``there`` are names of this type.
+        Of a complete type it repeats its request instead (``Ordering.is_asked_again``).
+
+        Args:
+            names: those that it waits for.
+            there: the names of this type that exist.
         """
         if not self.type.complete:
             self.exchange.refresh(names, there)
 
     def forget_gone(self, snapshot: TypeSnapshot) -> None:
-        """Forget what was refused of what is not there, once the client is known not to have it."""
+        """Forget what was refused of names that nothing has, if it is known what the client has."""
         if self._state.is_known() or not self.type.complete:
             self.exchange.forget_gone(lambda n: n in self.subscription.names or snapshot.knows(n))
 
@@ -198,7 +205,7 @@ class SotwMachine:
         """
         if self.exchange.in_flight is not None:
             return None
-        offer = self._offer(snapshot, now, withdraw=withdraw)
+        offer = self._responses.offer(snapshot, now, withdraw=withdraw)
         if offer is None:
             return None
         self.exchange.owe(self.deferred)
@@ -224,10 +231,8 @@ class SotwMachine:
         due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
         if self.heartbeats is None or not due:
             return None
-        if self.type.complete:
-            kept = self._state.kept(snapshot)
-        else:
-            kept = self._kept(snapshot, due)
+        kept = self._responses.kept(snapshot, due)
+        if not self.type.complete:
             self.heartbeats.unknown(due.keys() - {each.name for each in kept})
         if not kept:
             return None
@@ -241,19 +246,11 @@ class SotwMachine:
         """Return the version of a response; a complete one may differ from the snapshot."""
         return version_of_all(versions_in(resources)) if self.type.complete else snapshot.version
 
-    def _kept(self, snapshot: TypeSnapshot, names: Iterable[str]) -> tuple[Resource, ...]:
-        found = [snapshot.resources[name] for name in names if name in snapshot.resources]
-        return tuple(each for each in found if self.exchange.has(each.name) == each.version)
-
     def due(
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
     ) -> Mapping[str, Version | None]:
         """Return what a response would tell; ``*`` stands for the first answer to a wildcard."""
-        if not self.type.complete:
-            due = dict(self._part.due(snapshot, now, withdraw=withdraw))
-            return NOTHING if all(map(self._is_deferred, due)) else due
-        offer = self._offer(snapshot, now, withdraw=withdraw)
-        return NOTHING if offer is None else offer.reasons or {WILDCARD: None}
+        return self._responses.due(snapshot, now, withdraw=withdraw)
 
     def takes_everything(self) -> bool:
         """Tell whether the response in flight leaves the client with nothing."""
@@ -268,30 +265,4 @@ class SotwMachine:
         """Tell whether the client has all that it should have, and nothing else is left with it."""
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
-        if not self.type.complete:
-            return self._part.in_step(snapshot)
-        wanted = versions_in(self.wanted(snapshot))
-        has = {name: accepted.version for name, accepted in self.exchange.accepted.items()}
-        return not self.exchange.owed and has == wanted
-
-    def _offer(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
-        if not self.type.complete:
-            return self._offer_of_part(snapshot, now, withdraw=withdraw)
-        owed, wanted = self.exchange.owed | self.deferred, self.wanted(snapshot)
-        offer = self._state.offer(wanted, snapshot, now, owed=owed, withdraw=withdraw)
-        everything = WILDCARD in self.exchange.owed
-        awaited = everything and self.exchange.may_send(WILDCARD, None, now)
-        return offer if awaited or not all(map(self._is_deferred, offer.reasons)) else None
-
-    def _offer_of_part(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
-        due = self._part.due(snapshot, now, withdraw=withdraw)
-        turn = turn_of(due, self.type.batch, self.exchange.was_refused_so)
-        if not turn or (self.deferred and not self.due(snapshot, now, withdraw=withdraw)):
-            return None
-        resources = tuple(snapshot.resources[name] for name in turn if turn[name] is not None)
-        return Offer(resources, turn, turn)
-
-    def _is_deferred(self, name: str) -> bool:
-        """Tell whether only stale requests asked for a name."""
-        anew = WILDCARD in self.deferred and name not in self.exchange.accepted
-        return anew or name in self.deferred
+        return self._responses.in_step(snapshot)

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from control_plane.xds.resource import NO_NAMES, WILDCARD
+from control_plane.xds.resource import NO_NAMES, WILDCARD, Resource
+from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.xdstp import collection_of, is_glob
 
 
@@ -51,6 +52,11 @@ class Subscription:
         if self.wildcard or self.globs:
             return filter(self.wants, names)
         return names & self.names
+
+    def wanted(self, snapshot: TypeSnapshot) -> list[Resource]:
+        """Return the resources for the client, by name."""
+        names = sorted(self.among(snapshot.resources.keys()))
+        return [snapshot.resources[name] for name in names]
 
     def replace(self, requested: Iterable[str]) -> frozenset[str]:
         """Take the full list of names of a SotW request; return what it asks for anew.

@@ -81,9 +81,9 @@ def test_acceptance_clears_a_refusal() -> None:
     """A7: what the node accepts is held against it no longer."""
     refusals = Refusals(TYPES.get(SECRET))
     refusals.note("s", V1, NO, 0.0)
-    assert not refusals.is_empty()
+    assert refusals.has_content()
     refusals.clear("s")
-    assert refusals.is_empty()
+    assert not refusals.has_content()
     assert not refusals.concerns("s", V1)
     refusals.clear("s")
 
@@ -119,8 +119,22 @@ def test_nothing_is_kept_of_types_of_which_nothing_is_refused() -> None:
     other.clear("x")
     assert not one.concerns("x", V1)
     one.note("x", V1, NO, 0.0)
-    other.retain(lambda _: False)
+    other.retain_content(lambda _: False)
     assert node._by_type == {}
+
+
+def test_a_removal_is_refused_on_one_stream() -> None:
+    """A7: clients make up the names of what does not exist, so that no other stream hears of it."""
+    node = NodeRefusals()
+    one, other = (node.of_type(TYPES.get(LISTENER)) for _ in range(2))
+    one.note("x", None, NO, 0.0)
+    one.note("x", V1, NO, 0.0)
+    assert one.holds_back("x", None, 0.5)
+    assert not other.holds_back("x", None, 0.5)
+    one.retain_content(lambda _: False)
+    assert one.next_retry(0.0) == FIRST_PAUSE
+    one.lift(["x"])
+    assert one.next_retry(0.0) is None
 
 
 def test_what_one_program_refused_another_may_take() -> None:

@@ -7,6 +7,7 @@ import sys
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from control_plane.xds.complete import CompleteState
 from control_plane.xds.delta import DeltaMachine
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.sotw import SotwMachine
@@ -30,10 +31,10 @@ def overlooked(stream: Stream, snapshot: Snapshot) -> set[str]:
     """Return the names that a stream does not look at, though it should, or looks at in vain."""
     found: set[str] = set()
     for url, machine in stream.machines.items():
-        if machine.type.complete and isinstance(machine, SotwMachine):
+        state = machine._responses if isinstance(machine, SotwMachine) else machine._state
+        if isinstance(state, CompleteState):
             continue
         content, exchange = stream.content(url, snapshot), machine.exchange
-        state = machine._part if isinstance(machine, SotwMachine) else machine
         names = {*content.resources, *content.aliases, *content.pending, *content.recorded, "*"}
         names |= {*content.collections, *machine.subscription.names}
         names |= {*exchange.accepted, *exchange.owed}
