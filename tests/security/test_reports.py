@@ -104,8 +104,8 @@ async def test_an_instance_speaks_for_itself_only(tmp_path: Path) -> None:
             await sidecar_pb2_grpc.SidecarServiceStub(channel).Report(report)
         exposed = cf.running.core.attestation.exposed
 
-        assert exposed.get(InstanceGuid(holder.guid)) == (8080,)
-        assert InstanceGuid(there.holder.guid) not in exposed
+        assert exposed(InstanceGuid(holder.guid)) == (8080,)
+        assert exposed(InstanceGuid(there.holder.guid)) == ()
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -216,7 +216,7 @@ async def test_a_removed_instance_reports_no_more(tmp_path: Path) -> None:
         code, details = await _ended(call)
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert " was removed: with a new token " in details
-        assert InstanceGuid(holder.guid) not in cf.running.core.attestation.exposed
+        assert cf.running.core.attestation.exposed(InstanceGuid(holder.guid)) == ()
 
 
 async def test_a_certificate_that_ended_reports_no_more(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from tests.envoy.harness import until
 from tests.sidecar.scene import Scene, scene
 
 
-def _exposed(here: Scene) -> tuple[int, ...] | None:
+def _exposed(here: Scene) -> tuple[int, ...]:
     attestation = here.cf.running.core.attestation
-    return attestation.exposed.get(InstanceGuid(here.instance_guid))
+    return attestation.exposed(InstanceGuid(here.instance_guid))
 
 
 async def test_an_app_that_comes_and_goes_is_heard_of(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ async def test_an_app_on_loopback_is_not_called_out(tmp_path: Path) -> None:
         await here.becomes("ready")
 
         assert instance.events("app.exposed") == []
-        assert _exposed(here) is None
+        assert _exposed(here) == ()
 
 
 async def test_envoys_own_listener_on_the_apps_port_is_no_exposure(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from control_plane.clock import Clock
 from control_plane.names import InstanceGuid
@@ -26,18 +27,26 @@ FELL_SILENT = "its sidecar saw no handshake with it yet, and reports no more: re
 """Why nobody knows better of a certificate that its sidecar did not see served."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What a sidecar saw, and when it said so by the server's monotonic clock."""
+
+    serial: int | None
+    at: float
+    exposed: tuple[int, ...]
+    app_ports: Mapping[int, bool]
+    trusted: frozenset[str]
+
+
 class Attestation:
-    """The serial that each instance was last seen to serve, by its sidecar."""
+    """The last report of each sidecar."""
 
     def __init__(self, clock: Clock) -> None:
         """Start with no witness."""
         self._clock = clock
-        self._served: dict[InstanceGuid, tuple[int | None, float]] = {}
+        self._reports: dict[InstanceGuid, _Report] = {}
         self._news: dict[InstanceGuid, asyncio.Event] = {}
         self._observers: list[Callable[[InstanceGuid], None]] = []
-        self.exposed: dict[InstanceGuid, tuple[int, ...]] = {}
-        self._app_ports: dict[InstanceGuid, Mapping[int, bool]] = {}
-        self._trusted: dict[InstanceGuid, frozenset[str]] = {}
 
     def observe(self, observer: Callable[[InstanceGuid], None]) -> None:
         """Tell somebody of each instance that was reported on; it returns at once."""
@@ -47,29 +56,38 @@ class Attestation:
     def report_seconds(self) -> float:
         """How often a sidecar reports at the least."""
         least, most = REPORT_SECONDS
-        return min(most, max(least, len(self._served) / REPORTS_PER_SECOND))
+        return min(most, max(least, len(self._reports) / REPORTS_PER_SECOND))
 
     def witnessed(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance has a sidecar that reports."""
-        seen = self._served.get(instance)
-        return seen is not None and self._clock.monotonic() - seen[1] < 3 * self.report_seconds
+        report = self._reports.get(instance)
+        return report is not None and self._clock.monotonic() - report.at < 3 * self.report_seconds
 
     def fell_silent(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance has a sidecar that reported to this process, and ceased to."""
-        return instance in self._served and not self.witnessed(instance)
+        return instance in self._reports and not self.witnessed(instance)
 
     def served(self, instance: InstanceGuid) -> int | None:
         """Return the serial that was seen last; None if there was none."""
-        seen = self._served.get(instance)
-        return seen[0] if seen is not None else None
+        report = self._reports.get(instance)
+        return report.serial if report is not None else None
+
+    def exposed(self, instance: InstanceGuid) -> tuple[int, ...]:
+        """Return the ports of the app that were found open past Envoy."""
+        report = self._reports.get(instance)
+        return report.exposed if report is not None else ()
 
     def app_ports(self, instance: InstanceGuid) -> Mapping[int, bool] | None:
         """Return for each port of the app whether it accepts connections; None if nobody tells."""
-        return (self._app_ports.get(instance) or None) if self.witnessed(instance) else None
+        report = self._reports.get(instance)
+        if report is None or not self.witnessed(instance):
+            return None
+        return report.app_ports or None
 
     def trusted(self, instance: InstanceGuid) -> frozenset[str]:
         """Return the fingerprints of the roots that a sidecar trusts; none if it does not tell."""
-        return self._trusted.get(instance, frozenset())
+        report = self._reports.get(instance)
+        return report.trusted if report is not None else frozenset()
 
     def report(
         self,
@@ -79,14 +97,17 @@ class Attestation:
         app_ports: Mapping[int, bool] | None = None,
         trusted: frozenset[str] = frozenset(),
     ) -> None:
-        """Take what a sidecar saw."""
-        self._served[instance] = (serial, self._clock.monotonic())
-        self._app_ports[instance] = app_ports or {}
-        self._trusted[instance] = trusted
-        if exposed:
-            self.exposed[instance] = exposed
-        else:
-            self.exposed.pop(instance, None)
+        """Take what a sidecar saw.
+
+        Args:
+            instance: of which instance.
+            serial: of the certificate that its Envoy serves; None if it serves none.
+            exposed: the ports of the app that are open past Envoy.
+            app_ports: for each port of the app whether it accepts connections; None if untold.
+            trusted: the fingerprints of the roots that the sidecar trusts.
+        """
+        now = self._clock.monotonic()
+        self._reports[instance] = _Report(serial, now, exposed, app_ports or {}, trusted)
         news = self._news.pop(instance, None)
         if news is not None:
             news.set()
@@ -102,8 +123,5 @@ class Attestation:
 
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
-        self._served.pop(instance, None)
+        self._reports.pop(instance, None)
         self._news.pop(instance, None)
-        self._app_ports.pop(instance, None)
-        self._trusted.pop(instance, None)
-        self.exposed.pop(instance, None)

@@ -129,7 +129,7 @@ class Explainer:
             is_served=self.inspected.proof.is_seen(instance.guid),
             names_problem=shortened(names.reason) if names is not None else "",
             app_ports=None if ports is None else {Port(n): is_open for n, is_open in ports.items()},
-            exposed_ports=tuple(map(Port, attestation.exposed.get(instance.guid, ()))),
+            exposed_ports=tuple(map(Port, attestation.exposed(instance.guid))),
         )
 
     def _certificate_problems(self, instance: InstanceGuid) -> tuple[str, str]:

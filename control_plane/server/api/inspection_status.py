@@ -116,7 +116,7 @@ class StatusMessages:
             connected=bool(streams),
             types=self._types(instance.guid),
             reports=attestation.witnessed(instance.guid),
-            exposed_ports=attestation.exposed.get(instance.guid, ()),
+            exposed_ports=attestation.exposed(instance.guid),
             alarms=map(shortened, self._alarms(instance)),
             behind=shortened(self._inspected.behind(instance.guid)),
             not_ready_reason=not_ready_reason(self._inspected, instance, app),

@@ -62,10 +62,10 @@ def test_ports_past_envoy_are_known_until_a_report_without_them() -> None:
     attestation = Attestation(ManualClock())
 
     attestation.report(A, 7, (8080, 9090))
-    assert attestation.exposed == {A: (8080, 9090)}
+    assert attestation.exposed(A) == (8080, 9090)
     attestation.report(A, 7, ())
 
-    assert attestation.exposed == {}
+    assert attestation.exposed(A) == ()
 
 
 async def test_news_wakes_whoever_waits_for_this_instance() -> None:
@@ -99,7 +99,7 @@ def test_a_removed_instance_leaves_nothing() -> None:
 
     assert not attestation.witnessed(A)
     assert attestation.served(A) is None
-    assert attestation.exposed == {}
+    assert attestation.exposed(A) == ()
 
 
 async def test_what_the_app_accepts_is_known_from_its_sidecar() -> None:
