@@ -1,12 +1,12 @@
 """Who is away, and how long each is given to come back.
 
-The rule of this module: whose streams broke is gone once its time is up, unless nobody at all is
-there while several are waited for. Then it is rather the control plane that is cut off, which is as
-if it were down: nobody counts as gone before somebody is back, and from then on everybody has as
-long as after a start. Else those that are back first would refuse the others, and not know their
-names. That is so once in each absence: one Envoy that comes and goes keeps nobody else alive. One
-whose sidecar speaks meanwhile is given time once more, since its Envoy may just be waiting for its
-next attempt.
+The rule of this module: an instance whose streams broke is gone once its time is up, unless nobody
+at all is there while several are waited for. Then it is rather the control plane that is cut off,
+which is as if it were down: nobody counts as gone before somebody is back, and from then on
+everybody has as long as after a start. Otherwise those that are back first would refuse the others,
+and not know their names. Everybody is given that time once in each absence, so that one Envoy that
+comes and goes keeps nobody else alive. An instance whose sidecar speaks meanwhile is given time
+once more, since its Envoy may just be waiting for its next attempt.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Absences:
             return
         self._heard.add(instance)
         if timer.when() < asyncio.get_running_loop().time() + GRACE_SECONDS:
-            self._wait_again(instance, GRACE_SECONDS)
+            self._wait(instance, GRACE_SECONDS)
 
     def is_overdue(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance has been away for too long."""
@@ -104,13 +104,13 @@ class Absences:
             those.discard(instance)
 
     def _wait(self, instance: InstanceGuid, seconds: float) -> None:
-        if not self._holds:
-            loop = asyncio.get_running_loop()
-            self._timers[instance] = loop.call_later(seconds, self._time_is_up, instance)
-
-    def _wait_again(self, instance: InstanceGuid, seconds: float) -> None:
-        self._timers[instance].cancel()
-        self._wait(instance, seconds)
+        """Start the clock of an instance, or set it anew."""
+        if self._holds:
+            return
+        if instance in self._timers:
+            self._timers[instance].cancel()
+        loop = asyncio.get_running_loop()
+        self._timers[instance] = loop.call_later(seconds, self._time_is_up, instance)
 
     def _time_is_up(self, instance: InstanceGuid) -> None:
         del self._timers[instance]
@@ -126,9 +126,7 @@ class Absences:
     def _heard_of_somebody(self) -> None:
         if self._unheard:
             self._log.info(log_events.FLEET_HEARD, instances=len(self._unheard) + len(self._timers))
-        for instance in self._timers.keys() - self._extended:
-            self._wait_again(instance, GRACE_AFTER_START_SECONDS)
-        for instance in self._unheard:
+        for instance in (self._timers.keys() - self._extended) | self._unheard:
             self._wait(instance, GRACE_AFTER_START_SECONDS)
         self._unheard.clear()
         self._extended.update(self._timers)

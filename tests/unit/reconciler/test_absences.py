@@ -53,6 +53,18 @@ class Fleet:
         await settled()
 
 
+async def test_a_clock_that_is_started_again_is_set_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is gone by a clock that another one has replaced."""
+    fleet = Fleet(monkeypatch)
+    fleet.come(A, B)
+    fleet.leave(A)
+    fleet.absences.expected(A)
+    await fleet.wait(GRACE)
+    assert fleet.gone == []
+    await fleet.wait(AFTER_START - GRACE)
+    assert fleet.gone == [A]
+
+
 async def test_whose_time_is_up_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else is there, so it is not the control plane that is cut off."""
     fleet = Fleet(monkeypatch)
