@@ -9,13 +9,12 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 import grpc
-from envoy.service.status.v3 import csds_pb2_grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2_grpc
 
@@ -24,7 +23,8 @@ from control_plane.errors import ConfigurationError, FailedPrecondition, Invalid
 from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.access.admission import Admission
 from control_plane.server.access.certificate_end import CertificateEnds
-from control_plane.server.csds import client_status
+from control_plane.server.csds.client_status import ClientStatusService
+from control_plane.server.csds.port import client_status_port
 from control_plane.server.discovery.methods import SERVICES
 from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.groups import GroupOf, Groups
@@ -32,7 +32,6 @@ from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
 from control_plane.server.listening import listen_at
 from control_plane.server.lrs.load_reports import LoadReportingService, LoadReports
-from control_plane.server.reflection import add_reflection
 from control_plane.server.resources import check_type_url, resource_of, snapshot_of
 from control_plane.server.status import StatusInterceptor
 from control_plane.xds.delivery import Delivery, deliveries
@@ -196,10 +195,9 @@ class ResourceServer:
         finally:
             await server.stop()
 
-    @asynccontextmanager
-    async def client_status(
+    def client_status(
         self, address: str = "127.0.0.1:0", *, credentials: grpc.ServerCredentials | None = None
-    ) -> AsyncIterator[str]:
+    ) -> AbstractAsyncContextManager[str]:
         """Tell operators which client has what (CSDS), as long as the block runs.
 
         What it gets is the address. There is reflection too, for grpcurl.
@@ -211,16 +209,8 @@ class ResourceServer:
         Raises:
             ConfigurationError: the address cannot be listened on.
         """
-        server = grpc.aio.server(interceptors=[StatusInterceptor()])
-        csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(
-            client_status.ClientStatusService(self._nodes, self._clock), server
-        )
-        add_reflection(server, [client_status.SERVICE])
-        bound = await listen_at(server, address, credentials)
-        try:
-            yield bound
-        finally:
-            await server.stop(_STOP_SECONDS)
+        service = ClientStatusService(self._nodes, self._clock)
+        return client_status_port(service, address, credentials, self._limits)
 
     def set_resources(self, node_id: str, resources: Iterable[Message | Resource | Denied]) -> None:
         """Say all that a node should have; what it has besides is withdrawn.

@@ -171,3 +171,15 @@ async def test_it_ends_with_its_block(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot listen on"):
         async with server.client_status("unix:/nowhere/at/all.sock"):
             pass
+
+
+async def test_two_servers_do_not_share_its_port() -> None:
+    """A second one is refused the port, or operators would be told of either server's clients."""
+    async with (
+        ResourceServer() as server,
+        ResourceServer() as other,
+        server.client_status() as address,
+    ):
+        with pytest.raises(ConfigurationError, match="address already in use"):
+            async with other.client_status(address):
+                pass

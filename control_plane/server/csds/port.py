@@ -1,0 +1,51 @@
+"""CSDS on a port of its own.
+
+The rule of this module: who asks is an operator and no client, so nothing but this is served there,
+with reflection, by which grpcurl finds it; and within the bounds of the server that is asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from envoy.service.status.v3 import csds_pb2_grpc
+
+from control_plane.server.csds.client_status import SERVICE, ClientStatusService
+from control_plane.server.limits import ServerLimits
+from control_plane.server.listening import listen_at
+from control_plane.server.reflection import add_reflection
+from control_plane.server.status import StatusInterceptor
+
+_STOP_SECONDS = 1.0
+"""How long an answer that is under way may take once the port closes."""
+
+
+@asynccontextmanager
+async def client_status_port(
+    service: ClientStatusService,
+    address: str,
+    credentials: grpc.ServerCredentials | None,
+    limits: ServerLimits,
+) -> AsyncIterator[str]:
+    """Serve it as long as the block runs; what that gets is the address.
+
+    Args:
+        service: the answers.
+        address: ``host:port``, or ``unix:path``.
+        credentials: its TLS; None for plaintext.
+        limits: how much one may ask for.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    options = limits.channel_options()
+    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=options)
+    csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(service, server)
+    add_reflection(server, [SERVICE])
+    bound = await listen_at(server, address, credentials)
+    try:
+        yield bound
+    finally:
+        await server.stop(_STOP_SECONDS)
