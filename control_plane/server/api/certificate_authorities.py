@@ -1,12 +1,13 @@
 """CertificateAuthorityService: the CA and its rotation (protos/c2c/v1/certificate_authority.proto).
 
 The rule of this module: each answer shows the state after the call, so that whoever made it knows
-what to wait for next. No operator is locked out by its own call.
+what to wait for next; of a fleet it is made while others have their turn. No operator is locked out
+by its own call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import certificate_authority_pb2_grpc
@@ -16,7 +17,9 @@ from control_plane.clock import Clock
 from control_plane.errors import FailedPrecondition
 from control_plane.server.access.admission import Context
 from control_plane.server.api.inspection_values import timestamp
+from control_plane.server.ca_rotation.progress import AT_ONCE, Readiness
 from control_plane.server.ca_rotation.steps import CaRotation
+from control_plane.server.turns import unhurried
 
 
 class CertificateAuthorityService(
@@ -35,14 +38,18 @@ class CertificateAuthorityService(
         context: Context,
     ) -> messages.ListCertificateAuthoritiesResponse:
         """Show the CA that signs, and the one that comes or goes."""
-        return messages.ListCertificateAuthoritiesResponse(authorities=self._shown())
+        return messages.ListCertificateAuthoritiesResponse(
+            authorities=[each async for each in self._shown()]
+        )
 
     async def PrepareCertificateAuthority(
         self, request: messages.PrepareCertificateAuthorityRequest, context: Context
     ) -> messages.PrepareCertificateAuthorityResponse:
         """Have another CA trusted."""
         self._rotation.prepare(request.ca_cert, request.ca_key, uncrossed=request.allow_uncrossed)
-        return messages.PrepareCertificateAuthorityResponse(authorities=self._shown())
+        return messages.PrepareCertificateAuthorityResponse(
+            authorities=[each async for each in self._shown()]
+        )
 
     async def UndoPrepareCertificateAuthority(
         self, request: messages.UndoPrepareCertificateAuthorityRequest, context: Context
@@ -50,21 +57,27 @@ class CertificateAuthorityService(
         """Forget the prepared CA."""
         self._check_caller(context, force=request.force)
         self._rotation.undo_prepare(force=request.force)
-        return messages.UndoPrepareCertificateAuthorityResponse(authorities=self._shown())
+        return messages.UndoPrepareCertificateAuthorityResponse(
+            authorities=[each async for each in self._shown()]
+        )
 
     async def ActivateCertificateAuthority(
         self, request: messages.ActivateCertificateAuthorityRequest, context: Context
     ) -> messages.ActivateCertificateAuthorityResponse:
         """Have the prepared CA sign."""
         self._rotation.activate(force=request.force)
-        return messages.ActivateCertificateAuthorityResponse(authorities=self._shown())
+        return messages.ActivateCertificateAuthorityResponse(
+            authorities=[each async for each in self._shown()]
+        )
 
     async def UndoActivateCertificateAuthority(
         self, request: messages.UndoActivateCertificateAuthorityRequest, context: Context
     ) -> messages.UndoActivateCertificateAuthorityResponse:
         """Have the CA sign that signed before."""
         self._rotation.undo_activate(force=request.force)
-        return messages.UndoActivateCertificateAuthorityResponse(authorities=self._shown())
+        return messages.UndoActivateCertificateAuthorityResponse(
+            authorities=[each async for each in self._shown()]
+        )
 
     async def RetireCertificateAuthority(
         self, request: messages.RetireCertificateAuthorityRequest, context: Context
@@ -72,7 +85,9 @@ class CertificateAuthorityService(
         """Forget the CA that signed before."""
         self._check_caller(context, force=request.force)
         self._rotation.retire(force=request.force)
-        return messages.RetireCertificateAuthorityResponse(authorities=self._shown())
+        return messages.RetireCertificateAuthorityResponse(
+            authorities=[each async for each in self._shown()]
+        )
 
     def _check_caller(self, context: Context, *, force: bool) -> None:
         """Refuse an operator's call after which the operator could not call any more."""
@@ -87,16 +102,16 @@ class CertificateAuthorityService(
                 field="force",
             )
 
-    def _shown(self) -> Iterator[messages.CertificateAuthority]:
-        rotation = self._rotation.rotation
-        active = self._message("active", rotation.active)
+    async def _shown(self) -> AsyncIterator[messages.CertificateAuthority]:
+        rotation, look = self._rotation.rotation, self._rotation.look()
+        active = await self._message("active", rotation.active)
         if rotation.active_since is not None:
             active.since.CopyFrom(timestamp(rotation.active_since))
-        if rotation.other is None:
+        if rotation.other is None or look is None:
             yield active
             return
         is_prepared = rotation.stage is Stage.PREPARED
-        other = self._message("prepared" if is_prepared else "retiring", rotation.other)
+        other = await self._message("prepared" if is_prepared else "retiring", rotation.other)
         other.since.CopyFrom(timestamp(rotation.since))
         now = self._clock.now()
         if is_prepared:
@@ -113,29 +128,27 @@ class CertificateAuthorityService(
             active=new, other=old, now=now
         )
         yield active
-        self._tell_readiness(other)
+        await self._tell_readiness(other, await look.in_turns())
         yield other
 
-    def _message(self, role: str, authority: Authority) -> messages.CertificateAuthority:
+    async def _message(self, role: str, authority: Authority) -> messages.CertificateAuthority:
         return messages.CertificateAuthority(
             role=role,
             subject=authority.subject,
             fingerprint=authority.fingerprint,
             not_before=timestamp(authority.not_before),
             not_after=timestamp(authority.not_after),
-            live_certificates=self._rotation.progress.live_certificates(authority),
+            live_certificates=await self._rotation.progress.live_certificates(authority),
             not_strict=strict_problem(authority),
         )
 
-    def _tell_readiness(self, message: messages.CertificateAuthority) -> None:
-        readiness = self._rotation.readiness()
-        if readiness is None:
-            return
-        state = self._rotation.progress.state()
+    async def _tell_readiness(
+        self, message: messages.CertificateAuthority, readiness: Readiness
+    ) -> None:
         message.waits_for = self._rotation.sentence(readiness)
         message.ready, message.wanted = readiness.ready, readiness.wanted
-        for each in readiness.waiting:
-            key = state.apps[each.instance.app_guid].key
+        async for each in unhurried(readiness.waiting, AT_ONCE):
+            key = readiness.state.apps[each.instance.app_guid].key
             message.waiting.add(
                 instance_guid=each.instance.guid,
                 app=key.name,

@@ -59,7 +59,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
             instances=[messages.of(each) async for each in unhurried(instances, AT_ONCE)],
             revision=revision,
             alarms=self._alarms(),
-            ca_rotation=self._inspected.ca_rotation(),
+            ca_rotation=await self._inspected.ca_rotation(),
         )
 
     async def ListCertificates(

@@ -6,7 +6,7 @@ the API; what is not known is absent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -72,7 +72,7 @@ class Inspected:
     word: Callable[[InstanceGuid], Word | None]
     has_identity: Callable[[InstanceGuid], bool]
     absence: Callable[[], str]
-    ca_rotation: Callable[[], str]
+    ca_rotation: Callable[[], Awaitable[str]]
     clock: Clock
 
     def moment(self, monotonic: float | None) -> Timestamp | None:

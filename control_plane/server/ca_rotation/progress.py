@@ -1,12 +1,13 @@
 """Who is ready for the next step of a CA rotation, and why the others are not.
 
 The rule of this module: it is asked and looks once; it remembers nothing, so that its answer is
-true at that moment, also after a restart.
+true at that moment, also after a restart. Who only shows what it finds lets others have their turn
+while it looks at a fleet; a step is decided on in one moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -22,6 +23,10 @@ from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings, i
 from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
 from control_plane.reconciler.pace import IDENTITIES_PER_SECOND
 from control_plane.reconciler.served.attestation import Attestation
+from control_plane.server.turns import unhurried
+
+AT_ONCE = 200
+"""How many instances are looked at before others have a turn; one takes some 10 microseconds."""
 
 _SETTLING_SECONDS = 30.0
 """How long it may take besides the wait for its turn until a sidecar's new identity was seen."""
@@ -39,8 +44,15 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """How many instances the next step depends on, and which of them are not ready for it."""
+    """How many instances the next step depends on, and which of them are not ready for it.
 
+    Attributes:
+        state: has them, and their apps.
+        done: what those that are ready have done, for sentences.
+    """
+
+    state: State
+    done: str
     wanted: int
     waiting: tuple[Waiting, ...]
 
@@ -48,6 +60,37 @@ class Readiness:
     def ready(self) -> int:
         """How many are ready."""
         return self.wanted - len(self.waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at the instances that the next step depends on.
+
+    Attributes:
+        state: has them, and their apps.
+        instances: all of them.
+        why_not: returns why one is not ready by then, or "".
+        done: what those that are ready have done, for sentences.
+    """
+
+    state: State
+    instances: Sequence[Instance]
+    why_not: Callable[[Instance], str]
+    done: str
+
+    def at_once(self) -> Readiness:
+        """Return how it is at this moment."""
+        return self._readiness([self.why_not(each) for each in self.instances])
+
+    async def in_turns(self) -> Readiness:
+        """Return how it is, while others have their turn."""
+        looked_at = unhurried(self.instances, AT_ONCE)
+        return self._readiness([self.why_not(each) async for each in looked_at])
+
+    def _readiness(self, reasons: Sequence[str]) -> Readiness:
+        found = zip(self.instances, reasons, strict=True)
+        waiting = tuple(Waiting(each, why) for each, why in found if why)
+        return Readiness(self.state, self.done, len(self.instances), waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +118,24 @@ class RotationProgress:
     holdings: Holdings
     clock: Clock
 
-    def trusting(self, authority: Authority) -> Readiness:
+    def trusting(self, authority: Authority) -> Look:
         """Look which live instances trust a CA, as their sidecars said."""
-        live = [each for each in self.state().all_instances() if self._is_live(each)]
-        return _readiness(live, lambda each: self._distrust(each, authority))
+        state = self.state()
+        live = [each for each in state.all_instances() if self._is_live(each)]
+        done = "sidecars have the new trust bundle"
+        return Look(state, live, lambda each: self._distrust(each, authority), done)
 
-    def leaving(self, leaving: Leaving) -> Readiness:
+    def leaving(self, leaving: Leaving) -> Look:
         """Look which instances, of those that have any, may be using a certificate of a CA."""
-        every = self.state().all_instances()
-        have_any = [each for each in every if self.holdings.has_any(each.guid)]
-        return _readiness(have_any, lambda each: self._use(each, leaving))
+        state = self.state()
+        have_any = [each for each in state.all_instances() if self.holdings.has_any(each.guid)]
+        done = "instances have left it"
+        return Look(state, have_any, lambda each: self._use(each, leaving), done)
 
-    def live_certificates(self, authority: Authority) -> int:
-        """Count the certificates of a CA that may be in use."""
-        return sum(
-            len(set(self._serials(each.guid, authority))) for each in self.state().all_instances()
-        )
+    async def live_certificates(self, authority: Authority) -> int:
+        """Count the certificates of a CA that may be in use, while others have their turn."""
+        looked_at = unhurried(self.state().all_instances(), AT_ONCE)
+        return sum([len(set(self._serials(each.guid, authority))) async for each in looked_at])
 
     def _is_live(self, instance: Instance) -> bool:
         return instance.status.is_there or bool(self.nodes.streams(instance.guid))
@@ -166,11 +211,6 @@ class RotationProgress:
         if identity is None or identity.issuer != authority.subject:
             return None
         return identity if identity.not_after > self.clock.now() else None
-
-
-def _readiness(instances: list[Instance], why_not: Callable[[Instance], str]) -> Readiness:
-    reasons = ((each, why_not(each)) for each in instances)
-    return Readiness(len(instances), tuple(Waiting(each, why) for each, why in reasons if why))
 
 
 def _moment(moment: datetime) -> str:

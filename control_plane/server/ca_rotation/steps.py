@@ -21,7 +21,7 @@ from control_plane.errors import ConfigurationError, FailedPrecondition, Invalid
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.server.authorities import Authorities
 from control_plane.server.budget import CertificateBudget
-from control_plane.server.ca_rotation.progress import Leaving, Readiness, RotationProgress
+from control_plane.server.ca_rotation.progress import Leaving, Look, Readiness, RotationProgress
 
 _DEFAULT_PLACE = (DEFAULT_ORG, DEFAULT_SPACE)
 
@@ -110,7 +110,8 @@ class CaRotation:
             StorageError: the step could not be written.
         """
         after = steps.activate(self.rotation, self._clock.now(), self._sources.new_serial())
-        self._require(self.progress.trusting(after.active), "trust the new CA", force=force)
+        readiness = self.progress.trusting(after.active).at_once()
+        self._require(readiness, "trust the new CA", force=force)
         self._check_sizes(after)
         self._authorities.change(after)
         self._log.info(log_events.CA_ACTIVATED, **_named(after))
@@ -139,7 +140,7 @@ class CaRotation:
         after = steps.retire(self.rotation, self._clock.now())
         self._leave(after, log_events.CA_RETIRED, force=force)
 
-    def readiness(self) -> Readiness | None:
+    def look(self) -> Look | None:
         """Look who is ready for the next step; None if no rotation is under way."""
         rotation = self.rotation
         if rotation.other is None:
@@ -148,25 +149,23 @@ class CaRotation:
             return self.progress.trusting(rotation.other)
         return self.progress.leaving(self._leaving(rotation.other))
 
-    def summary(self) -> str:
+    async def summary(self) -> str:
         """Say that a rotation is under way and what it waits for, or return ""."""
-        readiness = self.readiness()
-        if readiness is None:
+        look = self.look()
+        if look is None:
             return ""
         role, step = ("retiring", "retire")
         if self.rotation.stage is Stage.PREPARED:
             role, step = ("prepared", "activate")
-        awaited = self.sentence(readiness)
+        awaited = self.sentence(await look.in_turns())
         return f"a CA is {role}: {awaited or f'everybody is ready for c2c ca {step}'}"
 
     def sentence(self, readiness: Readiness) -> str:
         """Say what the next step waits for; "" if it waits for nothing."""
-        is_prepared = self.rotation.stage is Stage.PREPARED
         if not readiness.waiting:
             return ""
-        done = "sidecars have the new trust bundle" if is_prepared else "instances have left it"
         names = self._names(readiness, with_reasons=False)
-        return f"{readiness.ready} of {readiness.wanted} {done}; waiting for {names}"
+        return f"{readiness.ready} of {readiness.wanted} {readiness.done}; waiting for {names}"
 
     def _read(self, certificate: str, key: str) -> Authority:
         for path, field in ((certificate, "ca_cert"), (key, "ca_key")):
@@ -185,7 +184,7 @@ class CaRotation:
         leaving = self.rotation.other
         if leaving is None:
             raise FailedPrecondition("no rotation is under way")
-        readiness = self.progress.leaving(self._leaving(leaving))
+        readiness = self.progress.leaving(self._leaving(leaving)).at_once()
         self._require(readiness, "have left the CA", force=force)
         self._authorities.change(after)
         self._log.info(event, fingerprint=leaving.fingerprint, subject=leaving.subject)
@@ -203,9 +202,9 @@ class CaRotation:
             )
 
     def _names(self, readiness: Readiness, *, with_reasons: bool = True) -> str:
-        state = self.progress.state()
+        apps = readiness.state.apps
         shown = [
-            state.apps[each.instance.app_guid].key.named_in(_DEFAULT_PLACE, each.instance.index)
+            apps[each.instance.app_guid].key.named_in(_DEFAULT_PLACE, each.instance.index)
             + (f" ({each.reason})" if with_reasons else "")
             for each in readiness.waiting[:SHOWN]
         ]

@@ -33,9 +33,9 @@ class AuthorityCollector(Collector):
             role = "prepared" if rotation.stage is Stage.PREPARED else "retiring"
             ends.add_metric([role], rotation.other.not_after.timestamp())
         yield ends
-        readiness = self.rotation.readiness()
+        look = self.rotation.look()
         yield GaugeMetricFamily(
             "c2c_ca_rotation_waiting_instances",
             "Instances that are not ready for the next step of a CA rotation.",
-            value=len(readiness.waiting) if readiness is not None else 0,
+            value=len(look.at_once().waiting) if look is not None else 0,
         )

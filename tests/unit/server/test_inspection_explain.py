@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import cast
+from unittest.mock import AsyncMock
 
 from control_plane.api.v1 import inspection_pb2
 from control_plane.names import Domain
@@ -36,7 +37,7 @@ async def test_a_long_answer_gives_way_to_others() -> None:
         word=lambda _: None,
         has_identity=lambda _: False,
         absence=lambda: "",
-        ca_rotation=lambda: "",
+        ca_rotation=AsyncMock(return_value=""),
         clock=scene.clock,
     )
     names = scene.reconciler.publication

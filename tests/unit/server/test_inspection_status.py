@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -57,7 +58,7 @@ def _status(
         word=lambda _: word,
         has_identity=lambda _: has_identity,
         absence=lambda: "",
-        ca_rotation=lambda: "",
+        ca_rotation=AsyncMock(return_value=""),
         clock=scene.clock,
     )
     return StatusMessages(inspected, scene.state, resources=False).of(scene.state.instances[B0])

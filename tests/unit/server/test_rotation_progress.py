@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import pytest
 
-from control_plane.ca import Authority, InstanceIdentity, create_authority, new_key_pair
+from control_plane.api.v1 import certificate_authority_pb2
+from control_plane.ca import (
+    Authority,
+    InstanceIdentity,
+    Profile,
+    create_authority,
+    new_key_pair,
+    rotation,
+)
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.names import AppGuid, InstanceGuid
@@ -15,7 +26,10 @@ from control_plane.nodes import LiveStream, Nodes, Variant
 from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings
 from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
 from control_plane.reconciler.served.attestation import REPORT_SECONDS, Attestation
-from control_plane.server.ca_rotation.progress import Leaving, RotationProgress
+from control_plane.server.api.certificate_authorities import CertificateAuthorityService
+from control_plane.server.authorities import Authorities
+from control_plane.server.ca_rotation.progress import AT_ONCE, Leaving, RotationProgress
+from control_plane.server.ca_rotation.steps import CaRotation, Sources
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.messages import DeltaRequest, Node
 from control_plane.xds.resource_type import CLUSTER, SECRET, ResourceTypes
@@ -24,7 +38,10 @@ from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET
 
+T = TypeVar("T")
+
 B0 = InstanceGuid("b0")
+SLICES = 3
 DAY = timedelta(days=1)
 SIGNED = "still signed by the old CA"
 GONE = "remove it if it will not be back"
@@ -81,17 +98,17 @@ class World:
 
     def reasons(self) -> list[str]:
         """Return why the old CA cannot leave."""
-        return [each.reason for each in self.progress.leaving(self.leaving).waiting]
+        return [each.reason for each in self.progress.leaving(self.leaving).at_once().waiting]
 
     def distrust(self) -> list[str]:
         """Return who keeps the new CA from signing, and why."""
-        return [each.reason for each in self.progress.trusting(NEW).waiting]
+        return [each.reason for each in self.progress.trusting(NEW).at_once().waiting]
 
 
 def test_who_never_had_a_certificate_is_not_waited_for() -> None:
     """Instances that a platform registered and that never connected have nothing to lose."""
     here = World()
-    readiness = here.progress.leaving(here.leaving)
+    readiness = here.progress.leaving(here.leaving).at_once()
 
     assert (readiness.ready, readiness.wanted, readiness.waiting) == (0, 0, ())
 
@@ -107,7 +124,7 @@ def test_who_is_away_is_waited_for_until_the_certificate_ends(secret: str) -> No
 
 
 @pytest.mark.parametrize("is_acked", [False, True], ids=["an identity", "a certificate"])
-def test_what_was_given_and_not_heard_of_is_waited_for(*, is_acked: bool) -> None:
+async def test_what_was_given_and_not_heard_of_is_waited_for(*, is_acked: bool) -> None:
     """Its instance may come back with the identity, or serve what it never ACKed.
 
     So it is where an activation is taken back, and then the preparation.
@@ -128,7 +145,7 @@ def test_what_was_given_and_not_heard_of_is_waited_for(*, is_acked: bool) -> Non
     (reason,) = here.reasons()
     ends = f"until 2026-01-02T12:00:00Z: {GONE}"
     assert reason == f"it is not connected, and its {what} is {SIGNED}, {ends}"
-    assert here.progress.live_certificates(OLD) == 1
+    assert await here.progress.live_certificates(OLD) == 1
 
 
 def test_after_a_restart_the_newest_record_does_not_say_what_is_used() -> None:
@@ -222,19 +239,19 @@ def test_who_does_not_serve_what_it_accepted_is_waited_for() -> None:
     assert here.reasons() == ["it does not serve its new certificate: another is shown"]
 
 
-def test_a_certificate_counts_once() -> None:
+async def test_a_certificate_counts_once() -> None:
     """However many know of it."""
     here = World(record(OLD), replace(record(OLD, secret=IDENTITY), serial=8))
     here.ledger.issued(replace(record(NEW), serial=9))
 
-    assert here.progress.live_certificates(OLD) == 2
-    assert here.progress.live_certificates(NEW) == 1
+    assert await here.progress.live_certificates(OLD) == 2
+    assert await here.progress.live_certificates(NEW) == 1
 
 
 async def test_live_instances_have_to_say_whom_they_trust() -> None:
     """By a report that counts; those that are gone or never came are not asked."""
     here = World()
-    assert here.progress.trusting(NEW).wanted == 0
+    assert here.progress.trusting(NEW).at_once().wanted == 0
 
     here.state = set_status(here.state, B0, InstanceStatus.READY).state
     assert here.distrust() == ["no sidecar reports for it"]
@@ -247,3 +264,44 @@ async def test_live_instances_have_to_say_whom_they_trust() -> None:
 
     await here.clock.advance(10 * max(REPORT_SECONDS))
     assert here.distrust() == ["no sidecar reports for it"]
+
+
+async def test_what_is_shown_of_a_fleet_gives_way_to_others() -> None:
+    """Between two slices of the instances everybody else has a turn, in each part of the answer."""
+    here, records = World(), []
+    for number in range(SLICES * AT_ONCE):
+        guid = InstanceGuid(f"c{number}")
+        here.state = register(here.state, guid, B, f"10.1.{number // 200}.{number % 200 + 1}")
+        records.append(replace(record(OLD), instance_guid=guid))
+    here.holdings = Holdings(here.ledger, records)
+    progress = replace(here.progress, holdings=here.holdings)
+    prepared = rotation.prepare(rotation.steady(OLD, NOON), NEW, NOON, uncrossed=True)
+    activated = rotation.activate(prepared, NOON, 2)
+    steps = CaRotation(
+        Authorities(activated, lambda _before, _after: None),
+        progress,
+        cast("Sources", None),
+        profile=Profile(),
+        clock=here.clock,
+    )
+    service = CertificateAuthorityService(steps, here.clock)
+    request = certificate_authority_pb2.ListCertificateAuthoritiesRequest()
+
+    shown, turns = await _counting(service.ListCertificateAuthorities(request, cast("Any", None)))
+    summary, turns_of_summary = await _counting(steps.summary())
+
+    active, retiring = shown.authorities
+    assert (active.live_certificates, retiring.live_certificates) == (0, len(records))
+    assert [each.instance_guid for each in retiring.waiting][-1] == records[-1].instance_guid
+    assert summary == f"a CA is retiring: {retiring.waits_for}"
+    assert turns >= 4 * SLICES
+    assert turns_of_summary >= SLICES
+
+
+async def _counting(work: Coroutine[Any, Any, T]) -> tuple[T, int]:
+    """Return what some work returns, and how many turns others had meanwhile."""
+    working, turns = asyncio.ensure_future(work), 0
+    while not working.done():
+        turns += 1
+        await asyncio.sleep(0)
+    return working.result(), turns
