@@ -24,8 +24,6 @@ from control_plane.names import shown
 from control_plane.settings import SocketAddress
 from control_plane.settings.values import read_server_address
 
-_UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - what no client can connect to
-
 
 @command(
     "bootstrap",
@@ -94,7 +92,7 @@ def _server_named(text: str) -> SocketAddress:
     if not text:
         raise Failed(f"the server does not tell its xDS port, it may be older: {say}")
     server = read_server_address(text)
-    if server.host in _UNSPECIFIED:
+    if server.is_every:
         raise Failed(
             f"no Envoy can connect to {server}, where the server listens: {say}, or start the "
             "server with --server-name"

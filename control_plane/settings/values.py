@@ -70,14 +70,6 @@ class SocketAddress:
         """Tell whether it means every address of a machine, so that nobody can connect to it."""
         return self.host in {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
 
-    @property
-    def is_loopback(self) -> bool:
-        """Tell whether only this machine can reach it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
 
 def read_text(value: object) -> str:
     """Return a text that is not empty."""
