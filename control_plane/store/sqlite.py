@@ -36,9 +36,10 @@ from control_plane.store.files import (
     write_private,
 )
 from control_plane.store.lock import DirectoryLock
+from control_plane.store.migrations import migrate
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.rows import READERS, Row, issued_record, issued_row, row_of, table_of
-from control_plane.store.schema import INSTANCES, ISSUED, migrate
+from control_plane.store.schema import INSTANCES, ISSUED
 from control_plane.store.unusable import ROOM, damaged, reason_of, unusable
 
 T = TypeVar("T")

@@ -25,8 +25,9 @@ from control_plane.model.entities import (
     Transport,
 )
 from control_plane.names import Address, AppGuid, AppName, Hostname, InstanceGuid, Port
+from control_plane.store.migrations import STEPS, migrate
 from control_plane.store.protocol import IssuedRecord
-from control_plane.store.schema import APPS, STEPS, migrate
+from control_plane.store.schema import APPS
 from control_plane.store.sqlite import SqliteStore
 
 

@@ -42,8 +42,8 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import Address, AppGuid, Hostname, InstanceGuid, Port
 from control_plane.store import sqlite
+from control_plane.store.migrations import STEPS
 from control_plane.store.protocol import IssuedRecord
-from control_plane.store.schema import STEPS
 from control_plane.store.sqlite import SqliteStore
 from tests.unit.model.test_random_commands import COMMANDS, Command
 
