@@ -27,8 +27,8 @@ from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid
 from control_plane.server.access.applicants import Applicants
+from control_plane.server.access.instance_proof import InstanceAdmission, InstanceProof
 from control_plane.server.access.operators import OperatorsOnly
-from control_plane.server.access.peers import InstanceAdmission, InstanceProof
 from control_plane.server.api.join_tokens import EnrollmentServer
 from control_plane.server.budget import CertificateBudget
 from control_plane.server.credentials import ServerCertificate

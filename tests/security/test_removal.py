@@ -18,7 +18,7 @@ from control_plane.names import AppGuid, InstanceGuid
 from control_plane.planner import NAME_TABLE, NAME_TABLE_TYPE
 from control_plane.planner.ports import ID_SECRET
 from control_plane.reconciler.membership import farewells
-from control_plane.server.access import peers
+from control_plane.server.access.instance_proof import removed
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from tests.security.applicants import applicant
 from tests.security.holders import Holder, identity_request, issued
@@ -197,7 +197,7 @@ async def test_who_was_away_is_told_when_it_comes_back(
             assert await refused_stream(cf, holder) == ENDED
 
         refusals = told(lines, log_events.AUDIT_NODE_REFUSED)
-        details = str(peers.removed(InstanceGuid(holder.guid)))
+        details = str(removed(InstanceGuid(holder.guid)))
         assert [each["reason"] for each in refusals] == [details] * 2
         assert not told(lines, log_events.AUDIT_NAME_DENIED)
         assert await cf.instances_of("app-b") == []
@@ -242,7 +242,7 @@ async def test_nobody_else_is_told_of_a_removal(tmp_path: Path) -> None:
         ours = issued(cf, request, guid=holder.guid, lifetime=timedelta(minutes=1))
         foreign = issued(cf, replace(request, app_guid=AppGuid("app-x")), guid=holder.guid)
         await cf.remove(holder.guid)
-        details = str(peers.removed(InstanceGuid(holder.guid)))
+        details = str(removed(InstanceGuid(holder.guid)))
 
         another = (
             f"must be the instance of the certificate, {there.holder.guid}, not {holder.guid!r}"
@@ -272,7 +272,7 @@ async def test_who_was_told_is_refused_at_the_door_before_long(
             await client.subscribe(LISTENER)
             assert await acked_to_the_end(client) == ENDED
 
-        details = str(peers.removed(InstanceGuid(holder.guid)))
+        details = str(removed(InstanceGuid(holder.guid)))
         assert await refused_stream(cf, holder) == (grpc.StatusCode.PERMISSION_DENIED, details)
         assert cf.running.ports.discovery.refused[grpc.StatusCode.PERMISSION_DENIED] == 1
 
@@ -313,7 +313,7 @@ async def test_who_is_removed_while_it_renews_gets_no_identity(
 
         assert status == (
             grpc.StatusCode.PERMISSION_DENIED,
-            str(peers.removed(InstanceGuid(holder.guid))),
+            str(removed(InstanceGuid(holder.guid))),
         )
         assert not told(lines, log_events.AUDIT_IDENTITY_RENEWED)
         assert len(told(lines, log_events.AUDIT_RENEWAL_REFUSED)) == 1

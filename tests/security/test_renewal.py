@@ -21,7 +21,7 @@ from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.membership import farewells
-from control_plane.server.access import identity_watch, peers
+from control_plane.server.access import identity_watch, instance_proof
 from control_plane.server.access.identity_watch import SETTLING_SECONDS
 from control_plane.xds.resource_type import SECRET
 from tests.security.holders import Holder, identity_request, issued
@@ -106,7 +106,7 @@ async def test_an_instance_that_was_removed_cannot_renew(
         with capture_logs() as lines:
             opened, *others = await uses(cf, removed)
 
-        details = str(peers.removed(InstanceGuid(removed.guid)))
+        details = str(instance_proof.removed(InstanceGuid(removed.guid)))
         assert set(others) == {(grpc.StatusCode.PERMISSION_DENIED, details)}
         assert opened == (grpc.StatusCode.PERMISSION_DENIED, "this instance was removed")
         assert len(told(lines, log_events.AUDIT_NODE_REFUSED)) == 1 + len(others)

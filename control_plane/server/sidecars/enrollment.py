@@ -30,7 +30,8 @@ from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
 from control_plane.server.access.applicants import Applicants
 from control_plane.server.access.identities import Identities
-from control_plane.server.access.peers import removed, source_address
+from control_plane.server.access.instance_proof import removed
+from control_plane.server.access.peers import source_address
 from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.budget import CertificateBudget
 from control_plane.server.observability.audit import CALLER_LEFT

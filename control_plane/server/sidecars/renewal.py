@@ -29,7 +29,8 @@ from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
 from control_plane.server.access.identities import Identities
-from control_plane.server.access.peers import InstanceProof, removed, source_address
+from control_plane.server.access.instance_proof import InstanceProof, removed
+from control_plane.server.access.peers import source_address
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.limits import TokenBuckets
 from control_plane.server.observability.audit import CALLER_LEFT
