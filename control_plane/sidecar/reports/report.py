@@ -2,10 +2,9 @@
 
 The rule of this module: every change is told at once, and that of the identity soon, so that no
 stream of reports outlives the identity that it shows. While nothing changes, nothing is told until
-the control plane has something to say, such as that another certificate should be served by now;
-then the instance is looked at closely. What it says is heard at any time. The control plane may be
-away, or take no reports at all: nothing else here depends on them. After ``leave`` nothing is told
-that could bring the instance back.
+the control plane has something to say, such as that another certificate should be served by now.
+What it says is heard at any time. The control plane may be away, or take no reports at all: nothing
+else here depends on them. After ``leave`` nothing is told that could bring the instance back.
 """
 
 from __future__ import annotations
@@ -27,7 +26,8 @@ from control_plane.sidecar.identity import HeldIdentity
 from control_plane.sidecar.race import first_of
 from control_plane.sidecar.reports.app_ports import LivePorts
 from control_plane.sidecar.reports.calls import ReportCalls
-from control_plane.sidecar.reports.readiness import UNSEEN, Observation, Observer
+from control_plane.sidecar.reports.lookout import Lookout
+from control_plane.sidecar.reports.readiness import Observation, Observer
 from control_plane.sidecar.retry import delays
 from control_plane.sidecar.seldom import Seldom
 
@@ -46,19 +46,9 @@ UNASKED_SECONDS = 30.0
 UNSUPPORTED_SECONDS = 600.0
 """When to try again at a control plane that takes no reports: it may be updated."""
 
-LOOK_SECONDS = (0.05, 2.0)
-"""How soon to look again when something has just changed, or should, and how often otherwise."""
-
-CLOSELY_SECONDS = 0.5
-"""How often to look while another certificate should be served: a second after an Envoy ACKed it,
-the control plane takes it for not served."""
-
-AWAITED_SECONDS = 10.0
-"""After how long it is said that an app does not listen which just starts, or never will there."""
-
 SETTLE_SECONDS = 5.0
-"""How long Envoy has to be back with a new identity before a report shows that: with the first that
-does, the one before is worth nothing."""
+"""How long Envoy has to come back with a new identity before a report shows it: from the first
+report that does, the identity before is worth nothing."""
 
 _Call = Callable[[sidecar_pb2.ReportRequest, float], Awaitable[sidecar_pb2.ReportResponse]]
 
@@ -91,13 +81,9 @@ class Reporter:
         self._calls = calls
         self._live = live
         self._ports = ports
-        self._observer = observer
+        self._lookout = Lookout(observer, clock)
         self._clock = clock
         self._draw = draw
-        self._seen = UNSEEN
-        self._expected = ""
-        self._awaited_at: float | None = clock.monotonic() + AWAITED_SECONDS
-        self._pause = LOOK_SECONDS[0]
         self._next = clock.monotonic()
         self._delays: Iterator[float] | None = None
         self._telling = asyncio.Lock()
@@ -110,7 +96,7 @@ class Reporter:
 
     async def first(self) -> None:
         """Tell that the instance starts; it may be that nobody hears it."""
-        await self._tell(await self._look(), self._calls.report, GREETING_SECONDS)
+        await self._tell(await self._lookout.look(), self._calls.report, GREETING_SECONDS)
 
     async def run(self) -> None:
         """Look and tell, without end; after ``leave``, do neither."""
@@ -120,28 +106,28 @@ class Reporter:
     async def leave(self) -> None:
         """Tell that the instance stops."""
         self._leaving.set()
-        await self._tell(self._seen, self._calls.report, GREETING_SECONDS)
+        await self._tell(self._lookout.seen, self._calls.report, GREETING_SECONDS)
         await self._calls.close()
 
     async def _keep_telling(self) -> None:
         while True:
-            seen, identity = await self._look(), self._live.current.identity
+            seen, identity = await self._lookout.look(), self._live.current.identity
             telling = self._tell(seen, self._calls.keep_reporting, ANSWER_SECONDS)
-            await first_of(telling, self._changed_from(seen), self._other_than(identity))
+            await first_of(telling, self._lookout.changed_from(seen), self._other_than(identity))
             if self._delays is not None:
-                # Nobody listens: a change is no reason to shout. A control plane that is back is
-                # one: until it hears otherwise, who left before is taken to be gone.
+                # Nobody listens, so a change is no reason to report early. That the control plane
+                # is back is one: until it hears otherwise, an instance that left before is gone.
                 left = self._next - self._clock.monotonic()
                 await first_of(
                     self._clock.sleep(left), self._calls.reconnected(), self._keep_looking()
                 )
                 continue
-            while (left := self._next - self._clock.monotonic()) > 0 and self._seen == seen:
+            while (left := self._next - self._clock.monotonic()) > 0 and self._lookout.seen == seen:
                 if self._is_settled(identity):
                     break
                 await first_of(
                     self._clock.sleep(left),
-                    self._changed_from(seen),
+                    self._lookout.changed_from(seen),
                     self._other_than(identity),
                     self._hear(),
                 )
@@ -180,45 +166,7 @@ class Reporter:
 
     async def _keep_looking(self) -> None:
         while True:
-            await self._changed_from(self._seen)
-
-    async def _changed_from(self, seen: Observation) -> None:
-        """Return once the instance is not as it was; look less and less often until then."""
-        while self._seen == seen:
-            await self._clock.sleep(self._pause)
-            awaits = self._expected not in ("", self._seen.served_serial)
-            self._pause = min(self._pause * 1.5, CLOSELY_SECONDS if awaits else LOOK_SECONDS[1])
-            await self._look()
-
-    async def _look(self) -> Observation:
-        seen, before = await self._observer.observe(), self._seen
-        self._seen = seen
-        if seen != before:
-            self._pause = LOOK_SECONDS[0]
-        if seen.listening != before.listening:
-            self._log.info(log_events.APP_LISTENING, listening=seen.listening)
-        self._await_app(seen)
-        if seen.exposed_ports and seen.exposed_ports != before.exposed_ports:
-            self._log.warning(
-                log_events.APP_EXPOSED,
-                ports=seen.exposed_ports,
-                reason="the app can be reached by TCP past Envoy, where no network policy holds: "
-                "have it listen on 127.0.0.1 only",
-            )
-        return seen
-
-    def _await_app(self, seen: Observation) -> None:
-        """Say once that the app has not listened since the start: nothing else of it shows here."""
-        if self._awaited_at is None or self._clock.monotonic() < self._awaited_at:
-            return
-        self._awaited_at = None
-        if not seen.listening and seen.closed_ports:
-            self._log.info(
-                log_events.APP_AWAITED,
-                ports=seen.closed_ports,
-                reason="the app does not accept connections there: until it does, no name leads "
-                "to this instance, unless its health check type is process",
-            )
+            await self._lookout.changed_from(self._lookout.seen)
 
     async def _tell(self, seen: Observation, call: _Call, seconds: float) -> None:
         request = sidecar_pb2.ReportRequest(
@@ -250,9 +198,7 @@ class Reporter:
         least, most = AGAIN_SECONDS
         asked = response.report_again_in.ToTimedelta().total_seconds() or UNASKED_SECONDS
         self._next = started + min(max(asked, least), most)
-        if response.expected_serial != self._expected:
-            self._expected = response.expected_serial
-            self._pause = LOOK_SECONDS[0]
+        self._lookout.expect(response.expected_serial)
         self._follow(response)
         if response.trust_bundle:
             self._trust(response.trust_bundle.encode())
@@ -267,7 +213,7 @@ class Reporter:
         except ControlPlaneError as error:
             self._cannot_use(f"ports of the app: {error}")
         if self._ports.current != before:
-            self._pause = LOOK_SECONDS[0]
+            self._lookout.hasten()
 
     def _trust(self, bundle: bytes) -> None:
         before = self._live.trusted_roots
