@@ -16,7 +16,7 @@ from control_plane.app.authority import new_authority, open_authorities
 from control_plane.app.expiring import signing_ca
 from control_plane.app.memories import forgetting
 from control_plane.app.observed import Observed, Watched, observe
-from control_plane.ca import Authority, InstanceIdentity, Profile, load_trusted, new_key_pair
+from control_plane.ca import Authority, Profile, load_trusted, new_key_pair
 from control_plane.clock import Clock
 from control_plane.model.change import Decision
 from control_plane.model.draining import leave_draining
@@ -41,7 +41,6 @@ from control_plane.reconciler.membership.presence import (
     Presence,
 )
 from control_plane.reconciler.membership.tombstones import Tombstones
-from control_plane.reconciler.pace import IDENTITIES_PER_SECOND, turn
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.probe import Prober
@@ -101,23 +100,6 @@ class Core:
         return Validity(
             self.settings.trust_domain, self.clock, authorities.issuers, authorities.is_gone
         )
-
-    def renew_in(self, identity: InstanceIdentity) -> float | None:
-        """Return in how many seconds an identity has its turn to lead to the CA of the moment.
-
-        None if it does already, and so do those that its instance was given and has not shown.
-        """
-        given = (
-            each.issuer
-            for each in self.holdings.possible(identity.instance_guid)
-            if each.secret == IDENTITY
-        )
-        if identity.issuer == self.authority.subject and {*given} <= {self.authority.fingerprint}:
-            return None
-        instances = len(self.registry.state.instances)
-        since = self.authorities.rotation.since
-        at = turn(identity.instance_guid, since, instances, per_second=IDENTITIES_PER_SECOND)
-        return (at - self.clock.now()).total_seconds()
 
 
 def new_serial() -> int:

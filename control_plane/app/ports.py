@@ -31,6 +31,7 @@ from control_plane.server.access.instance_proof import InstanceAdmission, Instan
 from control_plane.server.access.operators import OperatorsOnly
 from control_plane.server.api.join_tokens import EnrollmentServer
 from control_plane.server.budget import CertificateBudget
+from control_plane.server.ca_rotation.identity_turns import IdentityTurns
 from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.drain import Drain
@@ -193,6 +194,9 @@ class Ports:
 
     def _reports(self) -> Reports:
         core = self._core
+        turns = IdentityTurns(
+            lambda: core.registry.state, core.authorities, core.holdings, core.clock
+        )
         return Reports(
             lambda: core.registry.state,
             core.presence,
@@ -200,7 +204,7 @@ class Ports:
             core.attestation,
             core.custody,
             core.authorities.current,
-            core.renew_in,
+            turns.renew_in,
         )
 
     def _is_alive(self, instance: InstanceGuid) -> bool:

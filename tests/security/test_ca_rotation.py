@@ -18,7 +18,6 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import certificate_authority_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
-from control_plane.app import core
 from control_plane.app.core import new_serial
 from control_plane.ca import (
     Authority,
@@ -31,6 +30,7 @@ from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.pace import turn
 from control_plane.reconciler.served.attestation import REPORT_SECONDS
+from control_plane.server.ca_rotation import identity_turns
 from control_plane.settings import SocketAddress
 from control_plane.settings.own_authority import ROTATION_FILE
 from control_plane.sidecar.enrolment.pin import pinned
@@ -341,7 +341,7 @@ async def test_a_sidecar_is_told_to_renew_when_its_turn_comes(
         seconds = 0.5
         turns = turn(InstanceGuid(holder.guid), EPOCH, 1, per_second=1.0) - EPOCH
         rate = turns.total_seconds() / seconds
-        monkeypatch.setattr(core, "IDENTITIES_PER_SECOND", rate)
+        monkeypatch.setattr(identity_turns, "IDENTITIES_PER_SECOND", rate)
         await op.prepare()
         async with keeps_reporting(cf, holder) as sidecar:
             await sidecar.write(reported(cf.trust_bundle))
