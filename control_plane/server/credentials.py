@@ -111,7 +111,7 @@ class ServerCertificate:
         return is_valid and self._sent == self._authority().sent_pem
 
     def _renew(self) -> None:
-        """Replace the certificate; if the CA cannot issue now, the old one is shown on."""
+        """Replace the certificate; if the CA cannot issue now, the old one goes on being shown."""
         try:
             self._leaf = self._issue()
         except (FailedPrecondition, IssuanceError) as error:

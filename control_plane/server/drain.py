@@ -35,12 +35,13 @@ STREAMS_PER_SECOND = 100.0
 handshake of 2-3 ms, so a few of them are no crowd, and nobody waits for them."""
 
 CUTS_PER_SECOND, CUTTING = 2000.0, 0.25
-"""How many calls are cut in a second, and the part of the time that is kept for it at the most: a
-fleet has about as many calls that are no streams, and these are cut with what is left of those."""
+"""How many calls are cut in a second, and the part of the time that is kept for that at the most.
+It is reckoned by the streams that there were: a fleet has about as many other calls, and of its
+streams most have ended by then."""
 
 LAST_CALLS_SECONDS = 1.0
-"""What calls that are no streams have once the streams are over: those that are left wait for news
-(reports of sidecars, watchers of health), of which there will be none."""
+"""How long other calls may go on once the streams are over: those that do wait for news (reports of
+sidecars, watchers of health), of which there will be none."""
 
 
 class Drain:

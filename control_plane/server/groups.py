@@ -1,7 +1,7 @@
 """Nodes that should all have the same: groups, by what their clients say of themselves.
 
-The rule of this module: a node is in one group as long as it has a stream, the one that was said of
-it last, and has what that group should have.
+The rule of this module: as long as a node has a stream it is in one group, the one that its newest
+stream puts it in, and has what that group should have.
 """
 
 from __future__ import annotations

@@ -44,8 +44,9 @@ class ServerLimits:
         poll_seconds: how long a polled request waits for something to be answered with; then its
             client asks again. It counts as a stream that opened, and that is open until then.
         handshake_seconds: how long a connection may take to be ready for calls. gRPC grants two
-            minutes, which is long for a peer that may be anybody; but a fleet of 5,000 that comes
-            back at once takes 10 s and more for its handshakes, and whose time is up begins anew.
+            minutes, which is long for a peer that may be anybody. It must not be too short either:
+            a fleet of 5,000 that comes back at once takes 10 s and more for its handshakes, and
+            whoever is cut off begins anew.
         keepalive_seconds: how long a connection may be silent until its client is asked whether it
             is still there.
         keepalive_timeout_seconds: how long it may take to answer that; one that vanished without a

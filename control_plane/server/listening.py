@@ -2,8 +2,8 @@
 
 The rule of this module: who cannot listen says why in the words of the operating system, and what
 to do. gRPC tells neither, and asyncio not all since Python 3.13, so that the address is tried once
-more, with a socket of ours. A start is not to be interrupted: whoever waits for it no longer waits
-until it is over, and then stops it.
+more, with a socket of ours. A start is never interrupted: if its caller is cancelled, it is waited
+for all the same, and what it started is stopped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Resources as they may be shown.
 
 The rule of this module: what Envoy's definitions mark as sensitive is hidden, at any depth, as in
-Envoy's own config dump; so is what nobody here can look into. So whatever kind of secret there is,
-or will be, nobody has to think of it here.
+Envoy's own config dump; so is what nobody here can look into. So no kind of secret is named here,
+and those that Envoy adds are hidden too.
 """
 
 from __future__ import annotations

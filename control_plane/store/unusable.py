@@ -1,7 +1,8 @@
 """Why a database cannot be used, in one sentence that says what to do.
 
-The rule of this module: what may be as good as ever is never called damaged, since people are told
-to move that away; and what no start could use is, whoever did that to it.
+The rule of this module: a database that may be as good as ever is never called damaged, since
+people are told to move a damaged one away. One that no start could use always is, whatever made it
+so.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """How often somebody may try to enrol in vain.
 
-The rule of this module: what a stranger can make the server do is bounded, and costs no friend
-anything. A refusal counts only if it is the applicant's fault: against the token if that is known,
-else against the address that it comes from and all strangers together. So a good token enrols
-however many others fail, and as soon as the server can. Whoever finds its address held is told to
-try again, so that this is nobody's fault; only its lines in the log are bounded. Who leaves before
-it is answered has made the server work for nothing, which counts like a refusal.
+The rule of this module: what a stranger can make the server do is bounded, and does not cost those
+with a good token anything. A refusal counts only if it is the applicant's fault: against its token
+if that is known, else against the address that it comes from and against all strangers together. So
+a good token enrols as soon as the server can, however many others fail. Whoever finds its address
+held is told to try again, so that is not its fault; only its lines in the log are bounded. Who
+leaves before it is answered made the server work for nothing, which counts like a refusal.
 """
 
 from __future__ import annotations

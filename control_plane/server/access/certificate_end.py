@@ -1,7 +1,7 @@
-"""When streams end since the certificate ends by which their client was let in.
+"""Streams end with the certificate by which their client was let in.
 
-The rule of this module: a stream is not open for longer than its client could open one. It ends a
-moment before, so that the client has another certificate by then, or is told why it is out.
+The rule of this module: no stream is open for longer than its client could open one. It ends a
+moment before its certificate does: the client has another one by then, or is told why it is out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _over() -> Unavailable:
 
 @asynccontextmanager
 async def while_valid(shown: Credential | None, clock: Clock) -> AsyncIterator[None]:
-    """Have a block end with the certificate of a client, where it showed one.
+    """End a block with the certificate of a client, where it showed one.
 
     Raises:
         Unavailable: the certificate ends.

@@ -6,7 +6,7 @@ The rules of this module:
   may never have arrived, and the older is all that its holder has; after that whoever shows the
   older one has stolen it, or was restored from a copy.
 - What an older release sent for the ports from 61001 has the SPIFFE id of its instance, and a key
-  that the control plane made and sent. As far as its record is there it never counts.
+  that the control plane made and sent. It never counts, as far as there is a record of it.
 - A stream that was opened with an older certificate than the newest issued is ended soon, and any
   stream before its certificate ends; Envoy then comes back with the files that its sidecar renewed.
 """

@@ -3,8 +3,9 @@
 The rule of this module: Envoy opens its streams again on the same TCP connection, old certificate
 included, unless that connection may carry one request only (the bootstrap says so). So a stream
 that ends comes back with the files that the sidecar has renewed; if it does not, it is ended again.
-A stream that has to end is never given more time, or whoever renews again and again would keep it.
-Timers do not follow a clock that is set, or that of a machine that slept; then all are set anew.
+A stream that is to end is never given more time, or it would stay open as long as its instance
+renews often enough. Timers notice neither a clock that is set nor that the machine slept: then all
+of them are set anew.
 """
 
 from __future__ import annotations

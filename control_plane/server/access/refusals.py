@@ -1,8 +1,8 @@
 """Refusals that are too many to be told one by one.
 
-The rule of this module: whoever is refused again and again cannot fill a disk with it. What a bound
-has turned away, and what one client was refused that has had its lines already, is counted, and
-told to the audit log in one line for each kind and some seconds.
+The rule of this module: whoever is refused again and again cannot fill a disk with it. Whatever a
+bound turns away, and whatever is refused to a client that has had its share of lines, is counted,
+and told to the audit log every few seconds, in one line for each kind.
 """
 
 from __future__ import annotations

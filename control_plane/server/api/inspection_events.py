@@ -1,7 +1,8 @@
 """WatchEvents: who is told of what.
 
-The rule of this module: what is of an app is told to who watches that app, or its space; a policy
-is of both its ends. That a change is everywhere is of no app: it is told to who was told of it.
+The rule of this module: what concerns an app is told to those who watch that app, or its space; a
+policy concerns the apps at both of its ends. That a change has arrived everywhere concerns no app
+by itself: it is told to those who were told of the change.
 """
 
 from __future__ import annotations

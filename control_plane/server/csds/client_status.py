@@ -3,8 +3,8 @@
 The rule of this module: it says what the control plane knows for certain. SYNCED is "the client
 ACKed it", STALE "sent, and not answered yet", ERROR "refused", NOT_SENT "not sent, or its turn has
 not come" (``envoy.service.status.v3.ConfigStatus``). Private keys are never shown, nor is what
-cannot be looked into. A long answer gives way to streams and commands while it is made, and one
-that would hold them up in the end is refused.
+cannot be looked into. A long answer gives way to streams and commands while it is made. One that is
+so long that it would hold them up when it becomes bytes is refused.
 """
 
 from __future__ import annotations

@@ -160,7 +160,8 @@ class Serving:
     def _until_due(self) -> float | None:
         """Return for how many seconds nothing is due; 0 where it has become so since the last look.
 
-        What was due by then and could not be sent is none to wait for: what it waits for wakes.
+        What was due at that look, and could not be sent then, needs no timer: whatever held it up
+        wakes the stream.
         """
         at = self._live.stream.next_due(self._looked_at)
         return None if at is None else max(0.0, at - self._by.clock.monotonic())

@@ -1,8 +1,8 @@
 """Certificates in the log: which are not served although they were ACKed, and which are after all.
 
-The rule of this module: what is not served is a warning, since somebody has to act, and what ends a
-warning is seen as it is. That all others are served is in the line of the change, so of each alone
-it is for debugging.
+The rule of this module: a certificate that is not served is a warning, since somebody has to act;
+and whoever sees a warning also sees its end. That all others are served is in the line of the
+change, so the line for a single one is for debugging.
 """
 
 from __future__ import annotations

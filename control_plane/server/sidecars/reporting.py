@@ -1,10 +1,11 @@
 """One sidecar that keeps reporting: when it is answered.
 
-The rule of this module: it is answered when there is something to say. That is so when another
+The rule of this module: it is answered when there is something to say. There is when another
 certificate should be served than its last report showed, other ports of the app be looked at, other
-CAs be trusted, or its identity be renewed, once for each report and each of them, and when its last
-word is as old as a word may be, so that it speaks again. One task reads and another writes, so that
-neither waits for the other; a sidecar that does not read keeps its stream no longer than another.
+CAs be trusted, or its identity be renewed; each of these is said once for each report. And there is
+when its last word is as old as a word may be, so that it speaks again. One task reads and another
+writes, so that neither waits for the other; a sidecar that does not read keeps its stream no longer
+than any other does.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from control_plane.errors import InvalidArgument
 from control_plane.server.access.admission import Context
 
 _AT_ONCE = 0.1
-"""Seconds that are no reason to wait: who is asked answers within them, so that without, each round
-would take two timers, the second for as long as the last answer took."""
+"""Seconds that are too few to wait for. A sidecar that was asked reports within them, so its last
+word is that much younger than the question. Without this each round would end with a second timer,
+for just that time."""
 
 
 class Facts(NamedTuple):
