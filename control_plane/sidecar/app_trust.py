@@ -3,8 +3,8 @@
 The rule of this module: our CA is added, and nothing is ever taken away. What the platform already
 set (a company's own roots, say) is the base of what we set; where there is nothing to add to, the
 variable is left alone, since our CA alone would cut the app off from the rest of the world. The
-files of fixed names are there whatever the variables say, for programs that others start. What a
-disk has no room for is written soon after it has: the next CA waits for nobody's files.
+files have fixed names and are there whatever the variables say, for programs that others start. A
+file that the disk has no room for is tried again every minute: the next CA does not wait for it.
 """
 
 from __future__ import annotations

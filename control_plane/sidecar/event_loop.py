@@ -1,8 +1,8 @@
 """The event loop of a sidecar.
 
-The rule of this module: a sidecar that is told to stop waits for no DNS server. asyncio has names
-looked up by threads for which it waits at its end, and where no server answers that takes the
-system 10 seconds for each that it knows.
+The rule of this module: a sidecar that is told to stop waits for no DNS server. asyncio looks names
+up in threads, and waits for these when it ends. Where no DNS server answers, that takes the system
+10 seconds for each that it knows.
 """
 
 from __future__ import annotations

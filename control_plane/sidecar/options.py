@@ -27,7 +27,7 @@ DEFAULT_APP_ADDRESS = Address("127.0.0.1")
 """Where an app listens that nobody can reach but its Envoy."""
 
 MIN_ENVOY_MEMORY = 32 << 20
-"""Octets; with less an app with some callers would be one that turns them away."""
+"""Octets; with less, Envoy would turn away the callers of an app that has but a few."""
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 

@@ -3,8 +3,8 @@
 The rule of this module: app and Envoy are codependent. Whichever ends first ends the other and
 gives the exit code. Told to stop, the instance first says that it leaves, so that no client comes
 any more, then lets go those who are there, and only then ends the app; each step has a deadline,
-and a hurry ends it. Envoy ends when nobody is served any more, and else after the app, which may
-yet answer.
+and a hurry ends it. Envoy ends once nobody is served any more. Where somebody still is, it ends
+after the app, which may yet answer.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ ENVOY_STOP_SECONDS = 5.0
 """How long Envoy may take to end once nothing is left to do for it; it takes milliseconds."""
 
 _LAST_SECONDS = 0.3
-"""How long a hurry still waits until the instance has said that it leaves; it takes milliseconds,
-and spares others 30 s in which names lead here."""
+"""How long even a hurry waits for the instance to say that it leaves. That takes milliseconds, and
+else names would lead here for another 30 s."""
 
 _QUIET_SECONDS = 0.5
 _POLL_SECONDS = 0.1

@@ -12,7 +12,7 @@ AGAIN_SECONDS = 600.0
 """After which time the same is news once more."""
 
 _REMEMBERED = 256
-"""Texts, of which each may have a number in it that never comes again."""
+"""How many texts are remembered: a text may have a number in it, and so never come again."""
 
 
 class Seldom:

@@ -17,7 +17,7 @@ from control_plane.clock import Clock
 from control_plane.sidecar.retry import delays
 
 LONG_SECONDS = 60.0
-"""Who ran for so long did well: what breaks it then is no reason to wait as after the last time."""
+"""A service that ran for so long did well: when it breaks, pauses begin anew with a short one."""
 
 
 class Service(Protocol):

@@ -2,9 +2,9 @@
 
 The rules of this module:
 
-- An ACK means that queries are answered by the new table, and that after a restart of the sidecar
-  they are answered by it or, where it could not be saved, by none until the control plane speaks:
-  it waits for the ACK before it takes a name's certificate away, or lets a name out.
+- An ACK means that queries are answered by the new table, also after a restart of the sidecar; or,
+  if it could not be saved, by none after a restart until the control plane speaks. The control
+  plane waits for the ACK before it takes a name out of certificates, or lets a name out.
 - A table that is refused changes nothing, and neither does a control plane that is away.
 - Whatever goes wrong on a stream ends this stream only. The next is opened after a pause that grows
   and is drawn at random, on a new connection, so that it shows the newest identity.
@@ -46,8 +46,8 @@ ChannelFactory = Callable[[], grpc.aio.Channel]
 """Opens a channel of its own to the control plane, with the identity of the moment."""
 
 _COME_BACK = f"{grpc.StatusCode.UNAVAILABLE.name}: "
-"""How it begins why a stream ended that need mean nothing: the control plane ends those of an
-identity that was renewed. If it is gone, the next stream says so."""
+"""How the reason begins for which a stream ended that need mean nothing: the control plane ends the
+streams of an identity that was renewed. If it is gone, the next stream says so."""
 
 _METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 

@@ -44,8 +44,8 @@ class UpstreamLimits:
         patience: seconds after which the next resolver is asked as well.
         total: seconds after which a query has failed; stubs ask again after 5 (resolv.conf(5)).
         queries: how many may be under way at once, each with a socket or two.
-        quiet: seconds without a failure after which all is well, whatever failed before; and after
-            which the same is said again.
+        quiet: seconds without a failure after which all is well, whatever failed before; and for
+            how long the log is not told the same again.
     """
 
     patience: float = 1.0

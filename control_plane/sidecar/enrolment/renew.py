@@ -2,8 +2,9 @@
 
 The rule of this module: renewal starts at half life, so a control plane that is away has as long
 again to come back, or earlier if the control plane asks for it; each renewal has a new key. One
-that fails is repeated until it succeeds; nothing that runs is ever stopped for it. One whose
-outcome is due again at once, by a clock that is ahead, counts as failed: else there is no end.
+that fails is repeated until it succeeds; nothing that runs is ever stopped for it. Where the clock
+is ahead, so that the new identity is due for renewal at once, it counts as failed: else identities
+would be renewed without a pause.
 """
 
 from __future__ import annotations
@@ -194,8 +195,8 @@ class Renewal:
             asked = self._live.current
             # Once another is issued, the control plane ends streams that show this one.
             self._live.check_room()
-            # What gRPC leaves of those of the last time is in cycles, and keeps connections open:
-            # a process that makes no more than that meets Python's own collector once in weeks.
+            # gRPC leaves the channel of the last renewal in a cycle, with its connection open, and
+            # a process that allocates as little as this one is collected once in weeks.
             gc.collect()
             place = await self._place()
             new = await renew(self._server, asked, new_key=self._new_key, place=place)

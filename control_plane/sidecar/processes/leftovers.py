@@ -1,9 +1,10 @@
 """What a sidecar that was killed left running: its Envoy and its app.
 
 The rule of this module: both hold ports that the next ones need, so they are ended before those are
-started. An Envoy is found by its admin socket. An app is found by its process, which is noted when
-it starts; since the system gives each number away again, it is that process only if it began then,
-and one that it left behind in its group only if that has the GUID of the instance.
+started. An Envoy is found by its admin socket. An app is found by its process number, which is
+noted when it starts, with the moment: the system gives numbers away again, so a process with this
+number is the app only if it began at that moment. Where the app itself has ended, what it left in
+its process group is found by the GUID of the instance among its variables.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The rule of this module: as the first process of a container the sidecar inherits every process
 whose parent ended, and each of them stays a zombie until it is waited for. That is at once, since
 zombies count against the processes that a container may have. The sidecar's own children are left
-to whoever started them.
+to those parts of it that started them.
 """
 
 from __future__ import annotations

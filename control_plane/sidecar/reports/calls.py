@@ -1,8 +1,8 @@
 """The calls by which an instance reports.
 
 The rule of this module: one connection for all of them, and it shows the identity of the moment.
-What happens all the time goes over one stream, since a call of its own costs either side ten times
-what a message does.
+Reports go over one stream, since a call for each would cost either side ten times what a message
+does.
 """
 
 from __future__ import annotations
