@@ -1,8 +1,8 @@
 """``ca list``, ``ca prepare``, ``ca activate`` and ``ca retire``: one CA takes another's place.
 
-The rule of this module: a step that somebody is not ready for is refused by the server, with names.
-``--wait`` waits until it will not be, and says for whom while a person looks; ``--undo`` takes a
-step back.
+The rule of this module: the server refuses a step as long as somebody is not ready for it, and
+names who. ``--wait`` waits until everybody is, and shows a person at a terminal for whom;
+``--undo`` takes a step back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every command by name: in which group, with which summary, and which module has it.
 
 The rule of this module: it knows the commands without importing one of them. So ``c2c`` without
-arguments, its help and its completion are there at once, and a command pays only for itself.
+arguments, its help and its completion are there at once, and a command imports only what it needs.
 """
 
 from __future__ import annotations

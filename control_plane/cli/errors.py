@@ -1,9 +1,8 @@
 """How a run that failed says so: one sentence on standard error, with what to do next.
 
-The rule of this module: whatever was raised becomes a sentence here and nowhere else. Sentences
-begin with a capital letter here, as those of ``cf`` do, unless they begin with a name, and have no
-period, whoever says them.
-Saying it never fails: a stream that is full or gone is told nothing.
+The rule of this module: whatever was raised becomes a sentence here and nowhere else. Like those of
+``cf``, a sentence begins with a capital letter, unless it begins with a name, and has no period,
+whoever made it. Saying it never fails: a stream that is full or gone is told nothing.
 """
 
 from __future__ import annotations

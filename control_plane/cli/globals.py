@@ -1,9 +1,10 @@
 """Options that hold for every command: which server to talk to, and where apps are looked for.
 
-The rule of this module: such an option may stand before the command or after it; what stands after
-it counts, and a variable counts only where there is no option, also where the option says in
-another way which server it is. Nothing is kept outside the click context of the run. A command that
-is printed says them again, so that it works as it stands.
+The rule of this module: such an option may stand before the command or after it; if it stands in
+both places, the one after it counts. A variable counts only where there is no option: an option
+that names a server in another way than the variable replaces it too. Nothing is kept outside the
+click context of the run. A command that is printed repeats these options, so that it works as it
+stands.
 """
 
 from __future__ import annotations

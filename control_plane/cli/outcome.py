@@ -1,8 +1,8 @@
 """Whether it is known what became of a call that failed.
 
 The rule of this module: a change is durable before it is answered, so without an answer of the
-server it may have been made. It was not if the server refused it, or if no connection came about
-over which it could have been sent. What cannot be told counts as sent.
+server it may have been made. It was not if the server refused it, or if there never was a
+connection over which it could have been sent. Where that cannot be told, it counts as sent.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The standard streams of a run, whatever its caller made of them.
 
-The rule of this module: a stream that the caller closed counts as /dev/null; and an error of
-standard output names it. So no command has to ask what its output is, and none ends with a
-traceback because of it.
+The rule of this module: a stream that the caller closed is /dev/null here, and an error in writing
+to standard output says that it is standard output. So no command has to ask what its output is, and
+none ends with a traceback because of it.
 """
 
 from __future__ import annotations

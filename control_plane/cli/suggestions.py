@@ -1,8 +1,8 @@
 """What is said to somebody whose command does not exist here.
 
-The rule of this module: a command that takes something away is never suggested because its name
-looks like what was typed, and what was to take something away is never answered with a command that
-does not. Who comes from ``cf``, ``istioctl`` or ``kubectl`` is told what that word is here.
+The rule of this module: a command that takes something away is never suggested just because its
+name looks like what was typed, nor is any other to somebody who typed a word for taking away. Who
+comes from ``cf``, ``istioctl`` or ``kubectl`` is told what that word is here.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Data as a command prints it: columns for people, JSON for programs.
 
 The rule of this module: JSON is a list of flat objects with the API's field names, each field
-always present and whole, so that a program needs neither a default nor a second look. Columns are
-those of ``cf``: three spaces between them and no lines. In a file nothing is left out; on a
-terminal that is too narrow, ids and lists are cut, or stand below, so that a row stays a row. Where
-not even that has room, each row becomes a block of names and values, as of ``cf app``, all of them
-whole.
+always present and whole, so that a program needs neither a default nor a second call. Columns are
+those of ``cf``: three spaces between them and no lines. In a file nothing is left out. On a
+terminal that is too narrow, ids and lists are cut, or stand below their row, so that a row stays a
+row. Where there is no room even for that, each row becomes a block of names and values, as ``cf
+app`` prints them, all of them whole.
 """
 
 from __future__ import annotations
