@@ -30,7 +30,7 @@ from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.groups import GroupOf, Groups
 from control_plane.server.health import Health
 from control_plane.server.limits import ServerLimits
-from control_plane.server.listening import listen_at
+from control_plane.server.listening import listen_at, stop
 from control_plane.server.lrs.load_reports import LoadReportingService, LoadReports
 from control_plane.server.resources import check_type_url, resource_of, snapshot_of
 from control_plane.server.status import StatusInterceptor
@@ -147,7 +147,7 @@ class ResourceServer:
         if reporting is not None:
             reporting.add_to(server)
         self.address = await listen_at(server, self.address, self._credentials)
-        self._running.push_async_callback(server.stop, _STOP_SECONDS)
+        self._running.push_async_callback(stop, server, _STOP_SECONDS)
         self._running.callback(service.shut_down)
         self._running.callback(health.drain)
         self._service = service

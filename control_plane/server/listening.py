@@ -1,9 +1,9 @@
-"""How a server begins to listen: with an address that it can have, and whole or not at all.
+"""How a server begins to listen, and ends: with an address that it can have, whole or not at all.
 
 The rule of this module: who cannot listen says why in the words of the operating system, and what
 to do. gRPC tells neither, and asyncio not all since Python 3.13, so that the address is tried once
-more, with a socket of ours. A start is never interrupted: if its caller is cancelled, it is waited
-for all the same, and what it started is stopped.
+more, with a socket of ours. Neither a start nor a stop is ever interrupted: if its caller is
+cancelled it is waited for all the same, and what was started by then is stopped.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import errno
 import os
 import re
 import socket
+from collections.abc import Coroutine
+from typing import Any
 
 import grpc
 
@@ -74,13 +76,19 @@ async def start(server: grpc.aio.Server) -> None:
     What grpc.aio starts is a task of its own. It tells a future that it runs, and if that future is
     cancelled by then, it dies of it where nobody can catch it (grpcio 1.85, `_server_main_loop`).
     """
-    starting = asyncio.ensure_future(server.start())
     try:
-        await asyncio.shield(starting)
+        await _to_its_end(server.start())
     except asyncio.CancelledError:
-        await asyncio.wait([starting])
         await server.stop(None)
         raise
+
+
+async def stop(server: grpc.aio.Server, seconds: float) -> None:
+    """Stop a server; its calls have so many seconds to end, also if this is cancelled meanwhile.
+
+    Else they would never be cut: they would go on, and be answered, with nobody left to end them.
+    """
+    await _to_its_end(server.stop(seconds))
 
 
 def cannot_listen(address: str, number: int | None, setting: str) -> ConfigurationError:
@@ -107,6 +115,16 @@ def cannot_listen(address: str, number: int | None, setting: str) -> Configurati
             what_to_do = f"set another {setting}"
     why = os.strerror(number).lower() if number else "it cannot be had"
     return ConfigurationError([f"cannot listen on {address}: {why}: {what_to_do}"])
+
+
+async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:
+    """Wait for some work; if that is cancelled, wait all the same, and pass it on then."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _errno(address: str) -> int | None:

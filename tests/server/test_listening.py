@@ -9,16 +9,18 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from control_plane.app import ControlPlane, ports
 from control_plane.errors import ConfigurationError
 from control_plane.server.library import ResourceServer
 from control_plane.server.listening import cannot_listen
 from control_plane.settings import Settings, SocketAddress, admin_socket
+from tests.xds_client import plaintext_channel
 
 LOOPBACK = SocketAddress("127.0.0.1", 0)
 ELSEWHERE = "192.0.2.1"
@@ -196,3 +198,27 @@ async def test_a_start_that_is_interrupted_leaves_nothing(
     for address in (plane.xds_address, plane.enroll_address):
         if address.port:
             socket.create_server((address.host, address.port)).close()
+
+
+async def test_a_stop_that_is_cancelled_cuts_its_calls_all_the_same() -> None:
+    """Whoever leaves the block leaves nothing behind, be it in a hurry: not a call, not a task."""
+    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    may_leave = asyncio.Event()
+
+    async def serve() -> None:
+        async with ResourceServer() as server:
+            address.set_result(server.address)
+            await may_leave.wait()
+
+    serving = asyncio.create_task(serve())
+    async with plaintext_channel(await address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs lack the method
+        call = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
+        may_leave.set()
+        assert (await call.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        serving.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE

@@ -14,7 +14,7 @@ from envoy.service.status.v3 import csds_pb2_grpc
 
 from control_plane.server.csds.client_status import SERVICE, ClientStatusService
 from control_plane.server.limits import ServerLimits
-from control_plane.server.listening import listen_at
+from control_plane.server.listening import listen_at, stop
 from control_plane.server.reflection import add_reflection
 from control_plane.server.status import StatusInterceptor
 
@@ -48,4 +48,4 @@ async def client_status_port(
     try:
         yield bound
     finally:
-        await server.stop(_STOP_SECONDS)
+        await stop(server, _STOP_SECONDS)
