@@ -157,8 +157,9 @@ class _Sidecar:
                 leftovers.note_app(app.pid, joined.enrollment.instance_guid)
             if os.getpid() == FIRST_PROCESS:
                 own = [each.pid for each in (envoy, app) if each is not None]
-                reaper = asyncio.create_task(OrphanReaper(own, self.clock).run())
-                stack.push_async_callback(_cancel, reaper)
+                reaper = OrphanReaper(own, self.clock)
+                reaping = keep_running([reaper], clock=self.clock, draw=self.draw)
+                stack.push_async_callback(_cancel, asyncio.create_task(reaping))
             instance = RunningInstance(
                 envoy, app, admin, reporter, signals=self.signals, options=self.options
             )
