@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from control_plane.clock import Clock
 from control_plane.xds.limits import StreamLimits
@@ -20,6 +21,8 @@ STRANGER_SECONDS = 30
 
 MOST_BUCKETS = 10_000
 """How many rates are kept apart; each takes 200 bytes."""
+
+_SECONDS_PER_MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,11 @@ class TokenBucket:
         self._tokens = self._burst
         self._at = clock.monotonic()
 
+    @classmethod
+    def per_minute(cls, tokens: int, clock: Clock) -> Self:
+        """Return a bucket of so many tokens, which is filled in a minute."""
+        return cls(tokens / _SECONDS_PER_MINUTE, tokens, clock)
+
     def take(self) -> bool:
         """Take a token; tell whether there was one."""
         now = self._clock.monotonic()
@@ -182,6 +190,11 @@ class TokenBuckets:
         self._clock = clock
         self._most = most
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    @classmethod
+    def per_minute(cls, tokens: int, clock: Clock) -> Self:
+        """Return buckets of so many tokens each, which are filled in a minute."""
+        return cls(tokens / _SECONDS_PER_MINUTE, tokens, clock)
 
     def take(self, key: str) -> bool:
         """Take a token of somebody's own; tell whether there was one."""

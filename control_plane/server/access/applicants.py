@@ -31,8 +31,6 @@ from control_plane.server.status import code_of
 STRANGERS = 10
 """How many addresses may be refused as often as one may be; they share what is beyond."""
 
-_SECONDS_PER_MINUTE = 60.0
-
 _SITE_PREFIX = 64
 """Whoever has one address of IPv6 has all of its subnet (RFC 4291, section 2.5.4)."""
 
@@ -47,10 +45,9 @@ class Applicants:
     def __init__(self, limits: ServerLimits, refusals: RefusalTally, clock: Clock) -> None:
         """Start with nobody refused; tell of those that are too many together."""
         most = limits.refused_enrollments_per_minute
-        rate = most / _SECONDS_PER_MINUTE
-        self._by_token = TokenBuckets(rate, most, clock)
-        self._by_address = TokenBuckets(rate, most, clock)
-        self._strangers = TokenBucket(STRANGERS * rate, STRANGERS * most, clock)
+        self._by_token = TokenBuckets.per_minute(most, clock)
+        self._by_address = TokenBuckets.per_minute(most, clock)
+        self._strangers = TokenBucket.per_minute(STRANGERS * most, clock)
         self._refusals = refusals
         self.refused: Counter[grpc.StatusCode] = Counter()
 

@@ -11,8 +11,6 @@ from control_plane.clock import Clock
 from control_plane.errors import Unavailable
 from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
 
-_SECONDS_PER_MINUTE = 60.0
-
 
 class Arrivals:
     """Counts new streams, in all and by node."""
@@ -21,7 +19,7 @@ class Arrivals:
         """Start with nobody having come."""
         self._most = most = limits.new_streams_per_node_and_minute
         self._all = TokenBucket(limits.new_streams_per_second, limits.new_streams_burst, clock)
-        self._by_node = TokenBuckets(most / _SECONDS_PER_MINUTE, most, clock)
+        self._by_node = TokenBuckets.per_minute(most, clock)
 
     def let_in(self, node_id: str) -> None:
         """Count a stream of a node.

@@ -22,8 +22,6 @@ TELLING_SECONDS = 10.0
 LINES_PER_MINUTE = 30
 """How many refusals of one kind are told of one client with a line each."""
 
-_SECONDS_PER_MINUTE = 60.0
-
 _SHOWN = 10
 """How many of those who were refused one line names at the most."""
 
@@ -55,8 +53,7 @@ class RefusalTally:
         """
         lines = self._lines.get(event)
         if lines is None:
-            rate = LINES_PER_MINUTE / _SECONDS_PER_MINUTE
-            lines = self._lines[event] = TokenBuckets(rate, LINES_PER_MINUTE, self._clock)
+            lines = self._lines[event] = TokenBuckets.per_minute(LINES_PER_MINUTE, self._clock)
         if lines.take(who):
             return True
         self.count(event, shown or who)
