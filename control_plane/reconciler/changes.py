@@ -10,7 +10,7 @@ instances are no changes, and neither is what is forgotten of those that were re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Protocol
 
 import structlog
@@ -25,6 +25,9 @@ from control_plane.reconciler.progress import Behind, Stage
 
 BOUND_SECONDS = 60.0
 """How long a change is followed at the most."""
+
+NAMED_AT_MOST = 10
+"""How many of those that have not followed are named in the log."""
 
 
 class Progress(Protocol):
@@ -105,18 +108,22 @@ class ChangeTrace:
     async def _follow(self, apps: frozenset[AppGuid], revision: int, since: float) -> None:
         instances = frozenset(each.guid for app in apps for each in self._state.instances_of(app))
         behind = await self._progress.wait(apps, Stage.ACKED, BOUND_SECONDS)
-        self._reached(Stage.ACKED, revision, since, len(behind))
+        self._reached(Stage.ACKED, revision, since, [each.instance_guid for each in behind])
         if not behind:
             late = await self._serving.served(instances, BOUND_SECONDS)
-            self._reached(Stage.SERVED, revision, since, len(late))
+            self._reached(Stage.SERVED, revision, since, late)
 
-    def _reached(self, stage: Stage, revision: int, since: float, behind: int) -> None:
+    def _reached(
+        self, stage: Stage, revision: int, since: float, behind: Collection[InstanceGuid]
+    ) -> None:
         seconds = self._clock.monotonic() - since
         event = log_events.CHANGE_SERVED if stage is Stage.SERVED else log_events.CHANGE_ACKED
         log = self._log.warning if behind else self._log.info
-        log(event, revision=revision, seconds=round(seconds, 6), behind=behind)
+        # Whoever reads that later cannot ask any more who it was.
+        named = {"instances": sorted(behind)[:NAMED_AT_MOST]} if behind else {}
+        log(event, revision=revision, seconds=round(seconds, 6), behind=len(behind), **named)
         for observer in self._observers:
-            observer(stage, revision, seconds, behind)
+            observer(stage, revision, seconds, len(behind))
 
 
 def _is_status_only(entity: Entity, before: State) -> bool:

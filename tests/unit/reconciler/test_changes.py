@@ -92,7 +92,7 @@ async def test_a_change_is_followed_to_the_handshake() -> None:
 
 
 async def test_a_change_that_is_not_acked_is_not_asked_for_further() -> None:
-    """When the time is up it is said how many are behind, as a warning."""
+    """When the time is up it is said how many are behind, and who, as a warning."""
     here = scene()
     with capture_logs() as lines:
         await here.commit(mapping(here.state, B, "x"))
@@ -101,6 +101,21 @@ async def test_a_change_that_is_not_acked_is_not_asked_for_further() -> None:
 
     assert here.told == [(Stage.ACKED, 7, 0.0, 1)]
     assert lines[0]["log_level"] == "warning"
+    assert lines[0]["instances"] == [B0]
+
+
+async def test_who_does_not_serve_a_change_is_named() -> None:
+    """Up to ten of them, so that a fleet that is away is one line of the log."""
+    here = scene()
+    with capture_logs() as lines:
+        await here.commit(mapping(here.state, B, "x"))
+        here.fleet.acked.set_result(())
+        here.fleet.shown.set_result(frozenset(InstanceGuid(f"b{n:02}") for n in range(12)))
+        await settled()
+
+    assert "instances" not in lines[0]
+    assert (lines[1]["event"], lines[1]["behind"]) == ("change.served", 12)
+    assert lines[1]["instances"] == [f"b{n:02}" for n in range(10)]
 
 
 async def test_coming_and_going_is_no_change() -> None:
