@@ -21,8 +21,10 @@ from control_plane.app.ports import Ports
 from control_plane.clock import Clock, SystemClock
 from control_plane.server.http.answers import http_server
 from control_plane.server.http.server import HttpServer
+from control_plane.server.metrics.alarms import AlarmCollector
 from control_plane.server.metrics.collector import DiscoveryCollector, EnrollmentCollector
 from control_plane.server.metrics.expiry import ExpiryCollector
+from control_plane.server.observability.alarms import InstanceAlarms
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.settings.retired import CA_FILE
 from control_plane.store.sqlite import SqliteStore
@@ -135,6 +137,7 @@ class ControlPlane:
         metrics.registry.register(DiscoveryCollector(ports.discovery))
         metrics.registry.register(EnrollmentCollector(ports.applicants))
         metrics.registry.register(ExpiryCollector(self.core.expiry))
+        metrics.registry.register(_alarms(self.core))
         return http_server(metrics, lambda: "shutting down" if ports.is_draining else "")
 
     async def __aexit__(
@@ -147,3 +150,14 @@ class ControlPlane:
         self._log.info(log_events.SERVER_STOPPING)
         await self._exit.aclose()
         self._log.info(log_events.SERVER_STOPPED)
+
+
+def _alarms(core: Core) -> AlarmCollector:
+    standing, word = core.reconciler.standing, core.presence.word
+    alarms = InstanceAlarms(standing.plan_failure, word, core.nodes, core.attestation)
+    return AlarmCollector(
+        lambda: core.registry.state,
+        alarms,
+        standing.is_current,
+        lambda instance: instance in core.attestation.exposed,
+    )

@@ -21,6 +21,7 @@ from control_plane.server.api.inspection_values import (
     hexadecimal,
     timestamp,
 )
+from control_plane.server.observability.alarms import InstanceAlarms
 from control_plane.server.observability.stream_log import shortened
 from control_plane.server.observability.type_names import PLANNED_TYPES
 from control_plane.xds.delivery import Delivery
@@ -28,15 +29,8 @@ from control_plane.xds.resource import TypeUrl
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.type_status import TypeStatus, type_statuses, worst
 
-_SILENT = "its sidecar reports no more, and renews no identity: restart it"
-
 _NEVER_CONNECTED = (
     "its Envoy never connected: see whether it runs, and reaches the port of --xds-address"
-)
-
-_ENVOYLESS = (
-    "it counts as gone, since its Envoy is not connected, although its sidecar reports: the log of "
-    "that says why (envoy.logged), or Envoy hangs; restart it then"
 )
 
 
@@ -97,6 +91,9 @@ class StatusMessages:
         self._inspected = inspected
         self._state = state
         self._resources = resources
+        self._instance_alarms = InstanceAlarms(
+            inspected.plan_failure, inspected.word, inspected.nodes, inspected.attestation
+        )
 
     def of(self, instance: Instance) -> inspection_pb2.InstanceStatus:
         """Return the status of one instance, whose app the State has."""
@@ -128,21 +125,10 @@ class StatusMessages:
         return message
 
     def _alarms(self, instance: Instance) -> Iterator[str]:
-        if failure := self._inspected.plan_failure(instance.guid):
-            yield f"it goes on with what it had: {failure}"
-        is_here = instance.status.is_there and self._inspected.nodes.streams(instance.guid)
-        if is_here and self._inspected.attestation.fell_silent(instance.guid):
-            yield _SILENT
-        if instance.status is InstanceStatus.GONE and self._speaks(instance.guid):
-            yield _ENVOYLESS
+        for _, sentence in self._instance_alarms.of(instance):
+            yield sentence
         for each in self._inspected.expiry.of(instance):
             yield each.sentence
-
-    def _speaks(self, instance: InstanceGuid) -> bool:
-        """Tell whether a sidecar reports that does not leave."""
-        word = self._inspected.word(instance)
-        is_leaving = word is not None and word.leaving
-        return self._inspected.attestation.witnessed(instance) and not is_leaving
 
     def _tell_certificate(self, message: inspection_pb2.InstanceStatus, instance: Instance) -> None:
         guid = instance.guid

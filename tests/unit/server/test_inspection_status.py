@@ -20,6 +20,8 @@ from control_plane.reconciler.membership.status import Word
 from control_plane.reconciler.served.attestation import REPORT_SECONDS
 from control_plane.server.api.inspection_status import StatusMessages
 from control_plane.server.api.inspection_values import Inspected
+from control_plane.server.metrics.alarms import AlarmCollector
+from control_plane.server.observability.alarms import InstanceAlarms
 from tests.unit.model.world import B, mapping, register, world
 from tests.unit.reconciler.clocks import settled
 from tests.unit.reconciler.test_proof import Scene
@@ -62,6 +64,17 @@ def _status(
         clock=scene.clock,
     )
     return StatusMessages(inspected, scene.state, resources=False).of(scene.state.instances[B0])
+
+
+def _counted(scene: Scene, word: Word | None = None) -> dict[str, float]:
+    """Return how many instances have an alarm, by its kind, where there are some."""
+    alarms = InstanceAlarms(
+        scene.reconciler.standing.plan_failure, lambda _: word, scene.nodes, scene.attestation
+    )
+    is_current = scene.reconciler.standing.is_current
+    found = AlarmCollector(lambda: scene.state, alarms, is_current, lambda _: False).collect()
+    (family,) = (each for each in found if each.name == "c2c_instance_alarms")
+    return {each.labels["kind"]: each.value for each in family.samples if each.value}
 
 
 async def _served() -> Scene:
@@ -149,9 +162,11 @@ async def test_a_sidecar_that_reports_no_more_is_an_alarm() -> None:
     await scene.clock.advance(3 * REPORT_SECONDS[0])
     silent = "its sidecar reports no more, and renews no identity: restart it"
     assert list(_status(scene).alarms) == [silent]
+    assert _counted(scene) == {"sidecar_silent": 1}
     for live in scene.nodes.streams(B0):
         scene.nodes.closed(live)
     assert list(_status(scene).alarms) == []  # it may all be gone
+    assert _counted(scene) == {}
 
 
 async def test_an_envoy_that_is_away_beside_a_sidecar_that_reports_is_an_alarm() -> None:
@@ -162,7 +177,9 @@ async def test_an_envoy_that_is_away_beside_a_sidecar_that_reports_is_an_alarm()
     scene.attestation.report(B0, None, ())
     (alarm,) = _status(scene).alarms
     assert alarm.startswith("it counts as gone, since its Envoy is not connected, although its ")
+    assert _counted(scene) == {"envoy_away": 1}
     assert list(_status(scene, word=LEAVES).alarms) == []
+    assert _counted(scene, LEAVES) == {}
 
     await scene.clock.advance(3 * REPORT_SECONDS[0])
     assert list(_status(scene).alarms) == []  # the machine may be gone

@@ -1,0 +1,69 @@
+"""What is wrong with an instance and does not mend itself, so that somebody has to look at it.
+
+The rule of this module: it records nothing. The status of an instance tells the sentence and the
+metrics count the kind, and both come from here, so neither can know of an alarm that the other
+does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from control_plane.model.entities import Instance, InstanceStatus
+from control_plane.names import InstanceGuid
+from control_plane.nodes import Nodes
+from control_plane.reconciler.membership.status import Word
+from control_plane.reconciler.served.attestation import Attestation
+
+_SILENT = "its sidecar reports no more, and renews no identity: restart it"
+
+_ENVOYLESS = (
+    "it counts as gone, since its Envoy is not connected, although its sidecar reports: the log of "
+    "that says why (envoy.logged), or Envoy hangs; restart it then"
+)
+
+
+class AlarmKind(Enum):
+    """What an alarm of an instance is about."""
+
+    PLAN_FAILED = "plan_failed"
+    """What it should have cannot be made."""
+
+    SIDECAR_SILENT = "sidecar_silent"
+    """Its Envoy serves on without its sidecar."""
+
+    ENVOY_AWAY = "envoy_away"
+    """Its sidecar reports, and its Envoy is not connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceAlarms:
+    """Tells the alarms of an instance, but for certificates that end, which ``Expiry`` has.
+
+    Attributes:
+        plan_failure: says why an instance goes on with an old plan; "" if it does not.
+        word: returns what a sidecar said last of its instance; None if it said nothing.
+    """
+
+    plan_failure: Callable[[InstanceGuid], str]
+    word: Callable[[InstanceGuid], Word | None]
+    nodes: Nodes
+    attestation: Attestation
+
+    def of(self, instance: Instance) -> Iterator[tuple[AlarmKind, str]]:
+        """Yield each alarm of an instance, and the sentence that tells it."""
+        if failure := self.plan_failure(instance.guid):
+            yield AlarmKind.PLAN_FAILED, f"it goes on with what it had: {failure}"
+        is_here = instance.status.is_there and self.nodes.streams(instance.guid)
+        if is_here and self.attestation.fell_silent(instance.guid):
+            yield AlarmKind.SIDECAR_SILENT, _SILENT
+        if instance.status is InstanceStatus.GONE and self._speaks(instance.guid):
+            yield AlarmKind.ENVOY_AWAY, _ENVOYLESS
+
+    def _speaks(self, instance: InstanceGuid) -> bool:
+        """Tell whether a sidecar reports that does not leave."""
+        word = self.word(instance)
+        is_leaving = word is not None and word.leaving
+        return self.attestation.witnessed(instance) and not is_leaving
