@@ -135,7 +135,7 @@ def _logged(module: ast.Module) -> Iterator[tuple[str, str]]:
 
 def test_every_command_that_is_named_exists() -> None:
     """What is printed for pasting is a command."""
-    commands = set(re.findall(r"\bc2c ([a-z][a-z-]+)", TEXT))
+    commands = set(re.findall(r"\bc2c (ca [a-z]+|[a-z][a-z-]+)", TEXT))
 
     assert {"status", "certs", "wait", "why", "events"} <= commands
     for name in commands:
