@@ -68,6 +68,15 @@ class StreamLimits:
                 f"type_url longer than {self.name_octets} octets: {shown(type_url)}"
             )
 
+    def check_number(self, names: int) -> None:
+        """Bound how many names a request may ask for, give up or state, before any is looked at.
+
+        Raises:
+            PeerLimitExceeded: they are more than a stream may have.
+        """
+        if names > self.names:
+            raise PeerLimitExceeded(f"more than {self.names} resource names on a stream: {names}")
+
     def check_names(self, names: Collection[str], total: int) -> None:
         """Bound what the client asks for.
 
@@ -78,8 +87,7 @@ class StreamLimits:
         Raises:
             PeerLimitExceeded: they are too many, or one is too long.
         """
-        if total > self.names:
-            raise PeerLimitExceeded(f"more than {self.names} resource names on a stream: {total}")
+        self.check_number(total)
         for name in names:
             if len(name.encode()) > self.name_octets:
                 raise PeerLimitExceeded(
@@ -95,16 +103,24 @@ class StreamLimits:
         if any(len(version) > self.version_characters for version in versions):
             raise PeerLimitExceeded(f"version longer than {self.version_characters} characters")
 
+    def check_number_of_parameters(self, number: int) -> None:
+        """Bound how many dynamic parameters a name may have, before any is looked at.
+
+        Raises:
+            PeerLimitExceeded: they are too many.
+        """
+        if number > self.parameters:
+            raise PeerLimitExceeded(
+                f"more than {self.parameters} dynamic parameters of a resource: {number}"
+            )
+
     def check_parameters(self, parameters: Parameters) -> None:
         """Bound the dynamic parameters of a name.
 
         Raises:
             PeerLimitExceeded: they are too many, or one is too long.
         """
-        if len(parameters) > self.parameters:
-            raise PeerLimitExceeded(
-                f"more than {self.parameters} dynamic parameters of a resource: {len(parameters)}"
-            )
+        self.check_number_of_parameters(len(parameters))
         for text in chain.from_iterable(parameters):
             if len(text.encode()) > self.parameter_octets:
                 raise PeerLimitExceeded(

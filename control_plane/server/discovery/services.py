@@ -176,7 +176,8 @@ class DiscoveryService:
         )
 
         async def fetch(raw: bytes, context: Context) -> bytes:
-            read, write = partial(parse_sotw, raw), partial(encode, variant=sotw, identifier=name)
+            read = partial(parse_sotw, raw, self._limits.stream)
+            write = partial(encode, variant=sotw, identifier=name)
             polling = Polling(read, write, context, self._by, seconds=seconds, otherwise=nothing)
             with self._opened(only, sotw, context) as live:
                 await self._run(live, context, partial(polling.run, live))

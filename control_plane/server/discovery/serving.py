@@ -139,7 +139,7 @@ class Serving:
 
     def _take(self, raw: bytes) -> None:
         live, now = self._live, self._by.clock.monotonic()
-        request = parse(raw, live.variant)
+        request = parse(raw, live.variant, self._by.limits.stream)
         connected = self._by.meet(live, request, self._context)
         events = (*connected, *live.stream.receive(request, now))
         self._by.nodes.told(live, events)

@@ -8,7 +8,6 @@ server acts on is read; and nothing that is kept of a request is long or a priva
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any, assert_never
 
 from envoy.service.discovery.v3 import discovery_pb2
@@ -16,13 +15,19 @@ from google.protobuf.message import DecodeError
 
 from control_plane.errors import PeerProtocolError
 from control_plane.nodes import Variant
+from control_plane.server.discovery.wire_names import (
+    DEFAULT_LIMITS,
+    locators,
+    names,
+    versions,
+)
 from control_plane.server.discovery.wire_node import read_node
 from control_plane.server.redaction import REDACTED
 from control_plane.xds.constraints import Constraints
+from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import (
     DeltaRequest,
     ErrorDetail,
-    Locator,
     Reply,
     Request,
     SotwRequest,
@@ -37,60 +42,60 @@ _PRIVATE_KEY = re.compile(
 )
 
 
-def parse(raw: bytes, variant: Variant) -> Request:
+def parse(raw: bytes, variant: Variant, limits: StreamLimits = DEFAULT_LIMITS) -> Request:
     """Read a request of a variant.
 
     Raises:
         PeerProtocolError: the bytes are no such message.
+        PeerLimitExceeded: it names more than the limits allow.
     """
     match variant:
         case Variant.SOTW:
-            return parse_sotw(raw)
+            return parse_sotw(raw, limits)
         case Variant.DELTA:
-            return parse_delta(raw)
+            return parse_delta(raw, limits)
         case _:
             assert_never(variant)
 
 
-def parse_sotw(raw: bytes) -> SotwRequest:
-    """Read a ``DiscoveryRequest``.
+def parse_sotw(raw: bytes, limits: StreamLimits = DEFAULT_LIMITS) -> SotwRequest:
+    """Read a ``DiscoveryRequest``; raises as ``parse`` does."""
+    return sotw_request(decode(discovery_pb2.DiscoveryRequest, raw), limits)
+
+
+def sotw_request(
+    request: Any,  # noqa: ANN401 - made at run time, without stubs
+    limits: StreamLimits = DEFAULT_LIMITS,
+) -> SotwRequest:
+    """Take from a ``DiscoveryRequest`` what a server acts on.
 
     Raises:
-        PeerProtocolError: the bytes are no such message.
+        PeerLimitExceeded: it names more than the limits allow.
     """
-    return sotw_request(decode(discovery_pb2.DiscoveryRequest, raw))
-
-
-def sotw_request(request: Any) -> SotwRequest:  # noqa: ANN401 - made at run time, without stubs
-    """Take from a ``DiscoveryRequest`` what a server acts on."""
     return SotwRequest(
         TypeUrl(request.type_url),
-        tuple(request.resource_names),
+        names(request.resource_names, limits),
         request.version_info,
         request.response_nonce,
         _error_detail(request),
         read_node(request),
-        _locators(request.resource_locators),
+        locators(request.resource_locators, limits),
     )
 
 
-def parse_delta(raw: bytes) -> DeltaRequest:
-    """Read a ``DeltaDiscoveryRequest``.
-
-    Raises:
-        PeerProtocolError: the bytes are no such message.
-    """
+def parse_delta(raw: bytes, limits: StreamLimits = DEFAULT_LIMITS) -> DeltaRequest:
+    """Read a ``DeltaDiscoveryRequest``; raises as ``parse`` does."""
     request = decode(discovery_pb2.DeltaDiscoveryRequest, raw)
     return DeltaRequest(
         TypeUrl(request.type_url),
-        tuple(request.resource_names_subscribe),
-        tuple(request.resource_names_unsubscribe),
-        dict(request.initial_resource_versions),
+        names(request.resource_names_subscribe, limits),
+        names(request.resource_names_unsubscribe, limits),
+        versions(request.initial_resource_versions, limits),
         request.response_nonce,
         _error_detail(request),
         read_node(request),
-        _locators(request.resource_locators_subscribe),
-        _locators(request.resource_locators_unsubscribe),
+        locators(request.resource_locators_subscribe, limits),
+        locators(request.resource_locators_unsubscribe, limits),
     )
 
 
@@ -221,12 +226,6 @@ def decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time,
         raise PeerProtocolError(
             f"{len(raw)} bytes that are no {message.DESCRIPTOR.full_name}"
         ) from error
-
-
-def _locators(locators: Iterable[Any]) -> tuple[Locator, ...]:
-    return tuple(
-        Locator(each.name, tuple(sorted(each.dynamic_parameters.items()))) for each in locators
-    )
 
 
 def bytes_of(response: Any) -> bytes:  # noqa: ANN401 - made at run time, without stubs

@@ -152,7 +152,7 @@ class RestServer:
         if only is None:
             known = ", ".join(sorted(self._types))
             return _told(HTTPStatus.NOT_FOUND, f"there is nothing but {known}")
-        read = partial(parse_json, request.body)
+        read = partial(parse_json, request.body, self._limits.stream)
         write = partial(encode_json, identifier=self._identifier)
         try:
             body = await self._service.poll(only, read, write, peer)

@@ -19,17 +19,20 @@ from control_plane.errors import MessageError, PeerProtocolError
 from control_plane.names import shown
 from control_plane.server.descriptors import ImportingPool
 from control_plane.server.discovery.wire import empty_sotw, is_wrapped, sotw_request, wrapped
+from control_plane.server.discovery.wire_names import DEFAULT_LIMITS
+from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.resource import Resource
 
 _POOL = cast("descriptor_pool.DescriptorPool", ImportingPool())
 
 
-def parse_json(raw: bytes) -> SotwRequest:
+def parse_json(raw: bytes, limits: StreamLimits = DEFAULT_LIMITS) -> SotwRequest:
     """Read a ``DiscoveryRequest``.
 
     Raises:
         PeerProtocolError: the text is no such message.
+        PeerLimitExceeded: it names more than the limits allow.
     """
     try:
         fields = json.loads(raw)
@@ -42,7 +45,7 @@ def parse_json(raw: bytes) -> SotwRequest:
         request = ParseDict(fields, discovery_pb2.DiscoveryRequest(), ignore_unknown_fields=True)
     except Exception as error:  # protobuf has a SystemError for text that is no Unicode, and more
         raise PeerProtocolError(f"the body is no DiscoveryRequest: {_reason(error)}") from error
-    return sotw_request(request)
+    return sotw_request(request, limits)
 
 
 def encode_json(reply: Reply, identifier: str) -> bytes:

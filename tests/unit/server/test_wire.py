@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 
 import pytest
 from envoy.config.core.v3 import base_pb2
@@ -12,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.errors import PeerProtocolError
+from control_plane.errors import PeerLimitExceeded, PeerProtocolError
 from control_plane.nodes import Variant
 from control_plane.server.discovery.wire import (
     MAX_ERROR_CHARACTERS,
@@ -24,6 +25,7 @@ from control_plane.server.discovery.wire import (
 from control_plane.server.discovery.wire_constraints import read_constraints
 from control_plane.server.discovery.wire_node import MAX_FEATURES, MAX_NODE_CHARACTERS, node_message
 from control_plane.server.lrs.wire_load_reports import parse_load_report
+from control_plane.xds.limits import StreamLimits
 from control_plane.xds.messages import (
     DeltaRequest,
     ErrorDetail,
@@ -378,6 +380,42 @@ def test_an_error_ends_without_a_newline() -> None:
     detail = parse_delta(raw).error_detail
 
     assert detail == ErrorDetail(13, "listener-a: cannot bind\nlistener-b: cannot bind")
+
+
+FEW = StreamLimits(names=3, parameters=2)
+FOUR = ["a", "b", "c", "d"]
+LOCATORS = [{"name": name} for name in FOUR]
+VARIED = [{"name": "a", "dynamic_parameters": {"a": "1", "b": "2", "c": "3"}}]
+
+
+@pytest.mark.parametrize(
+    ("variant", "said", "why"),
+    [
+        (Variant.SOTW, {"resource_names": FOUR}, "3 resource names"),
+        (Variant.SOTW, {"resource_names": ["a"] * 4}, "3 resource names"),
+        (Variant.SOTW, {"resource_locators": LOCATORS}, "3 resource names"),
+        (Variant.SOTW, {"resource_locators": VARIED}, "2 dynamic parameters"),
+        (Variant.DELTA, {"resource_names_subscribe": FOUR}, "3 resource names"),
+        (Variant.DELTA, {"resource_names_unsubscribe": FOUR}, "3 resource names"),
+        (Variant.DELTA, {"initial_resource_versions": dict.fromkeys(FOUR, "1")}, "3 resource"),
+        (Variant.DELTA, {"resource_locators_subscribe": LOCATORS}, "3 resource names"),
+        (Variant.DELTA, {"resource_locators_unsubscribe": LOCATORS}, "3 resource names"),
+        (Variant.DELTA, {"resource_locators_unsubscribe": VARIED}, "2 dynamic parameters"),
+    ],
+)
+def test_a_request_names_no_more_than_a_stream_may_have(
+    variant: Variant, said: dict[str, Any], why: str
+) -> None:
+    """Nor does what it gives up: a client can have no more than that."""
+    kind = {Variant.SOTW: discovery_pb2.DiscoveryRequest}.get(
+        variant, discovery_pb2.DeltaDiscoveryRequest
+    )
+    raw = kind(type_url=URL, **said).SerializeToString()
+
+    with pytest.raises(PeerLimitExceeded, match=f"more than {why}"):
+        parse(raw, variant, FEW)
+
+    parse(raw, variant)
 
 
 def test_what_is_kept_of_a_request_is_bounded() -> None:
