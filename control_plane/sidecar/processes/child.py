@@ -130,15 +130,17 @@ class Child:
 
         The whole group is told, as a terminal would tell it: a script that waits for its server
         does not pass SIGTERM on. And it may end before that server does, which then has its time
-        all the same. What is left of a process that ended by itself has none.
+        all the same. What is left of a process that ended by itself has none. A group is told
+        once, however often this is called.
 
         Args:
             seconds: how long the group may take to end by itself.
             hurry: ends this time early once it is set.
         """
-        self.is_told = True
+        is_told, self.is_told = self.is_told, True
         if not self.has_ended:
-            self._send_group(signal.SIGTERM)
+            if not is_told:  # else it ends already, and may be cut off by a second one
+                self._send_group(signal.SIGTERM)
             await within(seconds, hurry, self._group_ended())
         if not self._is_over:
             # Once only: by the next time the number may be that of a group of somebody else.

@@ -60,6 +60,40 @@ async def test_a_hurry_ends_the_time_that_a_process_has() -> None:
     child.send(signal.SIGHUP)  # which nobody gets
 
 
+_ENDS_AS_ENVOY = """
+import os, signal, sys
+def told(number, frame):
+    signal.signal(number, signal.SIG_DFL)
+    print("told", flush=True)
+    os.read(int(sys.argv[1]), 1)
+    os._exit(0)
+signal.signal(signal.SIGTERM, told)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+async def test_who_ends_already_is_not_told_again() -> None:
+    """Envoy gives up its signals before it ends, so that a second SIGTERM would cut it off."""
+    may_end, its_end = os.pipe()
+    command = (sys.executable, "-c", _ENDS_AS_ENVOY, str(may_end))
+    child = await Child.start(command, os.environ, is_read=True, inherited=(may_end,))
+    os.close(may_end)
+    assert await child.output.readline() == b"ready\n"
+    given_up = asyncio.create_task(child.stop(60, asyncio.Event()))
+    assert await child.output.readline() == b"told\n"
+    given_up.cancel()
+    await asyncio.wait([given_up])
+
+    stopping = asyncio.create_task(child.stop(60, asyncio.Event()))
+    await asyncio.sleep(0)
+    os.close(its_end)
+
+    async with asyncio.timeout(10):
+        assert await stopping == 0
+
+
 async def _script(directory: Path, trap: str) -> Child:
     """Return a script without exec, whose shell SIGTERM ends at once, and not what it started."""
     ready = directory / "ready"
