@@ -542,6 +542,47 @@ async def test_a_stop_says_who_has_acked() -> None:
         assert [each.stage for each in await served] == [Stage.ACKED]
 
 
+@pytest.mark.parametrize("lacks", ["its ACK", "its resolver", "everything"])
+async def test_a_stop_says_of_nobody_that_it_has_acked_who_has_not(lacks: str) -> None:
+    """Who has not answered yet, lost a stream, or counts as gone has not followed."""
+    async with a_scene() as scene:
+        scene.world.ready("b0")
+        resolver = scene.world.connect("b0").as_resolver()
+        scene.envoy.settle()
+        scene.eyes.silent.add("10.0.1.1")
+        served = scene.wait(Stage.SERVED)
+        await settled()
+        match lacks:
+            case "its ACK":
+                scene.map()
+                await settled()
+            case "its resolver":
+                resolver.close()
+            case _:
+                resolver.close()
+                scene.envoy.close()
+                scene.world.commit(set_status(scene.world.state, B0, GONE))
+        scene.convergence.stop()
+
+        assert [(each.stage, each.stopping) for each in await served] == [(Stage.COMMITTED, True)]
+
+
+async def test_a_wait_that_is_over_or_given_up_leaves_nothing_behind() -> None:
+    """Else each command would leave a task for as long as the control plane runs."""
+    async with a_scene() as scene:
+        scene.map()
+        await settled()
+        before = asyncio.all_tasks()
+        late = scene.wait(Stage.ACKED)
+        await settled()
+        late.cancel()
+        await asyncio.wait([late])
+        assert await scene.convergence.wait(frozenset({AppGuid("guid-a")}), Stage.ACKED, 0) == ()
+        await settled()
+
+        assert asyncio.all_tasks() <= before
+
+
 async def test_several_are_named_in_order() -> None:
     """Those that ACKed nothing first, then those that do not serve it yet."""
     async with a_scene() as scene:
