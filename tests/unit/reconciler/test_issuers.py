@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -176,6 +177,45 @@ async def test_a_process_that_dies_is_missed_by_nobody() -> None:
         here.issuers.give(ONE, REQUESTS, NOON)
 
         assert await here.issued()
+
+
+async def test_what_cannot_be_started_is_tried_again_when_it_is_wanted_and_after_a_pause() -> None:
+    """Nothing is started that nobody needs, and a program that fails takes no time from others."""
+    clock = ManualClock()
+    program = ("/nowhere/python",)
+    issuers = Issuers(program, authority, Profile(), Serials(), clock)
+    with structlog.testing.capture_logs() as failed:
+        running = asyncio.create_task(issuers.run(lambda *_: None))
+        await settled()
+        assert failed == []
+        issuers.has_room()
+        await eventually(lambda: failed, "it could not be started")
+        await settled()
+        issuers.has_room()
+        await settled()
+        assert len(failed) == 1
+
+        await clock.advance(PAUSE_SECONDS)
+        assert len(failed) == 1
+        issuers.has_room()
+        await eventually(lambda: len(failed) == 2, "it was tried again")
+
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_until_it_is_ready_it_takes_nothing() -> None:
+    """A process that starts takes its time, and whoever is due meanwhile need not wait for it."""
+    starts_for_ever = (sys.executable, "-c", "'issuer_process'; import sys; sys.stdin.read()")
+    issuers = Issuers(starts_for_ever, authority, Profile(), Serials(), ManualClock())
+    running = asyncio.create_task(issuers.run(lambda *_: None))
+    issuers.has_room()
+    await eventually(children, "it was started")
+    await settled()
+
+    assert not issuers.has_room()
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_what_a_process_has_that_hangs_comes_back_before_it_is_ended(
