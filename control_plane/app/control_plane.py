@@ -159,5 +159,5 @@ def _alarms(core: Core) -> AlarmCollector:
         lambda: core.registry.state,
         alarms,
         standing.is_current,
-        lambda instance: instance in core.attestation.exposed,
+        lambda instance: bool(core.attestation.exposed(instance)),
     )
