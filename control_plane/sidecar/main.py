@@ -216,6 +216,7 @@ class _Sidecar:
             self.options.app_address,
             lambda: ports.current,
             admin,
+            self.clock,
         )
         calls = ControlPlaneCalls(self._xds(joined), live)
         return Reporter(calls, live, ports, observer, clock=self.clock, draw=self.draw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from control_plane.names import InstanceGuid
@@ -25,6 +27,30 @@ async def test_an_app_that_comes_and_goes_is_heard_of(tmp_path: Path) -> None:
         await here.becomes("not_ready")
 
         assert [each["listening"] for each in instance.events("app.listening")] == [True, False]
+
+
+async def test_an_envoy_that_hangs_is_heard_of(tmp_path: Path) -> None:
+    """No name leads there soon, and not only once its connections have timed out."""
+
+    async def is_served() -> bool:
+        served = here.cf.running.core.attestation.served(InstanceGuid(here.instance_guid))
+        return served is not None
+
+    async def is_known() -> bool:
+        return here.status == "not_ready"
+
+    async with scene(tmp_path) as here, here.instance() as instance:
+        await here.becomes("ready")
+        await until(is_served, what="the sidecar saw its certificate")
+        envoy = (await instance.logged("envoy.started"))["pid"]
+        os.kill(envoy, signal.SIGSTOP)
+        try:
+            # Its connections count as open for 40 s, and it may come back for 30 s more.
+            await until(is_known, what="the instance is not ready", timeout=35)
+        finally:
+            os.kill(envoy, signal.SIGCONT)
+        await here.becomes("ready")
+        await here.caller.reaches(here.address)
 
 
 async def test_an_app_on_every_address_is_called_out(tmp_path: Path) -> None:

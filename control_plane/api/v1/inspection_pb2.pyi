@@ -222,7 +222,8 @@ class InstanceStatus(_message.Message):
     address: _builtins.str
     status: _builtins.str
     """"registered" before it first connected, "ready" when names lead to it, "not_ready" while its
-    app does not listen but should (App.health_check_type), "gone" after it left.
+    app does not listen but should (App.health_check_type), or its Envoy does not serve, "gone"
+    after it left.
     """
     connected: _builtins.bool
     """Whether a client of it has a stream now, and since when the oldest of these is open."""

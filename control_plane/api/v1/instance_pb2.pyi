@@ -49,7 +49,8 @@ class Instance(_message.Message):
     org: _builtins.str
     status: _builtins.str
     """"registered" before it first connected, "ready" when names lead to it, "not_ready" while its
-    app does not listen but should (App.health_check_type), "gone" after it left.
+    app does not listen but should (App.health_check_type), or its Envoy does not serve, "gone"
+    after it left.
     """
     def __init__(
         self,

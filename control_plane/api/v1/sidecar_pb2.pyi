@@ -31,6 +31,7 @@ class ReportRequest(_message.Message):
     CLOSED_PORTS_FIELD_NUMBER: _builtins.int
     TRUSTED_ROOTS_FIELD_NUMBER: _builtins.int
     C2C_PORT_FIELD_NUMBER: _builtins.int
+    NOT_SERVING_FIELD_NUMBER: _builtins.int
     listening: _builtins.bool
     """Whether the app accepts connections where Envoy would forward them: on the port below that
     61443 leads to, or on all of them if none is named. Names lead only to instances whose app does.
@@ -44,6 +45,10 @@ class ReportRequest(_message.Message):
     c2c_port: _builtins.int
     """The port of the app that 61443 leads to, as the sidecar was told. 0 if people said which ports
     to try: then it is told of none.
+    """
+    not_serving: _builtins.bool
+    """Port 61443 has shown no certificate for 10 s, and did before: Envoy hangs. No name leads to the
+    instance until it shows one.
     """
     @_builtins.property
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -74,10 +79,11 @@ class ReportRequest(_message.Message):
         closed_ports: _abc.Iterable[_builtins.int] | None = ...,
         trusted_roots: _abc.Iterable[_builtins.str] | None = ...,
         c2c_port: _builtins.int = ...,
+        not_serving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "closed_ports", b"closed_ports", "exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "open_ports", b"open_ports", "served_serial", b"served_serial", "trusted_roots", b"trusted_roots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "closed_ports", b"closed_ports", "exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "not_serving", b"not_serving", "open_ports", b"open_ports", "served_serial", b"served_serial", "trusted_roots", b"trusted_roots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -116,10 +116,10 @@ class Presence(StreamObserver):
         self._look(instance)  # a stream that was dead for long kept those beside it waiting
         self._miss(instance)
 
-    def reported(self, instance: InstanceGuid, *, listening: bool, leaving: bool) -> None:
+    def reported(self, instance: InstanceGuid, word: Word) -> None:
         """Take what a sidecar says of its instance."""
-        word, known = Word(listening, leaving), self._registry.state.instance(instance)
-        if leaving:
+        known = self._registry.state.instance(instance)
+        if word.leaving:
             self._absences.forget(instance)
         elif known is not None and word.says_healthy(self._registry.state.apps[known.app_guid]):
             self._absences.spoke(instance)

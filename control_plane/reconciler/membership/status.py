@@ -2,7 +2,8 @@
 
 The rule of this module: whoever says that it leaves is gone, whatever else is so. Where no sidecar
 ever spoke, what the Envoy ACKed is all that there is to go by. Whether an app listens says nothing
-where its health check is that of its process.
+where its health check is that of its process. An Envoy that is seen to serve no more is not waited
+for, as one is whose streams just broke.
 """
 
 from __future__ import annotations
@@ -14,14 +15,22 @@ from control_plane.model.entities import App, HealthCheckType, Instance, Instanc
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a sidecar said last of its instance."""
+    """What a sidecar said last of its instance.
+
+    Attributes:
+        listening: the app accepts connections.
+        leaving: the instance is about to stop.
+        not_serving: its Envoy has shown no certificate for a while, and did before.
+    """
 
     listening: bool
     leaving: bool
+    not_serving: bool = False
 
     def says_healthy(self, app: App) -> bool:
-        """Tell whether an instance of this app is healthy: it listens, or need not."""
-        return self.listening or app.health_check_type is HealthCheckType.PROCESS
+        """Tell whether an instance of this app is healthy: it serves, and listens or need not."""
+        app_is_well = self.listening or app.health_check_type is HealthCheckType.PROCESS
+        return app_is_well and not self.not_serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +57,12 @@ def status_of(instance: Instance, app: App, word: Word | None, sight: Sight) -> 
     now = instance.status
     if word is not None and word.leaving:
         return InstanceStatus.GONE
+    if not sight.connected and sight.overdue and now.is_there:
+        return InstanceStatus.GONE
+    if word is not None and word.not_serving and now.is_there:
+        return InstanceStatus.NOT_READY
     if not sight.connected:
-        return InstanceStatus.GONE if sight.overdue and now.is_there else now
+        return now
     if word is None and instance.has_sidecar:
         # What it said before the start, which led to this status, holds until it speaks again.
         return InstanceStatus.NOT_READY if now is InstanceStatus.REGISTERED else now

@@ -12,7 +12,7 @@ from control_plane.api.v1 import inspection_pb2
 from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.model.entities import App, Instance, InstanceStatus
 from control_plane.model.state import State
-from control_plane.names import InstanceGuid, at_ports
+from control_plane.names import C2C_PORT, InstanceGuid, at_ports
 from control_plane.reconciler.certificates.ledger import CertificateState, Entry
 from control_plane.server.api.inspection_values import (
     STATUS,
@@ -73,6 +73,8 @@ def not_ready_reason(inspected: Inspected, instance: Instance, app: App) -> str:
     word = inspected.word(instance.guid)
     if word is None and instance.has_sidecar:
         return "its sidecar has not told yet whether its app accepts connections"
+    if word is not None and word.not_serving:
+        return f"its Envoy shows no certificate on {C2C_PORT} any more: see its log, or restart it"
     if word is not None and not word.says_healthy(app):
         ports = inspected.attestation.app_ports(instance.guid) or {}
         closed = [port for port, accepts in ports.items() if not accepts]

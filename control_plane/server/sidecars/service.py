@@ -24,6 +24,7 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid, parse_port, shown
 from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.membership.presence import Presence
+from control_plane.reconciler.membership.status import Word
 from control_plane.reconciler.served.attestation import REPORTS_PER_SECOND, Attestation
 from control_plane.server.access.admission import Context
 from control_plane.server.access.instance_proof import InstanceProof
@@ -78,7 +79,8 @@ class Reports:
         app_ports |= dict.fromkeys(request.open_ports, True)
         trusted = _parse_fingerprints(request.trusted_roots)
         self.attestation.report(instance, served, tuple(request.exposed_ports), app_ports, trusted)
-        self.presence.reported(instance, listening=request.listening, leaving=request.leaving)
+        word = Word(request.listening, request.leaving, request.not_serving)
+        self.presence.reported(instance, word)
         if request.leaving:
             self.left(instance)
         tried = (request.c2c_port, frozenset(app_ports))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from control_plane.clock import Clock
 from control_plane.names import C2C_PORT, Address, Port
 from control_plane.reconciler.served.probe import Prober
 from control_plane.sidecar.enrolment.enrol import is_of_this_machine
@@ -21,6 +22,10 @@ from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.reports.app_ports import AppPorts
 
 CONNECT_SECONDS = 1.0
+
+NOT_SERVING_SECONDS = 10.0
+"""How long port 61443 may show no certificate before it is said. On a machine that is busy one
+handshake may fail, and names that go and come again cost all who resolve them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Observation:
         served_serial: what port 61443 shows, in hexadecimal; "" if it shows nothing.
         open_ports: where the app accepts connections.
         closed_ports: where it does not, and should.
+        not_serving: whether port 61443 has shown nothing for a while, and did before.
         c2c_port: the port that 61443 leads to; None if people named the ports.
     """
 
@@ -43,6 +49,7 @@ class Observation:
     open_ports: tuple[Port, ...] = ()
     closed_ports: tuple[Port, ...] = ()
     c2c_port: Port | None = None
+    not_serving: bool = False
 
 
 UNSEEN = Observation(listening=False, exposed_ports=(), served_serial="")
@@ -65,6 +72,7 @@ class InstanceObserver:
         app_address: Address,
         ports: Callable[[], AppPorts],
         admin: EnvoyAdmin,
+        clock: Clock,
     ) -> None:
         """Look at an instance, and at its app.
 
@@ -73,12 +81,15 @@ class InstanceObserver:
             app_address: of its app.
             ports: returns those of the app.
             admin: of its Envoy.
+            clock: tells for how long port 61443 has shown nothing.
         """
         self._address = address
         self._app_address = app_address
         self._ports = ports
         self._admin = admin
+        self._clock = clock
         self._prober = Prober()
+        self._served_at: float | None = None
         self._exposed: dict[tuple[Address, Port], bool] = {}
 
     async def observe(self) -> Observation:
@@ -97,7 +108,15 @@ class InstanceObserver:
             open_ports=open_ports,
             closed_ports=tuple(port for port in ports.every if port not in open_ports),
             c2c_port=ports.c2c,
+            not_serving=self._has_ceased(serial),
         )
+
+    def _has_ceased(self, serial: str) -> bool:
+        """Tell whether port 61443 has shown nothing for a while; one that never did may not be."""
+        now = self._clock.monotonic()
+        if serial:
+            self._served_at = now
+        return self._served_at is not None and now - self._served_at >= NOT_SERVING_SECONDS
 
     async def _is_exposed(self, address: Address, port: Port) -> bool:
         if not await _accepts(address, port):

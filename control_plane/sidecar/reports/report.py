@@ -178,6 +178,7 @@ class Reporter:
             closed_ports=seen.closed_ports,
             trusted_roots=self._live.trusted_roots,
             c2c_port=seen.c2c_port or 0,
+            not_serving=seen.not_serving,
         )
         shown = self._live.current.identity
         async with self._telling:

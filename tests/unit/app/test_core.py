@@ -23,6 +23,7 @@ from control_plane.model.policies import PolicySpec, add_policies
 from control_plane.model.spec import AppSpec
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.ledger import CertificateState
+from control_plane.reconciler.membership.status import Word
 from control_plane.settings import Settings
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
@@ -115,7 +116,7 @@ async def live_a_life(core: Core) -> Peer:
         if each.record.secret == RECORD.secret
     )
     core.attestation.report(B0, newest, (8080,), {8080: True}, frozenset({"sha256:"}))
-    core.presence.reported(B0, listening=True, leaving=False)
+    core.presence.reported(B0, Word(listening=True, leaving=False))
     core.observed.proof._shown[B0] = newest  # as if it had been looked at from here
     return envoy
 
@@ -133,7 +134,7 @@ async def test_who_was_removed_is_forgotten_wherever_it_was_known(tmp_path: Path
         await eventually(lambda: kept(core, B0) <= MAY_STAY, "it is forgotten")
 
     memories = {path.rpartition(".")[2] for path in known}
-    assert memories >= {"_counting{}", "_served{}", "_sure{}", "_used{}", "_entries{}", "_shown{}"}
+    assert memories >= {"_counting{}", "_reports{}", "_sure{}", "_used{}", "_entries{}", "_shown{}"}
 
 
 async def test_nobody_is_ready_by_an_outdated_plan(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.membership import absences
 from control_plane.reconciler.membership.presence import Presence
+from control_plane.reconciler.membership.status import Word
 from control_plane.registry import Registry
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.faulty import Faulty, working
@@ -58,7 +59,7 @@ class Fleet:
 
     def leave(self, guid: InstanceGuid) -> None:
         """Have a sidecar say that its instance leaves."""
-        self.presence.reported(guid, listening=True, leaving=True)
+        self.presence.reported(guid, Word(listening=True, leaving=True))
 
     async def is_lost(self, *guids: InstanceGuid) -> None:
         """Break the streams of some, and let all time pass that they would have."""

@@ -49,6 +49,7 @@ REGISTERED, READY, NOT_READY, GONE = (
     InstanceStatus.NOT_READY,
     InstanceStatus.GONE,
 )
+WELL = Word(listening=True, leaving=False)
 SOON = 0.03
 """A grace that a test can wait for, in seconds."""
 
@@ -121,9 +122,11 @@ class Watched:
         spec = replace(AppSpec.of(self.registry.state.apps[B]), health_check_type=health_check_type)
         await self.registry.execute(lambda state: update_app(state, B, spec))
 
-    def report(self, *, listening: bool = True, leaving: bool = False) -> None:
+    def report(
+        self, *, listening: bool = True, leaving: bool = False, not_serving: bool = False
+    ) -> None:
         """Report as the sidecar."""
-        self.presence.reported(B0, listening=listening, leaving=leaving)
+        self.presence.reported(B0, Word(listening, leaving, not_serving))
 
     def _note(self, state: State, change: Change) -> None:
         del change
@@ -386,6 +389,51 @@ async def test_an_app_that_need_not_listen_is_not_ready_without_its_envoy(tmp_pa
         await instance.becomes(GONE)
 
 
+async def test_an_instance_that_serves_no_more_is_not_ready(tmp_path: Path) -> None:
+    """An Envoy that hangs has its streams and its ACKs; who sees it hang is its sidecar."""
+    async with watched(tmp_path) as (instance, _):
+        await instance.ready()
+        instance.report()
+        instance.report(not_serving=True)
+        await instance.becomes(NOT_READY)
+        await instance.check_health_by("process")
+        await instance.stays(NOT_READY)
+
+        instance.report()
+        await instance.becomes(READY)
+
+
+async def test_an_envoy_that_serves_no_more_is_not_given_time_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its streams break once it has hung for long; while it is away it may yet come back."""
+    monkeypatch.setattr(absences, "GRACE_SECONDS", 60)
+    async with watched(tmp_path) as (instance, _):
+        instance.report()
+        (await instance.ready()).close()
+        await instance.stays(READY)
+
+        instance.report(not_serving=True)
+        await instance.becomes(NOT_READY)
+        assert instance.presence.is_awaited(B0)
+
+
+async def test_who_never_came_or_is_gone_is_not_called_back_by_what_it_does_not_serve(
+    tmp_path: Path,
+) -> None:
+    """The word is of an Envoy that was there."""
+    async with watched(tmp_path) as (instance, _):
+        instance.report()
+        instance.report(not_serving=True)
+        await asyncio.sleep(SOON)
+        await instance.stays(REGISTERED)
+        instance.report()
+        (await instance.ready()).close()
+        await instance.becomes(GONE)
+        instance.report(not_serving=True)
+        await instance.stays(GONE)
+
+
 async def test_who_says_that_it_leaves_is_gone_at_once(tmp_path: Path) -> None:
     """While its streams are still open, and without any grace."""
     async with watched(tmp_path) as (instance, _):
@@ -513,9 +561,11 @@ async def test_broken_streams_have_a_grace(tmp_path: Path, monkeypatch: pytest.M
         await instance.becomes(GONE)
 
 
-@pytest.mark.parametrize("is_listening", [True, False], ids=["listening", "not listening"])
+@pytest.mark.parametrize(
+    "word", [WELL, replace(WELL, listening=False), replace(WELL, not_serving=True)], ids=str
+)
 async def test_a_sidecar_that_speaks_gives_its_envoy_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_listening: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: Word
 ) -> None:
     """If it says that all is well: Envoy serves on, and has yet to connect again."""
     async with watched(tmp_path) as (instance, _):
@@ -523,9 +573,9 @@ async def test_a_sidecar_that_speaks_gives_its_envoy_time(
         (await instance.ready()).close()
         monkeypatch.setattr(absences, "GRACE_SECONDS", 60)
 
-        instance.report(listening=is_listening)
+        instance.report(listening=word.listening, not_serving=word.not_serving)
 
-        if is_listening:
+        if word == WELL:
             await instance.stays(READY)
         else:
             await instance.becomes(GONE)

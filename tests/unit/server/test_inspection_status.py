@@ -29,6 +29,7 @@ from tests.unit.reconciler.test_proof import Scene
 B0 = InstanceGuid("b0")
 SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
 LISTENS, CLOSED = (Word(listening=each, leaving=False) for each in (True, False))
+HANGS = Word(listening=True, leaving=False, not_serving=True)
 LEAVES = Word(listening=True, leaving=True)
 
 
@@ -141,6 +142,8 @@ async def test_who_is_not_ready_says_what_for() -> None:
     scene.commit(update_app(scene.state, B, port))
     assert _status(scene, word=LISTENS).not_ready_reason == envoy
     assert _status(scene).not_ready_reason == envoy  # it has no sidecar
+    hangs = "its Envoy shows no certificate on 61443 any more: see its log, or restart it"
+    assert _status(scene, word=HANGS).not_ready_reason == hangs
 
     spoken = set_status(scene.state, B0, InstanceStatus.NOT_READY, has_sidecar=True)
     scene.commit(spoken)

@@ -13,12 +13,18 @@ from ssl import SSLContext
 import pytest
 
 from control_plane.names import Address, Port
+from control_plane.reconciler.served.probe import Prober
 from control_plane.sidecar.processes import envoy_admin
 from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.reports import readiness
 from control_plane.sidecar.reports.app_ports import AppPorts
-from control_plane.sidecar.reports.readiness import InstanceObserver, Observation
+from control_plane.sidecar.reports.readiness import (
+    NOT_SERVING_SECONDS,
+    InstanceObserver,
+    Observation,
+)
 from tests.envoy.harness import unique_address
+from tests.unit.reconciler.clocks import ManualClock
 
 APP = Address("127.0.0.1")
 
@@ -36,7 +42,7 @@ async def listening(address: str = APP) -> AsyncIterator[Port]:
 async def _seen(directory: Path, ports: AppPorts, address: str = "") -> Observation:
     """Look at an instance without an Envoy."""
     admin, at = EnvoyAdmin(directory / "admin.sock"), Address(address or unique_address())
-    return await InstanceObserver(lambda: at, APP, lambda: ports, admin).observe()
+    return await InstanceObserver(lambda: at, APP, lambda: ports, admin, ManualClock()).observe()
 
 
 async def test_only_the_port_that_61443_leads_to_has_to_be_open(tmp_path: Path) -> None:
@@ -92,7 +98,9 @@ async def test_a_silent_envoy_changes_no_verdict(
     admin = tmp_path / "admin.sock"
     async with await asyncio.start_unix_server(accept, admin), listening(address) as port:
         ports = AppPorts((port,), port)
-        observer = InstanceObserver(lambda: address, APP, lambda: ports, EnvoyAdmin(admin))
+        observer = InstanceObserver(
+            lambda: address, APP, lambda: ports, EnvoyAdmin(admin), ManualClock()
+        )
 
         async def exposed(says: str) -> tuple[Port, ...]:
             nonlocal said
@@ -157,7 +165,40 @@ async def test_another_machine_that_does_not_answer_has_no_app(
         Address("203.0.113.2"),
         lambda: AppPorts((Port(8080),)),
         EnvoyAdmin(tmp_path / "admin.sock"),
+        ManualClock(),
     )
     seen = await observer.observe()
 
     assert (seen.listening, seen.closed_ports, seen.exposed_ports) == (False, (8080,), ())
+
+
+async def test_who_showed_a_certificate_and_shows_none_for_a_while_serves_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One handshake may fail on a busy machine, and an Envoy that never served may be starting."""
+    clock, serial = ManualClock(), 0
+
+    async def served_serial(_prober: Prober, *_: object, **__: object) -> int | str:
+        return serial or "no TLS handshake"
+
+    monkeypatch.setattr(Prober, "served_serial", served_serial)
+    observer = InstanceObserver(
+        lambda: Address("127.0.0.1"),
+        APP,
+        lambda: AppPorts(()),
+        EnvoyAdmin(tmp_path / "admin.sock"),
+        clock,
+    )
+
+    async def seen(shown: int, after: float) -> bool:
+        nonlocal serial
+        serial = shown
+        await clock.advance(after)
+        return (await observer.observe()).not_serving
+
+    assert not await seen(0, 60)
+    assert not await seen(7, 0)
+    assert not await seen(0, NOT_SERVING_SECONDS - 0.1)
+    assert await seen(0, 0.1)
+    assert not await seen(8, 60)
+    assert not await seen(0, 1)
