@@ -22,11 +22,12 @@ from tests.api.serving import channel_to, grpcurl, serving
 
 ADS = ads_pb2.DESCRIPTOR.services_by_name["AggregatedDiscoveryService"].full_name
 OUR_FILES = resources.files("control_plane.api.v1").joinpath("c2c.v1.binpb").read_bytes()
-OUR_SERVICES = [
-    f"{file.package}.{service.name}"
+OUR_SERVICES = {
+    f"{file.package}.{service.name}": [method.name for method in service.method]
     for file in FileDescriptorSet.FromString(OUR_FILES).file
     for service in file.service
-]
+}
+"""The names of their methods, by the service's."""
 TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 
 
@@ -91,19 +92,20 @@ async def test_grpcurl_describes_a_service_with_its_comments(tmp_path: Path) -> 
     assert "// The change is on disk." in enum.out
 
 
-async def test_every_service_and_message_of_ours_is_documented(tmp_path: Path) -> None:
-    """No service, method or message of the API is described without a word about it."""
+async def test_every_service_and_method_of_ours_is_documented(tmp_path: Path) -> None:
+    """No service and no method of the API is described without a word about it."""
     async with serving(tmp_path, add) as socket:
-        for service in OUR_SERVICES:
+        for service, methods in OUR_SERVICES.items():
             text = (await grpcurl(socket, "describe", service)).out
             lines = [line.strip() for line in text.splitlines()]
-            bare = [
-                line
+            described = [
+                (line.split()[1], before.startswith("//"))
                 for before, line in pairwise(lines)
-                if line.startswith(("rpc ", "service ")) and not before.startswith("//")
+                if line.startswith(("rpc ", "service "))
             ]
 
-            assert bare == []
+            name = service.rpartition(".")[2]
+            assert described == [(name, True), *((each, True) for each in sorted(methods))]
 
 
 async def test_grpcurl_prints_an_any_within_an_any(tmp_path: Path) -> None:
