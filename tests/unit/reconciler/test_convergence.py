@@ -26,6 +26,7 @@ from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER
 from tests.unit.model.world import B, allow, mapping, register, world
 from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.reconciler.worlds import C2C_SECRET, Peer, World
+from tests.waiting import eventually
 
 B0, B1 = InstanceGuid("b0"), InstanceGuid("b1")
 GONE = InstanceStatus.GONE
@@ -363,6 +364,24 @@ async def test_a_handshake_that_hangs_is_not_waited_for() -> None:
         (behind,) = await asyncio.wait_for(scene.wait(Stage.SERVED, 0.3), 2)
 
     assert behind.reason.endswith("no TLS handshake with 10.0.1.1:61443 within 0.3 s")
+
+
+async def test_who_loses_its_stream_before_it_was_seen_is_looked_at_all_the_same() -> None:
+    """Its Envoy may be back at any moment, and nobody saw that it serves what it ACKed."""
+    async with a_scene() as scene:
+        scene.world.ready("b0")
+        scene.map()
+        await settled()
+        scene.envoy.settle()
+        waiting = scene.wait(Stage.SERVED)
+        await settled()
+        scene.envoy.close()
+        looked = scene.eyes.looks
+        await eventually(lambda: scene.eyes.looks > looked + 1, "it is looked at again")
+        assert not waiting.done()
+        scene.eyes.seen["10.0.1.1"] = scene.serial
+
+        assert await waiting == ()
 
 
 async def test_a_sidecar_is_believed_before_ones_own_eyes() -> None:

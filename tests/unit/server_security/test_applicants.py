@@ -9,7 +9,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from control_plane.errors import AlreadyExists, LimitExceeded, Unauthenticated
+from control_plane.errors import AlreadyExists, LimitExceeded, StorageError, Unauthenticated
 from control_plane.names import Address
 from control_plane.server.access.applicants import STRANGERS, Applicants
 from control_plane.server.access.refusals import LINES_PER_MINUTE, RefusalTally
@@ -68,6 +68,10 @@ def test_all_strangers_share_a_bound() -> None:
 
     assert others == (STRANGERS - 1) * MOST
 
+    world.clock.time += timedelta(seconds=10)
+
+    assert sum(world.told(f"10.0.2.{number}", 1) for number in range(200)) == STRANGERS
+
 
 def test_a_good_token_is_no_stranger() -> None:
     """It has a bound of its own, whatever became of those from the same address."""
@@ -104,6 +108,16 @@ async def test_who_waits_for_an_address_keeps_its_token() -> None:
     assert world.applicants.has_line(WRONG, source, "token")
 
 
+def test_what_the_server_cannot_do_is_no_fault_of_who_asks() -> None:
+    """A good token enrols as soon as the server can, however often it could not."""
+    world = World()
+    failure = StorageError("the disk is full")
+    for _ in range(2 * MOST):
+        assert world.applicants.refuse(failure, Address("10.0.0.1"), "token") is failure
+
+    world.applicants.let_in("token")
+
+
 def test_who_leaves_too_often_is_too_often_refused() -> None:
     """What it had the server do for nothing is told as often as a refusal, and counts like one."""
     world = World()
@@ -114,6 +128,22 @@ def test_who_leaves_too_often_is_too_often_refused() -> None:
     with pytest.raises(LimitExceeded, match="come again in a minute"):
         world.applicants.let_in("token")
     world.applicants.let_in("another")
+
+
+async def test_what_is_too_often_is_told_together() -> None:
+    """One line says how many were refused, or left, without a line of their own, and from where."""
+    world = World()
+
+    with capture_logs() as lines:
+        async with running(world.refusals):
+            await asyncio.sleep(0)
+            world.told("10.0.0.1", MOST + 3)
+            for _ in range(MOST + 4):
+                world.applicants.left(Address("10.0.0.2"), "token")
+
+    assert [(each["event"], each["count"], each["by"]) for each in lines] == [
+        ("audit.enrollments_limited", 7, ["10.0.0.1", "10.0.0.2"])
+    ]
 
 
 def test_refusals_are_counted_by_what_was_answered() -> None:
