@@ -25,6 +25,11 @@ def nested(depth: int) -> dict[str, Any]:
     return {"not_constraints": nested(depth - 1)} if depth > 1 else PROD
 
 
+def one_of_one(depth: int) -> dict[str, Any]:
+    """Return a rule that stands alone in many others."""
+    return {"or_constraints": {"constraints": [one_of_one(depth - 1)]}} if depth > 1 else PROD
+
+
 @pytest.mark.parametrize(
     ("fields", "rule"),
     [
@@ -59,8 +64,9 @@ def test_message_says_what_it_says(fields: dict[str, Any], rule: Rule) -> None:
         ({"constraint": {"key": "env"}}, "a constraint has a key, and either a value or exists"),
         ({"constraint": {"exists": {}}}, "a constraint has a key, and either a value or exists"),
         (nested(DEEPEST + 1), "constraints nest deeper than 16"),
+        (one_of_one(DEEPEST + 1), "constraints nest deeper than 16"),
     ],
-    ids=["nothing", "not nothing", "no and", "no or", "key alone", "no key", "deep"],
+    ids=["nothing", "not nothing", "no and", "no or", "key alone", "no key", "deep", "deep or"],
 )
 def test_message_that_means_nobody_is_refused(fields: dict[str, Any], sentence: str) -> None:
     """E3: it would be a guess whether such a variant is everybody's or nobody's."""
@@ -83,3 +89,4 @@ def test_what_are_no_constraints_is_refused(given: object, kind: str) -> None:
 def test_message_may_nest() -> None:
     """E3: as deep as anybody needs."""
     assert read_constraints(message(nested(DEEPEST))).matches({"env": "test"})
+    assert read_constraints(message(one_of_one(DEEPEST))).matches({"env": "prod"})

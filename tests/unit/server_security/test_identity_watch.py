@@ -131,6 +131,28 @@ async def test_a_second_renewal_gives_a_stream_no_more_time() -> None:
     assert world.watch._timers[live].when() == at
 
 
+async def test_whoever_comes_back_with_an_older_identity_is_sent_away_again() -> None:
+    """Else a client that keeps its connection would show the old certificate until that ends."""
+    world = Watched()
+    live = world.opened(timedelta(hours=1))
+    world.nodes.closed(live)
+    world.issue()
+    world.nodes.opened(live)
+
+    assert world.left(live) <= SETTLING_SECONDS
+
+
+async def test_whoever_opened_a_stream_is_starting_no_more() -> None:
+    """Once that stream is gone it is away, and may count as gone."""
+    world = Watched()
+    world.issue()
+    assert world.identities.is_starting(GUID)
+    live = world.opened(timedelta(hours=1))
+    world.nodes.closed(live)
+
+    assert not world.identities.is_starting(GUID)
+
+
 async def test_a_stream_on_an_older_identity_ends_before_that_does() -> None:
     """It comes when a newer certificate was issued already, and its own has little left."""
     world = Watched()
