@@ -215,16 +215,31 @@ def _open_file(path: Path) -> BinaryIO:
         # Without O_NONBLOCK a named pipe in the file's place would stop us for ever.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise _unusable(path, error.strerror) from error
+        raise _unusable(path, _of_others(path, error) or error.strerror) from error
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise _unusable(path, "it is no regular file")
     return os.fdopen(file, "rb")
 
 
+def _of_others(path: Path, error: OSError) -> str:
+    """Return that a file is closed to us since it is somebody else's, or "" if not for that.
+
+    Root copies a backup, and the service that is to start on it runs as another user.
+    """
+    with suppress(OSError):
+        if error.errno == errno.EACCES and (owner := path.stat().st_uid) != os.geteuid():
+            return _belongs_to(owner)
+    return ""
+
+
+def _belongs_to(owner: int) -> str:
+    return f"it belongs to user {owner}, not to the one who reads it"
+
+
 def _check_status(path: Path, found: os.stat_result) -> None:
     if found.st_uid != os.geteuid():
-        raise _unusable(path, f"it belongs to user {found.st_uid}, not to the one who reads it")
+        raise _unusable(path, _belongs_to(found.st_uid))
     mode = stat.S_IMODE(found.st_mode)
     if mode not in _PRIVATE_MODES:
         mend = f"chmod 600 {shlex.quote(str(path))}"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -337,6 +338,26 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
     assert caught.value.problems == (
         f"file '{path}' cannot be used: it belongs to user {owner}, not to the one who reads it",
     )
+
+
+def test_who_may_not_even_open_a_file_of_another_user_is_told_whose_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup that root copied back, say; the kernel only says Permission denied."""
+    path = tmp_path / "ca.pem"
+    write_private(path, b"key")
+    owner = path.stat().st_uid
+    theirs = f"it belongs to user {owner}, not to the one who reads it"
+
+    def refuse(*_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    for user, reason in ((owner + 1, theirs), (owner, "Permission denied")):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        with pytest.raises(ConfigurationError) as caught:
+            read_private(path)
+        assert caught.value.problems == (f"file '{path}' cannot be used: {reason}",)
 
 
 def test_a_symbolic_link_is_followed_to_what_counts(tmp_path: Path) -> None:
