@@ -22,6 +22,7 @@ from typing import Any, TextIO, assert_never, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from control_plane.journal import PRIORITIES, journal_mark
 from control_plane.log_events import AUDIT_LOGGER, JOIN_TOKEN_PREFIX
 from control_plane.settings.values import LogFormat, LogLevel
 
@@ -77,7 +78,7 @@ def configure_logging(
         structlog.processors.format_exc_info,
         sanitise,
     ]
-    renderer = _renderer(form, output, colors=colors)
+    renderer = _with_marks(_renderer(form, output, colors=colors), output)
     structlog.configure(
         processors=[_add_logger_name, *shared, renderer],
         wrapper_class=_kind_of_logger(level),
@@ -218,3 +219,15 @@ def _renderer(form: LogFormat, output: TextIO, *, colors: bool) -> Processor:
             return _renderer(on_terminal, output, colors=colors)
         case _:
             assert_never(form)
+
+
+def _with_marks(render: Processor, output: TextIO) -> Processor:
+    marks = {level: journal_mark(output, level) for level in PRIORITIES}
+    if not any(marks.values()):
+        return render
+
+    def rendered(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        mark = marks.get(str(event.get("level")), marks["info"])
+        return mark + cast("str", render(logger, method, event))
+
+    return rendered

@@ -10,6 +10,7 @@ import structlog
 from control_plane import log_events
 from control_plane.app.control_plane import ControlPlane
 from control_plane.app.process import allow_connections, search_memory_less, why_too_few
+from control_plane.app.supervisor import READY, STOPPING, tell_supervisor
 from control_plane.errors import ControlPlaneError
 from control_plane.reconciler.certificates.dumps import forbid_dumps
 from control_plane.settings import Settings
@@ -46,7 +47,9 @@ async def serve(settings: Settings) -> None:
         if reason := why_too_few(files, len(plane.core.registry.state.instances)):
             log = structlog.get_logger(__name__)
             log.warning(log_events.SETTING_WARNED, setting="ulimit -n", reason=reason)
+        tell_supervisor(READY)
         died = await _first_of(stop, plane)
+        tell_supervisor(STOPPING)
     if died:
         raise ControlPlaneDied(died)
 

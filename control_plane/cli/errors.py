@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,6 +19,7 @@ import click
 from control_plane.cli import catalog
 from control_plane.cli.output import is_speaking, printable
 from control_plane.errors import ConfigurationError, ControlPlaneError
+from control_plane.journal import journal_mark
 from control_plane.names import abridged, shown
 
 _PLAIN_WORD = re.compile(r"[a-z]+(-[a-z]+)*[,:]?(?!\S)")
@@ -41,8 +43,9 @@ def report(error: Exception, ctx: click.Context | None, *, debug: bool = False) 
     with suppress(OSError):
         if debug:
             traceback.print_exception(error)
+        mark = journal_mark(sys.stderr, "error")
         for sentence in (*_sentences(error), *_help_for(error)):
-            click.echo(abridged(printable(sentence)), err=True)
+            click.echo(mark + abridged(printable(sentence)), err=True)
     if ctx is not None and is_speaking(ctx):
         with suppress(OSError):
             click.secho("FAILED", bold=True, fg="red")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
+from control_plane.cli.main import program
 from control_plane.settings.load import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +52,28 @@ def test_the_settings_that_are_shown_are_settings(tmp_path: Path) -> None:
     loaded = load_settings({"config": str(file)}, {})
 
     assert loaded.settings.server_names == ("c2c.example.internal", "10.0.0.5")
+
+
+def test_the_units_of_systemd_start_what_there_is() -> None:
+    """Their commands have options that these commands take."""
+    text = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    shown = re.findall(r"^```ini\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+    def command(name: str) -> click.Command:
+        found = program.get_command(click.Context(program), name)
+        assert found is not None
+        return found
+
+    starts = re.findall(r"^ExecStart=(.*)$", "".join(shown).replace("\\\n", ""), re.MULTILINE)
+    taken = {}
+    for start in starts:
+        installed, name, *words = shlex.split(start)
+        flags = {flag for each in command(name).params for flag in each.opts}
+        asked = [each for each in words[: (*words, "--").index("--")] if each.startswith("--")]
+        taken[name] = set(asked) <= flags
+        assert installed == "/opt/c2c/bin/c2c"
+
+    assert taken == {"serve": True, "sidecar": True}
 
 
 def test_every_document_is_in_the_readme() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import unicodedata
 from datetime import UTC, date, datetime, timedelta
@@ -266,3 +267,26 @@ def test_event_names_are_unique_and_of_one_form() -> None:
 
     assert len(names) == len(set(names)) > 40
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*", name) for name in names)
+
+
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_the_journal_is_told_the_priority_of_each_line(
+    monkeypatch: pytest.MonkeyPatch, *, is_journal: bool
+) -> None:
+    """So that journalctl --priority finds warnings; a stream that goes elsewhere has lines only."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as lines, os.fdopen(writing, "w") as stream:
+        file = os.fstat(writing)
+        inode = file.st_ino if is_journal else file.st_ino + 1
+        monkeypatch.setenv("JOURNAL_STREAM", f"{file.st_dev}:{inode}")
+        configure_logging(LogLevel.DEBUG, LogFormat.AUTO, stream)
+        log = structlog.get_logger("control_plane.test")
+        for level in ("debug", "info", "warning", "error"):
+            getattr(log, level)(log_events.ROUTE_MAPPED)
+        logging.getLogger("somebody.else").warning("theirs")
+        stream.close()
+        told = [line.rstrip() for line in lines]
+
+    marks = [line.partition("{")[0] for line in told]
+    assert marks == (["<7>", "<6>", "<4>", "<3>", "<4>"] if is_journal else [""] * 5)
+    assert all(json.loads(line.removeprefix(mark)) for line, mark in zip(told, marks, strict=True))

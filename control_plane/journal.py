@@ -1,0 +1,26 @@
+"""What systemd's journal is told of a line besides its text: how bad it is.
+
+The rule of this module: a line is marked only where the journal itself reads the stream, since it
+takes the mark off; whoever else reads has the lines as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""The levels as syslog counts them."""
+
+
+def journal_mark(output: TextIO, level: str) -> str:
+    """Return what stands before a line of a level (sd-daemon(3)), "" if the journal does not read.
+
+    It says in JOURNAL_STREAM which stream it reads (systemd.exec(5)).
+    """
+    try:
+        file = os.fstat(output.fileno())
+    except (OSError, ValueError):
+        return ""
+    is_read = os.environ.get("JOURNAL_STREAM") == f"{file.st_dev}:{file.st_ino}"
+    return f"<{PRIORITIES[level]}>" if is_read else ""
