@@ -36,6 +36,8 @@ INTERRUPTED = 130
 
 _FIRST_PROCESS = 1
 
+_GRPC_LOG = "GRPC_VERBOSITY"
+
 _DASHED_OPTION = re.compile(r"^[\u2013\u2014]-?(?=[a-z])")
 
 _ENVIRONMENT = (
@@ -197,5 +199,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, _end)
     open_streams()
     # The C core of gRPC would write its own account of each failure beside our sentence.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if _GRPC_LOG not in os.environ:
+        # Past os.environ, of which the app beside a sidecar gets all: what gRPC says there is its.
+        os.putenv(_GRPC_LOG, "NONE")
     program.main(prog_name="c2c")

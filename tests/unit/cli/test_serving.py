@@ -374,6 +374,29 @@ def test_the_first_process_of_a_container_ends_before_it_listens_for_signals() -
     assert (inside, code_of_exit) == ("1", 128 + signal.SIGTERM)
 
 
+@pytest.mark.parametrize("said", [None, "debug"])
+def test_what_keeps_grpc_quiet_here_is_not_for_the_app(said: str | None) -> None:
+    """What a sidecar starts gets no variable that the sidecar did not get."""
+    code = (
+        "import ctypes, os\n"
+        "import control_plane.cli.main as module\n"
+        "read = ctypes.CDLL(None).getenv\n"
+        "read.restype = ctypes.c_char_p\n"
+        "def starting(**_):\n"
+        "    print(os.environ.get('GRPC_VERBOSITY'), read(b'GRPC_VERBOSITY').decode())\n"
+        "module.program.main = starting\n"
+        "module.main()\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    if said is not None:
+        environ["GRPC_VERBOSITY"] = said
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.split() == [str(said), said or "NONE"]
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """A server in a process of its own, and the environment in which commands find it."""
