@@ -64,6 +64,7 @@ TROUBLES: dict[str, tuple[dict[str, str], int, int]] = {
     "NobodyIsConnected": ({'c2c_xds_streams{variant="delta"}': "3x4 0x20 3x60"}, 7, 27),
     "InstanceAlarm": ({'c2c_instance_alarms{kind="envoy_away"}': HELD.format(20)}, 7, 27),
     "InstancesBehind": ({"c2c_instances_behind": HELD.format(20)}, 10, 27),
+    "InstancesNotReady": ({'c2c_instances{status="not_ready"}': HELD.format(20)}, 20, 27),
     "AppExposed": ({"c2c_instances_exposed": HELD.format(20)}, 7, 27),
     "CertificateNotServed": ({'c2c_certificates{state="not_served"}': HELD.format(20)}, 6, 27),
     "CertificateExpiresSoon": (
