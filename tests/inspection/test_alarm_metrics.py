@@ -62,12 +62,13 @@ async def test_a_plan_that_fails_is_an_alarm_until_the_next_is_sound(
 async def test_an_app_that_is_reached_past_envoy_is_counted_while_it_is_there(
     tmp_path: Path,
 ) -> None:
-    """Policies do not hold for it; of an instance that left nobody knows."""
+    """Policies do not hold for it; that of an instance that left was stopped, and is not shown."""
     async with scene(tmp_path) as here:
         async with here.envoy():
             await here.until_served()
             await here.report(listening=True, exposed_ports=[8080])
             exposed = await values(here.cf)
+            shown = list((await here.status()).exposed_ports)
             await here.report(listening=True)
             closed = await values(here.cf)
             await here.report(listening=True, exposed_ports=[8080])
@@ -75,5 +76,7 @@ async def test_an_app_that_is_reached_past_envoy_is_counted_while_it_is_there(
         left = await once(
             here.cf, lambda now: now["c2c_instances{status=gone}"] == 1, what="it left"
         )
+        afterwards = list((await here.status()).exposed_ports)
 
     assert [each[EXPOSED] for each in (exposed, closed, left)] == [1, 0, 0]
+    assert (shown, afterwards) == ([8080], [])

@@ -103,6 +103,8 @@ class StatusMessages:
         key = app.key
         streams = self._inspected.nodes.streams(instance.guid)
         attestation = self._inspected.attestation
+        # Its sidecar has stopped the app, or nobody knows what became of that.
+        is_gone = instance.status is InstanceStatus.GONE
         message = inspection_pb2.InstanceStatus(
             instance_guid=instance.guid,
             app=key.name,
@@ -115,7 +117,7 @@ class StatusMessages:
             connected=bool(streams),
             types=self._types(instance.guid),
             reports=attestation.witnessed(instance.guid),
-            exposed_ports=attestation.exposed(instance.guid),
+            exposed_ports=() if is_gone else attestation.exposed(instance.guid),
             alarms=map(shortened, self._alarms(instance)),
             behind=shortened(self._inspected.behind(instance.guid)),
             not_ready_reason=not_ready_reason(self._inspected, instance, app),

@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from control_plane.model.entities import InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.server.observability.alarms import AlarmKind, InstanceAlarms
@@ -41,7 +42,8 @@ class AlarmCollector(Collector):
         for instance in self.state().instances.values():
             counts.update(kind for kind, _ in self.alarms.of(instance))
             behind += not self.is_current(instance.guid)
-            exposed += instance.status.is_there and self.is_exposed(instance.guid)
+            is_gone = instance.status is InstanceStatus.GONE
+            exposed += not is_gone and self.is_exposed(instance.guid)
         family = GaugeMetricFamily(
             "c2c_instance_alarms",
             "Instances with an alarm in their status, by what it is about.",
