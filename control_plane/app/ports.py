@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -23,6 +24,7 @@ from control_plane.api.v1 import (
 from control_plane.app.administration import ADMIN_SERVICES, add_administration
 from control_plane.app.core import Core, new_guid, new_serial
 from control_plane.app.expiring import shown
+from control_plane.app.port_limits import limits_of, open_files, shares
 from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid
@@ -36,7 +38,7 @@ from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.drain import Drain
 from control_plane.server.health import Health
-from control_plane.server.limits import ServerLimits, TokenBuckets
+from control_plane.server.limits import TokenBuckets
 from control_plane.server.listening import listen, start
 from control_plane.server.observability.audit import AuditInterceptor
 from control_plane.server.sidecars.enrollment import EnrollmentService
@@ -50,7 +52,6 @@ from control_plane.settings import (
     enroll_host,
     socket_target,
 )
-from control_plane.xds.limits import StreamLimits
 
 
 class Ports:
@@ -77,7 +78,8 @@ class Ports:
             core.refusals,
             core.holdings.identity_seen,
         )
-        self._limits = _limits(settings)
+        self._limits = limits_of(settings)
+        self._shares = shares(open_files())
         self.discovery = DiscoveryService(
             core.nodes,
             clock=core.clock,
@@ -136,7 +138,7 @@ class Ports:
 
     async def _start_xds(self, address: SocketAddress) -> SocketAddress:
         core = self._core
-        server = self._server()
+        server = self._server(connections=self._shares.xds)
         self.discovery.add_to(server)
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(
@@ -158,7 +160,7 @@ class Ports:
 
     async def _start_enrollment(self, address: SocketAddress) -> SocketAddress:
         core = self._core
-        server = self._server(to_strangers=True)
+        server = self._server(connections=self._shares.enrollment, to_strangers=True)
         enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
             EnrollmentService(
                 core.registry,
@@ -187,7 +189,9 @@ class Ports:
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
         core = self._core
         only_operators = OperatorsOnly(core.validity, core.refusals)
-        server = self._server(AuditInterceptor(), guards=[only_operators])
+        server = self._server(
+            AuditInterceptor(), guards=[only_operators], connections=self._shares.operators
+        )
         self._add_administration(server)
         self._private.append(server)
         return await self._listen(server, address, setting="admin_address")
@@ -239,9 +243,10 @@ class Ports:
         self,
         *interceptors: grpc.aio.ServerInterceptor,
         guards: Sequence[grpc.aio.ServerInterceptor] = (),
+        connections: int | None = None,
         to_strangers: bool = False,
     ) -> grpc.aio.Server:
-        limits = self._limits
+        limits = replace(self._limits, connections=connections)
         return grpc.aio.server(
             # The first is the outermost: a guard sees no more of a request than its bytes, and
             # errors become a status after all others have seen them.
@@ -279,14 +284,3 @@ def _reached_by(settings: Settings) -> tuple[str, ...]:
     listened = (settings.xds_address, settings.enroll_address, settings.admin_address)
     known = [each.host for each in listened if each is not None and not each.is_every]
     return tuple(dict.fromkeys([*settings.server_names, *known]))
-
-
-def _limits(settings: Settings) -> ServerLimits:
-    return ServerLimits(
-        stream=StreamLimits(names=settings.max_names_per_stream),
-        streams_per_node=settings.max_streams_per_node,
-        new_streams_per_second=settings.max_new_streams_per_second,
-        new_streams_burst=settings.max_new_streams_per_second,
-        request_octets=settings.max_message_size,
-        refused_enrollments_per_minute=settings.max_refused_enrollments_per_minute,
-    )

@@ -10,13 +10,14 @@ import gc
 import math
 import resource
 
+from control_plane.app.port_limits import FEWEST_FILES, open_files, shares
 from control_plane.errors import ConfigurationError
-
-FEWEST_FILES = 64
-"""With no client at all some 30 are open."""
 
 CLIENTS_OF_INSTANCE = 3
 """What connects for one: its Envoy, its resolver, and its sidecar, which reports."""
+
+_SHARE_OF_CLIENTS = 3 / 4
+"""How much of the files their port has at the least; of many files it has more."""
 
 _USUAL_FILES = 1024
 _RAISE = "raise the limit ('ulimit -Hn', LimitNOFILE= of systemd, --ulimit nofile= of Docker)"
@@ -31,14 +32,13 @@ def allow_connections() -> float:
     Raises:
         ConfigurationError: they are too few for a server.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most == resource.RLIM_INFINITY:
-        return math.inf
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = open_files()
     if most < FEWEST_FILES:
         problem = (
-            f"this process may have {most} files open, and a server needs {FEWEST_FILES} and one "
-            f"for each connection: {_RAISE}"
+            f"this process may have {most:.0f} files open, and a server needs {FEWEST_FILES} and "
+            f"one for each connection: {_RAISE}"
         )
         raise ConfigurationError([problem])
     return most
@@ -46,9 +46,10 @@ def allow_connections() -> float:
 
 def why_too_few(files: float, instances: int) -> str:
     """Return why so many files are hardly enough for a fleet that is known; "" if they are."""
-    needed = FEWEST_FILES + CLIENTS_OF_INSTANCE * instances
-    if files >= max(needed, _USUAL_FILES):
+    clients = CLIENTS_OF_INSTANCE * instances
+    if files >= _USUAL_FILES and shares(files).xds >= clients:
         return ""
+    needed = FEWEST_FILES + math.ceil(clients / _SHARE_OF_CLIENTS)
     known = f", and the {instances} instances that are known need {needed}" if instances else ""
     return (
         f"this process may have {files:.0f} files open, of which each connection is one{known}: "

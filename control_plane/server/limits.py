@@ -19,10 +19,16 @@ STRANGER_REQUEST_OCTETS = 64 * 1024
 STRANGER_SECONDS = 30
 """How long somebody unknown may stay connected, and how long a call may take after that."""
 
+STRANGER_CALLS = 10
+"""How many calls of somebody unknown may be under way on one connection; each takes 22 KiB, also
+while it has yet to send its request, and who enrols makes one."""
+
 MOST_BUCKETS = 10_000
 """How many rates are kept apart; each takes 200 bytes."""
 
 _SECONDS_PER_MINUTE = 60.0
+
+_MOST_CONNECTIONS = "grpc.max_allowed_incoming_connections"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,9 @@ class ServerLimits:
         streams_per_node: streams that one node may have open. Aggregated it needs one, and a second
             while it reconnects; with per-type services Envoy opens one for each secret and cluster.
         streams_per_connection: streams in one HTTP/2 connection.
+        connections: how many one address that is listened on may have, 70 KiB and an open file
+            each; what comes beyond that is closed at once. None for as many as come.
+        idle_seconds: how long a connection may be open on which no call is under way.
         new_streams_per_second: how many streams may open in the long run. A new connection with
             mutual TLS costs 2-3 ms of one core; what is left is for those who are connected.
         new_streams_burst: how many may open at once, as after a restart.
@@ -64,6 +73,8 @@ class ServerLimits:
     stream: StreamLimits = field(default_factory=StreamLimits)
     streams_per_node: int = 32
     streams_per_connection: int = 100
+    connections: int | None = None
+    idle_seconds: float = 60.0
     new_streams_per_second: float = 200.0
     new_streams_burst: int = 1000
     waiting_streams: int = 10_000
@@ -86,7 +97,10 @@ class ServerLimits:
 
     def channel_options(self) -> list[tuple[str, int]]:
         """Return the options that a ``grpc.aio.server`` needs to keep these bounds."""
+        most = [] if self.connections is None else [(_MOST_CONNECTIONS, self.connections)]
         return [
+            *most,
+            ("grpc.max_connection_idle_ms", round(self.idle_seconds * 1000)),
             ("grpc.max_receive_message_length", self.request_octets),
             ("grpc.max_concurrent_streams", self.streams_per_connection),
             ("grpc.server.max_pending_requests", self.waiting_streams),
@@ -119,9 +133,13 @@ class ServerLimits:
 
         Whoever has no more to say than one short call needs neither room nor time.
         """
-        octets = min(self.request_octets, STRANGER_REQUEST_OCTETS)
+        granted = replace(
+            self,
+            request_octets=min(self.request_octets, STRANGER_REQUEST_OCTETS),
+            streams_per_connection=STRANGER_CALLS,
+        )
         return [
-            *replace(self, request_octets=octets).channel_options(),
+            *granted.channel_options(),
             ("grpc.max_connection_age_ms", STRANGER_SECONDS * 1000),
             ("grpc.max_connection_age_grace_ms", STRANGER_SECONDS * 1000),
         ]

@@ -19,7 +19,7 @@ from control_plane.api.v1 import (
     join_token_pb2,
     join_token_pb2_grpc,
 )
-from control_plane.app import ports
+from control_plane.app import port_limits, ports
 from control_plane.ca import KeyPair, make_csr, new_key_pair
 from control_plane.server.credentials import SERVER_NAME
 from control_plane.server.limits import ServerLimits
@@ -114,7 +114,7 @@ def _is_refused(channel: grpc.Channel, call: grpc.Call) -> bool:
 @asynccontextmanager
 async def running(directory: Path) -> AsyncIterator[Plane]:
     """Run a control plane with an instance, whose app nobody knows."""
-    limits = ports._limits
+    limits = port_limits.limits_of
 
     def unbounded(settings: Settings) -> ServerLimits:
         return replace(
@@ -127,7 +127,7 @@ async def running(directory: Path) -> AsyncIterator[Plane]:
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ports, "_limits", unbounded)
+        patch.setattr(ports, "limits_of", unbounded)
         async with site(directory) as cloud:
             await cloud.create_app("app-a")
             await cloud.register("app-a")

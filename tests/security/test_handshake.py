@@ -7,6 +7,7 @@ still rotate when it is over.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import ssl
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from control_plane.app import ports
+from control_plane.app.port_limits import shares
 from control_plane.server.library import ResourceServer
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.resource_type import SECRET
@@ -52,6 +55,12 @@ CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(20)
 """The first bytes of a TLS handshake, and not all of them."""
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+NO_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""The frame by which a client says that it has none of its own."""
+
+FILES = 512
+"""What a server may open that has little."""
 
 GARBAGE = {
     "random bytes": random.Random(1).randbytes(4096),
@@ -175,6 +184,49 @@ async def test_a_handshake_that_takes_too_long_is_cut_off(
                     writer.write(CLIENT_HELLO)
 
                 assert await ends(reader)
+
+
+async def test_a_connection_on_which_nobody_calls_is_closed(tmp_path: Path) -> None:
+    """Whoever may connect could else hold open files and memory for ever; streams go on."""
+    async with control_plane(tmp_path) as cf, bystander(cf) as there:
+        credentials = cf.running.ports._certificate.credentials(client_certificates=True)
+        limits = ServerLimits(idle_seconds=0.3)
+        async with (
+            ResourceServer("127.0.0.1:0", credentials=credentials, limits=limits) as server,
+            there.holder.connect(server.address) as channel,
+            DeltaClient(channel, "somebody") as client,
+        ):
+            await client.subscribe(SECRET)
+            tls = client_context(there.holder, tmp_path)
+            async with connected(int(server.address.rpartition(":")[2]), tls) as (reader, writer):
+                writer.write(HTTP2_PREFACE + NO_SETTINGS)
+
+                assert await ends(reader)
+
+            assert await client.is_silent()
+
+
+async def test_a_port_that_is_full_leaves_others_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers fill the port for enrolment, and no more: instances and operators get in."""
+    monkeypatch.setattr(ports, "open_files", lambda: FILES)
+    async with control_plane(tmp_path) as cf, bystander(cf) as there, AsyncExitStack() as stack:
+        await cf.create_app("newcomer")
+        newcomer = await enrol(cf, "newcomer", "127.0.0.2")
+        port = cf.running.enroll_address.port
+        most = shares(FILES).enrollment
+        readers = [(await stack.enter_async_context(connected(port)))[0] for _ in range(2 * most)]
+        ending = [asyncio.create_task(ends(reader)) for reader in readers]
+        for ended in itertools.islice(asyncio.as_completed(ending), most):
+            assert await ended
+        async with stream(cf, newcomer) as client:
+            await client.subscribe(SECRET, C2C_SECRET)
+
+            assert certificates_in(await client.receive())
+        await there.rotates()
+
+        assert sum(each.cancel() for each in ending) == most
 
 
 @pytest.mark.parametrize("kind", GARBAGE)

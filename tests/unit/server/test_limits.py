@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
+from control_plane.server.limits import STRANGER_CALLS, ServerLimits, TokenBucket, TokenBuckets
 
 
 class FakeClock:
@@ -101,6 +101,15 @@ def test_a_server_gets_the_bounds_that_grpc_has_to_keep() -> None:
     assert options["grpc.so_reuseport"] == 0
 
 
+def test_connections_are_bounded_where_somebody_says_so() -> None:
+    """What comes beyond is closed, and so is one on which nobody calls."""
+    options = dict(ServerLimits(connections=7, idle_seconds=2.5).channel_options())
+
+    assert options["grpc.max_allowed_incoming_connections"] == 7
+    assert options["grpc.max_connection_idle_ms"] == 2500
+    assert "grpc.max_allowed_incoming_connections" not in dict(ServerLimits().channel_options())
+
+
 def test_a_silent_connection_is_asked_and_given_up_in_time() -> None:
     """Also one without a stream, and also while gRPC has a ping of its own on the way."""
     limits = ServerLimits(keepalive_seconds=3.0, keepalive_timeout_seconds=0.5)
@@ -138,6 +147,7 @@ def test_a_port_for_strangers_grants_little() -> None:
     options = dict(limits.stranger_options())
 
     assert options["grpc.max_receive_message_length"] == 65536
+    assert options["grpc.max_concurrent_streams"] == STRANGER_CALLS
     assert options["grpc.max_connection_age_ms"] == 30_000
     assert options["grpc.max_connection_age_grace_ms"] == 30_000
     assert options["grpc.server_handshake_timeout_ms"] == 2500

@@ -1,0 +1,67 @@
+"""How much the clients of each port may ask for.
+
+The rule of this module: no port can take what another needs. Each connection is an open file, so
+the files that this process may open are shared out before anybody connects: whoever fills one port,
+as a stranger can, leaves the others, the disk and the operator on the machine theirs.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+from dataclasses import dataclass
+
+from control_plane.server.limits import ServerLimits
+from control_plane.settings import Settings
+from control_plane.xds.limits import StreamLimits
+
+FEWEST_FILES = 64
+"""With no client at all some 30 are open."""
+
+_FEWEST_SHARED = 32
+_MOST_FILES = 1 << 30
+"""What is shared out where the system has no limit."""
+
+_MOST_ENROLLING, _MOST_OPERATORS, _MOST_OTHERS = 2048, 128, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many connections each port may have.
+
+    Attributes:
+        enrollment: with nothing shown; each is over after a minute at the most.
+        operators: over TCP.
+        xds: all that is left, but for some: the socket and the HTTP port need few.
+    """
+
+    enrollment: int
+    operators: int
+    xds: int
+
+
+def open_files() -> float:
+    """Return how many files this process may open by now."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def shares(files: float) -> Shares:
+    """Share out so many files."""
+    spare = max(_FEWEST_SHARED, int(min(files, _MOST_FILES)) - FEWEST_FILES)
+    enrollment = min(spare // 8, _MOST_ENROLLING)
+    operators = min(spare // 16, _MOST_OPERATORS)
+    others = min(spare // 16, _MOST_OTHERS)
+    return Shares(enrollment, operators, spare - enrollment - operators - others)
+
+
+def limits_of(settings: Settings) -> ServerLimits:
+    """Return the bounds that the settings set, and that all ports have in common."""
+    return ServerLimits(
+        stream=StreamLimits(names=settings.max_names_per_stream),
+        streams_per_node=settings.max_streams_per_node,
+        new_streams_per_second=settings.max_new_streams_per_second,
+        new_streams_burst=settings.max_new_streams_per_second,
+        request_octets=settings.max_message_size,
+        refused_enrollments_per_minute=settings.max_refused_enrollments_per_minute,
+    )
