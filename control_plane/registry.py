@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,7 @@ from control_plane.errors import StorageError, Unavailable
 from control_plane.model.change import Change, Decision, merged
 from control_plane.model.state import State
 from control_plane.store.protocol import Store
+from control_plane.undisturbed import undisturbed
 
 Result = TypeVar("Result")
 
@@ -165,7 +166,7 @@ class Registry:
             while True:
                 if self._waiting:
                     await self._gather()
-                    await _undisturbed(self._do(self._next_batch()))
+                    await undisturbed(self._do(self._next_batch()))
                 else:
                     self._wake.clear()
                     await self._wake.wait()
@@ -254,13 +255,3 @@ class Registry:
 
 def _as_it_is(_before: State, decision: Decision[Any]) -> Decision[Any]:
     return decision
-
-
-async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for some work; if the waiting is cancelled, pass that on once the work is done."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])  # which leaves it alone if this is cancelled too
-        raise

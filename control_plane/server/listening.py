@@ -13,12 +13,11 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Coroutine
-from typing import Any
 
 import grpc
 
 from control_plane.errors import ConfigurationError
+from control_plane.undisturbed import undisturbed
 
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]+\]|[^][:]+):(\d{1,5})", re.ASCII)
 
@@ -77,7 +76,7 @@ async def start(server: grpc.aio.Server) -> None:
     cancelled by then, it dies of it where nobody can catch it (grpcio 1.85, `_server_main_loop`).
     """
     try:
-        await _to_its_end(server.start())
+        await undisturbed(server.start())
     except asyncio.CancelledError:
         await server.stop(None)
         raise
@@ -88,7 +87,7 @@ async def stop(server: grpc.aio.Server, seconds: float) -> None:
 
     Else they would never be cut: they would go on, and be answered, with nobody left to end them.
     """
-    await _to_its_end(server.stop(seconds))
+    await undisturbed(server.stop(seconds))
 
 
 def cannot_listen(address: str, number: int | None, setting: str) -> ConfigurationError:
@@ -115,16 +114,6 @@ def cannot_listen(address: str, number: int | None, setting: str) -> Configurati
             what_to_do = f"set another {setting}"
     why = os.strerror(number).lower() if number else "it cannot be had"
     return ConfigurationError([f"cannot listen on {address}: {why}: {what_to_do}"])
-
-
-async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:
-    """Wait for some work; if that is cancelled, wait all the same, and pass it on then."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 def _errno(address: str) -> int | None:
