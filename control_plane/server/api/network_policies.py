@@ -24,8 +24,7 @@ from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
 from control_plane.server.api.messages import policy_message
 from control_plane.server.api.policy_notes import Opening, policy_note
-from control_plane.server.api.seams import Progress
-from control_plane.server.api.waiting import laggards, parse_wait
+from control_plane.server.api.waiting import Progress, laggards, parse_wait
 
 
 class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer):

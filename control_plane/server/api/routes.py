@@ -19,9 +19,8 @@ from control_plane.names import Domain
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
 from control_plane.server.api.messages import route_message
-from control_plane.server.api.seams import Progress
 from control_plane.server.api.selection import asked_apps
-from control_plane.server.api.waiting import laggards, parse_wait
+from control_plane.server.api.waiting import Progress, laggards, parse_wait
 from control_plane.server.budget import CertificateBudget
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -19,7 +20,6 @@ from control_plane.model.state import State
 from control_plane.names import AppGuid
 from control_plane.reconciler.progress import Behind, Stage
 from control_plane.server.access.admission import Context
-from control_plane.server.api.seams import Progress
 from control_plane.server.durations import parse_duration
 
 DEFAULT_TIMEOUT = timedelta(seconds=30)
@@ -44,6 +44,24 @@ _REACHED = {
     Stage.ACKED: progress_pb2.STAGE_ACKED,
     Stage.SERVED: progress_pb2.STAGE_SERVED,
 }
+
+
+class Progress(Protocol):
+    """Knows how far a change got."""
+
+    async def wait(
+        self, apps: frozenset[AppGuid], stage: Stage, timeout: float
+    ) -> tuple[Behind, ...]:
+        """Wait until every connected instance of some apps has reached a stage.
+
+        Args:
+            apps: whose instances to wait for.
+            stage: how far they have to get with all that was committed before this call.
+            timeout: seconds to wait at the most.
+
+        Returns:
+            those that had not got so far when the time was up.
+        """
 
 
 @dataclass(frozen=True, slots=True)
