@@ -25,10 +25,6 @@ def seconds_left(shown: Credential, clock: Clock) -> float:
     return max(0.0, (shown.not_after - clock.now()).total_seconds() - MARGIN_SECONDS)
 
 
-def _over() -> Unavailable:
-    return Unavailable(f"{CERTIFICATE_ENDS}: come back")
-
-
 @asynccontextmanager
 async def while_valid(shown: Credential | None, clock: Clock) -> AsyncIterator[None]:
     """End a block with the certificate of a client, where it showed one.
@@ -42,12 +38,15 @@ async def while_valid(shown: Credential | None, clock: Clock) -> AsyncIterator[N
             yield
     except TimeoutError:
         if until.expired():
-            raise _over() from None
+            raise Unavailable(f"{CERTIFICATE_ENDS}: come back") from None
         raise
 
 
 class CertificateEnds(StreamObserver):
-    """Observes streams, and ends each with the certificate of its client."""
+    """Observes streams, and ends each with the certificate of its client.
+
+    A stream that is to end is never given more time.
+    """
 
     def __init__(self, clock: Clock) -> None:
         """Start with no stream."""
@@ -56,14 +55,25 @@ class CertificateEnds(StreamObserver):
 
     def opened(self, live: LiveStream) -> None:
         """Set the moment at which a stream has to end, if its admission told of a certificate."""
-        if live.credential is None:
-            return
-        left = seconds_left(live.credential, self._clock)
-        loop = asyncio.get_running_loop()
-        self._timers[live] = loop.call_later(left, live.end, _over())
+        if live.credential is not None:
+            self._end_in_time(live, live.credential)
 
     def closed(self, live: LiveStream) -> None:
         """Forget a stream that is gone."""
         timer = self._timers.pop(live, None)
         if timer is not None:
             timer.cancel()
+
+    def _end_in_time(self, live: LiveStream, shown: Credential) -> None:
+        """Have a stream end before the certificate by which its client was let in."""
+        self._end_in(seconds_left(shown, self._clock), live, CERTIFICATE_ENDS)
+
+    def _end_in(self, seconds: float, live: LiveStream, reason: str) -> None:
+        """Have a stream end by then, unless it has to end before."""
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(live)
+        if timer is not None:
+            if timer.when() <= loop.time() + seconds:
+                return
+            timer.cancel()
+        self._timers[live] = loop.call_later(seconds, live.end, Unavailable(f"{reason}: come back"))

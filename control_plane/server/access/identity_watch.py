@@ -3,30 +3,30 @@
 The rule of this module: Envoy opens its streams again on the same TCP connection, old certificate
 included, unless that connection may carry one request only (the bootstrap says so). So a stream
 that ends comes back with the files that the sidecar has renewed; if it does not, it is ended again.
-A stream that is to end is never given more time, or it would stay open as long as its instance
-renews often enough. Timers notice neither a clock that is set nor that the machine slept: then all
-of them are set anew.
+A further renewal gives a stream that is to end no more time, or it would stay open as long as its
+instance renews often enough. Timers notice neither a clock that is set nor that the machine slept:
+then all of them are set anew.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from control_plane.clock import Clock
-from control_plane.errors import Unavailable
 from control_plane.names import InstanceGuid
-from control_plane.nodes import Credential, LiveStream, Nodes, StreamObserver
+from control_plane.nodes import LiveStream, Nodes
 from control_plane.reconciler.certificates.holdings import Holdings
-from control_plane.server.access.certificate_end import CERTIFICATE_ENDS, seconds_left
+from control_plane.server.access.certificate_end import CertificateEnds
 from control_plane.server.access.identities import Identities
 
 SETTLING_SECONDS = 2.0
 """How long a sidecar has to put its new certificate in place before the old stream is ended."""
 
+_SUPERSEDED = "a newer certificate was issued to this instance"
 
-class IdentityWatch(StreamObserver):
-    """Observes streams, and ends those whose certificate is out of date."""
+
+class IdentityWatch(CertificateEnds):
+    """Observes streams, and ends those whose certificate ends, or is out of date before that."""
 
     def __init__(
         self,
@@ -45,29 +45,22 @@ class IdentityWatch(StreamObserver):
             is_gone: tells whether the CA of this name left.
             clock: tells which end.
         """
+        super().__init__(clock)
         self._nodes = nodes
         self._holdings = holdings
         self._is_gone = is_gone
         self._identities = identities
-        self._clock = clock
-        self._timers: dict[LiveStream, asyncio.TimerHandle] = {}
         identities.on_renewal(self._renewed)
 
     def opened(self, live: LiveStream) -> None:
         """Set the moment at which a stream has to end."""
+        super().opened(live)
         if live.credential is None:
             return
         instance = InstanceGuid(live.node_id)
         self._identities.connected(instance)
-        self._end_in_time(live, live.credential)
         if self._identities.is_superseded(instance, live.credential.serial):
-            self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
-
-    def closed(self, live: LiveStream) -> None:
-        """Forget a stream that is gone."""
-        timer = self._timers.pop(live, None)
-        if timer is not None:
-            timer.cancel()
+            self._end_in(SETTLING_SECONDS, live, _SUPERSEDED)
 
     def authorities_changed(self) -> None:
         """End the streams of identities whose CA left; their clients have to show another."""
@@ -86,19 +79,6 @@ class IdentityWatch(StreamObserver):
             if live.credential is not None:
                 self._end_in_time(live, live.credential)
 
-    def _end_in_time(self, live: LiveStream, shown: Credential) -> None:
-        self._end_in(seconds_left(shown, self._clock), live, CERTIFICATE_ENDS)
-
     def _renewed(self, instance: InstanceGuid) -> None:
         for live in self._nodes.streams(instance):
-            self._end_in(SETTLING_SECONDS, live, "a newer certificate was issued to this instance")
-
-    def _end_in(self, seconds: float, live: LiveStream, reason: str) -> None:
-        """Have a stream end by then, unless it has to end before."""
-        loop = asyncio.get_running_loop()
-        timer = self._timers.get(live)
-        if timer is not None:
-            if timer.when() <= loop.time() + seconds:
-                return
-            timer.cancel()
-        self._timers[live] = loop.call_later(seconds, live.end, Unavailable(f"{reason}: come back"))
+            self._end_in(SETTLING_SECONDS, live, _SUPERSEDED)
