@@ -9,6 +9,7 @@ file that the disk has no room for is tried again every minute: the next CA does
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,10 @@ from control_plane.ca import JDK_PASSWORD, java_trust_store, read_java_trust_sto
 from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError, InvalidArgument, StorageError
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
+from control_plane.sidecar.race import first_of
 from control_plane.sidecar.seldom import Seldom
 from control_plane.store.files import write_public
+from control_plane.undisturbed import undisturbed
 
 ROOTS = "roots.pem"
 """The system's roots and our CA."""
@@ -93,6 +96,7 @@ class AppTrust:
         self._system_roots = system_roots
         self._clock = clock
         self._wanted = self._written = b""
+        self._changed = asyncio.Event()
         self._seldom = Seldom(clock)
         self._log = structlog.get_logger(__name__)
 
@@ -104,7 +108,26 @@ class AppTrust:
         Raises:
             StorageError: a file could not be written, and there was none before.
         """
-        self._wanted = self._written = ca_pem
+        self._wanted = ca_pem
+        return self._write_all(ca_pem)
+
+    def follow(self, credentials: Credentials) -> None:
+        """Have the files written again if the CA certificates are others than before."""
+        if credentials.trust_bundle != self._wanted:
+            self._wanted = credentials.trust_bundle
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Write for others, and again what could not be written, without end."""
+        while True:
+            await first_of(self._changed.wait(), self._clock.sleep(AGAIN_SECONDS))
+            self._changed.clear()
+            if self._written != self._wanted:
+                # In a thread: it takes long enough to hold up DNS queries, on a slow disk longer.
+                await undisturbed(asyncio.to_thread(self._rewrite))
+
+    def _write_all(self, ca_pem: bytes) -> dict[str, str]:
+        self._written = ca_pem
         variables = {OUR_CA: str(self._directory.ca_file)}
         system = _first_content(self._system_roots)
         # First, since a variable may name this very file already.
@@ -123,26 +146,15 @@ class AppTrust:
         variables |= self._java(system, ca_pem)
         return variables
 
-    def follow(self, credentials: Credentials) -> None:
-        """Write the files again if the CA certificates are others than before."""
-        if credentials.trust_bundle != self._written:
-            self._rewrite(credentials.trust_bundle)
-
-    async def run(self) -> None:
-        """Write again what could not be written, without end."""
-        while True:
-            await self._clock.sleep(AGAIN_SECONDS)
-            if self._written != self._wanted:
-                self._rewrite(self._wanted)
-                if self._written == self._wanted:
-                    self._log.info(log_events.TRUST_EXPORTED)
-
-    def _rewrite(self, ca_pem: bytes) -> None:
+    def _rewrite(self) -> None:
+        had_failed = not self._written
         try:
-            self.write(ca_pem)
+            self._write_all(self._wanted)
         except ControlPlaneError as error:
             self._written = b""
             self._not_written(error)
+        if had_failed and self._written:
+            self._log.info(log_events.TRUST_EXPORTED)
 
     def _added(self, name: str, given: str | None, system: bytes, ca_pem: bytes) -> dict[str, str]:
         """Have a base and ours in one file, and return the variable that names it.

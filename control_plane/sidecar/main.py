@@ -154,7 +154,8 @@ class _Sidecar:
             app = await self._start_app(environment)
             if app is not None:
                 stack.push_async_callback(app.stop, 0, self.signals.hurry)
-                leftovers.note_app(app.pid, joined.enrollment.instance_guid)
+                guid = joined.enrollment.instance_guid
+                await asyncio.to_thread(leftovers.note_app, app.pid, guid)
             if os.getpid() == FIRST_PROCESS:
                 own = [each.pid for each in (envoy, app) if each is not None]
                 reaper = OrphanReaper(own, self.clock)

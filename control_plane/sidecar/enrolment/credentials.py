@@ -1,7 +1,8 @@
 """The credentials of this instance as they are now.
 
 The rule of this module: what is current is on disk. Whoever opens a connection asks for the
-credentials then, and what depends on them is told when they change.
+credentials then, and what depends on them is told when they change. A disk that is slow holds up
+nobody but who has something to keep: this process answers DNS queries, too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from control_plane import log_events
 from control_plane.ca import read_certificates
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
 from control_plane.sidecar.identity import HeldIdentity
+from control_plane.undisturbed import undisturbed
 
 
 class LiveCredentials:
@@ -30,6 +32,7 @@ class LiveCredentials:
         self._current = credentials
         self._watchers: list[Callable[[Credentials], None]] = []
         self._trusted = _fingerprints(credentials.trust_bundle)
+        self._keeping = asyncio.Lock()
         self.renewal_wanted = asyncio.Event()
         self._log = structlog.get_logger(__name__)
 
@@ -52,10 +55,12 @@ class LiveCredentials:
         self._directory.check_room()
 
     def watch(self, watcher: Callable[[Credentials], None]) -> None:
-        """Tell somebody of each change, after it is on disk."""
+        """Tell somebody of each change, after it is on disk; it returns at once."""
         self._watchers.append(watcher)
 
-    def renewed(self, identity: HeldIdentity, trust_bundle: bytes, *, asked: Credentials) -> None:
+    async def renewed(
+        self, identity: HeldIdentity, trust_bundle: bytes, *, asked: Credentials
+    ) -> None:
         """Take an identity that was issued for the same instance.
 
         Args:
@@ -67,12 +72,9 @@ class LiveCredentials:
         Raises:
             StorageError: it could not be written; the old one stays.
         """
-        current = self._current.trust_bundle
-        is_new = current == asked.trust_bundle
-        self._replace(Credentials(identity, trust_bundle if is_new else current))
-        self.renewal_wanted.clear()
+        await undisturbed(self._renewed(identity, trust_bundle, asked))
 
-    def trust(self, trust_bundle: bytes) -> None:
+    async def trust(self, trust_bundle: bytes) -> None:
         """Take the CA certificates to trust from now on, if they are others than before.
 
         Raises:
@@ -82,13 +84,29 @@ class LiveCredentials:
         if trust_bundle == self._current.trust_bundle:
             return
         read_certificates(trust_bundle)
-        self._replace(Credentials(self._current.identity, trust_bundle))
+        await undisturbed(self._trust(trust_bundle))
+
+    async def _renewed(
+        self, identity: HeldIdentity, trust_bundle: bytes, asked: Credentials
+    ) -> None:
+        def newest(current: Credentials) -> Credentials:
+            is_new = current.trust_bundle == asked.trust_bundle
+            return Credentials(identity, trust_bundle if is_new else current.trust_bundle)
+
+        await self._replace(newest)
+        self.renewal_wanted.clear()
+
+    async def _trust(self, trust_bundle: bytes) -> None:
+        await self._replace(lambda current: Credentials(current.identity, trust_bundle))
         self._log.info(log_events.TRUST_REPLACED, roots=self._trusted)
 
-    def _replace(self, credentials: Credentials) -> None:
-        self._directory.write_credentials(credentials)
-        self._current = credentials
-        self._trusted = _fingerprints(credentials.trust_bundle)
+    async def _replace(self, change: Callable[[Credentials], Credentials]) -> None:
+        """Keep what a change makes of the credentials, one change after the other."""
+        async with self._keeping:
+            credentials = change(self._current)
+            await asyncio.to_thread(self._directory.write_credentials, credentials)
+            self._current = credentials
+            self._trusted = _fingerprints(credentials.trust_bundle)
         for watcher in self._watchers:
             watcher(credentials)
 

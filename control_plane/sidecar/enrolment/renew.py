@@ -200,7 +200,7 @@ class Renewal:
             gc.collect()
             place = await self._place()
             new = await renew(self._server, asked, new_key=self._new_key, place=place)
-            self._live.renewed(new.identity, new.trust_bundle, asked=asked)
+            await self._live.renewed(new.identity, new.trust_bundle, asked=asked)
         except OSError as error:
             return _Failure(error.strerror or str(error), is_final=False)
         except grpc.aio.AioRpcError as error:

@@ -7,6 +7,7 @@ whatever it tells.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ import structlog
 from control_plane import log_events
 from control_plane.names import DEFAULT_APP_PORT, Port, parse_port
 from control_plane.sidecar.directory import Enrollment, SidecarDirectory
+from control_plane.undisturbed import undisturbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class LivePorts:
         """What to look at now."""
         return self._current
 
-    def follow(self, c2c_port: int, app_ports: Sequence[int]) -> None:
+    async def follow(self, c2c_port: int, app_ports: Sequence[int]) -> None:
         """Look at these from now on; a control plane that tells of none is an older one.
 
         Raises:
@@ -81,7 +83,8 @@ class LivePorts:
             structlog.get_logger(__name__).info(
                 log_events.APP_PORTS_LEARNED, ports=told.every, c2c_port=told.c2c
             )
-        self._directory.write_enrollment(enrollment)
+        # In a thread: a disk that is slow would hold up DNS queries.
+        await undisturbed(asyncio.to_thread(self._directory.write_enrollment, enrollment))
         self._enrollment = enrollment
 
 

@@ -10,6 +10,7 @@ else here depends on them. After ``leave`` nothing is told that could bring the 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator
 
 import grpc
@@ -161,8 +162,8 @@ class Reporter:
         """
         shown, due = self._live.current.identity, self._next
         response = await self._calls.hear()
-        self._answered(response, self._clock.monotonic(), shown)
-        self._next = min(self._next, due)
+        async with self._telling:
+            await self._answered(response, self._clock.monotonic(), shown, due=due)
 
     async def _keep_looking(self) -> None:
         while True:
@@ -188,38 +189,43 @@ class Reporter:
             except grpc.aio.AioRpcError as error:
                 self._failed(error)
             else:
-                self._answered(response, started, shown)
+                await self._answered(response, started, shown)
 
-    def _answered(
-        self, response: sidecar_pb2.ReportResponse, started: float, shown: HeldIdentity
+    async def _answered(
+        self,
+        response: sidecar_pb2.ReportResponse,
+        started: float,
+        shown: HeldIdentity,
+        *,
+        due: float = math.inf,
     ) -> None:
         if self._delays is not None:
             self._log.info(log_events.REPORT_ACCEPTED)
             self._delays = None
         least, most = AGAIN_SECONDS
         asked = response.report_again_in.ToTimedelta().total_seconds() or UNASKED_SECONDS
-        self._next = started + min(max(asked, least), most)
+        self._next = min(started + min(max(asked, least), most), due)
         self._lookout.expect(response.expected_serial)
-        self._follow(response)
+        await self._follow(response)
         if response.trust_bundle:
-            self._trust(response.trust_bundle.encode())
+            await self._trust(response.trust_bundle.encode())
         # An answer to the identity before says nothing of this one.
         if response.renew_identity and self._live.current.identity is shown:
             self._live.renewal_wanted.set()
 
-    def _follow(self, response: sidecar_pb2.ReportResponse) -> None:
+    async def _follow(self, response: sidecar_pb2.ReportResponse) -> None:
         before = self._ports.current
         try:
-            self._ports.follow(response.c2c_port, response.app_ports)
+            await self._ports.follow(response.c2c_port, response.app_ports)
         except ControlPlaneError as error:
             self._cannot_use(f"ports of the app: {error}")
         if self._ports.current != before:
             self._lookout.hasten()
 
-    def _trust(self, bundle: bytes) -> None:
+    async def _trust(self, bundle: bytes) -> None:
         before = self._live.trusted_roots
         try:
-            self._live.trust(bundle)
+            await self._live.trust(bundle)
         except ControlPlaneError as error:
             self._cannot_use(f"trust bundle: {error}")
         if self._live.trusted_roots != before:

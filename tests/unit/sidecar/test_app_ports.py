@@ -28,7 +28,7 @@ def directory(tmp_path: Path) -> Iterator[SidecarDirectory]:
     made.close()
 
 
-def test_what_enrolment_told_counts_until_something_else_is_told(
+async def test_what_enrolment_told_counts_until_something_else_is_told(
     directory: SidecarDirectory,
 ) -> None:
     """An app has to listen where 61443 leads, and is told so; its other ports are looked at."""
@@ -36,14 +36,14 @@ def test_what_enrolment_told_counts_until_something_else_is_told(
     assert ports.current == KNOWN
     assert (ports.current.needed, ports.current.first) == ((9091,), 9091)
 
-    ports.follow(8080, [8080])
+    await ports.follow(8080, [8080])
 
     assert ports.current == AppPorts((Port(8080),), Port(8080))
 
 
-def test_the_next_start_knows_what_was_told_last(directory: SidecarDirectory) -> None:
+async def test_the_next_start_knows_what_was_told_last(directory: SidecarDirectory) -> None:
     """The control plane may be away by then."""
-    LivePorts(directory, MEMBER.enrollment).follow(8081, [8080, 8081])
+    await LivePorts(directory, MEMBER.enrollment).follow(8081, [8080, 8081])
     member = directory.read()
 
     assert member is not None
@@ -53,18 +53,20 @@ def test_the_next_start_knows_what_was_told_last(directory: SidecarDirectory) ->
     )
 
 
-def test_what_could_not_be_kept_is_kept_when_it_is_told_again(directory: SidecarDirectory) -> None:
+async def test_what_could_not_be_kept_is_kept_when_it_is_told_again(
+    directory: SidecarDirectory,
+) -> None:
     """A disk that was full for a while leaves no start with the ports of the past."""
     ports = LivePorts(directory, MEMBER.enrollment)
     obstacle = directory.path / "enrollment.json.new"
     obstacle.mkdir()
     with structlog.testing.capture_logs() as logs:
         with pytest.raises(StorageError):
-            ports.follow(8080, [8080])
+            await ports.follow(8080, [8080])
         assert ports.current == AppPorts((Port(8080),), Port(8080))
         obstacle.rmdir()
 
-        ports.follow(8080, [8080])
+        await ports.follow(8080, [8080])
 
     assert len(logs) == 1
     member = directory.read()
@@ -72,25 +74,25 @@ def test_what_could_not_be_kept_is_kept_when_it_is_told_again(directory: Sidecar
     assert member.enrollment.app_ports == (8080,)
 
 
-def test_what_is_known_already_is_neither_written_nor_said_again(
+async def test_what_is_known_already_is_neither_written_nor_said_again(
     directory: SidecarDirectory,
 ) -> None:
     """The ports come with each answer of the control plane."""
     ports = LivePorts(directory, MEMBER.enrollment)
     with structlog.testing.capture_logs() as logs:
-        ports.follow(8080, [8080, 8081])
+        await ports.follow(8080, [8080, 8081])
         written = (directory.path / "enrollment.json").stat().st_ino
-        ports.follow(8080, [8080, 8081])
+        await ports.follow(8080, [8080, 8081])
 
     assert written == (directory.path / "enrollment.json").stat().st_ino
     assert [(each["ports"], each["c2c_port"]) for each in logs] == [((8080, 8081), 8080)]
 
 
-def test_ports_that_people_named_stay(directory: SidecarDirectory) -> None:
+async def test_ports_that_people_named_stay(directory: SidecarDirectory) -> None:
     """They know better, and mean each of them; nothing is remembered in their place."""
     ports = LivePorts(directory, MEMBER.enrollment, [Port(7000), Port(7001)])
 
-    ports.follow(8080, [8080])
+    await ports.follow(8080, [8080])
 
     assert ports.current == AppPorts((Port(7000), Port(7001)))
     assert (ports.current.needed, ports.current.first) == ((7000, 7001), 7000)
@@ -99,21 +101,21 @@ def test_ports_that_people_named_stay(directory: SidecarDirectory) -> None:
     assert member.enrollment == MEMBER.enrollment
 
 
-def test_an_older_control_plane_tells_of_no_port(directory: SidecarDirectory) -> None:
+async def test_an_older_control_plane_tells_of_no_port(directory: SidecarDirectory) -> None:
     """Then it is the default of apps, as ever, and what is known is not forgotten for it."""
     unknown = LivePorts(directory, replace(MEMBER.enrollment, app_ports=(), c2c_port=0))
     known = LivePorts(directory, MEMBER.enrollment)
     for ports in (unknown, known):
-        ports.follow(0, [])
+        await ports.follow(0, [])
 
     assert unknown.current == AppPorts((Port(8080),), Port(8080))
     assert known.current == KNOWN
 
 
-def test_what_is_no_port_changes_nothing(directory: SidecarDirectory) -> None:
+async def test_what_is_no_port_changes_nothing(directory: SidecarDirectory) -> None:
     """All of it is looked at before any of it counts."""
     ports = LivePorts(directory, MEMBER.enrollment)
     with pytest.raises(InvalidArgument, match="invalid port 70000"):
-        ports.follow(8080, [8080, 70000])
+        await ports.follow(8080, [8080, 70000])
 
     assert ports.current == KNOWN

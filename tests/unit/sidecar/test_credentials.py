@@ -28,7 +28,7 @@ def _on_disk(path: Path) -> str:
     return (path / "identity.json").read_text().replace("\\n", "\n")
 
 
-def test_a_renewed_identity_is_on_disk_before_anybody_uses_it(tmp_path: Path) -> None:
+async def test_a_renewed_identity_is_on_disk_before_anybody_uses_it(tmp_path: Path) -> None:
     """Envoy reads the file when the sidecar opens its own next connection, or sooner."""
     live = _live(tmp_path)
     new = credentials(authority("old CA"), serial=2)
@@ -38,13 +38,13 @@ def test_a_renewed_identity_is_on_disk_before_anybody_uses_it(tmp_path: Path) ->
         seen_on_disk.append(current.identity.chain_pem.decode() in _on_disk(tmp_path))
 
     live.watch(look)
-    live.renewed(new.identity, new.trust_bundle, asked=live.current)
+    await live.renewed(new.identity, new.trust_bundle, asked=live.current)
 
     assert seen_on_disk == [True]
     assert live.current.identity is new.identity
 
 
-def test_a_disk_that_confirms_nothing_parts_no_files(
+async def test_a_disk_that_confirms_nothing_parts_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was written is what Envoy reads, so it is held too; that a crash may undo it is said."""
@@ -56,7 +56,7 @@ def test_a_disk_that_confirms_nothing_parts_no_files(
 
     monkeypatch.setattr(files, "_sync_directory", fail)
     with structlog.testing.capture_logs() as logs:
-        live.renewed(new.identity, new.trust_bundle, asked=live.current)
+        await live.renewed(new.identity, new.trust_bundle, asked=live.current)
 
     assert live.current == new
     assert new.identity.chain_pem.decode() in _on_disk(tmp_path)
@@ -67,78 +67,78 @@ def test_a_disk_that_confirms_nothing_parts_no_files(
     ]
 
 
-def test_the_ca_that_comes_with_a_renewed_identity_is_trusted(tmp_path: Path) -> None:
+async def test_the_ca_that_comes_with_a_renewed_identity_is_trusted(tmp_path: Path) -> None:
     """It is the newest that was told, where nothing was told meanwhile."""
     live = _live(tmp_path)
     new = credentials(authority("new CA"), serial=2)
-    live.renewed(new.identity, new.trust_bundle, asked=live.current)
+    await live.renewed(new.identity, new.trust_bundle, asked=live.current)
 
     assert live.current == new
     assert (tmp_path / "ca.pem").read_bytes() == new.trust_bundle
 
 
-def test_a_renewal_takes_back_no_ca_that_was_told_meanwhile(tmp_path: Path) -> None:
+async def test_a_renewal_takes_back_no_ca_that_was_told_meanwhile(tmp_path: Path) -> None:
     """Its answer may be older, and the control plane counts on what it was told is trusted."""
     live = _live(tmp_path)
     asked = live.current
     told = asked.trust_bundle + authority("new CA").trust_bundle_pem
-    live.trust(told)
+    await live.trust(told)
     new = credentials(authority("old CA"), serial=2)
-    live.renewed(new.identity, asked.trust_bundle, asked=asked)
+    await live.renewed(new.identity, asked.trust_bundle, asked=asked)
 
     assert live.current == Credentials(new.identity, told)
     assert (tmp_path / "ca.pem").read_bytes() == told
 
 
-def test_another_ca_reaches_app_and_envoy(tmp_path: Path) -> None:
+async def test_another_ca_reaches_app_and_envoy(tmp_path: Path) -> None:
     """Both trust files follow, and the identity stays what it was."""
     live = _live(tmp_path)
     before = live.current.identity
     bundle = live.current.trust_bundle + authority("new CA").trust_bundle_pem
 
-    live.trust(bundle)
+    await live.trust(bundle)
 
     assert (tmp_path / "ca.pem").read_bytes() == bundle
     assert bundle.decode().replace("\n", "\\n") in (tmp_path / "trust.json").read_text()
     assert live.current.identity is before
 
 
-def test_the_same_ca_changes_nothing(tmp_path: Path) -> None:
+async def test_the_same_ca_changes_nothing(tmp_path: Path) -> None:
     """A report that brings nothing new touches no file, so Envoy has nothing to reload."""
     live = _live(tmp_path)
     before = (tmp_path / "trust.json").stat().st_ino
     live.watch(lambda _: pytest.fail("nothing has changed"))
 
-    live.trust(live.current.trust_bundle)
+    await live.trust(live.current.trust_bundle)
 
     assert before == (tmp_path / "trust.json").stat().st_ino
 
 
-def test_a_bundle_that_cannot_be_read_is_not_trusted(tmp_path: Path) -> None:
+async def test_a_bundle_that_cannot_be_read_is_not_trusted(tmp_path: Path) -> None:
     """An empty or broken bundle would cut the instance off from everybody."""
     live = _live(tmp_path)
     before = live.current
 
     with pytest.raises(InvalidArgument, match=r"not X\.509 certificates in PEM"):
-        live.trust(b"none")
+        await live.trust(b"none")
 
     assert live.current is before
 
 
-def test_the_roots_that_are_trusted_are_known(tmp_path: Path) -> None:
+async def test_the_roots_that_are_trusted_are_known(tmp_path: Path) -> None:
     """They are those on disk, by fingerprint, from the first moment on."""
     live, new = _live(tmp_path), authority("new CA")
     (old,) = live.trusted_roots
-    live.trust(live.current.trust_bundle + new.trust_bundle_pem)
+    await live.trust(live.current.trust_bundle + new.trust_bundle_pem)
 
     assert live.trusted_roots == (old, new.fingerprint)
 
 
-def test_a_renewal_that_was_wanted_is_done_once(tmp_path: Path) -> None:
+async def test_a_renewal_that_was_wanted_is_done_once(tmp_path: Path) -> None:
     """With the new identity the wish is fulfilled."""
     live = _live(tmp_path)
     live.renewal_wanted.set()
     new = credentials(authority("old CA"), serial=2)
-    live.renewed(new.identity, new.trust_bundle, asked=live.current)
+    await live.renewed(new.identity, new.trust_bundle, asked=live.current)
 
     assert not live.renewal_wanted.is_set()

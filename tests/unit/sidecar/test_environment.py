@@ -22,7 +22,7 @@ from control_plane.sidecar.app_trust import (
 )
 from control_plane.sidecar.directory import SidecarDirectory
 from control_plane.sidecar.processes.environment import app_environment, without_token
-from tests.unit.reconciler.clocks import ManualClock
+from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.sidecar.members import ADDRESS, GUID, authority, membership
 
 
@@ -180,7 +180,8 @@ def test_a_variable_that_names_nothing_is_left_alone(tmp_path: Path) -> None:
     assert [each["variable"] for each in logs] == ["SSL_CERT_FILE"]
 
 
-def test_the_files_follow_a_new_ca_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("disk_at_once")
+async def test_the_files_follow_a_new_ca_and_nothing_else(tmp_path: Path) -> None:
     """The next start of an app trusts the new CA; a renewed identity rewrites nothing."""
     roots = tmp_path / "system.pem"
     roots.write_bytes(authority("system").trust_bundle_pem)
@@ -189,14 +190,20 @@ def test_the_files_follow_a_new_ca_and_nothing_else(tmp_path: Path) -> None:
     old, new = membership(authority("old")), membership(authority("new"))
     written = Path(trust.write(old.credentials.trust_bundle)["SSL_CERT_FILE"])
     before = written.stat().st_ino
+    running = asyncio.create_task(trust.run())
 
     trust.follow(old.credentials)
+    await settled()
     assert written.stat().st_ino == before
     trust.follow(new.credentials)
+    await settled()
+    running.cancel()
+    await asyncio.wait([running])
 
     assert written.read_bytes() == roots.read_bytes() + new.credentials.trust_bundle
 
 
+@pytest.mark.usefixtures("disk_at_once")
 async def test_files_that_could_not_be_written_are_written_soon(tmp_path: Path) -> None:
     """A disk that was full when the CA changed does not leave an app without it for half a day."""
     roots, clock = tmp_path / "system.pem", ManualClock()

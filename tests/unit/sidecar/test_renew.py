@@ -357,7 +357,7 @@ async def test_a_renewal_takes_back_no_ca_that_was_told_meanwhile(
         async with _renewing(tmp_path, service) as (live, is_renewed):
             await eventually(lambda: service.requests, "the renewal is under way")
             told = live.current.trust_bundle + authority("new CA").trust_bundle_pem
-            live.trust(told)
+            await live.trust(told)
             service.may_answer.set()
             await is_renewed()
 

@@ -25,6 +25,8 @@ from control_plane.sidecar.services import keep_running
 from tests.unit.reconciler.clocks import ManualClock, settled
 from tests.unit.sidecar.members import authority, credentials, membership
 
+pytestmark = pytest.mark.usefixtures("disk_at_once")
+
 READY = Observation(listening=True, exposed_ports=(), served_serial="a1")
 
 
@@ -137,11 +139,11 @@ async def world(directory: Path, *, is_running: bool = True) -> AsyncIterator[Wo
         files.close()
 
 
-def renew(here: World) -> None:
+async def renew(here: World) -> None:
     """Have the instance be given another identity."""
     before = here.live.current
     newer = credentials(authority(), serial=2)
-    here.live.renewed(newer.identity, before.trust_bundle, asked=before)
+    await here.live.renewed(newer.identity, before.trust_bundle, asked=before)
 
 
 async def test_a_report_that_is_kept_is_not_repeated(tmp_path: Path) -> None:
@@ -532,7 +534,7 @@ async def test_a_renewal_is_asked_for(tmp_path: Path, *, is_current: bool) -> No
     """It is for the identity that reported, and not for one that came meanwhile."""
     async with world(tmp_path) as here:
         if not is_current:
-            renew(here)
+            await renew(here)
         here.server.is_brief = True  # the newer identity is told at once too, and is another matter
         here.server.answer = sidecar_pb2.ReportResponse(renew_identity=True)
         here.server._answered.set()
@@ -551,7 +553,7 @@ async def test_a_new_identity_is_reported_with_soon(tmp_path: Path, *, is_answer
 
         assert len(here.server.reports) == 1
 
-        renew(here)
+        await renew(here)
         await here.clock.advance(SETTLE_SECONDS - 1)
 
         assert len(here.server.reports) == 1
