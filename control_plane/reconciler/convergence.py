@@ -21,7 +21,8 @@ from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.progress import Behind, Stage
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.reconciler.served.attestation import NOBODY_LOOKS, Attestation
-from control_plane.reconciler.served.probe import Prober, may_look
+from control_plane.reconciler.served.probe import Prober
+from control_plane.reconciler.served.sight import Sight
 from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.snapshot import Snapshot
@@ -63,15 +64,15 @@ class Convergence:
         """Look at instances through these.
 
         Args:
-            source: the address from which Envoys let the control plane look; None for any.
+            source: the address from which Envoys let the control plane look; None if there is none.
         """
-        self._attestation = attestation
         self._reconciler = reconciler
         self._nodes = nodes
         self._custody = custody
-        self._prober = prober
         self._clock = clock
-        self._source = source
+        self._sight = Sight(
+            lambda: reconciler.state, attestation, clock, prober=prober, source=source
+        )
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -221,28 +222,19 @@ class Convergence:
                 )
                 reason = f"serial {held.serial:x} is not served: {reason}"
                 return _behind(instance, Stage.ACKED, reason)
-            if self._attestation.witnessed(guid):
-                await self._attestation.news(guid, min(left, _LONGEST_PAUSE))
-            else:
-                await self._clock.sleep(min(left, pause))
-                pause = min(2 * pause, _LONGEST_PAUSE)
+            await self._sight.pause(guid, min(left, pause))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _seen(self, instance: Instance, deadline: float) -> int | str:
         """Return the serial that an instance serves, or why none is known."""
-        if self._attestation.witnessed(instance.guid):
-            served = self._attestation.served(instance.guid)
-            return "its sidecar sees no certificate" if served is None else served
-        if self._source is not None and not may_look(self._source, instance):
-            return NOBODY_LOOKS
         left = max(_LAST_LOOK_SECONDS, deadline - self._clock.monotonic())
         try:
             async with asyncio.timeout(left):
-                return await self._prober.served_serial(
-                    instance.address, C2C_PORT, source=self._source
-                )
+                seen = await self._sight.look(instance.guid)
         except TimeoutError:
             where = at_ports(instance.address, C2C_PORT)
             return f"no TLS handshake with {where} within {left:.1f} s"
+        return NOBODY_LOOKS if seen is None else seen
 
 
 def _behind(instance: Instance, stage: Stage, reason: str) -> Behind:

@@ -242,7 +242,7 @@ async def test_certificate_cannot_be_issued(tmp_path: Path) -> None:
 async def test_certificate_not_seen_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Envoy ACKed it and nobody has looked: there is nothing to do, and it is not all well."""
     async with world.scene(tmp_path) as here:
-        prober, may_look = here.cf.running.core.observed.proof._prober, asyncio.Event()
+        prober, may_look = here.cf.running.core.observed.proof._sight._prober, asyncio.Event()
         look = prober.served_serial
 
         async def look_later(address: str, port: int, *, source: str | None = None) -> int | str:

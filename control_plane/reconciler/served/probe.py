@@ -12,20 +12,12 @@ import ssl
 
 from control_plane.ca.certificate import read_certificate
 from control_plane.errors import ControlPlaneError
-from control_plane.model.entities import Instance
 from control_plane.names import at_ports
 
 _HANDSHAKE_SECONDS = 5.0
 
 _AT_ONCE = 32
 """How many handshakes of one prober run at once."""
-
-
-def may_look(source: str | None, instance: Instance | None) -> bool:
-    """Tell whether an instance can be looked at from an address: both are of one family."""
-    if source is None or instance is None:
-        return False
-    return (":" in source) == (":" in instance.address)
 
 
 class Prober:

@@ -24,7 +24,8 @@ from control_plane.reconciler.certificates.ledger import CertificateState, Entry
 from control_plane.reconciler.pace import Rush
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.served.attestation import FELL_SILENT, NOBODY_LOOKS, Attestation
-from control_plane.reconciler.served.probe import Prober, may_look
+from control_plane.reconciler.served.probe import Prober
+from control_plane.reconciler.served.sight import Sight
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.delivery import has_version
 from control_plane.xds.events import Acked, Event
@@ -67,10 +68,8 @@ class Proof(StreamObserver):
         self._nodes = nodes
         self._attestation = attestation
         self._clock = clock
-        self._prober = prober
-        self._source = source
+        self._sight = Sight(state, attestation, clock, prober=prober, source=source)
         self._rush = Rush(CROWD, RUSH_SECONDS)
-        self._shown: dict[InstanceGuid, int | None] = {}
         self._looking: dict[InstanceGuid, asyncio.Task[None]] = {}
         self._awaited: deque[tuple[float, Entry]] = deque()
         self._awaiting: asyncio.Task[None] | None = None
@@ -85,16 +84,14 @@ class Proof(StreamObserver):
 
     def is_seen(self, instance: InstanceGuid) -> bool | None:
         """Tell whether a handshake showed its newest certificate; None if nobody can look."""
-        if not self._is_visible(instance):
+        if not self._sight.is_possible(instance):
             return None
         entry = self._ledger.get(instance, C2C_SECRET)
         return entry is not None and entry.state is CertificateState.SERVED
 
     def shown_serial(self, instance: InstanceGuid) -> int | None:
         """Return the serial that was seen last, by the sidecar or from here; None if none was."""
-        if self._attestation.witnessed(instance):
-            return self._attestation.served(instance)
-        return self._shown.get(instance)
+        return self._sight.last(instance)
 
     async def served(
         self, instances: Iterable[InstanceGuid], timeout: float
@@ -106,7 +103,7 @@ class Proof(StreamObserver):
             timeout: seconds to wait at the most.
         """
         connected = filter(self._nodes.streams, instances)
-        return await self._waiters.wait(filter(self._is_visible, connected), timeout)
+        return await self._waiters.wait(filter(self._sight.is_possible, connected), timeout)
 
     def opened(self, _live: LiveStream) -> None:
         """A stream that was opened has not said yet what its client has; there may be many."""
@@ -142,7 +139,7 @@ class Proof(StreamObserver):
 
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
-        self._shown.pop(instance, None)
+        self._sight.forget(instance)
 
     async def close(self) -> None:
         """Look no further."""
@@ -234,14 +231,14 @@ class Proof(StreamObserver):
             if looked_for is not None and looked_for is not entry.record:
                 pause, overdue = _FIRST_PAUSE, self._clock.monotonic() + GRACE_SECONDS
             looked_for = entry.record
-            seen = await self._seen(instance)
+            seen = await self._sight.look(instance)
             if self._ledger.get(instance, C2C_SECRET) is not entry:
                 continue  # something happened meanwhile, and may have made this look worthless
             if seen == entry.record.serial:
                 self._move(entry, CertificateState.SERVED)
                 continue
             self._judge(entry, seen, is_overdue=self._clock.monotonic() >= overdue)
-            await self._pause(instance, pause)
+            await self._sight.pause(instance, pause)
             pause = min(_GROWTH * pause, _LONGEST_PAUSE)
 
     def _judge(self, entry: Entry, seen: int | str | None, *, is_overdue: bool) -> None:
@@ -255,36 +252,12 @@ class Proof(StreamObserver):
                 seen = f"the last TLS handshake with port {C2C_PORT} showed serial {seen:x}"
             self._move(entry, CertificateState.NOT_SERVED, seen)
 
-    async def _seen(self, instance: InstanceGuid) -> int | str | None:
-        """Return the serial that is shown, or why none is; None if nobody can tell."""
-        if self._attestation.witnessed(instance):
-            served = self._attestation.served(instance)
-            nothing = f"its sidecar has no TLS handshake with port {C2C_PORT}"
-            return served if served is not None else nothing
-        known = self._state().instance(instance)
-        if not self._is_visible(instance) or known is None:
-            return None
-        seen = await self._prober.served_serial(known.address, C2C_PORT, source=self._source)
-        if self._state().instance(instance) is not None:
-            self._shown[instance] = seen if isinstance(seen, int) else None
-        return seen
-
     def _is_settled(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance serves its newest certificate, or will not be back."""
         entry, known = self._ledger.get(instance, C2C_SECRET), self._state().instance(instance)
         if self._nodes.streams(instance) or known is None or not known.status.is_there:
             return self.is_served(instance)
         return entry is None or entry.state is CertificateState.SERVED
-
-    def _is_visible(self, instance: InstanceGuid) -> bool:
-        known = self._state().instance(instance)
-        return self._attestation.witnessed(instance) or may_look(self._source, known)
-
-    async def _pause(self, instance: InstanceGuid, seconds: float) -> None:
-        if self._attestation.witnessed(instance) or not self._is_visible(instance):
-            await self._attestation.news(instance, max(seconds, GRACE_SECONDS))
-        else:
-            await self._clock.sleep(seconds)
 
     def _move(self, entry: Entry, state: CertificateState, reason: str = "") -> None:
         self._ledger.move(entry, state, reason)

@@ -30,6 +30,8 @@ from tests.waiting import eventually
 
 B0, B1 = InstanceGuid("b0"), InstanceGuid("b1")
 GONE = InstanceStatus.GONE
+SOURCE = "10.9.9.9"
+"""The address from which the control plane looks."""
 LATER = 5.0
 """A timeout that no test here reaches, in seconds."""
 
@@ -59,7 +61,9 @@ class Eyes(Prober):
 class Scene:
     """App b with two instances, of which b0 is connected."""
 
-    def __init__(self, state: State, clock: Clock | None = None) -> None:
+    def __init__(
+        self, state: State, clock: Clock | None = None, *, source: str | None = SOURCE
+    ) -> None:
         """Connect it."""
         self.world = World(state)
         self.eyes = Eyes()
@@ -71,7 +75,7 @@ class Scene:
             self.attestation,
             clock or SystemClock(),
             prober=self.eyes,
-            source="10.9.9.9",
+            source=source,
         )
         self.envoy: Peer = self.world.connect("b0").as_envoy()
         self.eyes.seen["10.0.1.1"] = self.serial
@@ -99,9 +103,11 @@ def usual() -> State:
 
 
 @asynccontextmanager
-async def a_scene(state: State | None = None, clock: Clock | None = None) -> AsyncIterator[Scene]:
+async def a_scene(
+    state: State | None = None, clock: Clock | None = None, *, source: str | None = SOURCE
+) -> AsyncIterator[Scene]:
     """Let the reconciler work until the block ends."""
-    scene = Scene(state or usual(), clock)
+    scene = Scene(state or usual(), clock, source=source)
     async with scene.world.running():
         scene.envoy.settle()
         yield scene
@@ -320,7 +326,7 @@ async def test_served_is_answered_when_the_new_serial_is_seen() -> None:
 
         assert await waiting == ()
         # From where the listeners let it look, whatever route the machine would take.
-        assert scene.eyes.sources == {"10.9.9.9"}
+        assert scene.eyes.sources == {SOURCE}
 
 
 async def test_who_moves_meanwhile_is_looked_at_where_it_is() -> None:
@@ -410,6 +416,21 @@ async def test_at_whom_nobody_can_look_is_not_looked_at() -> None:
     assert scene.eyes.looks == 0
 
 
+async def test_without_an_address_of_its_own_the_control_plane_does_not_look() -> None:
+    """No Envoy lets it in if it listens on all addresses, so a failing handshake says nothing."""
+    async with a_scene(source=None) as scene:
+        (behind,) = await scene.wait(Stage.SERVED, 0)
+        waiting = scene.wait(Stage.SERVED)
+        await settled()
+        assert not waiting.done()
+        scene.attestation.report(B0, scene.serial, ())
+
+        assert await waiting == ()
+
+    assert behind.reason.endswith(f"is not served: {NOBODY_LOOKS}")
+    assert scene.eyes.looks == 0
+
+
 async def test_a_sidecar_that_sees_nothing_is_quoted() -> None:
     """Its Envoy shows no certificate at all."""
     async with a_scene() as scene:
@@ -417,7 +438,8 @@ async def test_a_sidecar_that_sees_nothing_is_quoted() -> None:
 
         (behind,) = await scene.wait(Stage.SERVED, 0)
 
-    assert behind.reason.endswith("is not served: its sidecar sees no certificate")
+    reason = "is not served: its sidecar has no TLS handshake with port 61443"
+    assert behind.reason.endswith(reason)
 
 
 async def test_an_instance_that_leaves_meanwhile_is_not_waited_for() -> None:

@@ -492,4 +492,4 @@ async def test_a_look_at_who_was_removed_meanwhile_leaves_nothing() -> None:
         await settled()
 
         assert made.proof.shown_serial(B0) is None
-        assert not made.proof._shown
+        assert not made.proof._sight._shown
