@@ -11,9 +11,8 @@ kill, does not change that (``recovery``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -28,6 +27,7 @@ from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.publication.recovery import Lacking, unmapped
 from control_plane.reconciler.publication.returning import Returning
 from control_plane.reconciler.publication.uncertified import Uncertified
+from control_plane.reconciler.tasks import Tasks
 from control_plane.store.protocol import IssuedRecord
 
 PUBLISH_BOUND = 10.0
@@ -90,7 +90,7 @@ class Publication:
         self._uncertified = Uncertified(state, records, self._tell_resolvers, clock)
         self._kept = unmapped(state, records)
         self._returning = Returning(state, clock)
-        self._tasks: dict[RouteMapping, asyncio.Task[None]] = {}
+        self._tasks: Tasks[RouteMapping] = Tasks()
         self._log = structlog.get_logger(__name__)
 
     def published(self, app: AppGuid) -> tuple[Hostname, ...]:
@@ -132,14 +132,14 @@ class Publication:
             app = self._state.instances[guid].app_guid
             for mapping in (RouteMapping(name, app) for name in names):
                 if mapping not in self._tasks:
-                    self._start(mapping, self._withdraw(mapping))
+                    self._tasks.start(mapping, self._withdraw(mapping))
 
     def awaited(self, apps: Iterable[AppGuid]) -> tuple[Instance, ...]:
         """Return the instances whose resolvers keep unmapped names in certificates of some apps."""
         wanted = frozenset(apps)
         losing = {
             of.app_guid
-            for of in self._tasks
+            for of, _ in self._tasks.items()
             if of.app_guid in wanted and of.hostname not in self._state.hostnames_of(of.app_guid)
         }
         return tuple(each for app in losing for each in self._returning.missing(self._led(app)))
@@ -167,42 +167,23 @@ class Publication:
 
     async def close(self) -> None:
         """Stop whatever is under way."""
-        tasks = tuple(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._uncertified.close()
 
     def _mapped(self, mapping: RouteMapping) -> None:
         _take(self._lingering, mapping)
         _put(self._held_back, mapping)
-        self._start(mapping, self._publish(mapping))
+        self._tasks.start(mapping, self._publish(mapping))
 
     def _unmapped(self, mapping: RouteMapping) -> None:
         _take(self._held_back, mapping)
         self._uncertified.unmapped(mapping.app_guid, mapping.hostname)
         if self._state.app(mapping.app_guid) is None:
-            self._stop(mapping)
+            self._tasks.stop(mapping)
             _take(self._lingering, mapping)
         else:
             _put(self._lingering, mapping)
-            self._start(mapping, self._withdraw(mapping))
-
-    def _start(self, mapping: RouteMapping, work: Coroutine[Any, Any, None]) -> None:
-        """Start this work on a name, instead of whatever was under way for it."""
-        self._stop(mapping)
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks[mapping] = task
-        task.add_done_callback(lambda done: self._ended(mapping, done))
-
-    def _stop(self, mapping: RouteMapping) -> None:
-        task = self._tasks.pop(mapping, None)
-        if task is not None:
-            task.cancel()
-
-    def _ended(self, mapping: RouteMapping, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(mapping) is task:
-            del self._tasks[mapping]
+            self._tasks.start(mapping, self._withdraw(mapping))
 
     async def _publish(self, mapping: RouteMapping) -> None:
         app, name = mapping.app_guid, mapping.hostname

@@ -7,7 +7,6 @@ back in a second; so those of an app that come soon after another one are let in
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from functools import reduce
 
@@ -17,6 +16,7 @@ from control_plane.clock import Clock
 from control_plane.model.state import State
 from control_plane.names import AppGuid, Hostname, InstanceGuid
 from control_plane.reconciler.publication.recovery import Lacking, uncertified
+from control_plane.reconciler.tasks import Tasks
 from control_plane.store.protocol import IssuedRecord
 
 TOGETHER_SECONDS = 1.0
@@ -45,7 +45,7 @@ class Uncertified:
         self._changed = changed
         self._clock = clock
         self._came: dict[AppGuid, set[InstanceGuid]] = {}
-        self._gathering: set[asyncio.Task[None]] = set()
+        self._gathering: Tasks[AppGuid] = Tasks()
 
     def of(self, app: AppGuid) -> Lacking:
         """Return which of an app's names must not lead to which of its instances."""
@@ -68,9 +68,7 @@ class Uncertified:
             return
         self._let_in(app, [instance])
         came = self._came[app] = set()
-        task = asyncio.get_running_loop().create_task(self._gather(app, came))
-        self._gathering.add(task)
-        task.add_done_callback(self._gathering.discard)
+        self._gathering.start(app, self._gather(app, came))
 
     def unmapped(self, app: AppGuid, name: Hostname) -> None:
         """Forget a name that an app lost."""
@@ -87,10 +85,7 @@ class Uncertified:
 
     async def close(self) -> None:
         """Wait for nobody any more."""
-        tasks = tuple(self._gathering)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._gathering.close()
 
     def _set(self, app: AppGuid, lacking: Lacking) -> None:
         if lacking:

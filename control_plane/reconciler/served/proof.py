@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 from control_plane.clock import Clock
 from control_plane.envoy.secrets import C2C_SECRET
@@ -26,6 +25,7 @@ from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.served.attestation import FELL_SILENT, NOBODY_LOOKS, Attestation
 from control_plane.reconciler.served.probe import Prober
 from control_plane.reconciler.served.sight import Sight
+from control_plane.reconciler.tasks import Tasks
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.delivery import has_version
 from control_plane.xds.events import Acked, Event
@@ -70,7 +70,7 @@ class Proof(StreamObserver):
         self._clock = clock
         self._sight = Sight(state, attestation, clock, prober=prober, source=source)
         self._rush = Rush(CROWD, RUSH_SECONDS)
-        self._looking: dict[InstanceGuid, asyncio.Task[None]] = {}
+        self._looking: Tasks[InstanceGuid] = Tasks()
         self._awaited: deque[tuple[float, Entry]] = deque()
         self._awaiting: asyncio.Task[None] | None = None
         self._waiters = Waiters(self._is_settled)
@@ -115,7 +115,7 @@ class Proof(StreamObserver):
         if SECRET in live.stream.machines:
             for entry in self._ledger.of(instance):
                 if entry.state is CertificateState.NOT_SERVED and _listens(events):
-                    self._stop(instance)  # its port was taken, it may be, and is free by now
+                    self._looking.stop(instance)  # its port was taken, perhaps, and is free by now
                 self._compare(entry)
 
     def closed(self, live: LiveStream) -> None:
@@ -143,10 +143,10 @@ class Proof(StreamObserver):
 
     async def close(self) -> None:
         """Look no further."""
-        tasks = [*self._looking.values(), *([self._awaiting] if self._awaiting else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._awaiting is not None:
+            self._awaiting.cancel()
+            await asyncio.gather(self._awaiting, return_exceptions=True)
+        await self._looking.close()
 
     def _compare(self, entry: Entry) -> None:
         instance = entry.record.instance_guid
@@ -163,7 +163,8 @@ class Proof(StreamObserver):
             self._move(entry, CertificateState.ACKED)
         if entry.record.secret == C2C_SECRET:
             if is_acked_now:
-                self._stop(instance)  # what was not served before is looked at too rarely by now
+                # What was not served before is looked at too rarely by now.
+                self._looking.stop(instance)
             self._look(entry)
 
     def _look(self, entry: Entry) -> None:
@@ -205,21 +206,8 @@ class Proof(StreamObserver):
         self._awaiting = None
 
     def _start(self, instance: InstanceGuid, overdue: float) -> None:
-        if instance in self._looking or self.is_served(instance):
-            return
-        work = self._until_served(instance, overdue)
-        task = asyncio.get_running_loop().create_task(work)
-        self._looking[instance] = task
-        task.add_done_callback(partial(self._ended, instance))
-
-    def _stop(self, instance: InstanceGuid) -> None:
-        task = self._looking.pop(instance, None)
-        if task is not None:
-            task.cancel()
-
-    def _ended(self, instance: InstanceGuid, task: asyncio.Task[None]) -> None:
-        if self._looking.get(instance) is task:
-            del self._looking[instance]
+        if instance not in self._looking and not self.is_served(instance):
+            self._looking.start(instance, self._until_served(instance, overdue))
 
     async def _until_served(self, instance: InstanceGuid, overdue: float) -> None:
         pause = _FIRST_PAUSE
