@@ -155,14 +155,14 @@ class Nodes(StreamObserver):
         self._closed: list[Callable[[LiveStream], None]] = []
 
     def set(self, node_id: str, snapshot: Snapshot) -> None:
-        """Say what a node should have; those of its streams are woken whose types that changes."""
+        """Say what a node should have; wake its streams that ask for a type that this changes."""
         node = self._by_id.setdefault(node_id, _Node())
         node.snapshot, changed = _successor(node.snapshot or self._default, snapshot)
         was_withheld, node.is_withheld = node.is_withheld, False
         _wake(node, None if was_withheld else changed)
 
     def withhold(self, node_id: str) -> None:
-        """Send a node nothing of what it should have, which may be outdated, until that is set."""
+        """Send a node nothing before its snapshot is set again: the one that it has is old."""
         node = self._by_id.get(node_id)
         if node is not None:
             node.is_withheld = True
@@ -179,7 +179,7 @@ class Nodes(StreamObserver):
                     _wake(node, changed)
 
     def sendable(self, node_id: str) -> Snapshot | None:
-        """Return what a node may be sent; None if nothing, for it is not known, or withheld."""
+        """Return what a node may be sent; None if its snapshot is withheld, or nobody knows it."""
         node = self._by_id.get(node_id)
         return None if node is not None and node.is_withheld else self.snapshot(node_id)
 

@@ -2,10 +2,10 @@
 
 The rule of this module: nothing is sent or answered by a State that is not on the disk. Commands
 that wait are taken together, each decided on what the one before it led to, and written in one
-transaction (group commit); only then is the new State published and are the callers answered. An
-answer that rests on a change which was lost is lost with it: its caller gets a StorageError too,
-and may simply ask again, since commands are idempotent. Only who foresees sees a State before,
-while the disk is waited for: to work ahead, and to keep the result until the State is published.
+transaction (group commit); only then is the new State published and are the callers answered. If
+the write fails, so does each command whose answer rests on a change in it: its caller gets a
+StorageError, and may simply ask again, since commands are idempotent. ``foresee`` shows a State
+before, while the disk is waited for: to work ahead, and to keep the result until it is published.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ class Registry:
         """Go on from the State that the store has.
 
         Args:
-            amend: adds to what commands did what follows from it.
+            state: what was read from the store.
+            store: where changes are written.
+            amend: adds to each Decision what follows from it; None for nothing.
         """
         self._state = state
         self._store = store
@@ -136,7 +138,7 @@ class Registry:
         self._subscribers.append(subscriber)
 
     def foresee(self, subscriber: Subscriber) -> None:
-        """Show somebody each State while the disk is waited for, which may yet fail."""
+        """Show somebody each State while it is being written, which may yet fail."""
         self._foreseeing.append(subscriber)
 
     async def execute(self, command: Command[Result]) -> Committed[Result]:

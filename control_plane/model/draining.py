@@ -1,8 +1,8 @@
 """What is gone and goes on to be served, for as long as connections of then may be open.
 
-The rule of this module: it follows from what a command did, and no command has to think of it: to
-where a port led that leads elsewhere now, and who might call that may no more. It is kept with all
-else, so that a restart withdraws nothing early.
+The rule of this module: it follows from what a command did, so no command has to think of it: where
+a port led that leads elsewhere now, and who could call that may no more. It is part of the State,
+so that a restart withdraws nothing early.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ from control_plane.planner.names import (
 )
 from control_plane.planner.options import PlanOptions
 from control_plane.planner.plan import Planner, SecretContent
-from control_plane.planner.ports import NOTHING, Gone
+from control_plane.planner.ports import NOTHING_GONE, Gone
 from control_plane.planner.requests import c2c_request, ports_request
 
 __all__ = [
     "NAME_TABLE",
     "NAME_TABLE_TYPE",
-    "NOTHING",
+    "NOTHING_GONE",
     "Gone",
     "PlanOptions",
     "Planner",

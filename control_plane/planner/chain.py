@@ -104,7 +104,7 @@ class Seen:
     exposed_ports: tuple[Port, ...] = ()
 
 
-NOTHING = Seen()
+_UNSEEN = Seen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Question:
 
     def of(self, instance: Instance) -> Seen:
         """Return what is known of an instance."""
-        return self.seen.get(instance.guid, NOTHING)
+        return self.seen.get(instance.guid, _UNSEEN)
 
 
 def remaining(instances: Iterable[Instance]) -> tuple[Instance, ...]:

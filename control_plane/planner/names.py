@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import chain
-from types import MappingProxyType
 
 from control_plane.api.v1 import name_table_pb2
 from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Domain, Hostname, InstanceGuid
 from control_plane.planner.shared import Shared
-from control_plane.xds.resource import Resource, TypeUrl
+from control_plane.xds.resource import NOTHING, Resource, TypeUrl
 from control_plane.xds.snapshot import TypeSnapshot
 
 NAME_TABLE_TYPE = TypeUrl("type.googleapis.com/c2c.v1.NameTable")
@@ -39,12 +38,10 @@ changes."""
 UncertifiedNames = Callable[[AppGuid], NotLed]
 """Tells which of an app's routes must not lead to which of its instances yet."""
 
-_NOTHING: NotLed = MappingProxyType({})
-
 
 def none_uncertified(_: AppGuid) -> NotLed:
     """Every instance serves a certificate with every route."""
-    return _NOTHING
+    return NOTHING
 
 
 _Facts = tuple[tuple[tuple[Hostname, ...], tuple[Instance, ...], NotLed], ...]
@@ -138,6 +135,6 @@ def _addresses(instances: Iterable[Instance]) -> tuple[str, ...]:
 
 
 def _add(found: dict[str, tuple[str, ...]], name: str, addresses: tuple[str, ...]) -> None:
-    """Let a name lead there; few are shared by apps, whose addresses are put in order then."""
+    """Let a name lead to addresses, besides those of other apps that share it."""
     others = found.get(name)
     found[name] = addresses if others is None else tuple(sorted({*others, *addresses}))

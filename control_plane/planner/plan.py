@@ -22,7 +22,7 @@ from control_plane.planner.names import (
     none_uncertified,
 )
 from control_plane.planner.options import PlanOptions
-from control_plane.planner.ports import ID_SECRET, NOTHING, VALIDATION_SECRET, Gone, Ports
+from control_plane.planner.ports import ID_SECRET, NOTHING_GONE, VALIDATION_SECRET, Gone, Ports
 from control_plane.xds.resource import Resource, TypeUrl, Version
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
@@ -48,7 +48,7 @@ class Planner:
         secrets: Mapping[str, SecretContent],
         published: PublishedNames | None,
         uncertified: UncertifiedNames = none_uncertified,
-        gone: Gone = NOTHING,
+        gone: Gone = NOTHING_GONE,
     ) -> Snapshot:
         """Return everything that an instance should have.
 

@@ -50,7 +50,7 @@ class Gone:
     callers: frozenset[AppGuid]
 
 
-NOTHING = Gone(MappingProxyType({}), frozenset())
+NOTHING_GONE = Gone(MappingProxyType({}), frozenset())
 
 _SAMPLE = Address("127.0.0.1")
 
@@ -137,7 +137,7 @@ class Ports:
         return {
             CLUSTER: TypeSnapshot.of(services),
             LISTENER: TypeSnapshot.of(listeners),
-            # A tcp app has no use for them, but the connections from when it was none have.
+            # A tcp app has no use for them, but connections of when it spoke HTTP have.
             EXTENSION_CONFIG: TypeSnapshot.of(
                 self._filter(rbac.sources_filter_name(port, caller), addresses)
                 for port, of in sources.items()
@@ -148,10 +148,10 @@ class Ports:
     def _clusters(
         self, instance: Instance, *mappings: Mapping[PortMapping, AppProtocol]
     ) -> list[Resource]:
-        """Return what leads to each port, as the last that are given have it."""
+        """Return a cluster for each port of the app; of several mappings the last one decides."""
         ports: dict[Port, AppProtocol] = {}
         for mapping, protocol in itertools.chain(*(each.items() for each in mappings)):
-            # Bytes pass through the cluster of an HTTP app too, which requests need that drain.
+            # But TCP does not replace HTTP: that passes bytes too, and requests that drain need it.
             if protocol is not AppProtocol.TCP or mapping.app_port not in ports:
                 ports[mapping.app_port] = protocol
         return [
@@ -197,7 +197,7 @@ class Ports:
 
 
 def _has_room(app: App, instance: Instance) -> bool:
-    """Tell whether Envoy may listen on the app's own ports, since the app itself is not there."""
+    """Tell whether Envoy may listen on the app's own ports: the app has another address."""
     return instance.address != instance.app_address and app.c2c_port is not None
 
 

@@ -1,9 +1,9 @@
 """Waiting until a change has reached everybody whom it concerns.
 
-The rule of this module: the answer names those whom it has not reached, and why, in words that an
-operator can act on. Who is away when a wait begins is waited for by nobody; who loses its stream
-meanwhile has not followed before it is back, or counts as gone, or left. When the control plane
-stops, nobody is taken to have followed whose answer has not come.
+The rule of this module: the answer names the instances that the change has not reached, and why, in
+words that an operator can act on. An instance that is away when a wait begins is not waited for;
+one that loses its stream meanwhile is, until it is back, counts as gone, or left. When the control
+plane stops, an instance whose answer has not come is taken to have no change.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from control_plane.clock import Clock
 from control_plane.model.entities import App, AppProtocol, DrainingCaller, DrainingPort, Entity
 from control_plane.model.ports import PortMapping, forwarded
 from control_plane.names import AppGuid
-from control_plane.planner import NOTHING, Gone
+from control_plane.planner import NOTHING_GONE, Gone
 
 DRAIN_SECONDS = 60.0
 """How long connections may drain; those of a sidecar have ``--drain-time``, by default 10 s."""
@@ -71,7 +71,7 @@ class Draining:
         """Return what the ports of an app were a moment ago and are no more, and who might call."""
         recent = self._gone.get(app.guid)
         if recent is None:
-            return NOTHING
+            return NOTHING_GONE
         now, there = self._clock.monotonic(), forwarded(app)
         ports = {
             each: of

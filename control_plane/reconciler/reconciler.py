@@ -48,9 +48,9 @@ class Reconciler(StreamObserver):
         state: the newest State; plans follow from it.
         standing: how each instance stands against its plan.
         waiters: who waits for instances to have what they should.
-        farewells: tells those that were removed.
-        publication: which names may be resolved, and which certificates must still have.
-        foresight: issues ahead for what the registry is writing.
+        farewells: tells instances that were removed.
+        publication: which names may be resolved, and which are still in certificates.
+        foresight: issues certificates ahead for what the registry is writing.
     """
 
     def __init__(
@@ -163,14 +163,14 @@ class Reconciler(StreamObserver):
             self._try(instance)
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Make anew what it needs and is only recorded; wake those who wait for what it told."""
+        """Have made anew what a client lacks, and wake whoever waits for what it told."""
         instance = InstanceGuid(live.node_id)
         self.farewells.told(live)
         if any(
             isinstance(each, Subscribed) and each.type_url == NAME_TABLE_TYPE for each in events
         ):
-            # Without a resolver it has no names. It is its turn in a crowd too, since what was
-            # unmapped waits for resolvers.
+            # A plan has names only where there is a resolver. Even in a crowd it has its turn now,
+            # since certificates keep what was unmapped until resolvers are back.
             self._try(instance)
             self.publication.returned(instance)
         self._make_anew(live)
@@ -263,7 +263,7 @@ class Reconciler(StreamObserver):
         if instance is None:
             return
         secrets = self._certificates.of(self.state, instance)
-        # Of a big app the table is big, and another one each time that one of its instances comes.
+        # The name table of a big app is big, and changes whenever one of its instances comes.
         published = self.publication.published if self._connected.resolves(guid) else None
         app = self.state.apps[instance.app_guid]
         gone = self._draining.of(app)

@@ -1,7 +1,7 @@
 """How far each instance is: whether it has all that it should have, and why not.
 
-The rule of this module: it remembers nothing itself but whose plan failed. The rest it looks up
-where it is kept, so there is no second account that could differ.
+The rule of this module: it remembers only whose plan failed. The rest it looks up where it is kept,
+so that there is no second account that could differ.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ class Standing:
         return frozenset(url for live in streams for url in live.stream.machines)
 
     def away(self, instance: InstanceGuid, asked: frozenset[TypeUrl]) -> str:
-        """Return who of an instance lost its stream and is not back: "" if nobody did.
+        """Return which client of an instance lost its stream and is not back; "" if none did.
 
-        Who is back asks for what it asked for before, unless it should have nothing of it any more.
+        One that is back asks again for the types that it asked for before, except for those of
+        which it should have nothing any more.
 
         Args:
             instance: which one.
-            asked: what it asked for when it was there.
+            asked: the types that it asked for when it was there.
         """
         now, snapshot = self.asked(instance), self._nodes.snapshot(instance) or Snapshot()
         missing = {url for url in asked - now if snapshot.of_type(url) != EMPTY}
@@ -71,8 +72,8 @@ class Standing:
     def is_certified(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance is connected and has the certificate that it should have.
 
-        Whatever else it refused, or has yet to answer for, does not matter. Who just came back may
-        have asked for other things, and ask for that next.
+        Whatever else it refused, or has yet to answer for, does not matter, nor does a stream on
+        which it did not ask for the certificate, or not yet.
         """
         held = self._custody.get(instance, C2C_SECRET)
         if held is None or self.awaits_plan(instance):

@@ -3,8 +3,8 @@
 The rule of this module: an instance's certificate is replaced when it no longer says what it must
 say, when it does not lead to the CA of the moment, when half of its life is over or none of it has
 begun (the clock was set back), and only by one that passed the linter. If issuing fails the old one
-stays in use. One that a change needs may be issued before the change is made; it is nobody's until
-then.
+stays in use. A certificate that a change needs may be issued before the change is made, and is
+given to nobody until then.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which certificates may be in use, so that nobody takes away a CA that some of them lead to.
 
 The rule of this module: when in doubt a certificate is in use. One that was issued counts until its
-instance has accepted, or shown, one that was issued later: that nothing is heard of it may be the
-fault of the way back. One that is held by an instance that is away counts until it ends. After a
+instance has accepted, or shown, one that was issued later: if nothing is heard of it, only the
+answer may be lost. One that is held by an instance that is away counts until it ends. After a
 restart everything that is on record is in doubt until the instance is seen.
 """
 

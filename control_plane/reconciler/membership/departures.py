@@ -1,11 +1,11 @@
 """Instances that left for good, or never came: nobody can connect as one of them any more.
 
 The rule of this module: an instance is forgotten once its last identity has ended and it has been
-absent for as long as an identity lives; until then it may come as who it is. Else they would pile
-up where each container has an address of its own, and keep the indexes of those that follow them;
-and whoever has the address next of one that enrolled and never connected could call as it. How long
-one is absent is counted by a clock that nobody sets: a wall clock that is ahead for a while costs
-nobody its place.
+absent for as long as an identity lives; until then it may come back as who it was. Otherwise
+absent instances would pile up where each container has an address of its own, and keep the indexes
+from those that follow them; and whoever has the address next of one that enrolled and never
+connected could call in its name. How long one is absent is counted by a clock that nobody sets: a
+wall clock that is ahead for a while costs nobody its place.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How an instance that was removed hears that it has nothing any more, and is sent away.
 
-The rule of this module: Envoy serves what it has until it is told otherwise, so whoever was removed
-is told: on the streams that it has, or on one that it opens later, be that after a restart of the
-control plane. It is told nothing else; it has some seconds to answer, and then its stream ends.
+The rule of this module: Envoy serves what it has until it is told otherwise, so an instance that
+was removed is told: on the streams that it has, or on one that it opens later, even after a restart
+of the control plane. It is told nothing else; it has some seconds to answer, and then its stream
+ends.
 
 Its Envoy and its resolver are told once each, and after that sent away without a word: a client
 that was answered comes back at once, and one that was not waits longer each time.

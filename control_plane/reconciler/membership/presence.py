@@ -7,7 +7,7 @@ the Envoy beside it; that there is a resolver is remembered.
 A sidecar's word holds until its next one, whatever the Envoy does meanwhile: one that drains opens
 new streams too. The status is part of the State, and so is whether there is a sidecar; thus a word
 outlives a restart, and names lead to nobody who left, or does not listen, before the sidecar says
-otherwise (``status``). Of words that change without end the newest is written now and then.
+otherwise (``status``). If a word changes without end, the newest is written now and then.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WORDS_PER_SECOND = 1.0
 of it once it is on the disk."""
 
 WORDS_AT_ONCE = 10
-"""How often it may at once, as that of an app which starts, fails and is started again."""
+"""How often it may change at once: an app may start, fail and be started again."""
 
 
 class Presence(StreamObserver):

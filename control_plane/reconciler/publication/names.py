@@ -191,8 +191,8 @@ class Publication:
         there = {each: frozenset(around.streams(each)) for each in around.connected_of(app)}
         late = await self._certifying.wait(there, PUBLISH_BOUND)
         # Meanwhile one that was there may have left without an ACK, and one that was away may be
-        # back with one. Who is not ready may be before it has another certificate, if none can be
-        # issued; who never was there has none.
+        # back and have ACKed. One that is not ready counts too: if no certificate can be issued, it
+        # may become ready with its old one. One that never was there has none.
         stayed = {
             each
             for each, streams in there.items()

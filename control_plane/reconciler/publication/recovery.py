@@ -18,15 +18,15 @@ from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Hostname, Instance
 from control_plane.store.protocol import IssuedRecord
 
 Lacking: TypeAlias = "HashTrieMap[InstanceGuid, frozenset[Hostname]]"
-"""Of an app: which of its routes an instance may have no certificate with. One more or less that is
-in it costs the same however many there are, and who remembers it goes on reading what it was."""
+"""Of an app: which of its routes an instance may have no certificate with. To add or drop one costs
+the same however many there are, and whoever remembers an older map goes on reading that."""
 
 
 def uncertified(state: State, records: Iterable[IssuedRecord]) -> dict[AppGuid, Lacking]:
     """Return which routes of each app its instances may have no certificate with.
 
-    It is about those that have been there, be they ready or not: who is back is ready by its old
-    certificate if none can be issued. Who never was there has none.
+    An instance that has been there counts, ready or not: if no certificate can be issued when it is
+    back, it is ready with its old one. One that never was there has none.
     """
     acked = {each.instance_guid: each.acked for each in records if each.secret == C2C_SECRET}
     found: dict[AppGuid, dict[InstanceGuid, frozenset[Hostname]]] = {}

@@ -15,7 +15,7 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid, InstanceGuid, Port
 from control_plane.planner import NAME_TABLE_TYPE, Gone, Planner, PlanOptions, names
-from control_plane.planner.ports import NOTHING
+from control_plane.planner.ports import NOTHING_GONE
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
 from control_plane.xds.snapshot import Snapshot
 from tests.unit.planner import worlds
@@ -157,7 +157,7 @@ def test_what_drains_keeps_its_protocol_where_bytes_pass_now(protocol: AppProtoc
         plan = planner.plan(state, state.instances[b0], {}, state.hostnames_of, gone=gone)
         return plan.of_type(CLUSTER).resources["service-cluster-8080"]
 
-    was, becomes = cluster(before, NOTHING), cluster(after, NOTHING)
+    was, becomes = cluster(before, NOTHING_GONE), cluster(after, NOTHING_GONE)
     assert cluster(after, drains) == was != becomes
     assert cluster(before, Gone(forwarded(after.apps[AppGuid("b")]), frozenset())) == was
 

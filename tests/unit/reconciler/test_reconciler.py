@@ -22,7 +22,7 @@ from control_plane.names import InstanceGuid
 from control_plane.planner import (
     NAME_TABLE,
     NAME_TABLE_TYPE,
-    NOTHING,
+    NOTHING_GONE,
     Gone,
     Planner,
     PlanOptions,
@@ -82,7 +82,7 @@ class Unable(Planner):
         secrets: Mapping[str, SecretContent],
         published: PublishedNames | None,
         uncertified: UncertifiedNames = none_uncertified,
-        gone: Gone = NOTHING,
+        gone: Gone = NOTHING_GONE,
     ) -> Snapshot:
         """Plan for everybody but b0."""
         if self.is_unable and instance.guid == B0:
