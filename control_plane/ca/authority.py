@@ -131,7 +131,8 @@ class Authority:
     def unsent_roots_pem(self) -> bytes:
         """The trusted roots that are not sent while there is a detour.
 
-        Who knows the control plane by the fingerprint of one of them looks for it in what it sends.
+        A client that knows the control plane by the fingerprint of one looks for it in what is
+        sent.
         """
         if not self.detour:
             return b""

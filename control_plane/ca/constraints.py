@@ -77,7 +77,8 @@ def name_faults(certificate: x509.Certificate, domains: Collection[str]) -> Iter
 def wants_policy(certificate: x509.Certificate, below: int) -> bool:
     """Tell whether clients refuse leaves without a policy, which ours are, for what a CA says.
 
-    Who keeps RFC 5280 does (section 6.1), such as Envoy and Go; what a root says does not count.
+    Clients that keep RFC 5280 (section 6.1) do, such as Envoy and Go; what a root says does not
+    count.
 
     Args:
         below: how many CAs there are between the CA and a leaf.

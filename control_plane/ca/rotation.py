@@ -196,7 +196,7 @@ _NEXT_STEPS = {
     Stage.PREPARED: "'c2c ca activate' has it sign",
     Stage.ACTIVATED: "'c2c ca retire' forgets it",
 }
-"""What is said to who takes a step out of order."""
+"""What is said to somebody who takes a step out of order."""
 
 
 def _swap(rotation: Rotation, before: Stage, after: Stage, now: datetime, serial: int) -> Rotation:

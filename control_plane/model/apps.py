@@ -113,7 +113,7 @@ def find_app(
 
 
 def _where_to_look(state: State, key: AppKey) -> str:
-    """Return the end of the sentence that an app does not exist; who asks may see every app."""
+    """Return the end of the sentence that an app does not exist; whoever asks may see all."""
     # There may be more of them than can be looked at while others wait.
     keys = list(state.guid_by_key) if len(state.apps) <= MOST_NAMES else []
     if elsewhere := sorted(_place(each) for each in keys if each.name == key.name):

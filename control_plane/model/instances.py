@@ -157,16 +157,16 @@ def remove_instance(state: State, guid: InstanceGuid) -> Decision[Instance | Non
 
 
 def remove_absent(state: State, guids: Iterable[InstanceGuid]) -> Decision[tuple[Instance, ...]]:
-    """Forget those of some instances that are absent, who are the answer; nobody who came back."""
+    """Forget those of some instances that are absent still; they are the answer."""
     instances = map(state.instance, guids)
     absent = tuple(each for each in instances if each and each.status in ABSENT)
     return decide(state, absent, drops=absent, apps=_concerned(state, *absent))
 
 
 def _held(address: Address) -> AlreadyExists:
-    """Return the refusal of a taken address; who asks may be anybody with a token.
+    """Return the refusal of a taken address, which does not tell who has it.
 
-    So it does not tell who has the address.
+    Anybody with a token may ask.
     """
     return AlreadyExists(
         f"address {shown(address)} is held by another instance: remove that one first",

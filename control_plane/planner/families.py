@@ -1,7 +1,7 @@
 """Whether a caller has an address by which it can be let in.
 
-The rule of this module: a policy lets in the addresses of instances. Who is called at an address of
-IPv6 is called from one, and an instance that is known by one of IPv4 is a stranger there.
+The rule of this module: a policy lets in the addresses of instances. An instance with an address of
+IPv6 is called from one, so a caller that is known by an address of IPv4 is a stranger there.
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ class Planner:
     def farewell(self, snapshot: Snapshot) -> Snapshot:
         """Return what an instance that was removed should have: no way in, and no secret.
 
-        Secrets and filters are neither sent nor withdrawn. Who has them keeps them, since a
-        listener that drains needs them; who comes back without them is not given any.
+        Secrets and filters are neither sent nor withdrawn: an Envoy that has them keeps them, since
+        a listener that drains needs them, and one that comes back without them is given none.
 
         Args:
             snapshot: what it had so far, if that is known.

@@ -1,8 +1,8 @@
 """What an instance's ports need: clusters, listeners, and the filters of who may connect.
 
 The rule of this module: it follows from the app, the instance, and the policies and instances that
-may call it, which a State that changed elsewhere has as the same objects. So it is remembered with
-them: most plans are made for another certificate or name, and find it as it was.
+may call it. It is remembered with these, which are the same objects in a State that changed
+elsewhere: most plans are made since a certificate or a name changed, and find it as it was.
 """
 
 from __future__ import annotations

@@ -190,9 +190,9 @@ class DeltaMachine:
         resources = {each.name: each for each in found.values()}
         gone = [name for name in turn if name not in found]
         awaited = self._meaning.awaited(gone)
-        # What the client may have is taken from it first.
+        # Rule 9; but what the client may have is taken from it first.
         unresolved = tuple(name for name in awaited if not self.exchange.may_have(name))
-        # A resource answers for its name and for all its aliases that the client gave.
+        # Rule 6: a resource answers for its name and for all its aliases that the client gave.
         aliases = found | {
             name: each
             for name, each in self._meaning.other_names(resources.values(), snapshot)
@@ -242,7 +242,7 @@ class DeltaMachine:
         return due | {WILDCARD: None} if self._awaits_all(snapshot) else due
 
     def _awaits_all(self, snapshot: TypeSnapshot) -> bool:
-        """Tell whether a wildcard or a glob is owed its first answer, be that empty."""
+        """Tell whether a wildcard or a glob is owed its first answer, even an empty one."""
         if WILDCARD in self.exchange.owed:
             return True
         return bool(self.subscription.globs) and self._meaning.awaits_members(snapshot)

@@ -172,7 +172,7 @@ class Exchange:
         self.unsettled.touch(names)
 
     def ask(self, names: AbstractSet[str]) -> None:
-        """Owe the client what it asks for, be it the removal that it refused before."""
+        """Owe the client what it asks for, even a removal that it refused before."""
         self.owe(names)
         self.lift(names)
 

@@ -24,7 +24,7 @@ class StreamLimits:
         names: how many resource names it may be subscribed to, over all types. What a delta client
             says that it has from an earlier stream counts too.
         name_octets: how long a resource name may be.
-        version_characters: how long a version may be that it says it has; ours have 16.
+        version_characters: how long a version may be that it states; ours have 16.
         node_id_octets: how long a node id may be.
         parameters: how many dynamic parameters a name may be asked for with.
         parameter_octets: how long a key or a value of them may be.

@@ -88,7 +88,7 @@ class Ordering:
         return must_wait
 
     def answered(self, url: TypeUrl, told: Mapping[str, Version | None]) -> None:
-        """Take note that the client answered a response, be it an ACK or a NACK.
+        """Take note that the client answered a response, with an ACK or a NACK.
 
         Args:
             url: of which type.

@@ -88,7 +88,7 @@ class PartialState:
                 yield name, version
 
     def in_step(self, snapshot: TypeSnapshot) -> bool:
-        """Tell whether the client has what it should have, be it owed that again or not."""
+        """Tell whether the client has what it should have, whether or not it is owed that again."""
         unsettled, has = self._unsettled(snapshot), self._exchange.has
         return all(has(name) == _target(name, snapshot) for name in unsettled)
 

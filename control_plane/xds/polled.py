@@ -112,7 +112,7 @@ class Poll:
         return cast("SotwMachine", machine)  # by the variant of the request
 
     def _wanted(self, content: TypeSnapshot) -> Reply:
-        """Return all that the request asks for, be it an answer or not."""
+        """Return what an answer would have: all that the request asks for."""
         machine = self._machine()
         resources = tuple(machine.subscription.wanted(content))
         versions = versions_in(resources)

@@ -146,7 +146,7 @@ class TypeSnapshot:
     def differs_from(self, before: TypeSnapshot) -> frozenset[str]:
         """Return the names of which this may say something else to a client than one before.
 
-        Most streams compare the same two, be they of one node or of many: that is done once.
+        Most streams compare the same two, of one node or of many, so that is done once.
         """
         known = self._differences.get(id(before))
         if known is not None and known[0]() is before:

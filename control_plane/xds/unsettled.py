@@ -73,7 +73,7 @@ class Unsettled:
         self, snapshot: TypeSnapshot, is_unsettled: Callable[[str, TypeSnapshot], bool]
     ) -> None:
         if snapshot.aliases:
-            # Who asks for an alias, or gives it up, may have the resource by its name.
+            # A client that asks for an alias, or gives one up, may have the resource by its name.
             aliases = self._touched & snapshot.aliases.keys()
             self._touched.update(snapshot.aliases[alias].name for alias in aliases)
         added = []

@@ -7,7 +7,7 @@ The rules of this module (quotations are from "TP2: Dynamically Generated Cachea
   So the machines, which this stands in front of, know of no variants.
 - "xDS servers that support multiple variants of a resource MUST send the dynamic parameter
   constraints associated with a resource variant to the client along with that variant": to who asks
-  by locators. Who asks by names knows nothing of that, and is sent a name.
+  by locators. A client that asks by names knows nothing of that, and is sent a name.
 - "The server must handle this kind of change by sending the deletion of the original resource
   variant and the creation of the replacement resource variants in a single xDS response."
   ``removed_resource_names`` "must be used for any resource for which dynamic parameter constraints

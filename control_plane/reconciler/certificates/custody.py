@@ -212,7 +212,7 @@ class Custody:
     def _made_ready(
         self, instance: InstanceGuid, name: str, request: Request, authority: Authority
     ) -> Leaf | None:
-        """Return what was issued elsewhere, if that is still what is wanted, and of whom."""
+        """Return what was issued elsewhere, if that says what it must, by the CA of the moment."""
         ready = self._ready.get(instance, {}).pop(name, None)
         if ready is None or ready.request != request or ready.sent_digest != authority.sent_digest:
             return None

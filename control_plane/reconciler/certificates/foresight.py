@@ -2,7 +2,7 @@
 
 The rule of this module: it only makes things faster. Nobody gets what it has issued before the
 change is on the disk, and what is not wanted then is forgotten. It takes about as long as the disk
-does; whoever's turn does not come is issued for afterwards, as everybody is in a crowd.
+does; for an instance whose turn does not come it is done afterwards, as for everybody in a crowd.
 """
 
 from __future__ import annotations

@@ -109,7 +109,11 @@ class Issuers:
         return self._process is not None and len(self._given) < AT_ONCE
 
     def give(self, instance: InstanceGuid, requests: Mapping[str, Request], now: datetime) -> None:
-        """Have certificates issued, for which there is room; who runs this is told of them."""
+        """Have certificates issued; what becomes of them is told as ``run`` says.
+
+        Raises:
+            RuntimeError: ``has_room`` would have said that there is none.
+        """
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("there is no room")
         authority = self._authority()

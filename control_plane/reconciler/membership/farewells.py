@@ -94,7 +94,7 @@ class Farewells:
             self._nodes.forget(live.node_id)
 
     def forget(self, left: Tombstone, again: Instance | None) -> None:
-        """Let an instance be that is there again, or that nobody can come back as any more.
+        """Tell an instance no more: it is there again, or nobody can come back as it.
 
         Args:
             left: what was left of it.

@@ -4,7 +4,7 @@ The rule of this module: nobody is ever led by a name to a certificate that lack
 resolved only once every connected instance of its app ACKed the certificate that has it, and leads
 to no instance that was away, or late, before that instance has it too. A route that was unmapped
 stays in the certificates until every resolver ACKed that it is gone, and those who asked just
-before have connected. Both waits have a bound, and passing it is reported. A restart, be it after a
+before have connected. Both waits have a bound, and passing it is reported. A restart, even after a
 kill, does not change that (``recovery``).
 """
 
