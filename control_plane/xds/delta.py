@@ -54,7 +54,6 @@ from control_plane.xds.resource_error import errors_of
 from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.subscription import Subscription, SubscriptionChange
-from control_plane.xds.unsettled import turn_of
 
 
 class DeltaMachine:
@@ -99,7 +98,9 @@ class DeltaMachine:
         self.heartbeats: Heartbeats | None = None
         self.tells_errors = tells_errors
         self._meaning = Meaning(resource_type, self.subscription, self.exchange)
-        self._state = IncrementalState(self._meaning, self.exchange)
+        self._state = IncrementalState(
+            resource_type, self.subscription, self.exchange, self._meaning
+        )
 
     def receive(self, request: DeltaRequest, now: float) -> tuple[Event, ...]:
         """Take a request; return what it told."""
@@ -180,43 +181,26 @@ class DeltaMachine:
         """
         if self.exchange.in_flight is not None:
             return None
-        due = self._state.due(snapshot, now, withdraw=withdraw)
-        turn = turn_of(due, self.type.batch, self.exchange.was_refused_so)
-        if not turn and not self._awaits_all(snapshot):
+        offer = self._state.offer(snapshot, now, withdraw=withdraw)
+        if not offer.turn and not self._awaits_all(snapshot):
             return None
-        found = {
-            name: each for name in turn if (each := self._meaning.find(name, snapshot)) is not None
-        }
-        resources = {each.name: each for each in found.values()}
-        gone = [name for name in turn if name not in found]
-        awaited = self._meaning.awaited(gone)
-        # Rule 9; but what the client may have is taken from it first.
-        unresolved = tuple(name for name in awaited if not self.exchange.may_have(name))
-        # Rule 6: a resource answers for its name and for all its aliases that the client gave.
-        aliases = found | {
-            name: each
-            for name, each in self._meaning.other_names(resources.values(), snapshot)
-            if self._state.may_tell(name, snapshot, now, withdraw=withdraw)
-        }
-        versions: dict[str, Version | None] = {n: each.version for n, each in resources.items()}
-        versions |= {n: aliases[n].version for n in sorted(aliases) if n in self.subscription.names}
-        versions |= dict.fromkeys(gone)
-        removed = tuple(name for name in gone if name not in unresolved)
+        heartbeats = self.heartbeats
         reply = Reply(
             self.type.url,
             self._new_nonce(),
             snapshot.version,
-            tuple(resources.values()),
-            removed,
-            unresolved,
-            NOTHING if self.heartbeats is None else self.heartbeats.told(resources.values(), now),
-            errors=self._errors(removed, snapshot) if self.tells_errors else NOTHING,
+            offer.resources,
+            offer.removed,
+            offer.unresolved,
+            NOTHING if heartbeats is None else heartbeats.told(offer.resources, now),
+            errors=self._errors(offer.removed, snapshot) if self.tells_errors else NOTHING,
         )
-        self.exchange.send(reply.nonce, versions, now, turn=tuple(turn))
-        self.exchange.pay({WILDCARD, *aliases})
+        awaited = self._meaning.awaited(offer.removed)
+        self.exchange.send(reply.nonce, offer.news, now, turn=offer.turn)
+        self.exchange.pay({WILDCARD, *offer.answered})
         self.exchange.pay(self.subscription.globs.intersection(snapshot.collections))
-        self.exchange.owe({name for name in awaited if name not in unresolved})
-        self._meaning.sent(resources.values(), {*versions, *aliases})
+        self.exchange.owe(awaited)  # rule 9: that it is gone does not end the client's waiting
+        self._meaning.sent(offer.resources, {*offer.news, *offer.answered})
         return reply
 
     def _errors(self, removed: Iterable[str], snapshot: TypeSnapshot) -> Mapping[str, ErrorDetail]:
