@@ -189,9 +189,8 @@ class ResourceServer:
             needed = f"REST-JSON needs {error.name}: pip install {error.name}"
             raise ConfigurationError([needed]) from error
         server = RestServer(self._service, self._limits, identifier=self._identifier, tls=tls)
-        bound = await server.start(address)
         try:
-            yield bound
+            yield await server.start(address)
         finally:
             await server.stop()
 

@@ -745,6 +745,27 @@ async def test_an_address_that_cannot_be_had_is_said() -> None:
             assert str(failed.value).startswith(f"cannot listen on {other}: {reason}")
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_start_that_is_cancelled_leaves_nobody_listening(turns: int) -> None:
+    """At whatever point that is: nobody would be left to stop what listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    async def be_polled() -> None:
+        async with server.rest(f"127.0.0.1:{port}"):
+            await asyncio.Event().wait()
+
+    async with ResourceServer() as server:
+        polled = asyncio.create_task(be_polled())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        polled.cancel()
+        await asyncio.wait([polled])
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+
 async def test_it_is_polled_while_it_runs() -> None:
     """Before the server is started there is nothing to poll, and after it neither."""
     server = ResourceServer()

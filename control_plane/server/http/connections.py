@@ -1,13 +1,14 @@
 """The connections of an asyncio server that ends with them.
 
 The rule of this module: their number is bounded, each is served by a task of its own, and none
-outlives the server.
+outlives the server. Nor does the server outlive a start that is cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 CLOSE_SECONDS = 10.0
 """How long a client may take to read the last of what it was sent; then its connection is cut."""
@@ -30,9 +31,36 @@ class Connections:
         self._most = most
         self._open: set[asyncio.Task[None]] = set()
         self._has_ended = False
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int, **options: Any) -> int:  # noqa: ANN401 - asyncio's
+        """Serve what connects to an address; return the port. Whatever comes of it, ``end`` it.
+
+        Args:
+            host: an IP address.
+            port: 0 for any that is free.
+            options: those of ``asyncio.start_server``.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        server = await asyncio.start_server(self.accept, host, port, start_serving=False, **options)
+        await self._start(server)
+        bound: int = server.sockets[0].getsockname()[1]
+        return bound
+
+    async def listen_at(self, path: str, **options: Any) -> None:  # noqa: ANN401 - asyncio's
+        """Do so at a Unix socket."""
+        server = await asyncio.start_unix_server(self.accept, path, start_serving=False, **options)
+        await self._start(server)
+
+    async def _start(self, server: asyncio.Server) -> None:
+        # Had asyncio started it at once, nobody could close it if this is cancelled.
+        self._server = server
+        await server.start_serving()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection: what ``asyncio.start_server`` calls for each."""
+        """Serve a connection: what asyncio calls for each."""
         task = asyncio.current_task()
         if task is None or self._has_ended or len(self._open) >= self._most:
             writer.transport.abort()
@@ -50,8 +78,10 @@ class Connections:
             self._open.discard(task)
 
     async def end(self) -> None:
-        """End what is under way, and cut what comes later: a handshake may have begun before."""
+        """Listen no more, end what is under way, and cut what comes of a handshake under way."""
         self._has_ended = True
+        if self._server is not None:
+            self._server.close()
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)

@@ -60,7 +60,6 @@ class HttpServer:
         """Know the paths; nothing listens yet."""
         self._routes = routes
         self._connections = Connections(self._serve, most=MAX_CONNECTIONS)
-        self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port.
@@ -73,19 +72,13 @@ class HttpServer:
             ConfigurationError: the address cannot be listened on.
         """
         try:
-            self._server = await asyncio.start_server(
-                self._connections.accept, host, port, limit=MAX_HEAD_OCTETS
-            )
+            return await self._connections.listen(host, port, limit=MAX_HEAD_OCTETS)
         except OSError as error:
             shown = f"[{host}]" if ":" in host else host
             raise cannot_listen(f"{shown}:{port}", error.errno, "http_address") from error
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
 
     async def stop(self) -> None:
         """Listen no more, and end what is under way."""
-        if self._server is not None:
-            self._server.close()
         await self._connections.end()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -100,11 +100,10 @@ class RestServer:
         self._tls = tls
         self._types = paths()
         self._connections = Connections(self._serve, most=MOST_CONNECTIONS)
-        self._server: asyncio.Server | None = None
         self._log = structlog.get_logger(__name__)
 
     async def start(self, address: str) -> str:
-        """Listen; return the address, with the port that it got.
+        """Listen; return the address, with the port that it got. Whatever comes of it, stop it.
 
         Args:
             address: an IP address and a port, 0 for any that is free; or ``unix:path``.
@@ -113,29 +112,20 @@ class RestServer:
             ConfigurationError: the address cannot be listened on.
         """
         seconds = None if self._tls is None else self._limits.handshake_seconds
+        tls = {"ssl": self._tls, "ssl_handshake_timeout": seconds}
         host, _, port = address.rpartition(":")
         try:
             if host == "unix":
-                self._server = await asyncio.start_unix_server(
-                    self._connections.accept, port, ssl=self._tls, ssl_handshake_timeout=seconds
-                )
+                await self._connections.listen_at(port, **tls)
                 return address
-            self._server = await asyncio.start_server(
-                self._connections.accept,
-                host.removeprefix("[").removesuffix("]"),
-                int(port),
-                ssl=self._tls,
-                ssl_handshake_timeout=seconds,
-            )
+            bare = host.removeprefix("[").removesuffix("]")
+            return f"{host}:{await self._connections.listen(bare, int(port), **tls)}"
         except (OSError, ValueError, OverflowError) as error:  # the last is for no port at all
             number = error.errno if isinstance(error, OSError) else None
             raise cannot_listen(address, number, "address of REST-JSON") from error
-        return f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
         """Listen no more, and end what is under way."""
-        if self._server is not None:
-            self._server.close()
         await self._connections.end()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

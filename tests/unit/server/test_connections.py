@@ -22,11 +22,10 @@ MORE_THAN_FITS = 1_000_000
 async def listening(path: Path, serve: Serve) -> AsyncIterator[Connections]:
     """Have connections to a socket served until the block ends."""
     served = Connections(serve, most=1)
-    server = await asyncio.start_unix_server(served.accept, path)
     try:
+        await served.listen_at(str(path))
         yield served
     finally:
-        server.close()
         await served.end()
 
 
