@@ -90,7 +90,7 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
     feed = Feed(clock)
     facts = StreamFacts(state, feed)
     nodes.observe(facts)
-    ledger.observe(CertificateLog().certified)
+    ledger.observe(CertificateLog(watched.refusals).certified)
     ledger.observe(facts.certified)
     name_audit = NameAudit(nodes, watched.refusals, facts.denied)
     nodes.observe(name_audit)
