@@ -236,12 +236,16 @@ async def test_what_a_process_has_that_hangs_comes_back_before_it_is_ended(
 async def test_what_has_no_answer_of_its_own_comes_back_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An answer that is not to what was asked is a failure, and loses nobody."""
+    """An answer that is not to what was asked is a failure, and loses nobody.
+
+    Were it taken for one, the next would be for somebody else than it is given to.
+    """
     async with scene() as here:
         monkeypatch.setattr(module, "unframed", lambda _: [])
         here.issuers.give(ONE, REQUESTS, NOON)
 
         assert await here.issued() == {}
+        assert not here.issuers.has_room()
 
 
 async def test_it_ends_when_nobody_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:

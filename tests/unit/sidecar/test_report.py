@@ -290,7 +290,7 @@ async def test_an_app_that_does_not_come_is_said_once(
             here.instance.now = closed
             await here.clock.advance(listens_after or 15)
             if listens_after:
-                here.instance.now = READY
+                here.instance.now = replace(READY, closed_ports=(Port(9090),))
                 await here.clock.advance(15)
             here.instance.now = closed
             await here.clock.advance(15)
