@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -14,6 +15,17 @@ from control_plane.settings.load import load_settings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAPPED = [
+    "xds",
+    "model",
+    "ca",
+    "planner",
+    "reconciler",
+    "reconciler/certificates",
+    "reconciler/membership",
+    "reconciler/publication",
+    "reconciler/served",
+]
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _BETWEEN_STRINGS = re.compile(r'"\s*f?"')
@@ -100,3 +112,12 @@ def test_every_error_that_operations_explains_can_occur() -> None:
 
     assert len(quoted) > 20
     assert missing == []
+
+
+@pytest.mark.parametrize("package", MAPPED)
+def test_the_map_of_a_package_names_each_of_its_modules(package: str) -> None:
+    """Whoever reads a package for the first time is told what each module is for."""
+    directory = ROOT / "control_plane" / package
+    told = ast.get_docstring(ast.parse((directory / "__init__.py").read_text())) or ""
+    modules = {each.stem for each in directory.glob("*.py")} - {"__init__"}
+    assert modules <= set(re.findall(r"``(\w+)``", told))
