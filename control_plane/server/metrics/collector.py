@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from control_plane.model.entities import InstanceStatus
+from control_plane.model.entities import Instance, InstanceStatus
 from control_plane.model.state import State
 from control_plane.nodes import Nodes, Variant
 from control_plane.reconciler.certificates.ledger import CertificateState, Ledger
@@ -62,8 +62,9 @@ class FleetCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield what there is."""
         state = self.state()
-        yield from _of_state(state)
-        yield from self._certificates(state)
+        instances = tuple(state.instances.values())
+        yield from _of_state(state, instances)
+        yield from self._certificates(instances)
         variants = Counter(each.variant for each in self.nodes.all_streams())
         yield _by_label(
             GaugeMetricFamily(
@@ -81,10 +82,10 @@ class FleetCollector(Collector):
             "c2c_events_lost_total", "Events that watchers were too slow for.", self.feed.lost
         )
 
-    def _certificates(self, state: State) -> Iterable[Metric]:
+    def _certificates(self, instances: Iterable[Instance]) -> Iterable[Metric]:
         certificates = [
             entry
-            for each in state.instances.values()
+            for each in instances
             if each.status is not InstanceStatus.GONE
             for entry in self.ledger.of(each.guid)
         ]
@@ -156,8 +157,8 @@ class EnrollmentCollector(Collector):
         )
 
 
-def _of_state(state: State) -> Iterable[Metric]:
-    statuses = Counter(each.status for each in state.instances.values())
+def _of_state(state: State, instances: Iterable[Instance]) -> Iterable[Metric]:
+    statuses = Counter(each.status for each in instances)
     yield _gauge("c2c_apps", "Apps.", len(state.apps))
     yield _gauge("c2c_routes", "Route mappings.", _members(state.hostnames_by_app.values()))
     policies = _members(state.policies_by_source.values())
