@@ -32,6 +32,7 @@ from control_plane.server.access.applicants import Applicants
 from control_plane.server.access.instance_proof import InstanceAdmission, InstanceProof
 from control_plane.server.access.operators import OperatorsOnly
 from control_plane.server.api.join_tokens import EnrollmentServer
+from control_plane.server.api.understood import UnderstoodInterceptor
 from control_plane.server.budget import CertificateBudget
 from control_plane.server.ca_rotation.identity_turns import IdentityTurns
 from control_plane.server.credentials import ServerCertificate
@@ -180,7 +181,7 @@ class Ports:
         return await self._listen(server, address, setting="enroll_address", by_certificate=False)
 
     async def _start_admin_socket(self, path: Path) -> None:
-        server = self._server(AuditInterceptor())
+        server = self._server(AuditInterceptor(), UnderstoodInterceptor())
         self._add_administration(server)
         self._private.append(server)
         _bind_private(server, path)
@@ -190,7 +191,10 @@ class Ports:
         core = self._core
         only_operators = OperatorsOnly(core.validity, core.refusals)
         server = self._server(
-            AuditInterceptor(), guards=[only_operators], connections=self._shares.operators
+            AuditInterceptor(),
+            UnderstoodInterceptor(),
+            guards=[only_operators],
+            connections=self._shares.operators,
         )
         self._add_administration(server)
         self._private.append(server)

@@ -30,6 +30,11 @@ LOCAL_OPERATOR = "local"
 """Who uses the Unix socket: somebody with the server's own user id, or root."""
 
 
+def changes_something(method: str) -> bool:
+    """Tell whether a method of the operator's API, by its name, may change anything."""
+    return not method.startswith(_READING)
+
+
 class AuditInterceptor(grpc.aio.ServerInterceptor):
     """Tells of every call that changes something; stands inside those that refuse callers."""
 
@@ -47,7 +52,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
         """Wrap the method that a call is for, if it changes something."""
         handler = await continuation(handler_call_details)
         name = handler_call_details.method.rpartition("/")[2]
-        if handler is None or handler.unary_unary is None or name.startswith(_READING):
+        if handler is None or handler.unary_unary is None or not changes_something(name):
             return handler
         method = cast("Callable[..., Awaitable[Any]]", handler.unary_unary)
         return grpc.unary_unary_rpc_method_handler(
