@@ -100,6 +100,7 @@ def create_app(  # noqa: PLR0913 - one argument an option
             request,
             where.command("app", app_name),
         )
+    _check_known(health_check_type, answer.app)
     _finish(answer, f"App '{answer.app.name}' already exists. Nothing has been updated.")
 
 
@@ -162,6 +163,7 @@ def update_app(  # noqa: PLR0913 - one argument an option
             request,
             where.command("app", new_name or app_name),
         )
+    _check_known(health_check_type, answer.app)
     _finish(answer, f"App '{answer.app.name}' is like that already. Nothing has been updated.")
 
 
@@ -217,6 +219,19 @@ def _confirm(app_name: str) -> None:
 
 def _flat(ports: tuple[tuple[int, ...], ...]) -> list[int]:
     return [port for some in ports for port in some]
+
+
+def _check_known(health_check_type: str | None, app: app_pb2.App) -> None:
+    """Return unless the server passed over the type, as one does that knows of none.
+
+    Raises:
+        Failed: it did; all else is as it was asked for.
+    """
+    if health_check_type and not app.health_check_type:
+        raise Failed(
+            f"the server knows no health check types, it may be older: app {shown(app.name)} has "
+            "none, and all else that was asked for"
+        )
 
 
 def _finish(answer: app_pb2.CreateAppResponse | app_pb2.UpdateAppResponse, already: str) -> None:

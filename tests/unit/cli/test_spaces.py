@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,15 +79,17 @@ def handler(asked: list[Any], request: type[Message], answer: Message) -> Any:  
 
 
 @contextmanager
-def older_server(directory: Path) -> Iterator[list[Any]]:
-    """Answer for every space until the block ends; yield what is asked."""
+def older_server(
+    directory: Path, methods: Mapping[str, tuple[type[Message], Message]] = METHODS
+) -> Iterator[list[Any]]:
+    """Answer these methods, unless told for every space, until the block ends; yield the calls."""
     asked: list[Any] = []
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool)
-        for name, (request, answer) in METHODS.items():
+        for name, (request, answer) in methods.items():
             service, _, method = name.partition("/")
-            methods = {method: handler(asked, request, answer)}
-            made = grpc.method_handlers_generic_handler(f"c2c.v1.{service}", methods)
+            one = {method: handler(asked, request, answer)}
+            made = grpc.method_handlers_generic_handler(f"c2c.v1.{service}", one)
             server.add_generic_rpc_handlers((made,))
         server.add_insecure_port(f"unix:{directory}/admin.sock")
         server.start()
