@@ -22,6 +22,12 @@ _FEWEST_SHARED = 32
 _MOST_FILES = 1 << 30
 """What is shared out where the system has no limit."""
 
+_OTHER_CALLS = 8
+"""Of a sidecar, which reports and renews, and of streams that end while others begin."""
+
+_OCTETS_PER_SECOND = 256 * 1024
+"""Four new streams a second with all that Envoy says of itself, which is more than may open."""
+
 _MOST_ENROLLING, _MOST_OPERATORS, _MOST_OTHERS = 2048, 128, 256
 
 
@@ -60,8 +66,10 @@ def limits_of(settings: Settings) -> ServerLimits:
     return ServerLimits(
         stream=StreamLimits(names=settings.max_names_per_stream),
         streams_per_node=settings.max_streams_per_node,
+        calls_per_client=settings.max_streams_per_node + _OTHER_CALLS,
         new_streams_per_second=settings.max_new_streams_per_second,
         new_streams_burst=settings.max_new_streams_per_second,
         request_octets=settings.max_message_size,
+        request_octets_per_second=_OCTETS_PER_SECOND,
         refused_enrollments_per_minute=settings.max_refused_enrollments_per_minute,
     )

@@ -29,6 +29,7 @@ from control_plane.ca import new_key_pair
 from control_plane.errors import ConfigurationError
 from control_plane.names import InstanceGuid
 from control_plane.server.access.applicants import Applicants
+from control_plane.server.access.call_limits import CallLimits
 from control_plane.server.access.instance_proof import InstanceAdmission, InstanceProof
 from control_plane.server.access.operators import OperatorsOnly
 from control_plane.server.api.join_tokens import EnrollmentServer
@@ -139,7 +140,8 @@ class Ports:
 
     async def _start_xds(self, address: SocketAddress) -> SocketAddress:
         core = self._core
-        server = self._server(connections=self._shares.xds)
+        few_calls = CallLimits(self._limits, core.refusals, core.clock)
+        server = self._server(guards=[few_calls], connections=self._shares.xds)
         self.discovery.add_to(server)
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(

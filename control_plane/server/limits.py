@@ -40,6 +40,9 @@ class ServerLimits:
         streams_per_node: streams that one node may have open. Aggregated it needs one, and a second
             while it reconnects; with per-type services Envoy opens one for each secret and cluster.
         streams_per_connection: streams in one HTTP/2 connection.
+        calls_per_client: how many calls may be under way of one client certificate, whatever they
+            are for, from before their first message on.
+        new_calls_per_client_and_minute: how many it may make.
         connections: how many one address that is listened on may have, 70 KiB and an open file
             each; what comes beyond that is closed at once. None for as many as come.
         idle_seconds: how long a connection may be open on which no call is under way.
@@ -52,6 +55,9 @@ class ServerLimits:
         new_streams_per_node_and_minute: how many one node may open; one whose back-off works opens
             ten, and has several at once only with per-type services.
         request_octets: size of one request. Envoy's first has 61 KB.
+        request_octets_per_second: how many octets of requests may come on the streams of one client
+            certificate in the long run, and at once as many as one request may have: four megabytes
+            that are a map take half a second to read. None where many clients show the same.
         first_request_seconds: how long a stream may be open before its first request.
         poll_seconds: how long a polled request waits for something to be answered with; then its
             client asks again. It counts as a stream that opened, and that is open until then.
@@ -73,6 +79,8 @@ class ServerLimits:
     stream: StreamLimits = field(default_factory=StreamLimits)
     streams_per_node: int = 32
     streams_per_connection: int = 100
+    calls_per_client: int = 40
+    new_calls_per_client_and_minute: int = 300
     connections: int | None = None
     idle_seconds: float = 60.0
     new_streams_per_second: float = 200.0
@@ -81,6 +89,7 @@ class ServerLimits:
     waiting_seconds: int = 120
     new_streams_per_node_and_minute: int = 100
     request_octets: int = 4 * 1024 * 1024
+    request_octets_per_second: int | None = None
     first_request_seconds: float = 15.0
     poll_seconds: float = 30.0
     handshake_seconds: float = 30.0
@@ -169,14 +178,14 @@ class TokenBucket:
         """Return a bucket of so many tokens, which is filled in a minute."""
         return cls(tokens / _SECONDS_PER_MINUTE, tokens, clock)
 
-    def take(self) -> bool:
-        """Take a token; tell whether there was one."""
+    def take(self, tokens: int = 1) -> bool:
+        """Take so many tokens; tell whether there were as many."""
         now = self._clock.monotonic()
         self._tokens = self._filled(now)
         self._at = now
-        if self._tokens < 1.0:
+        if self._tokens < tokens:
             return False
-        self._tokens -= 1.0
+        self._tokens -= tokens
         return True
 
     def is_empty(self) -> bool:
@@ -214,12 +223,12 @@ class TokenBuckets:
         """Return buckets of so many tokens each, which are filled in a minute."""
         return cls(tokens / _SECONDS_PER_MINUTE, tokens, clock)
 
-    def take(self, key: str) -> bool:
-        """Take a token of somebody's own; tell whether there was one."""
+    def take(self, key: str, tokens: int = 1) -> bool:
+        """Take so many tokens of somebody's own; tell whether there were as many."""
         bucket = self._buckets.pop(key, None) or TokenBucket(self._rate, self._burst, self._clock)
         self._make_room()
         self._buckets[key] = bucket
-        return bucket.take()
+        return bucket.take(tokens)
 
     def is_empty(self, key: str) -> bool:
         """Tell whether somebody has no token to take."""

@@ -123,6 +123,8 @@ async def running(directory: Path) -> AsyncIterator[Plane]:
             new_streams_per_node_and_minute=_LIMIT,
             refused_enrollments_per_minute=_LIMIT,
             renewals_burst=_LIMIT,
+            new_calls_per_client_and_minute=_LIMIT,
+            request_octets_per_second=_LIMIT,
             poll_seconds=_POLL_SECONDS,
         )
 

@@ -7,8 +7,11 @@ import itertools
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -23,6 +26,7 @@ from control_plane.api.v1 import (
     sidecar_pb2,
     sidecar_pb2_grpc,
 )
+from control_plane.app import port_limits, ports
 from control_plane.ca import make_csr, new_key_pair
 from control_plane.names import shown
 from control_plane.reconciler.membership.presence import WORDS_AT_ONCE, WORDS_PER_SECOND
@@ -50,13 +54,21 @@ from tests.security.world import (
     xds_address,
 )
 from tests.sidecar.platform import Platform
-from tests.xds_client import DeltaClient
+from tests.xds_client import ADS, DeltaClient
 
 MOST = ServerLimits().refused_enrollments_per_minute
 CALLERS, CALLS = 8, 400
 STREAMS = 3 * LINES_PER_MINUTE
 SLACK = 10
 """Lines that a client may have while the test goes on: one each two seconds."""
+
+METHODS = (
+    f"{ADS}DeltaAggregatedResources",
+    "/c2c.v1.IdentityService/Renew",
+    f"{ADS}StreamAggregatedResources",
+    "/c2c.v1.SidecarService/Report",
+)
+"""By turns one whose requests are a stream, and one that has a single one."""
 
 LONG = "x" * 60_000
 TOO_OFTEN = (
@@ -222,6 +234,96 @@ async def test_what_the_server_cannot_do_is_not_held_against_a_token(
                 assert code is grpc.StatusCode.UNAVAILABLE
 
         assert (await somebody.enrol()).index == 0
+
+
+@contextmanager
+def limited(
+    monkeypatch: pytest.MonkeyPatch,
+    **limits: Any,  # noqa: ANN401 - any bound
+) -> Iterator[None]:
+    """Have control planes that start meanwhile grant this."""
+    usual = port_limits.limits_of
+    with monkeypatch.context() as patch:
+        patch.setattr(ports, "limits_of", lambda settings: replace(usual(settings), **limits))
+        yield
+
+
+async def test_calls_whose_request_never_comes_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are counted by certificate, whatever method and connection; and they end in time."""
+    most, seconds = 6, 5.0
+    with limited(monkeypatch, calls_per_client=most, first_request_seconds=seconds):
+        async with control_plane(tmp_path) as cf, bystander(cf) as there, AsyncExitStack() as stack:
+            await cf.create_app("app-b")
+            greedy = await enrol(cf, "app-b", "127.0.2.1")
+            calls = []
+            for number in range(2 * most):
+                channel = await stack.enter_async_context(greedy.connect(xds_address(cf)))
+                call: Any = (channel.stream_unary if number % 2 else channel.stream_stream)(
+                    METHODS[number % len(METHODS)]
+                )()
+                calls.append(call)
+            await there.rotates()
+            ends = Counter([(await call.code(), await call.details()) for call in calls])
+
+    late = f"no request within {seconds:g} seconds of "
+    too_many = (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"more than {most} calls of one client at a time",
+    )
+    assert ends.pop(too_many) == ends.total() == most
+    assert {*ends} <= {
+        (grpc.StatusCode.INVALID_ARGUMENT, f"{late}opening the stream"),
+        (grpc.StatusCode.INVALID_ARGUMENT, f"{late}the call"),
+    }
+
+
+async def test_an_instance_that_calls_without_end_is_held_back_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many calls a minute, whatever they are for; what is beyond is a number in the log."""
+    most = 20
+    with capture_logs() as lines, limited(monkeypatch, new_calls_per_client_and_minute=most):
+        async with control_plane(tmp_path) as cf, bystander(cf):
+            await cf.create_app("app-b")
+            greedy = await enrol(cf, "app-b", "127.0.2.1")
+            async with greedy.connect(xds_address(cf)) as channel:
+                stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
+                ends = await asyncio.gather(
+                    *(stub.Report(sidecar_pb2.ReportRequest()) for _ in range(2 * most)),
+                    return_exceptions=True,
+                )
+    refusals = [each for each in ends if isinstance(each, grpc.aio.AioRpcError)]
+    limited_streams = told(lines, log_events.AUDIT_STREAMS_LIMITED)
+
+    assert most <= len(ends) - len(refusals) <= most + SLACK
+    assert {each.code() for each in refusals} == {grpc.StatusCode.UNAVAILABLE}
+    assert sum(each["count"] for each in limited_streams) == len(refusals)
+    assert all(greedy.guid in who for each in limited_streams for who in each["by"])
+
+
+async def test_an_instance_that_sends_without_end_is_held_back_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it sends is counted before it is read, on all its streams and also if it is refused."""
+    with limited(monkeypatch, request_octets=100_000, request_octets_per_second=1):
+        async with control_plane(tmp_path) as cf, bystander(cf):
+            await cf.create_app("app-b")
+            greedy = await enrol(cf, "app-b", "127.0.2.1")
+            ends = []
+            for _ in range(3):
+                async with stream(cf, greedy) as client:
+                    await client.send_raw(b"\xff" * 40_000)
+                    ends.append(await client.status())
+
+    garbage = "40000 bytes that are no envoy.service.discovery.v3.DeltaDiscoveryRequest"
+    too_much = "more octets of requests of one client than it may send; come later"
+    assert ends == [
+        (grpc.StatusCode.INVALID_ARGUMENT, garbage),
+        (grpc.StatusCode.INVALID_ARGUMENT, garbage),
+        (grpc.StatusCode.UNAVAILABLE, too_much),
+    ]
 
 
 async def test_an_instance_that_renews_without_end_is_held_back_alone(tmp_path: Path) -> None:

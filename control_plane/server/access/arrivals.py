@@ -1,4 +1,4 @@
-"""How many new streams are let in.
+"""How many new streams are let in, and how much is read on them.
 
 The rule of this module: whoever comes too often pays for it alone. A node has a bound of its own,
 which it reaches before the one that all nodes share, and only a client that proved to be that node
@@ -20,6 +20,8 @@ class Arrivals:
         self._most = most = limits.new_streams_per_node_and_minute
         self._all = TokenBucket(limits.new_streams_per_second, limits.new_streams_burst, clock)
         self._by_node = TokenBuckets.per_minute(most, clock)
+        rate = limits.request_octets_per_second
+        self._octets = None if rate is None else TokenBuckets(rate, limits.request_octets, clock)
 
     def let_in(self, node_id: str) -> None:
         """Count a stream of a node.
@@ -33,3 +35,16 @@ class Arrivals:
             )
         if not self._all.take():
             raise Unavailable("too many new streams at once; come again in a moment")
+
+    def reads(self, who: str, octets: int) -> None:
+        """Count a request before it is read.
+
+        Args:
+            who: sent it, by the certificate that it showed.
+            octets: how long it is.
+
+        Raises:
+            Unavailable: there was too much of this client lately.
+        """
+        if self._octets is not None and not self._octets.take(who, octets):
+            raise Unavailable("more octets of requests of one client than it may send; come later")

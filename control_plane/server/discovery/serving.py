@@ -24,6 +24,7 @@ from control_plane.names import shown
 from control_plane.nodes import LiveStream, Nodes
 from control_plane.server.access.admission import Admission, Context, PeerContext, admitted
 from control_plane.server.access.arrivals import Arrivals
+from control_plane.server.access.peers import caller
 from control_plane.server.discovery.wire import encode, parse
 from control_plane.server.limits import ServerLimits
 from control_plane.xds.events import Event
@@ -67,13 +68,14 @@ class ServedBy:
 class Serving:
     """The service of one stream."""
 
-    __slots__ = ("_by", "_context", "_live", "_looked_at")
+    __slots__ = ("_by", "_context", "_live", "_looked_at", "_who")
 
     def __init__(self, live: LiveStream, context: Context, by: ServedBy) -> None:
         """Serve a stream over a call."""
         self._live = live
         self._context = context
         self._by = by
+        self._who = caller(context)
         self._looked_at = by.clock.monotonic()
 
     async def run(self) -> None:
@@ -139,6 +141,7 @@ class Serving:
 
     def _take(self, raw: bytes) -> None:
         live, now = self._live, self._by.clock.monotonic()
+        self._by.arrivals.reads(self._who, len(raw))
         request = parse(raw, live.variant, self._by.limits.stream)
         connected = self._by.meet(live, request, self._context)
         events = (*connected, *live.stream.receive(request, now))

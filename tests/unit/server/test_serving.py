@@ -63,6 +63,13 @@ class Call:
         error = status_pb2.Status(code=13, message="the port is taken")
         self.say(response_nonce=self.heard[-1].nonce, error_detail=error)
 
+    def peer(self) -> str:
+        """Return where it comes from."""
+        return "ipv4:127.0.0.1:1"
+
+    def peer_identities(self) -> None:
+        """Return no name, as without a certificate."""
+
     async def send_initial_metadata(self, _: object) -> None:
         """Take it."""
 

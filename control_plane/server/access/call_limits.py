@@ -1,0 +1,124 @@
+"""How many calls of one client are under way, and how often it makes another.
+
+The rule of this module: a client is known by its certificate, so it is counted before it has sent
+anything. A call whose first message does not come costs memory like any other, and no stream that
+says who it is has been counted by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from control_plane import log_events
+from control_plane.clock import Clock
+from control_plane.errors import PeerLimitExceeded, PeerProtocolError, Unavailable
+from control_plane.server.access.admission import Context
+from control_plane.server.access.peers import caller
+from control_plane.server.access.refusals import RefusalTally
+from control_plane.server.limits import ServerLimits, TokenBuckets
+from control_plane.server.status import end_call
+
+_Behaviour = Callable[[Any, Context], Awaitable[Any]]
+
+
+class CallLimits(grpc.aio.ServerInterceptor):
+    """Bounds the calls of each client; stands outside all others, and ends calls by itself.
+
+    It is for a port with methods that read and write by themselves, or have one request and one
+    response, of which others take the bytes.
+    """
+
+    def __init__(self, limits: ServerLimits, refusals: RefusalTally, clock: Clock) -> None:
+        """Start with no call.
+
+        Args:
+            limits: how many there may be.
+            refusals: is told of those that are too many.
+            clock: tells how long ago others were made.
+        """
+        self._most = limits.calls_per_client
+        self._seconds = limits.first_request_seconds
+        per_minute = limits.new_calls_per_client_and_minute
+        self._new = TokenBuckets.per_minute(per_minute, clock)
+        self._refusals = refusals
+        self._open: Counter[str] = Counter()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Count the call before the method that it is for."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        bounded: grpc.RpcMethodHandler[Any, Any]
+        if handler.unary_unary is None:
+            bounded = grpc.stream_stream_rpc_method_handler(
+                self._streaming(handler.stream_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        else:
+            # gRPC would wait for the request for ever, and tell of the call only then.
+            bounded = grpc.stream_unary_rpc_method_handler(
+                self._unary(handler.unary_unary, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return bounded
+
+    def _streaming(self, behaviour: _Behaviour, method: str) -> _Behaviour:
+        async def bounded(requests: AsyncIterator[Any], context: Context) -> None:
+            async with self._counted(context, method):
+                await behaviour(requests, context)
+
+        return bounded
+
+    def _unary(self, behaviour: _Behaviour, method: str) -> _Behaviour:
+        async def bounded(_: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
+            async with self._counted(context, method):
+                return await behaviour(await self._request(context, method), context)
+
+        return bounded
+
+    async def _request(self, context: Context, method: str) -> Any:  # noqa: ANN401 - any message
+        try:
+            async with asyncio.timeout(self._seconds):
+                request = await context.read()
+        except TimeoutError:
+            request = grpc.aio.EOF
+        if request is grpc.aio.EOF:
+            late = f"no request within {self._seconds:g} seconds of the call"
+            await end_call(context, method, PeerProtocolError(late))
+        return request
+
+    @asynccontextmanager
+    async def _counted(self, context: Context, method: str) -> AsyncIterator[None]:
+        who = caller(context)
+        if reason := self._why_too_many(who):
+            self._refusals.count(log_events.AUDIT_STREAMS_LIMITED, who)
+            await end_call(context, method, reason)
+        self._open[who] += 1
+        try:
+            yield
+        finally:
+            self._open[who] -= 1
+            if not self._open[who]:
+                del self._open[who]
+
+    def _why_too_many(self, who: str) -> Exception | None:
+        if self._open[who] >= self._most:
+            return PeerLimitExceeded(f"more than {self._most} calls of one client at a time")
+        if not self._new.take(who):
+            return Unavailable("more calls of one client than it may make; come again in a minute")
+        return None
