@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from control_plane.reconciler.membership.tombstones import Tombstones
 from control_plane.reconciler.reconciler import Reconciler
 from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.probe import Prober
+from control_plane.reconciler.served.sight import Sight
 from control_plane.registry import Amendment, Registry
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.identity_watch import IdentityWatch
@@ -183,14 +185,12 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     nodes.observe(watch)
     reconciler.on_clock_jump(watch.clock_jumped)
     attestation = Attestation(clock)
-    probe_from = next(iter(planner.options.probers), None)
-    # The proof has a prober of its own: who waits has little time, and must not stand in line
-    # behind instances that are looked at in the background and do not answer.
-    convergence = Convergence(
-        reconciler, nodes, custody, attestation, clock, prober=Prober(), source=probe_from
-    )
+    sight = partial(_sight, registry, attestation, planner.options, clock)
+    # Each has a prober of its own: who waits has little time, and must not stand in line behind
+    # instances that are looked at in the background and do not answer.
+    convergence = Convergence(reconciler, nodes, custody, sight(), clock)
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, refusals, clock)
-    observed = observe(watched, probe_from)
+    observed = observe(watched, sight())
     registry.subscribe(
         forgetting(identities, attestation, acked_names, holdings, ledger, observed.proof)
     )
@@ -233,6 +233,13 @@ def _presence(registry: Registry, nodes: Nodes, reconciler: Reconciler, clock: C
     presence = Presence(registry, nodes, words.take, reconciler.standing.awaits_plan)
     reconciler.on_plan(presence.planned)
     return presence
+
+
+def _sight(
+    registry: Registry, attestation: Attestation, options: PlanOptions, clock: Clock
+) -> Sight:
+    source = next(iter(options.probers), None)
+    return Sight(lambda: registry.state, attestation, clock, prober=Prober(), source=source)
 
 
 def _with_uri(secrets: Iterable[IssuedRecord]) -> frozenset[int]:

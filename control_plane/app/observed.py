@@ -16,8 +16,8 @@ from control_plane.reconciler.certificates.ledger import Ledger
 from control_plane.reconciler.changes import ChangeTrace
 from control_plane.reconciler.convergence import Convergence
 from control_plane.reconciler.served.attestation import Attestation
-from control_plane.reconciler.served.probe import Prober
 from control_plane.reconciler.served.proof import Proof
+from control_plane.reconciler.served.sight import Sight
 from control_plane.registry import Registry
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.metrics.collector import FleetCollector
@@ -69,11 +69,12 @@ class Observed:
             self.proof.gone(guid)
 
 
-def observe(watched: Watched, probe_from: str | None) -> Observed:
+def observe(watched: Watched, sight: Sight) -> Observed:
     """Have everything watched; the reconciler has to be subscribed to the registry before.
 
     Args:
-        probe_from: the address from which Envoys let the control plane look at certificates.
+        watched: what is watched.
+        sight: looks at certificates in the background.
     """
     registry, nodes, clock = watched.registry, watched.nodes, watched.clock
     ledger, attestation = watched.ledger, watched.attestation
@@ -84,7 +85,7 @@ def observe(watched: Watched, probe_from: str | None) -> Observed:
     def revision() -> int:
         return registry.revision
 
-    proof = Proof(ledger, state, nodes, attestation, clock, prober=Prober(), source=probe_from)
+    proof = Proof(ledger, state, nodes, attestation, sight, clock)
     nodes.observe(proof)
     attestation.observe(proof.reported)
     feed = Feed(clock)

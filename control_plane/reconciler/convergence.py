@@ -20,8 +20,7 @@ from control_plane.nodes import Nodes
 from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.progress import Behind, Stage
 from control_plane.reconciler.reconciler import Reconciler
-from control_plane.reconciler.served.attestation import NOBODY_LOOKS, Attestation
-from control_plane.reconciler.served.probe import Prober
+from control_plane.reconciler.served.attestation import NOBODY_LOOKS
 from control_plane.reconciler.served.sight import Sight
 from control_plane.xds.delivery import ConfigStatus, deliveries
 from control_plane.xds.resource import TypeUrl
@@ -55,24 +54,15 @@ class Convergence:
         reconciler: Reconciler,
         nodes: Nodes,
         custody: Custody,
-        attestation: Attestation,
+        sight: Sight,
         clock: Clock,
-        *,
-        prober: Prober,
-        source: str | None,
     ) -> None:
-        """Look at instances through these.
-
-        Args:
-            source: the address from which Envoys let the control plane look; None if there is none.
-        """
+        """Look at instances through these."""
         self._reconciler = reconciler
         self._nodes = nodes
         self._custody = custody
+        self._sight = sight
         self._clock = clock
-        self._sight = Sight(
-            lambda: reconciler.state, attestation, clock, prober=prober, source=source
-        )
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:

@@ -181,7 +181,7 @@ class DeltaMachine:
         """
         if self.exchange.in_flight is not None:
             return None
-        offer = self._state.offer(snapshot, now, withdraw=withdraw)
+        offer = self._state.offer(snapshot, now, withdraw=withdraw)  # rules 6 and 8
         if not offer.turn and not self._awaits_all(snapshot):
             return None
         heartbeats = self.heartbeats

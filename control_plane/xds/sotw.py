@@ -205,7 +205,7 @@ class SotwMachine:
         """
         if self.exchange.in_flight is not None:
             return None
-        offer = self._responses.offer(snapshot, now, withdraw=withdraw)
+        offer = self._responses.offer(snapshot, now, withdraw=withdraw)  # rules 6 and 7
         if offer is None:
             return None
         self.exchange.owe(self.deferred)

@@ -23,7 +23,6 @@ from control_plane.reconciler.certificates.ledger import CertificateState, Entry
 from control_plane.reconciler.pace import Rush
 from control_plane.reconciler.progress import Waiters
 from control_plane.reconciler.served.attestation import FELL_SILENT, NOBODY_LOOKS, Attestation
-from control_plane.reconciler.served.probe import Prober
 from control_plane.reconciler.served.sight import Sight
 from control_plane.reconciler.tasks import Tasks
 from control_plane.store.protocol import IssuedRecord
@@ -53,22 +52,16 @@ class Proof(StreamObserver):
         state: Callable[[], State],
         nodes: Nodes,
         attestation: Attestation,
+        sight: Sight,
         clock: Clock,
-        *,
-        prober: Prober,
-        source: str | None,
     ) -> None:
-        """Look at instances through these.
-
-        Args:
-            source: the address from which Envoys let the control plane look; None if there is none.
-        """
+        """Look at instances through these."""
         self._ledger = ledger
         self._state = state
         self._nodes = nodes
         self._attestation = attestation
+        self._sight = sight
         self._clock = clock
-        self._sight = Sight(state, attestation, clock, prober=prober, source=source)
         self._rush = Rush(CROWD, RUSH_SECONDS)
         self._looking: Tasks[InstanceGuid] = Tasks()
         self._awaited: deque[tuple[float, Entry]] = deque()

@@ -22,6 +22,7 @@ from control_plane.reconciler.progress import Behind, Stage
 from control_plane.reconciler.publication.names import LINGER_SECONDS
 from control_plane.reconciler.served.attestation import NOBODY_LOOKS, Attestation
 from control_plane.reconciler.served.probe import Prober
+from control_plane.reconciler.served.sight import Sight
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER
 from tests.unit.model.world import B, allow, mapping, register, world
 from tests.unit.reconciler.clocks import ManualClock, settled
@@ -68,14 +69,12 @@ class Scene:
         self.world = World(state)
         self.eyes = Eyes()
         self.attestation = Attestation(self.world.clock)
+        clock = clock or SystemClock()
+        sight = Sight(
+            lambda: self.world.state, self.attestation, clock, prober=self.eyes, source=source
+        )
         self.convergence = Convergence(
-            self.world.reconciler,
-            self.world.nodes,
-            self.world.custody,
-            self.attestation,
-            clock or SystemClock(),
-            prober=self.eyes,
-            source=source,
+            self.world.reconciler, self.world.nodes, self.world.custody, sight, clock
         )
         self.envoy: Peer = self.world.connect("b0").as_envoy()
         self.eyes.seen["10.0.1.1"] = self.serial

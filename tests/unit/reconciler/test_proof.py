@@ -22,6 +22,7 @@ from control_plane.reconciler.served.attestation import (
 )
 from control_plane.reconciler.served.probe import Prober
 from control_plane.reconciler.served.proof import CROWD_SECONDS, GRACE_SECONDS, Proof
+from control_plane.reconciler.served.sight import Sight
 from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource_type import LISTENER, SECRET
 from tests.unit.model.world import B, mapping, register, world
@@ -68,14 +69,11 @@ class Scene(World):
         self.ledger = Ledger(self.clock)
         self.attestation = Attestation(self.clock)
         self.prober = FakeProber()
+        sight = Sight(
+            lambda: self.state, self.attestation, self.clock, prober=self.prober, source=source
+        )
         self.proof = Proof(
-            self.ledger,
-            lambda: self.state,
-            self.nodes,
-            self.attestation,
-            self.clock,
-            prober=self.prober,
-            source=source,
+            self.ledger, lambda: self.state, self.nodes, self.attestation, sight, self.clock
         )
         self.nodes.observe(self.proof)
         self.attestation.observe(self.proof.reported)
