@@ -1,9 +1,10 @@
 """Which status an instance has, by what is known of it.
 
-The rule of this module: whoever says that it leaves is gone, whatever else is so. Where no sidecar
-ever spoke, what the Envoy ACKed is all that there is to go by. Whether an app listens says nothing
-where its health check is that of its process. An Envoy that is seen to serve no more is not waited
-for, as one is whose streams just broke.
+The rule of this module: an instance that says that it leaves is gone, whatever else is known. If no
+sidecar ever reported for an instance, its status follows from what its Envoy ACKed. Where the
+health check of an app is its process, it does not matter whether the app listens. If the sidecar
+says that its Envoy no longer serves, the instance is not ready at once; it gets no time to come
+back, as an instance does whose streams just broke.
 """
 
 from __future__ import annotations

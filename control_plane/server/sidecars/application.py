@@ -1,8 +1,9 @@
-"""What somebody asks for who enrols, and as which instance.
+"""A request to enrol, and the GUID of the instance that it stands for.
 
-The rule of this module: the same request has the same GUID. So one whose answer was lost can be
-sent again, and finds the instance that it registered; until that has come, it costs no second use
-of the token, and the answer is of use to nobody but the holder of the private key.
+The rule of this module: the same request always stands for the same GUID. If the answer was lost,
+the sidecar can therefore repeat the request and finds the instance that it registered. Until that
+instance has connected, the repetition costs no further use of the token. It gives nothing to a
+third party: the certificate is for a key that only the sidecar has.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from control_plane.names import Address, InstanceGuid, parse_address
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """A request to enrol, read.
+    """A request to enrol after its token was found and its fields were parsed.
 
     Attributes:
-        digest: the hash of its token.
-        key: what its certificate is to be for; whoever asks has the private half.
-        source: where it comes from.
-        address: where the instance is to be reached.
-        app_address: where its Envoy is to reach the app, as it was given.
+        digest: the hash of the token.
+        key: the public key to certify; the request proved possession of the private key.
+        source: the address from which the request came.
+        address: the address at which other containers are to reach the instance.
+        app_address: the address at which its Envoy is to reach the app, as the request has it.
     """
 
     digest: str = field(repr=False)
@@ -39,10 +40,10 @@ class Application:
     def read(
         cls, request: enrollment_pb2.EnrollRequest, digest: str, source: Address
     ) -> Application:
-        """Read a request whose token is known.
+        """Parse a request whose token is known.
 
         Raises:
-            InvalidArgument: it has no signing request that can be used, or no address.
+            InvalidArgument: its signing request or its address cannot be used.
         """
         key = parse_csr(request.csr)
         address = parse_address(request.address or source)
@@ -50,12 +51,12 @@ class Application:
 
     @property
     def guid(self) -> InstanceGuid:
-        """The GUID that follows from all of it (RFC 9562, section 5.5); no other token's has it."""
+        """The GUID that follows from token, key and addresses (RFC 9562, section 5.5)."""
         name = f"{self.key.spki.hex()} {self.address} {self.app_address}"
         return InstanceGuid(str(uuid5(UUID(self.digest[:32]), name)))
 
     def earlier(self, state: State) -> Instance | None:
-        """Return what the same request registered before, if that was never heard of since."""
+        """Return the instance that this request registered before, unless it has connected."""
         instance = state.instance(self.guid)
         if instance is None or instance.status is not InstanceStatus.REGISTERED:
             return None

@@ -1,10 +1,11 @@
-"""How an instance comes to its identity.
+"""How an instance gets its first identity.
 
-The rule of this module: whoever enrols proves with a join token which app it belongs to, and by
-where it connects from which address is its own. The private key is made by the sidecar and never
-sent. A refused attempt changes nothing and is in the audit log, alone or counted with others. One
-whose caller left before it was answered is undone: its token is as good as it was. One whose answer
-was lost on its way is answered again, as long as the instance that it registered has not come.
+The rule of this module: a sidecar proves with a join token which app its instance belongs to, and
+by the source of its connection which address is its own. It makes its private key itself and never
+sends it. A refused request changes nothing and is in the audit log, on its own or counted with
+others. If the caller leaves before the answer, the enrolment is undone and the token is as good as
+before. If the answer is lost on its way, the same request is answered again until the instance has
+connected.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             if self._applicants.left(source, digest):
                 self._tell_refusal(request, context, CALLER_LEFT)
             if guid is not None:
-                # Nobody has this identity: nobody keeps the address for it, nor was the token used.
+                # No sidecar has this identity, so it must not hold the address nor cost a use.
                 self._identities.forget(guid)
                 self._undo(guid, digest)
             raise
@@ -136,7 +137,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         return self._response(committed.state.apps[instance.app_guid], instance, leaf)
 
     def _guid(self, application: Application) -> InstanceGuid:
-        """Return what a new instance is called: as its request says, unless somebody was that."""
+        """Return the GUID of the request, or another one if an instance has or had it already."""
         state, guid = self._registry.state, application.guid
         if state.instance(guid) is None and state.tombstone(guid) is None:
             return guid
@@ -156,7 +157,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         )
 
     async def _undone(self, digest: str) -> None:
-        """Wait for what undoes attempts that were given up: only then their token is good again."""
+        """Wait until abandoned enrolments with this token are undone, and it is good again."""
         while undoing := [task for task, spent in self._undoing.items() if spent == digest]:
             await asyncio.wait(undoing)
 

@@ -1,8 +1,9 @@
-"""The key of somebody who enrols and is no instance yet.
+"""The private key of an enrolment that is under way.
 
-The rule of this module: it is on the disk before the token leaves, and until the identity is. So
-who is killed in between asks with the same key again, and becomes the instance that is registered
-for it, without another token.
+The rule of this module: the key is on the disk before the sidecar sends its token, and stays there
+until the identity is stored. A sidecar that is killed in between therefore repeats its request with
+the same key at the next start, and becomes the instance that was registered for it. It needs no
+other token.
 """
 
 from __future__ import annotations
@@ -18,28 +19,28 @@ FILE = "enrolling.pem"
 
 
 class FirstKey:
-    """A private key in a file of mode 0600, while an enrolment is under way."""
+    """Keeps the key of an enrolment in a file of mode 0600."""
 
     def __init__(self, directory: Path, new_key: KeyFactory) -> None:
-        """Keep it in a directory of the sidecar's own; nothing is written yet."""
+        """Use a directory of the sidecar's own; nothing is written before the first call."""
         self._path = directory / FILE
         self._new_key = new_key
 
     def __call__(self) -> KeyPair:
-        """Return the key of an enrolment that was broken off, or else a new one.
+        """Return the key of an enrolment that was interrupted, or else store and return a new one.
 
         Raises:
-            StorageError: it could not be written.
+            StorageError: the new key could not be stored.
         """
         try:
             return load_key_pair(read_private(self._path))
         except (ConfigurationError, InvalidArgument, OSError):
             key = self._new_key()
-            with suppress(NotDurable):  # a crash of the machine may then take a token along
+            with suppress(NotDurable):  # if the machine crashes now, a use of the token is lost
                 write_private(self._path, key.private_pem())
             return key
 
     def drop(self) -> None:
-        """Forget it, since the identity is kept."""
+        """Delete the key, because the identity is stored."""
         with suppress(StorageError):
             remove_private(self._path)
