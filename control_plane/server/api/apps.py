@@ -19,7 +19,8 @@ from control_plane.model.state import State
 from control_plane.names import shown
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
-from control_plane.server.api.messages import app_message
+from control_plane.server.api.messages import AT_ONCE, app_message
+from control_plane.server.turns import unhurried
 
 _CHANGEABLE = frozenset({"name", "ports", "c2c_port", "protocol", "os", "ssh", "health_check_type"})
 """Fields of UpdateAppRequest that an AppSpec has under the same name; those that are absent in a
@@ -78,7 +79,7 @@ class AppService(app_pb2_grpc.AppServiceServicer):
         return app_pb2.ListAppsResponse(
             apps=[
                 app_message(state, app)
-                for app in state.all_apps()
+                async for app in unhurried(state.all_apps(), AT_ONCE)
                 if request.org in ("", app.key.org) and request.space in ("", app.key.space)
             ]
         )

@@ -18,9 +18,10 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid, parse_guid, shown
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
-from control_plane.server.api.messages import instance_message
+from control_plane.server.api.messages import AT_ONCE, instance_message
 from control_plane.server.api.selection import asked_instances
 from control_plane.server.budget import CertificateBudget
+from control_plane.server.turns import unhurried
 
 
 class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
@@ -63,8 +64,9 @@ class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
     ) -> instance_pb2.ListInstancesResponse:
         """Show every instance, or those of a space or an app."""
         state = self._registry.state
+        found = unhurried(asked_instances(state, request), AT_ONCE)
         return instance_pb2.ListInstancesResponse(
-            instances=[self._shown(state, each) for each in asked_instances(state, request)]
+            instances=[self._shown(state, each) async for each in found]
         )
 
     async def RemoveInstance(

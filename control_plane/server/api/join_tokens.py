@@ -30,9 +30,10 @@ from control_plane.model.tokens import (
 from control_plane.names import parse_guid
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
-from control_plane.server.api.messages import token_message
+from control_plane.server.api.messages import AT_ONCE, token_message
 from control_plane.server.api.selection import asked_apps
 from control_plane.server.durations import parse_duration
+from control_plane.server.turns import unhurried
 
 DEFAULT_TTL = timedelta(minutes=10)
 """Long enough to start a container with it, short for whoever finds it in a log of the platform."""
@@ -131,7 +132,7 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
         state = self._registry.state
         found = good_tokens(state, asked_apps(state, request), self._clock.now())
         return join_token_pb2.ListJoinTokensResponse(
-            tokens=[token_message(state, each) for each in found]
+            tokens=[token_message(state, each) async for each in unhurried(found, AT_ONCE)]
         )
 
     async def RevokeJoinTokens(

@@ -23,6 +23,9 @@ from control_plane.model.entities import (
 )
 from control_plane.model.state import State
 
+AT_ONCE = 200
+"""Messages in a slice of a list (``control_plane.server.turns``)."""
+
 
 def app_message(state: State, app: App) -> app_pb2.App:
     """Return an app with its routes and the number of its instances."""

@@ -22,9 +22,10 @@ from control_plane.model.state import State
 from control_plane.names import AppGuid
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
-from control_plane.server.api.messages import policy_message
+from control_plane.server.api.messages import AT_ONCE, policy_message
 from control_plane.server.api.policy_notes import Opening, policy_note
 from control_plane.server.api.waiting import Progress, laggards, parse_wait
+from control_plane.server.turns import unhurried
 
 
 class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer):
@@ -111,7 +112,7 @@ class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer)
                 field="destination",
             )
             policies = tuple(each for each in policies if each.destination == destination.guid)
-        messages = [policy_message(state, each) for each in policies]
+        messages = [policy_message(state, each) async for each in unhurried(policies, AT_ONCE)]
         return network_policy_pb2.ListNetworkPoliciesResponse(
             policies=sorted(messages, key=_by_name)
         )

@@ -18,10 +18,11 @@ from control_plane.model.state import State
 from control_plane.names import Domain
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
-from control_plane.server.api.messages import route_message
+from control_plane.server.api.messages import AT_ONCE, route_message
 from control_plane.server.api.selection import asked_apps
 from control_plane.server.api.waiting import Progress, laggards, parse_wait
 from control_plane.server.budget import CertificateBudget
+from control_plane.server.turns import unhurried
 
 
 class RouteService(route_pb2_grpc.RouteServiceServicer):
@@ -90,7 +91,7 @@ class RouteService(route_pb2_grpc.RouteServiceServicer):
             for hostname in state.hostnames_of(app.guid)
         )
         return route_pb2.ListRoutesResponse(
-            routes=[route_message(state, mapping) for mapping in mappings]
+            routes=[route_message(state, each) async for each in unhurried(mappings, AT_ONCE)]
         )
 
     def _map(self, state: State, request: route_pb2.MapRouteRequest) -> Decision[RouteResult]:

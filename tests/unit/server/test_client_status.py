@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import cast
 
 from envoy.service.status.v3 import csds_pb2
@@ -11,6 +10,7 @@ from control_plane.server.access.admission import Context
 from control_plane.server.csds.client_status import AT_ONCE, ClientStatusService
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.worlds import World
+from tests.unit.server.turns import counting
 
 SLICES = 4
 
@@ -23,10 +23,7 @@ async def test_a_long_answer_gives_way_to_others() -> None:
     service = ClientStatusService(around.nodes, around.clock)
     no_context = cast("Context", None)
     asked = service.FetchClientStatus(csds_pb2.ClientStatusRequest(), no_context)
-    answering, turns = asyncio.ensure_future(asked), 0
-    while not answering.done():
-        turns += 1
-        await asyncio.sleep(0)
+    answer, turns = await counting(asked)
 
     assert turns >= SLICES
-    assert len(answering.result().config) == SLICES * AT_ONCE
+    assert len(answer.config) == SLICES * AT_ONCE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import cast
 from unittest.mock import AsyncMock
 
@@ -13,6 +12,7 @@ from control_plane.server.api.inspection_explain import Explainer
 from control_plane.server.api.inspection_values import AT_ONCE, Inspected
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.test_proof import Scene
+from tests.unit.server.turns import counting
 
 SLICES = 4
 
@@ -43,10 +43,7 @@ async def test_a_long_answer_gives_way_to_others() -> None:
     names = scene.reconciler.publication
     explainer = Explainer(inspected, names.published, names.uncertified, (Domain("apps.internal"),))
     asked = explainer.chains(inspection_pb2.ExplainRequest(destination="b"))
-    answering, turns = asyncio.ensure_future(asked), 0
-    while not answering.done():
-        turns += 1
-        await asyncio.sleep(0)
+    answer, turns = await counting(asked)
 
     assert turns >= SLICES
-    assert [each.destination for each in answering.result()] == ["b"]
+    assert [each.destination for each in answer] == ["b"]

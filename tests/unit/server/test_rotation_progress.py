@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pytest
 
@@ -37,8 +35,7 @@ from control_plane.xds.stream import Stream
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET
-
-T = TypeVar("T")
+from tests.unit.server.turns import counting
 
 B0 = InstanceGuid("b0")
 SLICES = 3
@@ -287,8 +284,8 @@ async def test_what_is_shown_of_a_fleet_gives_way_to_others() -> None:
     service = CertificateAuthorityService(steps, here.clock)
     request = certificate_authority_pb2.ListCertificateAuthoritiesRequest()
 
-    shown, turns = await _counting(service.ListCertificateAuthorities(request, cast("Any", None)))
-    summary, turns_of_summary = await _counting(steps.summary())
+    shown, turns = await counting(service.ListCertificateAuthorities(request, cast("Any", None)))
+    summary, turns_of_summary = await counting(steps.summary())
 
     active, retiring = shown.authorities
     assert (active.live_certificates, retiring.live_certificates) == (0, len(records))
@@ -296,12 +293,3 @@ async def test_what_is_shown_of_a_fleet_gives_way_to_others() -> None:
     assert summary == f"a CA is retiring: {retiring.waits_for}"
     assert turns >= 4 * SLICES
     assert turns_of_summary >= SLICES
-
-
-async def _counting(work: Coroutine[Any, Any, T]) -> tuple[T, int]:
-    """Return what some work returns, and how many turns others had meanwhile."""
-    working, turns = asyncio.ensure_future(work), 0
-    while not working.done():
-        turns += 1
-        await asyncio.sleep(0)
-    return working.result(), turns
