@@ -9,7 +9,6 @@ would be renewed without a pause.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -195,9 +194,6 @@ class Renewal:
             asked = self._live.current
             # Once another is issued, the control plane ends streams that show this one.
             self._live.check_room()
-            # gRPC leaves the channel of the last renewal in a cycle, with its connection open, and
-            # a process that allocates as little as this one is collected once in weeks.
-            gc.collect()
             place = await self._place()
             new = await renew(self._server, asked, new_key=self._new_key, place=place)
             await self._live.renewed(new.identity, new.trust_bundle, asked=asked)

@@ -8,6 +8,7 @@ does.
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import suppress
 from typing import Protocol
 
@@ -67,6 +68,7 @@ class ControlPlaneCalls:
         self._shown: Credentials | None = None
         self._channel: grpc.aio.Channel | None = None
         self._exchange: _Exchange | None = None
+        self._has_replaced = False
 
     async def report(
         self, request: sidecar_pb2.ReportRequest, seconds: float
@@ -96,10 +98,12 @@ class ControlPlaneCalls:
             self._exchange = _Exchange(sidecar_pb2_grpc.SidecarServiceStub(channel))
         try:
             async with asyncio.timeout(seconds):
-                return await self._exchange.tell(request)
+                response = await self._exchange.tell(request)
         except TimeoutError:
             self._hang_up()
             raise silent(self._server, seconds) from None
+        self._drop_replaced()
+        return response
 
     async def hear(self) -> sidecar_pb2.ReportResponse:
         """Return what the control plane says on the stream of reports besides the last answer.
@@ -135,9 +139,20 @@ class ControlPlaneCalls:
             self._exchange.close()
             self._exchange = None
 
+    def _drop_replaced(self) -> None:
+        """End connections that show an identity of before, once this one is used.
+
+        What gRPC leaves of calls is in cycles, and keeps connections open at both ends: a process
+        that makes no more than these meets Python's own collector once in weeks.
+        """
+        if self._has_replaced:
+            self._has_replaced = False
+            gc.collect()
+
     async def _open(self) -> grpc.aio.Channel:
         current = self._live.current
         if self._channel is None or self._shown is not current:
+            self._has_replaced |= self._channel is not None
             await self.close()
             self._shown = current
             self._channel = instance_channel(self._server, current)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -326,26 +324,6 @@ async def test_a_renewal_that_is_asked_for_does_not_wait(tmp_path: Path, ca: Aut
 
     assert service.callers == [before]
     assert len(keys.made) == 1
-
-
-async def test_each_renewal_collects_what_is_left_of_streams(tmp_path: Path, ca: Authority) -> None:
-    """It is in cycles and holds connections, and Python alone may not look for it in weeks."""
-
-    class Call:
-        """What is over, and refers to itself."""
-
-        def __init__(self) -> None:
-            self.itself = self
-
-    gc.disable()
-    try:
-        left = weakref.ref(Call())
-        async with issuer(ca) as service, _renewing(tmp_path, service) as (_, is_renewed):
-            await is_renewed()
-
-        assert left() is None
-    finally:
-        gc.enable()
 
 
 async def test_a_renewal_takes_back_no_ca_that_was_told_meanwhile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from control_plane.settings import SocketAddress
 from control_plane.sidecar.enrolment.credentials import LiveCredentials
 from control_plane.sidecar.reports import calls as module
 from control_plane.sidecar.reports.calls import ControlPlaneCalls
+from tests.envoy.harness import until
 
 
 class ControlPlane(sidecar_pb2_grpc.SidecarServiceServicer):
@@ -94,7 +96,10 @@ def calls(
     """Return the calls to a control plane at this socket."""
 
     def channel(*_: object) -> grpc.aio.Channel:
-        options = [("grpc.initial_reconnect_backoff_ms", 100)]
+        options = [
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
         return grpc.aio.insecure_channel(f"unix:{tmp_path}/socket", options)
 
     monkeypatch.setattr(module, "instance_channel", channel)
@@ -243,3 +248,34 @@ def _answering() -> ControlPlane:
     control_plane.may_read.set()
     control_plane.answers = [sidecar_pb2.ReportResponse()]
     return control_plane
+
+
+async def test_with_other_credentials_the_connections_of_before_are_ended(
+    calls: ControlPlaneCalls, tmp_path: Path, live: SimpleNamespace
+) -> None:
+    """Once the new ones are used: the control plane counts each as an open file, for half a day."""
+    control_plane = ControlPlane()
+    control_plane.may_read.set()
+    control_plane.answers = [sidecar_pb2.ReportResponse()]
+
+    async def is_one() -> bool:
+        return connections(tmp_path / "socket") == 1
+
+    gc.collect()
+    gc.disable()  # or Python might do by chance what has to be done here
+    try:
+        async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(30):
+            for _ in range(3):
+                await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)
+                assert connections(tmp_path / "socket")
+                await until(is_one, what="one connection")
+                live.current = object()
+            await calls.close()
+    finally:
+        gc.enable()
+
+
+def connections(socket: Path) -> int:
+    """Return how many are open to a socket, as proc_net_unix(5) has them."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return sum(line[-1] == str(socket) and line[5] == "03" for line in lines)
