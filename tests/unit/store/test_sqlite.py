@@ -320,6 +320,23 @@ async def test_records_of_certificates_come_back_as_they_were(path: Path) -> Non
         assert await again.issued() == [newer, identity]
 
 
+async def test_a_record_is_written_with_its_change_or_not_at_all(path: Path) -> None:
+    """Whoever enrols is an instance with the record of its first identity, or neither is there."""
+    stray = RouteMapping(Hostname("x.apps.internal"), AppGuid("nobody"))
+    entities = (app(A, "a"), instance("a0", "10.0.0.1"))
+    async with opened(path) as store:
+        with pytest.raises(StorageError):
+            await store.commit([Change((*entities, stray))], records=[ISSUED])
+        await store.commit([Change(entities)])
+        assert await store.issued() == []
+
+        newer = replace(ISSUED, serial=2)
+        await store.commit([Change((app(B, "b"),))], records=[ISSUED, newer])
+
+    async with opened(path) as again:
+        assert await again.issued() == [newer]
+
+
 async def test_records_go_with_their_instance_and_not_before(path: Path) -> None:
     """A changed instance keeps them; a removed one has none, also if it is registered again."""
     held = instance("a0", "10.0.0.1")
