@@ -251,6 +251,19 @@ async def test_a_call_that_is_no_stream_has_no_more_than_the_time_that_is_left(
                 await calling
 
 
+async def test_who_came_and_went_before_does_not_stand_for_who_is_there() -> None:
+    """Whether all are gone is asked of the streams that are open now."""
+    async with served() as world:
+        async with AsyncExitStack() as stack:
+            await _clients(stack, world, 1)
+        await left_over(world, 0)
+        async with AsyncExitStack() as stack:
+            await _clients(stack, world, 1)
+            await world.service.all_gone(0.05)
+
+            assert len(world.service.open_streams()) == 1
+
+
 async def test_without_time_everything_is_cut_at_once() -> None:
     """A drain time of 0 waits for nobody."""
     async with served() as world, AsyncExitStack() as stack:

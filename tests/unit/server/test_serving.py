@@ -135,3 +135,14 @@ async def test_what_is_due_and_may_not_be_sent_is_not_looked_at_again_and_again(
 
         nodes.set(NODE, Snapshot({LISTENER: TypeSnapshot.of([LISTENER_1])}))
         await eventually(lambda: len(call.heard) > 1, "the listener is tried again")
+
+
+async def test_until_something_is_due_it_is_not_looked_for() -> None:
+    """A7: a stream that waits to try again costs nothing meanwhile."""
+    clock, nodes = BusyClock(), Nodes()
+    async with served(clock, nodes) as call:
+        (live,) = nodes.streams(NODE)
+        call.refuse()
+        await eventually(lambda: live.stream.next_due(0.0) is not None, "it is refused")
+
+        assert await is_quiet(clock)

@@ -20,6 +20,7 @@ from control_plane.sidecar.enrolment.credentials import LiveCredentials
 from control_plane.sidecar.reports import calls as module
 from control_plane.sidecar.reports.calls import ControlPlaneCalls
 from tests.envoy.harness import until
+from tests.waiting import eventually
 
 
 class ControlPlane(sidecar_pb2_grpc.SidecarServiceServicer):
@@ -141,6 +142,62 @@ async def test_what_is_said_besides_an_answer_is_heard_too(
         await calls.close()
 
     assert answers == control_plane.answers
+
+
+async def test_what_was_said_before_a_report_is_no_answer_to_it(
+    calls: ControlPlaneCalls, tmp_path: Path
+) -> None:
+    """It may say to wait for what the report has just told."""
+    control_plane = ControlPlane()
+    control_plane.may_read.set()
+    early, late, answer = (sidecar_pb2.ReportResponse(expected_serial=each) for each in "abc")
+    control_plane.answers = [early, late]
+    async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
+        assert await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10) == early
+        exchange = calls._exchange
+        assert exchange is not None
+        await eventually(lambda: not exchange._said.empty(), "the rest was said")
+        control_plane.answers = [answer]
+
+        assert await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10) == answer
+        await calls.close()
+
+
+async def test_who_gives_up_waiting_may_report_again(
+    calls: ControlPlaneCalls, tmp_path: Path
+) -> None:
+    """What is said then is for the new report, on the same stream."""
+    control_plane = ControlPlane()
+    control_plane.may_read.set()
+    async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
+        given_up = asyncio.create_task(calls.keep_reporting(sidecar_pb2.ReportRequest(), 10))
+        await eventually(lambda: control_plane.heard, "the report is heard")
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        control_plane.answers = [sidecar_pb2.ReportResponse(expected_serial="a")]
+
+        answer = await calls.keep_reporting(sidecar_pb2.ReportRequest(), 5)
+        await calls.close()
+
+    assert answer == control_plane.answers[0]
+    assert control_plane.streams == 1
+
+
+async def test_a_stream_that_ended_leaves_no_task(calls: ControlPlaneCalls, tmp_path: Path) -> None:
+    """Else each stop of the control plane would leave some for as long as the sidecar runs."""
+    control_plane = _answering()
+    control_plane.has_ended = True
+    async with serving(control_plane, tmp_path / "socket"), asyncio.timeout(10):
+        with pytest.raises(AioRpcError):
+            await calls.keep_reporting(sidecar_pb2.ReportRequest(), 10)
+
+        await eventually(lambda: not _tasks_of_streams(), "no task is left")
+        await calls.close()
+
+
+def _tasks_of_streams() -> list[str]:
+    names = (getattr(each.get_coro(), "__qualname__", "") for each in asyncio.all_tasks())
+    return [name for name in names if name.startswith(("_Exchange.", "Queue."))]
 
 
 async def test_a_control_plane_that_comes_back_is_noticed(
