@@ -1,8 +1,9 @@
-"""The complete state of one type, as a state-of-the-world response has it.
+"""The complete state of one type, as a state-of-the-world response contains it.
 
-The rule of this module: absence from a complete response is deletion, and one refused resource has
-the whole response refused. So a response has all that the client should have; but in place of what
-it refused, or must not lose yet, it has what the client had of that before.
+The rule of this module: a resource that is absent from a complete response is deleted, and a client
+that refuses one resource refuses the whole response. So a response has every resource that the
+client should have; but in place of a resource that the client refused, or must not lose yet, it has
+what the client had of it before.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from control_plane.xds.subscription import Subscription
 
 
 class CompleteState:
-    """What one client is owed of one type, what it was sent, and what it took of that."""
+    """What one client is owed of one type, what it was sent, and what it accepted of that."""
 
     __slots__ = ("_deferred", "_exchange", "_had", "_in_flight", "_sent", "_subscription")
 
@@ -29,9 +30,9 @@ class CompleteState:
         """Start with a client of which nothing is known.
 
         Args:
-            subscription: what it asks for.
-            exchange: what it has.
-            deferred: what only stale requests asked for.
+            subscription: what the client asks for.
+            exchange: what the client has.
+            deferred: the names that only stale requests asked for.
         """
         self._subscription = subscription
         self._exchange = exchange
@@ -41,31 +42,32 @@ class CompleteState:
         self._had: Mapping[str, Resource] | None = None
 
     def sent(self, offer: Offer) -> None:
-        """Remember what the response in flight has."""
+        """Remember the content of the response in flight."""
         self._in_flight = self._sent = {each.name: each for each in offer.resources}
 
     def sent_nothing(self) -> bool:
-        """Tell whether the last response had no resource."""
+        """Tell whether the last response had no resources."""
         return not self._in_flight
 
     def settled(self, answer: Acked | Nacked, now: float) -> None:
-        """Take note of the client's answer, once the exchange has."""
+        """Take note of the client's answer, after the exchange did."""
         if isinstance(answer, Acked):
             self._had = self._in_flight
         elif not answer.versions:
             self._exchange.ask_for_all_later(answer.error, now)
         elif self._had is None:
-            # It may have other content of these names from an earlier stream.
+            # The client may have other content of these names, from an earlier stream.
             self._exchange.had(answer.versions)
             self._exchange.owe(answer.versions)
 
     def resume(self, resources: Mapping[str, Resource], now: float) -> None:
-        """Take a client for one that has these from an earlier stream, and nothing else.
+        """Assume that the client has these resources from an earlier stream, and nothing else.
 
         "Servers may decide to optimize by not resending resources that the client had already seen
         on the previous stream [...] it is generally safe for servers to do this optimization for
-        LDS and CDS when the only subscription is a wildcard subscription". It is not if the client
-        refused some of it since, or may have what it refused: it states what it ACKed last.
+        LDS and CDS when the only subscription is a wildcard subscription". It is not safe if the
+        node has since refused some of these resources, or may have applied something that it
+        refused: the client states the version that it ACKed last.
         """
         if not self._exchange.was_refused(resources):
             for each in resources.values():
@@ -74,7 +76,7 @@ class CompleteState:
             self._exchange.pay(tuple(self._exchange.owed))
 
     def kept(self, snapshot: TypeSnapshot, _names: Iterable[str]) -> tuple[Resource, ...]:
-        """Return all that the client has, with the TTLs of now; nothing if that is not known."""
+        """Return all that the client has, with current TTLs; nothing if that is not known."""
         current = snapshot.resources
         if self._had is None or self._exchange.is_left_open(current):
             return ()
@@ -84,20 +86,21 @@ class CompleteState:
         )
 
     def is_known(self) -> bool:
-        """Tell whether all is known that the client has, but for what it may have besides."""
+        """Tell whether it is known what the client has, except for what it only may have."""
         return self._had is not None
 
     def retain(self, wanted: Callable[[str], bool]) -> None:
-        """Forget what the client gave up: it does not have that any more.
+        """Forget names that the client gave up, because it no longer has their resources.
 
-        A response in flight stays as it is: a client that meanwhile asks for this again gets it.
+        The response in flight stays as it is: if the client asks for such a name again in the
+        meantime, it gets the resource with this response.
         """
         self._sent = {name: each for name, each in self._sent.items() if wanted(name)}
         if self._had is not None:
             self._had = {name: each for name, each in self._had.items() if wanted(name)}
 
     def offer(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Offer | None:
-        """Return what a response would have now; None if there is no reason for one.
+        """Return what a response would have now; None if there is no reason to send one.
 
         Args:
             snapshot: what the node should have of the type.
@@ -117,7 +120,8 @@ class CompleteState:
             if name in owed or exchange.has(name) != each.version
         }
         gone = (exchange.accepted.keys() | owed) - state.keys() - {WILDCARD}
-        # What is being made is no reason to say that it is not there; but a response says so.
+        # A resource that is still being made is no reason to send a response without it; but a
+        # response that is sent for another reason leaves it out.
         news |= dict.fromkeys(gone)
         being_made = gone & (snapshot.pending | snapshot.recorded.keys())
         reasons = {
@@ -133,7 +137,7 @@ class CompleteState:
     def due(
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
     ) -> Mapping[str, Version | None]:
-        """Return what a response would be sent for; ``*`` if that is its being awaited."""
+        """Return the reasons to send a response; ``*`` if the client just awaits one."""
         offer = self.offer(snapshot, now, withdraw=withdraw)
         return NOTHING if offer is None else offer.reasons or {WILDCARD: None}
 
@@ -150,7 +154,7 @@ class CompleteState:
     def _kept(
         self, target: AbstractSet[str], snapshot: TypeSnapshot, now: float, *, withdraw: bool
     ) -> dict[str, Resource]:
-        """Return what the client should not have any more, but refuses or is not yet to lose."""
+        """Return what is surplus, but what the client refuses to lose or must not lose yet."""
         known = {**self._sent, **(self._had or {})}
         return {
             name: known[name]
@@ -166,7 +170,7 @@ class CompleteState:
 
     def _replace_refused(self, state: dict[str, Resource], name: str) -> None:
         if self._had is None or name in self._exchange.owed:
-            return  # what the client has of it is not known, and leaving it out would delete it
+            return  # it is not known what the client has, and to leave it out would delete it
         if name in self._had:
             state[name] = self._had[name]
         else:

@@ -9,30 +9,31 @@ protocol):
 2. "The server must honor changes to the subscription state even if the nonce is stale. The nonce
    may be used to correlate an ack/nack with a server response, but should *not* be used to reject
    stale requests."
-3. NACK means ``error_detail``, nothing else, and is never answered with the same content. What was
-   refused among others is tried again by itself.
-4. Every name in ``resource_names_subscribe`` is owed an answer, also one that the client has: "the
-   server *must* still provide those resources in the response; [...] the client may have
-   'forgotten' those resources". The one exception is content that is ``recorded``, whose private
-   key is gone: a client that states its version in the first request is left alone, and for any
-   other it has to be made anew.
+3. A request with ``error_detail`` is a NACK, and no other request is. It is never answered with the
+   same content. If several resources were refused together, each is tried again by itself.
+4. The server owes an answer for every name in ``resource_names_subscribe``, even for a resource
+   that the client has: "the server *must* still provide those resources in the response; [...] the
+   client may have 'forgotten' those resources". The one exception is ``recorded`` content, whose
+   private key is gone: a client that states its version in the first request is left alone, and for
+   any other client the content has to be made anew.
 5. "When a client has a wildcard subscription [...] *and* a subscription to another specific
-   resource name", and gives up the name, it is told of it "in either the removed_resources field
-   [...] or in the resources field".
+   resource name", and then unsubscribes from the name, the server tells it about the name "in
+   either the removed_resources field [...] or in the resources field".
 6. "When a resource subscribed to by a client does not exist, the server will send [...] that
    resource's name in the removed_resources field", and sends the resource "if one of those
-   resources springs into existence later". Of a name that is ``pending`` nothing is sent: Envoy
-   would open the listener and reset connections. A name and an alias of one resource may both be
-   due, but "it is an error for a server to send a single response that contains the same resource
-   name twice".
-7. The first answer to a wildcard is sent even when it is empty, or Envoy waits for it in vain. The
-   first answer to a glob collection has what the client lacks of it, so it may be empty too. A
-   collection with nothing in it is called missing by its own name, like any other name.
-8. Apart from these answers, only what changed is sent.
-9. Nobody waits in vain for what is sent on demand: if it does not exist, "the resources entry for
-   that virtual host has the name and aliases set to the requested host entry and the resource
-   unpopulated" (Envoy, "Virtual Host Discovery Service"). Envoy holds back a request until then;
-   from ``removed_resources`` it learns that what it has is gone, and no more.
+   resources springs into existence later". Nothing is sent about a name that is ``pending``: Envoy
+   would open the listener and reset connections. If both a name and an alias of one resource are
+   due, the response has the resource once, because "it is an error for a server to send a single
+   response that contains the same resource name twice".
+7. The first answer to a wildcard is sent even if it is empty; otherwise Envoy waits for it in vain.
+   The first answer to a glob collection has only the members that the client lacks, so it may be
+   empty too. An empty collection is reported as missing by its own name, like any other name.
+8. Apart from these answers, only changes are sent.
+9. A client that asks for a resource on demand must not wait in vain. If the resource does not
+   exist, "the resources entry for that virtual host has the name and aliases set to the requested
+   host entry and the resource unpopulated" (Envoy, "Virtual Host Discovery Service"). Until it gets
+   this entry, Envoy holds back an HTTP request; ``removed_resources`` tells it only that a resource
+   that it has is gone.
 
 ``Meaning`` knows which resources the client means by its names.
 """
@@ -60,11 +61,11 @@ class DeltaMachine:
     """One type on one delta stream.
 
     Attributes:
-        type: which type.
+        type: the resource type.
         subscription: what the client asks for.
-        exchange: what it has, and the response that awaits its answer.
-        heartbeats: the TTLs that it was told; None if it takes none.
-        tells_errors: whether it is told why it is not sent what it asks for.
+        exchange: what the client has, and the response that awaits its answer.
+        heartbeats: the TTLs that the client was told; None if it does not support TTLs.
+        tells_errors: whether the client is told why it is not sent what it asks for.
     """
 
     __slots__ = (
@@ -103,7 +104,7 @@ class DeltaMachine:
         )
 
     def receive(self, request: DeltaRequest, now: float) -> tuple[Event, ...]:
-        """Take a request; return what it told."""
+        """Take a request; return the events in it."""
         events: list[Event] = []
         first, self._started = not self._started, True
         answered: AbstractSet[str] = NO_NAMES
@@ -131,7 +132,7 @@ class DeltaMachine:
         return *events, *subscription_events(self.type.url, change.added, change.dropped)
 
     def _take(self, change: SubscriptionChange, *, first: bool) -> None:
-        """Owe the client an answer to what it asks for, or gave up (rules 4, 5 and 7)."""
+        """Owe the client an answer for the names it subscribed to or gave up (rules 4, 5 and 7)."""
         exchange, asked = self.exchange, change.added
         exchange.unsettled.touch_asked(asked | change.dropped)
         if asked and not first:
@@ -141,7 +142,7 @@ class DeltaMachine:
                 asked |= exchange.known_in(asked & self.subscription.globs)
             self._stated = self._stated - asked or NO_NAMES
         exchange.ask(asked)
-        # Only what a wildcard still covers stays owed: ``retain`` drops the rest.
+        # Of these, only names that a wildcard still covers stay owed: ``retain`` drops the rest.
         exchange.owe(change.dropped)
         if change.dropped_globs:
             exchange.pay(change.dropped_globs)
@@ -150,20 +151,21 @@ class DeltaMachine:
         self._meaning.given_up(change.dropped)
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
-        """Owe the client again what it waits for, now that it was sent resources of another type.
+        """Owe the client again what it waits for after it was sent resources of another type.
 
         Args:
-            names: those that it waits for; of what is ``part_of`` others, the names of these.
+            names: the names that the client waits for. For a type that is ``part_of`` another,
+                these are names of that other type.
             there: the names of this type that exist.
         """
         self._meaning.refresh(names, there)
 
     def forget_gone(self, snapshot: TypeSnapshot) -> None:
-        """Forget what was refused of names that nothing has, once the client has none of it."""
+        """Forget the refusals of names that are gone, once the client has nothing of them."""
         self.exchange.forget_gone(lambda n: n in self.subscription.names or snapshot.knows(n))
 
     def wants(self, name: str, snapshot: TypeSnapshot) -> bool:
-        """Tell whether a resource of this name is for the client, by whatever name it means it."""
+        """Tell whether the client is subscribed to a resource, by its name or by an alias."""
         return self._meaning.wants(name, snapshot)
 
     def asked(self) -> set[str]:
@@ -199,16 +201,16 @@ class DeltaMachine:
         self.exchange.send(reply.nonce, offer.news, now, turn=offer.turn)
         self.exchange.pay({WILDCARD, *offer.answered})
         self.exchange.pay(self.subscription.globs.intersection(snapshot.collections))
-        self.exchange.owe(awaited)  # rule 9: that it is gone does not end the client's waiting
+        self.exchange.owe(awaited)  # rule 9: a removal does not end the client's wait
         self._meaning.sent(offer.resources, {*offer.news, *offer.answered})
         return reply
 
     def _errors(self, removed: Iterable[str], snapshot: TypeSnapshot) -> Mapping[str, ErrorDetail]:
-        """Return why the client is not sent what it asked for by name."""
+        """Return the reasons why names that the client asked for are reported as removed."""
         return errors_of(filter(self.subscription.names.__contains__, removed), snapshot)
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
-        """Return the heartbeat to send now, beside whatever is in flight."""
+        """Return the heartbeat to send now; it may leave while a response is in flight."""
         due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
         if self.heartbeats is None or not due:
             return None
@@ -221,7 +223,7 @@ class DeltaMachine:
     def due(
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
     ) -> Mapping[str, Version | None]:
-        """Return what a response would tell; ``*`` stands for the first answer to a wildcard."""
+        """Return the news for the client; ``*`` stands for the first answer to a wildcard."""
         due = dict(self._state.due(snapshot, now, withdraw=withdraw))
         return due | {WILDCARD: None} if self._awaits_all(snapshot) else due
 
@@ -244,7 +246,7 @@ class DeltaMachine:
         return name in self.exchange.owed and name not in self._stated
 
     def in_step(self, snapshot: TypeSnapshot) -> bool:
-        """Tell whether the client has all that it should have, and nothing else is left with it."""
+        """Tell whether the client has exactly what it should have, and nothing is in flight."""
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
         return self._state.in_step(snapshot)

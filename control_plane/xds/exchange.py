@@ -1,9 +1,9 @@
-"""One response at a time, and the answer to it: what SotW and delta have in common.
+"""One response at a time, and the client's answer to it: what SotW and delta have in common.
 
-The rule of this module: one response is in flight for each stream and type. The next is made only
-after the client ACKed or NACKed the last, from the snapshot as it is by then; changes that come
-meanwhile merge. So a slow client is sent fewer and larger responses, a fast one waits for nothing,
-and no timer is needed.
+The rule of this module: for each stream and type, at most one response is in flight. The next
+response is made only after the client has ACKed or NACKed the last one, and from the snapshot as it
+is by then, so changes that arrive meanwhile merge. A slow client thus gets fewer and larger
+responses, a fast one waits for nothing, and no timer is needed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from control_plane.xds.unsettled import Unsettled
 from control_plane.xds.xdstp import collection_of
 
 NonceFactory = Callable[[], Nonce]
-"""Gives a nonce that was never given before on the stream."""
+"""Returns a nonce that was never used before on the stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the client has of one name, and since when, by the server's monotonic clock."""
+    """The version of a resource that the client has, and since when (server's monotonic clock)."""
 
     version: Version
     at: float
@@ -36,15 +36,16 @@ class Exchange:
     """What the client of one stream has of one type, and the response that awaits its answer.
 
     Attributes:
-        accepted: what the client has, by name.
-        owed: the names that are sent (or called missing) next, whatever the client has of them;
-            changed by ``owe`` and ``pay`` alone.
-        unsettled: the names that a response has to look at, since they may have to be told.
-        in_flight: what the response that awaits its answer told anew: the version of each name,
-            None for a removal. None if no response awaits one.
-        last_name: the name that was told last; the next response goes on after it.
-        last_nonce: the nonce of the last response, answered or not; empty before the first.
-        sent_at: when that left, in seconds of the server's monotonic clock.
+        accepted: the versions that the client has, by resource name.
+        owed: the names that the client has yet to be told about, whatever version it has; changed
+            only by ``owe`` and ``pay``.
+        unsettled: the names that a response has to examine, because the client may have to be told
+            about them.
+        in_flight: the news in the response that awaits its answer: the version of each name, None
+            for a removal. The attribute itself is None if no response awaits an answer.
+        last_name: the last name that a response covered; the next response continues after it.
+        last_nonce: the nonce of the last response, answered or not; empty before the first one.
+        sent_at: when that response was sent, in seconds of the server's monotonic clock.
     """
 
     __slots__ = (
@@ -65,8 +66,8 @@ class Exchange:
         """Start with a client that has nothing.
 
         Args:
-            resource_type: of what type.
-            refusals: what was refused of it.
+            resource_type: the type.
+            refusals: what was refused of this type.
         """
         self._type = resource_type
         self._refusals = refusals
@@ -91,10 +92,10 @@ class Exchange:
         """Remember a response as in flight.
 
         Args:
-            nonce: its nonce.
-            versions: what it tells anew, None for a removal.
+            nonce: the nonce of the response.
+            versions: the news in the response: the version of each name, None for a removal.
             now: seconds of the server's monotonic clock.
-            turn: the names that it was made for, in their order.
+            turn: the names that the response was made for, in order.
         """
         self._was_owed = self.owed & versions.keys() if self.owed else NO_NAMES
         self.pay(versions)
@@ -115,7 +116,8 @@ class Exchange:
         """Take the client's answer to the response in flight.
 
         "NACK signifies unsuccessful configuration and is indicated by the presence of the
-        error_detail field": versions say nothing, since a NACK may carry the current one.
+        error_detail field". The version in the request decides nothing, because a NACK may carry
+        the current one.
         """
         versions = self.in_flight or {}
         was_owed, self._was_owed = self._was_owed, NO_NAMES
@@ -142,11 +144,13 @@ class Exchange:
         error: ErrorDetail,
         now: float,
     ) -> None:
-        """Note a refusal, and owe the client whatever comes next of what it may or may not have.
+        """Record a NACK; owe the client each name of which it is unknown what the client now has.
 
-        That is open if several were refused together, since Envoy applies the good clusters and
-        listeners of a response that it refuses; of what it had and asked for again, which it may
-        have forgotten or not; and if it refused the very content that it had.
+        It is unknown
+        - after several resources were refused together, because Envoy applies the good clusters and
+          listeners of a response that it refuses;
+        - for a resource that the client had and asked for again, because it may have forgotten it;
+        - for a resource whose very content the client already had when it refused it.
         """
         together = len(versions) > 1
         self.had(
@@ -162,40 +166,41 @@ class Exchange:
                 del self.accepted[name]
 
     def owe(self, names: Iterable[str]) -> None:
-        """Owe the client these, whatever it has of them."""
+        """Owe the client these names, whatever versions it has."""
         self.owed.update(names)
         self.unsettled.touch(names)
 
     def pay(self, names: Iterable[str]) -> None:
-        """Owe the client these no more, other than by what it has."""
+        """Stop owing the client these names, except where it still lacks what it should have."""
         self.owed.difference_update(names)
         self.unsettled.touch(names)
 
     def ask(self, names: AbstractSet[str]) -> None:
-        """Owe the client what it asks for, even a removal that it refused before."""
+        """Owe the client the names that it asks for, even if it refused their removal before."""
         self.owe(names)
         self.lift(names)
 
     def lift(self, names: AbstractSet[str]) -> None:
-        """Forget which removals of these names the client refused; with ``*``, of any name."""
+        """Forget that the client refused to remove these names; ``*`` stands for every name."""
         self._refusals.lift(names)
         if WILDCARD in names:
             self._refusals.retain_removals(lambda _name: False)
 
     def ask_for_all_later(self, error: ErrorDetail, now: float) -> None:
-        """Owe the client everything, after a pause: it refused a response that told it nothing.
+        """Owe the client everything, after a pause, because it refused a response without news.
 
-        It will not let go of something from an earlier stream, of which nothing is known here.
+        Such a client refuses to remove something that it has from an earlier stream; nothing here
+        says what that is.
         """
         self._refusals.note(WILDCARD, None, error, now, together=True)
         self.owe({WILDCARD})
 
     def retain(self, wanted: Callable[[str], bool], among: Iterable[str] | None = None) -> None:
-        """Forget whatever is known of names that the client does not want any more.
+        """Forget everything about names that the client no longer wants.
 
         Args:
-            wanted: tells whether it wants a name.
-            among: the names to look at; None for all.
+            wanted: tells whether the client wants a name.
+            among: the names to examine; None for all.
         """
         if among is None:
             among = {*self.accepted, *self.owed, *self._maybe_applied}
@@ -208,7 +213,7 @@ class Exchange:
         self._refusals.lift(gone)
 
     def lose(self, names: Iterable[str]) -> None:
-        """Take note that the client does not have these any more."""
+        """Take note that the client no longer has these names."""
         for name in names:
             self.accepted.pop(name, None)
         self.unsettled.touch(names)
@@ -219,7 +224,7 @@ class Exchange:
         return accepted.version if accepted else None
 
     def had(self, names: Iterable[str]) -> None:
-        """Take note that the client may have content of these that it never ACKed here."""
+        """Take note that the client may have content of these names that it never ACKed here."""
         self._maybe_applied = self._maybe_applied.union(names)
 
     def may_have(self, name: str) -> bool:
@@ -227,17 +232,18 @@ class Exchange:
         return name in self.accepted or name in self._maybe_applied
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> bool:
-        """Owe the client again what it has, or soon has, of these names.
+        """Owe the client these names again, as far as it has them or is about to have them.
 
-        What exists and it does not have it asks for by itself. If some do not exist, it may know
-        what it waits for by other names, so it is owed all that it has.
+        The client itself asks for a resource that exists and that it lacks. If a name neither
+        exists nor is known to the client, the client may know the resource by another name, so it
+        is owed everything that it has.
 
         Args:
-            names: what it waits for, as far as anybody here knows.
+            names: what the client waits for, as far as the server can tell.
             there: the names that exist.
 
         Returns:
-            Whether all of the names are its own or exist.
+            Whether each of the names exists or is known to the client.
         """
         known = {name for name in names if self._knows(name)}
         is_clear = all(name in there for name in names - known)
@@ -249,40 +255,40 @@ class Exchange:
         return in_flight[name] is not None if name in in_flight else name in self.accepted
 
     def known(self) -> set[str]:
-        """Return the names of which the client has content, or is about to have."""
+        """Return the names of which the client has content, or is about to have it."""
         versions = {**dict.fromkeys(self.accepted, True), **(self.in_flight or {})}
         return {name for name, version in versions.items() if version is not None}
 
     def known_in(self, globs: AbstractSet[str]) -> set[str]:
-        """Return those of the known names that are in some glob collections."""
+        """Return the known names that belong to one of these glob collections."""
         return {name for name in self.known() if collection_of(name) in globs} if globs else set()
 
     def may_send(self, name: str, version: Version | None, now: float) -> bool:
-        """Tell whether the client never refused this content, or did so long enough ago."""
+        """Tell whether this content may be sent: it was never refused, or long enough ago."""
         return not self._refusals.holds_back(name, version, now)
 
     def was_refused(self, names: Container[str]) -> bool:
-        """Tell whether the node refused any of these, or may have applied what it refused."""
+        """Tell whether the node refused any of these names, or may have applied refused content."""
         return self._refusals.leave_open(names)
 
     def forget_gone(self, there: Callable[[str], bool]) -> None:
-        """Forget what was refused of names that are gone, and of which the client has nothing."""
+        """Forget the refusals of names that are gone and of which the client has nothing."""
         if self._refusals.has_content():
             kept = self.owed | (self.in_flight or {}).keys()
             self._refusals.retain_content(lambda n: there(n) or n in kept or self.may_have(n))
 
     def is_left_open(self, names: Iterable[str]) -> bool:
-        """Tell whether the client may have what it refused, or refused some of what it should have.
+        """Tell whether the client may have content it never ACKed, or refused any of these names.
 
         Args:
-            names: what it should have.
+            names: the names that the client should have.
         """
         return bool(self._maybe_applied) or self._refusals.concerns_any(names)
 
     def next_retry(self, now: float) -> float | None:
-        """Return the moment at which something that was refused may be sent again."""
+        """Return the next moment at which refused content may be sent again."""
         return self._refusals.next_retry(now)
 
     def was_refused_so(self, name: str, version: Version | None) -> bool:
-        """Tell whether this very content was the last that was refused of its name."""
+        """Tell whether the last refusal of this name was of this very content."""
         return self._refusals.concerns(name, version)

@@ -1,8 +1,8 @@
-"""The resources of one type of which a delta response has those that changed.
+"""The changed resources of one type, of which a delta response consists.
 
-The rule of this module: a client is told of a name if it is owed that, or has something else than
-it should have. It is not told as long as it would refuse that again, or has to wait: for content
-that is being made, and for the moment at which something may be taken from it.
+The rule of this module: a client is told about a name if it is owed that, or if it has something
+else than it should have. It is not told yet if it would refuse the same content again, if the
+content is still being made, or if this would remove a resource that the client has to keep for now.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Increment:
     """What a response would have.
 
     Attributes:
-        removed: the names that it calls removed.
-        unresolved: the names that it calls missing in another way, since Envoy holds back requests
-            for them.
-        news: what it tells anew: the version of each name, None for its absence. The client's
-            answer concerns these.
-        answered: the names, aliases included, of which it tells what they mean.
-        turn: the names that it is made for, in their order.
+        removed: the names that the response reports as removed.
+        unresolved: the names that the response reports as missing in another way, because Envoy
+            holds back requests for them.
+        news: what is news to the client: the version of each name, None if it does not exist. The
+            client's answer refers to these.
+        answered: the names and aliases whose meaning the response tells.
+        turn: the names that the response is made for, in order.
     """
 
     resources: tuple[Resource, ...]
@@ -60,10 +60,10 @@ class IncrementalState:
         """Start with a client that asked for nothing.
 
         Args:
-            resource_type: of what type.
-            subscription: what it asks for.
-            exchange: what it has.
-            meaning: what it means by the names that it gives.
+            resource_type: the type.
+            subscription: what the client asks for.
+            exchange: what the client has.
+            meaning: what the client means by the names that it gives.
         """
         self._type = resource_type
         self._subscription = subscription
@@ -86,10 +86,10 @@ class IncrementalState:
         found = {name: each for name in turn if (each := meaning.find(name, snapshot)) is not None}
         resources = {each.name: each for each in found.values()}
         gone = [name for name in turn if name not in found]
-        # What the client may have is taken from it first.
+        # A resource that the client may have is removed first.
         may_have = self._exchange.may_have
         unresolved = tuple(name for name in meaning.awaited(gone) if not may_have(name))
-        # A resource answers for its name and for all its aliases that the client gave.
+        # A resource answers its name and all of its aliases that the client asked for.
         answered = found | {
             name: each
             for name, each in meaning.other_names(resources.values(), snapshot)
@@ -107,7 +107,7 @@ class IncrementalState:
     def due(
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
     ) -> Iterator[tuple[str, Version | None]]:
-        """Yield what responses would tell: the version of each name, None for its absence.
+        """Yield the news for the client: the version of each name, None if it does not exist.
 
         Args:
             snapshot: what the node should have of the type.
@@ -119,7 +119,7 @@ class IncrementalState:
                 yield name, self._target(name, snapshot)
 
     def in_step(self, snapshot: TypeSnapshot) -> bool:
-        """Tell whether the client has all that it should have, and nothing else."""
+        """Tell whether the client has exactly what it should have."""
         return not self._unsettled(snapshot)
 
     def _unsettled(self, snapshot: TypeSnapshot) -> Sequence[str]:
@@ -133,7 +133,7 @@ class IncrementalState:
         )
 
     def _may_tell(self, name: str, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> bool:
-        """Tell whether the client has to be told of a name, and may be now."""
+        """Tell whether the client has to be told about a name, and may be told now."""
         exchange, version = self._exchange, self._target(name, snapshot)
         return (
             self._differs(name, snapshot)
@@ -143,14 +143,14 @@ class IncrementalState:
         )
 
     def _was_refused(self, alias: str, snapshot: TypeSnapshot, now: float) -> bool:
-        """Tell whether the client refused, by whatever name, what it now means by an alias."""
+        """Tell whether the client refused, under any name, what an alias now means to it."""
         resource = self._meaning.find(alias, snapshot)
         return resource is not None and not self._exchange.may_send(
             resource.name, resource.version, now
         )
 
     def _differs(self, name: str, snapshot: TypeSnapshot) -> bool:
-        """Tell whether the client has to be told of a name, once it may be."""
+        """Tell whether the client has to be told about a name, now or later."""
         is_withheld = name in snapshot.pending or name in snapshot.recorded
         if is_withheld and snapshot.find(name) is None:
             return False

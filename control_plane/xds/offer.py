@@ -1,4 +1,4 @@
-"""What a state-of-the-world response would have, and what is no reason to send it.
+"""What a state-of-the-world response would have, and which of that is no reason to send it.
 
 The rule of this module: "The management server should not send a DiscoveryResponse for any
 DiscoveryRequest that has a stale nonce" (xDS protocol). What only stale requests asked for is
@@ -19,9 +19,9 @@ class Offer:
     """What a response would have.
 
     Attributes:
-        news: what it tells the client that this does not have, or is owed: the version of each
-            name, None for its absence. The client's answer concerns these.
-        reasons: which of the news are worth a response; the others only come along with them.
+        news: what the client does not have yet, or is owed again: the version of each name, None if
+            it does not exist. The client's answer refers to these.
+        reasons: the news that justify a response; the others only accompany them.
     """
 
     resources: tuple[Resource, ...]
@@ -33,8 +33,9 @@ def is_deferred(name: str, deferred: AbstractSet[str], has: Container[str]) -> b
     """Tell whether only stale requests asked for a name.
 
     Args:
-        name: which one.
-        deferred: the names that only stale requests asked for, ``*`` for whatever it has not.
+        name: the name.
+        deferred: the names that only stale requests asked for; ``*`` stands for everything that the
+            client does not have.
         has: the names of which the client has content.
     """
     return name in deferred or (WILDCARD in deferred and name not in has)

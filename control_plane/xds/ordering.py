@@ -4,16 +4,17 @@ The rules of this module (quotations are from the xDS protocol, "Eventual consis
 considerations"):
 
 - "CDS updates (if any) must always be pushed first", then EDS; "LDS updates must arrive after
-  corresponding CDS/EDS updates", and RDS updates "after CDS/EDS/LDS updates": after the client
-  answered what comes before. An answer is an ACK or a NACK: one refused cluster does not keep the
-  listeners waiting.
-- A follower waits for what it may refer to: the content that the types before it had yet to deliver
-  when its own content was set, and never a removal. It waits once for each name, until the client
-  has answered that content or newer: otherwise endpoints that change with each round trip would
-  keep listeners and routes from ever leaving. If its own content changes while it waits, it also
-  waits for what is new to the client by then.
-- What a client waits for is sent again, even if nothing changed. An Envoy that warms a listener
-  with scoped routes asks for them by repeating its last request, if another listener had some.
+  corresponding CDS/EDS updates", and RDS updates "after CDS/EDS/LDS updates". That means: after the
+  client has answered the updates of the types before. An answer is an ACK or a NACK, so a refused
+  cluster does not keep the listeners waiting.
+- A type waits for what its resources may refer to: the content that the types before it had yet to
+  deliver when its own content was set. It never waits for a removal. It waits once for each name,
+  until the client has answered that content or newer content; otherwise endpoints that change on
+  each round trip would keep listeners and routes from ever being sent. If the type's own content
+  changes while it waits, it also waits for what is new to the client by then.
+- Resources that a client waits for are sent again, even if nothing changed. If another listener had
+  scoped routes before, an Envoy that warms a listener with scoped routes asks for them by repeating
+  its last request.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ class Ordering:
         """Start before the first request.
 
         Args:
-            types: what is known of each resource type.
-            machines: those of the stream.
-            at_rest: the types of which nothing is owed, each with what it was compared with.
+            types: the resource types that the server knows.
+            machines: the machines of the stream.
+            at_rest: the types of which nothing is owed, each with the snapshot that it was compared
+                with.
             content: returns what the client should have of a type.
-            withdrawal: tells when what should not be there is taken from the client.
+            withdrawal: decides when surplus resources are taken from the client.
         """
         self._types = types
         self._machines = machines
@@ -66,7 +68,7 @@ class Ordering:
         return known + [url for url in self._machines if url not in self._types.by_url]
 
     def must_wait(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
-        """Tell whether the client has yet to answer what a type may refer to."""
+        """Tell whether the client has yet to answer resources that a type may refer to."""
         before = [
             each
             for each in self._types.get(url).after
@@ -91,8 +93,8 @@ class Ordering:
         """Take note that the client answered a response, with an ACK or a NACK.
 
         Args:
-            url: of which type.
-            told: what that told anew, None for a removal.
+            url: the type of the response.
+            told: the news in the response: the version of each name, None for a removal.
         """
         if self._waits:
             names = {name for name, version in told.items() if version is not None}
@@ -100,11 +102,12 @@ class Ordering:
                 wait.answered(url, names if told else {WILDCARD})
 
     def is_asked_again(self, url: TypeUrl, request: Request) -> bool:
-        """Tell whether a request that was not taken yet repeats the last one, to be answered anew.
+        """Tell whether a request, not taken yet, repeats the last one so that it is answered again.
 
-        In state of the world it looks like an ACK that the client gave before. So it counts only if
-        something was sent since that may have made the client interested again: of the types that
-        this one waits for, those that wait for others themselves, as listeners and routes do.
+        In state of the world such a request looks like an ACK that the client gave before. So it
+        counts only if a response was sent since that may have made the client interested again: one
+        of a type that this type waits for and that itself waits for others, as listeners and routes
+        do.
         """
         machine = self._machines[url]
         if not isinstance(machine, SotwMachine) or request.error_detail is not None:
@@ -127,7 +130,7 @@ class Ordering:
     def _begins_to_wait(
         self, url: TypeUrl, before: Iterable[TypeUrl], snapshot: Snapshot, now: float
     ) -> bool:
-        """Have a type wait for what the types before it have yet to deliver, if there is any."""
+        """Make a type wait for what types before it have yet to deliver; tell whether it waits."""
         outstanding = {
             each: names
             for each in before
@@ -145,7 +148,7 @@ class Ordering:
         return any(wait.lasts(*each) for each in outstanding.items())
 
     def _in_flight(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
-        """Return the names of which content is in flight, or follows their removal in flight."""
+        """Return the names whose content is in flight, or will follow their removal in flight."""
         told = self._machines[url].exchange.in_flight
         if told is None:
             return NO_NAMES
@@ -158,7 +161,7 @@ class Ordering:
         return names if told else {WILDCARD}
 
     def _outdated(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
-        """Return the names of which the content in flight is not what the client should have."""
+        """Return the names whose content in flight is not what the client should have."""
         content = self._content(url, snapshot)
         return {
             name
@@ -169,11 +172,11 @@ class Ordering:
         }
 
     def _due(self, url: TypeUrl, snapshot: Snapshot, now: float) -> AbstractSet[str]:
-        """Return the names of which content would be sent once nothing is in flight."""
+        """Return the names whose content would be sent once nothing is in flight."""
         due = self._machines[url].due(self._content(url, snapshot), now, withdraw=False)
         return {name for name, version in due.items() if version is not None or name == WILDCARD}
 
 
 def _number(nonce: Nonce) -> int:
-    """Return how many responses a stream had sent with this one; 0 before the first."""
+    """Return the position of a nonce's response on its stream, from 1; 0 if there was none."""
     return int(nonce.rpartition("-")[2] or 0)

@@ -1,8 +1,8 @@
-"""The resources of one type of which a state-of-the-world response has a part, as most types have.
+"""A part of the resources of one type, as a state-of-the-world response contains it for most types.
 
-The rule of this module: a response has what the client lacks, and never nothing, since there "an
-empty DiscoveryResponse is effectively a no-op"; but a client that takes errors is told by one that
-what it asked for by name is not there.
+The rule of this module: a response has what the client lacks. It is never empty, because for these
+types "an empty DiscoveryResponse is effectively a no-op". One exception: if a client takes errors,
+a response that has only errors may tell it that names it asked for do not exist.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class PartialState:
         """Start with a client that asked for nothing.
 
         Args:
-            resource_type: of what type.
-            subscription: what it asks for.
-            exchange: what it has.
-            deferred: what only stale requests asked for.
-            tells_errors: whether it is told of what is not there.
+            resource_type: the type.
+            subscription: what the client asks for.
+            exchange: what the client has.
+            deferred: the names that only stale requests asked for.
+            tells_errors: whether the client is told which names do not exist.
         """
         self._type = resource_type
         self._subscription = subscription
@@ -66,20 +66,20 @@ class PartialState:
     def due(
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
     ) -> Mapping[str, Version | None]:
-        """Return what responses would tell, if not only stale requests asked for it."""
+        """Return the news for the client; nothing if only stale requests asked for all of it."""
         told, accepted = dict(self._told(snapshot, now, withdraw=withdraw)), self._exchange.accepted
         is_reason = any(not is_deferred(name, self._deferred, accepted) for name in told)
         return told if is_reason else NOTHING
 
     def kept(self, snapshot: TypeSnapshot, names: Iterable[str]) -> tuple[Resource, ...]:
-        """Return those of some resources of which the client has the newest content."""
+        """Return those of the named resources of which the client has the newest content."""
         found = [snapshot.resources[name] for name in names if name in snapshot.resources]
         return tuple(each for each in found if self._exchange.has(each.name) == each.version)
 
     def _told(
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
     ) -> Iterator[tuple[str, Version | None]]:
-        """Yield what responses would tell: the version of each name, None for its absence."""
+        """Yield the news for the client: the version of each name, None if it does not exist."""
         exchange = self._exchange
         for name in round_from(self._unsettled(snapshot), exchange.last_name):
             version = _target(name, snapshot)
@@ -88,7 +88,7 @@ class PartialState:
                 yield name, version
 
     def in_step(self, snapshot: TypeSnapshot) -> bool:
-        """Tell whether the client has what it should have, whether or not it is owed that again."""
+        """Tell whether the client has what it should have, even if it is owed that again."""
         unsettled, has = self._unsettled(snapshot), self._exchange.has
         return all(has(name) == _target(name, snapshot) for name in unsettled)
 

@@ -1,13 +1,13 @@
 """What a node refused, and whether it may be sent again.
 
 The rule of this module: a NACK is never answered with the same content at once (go-control-plane's
-issue 46 and Istio's issue 21111 are endless loops of that). A refusal is remembered for the node
-and not for the stream, since a client that reconnects would refuse the content once more or, worse,
-ACK it without applying it. But it was one program that refused it: another one at that node, such
-as its next release, may accept it.
+issue 46 and Istio's issue 21111 are endless loops of that). Refusals are remembered for the node,
+not for the stream, because a client that reconnects would refuse the content once more or, worse,
+ACK it without applying it. But a refusal belongs to the program that refused: another program at
+that node, such as its next release, may accept the content.
 
-A NACK refuses a whole response. Of several resources that were refused together it is not known
-which is bad, so each is tried again by itself.
+A NACK refuses a whole response. If several resources were refused together, it is unknown which one
+is bad, so each is tried again by itself.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from control_plane.xds.resource import NOTHING, TypeUrl, Version
 from control_plane.xds.resource_type import AfterNack, ResourceType
 
 FIRST_PAUSE = 1.0
-"""Seconds before refused content of a type that may be sent again is sent for the second time."""
+"""Seconds until refused content is sent for the second time, if its type allows that."""
 
 LONGEST_PAUSE = 60.0
 """Seconds; the pause doubles with every refusal up to this."""
 
 PROGRAMS = 4
-"""How many programs of a node have their refusals remembered, besides those with a stream. There is
-a bound since clients may make up user agents without end."""
+"""How many programs of a node have their refusals remembered, besides those that have a stream. The
+number is bounded because clients may make up user agents without end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Content that a node refused; ``version`` is None where it refused a removal.
+    """Content that a node refused; ``version`` is None if it refused a removal.
 
     Attributes:
-        at: when, in seconds of the server's monotonic clock.
-        attempts: how often this content was refused in a row.
+        at: when it was refused, in seconds of the server's monotonic clock.
+        attempts: how many times in a row this content was refused.
         retry_at: when it may be sent again; None for never.
-        applied: whether the node may have applied this content, or what it refused before of the
-            same name.
+        applied: whether the node may have applied this content, or content of the same name that it
+            refused earlier.
     """
 
     version: Version | None
@@ -51,10 +51,10 @@ class Refusal:
 
 
 class Refusals:
-    """What was refused of one type, as one stream has to know it.
+    """What was refused of one type, as far as it concerns one stream.
 
-    Content was refused by the program, on this stream or another. Removals count on this stream
-    alone, since clients make up the names of what does not exist.
+    Refused content is remembered for the program, whichever stream refused it. Refused removals
+    count for this stream alone, because clients make up the names of what does not exist.
     """
 
     __slots__ = ("_by_type", "_removals", "_type")
@@ -67,9 +67,9 @@ class Refusals:
         """Start with no removal refused.
 
         Args:
-            resource_type: of what type.
-            by_type: the content that was refused, by type and name; None if none was. A type is in
-                there only while something of it is refused, since clients make up types.
+            resource_type: the type.
+            by_type: the refused content, by type and name; None if there is none. A type is listed
+                only while some of its content is refused, because clients make up types.
         """
         self._type = resource_type
         self._by_type = {} if by_type is None else by_type
@@ -83,7 +83,7 @@ class Refusals:
         return (self._removals if version is None else self._content).get(name)
 
     def get(self, name: str) -> Refusal | None:
-        """Return what is known against the content of this name."""
+        """Return the refusal of this name's content, if there is one."""
         return self._content.get(name)
 
     def note(
@@ -99,13 +99,13 @@ class Refusals:
         """Remember that the client refused this content.
 
         Args:
-            name: of what resource.
-            version: of what content; None if it was a removal.
+            name: the name of the resource.
+            version: the version of the content; None if it was a removal.
             error: what the client said.
             now: seconds of the server's monotonic clock.
-            together: whether it was refused among others, so that it may not be the cause; then it
-                is tried again whatever its type.
-            applied: whether the node may have applied it all the same.
+            together: whether it was refused among others, so that it may not be the cause. If so,
+                it is tried again whatever its type.
+            applied: whether the node may have applied the content nevertheless.
         """
         before = self._against(name, version)
         attempts = before.attempts + 1 if before and before.version == version else 1
@@ -119,21 +119,21 @@ class Refusals:
         refused[name] = Refusal(version, error, now, attempts, retry_at, applied)
 
     def clear(self, name: str) -> None:
-        """Forget what was refused of a name: the client accepted what it was told of it."""
+        """Forget the refusals of a name, because the client accepted what it was told about it."""
         self._removals.pop(name, None)
         self._clear_content(name)
 
     def lift(self, names: Iterable[str]) -> None:
-        """Forget that the client refused the removal of these."""
+        """Forget that the client refused to remove these names."""
         for name in names:
             self._removals.pop(name, None)
 
     def retain_removals(self, wanted: Callable[[str], bool]) -> None:
-        """Forget the refused removals of all names but these."""
+        """Forget the refused removals of all names but the wanted ones."""
         self._removals = {name: each for name, each in self._removals.items() if wanted(name)}
 
     def retain_content(self, wanted: Callable[[str], bool]) -> None:
-        """Forget the refused content of all names but these."""
+        """Forget the refused content of all names but the wanted ones."""
         for name in [name for name in self._content if not wanted(name)]:
             self._clear_content(name)
 
@@ -142,7 +142,7 @@ class Refusals:
         return bool(self._content)
 
     def concerns(self, name: str, version: Version | None) -> bool:
-        """Tell whether this very content was the last that was refused of its name."""
+        """Tell whether the last refusal of this name was of this very content."""
         refusal = self._against(name, version)
         return refusal is not None and refusal.version == version
 
@@ -151,7 +151,7 @@ class Refusals:
         return bool(self._content) and not self._content.keys().isdisjoint(names)
 
     def leave_open(self, names: Container[str]) -> bool:
-        """Tell whether the node refused any of these, or may have applied what it refused."""
+        """Tell whether the node refused any of these names, or may have applied refused content."""
         return any(each.applied or name in names for name, each in self._content.items())
 
     def holds_back(self, name: str, version: Version | None, now: float) -> bool:
@@ -162,7 +162,7 @@ class Refusals:
         return refusal.retry_at is None or now < refusal.retry_at
 
     def next_retry(self, now: float) -> float | None:
-        """Return the moment at which something held back may be sent again, if there is one."""
+        """Return the next moment at which refused content may be sent again, if there is one."""
         if not (self._content or self._removals):
             return None
         refused = (*self._content.values(), *self._removals.values())
@@ -176,7 +176,7 @@ class Refusals:
 
 
 class NodeRefusals:
-    """What one program of a node refused, by type; that outlives its streams."""
+    """What one program of a node refused, by type; it outlives the program's streams."""
 
     __slots__ = ("_by_type",)
 
@@ -185,12 +185,12 @@ class NodeRefusals:
         self._by_type: dict[TypeUrl, dict[str, Refusal]] = {}
 
     def of_type(self, resource_type: ResourceType) -> Refusals:
-        """Return the refusals for one type, also those that come later."""
+        """Return the refusals of one type; later ones are added to them."""
         return Refusals(resource_type, self._by_type)
 
 
 class ProgramRefusals:
-    """The refusals of one node, by the user agents of those who refused."""
+    """The refusals of one node, by user agent."""
 
     __slots__ = ("_by_program",)
 
@@ -199,11 +199,11 @@ class ProgramRefusals:
         self._by_program: dict[str, NodeRefusals] = {}
 
     def get(self, program: str) -> NodeRefusals:
-        """Return what a program refused, as far as it is remembered."""
+        """Return the refusals of a program, as far as they are remembered."""
         return self._by_program.get(program) or NodeRefusals()
 
     def remembered(self, program: str, in_use: Collection[str]) -> NodeRefusals:
-        """Return what a program refused, and remember what it will refuse.
+        """Return the refusals of a program, and remember its future ones.
 
         Args:
             program: the user agent of a client.

@@ -1,6 +1,7 @@
-"""Snapshots, which say which resources a node should have.
+"""Snapshots: which resources a node should have.
 
-The rule of this module: a snapshot never changes, so two are compared by nothing but their content.
+The rule of this module: a snapshot never changes, so its content is all that matters when two
+snapshots are compared.
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ class TypeSnapshot:
     """The resources of one type that one node should have, by name.
 
     Attributes:
-        resources: what exists, except for names that have variants.
-        pending: names that will exist in a moment; until then they are neither sent nor called
-            missing, since Envoy would open the listener without its certificate and reset
-            connections.
-        recorded: names that exist and whose version is known, while their content is gone (private
+        resources: the resources that exist, without those that have variants.
+        pending: names that will exist in a moment. Until then such a name is neither sent nor
+            reported as missing, because Envoy would open the listener without its certificate and
+            reset connections.
+        recorded: names that exist and whose version is known, but whose content is gone (private
             keys do not survive a restart). A client that states this version is up to date; for any
-            other the content has to be made anew.
-        version: the version of the type: the hash of all names and versions.
-        aliases: the resources by their other names.
-        ttls: the TTLs, in seconds, of those that have one.
-        denied: why the node may not have what is not there, where it is to be told.
-        collections: the names that are in each glob collection, also of what is not there yet.
-        variants: the variants of each name that has any, of which a client has one at the most. In
-            what ``showing`` returns for one client there are none.
+            other client the content has to be made anew.
+        version: the version of the type: a hash of all names and versions.
+        aliases: the resources by their aliases.
+        ttls: the TTLs, in seconds, of the resources that have one.
+        denied: for names that the node may not have, the reason to tell its clients.
+        collections: the names in each glob collection, pending and recorded ones included.
+        variants: the variants of each name that has any; a client gets at most one of them. A
+            snapshot that ``showing`` returns for one client has none.
     """
 
     resources: Mapping[str, Resource]
@@ -78,9 +79,9 @@ class TypeSnapshot:
         """Collect resources by name.
 
         Raises:
-            ValueError: a name occurs twice, which no response may have, or is ``*``, which stands
-                for all; or two resources have the same alias; or one is both there and denied; or
-                the variants of a name leave open which of them a client should have.
+            ValueError: a name occurs twice, which no response may contain; a name is ``*``, which
+                stands for all; two resources have the same alias; a name both exists and is denied;
+                or it is ambiguous which variant of a name some client should have.
         """
         by_name: dict[str, Resource] = {}
         variants: dict[str, list[Resource]] = {}
@@ -114,16 +115,16 @@ class TypeSnapshot:
         )
 
     def showing(self, chosen: Iterable[Resource]) -> TypeSnapshot:
-        """Return this as one client sees it; clients with the same variants share one snapshot.
+        """Return the snapshot as one client sees it; clients with the same variants share one.
 
         Args:
-            chosen: the client's variants, one of each name at the most.
+            chosen: the client's variants, at most one of each name.
         """
         if self._shown is None:
             return self
         chosen = tuple(chosen)
-        # Variants live as long as this does, so no other object gets their ids; what is shown lives
-        # only as long as a stream looks at it.
+        # The variants live as long as this snapshot, so no other object gets their ids. A shown
+        # snapshot lives only as long as a stream uses it.
         key = tuple(map(id, chosen))
         found = self._shown.get(key)
         if found is None:
@@ -144,9 +145,10 @@ class TypeSnapshot:
         )
 
     def differs_from(self, before: TypeSnapshot) -> frozenset[str]:
-        """Return the names of which this may say something else to a client than one before.
+        """Return the names of which this may tell a client something else than an earlier snapshot.
 
-        Most streams compare the same two, of one node or of many, so that is done once.
+        Most streams compare the same two snapshots, of one node or of many, so the result is
+        cached.
         """
         known = self._differences.get(id(before))
         if known is not None and known[0]() is before:
@@ -167,22 +169,22 @@ class TypeSnapshot:
         return found
 
     def find(self, name: str) -> Resource | None:
-        """Return the resource that a client means by a name or an alias."""
+        """Return the resource that has this name or alias."""
         return self.resources.get(name) or self.aliases.get(name)
 
     def expects(self, name: str) -> bool:
-        """Tell whether who asks for this name has, or will have in a moment, what it stands for."""
+        """Tell whether this name, or anything in this collection, exists or will in a moment."""
         exists = name in self.resources or name in self.collections
         return exists or name in self.pending or name in self.recorded
 
     def knows(self, name: str) -> bool:
-        """Tell whether anything of this name is there, for anybody, or will be in a moment."""
+        """Tell whether a resource, variant or alias of this name exists, or will in a moment."""
         exists = name in self.resources or name in self.aliases or name in self.variants
         return exists or name in self.pending or name in self.recorded
 
 
 def _frozen(entries: Mapping[str, T]) -> Mapping[str, T]:
-    """Return entries that nobody changes; most snapshots have none, and share one map."""
+    """Return entries that cannot be changed; most snapshots have none, and share one map."""
     return MappingProxyType(entries) if entries else NOTHING
 
 
@@ -225,7 +227,7 @@ def _versions(
 ) -> dict[str, Version]:
     versions = {name: each.version for name, each in resources.items()}
     for name, found in variants.items():
-        # With a single variant it is the version that clients see.
+        # If there is only one variant, this is the version that clients see.
         versions[name] = Version(",".join(sorted(each.version for each in found)))
     return versions
 
@@ -245,7 +247,7 @@ def _collections(
 
 
 EMPTY = TypeSnapshot.of()
-"""The snapshot of a type of which the node has nothing."""
+"""The snapshot of a type of which the node has no resources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,24 +257,24 @@ class Snapshot:
     types: Mapping[TypeUrl, TypeSnapshot] = field(default_factory=lambda: NOTHING)
 
     def of_type(self, type_url: TypeUrl) -> TypeSnapshot:
-        """Return the node's resources of one type; of a type nobody set, it has none."""
+        """Return the node's resources of one type; it has none of a type that was never set."""
         return self.types.get(type_url, EMPTY)
 
     def changed_since(self, before: Snapshot) -> AbstractSet[TypeUrl]:
-        """Return the types of which a node should have something else than before."""
+        """Return the types of which the node should have something else than before."""
         urls = self.types.keys() | before.types.keys()
         pairs = [(url, self.types.get(url, EMPTY), before.types.get(url, EMPTY)) for url in urls]
         return {
             url
             for url, now, then in pairs
-            # Most that differ do so in their version, which is found out at once.
+            # Most types that differ have different versions, and this comparison is cheap.
             if now is not then and (now.version != then.version or now != then)
         }
 
     def keeping(self, before: Snapshot, changed: AbstractSet[TypeUrl]) -> Snapshot:
-        """Return this snapshot with an earlier one's objects for the types that did not change.
+        """Return this snapshot, but with the earlier snapshot's objects for unchanged types.
 
-        If nothing did, it is the earlier one.
+        If no type changed, this is the earlier snapshot itself.
 
         Args:
             changed: ``changed_since(before)``.

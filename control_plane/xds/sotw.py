@@ -3,25 +3,27 @@
 The rules of the protocol, in the order in which this module keeps them (quotations are from the xDS
 protocol):
 
-1. A first request is initial whatever its nonce, which "is valid only in the context of an
-   individual xDS stream; it does not survive stream restarts" (Envoy sends old ones: issues 15767,
-   30155, 30206).
-2. The names of every request are taken, stale or not. "Within a stream, new DiscoveryRequests
-   supersede any prior DiscoveryRequests having the same resource type."
+1. The first request is initial whatever nonce it carries, because a nonce "is valid only in the
+   context of an individual xDS stream; it does not survive stream restarts" (Envoy sends old ones:
+   issues 15767, 30155, 30206).
+2. The names of every request are taken, even of a stale one. "Within a stream, new
+   DiscoveryRequests supersede any prior DiscoveryRequests having the same resource type."
 3. "The management server should not send a DiscoveryResponse for any DiscoveryRequest that has a
-   stale nonce": what a stale request asks for anew waits for a fresh one, or leaves with the next
-   change.
-4. NACK means ``error_detail``, nothing else, and is never answered with the same content.
+   stale nonce": names that only a stale request asks for wait for a request that is not stale, or
+   leave with the next change.
+4. A request with ``error_detail`` is a NACK, and no other request is. It is never answered with the
+   same content.
 5. "When the client sends a new request that changes the set of resources being requested, the
    server must resend any newly requested resources, even if it previously sent those resources".
 6. Listener and Cluster responses have "the complete state of the world" (``CompleteState`` says
-   what that is after a NACK); the first is sent even when it is empty. Other types are sent in
-   part, and never empty, since there "an empty DiscoveryResponse is effectively a no-op"; but a
-   client that takes errors is told by one that what it asked for by name is not there.
-7. Nothing is sent again that the client has. "If the management server provides the same set of
+   what that is after a NACK); the first one is sent even if it is empty. Responses of other types
+   are partial and never empty, because for those types "an empty DiscoveryResponse is effectively a
+   no-op". One exception: if a client takes errors, a response that has only errors may tell it that
+   names it asked for do not exist.
+7. A client is not sent again what it has. "If the management server provides the same set of
    resources rather than waiting for a change to occur, it will cause needless work".
 
-What a response has is worked out by ``CompleteState`` or by ``PartialState``.
+``CompleteState`` or ``PartialState`` works out the content of a response.
 """
 
 from __future__ import annotations
@@ -55,13 +57,13 @@ class SotwMachine:
     """One type on one SotW stream.
 
     Attributes:
-        type: which type.
+        type: the resource type.
         subscription: what the client asks for.
-        exchange: what it has, and the response that awaits its answer.
-        heartbeats: the TTLs that it was told; None if it takes none.
-        tells_errors: whether it is told why it is not sent what it asks for.
-        names: those of the last request; None before the first.
-        deferred: what only stale requests asked for.
+        exchange: what the client has, and the response that awaits its answer.
+        heartbeats: the TTLs that the client was told; None if it does not support TTLs.
+        tells_errors: whether the client is told why it is not sent what it asks for.
+        names: the resource names of the last request; None before the first one.
+        deferred: the names that only stale requests asked for.
     """
 
     __slots__ = (
@@ -105,7 +107,7 @@ class SotwMachine:
             )
 
     def receive(self, request: SotwRequest, now: float) -> tuple[Event, ...]:
-        """Take a request; return what it told."""
+        """Take a request; return the events in it."""
         events: list[Event] = []
         stale, answered = False, NO_NAMES
         if self.names is None:  # rule 1
@@ -127,7 +129,7 @@ class SotwMachine:
     def _take_names(
         self, names: tuple[str, ...], answered: frozenset[str], *, stale: bool
     ) -> Sequence[Event]:
-        """Take the names of a request, and owe what it asks for anew (rules 2, 3 and 5)."""
+        """Take the names of a request, and owe the newly requested ones (rules 2, 3 and 5)."""
         added = dropped = NO_NAMES
         if names != self.names:
             before = self.subscription.asked()
@@ -143,7 +145,7 @@ class SotwMachine:
             self.exchange.owe(asked | self.deferred)
             self.deferred.clear()
         if not self.type.complete:
-            # Where responses are partial, none of them answers a wildcard.
+            # No partial response answers a wildcard.
             self.exchange.pay({WILDCARD})
         if dropped or answered:
             self.deferred -= {name for name in self.deferred if not self.subscription.wants(name)}
@@ -153,36 +155,37 @@ class SotwMachine:
         return subscription_events(self.type.url, added, dropped)
 
     def asked(self) -> set[str]:
-        """Return the names that are remembered only because the client gave them."""
+        """Return the names that are remembered only because the client asked for them."""
         return self.subscription.names
 
     def wants(self, name: str, _: TypeSnapshot) -> bool:
-        """Tell whether a resource of this name is for the client."""
+        """Tell whether the client is subscribed to a resource of this name."""
         return self.subscription.wants(name)
 
     def absent(self, snapshot: TypeSnapshot) -> set[str]:
-        """Return the names it asked for that no resource has, or will have in a moment."""
+        """Return the requested names that neither exist nor will exist in a moment."""
         return {name for name in self.subscription.names if not snapshot.expects(name)}
 
     def refresh(self, names: AbstractSet[str], there: Container[str]) -> None:
-        """Owe the client again what it waits for, now that it was sent resources of another type.
+        """Owe the client again what it waits for after it was sent resources of another type.
 
-        Of a complete type it repeats its request instead (``Ordering.is_asked_again``).
+        A complete type needs none of this, because the client repeats its request instead
+        (``Ordering.is_asked_again``).
 
         Args:
-            names: those that it waits for.
+            names: the names that the client waits for.
             there: the names of this type that exist.
         """
         if not self.type.complete:
             self.exchange.refresh(names, there)
 
     def forget_gone(self, snapshot: TypeSnapshot) -> None:
-        """Forget what was refused of names that nothing has, if it is known what the client has."""
+        """Forget refusals of names that are gone, if it is known what the client has."""
         if self._state.is_known() or not self.type.complete:
             self.exchange.forget_gone(lambda n: n in self.subscription.names or snapshot.knows(n))
 
     def resume(self, snapshot: TypeSnapshot, now: float) -> None:
-        """Leave alone a reconnected client that says it has this very version.
+        """Send nothing to a reconnected client that states that it has this very version.
 
         Args:
             snapshot: what the node should have of this type.
@@ -190,7 +193,8 @@ class SotwMachine:
         """
         version, self._resumed_version = self._resumed_version, ""
         states_all = self.type.complete and version == snapshot.version
-        # An earlier stream may have told it TTLs, which run on, of what has none now.
+        # TTLs that an earlier stream told the client still run, even for resources that have none
+        # now.
         may_end = self.heartbeats is not None and len(snapshot.ttls) < len(snapshot.resources)
         if states_all and not may_end and self.subscription.asked() == {WILDCARD}:
             self._state.resume(snapshot.resources, now)
@@ -227,7 +231,7 @@ class SotwMachine:
         return reply
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
-        """Return the heartbeat to send now, which keeps something alive and tells nothing else."""
+        """Return the heartbeat to send now; it keeps resources alive and changes nothing else."""
         due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
         if self.heartbeats is None or not due:
             return None
@@ -243,13 +247,13 @@ class SotwMachine:
         return Reply(self.type.url, nonce, version, kept, ttls=ttls, is_heartbeat=True)
 
     def _version(self, snapshot: TypeSnapshot, resources: Iterable[Resource]) -> Version:
-        """Return the version of a response; a complete one may differ from the snapshot."""
+        """Return the version of a response; a complete one may differ from the snapshot's."""
         return version_of_all(versions_in(resources)) if self.type.complete else snapshot.version
 
     def due(
         self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
     ) -> Mapping[str, Version | None]:
-        """Return what a response would tell; ``*`` stands for the first answer to a wildcard."""
+        """Return the news for the client; ``*`` stands for the first answer to a wildcard."""
         return self._responses.due(snapshot, now, withdraw=withdraw)
 
     def takes_everything(self) -> bool:
@@ -262,7 +266,7 @@ class SotwMachine:
         return frozenset(name for name in snapshot.recorded if self.subscription.wants(name))
 
     def in_step(self, snapshot: TypeSnapshot) -> bool:
-        """Tell whether the client has all that it should have, and nothing else is left with it."""
+        """Tell whether the client has exactly what it should have, and nothing is in flight."""
         if self.exchange.in_flight is not None or self.missing(snapshot):
             return False
         return self._responses.in_step(snapshot)

@@ -1,21 +1,23 @@
-"""One xDS stream: who is at the other end, which types it asks for, and which is served first.
+"""One xDS stream: which client it belongs to, which types it asks for, and which is served first.
 
 The rules of this module (quotations are from the xDS protocol):
 
 - "Only the first request on a stream is guaranteed to carry the node identifier. [...] The node
-  identifier should always be identical if present more than once": it is remembered, and another
-  one ends the stream.
+  identifier should always be identical if present more than once": the stream remembers the node,
+  and ends if a request carries another one.
 - On an aggregated stream every request names its type, and "each resource type is treated as a
-  separate logical stream"; on a stream of one type the type is implicit, and another one ends it.
-- Make before break: ``Ordering`` says which type waits for which, and ``Withdrawal`` when anything
-  is taken from the client.
+  separate logical stream". On a stream of one type the type is implicit, and a request for another
+  type ends the stream.
+- Make before break: ``Ordering`` decides which type waits for which, and ``Withdrawal`` decides
+  when resources are taken from the client.
 - "Management server is expected to provide the EDS/RDS updates during warming", even if nothing
   changed.
 
-Most of what happens concerns one type of several. So a type of which nothing is owed is remembered
-with the snapshot object that it was compared with, until a request or a response touches it. A
-stream on which that is so of all types, and which has no heartbeats to send, rests: it is not
-looked at until a request comes or another snapshot is set.
+Most requests and changes concern only one of the stream's types. So when nothing is owed for a
+type, the stream remembers the snapshot object that it compared, and does not look at the type again
+until a request, a response or another snapshot concerns it. A stream rests if this holds for all of
+its types and it has no heartbeats to send: nothing looks at it until a request arrives or another
+snapshot is set.
 """
 
 from __future__ import annotations
@@ -54,11 +56,11 @@ class Stream:
         """Start before the first request.
 
         Args:
-            types: what is known of each resource type.
+            types: the resource types that the server knows.
             only: the type that a per-type service implies; None on an aggregated stream.
             limits: how much the client may ask for.
-            nonces: what its nonces begin with, up to a hyphen, so that no nonce of an earlier
-                stream is taken for one of this stream.
+            nonces: the prefix of the stream's nonces, which ends in a hyphen. It makes sure that no
+                nonce of an earlier stream is taken for one of this stream.
         """
         self._types = types
         self._only = only
@@ -77,7 +79,7 @@ class Stream:
         )
 
     def identify(self, request: Request) -> Connected | None:
-        """Take the node of a request; the first one tells who the client is.
+        """Take the node of a request; the node of the first request identifies the client.
 
         Raises:
             PeerProtocolError: the first request has no node id, or a later one has another.
@@ -96,20 +98,20 @@ class Stream:
         return None
 
     def bind(self, refusals: NodeRefusals) -> None:
-        """Give the stream what its node refused before, on this stream or an earlier one."""
+        """Give the stream the refusals of its node, from this stream or an earlier one."""
         self._refusals = refusals
 
     def receive(self, request: Request, now: float) -> tuple[Event, ...]:
-        """Take a request whose node was identified; return what it told.
+        """Take a request whose node was identified; return the events in it.
 
         Args:
             request: a request of the variant that this stream speaks.
             now: seconds of the server's monotonic clock.
 
         Raises:
-            PeerProtocolError: it has no type URL, or one that this stream is not for; or a name is
-                a malformed ``xdstp:`` name, or has two sets of parameters.
-            PeerLimitExceeded: it asks for more than the limits allow.
+            PeerProtocolError: the request has no type URL, or one that this stream does not serve;
+                or a name is a malformed ``xdstp:`` name, or has two sets of parameters.
+            PeerLimitExceeded: the client asks for more than the limits allow.
         """
         url = self._type_of(request)
         is_first = url not in self.machines
@@ -125,7 +127,7 @@ class Stream:
             self._withdrawal.gave_up(url)
         if is_asked_again:
             machine.exchange.owe({WILDCARD})
-        # Where there are variants, the same names with other parameters mean other resources.
+        # If there are variants, the same names with other parameters mean other resources.
         if changes or self._translation.has_variants(url):
             self._at_rest.pop(url, None)
             self._rests_with = self._said_all = None
@@ -134,17 +136,17 @@ class Stream:
     def content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:
         """Return what the client should have of a type that it asked for.
 
-        Where there are variants, that is the one that matches the parameters of the client.
+        Of a resource with variants, this is the variant that matches the client's parameters.
 
         Args:
-            url: of which type.
+            url: the type.
             snapshot: all that the node should have.
         """
         content = snapshot.of_type(url)
         return self._translation.view(url, content) if content.variants else content
 
     def as_told(self, reply: Reply) -> Reply:
-        """Return a response as the client is told it, with the constraints of its variants."""
+        """Return a response as the client gets it, with the constraints of its variants."""
         return self._translation.told(reply)
 
     def replies(self, snapshot: Snapshot, now: float) -> list[Reply]:
@@ -184,7 +186,7 @@ class Stream:
         return replies
 
     def missing(self, snapshot: Snapshot) -> frozenset[tuple[TypeUrl, str]]:
-        """Return what the client wants and whose content is gone and has to be made anew."""
+        """Return the resources that the client wants and whose content has to be made anew."""
         return frozenset(
             (url, name)
             for url, content in snapshot.types.items()
@@ -193,7 +195,7 @@ class Stream:
         )
 
     def in_step(self, snapshot: Snapshot) -> bool:
-        """Tell whether the client has all that it asked for and should have, and no more."""
+        """Tell whether the client has exactly what it asked for and should have."""
         if self._rests_with is snapshot:
             return True
         if not all(self._is_in_step(url, self.content(url, snapshot)) for url in self.machines):
@@ -203,22 +205,22 @@ class Stream:
         return True
 
     def rests(self, snapshot: Snapshot) -> bool:
-        """Tell whether nothing is to be sent until a request comes, or another snapshot is set."""
+        """Tell whether nothing will be sent until a request arrives or another snapshot is set."""
         return self.in_step(snapshot) and self._rests_with is snapshot
 
     def has_said_all(self, snapshot: Snapshot) -> bool:
         """Tell whether no request changed anything since the replies to this snapshot were made.
 
-        Then there are no more of them before ``next_due``.
+        If so, there are no more replies to it before ``next_due``.
         """
         return self._said_all is snapshot
 
     def refusal(self, url: TypeUrl, name: str) -> Refusal | None:
-        """Return what the node refused of this name, if it accepted nothing since."""
+        """Return the last refusal of this name by the node, unless it accepted content since."""
         return self._refusals.of_type(self._types.get(url)).get(name)
 
     def next_due(self, now: float) -> float | None:
-        """Return the moment at which what was refused, held back, or a heartbeat may be sent."""
+        """Return the next moment at which a retry, a withdrawal or a heartbeat may be sent."""
         moments = [self._withdrawal.next_due(now)]
         moments += [machine.exchange.next_retry(now) for machine in self.machines.values()]
         beating = [each.heartbeats for each in self.machines.values() if each.heartbeats]
@@ -226,7 +228,7 @@ class Stream:
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _look(self, snapshot: Snapshot, now: float) -> None:
-        """Take note of what is settled without a response, before what depends on that."""
+        """Take note of what is settled without a response, before looking at what depends on it."""
         for url, machine in self.machines.items():
             if isinstance(machine, SotwMachine):
                 machine.resume(self.content(url, snapshot), now)
@@ -273,9 +275,10 @@ class Stream:
         return True
 
     def _refresh(self, machine: Machine, snapshot: Snapshot) -> None:
-        """Owe the client what it waits for before it uses what it was just sent.
+        """Owe the client the resources that it waits for before it uses what it was just sent.
 
-        A resource says which those are (``Resource.awaits``); if not, it is the one of its name.
+        A resource names them itself (``Resource.awaits``); otherwise it is the resource of the same
+        name.
         """
         told = machine.exchange.in_flight or {}
         updated = [name for name, version in told.items() if version is not None]

@@ -1,7 +1,7 @@
 """What the client of one stream wants of one type: names, the wildcard, and the legacy wildcard.
 
-The rule of this module: it answers "does the client want this name?" as the xDS protocol, section
-"How the client specifies what resources to return", says, for both variants.
+The rule of this module: for both variants, it answers "does the client want this name?" as the
+section "How the client specifies what resources to return" of the xDS protocol says.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from control_plane.xds.xdstp import collection_of, is_glob
 
 
 def stands_for_several(name: str) -> bool:
-    """Tell whether a name is ``*``, or that of a collection."""
+    """Tell whether a name is ``*`` or the name of a collection."""
     return name == WILDCARD or is_glob(name)
 
 
 @dataclass(slots=True)
 class Subscription:
-    """The names a client asked for, without ``*``, and whether it wants all besides."""
+    """The names that a client asked for, without ``*``, and whether it also wants all others."""
 
     names: set[str] = field(default_factory=set)
     wildcard: bool = False
@@ -31,35 +31,36 @@ class Subscription:
     resource name (whether it be "*" or any other name), then this legacy semantic is no longer
     available"."""
     globs: frozenset[str] = NO_NAMES
-    """Those of the names that stand for a collection."""
+    """The names that stand for a collection."""
 
     def asked(self) -> frozenset[str]:
-        """Return the names that the client gave and did not give up, ``*`` included."""
+        """Return the names that the client asked for and did not give up, ``*`` included."""
         return frozenset(self.names | {WILDCARD} if self.wildcard else self.names)
 
     def wants(self, name: str) -> bool:
-        """Tell whether a resource of this name is for the client."""
+        """Tell whether the client is subscribed to a resource of this name."""
         if self.wildcard or name in self.names:
             return True
         return bool(self.globs) and collection_of(name) in self.globs
 
     def among(self, names: AbstractSet[str]) -> Iterable[str]:
-        """Return which of these names are for the client.
+        """Return which of these names the client is subscribed to.
 
-        Where it asks by name this costs no more than what it asks for: by the services of each type
-        Envoy opens a stream for each resource, and a node may have thousands.
+        If it asks by name, the cost is bounded by the number of names that it asks for. This
+        matters on per-type services: there Envoy opens a stream for each resource, and a node may
+        have thousands.
         """
         if self.wildcard or self.globs:
             return filter(self.wants, names)
         return names & self.names
 
     def wanted(self, snapshot: TypeSnapshot) -> list[Resource]:
-        """Return the resources for the client, by name."""
+        """Return the resources that the client is subscribed to, sorted by name."""
         names = sorted(self.among(snapshot.resources.keys()))
         return [snapshot.resources[name] for name in names]
 
     def replace(self, requested: Iterable[str]) -> frozenset[str]:
-        """Take the full list of names of a SotW request; return what it asks for anew.
+        """Take the full list of names in a SotW request; return the newly requested names.
 
         "In the SotW protocol variants, each request must contain the full list of resource names
         being subscribed to".
@@ -83,7 +84,7 @@ class Subscription:
     def change(
         self, subscribe: Iterable[str], unsubscribe: Iterable[str], *, first: bool
     ) -> SubscriptionChange:
-        """Take the lists of a delta request, the additions first."""
+        """Take the lists of names in a delta request, the additions first."""
         added = frozenset(subscribe)
         dropped = frozenset(unsubscribe)
         if first and not added and not dropped:
@@ -104,10 +105,12 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionChange:
-    """What a delta request did to a subscription: what it asks for, known or not, and gives up.
+    """How a delta request changed a subscription.
 
     Attributes:
-        dropped_globs: those of ``dropped`` that stand for a collection.
+        added: the names that the client asks for, whether it had asked for them before or not.
+        dropped: the names that it gave up.
+        dropped_globs: the names in ``dropped`` that stand for a collection.
     """
 
     added: frozenset[str]

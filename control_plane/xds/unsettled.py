@@ -1,9 +1,9 @@
-"""Which names a client may have to be told of, so that a response looks at these alone.
+"""The names that a client may have to be told about, so that a response looks at these alone.
 
-The rule of this module: of every name that is not among them it is known that the client has what
-it should have. What a name is owed follows from the snapshot, from what the client asks for, and
-from what it has. Whoever changes one of these says for which names, so the cost of a response
-follows what changed, and not how much there is.
+The rule of this module: for every other name, the client is known to have what it should have. What
+the client is owed of a name follows from the snapshot, from what the client asks for, and from what
+it has. The code that changes one of these reports the names concerned. So the cost of a response
+follows what changed, not how much there is.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from control_plane.xds.subscription import stands_for_several
 
 
 class Unsettled:
-    """The names of one type of which one client does not have what it should have, or is owed it.
+    """The names of one type for which one client lacks what it should have, or is owed it.
 
-    Whether it may be sent that now is another question: it may be refused, or not made yet.
+    Whether the content may be sent now is another question: it may be refused, or not made yet.
     """
 
     __slots__ = ("_compared", "_ordered", "_touched")
@@ -33,12 +33,12 @@ class Unsettled:
         self._touched: set[str] = set()
 
     def touch(self, names: Iterable[str]) -> None:
-        """Have these looked at next time: what the client has or asks for has changed."""
+        """Have these names looked at next time, because what the client has or asks for changed."""
         if self._compared is not None:
             self._touched.update(names)
 
     def touch_asked(self, names: Iterable[str]) -> None:
-        """Have these looked at next time: the client asks for them, or gave them up."""
+        """Have these names looked at next time, as the client asks for them or gave them up."""
         if any(map(stands_for_several, names)):
             self._compared = None
         self.touch(names)
@@ -50,13 +50,13 @@ class Unsettled:
         among: Callable[[AbstractSet[str]], Iterable[str]],
         is_unsettled: Callable[[str, TypeSnapshot], bool],
     ) -> Sequence[str]:
-        """Return the names, sorted.
+        """Return the unsettled names, sorted.
 
         Args:
             snapshot: what the node should have of the type.
             whole: returns all names that may be unsettled.
-            among: returns which of some names may be.
-            is_unsettled: tells whether a name is.
+            among: returns those of the given names that may be unsettled.
+            is_unsettled: tells whether a name is unsettled.
         """
         before, self._compared = self._compared, snapshot
         if before is None:
@@ -73,7 +73,7 @@ class Unsettled:
         self, snapshot: TypeSnapshot, is_unsettled: Callable[[str, TypeSnapshot], bool]
     ) -> None:
         if snapshot.aliases:
-            # A client that asks for an alias, or gives one up, may have the resource by its name.
+            # A client that asks for an alias, or gives it up, may have the resource under its name.
             aliases = self._touched & snapshot.aliases.keys()
             self._touched.update(snapshot.aliases[alias].name for alias in aliases)
         added = []
@@ -91,9 +91,9 @@ class Unsettled:
 
 
 def round_from(ordered: Sequence[str], last: str) -> Iterator[str]:
-    """Return sorted names round and round, from the one that follows the last.
+    """Return sorted names as a circle that starts after the last name.
 
-    A name whose content changes all the time cannot starve the others.
+    So a name whose content changes all the time cannot starve the others.
     """
     start = bisect_right(ordered, last)
     return map(ordered.__getitem__, chain(range(start, len(ordered)), range(start)))
@@ -104,9 +104,9 @@ def turn_of(
     limit: int,
     was_refused: Callable[[str, Version | None], bool],
 ) -> dict[str, Version | None]:
-    """Return what the next response of limited size tells, of all that is due.
+    """Return what the next response of limited size tells, out of all that is due.
 
-    Content that was refused before has a response of its own, so that another NACK hits nothing
+    Content that was refused before gets a response of its own, so that another NACK affects nothing
     else.
     """
     turn: dict[str, Version | None] = {}

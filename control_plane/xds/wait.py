@@ -1,7 +1,7 @@
-"""How long one type waits for those that come before it.
+"""How long one type waits for the types before it.
 
-The rule of this module: a wait has an end, whatever changes meanwhile. Each name is waited for
-once, and what comes up only after the waiting type changed is not waited for at all.
+The rule of this module: a wait ends, whatever changes meanwhile. Each name is waited for once, and
+nothing that comes up only after the waiting type changed is waited for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Wait:
     """What one type waits for: names of the types before it, and ``*`` for an empty response.
 
     Attributes:
-        content: what the type is to send then.
+        content: what the type will send after the wait.
     """
 
     __slots__ = ("_answered", "_needed", "_outdated", "_twice", "content")
@@ -25,7 +25,7 @@ class Wait:
         """Begin to wait.
 
         Args:
-            content: what the type is to send then.
+            content: what the type will send after the wait.
         """
         self.content = content
         self._needed: dict[TypeUrl, set[str]] = {}
@@ -41,18 +41,19 @@ class Wait:
         outdated: AbstractSet[str],
         has: AbstractSet[str],
     ) -> None:
-        """Wait for all that a type before it has yet to deliver, except for what was waited for.
+        """Wait for all that a type before has yet to deliver, except what was already waited for.
 
         Args:
-            before: which type.
-            outstanding: the names of which it has content in flight, or to send.
-            outdated: those of which the content in flight is not the newest.
+            before: the type to wait for.
+            outstanding: the names whose content that type has in flight, or has to send.
+            outdated: the names whose content in flight is not the newest.
             has: the names of which the client has content.
         """
-        # What the client does not have, as it refused or lost it, is waited for once more.
+        # If the client does not have a resource because it refused or lost it, it is waited for
+        # once more.
         answered = self._answered[before] = self._answered.get(before, set()) & has
         self._needed.setdefault(before, set()).update(outstanding - answered)
-        # If only an answer to the newest content counted, it might wait for ever.
+        # If only an answer to the newest content counted, the wait might never end.
         twice = self._twice.setdefault(before, set())
         self._outdated.setdefault(before, set()).update(outdated - twice)
         twice |= outdated
@@ -63,7 +64,7 @@ class Wait:
         self._answered.setdefault(before, set()).update(told - outdated)
 
     def lasts(self, before: TypeUrl, outstanding: AbstractSet[str]) -> bool:
-        """Tell whether what a type has yet to deliver is waited for."""
+        """Tell whether the wait covers any of the names that a type has yet to deliver."""
         needed = self._needed.get(before)
         if not needed:
             return False

@@ -1,29 +1,31 @@
-"""Make before break, the way back: when what should not be there any more is taken from a client.
+"""Make before break, in reverse: when a client loses the resources that it should no longer have.
 
 The rules of this module (quotations are from the xDS protocol, "Eventual consistency
 considerations"):
 
 - "Stale CDS clusters and related EDS endpoints (ones no longer being referenced) can then be
-  removed": once the client has accepted what refers to them no more. As long as a listener is
-  refused nothing is withdrawn that the one before it may use.
-- The first answer to a wildcard, or to a glob, withdraws nothing: a client that reconnects has too
-  much, and asks for the types that refer to it only while that answer is under way.
-- An ACK says that a client accepted a listener, not that it uses it. It goes on with the listener
-  before until it has every Secret and filter that the new one names, and it asks for these before
-  it ACKs. So whatever the listener before may use stays until then, but not for ever: a Secret or
-  filter may not exist.
-- An empty state-of-the-world response may never be answered: if nothing in an Envoy is interested
-  in the type any more, it does not answer, and tells nobody (so it is with scoped routes once no
-  listener has any). Then nothing refers to anything either, so after a while the answer is no
-  longer waited for. The response stays in flight: should the client be interested again, its first
-  request answers it.
-- In state of the world no routes are ever taken away: "deletions are indicated implicitly by parent
-  resources being changed to no longer refer to a child resource". A client that ACKs a listener,
-  and only then asks for the routes that it names (as gRPC does), goes on with the routes of the
-  listener before, and with their clusters, until it has the new ones. These may be gone before they
-  were sent. So while a client asks for routes that are gone, and either has them or gave up others,
-  what routes may refer to stays; but not for ever, since a listener may go on naming what is gone.
-  Delta needs no such rule: there, a client is in step only after it answered the removal.
+  removed": once the client has accepted resources that no longer refer to them. As long as a
+  listener is refused, nothing is withdrawn that its predecessor may use.
+- The first answer to a wildcard or a glob withdraws nothing. A client that reconnects may have
+  surplus resources, and it asks for the types that refer to them only while that answer is under
+  way.
+- An ACK says that a client accepted a listener, not that it uses it. The client keeps using the
+  previous listener until it has every Secret and filter that the new one names, and it asks for
+  these before it ACKs the listener. So whatever the previous listener may use stays until then, but
+  not for ever, because a Secret or filter may not exist.
+- An empty state-of-the-world response may never be answered: an Envoy in which nothing is
+  interested in the type any more ignores the response and tells nobody (it does so with scoped
+  routes once no listener has any). Then nothing in that type refers to anything either, so after a
+  while the answer is no longer waited for. The response stays in flight: if the client becomes
+  interested again, its first request answers it.
+- In state of the world, routes are never removed: "deletions are indicated implicitly by parent
+  resources being changed to no longer refer to a child resource". A client that ACKs a listener and
+  only then asks for the routes that it names (gRPC does) keeps using the routes of the previous
+  listener, and their clusters, until it has the new routes. But the new routes may be gone before
+  they were sent. So while a client asks for routes that are gone, and either has them or gave up
+  others, everything that routes may refer to stays; but not for ever, because a listener may keep
+  naming routes that are gone. Delta needs no such rule, because a delta client is in step only
+  after it has answered the removal.
 """
 
 from __future__ import annotations
@@ -39,14 +41,14 @@ from control_plane.xds.sotw import SotwMachine
 from control_plane.xds.translation import Machine
 
 PATIENCE = 5.0
-"""Seconds for which a client that does not let go keeps what that may refer to."""
+"""For how many seconds a client that does not let go of something keeps what that may refer to."""
 
 AT_ONCE, NOT_YET = -inf, inf
-"""Moments, of the server's monotonic clock, that are always over, and that never come."""
+"""Moments of the server's monotonic clock: one that is always past, and one that never comes."""
 
 
 class Withdrawal:
-    """When the types of one stream may take from the client what it should not have any more."""
+    """When the types of one stream may take surplus resources from the client."""
 
     __slots__ = (
         "_at_rest",
@@ -68,9 +70,10 @@ class Withdrawal:
         """Start before the first request.
 
         Args:
-            types: what is known of each resource type.
-            machines: those of the stream.
-            at_rest: the types of which nothing is owed, each with what it was compared with.
+            types: the resource types that the server knows.
+            machines: the machines of the stream.
+            at_rest: the types of which nothing is owed, each with the snapshot that it was compared
+                with.
             content: returns what the client should have of a type.
         """
         self._types = types
@@ -90,7 +93,7 @@ class Withdrawal:
             self._gave_up.add(url)
 
     def may_withdraw(self, url: TypeUrl, snapshot: Snapshot, now: float) -> bool:
-        """Tell whether nobody refers any more to what should not be there."""
+        """Tell whether nothing refers to the surplus resources of a type any more."""
         followers = [each for each in self._types.followers(url) if each in self._machines]
         machine = self._machines[url]
         if self._types.followers(url) and not machine.exchange.owed.isdisjoint(
@@ -108,7 +111,7 @@ class Withdrawal:
         return at <= now
 
     def look(self, snapshot: Snapshot) -> None:
-        """Forget what holds nothing up any more; to be called before each round of responses."""
+        """Forget what no longer delays a withdrawal; called before each round of responses."""
         self._held_until.clear()
         self._gave_up = {url for url in self._gave_up if _awaited(self._machines[url])}
         for url, since in list(self._clings_since.items()):
@@ -118,10 +121,10 @@ class Withdrawal:
                 del self._clings_since[url]
 
     def next_due(self, now: float) -> float | None:
-        """Return the moment at which something that was held back may be withdrawn."""
+        """Return the next moment at which a delayed withdrawal may be sent."""
         held = self._held_until
         moments = list(held.values())
-        # An empty response that left in that very round holds it up too, and may get no answer.
+        # An empty response that was sent in the same round delays it too, and may get no answer.
         moments += [
             each.exchange.sent_at + PATIENCE
             for each in self._machines.values()
@@ -132,7 +135,7 @@ class Withdrawal:
         return min((at for at in moments if now < at < NOT_YET), default=None)
 
     def _lets_go(self, url: TypeUrl, snapshot: Snapshot) -> float:
-        """Return when the client has exactly what it should have of a follower."""
+        """Return the moment from which the client has exactly what it should have of a follower."""
         content, machine = self._content(url, snapshot), self._machines[url]
         if self._at_rest.get(url) is content or machine.in_step(content):
             return AT_ONCE
@@ -143,19 +146,19 @@ class Withdrawal:
     def _is_given_up_late(self, url: TypeUrl, follower: TypeUrl) -> bool:
         """Tell whether a client may give up a follower's resources only after it ACKed others.
 
-        So it is if a type stands between the two, as listeners do between clusters and routes: it
-        names the follower's resources, and changed together with them.
+        This is so if another type stands between the two, as listeners stand between clusters and
+        routes: that type names the follower's resources, and changed together with them.
         """
         between = (each for each in self._types.get(follower).after if each in self._machines)
         return any(url in self._types.get(each).after for each in between)
 
     def _warms(self, url: TypeUrl, types: Iterable[TypeUrl]) -> bool:
-        """Tell whether a client may need a type before it uses what it has of some types."""
+        """Tell whether the client may need a type before it uses what it has of other types."""
         warmed = self._types.get(url).warms
         return any(each in warmed and self._machines[each].exchange.accepted for each in types)
 
     def _gives_up(self, url: TypeUrl, snapshot: Snapshot, now: float) -> float:
-        """Return from when on what a client has of a type keeps nothing else in use."""
+        """Return the moment from which what a client has of a type keeps nothing else in use."""
         names = self._clings_to(url, snapshot)
         if not names:
             return AT_ONCE
@@ -163,14 +166,14 @@ class Withdrawal:
         return max(since.setdefault(name, now) for name in names) + PATIENCE
 
     def _clings_to(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
-        """Return the names of a type that keep a client using what it had before."""
+        """Return the names of a type that may keep the client using what it had before."""
         machine = self._machines[url]
         if machine.type.warms:
             return _awaited(machine)
         return self._outlived(url, snapshot)
 
     def _outlived(self, url: TypeUrl, snapshot: Snapshot) -> AbstractSet[str]:
-        """Return the names that are gone, and which the client has or asks for in vain."""
+        """Return the names that are gone, but that the client has or still asks for."""
         machine = self._machines[url]
         if machine.type.complete or not isinstance(machine, SotwMachine):
             return NO_NAMES
@@ -181,6 +184,6 @@ class Withdrawal:
 
 
 def _awaited(machine: Machine) -> AbstractSet[str]:
-    """Return the names of which a client has nothing, though it asks for them."""
+    """Return the names that the client asks for and of which it has nothing."""
     asked = machine.subscription.names - machine.subscription.globs
     return asked - machine.exchange.accepted.keys()
