@@ -1,14 +1,15 @@
-"""Which variant of a resource is whose: constraints on what clients say of themselves (xDS TP2).
+"""Which clients a variant of a resource is for: constraints on dynamic parameters (xDS TP2).
 
 The rules of this module (quotations are from "TP2: Dynamically Generated Cacheable xDS Resources"):
 
-- Constraints speak of keys. "If a set of constraints does not specify any constraint for a given
+- A constraint refers to keys. "If a set of constraints does not specify any constraint for a given
   parameter sent by the client, that parameter does not prevent the constraints from matching."
 - A value matches no client that does not send the key; "exists" is "any value except for the key
   being absent".
 - "All variants of a given resource specify non-overlapping constraints for the same set of keys.
-  Control planes must not accept a set of resources that violates this requirement." Whether two
-  overlap is tried out: with each value that they mention, another one, and without the key.
+  Control planes must not accept a set of resources that violates this requirement." To find out
+  whether two overlap, each key is tried with every value that they mention, with some other value,
+  and absent.
 """
 
 from __future__ import annotations
@@ -22,26 +23,27 @@ from math import prod
 from control_plane.names import shown
 
 Parameters = tuple[tuple[str, str], ...]
-"""The dynamic parameters with which a client asks for something: pairs of key and value, sorted."""
+"""The dynamic parameters with which a client asks for something: sorted pairs of key and value."""
 
 MOST_COMPARISONS = 100_000
-"""How often constraints are matched to find out whether those of one name overlap: some 0.1 s."""
+"""How many times constraints may be matched to find out whether those of one name overlap; this
+many take some 0.1 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """A client sends a key, with this value; with any if there is None."""
+    """The client sends a key with this value, or with any value if this is None."""
 
     key: str
     value: str | None = None
 
     def matches(self, parameters: Mapping[str, str]) -> bool:
-        """Tell whether a client that sends these parameters is meant."""
+        """Tell whether a client that sends these parameters matches."""
         found = parameters.get(self.key)
         return found is not None if self.value is None else found == self.value
 
     def singles(self) -> Iterator[Single]:
-        """Yield what this is made of."""
+        """Yield the single rules that this rule consists of."""
         yield self
 
     def __str__(self) -> str:
@@ -50,18 +52,18 @@ class Single:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """All of these rules match; or any, if one is enough."""
+    """All of these rules match; or at least one, if ``one_is_enough``."""
 
     parts: tuple[Rule, ...]
     one_is_enough: bool = False
 
     def matches(self, parameters: Mapping[str, str]) -> bool:
-        """Tell whether a client that sends these parameters is meant."""
+        """Tell whether a client that sends these parameters matches."""
         enough = any if self.one_is_enough else all
         return enough(each.matches(parameters) for each in self.parts)
 
     def singles(self) -> Iterator[Single]:
-        """Yield what this is made of."""
+        """Yield the single rules that this rule consists of."""
         for each in self.parts:
             yield from each.singles()
 
@@ -72,16 +74,16 @@ class Several:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """A rule does not match."""
+    """The rule in it does not match."""
 
     part: Rule
 
     def matches(self, parameters: Mapping[str, str]) -> bool:
-        """Tell whether a client that sends these parameters is meant."""
+        """Tell whether a client that sends these parameters matches."""
         return not self.part.matches(parameters)
 
     def singles(self) -> Iterator[Single]:
-        """Yield what this is made of."""
+        """Yield the single rules that this rule consists of."""
         yield from self.part.singles()
 
     def __str__(self) -> str:
@@ -93,28 +95,28 @@ Rule = Single | Several | Not
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """What the parameters of a client have to be like for a variant to be its own.
+    """What a client's parameters must be like for it to get a variant.
 
     Attributes:
-        encoded: the ``DynamicParameterConstraints`` message, which clients are sent, serialised.
-            Constraints are the same if this is.
-        rule: what it says.
+        encoded: the serialised ``DynamicParameterConstraints`` message, which is sent to clients.
+            Constraints with equal messages are equal.
+        rule: the meaning of the message.
     """
 
     encoded: bytes = field(repr=False)
     rule: Rule = field(compare=False)
 
     def matches(self, parameters: Mapping[str, str]) -> bool:
-        """Tell whether a client that sends these parameters is meant."""
+        """Tell whether a client that sends these parameters matches."""
         return self.rule.matches(parameters)
 
 
 @lru_cache(maxsize=1024)
 def ambiguity(variants: tuple[Constraints, ...]) -> str:
-    """Return why nobody could tell which of a resource's variants some client should have.
+    """Return why it is ambiguous which of a resource's variants some client should have.
 
-    Many resources have the same constraints, and are set again and again: each combination is
-    looked at once.
+    Many resources have the same constraints and are set again and again, so the result for each
+    combination is cached.
 
     Returns:
         A sentence without the name of the resource; "" if there is no such client.

@@ -1,8 +1,8 @@
 """How far each resource got on its way to one client, as operators ask and commands wait for.
 
 The rule of this module: nothing is recorded twice. The machines know what was sent and accepted,
-the refusals know what was not; this only reads them, against the snapshot that the node should
-have.
+and the refusals know what was refused; this module only compares both with the snapshot that the
+node should have.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class Delivery:
 
     Attributes:
         version: the version that the client should have.
-        accepted: the version that it has; None if none.
-        since: when it accepted that, in seconds of the server's monotonic clock; None if never.
-        refusal: what it refused last of this name, if it accepted nothing since.
+        accepted: the version that the client has; None if it has none.
+        since: when the client accepted that version, in seconds of the server's monotonic clock;
+            None if never.
+        refusal: the client's last refusal of this name, if it accepted nothing since.
     """
 
     type_url: TypeUrl

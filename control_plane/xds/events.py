@@ -1,6 +1,6 @@
-"""What a request told the server, for those who keep records: the ledger, the log, the metrics.
+"""What a request told the server, for code that keeps records: the ledger, the log, the metrics.
 
-The rule of this module: a machine never logs and never counts; it returns these.
+The rule of this module: a machine neither logs nor counts; it returns these events.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from control_plane.xds.resource import TypeUrl, Version
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The stream's first request told who the client is."""
+    """The stream's first request told which client it is."""
 
     node: Node
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The client's interest in a type grew by these names (``*`` for all), known ones included."""
+    """The client subscribed to these names (``*`` for all), some perhaps not for the first time."""
 
     type_url: TypeUrl
     names: frozenset[str]
@@ -29,7 +29,7 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribed:
-    """The client lost interest in these names."""
+    """The client gave up these names."""
 
     type_url: TypeUrl
     names: frozenset[str]
@@ -37,7 +37,7 @@ class Unsubscribed:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """The client accepted a response: it has these versions now, and None of what was removed."""
+    """The client accepted a response: it has these versions now; None stands for a removal."""
 
     type_url: TypeUrl
     nonce: str
@@ -46,7 +46,7 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class Nacked:
-    """The client refused a response with these resources and goes on with what it had."""
+    """The client refused a response with these versions and keeps what it had."""
 
     type_url: TypeUrl
     nonce: str
@@ -68,7 +68,7 @@ Event = Connected | Subscribed | Unsubscribed | Acked | Nacked | Stale
 def subscription_events(
     type_url: TypeUrl, added: frozenset[str], dropped: frozenset[str]
 ) -> list[Event]:
-    """Return what a request told by the names that it has."""
+    """Return the events for the names that a request added and dropped."""
     events: list[Event] = []
     if added:
         events.append(Subscribed(type_url, added))

@@ -1,22 +1,23 @@
-"""Keeping alive what ends in a client by itself: resources with a time to live (TTL).
+"""Heartbeats: keeping alive the resources that expire in a client, those with a TTL.
 
 The rules of this module (quotations are from the xDS protocol, section "TTL"):
 
 - "To allow for lightweight TTL updates ("heartbeats"), a response can be sent that provides a
   Resource with the resource unset and version matching the most recently sent version [...]. These
-  resources will not be treated as resource updates, but only as TTL updates." A third of the TTL
-  after it was told, it is told again.
+  resources will not be treated as resource updates, but only as TTL updates." A TTL is sent again
+  after a third of it has passed.
 - So a heartbeat is never in flight. It leaves even while a response awaits its answer, so that a
-  client that is slow to answer loses nothing meanwhile; it changes no version, status or refusal;
-  and its ACK tells nothing.
-- Its NACK tells that the client had let go of the resource already: the server was too slow, and
-  owes it the content again.
-- "To remove the TTL, the management server resends the resource with the TTL field unset." It is
-  not known which TTLs an earlier stream told a client: they run on while it is away. So one that
-  comes back is sent what has none, although it has that.
-- Envoy 1.40 takes what a state-of-the-world response has without content for gone. There,
-  everything is sent again as it is, and only while no answer is awaited: what the client has is not
-  known before.
+  client that answers slowly loses nothing meanwhile. It changes no version, status or refusal, and
+  its ACK tells nothing.
+- A NACK of a heartbeat tells that the client had already dropped the resource: the server was too
+  slow, and owes the client the content again.
+- "To remove the TTL, the management server resends the resource with the TTL field unset." The
+  server does not know which TTLs an earlier stream told a client, and they keep running while the
+  client is away. So a client that comes back is sent the resources that have no TTL although it has
+  them.
+- Envoy 1.40 takes a resource without content in a state-of-the-world response for a removal. There,
+  a heartbeat carries all content as it is, and leaves only while no answer is awaited, because
+  until then it is not known what the client has.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ from control_plane.xds.resource_type import ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 
 BEATS = 3
-"""How often a TTL is told anew before it would end: two of them may be late."""
+"""How many heartbeats there are per TTL, so that two of them may be late."""
 
 UNANSWERED = 16
-"""How many unanswered heartbeats are remembered: a client may never answer."""
+"""How many unanswered heartbeats are remembered; there is a bound because a client may never
+answer."""
 
 SOONEST = 0.05
-"""Seconds until the next try to keep alive what could not be kept alive now."""
+"""Seconds until the next attempt to keep alive what could not be kept alive now."""
 
 
 _SUPPORTS_TTL = "xds.config.supports-resource-ttl"
@@ -49,10 +51,10 @@ _SUPPORTS_WRAPPED_RESOURCES = "xds.config.resource-in-sotw"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A TTL that a client was told, and when it is to be told again.
+    """A TTL that a client was told, and when it is due to be told again.
 
     Attributes:
-        again_at: in seconds of the server's monotonic clock.
+        again_at: when it is due again, in seconds of the server's monotonic clock.
     """
 
     ttl: float
@@ -60,19 +62,19 @@ class Told:
 
     @classmethod
     def now(cls, ttl: float, now: float) -> Told:
-        """Return what is told now."""
+        """Return the record of a TTL that is told now."""
         return cls(ttl, now + ttl / BEATS)
 
 
 UNKNOWN = Told(0.0, inf)
-"""What an earlier stream told, or what nobody could tell anew in time."""
+"""A TTL that an earlier stream told, or that could not be renewed in time."""
 
 
 def takes_ttls(node: Node | None, resource_type: ResourceType, *, delta: bool) -> bool:
-    """Tell whether a client may be sent TTLs, by the features that it says it has.
+    """Tell whether a client may be sent TTLs, by the features that it declares.
 
-    It may not of what is sent on demand: there, a resource without content says that it is not
-    there.
+    On-demand types never have TTLs, because there a resource without content means that it does not
+    exist.
     """
     if node is None or resource_type.part_of is not None:
         return False
@@ -86,10 +88,10 @@ class Heartbeats:
     __slots__ = ("_beside", "_exchange", "_told", "_unanswered", "_url")
 
     def __init__(self, url: TypeUrl, exchange: Exchange, *, beside: bool) -> None:
-        """Start with a client that was told none.
+        """Start with a client that was told no TTL.
 
         Args:
-            url: of what type.
+            url: the type.
             exchange: what the client has.
             beside: whether a heartbeat may leave beside a response that awaits its answer.
         """
@@ -100,21 +102,22 @@ class Heartbeats:
         self._unanswered: dict[str, Mapping[str, Version]] = {}
 
     def unknown(self, names: Iterable[str]) -> None:
-        """Take note that nobody knows for how long the client keeps these, or whether it still has.
+        """Take note of resources that the client may have, with TTLs that are not known.
 
-        It is told so as soon as there is anything to tell: another TTL, or the content without one.
+        The client is told as soon as there is anything to tell: another TTL, or the content without
+        one.
         """
         self._told |= dict.fromkeys(names, UNKNOWN)
 
     def told(self, resources: Iterable[Resource], now: float) -> dict[str, float]:
-        """Take note of resources that the client is sent; return the TTLs of them."""
+        """Take note of resources that the client is sent; return their TTLs."""
         ttls: dict[str, float] = {}
         for each in resources:
             if each.ttl is not None:
                 ttls[each.name] = each.ttl
                 before, told = self._told.get(each.name), Told.now(each.ttl, now)
                 if before is not None and before.ttl < each.ttl:
-                    # If the client refuses this, it has what ends sooner.
+                    # If the client refuses this, it keeps the TTL that ends sooner.
                     told = Told(each.ttl, min(told.again_at, before.again_at))
                 self._told[each.name] = told
             elif self._told:
@@ -122,9 +125,9 @@ class Heartbeats:
         return ttls
 
     def end(self, content: TypeSnapshot) -> bool:
-        """Owe the client what has no TTL any more; tell whether there is any.
+        """Owe the client the resources that no longer have a TTL; tell whether there are any.
 
-        Until that is sent, it is kept alive with the last TTL.
+        Until such a resource is sent, it is kept alive with its last TTL.
         """
         over = {
             name
@@ -137,7 +140,7 @@ class Heartbeats:
         return bool(over)
 
     def due(self, content: TypeSnapshot, now: float) -> Mapping[str, float]:
-        """Return what is to be kept alive now, and for how long, and take note of that."""
+        """Return the TTLs of the resources to keep alive now, and count them as told."""
         if self._must_wait():
             return NOTHING
         ttls = {name: told.ttl for name, told in self._told.items()}
@@ -153,7 +156,7 @@ class Heartbeats:
         return due
 
     def next_beat(self, now: float) -> float | None:
-        """Return the moment at which something is to be kept alive; None if there is none yet."""
+        """Return the moment at which the next heartbeat is due; None if there is none."""
         again_at = min((told.again_at for told in self._told.values()), default=inf)
         if again_at == inf or self._must_wait():
             return None
@@ -173,11 +176,11 @@ class Heartbeats:
         return nonce in self._unanswered
 
     def settle(self, nonce: str, error: ErrorDetail | None) -> tuple[Nacked, ...]:
-        """Take the client's answer to a heartbeat; return what it told."""
+        """Take the client's answer to a heartbeat; return the events in it."""
         kept = self._unanswered.pop(nonce)
         if error is None:
             return ()
-        # It may have refused that content itself, and have what it had before.
+        # The client may have refused this content itself and have what it had before.
         lost = {name for name, version in kept.items() if self._exchange.has(name) == version}
         self._exchange.lose(lost)
         self._exchange.owe(lost)
@@ -187,6 +190,6 @@ class Heartbeats:
         return not self._beside and self._exchange.in_flight is not None
 
     def _version(self, name: str) -> Version | None:
-        """Return what the client has of a name, if it accepts what is in flight."""
+        """Return the version that the client has of a name once it accepts what is in flight."""
         in_flight = self._exchange.in_flight or {}
         return in_flight[name] if name in in_flight else self._exchange.has(name)

@@ -1,7 +1,7 @@
 """How much one client may ask for.
 
-The rule of this module: what a client can make the server remember is bounded, each bound is a
-number here, and a client that passes one loses its stream and disturbs nobody else.
+The rule of this module: everything that a client can make the server remember has a bound, and each
+bound is a number here. A client that exceeds one loses its stream and disturbs nobody else.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ class StreamLimits:
     """Bounds for one stream.
 
     Attributes:
-        types: how many resource types it may ask for.
-        names: how many resource names it may be subscribed to, over all types. What a delta client
-            says that it has from an earlier stream counts too.
+        types: how many resource types the client may ask for.
+        names: how many resource names it may be subscribed to, over all types. The names of
+            resources that a delta client states to have from an earlier stream count too.
         name_octets: how long a resource name may be.
-        version_characters: how long a version may be that it states; ours have 16.
+        version_characters: how long a version that the client states may be; ours have 16
+            characters.
         node_id_octets: how long a node id may be.
-        parameters: how many dynamic parameters a name may be asked for with.
-        parameter_octets: how long a key or a value of them may be.
-        parameter_sets: how many sets of them there may be of one type.
+        parameters: how many dynamic parameters the client may ask for a name with.
+        parameter_octets: how long a key or a value of a dynamic parameter may be.
+        parameter_sets: how many sets of dynamic parameters there may be of one type.
     """
 
     types: int = 64
@@ -41,7 +42,7 @@ class StreamLimits:
     parameter_sets: int = 64
 
     def check_node_id(self, node_id: str) -> None:
-        """Bound what the client calls itself.
+        """Bound the length of the node id.
 
         Raises:
             PeerLimitExceeded: it is too long.
@@ -55,11 +56,11 @@ class StreamLimits:
         """Bound the types that the client asks for.
 
         Args:
-            type_url: one more.
-            number: how many the stream has with it.
+            type_url: an additional type.
+            number: how many types the stream has, this one included.
 
         Raises:
-            PeerLimitExceeded: they are too many, or its URL is too long.
+            PeerLimitExceeded: there are too many types, or the URL is too long.
         """
         if number > self.types:
             raise PeerLimitExceeded(f"more than {self.types} resource types on a stream")
@@ -69,23 +70,23 @@ class StreamLimits:
             )
 
     def check_number(self, names: int) -> None:
-        """Bound how many names a request may ask for, give up or state, before any is looked at.
+        """Bound how many names a request may ask for, give up or state, before any is processed.
 
         Raises:
-            PeerLimitExceeded: they are more than a stream may have.
+            PeerLimitExceeded: there are more names than a stream may have.
         """
         if names > self.names:
             raise PeerLimitExceeded(f"more than {self.names} resource names on a stream: {names}")
 
     def check_names(self, names: Collection[str], total: int) -> None:
-        """Bound what the client asks for.
+        """Bound the names that the client asks for.
 
         Args:
-            names: what a request asks for or states.
-            total: how many names the stream has with them.
+            names: the names that a request asks for or states.
+            total: how many names the stream has, these included.
 
         Raises:
-            PeerLimitExceeded: they are too many, or one is too long.
+            PeerLimitExceeded: there are too many names, or one is too long.
         """
         self.check_number(total)
         for name in names:
@@ -95,7 +96,7 @@ class StreamLimits:
                 )
 
     def check_versions(self, versions: Collection[str]) -> None:
-        """Bound what the client states to have, which is kept until it accepts something else.
+        """Bound the stated versions, which are kept until the client accepts others.
 
         Raises:
             PeerLimitExceeded: one is too long.
@@ -104,10 +105,10 @@ class StreamLimits:
             raise PeerLimitExceeded(f"version longer than {self.version_characters} characters")
 
     def check_number_of_parameters(self, number: int) -> None:
-        """Bound how many dynamic parameters a name may have, before any is looked at.
+        """Bound how many dynamic parameters a name may have, before any is processed.
 
         Raises:
-            PeerLimitExceeded: they are too many.
+            PeerLimitExceeded: there are too many.
         """
         if number > self.parameters:
             raise PeerLimitExceeded(
@@ -118,7 +119,7 @@ class StreamLimits:
         """Bound the dynamic parameters of a name.
 
         Raises:
-            PeerLimitExceeded: they are too many, or one is too long.
+            PeerLimitExceeded: there are too many, or one is too long.
         """
         self.check_number_of_parameters(len(parameters))
         for text in chain.from_iterable(parameters):
@@ -128,10 +129,10 @@ class StreamLimits:
                 )
 
     def check_parameter_sets(self, number: int) -> None:
-        """Bound the sets of dynamic parameters, each of which is kept once.
+        """Bound the number of different sets of dynamic parameters; each set is kept once.
 
         Raises:
-            PeerLimitExceeded: they are too many.
+            PeerLimitExceeded: there are too many.
         """
         if number > self.parameter_sets:
             raise PeerLimitExceeded(

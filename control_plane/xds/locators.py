@@ -1,17 +1,17 @@
-"""The names in requests: in their one form, and with the dynamic parameters that go with them.
+"""The names in requests: in canonical form, and with the dynamic parameters that belong to them.
 
 The rules of this module (quotations are from "TP2: Dynamically Generated Cacheable xDS Resources"):
 
-- A name in a locator is a name like any other; the parameters beside it say which of its variants
-  the client should have. One that is given without a locator is given without parameters.
+- A name in a locator is a name like any other; the parameters beside it select the variant that the
+  client should have. A name without a locator has no parameters.
 - "When multiple variants of a given resource exist, any given client will only ever use one of
-  those variants at a given time." So on a stream a name has one set of parameters at a time.
-  Another set is asked for once the one before is given up, or in the request that gives it up.
+  those variants at a given time." So on a stream a name has one set of parameters at a time. A
+  client may ask with another set after it gave the name up, or in the same request.
 - "Caching xDS proxies, unlike "leaf" clients, will need to track multiple variants of each
-  resource": they take a stream for each set.
-- What is given up with other parameters than it was asked for with was never asked for: it is a
-  phantom unsubscription, to be ignored.
-- What came by a collection or by ``*`` goes with the parameters of that.
+  resource": they open a stream for each set.
+- If a client gives up a name with other parameters than it asked with, it never asked for that:
+  this is a phantom unsubscription, to be ignored.
+- A resource that came by a collection or by ``*`` has the parameters of that name.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ NO_PARAMETERS: Parameters = ()
 
 
 def canonical_sotw(request: SotwRequest) -> SotwRequest:
-    """Return a request with all names in their one form.
+    """Return a request with all names in canonical form.
 
     Raises:
-        PeerProtocolError: one is malformed.
+        PeerProtocolError: a name is malformed.
     """
     if not (request.resource_names or request.resource_locators):
         return request
@@ -49,10 +49,10 @@ def canonical_sotw(request: SotwRequest) -> SotwRequest:
 
 
 def canonical_delta(request: DeltaRequest) -> DeltaRequest:
-    """Return a request with all names in their one form.
+    """Return a request with all names in canonical form.
 
     Raises:
-        PeerProtocolError: one is malformed.
+        PeerProtocolError: a name is malformed.
     """
     stated = request.initial_resource_versions
     if not (request.subscribe or request.unsubscribe or stated or locators_in(request)):
@@ -68,7 +68,7 @@ def canonical_delta(request: DeltaRequest) -> DeltaRequest:
 
 
 def names_in(request: SotwRequest | DeltaRequest) -> Collection[str]:
-    """Return what a request asks for or states, with parameters or without."""
+    """Return the names that a request asks for or states, with parameters or without."""
     match request:
         case SotwRequest(resource_locators=()):
             return request.resource_names
@@ -82,7 +82,7 @@ def names_in(request: SotwRequest | DeltaRequest) -> Collection[str]:
 
 
 def locators_in(request: SotwRequest | DeltaRequest) -> tuple[Locator, ...]:
-    """Return what a request asks for, or gives up, with parameters."""
+    """Return the locators by which a request asks for names or gives them up."""
     match request:
         case SotwRequest():
             return request.resource_locators
@@ -98,18 +98,18 @@ class Locators:
     __slots__ = ("_given", "_limits", "_subscription")
 
     def __init__(self, subscription: Subscription, limits: StreamLimits) -> None:
-        """Start with what was asked for without parameters.
+        """Start with a client that gave no parameters.
 
         Args:
             subscription: what the client asks for.
-            limits: how much it may.
+            limits: how much the client may ask for.
         """
         self._subscription = subscription
         self._limits = limits
         self._given: dict[str, Parameters] = {}
 
     def of(self, name: str) -> Parameters | None:
-        """Return the parameters with which a resource is for the client; None without a locator."""
+        """Return the parameters that select a client's variant of a name; None without locator."""
         if name in self._subscription.names:
             return self._given.get(name)
         globs = self._subscription.globs
@@ -117,14 +117,10 @@ class Locators:
         return self._given.get(collection if collection in globs else WILDCARD)
 
     def take_sotw(self, request: SotwRequest) -> tuple[SotwRequest, AbstractSet[str]]:
-        """Take the full list of a request; return that with names alone, and what turned.
+        """Take the full list of a request; return the request with names alone, and changed names.
 
         Returns:
-            The request, and those of the names that were asked for before, but not like this.
-
-        Raises:
-            PeerProtocolError: a name has two sets of parameters.
-            PeerLimitExceeded: there are too many parameters.
+            The request, and the names that were asked for before, but with other parameters.
         """
         asked = self._asked(request.resource_names, request.resource_locators)
         before, self._given = self._given, {}
@@ -134,14 +130,14 @@ class Locators:
         return replace(request, resource_names=tuple(asked), resource_locators=()), turned
 
     def take_delta(self, request: DeltaRequest) -> DeltaRequest:
-        """Take the lists of a request, the additions first; return it with names alone.
+        """Take the lists of a request, the additions first; return the request with names alone.
 
         Raises:
             PeerProtocolError: a name has two sets of parameters.
             PeerLimitExceeded: there are too many parameters.
         """
         if not (request.subscribe or request.unsubscribe or locators_in(request)):
-            return request  # most only answer a response
+            return request  # most requests only answer a response
         asked = self._asked(request.subscribe, request.subscribe_locators)
         subscribed = self._subscription.asked()
         given_up: dict[str, set[Parameters]] = {}
@@ -197,10 +193,10 @@ def _canonical_locators(locators: Sequence[Locator]) -> tuple[Locator, ...]:
 
 
 def _canonical(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names in their one form.
+    """Return names in canonical form.
 
     Raises:
-        PeerProtocolError: one is malformed.
+        PeerProtocolError: a name is malformed.
     """
     try:
         return tuple(map(canonical, names))

@@ -2,7 +2,7 @@
 
 The rule of this module: it has the fields of ``envoy/service/discovery/v3/discovery.proto`` that a
 server acts on, under their own names, and nothing else. ``control_plane.server.discovery.wire``
-translates to and from bytes.
+converts them from and to bytes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from control_plane.xds.resource import NOTHING, Nonce, Resource, TypeUrl, Versio
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Who a client says it is: a claim, until it is compared with the client's certificate.
+    """The node that a client says it is: only a claim until it is compared with its certificate.
 
     Attributes:
         user_agent: name and version, as HTTP writes them: ``envoy/1.40.0``.
         locality: region, zone and sub-zone.
-        metadata: a ``google.protobuf.Struct``, serialised; empty if there is none, or too much.
+        metadata: a ``google.protobuf.Struct``, serialised; empty if there is none, or if it is too
+            large.
     """
 
     id: str
@@ -42,7 +43,7 @@ class ErrorDetail:
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """A ``ResourceLocator``: a name, and what its resource may vary by."""
+    """A ``ResourceLocator``: a name, and the parameters that select a variant of its resource."""
 
     name: str
     parameters: Parameters = ()
@@ -86,16 +87,16 @@ class Reply:
     Attributes:
         version: ``version_info`` or ``system_version_info``.
         removed: ``removed_resources``; always empty in SotW.
-        unresolved: names that no resource has, told in ``resources`` without content.
-        ttls: for how many seconds the client keeps resources that expire by themselves.
-        kept: in a heartbeat of delta, the versions that the client has of what it is to keep.
-        is_heartbeat: whether it only keeps resources alive, and tells of no change.
-        errors: why the client is not sent what it asked for, by name; none of it is in
-            ``resources``.
-        constraints: those that are told beside a name in ``resources``, or in ``kept``.
-        removed_variants: ``removed_resource_names``: names, with the constraints that were told of
-            them. Where a name is in ``resources`` too, these are other variants that the client
-            has.
+        unresolved: names that do not exist, and are told in ``resources`` without content.
+        ttls: how many seconds the client keeps each resource that has a TTL.
+        kept: in a delta heartbeat, the versions that the client has of the resources to keep alive.
+        is_heartbeat: whether the response only keeps resources alive, and tells of no change.
+        errors: by name, why the client is not sent a resource that it asked for; none of these
+            names is in ``resources``.
+        constraints: the constraints that are sent with a name in ``resources`` or ``kept``.
+        removed_variants: ``removed_resource_names``: names, each with the constraints that the
+            client was sent with it. If a name is in ``resources`` too, these are other variants
+            that the client has.
     """
 
     type_url: TypeUrl
@@ -112,7 +113,7 @@ class Reply:
     removed_variants: tuple[tuple[str, Constraints | None], ...] = ()
 
     def gone(self) -> tuple[str, ...]:
-        """Return the names of which the client is told that there is nothing any more."""
+        """Return the names of which the client is told that they no longer exist."""
         if not self.removed_variants:
             return self.removed
         there = {each.name for each in self.resources}

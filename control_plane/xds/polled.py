@@ -5,22 +5,24 @@ subscriptions"):
 
 1. "No persistent stream is maintained to the management server": nothing is remembered from one
    poll to the next, and what a client has is what its request says.
-2. So the version of an answer is the hash of exactly the resources in it. Where these are all of a
-   type, a stream gives the same version. A client that asks for other names than before is due
-   another version, and so gets an answer: "the server must resend any newly requested resources".
+2. So the version of an answer is the hash of exactly the resources in it. If these are all
+   resources of a type, it equals the version on a stream. A client that asks for other names than
+   before is due another version, and so gets an answer: "the server must resend any newly requested
+   resources".
 3. "There is also a requirement to avoid sending a DiscoveryResponse unless a change to the
-   underlying resources has occurred": a request is not answered with the version that it names, be
-   that what the client has or what it refuses.
-4. "The response nonce is optional": an answer has its version as its nonce. So a request that gives
-   one says what it accepts or refuses, to any server; one that gives none says what it has.
-5. An answer has all that was asked for, since none follows that could bring the rest. Of types for
-   which "an empty DiscoveryResponse is effectively a no-op" no empty answer is sent. Of types whose
-   answers are complete none is sent while something in it is still being made, since to leave that
-   out would delete it.
-6. No TTL is sent, since no heartbeat could follow it.
-7. A client that takes errors is told in each answer why names that it asked for are not there: what
-   an earlier one said is not remembered. They are content like any other, and so part of the
-   version; and an answer that has some is not empty.
+   underlying resources has occurred": a request is not answered with a version that it names, be it
+   the version that the client has or the one that it refuses.
+4. "The response nonce is optional": the nonce of an answer is its version. So any server can tell
+   from a request with a nonce what the client accepts or refuses; a request without a nonce says
+   what the client has.
+5. An answer has everything that was asked for, because no later answer could bring the rest. For
+   types for which "an empty DiscoveryResponse is effectively a no-op", no empty answer is sent. For
+   types whose answers are complete, none is sent while something in it is still being made, because
+   leaving that out would delete it.
+6. No TTL is sent, because no heartbeat could follow it.
+7. If a client takes errors, each answer tells it why names that it asked for do not exist, because
+   nothing is remembered of what an earlier answer said. Errors are content like any other, and so
+   part of the version; and an answer with errors is not empty.
 """
 
 from __future__ import annotations
@@ -50,25 +52,25 @@ class Poll:
     __slots__ = ("_request", "_stream")
 
     def __init__(self, stream: Stream, request: SotwRequest) -> None:
-        """Describe a request that was not looked at yet.
+        """Describe a request that was not processed yet.
 
         Args:
-            stream: of its type, for this request alone; its node is known.
-            request: what the client says.
+            stream: a stream of the request's type, for this request alone; its node is known.
+            request: the client's request.
         """
         self._stream = stream
         self._request = request
 
     def receive(self, snapshot: Snapshot, now: float) -> tuple[Event, ...]:
-        """Take the request; return what it told.
+        """Take the request; return the events in it.
 
         Args:
             snapshot: all that the node should have.
             now: seconds of the server's monotonic clock.
 
         Raises:
-            PeerProtocolError: it is of another type.
-            PeerLimitExceeded: it asks for more than the limits allow.
+            PeerProtocolError: the request is of another type.
+            PeerLimitExceeded: the client asks for more than the limits allow.
         """
         told = self._stream.receive(self._request, now)
         nonce, error = self._request.response_nonce, self._request.error_detail
@@ -87,7 +89,7 @@ class Poll:
         return told
 
     def reply(self, snapshot: Snapshot, now: float) -> Reply | None:
-        """Return the answer, once there is something to say.
+        """Return the answer; None as long as there is nothing to say.
 
         Args:
             snapshot: all that the node should have.
@@ -109,10 +111,10 @@ class Poll:
 
     def _machine(self) -> SotwMachine:
         (machine,) = self._stream.machines.values()
-        return cast("SotwMachine", machine)  # by the variant of the request
+        return cast("SotwMachine", machine)  # since the request is a SotwRequest
 
     def _wanted(self, content: TypeSnapshot) -> Reply:
-        """Return what an answer would have: all that the request asks for."""
+        """Return what an answer would have: everything that the request asks for."""
         machine = self._machine()
         resources = tuple(machine.subscription.wanted(content))
         versions = versions_in(resources)

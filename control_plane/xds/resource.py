@@ -1,10 +1,9 @@
-"""Resources, and the versions that they have.
+"""Resources and their versions.
 
 The rule of this module: a version is the hash of the content. "The version for a resource type is
 not a property of an individual xDS stream but rather a property of the resources themselves" (xDS
-protocol, "ACK/NACK and resource type instance version"), so the same bytes have the same version on
-every stream, on every replica and after a restart, and nothing that did not change is ever sent
-twice.
+protocol, "ACK/NACK and resource type instance version"). So the same bytes have the same version on
+every stream, on every replica and after a restart, and nothing is sent again that did not change.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ Version = NewType("Version", str)
 Nonce = NewType("Nonce", str)
 
 WILDCARD = "*"
-"""The name that subscribes to all that the server holds ready for the node."""
+"""The name that subscribes to every resource that the server has for the node."""
 
 NO_NAMES: frozenset[str] = frozenset()
-"""The set of no names, one for all: another of its own would take 216 bytes for each type of each
+"""The empty set of names, shared by all: a separate one would take 216 bytes for each type of each
 stream."""
 
 SHORTEST_TTL = 0.5
-"""Seconds; a busy server could not keep alive what expires sooner."""
+"""Seconds; a busy server could not keep a resource alive that expires sooner."""
 
 LONGEST_TTL = 9_223_372_036
-"""Seconds, 292 years: Envoy counts nanoseconds in 63 bits, and refuses what is longer."""
+"""Seconds, 292 years: Envoy counts nanoseconds in 63 bits, and refuses a longer TTL."""
 
 _VERSION_DIGITS = 16
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
-"""One empty map for all: most snapshots and responses have neither aliases nor TTLs."""
+"""The empty map, shared by all: most snapshots and responses have neither aliases nor TTLs."""
 
 
 def version_of(content: bytes) -> Version:
@@ -60,16 +59,18 @@ class Resource:
 
     Attributes:
         name: what clients subscribe to.
-        version: the hash of ``body``, which is kept out of ``repr``: a Secret holds a private key.
-            Of a variant it is the hash of its constraints too.
-        aliases: other names that mean the same resource (delta only).
-        octets: how long ``body`` is.
-        ttl: after how many seconds without word from the server a client drops it, if it supports
-            that; None for never.
-        collection: the glob collection that it is in, if its name is an ``xdstp://`` name.
-        constraints: whose it is, if it is one of the variants of its name; None for everybody's.
-        awaits: what a client waits for once it is sent this: the names, of each type that is sent
-            again then. Of a type that is not in there it is the one of the same name, or any.
+        version: the hash of ``body``; for a variant, also of its constraints.
+        aliases: other names of the same resource (delta only).
+        octets: the length of ``body``.
+        ttl: after how many seconds without word from the server a client drops the resource, if it
+            supports TTLs; None for never.
+        collection: the glob collection that the resource belongs to, if its name is an ``xdstp://``
+            name.
+        constraints: if the resource is a variant of its name, which clients it is for; None if it
+            is for all clients.
+        awaits: for each type that is sent again after this resource, the names that the client then
+            waits for. For a type without an entry, this is the resource of the same name or,
+            failing that, any.
     """
 
     type_url: TypeUrl
@@ -97,30 +98,30 @@ class Resource:
         constraints: Constraints | None = None,
         awaits: Mapping[TypeUrl, tuple[str, ...]] = NOTHING,
     ) -> Resource:
-        """Make the resource that has this content.
+        """Make a resource with this content.
 
         Args:
-            type_url: of what type.
+            type_url: the type.
             name: what clients subscribe to.
             body: the serialised message.
-            aliases: other names that mean the same resource.
-            pack: whether to keep it compressed, as is worth it for what is big, repetitive and
-                seldom sent.
-            ttl: after how many seconds without word from the server it is to be dropped.
-            constraints: whose it is, as one of the variants of its name.
-            awaits: what a client waits for once it is sent this, by type.
+            aliases: other names of the same resource.
+            pack: whether to keep the body compressed, which pays for bodies that are big,
+                repetitive and seldom sent.
+            ttl: after how many seconds without word from the server a client drops the resource.
+            constraints: which clients the resource is for, if it is a variant of its name.
+            awaits: the names that a client waits for after it is sent this resource, by type.
 
         Raises:
-            ValueError: it has no name; or the TTL is shorter than ``SHORTEST_TTL`` or longer than
+            ValueError: there is no name; or the TTL is shorter than ``SHORTEST_TTL`` or longer than
                 ``LONGEST_TTL``; or the name is that of a glob collection, or begins with ``xdstp:``
-                and is malformed or not in its one form; or a variant has aliases.
+                and is malformed or not canonical; or a variant has aliases.
         """
         if not name:
             raise ValueError("a resource has a name, by which clients ask for it")
         collection = None
         if SCHEME in name:
-            # The message repeats the name, and Envoy takes it for another if it is spelled
-            # differently.
+            # The message repeats the name, and if that is spelled differently, Envoy takes it for
+            # another name.
             if name != canonical(name):
                 raise ValueError(f"the name {shown(name)} is written {shown(canonical(name))}")
             if is_glob(name):
@@ -161,7 +162,7 @@ def versions_in(resources: Iterable[Resource]) -> dict[str, Version]:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """A name that a node may not have, and why: to its clients there is no such resource."""
+    """A name that a node may not have, and why; for its clients there is no such resource."""
 
     type_url: TypeUrl
     name: str

@@ -1,14 +1,14 @@
-"""Why a client is not sent what it asked for, where it wants to be told (xDS TP3).
+"""The error that says why a client is not sent what it asked for, if it takes errors (xDS TP3).
 
 The rules of this module (quotations are from "TP3: xds-error-propagation"):
 
-- An error goes with whatever tells that there is nothing: in delta beside ``removed_resources``, so
-  that "the client should handle this case exactly the same way". "The xDS Management server is only
-  expected to return the error message once": it is told when the name is asked for, or when what
-  the client had is gone, and then no more.
-- A name that stands for several, as ``*`` does, is no reason for one.
-- A client that does not say that it takes errors is told none. TP3 proposes a feature for that and
-  gives it no prefix, which all others have, so both count.
+- An error accompanies whatever tells the client that a resource does not exist. In delta it comes
+  beside ``removed_resources``, so that "the client should handle this case exactly the same way".
+  "The xDS Management server is only expected to return the error message once": when the client
+  asks for the name, or when the resource that it had is gone, and not again.
+- A name that stands for several, such as ``*``, gets no error.
+- A client that does not declare that it takes errors gets none. TP3 proposes a client feature for
+  this without the prefix that all others have, so the name counts with and without the prefix.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ _TAKES_ERRORS = frozenset(
 )
 
 NOT_FOUND = ErrorDetail(5, "there is no resource of this name and type")
-"""Also what belongs to somebody else, whose names nobody can find out by asking."""
+"""Also the error for the resources of other nodes, so that nobody can find out their names by
+asking."""
 
 _PERMISSION_DENIED = 7
 
 
 def takes_errors(node: Node | None) -> bool:
-    """Tell whether a client is to be told errors, by the features that it says it has."""
+    """Tell whether a client takes errors, by the features that it declares."""
     return node is not None and not _TAKES_ERRORS.isdisjoint(node.client_features)
 
 
 def errors_of(names: Iterable[str], snapshot: TypeSnapshot) -> dict[str, ErrorDetail]:
-    """Return what is to be told of names of which a client is sent nothing."""
+    """Return the error for each of these names, of which the client is sent no resource."""
     return {
         name: ErrorDetail(_PERMISSION_DENIED, snapshot.denied[name])
         if name in snapshot.denied

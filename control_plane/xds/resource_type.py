@@ -1,8 +1,8 @@
 """What differs from one resource type to the next.
 
-The rule of this module: the machines know no type by name. Whatever they do differently for one
-type is a property here, with the reason beside it, so a type of one's own behaves as its author
-says.
+The rule of this module: the machines know no type by name. Everything that they do differently for
+one type is an attribute here, with the reason beside it. So a type that a user of the library adds
+behaves as its author declares.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ class AfterNack(Enum):
     """When content that a client refused may be sent to it again."""
 
     WHEN_CHANGED = "when changed"
-    """Never: only other content, for types of which Envoy ACKs the bytes that it refused before
-    and goes on with what it had, so that the ACK of a second attempt would be a lie."""
+    """Never; only other content may be sent. For types of which Envoy ACKs the bytes that it
+    refused before and keeps using what it had, so that the ACK of a second attempt would be a
+    lie."""
 
     AFTER_A_WHILE = "after a while"
-    """With growing pauses: the cause may lie outside the content, as a port that was taken; or the
-    client may be started again, has nothing then, and waits."""
+    """With growing pauses. The cause may lie outside the content, such as a port that was taken; or
+    the client may have restarted, and then has nothing and waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +47,24 @@ class ResourceType:
     """How resources of one type are delivered.
 
     Attributes:
-        complete: every SotW response carries all that the client needs. "The server must include
-            the complete state of the world" for Listener and Cluster; for other types a response
-            may be partial, but Envoy takes it that scoped routes are complete too.
+        complete: whether every SotW response carries all resources of the type that the client
+            needs. "The server must include the complete state of the world" for Listener and
+            Cluster. For other types a response may be partial, but Envoy takes responses with
+            scoped routes for complete too.
         after_nack: when refused content may be sent again.
-        batch: how many resources one partial response has at the most. A NACK refuses the whole
+        batch: how many resources one partial response has at most. A NACK refuses the whole
             response, so with 1 it is always known which resource was refused.
-        after: types whose new resources are in place before those of this type are sent, and whose
-            old ones are withdrawn only after this type lets go of them (make before break).
-        refreshes: types that are sent again after each update of this type, since the client waits
-            for them even if they are unchanged ("Warming of Cluster is completed only when a new
-            ClusterLoadAssignment response is supplied").
-        warms: types whose updates a client uses only once it has all that they name of this type;
-            until then it uses what it had before.
-        part_of: the type whose resources are made up of these, each named after the one that it is
-            part of: ``<its name>/...``. They are sent on demand: to a client that asks for one by
-            name or alias, which a wildcard does not. There is no such thing in SotW.
+        after: the types whose new resources must be in place before those of this type are sent,
+            and whose old resources are withdrawn only after this type no longer refers to them
+            (make before break).
+        refreshes: the types that are sent again after each update of this type, because the client
+            waits for them even if they are unchanged ("Warming of Cluster is completed only when a
+            new ClusterLoadAssignment response is supplied").
+        warms: the types whose updates a client uses only once it has all resources of this type
+            that they name; until then it uses what it had before.
+        part_of: the type whose resources are made up of resources of this type, each named after
+            the one that it is part of: ``<its name>/...``. They are sent on demand, to clients that
+            ask for one by name or alias; a wildcard does not include them. SotW has no such types.
     """
 
     url: TypeUrl
@@ -76,28 +79,29 @@ class ResourceType:
 
 ENVOY_TYPES: tuple[ResourceType, ...] = (
     ResourceType(CLUSTER, complete=True, refreshes=(ENDPOINT,)),
-    # After the clusters, but not after the answer to them: Envoy ACKs no cluster that it warms
-    # before it was sent the endpoints, or waited 15 s for them. A cluster that was updated begins
-    # anew with the collections of its localities (LEDS) too, which Envoy does not ask for again.
+    # Endpoints are sent after the clusters, but do not wait for the answer to them: Envoy ACKs no
+    # cluster that it warms before it was sent the endpoints, or waited 15 s for them. A cluster
+    # that was updated also waits anew for the collections of its localities (LEDS), which Envoy
+    # does not ask for again.
     ResourceType(ENDPOINT, refreshes=(LB_ENDPOINT,)),
     ResourceType(LB_ENDPOINT),
-    # Envoy 1.40 remembers the hash of a Secret before it looks whether it can use it, and
-    # ACKs the same bytes from then on.
+    # Envoy 1.40 remembers the hash of a Secret before it checks whether it can use it, and ACKs the
+    # same bytes from then on.
     ResourceType(SECRET, after_nack=AfterNack.WHEN_CHANGED, batch=1, warms=(LISTENER,)),
-    # So it does with a filter that can be read, but not be made, as one with a script that has an
-    # error.
+    # It does the same with a filter that it can parse but not create, such as one whose script has
+    # an error.
     ResourceType(EXTENSION_CONFIG, after_nack=AfterNack.WHEN_CHANGED, warms=(LISTENER,)),
     ResourceType(
         LISTENER,
         complete=True,
-        # A filter that lets a source in is there before the chain that lets it connect.
+        # The filter that admits a source must be there before the chain that lets it connect.
         after=(CLUSTER, ENDPOINT, EXTENSION_CONFIG),
-        # Envoy goes on with its subscription to scoped routes while no listener has any, and waits
-        # for them with the next that has.
+        # While no listener has scoped routes, Envoy keeps its subscription to them, and waits for
+        # them with the next listener that has some.
         refreshes=(SCOPED_ROUTE,),
     ),
-    # Envoy takes the routes of a listener into use once it heard of their virtual hosts, or waited
-    # 15 s for that.
+    # Envoy starts to use the routes of a listener once it has heard of their virtual hosts, or
+    # after 15 s.
     ResourceType(ROUTE, after=(CLUSTER, ENDPOINT, LISTENER), refreshes=(VIRTUAL_HOST,)),
     ResourceType(
         SCOPED_ROUTE,
@@ -115,7 +119,7 @@ ENVOY_TYPES: tuple[ResourceType, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ResourceTypes:
-    """The types that a server knows; any other is delivered with the defaults, last."""
+    """The types that a server knows. All other types have the defaults, and are served last."""
 
     ordered: tuple[ResourceType, ...]
     by_url: Mapping[TypeUrl, ResourceType]
@@ -125,8 +129,8 @@ class ResourceTypes:
         """Index types by URL, in the order in which their responses leave.
 
         Raises:
-            ValueError: some wait for each other, or a batch is of none, so that they would never be
-                sent.
+            ValueError: some types wait for each other, so that they would never be sent; or a batch
+                size is less than 1.
         """
         ordered = tuple(types)
         for each in ordered:

@@ -1,10 +1,10 @@
-"""Between the client of a stream and its machines: names on one side, variants on the other.
+"""Between the client of a stream and its machines: translates names, and selects variants.
 
 The rules of this module:
 
-- What a machine gets has each name in its one form, and no more of them than the limits allow.
-- Machines know nothing of variants, nor of locators. ``Variants`` are made only for a type that has
-  some, or that the client asks for by locators.
+- A machine gets each name in canonical form, and no more names than the limits allow.
+- Machines know of neither variants nor locators. ``Variants`` are made only for a type that has
+  some, or for which the client uses locators.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Translation:
         """Start before the first request.
 
         Args:
-            machines: those of the stream.
+            machines: the machines of the stream.
             limits: how much the client may ask for.
         """
         self._machines = machines
@@ -50,22 +50,22 @@ class Translation:
     def receive(
         self, machine: Machine, request: Request, now: float, *, is_first: bool
     ) -> tuple[Event, ...]:
-        """Have a machine take a request; return what it told.
+        """Pass a request to a machine; return the events in it.
 
         Args:
-            machine: of its type.
-            request: what the client says.
+            machine: the machine of the request's type.
+            request: the client's request.
             now: seconds of the server's monotonic clock.
-            is_first: whether it is the first of its type.
+            is_first: whether it is the stream's first request of this type.
 
         Raises:
-            PeerProtocolError: it is of the other kind, or a name is malformed, or has two sets of
-                parameters.
-            PeerLimitExceeded: it asks for more than the limits allow.
+            PeerProtocolError: the request is of the other xDS variant, or a name is malformed, or
+                has two sets of parameters.
+            PeerLimitExceeded: the client asks for more than the limits allow.
         """
         match machine, request:
             case SotwMachine(), SotwRequest():
-                # Most say what the one before said, of which each name was looked at.
+                # Most requests repeat the names of the request before, and those were checked.
                 if request.resource_names != machine.names or request.resource_locators:
                     request = canonical_sotw(request)
                     self._check(machine, request)
@@ -89,7 +89,7 @@ class Translation:
         return events
 
     def has_variants(self, url: TypeUrl) -> bool:
-        """Tell whether the client may ask for something else by the names that it asks for."""
+        """Tell whether the same names may come to mean other resources for the client."""
         return url in self._variants
 
     def view(self, url: TypeUrl, content: TypeSnapshot) -> TypeSnapshot:
@@ -97,7 +97,7 @@ class Translation:
         return self._of(self._machines[url]).view(content)
 
     def told(self, reply: Reply) -> Reply:
-        """Return a response as the client is told it, with the constraints of its variants."""
+        """Return a response as the client gets it, with the constraints of its variants."""
         variants = self._variants.get(reply.type_url)
         return reply if variants is None else variants.told(reply)
 
@@ -112,9 +112,9 @@ class Translation:
             self._limits.check_parameters(each.parameters)
 
     def _asked_with(self, names: Collection[str], machine: Machine) -> int:
-        """Return how many names the client asks for, with those of a request."""
+        """Return how many names the client asks for, those of this request included."""
         rest = (each.asked() for each in self._machines.values() if each is not machine)
-        # A request of state of the world replaces what was asked for, one of delta adds to it.
+        # A SotW request replaces the names asked for before; a delta request adds to them.
         kept = machine.asked() if isinstance(machine, DeltaMachine) else set[str]()
         return sum(map(len, rest)) + len(kept.union(names))
 
@@ -132,6 +132,6 @@ class Translation:
 
 
 def _asked_at_most(machine: Machine) -> int:
-    """Return a bound of what a client asks for, which is found without a look at each name."""
+    """Return an upper bound for the number of names, without a look at each name."""
     exchange = machine.exchange
     return len(machine.subscription.names) + len(exchange.owed) + len(exchange.accepted)

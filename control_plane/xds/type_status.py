@@ -1,8 +1,8 @@
-"""How far one type got on its way to one client, of all its resources together.
+"""How far one type, with all its resources together, got on its way to one client.
 
-The rule of this module: a type is only as far as the resource that is least far, and it is SYNCED
-only if nothing is left over with the client either. Like ``delivery``, it records nothing: it reads
-what the machines know.
+The rule of this module: a type is only as far as its least advanced resource, and it is SYNCED only
+if the client has no surplus resources either. Like ``delivery``, this module records nothing: it
+reads what the machines know.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ _WORST_FIRST = (
 class TypeStatus:
     """One type on its way to one client.
 
-    The versions are hashes of names and versions, made in the same way, so they can be compared.
+    The versions are hashes of names and versions, all made in the same way, so they can be
+    compared.
 
     Attributes:
-        wanted: what the client should have, of what it asked for.
-        sent: what it has, with what is on its way to it.
-        accepted: what it has.
-        since: when it last accepted or refused something, or was sent what it has not answered, in
-            seconds of the server's monotonic clock; None if never.
-        reason: why it is not SYNCED, or "".
+        wanted: the version of what the client should have, of what it asked for.
+        sent: the version of what it has, together with what is on its way to it.
+        accepted: the version of what it has.
+        since: when the client last accepted or refused something, or was sent a response that it
+            has not answered, in seconds of the server's monotonic clock; None if never.
+        reason: why the type is not SYNCED, or "".
     """
 
     type_url: TypeUrl
@@ -60,7 +61,7 @@ def type_statuses(stream: Stream, snapshot: Snapshot) -> Iterator[TypeStatus]:
 
 
 def worst(statuses: Iterable[TypeStatus]) -> TypeStatus:
-    """Return the one that is least far (a node may ask for one type on several streams)."""
+    """Return the least advanced status (a node may ask for one type on several streams)."""
     return min(statuses, key=lambda each: _WORST_FIRST.index(each.status))
 
 

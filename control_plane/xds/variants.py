@@ -1,21 +1,24 @@
-"""Which variant of each resource one client should have, and which it is told to let go of.
+"""Which variant of each resource one client should have, and which variants it is told to drop.
 
 The rules of this module (quotations are from "TP2: Dynamically Generated Cacheable xDS Resources"):
 
 - A client sees one variant of a name, the one whose constraints match its parameters, as if that
-  were the resource; or none: the server is "acting as if the requested resource does not exist".
-  So the machines, which this stands in front of, know of no variants.
+  were the resource. If none matches, the server is "acting as if the requested resource does not
+  exist". So the machines behind this module know nothing of variants.
 - "xDS servers that support multiple variants of a resource MUST send the dynamic parameter
-  constraints associated with a resource variant to the client along with that variant": to who asks
-  by locators. A client that asks by names knows nothing of that, and is sent a name.
+  constraints associated with a resource variant to the client along with that variant": to a client
+  that asks by locators. A client that asks by plain names may not know constraints, and is sent the
+  name only.
 - "The server must handle this kind of change by sending the deletion of the original resource
   variant and the creation of the replacement resource variants in a single xDS response."
   ``removed_resource_names`` "must be used for any resource for which dynamic parameter constraints
-  were sent to the client". What it refused it may have too.
-- ``removed_resources`` has what is asked for and not there, but where a variant is removed that
-  matches the parameters with which the client asks: that says as much.
-- A client that comes back states versions, which tell the variants that it has. A version that no
-  variant has may have been of any, so no removal of it is told beside what replaces it.
+  were sent to the client". This includes a variant that the client refused, because it may have
+  applied it.
+- ``removed_resources`` has the names that the client asks for and that do not exist. A name is left
+  out if a variant is removed that matches the parameters with which the client asks, because this
+  says the same.
+- A client that reconnects states versions, and these tell which variants it has. A stated version
+  that no variant has may have been that of any variant, so no removal accompanies its replacement.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ from control_plane.xds.resource import WILDCARD, Resource
 from control_plane.xds.snapshot import EMPTY, TypeSnapshot
 
 Whose = Constraints | None
-"""With which constraints a client was sent a resource; None if it was without any."""
+"""The constraints with which a client was sent a resource; None if it was sent without any."""
 
 NO_VARIANTS: frozenset[Whose] = frozenset()
 
@@ -63,12 +66,12 @@ class Variants:
     )
 
     def __init__(self, locators: Locators, exchange: Exchange, *, delta: bool) -> None:
-        """Start with a client that was told of no variant.
+        """Start with a client that was sent no variant.
 
         Args:
-            locators: the parameters with which it asks.
-            exchange: what it has.
-            delta: whether it is told what to let go of.
+            locators: the parameters with which the client asks.
+            exchange: what the client has.
+            delta: whether the client is told which variants to drop.
         """
         self._locators = locators
         self._exchange = exchange
@@ -80,10 +83,10 @@ class Variants:
         self._stated: frozenset[str] = frozenset()
 
     def view(self, content: TypeSnapshot) -> TypeSnapshot:
-        """Return what the client should have of what its node should have; the same for the same.
+        """Return the client's view of its node's content; the same object for the same content.
 
         Args:
-            content: what has variants.
+            content: the node's content, with variants.
         """
         if content is not self._content:
             found = (self._choice(name, each) for name, each in content.variants.items())
@@ -109,7 +112,7 @@ class Variants:
         return None
 
     def take_sotw(self, request: SotwRequest) -> SotwRequest:
-        """Take the names of a request and their parameters; return it with names alone.
+        """Take the names and parameters of a request; return the request with names alone.
 
         Raises:
             PeerProtocolError: a name has two sets of parameters.
@@ -117,18 +120,19 @@ class Variants:
         """
         request, turned = self._locators.take_sotw(request)
         if turned:
-            # What is asked for with other parameters is asked for anew.
+            # If a name is asked for with other parameters, this is a new request for it.
             known = self._exchange.known() if WILDCARD in turned else set[str]()
             self._exchange.ask(turned | known | self._exchange.known_in(turned))
             self._content = EMPTY
         return request
 
     def take_delta(self, request: DeltaRequest, *, is_first: bool) -> DeltaRequest:
-        """Take the names of a request and their parameters; return it with names alone.
+        """Take the names and parameters of a request; return the request with names alone.
 
         Args:
-            request: what the client says.
-            is_first: whether it says what it has from an earlier stream.
+            request: the client's request.
+            is_first: whether it is the request that states what the client has from an earlier
+                stream.
 
         Raises:
             PeerProtocolError: a name has two sets of parameters.
@@ -139,7 +143,7 @@ class Variants:
         return self._locators.take_delta(request)
 
     def settled(self, events: Iterable[Event]) -> None:
-        """Take note of what a request told, once the exchange has."""
+        """Take note of the events in a request, after the exchange did."""
         for event in events:
             match event:
                 case Acked():
@@ -170,14 +174,14 @@ class Variants:
         self._stated = self._stated.difference(sent)
 
     def told(self, reply: Reply) -> Reply:
-        """Return a response that says of which variants it speaks, and remember what it says."""
+        """Return a response with the variants that it refers to, and remember what it says."""
         named = {
             each.name: each.constraints
             for each in reply.resources
             if each.constraints is not None and self._locators.of(each.name) is not None
         }
         if reply.is_heartbeat:
-            # It has that if it accepts what is in flight.
+            # The client has this if it accepts what is in flight.
             has = {**self._accepted, **self._sent}
             named |= {name: each for name in reply.kept if (each := has.get(name)) is not None}
             return replace(reply, constraints=named)
@@ -200,7 +204,7 @@ class Variants:
         )
 
     def _is_covered(self, name: str) -> bool:
-        """Tell whether a variant that goes says all: it is what the client has of what it means."""
+        """Tell whether the removal of a variant suffices, as it is the one the client means."""
         had = self._may_have(name)
         parameters = dict(self._locators.of(name) or NO_PARAMETERS)
         return None not in had and any(each.matches(parameters) for each in had if each is not None)

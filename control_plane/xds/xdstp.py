@@ -1,14 +1,15 @@
-"""Names of the form ``xdstp://authority/type/id?context``, and the collections that they are in.
+"""Names of the form ``xdstp://authority/type/id?context``, and the collections that they belong to.
 
 The rules of this module (quotations are from "TP1: xdstp:// structured resource naming"):
 
 - "Two xdstp:// URNs are considered equivalent if they match component-wise modulo context parameter
-  ordering." So a name has one form: its context parameters are sorted, and of characters only those
-  are percent-encoded that have to be.
-- A name that ends in ``/*`` stands for a collection: all whose last path component alone differs,
-  and whose context parameters are the same: "context parameters in the request must be matched in
-  responses". A resource is thus in one collection, which its name tells.
-- A name that does not begin with ``xdstp:`` has no structure, whatever is in it.
+  ordering." So each name has a canonical form: its context parameters are sorted, and only those
+  characters are percent-encoded that have to be.
+- A name that ends in ``/*`` stands for a collection. Its members differ from it in nothing but the
+  last path component; their context parameters are the same: "context parameters in the request
+  must be matched in responses". So the name of a resource tells which collection it belongs to, and
+  there is only one.
+- A name that does not begin with ``xdstp:`` has no structure, whatever characters it has.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ _FORM = re.compile(r"xdstp://([^/?#]*)/([^/?#]+)/([^?#]+)(?:\?([^#]*))?")
 
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
-# What RFC 3986 lets stand in a path and in a query as it is, without "&" and "=" of parameters.
+# The characters that RFC 3986 allows unencoded in a path and in a query, except for the "&" and "="
+# that separate parameters.
 _IN_PATH = "/!$&'()*+,;=:@"
 _IN_QUERY = "/?!$'()*+,;:@"
 
 
 def canonical(name: str) -> str:
-    """Return the one form of a name; names of no structure have but one.
+    """Return the canonical form of a name; an unstructured name is its own.
 
     Raises:
-        ValueError: it begins like a structured name and is none.
+        ValueError: the name begins with ``xdstp:`` but is malformed.
     """
     if not name.startswith(SCHEME):
         return name
@@ -51,12 +53,12 @@ def canonical(name: str) -> str:
 
 
 def is_glob(name: str) -> bool:
-    """Tell whether a name in its one form stands for a collection."""
+    """Tell whether a canonical name stands for a collection."""
     return name.startswith(SCHEME) and name.partition("?")[0].endswith("/*")
 
 
 def collection_of(name: str) -> str | None:
-    """Return the collection that a name in its one form is in; None if it has no structure."""
+    """Return the collection that a canonical name belongs to; None if the name has no structure."""
     if not name.startswith(SCHEME):
         return None
     path, mark, context = name.partition("?")
