@@ -1,7 +1,7 @@
 """Commands on apps: create, update, delete, find.
 
-The rule of this module: an app is known by its name within a space and by its GUID, and neither is
-that of two apps at a time.
+The rule of this module: an app is known by its name within a space and by its GUID. No two apps
+share either at the same time.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from control_plane.names import AppGuid, AppName, shown
 
 
 def create_app(state: State, guid: str, spec: AppSpec) -> Decision[App]:
-    """Make an app known.
+    """Create an app.
 
     Args:
-        guid: what the app is known by if it is new; an app that exists keeps its own.
+        guid: the GUID of the app if it is new; an app that exists keeps its own.
 
     Raises:
         InvalidArgument: the GUID or a value of the spec breaks a rule.
-        AlreadyExists: the name is taken by an app of another spec, or the GUID by another app.
+        AlreadyExists: an app of another spec has the name, or another app has the GUID.
     """
     app = spec.parse(guid)
     existing = state.app_named(app.key)
@@ -38,7 +38,7 @@ def create_app(state: State, guid: str, spec: AppSpec) -> Decision[App]:
 
 
 def update_app(state: State, guid: AppGuid, spec: AppSpec) -> Decision[App]:
-    """Make an app what the spec says; ``AppSpec.of`` is the one that it has now.
+    """Make an app what the spec says; ``AppSpec.of`` returns its present spec.
 
     Raises:
         NotFound: there is no such app.
@@ -61,7 +61,7 @@ def update_app(state: State, guid: AppGuid, spec: AppSpec) -> Decision[App]:
 
 
 def delete_app(state: State, guid: AppGuid) -> Decision[App | None]:
-    """Forget an app, which is the answer; None and no change where there is none.
+    """Delete an app, which is the result; if there is none, the result is None.
 
     Its instances, route mappings, network policies and join tokens go with it.
     """
@@ -75,7 +75,7 @@ def delete_app(state: State, guid: AppGuid) -> Decision[App | None]:
 def lookup_app(
     state: State, ref: str, org: str = DEFAULT_ORG, space: str = DEFAULT_SPACE
 ) -> App | None:
-    """Return the app of this name in this space, or else the one with this GUID, if any."""
+    """Return the app of this name in this space, else the app with this GUID, else None."""
     key = AppKey(org or DEFAULT_ORG, space or DEFAULT_SPACE, AppName(ref))
     return state.app_named(key) or state.app(AppGuid(ref))
 
@@ -95,7 +95,7 @@ def find_app(
     *,
     field: str = "app",
 ) -> App:
-    """Return the app of this name in this space, or else the one with this GUID.
+    """Return the app of this name in this space, or else the app with this GUID.
 
     Raises:
         InvalidArgument: no name is given.
@@ -113,8 +113,8 @@ def find_app(
 
 
 def _where_to_look(state: State, key: AppKey) -> str:
-    """Return the end of the sentence that an app does not exist; whoever asks may see all."""
-    # There may be more of them than can be looked at while others wait.
+    """Return the end of the error for an unknown app; its caller may see all apps."""
+    # There may be too many apps to search while other calls wait.
     keys = list(state.guid_by_key) if len(state.apps) <= MOST_NAMES else []
     if elsewhere := sorted(_place(each) for each in keys if each.name == key.name):
         return f": one is in {' and one in '.join(elsewhere[:3])}"
@@ -125,7 +125,7 @@ def _where_to_look(state: State, key: AppKey) -> str:
 
 
 def _dependants(state: State, guid: AppGuid) -> tuple[Entity, ...]:
-    """Return all that refers to an app, each once (it may have a policy to itself)."""
+    """Return all that refers to an app, each entity once (it may have a policy to itself)."""
     policies = dict.fromkeys([*state.policies_from(guid), *state.policies_to(guid)])
     return (
         *state.instances_of(guid),

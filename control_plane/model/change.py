@@ -1,7 +1,7 @@
-"""What a command did: the new State, the rows to write, and whom it concerns.
+"""What a command did: the new State, the rows to write, and the apps that it concerns.
 
 The rule of this module: cost follows what changed. A Change names the apps whose instances may now
-want other resources; nobody else is looked at, and the store writes only the rows named here.
+need other resources. No other app is examined, and the store writes only the rows named here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Change:
     Attributes:
         puts: entities that are new or have new content.
         drops: entities that are gone.
-        apps: every app whose instances' resources may differ now.
+        apps: every app whose instances may need other resources now.
     """
 
     puts: tuple[Entity, ...] = ()
@@ -39,9 +39,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[Result]):
-    """A command's answer: what State becomes, what changed on the way, and what to tell the caller.
+    """A command's outcome: the new State, what changed on the way, and the result for the caller.
 
-    ``state`` is the very same object as before where the command changed nothing.
+    If the command changed nothing, ``state`` is the very same object as before.
     """
 
     state: State
@@ -51,13 +51,13 @@ class Decision(Generic[Result]):
     def then(
         self, command: Callable[[State, Result], Decision[LaterResult]]
     ) -> Decision[LaterResult]:
-        """Go on with a second command, as one change with the first: both happen or neither.
+        """Go on with a second command, as one change with the first: both take effect or neither.
 
         Args:
-            command: gets the State and the result that the first command led to.
+            command: takes the State and the result of the first command.
 
         Raises:
-            InvalidRequest: whatever the second command refuses; then nothing happened at all.
+            InvalidRequest: the second command is refused; then nothing happened at all.
         """
         later = command(self.state, self.result)
         return Decision(later.state, later.result, merged([self.change, later.change]))
@@ -71,7 +71,7 @@ def decide(
     drops: Iterable[Entity] = (),
     apps: Iterable[AppGuid] = (),
 ) -> Decision[Result]:
-    """Apply drops, then puts, to a State, and say what that changed."""
+    """Apply drops, then puts, to a State, and return what that changed."""
     change = Change(tuple(puts), tuple(drops), frozenset(apps))
     for entity in change.drops:
         state = state.drop(entity)
@@ -81,11 +81,11 @@ def decide(
 
 
 def removed_instances(state: State, change: Change) -> tuple[Instance, ...]:
-    """Return the instances that a change removed; one that is there again was only moved.
+    """Return the instances that a change removed; one that still exists was only moved.
 
     Args:
-        state: what the change led to.
-        change: what was dropped and put.
+        state: the State after the change.
+        change: the change.
     """
     return tuple(
         each
@@ -95,11 +95,11 @@ def removed_instances(state: State, change: Change) -> tuple[Instance, ...]:
 
 
 def departed(state: State, change: Change) -> tuple[InstanceGuid, ...]:
-    """Return the instances that a change removed, and those that count as gone by it.
+    """Return the instances that a change removed, and those that it made gone.
 
     Args:
-        state: what the change led to.
-        change: what was dropped and put.
+        state: the State after the change.
+        change: the change.
     """
     gone = (
         each.guid
@@ -110,7 +110,7 @@ def departed(state: State, change: Change) -> tuple[InstanceGuid, ...]:
 
 
 def merged(changes: Iterable[Change]) -> Change:
-    """Return what successive Changes come to: for each entity, what the last of them says of it."""
+    """Return the sum of successive Changes: for each entity, what the last of them says of it."""
     puts: dict[Hashable, Entity] = {}
     drops: dict[Hashable, Entity] = {}
     apps: set[AppGuid] = set()

@@ -1,8 +1,8 @@
-"""What is gone and goes on to be served, for as long as connections of then may be open.
+"""What was removed but is still served, for as long as connections of that time may be open.
 
-The rule of this module: it follows from what a command did, so no command has to think of it: where
-a port led that leads elsewhere now, and who could call that may no more. It is part of the State,
-so that a restart withdraws nothing early.
+The rule of this module: what drains follows from what a command did, so no command has to handle
+it: a port that leads elsewhere now, and an app that may no longer call another. It is part of the
+State, so that a restart withdraws nothing early.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Result = TypeVar("Result")
 def leave_draining(
     before: State, decision: Decision[Result], ends_at: datetime
 ) -> Decision[Result]:
-    """Return a decision that also has what drains by it.
+    """Return a decision that also records what drains because of it.
 
     Args:
-        before: the State on which it was decided.
-        decision: what a command did.
-        ends_at: until when.
+        before: the State before the command.
+        decision: what the command did.
+        ends_at: until when this drains.
     """
     draining = tuple(_draining(before, decision.change, ends_at))
     if not draining:
@@ -52,6 +52,6 @@ def _draining(before: State, change: Change, ends_at: datetime) -> Iterator[Drai
 
 
 def drop_drained(state: State, now: datetime) -> Decision[int]:
-    """Forget what has drained; the answer says how many that were."""
+    """Forget what has drained; the result is how many entries that were."""
     drained = [each for each in state.all_draining() if each.ends_at <= now]
     return decide(state, len(drained), drops=drained)

@@ -1,8 +1,8 @@
-"""The nouns of the domain: apps, their instances, their routes, and who may talk to whom.
+"""The nouns of the domain: apps, instances, routes, and policies on which app may call which.
 
-The rule of this module: an entity is a value. It is never changed, only replaced, and whoever holds
-one may keep it for as long as it likes. Everything here was parsed before, so nothing is checked
-again.
+The rule of this module: an entity is a value. It is never changed, only replaced, so code that
+holds one may keep it for as long as it likes. Everything here was parsed before, so nothing is
+checked again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class HealthCheckType(StrEnum):
     """The app accepts connections on its C2C port."""
 
     PROCESS = "process"
-    """Its process runs: for an app that only calls others, and may listen nowhere."""
+    """Its process runs. This is for an app that only calls others, and may listen nowhere."""
 
 
 class Transport(StrEnum):
@@ -52,7 +52,7 @@ class InstanceStatus(StrEnum):
     """Where an instance is in its life: whether names lead to it, and whether it may call."""
 
     REGISTERED = "registered"
-    """Known, and never connected so far: it may call others, and no name leads to it."""
+    """Known, but never connected so far: it may call others, and no name leads to it."""
 
     READY = "ready"
     """Connected, and its app is healthy: names lead to it."""
@@ -61,11 +61,12 @@ class InstanceStatus(StrEnum):
     """Connected, and its app is not healthy (yet): no name leads to it."""
 
     GONE = "gone"
-    """It said that it leaves, or its streams broke and nobody came back: it may not call others."""
+    """It said that it leaves, or its streams broke and it did not come back: it may not call
+    others."""
 
     @property
     def is_there(self) -> bool:
-        """Whether it is connected, or has been, and may be back before it counts as gone."""
+        """Whether it is connected, or was connected and may come back before it counts as gone."""
         return self in (InstanceStatus.READY, InstanceStatus.NOT_READY)
 
 
@@ -83,11 +84,11 @@ class AppKey:
         return self.org, self.space
 
     def named_in(self, place: tuple[str, str], index: int | None = None) -> str:
-        """Return how it is named to who looks at a place: with its own, if that is another.
+        """Return the app's name as seen from a place; with its own org and space, if they differ.
 
         Args:
-            place: an org and a space.
-            index: that of the instance which is named; None if it is the app.
+            place: the org and space of the reader.
+            index: the index of the instance to name; None to name the app.
         """
         name = self.name if index is None else f"{self.name}/{index}"
         return name if self.place == place else f"{name} in org {self.org} / space {self.space}"
@@ -98,8 +99,8 @@ class App:
     """An app, which has any number of instances.
 
     Attributes:
-        ports: the ports it listens on, in the order given, without repetition.
-        c2c_port: the one of them that 61443 forwards to; None where none is (Windows).
+        ports: the ports that the app listens on, in the order given, without repetitions.
+        c2c_port: the port that 61443 forwards to; None if there is none (Windows).
         ssh: whether an SSH server listens on 2222 beside the app.
         health_check_type: what makes its instances healthy.
     """
@@ -119,13 +120,13 @@ class Instance:
     """One running copy of an app, with an Envoy beside it.
 
     Attributes:
-        guid: its identity; also the first name in its certificates.
-        index: the lowest number that was free among its app's instances.
+        guid: the identity of the instance; also the first name in its certificates.
+        index: the lowest number that was free among the instances of its app.
         address: where other containers reach its Envoy.
         app_address: where its Envoy reaches the app.
         status: where it is in its life.
-        has_sidecar: whether one ever spoke for it, so that its word is waited for.
-        has_resolver: whether it ever had one that follows its names.
+        has_sidecar: whether a sidecar ever reported for it, so that its reports are waited for.
+        has_resolver: whether it ever had a resolver that follows its name table.
     """
 
     guid: InstanceGuid
@@ -148,7 +149,7 @@ class RouteMapping:
 
 @dataclass(frozen=True, slots=True, order=True)
 class NetworkPolicy:
-    """Leave for one app's instances to connect to ports of another's; without it, nobody does."""
+    """Permission for an app's instances to connect to ports of another's; by default none may."""
 
     source: AppGuid
     destination: AppGuid
@@ -157,16 +158,16 @@ class NetworkPolicy:
     end_port: Port
 
     def allows(self, transport: Transport, port: int) -> bool:
-        """Tell whether the policy names this port."""
+        """Tell whether the policy covers this port."""
         return transport is self.transport and self.start_port <= port <= self.end_port
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An app that may connect to a port, and from where.
+    """An app that may connect to a port, and the addresses that it connects from.
 
     Attributes:
-        addresses: those of its instances, in a fixed order; it may have none.
+        addresses: the addresses of its instances, in a fixed order; there may be none.
     """
 
     app: AppGuid
@@ -175,16 +176,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """Leave to enrol instances of one app; only the hash of the token is ever kept.
+    """Permission to enrol instances of one app; only the hash of the token is ever stored.
 
     Attributes:
         digest: hexadecimal SHA-256 of the token.
         uses_left: how many enrolments it is still good for.
-        address_range: CIDR that an enrolling address may lie in besides the connection's source,
-            or "".
-        guid: what it is called where it is shown; drawn by itself, so it says nothing of the token.
-        created_at: None of one that an older release made.
-        uses: how many enrolments it was made for; likewise.
+        address_range: a CIDR range; an instance may enrol with an address in it, besides the
+            address that it connects from. "" if there is none.
+        guid: the name under which the token is shown; drawn independently, so it reveals nothing
+            about the token.
+        created_at: None if an older release made the token.
+        uses: how many enrolments the token was made for; None likewise.
     """
 
     digest: str = field(repr=False)
@@ -197,16 +199,16 @@ class JoinToken:
     uses: int | None = None
 
     def is_good(self, now: datetime) -> bool:
-        """Tell whether somebody could enrol with it."""
+        """Tell whether a client could enrol with the token."""
         return self.uses_left > 0 and self.expires_at > now
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What is left of an instance that was removed, since its Envoy may come back.
+    """What is left of an instance that was removed, because its Envoy may come back.
 
     Attributes:
-        ends_at: when the last identity ends that it may have.
+        ends_at: when the last identity ends that the instance may have.
     """
 
     instance_guid: InstanceGuid
@@ -216,11 +218,11 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class DrainingPort:
-    """Where a port of an app led until a moment ago, since connections of then may be open.
+    """Where a port of an app led until recently, because connections of that time may be open.
 
     Attributes:
-        protocol: what is spoken there.
-        ends_at: when nobody needs it any more.
+        protocol: the protocol that is spoken there.
+        ends_at: until when the port is served.
     """
 
     app_guid: AppGuid
@@ -232,10 +234,10 @@ class DrainingPort:
 
 @dataclass(frozen=True, slots=True)
 class DrainingCaller:
-    """An app that might call another until a moment ago, since connections of then may be open.
+    """An app that might call another one until recently, because connections may still be open.
 
     Attributes:
-        ends_at: when nobody has to know of it any more.
+        ends_at: until when the caller is remembered.
     """
 
     source: AppGuid
@@ -244,14 +246,14 @@ class DrainingCaller:
 
 
 Draining = DrainingPort | DrainingCaller
-"""What is gone, and goes on to be served for a while."""
+"""What was removed, but is still served for a while."""
 
 Entity = App | Instance | RouteMapping | NetworkPolicy | JoinToken | Tombstone | Draining
-"""Everything that the store keeps a row of."""
+"""Everything for which the store keeps a row."""
 
 
 def key_of(entity: Entity) -> Hashable:
-    """Return what two versions of an entity share: of equal keys a State has one entity only."""
+    """Return what all versions of an entity share; a State has at most one entity of each key."""
     match entity:
         case App():
             return App, entity.guid

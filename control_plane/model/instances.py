@@ -1,7 +1,7 @@
-"""Commands on instances: register, move, remove.
+"""Commands on instances: register, move, set the status, remove.
 
-The rule of this module: an address belongs to one instance at a time, since policies and names are
-enforced by address; and an index belongs to one instance of its app.
+The rule of this module: an address belongs to one instance at a time, because policies and names
+are enforced by address; and an index belongs to one instance of its app.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from control_plane.names import (
 )
 
 DEFAULT_APP_ADDRESS = "127.0.0.1"
-"""Where an app listens that shares its network namespace with its Envoy, and hides behind it."""
+"""Where an app listens that shares its network namespace with its Envoy and is reached only through
+it."""
 
 ABSENT = frozenset({InstanceStatus.REGISTERED, InstanceStatus.GONE})
-"""Where an instance is in its life that has not come yet, or has left."""
+"""The statuses of an instance that has not connected yet, or has left."""
 
 
 def register_instance(
@@ -38,12 +39,12 @@ def register_instance(
     address: str,
     app_address: str = DEFAULT_APP_ADDRESS,
 ) -> Decision[Instance]:
-    """Make an instance of an app known, with the lowest index that is free.
+    """Register an instance of an app, with the lowest free index.
 
-    The instance that this app has at this very address already, if there is one, is the answer.
+    If this app already has an instance at this very address, that instance is the result.
 
     Args:
-        guid: what the instance is known by if it is new.
+        guid: the GUID of the instance if it is new.
         app_address: where its Envoy reaches the app; "" for the default.
 
     Raises:
@@ -82,14 +83,16 @@ def move_instance(
 ) -> Decision[Instance]:
     """Give an instance another address; it keeps its identity and its index.
 
-    Another instance that holds the address and is known to be gone keeps both too, and gets the
-    address that becomes free: containers that are started again together may well find that they
-    exchanged theirs. It counts as gone until it is heard of, so nobody lets in who is there.
+    If the address is held by another instance that is known to be gone, that instance keeps its
+    identity and index too, and gets the address that becomes free: containers that restart together
+    may well find that they exchanged addresses. It counts as gone until it is heard of, so that no
+    policy admits whatever is at its new address.
 
-    One that was ready is not ready at its new address: its Envoy has to listen there first.
+    An instance that was ready is not ready at its new address, because its Envoy has to listen
+    there first.
 
     Args:
-        app_address: where its Envoy reaches the app; "" for where it did before.
+        app_address: where its Envoy reaches the app; "" keeps the address that it has.
         holder_gone: whether another instance that holds the address is known to be gone.
 
     Raises:
@@ -124,11 +127,11 @@ def set_status(
     has_sidecar: bool = False,
     has_resolver: bool = False,
 ) -> Decision[Instance | None]:
-    """Say where an instance is in its life; None and no change where there is no such instance.
+    """Set an instance's status; if there is no such instance, the result is None.
 
     Args:
-        has_sidecar: whether a sidecar spoke for it; once one did, that stays so.
-        has_resolver: whether it has a resolver; once it had one, that stays so too.
+        has_sidecar: whether a sidecar reported for it; once one did, this stays true.
+        has_resolver: whether it has a resolver; once it had one, this stays true too.
     """
     old = state.instance(guid)
     if old is None:
@@ -146,9 +149,9 @@ def set_status(
 
 
 def remove_instance(state: State, guid: InstanceGuid) -> Decision[Instance | None]:
-    """Forget an instance, which is the answer; None and no change where there is none.
+    """Remove an instance, which is the result; if there is none, the result is None.
 
-    Its identity is worth nothing from here on.
+    From then on its identity is worth nothing.
     """
     instance = state.instance(guid)
     if instance is None:
@@ -157,14 +160,14 @@ def remove_instance(state: State, guid: InstanceGuid) -> Decision[Instance | Non
 
 
 def remove_absent(state: State, guids: Iterable[InstanceGuid]) -> Decision[tuple[Instance, ...]]:
-    """Forget those of some instances that are absent still; they are the answer."""
+    """Remove those of some instances that are still absent; these are the result."""
     instances = map(state.instance, guids)
     absent = tuple(each for each in instances if each and each.status in ABSENT)
     return decide(state, absent, drops=absent, apps=_concerned(state, *absent))
 
 
 def _held(address: Address) -> AlreadyExists:
-    """Return the refusal of a taken address, which does not tell who has it.
+    """Return the error for a taken address, which does not tell which instance has it.
 
     Anybody with a token may ask.
     """
@@ -175,7 +178,7 @@ def _held(address: Address) -> AlreadyExists:
 
 
 def _lowest_free_index(state: State, app: AppGuid) -> int:
-    """Return the first number that is missing from an app's indexes, which are sorted."""
+    """Return the lowest number that is missing from an app's indexes, which are sorted."""
     instances = state.instances_of(app)
     return bisect_left(range(len(instances)), 1, key=lambda place: instances[place].index > place)
 

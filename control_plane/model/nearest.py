@@ -1,7 +1,7 @@
-"""What somebody may have meant by a name that nothing has.
+"""What a user may have meant by a name that does not exist.
 
-The rule of this module: an answer costs little however much there is, since who asks holds up
-everything else meanwhile. Where there is more than can be looked at, nothing is near.
+The rule of this module: an answer costs little however many names there are, because everything
+else waits meanwhile. If there are more names than can be compared, none is suggested.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import difflib
 from collections.abc import Collection
 
 MOST_NAMES = 500
-"""Names that are looked at; these take some milliseconds."""
+"""How many names are compared at most; this many take some milliseconds."""
 
 _LONGEST = 253
-"""Octets of the longest name that anything can have, which is a hostname."""
+"""Octets of the longest possible name, which is a hostname."""
 
 _SUGGESTIONS = 3
 
 
 def nearest(name: str, known: Collection[str]) -> list[str]:
-    """Return up to three of the names that are known which look like a name, the nearest first.
+    """Return up to three of the known names that resemble a name, the most similar first.
 
-    Names are compared in lower case: who shouts one means it.
+    Names are compared in lower case, so that a name in capitals finds its match too.
     """
     if len(known) > MOST_NAMES or len(name) > _LONGEST:
         return []

@@ -1,7 +1,8 @@
 """Commands on network policies: add and remove.
 
-The rule of this module: the values, their order and every sentence are those of Cloud Foundry's
-policy server, since tools match on them. A request is taken whole or refused whole.
+The rule of this module: the values, the order in which they are checked, and every sentence are
+those of Cloud Foundry's policy server, because tools match on them. A request is accepted as a
+whole or refused as a whole.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class PolicySpec:
         destination: name or GUID of the app that it connects to.
         protocol: ``tcp`` or ``udp``.
         start_port: the first port, and the only one if ``end_port`` is the same.
-        source_org: where the source's name is looked up, and so on; "" for the default.
+        source_org: the org in which the source's name is looked up, and so on; "" for the default.
     """
 
     source: str
@@ -54,7 +55,8 @@ class PolicyOutcome:
     """What became of one policy of a request.
 
     Attributes:
-        already: whether it was there, or was gone, before; so that nothing was changed.
+        already: whether the policy existed before an addition, or did not exist before a removal,
+            so that nothing changed.
     """
 
     policy: NetworkPolicy
@@ -64,14 +66,14 @@ class PolicyOutcome:
 def add_policies(
     state: State, specs: Sequence[PolicySpec], limit: int = DEFAULT_POLICY_LIMIT
 ) -> Decision[tuple[PolicyOutcome, ...]]:
-    """Let apps connect to apps; the answer has an outcome for each spec.
+    """Let apps connect to apps; the result has an outcome for each spec.
 
     Args:
-        limit: how many policies one source app may have in the end; a repetition does not count,
+        limit: how many policies one source app may have afterwards. A repetition does not count,
             and a request that adds nothing is never refused for it.
 
     Raises:
-        InvalidArgument: a policy breaks a rule; the first that does is named.
+        InvalidArgument: a policy breaks a rule; the error names the first that does.
         NotFound: an app is not known.
         FailedPrecondition: an app runs on Windows.
         LimitExceeded: a source app would have too many policies.
@@ -90,10 +92,10 @@ def add_policies(
 def remove_policies(
     state: State, specs: Sequence[PolicySpec]
 ) -> Decision[tuple[PolicyOutcome, ...]]:
-    """Take back the leave to connect; a policy that does not exist is no error.
+    """Remove policies; to remove one that does not exist is no error.
 
     Raises:
-        InvalidArgument: a policy breaks a rule; the first that does is named.
+        InvalidArgument: a policy breaks a rule; the error names the first that does.
         NotFound: an app is not known.
     """
     policies = _parse(state, specs)
@@ -104,7 +106,7 @@ def remove_policies(
 def _parse(state: State, specs: Sequence[PolicySpec]) -> list[NetworkPolicy]:
     """Return the policies that the specs describe.
 
-    As Cloud Foundry does, this looks at all values first, and only then whether the apps exist.
+    As Cloud Foundry does, this checks all values first, and only then whether the apps exist.
     """
     if not specs:
         raise InvalidArgument("missing policies", field="policies")
@@ -162,7 +164,7 @@ def _resolve(state: State, spec: PolicySpec, path: str) -> NetworkPolicy:
 def _outcomes(
     policies: Sequence[NetworkPolicy], changed: Sequence[NetworkPolicy]
 ) -> tuple[PolicyOutcome, ...]:
-    """Return an outcome for each policy; of a repetition only the first changed anything."""
+    """Return an outcome for each policy; if one is repeated, only the first changed anything."""
     unreported = set(changed)
     outcomes = []
     for policy in policies:
@@ -172,5 +174,5 @@ def _outcomes(
 
 
 def _ends(policies: Sequence[NetworkPolicy]) -> frozenset[AppGuid]:
-    """Return whom policies concern: the listeners of one end and the name tables of the other."""
+    """Return the apps that policies concern: one end's listeners, the other end's name tables."""
     return frozenset(app for policy in policies for app in (policy.source, policy.destination))

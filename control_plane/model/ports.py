@@ -1,9 +1,9 @@
 """Which port of Envoy leads to which port of the app.
 
-The rule of this module: ports are allotted exactly as Cloud Foundry does
-(``ProxyConfigHandler.ProxyPorts``), since tools parse them: in the order of the app's ports, from
-61001, past every port of the app and past 61443. What differs is which port 61443 leads to: 8080
-there, the app's ``c2c_port`` here, so that no app is left without.
+The rule of this module: ports are allotted exactly as Cloud Foundry allots them
+(``ProxyConfigHandler.ProxyPorts``), because tools parse them: in the order of the app's ports, from
+61001 up, skipping every port of the app and 61443. The only difference is the app port that 61443
+leads to: 8080 in Cloud Foundry, the app's ``c2c_port`` here, so that every app has one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from control_plane.names import C2C_PORT, Port
 
 FIRST_PROXY_PORT = 61001
 END_OF_PROXY_PORTS = 65534
-"""The first port that is not allotted any more."""
+"""The first port that is no longer allotted."""
 
 SSH_PORT = Port(2222)
-"""Where the SSH server beside an app listens."""
+"""The port on which the SSH server beside an app listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class PortMapping:
 
     @property
     def is_c2c(self) -> bool:
-        """Tell whether this port is for other containers, with the routes' certificate."""
+        """Tell whether other containers use this port, with the certificate that has the routes."""
         return self.proxy_port == C2C_PORT
 
 
@@ -51,7 +51,7 @@ def port_mappings(app: App) -> tuple[PortMapping, ...]:
 
 
 def forwarded(app: App) -> dict[PortMapping, AppProtocol]:
-    """Return which ports of an app its Envoys forward to, and what they speak there."""
+    """Return the ports of an app that its Envoys forward to, with the protocol of each."""
     mappings = port_mappings(app) if app.c2c_port is not None else ()
     return {each: _protocol(app, each.app_port) for each in mappings}
 

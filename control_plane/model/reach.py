@@ -1,9 +1,9 @@
-"""Whom a change concerns, which follows from who may talk to whom.
+"""Which apps a change concerns; this follows from which app may call which.
 
 The rule of this module: an app's resources depend on the app, on the addresses of the apps that may
 connect to it (its listeners admit them), and on the routes and addresses of the apps that it may
-connect to (its name table lists them). Nothing else reaches across apps, so a change to one app
-concerns its neighbours and nobody further away.
+connect to (its name table lists them). Nothing else reaches across apps, so a change to an app
+concerns its neighbours and no app further away.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def callers(state: State, app: AppGuid) -> frozenset[AppGuid]:
 
 
 def neighbours(state: State, app: AppGuid) -> frozenset[AppGuid]:
-    """Return the app and those at the other end of its policies: all whom its addresses concern."""
+    """Return the app and those at the other end of its policies, which its addresses concern."""
     return callers(state, app) | {policy.destination for policy in state.policies_from(app)}
 
 
@@ -40,7 +40,7 @@ def require_app(state: State, guid: AppGuid, *, field: str = "app") -> App:
 
 
 def require_networking(state: State, guid: AppGuid, *, field: str = "app") -> App:
-    """Return the app with this GUID, which may take part in container-to-container networking.
+    """Return the app with this GUID, if it may take part in container-to-container networking.
 
     Raises:
         NotFound: there is none.

@@ -33,7 +33,7 @@ class RouteResult:
     """What became of a route mapping.
 
     Attributes:
-        already: whether it was as asked before, so that nothing was changed.
+        already: whether the mapping was as requested before, so that nothing changed.
     """
 
     mapping: RouteMapping
@@ -54,7 +54,7 @@ def map_route(
             internal.
         NotFound: there is no such app.
         FailedPrecondition: the app runs on Windows.
-        LimitExceeded: the route has as many destinations as one may have.
+        LimitExceeded: the route has as many destinations as a route may have.
     """
     mapping = RouteMapping(_parse_route(host, domain, internal_domains), app)
     require_networking(state, app)

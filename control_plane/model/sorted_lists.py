@@ -1,7 +1,7 @@
-"""Sorted lists by key that are never changed, of which State has its indexes.
+"""Immutable sorted lists by key, of which the indexes of State consist.
 
-The rule of this module: lists are read far more often than they change, so a change sorts a member
-in, and shares with the lists before it whatever is under another key.
+The rule of this module: lists are read far more often than they change. So a change inserts a
+member at its place, and the result shares the lists of all other keys with the lists before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _itself(member: V) -> V:
 def with_member(
     lists: SortedLists[K, V], key: K, member: V, order: Callable[[V], Any] = _itself
 ) -> SortedLists[K, V]:
-    """Return the lists with a member in the one of a key, or as they are if it is there."""
+    """Return the lists with a member added to a key's list; unchanged if it is there already."""
     members = lists.get(key, ())
     at = _place(members, member, order)
     if members[at : at + 1] == (member,):
@@ -36,7 +36,7 @@ def with_member(
 def without_member(
     lists: SortedLists[K, V], key: K, member: V, order: Callable[[V], Any] = _itself
 ) -> SortedLists[K, V]:
-    """Return the lists without a member of the one of a key; an empty list is none."""
+    """Return the lists with a member removed from a key's list; an empty list is not kept."""
     members = lists.get(key, ())
     at = _place(members, member, order)
     if members[at : at + 1] != (member,):

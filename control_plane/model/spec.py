@@ -1,8 +1,8 @@
-"""What a caller says an app should be, and the parsing of it.
+"""What a caller says an app should be, and how that is parsed.
 
-The rule of this module: a spec holds raw values, as the API received them; ``parse`` turns it into
-an App or names the first value that breaks a rule. Empty values mean the default, so a caller says
-only what matters to it.
+The rule of this module: a spec holds raw values, as the API received them. ``parse`` turns it into
+an App, or names the first value that breaks a rule. An empty value means the default, so a caller
+states only what matters to it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ MAX_PORTS = 10
 """Cloud Foundry's limit for an app."""
 
 MIN_APP_PORT = 1024
-"""Cloud Foundry's limit: an app's process is not root, and cannot listen below it."""
+"""Cloud Foundry's limit: an app's process is not root, and cannot listen on a lower port."""
 
 MAX_UNIT_CHARACTERS = 64
-"""RFC 5280, appendix A.1, ub-organizational-unit-name: where a certificate says whose app it is."""
+"""RFC 5280, appendix A.1, ub-organizational-unit-name. In these units a certificate says which app
+it belongs to."""
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -45,12 +46,12 @@ class AppSpec:
     """What an app should be.
 
     Attributes:
-        ports: in the order that proxy ports are allotted in; repetitions count once.
+        ports: in the order in which proxy ports are allotted; repetitions count once.
         protocol: one of AppProtocol's values.
         os: one of OperatingSystem's values.
         health_check_type: one of HealthCheckType's values.
         c2c_port: the port that 61443 forwards to; 0 or None for 8080 if the app has it, else its
-            first.
+            first port.
     """
 
     name: str
@@ -65,9 +66,9 @@ class AppSpec:
 
     @classmethod
     def of(cls, app: App) -> AppSpec:
-        """Return the spec that an app has now, to be changed in part.
+        """Return the present spec of an app, of which a caller changes a part.
 
-        ``c2c_port`` is stated only where it is not the one that the ports lead to, so that it
+        ``c2c_port`` is stated only if it differs from the default for the app's ports, so that it
         follows when the ports change.
         """
         stated = None if app.c2c_port == _derived(app.ports, app.os) else app.c2c_port
@@ -88,7 +89,7 @@ class AppSpec:
 
         Raises:
             InvalidArgument: a value breaks a rule; ``field`` says which.
-            FailedPrecondition: a port for container-to-container networking on Windows.
+            FailedPrecondition: a C2C port is given for an app on Windows.
         """
         key = parse_key(self.name, self.org, self.space)
         ports = _parse_ports(self.ports)
@@ -129,7 +130,7 @@ class AppSpec:
 
 
 def parse_key(name: str, org: str = "", space: str = "") -> AppKey:
-    """Return how an app is named, with the default org and space where none is given.
+    """Return an app's key; an empty org or space means the default.
 
     Raises:
         InvalidArgument: a name breaks a rule; ``field`` says which.

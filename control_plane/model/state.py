@@ -1,8 +1,8 @@
-"""All that was ever committed, as one immutable value, with the indexes that make questions cheap.
+"""All that was ever committed, as one immutable value, with the indexes that make look-ups cheap.
 
-The rule of this module: a State is never changed. ``put`` and ``drop`` return a new one that shares
-what did not change with the old (persistent hash tries), so a change costs the same with ten apps
-or with ten thousand, and whoever reads an old State goes on reading it undisturbed.
+The rule of this module: a State is never changed. ``put`` and ``drop`` return a new State that
+shares everything unchanged with the old one (persistent hash tries). So a change costs the same
+with ten apps as with ten thousand, and a reader of an old State can go on reading it undisturbed.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from control_plane.names import Address, AppGuid, Hostname, InstanceGuid
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Apps, instances, routes, policies, tokens, what is left of others, and how to find them.
+    """Apps, instances, routes, policies, tokens, what is left of removed entities, and indexes.
 
-    ``apps``, ``instances`` and ``tokens`` may be read as maps; for all else there are the methods.
+    ``apps``, ``instances`` and ``tokens`` may be read as maps; everything else is read by methods.
     """
 
     apps: HashTrieMap[AppGuid, App] = field(default_factory=HashTrieMap)
@@ -58,14 +58,14 @@ class State:
 
     @classmethod
     def of(cls, entities: Iterable[Entity]) -> State:
-        """Build the State that has exactly these entities, as when they are read back from disk."""
+        """Build the State that has exactly these entities, as when it is read back from disk."""
         state = cls()
         for entity in entities:
             state = state.put(entity)
         return state
 
     def entities(self) -> Iterator[Entity]:
-        """Yield everything there is, apps first since all else refers to them."""
+        """Yield every entity, apps first because all others refer to them."""
         yield from self.apps.values()
         yield from self.instances.values()
         yield from self.all_routes()
@@ -98,11 +98,11 @@ class State:
         )
 
     def all_tombstones(self) -> tuple[Tombstone, ...]:
-        """Return what is left of every instance that was removed, in no order."""
+        """Return the tombstone of every removed instance, in no order."""
         return tuple(self.tombstones.values())
 
     def all_draining(self) -> tuple[Draining, ...]:
-        """Return everything that is gone and goes on to be served for a while, in no order."""
+        """Return everything that was removed but is still served for a while, in no order."""
         return tuple(self.draining.values())
 
     def app(self, guid: AppGuid) -> App | None:
@@ -144,7 +144,7 @@ class State:
         return self.policies_by_destination.get(destination, ())
 
     def has_policy(self, policy: NetworkPolicy) -> bool:
-        """Tell whether exactly this policy exists; another may allow the same and more."""
+        """Tell whether exactly this policy exists; another one may allow the same and more."""
         return policy in self.policies_from(policy.source)
 
     def token(self, digest: str) -> JoinToken | None:
@@ -156,9 +156,9 @@ class State:
         return tuple(token for token in self.all_tokens() if token.app_guid == app)
 
     def sources_by_app(self, app: AppGuid, transport: Transport, port: int) -> tuple[Source, ...]:
-        """Return the apps that a policy lets connect to this port, and from where, sorted.
+        """Return the apps that policies let connect to this port, and their addresses, sorted.
 
-        Not from where an instance is gone: its address may be somebody else's by now.
+        The address of a gone instance is left out, because it may belong to another machine by now.
         """
         allowed = {p.source for p in self.policies_to(app) if p.allows(transport, port)}
         return tuple(Source(each, self._addresses_of(each)) for each in sorted(allowed))
@@ -168,11 +168,11 @@ class State:
         return tuple(sorted(i.address for i in instances if i.status is not InstanceStatus.GONE))
 
     def tombstone(self, guid: InstanceGuid) -> Tombstone | None:
-        """Return what is left of the instance with this GUID, if it was removed."""
+        """Return the tombstone of the instance with this GUID, if it was removed."""
         return self.tombstones.get(guid)
 
     def put(self, entity: Entity) -> State:
-        """Return a State with this entity, instead of the one with the same key if there is one."""
+        """Return a State with this entity, in place of any entity with the same key."""
         match entity:
             case App():
                 state = self._without_key_of(entity.guid)
@@ -213,7 +213,7 @@ class State:
                 assert_never(entity)
 
     def drop(self, entity: Entity) -> State:
-        """Return a State without this entity; what refers to it is the caller's to drop first."""
+        """Return a State without this entity; the caller must first drop what refers to it."""
         match entity:
             case App():
                 state = self._without_key_of(entity.guid)
@@ -256,7 +256,8 @@ class State:
         if old is None:
             return self
         addresses = self.instance_by_address
-        # Of two that exchange addresses, the first one put has that of the second already.
+        # If two instances exchange addresses, the first one put already has the address of the
+        # second.
         if addresses.get(old.address) == guid:
             addresses = addresses.discard(old.address)
         return replace(

@@ -1,8 +1,8 @@
-"""Commands on join tokens: add, spend and undo that, revoke, drop what expired; and which are good.
+"""Commands on join tokens: add, spend, undo a use, revoke, drop expired ones, list good ones.
 
-The rule of this module: a token is known by its hash only, and whoever shows a wrong one learns
-nothing but that it is wrong. A token that is used up is kept until it expires, so that its holder
-is told why.
+The rule of this module: a token is known by its hash only. A caller that presents a wrong token
+learns only that it is wrong. A token that is used up is kept until it expires, so that its holder
+is told why it is refused.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ _MAPPED_PREFIX = 96
 
 
 def add_token(state: State, token: JoinToken, now: datetime) -> Decision[JoinToken]:
-    """Let whoever has a token enrol instances of its app.
+    """Let the holder of a token enrol instances of its app.
 
     Args:
-        token: what is to be kept of it; its address range may be written in any way.
+        token: what is stored about the token; its address range may be written in any way.
 
     Raises:
-        InvalidArgument: it would be good for no enrolment, or has no valid address range.
+        InvalidArgument: the token would be good for no enrolment, or its address range is not
+            valid.
         NotFound: there is no such app.
         FailedPrecondition: the app runs on Windows.
         AlreadyExists: the token is known with other properties.
@@ -58,7 +59,7 @@ def known_token(state: State, digest: str, now: datetime) -> JoinToken:
     """Return a token that has not expired; it may be used up.
 
     Raises:
-        Unauthenticated: it is not known or has expired.
+        Unauthenticated: the token is not known or has expired.
     """
     token = state.token(digest)
     if token is None:
@@ -71,10 +72,10 @@ def known_token(state: State, digest: str, now: datetime) -> JoinToken:
 
 
 def spend_token(state: State, digest: str, now: datetime) -> Decision[JoinToken]:
-    """Use a token once; the answer says which app it enrols for, and what is left of it.
+    """Use a token once; the result is the token, with its app and what is left of it.
 
     Raises:
-        Unauthenticated: it is not known, has expired or is used up.
+        Unauthenticated: the token is not known, has expired or is used up.
     """
     token = known_token(state, digest, now)
     if token.uses_left < 1:
@@ -84,7 +85,7 @@ def spend_token(state: State, digest: str, now: datetime) -> Decision[JoinToken]
 
 
 def take_back_use(state: State, digest: str) -> Decision[JoinToken | None]:
-    """Undo ``spend_token`` once, as nobody was enrolled by it; None if the token is gone by now."""
+    """Undo ``spend_token`` once, because nobody was enrolled; None if the token is gone by now."""
     token = state.token(digest)
     if token is None:
         return Decision(state, None)
@@ -93,17 +94,17 @@ def take_back_use(state: State, digest: str) -> Decision[JoinToken | None]:
 
 
 def revoke_tokens(state: State, app: AppGuid, now: datetime, guid: str = "") -> Decision[int]:
-    """Forget tokens of an app; the answer says how many of them were still good.
+    """Forget tokens of an app; the result is how many of them were still good.
 
     Args:
-        guid: of the only one to forget; "" for all of them.
+        guid: the GUID of the only token to forget; "" for all tokens of the app.
     """
     held = [token for token in state.tokens_of(app) if guid in ("", token.guid)]
     return decide(state, sum(token.is_good(now) for token in held), drops=held)
 
 
 def good_tokens(state: State, apps: Iterable[App], now: datetime) -> tuple[JoinToken, ...]:
-    """Return the tokens of some apps that are good, app by app, the first to expire first."""
+    """Return the good tokens of some apps, app by app, each app's first to expire first."""
     order = {app.guid: number for number, app in enumerate(apps)}
     good = (token for token in state.all_tokens() if token.app_guid in order)
     return tuple(
@@ -112,13 +113,13 @@ def good_tokens(state: State, apps: Iterable[App], now: datetime) -> tuple[JoinT
 
 
 def drop_expired_tokens(state: State, now: datetime) -> Decision[int]:
-    """Forget the tokens that expired; the answer says how many that were."""
+    """Forget the tokens that have expired; the result is their number."""
     expired = [token for token in state.all_tokens() if token.expires_at <= now]
     return decide(state, len(expired), drops=expired)
 
 
 def admits(token: JoinToken, address: Address, source: Address) -> bool:
-    """Tell whether an instance may enrol with an address, given where its connection comes from."""
+    """Tell whether an instance that connects from a source address may enrol with an address."""
     if address == source:
         return True
     if not token.address_range:
@@ -142,13 +143,13 @@ def _parse_range(text: str) -> str:
             f"an address range begins with its first address, as in {network}: {shown(text)}",
             field="address_range",
         )
-    # None that begins with a mapped address is shorter than its prefix.
+    # No range that begins with a mapped address has a prefix shorter than 96 bits.
     mapped = getattr(first, "ipv4_mapped", None)
     return str(network) if mapped is None else f"{mapped}/{network.prefixlen - _MAPPED_PREFIX}"
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """Return a range of addresses that instances can have, so one without a scope."""
+    """Return a range of addresses that instances can have, which have no scope id."""
     try:
         return None if "%" in text else ipaddress.ip_network(text, strict=False)
     except ValueError:

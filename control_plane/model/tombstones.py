@@ -1,8 +1,8 @@
-"""Tombstones: which instances were removed, for as long as somebody can come back as one of them.
+"""Tombstones: which instances were removed, for as long as a client can come back as one of them.
 
-The rule of this module: whatever removes an instance leaves a tombstone, unless nobody was ever
-given an identity of it, and an instance that is there has none. So it follows from what a command
-did, and no command has to think of it.
+The rule of this module: every removal of an instance leaves a tombstone, unless nobody was ever
+given an identity of that instance; and an instance that exists has no tombstone. Both follow from
+what a command did, so no command has to handle them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 def leave_tombstones(
     decision: Decision[Result], ends_at: Callable[[InstanceGuid], datetime | None]
 ) -> Decision[Result]:
-    """Return a decision that also has the tombstones of those whom it removed.
+    """Return a decision that also leaves tombstones for the instances that it removed.
 
     Args:
         decision: what a command did.
@@ -47,7 +47,7 @@ def leave_tombstones(
 def drop_ended_tombstones(
     state: State, now: datetime, spared: Collection[InstanceGuid] = ()
 ) -> Decision[int]:
-    """Forget the tombstones that are over, but for some; the answer says how many that were."""
+    """Forget the tombstones that have ended, except the spared ones; the result is their number."""
     ended = [
         each
         for each in state.all_tombstones()
