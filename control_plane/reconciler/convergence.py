@@ -212,7 +212,7 @@ class Convergence:
                 )
                 reason = f"serial {held.serial:x} is not served: {reason}"
                 return _behind(instance, Stage.ACKED, reason)
-            await self._sight.pause(guid, min(left, pause))
+            await self._sight.pause(guid, min(left, pause), unheard=min(left, _LONGEST_PAUSE))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _seen(self, instance: Instance, deadline: float) -> int | str:

@@ -219,7 +219,7 @@ class Proof(StreamObserver):
                 self._move(entry, CertificateState.SERVED)
                 continue
             self._judge(entry, seen, is_overdue=self._clock.monotonic() >= overdue)
-            await self._sight.pause(instance, pause)
+            await self._sight.pause(instance, pause, unheard=max(pause, GRACE_SECONDS))
             pause = min(_GROWTH * pause, _LONGEST_PAUSE)
 
     def _judge(self, entry: Entry, seen: int | str | None, *, is_overdue: bool) -> None:

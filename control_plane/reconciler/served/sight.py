@@ -64,10 +64,16 @@ class Sight:
             self._shown[instance] = seen if isinstance(seen, int) else None
         return seen
 
-    async def pause(self, instance: InstanceGuid, seconds: float) -> None:
-        """Return when it may be worth another look: at a report, or after that many seconds."""
+    async def pause(self, instance: InstanceGuid, seconds: float, *, unheard: float) -> None:
+        """Return when another look may be worth it.
+
+        Args:
+            instance: which one.
+            seconds: how long to wait if the control plane looks itself.
+            unheard: how long to wait, if it does not, for the next report at the most.
+        """
         if self._attestation.witnessed(instance) or not self._is_from_here(instance):
-            await self._attestation.news(instance, seconds)
+            await self._attestation.news(instance, unheard)
         else:
             await self._clock.sleep(seconds)
 
