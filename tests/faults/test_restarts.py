@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.log_events import NAME_TABLE_APPLIED
 from control_plane.planner import NAME_TABLE
+from control_plane.store.schema import APPS, STEPS
 from tests.envoy.apps import http1, tcp_app
 from tests.envoy.harness import Envoy, unique_address, until
 from tests.faults.plane import Plane, plane
@@ -140,6 +145,52 @@ async def test_kill_9_is_not_seen_by_envoy(tmp_path: Path) -> None:
         assert await here.serial() == serial
         assert name_tables(instance) == tables
         assert seconds < BACK
+
+
+def make_older(database: Path, version: int) -> None:
+    """Have a database as it was when its schema had a version, without what came later."""
+    older = database.with_suffix(".older")
+    older.touch(mode=0o600)
+    with contextlib.closing(sqlite3.connect(older, isolation_level=None)) as connection:
+        for step in STEPS[:version]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute("ATTACH ? AS newer", (str(database),))
+        tables = [name for (name,) in connection.execute("SELECT name FROM main.sqlite_master")]
+        for table in (each for each in tables if each in APPS.metadata.tables):
+            columns = ", ".join(
+                each for _, each, *_ in connection.execute(f"PRAGMA main.table_info({table})")
+            )
+            connection.execute(f"INSERT INTO main.{table} SELECT {columns} FROM newer.{table}")  # noqa: S608 - ours
+        connection.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+        connection.execute("INSERT INTO schema_version VALUES (?)", (version,))
+    older.replace(database)
+
+
+@pytest.mark.parametrize("version", [1, len(STEPS) - 1])
+async def test_an_upgrade_of_the_database_is_not_seen_by_envoy(
+    tmp_path: Path, version: int
+) -> None:
+    """An older release wrote less, and what is missing costs no certificate, policy or name."""
+    dns = ("--dns-address", f"127.0.0.1:{free_port()}")
+    async with scene(tmp_path) as here, here.instance(*dns) as instance:
+        serial = await here.serial()
+        await here.cp.recorded(serial)
+        await here.cp.synced(having=NAME_TABLE)
+        before, tables = await updates(instance.envoy), name_tables(instance)
+        attempts = await instance.envoy.stat("cluster_manager.cds.update_attempt")
+
+        await here.cp.stop()
+        make_older(here.cp.settings.data_dir / DATABASE_FILE, version)
+        await here.cp.start()
+        await reconnected(instance.envoy, attempts)
+        await here.cp.synced()
+        await here.cp.synced(having=NAME_TABLE)
+
+        assert await updates(instance.envoy) == before
+        assert await here.serial() == serial
+        assert name_tables(instance) == tables
+        assert (await here.caller.call(here.address)).status == 200
 
 
 async def test_after_kill_9_changes_reach_envoy(tmp_path: Path) -> None:
