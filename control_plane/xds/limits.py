@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain
+from typing import NoReturn
 
 from control_plane.errors import PeerLimitExceeded
 from control_plane.names import shown
@@ -72,11 +73,14 @@ class StreamLimits:
     def check_number(self, names: int) -> None:
         """Bound how many names a request may ask for, give up or state, before any is processed.
 
+        A client that asks for a few names too many is refused once it is known which client that
+        is. This bound protects the other clients from requests that take long to process.
+
         Raises:
-            PeerLimitExceeded: there are more names than a stream may have.
+            PeerLimitExceeded: there are more than twice as many names as a stream may have.
         """
-        if names > self.names:
-            raise PeerLimitExceeded(f"more than {self.names} resource names on a stream: {names}")
+        if names > 2 * self.names:
+            self._refuse(names)
 
     def check_names(self, names: Collection[str], total: int) -> None:
         """Bound the names that the client asks for.
@@ -88,12 +92,16 @@ class StreamLimits:
         Raises:
             PeerLimitExceeded: there are too many names, or one is too long.
         """
-        self.check_number(total)
+        if total > self.names:
+            self._refuse(total)
         for name in names:
             if len(name.encode()) > self.name_octets:
                 raise PeerLimitExceeded(
                     f"resource name longer than {self.name_octets} octets: {shown(name)}"
                 )
+
+    def _refuse(self, names: int) -> NoReturn:
+        raise PeerLimitExceeded(f"more than {self.names} resource names on a stream: {names}")
 
     def check_versions(self, versions: Collection[str]) -> None:
         """Bound the stated versions, which are kept until the client accepts others.

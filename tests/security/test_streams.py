@@ -268,23 +268,20 @@ async def test_ten_thousand_names_are_too_many(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as cf, bystander(cf):
         await cf.create_app("greedy")
         greedy = await enrol(cf, "greedy", "127.0.0.1")
-        too_many = "more than 4096 resource names on a stream: "
+        too_many = (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "more than 4096 resource names on a stream: 10000",
+        )
         async with stream(cf, greedy) as client:
             await client.subscribe(SECRET, *MANY_NAMES)
 
-            assert await client.status() == (
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{too_many}10000",
-            )
+            assert await client.status() == too_many
 
         async with stream(cf, greedy) as client:
             await client.subscribe(SECRET, *MANY_NAMES[:4000])
-            await client.subscribe(LISTENER, *MANY_NAMES[4000:8000])
+            await client.subscribe(LISTENER, *MANY_NAMES[4000:])
 
-            assert await client.status() == (
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{too_many}8000",
-            )
+            assert await client.status() == too_many
 
 
 GIVEN_UP: dict[str, dict[str, Any]] = {

@@ -383,30 +383,30 @@ def test_an_error_ends_without_a_newline() -> None:
 
 
 FEW = StreamLimits(names=3, parameters=2)
-FOUR = ["a", "b", "c", "d"]
-LOCATORS = [{"name": name} for name in FOUR]
+SEVEN = [*"abcdefg"]
+LOCATORS = [{"name": name} for name in SEVEN]
 VARIED = [{"name": "a", "dynamic_parameters": {"a": "1", "b": "2", "c": "3"}}]
 
 
 @pytest.mark.parametrize(
     ("variant", "said", "why"),
     [
-        (Variant.SOTW, {"resource_names": FOUR}, "3 resource names"),
-        (Variant.SOTW, {"resource_names": ["a"] * 4}, "3 resource names"),
+        (Variant.SOTW, {"resource_names": SEVEN}, "3 resource names"),
+        (Variant.SOTW, {"resource_names": ["a"] * 7}, "3 resource names"),
         (Variant.SOTW, {"resource_locators": LOCATORS}, "3 resource names"),
         (Variant.SOTW, {"resource_locators": VARIED}, "2 dynamic parameters"),
-        (Variant.DELTA, {"resource_names_subscribe": FOUR}, "3 resource names"),
-        (Variant.DELTA, {"resource_names_unsubscribe": FOUR}, "3 resource names"),
-        (Variant.DELTA, {"initial_resource_versions": dict.fromkeys(FOUR, "1")}, "3 resource"),
+        (Variant.DELTA, {"resource_names_subscribe": SEVEN}, "3 resource names"),
+        (Variant.DELTA, {"resource_names_unsubscribe": SEVEN}, "3 resource names"),
+        (Variant.DELTA, {"initial_resource_versions": dict.fromkeys(SEVEN, "1")}, "3 resource"),
         (Variant.DELTA, {"resource_locators_subscribe": LOCATORS}, "3 resource names"),
         (Variant.DELTA, {"resource_locators_unsubscribe": LOCATORS}, "3 resource names"),
         (Variant.DELTA, {"resource_locators_unsubscribe": VARIED}, "2 dynamic parameters"),
     ],
 )
-def test_a_request_names_no_more_than_a_stream_may_have(
+def test_a_request_names_hardly_more_than_a_stream_may_have(
     variant: Variant, said: dict[str, Any], why: str
 ) -> None:
-    """Nor does what it gives up: a client can have no more than that."""
+    """Twice as much is not looked at, nor are so many to give up: no client has as many."""
     kind = {Variant.SOTW: discovery_pb2.DiscoveryRequest}.get(
         variant, discovery_pb2.DeltaDiscoveryRequest
     )
