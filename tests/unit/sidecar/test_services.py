@@ -29,20 +29,20 @@ class Broken:
 
 
 async def test_a_service_that_breaks_is_started_anew_and_disturbs_no_other() -> None:
-    """A defect is in the log with its traceback, and the other service never notices."""
+    """A defect is in the log with its traceback, the pauses grow, and no other service notices."""
     clock, broken, sound = ManualClock(), Broken("broken", 2), Broken("sound", 0)
     with structlog.testing.capture_logs() as logs:
         running = asyncio.ensure_future(
             keep_running((broken, sound), clock=clock, draw=lambda: 1.0)
         )
         starts = []
-        for pause in (0, 0.5, 1.0):
+        for pause in (0, 0.5, 0.9, 0.1):
             await clock.advance(pause)
             starts.append((broken.starts, sound.starts))
     running.cancel()
     await asyncio.wait([running])
 
-    assert starts == [(1, 1), (2, 1), (3, 1)]
+    assert starts == [(1, 1), (2, 1), (2, 1), (3, 1)]
     assert [(each["event"], each["service"]) for each in logs] == [
         ("sidecar.service_failed", "broken")
     ] * 2
