@@ -1,4 +1,4 @@
-"""Certificates: what is asked for, who signs it, and the check that stands before publishing.
+"""Certificates: what is requested, which CA signs it, and the check before it may be published.
 
 The rule of this package: it is pure (the time, the keys and the serial numbers are arguments), and
 nothing else in the project uses ``cryptography``. ``issue`` is ``prepare``, ``sign`` and ``lint``;

@@ -1,8 +1,8 @@
-"""The authority: the CA's certificate and key, what is sent after leaves, what clients trust.
+"""The authority: the CA's certificate and key, what is sent after a leaf, what clients trust.
 
 The rule of this module: an authority that exists can issue. What is sent (``chain``) and what is
-trusted (``roots``) are kept apart, and so is what a CA rotation adds to either: it decides neither
-how long a leaf may live nor who signed it.
+trusted (``roots``) are kept apart. So are the certificates that a CA rotation adds to either,
+because they decide neither how long a leaf may live nor which CA signed it.
 """
 
 from __future__ import annotations
@@ -21,26 +21,28 @@ from control_plane.ca.profile import MAX_BACKDATE, check_serial
 from control_plane.ca.subject import Subject
 
 ENTRY_OVERHEAD = 5
-"""Bytes that TLS 1.3 adds to each certificate of the list: 3 of length and 2 of extensions (RFC
-8446, 4.4.2); TLS 1.2 adds the 3 only."""
+"""Bytes that TLS 1.3 adds to each certificate of the list: 3 for the length and 2 for the
+extensions (RFC 8446, 4.4.2); TLS 1.2 adds only the 3."""
 
 _PATH_LENGTH = 3
 
 
-# No slots: cached_property needs the instance's dict. What it caches is asked for with every leaf.
+# No slots: cached_property needs the instance's dict. The cached values are needed for every leaf.
 @dataclass(frozen=True, eq=False)
 class Authority:
     """A CA that can issue.
 
     Attributes:
         certificate: the CA's own certificate.
-        key: its key pair.
-        chain: the CA's certificate, which Cloud Foundry sends also if it is a root, then the
+        key: the CA's key pair.
+        chain: the CA's certificate (sent even if it is a root, as in Cloud Foundry), then the
             intermediates above it.
-        roots: what clients must trust.
-        detour: sent instead of our own root: that root as another CA signed it, then what is above
-            up to that CA's root, for clients that trust only that one.
-        other_roots: what clients must trust besides, since leaves of another CA are in use.
+        roots: the certificates that clients must trust.
+        detour: certificates that are sent instead of our own root, for clients that trust only the
+            root of another CA: our root as that CA signed it, then the certificates from that CA's
+            own up to below its root.
+        other_roots: further certificates that clients must trust, because leaves of another CA are
+            in use.
     """
 
     certificate: x509.Certificate
@@ -57,7 +59,7 @@ class Authority:
 
     @cached_property
     def name_octets(self) -> int:
-        """How long its name is in DER."""
+        """The length of its name in DER."""
         return len(self.name.public_bytes())
 
     @cached_property
@@ -77,7 +79,7 @@ class Authority:
 
     @cached_property
     def sent(self) -> tuple[x509.Certificate, ...]:
-        """What a server sends after the leaf."""
+        """The certificates that a server sends after the leaf."""
         return (*self.below_root, *self.detour) if self.detour else self.chain
 
     @cached_property
@@ -102,22 +104,22 @@ class Authority:
 
     @cached_property
     def sent_pem(self) -> bytes:
-        """What a server sends after the leaf."""
+        """The certificates that a server sends after the leaf, in PEM."""
         return public_pem(self.sent)
 
     @cached_property
     def sent_digest(self) -> str:
-        """SHA-256 of what a server sends after the leaf, by which two of them are told apart."""
+        """SHA-256 of what a server sends after the leaf, to tell two such chains apart."""
         return hashlib.sha256(self.sent_pem).hexdigest()
 
     @cached_property
     def sent_octets(self) -> int:
-        """What is sent after the leaf takes in the certificate list of a handshake."""
+        """How many bytes ``sent`` takes in the certificate list of a handshake."""
         return sum(ENTRY_OVERHEAD + len(each.public_bytes(Encoding.DER)) for each in self.sent)
 
     @cached_property
     def trust_bundle_pem(self) -> bytes:
-        """What clients must trust, in the same order whichever of two CAs signs."""
+        """What clients must trust, in PEM; in the same order whichever of two CAs signs."""
         trusted = {each.public_bytes(Encoding.DER): each for each in self.roots + self.other_roots}
         return public_pem(tuple(trusted[der] for der in sorted(trusted)))
 
@@ -129,10 +131,10 @@ class Authority:
 
     @cached_property
     def unsent_roots_pem(self) -> bytes:
-        """The trusted roots that are not sent while there is a detour.
+        """The trusted roots that are not in ``sent`` because of a detour.
 
-        A client that knows the control plane by the fingerprint of one looks for it in what is
-        sent.
+        A client that knows the control plane by a root's fingerprint looks for that root in the
+        chain that the server sends.
         """
         if not self.detour:
             return b""
@@ -149,7 +151,7 @@ class Authority:
 
     @cached_property
     def key_identifier_der(self) -> bytes:
-        """The same in DER."""
+        """The same extension in DER."""
         return self.key_identifier.public_bytes()
 
 
@@ -158,12 +160,12 @@ def create_authority(
 ) -> Authority:
     """Make a self-signed root.
 
-    Its path length leaves room to cross-sign a later CA, also one of an operator's own PKI: a root
+    Its path length leaves room to cross-sign a later CA, even one of an operator's own PKI: a root
     with two CAs below it.
 
     Raises:
         InvalidArgument: the common name does not fit.
-        IssuanceError: the serial is not one.
+        IssuanceError: the serial number is not valid.
     """
     check_serial(serial)
     name = Subject(common_name).name()

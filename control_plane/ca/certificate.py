@@ -1,8 +1,8 @@
-"""Certificates as others see them: what one says, read from its bytes into plain values.
+"""Certificates from outside: what a certificate says, read from its bytes into plain values.
 
-The rule of this module: bytes come from anywhere, so they are read or refused with one sentence,
-and never raise anything else. Reading proves nothing; whoever needs proof has verified the chain in
-the handshake before.
+The rule of this module: bytes may come from anywhere, so they are read, or refused with one
+sentence; nothing else is ever raised. Reading proves nothing: a caller that needs proof has
+verified the chain in the handshake before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-"""What ``cryptography`` raises for bytes that it cannot read (by mutating real ones)."""
+"""What ``cryptography`` raises for bytes that it cannot read (found by mutating real ones)."""
 
 Issuers = tuple[x509.Certificate, ...]
 """Certificates of CAs."""
@@ -38,7 +38,7 @@ T = TypeVar("T")
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 PEM_MARK = b"-----BEGIN"
-"""Is in whatever is PEM; the rest is taken for DER."""
+"""Every PEM text contains this; any other bytes are taken for DER."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Certificate:
     """What a certificate says.
 
     Attributes:
-        subject: as RFC 4514 writes it.
-        issuer: as RFC 4514 writes it.
+        subject: in the notation of RFC 4514.
+        issuer: in the notation of RFC 4514.
         fingerprint: SHA-256 of the DER bytes.
     """
 
@@ -67,7 +67,7 @@ def fingerprint(der: bytes) -> str:
 
 
 def extension_of(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
-    """Return what an extension of a certificate says, or None if it has none of the kind."""
+    """Return the value of a certificate's extension, or None if it has none of this kind."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -75,7 +75,7 @@ def extension_of(certificate: x509.Certificate, kind: type[_Extension]) -> _Exte
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Tell whether the issuer's name is in the certificate and its key signed it."""
+    """Tell whether a certificate names this issuer and is signed by the issuer's key."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
@@ -85,11 +85,11 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a certificate says of its holder, which is a third of the work to read.
+    """What a certificate says of its holder; reading this is a third of the work of reading it all.
 
     Attributes:
-        issuer: as RFC 4514 writes it.
-        uris: of its alternative names.
+        issuer: in the notation of RFC 4514.
+        uris: the URIs among its alternative names.
     """
 
     issuer: str
@@ -103,13 +103,14 @@ def read_certificate(data: bytes) -> Certificate:
     """Read one certificate, PEM (the first of the file) or DER.
 
     Raises:
-        InvalidArgument: it is not a certificate, or its key is of a kind that we do not accept.
+        InvalidArgument: the data is not a certificate, or its key is of a kind that we do not
+            accept.
     """
     return _from(data, _read)
 
 
 def read_claims(data: bytes) -> Claims:
-    """Read whom one certificate is for, PEM (the first of the file) or DER.
+    """Read the claims of one certificate, PEM (the first of the file) or DER.
 
     Raises:
         InvalidArgument: as ``read_certificate`` does.
@@ -118,19 +119,19 @@ def read_claims(data: bytes) -> Claims:
 
 
 def is_signed_by(data: bytes, issuers: Issuers) -> bool:
-    """Tell whether one of these CAs itself signed a certificate: PEM (the first of it) or DER.
+    """Tell whether one of these CAs itself signed a certificate (the first of a PEM file, or DER).
 
     Raises:
-        InvalidArgument: it is not a certificate.
+        InvalidArgument: the data is not a certificate.
     """
     return _from(data, lambda certificate: any(is_issued_by(certificate, ca) for ca in issuers))
 
 
 def read_certificates(pem: bytes) -> tuple[Certificate, ...]:
-    """Read every certificate of a PEM file, in its order: a chain or a trust bundle.
+    """Read every certificate of a PEM file, in order: a chain or a trust bundle.
 
     Raises:
-        InvalidArgument: it holds no certificate, or one that cannot be read.
+        InvalidArgument: the file has no certificate, or one that cannot be read.
     """
     try:
         return tuple(_read(each) for each in x509.load_pem_x509_certificates(pem))

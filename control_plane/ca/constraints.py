@@ -1,7 +1,7 @@
-"""What a CA's certificate may not say, since then clients refuse what is below it.
+"""What a CA's certificate must not say, because clients would refuse the certificates below it.
 
-The rule of this module: whatever makes one of Envoy, OpenSSL and Go refuse every leaf is a fault,
-and nothing else is. What only strict clients mind is not (``strict``).
+The rule of this module: whatever makes Envoy, OpenSSL or Go refuse every leaf is a fault, and
+nothing else is. What only strict clients mind is no fault here (see ``strict``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from control_plane.names import shown
 WANTS_POLICY = (
     "wants a certificate policy of what is below it, and leaves have none (policy constraints)"
 )
-"""How it is said of a CA."""
+"""The fault, as it is said of a CA."""
 
 _EVERY_ADDRESS = x509.IPAddress(IPv4Network("0.0.0.0/0"))
 
@@ -35,11 +35,11 @@ _UNDERSTOOD = frozenset(
         ExtensionOID.INHIBIT_ANY_POLICY,
     }
 )
-"""What all three know of, so that it may be critical (RFC 5280, section 4.2)."""
+"""The extensions that all three know, so that they may be critical (RFC 5280, section 4.2)."""
 
 
 def authority_faults(certificate: x509.Certificate, below: int) -> Iterator[str]:
-    """Name what keeps clients from taking a certificate as a CA with so many CAs below it."""
+    """Name what keeps clients from accepting a CA certificate with this many CAs below it."""
     constraints = extension_of(certificate, x509.BasicConstraints)
     if constraints is None or not constraints.ca:
         yield "is not a CA (basic constraints)"
@@ -47,7 +47,7 @@ def authority_faults(certificate: x509.Certificate, below: int) -> Iterator[str]
         yield f"allows {constraints.path_length} CAs below it and has {below} (path length)"
     if wants_policy(certificate, below):
         yield WANTS_POLICY
-    # Absent means unrestricted (RFC 5280, section 4.2.1.3): so "openssl req -x509" makes it.
+    # Absent means unrestricted (RFC 5280, section 4.2.1.3); "openssl req -x509" makes such CAs.
     key_usage = extension_of(certificate, x509.KeyUsage)
     if key_usage is not None and not key_usage.key_cert_sign:
         yield "may not sign certificates (key usage)"
@@ -61,7 +61,7 @@ def authority_faults(certificate: x509.Certificate, below: int) -> Iterator[str]
 
 
 def name_faults(certificate: x509.Certificate, domains: Collection[str]) -> Iterator[str]:
-    """Name what keeps leaves from having the names and addresses that each of them has."""
+    """Name what keeps leaves from having the names and addresses that every leaf has."""
     names = extension_of(certificate, x509.NameConstraints)
     if names is not None and names.permitted_subtrees:
         yield "permits certain names only, which GUIDs and addresses are not (name constraints)"
@@ -75,9 +75,9 @@ def name_faults(certificate: x509.Certificate, domains: Collection[str]) -> Iter
 
 
 def wants_policy(certificate: x509.Certificate, below: int) -> bool:
-    """Tell whether clients refuse leaves without a policy, which ours are, for what a CA says.
+    """Tell whether what a CA says makes clients refuse leaves without a policy, as ours are.
 
-    Clients that keep RFC 5280 (section 6.1) do, such as Envoy and Go; what a root says does not
+    Clients that keep RFC 5280 (section 6.1) do so, such as Envoy and Go; what a root says does not
     count.
 
     Args:
@@ -91,10 +91,10 @@ def wants_policy(certificate: x509.Certificate, below: int) -> bool:
 
 
 def misnames_key(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Tell whether the authority key identifier of a certificate is that of another issuer.
+    """Tell whether a certificate's authority key identifier names another issuer than this one.
 
-    A root that was made anew with its old key may have another serial number than the one before,
-    which certificates below it may name. Go does not mind; OpenSSL and Envoy find no issuer.
+    If a root was made anew with its old key, it may have another serial number than the previous
+    root, which certificates below it may name. Go accepts that; OpenSSL and Envoy find no issuer.
     """
     theirs = extension_of(certificate, x509.AuthorityKeyIdentifier)
     if theirs is None:
@@ -113,7 +113,7 @@ def _is_directory(name: x509.GeneralName) -> bool:
 
 
 def _is_within(domain: str, subtree: str) -> bool:
-    """Tell whether each name in a domain is in a subtree (RFC 5280, section 4.2.1.10)."""
+    """Tell whether every name in a domain is in a subtree (RFC 5280, section 4.2.1.10)."""
     above = subtree.removeprefix(".").lower()
     return not above or f".{domain}".endswith(f".{above}")
 

@@ -1,8 +1,8 @@
-"""Cross-signing: a CA's root as another CA signs it, so that who trusts the other verifies too.
+"""Cross-signing: a CA's root, signed by another CA so that clients of the other verify it too.
 
-The rule of this module: always the root is signed, never an intermediate below it. Then there is
-one certificate of each name in what a server sends, and no client can pick the wrong one: OpenSSL
-takes the first that fits and does not come back.
+The rule of this module: it is always the root that is signed, never an intermediate below it. So a
+server sends only one certificate of each name, and no client can pick the wrong one: OpenSSL takes
+the first that fits and does not backtrack.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from control_plane.names import shown
 
 
 def objection(subject: Authority, signer: Authority, now: datetime) -> str:
-    """Return why a CA cannot cross-sign the root of another so that clients believe it, or "".
+    """Return why clients would not believe the root of one CA if another cross-signed it, or "".
 
     Args:
         subject: the CA whose leaves are to be verified.
@@ -52,12 +52,12 @@ def objection(subject: Authority, signer: Authority, now: datetime) -> str:
 def cross_sign(
     subject: Authority, signer: Authority, *, now: datetime, serial: int
 ) -> x509.Certificate:
-    """Return the root of one CA as another CA signs it; ``objection`` must have none.
+    """Return the root of one CA as another CA signs it; ``objection`` must have found none.
 
-    It has the key identifier of the root, so the same leaf leads to either of the two.
+    It has the key identifier of the root, so the same leaf leads to either of the two certificates.
 
     Raises:
-        IssuanceError: the serial is not one.
+        IssuanceError: the serial number is not valid.
     """
     check_serial(serial)
     root = subject.path[-1]

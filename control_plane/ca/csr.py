@@ -1,7 +1,7 @@
-"""Certificate signing requests (PKCS#10, RFC 2986): all that is taken from one is its public key.
+"""Certificate signing requests (PKCS#10, RFC 2986): only the public key is taken from a request.
 
-The rule of this module: a request proves that its sender holds a private key, and says nothing else
-that counts. Who the sender is, and so which names the certificate gets, was proven another way
+The rule of this module: a request proves that its sender holds a private key, and nothing else in
+it counts. Who the sender is, and so which names the certificate gets, was proven in another way
 (join token, mTLS).
 """
 
@@ -15,7 +15,7 @@ from control_plane.ca.keys import KeyPair, PublicKey, accept_public_key
 from control_plane.errors import InvalidArgument
 
 MAX_CSR_BYTES = 16 * 1024
-"""A request for an RSA key of 8,192 bits takes 3,000 in PEM."""
+"""A request for an RSA key of 8,192 bits takes 3,000 bytes in PEM."""
 
 
 def make_csr(key: KeyPair) -> bytes:
@@ -28,8 +28,8 @@ def parse_csr(data: bytes) -> PublicKey:
     """Return the public key that a request, PEM or DER, is for.
 
     Raises:
-        InvalidArgument: it is larger than 16 KiB, cannot be read, is for a weak key, or its
-            signature does not prove that the sender holds the private key.
+        InvalidArgument: the request is larger than 16 KiB, cannot be read, is for a weak key, or
+            its signature does not prove that the sender holds the private key.
     """
     if len(data) > MAX_CSR_BYTES:
         raise InvalidArgument(
@@ -38,7 +38,7 @@ def parse_csr(data: bytes) -> PublicKey:
         )
     try:
         request = x509.load_pem_x509_csr(data) if PEM_MARK in data else x509.load_der_x509_csr(data)
-        # The key before the signature: verifying with an oversized key is the costly part.
+        # Check the key before the signature: verifying with an oversized key is the costly part.
         key = accept_public_key(request.public_key())
         proven = request.is_signature_valid
     except UNREADABLE:

@@ -1,8 +1,8 @@
-"""Who is at the other end of a TLS connection, as the verified certificate says.
+"""The identity of a TLS peer, as the verified certificate states it.
 
 The rule of this module: an identity is exactly one SPIFFE id of our trust domain, in exactly one of
-three shapes. Everything else is nobody, also a certificate that our own CA signed for another
-purpose (those of an app's ports have no URI, so they open nothing here).
+three shapes. Any other certificate identifies nobody, even if our own CA signed it for another
+purpose (the certificates of an app's ports have no URI, so they open nothing here).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class InstanceIdentity:
 
     Attributes:
         not_before: when the certificate's life began.
-        issuer: the name of the CA that says so, as RFC 4514 writes it.
+        issuer: the name of the CA that signed it, in the notation of RFC 4514.
     """
 
     app_guid: AppGuid
@@ -35,10 +35,10 @@ class InstanceIdentity:
 
 @dataclass(frozen=True, slots=True)
 class OperatorIdentity:
-    """Somebody who may use the operator's API.
+    """An operator, who may use the operators' API.
 
     Attributes:
-        issuer: the name of the CA that says so, as RFC 4514 writes it.
+        issuer: the name of the CA that signed the certificate, in the notation of RFC 4514.
     """
 
     name: str
@@ -52,7 +52,7 @@ class ControlPlaneIdentity:
     """The control plane itself.
 
     Attributes:
-        issuer: the name of the CA that says so, as RFC 4514 writes it.
+        issuer: the name of the CA that signed the certificate, in the notation of RFC 4514.
     """
 
     not_after: datetime
@@ -64,11 +64,11 @@ Identity = InstanceIdentity | OperatorIdentity | ControlPlaneIdentity
 
 
 def peer_identity(certificate: bytes, trust_domain: TrustDomain) -> Identity:
-    """Return who presented a certificate (PEM or DER), which the handshake must have verified.
+    """Return the identity in a peer's certificate (PEM or DER), which the handshake verified.
 
     Raises:
-        Unauthenticated: it cannot be read, or does not hold exactly one SPIFFE id of a shape that
-            we issue.
+        Unauthenticated: the certificate cannot be read, or does not have exactly one SPIFFE id of a
+            shape that we issue.
     """
     try:
         return _identity(read_claims(certificate), trust_domain)

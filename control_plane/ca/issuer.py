@@ -1,6 +1,6 @@
 """Issuing: prepare, sign, lint, in this order and never without the last.
 
-The rule of this module: the same arguments lead to the same certificate, but for the key and the
+The rule of this module: the same arguments give the same certificate, except for the key and the
 signature.
 """
 
@@ -35,7 +35,8 @@ def issue(
 
     Raises:
         FailedPrecondition: the certificate would be larger than TLS clients accept.
-        IssuanceError: the CA is not valid now, the serial is not one, or the linter found a defect.
+        IssuanceError: the CA is not valid now, the serial number is not valid, or the linter found
+            a defect.
     """
     prepared = prepare(authority, profile, request, key=key, now=now, serial=serial)
     return lint(sign(prepared), prepared)

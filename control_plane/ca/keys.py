@@ -1,7 +1,7 @@
-"""Keys: pairs that the control plane makes, and public keys that others bring.
+"""Keys: pairs that the control plane makes, and public keys that clients bring.
 
-The rule of this module: a private key never shows itself (no ``repr``, no error message has it),
-and a key of a kind or size that was not accepted here is not used for anything.
+The rule of this module: a private key never shows itself (it is in no ``repr`` and no error
+message), and a key is used for nothing unless its kind and size were accepted here.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MAX_RSA_BITS = 8192
 """Go refuses larger keys in handshakes (CVE-2023-29409): they only burn the verifier's CPU."""
 
 RSA_EXPONENT = 65537
-"""FIPS 186-5, section 5.1: smaller exponents are forbidden; nobody makes larger ones."""
+"""FIPS 186-5, section 5.1, forbids smaller exponents; nobody makes larger ones."""
 
 _CURVES = ("secp256r1", "secp384r1")
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A public key of a kind that certificates of ours may hold; equal to another by its bytes.
+    """A public key of a kind that our certificates may have; two are equal if their bytes are.
 
     Attributes:
         spki: SubjectPublicKeyInfo in DER (RFC 5280, section 4.1.2.7).
@@ -62,7 +62,7 @@ class KeyPair:
 
     @property
     def hash(self) -> hashes.SHA256 | hashes.SHA384:
-        """What the key signs with: SHA-384 for P-384 (RFC 8446, section 4.2.3), else SHA-256."""
+        """The hash to sign with: SHA-384 for P-384 (RFC 8446, section 4.2.3), else SHA-256."""
         match self.private:
             case ec.EllipticCurvePrivateKey(curve=ec.SECP384R1()):
                 return hashes.SHA384()
@@ -70,7 +70,7 @@ class KeyPair:
                 return hashes.SHA256()
 
     def private_pem(self) -> bytes:
-        """Return the private key as unencrypted PKCS#8 PEM; whoever calls this keeps it secret."""
+        """Return the private key as unencrypted PKCS#8 PEM; the caller has to keep it secret."""
         return self.private.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -79,19 +79,20 @@ class KeyPair:
 
 
 KeyFactory = Callable[[], KeyPair]
-"""Where new keys come from; the only randomness in this package, and always an argument."""
+"""Makes new keys; the only randomness in this package, and always an argument."""
 
 
 def new_key_pair() -> KeyPair:
-    """Make a P-256 key (10 us, where RSA-3072 as Cloud Foundry has it takes 240 ms)."""
+    """Make a P-256 key (10 us; RSA-3072, which Cloud Foundry uses, takes 240 ms)."""
     return KeyPair(ec.generate_private_key(ec.SECP256R1()))
 
 
 def accept_public_key(key: object, *, field: str = "csr") -> PublicKey:
-    """Return a public key that is strong enough and that every TLS client knows.
+    """Return a public key, if it is strong enough and of a kind that every TLS client knows.
 
     Raises:
-        InvalidArgument: it is not P-256, P-384 or RSA of 2048 to 8192 bits with the usual exponent.
+        InvalidArgument: the key is not P-256, P-384 or RSA of 2048 to 8192 bits with the usual
+            exponent.
     """
     match key:
         case ec.EllipticCurvePublicKey():
@@ -118,8 +119,8 @@ def load_key_pair(pem: bytes, *, field: str = "key") -> KeyPair:
     """Read a private key from unencrypted PEM (PKCS#8, PKCS#1 or SEC 1).
 
     Raises:
-        InvalidArgument: it is not PEM, encrypted, or of a kind or size that ``accept_public_key``
-            refuses.
+        InvalidArgument: the text is not PEM, or the key is encrypted or of a kind or size that
+            ``accept_public_key`` refuses.
     """
     try:
         private = serialization.load_pem_private_key(pem, password=None)

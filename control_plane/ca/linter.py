@@ -1,7 +1,7 @@
-"""The last step of issuing: the certificate is read back and compared with what was asked for.
+"""The last step of issuing: the certificate is read back and compared with its request.
 
-The rule of this module: it takes nothing from the signer on trust, and no other module makes a
-``Leaf``. So what can be published has been linted.
+The rule of this module: it trusts nothing that the signer did, and no other module makes a
+``Leaf``. So everything that can be published has been linted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from control_plane.errors import InvalidArgument, IssuanceError
 from control_plane.names import shown
 
 _DIGITAL_SIGNATURE_ONLY = bytes.fromhex("03020780")
-"""The key usage of a leaf in DER: a BIT STRING with the first bit only (RFC 5280, 4.2.1.3)."""
+"""The key usage of a leaf in DER: a BIT STRING with only the first bit set (RFC 5280, 4.2.1.3)."""
 
 _ROUNDING = timedelta(seconds=1)
 
@@ -35,11 +35,12 @@ class Leaf:
     """A certificate that may be published.
 
     Attributes:
-        certificate_chain_pem: the leaf and what is sent after it, a detour to another CA included.
+        certificate_chain_pem: the leaf and the certificates that are sent after it, including a
+            detour to another CA.
         private_key_pem: PKCS#8, unencrypted; None if the certificate is for a CSR.
-        not_after: when it ends; ``renew_at`` says when to issue the next.
+        not_after: when it ends; ``renew_at`` says when to issue the next one.
         issuer_fingerprint: SHA-256 of the CA's certificate.
-        handshake_bytes: what it takes in the certificate list of a TLS handshake.
+        handshake_bytes: how many bytes the chain takes in the certificate list of a TLS handshake.
     """
 
     certificate_chain_pem: bytes
@@ -53,10 +54,10 @@ class Leaf:
 
 
 def lint(signed: Signed, prepared: Prepared) -> Leaf:
-    """Return what was signed as something that may be published.
+    """Return a signed certificate as a leaf that may be published.
 
     Raises:
-        IssuanceError: it is not what was asked for; every difference is named.
+        IssuanceError: the certificate is not what was requested; every difference is named.
     """
     read = _read_back(signed, prepared)
     size = prepared.authority.sent_octets + ENTRY_OVERHEAD + len(read.der)
@@ -96,7 +97,7 @@ class _Read:
 
 
 def _read_back(signed: Signed, prepared: Prepared) -> _Read:
-    """Parse the leaf; what follows it only has to be the authority's own bytes."""
+    """Parse the leaf; the bytes after it only have to be the authority's own."""
     leaf_pem = signed.certificate_chain_pem.removesuffix(prepared.authority.sent_pem)
     if leaf_pem == signed.certificate_chain_pem:
         raise _defect(prepared, ["the leaf is not followed by what is sent after it"])
@@ -115,7 +116,7 @@ def _read_back(signed: Signed, prepared: Prepared) -> _Read:
 
 
 def _key_problems(read: _Read, signed: Signed, prepared: Prepared) -> Iterator[str]:
-    """The private key beside the certificate, or the key of the CSR, must be the certificate's."""
+    """The key of the certificate must be the private key beside it, or the key of the CSR."""
     if isinstance(prepared.key, PublicKey):
         expected = prepared.key
         if signed.private_key_pem is not None:
@@ -141,7 +142,7 @@ def _content_problems(read: _Read, prepared: Prepared) -> Iterator[str]:
 
 
 def _validity_problems(read: _Read, prepared: Prepared) -> Iterator[str]:
-    """The validity must be the one decided, inside the authority's and the profile's."""
+    """The validity must be the one decided, within the authority's and the profile's."""
     start, end = read.certificate.not_valid_before_utc, read.certificate.not_valid_after_utc
     if (start, end) != (prepared.not_before, prepared.not_after):
         yield f"valid from {start} to {end}, not from {prepared.not_before} to {prepared.not_after}"
@@ -152,7 +153,7 @@ def _validity_problems(read: _Read, prepared: Prepared) -> Iterator[str]:
 
 
 def _extension_problems(read: _Read, prepared: Prepared) -> Iterator[str]:
-    """There must be exactly a leaf's extensions, to the byte, and so with the names in order."""
+    """The extensions must be exactly a leaf's, to the byte, and so the names must be in order."""
     request = prepared.request
     usages = extended_key_usage(request.usages)
     wanted = {

@@ -1,8 +1,8 @@
-"""An authority read from PEM: the embedded CA after a restart, or an operator's own.
+"""An authority read from PEM: the embedded CA after a restart, or an operator's own CA.
 
 The rule of this module: whatever would make clients refuse every leaf is found here, at start, and
-all of it at once. An operator's CA may be an intermediate, RSA or EC; its file then holds the whole
-path up to the root.
+all of it is reported at once. An operator's CA may be an intermediate, with an RSA or EC key; its
+file then holds the whole path up to the root.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ def load_authority(
     """Return the authority of a certificate file and a key file.
 
     Args:
-        cert_pem: the CA's certificate; if it is not self-signed, then each certificate that issued
-            the one before, up to the root.
+        cert_pem: the CA's certificate. If it is not self-signed, it is followed by the certificate
+            of its issuer, and so on, up to the root.
         key_pem: the private key of the first certificate, unencrypted.
-        now: an aware datetime; every certificate must be valid then. None does not ask, for a CA
-            that is about to leave.
-        where: how a problem names the files; "" where they are none, or whoever calls says it.
-        domains: which it must not exclude, since names of leaves will be in them.
+        now: an aware datetime at which every certificate must be valid. None skips this check, for
+            a CA that is about to leave.
+        where: how an error names the files; "" if there are none, or if the caller names them.
+        domains: the internal domains, which no certificate may exclude, because leaves have names
+            in them.
 
     Raises:
-        ConfigurationError: the files do not make an authority that clients would believe.
+        ConfigurationError: clients would not believe the authority that the files make.
     """
     problems: list[str] = []
     path = _read_path(cert_pem, now, domains, problems)
@@ -60,17 +61,17 @@ def load_authority(
 
 
 def load_trusted(pem: bytes, *, where: str) -> bytes:
-    """Return the certificates of CAs that Envoy is told to trust, as they are.
+    """Return the CA certificates that Envoy is told to trust, unchanged.
 
-    Nothing is asked of them but that they can be read: Envoy refuses all if it cannot read one, and
-    what waits for them never opens.
+    They only have to be readable: if Envoy cannot read one of them, it refuses them all, and the
+    listeners that wait for them never open.
 
     Args:
-        pem: certificates, one after the other; text between them is passed over.
-        where: how a problem names the file.
+        pem: certificates, one after the other; text between them is ignored.
+        where: how an error names the file.
 
     Raises:
-        ConfigurationError: there is none, or one that cannot be read.
+        ConfigurationError: there is no certificate, or one that cannot be read.
     """
     try:
         x509.load_pem_x509_certificates(pem)
@@ -116,9 +117,9 @@ def _is_key_of(key: KeyPair, certificate: x509.Certificate) -> bool:
 
 
 def _strength_faults(certificate: x509.Certificate) -> Iterator[str]:
-    """Name what OpenSSL refuses at the level that systems have (2), and others likewise.
+    """Name what OpenSSL refuses at the security level that systems have (2), as other clients do.
 
-    Nobody verifies how a root signed itself, so that may be as old as it is.
+    Nobody verifies the signature of a root on itself, so that may be weak.
     """
     if certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
         yield (
@@ -189,7 +190,7 @@ def _order_problems(path: Sequence[x509.Certificate]) -> Iterator[str]:
 
 
 def _is_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Tell whether a certificate was issued by another; of a weak signature the name has to do."""
+    """Tell whether a certificate was issued by another; for a weak signature, only by the name."""
     if _is_weakly_signed(certificate):
         return certificate.issuer == issuer.subject
     return is_issued_by(certificate, issuer)

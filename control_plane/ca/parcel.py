@@ -1,7 +1,7 @@
-"""An authority and what it issues, as values that can go to another process.
+"""An authority, and orders for certificates, as values that can be sent to another process.
 
-The rule of this module: what arrives is what left, to the byte. A parcel with a CA's key is never
-shown, and goes over a pipe between two processes of ours and nowhere else.
+The rule of this module: what arrives is what was sent, to the byte. A parcel with a CA's key is
+never shown, and goes only over a pipe between two processes of ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from control_plane.ca.request import Request
 
 @dataclass(frozen=True, slots=True)
 class AuthorityParcel:
-    """An authority in DER, but for its key."""
+    """An authority, in DER except for its key."""
 
     certificate: bytes
     key_pem: bytes = field(repr=False)
@@ -44,7 +44,7 @@ class AuthorityParcel:
         )
 
     def open(self) -> Authority:
-        """Unwrap it."""
+        """Unwrap the authority."""
         return Authority(
             x509.load_der_x509_certificate(self.certificate),
             load_key_pair(self.key_pem),
@@ -57,14 +57,14 @@ class AuthorityParcel:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A certificate to issue for a new key; ``issue`` says what each value means."""
+    """A certificate to issue for a new key; ``issue`` explains each value."""
 
     request: Request
     now: datetime
     serial: int
 
     def fill(self, authority: Authority, profile: Profile, new_key: KeyFactory) -> Leaf:
-        """Issue it.
+        """Issue the certificate.
 
         Raises:
             FailedPrecondition: the certificate would be larger than TLS clients accept.

@@ -1,8 +1,8 @@
-"""The numbers that every certificate keeps, and when to renew it.
+"""The numbers that every certificate keeps to, and when to renew it.
 
-The rule of this module: a profile that exists is inside the hard limits, each of which has its
-reason beside it. What can be decided here is no knob: the back-dating follows from the lifetime,
-and so does the renewal.
+The rule of this module: every profile is within the hard limits, each of which is documented with
+its reason. What follows from other values is no setting: the back-dating and the time of renewal
+follow from the lifetime.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ MIN_LIFETIME = timedelta(seconds=4)
 """Certificates count whole seconds, so a shorter life could be half over when it starts."""
 
 MAX_LIFETIME = timedelta(days=90)
-"""Nothing here is ever revoked by a list, so a stolen key is good until its certificate ends."""
+"""There are no revocation lists, so a stolen key is good until its certificate ends."""
 
 MAX_BACKDATE = timedelta(minutes=5)
-"""Cloud Foundry does not back-date, and a client whose clock is behind says "not yet valid"; five
-minutes is what Kerberos grants clocks by default (RFC 4120, section 8.2)."""
+"""Cloud Foundry does not back-date, and a client whose clock is behind says "not yet valid". Five
+minutes is the clock skew that Kerberos allows by default (RFC 4120, section 8.2)."""
 
 MIN_CHAIN_BYTES = 4_000
-"""A leaf without routes and an RSA-4096 CA above it take 2,500."""
+"""A leaf without routes and its RSA-4096 CA take 2,500."""
 
 MAX_CHAIN_BYTES = 65_000
-"""Go refuses handshake messages of more than 65,536 bytes, OpenSSL of more than 102,400."""
+"""Go refuses handshake messages of more than 65,536 bytes; OpenSSL, of more than 102,400."""
 
 MAX_SERIAL_BITS = 159
-"""RFC 5280, section 4.1.2.2: positive, and 20 octets at most with the bit for the sign. Sixteen
-bytes of a UUIDv4, as Cloud Foundry has it, are 122 bits of chance, which is more than the 64 that
-the CA/Browser Forum asks for."""
+"""RFC 5280, section 4.1.2.2: positive, and at most 20 octets with the sign bit. A UUIDv4, which
+Cloud Foundry uses too, has 16 bytes and 122 random bits, more than the 64 that the CA/Browser Forum
+asks for."""
 
 RENEW_FRACTION = 0.5
-"""Half life, as SPIRE: a renewal that fails has as long again to be retried."""
+"""Half of the life, as in SPIRE: if a renewal fails, there is as much time again to retry."""
 
 RENEW_JITTER = 0.1
-"""The renewal moves by up to a tenth of half a life to either side: 2 h 24 min of room in a life of
-24 h, in which 5,000 instances that started together renew one in 1.7 s."""
+"""The renewal moves by up to a tenth of half a life to either side. In a life of 24 h this spreads
+it over 2 h 24 min, so 5,000 instances that started together renew one every 1.7 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a certificate may be.
+    """The limits of a certificate.
 
     Attributes:
-        lifetime: from the moment of issue to the end, less only where the CA ends before.
+        lifetime: from the moment of issue to the end; shorter only if the CA ends earlier.
         max_chain_bytes: bound on the certificate list of a handshake. Java refuses a handshake
             message of 32,768 bytes (``jdk.tls.maxHandshakeMessageSize``), and the list is not all
             of the message.
@@ -60,7 +60,7 @@ class Profile:
     max_chain_bytes: int = 32_000
 
     def __post_init__(self) -> None:
-        """Check every number and report all that are wrong."""
+        """Check every number, and report all that are wrong."""
         problems = []
         if not MIN_LIFETIME <= self.lifetime <= MAX_LIFETIME:
             problems.append(
@@ -80,9 +80,9 @@ class Profile:
     ) -> tuple[datetime, datetime]:
         """Return notBefore and notAfter of a certificate issued now, in whole seconds.
 
-        It is never valid when its CA is not (RFC 5280, section 6.1, would refuse the path then),
-        and it is back-dated by a tenth of its life at most, so that half of even a short life is
-        still to come.
+        The certificate is never valid when its CA is not (RFC 5280, section 6.1, would refuse the
+        path then). It is back-dated by at most a tenth of its life, so that half of even a short
+        life is still to come.
 
         Raises:
             IssuanceError: the CA is not valid yet, or has less left than ``MIN_LIFETIME``.
@@ -105,7 +105,7 @@ def check_serial(serial: int) -> None:
     """Refuse a serial number that a certificate cannot have.
 
     Raises:
-        IssuanceError: it is not positive, or too long.
+        IssuanceError: the number is not positive, or too long.
     """
     if serial <= 0 or serial.bit_length() > MAX_SERIAL_BITS:
         raise IssuanceError(
@@ -114,7 +114,7 @@ def check_serial(serial: int) -> None:
 
 
 def renew_at(not_before: datetime, not_after: datetime, seed: str) -> datetime:
-    """Return when to renew: half life, moved by a jitter that depends on the seed only.
+    """Return when to renew: at half life, moved by a jitter that depends on the seed only.
 
     The seed is the GUID of an instance. The same arguments give the same moment on every replica
     and after every restart.
@@ -124,5 +124,5 @@ def renew_at(not_before: datetime, not_after: datetime, seed: str) -> datetime:
 
 
 def draw(seed: str) -> float:
-    """Return a number from 0 up to 1 that looks drawn, and follows from the seed alone."""
+    """Return a number in [0, 1) that looks random, but follows from the seed alone."""
     return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]) / 2**64

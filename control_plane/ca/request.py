@@ -1,8 +1,8 @@
-"""What a certificate is asked for: one frozen request for each kind of certificate.
+"""What a certificate should contain: one frozen request for each kind of certificate.
 
-The rule of this module: a request that exists can be issued as it stands. Its names were parsed,
-sorted and deduplicated, so the same facts in another order are the same request and lead to the
-same certificate.
+The rule of this module: every request can be issued as it stands. Its names were parsed, sorted and
+deduplicated, so the same facts in another order are the same request and lead to the same
+certificate.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from control_plane.names import (
 
 _MANY = 4096
 
-# The instances of an app have its routes in common, and each is asked for again and again.
+# The instances of an app share its routes, and requests are made again and again.
 _known_dns_name = lru_cache(maxsize=_MANY)(parse_dns_name)
 _known_address = lru_cache(maxsize=_MANY)(parse_address)
 _known_unit = lru_cache(maxsize=_MANY)(parse_unit)
@@ -45,7 +45,7 @@ class C2CRequest:
 
     Attributes:
         hostnames: every internal route mapped to the app, in any order.
-        index: the number of the instance in its app, which is the first label of its per-index
+        index: the index of the instance in its app, which is the first label of its per-index
             names.
         address: where other containers reach the instance.
 
@@ -60,14 +60,14 @@ class C2CRequest:
     hostnames: tuple[str, ...]
     index: int
     address: str
-    # Apps present it as servers; Cloud Foundry lets it prove clients too.
+    # Apps present it as servers; like Cloud Foundry's, it may prove clients too.
     usages: ClassVar[tuple[Usage, ...]] = (Usage.CLIENT_AUTH, Usage.SERVER_AUTH)
 
     subject: Subject = field(init=False, repr=False, compare=False)
     san: San = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Parse every value, and put the names into their order."""
+        """Parse every value, and put the names in order."""
         if self.index < 0:
             raise InvalidArgument(
                 f"instance index must not be negative: {self.index}", field="index"
@@ -85,7 +85,7 @@ class C2CRequest:
 
 @dataclass(frozen=True, slots=True)
 class IdentityRequest:
-    """The certificate that proves to be an instance, to us; for a key that its sidecar made.
+    """The certificate that proves to us which instance a sidecar is; the sidecar made its key.
 
     Raises:
         InvalidArgument: a value breaks its rule; ``field`` names it.
@@ -97,7 +97,7 @@ class IdentityRequest:
     org: str
     space: str
     address: str
-    # A client of the control plane; Cloud Foundry's identities prove servers too.
+    # It is for a client of the control plane; like Cloud Foundry's, it may prove servers too.
     usages: ClassVar[tuple[Usage, ...]] = (Usage.CLIENT_AUTH, Usage.SERVER_AUTH)
 
     subject: Subject = field(init=False, repr=False, compare=False)
@@ -119,9 +119,9 @@ class IdentityRequest:
 
 @dataclass(frozen=True, slots=True)
 class PortsRequest:
-    """The certificate that an instance shows on the ports from 61001: ``id-cert-and-key``.
+    """The certificate that an instance shows on the ports from 61001 up: ``id-cert-and-key``.
 
-    It has no URI, and so is nobody's identity: its key is made by the control plane and sent.
+    It has no URI, and so is no identity, because the control plane makes its key and sends it.
 
     Raises:
         InvalidArgument: a value breaks its rule; ``field`` names it.
@@ -132,7 +132,7 @@ class PortsRequest:
     org: str
     space: str
     address: str
-    # Cloud Foundry's lets it prove clients too.
+    # Like Cloud Foundry's, it may prove clients too.
     usages: ClassVar[tuple[Usage, ...]] = (Usage.CLIENT_AUTH, Usage.SERVER_AUTH)
 
     subject: Subject = field(init=False, repr=False, compare=False)
@@ -151,17 +151,17 @@ class ServerRequest:
     """The certificate of the control plane's own ports.
 
     Attributes:
-        dns_names: the names that sidecars and operators reach it by, in order of preference.
-        addresses: the addresses that they reach it by.
+        dns_names: the names by which sidecars and operators reach it, in order of preference.
+        addresses: the addresses by which they reach it.
 
     Raises:
-        InvalidArgument: there is no name at all, or a value breaks its rule.
+        InvalidArgument: there is neither a name nor an address, or a value breaks its rule.
     """
 
     trust_domain: TrustDomain
     dns_names: tuple[str, ...]
     addresses: tuple[str, ...]
-    # Whoever steals it is still no client of ours.
+    # A thief of this certificate is still no client of ours.
     usages: ClassVar[tuple[Usage, ...]] = (Usage.SERVER_AUTH,)
 
     subject: Subject = field(init=False, repr=False, compare=False)
@@ -182,10 +182,10 @@ class ServerRequest:
 
 @dataclass(frozen=True, slots=True)
 class OperatorRequest:
-    """The certificate of somebody who may use the operator's API over TCP.
+    """The certificate of an operator who may use the operators' API over TCP.
 
     Raises:
-        InvalidArgument: the name is empty, too long, or has other characters than letters, digits,
+        InvalidArgument: the name is empty, too long, or has characters other than letters, digits,
             ``.``, ``-`` and ``_``.
     """
 
@@ -216,11 +216,11 @@ class OperatorRequest:
 
 
 Request = C2CRequest | IdentityRequest | PortsRequest | ServerRequest | OperatorRequest
-"""Everything that can be asked for."""
+"""Everything that can be requested."""
 
 
 def _instance_subject(request: C2CRequest | IdentityRequest | PortsRequest) -> Subject:
-    """Return the subject as Cloud Foundry has it: authorisation libraries take it apart."""
+    """Return the subject in Cloud Foundry's form, because authorisation libraries parse it."""
     return Subject(
         common_name=parse_guid(request.instance_guid, field="instance_guid"),
         units=(

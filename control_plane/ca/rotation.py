@@ -1,8 +1,8 @@
 """A CA rotation: which CA signs, which others are trusted, and the steps from one to the next.
 
-The rule of this module: each step is a function from one rotation to the next, and each but the
-last has one that leads back. A new CA is trusted before anything is signed with it, and an old one
-is trusted until nothing that it signed is in use; whoever calls makes sure of both.
+The rule of this module: each step is a function from one rotation to the next, and each step but
+the last can be undone. A new CA is trusted before anything is signed with it, and an old one is
+trusted until nothing that it signed is in use; the caller makes sure of both.
 
 ::
 
@@ -27,27 +27,27 @@ from control_plane.names import shown
 
 
 class Stage(StrEnum):
-    """How far a rotation is."""
+    """How far a rotation has got."""
 
     STEADY = "steady"
     """There is one CA."""
 
     PREPARED = "prepared"
-    """The other CA is trusted, and signs nothing."""
+    """The other CA is trusted, but signs nothing yet."""
 
     ACTIVATED = "activated"
-    """The other CA signs nothing any more, and is still trusted."""
+    """The other CA signs nothing any more, but is still trusted."""
 
 
 # No slots: cached_property needs the instance's dict.
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """The CAs that there are, and what each is for.
+    """The CAs that there are, and the role of each.
 
     Attributes:
         active: the CA that signs.
-        since: when it came to this stage, in UTC.
-        other: the CA that is to sign next, or that signed before; None if there is one CA only.
+        since: when the rotation reached this stage, in UTC.
+        other: the CA that will sign next, or that signed before; None if there is only one CA.
         cross: the root of the active CA as the other one signed it.
     """
 
@@ -60,18 +60,18 @@ class Rotation:
     @property
     def active_since(self) -> datetime | None:
         """When the active CA began to sign; None if that was before this rotation."""
-        # Between the first step and the second there is nothing that is cross-signed.
+        # Nothing is cross-signed between the first step and the second.
         is_swapped = self.stage is Stage.ACTIVATED or self.cross is not None
         return self.since if is_swapped else None
 
     @cached_property
     def issuers(self) -> Issuers:
-        """The certificates of the CAs whose leaves count."""
+        """The certificates of the CAs whose leaves are accepted."""
         return tuple(each.certificate for each in (self.active, self.other) if each is not None)
 
     @cached_property
     def signing(self) -> Authority:
-        """The active CA, with what it has to send and what is to be trusted at this stage."""
+        """The active CA, with what it has to send and what clients have to trust at this stage."""
         if self.other is None:
             return self.active
         detour = () if self.cross is None else (self.cross, *self.other.below_root)
@@ -80,12 +80,12 @@ class Rotation:
 
 
 def steady(active: Authority, now: datetime) -> Rotation:
-    """Return the rotation of a CA that is alone."""
+    """Return the rotation of a single CA."""
     return Rotation(Stage.STEADY, active, now)
 
 
 def require_steady(rotation: Rotation) -> None:
-    """Return if no rotation is under way.
+    """Refuse if a rotation is under way.
 
     Raises:
         FailedPrecondition: one is.
@@ -103,12 +103,12 @@ def prepare(
     """Have another CA trusted.
 
     Args:
-        uncrossed: whether it may be one that the active CA cannot cross-sign.
+        uncrossed: whether the other CA may be one that the active CA cannot cross-sign.
 
     Raises:
         FailedPrecondition: another rotation is under way, or clients that know only the active CA
             could not verify what the other one signs.
-        InvalidArgument: the other CA could be taken for the active one.
+        InvalidArgument: clients could take the other CA for the active one.
     """
     require_steady(rotation)
     active = rotation.active
@@ -128,10 +128,10 @@ def prepare(
 
 
 def activate(rotation: Rotation, now: datetime, serial: int) -> Rotation:
-    """Have the prepared CA sign; its root is cross-signed by the one that signed before.
+    """Have the prepared CA sign; the CA that signed before cross-signs its root.
 
     Raises:
-        FailedPrecondition: none is prepared.
+        FailedPrecondition: no CA is prepared.
     """
     return _swap(rotation, Stage.PREPARED, Stage.ACTIVATED, now, serial)
 
@@ -139,13 +139,13 @@ def activate(rotation: Rotation, now: datetime, serial: int) -> Rotation:
 def undo_activate(
     rotation: Rotation, now: datetime, serial: int, *, force: bool = False
 ) -> Rotation:
-    """Have the CA sign that signed before; its root is cross-signed by the other.
+    """Have the CA sign that signed before; the other CA cross-signs its root.
 
     Args:
         force: whether it may be one that the active CA cannot cross-sign.
 
     Raises:
-        FailedPrecondition: none was activated, the one before is gone for good, or clients that
+        FailedPrecondition: no CA was activated, the CA before is gone for good, or clients that
             know only the active CA could not verify what that one signs.
     """
     before = _require(rotation, Stage.ACTIVATED)
@@ -163,7 +163,7 @@ def undo_prepare(rotation: Rotation, now: datetime) -> Rotation:
     """Forget the prepared CA.
 
     Raises:
-        FailedPrecondition: none is prepared.
+        FailedPrecondition: no CA is prepared.
     """
     _require(rotation, Stage.PREPARED)
     return steady(rotation.active, now)
@@ -180,12 +180,12 @@ def retire(rotation: Rotation, now: datetime) -> Rotation:
 
 
 def crossing_problem(*, active: Authority, other: Authority, now: datetime) -> str:
-    """Return why who trusts the other CA only could not verify what the active one signs, or ""."""
+    """Return why clients that trust only the other CA could not verify the active one, or ""."""
     return "" if active.roots == other.roots else objection(active, other, now)
 
 
 def pinning_problem(*, active: Authority, other: Authority, now: datetime) -> str:
-    """Return why who knows the other CA by its fingerprint only refuses the active one, or ""."""
+    """Return why clients that pin only the other CA's fingerprint refuse the active one, or ""."""
     if active.roots == other.roots:
         return "both lead to one root, so neither signs the other"
     return objection(active, other, now)
@@ -196,22 +196,22 @@ _NEXT_STEPS = {
     Stage.PREPARED: "'c2c ca activate' has it sign",
     Stage.ACTIVATED: "'c2c ca retire' forgets it",
 }
-"""What is said to somebody who takes a step out of order."""
+"""The hint to an operator who takes a step out of order."""
 
 
 def _swap(rotation: Rotation, before: Stage, after: Stage, now: datetime, serial: int) -> Rotation:
     other = _require(rotation, before)
     cross = None
-    # Under a common root nothing is missing.
+    # Two CAs below a common root need no cross-signing.
     if other.roots != rotation.active.roots and not objection(other, rotation.active, now):
         cross = cross_sign(other, rotation.active, now=now, serial=serial)
     return Rotation(after, other, now, other=rotation.active, cross=cross)
 
 
 def _require_names_apart(active: Authority, successor: Authority) -> None:
-    """Refuse a CA above which a name has another key than it has above the active one.
+    """Refuse a CA in whose path a name has another key than in the active CA's path.
 
-    Without key identifiers clients take the first certificate of a name that they find.
+    Without key identifiers, clients take the first certificate of a name that they find.
     """
     keys = {each.subject: each.public_key() for each in active.path}
     for each in successor.path:
@@ -224,7 +224,7 @@ def _require_names_apart(active: Authority, successor: Authority) -> None:
 
 
 def _require(rotation: Rotation, stage: Stage) -> Authority:
-    """Return the other CA at a stage."""
+    """Return the other CA, if the rotation is at this stage."""
     if rotation.stage is stage and rotation.other is not None:
         return rotation.other
     match rotation.stage:

@@ -1,8 +1,8 @@
 """A rotation as one document, so that it is on the disk as a whole or not at all.
 
-The rule of this module: what is written holds private keys, whoever calls keeps it secret. It is
-read strictly, but for the validity of a CA that is leaving: its end must not keep anything from
-starting.
+The rule of this module: the document holds private keys, and the caller keeps it secret. It is read
+strictly, except for the validity of a CA that is leaving: that this CA has ended must not keep
+anything from starting.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from control_plane.errors import ConfigurationError
 
 
 def authority_pem(authority: Authority) -> bytes:
-    """Return a CA's private key, then its certificate and every one above."""
+    """Return a CA's private key, then its certificate and every certificate above it."""
     return authority.key.private_pem() + public_pem(authority.path)
 
 
@@ -29,10 +29,10 @@ def read_authority(pem: bytes, now: datetime | None, where: str = "") -> Authori
     """Read what ``authority_pem`` wrote.
 
     Args:
-        now: as in ``load_authority``, and so is ``where``.
+        now: as in ``load_authority``; so is ``where``.
 
     Raises:
-        ConfigurationError: it does not make an authority that clients would believe.
+        ConfigurationError: clients would not believe the authority.
     """
     key, mark, certificates = pem.partition(_CERTIFICATE)
     return load_authority(mark + certificates, key, now=now, where=where)

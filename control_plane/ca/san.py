@@ -1,8 +1,8 @@
 """The names that a certificate is good for (subjectAltName, RFC 5280, section 4.2.1.6).
 
-The rule of this module: order is part of the value, since it is part of the bytes; and a DNS name
-gets into a certificate only in the form that it has here (``x509.DNSName`` itself would take
-``a..b``).
+The rule of this module: the order of the names is part of the value, because it is part of the
+bytes. A DNS name gets into a certificate only in the form that this module allows (``x509.DNSName``
+itself would take ``a..b``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class San:
     """The names of one certificate, each kind in the order of the certificate.
 
     Attributes:
-        dns: host names; the first is the instance's GUID in every certificate of an instance.
+        dns: host names; in every certificate of an instance, the first is its GUID.
         ips: addresses in canonical form.
         uris: SPIFFE ids.
     """
@@ -40,7 +40,7 @@ class San:
 
 
 def read_san(extension: x509.SubjectAlternativeName) -> San:
-    """Return the DNS names, addresses and URIs of a certificate, and leave out other kinds."""
+    """Return the DNS names, addresses and URIs of a certificate; other kinds are left out."""
     return San(
         dns=tuple(extension.get_values_for_type(x509.DNSName)),
         ips=tuple(str(ip) for ip in extension.get_values_for_type(x509.IPAddress)),
@@ -49,11 +49,11 @@ def read_san(extension: x509.SubjectAlternativeName) -> San:
 
 
 def parse_dns_name(text: str, *, field: str = "hostname") -> str:
-    """Return a host name, of one label or more, in lower case.
+    """Return a host name of one or more labels, in lower case.
 
     Raises:
-        InvalidArgument: it breaks RFC 1035, section 2.3.4, or has other characters than letters,
-            digits, ``-`` and ``_`` (which Cloud Foundry allows in the host of a route).
+        InvalidArgument: the name breaks RFC 1035, section 2.3.4, or has characters other than
+            letters, digits, ``-`` and ``_`` (which Cloud Foundry allows in the host of a route).
     """
     if len(text) > MAX_HOSTNAME_OCTETS:
         raise InvalidArgument(
@@ -67,7 +67,7 @@ def parse_dns_name(text: str, *, field: str = "hostname") -> str:
     return text.lower()
 
 
-@lru_cache(maxsize=64)  # whoever signs a certificate and whoever lints it ask one after the other
+@lru_cache(maxsize=64)  # the signer and the linter of a certificate ask in turn
 def _extension(san: San) -> x509.SubjectAlternativeName:
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in san.dns]
     names.extend(x509.IPAddress(ipaddress.ip_address(ip)) for ip in san.ips)

@@ -1,6 +1,6 @@
 """The second step of issuing: a key is made, or taken from a CSR, and the certificate signed.
 
-The rule of this module: what comes out is not to be published. Only the linter makes what is.
+The rule of this module: its result must not be published. Only the linter makes what may be.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from control_plane.ca.template import Prepared, extended_key_usage
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signed:
-    """A certificate that nobody has read back yet.
+    """A certificate that was not read back yet.
 
     Attributes:
-        certificate_chain_pem: the leaf and what is sent after it.
+        certificate_chain_pem: the leaf and the certificates that are sent after it.
         private_key_pem: the key that was made for it; None if it is for the key of a CSR.
     """
 

@@ -1,6 +1,6 @@
-"""How many bytes a certificate will take in a handshake, known before it is signed.
+"""How many bytes a certificate will take in a handshake, computed before it is signed.
 
-The rule of this module: the answer is never too small, and at most ``SLACK`` too large. It is
+The rule of this module: the result is never too small, and at most ``SLACK`` too large. It is
 arithmetic on the lengths of DER values (X.690, section 8.1.3), so a route mapping can be refused
 without making a key.
 """
@@ -18,8 +18,9 @@ from control_plane.errors import FailedPrecondition
 from control_plane.names import shown
 
 SLACK = 32
-"""Octets by which the bound may exceed what is signed: the serial may be short, dates after 2049
-take 2 octets more, and the integers of an ECDSA signature lose their leading zeros."""
+"""By how many octets the bound may exceed the signed certificate's size: the serial may be short,
+dates after 2049 take 2 octets more, and the integers of an ECDSA signature lose their leading
+zeros."""
 
 _VERSION = 5
 _SERIAL = 22
@@ -37,9 +38,9 @@ def handshake_bytes(authority: Authority, request: Request) -> int:
 
 
 def size_problem(authority: Authority, profile: Profile, request: Request) -> str:
-    """Return why TLS clients would refuse a certificate for its size, or "" if they would not.
+    """Return why TLS clients would refuse a certificate because of its size, or "".
 
-    It follows the words that say which certificate it is.
+    The caller puts this after words that say which certificate it is.
     """
     size = handshake_bytes(authority, request)
     if size <= profile.max_chain_bytes:
@@ -51,10 +52,10 @@ def size_problem(authority: Authority, profile: Profile, request: Request) -> st
 
 
 def check_size(authority: Authority, profile: Profile, request: Request) -> None:
-    """Refuse a request whose certificate TLS clients would refuse for its size.
+    """Refuse a request if TLS clients would refuse the certificate because of its size.
 
     Raises:
-        FailedPrecondition: the handshake's certificate list would pass the profile's bound.
+        FailedPrecondition: the handshake's certificate list would exceed the profile's bound.
     """
     problem = size_problem(authority, profile, request)
     if problem:
@@ -85,7 +86,7 @@ def _leaf(authority: Authority, request: Request) -> int:
 
 
 def _tlv(content: int) -> int:
-    """Return the octets of a value with its tag and length before it."""
+    """Return the length of a value together with its tag and length octets."""
     if content < 128:
         return content + 2
     return content + 2 + (content.bit_length() + 7) // 8
@@ -107,7 +108,7 @@ def _attribute(value: str) -> int:
 
 
 def _signature(authority: Authority) -> tuple[int, int]:
-    """Return the octets of the algorithm's identifier and of the longest signature."""
+    """Return the lengths of the algorithm identifier and of the longest signature."""
     key = authority.key.private
     octets = (key.key_size + 7) // 8
     if isinstance(key, ec.EllipticCurvePrivateKey):

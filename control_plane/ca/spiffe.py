@@ -1,7 +1,8 @@
-"""SPIFFE ids: who somebody is, as a URI in a certificate (SPIFFE-ID, section 2).
+"""SPIFFE ids: an identity as a URI in a certificate (SPIFFE-ID, section 2).
 
-The rule of this module: an id is read strictly or not at all. No escapes, no empty or dot segments,
-no query, no other trust domain than ours; whatever looks nearly right belongs to somebody else.
+The rule of this module: an id is read strictly or not at all. It has no escapes, no empty or dot
+segments, no query, and no trust domain but ours; an id that looks nearly right belongs to somebody
+else.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ MAX_ID_OCTETS = 2048
 """SPIFFE-ID, section 2.3."""
 
 _SCHEME = "spiffe://"
-# SPIFFE allows dots anywhere, but Go takes no certificate whose URI has an empty label in its host.
+# SPIFFE allows dots anywhere, but Go accepts no certificate whose URI has an empty label in its
+# host.
 _TRUST_DOMAIN = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -32,7 +34,7 @@ def parse_trust_domain(text: str, *, field: str = "trust_domain") -> TrustDomain
     """Return the name of a trust domain.
 
     Raises:
-        InvalidArgument: it breaks SPIFFE-ID, section 2.1, or has an empty label.
+        InvalidArgument: the name breaks SPIFFE-ID, section 2.1, or has an empty label.
     """
     if len(text) > MAX_TRUST_DOMAIN_OCTETS or not _TRUST_DOMAIN.fullmatch(text):
         raise InvalidArgument(
@@ -44,10 +46,10 @@ def parse_trust_domain(text: str, *, field: str = "trust_domain") -> TrustDomain
 
 
 def spiffe_id(trust_domain: TrustDomain, *segments: str) -> str:
-    """Return the URI of somebody in a trust domain.
+    """Return the SPIFFE id of an identity in a trust domain.
 
     Raises:
-        InvalidArgument: a segment breaks SPIFFE-ID, section 2.2, or the whole is too long.
+        InvalidArgument: a segment breaks SPIFFE-ID, section 2.2, or the id is too long.
     """
     for segment in segments:
         _check_segment(segment)
@@ -61,7 +63,7 @@ def read_spiffe_id(uri: str, trust_domain: TrustDomain) -> tuple[str, ...]:
     """Return the path segments of a SPIFFE id in our trust domain.
 
     Raises:
-        InvalidArgument: it is not a SPIFFE id, or one of another trust domain.
+        InvalidArgument: the URI is not a SPIFFE id, or is one of another trust domain.
     """
     if not uri.startswith(_SCHEME) or len(uri) > MAX_ID_OCTETS:
         raise InvalidArgument(f"not a SPIFFE id: {shown(uri)}")

@@ -1,8 +1,9 @@
-"""What verifiers that keep RFC 5280 to the letter have against a CA.
+"""What verifiers that keep RFC 5280 to the letter object to in a CA.
 
-The rule of this module: a CA without these marks works with Envoy, Go, Java and Node.js, so that it
-is no reason to refuse it. Python does since 3.13 (``VERIFY_X509_STRICT``), and so does ``openssl
-verify -x509_strict``; an operator's own CA as ``openssl req -x509`` makes it has no key usage.
+The rule of this module: a CA with these faults works with Envoy, Go, Java and Node.js, so they are
+no reason to refuse it. Python since 3.13 (``VERIFY_X509_STRICT``) and ``openssl verify
+-x509_strict`` do refuse it. An operator's own CA may well have one: ``openssl req -x509`` makes CAs
+without key usage.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from control_plane.ca.certificate import extension_of
 from control_plane.names import shown
 
 NOT_STRICT = "strict clients, such as Python 3.13, refuse what this CA signs"
-"""How an operator is told, before the reason."""
+"""The warning to an operator; the reason follows."""
 
 
 def strict_problem(authority: Authority) -> str:

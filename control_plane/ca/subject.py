@@ -1,7 +1,6 @@
-"""Whom a certificate is for: its subject (RFC 5280, section 4.1.2.6), shaped as Cloud Foundry's.
+"""The subject of a certificate (RFC 5280, section 4.1.2.6), in Cloud Foundry's form.
 
-The rule of this module: a subject that exists fits into a certificate. Its units come from
-``parse_unit``.
+The rule of this module: every subject fits into a certificate. Its units come from ``parse_unit``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ class Subject:
     """A common name and the organizational units above it.
 
     Attributes:
-        units: go into one multi-valued RDN, as Cloud Foundry's do; DER sorts them by their bytes.
+        units: these go into one multi-valued RDN, as in Cloud Foundry; DER sorts them by their
+            bytes.
 
     Raises:
         InvalidArgument: the common name is empty or too long.
@@ -51,8 +51,8 @@ def parse_unit(kind: str, value: str, *, field: str) -> str:
     """Return an organizational unit such as ``space:dev``.
 
     Raises:
-        InvalidArgument: the value is empty, cannot be printed, or does not fit with its kind before
-            it.
+        InvalidArgument: the value is empty, cannot be printed, or is too long together with its
+            kind.
     """
     if not value:
         raise InvalidArgument(f"{field.replace('_', ' ')} missing", field=field)
@@ -72,7 +72,7 @@ def parse_unit(kind: str, value: str, *, field: str) -> str:
     return unit
 
 
-@lru_cache(maxsize=8192)  # an instance keeps its subject, whatever else its certificates say
+@lru_cache(maxsize=8192)  # all certificates of an instance have the same subject
 def _name(subject: Subject) -> x509.Name:
     common_name = x509.RelativeDistinguishedName(
         [x509.NameAttribute(NameOID.COMMON_NAME, subject.common_name)]

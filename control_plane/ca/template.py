@@ -1,6 +1,6 @@
 """The first step of issuing: everything about a certificate is decided, and nothing is signed.
 
-The rule of this module: what can be refused is refused here, before a key is made.
+The rule of this module: whatever can be refused is refused here, before a key is made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from control_plane.ca.size import check_size
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A certificate that only lacks a signature.
+    """A certificate that lacks only the signature.
 
     Attributes:
         key: what will make the leaf's key, or the public key of a CSR.
@@ -53,7 +53,7 @@ def prepare(
 
     Raises:
         FailedPrecondition: the certificate would be larger than TLS clients accept.
-        IssuanceError: the CA is not valid now, or the serial is not one.
+        IssuanceError: the CA is not valid now, or the serial number is not valid.
     """
     check_serial(serial)
     check_size(authority, profile, request)
@@ -61,7 +61,7 @@ def prepare(
     return Prepared(authority, profile, request, key, serial, not_before, not_after)
 
 
-@lru_cache(maxsize=8)  # there are as many kinds of certificates
+@lru_cache(maxsize=8)  # there are fewer kinds of certificates than this
 def extended_key_usage(usages: tuple[Usage, ...]) -> x509.ExtendedKeyUsage:
     """Return the extension that says what a key may prove."""
     return x509.ExtendedKeyUsage([x509.ObjectIdentifier(usage) for usage in usages])

@@ -1,12 +1,12 @@
-"""Trust stores: CA certificates in the forms that Java has for them.
+"""Trust stores: CA certificates in the formats that Java has for them.
 
-The rule of this module: no certificate is invented, and none that can be read is left out. A store
-of other people's roots may hold one that is broken by today's rules; it costs that one only, except
-in PKCS#12, which is read whole or not at all.
+The rule of this module: no certificate is added, and none that can be read is left out. A store of
+public roots may hold a certificate that is broken by today's rules. Only that certificate is lost,
+except in PKCS#12, which is read as a whole or not at all.
 
-Written is PKCS#12 (RFC 7292). Read is also JKS, which a JDK's own store is up to Java 17: a magic
-number, a version, a count, and for each entry a tag, its alias, a time, the kind of certificate and
-its bytes (``sun.security.provider.JavaKeyStore``).
+The module writes PKCS#12 (RFC 7292). It also reads JKS, the format of a JDK's own store up to Java
+17: a magic number, a version, a count, and for each entry a tag, its alias, a time, the kind of
+certificate and its bytes (``sun.security.provider.JavaKeyStore``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from control_plane.ca.certificate import UNREADABLE, fingerprint
 from control_plane.errors import InvalidArgument
 
 JDK_PASSWORD = "changeit"  # noqa: S105 - known to everybody, and no secret is behind it
-"""The password of each JDK's own store."""
+"""The password of every JDK's own store."""
 
 _JKS_MAGIC = b"\xfe\xed\xfe\xed"
 _JKS_VERSION = 2
@@ -43,9 +43,9 @@ def java_trust_store(pem: bytes, password: str) -> bytes:
     """Return a PKCS#12 file in which Java (``javax.net.ssl.trustStore``) finds these certificates.
 
     Args:
-        pem: certificates, one after the other; text between them is passed over.
-        password: what ``javax.net.ssl.trustStorePassword`` will be. It hides nothing, but Java
-            takes a store that needs none for an empty one in some programs, and fails in others.
+        pem: certificates, one after the other; text between them is ignored.
+        password: the value of ``javax.net.ssl.trustStorePassword``. It hides nothing, but without a
+            password Java takes the store for an empty one in some programs, and fails in others.
 
     Raises:
         InvalidArgument: there is no certificate that can be read.
@@ -58,13 +58,13 @@ def java_trust_store(pem: bytes, password: str) -> bytes:
 
 
 def read_java_trust_store(data: bytes) -> bytes:
-    """Return the certificates of a JDK's own trust store (``lib/security/cacerts``), PEM.
+    """Return the certificates of a JDK's own trust store (``lib/security/cacerts``), in PEM.
 
-    Its integrity is not verified: whoever could change it could change the JDK.
+    Its integrity is not verified: an attacker who can change it can change the JDK.
 
     Raises:
-        InvalidArgument: it is neither JKS nor PKCS#12 that opens with a JDK's password or none, or
-            it is PKCS#12 with a certificate that cannot be read, which hides the others.
+        InvalidArgument: the data is neither JKS nor a PKCS#12 file that opens with a JDK's password
+            or without one; or it is PKCS#12 with an unreadable certificate, which hides the others.
     """
     ders = _read_jks(data) if data.startswith(_JKS_MAGIC) else _read_pkcs12(data)
     pem = b"".join(ssl.DER_cert_to_PEM_cert(der).encode() for der in ders)
@@ -112,7 +112,7 @@ def _read_pkcs12(data: bytes) -> list[bytes]:
 def _readable(pem: bytes) -> Iterator[x509.Certificate]:
     for block in _BLOCK.findall(pem):
         with warnings.catch_warnings():
-            # Some public roots have a serial of zero, which Java itself does not mind.
+            # Some public roots have the serial number zero, which Java itself accepts.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             try:
                 certificate = x509.load_pem_x509_certificate(block)
