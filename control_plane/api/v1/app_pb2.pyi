@@ -42,24 +42,26 @@ class App(_message.Message):
     space: _builtins.str
     org: _builtins.str
     protocol: _builtins.str
-    """What the app speaks on its own ports: "http1", "http2" or "tcp"."""
+    """The protocol that the app speaks on its own ports: "http1", "http2" or "tcp"."""
     os: _builtins.str
     """What its containers run: "linux" or "windows"."""
     c2c_port: _builtins.int
-    """The one of them that 61443 forwards to; 0 if there is none (windows)."""
+    """The port of the app that 61443 forwards to; 0 if there is none (windows)."""
     ssh: _builtins.bool
     """Whether an SSH server listens on 2222 beside the app."""
     instances: _builtins.int
-    """How many instances it has, without those that are gone."""
+    """How many instances it has, not counting those that are gone."""
     ready_instances: _builtins.int
-    """How many of them are ready: its names lead to these."""
+    """How many of its instances are ready; its names lead to these."""
     health_check_type: _builtins.str
-    """What makes an instance healthy: "port", which is that the app accepts connections on its C2C
-    port, or "process", which is that it runs.
+    """What makes an instance healthy: "port" means that the app accepts connections on its C2C port,
+    "process" means that it runs.
     """
     @_builtins.property
     def ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The ports it listens on, in the order in which they are allotted to ports from 61001 on."""
+        """The ports that the app listens on, in the order in which the ports from 61001 up are allotted
+        to them.
+        """
 
     @_builtins.property
     def routes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -105,17 +107,17 @@ class CreateAppRequest(_message.Message):
     SSH_FIELD_NUMBER: _builtins.int
     HEALTH_CHECK_TYPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """1 to 63 letters, digits, '.', '-' and '_', the first a letter or digit."""
+    """1 to 63 letters, digits, '.', '-' and '_'; the first is a letter or digit."""
     space: _builtins.str
     org: _builtins.str
     guid: _builtins.str
-    """Who knows the app's GUID already says it here; if it is empty, the control plane makes one."""
+    """The app's GUID, if the caller has one already; if it is empty, the control plane makes one."""
     protocol: _builtins.str
     """"http1" if empty."""
     os: _builtins.str
     """"linux" if empty. Container-to-container networking is refused for "windows"."""
     c2c_port: _builtins.int
-    """The one of them that 61443 forwards to; if it is 0, then 8080 if the app has it, else its
+    """The port of the app that 61443 forwards to; if 0, it is 8080 if the app has that port, else its
     first.
     """
     ssh: _builtins.bool
@@ -156,10 +158,10 @@ class CreateAppResponse(_message.Message):
     ALREADY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     already: _builtins.bool
-    """Whether it existed already, so that nothing was changed."""
+    """Whether the app existed already, so that nothing changed."""
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     @_builtins.property
     def app(self) -> Global___App: ...
@@ -197,8 +199,8 @@ class UpdateAppRequest(_message.Message):
     space: _builtins.str
     org: _builtins.str
     c2c_port: _builtins.int
-    """The port that 61443 forwards to, 0 for the default. What is absent stays as it is, likewise
-    below.
+    """The port that 61443 forwards to; 0 for the default. An absent field keeps its present value;
+    the same holds below.
     """
     protocol: _builtins.str
     os: _builtins.str
@@ -208,7 +210,7 @@ class UpdateAppRequest(_message.Message):
     health_check_type: _builtins.str
     @_builtins.property
     def ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """All its ports from now on; empty leaves them as they are."""
+        """All its ports from now on; empty keeps the present ones."""
 
     def __init__(
         self,
@@ -263,10 +265,10 @@ class UpdateAppResponse(_message.Message):
     ALREADY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     already: _builtins.bool
-    """Whether it had these properties already, so that nothing was changed."""
+    """Whether the app had these properties already, so that nothing changed."""
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     @_builtins.property
     def app(self) -> Global___App: ...
@@ -408,10 +410,10 @@ class DeleteAppResponse(_message.Message):
     ALREADY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     already: _builtins.bool
-    """Whether there was no such app, so that nothing was changed."""
+    """Whether there was no such app, so that nothing changed."""
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     def __init__(
         self,

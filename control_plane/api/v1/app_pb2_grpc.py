@@ -28,9 +28,9 @@ if _version_not_supported:
 class AppServiceStub:
     """The apps whose instances serve each other.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID. A refused call changes nothing, and
-    its status has a google.rpc.BadRequest that names the field and the rule.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored. A refused call changes
+    nothing, and its status has a google.rpc.BadRequest that names the field and the rule.
     """
 
     def __init__(self, channel):
@@ -69,9 +69,9 @@ class AppServiceStub:
 class AppServiceServicer:
     """The apps whose instances serve each other.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID. A refused call changes nothing, and
-    its status has a google.rpc.BadRequest that names the field and the rule.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored. A refused call changes
+    nothing, and its status has a google.rpc.BadRequest that names the field and the rule.
     """
 
     def CreateApp(self, request, context):
@@ -151,9 +151,9 @@ def add_AppServiceServicer_to_server(servicer, server):
 class AppService:
     """The apps whose instances serve each other.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID. A refused call changes nothing, and
-    its status has a google.rpc.BadRequest that names the field and the rule.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored. A refused call changes
+    nothing, and its status has a google.rpc.BadRequest that names the field and the rule.
     """
 
     @staticmethod

@@ -29,9 +29,9 @@ GRPC_VERSION: str
 class AppServiceStub:
     """The apps whose instances serve each other.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID. A refused call changes nothing, and
-    its status has a google.rpc.BadRequest that names the field and the rule.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored. A refused call changes
+    nothing, and its status has a google.rpc.BadRequest that names the field and the rule.
     """
 
     @_typing.overload
@@ -58,9 +58,9 @@ class AppServiceStub:
 class AppServiceAsyncStub(AppServiceStub):
     """The apps whose instances serve each other.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID. A refused call changes nothing, and
-    its status has a google.rpc.BadRequest that names the field and the rule.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored. A refused call changes
+    nothing, and its status has a google.rpc.BadRequest that names the field and the rule.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -83,9 +83,9 @@ class AppServiceAsyncStub(AppServiceStub):
 class AppServiceServicer(metaclass=_abc_1.ABCMeta):
     """The apps whose instances serve each other.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID. A refused call changes nothing, and
-    its status has a google.rpc.BadRequest that names the field and the rule.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored. A refused call changes
+    nothing, and its status has a google.rpc.BadRequest that names the field and the rule.
     """
 
     @_abc_1.abstractmethod

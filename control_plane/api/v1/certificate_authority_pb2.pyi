@@ -38,33 +38,36 @@ class CertificateAuthority(_message.Message):
     NOT_STRICT_FIELD_NUMBER: _builtins.int
     NOT_PINNED_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """"active": it signs. "prepared": it is trusted, and is to sign next. "retiring": it is trusted,
-    and signed before.
+    """"active": it signs. "prepared": it is trusted and will sign next. "retiring": it is trusted and
+    signed before.
     """
     subject: _builtins.str
-    """Its name, as RFC 4514 writes it."""
+    """Its name, in the notation of RFC 4514."""
     fingerprint: _builtins.str
     """SHA-256 of its certificate: "sha256:" and 64 hexadecimal digits."""
     live_certificates: _builtins.int
-    """How many certificates that it signed may be in use, of instances and their identities."""
+    """How many certificates that it signed may still be in use: those that instances serve, and their
+    identities.
+    """
     waits_for: _builtins.str
-    """What the next step of the rotation waits for, in one sentence; empty if it waits for nothing, and
-    for the active CA.
+    """What the next step of the rotation waits for, in one sentence; empty if it waits for nothing,
+    and for the active CA.
     """
     ready: _builtins.int
-    """Of so many instances that the next step depends on, so many are ready for it."""
+    """How many instances are ready for the next step, and on how many it depends."""
     wanted: _builtins.int
     not_cross_signed: _builtins.str
-    """Why who trusts the other CA only cannot verify what this one signs, once the activation of the
-    prepared CA was taken or taken back; empty if they can, and for the CA that was activated.
+    """Why clients that trust only the other CA could not verify what this CA signs once the prepared
+    CA is activated or the activation is undone; empty if they could, and for the CA that was
+    activated.
     """
     not_strict: _builtins.str
-    """Why clients that keep RFC 5280 to the letter, such as Python from 3.13 on, cannot verify what this
-    one signs; empty if they can.
+    """Why clients that keep RFC 5280 to the letter, such as Python from 3.13 on, cannot verify what
+    this CA signs; empty if they can.
     """
     not_pinned: _builtins.str
-    """Why sidecars that are to enrol with the fingerprint of the old CA are refused from the activation
-    of this one on; empty if they are not before the old one is retired, and for the old one.
+    """Why, once this CA is activated, sidecars that enrol with the fingerprint of the old CA are
+    refused; empty if they are accepted until the old CA is retired, and for the old CA.
     """
     @_builtins.property
     def not_before(self) -> _timestamp_pb2.Timestamp: ...
@@ -72,12 +75,12 @@ class CertificateAuthority(_message.Message):
     def not_after(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___WaitingInstance]:
-        """Those that are not, by app and index."""
+        """The instances that are not ready, by app and index."""
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when it has its role; absent for a CA that is alone, or has signed since before the
-        rotation that is under way.
+        """Since when it has its role; absent for a CA that is the only one, or that has signed since
+        before the present rotation.
         """
 
     def __init__(
@@ -169,7 +172,7 @@ class ListCertificateAuthoritiesResponse(_message.Message):
     AUTHORITIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def authorities(self) -> _containers.RepeatedCompositeFieldContainer[Global___CertificateAuthority]:
-        """The active one first."""
+        """The active CA comes first."""
 
     def __init__(
         self,
@@ -192,14 +195,14 @@ class PrepareCertificateAuthorityRequest(_message.Message):
     CA_KEY_FIELD_NUMBER: _builtins.int
     ALLOW_UNCROSSED_FIELD_NUMBER: _builtins.int
     ca_cert: _builtins.str
-    """Files on the control plane's machine, by absolute paths: the certificate of an operator's CA, with
-    every one above it up to the root, and its private key, which nobody else may be able to read.
-    Both are copied. If they are empty, a new CA is made.
+    """Files on the control plane's machine, by absolute paths: the certificate of an operator's CA
+    followed by every certificate above it up to the root, and its private key, which nobody else
+    may be able to read. Both are copied. If the paths are empty, a new CA is made.
     """
     ca_key: _builtins.str
     allow_uncrossed: _builtins.bool
-    """Prepare it also if the active CA cannot cross-sign it (path length). Then programs that read
-    their trust bundle before this, and never again, fail once it is activated.
+    """Prepare the CA even if the active CA cannot cross-sign it (path length). Then programs that
+    read their trust bundle before this, and never again, fail once it is activated.
     """
     def __init__(
         self,
@@ -242,7 +245,7 @@ class UndoPrepareCertificateAuthorityRequest(_message.Message):
 
     FORCE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
-    """Do it also if certificates that it signed may be in use, which are worth nothing then."""
+    """Go ahead even if certificates that it signed may still be in use; these are worth nothing then."""
     def __init__(
         self,
         *,
@@ -282,7 +285,7 @@ class ActivateCertificateAuthorityRequest(_message.Message):
 
     FORCE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
-    """Do it also if not every sidecar has said that it trusts the prepared CA."""
+    """Activate the CA even if not every sidecar has reported that it trusts it."""
     def __init__(
         self,
         *,
@@ -322,8 +325,8 @@ class UndoActivateCertificateAuthorityRequest(_message.Message):
 
     FORCE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
-    """Do it also if the active CA cannot cross-sign the one before (path length). Then programs that
-    trust the active one only fail.
+    """Undo the activation even if the active CA cannot cross-sign the one before (path length). Then
+    programs that trust only the active CA fail.
     """
     def __init__(
         self,
@@ -364,7 +367,7 @@ class RetireCertificateAuthorityRequest(_message.Message):
 
     FORCE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
-    """Do it also if certificates that it signed may be in use, which are worth nothing then."""
+    """Go ahead even if certificates that it signed may still be in use; these are worth nothing then."""
     def __init__(
         self,
         *,

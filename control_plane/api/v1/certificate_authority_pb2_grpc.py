@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class CertificateAuthorityServiceStub:
-    """The CA that signs every certificate, and how it is replaced by another while everything goes on:
-    prepare, activate, retire. Each step but the last can be taken back, and each is refused for as
-    long as somebody is not ready for it.
+    """The CA that signs every certificate, and its replacement by another one without an interruption:
+    prepare, activate, retire. Each step but the last can be undone, and each step is refused as long
+    as a client is not ready for it.
     """
 
     def __init__(self, channel):
@@ -70,13 +70,13 @@ class CertificateAuthorityServiceStub:
 
 
 class CertificateAuthorityServiceServicer:
-    """The CA that signs every certificate, and how it is replaced by another while everything goes on:
-    prepare, activate, retire. Each step but the last can be taken back, and each is refused for as
-    long as somebody is not ready for it.
+    """The CA that signs every certificate, and its replacement by another one without an interruption:
+    prepare, activate, retire. Each step but the last can be undone, and each step is refused as long
+    as a client is not ready for it.
     """
 
     def ListCertificateAuthorities(self, request, context):
-        """Lists the CA that signs, and the one that comes or goes.
+        """Lists the CA that signs, and the one that is about to sign or to be retired.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,24 +98,25 @@ class CertificateAuthorityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActivateCertificateAuthority(self, request, context):
-        """Has the prepared CA sign. Every certificate is issued anew, spread over time, and leads to either
-        CA: what is sent after it is the new CA's certificate as the old one signed it. Refused until
-        every live instance's sidecar has said that it trusts the new CA.
+        """Makes the prepared CA the one that signs. Every certificate is issued anew, spread over time.
+        Clients that trust either CA can verify the new certificates, because each is sent with the new
+        CA's certificate as the old CA signed it. Refused until the sidecar of every live instance has
+        reported that it trusts the new CA.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndoActivateCertificateAuthority(self, request, context):
-        """Has the CA sign again that signed before; the other stays trusted, and is the prepared one.
-        Refused while who trusts only that one could not verify what is signed then.
+        """Makes the CA that signed before sign again; the other CA stays trusted, as the prepared one.
+        Refused as long as clients that trust only that other CA could not verify what is signed then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetireCertificateAuthority(self, request, context):
-        """Takes the old CA out of every trust bundle, and destroys its key here: there is no way back.
+        """Takes the old CA out of every trust bundle, and destroys its key here. This cannot be undone.
         Refused while certificates that it signed may be in use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -164,9 +165,9 @@ def add_CertificateAuthorityServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CertificateAuthorityService:
-    """The CA that signs every certificate, and how it is replaced by another while everything goes on:
-    prepare, activate, retire. Each step but the last can be taken back, and each is refused for as
-    long as somebody is not ready for it.
+    """The CA that signs every certificate, and its replacement by another one without an interruption:
+    prepare, activate, retire. Each step but the last can be undone, and each step is refused as long
+    as a client is not ready for it.
     """
 
     @staticmethod

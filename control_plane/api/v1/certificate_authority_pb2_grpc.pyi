@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CertificateAuthorityServiceStub:
-    """The CA that signs every certificate, and how it is replaced by another while everything goes on:
-    prepare, activate, retire. Each step but the last can be taken back, and each is refused for as
-    long as somebody is not ready for it.
+    """The CA that signs every certificate, and its replacement by another one without an interruption:
+    prepare, activate, retire. Each step but the last can be undone, and each step is refused as long
+    as a client is not ready for it.
     """
 
     @_typing.overload
@@ -37,7 +37,7 @@ class CertificateAuthorityServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CertificateAuthorityServiceAsyncStub: ...
     ListCertificateAuthorities: _grpc.UnaryUnaryMultiCallable[_certificate_authority_pb2.ListCertificateAuthoritiesRequest, _certificate_authority_pb2.ListCertificateAuthoritiesResponse]
-    """Lists the CA that signs, and the one that comes or goes."""
+    """Lists the CA that signs, and the one that is about to sign or to be retired."""
     PrepareCertificateAuthority: _grpc.UnaryUnaryMultiCallable[_certificate_authority_pb2.PrepareCertificateAuthorityRequest, _certificate_authority_pb2.PrepareCertificateAuthorityResponse]
     """Adds a CA to every trust bundle. Nothing is signed with it yet."""
     UndoPrepareCertificateAuthority: _grpc.UnaryUnaryMultiCallable[_certificate_authority_pb2.UndoPrepareCertificateAuthorityRequest, _certificate_authority_pb2.UndoPrepareCertificateAuthorityResponse]
@@ -45,29 +45,30 @@ class CertificateAuthorityServiceStub:
     certificates that it signed before may be in use.
     """
     ActivateCertificateAuthority: _grpc.UnaryUnaryMultiCallable[_certificate_authority_pb2.ActivateCertificateAuthorityRequest, _certificate_authority_pb2.ActivateCertificateAuthorityResponse]
-    """Has the prepared CA sign. Every certificate is issued anew, spread over time, and leads to either
-    CA: what is sent after it is the new CA's certificate as the old one signed it. Refused until
-    every live instance's sidecar has said that it trusts the new CA.
+    """Makes the prepared CA the one that signs. Every certificate is issued anew, spread over time.
+    Clients that trust either CA can verify the new certificates, because each is sent with the new
+    CA's certificate as the old CA signed it. Refused until the sidecar of every live instance has
+    reported that it trusts the new CA.
     """
     UndoActivateCertificateAuthority: _grpc.UnaryUnaryMultiCallable[_certificate_authority_pb2.UndoActivateCertificateAuthorityRequest, _certificate_authority_pb2.UndoActivateCertificateAuthorityResponse]
-    """Has the CA sign again that signed before; the other stays trusted, and is the prepared one.
-    Refused while who trusts only that one could not verify what is signed then.
+    """Makes the CA that signed before sign again; the other CA stays trusted, as the prepared one.
+    Refused as long as clients that trust only that other CA could not verify what is signed then.
     """
     RetireCertificateAuthority: _grpc.UnaryUnaryMultiCallable[_certificate_authority_pb2.RetireCertificateAuthorityRequest, _certificate_authority_pb2.RetireCertificateAuthorityResponse]
-    """Takes the old CA out of every trust bundle, and destroys its key here: there is no way back.
+    """Takes the old CA out of every trust bundle, and destroys its key here. This cannot be undone.
     Refused while certificates that it signed may be in use.
     """
 
 @_typing.type_check_only
 class CertificateAuthorityServiceAsyncStub(CertificateAuthorityServiceStub):
-    """The CA that signs every certificate, and how it is replaced by another while everything goes on:
-    prepare, activate, retire. Each step but the last can be taken back, and each is refused for as
-    long as somebody is not ready for it.
+    """The CA that signs every certificate, and its replacement by another one without an interruption:
+    prepare, activate, retire. Each step but the last can be undone, and each step is refused as long
+    as a client is not ready for it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListCertificateAuthorities: _aio.UnaryUnaryMultiCallable[_certificate_authority_pb2.ListCertificateAuthoritiesRequest, _certificate_authority_pb2.ListCertificateAuthoritiesResponse]  # type: ignore[assignment]
-    """Lists the CA that signs, and the one that comes or goes."""
+    """Lists the CA that signs, and the one that is about to sign or to be retired."""
     PrepareCertificateAuthority: _aio.UnaryUnaryMultiCallable[_certificate_authority_pb2.PrepareCertificateAuthorityRequest, _certificate_authority_pb2.PrepareCertificateAuthorityResponse]  # type: ignore[assignment]
     """Adds a CA to every trust bundle. Nothing is signed with it yet."""
     UndoPrepareCertificateAuthority: _aio.UnaryUnaryMultiCallable[_certificate_authority_pb2.UndoPrepareCertificateAuthorityRequest, _certificate_authority_pb2.UndoPrepareCertificateAuthorityResponse]  # type: ignore[assignment]
@@ -75,23 +76,24 @@ class CertificateAuthorityServiceAsyncStub(CertificateAuthorityServiceStub):
     certificates that it signed before may be in use.
     """
     ActivateCertificateAuthority: _aio.UnaryUnaryMultiCallable[_certificate_authority_pb2.ActivateCertificateAuthorityRequest, _certificate_authority_pb2.ActivateCertificateAuthorityResponse]  # type: ignore[assignment]
-    """Has the prepared CA sign. Every certificate is issued anew, spread over time, and leads to either
-    CA: what is sent after it is the new CA's certificate as the old one signed it. Refused until
-    every live instance's sidecar has said that it trusts the new CA.
+    """Makes the prepared CA the one that signs. Every certificate is issued anew, spread over time.
+    Clients that trust either CA can verify the new certificates, because each is sent with the new
+    CA's certificate as the old CA signed it. Refused until the sidecar of every live instance has
+    reported that it trusts the new CA.
     """
     UndoActivateCertificateAuthority: _aio.UnaryUnaryMultiCallable[_certificate_authority_pb2.UndoActivateCertificateAuthorityRequest, _certificate_authority_pb2.UndoActivateCertificateAuthorityResponse]  # type: ignore[assignment]
-    """Has the CA sign again that signed before; the other stays trusted, and is the prepared one.
-    Refused while who trusts only that one could not verify what is signed then.
+    """Makes the CA that signed before sign again; the other CA stays trusted, as the prepared one.
+    Refused as long as clients that trust only that other CA could not verify what is signed then.
     """
     RetireCertificateAuthority: _aio.UnaryUnaryMultiCallable[_certificate_authority_pb2.RetireCertificateAuthorityRequest, _certificate_authority_pb2.RetireCertificateAuthorityResponse]  # type: ignore[assignment]
-    """Takes the old CA out of every trust bundle, and destroys its key here: there is no way back.
+    """Takes the old CA out of every trust bundle, and destroys its key here. This cannot be undone.
     Refused while certificates that it signed may be in use.
     """
 
 class CertificateAuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The CA that signs every certificate, and how it is replaced by another while everything goes on:
-    prepare, activate, retire. Each step but the last can be taken back, and each is refused for as
-    long as somebody is not ready for it.
+    """The CA that signs every certificate, and its replacement by another one without an interruption:
+    prepare, activate, retire. Each step but the last can be undone, and each step is refused as long
+    as a client is not ready for it.
     """
 
     @_abc_1.abstractmethod
@@ -100,7 +102,7 @@ class CertificateAuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_authority_pb2.ListCertificateAuthoritiesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_authority_pb2.ListCertificateAuthoritiesResponse, _abc.Awaitable[_certificate_authority_pb2.ListCertificateAuthoritiesResponse]]:
-        """Lists the CA that signs, and the one that comes or goes."""
+        """Lists the CA that signs, and the one that is about to sign or to be retired."""
 
     @_abc_1.abstractmethod
     def PrepareCertificateAuthority(
@@ -126,9 +128,10 @@ class CertificateAuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_authority_pb2.ActivateCertificateAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_authority_pb2.ActivateCertificateAuthorityResponse, _abc.Awaitable[_certificate_authority_pb2.ActivateCertificateAuthorityResponse]]:
-        """Has the prepared CA sign. Every certificate is issued anew, spread over time, and leads to either
-        CA: what is sent after it is the new CA's certificate as the old one signed it. Refused until
-        every live instance's sidecar has said that it trusts the new CA.
+        """Makes the prepared CA the one that signs. Every certificate is issued anew, spread over time.
+        Clients that trust either CA can verify the new certificates, because each is sent with the new
+        CA's certificate as the old CA signed it. Refused until the sidecar of every live instance has
+        reported that it trusts the new CA.
         """
 
     @_abc_1.abstractmethod
@@ -137,8 +140,8 @@ class CertificateAuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_authority_pb2.UndoActivateCertificateAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_authority_pb2.UndoActivateCertificateAuthorityResponse, _abc.Awaitable[_certificate_authority_pb2.UndoActivateCertificateAuthorityResponse]]:
-        """Has the CA sign again that signed before; the other stays trusted, and is the prepared one.
-        Refused while who trusts only that one could not verify what is signed then.
+        """Makes the CA that signed before sign again; the other CA stays trusted, as the prepared one.
+        Refused as long as clients that trust only that other CA could not verify what is signed then.
         """
 
     @_abc_1.abstractmethod
@@ -147,7 +150,7 @@ class CertificateAuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_authority_pb2.RetireCertificateAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_authority_pb2.RetireCertificateAuthorityResponse, _abc.Awaitable[_certificate_authority_pb2.RetireCertificateAuthorityResponse]]:
-        """Takes the old CA out of every trust bundle, and destroys its key here: there is no way back.
+        """Takes the old CA out of every trust bundle, and destroys its key here. This cannot be undone.
         Refused while certificates that it signed may be in use.
         """
 

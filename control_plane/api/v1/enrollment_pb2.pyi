@@ -29,15 +29,15 @@ class EnrollRequest(_message.Message):
     token: _builtins.str
     """As CreateJoinToken returned it."""
     csr: _builtins.bytes
-    """A certificate signing request (PKCS#10), PEM or DER. Only its public key counts: the private
-    key is made by the sidecar and never sent.
+    """A certificate signing request (PKCS#10), PEM or DER. Only its public key counts. The sidecar
+    makes the private key and never sends it.
     """
     address: _builtins.str
-    """Where other containers will reach the instance's Envoy: the source address of this
-    connection, which is what an empty field means, or an address in the token's range.
+    """The address at which other containers will reach the instance's Envoy: the source address of
+    this connection, which is the default if this is empty, or an address in the token's range.
     """
     app_address: _builtins.str
-    """Where its Envoy reaches the app; 127.0.0.1 if empty."""
+    """The address at which its Envoy reaches the app; 127.0.0.1 if empty."""
     def __init__(
         self,
         *,
@@ -68,7 +68,7 @@ class EnrollResponse(_message.Message):
     APP_PORTS_FIELD_NUMBER: _builtins.int
     C2C_PORT_FIELD_NUMBER: _builtins.int
     instance_guid: _builtins.str
-    """The instance's identity: the node id that its Envoy has to state."""
+    """The instance's GUID, which its Envoy has to state as its node id."""
     app_guid: _builtins.str
     index: _builtins.int
     address: _builtins.str
@@ -78,14 +78,14 @@ class EnrollResponse(_message.Message):
     trust_bundle: _builtins.str
     """The CA certificates to trust, PEM, one after the other."""
     xds_port: _builtins.int
-    """The port of the discovery services and of IdentityService, on the host that was enrolled
-    with.
+    """The port of the discovery services and of IdentityService, on the host that the sidecar
+    enrolled with.
     """
     c2c_port: _builtins.int
     @_builtins.property
     def app_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The ports of the app, and the one of them that 61443 leads to, as they are now; the answers to
-        reports tell when they change.
+        """The present ports of the app, and the one of them that 61443 leads to. The answers to reports
+        tell when they change.
         """
 
     def __init__(

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class EnrollmentServiceStub:
-    """How a new instance gets an identity. Served on a TLS port of its own that asks for no client
-    certificate: the join token is what proves the right to enrol. The sidecar verifies the server
-    by the CA certificate or its fingerprint before it sends the token.
+    """How a new instance gets an identity. The service has a TLS port of its own, which asks for no
+    client certificate: the join token proves the right to enrol. The sidecar verifies the server by
+    the CA certificate or its fingerprint before it sends the token.
     """
 
     def __init__(self, channel):
@@ -45,18 +45,18 @@ class EnrollmentServiceStub:
 
 
 class EnrollmentServiceServicer:
-    """How a new instance gets an identity. Served on a TLS port of its own that asks for no client
-    certificate: the join token is what proves the right to enrol. The sidecar verifies the server
-    by the CA certificate or its fingerprint before it sends the token.
+    """How a new instance gets an identity. The service has a TLS port of its own, which asks for no
+    client certificate: the join token proves the right to enrol. The sidecar verifies the server by
+    the CA certificate or its fingerprint before it sends the token.
     """
 
     def Enroll(self, request, context):
-        """Registers an instance of the token's app under the lowest free index and issues its identity
-        certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-        changes nothing and uses nothing up. If an answer is lost, send the same token, key and
-        addresses again: until the instance has connected that costs no use, and the answer is the same
-        instance, with another certificate. RESOURCE_EXHAUSTED if too many were refused lately with
-        this token, or to strangers: a later call may succeed.
+        """Registers an instance of the token's app under the lowest free index, and issues its identity
+        certificate. The call fails with UNAUTHENTICATED if the token is unknown, expired or used up; a
+        refused call changes nothing and uses nothing up. If the answer is lost, send the same token,
+        key and addresses again: until the instance has connected, this costs no use, and the answer
+        has the same instance with another certificate. The call fails with RESOURCE_EXHAUSTED if too
+        many calls with this token, or of strangers, were refused lately; a later call may succeed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,9 +79,9 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EnrollmentService:
-    """How a new instance gets an identity. Served on a TLS port of its own that asks for no client
-    certificate: the join token is what proves the right to enrol. The sidecar verifies the server
-    by the CA certificate or its fingerprint before it sends the token.
+    """How a new instance gets an identity. The service has a TLS port of its own, which asks for no
+    client certificate: the join token proves the right to enrol. The sidecar verifies the server by
+    the CA certificate or its fingerprint before it sends the token.
     """
 
     @staticmethod

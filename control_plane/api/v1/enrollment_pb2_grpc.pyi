@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EnrollmentServiceStub:
-    """How a new instance gets an identity. Served on a TLS port of its own that asks for no client
-    certificate: the join token is what proves the right to enrol. The sidecar verifies the server
-    by the CA certificate or its fingerprint before it sends the token.
+    """How a new instance gets an identity. The service has a TLS port of its own, which asks for no
+    client certificate: the join token proves the right to enrol. The sidecar verifies the server by
+    the CA certificate or its fingerprint before it sends the token.
     """
 
     @_typing.overload
@@ -37,35 +37,35 @@ class EnrollmentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EnrollmentServiceAsyncStub: ...
     Enroll: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.EnrollRequest, _enrollment_pb2.EnrollResponse]
-    """Registers an instance of the token's app under the lowest free index and issues its identity
-    certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-    changes nothing and uses nothing up. If an answer is lost, send the same token, key and
-    addresses again: until the instance has connected that costs no use, and the answer is the same
-    instance, with another certificate. RESOURCE_EXHAUSTED if too many were refused lately with
-    this token, or to strangers: a later call may succeed.
+    """Registers an instance of the token's app under the lowest free index, and issues its identity
+    certificate. The call fails with UNAUTHENTICATED if the token is unknown, expired or used up; a
+    refused call changes nothing and uses nothing up. If the answer is lost, send the same token,
+    key and addresses again: until the instance has connected, this costs no use, and the answer
+    has the same instance with another certificate. The call fails with RESOURCE_EXHAUSTED if too
+    many calls with this token, or of strangers, were refused lately; a later call may succeed.
     """
 
 @_typing.type_check_only
 class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
-    """How a new instance gets an identity. Served on a TLS port of its own that asks for no client
-    certificate: the join token is what proves the right to enrol. The sidecar verifies the server
-    by the CA certificate or its fingerprint before it sends the token.
+    """How a new instance gets an identity. The service has a TLS port of its own, which asks for no
+    client certificate: the join token proves the right to enrol. The sidecar verifies the server by
+    the CA certificate or its fingerprint before it sends the token.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Enroll: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.EnrollRequest, _enrollment_pb2.EnrollResponse]  # type: ignore[assignment]
-    """Registers an instance of the token's app under the lowest free index and issues its identity
-    certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-    changes nothing and uses nothing up. If an answer is lost, send the same token, key and
-    addresses again: until the instance has connected that costs no use, and the answer is the same
-    instance, with another certificate. RESOURCE_EXHAUSTED if too many were refused lately with
-    this token, or to strangers: a later call may succeed.
+    """Registers an instance of the token's app under the lowest free index, and issues its identity
+    certificate. The call fails with UNAUTHENTICATED if the token is unknown, expired or used up; a
+    refused call changes nothing and uses nothing up. If the answer is lost, send the same token,
+    key and addresses again: until the instance has connected, this costs no use, and the answer
+    has the same instance with another certificate. The call fails with RESOURCE_EXHAUSTED if too
+    many calls with this token, or of strangers, were refused lately; a later call may succeed.
     """
 
 class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """How a new instance gets an identity. Served on a TLS port of its own that asks for no client
-    certificate: the join token is what proves the right to enrol. The sidecar verifies the server
-    by the CA certificate or its fingerprint before it sends the token.
+    """How a new instance gets an identity. The service has a TLS port of its own, which asks for no
+    client certificate: the join token proves the right to enrol. The sidecar verifies the server by
+    the CA certificate or its fingerprint before it sends the token.
     """
 
     @_abc_1.abstractmethod
@@ -74,12 +74,12 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrollment_pb2.EnrollRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_pb2.EnrollResponse, _abc.Awaitable[_enrollment_pb2.EnrollResponse]]:
-        """Registers an instance of the token's app under the lowest free index and issues its identity
-        certificate. UNAUTHENTICATED for a token that is unknown, expired or used up; a refused call
-        changes nothing and uses nothing up. If an answer is lost, send the same token, key and
-        addresses again: until the instance has connected that costs no use, and the answer is the same
-        instance, with another certificate. RESOURCE_EXHAUSTED if too many were refused lately with
-        this token, or to strangers: a later call may succeed.
+        """Registers an instance of the token's app under the lowest free index, and issues its identity
+        certificate. The call fails with UNAUTHENTICATED if the token is unknown, expired or used up; a
+        refused call changes nothing and uses nothing up. If the answer is lost, send the same token,
+        key and addresses again: until the instance has connected, this costs no use, and the answer
+        has the same instance with another certificate. The call fails with RESOURCE_EXHAUSTED if too
+        many calls with this token, or of strangers, were refused lately; a later call may succeed.
         """
 
 def add_EnrollmentServiceServicer_to_server(servicer: EnrollmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,13 +24,15 @@ class RenewRequest(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     APP_ADDRESS_FIELD_NUMBER: _builtins.int
     csr: _builtins.bytes
-    """A certificate signing request (PKCS#10), PEM or DER, best for a new key."""
+    """A certificate signing request (PKCS#10), PEM or DER, preferably for a new key."""
     address: _builtins.str
-    """The instance's address if it has a new one, which must be the source address of this
-    connection. Empty leaves it as it is.
+    """The instance's new address, which must be the source address of this connection. Empty keeps
+    the present address.
     """
     app_address: _builtins.str
-    """Where its Envoy reaches the app if that has changed. Empty leaves it as it is."""
+    """The address at which its Envoy reaches the app, if that has changed. Empty keeps the present
+    one.
+    """
     def __init__(
         self,
         *,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class IdentityServiceStub:
-    """How an instance keeps its identity. Served on the port of the discovery services, so over mTLS:
-    the client certificate says which instance it is.
+    """How an instance keeps its identity. Served on the port of the discovery services, and so over
+    mTLS: the client certificate says which instance calls.
     """
 
     def __init__(self, channel):
@@ -44,14 +44,15 @@ class IdentityServiceStub:
 
 
 class IdentityServiceServicer:
-    """How an instance keeps its identity. Served on the port of the discovery services, so over mTLS:
-    the client certificate says which instance it is.
+    """How an instance keeps its identity. Served on the port of the discovery services, and so over
+    mTLS: the client certificate says which instance calls.
     """
 
     def Renew(self, request, context):
-        """Issues a new identity certificate for the instance that calls. PERMISSION_DENIED once the
-        instance or its app is removed, RESOURCE_EXHAUSTED if it renews again and again. The streams of the old identity are ended soon after, so that
-        Envoy comes back with the new one.
+        """Issues a new identity certificate for the calling instance. The call fails with
+        PERMISSION_DENIED once the instance or its app was removed, and with RESOURCE_EXHAUSTED if the
+        instance renews too often. The streams that were opened with the old identity are ended soon
+        after, so that Envoy reconnects with the new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,8 +75,8 @@ def add_IdentityServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IdentityService:
-    """How an instance keeps its identity. Served on the port of the discovery services, so over mTLS:
-    the client certificate says which instance it is.
+    """How an instance keeps its identity. Served on the port of the discovery services, and so over
+    mTLS: the client certificate says which instance calls.
     """
 
     @staticmethod

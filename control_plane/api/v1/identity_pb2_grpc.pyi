@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IdentityServiceStub:
-    """How an instance keeps its identity. Served on the port of the discovery services, so over mTLS:
-    the client certificate says which instance it is.
+    """How an instance keeps its identity. Served on the port of the discovery services, and so over
+    mTLS: the client certificate says which instance calls.
     """
 
     @_typing.overload
@@ -36,27 +36,29 @@ class IdentityServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IdentityServiceAsyncStub: ...
     Renew: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]
-    """Issues a new identity certificate for the instance that calls. PERMISSION_DENIED once the
-    instance or its app is removed, RESOURCE_EXHAUSTED if it renews again and again. The streams of the old identity are ended soon after, so that
-    Envoy comes back with the new one.
+    """Issues a new identity certificate for the calling instance. The call fails with
+    PERMISSION_DENIED once the instance or its app was removed, and with RESOURCE_EXHAUSTED if the
+    instance renews too often. The streams that were opened with the old identity are ended soon
+    after, so that Envoy reconnects with the new one.
     """
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
-    """How an instance keeps its identity. Served on the port of the discovery services, so over mTLS:
-    the client certificate says which instance it is.
+    """How an instance keeps its identity. Served on the port of the discovery services, and so over
+    mTLS: the client certificate says which instance calls.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Renew: _aio.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]  # type: ignore[assignment]
-    """Issues a new identity certificate for the instance that calls. PERMISSION_DENIED once the
-    instance or its app is removed, RESOURCE_EXHAUSTED if it renews again and again. The streams of the old identity are ended soon after, so that
-    Envoy comes back with the new one.
+    """Issues a new identity certificate for the calling instance. The call fails with
+    PERMISSION_DENIED once the instance or its app was removed, and with RESOURCE_EXHAUSTED if the
+    instance renews too often. The streams that were opened with the old identity are ended soon
+    after, so that Envoy reconnects with the new one.
     """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
-    """How an instance keeps its identity. Served on the port of the discovery services, so over mTLS:
-    the client certificate says which instance it is.
+    """How an instance keeps its identity. Served on the port of the discovery services, and so over
+    mTLS: the client certificate says which instance calls.
     """
 
     @_abc_1.abstractmethod
@@ -65,9 +67,10 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.RenewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.RenewResponse, _abc.Awaitable[_identity_pb2.RenewResponse]]:
-        """Issues a new identity certificate for the instance that calls. PERMISSION_DENIED once the
-        instance or its app is removed, RESOURCE_EXHAUSTED if it renews again and again. The streams of the old identity are ended soon after, so that
-        Envoy comes back with the new one.
+        """Issues a new identity certificate for the calling instance. The call fails with
+        PERMISSION_DENIED once the instance or its app was removed, and with RESOURCE_EXHAUSTED if the
+        instance renews too often. The streams that were opened with the old identity are ended soon
+        after, so that Envoy reconnects with the new one.
         """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,9 @@ class _ConfigStatus:
 class _ConfigStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConfigStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CONFIG_STATUS_NOT_ASKED: _ConfigStatus.ValueType  # 0
-    """No client of the instance asked for any: a sidecar that serves no DNS needs no names."""
+    """No client of the instance asked for this type: for example, a sidecar that serves no DNS needs
+    no names.
+    """
     CONFIG_STATUS_SYNCED: _ConfigStatus.ValueType  # 1
     """The client ACKed what it should have."""
     CONFIG_STATUS_NOT_SENT: _ConfigStatus.ValueType  # 2
@@ -35,15 +37,17 @@ class _ConfigStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConfigSt
     CONFIG_STATUS_STALE: _ConfigStatus.ValueType  # 3
     """Something was sent, and neither ACKed nor NACKed yet."""
     CONFIG_STATUS_ERROR: _ConfigStatus.ValueType  # 4
-    """Something was NACKed; the client goes on with what it had."""
+    """Something was NACKed; the client keeps using what it had."""
 
 class ConfigStatus(_ConfigStatus, metaclass=_ConfigStatusEnumTypeWrapper):
-    """How far resources got on their way to a client; as envoy.service.status.v3.ConfigStatus, from the
-    control plane's point of view.
+    """How far resources got on their way to a client, like envoy.service.status.v3.ConfigStatus, but
+    from the control plane's point of view.
     """
 
 CONFIG_STATUS_NOT_ASKED: ConfigStatus.ValueType  # 0
-"""No client of the instance asked for any: a sidecar that serves no DNS needs no names."""
+"""No client of the instance asked for this type: for example, a sidecar that serves no DNS needs
+no names.
+"""
 CONFIG_STATUS_SYNCED: ConfigStatus.ValueType  # 1
 """The client ACKed what it should have."""
 CONFIG_STATUS_NOT_SENT: ConfigStatus.ValueType  # 2
@@ -51,7 +55,7 @@ CONFIG_STATUS_NOT_SENT: ConfigStatus.ValueType  # 2
 CONFIG_STATUS_STALE: ConfigStatus.ValueType  # 3
 """Something was sent, and neither ACKed nor NACKed yet."""
 CONFIG_STATUS_ERROR: ConfigStatus.ValueType  # 4
-"""Something was NACKed; the client goes on with what it had."""
+"""Something was NACKed; the client keeps using what it had."""
 Global___ConfigStatus: _TypeAlias = ConfigStatus  # noqa: Y015
 
 class _CertificateState:
@@ -61,29 +65,29 @@ class _CertificateState:
 class _CertificateStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CertificateState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CERTIFICATE_STATE_NONE: _CertificateState.ValueType  # 0
-    """There is none yet, or the instance is gone and nobody knows what it serves."""
+    """There is no certificate yet, or the instance is gone and it is unknown what it serves."""
     CERTIFICATE_STATE_ISSUED: _CertificateState.ValueType  # 1
-    """It was issued, and its instance has not ACKed it yet."""
+    """It was issued, but its instance has not ACKed it yet."""
     CERTIFICATE_STATE_ACKED: _CertificateState.ValueType  # 2
-    """Its instance ACKed it. That it is served as well is being looked at, or nobody can look."""
+    """Its instance ACKed it. Whether it is served is being checked, or cannot be checked."""
     CERTIFICATE_STATE_SERVED: _CertificateState.ValueType  # 3
     """A TLS handshake with the instance showed it."""
     CERTIFICATE_STATE_NOT_SERVED: _CertificateState.ValueType  # 4
-    """Its instance ACKed it, and a TLS handshake a while later did not show it."""
+    """Its instance ACKed it, but a TLS handshake a while later did not show it."""
 
 class CertificateState(_CertificateState, metaclass=_CertificateStateEnumTypeWrapper):
-    """Where a certificate is on its way from being issued to being served."""
+    """How far a certificate is on its way from being issued to being served."""
 
 CERTIFICATE_STATE_NONE: CertificateState.ValueType  # 0
-"""There is none yet, or the instance is gone and nobody knows what it serves."""
+"""There is no certificate yet, or the instance is gone and it is unknown what it serves."""
 CERTIFICATE_STATE_ISSUED: CertificateState.ValueType  # 1
-"""It was issued, and its instance has not ACKed it yet."""
+"""It was issued, but its instance has not ACKed it yet."""
 CERTIFICATE_STATE_ACKED: CertificateState.ValueType  # 2
-"""Its instance ACKed it. That it is served as well is being looked at, or nobody can look."""
+"""Its instance ACKed it. Whether it is served is being checked, or cannot be checked."""
 CERTIFICATE_STATE_SERVED: CertificateState.ValueType  # 3
 """A TLS handshake with the instance showed it."""
 CERTIFICATE_STATE_NOT_SERVED: CertificateState.ValueType  # 4
-"""Its instance ACKed it, and a TLS handshake a while later did not show it."""
+"""Its instance ACKed it, but a TLS handshake a while later did not show it."""
 Global___CertificateState: _TypeAlias = CertificateState  # noqa: Y015
 
 class _LinkState:
@@ -93,25 +97,25 @@ class _LinkState:
 class _LinkStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LinkState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     LINK_STATE_UNKNOWN: _LinkState.ValueType  # 0
-    """Nobody can tell: the instance has no sidecar that reports, for example."""
+    """This is unknown: for example, the instance has no sidecar that reports."""
     LINK_STATE_HOLDS: _LinkState.ValueType  # 1
     LINK_STATE_WAITS: _LinkState.ValueType  # 2
-    """It follows by itself once the links are there that are missing."""
+    """This will hold by itself once the missing links are there."""
     LINK_STATE_MISSING: _LinkState.ValueType  # 3
 
 class LinkState(_LinkState, metaclass=_LinkStateEnumTypeWrapper): ...
 
 LINK_STATE_UNKNOWN: LinkState.ValueType  # 0
-"""Nobody can tell: the instance has no sidecar that reports, for example."""
+"""This is unknown: for example, the instance has no sidecar that reports."""
 LINK_STATE_HOLDS: LinkState.ValueType  # 1
 LINK_STATE_WAITS: LinkState.ValueType  # 2
-"""It follows by itself once the links are there that are missing."""
+"""This will hold by itself once the missing links are there."""
 LINK_STATE_MISSING: LinkState.ValueType  # 3
 Global___LinkState: _TypeAlias = LinkState  # noqa: Y015
 
 @_typing.final
 class GetStatusRequest(_message.Message):
-    """Without an app, all instances of all apps, or of those in a space."""
+    """Without an app, all instances of all apps, or of the apps in a space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -130,9 +134,9 @@ class GetStatusRequest(_message.Message):
     instance_guid: _builtins.str
     """The GUID of one instance."""
     resources: _builtins.bool
-    """Whether to say it of each resource too, and not only of each type."""
+    """Whether to return the status of each resource too, not only of each type."""
     in_space: _builtins.bool
-    """Without an app: only of apps in `space` of `org`, and not of every space."""
+    """Without an app: whether to include only apps in `space` of `org`, instead of every space."""
     def __init__(
         self,
         *,
@@ -162,13 +166,14 @@ class GetStatusResponse(_message.Message):
     revision: _builtins.int
     """The number of the newest transaction, counted since the control plane started."""
     ca_rotation: _builtins.str
-    """What a CA rotation waits for, in one sentence; empty if none is under way."""
+    """What the present CA rotation waits for, in one sentence; empty if there is none."""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceStatus]: ...
     @_builtins.property
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is wrong for everybody, or about to be, one sentence each: the CA or the control plane's
-        own certificate ends soon, or nobody at all is connected who was.
+        """What is wrong for all instances, or soon will be, one sentence each: for example, the CA or the
+        control plane's own certificate ends soon, or all instances that were connected have lost their
+        streams.
         """
 
     def __init__(
@@ -221,31 +226,33 @@ class InstanceStatus(_message.Message):
     index: _builtins.int
     address: _builtins.str
     status: _builtins.str
-    """"registered" before it first connected, "ready" when names lead to it, "not_ready" while its
-    app does not listen but should (App.health_check_type), or its Envoy does not serve, "gone"
-    after it left.
+    """"registered" before it first connected; "ready" while names lead to it; "not_ready" while its
+    app should listen but does not (App.health_check_type), or while its Envoy does not serve;
+    "gone" after it left.
     """
     connected: _builtins.bool
-    """Whether a client of it has a stream now, and since when the oldest of these is open."""
+    """Whether one of its clients has a stream now, and since when the oldest of these streams is
+    open.
+    """
     certificate: Global___CertificateState.ValueType
-    """How far the certificate for its routes is, since when, and why no further."""
+    """How far the certificate for its routes is, since when, and why it is no further."""
     certificate_reason: _builtins.str
     wanted_serial: _builtins.str
-    """The serial number of the certificate that it should serve, in hexadecimal."""
+    """The serial number, in hexadecimal, of the certificate that it should serve."""
     served_serial: _builtins.str
-    """The serial number of the certificate that a TLS handshake showed last, in hexadecimal; empty if
-    there was none.
+    """The serial number, in hexadecimal, of the certificate that the last TLS handshake showed; empty
+    if there was none.
     """
     reports: _builtins.bool
-    """Whether its sidecar reports; without one, the control plane looks itself."""
+    """Whether its sidecar reports; without reports, the control plane makes the handshakes itself."""
     behind: _builtins.str
-    """Why what it should have is not even on its way to it, in one sentence: its certificate cannot be
-    issued, say, or its turn has not come. Until then `types` and `certificate` are of what it had.
-    Empty if that is not so, or it is not connected.
+    """Why what it should have is not even being sent, in one sentence: for example, its certificate
+    cannot be issued, or its turn has not come. Until then `types` and `certificate` describe what
+    it had. Empty if that is not so, or if it is not connected.
     """
     not_ready_reason: _builtins.str
-    """Why it is not ready, in one sentence; empty unless its status is "not_ready", or "registered" and
-    it has an identity.
+    """Why it is not ready, in one sentence. Empty unless its status is "not_ready", or is
+    "registered" and it has an identity.
     """
     @_builtins.property
     def connected_since(self) -> _timestamp_pb2.Timestamp: ...
@@ -257,16 +264,16 @@ class InstanceStatus(_message.Message):
     def certificate_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """TCP ports of the app that can be reached past Envoy, where no network policy holds. UDP is not
-        looked at.
+        """TCP ports of the app that can be reached bypassing Envoy, where no network policy applies. UDP
+        ports are not checked.
         """
 
     @_builtins.property
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is wrong with it, one sentence each: why it goes on with what it had, if what it should
-        have cannot be sent; that its sidecar reports no more, though its Envoy is connected, or the other
-        way round for so long that it counts as gone; certificates that it uses and that end soon, since
-        they were not replaced when half of their life was over.
+        """What is wrong with it, one sentence each. This may be: why it keeps what it had, because what
+        it should have cannot be sent; that its sidecar no longer reports although its Envoy is
+        connected, or the other way round for so long that it counts as gone; and which certificates
+        that it uses end soon because they were not replaced at half of their life.
         """
 
     def __init__(
@@ -304,8 +311,8 @@ Global___InstanceStatus: _TypeAlias = InstanceStatus  # noqa: Y015
 
 @_typing.final
 class TypeStatus(_message.Message):
-    """Versions are hashes of names and versions of all resources of the type, so that two that are
-    equal say that nothing is missing and nothing is left over.
+    """Each version is a hash of the names and versions of all resources of the type. So if two are
+    equal, nothing is missing and nothing is surplus.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -324,20 +331,22 @@ class TypeStatus(_message.Message):
     type_url: _builtins.str
     status: Global___ConfigStatus.ValueType
     wanted_version: _builtins.str
-    """What the client should have of what it asked for."""
+    """The version of what the client should have, out of what it asked for."""
     sent_version: _builtins.str
-    """What it has, with what is on its way to it."""
+    """The version of what it has, together with what is on its way to it."""
     acked_version: _builtins.str
-    """What it has."""
+    """The version of what it has."""
     reason: _builtins.str
-    """Why it is not SYNCED, in one sentence: the text of a NACK, for example."""
+    """Why it is not SYNCED, in one sentence, such as the text of a NACK."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when it is so: the last ACK, NACK or response. Absent if nothing was ever sent."""
+        """Since when the status is what it is: the time of the last ACK, NACK or response. Absent if
+        nothing was ever sent.
+        """
 
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceStatus]:
-        """Present if they were asked for."""
+        """Present if the request asked for resources."""
 
     def __init__(
         self,
@@ -376,7 +385,7 @@ class ResourceStatus(_message.Message):
     wanted_version: _builtins.str
     acked_version: _builtins.str
     refused_version: _builtins.str
-    """The version that was NACKed last, if nothing was ACKed since."""
+    """The version that was NACKed last, unless a version was ACKed since."""
     reason: _builtins.str
     """The text of that NACK."""
     @_builtins.property
@@ -402,7 +411,7 @@ Global___ResourceStatus: _TypeAlias = ResourceStatus  # noqa: Y015
 
 @_typing.final
 class ListCertificatesRequest(_message.Message):
-    """Without an app, those of all apps, or of those in a space."""
+    """Without an app, the certificates of all apps, or of the apps in a space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -417,7 +426,7 @@ class ListCertificatesRequest(_message.Message):
     org: _builtins.str
     """"default" if empty."""
     in_space: _builtins.bool
-    """Without an app: only of apps in `space` of `org`, and not of every space."""
+    """Without an app: whether to include only apps in `space` of `org`, instead of every space."""
     def __init__(
         self,
         *,
@@ -483,16 +492,16 @@ class Certificate(_message.Message):
     org: _builtins.str
     index: _builtins.int
     secret: _builtins.str
-    """The xDS resource that carries it: c2c-cert-and-key on port 61443, id-cert-and-key on the ports
+    """The xDS resource that contains it: c2c-cert-and-key on port 61443, id-cert-and-key on the ports
     from 61001 up.
     """
     serial: _builtins.str
-    """In hexadecimal."""
+    """The serial number, in hexadecimal."""
     state: Global___CertificateState.ValueType
     reason: _builtins.str
-    """Why it is not served, or why nobody knows."""
+    """Why it is not served, or why this is unknown."""
     issuer: _builtins.str
-    """The SHA-256 of the CA certificate that it was signed with."""
+    """The SHA-256 fingerprint of the certificate of the CA that signed it."""
     version: _builtins.str
     """The version of the resource."""
     @_builtins.property
@@ -505,7 +514,7 @@ class Certificate(_message.Message):
     def not_after(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def renew_at(self) -> _timestamp_pb2.Timestamp:
-        """When it is replaced at the latest."""
+        """When it will be replaced at the latest."""
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
@@ -551,16 +560,17 @@ class ExplainRequest(_message.Message):
     DESTINATION_SPACE_FIELD_NUMBER: _builtins.int
     DESTINATION_ORG_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """Name or GUID of the app that connects; empty if it is not about any app in particular."""
+    """Name or GUID of the app that connects; empty if the question is not about a particular app."""
     source_space: _builtins.str
     """"default" if empty."""
     source_org: _builtins.str
     destination: _builtins.str
-    """Name or GUID of the app that is connected to, an internal route such as app-b.apps.internal, or
-    one instance: app-b/0, 0.app-b.apps.internal or an address. Of a URL the host counts.
+    """Name or GUID of the app that is connected to; or an internal route such as app-b.apps.internal;
+    or one instance, as app-b/0, 0.app-b.apps.internal or an address. If it is a URL, its host is
+    used.
     """
     destination_space: _builtins.str
-    """Those of the source if empty."""
+    """The space and org of the source if empty."""
     destination_org: _builtins.str
     def __init__(
         self,
@@ -587,7 +597,7 @@ class ExplainResponse(_message.Message):
     CHAINS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chains(self) -> _containers.RepeatedCompositeFieldContainer[Global___Chain]:
-        """One for each app that the route is mapped to, or the one for the app."""
+        """One chain for each app that the route is mapped to, or the one chain for the app."""
 
     def __init__(
         self,
@@ -604,7 +614,7 @@ Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
 
 @_typing.final
 class Chain(_message.Message):
-    """All that has to be there for one app to reach another, in the order in which a request needs it."""
+    """Everything that one app needs to reach another, in the order in which a request needs it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -621,7 +631,7 @@ class Chain(_message.Message):
     DESTINATION_SPACE_FIELD_NUMBER: _builtins.int
     DESTINATION_ORG_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """The app's name, empty if none was asked for."""
+    """The app's name, empty if the question was not about a particular app."""
     source_guid: _builtins.str
     destination: _builtins.str
     """The app's name, empty if no app has the route."""
@@ -629,9 +639,9 @@ class Chain(_message.Message):
     route: _builtins.str
     """The name or address that is connected to; empty if the app has no route."""
     complete: _builtins.bool
-    """Whether nothing is missing and nothing has to be waited for, as far as anybody can tell."""
+    """Whether nothing is missing and nothing has to be waited for, as far as is known."""
     source_space: _builtins.str
-    """Where the two apps are."""
+    """The spaces and orgs of the two apps."""
     source_org: _builtins.str
     destination_space: _builtins.str
     destination_org: _builtins.str
@@ -639,8 +649,8 @@ class Chain(_message.Message):
     def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]: ...
     @_builtins.property
     def missing(self) -> Global___Link:
-        """The first link that is missing, and what to do; if none is, the first to wait for; absent if
-        there is neither.
+        """The first link that is missing, with what to do about it. If none is missing, the first link to
+        wait for; absent if there is neither.
         """
 
     def __init__(
@@ -680,11 +690,11 @@ class Link(_message.Message):
     """"caller", "name", "policy", "port", "certificate", "app" or "isolation"."""
     state: Global___LinkState.ValueType
     sentence: _builtins.str
-    """What is so, in one sentence."""
+    """The state of this link, in one sentence."""
     command: _builtins.str
-    """The command of c2c that helps; empty if there is none."""
+    """The c2c command that helps; empty if there is none."""
     advice: _builtins.str
-    """What to do besides, or instead if there is no command, in one sentence."""
+    """What else to do, or what to do if there is no command, in one sentence."""
     def __init__(
         self,
         *,
@@ -704,7 +714,9 @@ Global___Link: _TypeAlias = Link  # noqa: Y015
 
 @_typing.final
 class WatchEventsRequest(_message.Message):
-    """Without an app, those of all apps and those of none, or those of the apps in a space."""
+    """Without an app, the events of all apps and those of no app; or only the events of the apps in a
+    space.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -720,10 +732,10 @@ class WatchEventsRequest(_message.Message):
     org: _builtins.str
     """"default" if empty."""
     in_space: _builtins.bool
-    """Without an app: only of apps in `space` of `org`, and not of every space."""
+    """Without an app: whether to include only apps in `space` of `org`, instead of every space."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these, such as "issued"; all if empty."""
+        """Only events of these kinds, such as "issued"; all kinds if empty."""
 
     def __init__(
         self,
@@ -768,24 +780,25 @@ class Event(_message.Message):
     sentence: _builtins.str
     """What happened, in one sentence."""
     app: _builtins.str
-    """The app that it concerns, if any; of a network policy, the destination. Who watches the source
-    is told of it too, and "settled", which is of no app, is told to who was told of the change.
+    """The app that the event concerns, if any; for a network policy, the destination. A caller that
+    watches the source is told of the policy too. "settled" belongs to no app; it is told to every
+    caller that was told of the change.
     """
     app_guid: _builtins.str
     instance_guid: _builtins.str
     revision: _builtins.int
-    """The revision that the call was answered with that it is part of, and others that came together
-    with it.
+    """The revision in the answer to the call that the event is part of. Changes that came together
+    share one.
     """
     type_url: _builtins.str
-    """Of events of xDS."""
+    """Set for events of xDS."""
     nonce: _builtins.str
     serial: _builtins.str
-    """Of events of certificates, in hexadecimal."""
+    """Set for events of certificates, in hexadecimal."""
     lost: _builtins.int
-    """How many events were lost before this one, since the caller read too slowly."""
+    """How many events were lost before this one because the caller read too slowly."""
     space: _builtins.str
-    """Those of the app."""
+    """The space and org of the app."""
     org: _builtins.str
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...

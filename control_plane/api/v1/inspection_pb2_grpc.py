@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class InspectionServiceStub:
     """What operators look at: how far each instance is, which certificate it serves, why one app does
-    not reach another, and what happens right now. Nothing here changes anything, and no answer has a
-    private key in it.
+    not reach another, and what is happening now. Nothing here changes anything, and no answer
+    contains a private key.
     """
 
     def __init__(self, channel):
@@ -61,36 +61,37 @@ class InspectionServiceStub:
 
 class InspectionServiceServicer:
     """What operators look at: how far each instance is, which certificate it serves, why one app does
-    not reach another, and what happens right now. Nothing here changes anything, and no answer has a
-    private key in it.
+    not reach another, and what is happening now. Nothing here changes anything, and no answer
+    contains a private key.
     """
 
     def GetStatus(self, request, context):
-        """Says of each instance what it should have, what it was sent, what it ACKed and what it serves,
-        and why not more. Those of an app together and by index.
+        """Returns for each instance what it should have, was sent, has ACKed and serves, and why not
+        more. The instances of an app are together, by index.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCertificates(self, request, context):
-        """Lists the certificates that instances have or should have, those of an app together.
+        """Lists the certificates that instances have or should have. The certificates of an app are
+        together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Goes through all that has to be there for one app to reach another by name, and says what is
-        missing first, with the command that helps.
+        """Checks everything that one app needs to reach another by name, and returns what is missing
+        first, with the command that helps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Tells what happens from now on, until the caller hangs up. A caller that reads slower than
-        things happen loses events, and is told how many.
+        """Streams events from now on, until the caller ends the call. A caller that reads more slowly
+        than events occur loses some, and is told how many.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,8 +130,8 @@ def add_InspectionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class InspectionService:
     """What operators look at: how far each instance is, which certificate it serves, why one app does
-    not reach another, and what happens right now. Nothing here changes anything, and no answer has a
-    private key in it.
+    not reach another, and what is happening now. Nothing here changes anything, and no answer
+    contains a private key.
     """
 
     @staticmethod

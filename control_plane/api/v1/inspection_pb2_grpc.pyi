@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class InspectionServiceStub:
     """What operators look at: how far each instance is, which certificate it serves, why one app does
-    not reach another, and what happens right now. Nothing here changes anything, and no answer has a
-    private key in it.
+    not reach another, and what is happening now. Nothing here changes anything, and no answer
+    contains a private key.
     """
 
     @_typing.overload
@@ -37,47 +37,51 @@ class InspectionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InspectionServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_inspection_pb2.GetStatusRequest, _inspection_pb2.GetStatusResponse]
-    """Says of each instance what it should have, what it was sent, what it ACKed and what it serves,
-    and why not more. Those of an app together and by index.
+    """Returns for each instance what it should have, was sent, has ACKed and serves, and why not
+    more. The instances of an app are together, by index.
     """
     ListCertificates: _grpc.UnaryUnaryMultiCallable[_inspection_pb2.ListCertificatesRequest, _inspection_pb2.ListCertificatesResponse]
-    """Lists the certificates that instances have or should have, those of an app together."""
+    """Lists the certificates that instances have or should have. The certificates of an app are
+    together.
+    """
     Explain: _grpc.UnaryUnaryMultiCallable[_inspection_pb2.ExplainRequest, _inspection_pb2.ExplainResponse]
-    """Goes through all that has to be there for one app to reach another by name, and says what is
-    missing first, with the command that helps.
+    """Checks everything that one app needs to reach another by name, and returns what is missing
+    first, with the command that helps.
     """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_inspection_pb2.WatchEventsRequest, _inspection_pb2.Event]
-    """Tells what happens from now on, until the caller hangs up. A caller that reads slower than
-    things happen loses events, and is told how many.
+    """Streams events from now on, until the caller ends the call. A caller that reads more slowly
+    than events occur loses some, and is told how many.
     """
 
 @_typing.type_check_only
 class InspectionServiceAsyncStub(InspectionServiceStub):
     """What operators look at: how far each instance is, which certificate it serves, why one app does
-    not reach another, and what happens right now. Nothing here changes anything, and no answer has a
-    private key in it.
+    not reach another, and what is happening now. Nothing here changes anything, and no answer
+    contains a private key.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_inspection_pb2.GetStatusRequest, _inspection_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """Says of each instance what it should have, what it was sent, what it ACKed and what it serves,
-    and why not more. Those of an app together and by index.
+    """Returns for each instance what it should have, was sent, has ACKed and serves, and why not
+    more. The instances of an app are together, by index.
     """
     ListCertificates: _aio.UnaryUnaryMultiCallable[_inspection_pb2.ListCertificatesRequest, _inspection_pb2.ListCertificatesResponse]  # type: ignore[assignment]
-    """Lists the certificates that instances have or should have, those of an app together."""
+    """Lists the certificates that instances have or should have. The certificates of an app are
+    together.
+    """
     Explain: _aio.UnaryUnaryMultiCallable[_inspection_pb2.ExplainRequest, _inspection_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Goes through all that has to be there for one app to reach another by name, and says what is
-    missing first, with the command that helps.
+    """Checks everything that one app needs to reach another by name, and returns what is missing
+    first, with the command that helps.
     """
     WatchEvents: _aio.UnaryStreamMultiCallable[_inspection_pb2.WatchEventsRequest, _inspection_pb2.Event]  # type: ignore[assignment]
-    """Tells what happens from now on, until the caller hangs up. A caller that reads slower than
-    things happen loses events, and is told how many.
+    """Streams events from now on, until the caller ends the call. A caller that reads more slowly
+    than events occur loses some, and is told how many.
     """
 
 class InspectionServiceServicer(metaclass=_abc_1.ABCMeta):
     """What operators look at: how far each instance is, which certificate it serves, why one app does
-    not reach another, and what happens right now. Nothing here changes anything, and no answer has a
-    private key in it.
+    not reach another, and what is happening now. Nothing here changes anything, and no answer
+    contains a private key.
     """
 
     @_abc_1.abstractmethod
@@ -86,8 +90,8 @@ class InspectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inspection_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inspection_pb2.GetStatusResponse, _abc.Awaitable[_inspection_pb2.GetStatusResponse]]:
-        """Says of each instance what it should have, what it was sent, what it ACKed and what it serves,
-        and why not more. Those of an app together and by index.
+        """Returns for each instance what it should have, was sent, has ACKed and serves, and why not
+        more. The instances of an app are together, by index.
         """
 
     @_abc_1.abstractmethod
@@ -96,7 +100,9 @@ class InspectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inspection_pb2.ListCertificatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inspection_pb2.ListCertificatesResponse, _abc.Awaitable[_inspection_pb2.ListCertificatesResponse]]:
-        """Lists the certificates that instances have or should have, those of an app together."""
+        """Lists the certificates that instances have or should have. The certificates of an app are
+        together.
+        """
 
     @_abc_1.abstractmethod
     def Explain(
@@ -104,8 +110,8 @@ class InspectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inspection_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inspection_pb2.ExplainResponse, _abc.Awaitable[_inspection_pb2.ExplainResponse]]:
-        """Goes through all that has to be there for one app to reach another by name, and says what is
-        missing first, with the command that helps.
+        """Checks everything that one app needs to reach another by name, and returns what is missing
+        first, with the command that helps.
         """
 
     @_abc_1.abstractmethod
@@ -114,8 +120,8 @@ class InspectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inspection_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inspection_pb2.Event], _abc.AsyncIterator[_inspection_pb2.Event]]:
-        """Tells what happens from now on, until the caller hangs up. A caller that reads slower than
-        things happen loses events, and is told how many.
+        """Streams events from now on, until the caller ends the call. A caller that reads more slowly
+        than events occur loses some, and is told how many.
         """
 
 def add_InspectionServiceServicer_to_server(servicer: InspectionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

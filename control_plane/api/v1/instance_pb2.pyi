@@ -33,24 +33,26 @@ class Instance(_message.Message):
     ORG_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     guid: _builtins.str
-    """Its identity, the node id of its Envoy, and the first name in its certificates."""
+    """Identifies the instance. It is also the node id of its Envoy, and the first name in its
+    certificates.
+    """
     app: _builtins.str
     """The app's name."""
     app_guid: _builtins.str
     index: _builtins.int
-    """The number in its per-index names, as in 0.app-b.apps.internal."""
+    """The number that its per-index names begin with, as in 0.app-b.apps.internal."""
     address: _builtins.str
-    """Where other containers reach its Envoy."""
+    """The address at which other containers reach its Envoy."""
     app_address: _builtins.str
-    """Where its Envoy reaches the app."""
+    """The address at which its Envoy reaches the app."""
     connected: _builtins.bool
     """Whether its Envoy has a stream to the control plane now."""
     space: _builtins.str
     org: _builtins.str
     status: _builtins.str
-    """"registered" before it first connected, "ready" when names lead to it, "not_ready" while its
-    app does not listen but should (App.health_check_type), or its Envoy does not serve, "gone"
-    after it left.
+    """"registered" before it first connected; "ready" while names lead to it; "not_ready" while its
+    app should listen but does not (App.health_check_type), or while its Envoy does not serve;
+    "gone" after it left.
     """
     def __init__(
         self,
@@ -95,7 +97,7 @@ class RegisterInstanceRequest(_message.Message):
     app_address: _builtins.str
     """127.0.0.1 if empty."""
     guid: _builtins.str
-    """Who knows the instance's GUID already says it here; if it is empty, the control plane makes
+    """The instance's GUID, if the caller has one already; if it is empty, the control plane makes
     one.
     """
     def __init__(
@@ -124,10 +126,10 @@ class RegisterInstanceResponse(_message.Message):
     ALREADY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     already: _builtins.bool
-    """Whether it was registered already, so that nothing was changed."""
+    """Whether the instance was registered already, so that nothing changed."""
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     @_builtins.property
     def instance(self) -> Global___Instance: ...
@@ -148,7 +150,7 @@ Global___RegisterInstanceResponse: _TypeAlias = RegisterInstanceResponse  # noqa
 
 @_typing.final
 class ListInstancesRequest(_message.Message):
-    """Without an app, all instances of all apps, or of those in a space."""
+    """Without an app, all instances of all apps, or of the apps in a space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -161,7 +163,7 @@ class ListInstancesRequest(_message.Message):
     space: _builtins.str
     org: _builtins.str
     in_space: _builtins.bool
-    """Without an app: only of apps in `space` of `org`, and not of every space."""
+    """Without an app: whether to include only apps in `space` of `org`, instead of every space."""
     def __init__(
         self,
         *,
@@ -224,10 +226,10 @@ class RemoveInstanceResponse(_message.Message):
     ALREADY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     already: _builtins.bool
-    """Whether there was no such instance, so that nothing was changed."""
+    """Whether there was no such instance, so that nothing changed."""
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     def __init__(
         self,

@@ -28,8 +28,8 @@ if _version_not_supported:
 class InstanceServiceStub:
     """The running copies of apps, each with an Envoy beside it.
 
-    A sidecar registers its instance by itself when it enrols (see EnrollmentService);
-    RegisterInstance is for platforms that do so themselves.
+    A sidecar registers its instance when it enrols (see EnrollmentService). RegisterInstance is for
+    platforms that register instances themselves.
     """
 
     def __init__(self, channel):
@@ -58,8 +58,8 @@ class InstanceServiceStub:
 class InstanceServiceServicer:
     """The running copies of apps, each with an Envoy beside it.
 
-    A sidecar registers its instance by itself when it enrols (see EnrollmentService);
-    RegisterInstance is for platforms that do so themselves.
+    A sidecar registers its instance when it enrols (see EnrollmentService). RegisterInstance is for
+    platforms that register instances themselves.
     """
 
     def RegisterInstance(self, request, context):
@@ -114,8 +114,8 @@ def add_InstanceServiceServicer_to_server(servicer, server):
 class InstanceService:
     """The running copies of apps, each with an Envoy beside it.
 
-    A sidecar registers its instance by itself when it enrols (see EnrollmentService);
-    RegisterInstance is for platforms that do so themselves.
+    A sidecar registers its instance when it enrols (see EnrollmentService). RegisterInstance is for
+    platforms that register instances themselves.
     """
 
     @staticmethod

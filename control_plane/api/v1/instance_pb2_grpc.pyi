@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class InstanceServiceStub:
     """The running copies of apps, each with an Envoy beside it.
 
-    A sidecar registers its instance by itself when it enrols (see EnrollmentService);
-    RegisterInstance is for platforms that do so themselves.
+    A sidecar registers its instance when it enrols (see EnrollmentService). RegisterInstance is for
+    platforms that register instances themselves.
     """
 
     @_typing.overload
@@ -52,8 +52,8 @@ class InstanceServiceStub:
 class InstanceServiceAsyncStub(InstanceServiceStub):
     """The running copies of apps, each with an Envoy beside it.
 
-    A sidecar registers its instance by itself when it enrols (see EnrollmentService);
-    RegisterInstance is for platforms that do so themselves.
+    A sidecar registers its instance when it enrols (see EnrollmentService). RegisterInstance is for
+    platforms that register instances themselves.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -71,8 +71,8 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
 class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
     """The running copies of apps, each with an Envoy beside it.
 
-    A sidecar registers its instance by itself when it enrols (see EnrollmentService);
-    RegisterInstance is for platforms that do so themselves.
+    A sidecar registers its instance when it enrols (see EnrollmentService). RegisterInstance is for
+    platforms that register instances themselves.
     """
 
     @_abc_1.abstractmethod

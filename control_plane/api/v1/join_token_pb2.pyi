@@ -31,20 +31,20 @@ class CreateJoinTokenRequest(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     ADDRESS_RANGE_FIELD_NUMBER: _builtins.int
     app: _builtins.str
-    """Name or GUID of the app whose instances it enrols."""
+    """Name or GUID of the app whose instances the token enrols."""
     space: _builtins.str
     """"default" if empty."""
     org: _builtins.str
     """"default" if empty."""
     uses: _builtins.int
-    """How many enrolments it is good for; 1 if 0."""
+    """How many enrolments the token is good for; 1 if 0."""
     address_range: _builtins.str
     """A range of addresses, such as 10.255.0.0/16, that an instance may claim besides the source
     address of its connection; empty for none.
     """
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long it is good, 1 second to 30 days; 10 minutes if absent."""
+        """For how long the token is good, 1 second to 30 days; 10 minutes if absent."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class CreateJoinTokenResponse(_message.Message):
     address and was not told a name of its own.
     """
     fingerprint: _builtins.str
-    """"sha256:" and the SHA-256 of the CA certificate (DER) in hexadecimal, by which a sidecar knows
-    that server.
+    """"sha256:" and the SHA-256 of the CA certificate (DER) in hexadecimal, by which a sidecar
+    recognises that server.
     """
     guid: _builtins.str
-    """What it is called in lists. It says nothing of the secret."""
+    """The name of the token in lists. It reveals nothing about the secret."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -119,24 +119,24 @@ class JoinToken(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     ADDRESS_RANGE_FIELD_NUMBER: _builtins.int
     guid: _builtins.str
-    """What it is called; drawn by itself, so that it says nothing of the secret."""
+    """The name of the token. It is drawn independently, so that it reveals nothing about the secret."""
     app: _builtins.str
-    """Name of the app whose instances it enrols."""
+    """Name of the app whose instances the token enrols."""
     app_guid: _builtins.str
     space: _builtins.str
-    """Where that app is."""
+    """The space and org of that app."""
     org: _builtins.str
     uses_left: _builtins.int
-    """How many enrolments it is still good for."""
+    """How many enrolments the token is still good for."""
     uses: _builtins.int
-    """How many it was made for; absent if an older release made it."""
+    """How many enrolments the token was made for; absent if an older release made it."""
     address_range: _builtins.str
     """The range of addresses that an instance may claim besides the source address of its connection;
     empty for none.
     """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """Absent if an older release made it."""
+        """Absent if an older release made the token."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -166,7 +166,7 @@ Global___JoinToken: _TypeAlias = JoinToken  # noqa: Y015
 
 @_typing.final
 class ListJoinTokensRequest(_message.Message):
-    """Without an app, the tokens of all apps, or of those in a space."""
+    """Without an app, the tokens of all apps, or of the apps in a space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -179,7 +179,7 @@ class ListJoinTokensRequest(_message.Message):
     space: _builtins.str
     org: _builtins.str
     in_space: _builtins.bool
-    """Without an app: only of apps in `space` of `org`, and not of every space."""
+    """Without an app: whether to include only apps in `space` of `org`, instead of every space."""
     def __init__(
         self,
         *,
@@ -203,7 +203,7 @@ class ListJoinTokensResponse(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinToken]:
-        """App by app, the first to expire first."""
+        """App by app; for each app, the token that expires first comes first."""
 
     def __init__(
         self,
@@ -233,7 +233,7 @@ class RevokeJoinTokensRequest(_message.Message):
     org: _builtins.str
     """"default" if empty."""
     guid: _builtins.str
-    """Only this token of the app; every one of it if empty."""
+    """The GUID of the only token to revoke; every token of the app if empty."""
     def __init__(
         self,
         *,
@@ -257,10 +257,10 @@ class RevokeJoinTokensResponse(_message.Message):
     REVOKED_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revoked: _builtins.int
-    """How many of them were still good for an enrolment."""
+    """How many of the revoked tokens were still good for an enrolment."""
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JoinTokenServiceStub:
-    """Leave to enrol: what an operator hands to the sidecar of a new instance.
+    """Permission to enrol: what an operator gives to the sidecar of a new instance.
     """
 
     def __init__(self, channel):
@@ -53,27 +53,27 @@ class JoinTokenServiceStub:
 
 
 class JoinTokenServiceServicer:
-    """Leave to enrol: what an operator hands to the sidecar of a new instance.
+    """Permission to enrol: what an operator gives to the sidecar of a new instance.
     """
 
     def CreateJoinToken(self, request, context):
-        """Makes a join token for one app. It is shown in the answer and never again: only its hash is
-        kept.
+        """Makes a join token for one app. The token is in the answer and is never shown again: only its
+        hash is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJoinTokens(self, request, context):
-        """Shows the join tokens with which somebody could still enrol, but not the secret of any.
+        """Lists the join tokens that can still be used to enrol, without their secrets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeJoinTokens(self, request, context):
-        """Makes every join token of an app worthless, or one of them. Instances that enrolled with it stay
-        what they are.
+        """Makes every join token of an app worthless, or only one of them. Instances that have enrolled
+        with it are not affected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +106,7 @@ def add_JoinTokenServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JoinTokenService:
-    """Leave to enrol: what an operator hands to the sidecar of a new instance.
+    """Permission to enrol: what an operator gives to the sidecar of a new instance.
     """
 
     @staticmethod

@@ -27,41 +27,41 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JoinTokenServiceStub:
-    """Leave to enrol: what an operator hands to the sidecar of a new instance."""
+    """Permission to enrol: what an operator gives to the sidecar of a new instance."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JoinTokenServiceAsyncStub: ...
     CreateJoinToken: _grpc.UnaryUnaryMultiCallable[_join_token_pb2.CreateJoinTokenRequest, _join_token_pb2.CreateJoinTokenResponse]
-    """Makes a join token for one app. It is shown in the answer and never again: only its hash is
-    kept.
+    """Makes a join token for one app. The token is in the answer and is never shown again: only its
+    hash is kept.
     """
     ListJoinTokens: _grpc.UnaryUnaryMultiCallable[_join_token_pb2.ListJoinTokensRequest, _join_token_pb2.ListJoinTokensResponse]
-    """Shows the join tokens with which somebody could still enrol, but not the secret of any."""
+    """Lists the join tokens that can still be used to enrol, without their secrets."""
     RevokeJoinTokens: _grpc.UnaryUnaryMultiCallable[_join_token_pb2.RevokeJoinTokensRequest, _join_token_pb2.RevokeJoinTokensResponse]
-    """Makes every join token of an app worthless, or one of them. Instances that enrolled with it stay
-    what they are.
+    """Makes every join token of an app worthless, or only one of them. Instances that have enrolled
+    with it are not affected.
     """
 
 @_typing.type_check_only
 class JoinTokenServiceAsyncStub(JoinTokenServiceStub):
-    """Leave to enrol: what an operator hands to the sidecar of a new instance."""
+    """Permission to enrol: what an operator gives to the sidecar of a new instance."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateJoinToken: _aio.UnaryUnaryMultiCallable[_join_token_pb2.CreateJoinTokenRequest, _join_token_pb2.CreateJoinTokenResponse]  # type: ignore[assignment]
-    """Makes a join token for one app. It is shown in the answer and never again: only its hash is
-    kept.
+    """Makes a join token for one app. The token is in the answer and is never shown again: only its
+    hash is kept.
     """
     ListJoinTokens: _aio.UnaryUnaryMultiCallable[_join_token_pb2.ListJoinTokensRequest, _join_token_pb2.ListJoinTokensResponse]  # type: ignore[assignment]
-    """Shows the join tokens with which somebody could still enrol, but not the secret of any."""
+    """Lists the join tokens that can still be used to enrol, without their secrets."""
     RevokeJoinTokens: _aio.UnaryUnaryMultiCallable[_join_token_pb2.RevokeJoinTokensRequest, _join_token_pb2.RevokeJoinTokensResponse]  # type: ignore[assignment]
-    """Makes every join token of an app worthless, or one of them. Instances that enrolled with it stay
-    what they are.
+    """Makes every join token of an app worthless, or only one of them. Instances that have enrolled
+    with it are not affected.
     """
 
 class JoinTokenServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Leave to enrol: what an operator hands to the sidecar of a new instance."""
+    """Permission to enrol: what an operator gives to the sidecar of a new instance."""
 
     @_abc_1.abstractmethod
     def CreateJoinToken(
@@ -69,8 +69,8 @@ class JoinTokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _join_token_pb2.CreateJoinTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_join_token_pb2.CreateJoinTokenResponse, _abc.Awaitable[_join_token_pb2.CreateJoinTokenResponse]]:
-        """Makes a join token for one app. It is shown in the answer and never again: only its hash is
-        kept.
+        """Makes a join token for one app. The token is in the answer and is never shown again: only its
+        hash is kept.
         """
 
     @_abc_1.abstractmethod
@@ -79,7 +79,7 @@ class JoinTokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _join_token_pb2.ListJoinTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_join_token_pb2.ListJoinTokensResponse, _abc.Awaitable[_join_token_pb2.ListJoinTokensResponse]]:
-        """Shows the join tokens with which somebody could still enrol, but not the secret of any."""
+        """Lists the join tokens that can still be used to enrol, without their secrets."""
 
     @_abc_1.abstractmethod
     def RevokeJoinTokens(
@@ -87,8 +87,8 @@ class JoinTokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _join_token_pb2.RevokeJoinTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_join_token_pb2.RevokeJoinTokensResponse, _abc.Awaitable[_join_token_pb2.RevokeJoinTokensResponse]]:
-        """Makes every join token of an app worthless, or one of them. Instances that enrolled with it stay
-        what they are.
+        """Makes every join token of an app worthless, or only one of them. Instances that have enrolled
+        with it are not affected.
         """
 
 def add_JoinTokenServiceServicer_to_server(servicer: JoinTokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

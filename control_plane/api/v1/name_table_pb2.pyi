@@ -20,9 +20,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class NameTable(_message.Message):
-    """The internal names that one instance may resolve: those of the apps that its network policies
-    let it reach, and its own. A resource type of its own, delivered by the aggregated discovery
-    service to the DNS server in the instance's sidecar under the name "name-table".
+    """The internal names that one instance may resolve: those of the apps that its network policies let
+    it reach, and its own. This is a resource type of our own. The aggregated discovery service
+    delivers it under the name "name-table" to the DNS server in the instance's sidecar.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -35,8 +35,8 @@ class NameTable(_message.Message):
 
     @_builtins.property
     def domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The internal domains: a name below one of them that is not in the table has no address, and
-        no question about it ever leaves the sidecar.
+        """The internal domains. A name below one of them that is not in the table has no address, and the
+        sidecar forwards no question about it.
         """
 
     def __init__(
@@ -66,9 +66,7 @@ class Name(_message.Message):
     name: _builtins.str
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """IPv4 and IPv6 addresses, sorted; empty for a name that exists while none of its instances is
-        ready.
-        """
+        """IPv4 and IPv6 addresses, sorted; empty if the name exists but none of its instances is ready."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class NetworkPolicy(_message.Message):
-    """Leave for every instance of the source app to connect to ports of every instance of the
+    """Permission for every instance of the source app to connect to ports of every instance of the
     destination app.
     """
 
@@ -40,12 +40,12 @@ class NetworkPolicy(_message.Message):
     SOURCE_GUID_FIELD_NUMBER: _builtins.int
     DESTINATION_GUID_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """The source app: in a request its name or GUID, in an answer its name."""
+    """The source app: its name or GUID in a request, its name in an answer."""
     source_space: _builtins.str
-    """"default" if empty, and without meaning beside a GUID; likewise below."""
+    """"default" if empty; ignored if the app is named by GUID. The same holds below."""
     source_org: _builtins.str
     destination: _builtins.str
-    """The destination app: in a request its name or GUID, in an answer its name."""
+    """The destination app: its name or GUID in a request, its name in an answer."""
     destination_space: _builtins.str
     destination_org: _builtins.str
     protocol: _builtins.str
@@ -53,7 +53,7 @@ class NetworkPolicy(_message.Message):
     start_port: _builtins.int
     """The ports as the source app sees them: 61443 for HTTPS."""
     end_port: _builtins.int
-    """The last port of the range; the same as start_port for one port."""
+    """The last port of the range; for a single port, the same as start_port."""
     source_guid: _builtins.str
     """Set in answers only."""
     destination_guid: _builtins.str
@@ -83,7 +83,7 @@ Global___NetworkPolicy: _TypeAlias = NetworkPolicy  # noqa: Y015
 
 @_typing.final
 class PolicyOutcome(_message.Message):
-    """What became of one policy of a request, in the order of the request."""
+    """The outcome for one policy of a request, in the order of the request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -91,10 +91,10 @@ class PolicyOutcome(_message.Message):
     ALREADY_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     already: _builtins.bool
-    """Whether it was as asked for already (there, or gone), so that nothing was changed."""
+    """Whether the policy was as requested already (existed, or did not), so that nothing changed."""
     note: _builtins.str
-    """What the caller might not expect, such as that nothing listens on the port; empty if there is
-    nothing.
+    """What the caller might not expect, for example that nothing listens on the port; empty if there
+    is nothing.
     """
     @_builtins.property
     def policy(self) -> Global___NetworkPolicy: ...
@@ -126,9 +126,10 @@ class AddNetworkPoliciesRequest(_message.Message):
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkPolicy]: ...
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long to wait at the most, 30 s if absent. When it is over the answer is still OK, for the
-        change is made and stays: `complete` is false, and `behind` says which instances have yet to
-        follow. Give the call itself a longer deadline than this, or the wait ends just before that.
+        """How long to wait at most; 30 s if absent. If this time passes, the answer is still OK, because
+        the change is made and stays: `complete` is false, and `behind` names the instances that have
+        yet to follow. Give the call itself a longer deadline; otherwise the wait ends just before the
+        deadline.
         """
 
     def __init__(
@@ -155,16 +156,16 @@ class AddNetworkPoliciesResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     complete: _builtins.bool
-    """Whether every instance got as far as was waited for."""
+    """Whether every instance got as far as the call waited for."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyOutcome]: ...
     @_builtins.property
     def behind(self) -> _containers.RepeatedCompositeFieldContainer[_progress_pb2.Behind]:
-        """Those that did not, by app and instance."""
+        """The instances that did not, by app and index."""
 
     def __init__(
         self,
@@ -221,16 +222,16 @@ class RemoveNetworkPoliciesResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     complete: _builtins.bool
-    """Whether every instance got as far as was waited for."""
+    """Whether every instance got as far as the call waited for."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyOutcome]: ...
     @_builtins.property
     def behind(self) -> _containers.RepeatedCompositeFieldContainer[_progress_pb2.Behind]:
-        """Those that did not, by app and instance."""
+        """The instances that did not, by app and index."""
 
     def __init__(
         self,
@@ -250,8 +251,8 @@ Global___RemoveNetworkPoliciesResponse: _TypeAlias = RemoveNetworkPoliciesRespon
 
 @_typing.final
 class ListNetworkPoliciesRequest(_message.Message):
-    """Without a source and a destination, all policies, or those from a space; with both, those from
-    the one to the other.
+    """Without a source and a destination, all policies, or those from a space; with both, the policies
+    from the one to the other.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -272,7 +273,9 @@ class ListNetworkPoliciesRequest(_message.Message):
     destination_space: _builtins.str
     destination_org: _builtins.str
     in_source_space: _builtins.bool
-    """Without a source: only from apps in `source_space` of `source_org`, and not from every space."""
+    """Without a source: whether to include only policies from apps in `source_space` of `source_org`,
+    instead of every space.
+    """
     def __init__(
         self,
         *,

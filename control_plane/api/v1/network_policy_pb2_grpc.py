@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class NetworkPolicyServiceStub:
-    """Who may talk to whom. Without a policy nobody may, not even an app to itself.
+    """Which apps may call which. Without a policy no app may call another, and not even itself.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class NetworkPolicyServiceStub:
 
 
 class NetworkPolicyServiceServicer:
-    """Who may talk to whom. Without a policy nobody may, not even an app to itself.
+    """Which apps may call which. Without a policy no app may call another, and not even itself.
     """
 
     def AddNetworkPolicies(self, request, context):
@@ -105,7 +105,7 @@ def add_NetworkPolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NetworkPolicyService:
-    """Who may talk to whom. Without a policy nobody may, not even an app to itself.
+    """Which apps may call which. Without a policy no app may call another, and not even itself.
     """
 
     @staticmethod

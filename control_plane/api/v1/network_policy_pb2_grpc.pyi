@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NetworkPolicyServiceStub:
-    """Who may talk to whom. Without a policy nobody may, not even an app to itself."""
+    """Which apps may call which. Without a policy no app may call another, and not even itself."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,7 +44,7 @@ class NetworkPolicyServiceStub:
 
 @_typing.type_check_only
 class NetworkPolicyServiceAsyncStub(NetworkPolicyServiceStub):
-    """Who may talk to whom. Without a policy nobody may, not even an app to itself."""
+    """Which apps may call which. Without a policy no app may call another, and not even itself."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AddNetworkPolicies: _aio.UnaryUnaryMultiCallable[_network_policy_pb2.AddNetworkPoliciesRequest, _network_policy_pb2.AddNetworkPoliciesResponse]  # type: ignore[assignment]
@@ -57,7 +57,7 @@ class NetworkPolicyServiceAsyncStub(NetworkPolicyServiceStub):
     """Lists policies by source and destination."""
 
 class NetworkPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Who may talk to whom. Without a policy nobody may, not even an app to itself."""
+    """Which apps may call which. Without a policy no app may call another, and not even itself."""
 
     @_abc_1.abstractmethod
     def AddNetworkPolicies(

@@ -25,12 +25,12 @@ class IssueOperatorCertificateRequest(_message.Message):
     CSR_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Who holds it, as the audit log will name them: letters, digits, '.', '-' and '_'."""
+    """The name of its holder in the audit log: letters, digits, '.', '-' and '_'."""
     csr: _builtins.bytes
     """A certificate signing request (PKCS#10), PEM or DER. Only its public key counts."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long it is valid, at most 90 days; 30 days if absent."""
+        """For how long the certificate is valid, at most 90 days; 30 days if absent."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OperatorServiceStub:
-    """Who may use this API over TCP.
+    """Operators who may use this API over TCP.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,12 @@ class OperatorServiceStub:
 
 
 class OperatorServiceServicer:
-    """Who may use this API over TCP.
+    """Operators who may use this API over TCP.
     """
 
     def IssueOperatorCertificate(self, request, context):
-        """Issues a certificate with which its holder may do all that this API allows, over TCP. It is a
-        client's certificate only: with it nobody can pose as an app or as the control plane.
+        """Issues a certificate with which its holder may do everything that this API allows, over TCP. It
+        is only a client certificate: nobody can pose as an app or as the control plane with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +71,7 @@ def add_OperatorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperatorService:
-    """Who may use this API over TCP.
+    """Operators who may use this API over TCP.
     """
 
     @staticmethod

@@ -27,29 +27,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperatorServiceStub:
-    """Who may use this API over TCP."""
+    """Operators who may use this API over TCP."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperatorServiceAsyncStub: ...
     IssueOperatorCertificate: _grpc.UnaryUnaryMultiCallable[_operator_pb2.IssueOperatorCertificateRequest, _operator_pb2.IssueOperatorCertificateResponse]
-    """Issues a certificate with which its holder may do all that this API allows, over TCP. It is a
-    client's certificate only: with it nobody can pose as an app or as the control plane.
+    """Issues a certificate with which its holder may do everything that this API allows, over TCP. It
+    is only a client certificate: nobody can pose as an app or as the control plane with it.
     """
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
-    """Who may use this API over TCP."""
+    """Operators who may use this API over TCP."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     IssueOperatorCertificate: _aio.UnaryUnaryMultiCallable[_operator_pb2.IssueOperatorCertificateRequest, _operator_pb2.IssueOperatorCertificateResponse]  # type: ignore[assignment]
-    """Issues a certificate with which its holder may do all that this API allows, over TCP. It is a
-    client's certificate only: with it nobody can pose as an app or as the control plane.
+    """Issues a certificate with which its holder may do everything that this API allows, over TCP. It
+    is only a client certificate: nobody can pose as an app or as the control plane with it.
     """
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Who may use this API over TCP."""
+    """Operators who may use this API over TCP."""
 
     @_abc_1.abstractmethod
     def IssueOperatorCertificate(
@@ -57,8 +57,8 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_pb2.IssueOperatorCertificateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.IssueOperatorCertificateResponse, _abc.Awaitable[_operator_pb2.IssueOperatorCertificateResponse]]:
-        """Issues a certificate with which its holder may do all that this API allows, over TCP. It is a
-        client's certificate only: with it nobody can pose as an app or as the control plane.
+        """Issues a certificate with which its holder may do everything that this API allows, over TCP. It
+        is only a client certificate: nobody can pose as an app or as the control plane with it.
         """
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,27 +26,31 @@ class _WaitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Wait.ValueType],
     WAIT_COMMITTED: _Wait.ValueType  # 0
     """The change is on disk. The data plane follows by itself, usually within milliseconds."""
     WAIT_ACKED: _Wait.ValueType  # 1
-    """Every connected instance that the change concerns has ACKed the resources that follow from
-    it. One that was away before is waited for by nobody; one that loses its stream meanwhile,
-    until it is back, or counts as gone, or left.
+    """Every connected instance that the change concerns has ACKed the resources that follow from it.
+    An instance that was disconnected when the wait began is not waited for. An instance that loses
+    its stream during the wait is waited for until it is back, counts as gone, or has left.
     """
     WAIT_SERVED: _Wait.ValueType  # 2
-    """As WAIT_ACKED, and a new TLS handshake with port 61443 of each of them shows the certificate."""
+    """Like WAIT_ACKED; in addition, a new TLS handshake with port 61443 of each of these instances
+    shows the certificate.
+    """
 
 class Wait(_Wait, metaclass=_WaitEnumTypeWrapper):
-    """How far a change has to get before its call is answered. Whatever is waited for, the change is
-    durable first: no answer but an error means that it is not made.
+    """How far a change has to get before its call is answered. In every case the change is durable
+    first: only an error means that it was not made.
     """
 
 WAIT_COMMITTED: Wait.ValueType  # 0
 """The change is on disk. The data plane follows by itself, usually within milliseconds."""
 WAIT_ACKED: Wait.ValueType  # 1
-"""Every connected instance that the change concerns has ACKed the resources that follow from
-it. One that was away before is waited for by nobody; one that loses its stream meanwhile,
-until it is back, or counts as gone, or left.
+"""Every connected instance that the change concerns has ACKed the resources that follow from it.
+An instance that was disconnected when the wait began is not waited for. An instance that loses
+its stream during the wait is waited for until it is back, counts as gone, or has left.
 """
 WAIT_SERVED: Wait.ValueType  # 2
-"""As WAIT_ACKED, and a new TLS handshake with port 61443 of each of them shows the certificate."""
+"""Like WAIT_ACKED; in addition, a new TLS handshake with port 61443 of each of these instances
+shows the certificate.
+"""
 Global___Wait: _TypeAlias = Wait  # noqa: Y015
 
 class _Stage:
@@ -56,7 +60,7 @@ class _Stage:
 class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     STAGE_COMMITTED: _Stage.ValueType  # 0
-    """The control plane knows what the instance should have, and the instance has not ACKed all of
+    """The control plane knows what the instance should have, but the instance has not ACKed all of
     it.
     """
     STAGE_ACKED: _Stage.ValueType  # 1
@@ -68,7 +72,7 @@ class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
     """How far the resources of one instance got on their way to its Envoy."""
 
 STAGE_COMMITTED: Stage.ValueType  # 0
-"""The control plane knows what the instance should have, and the instance has not ACKed all of
+"""The control plane knows what the instance should have, but the instance has not ACKed all of
 it.
 """
 STAGE_ACKED: Stage.ValueType  # 1
@@ -79,7 +83,7 @@ Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 @_typing.final
 class Behind(_message.Message):
-    """An instance that had not got as far as the call waited for when the time was up, or the control
+    """An instance that had not got as far as the call waited for when the time was up or the control
     plane stopped.
     """
 
@@ -98,17 +102,17 @@ class Behind(_message.Message):
     app: _builtins.str
     """The app's name."""
     stage: Global___Stage.ValueType
-    """The stage that it did reach."""
+    """The stage that it has reached."""
     reason: _builtins.str
-    """Why it got no further, in one sentence: the text of its NACK, for example."""
+    """Why it got no further, in one sentence, such as the text of its NACK."""
     index: _builtins.int
-    """Its number among the instances of the app."""
+    """Its index in the app."""
     app_guid: _builtins.str
     space: _builtins.str
     org: _builtins.str
     stopping: _builtins.bool
-    """Whether it is behind only since the control plane stopped, which ended the wait before its time:
-    it may have got further since.
+    """Whether it is behind only because the control plane stopped and ended the wait early: it may
+    have got further since.
     """
     def __init__(
         self,

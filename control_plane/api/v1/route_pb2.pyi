@@ -86,10 +86,10 @@ class MapRouteRequest(_message.Message):
     """How far the change has to get before the call is answered."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long to wait at the most, 30 s if absent. When it is over the answer is still OK, for the
-        change is made and stays: `complete` is false, and `behind` says which instances have yet to
-        follow. Give the call itself a longer deadline than this, or the wait ends just before that. It
-        also ends so, and at once, when the control plane stops.
+        """How long to wait at most; 30 s if absent. If this time passes, the answer is still OK, because
+        the change is made and stays: `complete` is false, and `behind` names the instances that have
+        yet to follow. Give the call itself a longer deadline; otherwise the wait ends just before the
+        deadline. The wait also ends in this way, and at once, if the control plane stops.
         """
 
     def __init__(
@@ -121,18 +121,18 @@ class MapRouteResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
     already: _builtins.bool
-    """Whether it was mapped already, so that nothing was changed."""
+    """Whether the route was mapped to the app already, so that nothing changed."""
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     complete: _builtins.bool
-    """Whether every instance got as far as was waited for."""
+    """Whether every instance got as far as the call waited for."""
     @_builtins.property
     def route(self) -> Global___Route: ...
     @_builtins.property
     def behind(self) -> _containers.RepeatedCompositeFieldContainer[_progress_pb2.Behind]:
-        """Those that did not, by app and instance."""
+        """The instances that did not, by app and index."""
 
     def __init__(
         self,
@@ -205,18 +205,18 @@ class UnmapRouteResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
     already: _builtins.bool
-    """Whether it was not mapped to this app, so that nothing was changed."""
+    """Whether the route was not mapped to this app, so that nothing changed."""
     revision: _builtins.int
-    """The number of the transaction that has it, counted since the control plane started; changes that
-    came together share one. If nothing was changed, that of the newest.
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
     """
     complete: _builtins.bool
-    """Whether every instance got as far as was waited for."""
+    """Whether every instance got as far as the call waited for."""
     @_builtins.property
     def route(self) -> Global___Route: ...
     @_builtins.property
     def behind(self) -> _containers.RepeatedCompositeFieldContainer[_progress_pb2.Behind]:
-        """Those that did not, by app and instance."""
+        """The instances that did not, by app and index."""
 
     def __init__(
         self,
@@ -237,7 +237,7 @@ Global___UnmapRouteResponse: _TypeAlias = UnmapRouteResponse  # noqa: Y015
 
 @_typing.final
 class ListRoutesRequest(_message.Message):
-    """Without an app, all routes of all apps, or of those in a space."""
+    """Without an app, all routes of all apps, or of the apps in a space."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -250,7 +250,7 @@ class ListRoutesRequest(_message.Message):
     space: _builtins.str
     org: _builtins.str
     in_space: _builtins.bool
-    """Without an app: only of apps in `space` of `org`, and not of every space."""
+    """Without an app: whether to include only apps in `space` of `org`, instead of every space."""
     def __init__(
         self,
         *,

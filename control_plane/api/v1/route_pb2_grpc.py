@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class RouteServiceStub:
-    """Internal routes: names below an internal domain that resolve to the instances of the apps they
-    are mapped to, and that those instances' certificates carry.
+    """Internal routes: names below an internal domain that resolve to the instances of the apps that
+    they are mapped to, and that are in the certificates of those instances.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored.
     """
 
     def __init__(self, channel):
@@ -57,26 +57,26 @@ class RouteServiceStub:
 
 
 class RouteServiceServicer:
-    """Internal routes: names below an internal domain that resolve to the instances of the apps they
-    are mapped to, and that those instances' certificates carry.
+    """Internal routes: names below an internal domain that resolve to the instances of the apps that
+    they are mapped to, and that are in the certificates of those instances.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored.
     """
 
     def MapRoute(self, request, context):
-        """Maps a route to an app. Every instance of the app gets a certificate with the name, which is
-        served with no restart and no connection lost; then the name resolves. Several apps may share
-        a route. Mapping what is mapped already is OK and changes nothing (the call still waits if it
-        is told to).
+        """Maps a route to an app. Every instance of the app gets a certificate with the name, and serves
+        it without a restart and without losing a connection. Then the name resolves. Several apps may
+        share a route. Mapping a route that is mapped already is OK and changes nothing (the call still
+        waits if it is told to).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnmapRoute(self, request, context):
-        """Unmaps a route from an app. The name stops resolving to its instances, then their
-        certificates lose it. Unmapping what is not mapped is OK and changes nothing.
+        """Unmaps a route from an app. The name stops resolving to its instances, and then their
+        certificates lose it. Unmapping a route that is not mapped is OK and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,11 +116,11 @@ def add_RouteServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RouteService:
-    """Internal routes: names below an internal domain that resolve to the instances of the apps they
-    are mapped to, and that those instances' certificates carry.
+    """Internal routes: names below an internal domain that resolve to the instances of the apps that
+    they are mapped to, and that are in the certificates of those instances.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored.
     """
 
     @staticmethod

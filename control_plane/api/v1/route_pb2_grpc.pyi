@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RouteServiceStub:
-    """Internal routes: names below an internal domain that resolve to the instances of the apps they
-    are mapped to, and that those instances' certificates carry.
+    """Internal routes: names below an internal domain that resolve to the instances of the apps that
+    they are mapped to, and that are in the certificates of those instances.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored.
     """
 
     @_typing.overload
@@ -39,47 +39,47 @@ class RouteServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RouteServiceAsyncStub: ...
     MapRoute: _grpc.UnaryUnaryMultiCallable[_route_pb2.MapRouteRequest, _route_pb2.MapRouteResponse]
-    """Maps a route to an app. Every instance of the app gets a certificate with the name, which is
-    served with no restart and no connection lost; then the name resolves. Several apps may share
-    a route. Mapping what is mapped already is OK and changes nothing (the call still waits if it
-    is told to).
+    """Maps a route to an app. Every instance of the app gets a certificate with the name, and serves
+    it without a restart and without losing a connection. Then the name resolves. Several apps may
+    share a route. Mapping a route that is mapped already is OK and changes nothing (the call still
+    waits if it is told to).
     """
     UnmapRoute: _grpc.UnaryUnaryMultiCallable[_route_pb2.UnmapRouteRequest, _route_pb2.UnmapRouteResponse]
-    """Unmaps a route from an app. The name stops resolving to its instances, then their
-    certificates lose it. Unmapping what is not mapped is OK and changes nothing.
+    """Unmaps a route from an app. The name stops resolving to its instances, and then their
+    certificates lose it. Unmapping a route that is not mapped is OK and changes nothing.
     """
     ListRoutes: _grpc.UnaryUnaryMultiCallable[_route_pb2.ListRoutesRequest, _route_pb2.ListRoutesResponse]
     """Lists route mappings by name."""
 
 @_typing.type_check_only
 class RouteServiceAsyncStub(RouteServiceStub):
-    """Internal routes: names below an internal domain that resolve to the instances of the apps they
-    are mapped to, and that those instances' certificates carry.
+    """Internal routes: names below an internal domain that resolve to the instances of the apps that
+    they are mapped to, and that are in the certificates of those instances.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     MapRoute: _aio.UnaryUnaryMultiCallable[_route_pb2.MapRouteRequest, _route_pb2.MapRouteResponse]  # type: ignore[assignment]
-    """Maps a route to an app. Every instance of the app gets a certificate with the name, which is
-    served with no restart and no connection lost; then the name resolves. Several apps may share
-    a route. Mapping what is mapped already is OK and changes nothing (the call still waits if it
-    is told to).
+    """Maps a route to an app. Every instance of the app gets a certificate with the name, and serves
+    it without a restart and without losing a connection. Then the name resolves. Several apps may
+    share a route. Mapping a route that is mapped already is OK and changes nothing (the call still
+    waits if it is told to).
     """
     UnmapRoute: _aio.UnaryUnaryMultiCallable[_route_pb2.UnmapRouteRequest, _route_pb2.UnmapRouteResponse]  # type: ignore[assignment]
-    """Unmaps a route from an app. The name stops resolving to its instances, then their
-    certificates lose it. Unmapping what is not mapped is OK and changes nothing.
+    """Unmaps a route from an app. The name stops resolving to its instances, and then their
+    certificates lose it. Unmapping a route that is not mapped is OK and changes nothing.
     """
     ListRoutes: _aio.UnaryUnaryMultiCallable[_route_pb2.ListRoutesRequest, _route_pb2.ListRoutesResponse]  # type: ignore[assignment]
     """Lists route mappings by name."""
 
 class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Internal routes: names below an internal domain that resolve to the instances of the apps they
-    are mapped to, and that those instances' certificates carry.
+    """Internal routes: names below an internal domain that resolve to the instances of the apps that
+    they are mapped to, and that are in the certificates of those instances.
 
-    An app is named by `app`, which is its name or its GUID, with `org` and `space`, which are
-    "default" if they are empty and say nothing beside a GUID.
+    A request names an app by `app`, its name or GUID. If it is a name, `org` and `space` say where
+    the app is, with "default" for empty; beside a GUID they are ignored.
     """
 
     @_abc_1.abstractmethod
@@ -88,10 +88,10 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_pb2.MapRouteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_pb2.MapRouteResponse, _abc.Awaitable[_route_pb2.MapRouteResponse]]:
-        """Maps a route to an app. Every instance of the app gets a certificate with the name, which is
-        served with no restart and no connection lost; then the name resolves. Several apps may share
-        a route. Mapping what is mapped already is OK and changes nothing (the call still waits if it
-        is told to).
+        """Maps a route to an app. Every instance of the app gets a certificate with the name, and serves
+        it without a restart and without losing a connection. Then the name resolves. Several apps may
+        share a route. Mapping a route that is mapped already is OK and changes nothing (the call still
+        waits if it is told to).
         """
 
     @_abc_1.abstractmethod
@@ -100,8 +100,8 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_pb2.UnmapRouteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_pb2.UnmapRouteResponse, _abc.Awaitable[_route_pb2.UnmapRouteResponse]]:
-        """Unmaps a route from an app. The name stops resolving to its instances, then their
-        certificates lose it. Unmapping what is not mapped is OK and changes nothing.
+        """Unmaps a route from an app. The name stops resolving to its instances, and then their
+        certificates lose it. Unmapping a route that is not mapped is OK and changes nothing.
         """
 
     @_abc_1.abstractmethod

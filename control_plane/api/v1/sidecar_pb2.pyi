@@ -34,38 +34,43 @@ class ReportRequest(_message.Message):
     NOT_SERVING_FIELD_NUMBER: _builtins.int
     listening: _builtins.bool
     """Whether the app accepts connections where Envoy would forward them: on the port below that
-    61443 leads to, or on all of them if none is named. Names lead only to instances whose app does.
+    61443 leads to, or on all of the app's ports if there is none. Names lead only to instances
+    whose app does.
     """
     served_serial: _builtins.str
-    """The serial, in hexadecimal, of the certificate that a TLS handshake with this instance's port
-    61443 showed; empty if there was none.
+    """The serial number, in hexadecimal, of the certificate that the last TLS handshake with port
+    61443 of this instance showed; empty if there was none.
     """
     leaving: _builtins.bool
-    """The instance is about to stop: its names and the leave to call others are withdrawn at once."""
+    """Whether the instance is about to stop: its names, and its permission to call others, are
+    withdrawn at once.
+    """
     c2c_port: _builtins.int
-    """The port of the app that 61443 leads to, as the sidecar was told. 0 if people said which ports
-    to try: then it is told of none.
+    """The port of the app that 61443 leads to, as far as the sidecar was told. 0 if the ports to try
+    were configured by hand: then the sidecar is not told.
     """
     not_serving: _builtins.bool
-    """Port 61443 has shown no certificate for 10 s, and did before: Envoy hangs. No name leads to the
-    instance until it shows one.
+    """Whether port 61443 has shown no certificate for 10 s although it did before, so that Envoy
+    hangs. No name leads to the instance until the port shows one again.
     """
     @_builtins.property
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """TCP ports of the app that can be reached on the instance's address, past Envoy and its policies."""
+        """TCP ports of the app that can be reached on the instance's address, bypassing Envoy and its
+        policies.
+        """
 
     @_builtins.property
     def open_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The ports of the app that the sidecar tries, apart: where the app accepts connections, and where
-        it does not.
+        """The app's ports that the sidecar tries: those on which the app accepts connections, and those
+        on which it does not.
         """
 
     @_builtins.property
     def closed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def trusted_roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The fingerprints, "sha256:" and 64 hexadecimal digits, of the CA certificates that the sidecar
-        and its Envoy trust, and that are in the files which the app reads when it starts.
+        """The fingerprints ("sha256:" and 64 hexadecimal digits) of the CA certificates that the sidecar
+        and its Envoy trust and that are in the files that the app reads when it starts.
         """
 
     def __init__(
@@ -102,13 +107,15 @@ class ReportResponse(_message.Message):
     trust_bundle: _builtins.str
     """The CA certificates to trust now, PEM, one after the other."""
     expected_serial: _builtins.str
-    """The serial, in hexadecimal, that port 61443 should be showing."""
+    """The serial number, in hexadecimal, that port 61443 should be showing."""
     renew_identity: _builtins.bool
-    """The CA that issued the identity is about to leave: renew it now."""
+    """Whether the identity should be renewed now, because the CA that issued it is about to be
+    retired.
+    """
     c2c_port: _builtins.int
     @_builtins.property
     def report_again_in(self) -> _duration_pb2.Duration:
-        """When to report again at the latest."""
+        """After how long to report again at the latest."""
 
     @_builtins.property
     def app_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class SidecarServiceStub:
     """What the sidecar of an app instance tells the control plane besides xDS. Served on the xDS port;
-    the caller is known by its identity certificate and can speak for itself only.
+    the identity certificate of the caller says which instance it is, and it can report for that
+    instance only.
     """
 
     def __init__(self, channel):
@@ -50,23 +51,25 @@ class SidecarServiceStub:
 
 class SidecarServiceServicer:
     """What the sidecar of an app instance tells the control plane besides xDS. Served on the xDS port;
-    the caller is known by its identity certificate and can speak for itself only.
+    the identity certificate of the caller says which instance it is, and it can report for that
+    instance only.
     """
 
     def Report(self, request, context):
-        """Says once how the instance is, and is answered at once: at start before Envoy runs, and at the
-        end.
+        """Reports the state of the instance once, at the start before Envoy runs, and at the end. The
+        answer comes at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KeepReporting(self, request_iterator, context):
-        """Says how the instance is at first, whenever something changed, and after each answer whose time
-        to report again is over. Answers come whenever there is something to say: another certificate
-        should be served than the last report showed, the app has other ports than were tried, other
-        CAs should be trusted, the identity should be renewed, or it is time to report again. A newer
-        stream of the same instance ends this one.
+        """Reports the state of the instance continuously. The sidecar sends a report first, whenever
+        something changed, and when the time has passed after which the last answer asked for another
+        report. The control plane answers whenever it has something to say: another certificate should
+        be served than the last report showed, the app has other ports than those that were tried,
+        other CAs should be trusted, the identity should be renewed, or it is time for another report.
+        A newer stream of the same instance ends this one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +98,8 @@ def add_SidecarServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SidecarService:
     """What the sidecar of an app instance tells the control plane besides xDS. Served on the xDS port;
-    the caller is known by its identity certificate and can speak for itself only.
+    the identity certificate of the caller says which instance it is, and it can report for that
+    instance only.
     """
 
     @staticmethod

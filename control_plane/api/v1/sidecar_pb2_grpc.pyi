@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class SidecarServiceStub:
     """What the sidecar of an app instance tells the control plane besides xDS. Served on the xDS port;
-    the caller is known by its identity certificate and can speak for itself only.
+    the identity certificate of the caller says which instance it is, and it can report for that
+    instance only.
     """
 
     @_typing.overload
@@ -36,39 +37,43 @@ class SidecarServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SidecarServiceAsyncStub: ...
     Report: _grpc.UnaryUnaryMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]
-    """Says once how the instance is, and is answered at once: at start before Envoy runs, and at the
-    end.
+    """Reports the state of the instance once, at the start before Envoy runs, and at the end. The
+    answer comes at once.
     """
     KeepReporting: _grpc.StreamStreamMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]
-    """Says how the instance is at first, whenever something changed, and after each answer whose time
-    to report again is over. Answers come whenever there is something to say: another certificate
-    should be served than the last report showed, the app has other ports than were tried, other
-    CAs should be trusted, the identity should be renewed, or it is time to report again. A newer
-    stream of the same instance ends this one.
+    """Reports the state of the instance continuously. The sidecar sends a report first, whenever
+    something changed, and when the time has passed after which the last answer asked for another
+    report. The control plane answers whenever it has something to say: another certificate should
+    be served than the last report showed, the app has other ports than those that were tried,
+    other CAs should be trusted, the identity should be renewed, or it is time for another report.
+    A newer stream of the same instance ends this one.
     """
 
 @_typing.type_check_only
 class SidecarServiceAsyncStub(SidecarServiceStub):
     """What the sidecar of an app instance tells the control plane besides xDS. Served on the xDS port;
-    the caller is known by its identity certificate and can speak for itself only.
+    the identity certificate of the caller says which instance it is, and it can report for that
+    instance only.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Report: _aio.UnaryUnaryMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]  # type: ignore[assignment]
-    """Says once how the instance is, and is answered at once: at start before Envoy runs, and at the
-    end.
+    """Reports the state of the instance once, at the start before Envoy runs, and at the end. The
+    answer comes at once.
     """
     KeepReporting: _aio.StreamStreamMultiCallable[_sidecar_pb2.ReportRequest, _sidecar_pb2.ReportResponse]  # type: ignore[assignment]
-    """Says how the instance is at first, whenever something changed, and after each answer whose time
-    to report again is over. Answers come whenever there is something to say: another certificate
-    should be served than the last report showed, the app has other ports than were tried, other
-    CAs should be trusted, the identity should be renewed, or it is time to report again. A newer
-    stream of the same instance ends this one.
+    """Reports the state of the instance continuously. The sidecar sends a report first, whenever
+    something changed, and when the time has passed after which the last answer asked for another
+    report. The control plane answers whenever it has something to say: another certificate should
+    be served than the last report showed, the app has other ports than those that were tried,
+    other CAs should be trusted, the identity should be renewed, or it is time for another report.
+    A newer stream of the same instance ends this one.
     """
 
 class SidecarServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the sidecar of an app instance tells the control plane besides xDS. Served on the xDS port;
-    the caller is known by its identity certificate and can speak for itself only.
+    the identity certificate of the caller says which instance it is, and it can report for that
+    instance only.
     """
 
     @_abc_1.abstractmethod
@@ -77,8 +82,8 @@ class SidecarServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sidecar_pb2.ReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sidecar_pb2.ReportResponse, _abc.Awaitable[_sidecar_pb2.ReportResponse]]:
-        """Says once how the instance is, and is answered at once: at start before Envoy runs, and at the
-        end.
+        """Reports the state of the instance once, at the start before Envoy runs, and at the end. The
+        answer comes at once.
         """
 
     @_abc_1.abstractmethod
@@ -87,11 +92,12 @@ class SidecarServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_sidecar_pb2.ReportRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sidecar_pb2.ReportResponse], _abc.AsyncIterator[_sidecar_pb2.ReportResponse]]:
-        """Says how the instance is at first, whenever something changed, and after each answer whose time
-        to report again is over. Answers come whenever there is something to say: another certificate
-        should be served than the last report showed, the app has other ports than were tried, other
-        CAs should be trusted, the identity should be renewed, or it is time to report again. A newer
-        stream of the same instance ends this one.
+        """Reports the state of the instance continuously. The sidecar sends a report first, whenever
+        something changed, and when the time has passed after which the last answer asked for another
+        report. The control plane answers whenever it has something to say: another certificate should
+        be served than the last report showed, the app has other ports than those that were tried,
+        other CAs should be trusted, the identity should be renewed, or it is time for another report.
+        A newer stream of the same instance ends this one.
         """
 
 def add_SidecarServiceServicer_to_server(servicer: SidecarServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -43,8 +43,8 @@ class GetTrustBundleResponse(_message.Message):
     trust_domain: _builtins.str
     """The trust domain of the SPIFFE ids in identity certificates."""
     xds_server: _builtins.str
-    """Where Envoys find the control plane, HOST:PORT: the first name of the server, or else the
-    address that it listens on, which may be 0.0.0.0; and the port that it has.
+    """Where Envoys find the control plane, as HOST:PORT. HOST is the first name of the server or, if
+    it has none, the address that it listens on, which may be 0.0.0.0.
     """
     def __init__(
         self,

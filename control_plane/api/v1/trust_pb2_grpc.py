@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class TrustServiceStub:
-    """What a client needs to verify the certificates of instances, and an Envoy that of the control
-    plane.
+    """What clients need to verify the certificates of instances, and what an Envoy needs to verify the
+    control plane's.
     """
 
     def __init__(self, channel):
@@ -44,13 +44,13 @@ class TrustServiceStub:
 
 
 class TrustServiceServicer:
-    """What a client needs to verify the certificates of instances, and an Envoy that of the control
-    plane.
+    """What clients need to verify the certificates of instances, and what an Envoy needs to verify the
+    control plane's.
     """
 
     def GetTrustBundle(self, request, context):
-        """Returns the CA certificates to trust; during a CA rotation, from `prepare` to
-        `retire`, those of both CAs.
+        """Returns the CA certificates to trust; during a CA rotation, from `prepare` to `retire`, those
+        of both CAs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,8 +73,8 @@ def add_TrustServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrustService:
-    """What a client needs to verify the certificates of instances, and an Envoy that of the control
-    plane.
+    """What clients need to verify the certificates of instances, and what an Envoy needs to verify the
+    control plane's.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TrustServiceStub:
-    """What a client needs to verify the certificates of instances, and an Envoy that of the control
-    plane.
+    """What clients need to verify the certificates of instances, and what an Envoy needs to verify the
+    control plane's.
     """
 
     @_typing.overload
@@ -36,25 +36,25 @@ class TrustServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrustServiceAsyncStub: ...
     GetTrustBundle: _grpc.UnaryUnaryMultiCallable[_trust_pb2.GetTrustBundleRequest, _trust_pb2.GetTrustBundleResponse]
-    """Returns the CA certificates to trust; during a CA rotation, from `prepare` to
-    `retire`, those of both CAs.
+    """Returns the CA certificates to trust; during a CA rotation, from `prepare` to `retire`, those
+    of both CAs.
     """
 
 @_typing.type_check_only
 class TrustServiceAsyncStub(TrustServiceStub):
-    """What a client needs to verify the certificates of instances, and an Envoy that of the control
-    plane.
+    """What clients need to verify the certificates of instances, and what an Envoy needs to verify the
+    control plane's.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTrustBundle: _aio.UnaryUnaryMultiCallable[_trust_pb2.GetTrustBundleRequest, _trust_pb2.GetTrustBundleResponse]  # type: ignore[assignment]
-    """Returns the CA certificates to trust; during a CA rotation, from `prepare` to
-    `retire`, those of both CAs.
+    """Returns the CA certificates to trust; during a CA rotation, from `prepare` to `retire`, those
+    of both CAs.
     """
 
 class TrustServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What a client needs to verify the certificates of instances, and an Envoy that of the control
-    plane.
+    """What clients need to verify the certificates of instances, and what an Envoy needs to verify the
+    control plane's.
     """
 
     @_abc_1.abstractmethod
@@ -63,8 +63,8 @@ class TrustServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trust_pb2.GetTrustBundleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trust_pb2.GetTrustBundleResponse, _abc.Awaitable[_trust_pb2.GetTrustBundleResponse]]:
-        """Returns the CA certificates to trust; during a CA rotation, from `prepare` to
-        `retire`, those of both CAs.
+        """Returns the CA certificates to trust; during a CA rotation, from `prepare` to `retire`, those
+        of both CAs.
         """
 
 def add_TrustServiceServicer_to_server(servicer: TrustServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
