@@ -86,7 +86,7 @@ class CompleteState:
         )
 
     def is_known(self) -> bool:
-        """Tell whether it is known what the client has, except for what it only may have."""
+        """Tell whether the client's state is known, apart from content that it may have besides."""
         return self._had is not None
 
     def retain(self, wanted: Callable[[str], bool]) -> None:
@@ -154,7 +154,7 @@ class CompleteState:
     def _kept(
         self, target: AbstractSet[str], snapshot: TypeSnapshot, now: float, *, withdraw: bool
     ) -> dict[str, Resource]:
-        """Return what is surplus, but what the client refuses to lose or must not lose yet."""
+        """Return the surplus resources that the client refuses to lose or must not lose yet."""
         known = {**self._sent, **(self._had or {})}
         return {
             name: known[name]

@@ -144,13 +144,14 @@ class Exchange:
         error: ErrorDetail,
         now: float,
     ) -> None:
-        """Record a NACK; owe the client each name of which it is unknown what the client now has.
+        """Record a NACK; owe the client the names of which it is now unknown what the client has.
 
-        It is unknown
-        - after several resources were refused together, because Envoy applies the good clusters and
+        This is unknown of
+
+        - resources that were refused together, because Envoy applies the good clusters and
           listeners of a response that it refuses;
-        - for a resource that the client had and asked for again, because it may have forgotten it;
-        - for a resource whose very content the client already had when it refused it.
+        - a resource that the client had and asked for again, because it may have forgotten it;
+        - a resource of which the client refused the very content that it had.
         """
         together = len(versions) > 1
         self.had(

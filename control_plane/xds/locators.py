@@ -121,6 +121,10 @@ class Locators:
 
         Returns:
             The request, and the names that were asked for before, but with other parameters.
+
+        Raises:
+            PeerProtocolError: a name has two sets of parameters.
+            PeerLimitExceeded: there are too many parameters.
         """
         asked = self._asked(request.resource_names, request.resource_locators)
         before, self._given = self._given, {}

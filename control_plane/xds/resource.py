@@ -59,7 +59,8 @@ class Resource:
 
     Attributes:
         name: what clients subscribe to.
-        version: the hash of ``body``; for a variant, also of its constraints.
+        version: the hash of ``body``, which is kept out of ``repr`` because a Secret holds a
+            private key. For a variant, the hash covers its constraints too.
         aliases: other names of the same resource (delta only).
         octets: the length of ``body``.
         ttl: after how many seconds without word from the server a client drops the resource, if it

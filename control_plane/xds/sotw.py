@@ -15,11 +15,11 @@ protocol):
    same content.
 5. "When the client sends a new request that changes the set of resources being requested, the
    server must resend any newly requested resources, even if it previously sent those resources".
-6. Listener and Cluster responses have "the complete state of the world" (``CompleteState`` says
-   what that is after a NACK); the first one is sent even if it is empty. Responses of other types
-   are partial and never empty, because for those types "an empty DiscoveryResponse is effectively a
-   no-op". One exception: if a client takes errors, a response that has only errors may tell it that
-   names it asked for do not exist.
+6. Listener and Cluster responses, and for Envoy those with scoped routes, have "the complete state
+   of the world" (``CompleteState`` says what that is after a NACK); the first one is sent even if
+   it is empty. Responses of other types are partial and never empty, because for those types "an
+   empty DiscoveryResponse is effectively a no-op". One exception: if a client takes errors, a
+   response that has only errors may tell it that names it asked for do not exist.
 7. A client is not sent again what it has. "If the management server provides the same set of
    resources rather than waiting for a change to occur, it will cause needless work".
 
