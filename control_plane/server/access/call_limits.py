@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -79,15 +78,21 @@ class CallLimits(grpc.aio.ServerInterceptor):
 
     def _streaming(self, behaviour: _Behaviour, method: str) -> _Behaviour:
         async def bounded(requests: AsyncIterator[Any], context: Context) -> None:
-            async with self._counted(context, method):
+            who = await self._enter(context, method)
+            try:
                 await behaviour(requests, context)
+            finally:
+                self._leave(who)
 
         return bounded
 
     def _unary(self, behaviour: _Behaviour, method: str) -> _Behaviour:
         async def bounded(_: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
-            async with self._counted(context, method):
+            who = await self._enter(context, method)
+            try:
                 return await behaviour(await self._request(context, method), context)
+            finally:
+                self._leave(who)
 
         return bounded
 
@@ -102,19 +107,19 @@ class CallLimits(grpc.aio.ServerInterceptor):
             await end_call(context, method, PeerProtocolError(late))
         return request
 
-    @asynccontextmanager
-    async def _counted(self, context: Context, method: str) -> AsyncIterator[None]:
+    async def _enter(self, context: Context, method: str) -> str:
+        """Count a call, and return whose it is; end it if there are too many."""
         who = caller(context)
         if reason := self._why_too_many(who):
             self._refusals.count(log_events.AUDIT_STREAMS_LIMITED, who)
             await end_call(context, method, reason)
         self._open[who] += 1
-        try:
-            yield
-        finally:
-            self._open[who] -= 1
-            if not self._open[who]:
-                del self._open[who]
+        return who
+
+    def _leave(self, who: str) -> None:
+        self._open[who] -= 1
+        if not self._open[who]:
+            del self._open[who]
 
     def _why_too_many(self, who: str) -> Exception | None:
         if self._open[who] >= self._most:
