@@ -16,7 +16,8 @@ import pytest
 from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.log_events import NAME_TABLE_APPLIED
 from control_plane.planner import NAME_TABLE
-from control_plane.store.schema import APPS, STEPS
+from control_plane.store.migrations import STEPS
+from control_plane.store.schema import APPS
 from tests.envoy.apps import http1, tcp_app
 from tests.envoy.harness import Envoy, unique_address, until
 from tests.faults.plane import Plane, plane
