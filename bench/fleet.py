@@ -42,11 +42,10 @@ from control_plane.model.policies import PolicySpec, add_policies
 from control_plane.model.routes import map_route
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
-from control_plane.names import C2C_PORT, AppGuid, InstanceGuid
+from control_plane.names import C2C_PORT, SERVER_NAME, AppGuid, InstanceGuid
 from control_plane.planner import Planner, PlanOptions, SecretContent, c2c_request, ports_request
 from control_plane.planner.ports import ID_SECRET
 from control_plane.registry import Command, Registry
-from control_plane.server.credentials import SERVER_NAME
 from control_plane.settings import Settings
 from control_plane.store.sqlite import SqliteStore
 from control_plane.xds.resource import Resource

@@ -36,8 +36,8 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
 from control_plane.envoy.secrets import C2C_SECRET
+from control_plane.names import SERVER_NAME
 from control_plane.planner.ports import ID_SECRET
-from control_plane.server.credentials import SERVER_NAME
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER, SECRET
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"

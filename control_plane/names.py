@@ -29,6 +29,10 @@ C2C_PORT = Port(61443)
 DEFAULT_APP_PORT = Port(8080)
 """The port that an app listens on unless it says otherwise."""
 
+SERVER_NAME = "c2c-control-plane.internal"
+"""A name in every control plane's certificate, so that clients verify it wherever it runs. No route
+of an app can have it: a route is a host in a domain of two labels at least."""
+
 MAX_LABEL_OCTETS = 63
 """RFC 1035, section 2.3.4."""
 

@@ -28,6 +28,7 @@ from control_plane.cli.outcome import REFUSED, is_decided, is_not_greeted, is_sa
 from control_plane.cli.output import warn
 from control_plane.cli.reach import Away, Credentials, try_socket, try_tls
 from control_plane.errors import InvalidArgument
+from control_plane.names import SERVER_NAME
 from control_plane.settings import admin_socket, find_data_dir, socket_target
 from control_plane.settings.values import read_server_address
 
@@ -248,7 +249,7 @@ def _by_address(server: str, said: Connection) -> Client:
             private_key=credentials.key.read_bytes(),
             certificate_chain=credentials.cert.read_bytes(),
         ),
-        CHANNEL_OPTIONS,
+        (*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", SERVER_NAME)),
     )
     doubt = "that is no operator's port (see --admin-address), or the server is older"
     return Client(channel, str(address), look, doubt)

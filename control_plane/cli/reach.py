@@ -16,6 +16,7 @@ from typing import NamedTuple
 from control_plane.cli.errors import Failed
 from control_plane.clock import SystemClock
 from control_plane.errors import ConfigurationError
+from control_plane.names import SERVER_NAME
 from control_plane.settings import SocketAddress
 from control_plane.store.files import check_private
 
@@ -85,7 +86,8 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
             _connected(address) as raw,
             context.wrap_socket(raw, server_hostname=address.host) as tls,
         ):
-            is_greeted = _is_greeted(tls)
+            is_server = ("DNS", SERVER_NAME) in (tls.getpeercert() or {}).get("subjectAltName", ())
+            is_greeted = is_server and _is_greeted(tls)
     except ssl.SSLCertVerificationError as error:
         raise _untrusted(error, address, credentials.ca) from None
     except ssl.SSLEOFError as error:  # as from a proxy whose server is away
@@ -111,6 +113,11 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
             f"no server answers at {address}: {error.strerror}: start one with 'c2c serve "
             "--admin-address' there, or set --server (C2C_SERVER)"
         ) from None
+    if not is_server:
+        raise Failed(
+            f"the server at {address} cannot be trusted: its certificate is of the right CA, and "
+            "not a control plane's: it may be an app's"
+        )
     if not is_greeted:
         raise Failed(
             f"the server at {address} does not take {credentials.cert}: it has to be a valid "

@@ -27,10 +27,7 @@ from control_plane.ca import (
 )
 from control_plane.clock import Clock
 from control_plane.errors import FailedPrecondition, IssuanceError
-
-SERVER_NAME = "c2c-control-plane.internal"
-"""A name in every control plane's certificate, so that clients verify it wherever it runs. No route
-of an app can have it: a route is a host in a domain of two labels at least."""
+from control_plane.names import SERVER_NAME
 
 _RETRY_SECONDS = 5.0
 """How long a CA that cannot issue is left alone, however many handshakes there are."""

@@ -17,7 +17,7 @@ from control_plane.errors import (
     PermissionDenied,
     Unauthenticated,
 )
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.directory import Credentials
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 import grpc
 
-from control_plane.names import InstanceGuid
+from control_plane.names import SERVER_NAME, InstanceGuid
 from control_plane.nodes import LiveStream
-from control_plane.server.credentials import SERVER_NAME
 from control_plane.server.library import ResourceServer
 from control_plane.settings.values import read_server_address
 from control_plane.sidecar.channel import instance_channel

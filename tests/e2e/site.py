@@ -40,8 +40,7 @@ from control_plane.ca import DEFAULT_TRUST_DOMAIN, make_csr, new_key_pair
 from control_plane.envoy import bootstrap
 from control_plane.envoy.bootstrap import AdsVariant, XdsIdentity
 from control_plane.model.entities import InstanceStatus
-from control_plane.names import InstanceGuid
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME, InstanceGuid
 from control_plane.settings import Settings, SocketAddress
 from tests.envoy import apps, tls_client
 from tests.envoy.apps import App, Serve

@@ -21,7 +21,7 @@ from control_plane.api.v1 import (
 )
 from control_plane.app import port_limits, ports
 from control_plane.ca import KeyPair, make_csr, new_key_pair
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME
 from control_plane.server.limits import ServerLimits
 from control_plane.settings import Settings
 from tests.e2e.site import Site, site

@@ -27,8 +27,7 @@ from control_plane.ca import (
     new_key_pair,
     read_certificate,
 )
-from control_plane.names import InstanceGuid
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME, InstanceGuid
 from tests.sidecar.platform import Platform
 
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from control_plane.ca import read_certificate
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME
 from tests.security.holders import Holder
 from tests.sidecar.platform import Platform
 

@@ -15,7 +15,7 @@ import grpc
 
 from control_plane.ca import Profile, ServerRequest, create_authority, issue, new_key_pair
 from control_plane.ca.spiffe import DEFAULT_TRUST_DOMAIN
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.channel import anonymous_channel
 

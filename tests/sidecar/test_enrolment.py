@@ -31,8 +31,7 @@ from control_plane.ca import (
     new_key_pair,
 )
 from control_plane.errors import ControlPlaneError, StorageError
-from control_plane.names import shown
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME, shown
 from control_plane.server.status import end_call
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.enrolment import enrol as enrolling

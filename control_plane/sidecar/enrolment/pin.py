@@ -20,8 +20,7 @@ from control_plane.ca import fingerprint as fingerprint_of
 from control_plane.ca import read_certificate, read_certificates
 from control_plane.clock import SystemClock
 from control_plane.errors import ConfigurationError, InvalidArgument
-from control_plane.names import shown
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME, shown
 from control_plane.settings import SocketAddress
 from control_plane.settings.values import format_duration
 

@@ -8,16 +8,20 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import grpc
 import pytest
 
+from control_plane.api.v1.app_pb2 import App, ListAppsResponse
 from control_plane.app import ControlPlane
 from control_plane.ca import (
     DEFAULT_TRUST_DOMAIN,
     Authority,
+    C2CRequest,
     IdentityRequest,
     OperatorRequest,
     Profile,
@@ -27,7 +31,7 @@ from control_plane.ca import (
     issue,
     new_key_pair,
 )
-from control_plane.cli import reach
+from control_plane.cli import client, reach
 from control_plane.cli.reach import Away, Credentials, try_tls
 from control_plane.settings import Settings, SocketAddress
 from control_plane.store.files import write_private
@@ -533,6 +537,45 @@ def test_a_name_that_the_server_has_no_certificate_for_is_named(
         f"The server at {address} has no certificate for {address.host}: use a name that 'c2c "
         "serve' has as --server-name, or add this one there\n"
     )
+
+
+@pytest.mark.parametrize("looks_first", [True, False])
+def test_an_app_at_the_servers_address_is_no_server(
+    operator: tuple[ControlPlane, Path], monkeypatch: pytest.MonkeyPatch, *, looks_first: bool
+) -> None:
+    """Its certificate is of the same CA and names the address, so that alone is no proof."""
+    running, directory = operator
+    identity = {"instance_guid": "i-1", "app_guid": "guid-b", "org": "o", "space": "s"}
+    request = C2CRequest(**identity, hostnames=("localhost.example",), index=0, address="127.0.0.1")
+    write_pair(directory / "app", running.core.authority, request)
+    pair = [(directory / name).read_bytes() for name in ("app.key", "app.pem")]
+    credentials = grpc.ssl_server_credentials([(pair[0], pair[1])])
+    asked: list[object] = []
+
+    def invent(_: bytes, context: grpc.ServicerContext) -> bytes:
+        asked.append(context)
+        return ListAppsResponse(apps=[App(name="invented")]).SerializeToString()
+
+    if not looks_first:
+        monkeypatch.setattr(client, "try_tls", lambda *_: None)
+    with futures.ThreadPoolExecutor() as threads:
+        server = grpc.server(threads)
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]]
+        handlers = {"ListApps": grpc.unary_unary_rpc_method_handler(invent)}
+        service = grpc.method_handlers_generic_handler("c2c.v1.AppService", handlers)
+        server.add_generic_rpc_handlers([service])
+        address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
+        server.start()
+        ran = as_alice(operator, "apps", server=address)
+        server.stop(None).wait()
+
+    assert (ran.code, asked) == (1, [])
+    assert "invented" not in ran.out
+    if looks_first:
+        assert ran.err == (
+            f"The server at {address} cannot be trusted: its certificate is of the right CA, and "
+            "not a control plane's: it may be an app's\n"
+        )
 
 
 def test_another_port_of_the_server_is_told_apart(operator: tuple[ControlPlane, Path]) -> None:

@@ -25,7 +25,7 @@ from control_plane.ca import (
     new_key_pair,
 )
 from control_plane.errors import ConfigurationError
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.channel import anonymous_channel
 from control_plane.sidecar.enrolment import pin

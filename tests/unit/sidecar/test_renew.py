@@ -30,8 +30,7 @@ from control_plane.ca import (
 )
 from control_plane.clock import Clock, SystemClock
 from control_plane.errors import InvalidArgument
-from control_plane.names import Address
-from control_plane.server.credentials import SERVER_NAME
+from control_plane.names import SERVER_NAME, Address
 from control_plane.settings import SocketAddress
 from control_plane.sidecar import directory as module
 from control_plane.sidecar.directory import SidecarDirectory
