@@ -20,16 +20,19 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 class Connections:
     """All that are open."""
 
-    def __init__(self, serve: Serve, *, most: int) -> None:
+    def __init__(self, serve: Serve, *, most: int, oldest_gives_way: bool = False) -> None:
         """Have each of them served.
 
         Args:
             serve: serves one.
             most: how many there may be; what comes beyond that is cut at once.
+            oldest_gives_way: whether the one that has been open for longest is cut in its place:
+                where each takes a moment, that one waits for something that does not come.
         """
         self._serve = serve
         self._most = most
-        self._open: set[asyncio.Task[None]] = set()
+        self._oldest_gives_way = oldest_gives_way
+        self._open: dict[asyncio.Task[None], None] = {}
         self._has_ended = False
         self._server: asyncio.Server | None = None
 
@@ -62,10 +65,10 @@ class Connections:
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection: what asyncio calls for each."""
         task = asyncio.current_task()
-        if task is None or self._has_ended or len(self._open) >= self._most:
+        if task is None or self._has_ended or not self._has_room():
             writer.transport.abort()
             return
-        self._open.add(task)
+        self._open[task] = None
         try:
             await self._serve(reader, writer)
             writer.close()
@@ -75,7 +78,16 @@ class Connections:
         except (OSError, asyncio.CancelledError):
             writer.transport.abort()
         finally:
-            self._open.discard(task)
+            self._open.pop(task, None)
+
+    def _has_room(self) -> bool:
+        if len(self._open) < self._most:
+            return True
+        if self._oldest_gives_way:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.cancel()
+        return self._oldest_gives_way
 
     async def end(self) -> None:
         """Listen no more, end what is under way, and cut what comes of a handshake under way."""

@@ -21,6 +21,8 @@ REQUEST_SECONDS = 5.0
 
 MAX_HEAD_OCTETS = 16_384
 MAX_CONNECTIONS = 64
+"""The oldest gives way to one more: else whoever holds as many and says nothing on them would have
+a platform believe that this process is dead."""
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -59,7 +61,7 @@ class HttpServer:
     def __init__(self, routes: Mapping[str, Route]) -> None:
         """Know the paths; nothing listens yet."""
         self._routes = routes
-        self._connections = Connections(self._serve, most=MAX_CONNECTIONS)
+        self._connections = Connections(self._serve, most=MAX_CONNECTIONS, oldest_gives_way=True)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port.
