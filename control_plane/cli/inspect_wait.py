@@ -50,7 +50,7 @@ class _Look:
 
     Attributes:
         there: how many are as far as they should be.
-        wanted: how many should be, at the least.
+        wanted: how many should be: all that are waited for, or more.
         reasons: why each of the others is not.
     """
 
@@ -62,7 +62,7 @@ class _Look:
     @property
     def is_enough(self) -> bool:
         """Tell whether everybody is there."""
-        return self.there >= self.wanted and not self.reasons
+        return self.there >= self.wanted
 
 
 @command(

@@ -8,6 +8,7 @@ from control_plane.api.v1 import inspection_pb2
 from control_plane.cli.inspect_wait import _awaited, _judged
 
 SYNCED = inspection_pb2.CONFIG_STATUS_SYNCED
+NOT_ASKED = inspection_pb2.CONFIG_STATUS_NOT_ASKED
 ISSUED = inspection_pb2.CERTIFICATE_STATE_ISSUED
 SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
 STAGES = ("acked", "served", "ready")
@@ -19,6 +20,7 @@ def _instance(
     connected: bool = True,
     certificate: inspection_pb2.CertificateState.ValueType = SERVED,
     types: str = "CDS LDS SDS",
+    each_is: inspection_pb2.ConfigStatus.ValueType = SYNCED,
     reason: str = "",
     behind: str = "",
     not_ready_reason: str = "",
@@ -33,7 +35,7 @@ def _instance(
         not_ready_reason=not_ready_reason,
     )
     for each in types.split():
-        made.types.add(type=each, status=SYNCED)
+        made.types.add(type=each, status=each_is)
     if reason:
         made.types[-1].reason = reason
     return made
@@ -45,6 +47,7 @@ def _instance(
         (_instance(), ["", "", ""]),
         (_instance(types="CDS LDS"), ["the Envoy of web/0 is not connected"] * 3),
         (_instance(types="SDS NAMES"), ["the Envoy of web/0 is not connected"] * 3),
+        (_instance(each_is=NOT_ASKED), ["the Envoy of web/0 is not connected"] * 3),
         (_instance(behind="its turn has not come"), ["web/0: its turn has not come"] * 3),
         (_instance(reason="refused"), ["web/0 SDS: refused"] * 3),
         (_instance(certificate=ISSUED), ["", *["web/0 certificate: not served yet"] * 2]),
@@ -54,7 +57,17 @@ def _instance(
             ["", "", "web/0 is not ready: its Envoy is not connected"],
         ),
     ],
-    ids=["there", "one type", "another", "behind", "refused", "not served", "not ready", "why"],
+    ids=[
+        "there",
+        "one type",
+        "another",
+        "not asked",
+        "behind",
+        "refused",
+        "not served",
+        "not ready",
+        "why",
+    ],
 )
 def test_each_stage_asks_for_more(late: inspection_pb2.InstanceStatus, reasons: list[str]) -> None:
     """ACKed is all of it ACKed, served is shown as well, and ready is that names lead there."""
