@@ -4,14 +4,14 @@ The rule of this package: it is pure (the time, the keys and the serial numbers 
 nothing else in the project uses ``cryptography``. ``issue`` is ``prepare``, ``sign`` and ``lint``;
 only the last makes a ``Leaf``.
 
-- What is asked for: a ``request``, with its ``subject``, ``san`` and ``spiffe`` id, within the
-  numbers of a ``profile`` and of a ``size`` that clients take.
-- Who signs: an ``authority`` with its ``keys``. ``loader`` reads one, and refuses what clients
-  would refuse (``constraints``); ``strict`` says what only some of them mind.
-- How it is issued: ``issuer`` has it prepared (``template``), signed (``signer``) and read back
-  (``linter``). ``parcel`` brings all of that to another process.
-- From one CA to the next: ``rotation``, with ``cross_signing``, kept as ``rotation_file``.
-- What others show: ``certificate``, ``identity``, ``csr``, ``trust_store``.
+- What is requested: a ``request``, with its ``subject``, ``san`` and ``spiffe`` id, within the
+  numbers of a ``profile`` and a ``size`` that clients accept.
+- Which CA signs: an ``authority`` with its ``keys``. ``loader`` reads one, and refuses it if
+  clients would (``constraints``); ``strict`` tells what only some clients refuse.
+- How a certificate is issued: ``issuer`` has it prepared (``template``), signed (``signer``) and
+  read back (``linter``). ``parcel`` takes all of that to another process.
+- From one CA to the next: ``rotation``, with ``cross_signing``, stored as a ``rotation_file``.
+- What comes from outside: ``certificate``, ``identity``, ``csr``, ``trust_store``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The pure model of apps, instances, internal routes and network policies.
 
-- ``state`` has all that was committed: the ``entities``, with indexes made of ``sorted_lists``.
-- Commands are functions from a State to a Decision (``change``): ``apps`` (as a ``spec`` says),
-  ``instances``, ``routes``, ``policies``, ``tokens``. To any of them ``tombstones`` and
-  ``draining`` add what follows from it.
-- ``reach`` says whom a change concerns, ``ports`` which port leads where, ``nearest`` what a wrong
-  name may have meant.
+- ``state`` has everything that was committed: the ``entities``, with indexes made of
+  ``sorted_lists``.
+- Commands are functions from a State to a Decision (``change``): ``apps`` (with a ``spec``),
+  ``instances``, ``routes``, ``policies``, ``tokens``. To the Decision of any command,
+  ``tombstones`` and ``draining`` add what follows from it.
+- ``reach`` tells which apps a change concerns, ``ports`` which port leads where, and ``nearest``
+  what a wrong name may have meant.
 """
