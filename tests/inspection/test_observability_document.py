@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from control_plane import log_events
@@ -27,9 +28,10 @@ def section(title: str) -> str:
 
 
 def rows(title: str) -> list[list[str]]:
-    """Return the cells of the table below a heading."""
-    lines = [line for line in section(title).splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+    """Return the cells of the tables below a heading, without the heads of these."""
+    pairs = pairwise([*section(title).splitlines(), ""])
+    lines = [line for line, below in pairs if line.startswith("| ") and below[:4] != "|---"]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def words(text: str) -> set[str]:
