@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -22,7 +23,7 @@ from control_plane.api.v1 import (
 from control_plane.names import InstanceGuid
 from control_plane.server.access.admission import Context
 from control_plane.server.sidecars.reporting import Facts, Reporting
-from control_plane.server.sidecars.service import MAX_PORTS
+from control_plane.server.sidecars.service import MAX_PORTS, READ_AT_ONCE, READ_PER_SECOND
 from tests.security.holders import Holder
 from tests.security.world import (
     ShiftedClock,
@@ -121,6 +122,29 @@ async def test_a_bad_report_on_a_stream_ends_it(tmp_path: Path, kind: str) -> No
         assert _kept(cf.running.core.attestation) == before
 
         assert not (await _keep(channel, GOOD)).done()
+
+
+async def test_a_sidecar_that_reports_without_end_is_heard_now_and_then(tmp_path: Path) -> None:
+    """What it says beyond that waits where it is, and takes no time from anybody else."""
+    more = 10
+    async with reporting(tmp_path) as (cf, holder, channel):
+        heard: list[float] = []
+        enough = asyncio.Event()
+
+        def hear(instance: InstanceGuid) -> None:
+            assert instance == holder.guid
+            heard.append(time.monotonic())
+            if len(heard) == READ_AT_ONCE + more:
+                enough.set()
+
+        cf.running.core.attestation.observe(hear)
+        call = sidecar_pb2_grpc.SidecarServiceStub(channel).KeepReporting()
+        for _ in range(READ_AT_ONCE + more):
+            await call.write(GOOD)
+        async with asyncio.timeout(PATIENCE):
+            await enough.wait()
+
+    assert heard[-1] - heard[0] >= (more - 1) / READ_PER_SECOND
 
 
 async def test_bytes_that_are_no_report_end_the_stream(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class Reporting:
         expected: Callable[[], Facts],
         answer: Callable[[Facts], object],
         seconds: Callable[[], float],
+        has_turn: Callable[[], bool],
         clock: Clock,
     ) -> None:
         """Start before the first report.
@@ -70,12 +71,15 @@ class Reporting:
             expected: returns what it should say.
             answer: returns what to say to a sidecar that should say this.
             seconds: returns how old the last word of a sidecar may be.
+            has_turn: tells whether another report may be read now, which is counted; whoever
+                sends more waits.
             clock: tells how old it is.
         """
         self._take = take
         self._expected = expected
         self._answer = answer
         self._seconds = seconds
+        self._has_turn = has_turn
         self._clock = clock
         self._said = Facts()
         self._told = Facts()
@@ -121,6 +125,8 @@ class Reporting:
                 self._spoke_at = self._clock.monotonic()
                 if self._has_news(self._expected()):
                     self._woken.set()
+                while not self._has_turn():
+                    await self._clock.sleep(_AT_ONCE)
             self.end(None)
         except grpc.aio.BaseError:
             self.end(None)
