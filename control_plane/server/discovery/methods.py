@@ -1,9 +1,9 @@
 """The discovery methods that are served, by their paths.
 
-The rule of this module: it is the table of the xDS protocol, section "RPC services and methods for
-each variant", for the services that this server has. Each has one streaming method a variant, and
-one that is polled; those of virtual hosts and of the endpoints of a locality have delta only, and
-the aggregated one is not polled.
+The rule of this module: ``SERVICES`` is the table in section "RPC services and methods for each
+variant" of the xDS protocol, for the services that this server has. Each service has one streaming
+method for each variant, and one polled method. There are two exceptions: the services for virtual
+hosts and for the endpoints of a locality have delta only, and the aggregated service is not polled.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ class DiscoveryMethods:
 
     Attributes:
         service: its full name.
-        noun: what its methods are named after.
-        only: the type that it implies; None for the aggregated service, where requests name theirs.
-        delta_only: whether it has no other variant.
+        noun: the noun in the names of its methods.
+        only: the only type that it carries; None for the aggregated service, where requests name
+            theirs.
+        delta_only: whether delta is its only variant.
     """
 
     service: str
@@ -44,13 +45,13 @@ class DiscoveryMethods:
 
     @property
     def streaming(self) -> dict[str, Variant]:
-        """Which variant each streaming method speaks."""
+        """The streaming methods by name, with the variant that each of them speaks."""
         delta = {f"Delta{self.noun}": Variant.DELTA}
         return delta if self.delta_only else {f"Stream{self.noun}": Variant.SOTW, **delta}
 
     @property
     def polled(self) -> str | None:
-        """The method that answers one request and ends, which only SotW services of a type have."""
+        """The method that answers one request and ends; only SotW services of one type have it."""
         return None if self.only is None or self.delta_only else f"Fetch{self.noun}"
 
 

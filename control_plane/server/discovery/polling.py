@@ -1,7 +1,7 @@
-"""One polled request being served: at the most one response, and then it is over.
+"""One polled request being served: it gets at most one response, and is over.
 
-The rule of this module: as long as it waits it is a stream of its node like any other, with the
-same admission, limits and observers, and ends as any other does.
+The rule of this module: while a polled request waits, it is a stream of its node like any other. It
+has the same admission, limits and observers, and it ends as any other stream does.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from control_plane.xds.snapshot import Snapshot
 
 
 class Polling:
-    """The service of one poll.
+    """Serves one polled request.
 
     Attributes:
-        response: the answer; None as long as there is nothing that the client does not have.
+        response: the response as bytes; None as long as there is nothing that the client does not
+            have.
     """
 
     __slots__ = ("_by", "_context", "_otherwise", "_read", "_seconds", "_write", "response")
@@ -39,13 +40,13 @@ class Polling:
         """Serve a request.
 
         Args:
-            read: returns it, or raises PeerProtocolError.
+            read: returns the request, or raises PeerProtocolError.
             write: returns the bytes of a response.
-            context: tells who makes it.
-            by: what serves it.
-            seconds: how long it may wait for an answer.
-            otherwise: the error that it ends with if there is no answer by then; None if that is
-                no error.
+            context: tells who makes the request.
+            by: what all streams of the server share.
+            seconds: how long the request may wait for a response.
+            otherwise: the error with which the request ends if there is no response by then; None
+                if that is no error.
         """
         self._read = read
         self._write = write
@@ -56,7 +57,7 @@ class Polling:
         self.response: bytes | None = None
 
     async def run(self, live: LiveStream) -> None:
-        """Serve until there is an answer, or was none in time, or the stream was ended."""
+        """Serve until there is a response, the time for one is over, or the stream was ended."""
         asking = asyncio.create_task(self._ask(live))
         try:
             await live.ended()

@@ -1,8 +1,9 @@
 """The discovery services: which call becomes which stream, and with which status it ends.
 
-The rule of this module: an exception ends the stream in which it was raised, is logged and counted,
-and neither the process nor any other stream notices. A stream that the client half-closed gets what
-it is owed by then, and ends with OK. A polled call is a stream of one request and one response.
+The rule of this module: an exception ends only the stream in which it was raised, and is logged and
+counted; neither the process nor any other stream notices it. If the client half-closes a stream, it
+still gets what it is owed at that moment, and the stream ends with OK. A polled call is a stream of
+one request and one response.
 """
 
 from __future__ import annotations
@@ -40,15 +41,16 @@ from control_plane.xds.stream import Stream
 
 
 class DiscoveryService:
-    """ADS, CDS, EDS, LDS, RDS, SRDS, SDS, ECDS and RTDS, each SotW and delta; and VHDS.
+    """ADS, CDS, EDS, LDS, RDS, SRDS, SDS, ECDS and RTDS, SotW and delta; VHDS and LEDS, delta.
 
-    Those of one type are polled too.
+    All of them that have SotW can be polled too, except ADS.
 
     Attributes:
-        ended: how many streams ended with which status; a client that went away without a word is
-            counted as ``CANCELLED``, or as ``OK`` where it looked as if it had been done.
-        refused: how many of them ended before their client was let in.
-        forced: how many were still open when the time was over that a shutdown gives them.
+        ended: how many streams ended with each status. A client that went away without a word is
+            counted as ``CANCELLED``, or as ``OK`` if its stream looked as if the client had
+            finished.
+        refused: how many of these streams ended before their client was let in.
+        forced: how many streams were still open when the time that a shutdown gives them was over.
     """
 
     def __init__(
@@ -65,12 +67,13 @@ class DiscoveryService:
         """Serve what nodes should have.
 
         Args:
-            nodes: their snapshots; is told of every stream.
+            nodes: the snapshots of the nodes; told of every stream.
             clock: the time for back-off and limits.
             admission: who may open a stream; everybody by default.
-            types: what is known of each resource type; those of Envoy by default.
+            types: what is known of each resource type; by default Envoy's types.
             limits: how much clients may ask for.
-            refusals: is told of streams that are too many for a line each; without it each has one.
+            refusals: told of refused streams when they are too many for a log line each; without it
+                every refused stream has a line.
             identifier: the server's name for itself, in every response.
         """
         self._limits = limits or ServerLimits()
@@ -94,7 +97,7 @@ class DiscoveryService:
         server.add_generic_rpc_handlers([self._handlers(each) for each in SERVICES])
 
     def shut_down(self) -> None:
-        """End every stream with UNAVAILABLE, and let no new one in."""
+        """End every stream with UNAVAILABLE, and let no new stream in."""
         self.turn_away()
         for live in self._open:
             self.end(live)
@@ -108,7 +111,7 @@ class DiscoveryService:
         live.end(Unavailable("the server is shutting down"))
 
     def open_streams(self) -> tuple[LiveStream, ...]:
-        """Return the streams whose client was not told yet that they are over, oldest first."""
+        """Return the streams whose clients were not told yet that they are over, oldest first."""
         return tuple(self._open)
 
     async def all_gone(self, timeout: float) -> None:
@@ -120,7 +123,7 @@ class DiscoveryService:
                     await self._empty.wait()
 
     def count_forced(self) -> int:
-        """Count the streams that are open as forced to end; return how many."""
+        """Count the streams that are still open as forced to end; return how many there are."""
         self.forced += len(self._open)
         return len(self._open)
 
@@ -140,16 +143,16 @@ class DiscoveryService:
         write: Callable[[Reply], bytes],
         context: PeerContext,
     ) -> bytes | None:
-        """Answer a request that did not come by gRPC, at once; None if there is nothing new.
+        """Answer a request that did not arrive over gRPC, without waiting; None if nothing is new.
 
         Args:
-            only: the type that it is for.
-            read: returns it, or raises PeerProtocolError.
+            only: the type that the request is for.
+            read: returns the request, or raises PeerProtocolError.
             write: returns the bytes of a response.
-            context: tells who makes it.
+            context: tells who makes the request.
 
         Raises:
-            Exception: what it is refused for, or a defect.
+            Exception: the reason why the request is refused, or a defect.
         """
         polling = Polling(read, write, context, self._by)
         with self._opened(only, Variant.SOTW, context) as live:
@@ -170,7 +173,7 @@ class DiscoveryService:
 
     def _polled(self, only: TypeUrl | None) -> grpc.RpcMethodHandler[bytes, bytes]:
         sotw, name, seconds = Variant.SOTW, self._by.identifier, self._limits.poll_seconds
-        # gRPC has no "not modified", and an empty response would say that all is gone.
+        # gRPC has no "not modified", and an empty response would mean that all resources are gone.
         nothing = Unavailable(
             f"nothing within {seconds:g} seconds that the client does not have: ask again"
         )
@@ -237,7 +240,7 @@ class DiscoveryService:
             self._log.error(log_events.STREAM_FAILED, **_where(live), exc_info=error)
 
     def _count(self, live: LiveStream, context: PeerContext) -> None:
-        """Count how a stream ended, and log what somebody has to know of it."""
+        """Count how a stream ended, and log it if an operator has to know of it."""
         error = live.ended_by
         if error is None:
             self.ended[grpc.StatusCode.OK] += 1
@@ -251,13 +254,13 @@ class DiscoveryService:
                 self._log.warning(log_events.STREAM_REFUSED, **_where(live), reason=str(error))
 
     def _has_line(self, context: PeerContext) -> bool:
-        """Tell whether the refusal of a stream may have a line of its own."""
+        """Tell whether the refusal of a stream may have a log line of its own."""
         refusals, limited = self._refusals, log_events.AUDIT_STREAMS_LIMITED
         return refusals is None or refusals.has_line(limited, caller(context))
 
 
 async def _abort(live: LiveStream, context: Context) -> None:
-    """Tell the client why its stream ended; one that does not read is told once it is gone."""
+    """Tell the client why its stream ended; if it does not read, this waits until it is gone."""
     if live.ended_by is not None:
         await context.abort_with_status(rpc_status.to_status(status_of(live.ended_by)))
 

@@ -3,10 +3,10 @@
 The rules of this module:
 
 - One task reads, another writes, and neither waits for the other. A request is taken as soon as it
-  is there, so it counts for every response that is made after it; a client that stops reading
-  blocks its own writer and nobody else. What waits for it is bounded: one response a type.
-- Nothing is awaited between reading the state and remembering what was made of it.
-- Whatever goes wrong ends this stream, with a status that says whose fault it is.
+  arrives, so every response made after that takes it into account. A client that stops reading
+  blocks only its own writer. What waits for such a client is bounded: one response for each type.
+- Between reading the state and recording what was made of it, nothing is awaited.
+- Whatever goes wrong ends this stream only, with a status that says whose fault it is.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ class ServedBy:
     identifier: str
 
     def meet(self, live: LiveStream, request: Request, context: PeerContext) -> tuple[Event, ...]:
-        """Let in the client of a stream if this request is the first; return what that told.
+        """Let in the client of a stream if this is its first request; return the events of that.
 
         Raises:
-            ControlPlaneError: it does not say who it is, may not come in, or there is no room.
+            ControlPlaneError: the client does not say which node it is, may not come in, or there
+                is no room for it.
         """
         connected = live.stream.identify(request)
         if connected is None:
@@ -66,7 +67,7 @@ class ServedBy:
 
 
 class Serving:
-    """The service of one stream."""
+    """Serves one stream."""
 
     __slots__ = ("_by", "_context", "_live", "_looked_at", "_who")
 
@@ -79,7 +80,7 @@ class Serving:
         self._looked_at = by.clock.monotonic()
 
     async def run(self) -> None:
-        """Serve until the client is gone, is done, or the stream was ended."""
+        """Serve until the client is gone, the client is done, or the stream was ended."""
         await self._send_headers()
         tasks = [asyncio.create_task(each) for each in (self._read(), self._write())]
         try:
@@ -89,9 +90,9 @@ class Serving:
                 task.cancel()
 
     async def _send_headers(self) -> None:
-        """Send what gRPC would else send with the first response.
+        """Send the initial metadata, which gRPC would otherwise send with the first response.
 
-        As long as that response waits for a client that does not read, no status could be sent.
+        While that response waits for a client that does not read, no status could be sent.
         """
         try:
             await self._context.send_initial_metadata(())
@@ -147,7 +148,7 @@ class Serving:
         events = (*connected, *live.stream.receive(request, now))
         self._by.nodes.told(live, events)
         snapshot = self._by.nodes.sendable(live.node_id)
-        # Most requests are the ACK of the last thing that was owed, and some tell nothing at all.
+        # Most requests ACK the last response that was owed, and some say nothing at all.
         if snapshot is not None and live.stream.has_said_all(snapshot):
             return
         if snapshot is None or not live.stream.rests(snapshot):
@@ -161,9 +162,9 @@ class Serving:
         return self._live.stream.replies(snapshot, self._looked_at)
 
     def _until_due(self) -> float | None:
-        """Return for how many seconds nothing is due; 0 where it has become so since the last look.
+        """Return the seconds until something is due; 0 if it became due since the last look.
 
-        What was due at that look, and could not be sent then, needs no timer: whatever held it up
+        What was due at the last look but could not be sent then needs no timer: whatever held it up
         wakes the stream.
         """
         at = self._live.stream.next_due(self._looked_at)

@@ -1,8 +1,8 @@
-"""Requests and responses of the protocol as bytes: the only place that touches them.
+"""Requests and responses of the protocol as bytes; no other module reads or writes these bytes.
 
-The rule of this module: whatever a client sends, what comes out is a request or a
+The rule of this module: whatever a client sends, the result is a request or a
 ``PeerProtocolError``. Of Envoy's first request, 61 KB that describe all its extensions, only what a
-server acts on is read; and nothing that is kept of a request is long or a private key.
+server acts on is read. Nothing that is kept of a request is long, and nothing is a private key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from control_plane.xds.messages import (
 from control_plane.xds.resource import Resource, TypeUrl
 
 MAX_ERROR_CHARACTERS = 4096
-"""What is kept of a client's error text; Envoy's longest name a resource and a reason."""
+"""How many characters of a client's error text are kept; Envoy's longest errors name a resource and
+a reason."""
 
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
@@ -43,11 +44,11 @@ _PRIVATE_KEY = re.compile(
 
 
 def parse(raw: bytes, variant: Variant, limits: StreamLimits = DEFAULT_LIMITS) -> Request:
-    """Read a request of a variant.
+    """Parse a request of the given variant.
 
     Raises:
         PeerProtocolError: the bytes are no such message.
-        PeerLimitExceeded: it names more than the limits allow.
+        PeerLimitExceeded: the request names more than the limits allow.
     """
     match variant:
         case Variant.SOTW:
@@ -59,7 +60,7 @@ def parse(raw: bytes, variant: Variant, limits: StreamLimits = DEFAULT_LIMITS) -
 
 
 def parse_sotw(raw: bytes, limits: StreamLimits = DEFAULT_LIMITS) -> SotwRequest:
-    """Read a ``DiscoveryRequest``; raises as ``parse`` does."""
+    """Parse a ``DiscoveryRequest``; raises as ``parse`` does."""
     return sotw_request(decode(discovery_pb2.DiscoveryRequest, raw), limits)
 
 
@@ -70,7 +71,7 @@ def sotw_request(
     """Take from a ``DiscoveryRequest`` what a server acts on.
 
     Raises:
-        PeerLimitExceeded: it names more than the limits allow.
+        PeerLimitExceeded: the request names more than the limits allow.
     """
     return SotwRequest(
         TypeUrl(request.type_url),
@@ -84,7 +85,7 @@ def sotw_request(
 
 
 def parse_delta(raw: bytes, limits: StreamLimits = DEFAULT_LIMITS) -> DeltaRequest:
-    """Read a ``DeltaDiscoveryRequest``; raises as ``parse`` does."""
+    """Parse a ``DeltaDiscoveryRequest``; raises as ``parse`` does."""
     request = decode(discovery_pb2.DeltaDiscoveryRequest, raw)
     return DeltaRequest(
         TypeUrl(request.type_url),
@@ -100,12 +101,12 @@ def parse_delta(raw: bytes, limits: StreamLimits = DEFAULT_LIMITS) -> DeltaReque
 
 
 def encode(reply: Reply, variant: Variant, identifier: str) -> bytes:
-    """Write a response of a variant.
+    """Encode a response in the given variant.
 
     Args:
-        reply: what to say.
-        variant: how the client wants it said.
-        identifier: which server says it; Envoy shows it as ``control_plane.identifier``.
+        reply: the response.
+        variant: the variant that the client speaks.
+        identifier: the server's name for itself; Envoy shows it as ``control_plane.identifier``.
     """
     match variant:
         case Variant.SOTW:
@@ -145,8 +146,8 @@ def _encode_delta(reply: Reply, identifier: str) -> bytes:
         _name(entry, name, reply)
         _set_ttl(entry, name, reply)
     for name in reply.unresolved:
-        # Without content and with the version that the client has it would be a heartbeat, so it
-        # gets another version.
+        # Without content and with the version that the client has, the entry would be a heartbeat;
+        # so it gets another version.
         response.resources.add(name=name, aliases=[name], version=reply.nonce)
     return bytes_of(response)
 
@@ -160,7 +161,7 @@ def _add_errors(response: Any, reply: Reply) -> None:  # noqa: ANN401 - either k
 
 
 def empty_sotw(reply: Reply, identifier: str) -> Any:  # noqa: ANN401 - made at run time
-    """Return a ``DiscoveryResponse`` with all that a response says but the resources."""
+    """Return a ``DiscoveryResponse`` that is complete except for its resources."""
     response = discovery_pb2.DiscoveryResponse(
         version_info=reply.version,
         type_url=reply.type_url,
@@ -173,12 +174,12 @@ def empty_sotw(reply: Reply, identifier: str) -> Any:  # noqa: ANN401 - made at 
 
 
 def is_wrapped(resource: Resource, reply: Reply) -> bool:
-    """Tell whether more is told of a resource in state of the world than its content."""
+    """Tell whether a SotW response says more of a resource than its content."""
     return resource.name in reply.ttls or resource.name in reply.constraints
 
 
 def wrapped(resource: Resource, reply: Reply) -> Any:  # noqa: ANN401 - made at run time
-    """Return a resource as a ``Resource`` message, with all that is told of it."""
+    """Return a resource as a ``Resource`` message, with all that the response says of it."""
     entry = discovery_pb2.Resource()
     _fill(entry, resource, reply)
     return entry
@@ -215,7 +216,7 @@ def _set_ttl(entry: Any, name: str, reply: Reply) -> None:  # noqa: ANN401 - lik
 
 
 def decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time, without stubs
-    """Read a message of a class.
+    """Parse bytes as a message of this class.
 
     Raises:
         PeerProtocolError: the bytes are no such message.
@@ -229,7 +230,7 @@ def decode(message: Any, raw: bytes) -> Any:  # noqa: ANN401 - made at run time,
 
 
 def bytes_of(response: Any) -> bytes:  # noqa: ANN401 - made at run time, without stubs
-    """Write a message."""
+    """Serialise a message."""
     serialised: bytes = response.SerializeToString()
     return serialised
 
@@ -241,8 +242,9 @@ def _error_detail(request: Any) -> ErrorDetail | None:  # noqa: ANN401 - either 
 
 
 def _without_keys(text: str) -> str:
-    """Return a client's error text as it may be kept.
+    """Return a client's error text in the form in which it may be kept.
 
-    It may quote the Secret that it refuses, and what Envoy says of listeners ends with a newline.
+    The text may quote the Secret that the client refuses, and Envoy's errors about listeners end
+    with a newline.
     """
     return _PRIVATE_KEY.sub(REDACTED, text).rstrip()[:MAX_ERROR_CHARACTERS]

@@ -1,6 +1,6 @@
-"""Constraints on dynamic parameters as the message that clients are sent, and as what it says.
+"""Constraints on dynamic parameters: the message that clients are sent, and what it means.
 
-The rule of this module: a message that leaves open whom it means is none.
+The rule of this module: a message that leaves open which clients it is for is refused.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from control_plane.errors import InvalidArgument
 from control_plane.xds.constraints import Constraints, Not, Rule, Several, Single
 
 DEEPEST = 16
-"""How many rules may stand in one another: no client needs to read more than a few."""
+"""How many levels deep rules may nest: no client needs to read more than a few."""
 
 
 def read_constraints(message: Any) -> Constraints:  # noqa: ANN401 - made at run time, without stubs
     """Return what a ``DynamicParameterConstraints`` message says.
 
     Raises:
-        InvalidArgument: it is another message, or none; or it, or a part of it, is empty; or it
-            nests too deep.
+        InvalidArgument: this is another message, or no message; or it, or a part of it, is empty;
+            or it nests too deeply.
     """
     if not isinstance(message, DynamicParameterConstraints):
         kind = f"{type(message).__module__}.{type(message).__qualname__}"

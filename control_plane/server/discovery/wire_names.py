@@ -1,7 +1,8 @@
-"""The names in a request: what it asks for, gives up, and states to have.
+"""The names in a request: those that the client asks for, gives up, or states to have.
 
-The rule of this module: they are counted before any of them is looked at. Four megabytes have two
-million names, and each that becomes an object of ours costs all other clients their turn.
+The rule of this module: names are counted before any of them is looked at. A message of four
+megabytes has room for two million names, and each name that becomes a Python object takes time from
+all other clients.
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ DEFAULT_LIMITS = StreamLimits()
 
 
 def names(said: Sequence[str], limits: StreamLimits) -> tuple[str, ...]:
-    """Return the names of a list.
+    """Return the names in a list.
 
     Raises:
-        PeerLimitExceeded: they are too many.
+        PeerLimitExceeded: there are too many.
     """
     limits.check_number(len(said))
     return tuple(said)
 
 
 def versions(said: Any, limits: StreamLimits) -> dict[str, str]:  # noqa: ANN401 - made at run time
-    """Return the versions of a map, by the names.
+    """Return the versions in a map, by resource name.
 
     Raises:
-        PeerLimitExceeded: they are too many.
+        PeerLimitExceeded: there are too many.
     """
     limits.check_number(len(said))
     return dict(said)
 
 
 def locators(said: Sequence[Any], limits: StreamLimits) -> tuple[Locator, ...]:
-    """Return the locators of a list.
+    """Return the locators in a list.
 
     Raises:
-        PeerLimitExceeded: they are too many, or one has too many parameters.
+        PeerLimitExceeded: there are too many, or one of them has too many parameters.
     """
     limits.check_number(len(said))
     return tuple(_locator(each, limits) for each in said)

@@ -1,7 +1,7 @@
-"""How a client describes itself: what is kept of its ``Node`` message, and that as a message again.
+"""How a client describes itself: what is kept of its ``Node`` message, and a message made of that.
 
-The rule of this module: of 61 KB that describe all of Envoy's extensions only what a server acts on
-is read, or shows to operators, and nothing that is kept is long.
+The rule of this module: of the 61 KB that describe all of Envoy's extensions, only what a server
+acts on or shows to operators is read, and nothing that is kept is long.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from envoy.config.core.v3 import base_pb2
 from control_plane.xds.messages import Node
 
 MAX_NODE_CHARACTERS = 256
-"""What is kept of each text by which a client describes itself."""
+"""How many characters are kept of each text by which a client describes itself."""
 
 MAX_METADATA_OCTETS = 16_384
-"""Metadata of a client that is longer is not kept at all."""
+"""How long a client's metadata may be; longer metadata is not kept at all."""
 
 MAX_FEATURES = 64
 """How many of a client's features are looked at; Envoy knows six."""
 
 
 def read_node(request: Any) -> Node | None:  # noqa: ANN401 - any kind of request
-    """Return who says that it makes a request, if it does say so."""
+    """Return the node that a request says it comes from; None if it does not say so."""
     if not request.HasField("node"):
         return None
     node = request.node
@@ -38,7 +38,7 @@ def read_node(request: Any) -> Node | None:  # noqa: ANN401 - any kind of reques
 
 
 def node_message(node: Node | None) -> base_pb2.Node:
-    """Return what is kept of how a client described itself, in Envoy's own message."""
+    """Return what is kept of a client's description of itself, as Envoy's own message."""
     if node is None:
         return base_pb2.Node()
     region, zone, sub_zone = node.locality
