@@ -1,7 +1,7 @@
-"""The CAs of this control plane as they are now, for all who sign or say whom to trust.
+"""The CAs of this control plane as they are now, for all code that signs or says which CA to trust.
 
-The rule of this module: what is current is on disk. Whoever signs asks at that moment, and who has
-to do something about a change is told of it.
+The rule of this module: the current CAs are those on disk. Code that signs asks for the CA at that
+moment, and code that has to react to a change of the CAs is told of it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable
 from control_plane.ca import Authority, Issuers, Rotation
 
 Keep = Callable[[Rotation, Rotation], None]
-"""Puts a rotation on the disk, given the one before and the one after.
+"""Writes a rotation to disk, given the rotation before the change and the one after it.
 
-Raises StorageError if it is not there, and after a restart the rotation is as before; or if the
-disk failed once it was there, and after a restart it may be as either."""
+Raises StorageError if it was not written, and a restart finds the rotation as before; or if the
+disk failed after it was written, and a restart may find either of the two."""
 
 
 class Authorities:
     """Holds the rotation, and replaces it."""
 
     def __init__(self, rotation: Rotation, keep: Keep) -> None:
-        """Start with what is on disk."""
+        """Start with the rotation that is on disk."""
         self._rotation = rotation
         self._keep = keep
         self._observers: list[Callable[[], None]] = []
@@ -29,11 +29,11 @@ class Authorities:
 
     @property
     def rotation(self) -> Rotation:
-        """The CAs and the stage."""
+        """The CAs, and the stage of the rotation."""
         return self._rotation
 
     def current(self) -> Authority:
-        """Return the CA to sign with, and what it has to send."""
+        """Return the CA to sign with, with the certificates that it sends along."""
         return self._rotation.signing
 
     def trust_bundle_pem(self) -> bytes:
@@ -41,26 +41,28 @@ class Authorities:
         return self._rotation.signing.trust_bundle_pem
 
     def issuers(self) -> Issuers:
-        """Return the certificates of the CAs whose leaves count."""
+        """Return the certificates of the CAs whose leaf certificates count."""
         return self._rotation.issuers
 
     def is_gone(self, issuer: str) -> bool:
-        """Tell whether a CA of this name left since this process started.
+        """Tell whether a CA of this name was retired since this process started.
 
-        Nobody connects any more with what it signed; this is for those who did before.
+        A certificate that it signed opens no connection any more; this is for connections that are
+        older.
         """
         return issuer in self._gone
 
     def observe(self, observer: Callable[[], None]) -> None:
-        """Tell somebody of each change, after it is on disk; it returns at once."""
+        """Call the observer after each change, once it is on disk; the observer returns at once."""
         self._observers.append(observer)
 
     def change(self, rotation: Rotation) -> None:
         """Take the next step of the rotation.
 
         Raises:
-            StorageError: everything is as before, also after a restart; or the disk failed once the
-                step was there, and after a restart it may be as either.
+            StorageError: the step was not written, and everything is as before, also after a
+                restart; or the disk failed after the step was written, and a restart may find
+                either of the two.
         """
         before = self._rotation
         self._keep(before, rotation)

@@ -1,8 +1,8 @@
 """Whether an app's certificates still fit into a TLS handshake.
 
-The rule of this module: the change that would make them too large is refused, and not the
-certificate later. Whether it fits depends on the app's routes, and hardly on how many instances it
-has by now.
+The rule of this module: the change that would make a certificate too large is refused, rather than
+the certificate later. The size of an app's certificates depends on its routes, and hardly on how
+many instances it has by now.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ _LARGEST_ADDRESS = Address("2001:db8::1")
 _LONGEST_GUID = InstanceGuid("0" * 63)
 
 _HIGHEST_INDEX = 999
-"""Per-index names grow with the index. An app with more instances than this is looked at again
-when the next one registers."""
+"""Per-index names grow with the index. If an app has more instances than this, its certificates are
+checked again when the next instance registers."""
 
 
 class CertificateBudget:
-    """Compares the largest certificate that an app could need with what clients take."""
+    """Compares the largest certificate that an app could need with what TLS clients accept."""
 
     def __init__(self, authority: Callable[[], Authority], profile: Profile) -> None:
-        """Take the chain that is sent along from the current CA, the bound from the profile."""
+        """Take the chain that is sent along from the current CA, and the bound from the profile."""
         self._authority = authority
         self._profile = profile
 
     def check(self, state: State, app: AppGuid, *, field: str = "") -> None:
-        """Return if every certificate that a State asks for can be served.
+        """Check that every certificate that an app needs in this State can be served.
 
         Args:
-            field: the field of the request that would make them too large; "" if none alone would.
+            field: the field of the request that would make the certificates too large; "" if no
+                field alone would.
 
         Raises:
-            FailedPrecondition: TLS clients would refuse one for its size.
+            FailedPrecondition: TLS clients would refuse a certificate for its size.
         """
         known = state.apps[app]
         request = c2c_request(state, known, _largest_instance(state, known))

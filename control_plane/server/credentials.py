@@ -1,8 +1,9 @@
 """The control plane's own certificate, and the TLS of its ports.
 
 The rule of this module: a port that gives anything away asks for a client certificate and verifies
-it in the handshake, before a byte of any message is read. The server's certificate is looked at in
-each handshake, so it is renewed without a timer and without touching a connection.
+it in the handshake, before a byte of any message is read. Each handshake checks whether the
+server's certificate is due, so the certificate is renewed without a timer and without touching a
+connection.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from control_plane.errors import FailedPrecondition, IssuanceError
 from control_plane.names import SERVER_NAME
 
 _RETRY_SECONDS = 5.0
-"""How long a CA that cannot issue is left alone, however many handshakes there are."""
+"""How long a CA that could not issue is left alone, however many handshakes there are."""
 
 
 class ServerCertificate:
@@ -50,12 +51,13 @@ class ServerCertificate:
         """Issue the first certificate.
 
         Args:
-            authority: returns who signs it, and whom clients must be signed by, at that moment.
-            trust_domain: whose control plane this is.
-            addresses: IP addresses and DNS names that clients reach it by.
-            profile: how long it lives.
-            new_key: makes its keys.
-            new_serial: gives its serial numbers.
+            authority: returns the CA that signs the certificate, and that clients must be signed
+                by, as it is at that moment.
+            trust_domain: the trust domain of this control plane.
+            addresses: the IP addresses and DNS names by which clients reach the control plane.
+            profile: how long the certificate lives.
+            new_key: makes the keys of the certificates.
+            new_serial: gives the serial numbers.
             clock: tells when to renew.
         """
         self._authority = authority
@@ -73,14 +75,14 @@ class ServerCertificate:
         self._leaf = self._issue()
 
     def current(self) -> Leaf:
-        """Return the certificate to show now; gRPC asks from threads of its own."""
+        """Return the certificate to show now; gRPC calls this from threads of its own."""
         with self._lock:
             if not self._is_good() and self._clock.monotonic() >= self._retry_at:
                 self._renew()
             return self._leaf
 
     def client_roots(self) -> bytes:
-        """Return the CA certificates that clients must be signed below now."""
+        """Return the CA certificates that clients' certificates must now be signed below."""
         return self._authority().trust_bundle_pem
 
     def chain_pem(self, leaf: Leaf) -> bytes:
@@ -91,7 +93,7 @@ class ServerCertificate:
         """Return the TLS of one port.
 
         Args:
-            client_certificates: whether a client has to show a certificate that our CA signed.
+            client_certificates: whether clients have to show a certificate that our CA signed.
         """
         shown = _Shown(self, client_certificates=client_certificates)
         # The stubs of grpc do not know that None means "as before".
@@ -101,7 +103,7 @@ class ServerCertificate:
         )
 
     def _is_good(self) -> bool:
-        """Tell whether the certificate need not be replaced; a clock may have been set back."""
+        """Tell whether the certificate can stay; the clock may have been set back since."""
         leaf = self._leaf
         at = renew_at(leaf.not_before, leaf.not_after, SERVER_NAME)
         is_valid = leaf.not_before <= self._clock.now() < at
@@ -136,7 +138,7 @@ class ServerCertificate:
 
 
 class _Shown:
-    """What one port shows and trusts, and whether that is still the newest."""
+    """What one port shows and trusts, and whether that is still current."""
 
     def __init__(self, certificate: ServerCertificate, *, client_certificates: bool) -> None:
         self._certificate = certificate
@@ -144,13 +146,13 @@ class _Shown:
         self._last: tuple[Leaf, bytes] | None = None
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """Return what to show and whom to trust, and remember it."""
+        """Return what to show and which CAs to trust, and remember it."""
         leaf, roots = self._last = self._newest()
         pair = (leaf.private_key_pem or b"", self._certificate.chain_pem(leaf))
         return grpc.ssl_server_certificate_configuration([pair], roots if self._asks else None)
 
     def if_changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what to show if it is something else than before; called in each handshake."""
+        """Return what to show and trust if that has changed; called in each handshake."""
         return None if self._newest() == self._last else self.configuration()
 
     def _newest(self) -> tuple[Leaf, bytes]:

@@ -1,7 +1,7 @@
-"""Nodes that should all have the same: groups, by what their clients say of themselves.
+"""Groups of nodes that should all have the same, formed by what clients say of themselves.
 
-The rule of this module: as long as a node has a stream it is in one group, the one that its newest
-stream puts it in, and has what that group should have.
+The rule of this module: as long as a node has a stream, it is in exactly one group, namely the one
+that its newest stream puts it in, and it has what that group should have.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from control_plane.server.discovery.wire_node import node_message
 from control_plane.xds.snapshot import Snapshot
 
 GroupOf = Callable[[base_pb2.Node], str]
-"""Returns the group of a node. It has ``id``, ``cluster``, ``locality``, ``metadata`` up to 16 KiB,
-``client_features`` and the user agent; and is a claim, like all that clients say."""
+"""Returns the group of a node. The message has ``id``, ``cluster``, ``locality``, ``metadata``
+up to 16 KiB, ``client_features`` and the user agent; it is a claim, like everything that clients
+say."""
 
 
 class Groups(StreamObserver):
-    """What each group should have; it sees on streams who is in it."""
+    """What each group should have; streams tell which nodes are in it."""
 
     def __init__(self, nodes: Nodes, group_of: GroupOf) -> None:
         """Start with no group."""
@@ -31,10 +32,10 @@ class Groups(StreamObserver):
         self._group: dict[str, str] = {}
 
     def set(self, group: str, snapshot: Snapshot) -> None:
-        """Say what each node of a group should have."""
+        """State what each node of a group should have."""
         before = self._snapshots.get(group)
         if before is not None:
-            # What did not change is found out once, and not by each of its nodes.
+            # What did not change is worked out once here, and not for each node of the group.
             snapshot = snapshot.keeping(before, snapshot.changed_since(before))
         self._snapshots[group] = snapshot
         for node_id in self._members.get(group, ()):
@@ -47,7 +48,7 @@ class Groups(StreamObserver):
                 self._nodes.forget(node_id)
 
     def opened(self, live: LiveStream) -> None:
-        """Have a node in the group that it is said to be in now."""
+        """Put a node into the group that ``group_of`` returns for it now."""
         node_id = live.node_id
         group: object = self._group_of(node_message(live.stream.node))
         if not isinstance(group, str):  # a number of the metadata, or what an `async def` returns
@@ -63,7 +64,7 @@ class Groups(StreamObserver):
             self._nodes.set(node_id, snapshot)
 
     def closed(self, live: LiveStream) -> None:
-        """Take a node out of its group if that was its last stream."""
+        """Take a node out of its group if this was its last stream."""
         if not self._nodes.streams(live.node_id):
             self._leave(live.node_id)
 

@@ -1,7 +1,7 @@
 """The server as a library: any resources for any node, without apps, routes or certificates.
 
-The rule of this module: one call says all that a node should have, or each node of a group, and
-calling it again with the same content does nothing.
+The rule of this module: one call states everything that a node, or each node of a group, should
+have. To call it again with the same content does nothing.
 """
 
 from __future__ import annotations
@@ -45,14 +45,15 @@ ANY_NODE = "*"
 """The node id that stands for every node for which nothing else was set."""
 
 MOST_NAMES = 65_536
-"""Names of one stream, unless other limits are given. A delta client that comes back says of each
-resource that it has it, also where it asked for all by a wildcard; fewer names would shut out for
-good who was sent more. A request of 4 MiB has hardly room for so many."""
+"""How many names one stream may have, unless other limits are given. A delta client that reconnects
+states every resource that it has, even if it asked for all of them by a wildcard; with a lower
+bound, a client that was sent more would be shut out for good. A request of 4 MiB hardly has room
+for so many names."""
 
 MOST_STREAMS = 4096
-"""Streams of one node, unless other limits are given, and how many it may open in a minute. By the
-services of each type Envoy opens one for each cluster, route configuration and secret that another
-resource names; what is beyond the bound would never come."""
+"""How many streams one node may have, and how many it may open in a minute, unless other limits are
+given. When Envoy uses the services of single types, it opens one stream for each cluster, route
+configuration and secret that another resource names; those beyond the bound would never arrive."""
 
 _STOP_SECONDS = 1.0
 
@@ -61,7 +62,7 @@ class ResourceServer:
     """An xDS server for resources of one's own.
 
     Attributes:
-        address: where it listens; once it was started, with the port that it got.
+        address: where the server listens; once it is started, with the port that it got.
     """
 
     def __init__(  # noqa: PLR0913 - one argument for each part that may be another
@@ -82,14 +83,14 @@ class ResourceServer:
         Args:
             address: ``host:port``, or ``unix:path``; port 0 for any that is free.
             credentials: its TLS; None for plaintext.
-            types: resource types whose delivery differs from the defaults, one's own or Envoy's.
-            group_of: returns the group of a node, for resources that are set for groups; None where
-                they are set for each node by its id.
+            types: resource types, one's own or Envoy's, whose delivery differs from the defaults.
+            group_of: returns the group of a node, if resources are set for groups; None if they are
+                set for each node by its id.
             admission: who may open a stream, and until when; everybody by default.
-            limits: how much clients may ask for; the defaults, but ``MOST_NAMES`` and
-                ``MOST_STREAMS``, if there are none.
-            load_reports: what clients are to report of their requests, and to whom (LRS); nothing
-                by default.
+            limits: how much clients may ask for; None for the defaults, but with ``MOST_NAMES`` and
+                ``MOST_STREAMS``.
+            load_reports: what clients are to report of their requests, and to whom (LRS); by
+                default nothing.
             identifier: the server's name for itself, in every response.
             clock: the time for back-off and limits.
 
@@ -132,7 +133,7 @@ class ResourceServer:
         self._thread: int | None = None
 
     async def __aenter__(self) -> Self:
-        """Start to listen, also once more after it was left.
+        """Start to listen; this is possible again after the server was stopped.
 
         Raises:
             ConfigurationError: the address cannot be listened on.
@@ -162,7 +163,7 @@ class ResourceServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End every stream with UNAVAILABLE, and stop to listen."""
+        """End every stream with UNAVAILABLE, and stop listening."""
         self._service = self._thread = None
         await self._running.aclose()
 
@@ -170,16 +171,16 @@ class ResourceServer:
     async def rest(
         self, address: str = "127.0.0.1:0", *, tls: ssl.SSLContext | None = None
     ) -> AsyncIterator[str]:
-        """Be polled over REST-JSON too, as long as the block runs; what it gets is the address.
+        """Answer polls over REST-JSON too, as long as the block runs; the block gets the address.
 
         Args:
             address: an IP address and a port, 0 for any that is free; or ``unix:path``.
-            tls: of the server, with ``verify_mode`` CERT_REQUIRED; None for plaintext.
+            tls: the server's TLS, with ``verify_mode`` CERT_REQUIRED; None for plaintext.
 
         Raises:
             FailedPrecondition: the server was not started.
             ConfigurationError: the address cannot be listened on, or h11 is missing.
-            InvalidArgument: the TLS asks for no client certificate.
+            InvalidArgument: the TLS does not ask for a client certificate.
         """
         if self._service is None:
             raise FailedPrecondition("start the server before it can be polled over REST-JSON")
@@ -199,7 +200,7 @@ class ResourceServer:
     ) -> AbstractAsyncContextManager[str]:
         """Tell operators which client has what (CSDS), as long as the block runs.
 
-        What it gets is the address. There is reflection too, for grpcurl.
+        The block gets the address. Reflection is served there too, for grpcurl.
 
         Args:
             address: where only operators connect: ``host:port``, or ``unix:path``.
@@ -212,20 +213,20 @@ class ResourceServer:
         return client_status_port(service, address, credentials, self._limits)
 
     def set_resources(self, node_id: str, resources: Iterable[Message | Resource | Denied]) -> None:
-        """Say all that a node should have; what it has besides is withdrawn.
+        """State everything that a node should have; whatever else it has is withdrawn.
 
         Args:
             node_id: ``node.id`` of the client, or the group of its node if the server has
                 ``group_of``; ``*`` for every node for which nothing else is set.
-            resources: messages such as ``Listener`` or ``Secret``, or ``Resource`` values for
-                messages of one's own that do not tell their name, or that have a TTL or variants;
-                and ``Denied`` values for names that are not there, with the reason.
+            resources: messages such as ``Listener`` or ``Secret``; ``Resource`` values for messages
+                of one's own that do not tell their name, and for resources that have a TTL or
+                variants; and ``Denied`` values for names that do not exist, with the reason.
 
         Raises:
-            InvalidArgument: no client has such an id; or a message has no name, or ``*``, or two of
-                one type have the same, or two virtual hosts of the same routes have a domain in
-                common, or what is there is denied, or two variants of a name could be meant for the
-                same client.
+            InvalidArgument: no client has such an id; or a message has no name, or the name ``*``;
+                or two messages of one type have the same name; or two virtual hosts of the same
+                route configuration have a domain in common; or a resource that exists is denied
+                too; or two variants of a name could be meant for the same client.
             FailedPrecondition: the server runs in another thread.
         """
         self._check_thread()
@@ -251,11 +252,11 @@ class ResourceServer:
             (self._groups or self._nodes).forget(node_id)
 
     def observe(self, observer: StreamObserver) -> None:
-        """Tell somebody of everything that happens on streams from now on."""
+        """Tell an observer of everything that happens on streams from now on."""
         self._nodes.observe(observer)
 
     def deliveries(self, node_id: str) -> list[Delivery]:
-        """Return how far each resource got on its way to a node, for each stream that it has."""
+        """Return how far each resource got on its way to a node, for each of the node's streams."""
         snapshot = self._nodes.snapshot(node_id)
         if snapshot is None:
             return []
@@ -266,13 +267,13 @@ class ResourceServer:
         ]
 
     def _check_id(self, node_id: object) -> None:
-        """Raise where nobody would ever be served; a group may be called nothing."""
+        """Refuse an id under which no client would ever be served; a group's name may be empty."""
         if not isinstance(node_id, str) or not (node_id or self._groups):
             what = "node id" if self._groups is None else "group"
             raise InvalidArgument(f"a {what} is a str, and no client has {node_id!r}")
 
     def _check_thread(self) -> None:
-        """Raise where streams could not be woken: the event loop may sleep, and would go on to."""
+        """Refuse a call from another thread: the event loop may sleep, and would not wake up."""
         if self._thread not in {None, threading.get_ident()}:
             raise FailedPrecondition(
                 "the server runs in another thread: call it there, by loop.call_soon_threadsafe"

@@ -1,8 +1,7 @@
-"""Resources made of messages: what a node should have, as whoever serves it has it at hand.
+"""Resources made of messages: what a node should have, in the form in which its owner has it.
 
-The rule of this module: the type of a resource is the type of its message, its name is the name
-that the message has, and the same content is the same bytes and so the same version. A virtual host
-is meant by its domains too.
+The rule of this module: a resource has the type and the name of its message, and the same content
+gives the same bytes and so the same version. A virtual host can be asked for by its domains too.
 """
 
 from __future__ import annotations
@@ -23,23 +22,24 @@ from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 _TYPE_URL_PREFIX = "type.googleapis.com/"
 
 _WRAPPERS = frozenset({"google.protobuf.Any", "envoy.service.discovery.v3.Resource"})
-"""Messages that another is packed in. No client asks for their own types."""
+"""Messages that carry another message. No client asks for resources of these types."""
 
 _NO_ENDPOINTS: Mapping[TypeUrl, tuple[str, ...]] = MappingProxyType({ENDPOINT: ()})
 
 _NO_COLLECTIONS: Mapping[TypeUrl, tuple[str, ...]] = MappingProxyType({LB_ENDPOINT: ()})
 
 _NAME_FIELDS = ("name", "cluster_name")
-"""Where messages keep their names: ``cluster_name`` is that of a ``ClusterLoadAssignment``."""
+"""The fields in which messages keep their names; in a ``ClusterLoadAssignment`` it is
+``cluster_name``."""
 
 
 def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
     """Collect resources by type.
 
     Raises:
-        InvalidArgument: a message has no name, or ``*``, or two of one type have a name or alias
-            in common, or what is there is denied, or variants of a name are ambiguous, or a type
-            has no URL.
+        InvalidArgument: a message has no name, or the name ``*``; or two of one type have a name or
+            alias in common; or a resource that exists is denied too; or the variants of a name are
+            ambiguous; or a type has no URL.
     """
     by_type: dict[TypeUrl, list[Resource]] = {}
     denied: dict[TypeUrl, dict[str, str]] = {}
@@ -61,7 +61,7 @@ def snapshot_of(resources: Iterable[Message | Resource | Denied]) -> Snapshot:
 
 
 def check_type_url(url: str) -> None:
-    """Refuse the name of a type in place of its URL: in an ``Any`` no client could read it.
+    """Refuse a type name in place of the type's URL, because no client could read it in an ``Any``.
 
     Raises:
         InvalidArgument: it has no slash.
@@ -77,15 +77,15 @@ def resource_of(
 
     Args:
         message: such as a ``Listener``.
-        ttl: after how many seconds without word from the server a client that supports it drops the
-            resource; None for never.
-        constraints: ``DynamicParameterConstraints`` which say what clients it is for, where there
-            are several variants of this name; None for all.
+        ttl: the seconds without word from the server after which a client that supports TTLs drops
+            the resource; None for never.
+        constraints: ``DynamicParameterConstraints`` that say which clients this variant is for, if
+            the name has several variants; None if the resource is for all clients.
 
     Raises:
-        InvalidArgument: it is no message, or packs another, or has no name, or one that a virtual
-            host must not have; or the TTL is too short or too long; or the constraints are no such
-            message, or say nothing, or are those of a virtual host.
+        InvalidArgument: this is no message, or it packs another; or it has no name, or a name that
+            a virtual host must not have; or the TTL is too short or too long; or the constraints
+            are no such message, say nothing, or are given for a virtual host.
     """
     _check_message(message)
     full_name = message.DESCRIPTOR.full_name
@@ -111,7 +111,7 @@ def resource_of(
 
 
 def _check_message(given: object) -> None:
-    """Raise unless it is one: a dict, or a message of another library, is easily taken for one."""
+    """Refuse what is no message: a dict, or another library's message, is easily taken for one."""
     if not isinstance(given, Message):
         kind = f"{type(given).__module__}.{type(given).__qualname__}"
         raise InvalidArgument(f"a resource is a message of google.protobuf, not a {kind}")
@@ -121,7 +121,7 @@ def _awaits(
     type_url: TypeUrl,
     message: Any,  # noqa: ANN401 - made at run time
 ) -> Mapping[TypeUrl, tuple[str, ...]]:
-    """Return what a client waits for once it is sent a message, as far as that tells."""
+    """Return what a client waits for after it is sent a message, as far as the message tells."""
     if type_url == ENDPOINT:
         names = [
             each.leds_cluster_locality_config.leds_collection_name
@@ -138,10 +138,10 @@ def _awaits(
 
 
 def _aliases(name: str, virtual_host: Any) -> list[str]:  # noqa: ANN401 - made at run time
-    """Return what Envoy asks for when a request is for a domain of a virtual host.
+    """Return the names by which Envoy asks for a virtual host when a request is for its domains.
 
     Raises:
-        InvalidArgument: its name does not tell whose it is.
+        InvalidArgument: the name of the virtual host does not tell its route configuration.
     """
     routes, _, own_name = name.rpartition("/")
     if not (routes and own_name):
