@@ -1,7 +1,7 @@
 """Who may open a stream.
 
-The rule of this module: a client is let in once, when it told its node and before anything of its
-request is looked at.
+The rule of this module: a client is let in once per stream, after it named its node and before
+anything else in its request is looked at.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class PeerContext(Protocol):
-    """What tells who makes a call: the context of a call of gRPC, or of a request of REST-JSON."""
+    """Tells who makes a call; the context of a gRPC call, or of a REST-JSON request."""
 
     def peer(self) -> str:
-        """Return where it comes from, such as ``ipv4:127.0.0.1:40000``."""
+        """Return the address that the call comes from, such as ``ipv4:127.0.0.1:40000``."""
 
     def peer_identities(self) -> Iterable[bytes] | None:
-        """Return the names in its certificate, or the common name if it has none of those."""
+        """Return the names in the peer's certificate, or its common name if it has no others."""
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Return what the handshake proved; ``x509_pem_cert`` is its certificate."""
+        """Return what the handshake proved; ``x509_pem_cert`` is the peer's certificate."""
 
 
 class Admission(Protocol):
-    """Decides on each new stream; must return at once."""
+    """Decides on each new stream; must decide at once, without awaiting anything."""
 
     def admit(self, node: Node, context: PeerContext) -> Credential | None:
-        """Return by what the client may have a stream as this node; None if nothing was asked for.
+        """Return the credential that lets the client in as this node; None if none was required.
 
         Args:
-            node: who it says it is.
-            context: its call, with the certificate that it showed.
+            node: the node that the client says it is.
+            context: the client's call, with the certificate that it showed.
 
         Raises:
-            Unauthenticated: it did not prove who it is.
-            PermissionDenied: it is somebody else, or may not come in.
-            PeerLimitExceeded: it has enough already.
+            Unauthenticated: the client did not prove who it is.
+            PermissionDenied: the client is not this node, or may not come in.
+            PeerLimitExceeded: the client has enough streams already.
         """
 
 
@@ -56,13 +56,13 @@ class Everybody:
 
 
 def admitted(admission: Admission, node: Node, context: PeerContext) -> Credential | None:
-    """Return by what an admission lets a client in.
+    """Return the credential with which an admission lets a client in, or None.
 
-    One that answers with False, or is ``async`` and so never ran, has let nobody in.
+    An ``admit`` that returns False, or that is ``async`` and so never ran, has let nobody in.
 
     Raises:
-        TypeError: it answered with something else.
-        ControlPlaneError: it lets nobody in, as ``Admission`` says.
+        TypeError: the admission returned something else.
+        ControlPlaneError: the admission does not let the client in, as ``Admission`` says.
     """
     answer: object = admission.admit(node, context)
     if answer is None or isinstance(answer, Credential):

@@ -1,11 +1,12 @@
-"""How often somebody may try to enrol in vain.
+"""How often an applicant may fail to enrol.
 
-The rule of this module: what a stranger can make the server do is bounded, and does not cost those
-with a good token anything. A refusal counts only if it is the applicant's fault: against its token
-if that is known, else against the address that it comes from and against all strangers together. So
-a good token enrols as soon as the server can, however many others fail. Whoever finds its address
-held is told to try again, so that is not its fault; only its lines in the log are bounded. Who
-leaves before it is answered made the server work for nothing, which counts like a refusal.
+The rule of this module: what a stranger can make the server do is bounded, and that bound costs
+nothing to applicants with a good token. A refusal counts only if it is the applicant's fault. It
+counts against the applicant's token if that is known; otherwise against the address that the
+attempt comes from, and against all strangers together. So a good token enrols as soon as the server
+can, however many other attempts fail. An applicant whose address is held by another instance is
+told to try again; as that is not its fault, only its lines in the log are bounded. An applicant
+that leaves before it is answered made the server work for nothing, so this counts like a refusal.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
 from control_plane.server.status import code_of
 
 STRANGERS = 10
-"""How many addresses may be refused as often as one may be; they share what is beyond."""
+"""The bound that all strangers share, as a multiple of the bound of one address."""
 
 _SITE_PREFIX = 64
-"""Whoever has one address of IPv6 has all of its subnet (RFC 4291, section 2.5.4)."""
+"""A host that has one IPv6 address has its whole subnet (RFC 4291, section 2.5.4)."""
 
 
 class Applicants:
-    """Counts refused enrolments, in all and by who tried.
+    """Counts refused enrolments, in all and by applicant.
 
     Attributes:
-        refused: how many there were, by the status that they were answered with.
+        refused: how many enrolments were refused, by the status that answered them.
     """
 
     def __init__(self, limits: ServerLimits, refusals: RefusalTally, clock: Clock) -> None:
-        """Start with nobody refused; tell of those that are too many together."""
+        """Start with no refusals; those that are too many for a line each go to the tally."""
         most = limits.refused_enrollments_per_minute
         self._by_token = TokenBuckets.per_minute(most, clock)
         self._by_address = TokenBuckets.per_minute(most, clock)
@@ -52,10 +53,10 @@ class Applicants:
         self.refused: Counter[grpc.StatusCode] = Counter()
 
     def let_in(self, token: str) -> None:
-        """Let in somebody with a good token, before anything else of the attempt is looked at.
+        """Let in an applicant with a good token, before anything else of the attempt is looked at.
 
         Args:
-            token: its hash.
+            token: the hash of the token.
 
         Raises:
             LimitExceeded: attempts with this token failed too often.
@@ -64,16 +65,16 @@ class Applicants:
             raise _too_often()
 
     def refuse(self, error: ControlPlaneError, source: Address, token: str) -> ControlPlaneError:
-        """Count a refusal, and return what the caller is told.
+        """Count a refusal, and return what the applicant is told.
 
         Args:
-            error: why it is refused.
-            source: where the attempt comes from.
+            error: why the attempt is refused.
+            source: the address that the attempt comes from.
             token: the hash of its token, or "" if that is not known or has expired.
 
         Returns:
-            the same error, which is worth a line in the log; or another if there were so many that
-            this one is told of with others.
+            the same error, which is worth a line in the log; or another error, if there were so
+                many refusals that this one is only reported together with others.
         """
         if _is_fault(error) and not self._take(source, token):
             self._refusals.count(log_events.AUDIT_ENROLLMENTS_LIMITED, source)
@@ -86,7 +87,7 @@ class Applicants:
 
         Args:
             error: why it was refused.
-            source: where the attempt came from, which a line for many names.
+            source: the address that the attempt came from, which a line for many refusals names.
             token: the hash of its token, or "" if that is not known or has expired.
         """
         if not isinstance(error, AlreadyExists):
@@ -94,10 +95,10 @@ class Applicants:
         return self._refusals.has_line(log_events.AUDIT_ENROLLMENTS_LIMITED, token, source)
 
     def left(self, source: Address, token: str) -> bool:
-        """Count somebody who left before the answer; tell whether that may have a line of its own.
+        """Count an applicant that left before the answer; tell whether it may have a log line.
 
         Args:
-            source: where the attempt came from.
+            source: the address that the attempt came from.
             token: the hash of its token, which is good.
         """
         if self._by_token.take(token):
@@ -106,7 +107,7 @@ class Applicants:
         return False
 
     def _take(self, source: Address, token: str) -> bool:
-        """Take from a bucket of its own first, so that nobody alone empties the common one."""
+        """Take from the applicant's own bucket first, so that no one empties the shared one."""
         if token:
             return self._by_token.take(token)
         return self._by_address.take(_site(source)) and self._strangers.take()
@@ -121,7 +122,7 @@ def _too_often() -> LimitExceeded:
 
 
 def _site(source: Address) -> str:
-    """Return the network that one stranger may have: all of its addresses count as one."""
+    """Return the network that one stranger may have; all of its addresses count as one."""
     if ":" not in source:
         return source
     return str(ipaddress.ip_network((source, _SITE_PREFIX), strict=False))

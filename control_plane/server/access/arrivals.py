@@ -1,8 +1,8 @@
 """How many new streams are let in, and how much is read on them.
 
-The rule of this module: whoever comes too often pays for it alone. A node has a bound of its own,
-which it reaches before the one that all nodes share, and only a client that proved to be that node
-counts against it.
+The rule of this module: a client that comes too often pays for it alone. Each node has a bound of
+its own, which it reaches before the bound that all nodes share, and only a client that proved to be
+that node counts against it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Arrivals:
     """Counts new streams, in all and by node."""
 
     def __init__(self, limits: ServerLimits, clock: Clock) -> None:
-        """Start with nobody having come."""
+        """Start with no stream counted."""
         self._most = most = limits.new_streams_per_node_and_minute
         self._all = TokenBucket(limits.new_streams_per_second, limits.new_streams_burst, clock)
         self._by_node = TokenBuckets.per_minute(most, clock)
@@ -24,10 +24,10 @@ class Arrivals:
         self._octets = None if rate is None else TokenBuckets(rate, limits.request_octets, clock)
 
     def let_in(self, node_id: str) -> None:
-        """Count a stream of a node.
+        """Count a new stream of a node.
 
         Raises:
-            Unavailable: it, or all of them, came too often.
+            Unavailable: streams of this node, or of all nodes, came too often.
         """
         if not self._by_node.take(node_id):
             raise Unavailable(
@@ -37,14 +37,14 @@ class Arrivals:
             raise Unavailable("too many new streams at once; come again in a moment")
 
     def reads(self, who: str, octets: int) -> None:
-        """Count a request before it is read.
+        """Count a request before it is parsed.
 
         Args:
-            who: sent it, by the certificate that it showed.
-            octets: how long it is.
+            who: the client that sent it, identified by the certificate that it showed.
+            octets: how long the request is.
 
         Raises:
-            Unavailable: there was too much of this client lately.
+            Unavailable: this client sent too many octets lately.
         """
         if self._octets is not None and not self._octets.take(who, octets):
             raise Unavailable("more octets of requests of one client than it may send; come later")

@@ -1,8 +1,8 @@
-"""How many calls of one client are under way, and how often it makes another.
+"""How many calls one client may have open, and how often it may make another.
 
-The rule of this module: a client is known by its certificate, so it is counted before it has sent
-anything. A call whose first message does not come costs memory like any other, and no stream that
-says who it is has been counted by then.
+The rule of this module: a client is known by its certificate, so its calls are counted before it
+has sent anything. A call whose first message never comes costs memory like any other call, and it
+is not counted as a stream of a node, because it has not named one yet.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
 class CallLimits(grpc.aio.ServerInterceptor):
-    """Bounds the calls of each client; stands outside all others, and ends calls by itself.
+    """Bounds the calls of each client; stands outside all other interceptors and ends calls.
 
-    It is for a port with methods that read and write by themselves, or have one request and one
-    response, of which others take the bytes.
+    It is for ports whose methods either read and write their streams themselves, or have one
+    request and one response, whose bytes other code parses.
     """
 
     def __init__(self, limits: ServerLimits, refusals: RefusalTally, clock: Clock) -> None:
         """Start with no call.
 
         Args:
-            limits: how many there may be.
-            refusals: is told of those that are too many.
-            clock: tells how long ago others were made.
+            limits: how many calls there may be.
+            refusals: told of calls that are too many.
+            clock: tells how long ago earlier calls were made.
         """
         self._most = limits.calls_per_client
         self._seconds = limits.first_request_seconds
@@ -55,7 +55,7 @@ class CallLimits(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Count the call before the method that it is for."""
+        """Count each call before the method that it is for runs."""
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -68,7 +68,7 @@ class CallLimits(grpc.aio.ServerInterceptor):
                 handler.response_serializer,
             )
         else:
-            # gRPC would wait for the request for ever, and tell of the call only then.
+            # gRPC would wait for the request for ever, and would only then tell us of the call.
             bounded = grpc.stream_unary_rpc_method_handler(
                 self._unary(handler.unary_unary, method),
                 handler.request_deserializer,
@@ -108,7 +108,7 @@ class CallLimits(grpc.aio.ServerInterceptor):
         return request
 
     async def _enter(self, context: Context, method: str) -> str:
-        """Count a call, and return whose it is; end it if there are too many."""
+        """Count a call and return its client; end the call if the client has made too many."""
         who = caller(context)
         if reason := self._why_too_many(who):
             self._refusals.count(log_events.AUDIT_STREAMS_LIMITED, who)

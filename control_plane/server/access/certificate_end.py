@@ -1,7 +1,8 @@
 """Streams end with the certificate by which their client was let in.
 
-The rule of this module: no stream is open for longer than its client could open one. It ends a
-moment before its certificate does: the client has another one by then, or is told why it is out.
+The rule of this module: no stream stays open for longer than its client could open one. A stream
+ends a moment before its certificate expires: by then the client has another certificate, or is told
+why it is not let in.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from control_plane.errors import Unavailable
 from control_plane.nodes import Credential, LiveStream, StreamObserver
 
 MARGIN_SECONDS = 1.0
-"""How long before the end of its certificate a stream is ended."""
+"""How long before its certificate expires a stream is ended."""
 
 CERTIFICATE_ENDS = "the client certificate ends"
 
 
 def seconds_left(shown: Credential, clock: Clock) -> float:
-    """Return how long a stream may be open by a certificate."""
+    """Return how long a stream that was opened with a certificate may stay open."""
     return max(0.0, (shown.not_after - clock.now()).total_seconds() - MARGIN_SECONDS)
 
 
 @asynccontextmanager
 async def while_valid(shown: Credential | None, clock: Clock) -> AsyncIterator[None]:
-    """End a block with the certificate of a client, where it showed one.
+    """End a block when the client's certificate expires, if the client showed one.
 
     Raises:
-        Unavailable: the certificate ends.
+        Unavailable: the certificate expires.
     """
     until = asyncio.timeout(None if shown is None else seconds_left(shown, clock))
     try:
@@ -43,9 +44,9 @@ async def while_valid(shown: Credential | None, clock: Clock) -> AsyncIterator[N
 
 
 class CertificateEnds(StreamObserver):
-    """Observes streams, and ends each with the certificate of its client.
+    """Observes streams, and ends each of them when its client's certificate expires.
 
-    A stream that is to end is never given more time.
+    A stream for which an end is set never gets a later one.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -54,7 +55,7 @@ class CertificateEnds(StreamObserver):
         self._timers: dict[LiveStream, asyncio.TimerHandle] = {}
 
     def opened(self, live: LiveStream) -> None:
-        """Set the moment at which a stream has to end, if its admission told of a certificate."""
+        """Set the time at which a stream has to end, if the client was let in by a certificate."""
         if live.credential is not None:
             self._end_in_time(live, live.credential)
 
@@ -65,11 +66,11 @@ class CertificateEnds(StreamObserver):
             timer.cancel()
 
     def _end_in_time(self, live: LiveStream, shown: Credential) -> None:
-        """Have a stream end before the certificate by which its client was let in."""
+        """End a stream before the certificate by which its client was let in expires."""
         self._end_in(seconds_left(shown, self._clock), live, CERTIFICATE_ENDS)
 
     def _end_in(self, seconds: float, live: LiveStream, reason: str) -> None:
-        """Have a stream end by then, unless it has to end before."""
+        """End a stream after this time, unless it has to end earlier."""
         loop = asyncio.get_running_loop()
         timer = self._timers.get(live)
         if timer is not None:

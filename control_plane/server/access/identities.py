@@ -1,14 +1,16 @@
-"""Identity certificates: issued to who proved to be an instance, replaced before they end.
+"""Identity certificates: issued to proven instances, and replaced before they expire.
 
 The rules of this module:
 
-- A certificate counts until a newer one of the same instance was shown. Before that the newer one
-  may never have arrived, and the older is all that its holder has; after that whoever shows the
-  older one has stolen it, or was restored from a copy.
-- What an older release sent for the ports from 61001 has the SPIFFE id of its instance, and a key
-  that the control plane made and sent. It never counts, as far as there is a record of it.
-- A stream that was opened with an older certificate than the newest issued is ended soon, and any
-  stream before its certificate ends; Envoy then comes back with the files that its sidecar renewed.
+- A certificate counts until the instance shows a newer one. Before that, the newer certificate may
+  never have arrived, and the older one is all that the instance has. After that, a client that
+  shows the older one has stolen it, or was restored from a copy.
+- The certificate that an older release sent for the ports from 61001 up has the SPIFFE id of its
+  instance, and a key that the control plane made and sent. It never counts, as far as there is a
+  record of it.
+- A stream that was opened with a certificate older than the newest issued one is ended soon, and
+  any stream is ended before its certificate expires. Envoy then comes back with the files that its
+  sidecar has renewed.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _EARLIER = None
 
 
 class Identities:
-    """Issues identity certificates, and remembers which of each instance count."""
+    """Issues identity certificates, and remembers which certificates of each instance count."""
 
     def __init__(  # noqa: PLR0913 - what issuing needs, and who is told of what
         self,
@@ -53,17 +55,18 @@ class Identities:
         note_first: Callable[[IssuedRecord], None] = lambda _: None,
         of_ports: Container[int] = frozenset(),
     ) -> None:
-        """Start without having issued any.
+        """Start without having issued any certificate.
 
         Args:
-            authority: returns the CA of the moment.
-            trust_domain: whose identities they are.
-            profile: how long they live.
+            authority: returns the CA that signs at that moment.
+            trust_domain: the trust domain of the identities.
+            profile: how long the certificates live.
             new_serial: gives their serial numbers.
             clock: tells when they are issued.
-            note: is told of each that its instance was given, and returns at once.
-            note_first: is told of the first of an instance, before that is registered.
-            of_ports: serials of certificates that say to be an instance and are no identities.
+            note: told of each certificate that an instance was given; returns at once.
+            note_first: told of the first certificate of an instance, before the instance is
+                registered.
+            of_ports: the serials of certificates that name an instance but are no identities.
         """
         self._authority = authority
         self._profile = profile
@@ -79,13 +82,13 @@ class Identities:
         self.trust_domain = trust_domain
 
     def on_renewal(self, callback: Callable[[InstanceGuid], None]) -> None:
-        """Call this whenever an instance is given a newer certificate."""
+        """Call this function whenever an instance is given a newer certificate."""
         self._renewed.append(callback)
 
     def issue(self, app: App, instance: Instance, key: PublicKey) -> Leaf:
-        """Make the certificate that proves to be this instance, for a key that never left it.
+        """Issue the certificate that proves this instance, for a key that never left the instance.
 
-        It counts once it was given.
+        The certificate counts once ``given`` is called.
 
         Raises:
             IssuanceError: the CA cannot issue now.
@@ -108,10 +111,10 @@ class Identities:
         )
 
     def given(self, instance: InstanceGuid, leaf: Leaf) -> None:
-        """Note that an instance is given a certificate; what led to that is on the disk."""
+        """Note that an instance is given a certificate; the change that led to it is on disk."""
         counting = self._counting.setdefault(instance, [_EARLIER])
         counting.append(leaf.serial)
-        # Older ones never arrived.
+        # Certificates older than these never arrived.
         del counting[1:-MAX_UNSEEN]
         self.starts(instance)
         self._note(_record_of(instance, leaf))
@@ -119,7 +122,7 @@ class Identities:
             callback(instance)
 
     def enrols(self, instance: InstanceGuid, leaf: Leaf) -> None:
-        """Note that an instance may connect once it is registered, by the transaction to come."""
+        """Note that an instance may connect once the transaction that follows has registered it."""
         self.starts(instance)
         self._note_first(_record_of(instance, leaf))
 
@@ -128,15 +131,15 @@ class Identities:
         self._issued_at[instance] = self._clock.monotonic()
 
     def shown(self, instance: InstanceGuid, serial: int) -> None:
-        """Note that a certificate is in use: those that were issued before it count no more."""
+        """Note that a certificate is in use: those that were issued before it no longer count."""
         counting = self._counting.get(instance, [])
         if serial in counting:
             del counting[: counting.index(serial)]
 
     def counts(self, instance: InstanceGuid, serial: int) -> bool:
-        """Tell whether this is an identity, and no newer one of this instance was shown.
+        """Tell whether this is an identity, and no newer certificate of this instance was shown.
 
-        After a restart nothing is known of earlier ones, and they count until a newer one is
+        After a restart nothing is known of earlier certificates, so they count until a newer one is
         issued and shown.
         """
         if serial in self._of_ports:
@@ -145,21 +148,21 @@ class Identities:
         return serial in counting or _EARLIER in counting
 
     def is_superseded(self, instance: InstanceGuid, serial: int) -> bool:
-        """Tell whether a newer certificate than this was issued to an instance."""
+        """Tell whether a newer certificate than this one was issued to an instance."""
         counting = self._counting.get(instance)
         return counting is not None and counting[-1] != serial
 
     def is_starting(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance has had its certificate for so short that it may yet connect."""
+        """Tell whether an instance got its certificate so recently that it may yet connect."""
         at = self._issued_at.get(instance)
         return at is not None and self._clock.monotonic() - at < STARTING_SECONDS
 
     def connected(self, instance: InstanceGuid) -> None:
-        """Note that an instance opened a stream; from then on that tells whether it is there."""
+        """Note that an instance opened a stream; from now on streams tell whether it is there."""
         self._issued_at.pop(instance, None)
 
     def left(self, instance: InstanceGuid) -> None:
-        """Note that an instance said that it leaves, so that it is not about to connect."""
+        """Note that an instance announced that it leaves, so it is not about to connect."""
         self._issued_at.pop(instance, None)
 
     def forget(self, instance: InstanceGuid) -> None:

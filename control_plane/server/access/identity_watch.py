@@ -1,11 +1,12 @@
-"""Ends the streams of identities that are no longer the newest, and those that end soon.
+"""Ends streams whose identity certificate is no longer the newest, or is about to expire.
 
-The rule of this module: Envoy opens its streams again on the same TCP connection, old certificate
-included, unless that connection may carry one request only (the bootstrap says so). So a stream
-that ends comes back with the files that the sidecar has renewed; if it does not, it is ended again.
-A further renewal gives a stream that is to end no more time, or it would stay open as long as its
-instance renews often enough. Timers notice neither a clock that is set nor that the machine slept:
-then all of them are set anew.
+The rule of this module: Envoy reopens its streams on the same TCP connection, and so with the old
+certificate, unless that connection may carry one request only (the bootstrap says so). So after a
+stream is ended, Envoy comes back with the files that the sidecar has renewed; if it does not, the
+new stream is ended again. A further renewal does not give a stream that is about to end any more
+time; otherwise a stream would stay open as long as its instance renews often enough. Timers notice
+neither that the clock was set nor that the machine slept; if one of these happens, all timers are
+set anew.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _SUPERSEDED = "a newer certificate was issued to this instance"
 
 
 class IdentityWatch(CertificateEnds):
-    """Observes streams, and ends those whose certificate ends, or is out of date before that."""
+    """Observes streams, and ends those whose certificate expires or has been superseded."""
 
     def __init__(
         self,
@@ -39,11 +40,11 @@ class IdentityWatch(CertificateEnds):
         """Watch the streams of these nodes.
 
         Args:
-            nodes: have the streams.
-            identities: knows which certificate of an instance is the newest.
-            holdings: knows which it uses.
-            is_gone: tells whether the CA of this name left.
-            clock: tells which end.
+            nodes: the nodes that have the streams.
+            identities: knows the newest certificate of each instance.
+            holdings: knows the certificate that each instance uses.
+            is_gone: tells whether the CA of this name was retired.
+            clock: tells which certificates expire.
         """
         super().__init__(clock)
         self._nodes = nodes
@@ -63,17 +64,18 @@ class IdentityWatch(CertificateEnds):
             self._end_in(SETTLING_SECONDS, live, _SUPERSEDED)
 
     def authorities_changed(self) -> None:
-        """End the streams of identities whose CA left; their clients have to show another."""
+        """End the streams of identities whose CA was retired; the clients must show another."""
         for live in self._nodes.all_streams():
             shown = self._holdings.identity(InstanceGuid(live.node_id))
             if shown is not None and self._is_gone(shown.issuer):
                 self._end_in(0.0, live, "the CA of the client certificate was retired")
 
     def clock_jumped(self) -> None:
-        """Have streams end before their certificates do by the clock as it is now.
+        """Set anew when each stream has to end, by the clock as it is now.
 
-        Those that have ended by it go together: if the clock is wrong that is everybody, and nobody
-        counts as gone then (``reconciler/membership/absences.py``).
+        Streams whose certificates have expired by that clock all end at once: if the clock is
+        wrong, that concerns all instances, and in that case none of them counts as gone
+        (``reconciler/membership/absences.py``).
         """
         for live in self._nodes.all_streams():
             if live.credential is not None:

@@ -25,7 +25,7 @@ from control_plane.xds.messages import Node
 
 
 def removed(instance: InstanceGuid) -> PermissionDenied:
-    """Return what somebody is told who was an instance once."""
+    """Return the error for a client that was an instance and has been removed."""
     return PermissionDenied(
         f"instance {instance} was removed: with a new token (c2c join-token) another can take its "
         "place"
@@ -33,9 +33,9 @@ def removed(instance: InstanceGuid) -> PermissionDenied:
 
 
 class InstanceProof:
-    """Tells which instance makes a call, and writes down who is none.
+    """Tells which instance makes a call, and records callers that are no instance.
 
-    A proof does not last. It is asked for with each call and each new stream, also on a connection
+    A proof does not last. It is asked for with each call and each new stream, even on a connection
     that has been open for long, and once more (``again``) with each message of a stream. A stream
     that shows an older certificate after a newer one was used ends without a line in the audit log,
     since every renewal leads to that.
@@ -49,14 +49,14 @@ class InstanceProof:
         refusals: RefusalTally,
         seen: Callable[[InstanceIdentity], None],
     ) -> None:
-        """Ask these for the State of the moment, and for which certificates count.
+        """Use this State, and these sources that tell which certificates count.
 
         Args:
-            state: returns the newest.
-            identities: knows which were replaced.
-            validity: tells which are worth nothing for another reason.
-            refusals: is told of those that are too many for a line each.
-            seen: is told of each identity that proved an instance, and returns at once.
+            state: returns the newest State.
+            identities: knows which certificates were replaced.
+            validity: tells which certificates are worthless for another reason.
+            refusals: told of refusals that are too many for a line each.
+            seen: told of each identity that proved an instance; returns at once.
         """
         self._state = state
         self._identities = identities
@@ -71,23 +71,23 @@ class InstanceProof:
         """Return the instance that makes a call.
 
         Args:
-            context: its call.
-            node_id: who it says it is, where it says so.
+            context: the call.
+            node_id: the node that the caller says it is, if it says so.
 
         Raises:
             Unauthenticated: the peer proved nothing.
-            PermissionDenied: it is no instance, one that was removed or never was, or another
-                than it says, or of another app.
+            PermissionDenied: the peer is no instance; or it was removed or never existed; or it is
+                not the node that it says it is; or it belongs to another app.
         """
         return self._told(context, lambda: identity_of(context, self._validity), node_id)
 
     def again(self, context: PeerContext, identity: InstanceIdentity) -> InstanceIdentity:
-        """Return the identity that proved an instance on this call before, if it still does.
+        """Return the identity that earlier proved an instance on this call, if it still does.
 
         Raises:
-            Unauthenticated: its certificate is worth nothing by now.
+            Unauthenticated: its certificate is worthless by now.
             PermissionDenied: the instance was removed.
-            Unavailable: a newer one was used since.
+            Unavailable: a newer certificate has been used since.
         """
 
         def still() -> InstanceIdentity:
@@ -99,7 +99,7 @@ class InstanceProof:
         return self._told(context, still)[0]
 
     def of_removed(self, context: PeerContext, node_id: str) -> InstanceIdentity | None:
-        """Return who makes a call that was an instance and was removed; None if that is not so.
+        """Return the caller's identity if it is that of a removed instance; otherwise None.
 
         Raises:
             Unauthenticated: the peer proved nothing.
@@ -163,14 +163,14 @@ class InstanceProof:
 
 
 class InstanceAdmission:
-    """Lets an instance open streams as itself, and one that was removed hear that it was."""
+    """Lets an instance open streams as itself, and a removed instance learn that it was removed."""
 
     def __init__(self, proof: InstanceProof, awaits: Callable[[InstanceGuid], bool]) -> None:
-        """Let in who can prove it.
+        """Let in clients that can prove which instance they are.
 
         Args:
-            proof: tells who it is.
-            awaits: tells whether an instance that was removed may not know it yet.
+            proof: tells which instance a client is.
+            awaits: tells whether an instance that was removed may not know that yet.
         """
         self._proof = proof
         self._awaits = awaits
@@ -179,8 +179,8 @@ class InstanceAdmission:
         """Compare what a node claims with what its certificate proves.
 
         Raises:
-            Unauthenticated: it proved nothing.
-            PermissionDenied: it is somebody else, or was removed and told so.
+            Unauthenticated: the client proved nothing.
+            PermissionDenied: the client is not that instance, or was removed and has been told so.
         """
         try:
             identity, _ = self._proof.of(context, node.id)

@@ -1,8 +1,8 @@
-"""Operators over TCP: who they are, and that nobody else gets in.
+"""Operators over TCP: how they prove who they are, so that nobody else gets in.
 
-The rule of this module: on a port with this interceptor no method runs, reflection and health
-included, and nothing of a request is parsed, before the client proved by its certificate to be an
-operator.
+The rule of this module: on a port with this interceptor, no method runs and nothing of a request is
+parsed before the client has proved by its certificate to be an operator. This includes reflection
+and health.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from control_plane.server.status import end_call
 DEFAULT_TTL = timedelta(days=30)
 MIN_TTL = timedelta(minutes=1)
 MAX_TTL = timedelta(days=90)
-"""Nothing revokes it before it ends."""
+"""Nothing revokes an operator's certificate before it expires."""
 
 
 class OperatorsOnly(grpc.aio.ServerInterceptor):
-    """Lets operators call, and nobody else; stands outside all others, and ends calls by itself."""
+    """Lets only operators call; stands outside all other interceptors, and ends calls."""
 
     def __init__(self, validity: Validity, refusals: RefusalTally) -> None:
-        """Know whose certificates count, and until when.
+        """Accept operators' certificates as long as they are valid.
 
         Args:
-            validity: tells which are worth nothing.
-            refusals: is told of those that are too many for a line each.
+            validity: tells which certificates are worthless.
+            refusals: told of refusals that are too many for a line each.
         """
         self._validity = validity
         self._refusals = refusals
@@ -120,7 +120,8 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
                 return
             async with aclosing(answer):
                 async for message in answer:
-                    # The certificate may have ended, or lost its CA, since the stream was opened.
+                    # The certificate may have expired, or its CA may have been retired, since the
+                    # stream was opened.
                     await self._check(context, method)
                     yield message
 
@@ -138,7 +139,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         new_serial: Callable[[], int],
         clock: Clock,
     ) -> None:
-        """Issue with what this returns at the moment of the call."""
+        """Issue with the CA that ``authority`` returns at the moment of the call."""
         self._authority = authority
         self._trust_domain = trust_domain
         self._new_serial = new_serial

@@ -1,7 +1,8 @@
 """Who is at the other end of a connection, as its verified certificate says.
 
-The rule of this module: a handshake verified the certificate, and that proves less than it seems.
-Since then it may have ended or its CA may have left, and the CA need not be one that signs here.
+The rule of this module: a handshake verified the certificate, but that proves less than it seems.
+Since then the certificate may have expired, or its CA may have been retired; and the CA need not be
+one that signs here.
 """
 
 from __future__ import annotations
@@ -25,18 +26,20 @@ from control_plane.server.access.admission import PeerContext
 
 _read_identity = lru_cache(maxsize=8192)(peer_identity)
 _is_signed_by = lru_cache(maxsize=8192)(is_signed_by)
-"""A client shows the same certificate with each call, and reading it costs more than many calls."""
+"""A client shows the same certificate with each call, and reading it costs more than many calls
+do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """What makes a certificate of ours worth nothing although a handshake verified it.
+    """What makes a certificate of ours worthless although a handshake verified it.
 
     Attributes:
-        clock: tells which have ended.
-        issuers: returns the CAs of which each has to be, by now. A handshake proves no more than
-            that it is below one of their roots, which may have other CAs below it.
-        is_gone: tells whether the CA of this name left since.
+        clock: tells which certificates have expired.
+        issuers: returns the CAs that may have issued a certificate, as they are by now. A handshake
+            proves no more than that the certificate is below one of their roots, which may have
+            other CAs below it.
+        is_gone: tells whether the CA of this name has been retired since.
     """
 
     trust_domain: TrustDomain
@@ -45,10 +48,10 @@ class Validity:
     is_gone: Callable[[str], bool]
 
     def check(self, identity: Identity) -> None:
-        """Refuse an identity whose certificate is worth nothing by now.
+        """Refuse an identity whose certificate is worthless by now.
 
         Raises:
-            Unauthenticated: it has ended, or lost its CA.
+            Unauthenticated: the certificate has expired, or its CA was retired.
         """
         if self.is_gone(identity.issuer):
             raise Unauthenticated(
@@ -62,13 +65,13 @@ class Validity:
 
 
 def identity_of(context: PeerContext, validity: Validity) -> Identity:
-    """Return who the peer of a call is.
+    """Return the identity of a call's peer.
 
-    The handshake verified its certificate, but that may have been long ago.
+    The handshake verified the peer's certificate, but that may have been long ago.
 
     Raises:
-        Unauthenticated: it showed no certificate, one that we gave to nobody, one that another CA
-            signed, or one that has ended or lost its CA since.
+        Unauthenticated: the peer showed no certificate, one that we never gave to anybody, one that
+            another CA signed, or one that has expired or whose CA was retired.
     """
     certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
     if certificate is None:
@@ -87,7 +90,7 @@ def require_operator(context: PeerContext, validity: Validity) -> OperatorIdenti
 
     Raises:
         Unauthenticated: the peer proved nothing.
-        PermissionDenied: it is no operator.
+        PermissionDenied: the peer is no operator.
     """
     identity = identity_of(context, validity)
     if not isinstance(identity, OperatorIdentity):
@@ -96,20 +99,20 @@ def require_operator(context: PeerContext, validity: Validity) -> OperatorIdenti
 
 
 def identities_in(context: PeerContext) -> tuple[str, ...]:
-    """Return the subject alternative names of the peer's certificate; none without one."""
+    """Return the subject alternative names of the peer's certificate; none if it showed none."""
     return tuple(each.decode("utf-8", "replace") for each in context.peer_identities() or ())
 
 
 def caller(context: PeerContext) -> str:
-    """Return who makes a call, for a count: by its certificate, else by where it comes from."""
+    """Return the name under which a caller is counted: from its certificate, or its address."""
     return ", ".join(identities_in(context)) or context.peer().rpartition(":")[0]
 
 
 def source_address(context: PeerContext) -> Address:
-    """Return where a call comes from.
+    """Return the IP address that a call comes from.
 
     Raises:
-        PermissionDenied: it does not come from an IP address.
+        PermissionDenied: the call does not come from an IP address.
     """
     kind, _, rest = context.peer().partition(":")
     host, _, _ = rest.rpartition(":")

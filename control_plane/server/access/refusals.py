@@ -1,8 +1,8 @@
-"""Refusals that are too many to be told one by one.
+"""Refusals that are too many to be logged one by one.
 
-The rule of this module: whoever is refused again and again cannot fill a disk with it. Whatever a
-bound turns away, and whatever is refused to a client that has had its share of lines, is counted,
-and told to the audit log every few seconds, in one line for each kind.
+The rule of this module: a client that is refused again and again cannot fill a disk with it.
+Refusals by a bound, and refusals of a client that has had its share of log lines, are only counted.
+Every few seconds the audit log gets one line for each kind of them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from control_plane.clock import Clock
 from control_plane.server.limits import TokenBuckets
 
 TELLING_SECONDS = 10.0
-"""How long refusals are counted before they are told."""
+"""How long refusals are counted before they are logged."""
 
 LINES_PER_MINUTE = 30
-"""How many refusals of one kind are told of one client with a line each."""
+"""How many refusals of one kind are logged with a line each for one client."""
 
 _SHOWN = 10
-"""How many of those who were refused one line names at the most."""
+"""How many of the refused clients one line names at most."""
 
 
 @dataclass(slots=True)
@@ -33,10 +33,10 @@ class _Untold:
 
 
 class RefusalTally:
-    """Counts refusals, and tells of them now and then."""
+    """Counts refusals, and logs the counts now and then."""
 
     def __init__(self, clock: Clock) -> None:
-        """Start with nobody refused."""
+        """Start with no refusals."""
         self._clock = clock
         self._untold: dict[str, _Untold] = {}
         self._lines: dict[str, TokenBuckets] = {}
@@ -47,9 +47,9 @@ class RefusalTally:
         """Tell whether a refusal may have a line of its own; if not, it is counted.
 
         Args:
-            event: the line that tells of those that had none.
-            who: was refused.
-            shown: what that line calls it, if not by this.
+            event: the log event that reports refusals without a line of their own.
+            who: the client that was refused.
+            shown: the name for this client in that log event, if it is not ``who``.
         """
         lines = self._lines.get(event)
         if lines is None:
@@ -63,7 +63,7 @@ class RefusalTally:
         """Count a refusal.
 
         Args:
-            event: the line that tells of it and of others like it.
+            event: the log event that reports this refusal and others like it.
             who: the address or the instance that was refused.
         """
         untold = self._untold.setdefault(event, _Untold())
@@ -73,7 +73,7 @@ class RefusalTally:
         self._some.set()
 
     async def run(self) -> None:
-        """Tell what was counted until cancelled, and then the rest."""
+        """Log what was counted until cancelled, and then the rest."""
         try:
             while True:
                 await self._some.wait()
