@@ -1,7 +1,7 @@
 """How much the clients of one server may ask of it.
 
 The rule of this module: whatever clients do, what they can make the server hold and do is bounded,
-and each bound is a number here with its reason. ``xds.limits`` has those of a single stream.
+and each bound is a number here with its reason. ``xds.limits`` has the bounds of a single stream.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from control_plane.clock import Clock
 from control_plane.xds.limits import StreamLimits
 
 STRANGER_REQUEST_OCTETS = 64 * 1024
-"""Size of one request of somebody unknown: a signing request may have 16 KiB, a token has 50."""
+"""How large a request of an unknown client may be. A signing request may have 16 KiB, a token has
+50."""
 
 STRANGER_SECONDS = 30
-"""How long somebody unknown may stay connected, and how long a call may take after that."""
+"""How long an unknown client may stay connected, and how long a call may take after that."""
 
 STRANGER_CALLS = 10
-"""How many calls of somebody unknown may be under way on one connection; each takes 22 KiB, also
-while it has yet to send its request, and who enrols makes one."""
+"""How many calls an unknown client may have open on one connection. Each takes 22 KiB, even while
+its request has not been sent, and a client that enrols makes one."""
 
 MOST_BUCKETS = 10_000
-"""How many rates are kept apart; each takes 200 bytes."""
+"""How many clients' rates are tracked at a time; each takes 200 bytes."""
 
 _SECONDS_PER_MINUTE = 60.0
 
@@ -37,43 +38,49 @@ class ServerLimits:
 
     Attributes:
         stream: bounds for each stream.
-        streams_per_node: streams that one node may have open. Aggregated it needs one, and a second
-            while it reconnects; with per-type services Envoy opens one for each secret and cluster.
-        streams_per_connection: streams in one HTTP/2 connection.
-        calls_per_client: how many calls may be under way of one client certificate, whatever they
-            are for, from before their first message on.
-        new_calls_per_client_and_minute: how many it may make.
-        connections: how many one address that is listened on may have, 70 KiB and an open file
-            each; what comes beyond that is closed at once. None for as many as come.
-        idle_seconds: how long a connection may be open on which no call is under way.
-        new_streams_per_second: how many streams may open in the long run. A new connection with
-            mutual TLS costs 2-3 ms of one core; what is left is for those who are connected.
-        new_streams_burst: how many may open at once, as after a restart.
-        waiting_streams: how many may wait to be looked at. gRPC itself breaks some of them from
-            1,000 on, and whoever comes back costs another handshake.
-        waiting_seconds: how long one may wait. gRPC's own 30 s are less than a fleet takes.
-        new_streams_per_node_and_minute: how many one node may open; one whose back-off works opens
-            ten, and has several at once only with per-type services.
-        request_octets: size of one request. Envoy's first has 61 KB.
-        request_octets_per_second: how many octets of requests may come on the streams of one client
-            certificate in the long run, and at once as many as one request may have: four megabytes
-            that are a map take half a second to read. None where many clients show the same.
+        streams_per_node: how many streams one node may have open. With ADS it needs one, and a
+            second while it reconnects; with the services of single types Envoy opens one for each
+            secret and cluster.
+        streams_per_connection: how many streams one HTTP/2 connection may have.
+        calls_per_client: how many calls of one client certificate may be open, whatever they are
+            for; a call counts even before its first message.
+        new_calls_per_client_and_minute: how many calls one client certificate may make.
+        connections: how many connections each address that is listened on may have; each takes 70
+            KiB and an open file. Connections beyond that are closed at once. None for no limit.
+        idle_seconds: how long a connection without open calls may stay open.
+        new_streams_per_second: how many streams may open per second in the long run. A new
+            connection with mutual TLS costs 2-3 ms of one core; what is left serves the connected
+            clients.
+        new_streams_burst: how many streams may open at once, as after a restart.
+        waiting_streams: how many streams may wait to be looked at. gRPC itself breaks some of them
+            from 1,000 on, and each client that comes back costs another handshake.
+        waiting_seconds: how long a stream may wait to be looked at. gRPC's own 30 s are less than a
+            fleet takes.
+        new_streams_per_node_and_minute: how many streams one node may open. A node whose back-off
+            works opens ten, and has several at once only with the services of single types.
+        request_octets: how large one request may be. Envoy's first request has 61 KB.
+        request_octets_per_second: how many octets of requests may arrive per second, in the long
+            run, on the streams of one client certificate; at once, as many as one request may have.
+            Four megabytes that are a map take half a second to read. None if many clients show the
+            same certificate.
         first_request_seconds: how long a stream may be open before its first request.
-        poll_seconds: how long a polled request waits for something to be answered with; then its
-            client asks again. It counts as a stream that opened, and that is open until then.
-        handshake_seconds: how long a connection may take to be ready for calls. gRPC grants two
-            minutes, which is long for a peer that may be anybody. It must not be too short either:
-            a fleet of 5,000 that comes back at once takes 10 s and more for its handshakes, and
-            whoever is cut off begins anew.
-        keepalive_seconds: how long a connection may be silent until its client is asked whether it
+        poll_seconds: how long a polled request waits until there is something to answer; then its
+            client asks again. Such a request counts as a new stream, which is open until then.
+        handshake_seconds: how long a connection may take until it is ready for calls. gRPC grants
+            two minutes, which is long for a peer that may be anybody. It must not be too short
+            either: a fleet of 5,000 that comes back at once takes 10 s and more for its handshakes,
+            and a client that is cut off begins anew.
+        keepalive_seconds: how long a connection may be silent before its client is asked whether it
             is still there.
-        keepalive_timeout_seconds: how long it may take to answer that; one that vanished without a
-            word is given up then.
-        refused_enrollments_per_minute: how many enrolments are refused to one address or token with
-            a reason and a line in the log. A sidecar whose token is wrong gives up at once.
+        keepalive_timeout_seconds: how long the client may take to answer that; after that it is
+            taken to have vanished, and is given up.
+        refused_enrollments_per_minute: how many refused enrolments of one address or token are
+            answered with the reason and have a line in the log. A sidecar whose token is wrong
+            gives up at once.
         renewals_per_second: how often one instance may renew its identity in the long run; it does
-            at half life and when it starts. Each renewal is signed, recorded and logged.
-        renewals_burst: how often it may at once, as one that is started again and again.
+            so at half life and when it starts. Each renewal is signed, recorded and logged.
+        renewals_burst: how often it may renew at once, as an instance does that is started again
+            and again.
     """
 
     stream: StreamLimits = field(default_factory=StreamLimits)
@@ -101,7 +108,7 @@ class ServerLimits:
 
     @property
     def given_up_after(self) -> float:
-        """After how many seconds a client counts as gone from which nothing came."""
+        """After how many seconds without a word from it a client counts as gone."""
         return self.keepalive_seconds + self.keepalive_timeout_seconds
 
     def channel_options(self) -> list[tuple[str, int]]:
@@ -116,12 +123,12 @@ class ServerLimits:
             ("grpc.server.max_pending_requests_hard_limit", self.waiting_streams),
             ("grpc.server_max_unrequested_time_in_server", self.waiting_seconds),
             ("grpc.server_handshake_timeout_ms", round(self.handshake_seconds * 1000)),
-            # Each connection keeps buffers of this size, by default of 16 KiB, which is more than
-            # most responses. It must be more than 8 KiB: where a message fills smaller records to
-            # the last octet, gRPC sends garbage after it, and the client gives up the connection
+            # Each connection keeps buffers of this size. The default of 16 KiB is more than most
+            # responses need. It must be more than 8 KiB: if a message fills smaller records to the
+            # last octet, gRPC sends garbage after it, and the client gives up the connection
             # (grpcio 1.85, SslProtectorProtectFlush).
             ("grpc.tsi.max_frame_size", 8448),
-            # Nobody asks for gRPC's own statistics, which take 3 KiB of each connection.
+            # Nobody reads gRPC's own statistics, which take 3 KiB for each connection.
             ("grpc.enable_channelz", 0),
             ("grpc.max_channel_trace_event_memory_per_node", 0),
             # A second server on the same port must fail, not share its connections.
@@ -129,18 +136,18 @@ class ServerLimits:
             ("grpc.keepalive_time_ms", round(self.keepalive_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
-            # gRPC asks nothing while another ping of its own is on the way, which measures how much
-            # the connection carries. It grants that one a minute.
+            # gRPC sends no keepalive ping while another ping of its own, which measures how much
+            # the connection carries, is under way. It grants that ping a minute.
             ("grpc.http2.ping_timeout_ms", round(self.given_up_after * 1000)),
-            # Clients' own pings to notice us are welcome from every 10 s.
+            # Clients may send pings of their own to notice that we are gone, one every 10 s.
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ]
 
     def stranger_options(self) -> list[tuple[str, int]]:
-        """Return the options for a port that asks nobody for a certificate.
+        """Return the options for a port that requires no client certificate.
 
-        Whoever has no more to say than one short call needs neither room nor time.
+        A client that makes no more than one short call needs neither room nor time.
         """
         granted = replace(
             self,
@@ -155,7 +162,7 @@ class ServerLimits:
 
 
 class TokenBucket:
-    """A rate with a burst: full at first, and filled again at the rate."""
+    """A rate with a burst: the bucket is full at first, and is refilled at the rate."""
 
     __slots__ = ("_at", "_burst", "_clock", "_rate", "_tokens")
 
@@ -163,8 +170,8 @@ class TokenBucket:
         """Start full.
 
         Args:
-            rate: tokens a second.
-            burst: tokens that it holds at the most.
+            rate: tokens added per second.
+            burst: tokens that the bucket holds at most.
             clock: tells how long ago the last token was taken.
         """
         self._rate = rate
@@ -175,11 +182,11 @@ class TokenBucket:
 
     @classmethod
     def per_minute(cls, tokens: int, clock: Clock) -> Self:
-        """Return a bucket of so many tokens, which is filled in a minute."""
+        """Return a bucket of this many tokens, which is refilled within a minute."""
         return cls(tokens / _SECONDS_PER_MINUTE, tokens, clock)
 
     def take(self, tokens: int = 1) -> bool:
-        """Take so many tokens; tell whether there were as many."""
+        """Take this many tokens; tell whether the bucket had them."""
         now = self._clock.monotonic()
         self._tokens = self._filled(now)
         self._at = now
@@ -193,7 +200,7 @@ class TokenBucket:
         return self._filled(self._clock.monotonic()) < 1.0
 
     def is_full(self) -> bool:
-        """Tell whether nothing was taken for so long that it is as if nothing ever had been."""
+        """Tell whether the bucket is full again, as if nothing had ever been taken."""
         return self._filled(self._clock.monotonic()) >= self._burst
 
     def _filled(self, now: float) -> float:
@@ -201,16 +208,16 @@ class TokenBucket:
 
 
 class TokenBuckets:
-    """A bucket for each of many who are known by a key."""
+    """One bucket for each of many clients, who are known by a key."""
 
     def __init__(self, rate: float, burst: int, clock: Clock, *, most: int = MOST_BUCKETS) -> None:
-        """Start with nobody having taken anything.
+        """Start with full buckets.
 
         Args:
-            rate: tokens a second for each.
-            burst: tokens that each holds at the most.
+            rate: tokens added per second to each bucket.
+            burst: tokens that each bucket holds at most.
             clock: tells how long ago the last token was taken.
-            most: how many buckets are kept; who took nothing for longest is forgiven first.
+            most: how many buckets are kept; the one that was unused for longest is dropped first.
         """
         self._rate = rate
         self._burst = burst
@@ -220,23 +227,23 @@ class TokenBuckets:
 
     @classmethod
     def per_minute(cls, tokens: int, clock: Clock) -> Self:
-        """Return buckets of so many tokens each, which are filled in a minute."""
+        """Return buckets of this many tokens each, which are refilled within a minute."""
         return cls(tokens / _SECONDS_PER_MINUTE, tokens, clock)
 
     def take(self, key: str, tokens: int = 1) -> bool:
-        """Take so many tokens of somebody's own; tell whether there were as many."""
+        """Take this many tokens from the bucket of a key; tell whether the bucket had them."""
         bucket = self._buckets.pop(key, None) or TokenBucket(self._rate, self._burst, self._clock)
         self._make_room()
         self._buckets[key] = bucket
         return bucket.take(tokens)
 
     def is_empty(self, key: str) -> bool:
-        """Tell whether somebody has no token to take."""
+        """Tell whether the bucket of a key has no token left."""
         bucket = self._buckets.get(key)
         return bucket is not None and bucket.is_empty()
 
     def _make_room(self) -> None:
-        """Drop those that are as if they had never been used, and what would be too many."""
+        """Drop the oldest buckets, as long as they are full again or there are too many."""
         while self._buckets and (
             len(self._buckets) >= self._most or next(iter(self._buckets.values())).is_full()
         ):
