@@ -1,8 +1,9 @@
-"""Which names an instance's certificate surely has, as remembered on the disk.
+"""Which names an instance's certificate surely has, as remembered on disk.
 
-The rule of this module: an ACK may be lost, so an instance may have any certificate since the last
-one that it ACKed. A name is sure if all of these have it. The record of the newest certificate says
-which of its names are not, so that after a kill no name leads to a certificate without it.
+The rule of this module: an ACK may be lost, so an instance may have its last ACKed certificate or
+any that was issued after it. A name is sure if all of these certificates have it. The record of the
+newest certificate marks those of its names that are not sure. So after a kill, no name leads to an
+instance whose certificate may lack it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from control_plane.store.protocol import IssuedRecord
 
 
 class AckedNames:
-    """Passes on the record of each certificate that is issued, and again once it was ACKed."""
+    """Passes on the record of each issued certificate, and once more when an ACK makes it sure."""
 
     def __init__(
         self,
@@ -25,7 +26,7 @@ class AckedNames:
         records: Iterable[IssuedRecord],
         note: Callable[[IssuedRecord], None],
     ) -> None:
-        """Go on from what is on the disk; follow the ledger from there on.
+        """Start from the records on disk, and follow the ledger from there on.
 
         Args:
             note: remembers a record, and returns at once.

@@ -1,10 +1,10 @@
 """The certificates of the instances, private keys included: in memory, and nowhere else.
 
 The rule of this module: an instance's certificate is replaced when it no longer says what it must
-say, when it does not lead to the CA of the moment, when half of its life is over or none of it has
-begun (the clock was set back), and only by one that passed the linter. If issuing fails the old one
-stays in use. A certificate that a change needs may be issued before the change is made, and is
-given to nobody until then.
+say, when the current CA did not issue it, when half of its life is over, or when its life has not
+begun (the clock was set back). Only a certificate that passed the linter replaces it. If issuing
+fails, the old certificate stays in use. A certificate that a change needs may be issued before the
+change is made, and is given to nobody until then.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import SECRET
 
 Watcher = Callable[[], None]
-"""Is told that a secret was replaced or dropped; it returns at once."""
+"""Called when a secret was replaced or dropped; returns at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Custodian:
-    """What issuing needs, as values, so that tests can decide each of them.
+    """What issuing needs, passed in as values so that tests can control each of them.
 
     Attributes:
-        authority: returns the CA of the moment.
-        note: is told of each certificate, and returns at once.
-        issuing: returns what surrounds each certificate that is made here, to measure it.
-        issued_elsewhere: is told how many seconds another process took to make one.
+        authority: returns the current CA.
+        note: is called with the record of each new certificate, and returns at once.
+        issuing: returns a context manager that surrounds the issuing of each certificate in this
+            process, to measure it.
+        issued_elsewhere: is called with the seconds that another process took to issue a
+            certificate.
     """
 
     authority: Callable[[], Authority]
@@ -55,10 +57,10 @@ class Custodian:
 
 
 class Custody:
-    """Every instance's secrets by name."""
+    """The secrets of every instance, by name."""
 
     def __init__(self, custodian: Custodian, records: Iterable[IssuedRecord] = ()) -> None:
-        """Start with what is recorded of the certificates of an earlier run."""
+        """Start with the records of the certificates that an earlier run issued."""
         self._custodian = custodian
         self._held: dict[InstanceGuid, dict[str, Held | Recorded]] = {}
         for each in records:
@@ -70,11 +72,11 @@ class Custody:
         self._watchers: dict[InstanceGuid, list[Watcher]] = {}
 
     def get(self, instance: InstanceGuid, name: str) -> Held | Recorded | None:
-        """Return a secret as it is now."""
+        """Return the present secret of a name."""
         return self._held.get(instance, {}).get(name)
 
     def recorded(self) -> tuple[IssuedRecord, ...]:
-        """Return the records of an earlier run that are all that there is of their secrets."""
+        """Return the records of those secrets of which nothing but the record is left."""
         return tuple(
             held.record
             for secrets in self._held.values()
@@ -83,11 +85,11 @@ class Custody:
         )
 
     def failure(self, instance: InstanceGuid) -> str:
-        """Return why an instance has not the certificates that it should have, or ""."""
+        """Return why an instance lacks the certificates that it should have, or ""."""
         return next(iter(self._failures.get(instance, {}).values()), "")
 
     def has_failed(self, instance: InstanceGuid, name: str) -> bool:
-        """Tell whether a secret does not say what it must, since no other could be issued."""
+        """Tell whether a secret does not say what it must because no new one could be issued."""
         return name in self._failures.get(instance, {})
 
     def is_due(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> bool:
@@ -97,7 +99,7 @@ class Custody:
 
     @contextmanager
     def ready(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> Iterator[None]:
-        """Use certificates meanwhile that were issued elsewhere, if they are still right."""
+        """Within this context, use certificates from elsewhere, as far as they are still right."""
         self._ready[instance] = dict(issued)
         try:
             yield
@@ -105,17 +107,17 @@ class Custody:
             del self._ready[instance]
 
     def forget_foreseen(self) -> None:
-        """Forget what was issued for changes that were never made."""
+        """Forget the certificates that were issued for changes that were never made."""
         self._foreseen.clear()
 
     def foresee(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> None:
-        """Issue what ``ensure`` is going to want if a change is made; nobody is told of it yet."""
+        """Issue what ``ensure`` will want if a change is made; nobody is told of it yet."""
         if self.is_due(instance, name, request, now):
-            with suppress(ControlPlaneError):  # which will be told if it is wanted
+            with suppress(ControlPlaneError):  # ``ensure`` reports it if the change is made
                 self._foreseen[instance, name] = self._issue(instance, name, request, now)
 
     def ensure(self, instance: InstanceGuid, name: str, request: Request, now: datetime) -> Ensured:
-        """Return the secret that says what it must, or the old one where issuing fails."""
+        """Return a secret that says what it must, or the old one if issuing fails."""
         held = self.get(instance, name)
         failures = self._failures.setdefault(instance, {})
         if held is not None and self._is_good(held, request, now):
@@ -133,13 +135,13 @@ class Custody:
         return Ensured(fresh, is_fresh=True)
 
     def make_anew(self, instance: InstanceGuid, name: str) -> None:
-        """Have a secret issued when it is asked for next, if there is no more than its record."""
+        """Have a secret issued when it is next asked for, if only its record is left."""
         if isinstance(self.get(instance, name), Recorded):
             del self._held[instance][name]
 
     @contextmanager
     def watched(self, instance: InstanceGuid, watcher: Watcher) -> Iterator[None]:
-        """Tell somebody of each secret of an instance that is replaced or dropped meanwhile."""
+        """Within this context, call a watcher when a secret is replaced or dropped."""
         watchers = self._watchers.setdefault(instance, [])
         watchers.append(watcher)
         try:
@@ -150,7 +152,7 @@ class Custody:
                 del self._watchers[instance]
 
     def drop(self, instance: InstanceGuid) -> None:
-        """Forget all of an instance that is gone."""
+        """Forget everything about an instance that is gone."""
         self._held.pop(instance, None)
         self._failures.pop(instance, None)
         self._tell_watchers(instance)
@@ -164,7 +166,7 @@ class Custody:
         return held.not_before <= now < held.renew_at and self._says(held, request)
 
     def _says(self, held: Held | Recorded, request: Request) -> bool:
-        """Tell whether a certificate says what it must, and leads where it must."""
+        """Tell whether a certificate says what it must, and leads to the current CA."""
         authority = self._custodian.authority()
         if held.record.issuer != authority.fingerprint:
             return False
@@ -192,7 +194,8 @@ class Custody:
             name,
             resource.version,
             leaf.serial,
-            # Those of the leaf, as the linter found; the request has them in memory already.
+            # The same names as in the leaf, which the linter has compared with the request; those
+            # of the request are in memory already.
             names_of(request.san),
             leaf.not_before,
             leaf.not_after,
@@ -212,7 +215,7 @@ class Custody:
     def _made_ready(
         self, instance: InstanceGuid, name: str, request: Request, authority: Authority
     ) -> Leaf | None:
-        """Return what was issued elsewhere, if that says what it must, by the CA of the moment."""
+        """Return a certificate from elsewhere, if it is as requested and by the current CA."""
         ready = self._ready.get(instance, {}).pop(name, None)
         if ready is None or ready.request != request or ready.sent_digest != authority.sent_digest:
             return None

@@ -1,8 +1,8 @@
 """The certificates that an instance should have by now.
 
-The rule of this module: what a certificate must say follows from the State. If what is held says
-that and is not yet to be renewed, it stays; if a new one cannot be issued, it stays too, and the
-next attempt has its moment.
+The rule of this module: what a certificate must say follows from the State. A held certificate that
+says that and is not yet due for renewal stays. If a new one cannot be issued, the held one stays
+too, and the moment of the next attempt is set.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.certificates.renewals import RenewalQueue, Retries
 
 _Facts = tuple[App, Instance, tuple[Hostname, ...], tuple[Hostname, ...]]
-"""All that an instance's certificates follow from."""
+"""Everything that an instance's certificates follow from."""
 
 
 class Certificates:
-    """Has certificates issued where they are due, and says when to look again."""
+    """Has certificates issued when they are due, and says when to look again."""
 
     def __init__(
         self,
@@ -40,11 +40,11 @@ class Certificates:
         """Start with nothing known.
 
         Args:
-            custody: holds and issues them.
+            custody: holds and issues the certificates.
             renewals: is told when to look at an instance again.
-            lingering: returns the routes that an app lost, and an instance's certificate still must
-                have.
-            clock: tells what is due.
+            lingering: returns the routes that the app has lost but that an instance's certificate
+                must still have.
+            clock: tells which certificates are due.
         """
         self._custody = custody
         self._renewals = renewals
@@ -55,7 +55,7 @@ class Certificates:
         self._log = structlog.get_logger(__name__)
 
     def of(self, state: State, instance: Instance) -> dict[str, SecretContent]:
-        """Return the secrets of an instance by name; None where none could be issued yet."""
+        """Return the secrets of an instance by name; None for one that could not be issued yet."""
         requests = self._requests_of(state, instance)
         return {name: self._secret(instance, name, each) for name, each in requests.items()}
 
@@ -69,11 +69,11 @@ class Certificates:
         }
 
     def forget_foreseen(self) -> None:
-        """Forget what was issued for changes that were never made."""
+        """Forget the certificates that were issued for changes that were never made."""
         self._custody.forget_foreseen()
 
     def foresee(self, state: State, instance: Instance) -> None:
-        """Issue what an instance will need once a State is on the disk."""
+        """Issue the certificates that an instance will need once this State is on disk."""
         now = self._clock.now()
         for name, each in self._requests_of(state, instance).items():
             self._custody.foresee(instance.guid, name, each, now)
@@ -86,7 +86,7 @@ class Certificates:
         self._requests.pop(instance, None)
 
     def _requests_of(self, state: State, instance: Instance) -> Mapping[str, Request]:
-        """Return what the certificates of an instance must say; most changes leave that alone."""
+        """Return what an instance's certificates must say; cached, since most changes keep it."""
         app = state.apps[instance.app_guid]
         lingering = tuple(self._lingering(instance))
         facts = (app, instance, state.hostnames_of(app.guid), lingering)

@@ -1,6 +1,7 @@
-"""The memory of a process that has private keys.
+"""Keeps the memory of a process that has private keys out of files.
 
-The rule of this module: they are in memory and nowhere else, so the memory is in no file.
+The rule of this module: private keys are in memory and nowhere else, so that memory must never
+reach a file.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ _PR_SET_DUMPABLE = 4
 
 
 def forbid_dumps() -> None:
-    """Keep this process's memory to itself: no core dump, and no debugger of its own user.
+    """Forbid core dumps of this process, and debuggers that run as the same user.
 
-    A limit alone does not hold where the kernel pipes dumps to a program (core(5)).
+    A resource limit alone is not enough where the kernel pipes core dumps to a program (core(5)).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

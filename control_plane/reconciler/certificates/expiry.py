@@ -1,10 +1,10 @@
-"""Which certificates end soon, though they should have been replaced long ago.
+"""Which certificates end soon although they should have been replaced long ago.
 
-The rule of this module: the alarm comes while there is time. A certificate is replaced at half of
-its life; of one that has less than a quarter left something has failed for hours, whatever it is:
-the CA cannot sign, or the instance does not take the new one. So this module looks at what is in
-use, and not at what was issued; and it looks periodically, since a renewal that does not take place
-is no event.
+The rule of this module: the alarm comes while there is time to act. A certificate is replaced at
+half of its life. If it has less than a quarter left, something has failed for hours: for example,
+the CA cannot sign, or the instance does not take the new certificate. So this module looks at the
+certificates in use, not at those that were issued. And it looks periodically, since a renewal that
+does not take place is no event.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from control_plane.reconciler.certificates.custody import Custody
 from control_plane.reconciler.certificates.holdings import IDENTITY, Holdings, is_unused
 
 ALARM_FRACTION = 0.25
-"""The part of its life that a certificate has left when the alarm comes: 6 of 24 hours."""
+"""The part of its life that a certificate has left when its alarm comes: 6 of 24 hours."""
 
 CA_LEAD = timedelta(days=30)
-"""How long before its end a CA is told of, if a quarter of its life is more than that. Never less
-than two lives of what it signs: so long a rotation takes."""
+"""How long before the end of a CA the alarm comes, unless a quarter of its life is shorter. It is
+never shorter than two lives of the certificates that the CA signs: a rotation takes that long."""
 
 LONGEST_PERIOD = timedelta(minutes=1)
-"""How often everything is looked at, at the least."""
+"""The longest time between two looks at all certificates."""
 
 _SLICE = 200
-"""How many instances are looked at before others have a turn; each takes some microseconds."""
+"""How many instances are looked at before other tasks have a turn; each takes some microseconds."""
 
 _NAMED = 5
-"""How many instances a line of the log names."""
+"""How many instances a log line names."""
 
 
 class Kind(StrEnum):
-    """What certificates there are, as metrics call them."""
+    """The kinds of certificates, as metrics name them."""
 
     C2C = "c2c"
     ID = "id"
@@ -60,7 +60,8 @@ class Alarm:
     """A certificate in use that ends soon.
 
     Attributes:
-        instance: whose it is; None for the control plane's own and for the CA.
+        instance: the instance whose certificate it is; None for the control plane's own and for the
+            CA.
         sentence: what ends when, and why it was not replaced.
     """
 
@@ -72,11 +73,12 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A certificate that is no instance's.
+    """A certificate that does not belong to an instance.
 
     Attributes:
         window: returns when its life begins and ends.
-        lead: returns how much of it has to be left; a quarter if None.
+        lead: returns, for the length of its life, how much of it has to be left; a quarter by
+            default.
     """
 
     kind: Kind
@@ -87,7 +89,7 @@ class Own:
 
 
 def ca_lead(lifetime: timedelta) -> Callable[[timedelta], timedelta]:
-    """Return how much of a CA's life has to be left, given that of what it signs."""
+    """Return how much of a CA's life has to be left, given the lifetime of what it signs."""
     return lambda life: max(2 * lifetime, min(life * ALARM_FRACTION, CA_LEAD))
 
 
@@ -95,7 +97,7 @@ class Expiry:
     """Looks at every certificate in use.
 
     Attributes:
-        alarms: those of the last time that everything was looked at.
+        alarms: the alarms of the last look at all certificates.
     """
 
     def __init__(
@@ -119,11 +121,11 @@ class Expiry:
         self.alarms: tuple[Alarm, ...] = ()
 
     def watch(self, own: Own) -> None:
-        """Look at this certificate too, which is no instance's."""
+        """Also look at this certificate, which does not belong to an instance."""
         self._own.append(own)
 
     def of_own(self) -> Iterator[Alarm]:
-        """Yield what is to be told of certificates that are no instance's."""
+        """Yield the alarms of certificates that do not belong to an instance."""
         now = self._clock.now()
         for each in self._own:
             begin, end = each.window()
@@ -132,7 +134,7 @@ class Expiry:
                 yield Alarm(each.kind, None, end, sentence)
 
     def of(self, instance: Instance) -> Iterator[Alarm]:
-        """Yield what is to be told of the certificates that an instance uses."""
+        """Yield the alarms of the certificates that an instance uses."""
         if instance.status is InstanceStatus.GONE:
             return
         now = self._clock.now()
@@ -152,7 +154,7 @@ class Expiry:
             await self._clock.sleep(period.total_seconds())
 
     async def look(self) -> None:
-        """Look at everything once; log what is new and what is over."""
+        """Look at everything once; log new alarms and those that are over."""
         found = list(self.of_own())
         for number, instance in enumerate(self._state().all_instances()):
             if number % _SLICE == 0:
@@ -203,6 +205,6 @@ def _ends(end: datetime, now: datetime) -> str:
 
 
 def _without(alarms: tuple[Alarm, ...], others: tuple[Alarm, ...]) -> list[Alarm]:
-    """Return the alarms of certificates that none of the others is about."""
+    """Return the alarms whose certificates none of the others concerns."""
     known = {(each.kind, each.instance) for each in others}
     return [each for each in alarms if (each.kind, each.instance) not in known]

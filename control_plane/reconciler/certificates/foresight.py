@@ -1,8 +1,9 @@
-"""Certificates that are issued while the disk has yet to confirm that their routes are mapped.
+"""Issues certificates for routes that are being mapped, before the disk confirms the change.
 
-The rule of this module: it only makes things faster. Nobody gets what it has issued before the
-change is on the disk, and what is not wanted then is forgotten. It takes about as long as the disk
-does; for an instance whose turn does not come it is done afterwards, as for everybody in a crowd.
+The rule of this module: it only makes things faster. Nobody gets a certificate that it had issued
+before the change is on disk, and certificates that are not wanted then are forgotten. It takes
+about as long as the disk does. Certificates of instances that it does not get to are issued
+afterwards, as they are for all instances when a crowd waits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from control_plane.reconciler.certificates.due import Certificates
 from control_plane.reconciler.connected import ConnectedInstances
 
 FORESEEN_SECONDS = 0.002
-"""How long certificates are issued ahead; a disk takes longer to confirm what was written."""
+"""How long certificates are issued ahead; a disk takes longer than that to confirm a write."""
 
 
 class Foresight:
@@ -30,11 +31,12 @@ class Foresight:
         is_crowd: Callable[[], bool],
         clock: Clock,
     ) -> None:
-        """Have these certificates issued for who is connected.
+        """Issue these certificates for the instances that are connected.
 
         Args:
-            is_crowd: tells whether so many wait for certificates that each has a turn.
-            clock: times it.
+            is_crowd: tells whether so many instances wait for certificates that each has to wait
+                its turn.
+            clock: measures how long issuing ahead takes.
         """
         self._certificates = certificates
         self._connected = connected
@@ -42,7 +44,7 @@ class Foresight:
         self._clock = clock
 
     def foreseen(self, state: State, change: Change) -> None:
-        """Issue for those of whose apps routes are being mapped."""
+        """Issue ahead for the connected instances of the apps whose routes are being mapped."""
         self._certificates.forget_foreseen()
         until = self._clock.monotonic() + FORESEEN_SECONDS
         apps = {each.app_guid for each in change.puts if isinstance(each, RouteMapping)}

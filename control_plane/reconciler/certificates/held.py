@@ -1,7 +1,7 @@
-"""One certificate of one instance, as the control plane has it.
+"""One certificate of one instance, as the control plane holds it.
 
-The rule of this module: these are values; only ``Held`` has a private key, and its ``repr`` leaves
-it out.
+The rule of this module: these are values. Only ``Held`` contains a private key, and its ``repr``
+leaves that out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from control_plane.xds.resource import Resource, Version
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One secret of one instance: what was asked for, what is written down of it, its resource.
+    """One secret of one instance: the request for it, its record and its resource.
 
     The certificate and its key are in the resource, and nowhere else.
     """
@@ -34,7 +34,7 @@ class Held:
 
     @property
     def not_before(self) -> datetime:
-        """When its certificate begins to count."""
+        """When its certificate becomes valid."""
         return self.record.not_before
 
     @property
@@ -44,13 +44,13 @@ class Held:
 
     @property
     def content(self) -> Resource:
-        """What a plan has of it."""
+        """What a plan contains of it."""
         return self.resource
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One secret of one instance that was issued before the restart: its key is gone."""
+    """One secret of one instance that was issued before the last restart; its key is gone."""
 
     record: IssuedRecord
     renew_at: datetime
@@ -62,7 +62,7 @@ class Recorded:
 
     @property
     def not_before(self) -> datetime:
-        """When its certificate begins to count."""
+        """When its certificate becomes valid."""
         return self.record.not_before
 
     @property
@@ -72,18 +72,18 @@ class Recorded:
 
     @property
     def content(self) -> Version:
-        """What a plan has of it: the version, for a client that has the rest."""
+        """What a plan contains of it: the version only, for a client that still has the secret."""
         return self.version
 
 
 @dataclass(frozen=True, slots=True)
 class Ensured:
-    """What became of asking for a secret.
+    """The outcome of asking for a secret.
 
     Attributes:
-        held: the secret that is in use; None if there never was one.
+        held: the secret in use; None if there never was one.
         is_fresh: whether it was issued just now.
-        failure: why no other could be issued, or "" if this one says what it must.
+        failure: why no new one could be issued; "" if the secret in use says what it must.
     """
 
     held: Held | Recorded | None
@@ -92,5 +92,5 @@ class Ensured:
 
 
 def names_of(san: San) -> tuple[str, ...]:
-    """Return the names of a certificate as they are recorded."""
+    """Return the names of a certificate in the form in which they are recorded."""
     return (*san.dns, *san.ips, *san.uris)

@@ -1,9 +1,9 @@
-"""Which certificates may be in use, so that nobody takes away a CA that some of them lead to.
+"""Which certificates may be in use, so that no CA is removed that one of them leads to.
 
-The rule of this module: when in doubt a certificate is in use. One that was issued counts until its
-instance has accepted, or shown, one that was issued later: if nothing is heard of it, only the
-answer may be lost. One that is held by an instance that is away counts until it ends. After a
-restart everything that is on record is in doubt until the instance is seen.
+The rule of this module: when in doubt, a certificate is in use. An issued certificate counts until
+its instance has ACKed, or shown, one that was issued later: if no answer came, only the answer may
+have been lost. A certificate of an instance that is away counts until it ends. After a restart
+every recorded certificate is in doubt until the instance shows what it has.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from control_plane.store.protocol import IssuedRecord
 from control_plane.xds.resource_type import SECRET
 
 IDENTITY = "identity"
-"""What an identity certificate is recorded as; no xDS resource has that name."""
+"""The name under which an identity certificate is recorded; no xDS resource has that name."""
 
 MAX_UNSEEN = 8
-"""Certificates of one secret, or identities, that were issued since one was accepted or shown. Of
-older ones than these only the newest of each CA is kept, since it ends last."""
+"""How many certificates of one secret, or identities, are kept that were issued since one was ACKed
+or shown. Of older ones only the newest of each CA is kept, since it ends last."""
 
 _ACCEPTED = (CertificateState.ACKED, CertificateState.SERVED)
 
 
 def is_unused(record: IssuedRecord, nodes: Nodes) -> bool:
-    """Tell whether an Envoy that is connected has no use for a secret, and so never accepts it.
+    """Tell whether a connected Envoy does not use a secret, and so will never ACK it.
 
-    One with listeners of somebody's own may ask for the certificate of the C2C port only.
+    An Envoy with listeners of its operator's own may ask for the certificate of the C2C port only.
     """
     if record.secret in (C2C_SECRET, IDENTITY):
         return False
@@ -49,15 +49,16 @@ def is_unused(record: IssuedRecord, nodes: Nodes) -> bool:
 
 
 class Holdings:
-    """The certificates of each secret and the identities of each instance that may be in use.
+    """The certificates that may be in use: of each secret of an instance, and its identities.
 
-    Those of an earlier run are in doubt until their instance shows what it has.
+    Certificates of an earlier run are in doubt until their instance shows what it has.
     """
 
     def __init__(self, ledger: Ledger, records: Iterable[IssuedRecord]) -> None:
-        """Start with what is on record; follow the ledger from there on."""
+        """Start with the records; follow the ledger from there on."""
         self._ledger = ledger
-        # In the order of issue. The first was accepted, or none was; of identities none was shown.
+        # In the order of issue. The first certificate of a secret was ACKed, or none was; of the
+        # identities none was shown.
         self._used: dict[InstanceGuid, dict[str, tuple[IssuedRecord, ...]]] = {}
         self._doubtful: dict[tuple[InstanceGuid, str], IssuedRecord] = {}
         self._identities: dict[InstanceGuid, InstanceIdentity] = {}
@@ -70,7 +71,7 @@ class Holdings:
         ledger.observe(self._moved)
 
     def identity_issued(self, record: IssuedRecord) -> None:
-        """Take the record of a new identity; the one before is in use until this one is shown."""
+        """Take the record of a new identity; the previous one counts until the new one is shown."""
         self._add(record)
         self._note_end(record.instance_guid, record.not_after)
 
@@ -85,36 +86,36 @@ class Holdings:
             used[IDENTITY] = _issued_since(identity, used[IDENTITY])
 
     def identity(self, instance: InstanceGuid) -> InstanceIdentity | None:
-        """Return the identity that an instance showed last; None if it showed none since start."""
+        """Return the identity that an instance showed last; None if none since the start."""
         return self._identities.get(instance)
 
     def identity_ends(self, instance: InstanceGuid) -> datetime | None:
-        """Return when the last of the identities ends that are known of an instance, shown or not.
+        """Return when the last known identity of an instance ends, whether it was shown or not.
 
         None if none is known.
         """
         return self._last_ends.get(instance)
 
     def of(self, instance: InstanceGuid) -> Iterator[IssuedRecord]:
-        """Return what an instance uses, as far as is known: one of each secret at the most.
+        """Return the certificates that an instance uses, as far as known: one of each secret.
 
-        An identity is among it only if none was shown.
+        An identity is included only if the instance has not shown one.
         """
         for secret, records in self._used.get(instance, {}).items():
             if records and (secret != IDENTITY or instance not in self._identities):
                 yield records[0]
 
     def possible(self, instance: InstanceGuid) -> Iterator[IssuedRecord]:
-        """Return all that an instance may be using, but for the identity that it showed last."""
+        """Return all certificates that an instance may use, except the identity shown last."""
         for records in self._used.get(instance, {}).values():
             yield from records
 
     def has_any(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance ever had a certificate that is known of."""
+        """Tell whether any certificate of an instance is known."""
         return instance in self._used or instance in self._identities
 
     def is_doubtful(self, record: IssuedRecord) -> bool:
-        """Tell whether its instance has not shown since the start what it has."""
+        """Tell whether the instance of this record has not shown since the start what it has."""
         return self._doubtful.get((record.instance_guid, record.secret)) is record
 
     def forget(self, instance: InstanceGuid) -> None:
@@ -143,9 +144,10 @@ class Holdings:
 def _issued_since(
     shown: InstanceIdentity, records: tuple[IssuedRecord, ...]
 ) -> tuple[IssuedRecord, ...]:
-    """Return the identities that were issued after the one that is shown.
+    """Return the identities that were issued after the one that an instance showed.
 
-    It may not be among them: the record of the newest is lost if the process is killed just then.
+    The shown identity may be missing: the newest record is lost if the process was killed before it
+    was written.
     """
     for number, record in enumerate(records):
         if record.serial == shown.serial:

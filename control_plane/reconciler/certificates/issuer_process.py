@@ -1,10 +1,10 @@
-"""What the second process does, which issues certificates while a crowd waits for them.
+"""The second process, which issues certificates while a crowd waits for them.
 
-The rule of this module: it has no state but the authority that it was given last, and no end of its
-own: it works through what comes on standard input, answers each batch on standard output, and ends
-when standard input does, so that it never outlives the control plane, however that ended.
+The rule of this module: the process has no state except the authority that it was given last. It
+works through what arrives on standard input and answers each batch on standard output. It ends when
+standard input does, so it never outlives the control plane, however that ended.
 
-A frame is a head with the length and a pickle. Both ends of the pipe are ours.
+A frame is a head that contains the length, and then a pickle. Both ends of the pipe are ours.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from control_plane.errors import ControlPlaneError
 from control_plane.reconciler.certificates.dumps import forbid_dumps
 
 PROGRAM = (sys.executable, "-P", "-c", f"from {__name__} import main; main()")
-"""How it is started: not by ``-m``, by which its messages would be of a module ``__main__``."""
+"""How the process is started. With ``-m``, the classes of its messages would belong to a module
+``__main__``."""
 
 HEAD_OCTETS = 4
-"""The head of a frame: how long the rest is."""
+"""The length of the head of a frame, which says how long the rest is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs, and what."""
+    """The authority that signs, and the profile of what it signs."""
 
     authority: AuthorityParcel
     profile: Profile
@@ -42,7 +43,8 @@ class Batch:
     """Orders to fill.
 
     Attributes:
-        signer: who signs these and those that follow; None for the one before.
+        signer: the signer of this batch and the following ones; None for that of the previous
+            batch.
     """
 
     orders: Sequence[Order]
@@ -51,10 +53,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What became of an order.
+    """The outcome of an order.
 
     Attributes:
-        leaf: the certificate; None where it could not be issued, so that whoever wants it tries
+        leaf: the certificate; None if it could not be issued. The main process then tries itself
             and learns why.
         seconds: how long it took.
     """
@@ -102,7 +104,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 def main() -> None:
     """Serve on standard input and output."""
     forbid_dumps()
-    # Whoever interrupts the control plane at a terminal interrupts all that it started; it ends
-    # this by closing the pipe.
+    # Ctrl-C at a terminal interrupts the control plane and all processes that it started. The
+    # control plane ends this one by closing the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(sys.stdin.buffer, sys.stdout.buffer)

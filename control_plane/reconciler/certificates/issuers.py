@@ -1,9 +1,10 @@
 """The control plane's end of the second process that issues certificates.
 
-The rule of this module: it only makes things faster; nothing depends on it. It is started when
-there is a crowd for the first time, and ends when there was none for a while. Until it is ready,
-when it has enough to do, and when it is gone, it takes nothing, and certificates are issued in this
-process; so both work while there is work for both. Whatever it was given comes back, issued or not.
+The rule of this module: the second process only makes things faster; nothing depends on it. It is
+started when a crowd waits for the first time, and ends after a while without work. It takes nothing
+before it is ready, while it has enough to do, and after it is gone. Certificates are then issued in
+this process, so both work as long as there is work for both. Every instance given to it comes back,
+with certificates or without.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from control_plane.reconciler.certificates.issuer_process import (
 )
 
 AT_ONCE = 24
-"""Instances whose certificates it has to make at a time: some 10 ms of work, so that it need not
-wait for more, and what it does not get to is soon issued elsewhere."""
+"""How many instances the process has at a time. That is some 10 ms of work, so it need not wait for
+more, and the instances that it does not get to are soon dealt with in this process."""
 
 IDLE_SECONDS = 60.0
-"""Seconds without work after which it is ended; it takes 30 MiB."""
+"""After how many seconds without work the process is ended; it takes 30 MiB."""
 
 PAUSE_SECONDS = 10.0
-"""After it failed, when it may be started again."""
+"""How long after a failure it may be started again."""
 
 _ANSWER_SECONDS = 10.0
-"""How long it may take over what it has, before it counts as failed."""
+"""How long it may take over an answer before it counts as failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Issued:
     """A certificate that the second process made.
 
     Attributes:
-        request: what it was asked for.
-        sent_digest: the digest of what is sent after it.
+        request: what was asked for.
+        sent_digest: the digest of the certificates that are sent after it.
         seconds: how long it took.
     """
 
@@ -62,7 +63,7 @@ class Issued:
 
 
 Returned = Callable[[InstanceGuid, Mapping[str, Issued]], None]
-"""Is told of an instance that comes back, with what could be issued for it, by name."""
+"""Called for each instance that comes back, with what could be issued for it, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class _Given:
 
 
 class Issuers:
-    """Gives the certificates of some instances to the second process."""
+    """Gives the certificates of some instances to the second process to issue."""
 
     def __init__(
         self,
@@ -86,11 +87,12 @@ class Issuers:
         """Start with no process.
 
         Args:
-            program: the command that runs it, which serves as ``issuer_process`` says.
-            authority: returns the CA of the moment.
-            profile: of what is issued.
+            program: the command that runs the process, which has to serve as ``issuer_process``
+                says.
+            authority: returns the current CA.
+            profile: the profile of the certificates.
             new_serial: returns a serial number that was never used.
-            clock: tells the validity, and when to give up.
+            clock: gives the time for validity periods and pauses.
         """
         self._program = program
         self._authority = authority
@@ -104,15 +106,15 @@ class Issuers:
         self._log = structlog.get_logger(__name__)
 
     def has_room(self) -> bool:
-        """Tell whether it takes another instance now; to ask has it started."""
+        """Tell whether the process takes another instance now; asking has it started."""
         self._wanted.set()
         return self._process is not None and len(self._given) < AT_ONCE
 
     def give(self, instance: InstanceGuid, requests: Mapping[str, Request], now: datetime) -> None:
-        """Have certificates issued; what becomes of them is told as ``run`` says.
+        """Have certificates issued; ``run`` reports the outcome.
 
         Raises:
-            RuntimeError: ``has_room`` would have said that there is none.
+            RuntimeError: there is no room, as ``has_room`` would have said.
         """
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("there is no room")
@@ -122,16 +124,17 @@ class Issuers:
         orders = [Order(each, now, self._new_serial()) for each in requests.values()]
         given = _Given(instance, requests, authority.sent_digest)
         self._process.stdin.write(frame(Batch(orders, signer)))
-        # What failed before it was written has no answer, so it must not wait for one.
+        # After the write: an instance whose order was never written gets no answer and must not
+        # wait for one.
         self._signs = authority
         self._given.append(given)
         self._wanted.set()
 
     async def run(self, returned: Returned) -> None:
-        """Start the process when it is wanted, and take what comes back, until cancelled.
+        """Start the process when it is wanted, and take its answers, until cancelled.
 
         Args:
-            returned: is told of each instance that was given, once.
+            returned: is called once for each instance that was given.
         """
         while True:
             await self._wanted.wait()
@@ -158,7 +161,7 @@ class Issuers:
         finally:
             self._process = None
             try:
-                while self._given:  # before it is ended, which takes long if it hangs
+                while self._given:  # before ending the process, which takes long if it hangs
                     returned(self._given.popleft().instance, {})
             finally:
                 await _end(process)
@@ -175,7 +178,7 @@ class Issuers:
         return answer
 
     async def _is_needed(self) -> bool:
-        """Return True once there is something to take, and False if there was nothing for long."""
+        """Return True once an answer is due, and False after a long time without work."""
         if self._given:
             return True
         try:
@@ -200,14 +203,14 @@ class Issuers:
         }
         self._given.popleft()
         returned(given.instance, issued)
-        await asyncio.sleep(0)  # the next answer may be here already, and others want a turn
+        await asyncio.sleep(0)  # the next answer may be here already; let other tasks have a turn
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End it by closing its input, or at once if it does not.
+    """End a process by closing its input, or kill it if it does not end in time.
 
-    What it has still written is read, for nobody: asyncio tells of the end of a process after the
-    end of its output, and takes no more than 128 KiB of it that nobody reads.
+    What it still writes is read and thrown away. asyncio reports the end of a process only after
+    the end of its output, and stops reading after 128 KiB that nobody takes.
     """
     if process.stdin is not None:
         process.stdin.close()

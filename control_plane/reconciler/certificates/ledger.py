@@ -1,7 +1,7 @@
-"""Where each certificate is on its way from being issued to being served.
+"""How far each certificate is on its way from being issued to being served.
 
-The rule of this module: it is told and looks at nothing itself, so it costs nothing until something
-happens. It knows what a certificate says and never its key.
+The rule of this module: it is told what happens and looks at nothing itself, so it costs nothing
+until something happens. It knows what a certificate says, but never its key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from control_plane.store.protocol import IssuedRecord
 
 
 class CertificateState(StrEnum):
-    """Where a certificate is."""
+    """How far a certificate is."""
 
     ISSUED = "issued"
     """Its instance has not ACKed it yet."""
@@ -29,7 +29,7 @@ class CertificateState(StrEnum):
     """A TLS handshake with its instance showed it."""
 
     NOT_SERVED = "not_served"
-    """Its instance ACKed it, and a TLS handshake a while later did not show it."""
+    """Its instance ACKed it, but a TLS handshake a while later did not show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Entry:
     """The newest certificate of one secret of one instance.
 
     Attributes:
-        since: since when it is in its state, in UTC.
-        reason: why it is not served, or why nobody can tell; "" otherwise.
+        since: when it entered its state, in UTC.
+        reason: why it is not served, or why that cannot be determined; "" otherwise.
     """
 
     record: IssuedRecord
@@ -48,7 +48,7 @@ class Entry:
 
 
 Observer = Callable[[Entry, Entry | None], None]
-"""Is told of each entry that is new or in another state, and of the entry that was there before; it
+"""Called with each entry that is new or in another state, and with the entry that it replaces;
 returns at once."""
 
 
@@ -56,7 +56,7 @@ class Ledger:
     """Every certificate that instances have or should have, by instance and secret."""
 
     def __init__(self, clock: Clock, records: Iterable[IssuedRecord] = ()) -> None:
-        """Start with those of an earlier run, of which nobody knows whether they are in use."""
+        """Start with the certificates of an earlier run; whether they are in use is unknown."""
         self._clock = clock
         self._entries: dict[InstanceGuid, dict[str, Entry]] = {}
         self._observers: list[Observer] = []
@@ -64,7 +64,7 @@ class Ledger:
             self._put(Entry(each, CertificateState.ISSUED, clock.now()))
 
     def observe(self, observer: Observer) -> None:
-        """Tell somebody of whatever happens from now on."""
+        """Call an observer for everything that happens from now on."""
         self._observers.append(observer)
 
     def get(self, instance: InstanceGuid, secret: str) -> Entry | None:
@@ -77,11 +77,11 @@ class Ledger:
         return tuple(found[secret] for secret in sorted(found))
 
     def issued(self, record: IssuedRecord) -> None:
-        """Take a new certificate in the place of the one before."""
+        """Take a new certificate in place of the previous one."""
         self._tell(Entry(record, CertificateState.ISSUED, self._clock.now()))
 
     def move(self, entry: Entry, state: CertificateState, reason: str = "") -> None:
-        """Say where a certificate is now; one that was replaced meanwhile is nowhere."""
+        """Set the state of a certificate, unless it was replaced meanwhile."""
         current = self.get(entry.record.instance_guid, entry.record.secret)
         if current is None or current.record is not entry.record:
             return
@@ -112,12 +112,12 @@ class Ledger:
 
 
 def is_new(entry: Entry, before: Entry | None) -> bool:
-    """Tell whether a certificate was issued, and did not just move."""
+    """Tell whether a certificate was issued, rather than moved to another state."""
     return before is None or before.record is not entry.record
 
 
 def is_renewal(entry: Entry, before: Entry | None) -> bool:
-    """Tell whether a certificate was issued that says the same as the one before."""
+    """Tell whether a certificate was issued with the same names as the previous one."""
     return (
         before is not None
         and before.record is not entry.record

@@ -1,9 +1,10 @@
-"""Changes, written together with the records of certificates without which they mislead.
+"""Writes changes together with the certificate records without which they would mislead.
 
-The rule of this module: after a kill, where a name may lead follows from the routes and the records
-on the disk. So no route is mapped or unmapped there before the records of its app's certificates
-are; they come in the same transaction, for which nobody waits longer. Nor is an instance registered
-there that has an identity without its record: nobody would know when it can come back no more.
+The rule of this module: after a kill, the routes and the certificate records on disk decide where a
+name may lead. So a route is not mapped or unmapped on disk before the records of its app's
+certificates are there: they go into the same transaction, and nobody waits longer for it. Likewise,
+an instance that has an identity is not registered on disk without the record of that identity:
+otherwise nobody would know until when the instance can come back.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from control_plane.store.protocol import IssuedRecord, Store
 
 
 class RecordedChanges:
-    """A store that writes waiting records before they are missed; all else is the other's."""
+    """A store that also writes waiting records with each change; it passes everything else on."""
 
     def __init__(self, store: Store, records: Records, state: Callable[[], State]) -> None:
         """Pass everything on to this store.
 
         Args:
-            store: where all of it is written.
-            records: those that wait to be written.
+            store: writes everything.
+            records: the records that wait to be written.
             state: returns the State before the change that is written.
         """
         self._store = store
@@ -35,7 +36,7 @@ class RecordedChanges:
         self._firsts: dict[InstanceGuid, IssuedRecord] = {}
 
     def note_first(self, record: IssuedRecord) -> None:
-        """Write a record with its instance, should the next transaction register that."""
+        """Write this record with the next transaction, if that registers its instance."""
         self._firsts[record.instance_guid] = record
 
     async def load(self) -> list[Entity]:
@@ -48,7 +49,7 @@ class RecordedChanges:
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
-        """Pass on, with the waiting records of the apps whose routes change, and first ones."""
+        """Pass on, with waiting records of apps whose routes change and of new instances."""
         waiting = self._records.waiting_of(self._concerned(changes))
         firsts, self._firsts = self._firsts, {}
         put = (entity for change in changes for entity in change.puts)
@@ -70,7 +71,7 @@ class RecordedChanges:
         await self._store.close()
 
     def _concerned(self, changes: Sequence[Change]) -> Iterator[InstanceGuid]:
-        """Yield the instances in whose certificates the routes are, or will be."""
+        """Yield the instances whose certificates have these routes, or will have them."""
         state = self._state()
         entities = (entity for change in changes for entity in (*change.puts, *change.drops))
         apps = {entity.app_guid for entity in entities if isinstance(entity, RouteMapping)}

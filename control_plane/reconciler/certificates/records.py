@@ -1,9 +1,9 @@
-"""How records of certificates get to the disk: later than the work that makes them.
+"""How certificate records get to disk: later than the work that makes them.
 
-The rule of this module: nobody waits for a record. Those of a quarter of a second are written
-together, and again after a while if the disk did not take them. Whoever needs them on the disk
-before that (``recorded``) writes them too. One that is lost in a kill costs its instance a new
-certificate after the next start, before which no new name leads there; it costs nothing else.
+The rule of this module: nobody waits for a record. The records of a quarter of a second are written
+together, and again after a while if the disk did not take them. A change that needs them on disk
+earlier (``recorded``) writes them itself. If a record is lost in a kill, its instance gets a new
+certificate after the next start, and no new name leads there before that; nothing else is lost.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from control_plane.names import InstanceGuid
 from control_plane.store.protocol import IssuedRecord
 
 DELAY_SECONDS = 0.25
-"""How long a record waits for others, so that it is not in the way of the command it is due to."""
+"""How long a record waits for others, so that writing it does not delay the command that caused
+it."""
 
 RETRY_SECONDS = 5.0
-"""When records that the disk did not take are written again."""
+"""After how many seconds records that the disk did not take are written again."""
 
 LARGEST_BATCH = 500
-"""Records in one transaction; a command that comes meanwhile waits some 10 ms for it."""
+"""How many records one transaction has at most; a command that arrives meanwhile waits some 10 ms
+for it."""
 
 
 class Disk(Protocol):
@@ -51,24 +53,24 @@ class Records:
         self._log = structlog.get_logger(__name__)
 
     def note(self, record: IssuedRecord) -> None:
-        """Take a record, instead of the one before of its instance and secret."""
+        """Take a record, in place of the previous one of its instance and secret."""
         self._waiting[record.instance_guid, record.secret] = record
         self._any.set()
 
     def waiting_of(self, instances: Iterable[InstanceGuid]) -> tuple[IssuedRecord, ...]:
-        """Return what is not on the disk yet of the C2C certificates of some instances."""
+        """Return the records of some instances' C2C certificates that are not on disk yet."""
         found = (self._waiting.get((each, C2C_SECRET)) for each in instances)
         return tuple(each for each in found if each is not None)
 
     def written(self, records: Iterable[IssuedRecord]) -> None:
-        """Note that records are on the disk; those that were replaced meanwhile go on waiting."""
+        """Note that records are on disk; a newer record of the same secret goes on waiting."""
         for each in records:
             key = each.instance_guid, each.secret
             if self._waiting.get(key) is each:
                 del self._waiting[key]
 
     def close(self) -> None:
-        """Let ``run`` return when those that wait are written, or were tried once more."""
+        """Have ``run`` return once the waiting records are written, or one more attempt failed."""
         self._closed.set()
         self._any.set()
 
@@ -92,7 +94,7 @@ class Records:
                 await self._closed.wait()
 
     async def _write(self) -> bool:
-        """Write some; they go on waiting until they are on the disk."""
+        """Write some of the waiting records; they go on waiting until they are on disk."""
         records = list(islice(self._waiting.values(), LARGEST_BATCH))
         try:
             await self._disk.record_issued(records)

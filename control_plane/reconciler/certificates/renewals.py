@@ -1,8 +1,8 @@
-"""When which instance has to be looked at again, though nobody changed anything.
+"""When which instance has to be looked at again although nothing changed.
 
-The rule of this module: it knows moments, and asks nobody what time it is. An instance is in the
-queue once, for the earliest of its moments; whoever takes it looks at the instance as a whole, and
-queues it anew. What fails is tried again after pauses that grow.
+The rule of this module: it knows moments, and never asks a clock. An instance is in the queue once,
+at the earliest of its moments. The caller that takes an instance looks at it as a whole and queues
+it anew. What fails is retried after pauses that grow.
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ from control_plane.ca import draw
 from control_plane.names import InstanceGuid
 
 RETRY = timedelta(seconds=5)
-"""When a certificate that could not be issued, or a plan that could not be made, is tried again."""
+"""After how long issuing a certificate, or making a plan, is first retried."""
 
 LONGEST_RETRY = timedelta(minutes=1)
-"""What that pause, which doubles with every failure, never passes: a CA that can sign again has
-renewed everybody a minute later."""
+"""The upper limit of that pause, which doubles with each failure. Once a CA can sign again, all
+instances are renewed within a minute."""
 
 RETRY_JITTER = 0.2
-"""The part of the pause that depends on the instance, so that those that failed together do not
+"""The part of the pause that depends on the instance, so that instances that failed together do not
 come back together."""
 
 AT_ONCE = 50
-"""Instances that are taken together; then others have a turn of ``PAUSE_SECONDS``."""
+"""How many instances are taken together before others have a turn of ``PAUSE_SECONDS``."""
 
 PAUSE_SECONDS = 0.1
-"""After a jump of the clock everybody is due: 5,000 instances are taken in 10 s."""
+"""After a jump of the clock all instances are due: 5,000 are taken in 10 s."""
 
 JUMP = timedelta(minutes=1)
-"""A clock that is put right by less changes nothing, since certificates are back-dated by more."""
+"""Setting the clock by less than this changes nothing, since certificates are back-dated by
+more."""
 
 
 class RenewalQueue:
-    """Instances by the moment of their next renewal."""
+    """Instances, by the moment of their next renewal."""
 
     def __init__(self) -> None:
         """Start with nothing to renew."""
-        # Of each instance only the entry with its moment in ``_at`` counts.
+        # Only the entry of an instance whose moment is the one in ``_at`` counts.
         self._heap: list[tuple[datetime, InstanceGuid]] = []
         self._at: dict[InstanceGuid, datetime] = {}
 
@@ -60,7 +61,7 @@ class RenewalQueue:
         return self._heap[0][0] if self._heap else None
 
     def take_due(self, now: datetime, limit: int | None = None) -> list[InstanceGuid]:
-        """Take those whose moment has come, the earliest first, and no more than the limit."""
+        """Take the instances whose moment has come, earliest first, up to the limit."""
         due: list[InstanceGuid] = []
         while len(due) != limit and (at := self.next()) is not None and at <= now:
             instance = heapq.heappop(self._heap)[1]
@@ -69,7 +70,7 @@ class RenewalQueue:
         return due
 
     def forget(self, instance: InstanceGuid) -> None:
-        """Take out an instance that was removed."""
+        """Remove an instance that was removed from the State."""
         self._at.pop(instance, None)
 
     def _drop_outdated(self) -> None:
@@ -78,17 +79,18 @@ class RenewalQueue:
 
 
 class Retries:
-    """When what failed is tried again, by instance and secret."""
+    """When failed attempts are repeated, by instance and secret."""
 
     def __init__(self) -> None:
-        """Start with nothing that failed."""
+        """Start without failures."""
         self._failed: dict[InstanceGuid, dict[str, tuple[int, datetime]]] = {}
 
     def failed(self, instance: InstanceGuid, name: str, now: datetime) -> datetime:
         """Note a failure; return when to try again.
 
-        Whoever tries before that for another reason does not put it off. A moment that is further
-        away than any pause is of a clock that was ahead, and counts for nothing.
+        An attempt that was made earlier for another reason, and failed too, does not put that off.
+        A moment that is further away than the longest pause was set while the clock was ahead, and
+        is ignored.
         """
         failed = self._failed.setdefault(instance, {})
         times, at = failed.get(name, (0, now))
@@ -108,18 +110,18 @@ class Retries:
 
 @dataclass(slots=True)
 class Jumps:
-    """Tells when the wall clock was set, by holding it against one that only goes forward.
+    """Tells when the wall clock was set, by comparing it with the monotonic clock.
 
     Attributes:
-        now: the wall clock's time when it was asked last.
-        monotonic: the other one's, in seconds.
+        now: the wall clock's time at the last call.
+        monotonic: the monotonic clock's time at the last call, in seconds.
     """
 
     now: datetime
     monotonic: float
 
     def by(self, now: datetime, monotonic: float) -> timedelta:
-        """Return how far the wall clock was moved since this was asked last."""
+        """Return how far the wall clock was moved since the last call."""
         passed = timedelta(seconds=monotonic - self.monotonic)
         moved = now - self.now - passed
         self.now, self.monotonic = now, monotonic

@@ -1,8 +1,9 @@
 """The loop that has instances looked at again when their moment comes.
 
-The rule of this module: it decides nothing. Whoever is looked at is looked at as a whole, so a
-moment that was too early costs a look. After a jump of the clock everybody is due, a few at a time;
-and it is told, since certificates that follow a clock that is wrong are refused by everybody else.
+The rule of this module: it decides nothing. An instance is looked at as a whole, so a moment that
+was too early costs only a look. If the clock was set back, all instances are due, a few at a time.
+Each jump of the clock is logged, since everybody else refuses certificates that follow a wrong
+clock.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from control_plane.reconciler.certificates.renewals import (
 )
 
 _LONGEST_WAIT = 1.0
-"""Seconds. A certificate that comes later may have to be renewed earlier than the next one."""
+"""In seconds. A certificate that is added during a wait may have to be renewed before the next one
+in the queue."""
 
 
 class Renewing:
-    """Follows a queue of moments."""
+    """Follows the queue of moments."""
 
     def __init__(
         self,
@@ -43,11 +45,12 @@ class Renewing:
 
         Args:
             queue: the moments.
-            connected: returns who is connected; nobody else is looked at.
+            connected: returns the connected instances; no others are looked at.
             look: has an instance looked at, if it is connected.
-            jumped: is told when the clock was set.
+            jumped: is called when the clock was set.
             clock: tells what is due, and whether it was set.
-            issued: when certificates of an earlier run begin; if that is to come, it was set since.
+            issued: when the certificates of an earlier run become valid; if that is in the future,
+                the clock was set back since.
         """
         self._queue = queue
         self._connected = connected
@@ -58,7 +61,7 @@ class Renewing:
         self._log = structlog.get_logger(__name__)
 
     async def run(self) -> None:
-        """Have those looked at that are due, until cancelled."""
+        """Have the instances looked at that are due, until cancelled."""
         pause = 0.0
         while True:
             at = self._queue.next()
@@ -77,6 +80,6 @@ class Renewing:
                 self._look(instance)
 
     def _look_at_all(self, now: datetime) -> None:
-        """Have everybody looked at, since what was issued before may not be valid yet."""
+        """Have all connected instances looked at: their certificates may not be valid yet."""
         for instance in self._connected():
             self._queue.add(instance, now)
