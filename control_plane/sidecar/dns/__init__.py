@@ -1,4 +1,4 @@
-"""The DNS server in an instance's sidecar: internal names from a table, all others passed on."""
+"""The sidecar's DNS server: it answers internal names from a table and forwards all other names."""
 
 from control_plane.sidecar.dns.service import DnsService, check_dns
 

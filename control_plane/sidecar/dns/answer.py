@@ -1,17 +1,17 @@
-"""What is answered to a DNS message: bytes in, bytes out.
+"""The answer to a DNS message: bytes in, bytes out.
 
 The rules of this module:
 
-- Every query has an answer, even a malformed one, as long as its header can be read. What is no
-  query has none, so that two servers never answer each other in a circle.
-- A name in the internal domains is answered here and never leaves; any other is for the upstream
-  resolvers, and not looked at any further.
-- An answer is authoritative, has TTL 0, and none has an SOA: "negative responses without SOA
+- Every query gets an answer, even a malformed one, as long as its header can be read. A message
+  that is not a query gets none, so that two servers never answer each other in a loop.
+- A query for a name in the internal domains is answered here and never leaves. A query for any
+  other name is for the upstream resolvers, and is not examined any further.
+- An answer is authoritative, has TTL 0, and never has an SOA: "negative responses without SOA
   records SHOULD NOT be cached" (RFC 2308, section 5).
 
-Applications ask the same questions over and over, so what the bytes of a query say by themselves is
-remembered by these bytes, unless they are more than a question takes. What the table says is looked
-up each time: a new table costs nothing.
+Applications ask the same questions over and over. So what follows from the bytes of a query alone
+is cached by these bytes, unless the query is longer than a question needs. The addresses are looked
+up in the table each time, so a new table invalidates nothing.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from control_plane.sidecar.dns.message import (
 from control_plane.sidecar.dns.table import NameTable
 
 _REMEMBERED = 1024
-"""Queries that are remembered, of about a kilobyte each."""
+"""Number of cached queries, of about a kilobyte each."""
 
 _LARGEST_REMEMBERED = 512
-"""Octets of a query that is remembered: a name, a type and some options (RFC 1035, section 2.3.4).
-Whoever sends larger ones does not ask again and again, and would fill the memory."""
+"""Octets of the largest query that is cached: a name, a type and some options (RFC 1035, section
+2.3.4). A client that sends larger queries does not repeat them, and would fill the memory."""
 
 _HEADER = struct.Struct("!HHHHH")
 """The header without the ID (RFC 1035, section 4.1.1)."""
@@ -65,13 +65,13 @@ _BEFORE_ADDRESS = {
     size: _RECORD.pack(_NAME_ASKED, rdtype, dns.rdataclass.IN, _TTL, size)
     for rdtype, size in ((dns.rdatatype.A, 4), (dns.rdatatype.AAAA, 16))
 }
-"""A record up to its address, by the size of that."""
+"""A record up to its address, by the size of the address."""
 
 _TRANSFERS = frozenset({dns.rdatatype.AXFR, dns.rdatatype.IXFR})
 
 
 class Transport(Enum):
-    """How a message came."""
+    """How a message arrived."""
 
     UDP = "udp"
     TCP = "tcp"
@@ -79,7 +79,7 @@ class Transport(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """The name is not ours: an upstream resolver has to be asked.
+    """The name is external: an upstream resolver has to be asked.
 
     Attributes:
         question: the question section as it stands in the query.
@@ -90,12 +90,12 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The answer to a query in which the addresses are to be filled.
+    """The answer to a query, into which the addresses are yet to be filled.
 
     Attributes:
         flags: the second word of the header.
         opt: the OPT record, for a client that speaks EDNS.
-        most: the octets that the client takes.
+        most: the largest answer that the client accepts, in octets.
     """
 
     question: Question
@@ -120,10 +120,10 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A query that the table decides on.
+    """A query whose answer depends on the table.
 
     Attributes:
-        form: the answer if the name is internal, or a refusal without its ID.
+        form: the answer if the name is internal; or a refusal, without its ID.
     """
 
     question: Question
@@ -131,12 +131,12 @@ class _Asked:
 
 
 class Responder:
-    """Answers queries, and remembers what they look like."""
+    """Answers queries, and caches what follows from their bytes alone."""
 
     __slots__ = ("_random", "_remembered")
 
     def __init__(self, random: Random) -> None:
-        """Draw the order of addresses by this."""
+        """Take the source of randomness for the order of addresses."""
         self._random = random
         self._remembered: Callable[[bytes, Transport], _Asked | bytes]
         self._remembered = lru_cache(_REMEMBERED)(_read)
@@ -144,12 +144,13 @@ class Responder:
     def respond(
         self, wire: bytes, transport: Transport, table: NameTable | None
     ) -> bytes | Forward | None:
-        """Return the answer to a message, or that it is to be forwarded; None if it must have none.
+        """Return the answer to a message, or a ``Forward``; None if the message must get no answer.
 
         Args:
             wire: the message.
-            transport: how it came.
-            table: the names; None if none is known yet, so that no name can be told internal.
+            transport: how it arrived.
+            table: the names; None if there is no table yet, so that no name is known to be
+                internal.
         """
         if not is_query(wire):
             return None
@@ -180,7 +181,7 @@ def _no_table() -> dns.edns.EDEOption:
 
 
 def _read(rest: bytes, transport: Transport) -> _Asked | bytes:
-    """Return what a query asks, or its refusal, both without the ID."""
+    """Return what a query asks, or the refusal of it, both without the ID."""
     wire = b"\0\0" + rest
     if opcode_of(wire) is not dns.opcode.QUERY:
         return refusal_without_question(wire, dns.rcode.NOTIMP)[2:]

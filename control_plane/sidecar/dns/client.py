@@ -2,12 +2,14 @@
 
 The rules of this module:
 
-- An ACK means that queries are answered by the new table, also after a restart of the sidecar; or,
-  if it could not be saved, by none after a restart until the control plane speaks. The control
-  plane waits for the ACK before it takes a name out of certificates, or lets a name out.
-- A table that is refused changes nothing, and neither does a control plane that is away.
-- Whatever goes wrong on a stream ends this stream only. The next is opened after a pause that grows
-  and is drawn at random, on a new connection, so that it shows the newest identity.
+- An ACK means that queries are answered from the new table, also after a restart of the sidecar. If
+  the table could not be saved, no query is answered after a restart until the control plane sends a
+  table. The control plane waits for the ACK before it takes a name out of certificates, or
+  publishes one.
+- A table that is refused changes nothing, and neither does an outage of the control plane.
+- Whatever goes wrong on a stream ends only this stream. The next one is opened after a pause, which
+  is drawn at random from a growing range, and on a new connection, so that it shows the newest
+  identity.
 """
 
 from __future__ import annotations
@@ -33,21 +35,19 @@ from control_plane.sidecar.retry import delays
 from control_plane.sidecar.seldom import Seldom
 
 TYPE_URL = "type.googleapis.com/c2c.v1.NameTable"
-"""The resource type.
-
-The planner's is the same, which a test holds. To import it, each sidecar would load all that makes
-plans.
-"""
+"""The resource type.  It is the same as the planner's; a test compares them. If it were imported
+from there, each sidecar would load all the code that makes plans."""
 
 RESOURCE_NAME = "name-table"
-"""The one resource of that type that an instance has."""
+"""The only resource of that type that an instance has."""
 
 ChannelFactory = Callable[[], grpc.aio.Channel]
-"""Opens a channel of its own to the control plane, with the identity of the moment."""
+"""Opens a channel of its own to the control plane, with the identity that is current then."""
 
 _COME_BACK = f"{grpc.StatusCode.UNAVAILABLE.name}: "
-"""How the reason begins for which a stream ended that need mean nothing: the control plane ends the
-streams of an identity that was renewed. If it is gone, the next stream says so."""
+"""The beginning of the reason for the end of a stream that need mean nothing: the control plane
+ends the streams that show an identity which has been renewed. If the control plane is gone, the
+next stream fails and says so."""
 
 _METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
@@ -56,8 +56,8 @@ class NameTableClient:
     """Keeps the table of one instance up to date.
 
     Attributes:
-        table: the one in force; None while there never was one.
-        connected: whether the control plane has spoken on the present stream.
+        table: the table in force; None as long as there was none.
+        connected: whether the control plane has sent anything on the present stream.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class NameTableClient:
         """Describe a client; `run` runs it.
 
         Args:
-            instance: whose table it is; the node id.
-            connect: opens a connection, anew for each stream.
-            apply: puts a table into force, so that every later query is answered by it.
-            saved: where the table outlives this process.
+            instance: the instance whose table it is; its GUID is the node id.
+            connect: opens a connection, a new one for each stream.
+            apply: puts a table into force, so that every later query is answered from it.
+            saved: stores the table beyond the end of this process.
             clock: times pauses.
             random: draws pauses.
         """
@@ -91,7 +91,7 @@ class NameTableClient:
         self._log = structlog.get_logger(__name__)
 
     async def run(self) -> NoReturn:
-        """Answer by the table that was saved, and follow the control plane for ever."""
+        """Answer from the saved table, and follow the control plane without end."""
         self._restore()
         pauses, seldom = delays(self._random.random), Seldom(self._clock)
         while True:
@@ -156,7 +156,7 @@ class NameTableClient:
         return serialised
 
     async def _answer(self, raw: bytes) -> bytes:
-        """Return the ACK or NACK of a response, once all is done that it stands for."""
+        """Return the ACK or NACK of a response, once everything is done that an ACK promises."""
         response = discovery_pb2.DeltaDiscoveryResponse.FromString(raw)
         answer = discovery_pb2.DeltaDiscoveryRequest(
             type_url=TYPE_URL, response_nonce=response.nonce
@@ -171,7 +171,7 @@ class NameTableClient:
         return serialised
 
     async def _take(self, response: Any) -> None:  # noqa: ANN401 - made at run time, without stubs
-        """Apply what a response says of the name table; whatever else it has is not ours."""
+        """Apply what a response says of the name table, and ignore whatever else it contains."""
         for resource in response.resources:
             if resource.name == RESOURCE_NAME:
                 await self._apply(resource)
@@ -179,7 +179,7 @@ class NameTableClient:
             await self._apply(_emptied(self.table))
 
     async def _apply(self, resource: Any) -> None:  # noqa: ANN401 - likewise
-        # Both in a thread: thousands of names, or a slow disk, would hold up queries.
+        # Both in a thread, because thousands of names, or a slow disk, would hold up queries.
         self._use(await asyncio.to_thread(_read, resource))
         try:
             await asyncio.to_thread(self._saved.save, resource.SerializeToString())
@@ -196,7 +196,7 @@ def _read(resource: Any) -> NameTable:  # noqa: ANN401 - made at run time, witho
     """Return the table in a resource.
 
     Raises:
-        InvalidArgument: there is none, or a bad one.
+        InvalidArgument: it contains none, or a bad one.
     """
     if resource.resource.type_url != TYPE_URL:
         raise InvalidArgument(f"not a {TYPE_URL}: {shown(resource.resource.type_url)}")
@@ -208,7 +208,7 @@ def _read(resource: Any) -> NameTable:  # noqa: ANN401 - made at run time, witho
 
 
 def _emptied(table: NameTable) -> Any:  # noqa: ANN401 - likewise
-    """Return the resource of an instance that may resolve nothing: internal names stay internal."""
+    """Return a resource with an empty table of the same domains, so that these stay internal."""
     message = name_table_pb2.NameTable(domains=[text_of(each) for each in sorted(table.domains)])
     resource = discovery_pb2.Resource(name=RESOURCE_NAME)
     resource.resource.Pack(message)

@@ -1,7 +1,7 @@
 """DNS messages as bytes: what a query asks, and answers that carry no records.
 
-The rule of this module: it is the only one that reads or writes messages, it does so with
-dnspython, and no bytes make it raise.
+The rule of this module: messages are parsed only here, and except for answers from the table they
+are built only here. This is done with dnspython, and no bytes make it raise.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ HEADER_OCTETS = 12
 """RFC 1035, section 4.1.1."""
 
 MAX_MESSAGE_OCTETS = 65535
-"""What the length in front of a message over TCP can say (RFC 1035, section 4.2.2)."""
+"""The most that the length prefix of a message over TCP can express (RFC 1035, section 4.2.2)."""
 
 MAX_UDP_OCTETS = 1232
-"""What we take and send over UDP at most, as EDNS tells clients: below the fragment size of every
-network (RFC 9715, section 3.1; DNS Flag Day 2020)."""
+"""The largest message that we accept and send over UDP, as EDNS tells clients: below the fragment
+size of every network (RFC 9715, section 3.1; DNS Flag Day 2020)."""
 
 _MIN_UDP_OCTETS = 512
-"""What everybody takes who says nothing else (RFC 1035, section 2.3.4)."""
+"""What every client accepts that does not say otherwise (RFC 1035, section 2.3.4)."""
 
 _TYPE_AND_CLASS_OCTETS = 4
 
@@ -44,7 +44,7 @@ class Question:
     """What a query asks.
 
     Attributes:
-        wire: the question section as it stands in the query, letter case too.
+        wire: the question section as it stands in the query, with its letter case.
         name: the name in lower case.
     """
 
@@ -60,7 +60,7 @@ class Skeleton:
 
     Attributes:
         message: header, question and, for a client that speaks EDNS, the OPT record.
-        udp_octets: the size of answer that the client takes over UDP.
+        udp_octets: the largest answer that the client accepts over UDP.
     """
 
     message: dns.message.Message
@@ -73,12 +73,12 @@ def flags_of(wire: bytes) -> int:
 
 
 def is_query(wire: bytes) -> bool:
-    """Tell whether a message can be answered: it has a whole header and is no answer itself."""
+    """Tell whether a message can be answered: it has a whole header and is not itself an answer."""
     return len(wire) >= HEADER_OCTETS and not flags_of(wire) & dns.flags.QR
 
 
 def opcode_of(wire: bytes) -> dns.opcode.Opcode:
-    """Return what kind of query a message is."""
+    """Return the opcode of a message: what kind of query it is."""
     return dns.opcode.from_flags(flags_of(wire))
 
 
@@ -97,7 +97,7 @@ def read_question(wire: bytes) -> Question | None:
         return None
     name = b"".join(bytes([len(label)]) + label for label in asked.name.labels)
     end = HEADER_OCTETS + len(name) + _TYPE_AND_CLASS_OCTETS
-    # The first name of a message has nothing to point to, so it is as long as it looks.
+    # The first name of a message has nothing to point to, so it cannot be compressed.
     if not wire.startswith(name, HEADER_OCTETS):
         return None
     labels = tuple(label.lower() for label in asked.name.labels[:-1])
@@ -105,14 +105,14 @@ def read_question(wire: bytes) -> Question | None:
 
 
 def skeleton_of(wire: bytes) -> Skeleton | None:
-    """Return the answer to a query but for its records; None if the query is malformed.
+    """Return the answer to a query without its records; None if the query is malformed.
 
     "If an OPT record is present in a received request, compliant responders MUST include an OPT
     record in their respective responses" (RFC 6891, section 6.1.1), whatever they say.
 
-    "The question section is copied from the query", and with it the letter case, by which stubs
-    recognise forged answers. CD is copied (RFC 4035, section 3.2.2) and so is DO (RFC 3225, section
-    3). A signature is not looked at.
+    "The question section is copied from the query", and with it the letter case, by which stub
+    resolvers recognise forged answers. CD is copied (RFC 4035, section 3.2.2) and so is DO (RFC
+    3225, section 3). A signature is ignored.
     """
     try:
         query = dns.message.from_wire(wire, keyring=False, ignore_trailing=True)
@@ -131,7 +131,7 @@ def skeleton_of(wire: bytes) -> Skeleton | None:
 
 
 def refusal(wire: bytes, rcode: dns.rcode.Rcode, reason: dns.edns.EDEOption | None = None) -> bytes:
-    """Return an answer that says why there is none.
+    """Return an answer that has no records and says why.
 
     Args:
         wire: the query.
@@ -149,7 +149,7 @@ def refusal(wire: bytes, rcode: dns.rcode.Rcode, reason: dns.edns.EDEOption | No
 
 
 def refusal_without_question(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
-    """Return an answer to a query whose question cannot be read, or means something else."""
+    """Return an answer to a query whose question cannot be read, or has another meaning."""
     skeleton = skeleton_of(wire)
     if skeleton is None:
         return _header_only(wire, rcode)
@@ -168,19 +168,19 @@ def _header_only(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
 
 
 def framed(wire: bytes) -> bytes:
-    """Return a message as it goes over TCP, its length in front (RFC 1035, section 4.2.2)."""
+    """Return a message as it is sent over TCP, after its length (RFC 1035, section 4.2.2)."""
     return len(wire).to_bytes(2) + wire
 
 
 def rcode_of(answer: bytes) -> int:
-    """Return the response code in an answer's header, without the part that EDNS has."""
+    """Return the response code in an answer's header, without the bits that EDNS adds."""
     return flags_of(answer) & 0xF
 
 
 def is_answer(wire: bytes, query: bytes, question: bytes) -> bool:
-    """Tell whether a message answers a query: its ID, its opcode and its question.
+    """Tell whether a message answers a query, by its ID, its opcode and its question.
 
-    Servers may leave the question out of an answer that only says what is wrong.
+    A server may omit the question from an answer that only reports an error.
     """
     if len(wire) < HEADER_OCTETS or is_query(wire) or wire[:2] != query[:2]:
         return False

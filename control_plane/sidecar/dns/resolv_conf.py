@@ -1,8 +1,8 @@
 """Which upstream resolvers to ask: those that the operator gave, or those of resolv.conf.
 
-The rule of this module: the file is read again when it changed, as glibc does, so that a machine
-which moves to another network keeps its names; and this server never asks itself, as it would
-wherever resolv.conf points at it.
+The rule of this module: the file is read again when it has changed, as glibc does, so that a
+machine that moves to another network can still resolve names. This server never asks itself, as it
+otherwise would wherever resolv.conf points to it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from control_plane.settings.values import SocketAddress
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 DNS_PORT = 53
-"""The port of the resolvers in resolv.conf, which has no way to say another."""
+"""The port of the resolvers in resolv.conf, which cannot name another port."""
 
 _NEVER_READ = (0, 0, 0)
 
 _MOST = 3
-"""``MAXNS``: resolv.conf(5) has nobody look at further lines."""
+"""``MAXNS``: resolv.conf(5) ignores further lines."""
 
 
 class UpstreamList:
@@ -37,16 +37,16 @@ class UpstreamList:
         given: tuple[SocketAddress, ...] = (),
         resolv_conf: Path = RESOLV_CONF,
     ) -> None:
-        """Take them from the operator, or else from a file.
+        """Take the resolvers from the operator, or else from a file.
 
         Args:
-            own: where this server listens.
+            own: the address of this server.
             given: the resolvers; empty to read the file.
             resolv_conf: the file.
 
         Raises:
-            ConfigurationError: this server itself is given, or a name, for which nobody could be
-                asked.
+            ConfigurationError: a given resolver is this server itself, or is a name, which cannot
+                be resolved without a resolver.
         """
         names = [each for each in given if _canonical(each) is None]
         if names:
@@ -63,7 +63,7 @@ class UpstreamList:
         self._log = structlog.get_logger(__name__)
 
     def current(self) -> tuple[SocketAddress, ...]:
-        """Return them as they are now; those of before if the file cannot be read."""
+        """Return the present resolvers, or the last known ones if the file cannot be read."""
         if self._given:
             return self._given
         try:
@@ -82,7 +82,8 @@ class UpstreamList:
         others = tuple(each for each in named if each != self._own)
         file = str(self._file)
         if len(others) < len(named):
-            # Nobody has to act: where the machine's programs ask this server, it is named first.
+            # The operator need not act: where the machine's programs ask this server, it is named
+            # first.
             self._log.info(
                 log_events.UPSTREAM_SKIPPED,
                 file=file,
@@ -103,7 +104,7 @@ class UpstreamList:
 def parse_nameservers(text: str) -> tuple[SocketAddress, ...]:
     """Return the resolvers that the text of a resolv.conf names; other lines are skipped.
 
-    ``0.0.0.0`` and ``::`` mean this machine, as they do to whoever connects to them.
+    ``0.0.0.0`` and ``::`` mean this machine, as they do when a client connects to them.
     """
     found: dict[SocketAddress, None] = {}
     for line in text.splitlines():
@@ -118,7 +119,7 @@ def parse_nameservers(text: str) -> tuple[SocketAddress, ...]:
 
 
 def _canonical(address: SocketAddress) -> SocketAddress | None:
-    """Return an address in the one text of the several that it may have; None for a name."""
+    """Return an address in its canonical notation, of several that it may have; None for a name."""
     try:
         return SocketAddress(str(ipaddress.ip_address(address.host)), address.port)
     except ValueError:

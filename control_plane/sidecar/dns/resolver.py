@@ -1,7 +1,7 @@
-"""Where each query's answer comes from, whichever way the query came.
+"""The answer to each query, whichever transport the query came by.
 
-The rule of this module: the table is replaced between two queries, never during one, and whatever
-fails on the way to an upstream resolver ends in an answer too.
+The rule of this module: the table is replaced between two queries, never during one. Whatever fails
+on the way to an upstream resolver leads to an answer, too.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from control_plane.sidecar.dns.upstream import Upstreams
 
 
 class Resolver:
-    """Answers from the newest table, and asks upstream for all other names."""
+    """Answers from the newest table, and asks the upstream resolvers for all other names."""
 
     def __init__(self, upstreams: Upstreams, random: Random) -> None:
-        """Start without a table: every query is told to come again.
+        """Start without a table: until there is one, every query gets SERVFAIL.
 
         Args:
-            upstreams: who is asked for names that are not internal.
+            upstreams: the resolvers to ask for external names.
             random: draws the order of addresses.
         """
         self._upstreams = upstreams
@@ -32,18 +32,18 @@ class Resolver:
         self._log = structlog.get_logger(__name__)
 
     def use(self, table: NameTable) -> None:
-        """Answer every later query by this table."""
+        """Answer every later query from this table."""
         self._table = table
 
     def respond(self, wire: bytes, transport: Transport) -> bytes | Forward | None:
-        """Return what can be said at once; None to a message that must not have an answer."""
+        """Return what can be said at once; None for a message that must get no answer."""
         return self._responder.respond(wire, transport, self._table)
 
     async def forward(self, wire: bytes, forward: Forward, transport: Transport) -> bytes:
-        """Return the answer of an upstream resolver, or one that says that none answered."""
+        """Return the answer of an upstream resolver, or an answer that says that there was none."""
         try:
             answer = await self._upstreams.ask(wire, forward.question, transport)
-        except Exception:  # noqa: BLE001 - whatever it is, it costs this one query only
+        except Exception:  # noqa: BLE001 - whatever it is, only this query fails
             self._log.exception(log_events.CALL_FAILED)
             answer = None
         return failure(wire) if answer is None else answer

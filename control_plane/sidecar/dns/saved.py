@@ -1,13 +1,13 @@
-"""The last name table on disk, so that a sidecar that starts again answers at once.
+"""The last name table on disk, so that a sidecar that starts again can answer at once.
 
-The rule of this module: what is on disk is a copy of the table in force, or nothing. If it cannot
-be written, the new table is in force all the same, and the one before is removed: a start would
-answer names by it that have gone since. If it cannot be read, or was another instance's, there was
-none.
+The rule of this module: what is on disk is a copy of the table in force, or nothing. If the new
+table cannot be written, it is in force all the same, and the file with the old one is removed: from
+that, a later start would answer names that are gone by then. If the file cannot be read, or belongs
+to another instance, there is no saved table.
 
-The disk is not waited for, as it is for other private files (``store/files``): the control plane
+Unlike other private files (``store/files``), this one is not synced to disk. The control plane
 waits for the ACK of each table, and a thousand sidecars of one machine would wait for one disk.
-After a crash of the machine an older table may be back, until the control plane speaks.
+After a crash of the machine an older table may be back, until the control plane sends one.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class SavedTable:
     """A file with the resource that was applied last."""
 
     def __init__(self, path: Path, instance: InstanceGuid) -> None:
-        """Keep the table of one instance in a file of a directory that exists."""
+        """Keep the table of one instance in this file, whose directory exists."""
         self._path = path
         self._owner = instance.encode("ascii") + b"\n"
 
     def load(self) -> bytes | None:
-        """Return what was saved for this instance, or None.
+        """Return the resource that was saved for this instance, or None.
 
         Raises:
-            OSError: there is a file, and it cannot be read.
+            OSError: there is a file, but it cannot be read.
         """
         try:
             content = self._path.read_bytes()
@@ -44,10 +44,11 @@ class SavedTable:
         return content.removeprefix(self._owner)
 
     def save(self, resource: bytes) -> None:
-        """Replace what was saved, all of it or nothing.
+        """Replace the saved resource, as a whole or not at all.
 
         Raises:
-            OSError: it cannot be written; what was saved before is gone, if that can be removed.
+            OSError: the resource cannot be written; the one saved before is gone, if it can be
+                removed.
         """
         new = self._path.with_name(f".{self._path.name}.new")
         try:

@@ -1,7 +1,7 @@
 """One address on which DNS is served, over UDP and over TCP.
 
-The rule of this module: both or neither. A client that was told over UDP to come by TCP finds the
-same server there, and an address that cannot be had is an error that says what to do.
+The rule of this module: both or neither. A client that was told over UDP to use TCP finds the same
+server there. An address that cannot be bound is an error that says what to do.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from control_plane.sidecar.dns.tcp import TcpLimits, serve_connection
 from control_plane.sidecar.dns.udp import UdpListener
 
 _RECEIVE_OCTETS = 1024 * 1024
-"""Room for queries while the process is busy; the kernel may grant less."""
+"""Buffer for queries that arrive while the process is busy; the kernel may grant less."""
 
 _ATTEMPTS = 16
-"""How often a free port is tried that may be free for UDP only."""
+"""How many free UDP ports are tried, because the TCP port of the same number may be taken."""
 
 _ADVICE = {
     errno.EADDRINUSE: "another DNS server has this address: choose another one or another port",
@@ -48,7 +48,7 @@ def check_listen(listen: SocketAddress) -> None:
 
 
 class DnsServer:
-    """Serves what a resolver says."""
+    """Serves the answers of a resolver."""
 
     def __init__(
         self, listen: SocketAddress, resolver: Resolver, limits: TcpLimits | None = None
@@ -58,11 +58,11 @@ class DnsServer:
         Args:
             listen: an IP address and a port, 0 for any that is free.
             resolver: has the answers.
-            limits: what TCP clients may hold.
+            limits: limits on TCP clients.
 
         Raises:
-            ConfigurationError: no single address is given; an answer has to leave from the address
-                that was asked, and who can ask this server has to be decided.
+            ConfigurationError: no single address is given. An answer has to leave from the address
+                that was asked, and who can ask this server has to be a decision.
         """
         _check_single(listen)
         self.address = listen
@@ -74,10 +74,10 @@ class DnsServer:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Serve as long as the context lasts; `address` then has the port that it got.
+        """Serve as long as the context lasts; `address` then has the port that was bound.
 
         Raises:
-            ConfigurationError: the address cannot be had.
+            ConfigurationError: the address cannot be bound.
         """
         with ExitStack() as sockets:
             udp, tcp = _pair(self.address, _ATTEMPTS)
@@ -137,10 +137,10 @@ def _check_single(listen: SocketAddress) -> None:
 
 
 def _pair(address: SocketAddress, attempts: int) -> tuple[socket.socket, socket.socket]:
-    """Return a UDP and a TCP socket of one address and port.
+    """Return a UDP and a TCP socket bound to the same address and port.
 
     Raises:
-        ConfigurationError: there are none.
+        ConfigurationError: they cannot be bound.
     """
     try:
         udp = _bound(socket.SOCK_DGRAM, address)
@@ -151,7 +151,7 @@ def _pair(address: SocketAddress, attempts: int) -> tuple[socket.socket, socket.
             udp.close()
             raise
     except OSError as error:
-        # A port that was free for UDP may not be for TCP.
+        # A port that was free for UDP may be taken for TCP.
         if error.errno == errno.EADDRINUSE and not address.port and attempts > 1:
             return _pair(address, attempts - 1)
         advice = _ADVICE.get(error.errno or 0, "choose another address or port")
@@ -166,7 +166,7 @@ def _bound(kind: socket.SocketKind, address: SocketAddress) -> socket.socket:
     try:
         new.settimeout(0)
         if kind is socket.SOCK_STREAM:
-            # A connection that was just closed must not keep a new server out.
+            # A connection that was just closed must not prevent a new server from binding.
             new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
             new.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_OCTETS)

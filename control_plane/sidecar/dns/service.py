@@ -1,7 +1,7 @@
 """The DNS server of one sidecar, put together.
 
 The rule of this module: it listens before it follows the control plane, so that a table never comes
-into force where nobody can ask for it.
+into force where nobody can query it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from control_plane.sidecar.dns.table import NameTable
 from control_plane.sidecar.dns.upstream import Upstreams
 
 DEFAULT_LISTEN = SocketAddress("127.0.0.1", 53)
-"""Where stubs look for a resolver if nobody tells them otherwise (resolv.conf(5))."""
+"""Where stub resolvers ask if they are not configured otherwise (resolv.conf(5))."""
 
 
 def check_dns(listen: SocketAddress, upstreams: tuple[SocketAddress, ...]) -> None:
-    """Return if DNS could be served now, to be asked before anything depends on it.
+    """Return if DNS could be served now; called before anything depends on it.
 
     Args:
-        listen: where, an IP address and a port.
-        upstreams: the resolvers for other names; empty for those of resolv.conf.
+        listen: the address to serve DNS on, an IP address and a port.
+        upstreams: the resolvers for external names; empty to use those of resolv.conf.
 
     Raises:
         ConfigurationError: it could not; the message says what to do.
@@ -41,7 +41,7 @@ def check_dns(listen: SocketAddress, upstreams: tuple[SocketAddress, ...]) -> No
 
 
 class DnsService:
-    """Serves an instance's names, and those of everybody else through its upstream resolvers."""
+    """Serves an instance's names, and external names through the upstream resolvers."""
 
     def __init__(
         self,
@@ -57,17 +57,17 @@ class DnsService:
         """Describe a service; `run` runs it.
 
         Args:
-            instance: whose names are served.
+            instance: the instance whose names are served.
             connect: opens a channel to the control plane, anew for each stream.
-            saved: the file in which the last table outlives this process.
+            saved: the file that keeps the last table beyond the end of this process.
             clock: the time.
             listen: where DNS is served, an IP address and a port.
-            upstreams: the resolvers for other names; empty for those of `resolv_conf`.
-            resolv_conf: names them, and is read again whenever it changes.
+            upstreams: the resolvers for external names; empty to use those of `resolv_conf`.
+            resolv_conf: the file that names them; it is read again whenever it changes.
 
         Raises:
-            ConfigurationError: `listen` is no single address, or one of `upstreams`, or one of
-                those is a name.
+            ConfigurationError: `listen` is not a single address or is one of `upstreams`, or one of
+                `upstreams` is a name.
         """
         random = Random()  # noqa: S311 - an order of addresses and pauses are no secrets
         found = UpstreamList(listen, given=upstreams, resolv_conf=resolv_conf)
@@ -85,25 +85,25 @@ class DnsService:
 
     @property
     def name(self) -> str:
-        """What it is called in the log."""
+        """Its name in the log."""
         return "dns"
 
     async def run(self) -> NoReturn:
         """Serve until cancelled.
 
         Raises:
-            ConfigurationError: the address cannot be had; its message says what to do.
+            ConfigurationError: the address cannot be bound; the message says what to do.
         """
         async with self._server.listening():
             await self._client.run()
 
     async def ready(self) -> None:
-        """Return once it listens and has a table, new or saved."""
+        """Return once the server listens and has a table, new or saved."""
         await self._is_ready.wait()
 
     @property
     def address(self) -> SocketAddress:
-        """Where it listens, once it does; the port too, if it was free to take any."""
+        """The address on which it listens, with the actual port once it does."""
         return self._server.address
 
     def _apply(self, table: NameTable) -> None:

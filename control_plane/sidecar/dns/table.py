@@ -1,9 +1,9 @@
-"""The names that one instance may resolve, and the addresses that they have.
+"""The names that one instance may resolve, and their addresses.
 
 The rule of this module: a table that exists was checked as a whole, so a bad one changes nothing.
 Names are compared label by label, in lower case ("domain name labels are compared in a
-case-insensitive fashion", RFC 4343, section 3), never as text: a label on the wire may contain any
-octet, a dot too.
+case-insensitive fashion", RFC 4343, section 3), never as text, because a label on the wire may
+contain any octet, even a dot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from control_plane.errors import InvalidArgument
 from control_plane.names import MAX_HOSTNAME_OCTETS, parse_address, parse_domain, shown
 
 Labels = tuple[bytes, ...]
-"""A name as its labels in lower case, without the root's empty one."""
+"""A name as its labels in lower case, without the empty label of the root."""
 
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
@@ -34,8 +34,8 @@ class NameTable:
     """What an instance may resolve.
 
     Attributes:
-        version: that of the resource, as the control plane stated it.
-        domains: the internal domains; what is not below one of them is not ours to answer.
+        version: the version of the resource, as the control plane stated it.
+        domains: the internal domains; a name that is neither one of them nor below one is external.
         names: packed addresses by name and by the type of record that carries them.
     """
 
@@ -48,11 +48,12 @@ class NameTable:
         """Read a table as the control plane delivers it.
 
         Raises:
-            InvalidArgument: a name is no DNS name, is outside the table's domains or occurs twice,
-                an address is no IP address, or there is no domain.
+            InvalidArgument: a name is not a DNS name, is outside the table's domains or occurs
+                twice, an address is not an IP address, or there is no domain.
         """
         if not message.domains:
-            # Else a table that lost its content would send every internal name to the upstreams.
+            # Otherwise a table that lost its content would send every internal name to the
+            # upstreams.
             raise InvalidArgument(
                 "a name table needs at least one internal domain", field="domains"
             )
@@ -75,11 +76,11 @@ class NameTable:
     def lookup(self, name: Labels, rdtype: RdataType) -> tuple[bytes, ...]:
         """Return the packed addresses that a type of record carries for an internal name.
 
-        ANY asks for all of them, of which an answer may have a part (RFC 8482, section 4.1).
+        ANY asks for all addresses; an answer may contain only some of them (RFC 8482, section 4.1).
 
-        Empty for an unknown name too: Cloud Foundry's adapter answers NOERROR without records then,
-        and an NXDOMAIN, which stubs may take for all types, would be wrong for a name whose
-        instances are about to come.
+        The result is empty for an unknown name, too. Cloud Foundry's adapter answers NOERROR
+        without records then. An NXDOMAIN, which stub resolvers may apply to all types, would be
+        wrong for a name whose instances are about to come.
         """
         by_type = self.names.get(name, _NO_ADDRESSES)
         if rdtype == ANY:
@@ -88,12 +89,12 @@ class NameTable:
 
 
 def labels_of(name: str) -> Labels:
-    """Return the labels of a name that was checked: lower case, no final dot."""
+    """Return the labels of a validated name: lower case, no final dot."""
     return tuple(name.encode("ascii").split(b"."))
 
 
 def text_of(name: Labels) -> str:
-    """Return the text of a name that was checked."""
+    """Return the text of a validated name."""
     return b".".join(name).decode("ascii")
 
 
@@ -114,7 +115,7 @@ def _parse_name(text: str, domains: frozenset[Labels]) -> Labels:
 def _by_type(
     addresses: Iterable[str], packed: dict[str, tuple[RdataType, bytes]]
 ) -> Mapping[RdataType, tuple[bytes, ...]]:
-    """Sort addresses by type; `packed` has those that were read before, as most occur twice."""
+    """Sort addresses by type; `packed` caches those that were parsed, because most occur twice."""
     found: dict[RdataType, dict[bytes, None]] = {}
     for text in addresses:
         if text not in packed:

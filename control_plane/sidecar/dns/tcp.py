@@ -2,10 +2,11 @@
 
 The rules of this module:
 
-- Queries may come one behind the other without waiting, and answers leave as soon as they are
-  there, in any order (sections 6.2.1.1 and 7).
-- A connection on which no whole query comes for a while is closed, once it has its answers (section
-  6.2.3), and so is one whose client does not read. Neither holds up anybody else.
+- A client may send further queries without waiting for answers, and answers leave as soon as they
+  are ready, in any order (sections 6.2.1.1 and 7).
+- A connection on which no whole query arrives for a while is closed once its answers are sent
+  (section 6.2.3), and so is a connection whose client does not read. Neither holds up any other
+  client.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from control_plane.sidecar.dns.resolver import Resolver
 
 @dataclass(frozen=True, slots=True)
 class TcpLimits:
-    """How much the clients of one server may hold.
+    """How many resources the TCP clients of one server may use.
 
     Attributes:
-        connections: how many may be open; the next is closed at once.
-        forwarded: queries of one connection that may be with upstream resolvers; the next is not
-            read before one of them is answered.
-        idle: seconds for a whole query to come.
-        sending: seconds for a client to take its answers.
+        connections: how many connections may be open; a further one is closed at once.
+        forwarded: how many queries of one connection may wait for upstream resolvers; the next one
+            is not read before one of them is answered.
+        idle: how many seconds a whole query may take to arrive.
+        sending: how many seconds a client may take to accept its answers.
     """
 
     connections: int = 128
@@ -48,14 +49,14 @@ async def serve_connection(
         writer.close()
         async with asyncio.timeout(limits.sending):
             await writer.wait_closed()
-    except* OSError:  # TimeoutError, too
+    except* OSError:  # this includes TimeoutError
         pass
     finally:
         writer.transport.abort()
 
 
 class _Connection:
-    """One connection, and the queries of it that are with upstream resolvers."""
+    """One connection, and its queries that wait for upstream resolvers."""
 
     def __init__(
         self,

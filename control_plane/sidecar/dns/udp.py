@@ -1,7 +1,7 @@
 """DNS over UDP (RFC 1035, section 4.2.1).
 
-The rule of this module: the socket is emptied whenever there is something in it, since what does
-not fit into the kernel's buffer is lost, and neither reading nor writing ever waits.
+The rule of this module: the socket is read whenever it has datagrams, because those that do not fit
+into the kernel's buffer are lost, and neither reading nor writing ever waits.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from control_plane.sidecar.dns.message import MAX_MESSAGE_OCTETS
 from control_plane.sidecar.dns.resolver import Resolver
 
 _BATCH = 64
-"""Datagrams that are read before others get their turn."""
+"""How many datagrams are read before other tasks get their turn."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
-"""Starts a task that somebody else looks after."""
+"""Starts a task; the provider of this function tracks it."""
 
 
 class UdpListener:
     """Serves one socket."""
 
     def __init__(self, bound: socket.socket, resolver: Resolver, spawn: Spawn) -> None:
-        """Serve a socket that is bound; `spawn` runs what has to wait."""
+        """Serve a bound socket; `spawn` runs what has to wait."""
         self._socket = bound
         self._resolver = resolver
         self._spawn = spawn
@@ -36,14 +36,14 @@ class UdpListener:
         asyncio.get_running_loop().add_reader(self._socket, self._read)
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         asyncio.get_running_loop().remove_reader(self._socket)
 
     def _read(self) -> None:
         for _ in range(_BATCH):
             try:
                 wire, client = self._socket.recvfrom(MAX_MESSAGE_OCTETS)
-            except OSError:  # there is no more, or the kernel reports what became of an answer
+            except OSError:  # no more datagrams, or the kernel reports the fate of an answer
                 return
             answer = self._resolver.respond(wire, Transport.UDP)
             if isinstance(answer, Forward):
@@ -58,5 +58,5 @@ class UdpListener:
         try:
             self._socket.sendto(answer, client)
         except OSError:
-            # As a datagram that is lost on the way: the client asks again.
+            # Like a datagram that is lost on the way: the client asks again.
             return

@@ -1,13 +1,14 @@
-"""Asking upstream resolvers: the query as it is, and the answer as it is.
+"""Asking upstream resolvers: query and answer are passed on as they are.
 
 The rules of this module:
 
-- An answer counts only if it comes from the resolver that was asked, to the port it was asked from,
-  with the ID and the question that were sent (RFC 5452, section 9.1). Port and ID are random, anew
-  each time, whatever ID the client chose.
-- A query goes the way it came. A truncated answer is the client's to take to TCP.
-- A resolver that is slow gets company instead of being given up: whichever answers first wins.
-- What can be asked at once is bounded, and so is the wait.
+- An answer counts only if it comes from the resolver that was asked, to the port that the query was
+  sent from, with the ID and the question that were sent (RFC 5452, section 9.1). Port and ID are
+  drawn at random for each query, whatever ID the client chose.
+- A query is forwarded over the transport by which it came. If an answer is truncated, it is for the
+  client to ask again over TCP.
+- A slow resolver is not given up: the next one is asked as well, and the first good answer wins.
+- Both the number of queries under way and the wait are bounded.
 """
 
 from __future__ import annotations
@@ -33,19 +34,21 @@ _Asking = Coroutine[None, None, bytes | None]
 _Exchange = Callable[[SocketAddress, bytes, bytes], Coroutine[None, None, bytes]]
 
 _POOR = frozenset({dns.rcode.SERVFAIL, dns.rcode.NOTIMP, dns.rcode.REFUSED})
-"""Answers after which glibc asks the next resolver; so do we, who are its only one."""
+"""Answers after which glibc asks the next resolver; so do we, because we are the only resolver that
+glibc has."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamLimits:
-    """How long and how much is asked.
+    """How long to wait for answers, and how many queries may be under way.
 
     Attributes:
         patience: seconds after which the next resolver is asked as well.
-        total: seconds after which a query has failed; stubs ask again after 5 (resolv.conf(5)).
-        queries: how many may be under way at once, each with a socket or two.
+        total: seconds after which a query has failed; stub resolvers ask again after 5
+            (resolv.conf(5)).
+        queries: how many queries may be under way at once, each with one socket or more.
         quiet: seconds without a failure after which all is well, whatever failed before; and for
-            how long the log is not told the same again.
+            how long a crowd is not logged again.
     """
 
     patience: float = 1.0
@@ -62,7 +65,7 @@ class Upstreams:
         addresses: Callable[[], Sequence[SocketAddress]],
         limits: UpstreamLimits | None = None,
     ) -> None:
-        """Ask the resolvers that `addresses` returns by then, in that order."""
+        """Ask the resolvers that `addresses` returns at that moment, in their order."""
         self._addresses = addresses
         self._limits = limits or UpstreamLimits()
         self._asking = 0
@@ -77,7 +80,7 @@ class Upstreams:
         Args:
             query: the message as the client sent it.
             question: its question section.
-            transport: how it came, and how it goes on.
+            transport: the transport by which it came, and by which it is forwarded.
         """
         if self._asking >= self._limits.queries:
             self._note_crowd()
@@ -116,10 +119,10 @@ class Upstreams:
             await asyncio.gather(*asking, return_exceptions=True)
 
     def _note(self, question: bytes, *, failing: bool) -> None:
-        """Log when resolvers cease to answer and when they answer again, not each query.
+        """Log when the resolvers stop answering and when they answer again, not each query.
 
-        They answer again once they answer what failed last. Other names prove nothing, since it may
-        be that only the servers of one zone are away.
+        They answer again once they answer the question that failed last. Answers for other names
+        prove nothing, because it may be that only the servers of one zone are down.
         """
         asked, now = question.lower(), asyncio.get_running_loop().time()
         if failing:
@@ -135,7 +138,7 @@ class Upstreams:
             self._unanswered = b""
 
     def _note_crowd(self) -> None:
-        """Log that queries fail though resolvers may answer, not each of them."""
+        """Log, once in a while, that queries fail for their number though resolvers may answer."""
         now = asyncio.get_running_loop().time()
         if now >= self._crowd_told_until:
             self._crowd_told_until = now + self._limits.quiet
@@ -146,7 +149,7 @@ class Upstreams:
 async def _ask(
     exchange: _Exchange, address: SocketAddress, query: bytes, question: bytes
 ) -> bytes | None:
-    """Ask one resolver; None if it cannot be reached."""
+    """Ask one resolver; return None if it cannot be reached."""
     sent = secrets.token_bytes(2) + query[2:]
     try:
         answer = await exchange(address, sent, question)
@@ -158,8 +161,8 @@ async def _ask(
 async def _over_udp(address: SocketAddress, query: bytes, question: bytes) -> bytes:
     """Return the first datagram that answers a query.
 
-    Each query has a socket of its own: its port is random, and the kernel lets nothing in that does
-    not come from the resolver.
+    Each query has a socket of its own: its port is random, and the kernel delivers only datagrams
+    that come from the resolver.
     """
     loop = asyncio.get_running_loop()
     family, _, _, _, where = socket.getaddrinfo(
