@@ -1,4 +1,4 @@
-"""What runs next to an app: gets it an identity, starts its Envoy, and keeps both current."""
+"""The process next to an app: it gets an identity, starts Envoy, and keeps both current."""
 
 from __future__ import annotations
 

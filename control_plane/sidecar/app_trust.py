@@ -1,10 +1,11 @@
-"""Whom the app trusts: everybody that it trusted before, and our CA.
+"""Whom the app trusts: every CA that it trusted before, and ours.
 
-The rule of this module: our CA is added, and nothing is ever taken away. What the platform already
-set (a company's own roots, say) is the base of what we set; where there is nothing to add to, the
-variable is left alone, since our CA alone would cut the app off from the rest of the world. The
-files have fixed names and are there whatever the variables say, for programs that others start. A
-file that the disk has no room for is tried again every minute: the next CA does not wait for it.
+The rule of this module: our CA is added, and no CA is ever taken away. The file that a variable of
+the platform already names (a company's own roots, say) is the base of ours. Where there is nothing
+to add to, the variable is left unset, because our CA alone would cut the app off from the rest of
+the world. The files have fixed names and exist whatever the variables say, so that programs started
+by others can use them. A file that did not fit on the disk is tried again every minute, without
+waiting for the next CA.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ ROOTS = "roots.pem"
 """The system's roots and our CA."""
 
 JAVA_ROOTS = "roots.p12"
-"""Those of the JDK, or else the system's, and our CA."""
+"""The roots of the JDK, or else of the system, and our CA."""
 
 OUR_CA = "C2C_CA_FILE"
-"""Our CA alone, for who wants to trust nobody else."""
+"""Our CA alone, for an app that wants to trust no other."""
 
 AGAIN_SECONDS = 60.0
-"""How soon what could not be written is tried again."""
+"""How long after a failed write the file is tried again."""
 
 REPLACING = {
     # OpenSSL, Python, Ruby, Go, curl, .NET, rustls-native-certs
@@ -48,13 +49,14 @@ REPLACING = {
     # gRPC for C++, Python, Ruby and PHP
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",),
 }
-"""Variables that name the only roots of a runtime, and where it looks for them, first to last."""
+"""Variables that replace the roots of a runtime; for each, the variables the runtime reads, in
+order."""
 
 IF_SET = ("CURL_CA_BUNDLE",)
-"""Variables that would hide what we set, so that we add to them, and whose absence is fine."""
+"""Variables that, where set, would hide the ones that we set; so we add our CA to their files."""
 
 ADDING = "NODE_EXTRA_CA_CERTS"
-"""A variable that names roots besides those that Node.js has."""
+"""A variable that names roots in addition to those that Node.js has."""
 
 JAVA_OPTIONS = "JAVA_TOOL_OPTIONS"
 
@@ -71,7 +73,7 @@ _SYSTEM_ROOTS = (
 
 
 class AppTrust:
-    """The files by which the app trusts our CA, and the variables that lead there."""
+    """The files by which the app trusts our CA, and the variables that point to them."""
 
     name = "app trust"
 
@@ -83,13 +85,14 @@ class AppTrust:
         *,
         clock: Clock,
     ) -> None:
-        """Add to what these variables and the system say.
+        """Start from the roots that these variables and the system name.
 
         Args:
             directory: where the files are written.
             inherited: the variables that the app would have without us.
-            system_roots: where the system's roots may be; the first that exists counts.
-            clock: times the next attempt after one that failed.
+            system_roots: where the system's roots may be; the first file that exists and is not
+                empty counts.
+            clock: times the next attempt after a failed one.
         """
         self._directory = directory
         self._inherited = inherited
@@ -103,7 +106,7 @@ class AppTrust:
     def write(self, ca_pem: bytes) -> dict[str, str]:
         """Write every file for these CA certificates, and return the variables.
 
-        An app reads the files when it starts; so will the next one.
+        An app reads the files when it starts, so they also serve an app that is started later.
 
         Raises:
             StorageError: a file could not be written, and there was none before.
@@ -112,25 +115,26 @@ class AppTrust:
         return self._write_all(ca_pem)
 
     def follow(self, credentials: Credentials) -> None:
-        """Have the files written again if the CA certificates are others than before."""
+        """Have the files written again if the CA certificates have changed."""
         if credentials.trust_bundle != self._wanted:
             self._wanted = credentials.trust_bundle
             self._changed.set()
 
     async def run(self) -> None:
-        """Write for others, and again what could not be written, without end."""
+        """Write the files for new CA certificates, and retry failed writes, until cancelled."""
         while True:
             await first_of(self._changed.wait(), self._clock.sleep(AGAIN_SECONDS))
             self._changed.clear()
             if self._written != self._wanted:
-                # In a thread: it takes long enough to hold up DNS queries, on a slow disk longer.
+                # In a thread: writing takes long enough to hold up DNS queries, and longer on a
+                # slow disk.
                 await undisturbed(asyncio.to_thread(self._rewrite))
 
     def _write_all(self, ca_pem: bytes) -> dict[str, str]:
         self._written = ca_pem
         variables = {OUR_CA: str(self._directory.ca_file)}
         system = _first_content(self._system_roots)
-        # First, since a variable may name this very file already.
+        # First, because a variable may name this very file already.
         self._write(ROOTS, system, ca_pem)
         if not system:
             self._left_alone("SSL_CERT_FILE", "the system has no root certificates to add to")
@@ -157,13 +161,13 @@ class AppTrust:
             self._log.info(log_events.TRUST_EXPORTED)
 
     def _added(self, name: str, given: str | None, system: bytes, ca_pem: bytes) -> dict[str, str]:
-        """Have a base and ours in one file, and return the variable that names it.
+        """Write the base and our CA into one file, and return the variable that names it.
 
         Args:
             name: the variable.
-            given: the one that names the base already; None takes the system's roots.
-            system: those.
-            ca_pem: ours.
+            given: the variable that already names a base; None takes the system's roots.
+            system: the system's roots.
+            ca_pem: our CA.
         """
         if given is None:
             return {name: str(self._directory.path / ROOTS)} if system else {}
@@ -175,13 +179,13 @@ class AppTrust:
         return {name: self._write(file, base, ca_pem)}
 
     def _write(self, file: str, base: bytes, ca_pem: bytes) -> str:
-        """Write a base and ours into a file, and return its path."""
+        """Write the base and our CA into a file, and return its path."""
         path = self._directory.path / file
         self._replace(path, _joined(base, ca_pem))
         return str(path)
 
     def _replace(self, path: Path, data: bytes) -> None:
-        """Write a file; an older one is better than no app, and is replaced later."""
+        """Write a file; if that fails, an older one will do until the next attempt."""
         try:
             write_public(path, data)
         except StorageError as error:
@@ -214,7 +218,7 @@ class AppTrust:
         return {JAVA_OPTIONS: " ".join([given, *map(shlex.quote, options)]).strip()}
 
     def _jdk_roots(self) -> bytes:
-        """Return what the app's JDK trusts by itself: companies import their own roots there."""
+        """Return the roots that the app's JDK trusts; companies import their own roots there."""
         home = self._inherited.get("JAVA_HOME")
         if not home:
             java = shutil.which("java", path=self._inherited.get("PATH", ""))

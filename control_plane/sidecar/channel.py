@@ -1,7 +1,7 @@
-"""gRPC to the control plane: over TLS always, and what its answers mean for trying again.
+"""gRPC channels to the control plane, always over TLS, and which errors are worth a retry.
 
 The rule of this module: the server is verified by its own name and the given roots, whatever
-address it is reached by. A refusal that time does not change is final; everything else is worth
+address it is reached by. A refusal that time does not change is final; every other error is worth
 another attempt.
 """
 
@@ -23,31 +23,34 @@ from control_plane.sidecar.directory import Credentials
 
 _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.ssl_target_name_override", SERVER_NAME),
-    # The names of a thousand instances with a hundred routes take more than gRPC's usual 4 MiB.
+    # A table with the names of a thousand instances with a hundred routes exceeds gRPC's default of
+    # 4 MiB.
     ("grpc.max_receive_message_length", 64 * 2**20),
     # The control plane is never behind the proxy that the app's environment may name.
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),
-    # Else a new channel could share the connection of an old one, and the identity shown on it.
+    # Otherwise a new channel could share the connection of an old one, and the identity shown on
+    # it.
     ("grpc.use_local_subchannel_pool", 1),
-    # Who calls has a back-off of its own; gRPC's grows to two minutes.
+    # The callers have a back-off of their own; gRPC's would grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    # A server that moved is found by its name; gRPC asks for that again after half a minute only.
+    # A server that moved is found by its name; by default, gRPC resolves that again only after 30
+    # s.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # Notices a control plane that is gone without a word.
+    # Notices a control plane that vanished without closing the connection.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # gRPC asks nothing while another ping of its own is on the way, and grants that one a minute.
+    # gRPC sends no keepalive while another ping of its own is pending, and gives that one a minute.
     ("grpc.http2.ping_timeout_ms", 40_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 
 _DEADLINE = "Deadline Exceeded"
-"""What gRPC says, of no server in particular, when a call took too long."""
+"""What gRPC itself says, naming no server, when a call exceeded its deadline."""
 
 _SAID_BY_THE_SERVER = "grpc-status-details-bin"
-"""Beside each status that the control plane itself ends a call with (``server.status``)."""
+"""Metadata with each status by which the control plane itself ends a call (``server.status``)."""
 
 _FINAL: dict[grpc.StatusCode, type[InvalidRequest]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
@@ -57,8 +60,9 @@ _FINAL: dict[grpc.StatusCode, type[InvalidRequest]] = {
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.UNIMPLEMENTED: FailedPrecondition,
 }
-"""Not among them: ALREADY_EXISTS, which says that the address is held by an instance whose end the
-control plane may not have noticed yet, and RESOURCE_EXHAUSTED, which says to come again later."""
+"""Two codes are not among them: ALREADY_EXISTS, which says that the address is held by an instance
+whose end the control plane may not have noticed yet, and RESOURCE_EXHAUSTED, which says to come
+again later."""
 
 
 def anonymous_channel(server: SocketAddress, roots: bytes) -> grpc.aio.Channel:
@@ -76,18 +80,18 @@ def instance_channel(server: SocketAddress, credentials: Credentials) -> grpc.ai
 
 
 def refusal(error: grpc.aio.AioRpcError) -> InvalidRequest | None:
-    """Return the error that a final answer means; None if another attempt may succeed."""
+    """Return the exception for a final refusal; None if another attempt may succeed."""
     kind = _FINAL.get(error.code())
     return None if kind is None else kind(reason(error))
 
 
 def is_said_by_the_server(error: grpc.aio.AioRpcError) -> bool:
-    """Tell whether the control plane itself ended a call, and not gRPC or whoever is between."""
+    """Tell whether the control plane itself ended a call, and not gRPC or a proxy in between."""
     return any(key == _SAID_BY_THE_SERVER for key, _ in error.trailing_metadata() or ())
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
-    """Return what a failed call said, in one sentence."""
+    """Return why a call failed, in one sentence."""
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return "the server does not offer this service at this port"
     return error.details() or error.code().name.lower()
@@ -96,14 +100,14 @@ def reason(error: grpc.aio.AioRpcError) -> str:
 def silence(
     error: grpc.aio.AioRpcError, server: SocketAddress, seconds: float
 ) -> grpc.aio.AioRpcError:
-    """Return an error that says which server has not answered in time; any other as it is."""
+    """Return an error that names the server if it did not answer in time; any other as it is."""
     if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or error.details() != _DEADLINE:
         return error
     return silent(server, seconds)
 
 
 def silent(server: SocketAddress, seconds: float) -> grpc.aio.AioRpcError:
-    """Return the error of a call that a server has not answered in time."""
+    """Return the error of a call that the server did not answer in time."""
     code, nothing = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.aio.Metadata()
     details = f"no answer from {server} within {seconds:g} s"
     return grpc.aio.AioRpcError(code, nothing, nothing, details=details)

@@ -1,9 +1,9 @@
 """The sidecar's directory: what outlives a restart, and what Envoy and the app read.
 
-The rule of this module: private keys are in files of mode 0600 only, in a directory in which nobody
-else can write, and each file is replaced whole. The identity is written last: a crash on the way
-leaves the directory as it was, or without an identity that counts. What is written counts from
-then on, also if a crash of the machine may undo it: Envoy reads it, and knows no other.
+The rule of this module: private keys are only in files of mode 0600, in a directory in which no
+other user can write, and each file is replaced whole. The identity is written last, so a crash on
+the way leaves the directory as it was, or without a valid identity. What is written counts from
+then on, even if a crash of the machine may undo it, because Envoy reads it and knows nothing else.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ADMIN_SOCKET = "admin.sock"
 NAMES_FILE = "names.pb"
 
 _ROOM = 1 << 17
-"""Octets that an identity takes at the most, with CA certificates and a copy of each file."""
+"""Octets that an identity takes at most, with CA certificates and a copy of each file."""
 
 _ENROLLMENT_FILE = "enrollment.json"
 _IDENTITY_FILE = "identity.json"
@@ -46,16 +46,15 @@ _IDENTITY_FILE = "identity.json"
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """What was told besides the certificates; it stays as it is when those are renewed.
+    """What the control plane told besides the certificates; renewing these does not change it.
 
     Attributes:
-        trusted_by: what the control plane was known by when the instance enrolled.
-        xds_port: the port of discovery and renewal on that host.
+        trusted_by: by what the sidecar knew the control plane when the instance enrolled.
+        xds_port: the port of discovery and renewal on the host of the control plane.
         index: the number of the instance in its app.
-        app_address: where Envoy reaches the app, as it was registered.
-        app_ports: the ports of the app, as they were told last; empty where an older control plane
-            tells of none.
-        c2c_port: the one of them that 61443 leads to; likewise 0.
+        app_address: where Envoy reaches the app, as registered.
+        app_ports: the ports of the app, as told last; empty if an older control plane tells none.
+        c2c_port: the port among them that 61443 leads to; 0 if an older control plane tells none.
     """
 
     trusted_by: str
@@ -68,24 +67,24 @@ class Enrollment:
 
     @classmethod
     def read(cls, text: bytes) -> Self:
-        """Read what ``text`` returned, also that of a newer release, which may say more.
+        """Read what ``text`` returned, also in a newer release, which may write more fields.
 
         Raises:
-            ValueError: it is no JSON.
-            TypeError: it is something else, or less.
+            ValueError: it is not JSON.
+            TypeError: it is something else, or lacks a field.
         """
         values = json.loads(text)
         known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
         return cls(**{**known, "app_ports": tuple(known.get("app_ports", ()))})
 
     def text(self) -> bytes:
-        """Return it as it is kept."""
+        """Return the content of its file."""
         return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What this instance shows to the control plane, and by what it knows it.
+    """What this instance shows to the control plane, and by what it verifies the control plane.
 
     Attributes:
         trust_bundle: the CA certificates to trust, PEM.
@@ -104,26 +103,26 @@ class Membership:
 
 
 def has_identity(path: Path) -> bool:
-    """Tell whether an earlier start left an identity in a directory, be it of use or not."""
+    """Tell whether an earlier start left an identity in a directory, usable or not."""
     files = (path / _IDENTITY_FILE, path / _ENROLLMENT_FILE)
     return all(os.access(each, os.F_OK) for each in files)
 
 
 class SidecarDirectory:
-    """The files of one sidecar, which has them alone until ``close``.
+    """The files of one sidecar, which has them to itself until ``close``.
 
     Attributes:
-        inherited: open files without which Envoy does not find its admin socket.
+        inherited: file descriptors that Envoy must inherit to find its admin socket.
     """
 
     def __init__(self, path: Path) -> None:
-        """Make the directory if there is none, and take it.
+        """Create the directory if there is none, and lock it.
 
         Raises:
             ConfigurationError: another sidecar has it, or it cannot be used.
         """
         self.path = path.absolute()
-        # Not private: apps of other users read their trust stores here.
+        # Not private, because an app that runs as another user reads its trust stores here.
         guarded_directory(self.path)
         self._closing = ExitStack()
         self._closing.callback(DirectoryLock(self.path).release)
@@ -136,11 +135,11 @@ class SidecarDirectory:
         self.admin_socket = self._short_enough(self.path / ADMIN_SOCKET)
 
     def close(self) -> None:
-        """Leave the directory to others."""
+        """Unlock the directory."""
         self._closing.close()
 
     def read(self) -> Membership | None:
-        """Return what an earlier start left here, or None if that is nothing.
+        """Return what an earlier start left here, or None if it left nothing.
 
         Raises:
             InvalidArgument: it cannot be read, or its parts do not belong together.
@@ -165,7 +164,7 @@ class SidecarDirectory:
         return Membership(enrollment, Credentials(identity, trust_bundle))
 
     def check_room(self) -> None:
-        """Return if an identity could be kept here.
+        """Return if the disk has room for an identity.
 
         Raises:
             StorageError: the disk is full, or cannot be written to for another reason.
@@ -176,7 +175,7 @@ class SidecarDirectory:
             )
 
     def write(self, membership: Membership) -> None:
-        """Keep the outcome of an enrolment.
+        """Store the outcome of an enrolment.
 
         Raises:
             StorageError: a file could not be written.
@@ -185,7 +184,7 @@ class SidecarDirectory:
         self.write_credentials(membership.credentials)
 
     def write_enrollment(self, enrollment: Enrollment) -> None:
-        """Replace what is known besides the credentials.
+        """Replace what is stored besides the credentials.
 
         Raises:
             StorageError: it could not be written.
@@ -206,7 +205,7 @@ class SidecarDirectory:
         _keep(self._identity, bootstrap.identity_file(chain, key).encode())
 
     def write_bootstrap(self, membership: Membership, host: str, limits: bootstrap.Limits) -> None:
-        """Write what Envoy starts with.
+        """Write Envoy's bootstrap.
 
         Raises:
             StorageError: it could not be written.
@@ -223,10 +222,10 @@ class SidecarDirectory:
         _keep(self.bootstrap_file, text.encode())
 
     def _short_enough(self, socket: Path) -> Path:
-        """Return a path of the admin socket that is short enough for one.
+        """Return a path of the admin socket that is short enough for a socket address.
 
-        It is in this directory all the same, where the next start finds the Envoy of this one. A
-        link to it in /tmp would be there for as long as nobody cleans that.
+        The socket is in this directory all the same, where the next start finds the Envoy of this
+        one. A link to it in /tmp would stay until somebody cleans /tmp.
         """
         if len(bytes(socket)) <= MAX_SOCKET_PATH_OCTETS:
             return socket
@@ -237,7 +236,7 @@ class SidecarDirectory:
 
 
 def _keep(path: Path, data: bytes, write: Callable[[Path, bytes], None] = write_private) -> None:
-    """Replace a file; if a crash may undo that the log says so, and who runs goes on with it.
+    """Replace a file; if a crash of the machine may undo that, log it and go on.
 
     Raises:
         StorageError: it could not be written.

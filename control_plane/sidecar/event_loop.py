@@ -1,8 +1,8 @@
 """The event loop of a sidecar.
 
 The rule of this module: a sidecar that is told to stop waits for no DNS server. asyncio looks names
-up in threads, and waits for these when it ends. Where no DNS server answers, that takes the system
-10 seconds for each that it knows.
+up in threads, and waits for these threads when it ends. Where no DNS server answers, a lookup takes
+the system 10 s for each server in its configuration.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Found = list[tuple[Any, ...]]
 
 
 class SidecarEventLoop(asyncio.SelectorEventLoop):
-    """An event loop that leaves behind whoever looks up a name when it ends."""
+    """An event loop that, when it ends, abandons the lookups of names that still run."""
 
     async def getaddrinfo(
         self,
@@ -33,7 +33,7 @@ class SidecarEventLoop(asyncio.SelectorEventLoop):
         """Look up a name; see ``asyncio.loop.getaddrinfo``.
 
         Raises:
-            OSError: it is not known.
+            OSError: the name cannot be resolved.
         """
         answer: asyncio.Future[_Found] = self.create_future()
 
@@ -44,7 +44,7 @@ class SidecarEventLoop(asyncio.SelectorEventLoop):
         def look_up() -> None:
             try:
                 found = socket.getaddrinfo(host, port, family, type, proto, flags)
-            except Exception as error:  # noqa: BLE001 - whatever it is, who asked is told
+            except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
                 told: tuple[Any, ...] = (answer.set_exception, error)
             else:
                 told = (answer.set_result, found)

@@ -1,7 +1,7 @@
 """Who this instance is: the certificate that the control plane issued, and its private key.
 
-The rule of this module: an identity that exists is whole. The certificate is an instance's, and it
-is for this very key; what the control plane sends is checked like anything that comes from outside.
+The rule of this module: an identity that exists is whole. Its certificate is that of an instance,
+and is for this very key. What the control plane sends is checked like any input from outside.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class HeldIdentity:
     """An identity certificate with its key.
 
     Attributes:
-        chain_pem: the certificate, and the chain up to the CA after it.
-        address: where the instance is reached, as the control plane registered it.
-        trust_domain: of the control plane that issued it.
+        chain_pem: the certificate, followed by the chain up to the CA.
+        address: the address at which the instance is reached, as registered.
+        trust_domain: the trust domain of the control plane that issued it.
     """
 
     chain_pem: bytes = field(repr=False)
@@ -52,19 +52,19 @@ class HeldIdentity:
 
     @property
     def renew_at(self) -> datetime:
-        """When to ask for the next one."""
+        """When to ask for the next identity."""
         return renew_at(self.not_before, self.not_after, self.instance_guid)
 
     def is_valid(self, now: datetime) -> bool:
-        """Tell whether a handshake with it can succeed."""
+        """Tell whether a handshake with this identity can succeed."""
         return self.not_before <= now < self.not_after
 
 
 def hold(chain_pem: bytes, key: KeyPair) -> HeldIdentity:
-    """Return the identity that a certificate chain and a key make.
+    """Return the identity made of a certificate chain and a key.
 
     Raises:
-        InvalidArgument: it is not the certificate of an instance, or not for this key.
+        InvalidArgument: the certificate is not that of an instance, or not for this key.
     """
     certificate = read_certificate(chain_pem)
     if certificate.public_key != key.public:

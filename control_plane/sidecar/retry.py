@@ -1,7 +1,8 @@
-"""Trying again: what is worth it, and how long to wait before.
+"""Retries: which failures are worth another attempt, and how long to wait before it.
 
 The rule of this module: sidecars that failed together do not come back together. Each wait is drawn
-anew between half and the whole of a bound that doubles. A final refusal is never repeated.
+anew between half and the whole of a bound that doubles. A call that was refused for good is never
+repeated.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def delays(
 
     Args:
         draw: returns a number from 0 up to 1, another one each time.
-        first: bound of the first wait.
-        most: bound of all of them.
+        first: the bound of the first wait.
+        most: the largest bound.
     """
     bound = min(first, most)
     while True:
@@ -42,7 +43,7 @@ def delays(
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Repeats what fails for now.
+    """Repeats an attempt that fails for now.
 
     Attributes:
         draw: returns a number from 0 up to 1, another one each time.
@@ -52,11 +53,11 @@ class Retry:
     draw: Callable[[], float]
 
     async def until_done(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Return the first result of something that needs the control plane.
+        """Return the result of the first attempt that succeeds.
 
         Args:
             what: what is attempted, for the log.
-            attempt: the attempt; it raises OSError or the error of a call if it failed.
+            attempt: the attempt; it raises OSError, or the error of a gRPC call, if it fails.
 
         Raises:
             InvalidRequest: the control plane refused for good.
@@ -75,14 +76,14 @@ class Retry:
 
 
 def why_not(error: OSError | grpc.aio.AioRpcError) -> str:
-    """Return why an attempt failed that is worth another one.
+    """Return why an attempt failed, if another attempt is worthwhile.
 
     Raises:
-        InvalidRequest: it is worth none, because the control plane refused for good.
+        InvalidRequest: another attempt is not, because the control plane refused for good.
     """
     if isinstance(error, OSError):
         why = error.strerror or str(error) or type(error).__name__
-        if error.errno and why.startswith("Connect call failed"):  # asyncio says where alone
+        if error.errno and why.startswith("Connect call failed"):  # asyncio says only where
             return f"{os.strerror(error.errno)}: {why}"
         return why
     final = refusal(error)

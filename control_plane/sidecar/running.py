@@ -1,10 +1,10 @@
-"""An instance that runs: an Envoy, its app, and how both come to an end.
+"""A running instance: an Envoy, its app, and how both come to an end.
 
-The rule of this module: app and Envoy are codependent. Whichever ends first ends the other and
-gives the exit code. Told to stop, the instance first says that it leaves, so that no client comes
-any more, then lets go those who are there, and only then ends the app; each step has a deadline,
-and a hurry ends it. Envoy ends once nobody is served any more. Where somebody still is, it ends
-after the app, which may yet answer.
+The rule of this module: the app and Envoy are codependent. Whichever ends first ends the other and
+gives the exit code. An instance that is told to stop first reports that it leaves, so that no new
+clients come. Then it drains the clients that it has, and only then ends the app. Each step has a
+deadline, and a second signal (``hurry``) ends the step at once. Envoy ends once it serves no client
+any more. If it still serves one, it ends after the app, which may yet answer.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from control_plane.sidecar.reports.report import Reporter
 from control_plane.sidecar.signals import Signals
 
 ENVOY_STOP_SECONDS = 5.0
-"""How long Envoy may take to end once nothing is left to do for it; it takes milliseconds."""
+"""How long Envoy may take to end once nothing is left for it to do; it takes milliseconds."""
 
 _LAST_SECONDS = 0.3
-"""How long even a hurry waits for the instance to say that it leaves. That takes milliseconds, and
-else names would lead here for another 30 s."""
+"""How long, even in a hurry, the sidecar waits for its report that the instance leaves. That takes
+milliseconds, and without it names would lead here for another 30 s."""
 
 _QUIET_SECONDS = 0.5
 _POLL_SECONDS = 0.1
 
 _REFUSING_SECONDS = 0.3
-"""How long Envoy goes on after it refused new connections: those that it took just before may be in
-their handshake, of which it counts nothing, and have their first request yet to send."""
+"""How long Envoy goes on after it has begun to refuse new connections. Connections that it accepted
+just before may be in their handshake, which no statistic of Envoy counts, and have yet to send
+their first request."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningInstance:
-    """What was started.
+    """The processes of an instance, and what stops them.
 
     Attributes:
         app: None if something else runs it.
@@ -54,7 +55,7 @@ class RunningInstance:
     options: SidecarOptions
 
     async def to_the_end(self) -> int:
-        """Return the exit code once both have ended, by themselves or because of a signal."""
+        """Return the exit code once Envoy and the app have ended, for whatever reason."""
         await first_of(self.signals.stop.wait(), self._one_ended())
         log = structlog.get_logger(__name__)
         if self.app is not None and self.app.has_ended:
@@ -80,7 +81,7 @@ class RunningInstance:
         return envoy_code if app_code is None else app_code
 
     async def _leave(self) -> None:
-        """Say that the instance leaves, to a control plane that may not answer."""
+        """Report that the instance leaves, to a control plane that may not answer."""
         await first_of(self.reporter.leave(), self._hurried(_LAST_SECONDS))
 
     async def _hurried(self, seconds: float) -> None:
@@ -88,12 +89,12 @@ class RunningInstance:
         await asyncio.sleep(seconds)
 
     async def _drain(self) -> None:
-        """Send clients away while the app still answers them."""
+        """Send clients away while the app can still answer them."""
         log = structlog.get_logger(__name__)
         try:
             await self.admin.drain()
         except TimeoutError:
-            pass  # it was told, and drains as soon as it gets to it
+            pass  # Envoy was told, and drains as soon as it gets to it
         except OSError as error:
             log.warning(log_events.ENVOY_DRAINED, reason=f"it was not told to: {error}")
             return
@@ -102,17 +103,18 @@ class RunningInstance:
         log.info(log_events.ENVOY_DRAINED, in_flight=await self.admin.in_flight())
 
     async def _let_go(self, seconds: float) -> None:
-        """Return once nobody is served any more, of whom some may come as long as they can."""
+        """Return once no client is served; Envoy takes new connections for as long as it can."""
         almost = max(seconds - _REFUSING_SECONDS, 0)
         await first_of(self._idle(_QUIET_SECONDS), asyncio.sleep(almost))
         with suppress(OSError):
             await self.admin.refuse()
         await self._idle(_REFUSING_SECONDS)
-        # Who kept a connection is to find it closed, and not to be told 503 while the app ends.
+        # A client that kept its connection finds it closed, instead of getting a 503 while the app
+        # ends.
         await self._stop_envoy()
 
     async def _idle(self, seconds: float) -> None:
-        """Return once nothing has been in flight for a while, so that nobody is cut off."""
+        """Return once nothing has been in flight for a while, so that no request is cut off."""
         polls = 0
         while polls < seconds / _POLL_SECONDS:
             polls = polls + 1 if await self.admin.in_flight() == 0 else 0

@@ -1,7 +1,7 @@
-"""What the log was told already.
+"""What was logged lately.
 
-The rule of this module: what goes wrong again and again in the same way is told once, and then so
-seldom that it hides nothing else; whoever debugs sees it each time.
+The rule of this module: a failure that recurs in the same way is logged once as news, and then so
+seldom that it hides nothing else. At the level debug it is logged each time.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 from control_plane.clock import Clock
 
 AGAIN_SECONDS = 600.0
-"""After which time the same is news once more."""
+"""How long after it was logged the same text is news again."""
 
 _REMEMBERED = 256
-"""How many texts are remembered: a text may have a number in it, and so never come again."""
+"""How many texts are remembered: a text may contain a number, and so never recur."""
 
 
 class Seldom:
-    """Remembers what was told, and when."""
+    """Remembers which texts were logged, and when."""
 
     def __init__(self, clock: Clock) -> None:
-        """Start with nothing told."""
+        """Start with nothing logged."""
         self._clock = clock
         self._told: dict[str, float] = {}
 
     def is_news(self, text: str) -> bool:
-        """Tell whether a text was not told lately; whoever asks tells it now."""
+        """Tell whether a text was not logged lately; the caller logs it now."""
         now = self._clock.monotonic()
         told = self._told.get(text)
         if told is not None and now - told < AGAIN_SECONDS:
@@ -35,5 +35,5 @@ class Seldom:
         return True
 
     def forget(self) -> None:
-        """Take everything for news again, since it went well meanwhile."""
+        """Take every text for news again, because all went well meanwhile."""
         self._told.clear()

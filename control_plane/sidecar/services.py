@@ -1,7 +1,8 @@
-"""What runs beside Envoy and the app for as long as they do.
+"""The services that run beside Envoy and the app, for as long as these run.
 
-The rule of this module: whatever goes wrong in one of them is logged, and that one is started anew
-after a while, which grows while it breaks at once. No defect of ours ever ends the app.
+The rule of this module: whatever goes wrong in a service is logged, and that service is started
+again after a pause, which grows as long as it keeps failing soon. No defect of ours ever ends the
+app.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from control_plane.clock import Clock
 from control_plane.sidecar.retry import delays
 
 LONG_SECONDS = 60.0
-"""A service that ran for so long did well: when it breaks, pauses begin anew with a short one."""
+"""A service that ran for this long did well: if it fails then, the pauses start short again."""
 
 
 class Service(Protocol):
-    """Something that runs until it is cancelled."""
+    """A service that runs until it is cancelled."""
 
     @property
     def name(self) -> str:
-        """What it is called in the log."""
+        """Its name in the log."""
 
     async def run(self) -> None:
-        """Run; it may be called again if it raised."""
+        """Run; this may be called again after it raised."""
 
 
 async def keep_running(
@@ -37,8 +38,8 @@ async def keep_running(
     """Run services until cancelled.
 
     Args:
-        services: each runs in a task of its own.
-        clock: sleeps between attempts.
+        services: the services, each of which runs in a task of its own.
+        clock: sleeps between the attempts.
         draw: returns a number from 0 up to 1, another one each time.
     """
     async with asyncio.TaskGroup() as group:

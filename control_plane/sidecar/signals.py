@@ -1,8 +1,9 @@
-"""What the sidecar is told by signals.
+"""What signals tell the sidecar.
 
-The rule of this module: the first signal that asks for an end begins an orderly one, the second
-says that there is no time for it. Any other goes to the app, for which it was meant. Where there is
-none, what would end a process ends the instance in order: whoever just died would leave its Envoy.
+The rule of this module: the first signal that asks for an end begins an orderly end, and the second
+says that there is no time for it. Any other signal is passed on to the app, for which it was meant.
+If there is no app, a signal that would end a process ends the instance in order, because a sidecar
+that just died would leave its Envoy running.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ from control_plane.sidecar.processes.child import Child
 STOP = (signal.SIGTERM, signal.SIGINT)
 
 FORWARDED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
-"""To an app these mean reload, reopen logs, dump threads or drain; the sidecar has no use for
-them."""
+"""To an app these mean to reload, to reopen its logs, to dump its threads or to drain; the sidecar
+has no use for them."""
 
 _ENDS = (signal.SIGHUP, signal.SIGQUIT)
-"""Those of them by which a terminal ends what runs on it."""
+"""The signals among them by which a terminal ends the programs that run on it."""
 
 
 class Signals:
-    """Takes the signals of this process while it is entered."""
+    """Handles the signals of this process while it is entered."""
 
     def __init__(self) -> None:
-        """Start without having been told anything."""
+        """Start before any signal."""
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self.number = signal.SIGTERM
         self._taken: set[signal.Signals] = set()
 
     def __enter__(self) -> Self:
-        """Take signals from here on; those that are ignored, as by nohup, end no start."""
+        """Handle signals from here on; one that is ignored, as under nohup, ends no start."""
         for number in STOP:
             self._take(number, self._told_to_stop)
         for number in FORWARDED:
@@ -50,14 +51,14 @@ class Signals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give them back."""
+        """Restore the default handling."""
         for number in self._taken:
             asyncio.get_running_loop().remove_signal_handler(number)
 
     def forward_to(self, app: Child) -> None:
-        """Pass on to the app what is not for the sidecar, also what that ignored until now.
+        """Pass on to the app what is not for the sidecar, even a signal that was ignored so far.
 
-        The app ignores it too, as it inherits that, unless it knows what to do with it.
+        The app inherits that the signal is ignored, so it ignores it too unless it handles it.
         """
         for number in FORWARDED:
             self._take(number, app.send)
@@ -75,4 +76,4 @@ class Signals:
 
 
 def _pass_over(_number: signal.Signals) -> None:
-    """Do nothing, where a process that takes no signal would end."""
+    """Do nothing; without a handler, the signal would end the process."""
