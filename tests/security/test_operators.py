@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 from structlog.testing import capture_logs
 
 from control_plane import log_events
@@ -164,9 +165,14 @@ async def test_an_operator_is_answered_and_named_in_the_audit_log(tmp_path: Path
     async with control_plane(tmp_path) as cf:
         key = new_key_pair()
         request = operator_pb2.IssueOperatorCertificateRequest(name="alice", csr=make_csr(key))
-        async with cf.operator() as channel:
-            stub = operator_pb2_grpc.OperatorServiceStub(channel)
-            answer = await stub.IssueOperatorCertificate(request)
+        with capture_logs() as lines:
+            async with cf.operator() as channel:
+                stub = operator_pb2_grpc.OperatorServiceStub(channel)
+                answer = await stub.IssueOperatorCertificate(request)
+        (line,) = told(lines, log_events.AUDIT_OPERATOR_CERT_ISSUED)
+        leaf = read_certificate(answer.certificate)
+        assert (line["operator"], line["serial"]) == ("alice", f"{leaf.serial:x}")
+        assert line["not_after"] == leaf.not_after.isoformat()
         alice = Holder("", key, answer.certificate, answer.trust_bundle.encode())
         with capture_logs() as lines:
             async with alice.connect(cf.running.ports.admin_address) as channel:
@@ -177,6 +183,22 @@ async def test_an_operator_is_answered_and_named_in_the_audit_log(tmp_path: Path
         (line,) = told(lines, log_events.AUDIT_COMMAND)
         assert line["operator"] == "spiffe://c2c.internal/operator/alice"
         assert (line["method"], line["outcome"]) == ("CreateApp", "done")
+
+
+async def test_an_operator_is_told_of_the_health_on_a_stream(tmp_path: Path) -> None:
+    """Each message of a stream goes through the check, and on to who passes it."""
+    async with control_plane(tmp_path) as cf:
+        alice = issued(cf, operator_request(cf))
+        async with alice.connect(cf.running.ports.admin_address) as channel:
+            watch: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            watching = watch(b"")
+            first = await watching.read()
+            watching.cancel()
+
+        assert isinstance(first, bytes)
+        answer = health_pb2.HealthCheckResponse.FromString(first)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_a_method_that_is_none_is_told_as_such(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ and health.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
@@ -114,12 +113,8 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
     def _streaming(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
         async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - likewise
             await self._check(context, method)
-            answer = behaviour(request, context)
-            if inspect.isawaitable(answer):
-                await answer
-                return
-            async with aclosing(answer):
-                async for message in answer:
+            async with aclosing(behaviour(request, context)) as answers:
+                async for message in answers:
                     # The certificate may have expired, or its CA may have been retired, since the
                     # stream was opened.
                     await self._check(context, method)
