@@ -65,6 +65,22 @@ async def test_what_drains_keeps_its_cluster_and_its_filter(around: World) -> No
         assert len(names(around, EXTENSION_CONFIG)) == len(before[1]) - 1
 
 
+async def test_an_instance_is_planned_for_again_once_its_port_has_drained(around: World) -> None:
+    """And not before: nothing else of its plan changes meanwhile."""
+    around.connect("b0").as_envoy()
+    plans: list[InstanceGuid] = []
+    async with around.running():
+        await around.clock.advance(DRAIN_SECONDS)
+        change(around, ports=(8080,))
+        await around.clock.advance(1)
+        around.reconciler.on_plan(plans.append)
+        await around.clock.advance(DRAIN_SECONDS - 2)
+        assert plans == []
+
+        await around.clock.advance(2)
+        assert plans == [B0]
+
+
 async def test_a_port_that_comes_back_stays(around: World) -> None:
     """Nothing is withdrawn later of what an app has again."""
     around.connect("b0").as_envoy()
