@@ -485,6 +485,35 @@ def test_another_ca_is_found_out_by_either_side(operator: tuple[ControlPlane, Pa
     )
 
 
+def test_an_alert_that_refuses_a_certificate_is_understood(
+    operator: tuple[ControlPlane, Path],
+) -> None:
+    """In TLS 1.3 it comes after the client's handshake, where others just hang up."""
+    _, directory = operator
+    now = datetime.now(UTC)
+    by = create_authority("CA", now=now, lifetime=timedelta(days=1), key=new_key_pair(), serial=1)
+    (directory / "by.pem").write_bytes(by.trust_bundle_pem)
+    request = ServerRequest(DEFAULT_TRUST_DOMAIN, (), ("127.0.0.1",))
+    leaf = issue(by, Profile(), request, key=new_key_pair, now=now, serial=2)
+    (directory / "pair.pem").write_bytes((leaf.private_key_pem or b"") + leaf.certificate_chain_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=directory / "by.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(directory / "pair.pem")
+    with closing(socket.create_server(("127.0.0.1", 0))) as front:
+
+        def refuse() -> None:
+            with closing(front.accept()[0]) as connection, suppress(ssl.SSLError):
+                context.wrap_socket(connection, server_side=True)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        server = f"127.0.0.1:{front.getsockname()[1]}"
+        ran = as_alice(operator, "apps", server=server, ca="by.pem")
+        thread.join(20)
+
+    assert ran.err.startswith(f"The server at {server} does not take {directory}/alice.pem: ")
+
+
 @pytest.mark.parametrize(
     ("days", "what"), [(-3, "certificate has expired"), (3, "certificate is not yet valid")]
 )
