@@ -59,16 +59,16 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         """Enrol into this registry.
 
         Args:
-            registry: where tokens are spent and instances registered.
+            registry: where tokens are spent and instances are registered.
             identities: issues the certificates.
-            budget: refuses an instance whose certificate no client would take.
+            budget: refuses an instance whose certificate no client would accept.
             is_alive: tells whether the instance that holds an address is there, or may come back.
             applicants: bounds how often attempts may fail.
-            without_tombstone: has an instance leave none that is removed within the block.
+            without_tombstone: within its block, an instance that is removed leaves no tombstone.
             trust_bundle: the certificates that the sidecar and the app must trust.
             new_guid: gives the GUIDs of new instances.
-            xds_port: where to go next.
-            clock: tells which tokens have ended.
+            xds_port: the port that the sidecar has to connect to next.
+            clock: tells which tokens have expired.
         """
         self._registry = registry
         self._identities = identities
@@ -91,7 +91,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         digest = token_digest(request.token)
         try:
             await self._undone(digest)
-            # Whoever has no good token does not get as far as the queue of changes.
+            # An applicant without a good token does not get as far as the queue of changes.
             known_token(self._registry.state, digest, self._clock.now())
             token = digest
             self._applicants.let_in(token)
@@ -105,7 +105,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             )
             instance, leaf = committed.result
             if self._registry.state.instance(instance.guid) is None:
-                raise removed(instance.guid)  # its app went in the same transaction
+                raise removed(instance.guid)  # its app was deleted in the same transaction
         except ControlPlaneError as error:
             if guid is not None:
                 self._identities.forget(guid)
@@ -162,7 +162,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             await asyncio.wait(undoing)
 
     def _undo(self, guid: InstanceGuid, digest: str) -> None:
-        """Remove an instance that nobody is, should the commit that is under way register it.
+        """Remove the instance of an abandoned enrolment, should the commit under way register it.
 
         Its certificate was dropped before any of it was sent, so its token enrolled nobody.
         """
@@ -174,7 +174,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             return removal.then(lambda rest, _: take_back_use(rest, digest))
 
         async def undo() -> None:
-            # Nobody comes back who would have to be known.
+            # No client with this identity can come back, so no tombstone is needed.
             with suppress(ControlPlaneError), self._without_tombstone(guid):
                 await self._registry.execute(undone)
 
@@ -216,7 +216,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
 
         def issue(state: State, instance: Instance) -> Decision[tuple[Instance, Leaf]]:
             leaf = self._identities.issue(state.apps[instance.app_guid], instance, application.key)
-            # Who enrols with the same address in the same transaction has to find it alive.
+            # An enrolment with the same address in the same transaction has to find this instance
+            # alive.
             self._identities.enrols(guid, leaf)
             return Decision(state, (instance, leaf))
 
@@ -226,9 +227,9 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
     def _vacate(
         self, state: State, guid: InstanceGuid, address: Address
     ) -> Decision[Instance | None]:
-        """Let go whoever else had an address before, unless it is alive.
+        """Remove another instance that had this address before, unless it is alive.
 
-        A new identity is a new instance, also at the address of one of the same app.
+        A new identity is a new instance, even at the address of an instance of the same app.
         """
         holder = state.instance_at(address)
         if holder is None or holder.guid == guid:

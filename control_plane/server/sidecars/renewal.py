@@ -1,8 +1,8 @@
 """How an instance keeps its identity.
 
-The rule of this module: whoever renews proves by mTLS which instance it is. The private key is made
-by the sidecar and never sent. A refused attempt changes nothing and is in the audit log, alone or,
-where an instance renews without end, counted with others.
+The rule of this module: a sidecar that renews proves by mTLS which instance it is. It makes the
+private key itself and never sends it. A refused attempt changes nothing and is in the audit log, on
+its own or, if an instance renews without end, counted with others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from control_plane.server.observability.audit import CALLER_LEFT
 
 
 class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
-    """Renews the identity of whoever proves by mTLS to have it."""
+    """Renews the identity of an instance that proves by mTLS to have it."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         pace: TokenBuckets,
         refusals: RefusalTally,
     ) -> None:
-        """Renew what this registry has.
+        """Renew the identities of the instances in this registry.
 
         Args:
             registry: where instances move.
@@ -59,7 +59,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             is_alive: tells whether the instance that holds an address is there.
             trust_bundle: the certificates that the sidecar and the app must trust.
             pace: how often each instance may renew.
-            refusals: is told of those that came too often.
+            refusals: told of renewals that came too often.
         """
         self._registry = registry
         self._identities = identities
@@ -74,7 +74,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
     async def Renew(
         self, request: identity_pb2.RenewRequest, context: Context
     ) -> identity_pb2.RenewResponse:
-        """Issue a newer certificate; the instance may have moved to where it connects from."""
+        """Issue a newer certificate; the instance may have moved to the address it calls from."""
         identity, instance = self._proof.of(context)
         if not self._pace.take(instance.guid):
             self._refusals.count(log_events.AUDIT_RENEWALS_LIMITED, instance.guid)
@@ -119,7 +119,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
     def _renew(
         self, state: State, guid: InstanceGuid, request: identity_pb2.RenewRequest, source: Address
     ) -> Decision[Leaf]:
-        """Move where the instance says to be by now, and issue: both, or nothing."""
+        """Move the instance to the address that it now claims, and issue: both, or nothing."""
         key = parse_csr(request.csr)
 
         def issue(state: State, instance: Instance) -> Decision[Leaf]:
@@ -154,9 +154,10 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         return self._away.get(holder.guid) == holder.address or not self._is_alive(holder.guid)
 
     def _left(self, instance: Instance) -> None:
-        """Note that an instance is where it is known to be no more: it called from elsewhere.
+        """Note that an instance no longer is at its registered address: it called from another one.
 
-        Two that exchanged addresses while nobody listened would else wait for each other.
+        Otherwise two instances that exchanged their addresses while the server was down would wait
+        for each other.
         """
         state = self._registry.state
         self._away = {guid: at for guid, at in self._away.items() if state.instance(guid)}

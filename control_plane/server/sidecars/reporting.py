@@ -1,11 +1,11 @@
-"""One sidecar that keeps reporting: when it is answered.
+"""The reports of one sidecar on one stream: when the sidecar is answered.
 
-The rule of this module: it is answered when there is something to say. There is when another
-certificate should be served than its last report showed, other ports of the app be looked at, other
-CAs be trusted, or its identity be renewed; each of these is said once for each report. And there is
-when its last word is as old as a word may be, so that it speaks again. One task reads and another
-writes, so that neither waits for the other; a sidecar that does not read keeps its stream no longer
-than any other does.
+The rule of this module: the sidecar is answered when there is something to say. That is the case
+when it should serve another certificate than its last report showed, examine other ports of the
+app, trust other CAs, or renew its identity; each of these is said once for each report. It is also
+the case when its last report is as old as a report may be, so that it reports again. One task reads
+and another writes, and neither waits for the other. A sidecar that does not read keeps its stream
+no longer than any other does.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from control_plane.errors import InvalidArgument
 from control_plane.server.access.admission import Context
 
 _AT_ONCE = 0.1
-"""Seconds that are too few to wait for. A sidecar that was asked reports within them, so its last
-word is that much younger than the question. Without this each round would end with a second timer,
-for just that time."""
+"""A time in seconds that is too short to wait for. A sidecar that was asked reports within that
+time, so its last report is that much younger than the question. Without this, each round would end
+with a second timer for just that time."""
 
 
 class Facts(NamedTuple):
-    """What a sidecar says in a report, or what it should.
+    """What a sidecar says in a report, or what it should say.
 
     Attributes:
-        serial: of the certificate that is served.
-        ports: of the app, the one that 61443 leads to and all of them; None from a sidecar that
-            does not want to be told.
+        serial: the serial of the certificate that is served.
+        ports: the app's ports: the one that 61443 leads to, and all of them; None from a sidecar
+            that does not want to be told.
         roots: the fingerprints of the CA certificates that are trusted; None from a sidecar that
-            does not tell.
+            does not say.
         renew_in: after how many seconds the identity should be renewed, 0 or less if it is time;
-            None if it may stay, and from every sidecar.
+            None if it may stay, and in every sidecar's report.
     """
 
     serial: int | None = None
@@ -89,23 +89,23 @@ class Reporting:
         self._failure: Exception | None = None
 
     def wake(self) -> None:
-        """Have it look whether there is something to say."""
+        """Check whether there is something to say to the sidecar."""
         self._woken.set()
 
     def end(self, reason: Exception | None) -> None:
-        """Have ``run`` raise this, or return for None; only the first reason counts."""
+        """Make ``run`` raise this error, or return if it is None; only the first call counts."""
         if not self._over.is_set():
             self._failure = reason
             self._over.set()
 
     async def run(self, context: Context) -> None:
-        """Read and answer until the sidecar is done, or gone, or was refused.
+        """Read and answer until the sidecar is done or gone, or was refused.
 
         Raises:
-            Exception: what ``take`` or ``answer`` raised, or what ended it.
+            Exception: what ``take`` or ``answer`` raised, or what ended the stream.
         """
         try:
-            # There may be nothing to say for long, and the sidecar knows now that it is let in.
+            # There may be nothing to say for long, and this tells the sidecar that it was let in.
             await context.send_initial_metadata(())
         except grpc.aio.BaseError:
             return  # it is gone
@@ -147,7 +147,7 @@ class Reporting:
             self.end(error)
 
     async def _due(self) -> Facts:
-        """Return what it should say once there is something to say."""
+        """Wait until there is something to say; return what the sidecar should report then."""
         while True:
             left = self._spoke_at + self._seconds() - self._clock.monotonic()
             expected = self._expected()

@@ -1,4 +1,4 @@
-"""What sidecars tell, and what they are told in return.
+"""What sidecars report, and what they are told in return.
 
 The rule of this module: a sidecar speaks for the instance of its certificate and for no other, and
 proves it with each report. A report that is refused leaves nothing behind.
@@ -34,10 +34,10 @@ from control_plane.server.sidecars.reporting import Facts, Reporting
 from control_plane.server.status import end_call
 
 MAX_PORTS = 1000
-"""Ports in one report; an app has a few, and what is reported is kept."""
+"""How many ports one report may name; an app has a few, and what is reported is kept."""
 
 MAX_ROOTS = 16
-"""CA certificates in one report; there are two while a CA is rotated."""
+"""How many CA certificates one report may name; there are two while a CA is rotated."""
 
 READ_PER_SECOND = 10.0
 """How many reports of one sidecar are read in the long run. It has to say something new now and
@@ -57,13 +57,13 @@ class Reports:
 
     Attributes:
         state: returns the State, which has the ports of apps.
-        presence: is told whether the app listens.
-        left: is told of each instance that leaves.
-        attestation: is told what is served and trusted.
+        presence: told whether the app listens.
+        left: told of each instance that leaves.
+        attestation: told what is served and trusted.
         custody: knows what should be served.
-        authority: returns the CA that signs, which says whom to trust.
-        renew_in: returns after how many seconds an identity should be renewed, before its time,
-            or None.
+        authority: returns the CA that signs, which tells the CAs to trust.
+        renew_in: returns after how many seconds an identity should be renewed ahead of its time, or
+            None.
     """
 
     state: Callable[[], State]
@@ -78,7 +78,7 @@ class Reports:
         """Take a report, and return what it says.
 
         Raises:
-            InvalidArgument: a value of it breaks its rule.
+            InvalidArgument: a value in the report breaks its rule.
         """
         served = _parse_serial(request.served_serial)
         named = [request.c2c_port] if request.c2c_port else []
@@ -95,14 +95,14 @@ class Reports:
         return Facts(served, tried if request.c2c_port else None, trusted or None)
 
     def expected(self, identity: InstanceIdentity) -> Facts:
-        """Return what a sidecar should say; there may be no certificate yet."""
+        """Return what a sidecar should report; there may be no certificate yet."""
         app = self.state().app(identity.app_guid)
         ports = (app.c2c_port, frozenset(app.ports)) if app and app.c2c_port else None
         roots = self.authority().trusted_fingerprints
         return Facts(self._serial(identity), ports, roots, self.renew_in(identity))
 
     def answer(self, identity: InstanceIdentity, expected: Facts) -> sidecar_pb2.ReportResponse:
-        """Return what a sidecar with this identity, which should say this, should know now."""
+        """Return the answer to a sidecar with this identity, whose report should say this."""
         app = self.state().app(identity.app_guid)
         return sidecar_pb2.ReportResponse(
             trust_bundle=self.authority().trust_bundle_pem.decode("ascii"),
@@ -125,8 +125,8 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         """Pass reports on.
 
         Args:
-            proof: tells whose report it is.
-            reports: takes it, and knows what to answer.
+            proof: tells which instance a report is from.
+            reports: takes the reports, and knows what to answer.
             clock: tells when it is time to report again.
         """
         self._proof = proof
@@ -137,9 +137,9 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         self._other_authorities = asyncio.Event()
 
     async def run(self) -> None:
-        """Have every sidecar look whenever the CAs have changed, one after the other, without end.
+        """Check the answer for every sidecar when the CAs have changed, one by one, without end.
 
-        All of them at once would hold up everybody else.
+        To check all of them at once would hold up everything else.
         """
         while True:
             await self._other_authorities.wait()
@@ -149,11 +149,11 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
                 await self._clock.sleep(1 / REPORTS_PER_SECOND)
 
     def authorities_changed(self) -> None:
-        """Have the sidecars hear of it soon: whom to trust, and when to renew their identities."""
+        """Soon tell the sidecars which CAs to trust, and when to renew their identities."""
         self._other_authorities.set()
 
     def committed(self, state: State, change: Change) -> None:
-        """Have the sidecars of an app that changed look whether there is something to say."""
+        """Check whether there is something to say to the sidecars of an app that changed."""
         for app in (each for each in change.puts if isinstance(each, App)):
             for instance in state.instances_of(app.guid):
                 if kept := self._kept.get(instance.guid):
@@ -230,7 +230,7 @@ def _parse_fingerprints(texts: Sequence[str]) -> frozenset[str]:
 
 
 def _check_ports(*lists: Sequence[int]) -> None:
-    # They are counted before any of them is looked at: four megabytes have millions.
+    # Ports are counted before any of them is looked at: four megabytes can hold millions.
     number = sum(map(len, lists))
     if number > MAX_PORTS:
         raise InvalidArgument(
