@@ -1,7 +1,7 @@
 """AppService: the apps whose instances serve each other (protos/c2c/v1/app.proto).
 
-The rule of this module: a request becomes one command, and the app it names is looked up inside
-that command, so no other change comes between.
+The rule of this module: a request becomes one command, and the app that it names is looked up
+inside that command, so that no other change comes in between.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from control_plane.server.api.messages import AT_ONCE, app_message
 from control_plane.server.turns import unhurried
 
 _CHANGEABLE = frozenset({"name", "ports", "c2c_port", "protocol", "os", "ssh", "health_check_type"})
-"""Fields of UpdateAppRequest that an AppSpec has under the same name; those that are absent in a
-request, and empty ``ports``, leave the app as it is."""
+"""The fields of UpdateAppRequest that an AppSpec has under the same name. A field that a request
+does not have, and empty ``ports``, leave the app as it is."""
 
 
 class AppService(app_pb2_grpc.AppServiceServicer):
@@ -35,7 +35,7 @@ class AppService(app_pb2_grpc.AppServiceServicer):
 
         Args:
             registry: the one writer.
-            new_guid: makes the GUID of an app that comes without one.
+            new_guid: makes the GUID of an app that is created without one.
         """
         self._registry = registry
         self._new_guid = new_guid
@@ -43,7 +43,7 @@ class AppService(app_pb2_grpc.AppServiceServicer):
     async def CreateApp(
         self, request: app_pb2.CreateAppRequest, context: Context
     ) -> app_pb2.CreateAppResponse:
-        """Make an app known, or find that it is."""
+        """Register an app, or find that it is registered already."""
         guid = request.guid or self._new_guid()
         committed = await self._registry.execute(lambda state: _create(state, request, guid))
         return app_pb2.CreateAppResponse(
@@ -55,7 +55,7 @@ class AppService(app_pb2_grpc.AppServiceServicer):
     async def UpdateApp(
         self, request: app_pb2.UpdateAppRequest, context: Context
     ) -> app_pb2.UpdateAppResponse:
-        """Change the properties of an app that the request has."""
+        """Change those properties of an app that the request has."""
         committed = await self._registry.execute(lambda state: _update(state, request))
         return app_pb2.UpdateAppResponse(
             app=app_message(committed.state, committed.result),
@@ -74,7 +74,7 @@ class AppService(app_pb2_grpc.AppServiceServicer):
     async def ListApps(
         self, request: app_pb2.ListAppsRequest, context: Context
     ) -> app_pb2.ListAppsResponse:
-        """Show every app, or those of a space or an org."""
+        """Show every app, or the apps of a space or an org."""
         state = self._registry.state
         return app_pb2.ListAppsResponse(
             apps=[

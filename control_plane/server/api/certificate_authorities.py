@@ -1,8 +1,8 @@
 """CertificateAuthorityService: the CA and its rotation (protos/c2c/v1/certificate_authority.proto).
 
-The rule of this module: each answer shows the state after the call, so that whoever made it knows
-what to wait for next; of a fleet it is made while others have their turn. No operator is locked out
-by its own call.
+The rule of this module: each answer shows the state after the call, so that the caller knows what
+to wait for next. An answer about a fleet is made in slices, so that other tasks get their turn. No
+operator is locked out by its own call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CertificateAuthorityService(
     """Shows the CAs, and has them rotated."""
 
     def __init__(self, rotation: CaRotation, clock: Clock) -> None:
-        """Rotate by this."""
+        """Rotate the CA with this."""
         self._rotation = rotation
         self._clock = clock
 
@@ -37,7 +37,7 @@ class CertificateAuthorityService(
         request: messages.ListCertificateAuthoritiesRequest,  # noqa: ARG002 - it is empty
         context: Context,
     ) -> messages.ListCertificateAuthoritiesResponse:
-        """Show the CA that signs, and the one that comes or goes."""
+        """Show the CA that signs, and the CA that is prepared or retiring."""
         return messages.ListCertificateAuthoritiesResponse(
             authorities=[each async for each in self._shown()]
         )
@@ -45,7 +45,7 @@ class CertificateAuthorityService(
     async def PrepareCertificateAuthority(
         self, request: messages.PrepareCertificateAuthorityRequest, context: Context
     ) -> messages.PrepareCertificateAuthorityResponse:
-        """Have another CA trusted."""
+        """Make everybody trust another CA."""
         self._rotation.prepare(request.ca_cert, request.ca_key, uncrossed=request.allow_uncrossed)
         return messages.PrepareCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
@@ -64,7 +64,7 @@ class CertificateAuthorityService(
     async def ActivateCertificateAuthority(
         self, request: messages.ActivateCertificateAuthorityRequest, context: Context
     ) -> messages.ActivateCertificateAuthorityResponse:
-        """Have the prepared CA sign."""
+        """Make the prepared CA sign."""
         self._rotation.activate(force=request.force)
         return messages.ActivateCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
@@ -73,7 +73,7 @@ class CertificateAuthorityService(
     async def UndoActivateCertificateAuthority(
         self, request: messages.UndoActivateCertificateAuthorityRequest, context: Context
     ) -> messages.UndoActivateCertificateAuthorityResponse:
-        """Have the CA sign that signed before."""
+        """Make the CA sign that signed before."""
         self._rotation.undo_activate(force=request.force)
         return messages.UndoActivateCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
@@ -90,7 +90,7 @@ class CertificateAuthorityService(
         )
 
     def _check_caller(self, context: Context, *, force: bool) -> None:
-        """Refuse an operator's call after which the operator could not call any more."""
+        """Refuse a call after which the calling operator could not call any more."""
         leaving = self._rotation.rotation.other
         shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
         if force or leaving is None or shown is None:

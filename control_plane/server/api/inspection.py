@@ -1,7 +1,7 @@
 """InspectionService: what operators look at (protos/c2c/v1/inspection.proto).
 
-The rule of this module: it changes nothing, and a long answer gives way to streams and commands
-while it is made. A watcher that hangs up or reads too slowly is nobody else's trouble.
+The rule of this module: it changes nothing, and a long answer lets streams and commands go ahead
+while it is made. A watcher that hangs up or reads too slowly affects nobody else.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STOPPING = "the server is shutting down"
 
 
 class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
-    """Shows how everything is, and tells what happens."""
+    """Shows the state of everything, and reports what happens."""
 
     def __init__(self, inspected: Inspected, explainer: Explainer, feed: Feed) -> None:
         """Show what these know."""
@@ -46,7 +46,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
     async def GetStatus(
         self, request: inspection_pb2.GetStatusRequest, context: Context
     ) -> inspection_pb2.GetStatusResponse:
-        """Show how far each instance is."""
+        """Show how far each instance has got."""
         state, revision = self._inspected.state(), self._inspected.revision()
         instances = asked_instances(state, request)
         if request.instance_guid:
@@ -65,7 +65,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
     async def ListCertificates(
         self, request: inspection_pb2.ListCertificatesRequest, context: Context
     ) -> inspection_pb2.ListCertificatesResponse:
-        """Show every certificate, or those of a space or an app."""
+        """Show every certificate, or the certificates of a space or an app."""
         state = self._inspected.state()
         instances = asked_instances(state, request)
         return inspection_pb2.ListCertificatesResponse(
@@ -79,19 +79,20 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
     async def Explain(
         self, request: inspection_pb2.ExplainRequest, context: Context
     ) -> inspection_pb2.ExplainResponse:
-        """Say what one app needs to reach another, and what of it is missing."""
+        """Say what one app needs to reach another, and what of that is missing."""
         return inspection_pb2.ExplainResponse(chains=await self._explainer.chains(request))
 
     async def WatchEvents(
         self, request: inspection_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[inspection_pb2.Event]:
-        """Tell what happens until the caller hangs up."""
+        """Report what happens until the caller hangs up."""
         if self._feed.is_closed:
-            # Before the caller is told that it watches, or it would say so, and that it does not.
+            # This comes before the caller is told that it watches; otherwise it would say both that
+            # it does and that it does not.
             raise Unavailable(_STOPPING)
         wanted = Wanted(self._inspected.state(), request)
         with self._feed.watch() as watcher:
-            # The caller knows from here on that nothing is missed.
+            # From here on, the caller knows that it misses nothing.
             await context.send_initial_metadata(())
             lost = 0
             while True:
@@ -104,7 +105,7 @@ class InspectionService(inspection_pb2_grpc.InspectionServiceServicer):
                     lost = 0
 
     def _alarms(self) -> list[str]:
-        """Return what everybody should know, whatever was asked for."""
+        """Return what every caller should know, whatever it asked for."""
         own = [each.sentence for each in self._inspected.expiry.of_own()]
         absence = self._inspected.absence()
         return [absence, *own] if absence else own

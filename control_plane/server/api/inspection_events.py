@@ -1,8 +1,8 @@
-"""WatchEvents: who is told of what.
+"""WatchEvents: which watcher is told of which events.
 
-The rule of this module: what concerns an app is told to those who watch that app, or its space; a
-policy concerns the apps at both of its ends. That a change has arrived everywhere concerns no app
-by itself: it is told to those who were told of the change.
+The rule of this module: an event that concerns an app is reported to the watchers of that app, or
+of its space; a policy concerns the apps at both of its ends. That a change has arrived everywhere
+concerns no app by itself: it is reported to the watchers that were told of the change.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from control_plane.server.api.inspection_values import hexadecimal, timestamp
 from control_plane.server.observability.feed import Fact, Kind, Told
 
 _NOT_FOLLOWED = frozenset({Kind.READY, Kind.NOT_READY, Kind.GONE})
-"""What comes and goes is no change that is followed until it is everywhere."""
+"""Kinds that come and go; they are no changes that are followed until they have arrived
+everywhere."""
 
 
 class Wanted:
-    """Picks what one watcher asked for."""
+    """Picks the events that one watcher asked for."""
 
     def __init__(self, state: State, request: inspection_pb2.WatchEventsRequest) -> None:
-        """Read what is asked for.
+        """Read what the watcher asks for.
 
         Raises:
             InvalidArgument: there is no such kind.
@@ -37,7 +38,7 @@ class Wanted:
         self._followed: set[int] = set()
 
     def has(self, fact: Fact) -> bool:
-        """Tell whether a fact is to be told; to be asked of each fact, in order."""
+        """Tell whether the watcher is told of a fact; must be called for each fact, in order."""
         return self._is_ours(fact) and fact.kind in self._kinds
 
     def _is_ours(self, fact: Fact) -> bool:
@@ -54,11 +55,11 @@ class Wanted:
 
 
 def event(told: Told, lost: int) -> inspection_pb2.Event:
-    """Return a fact as the API shows it.
+    """Return a fact as a message of the API.
 
     Args:
         told: the fact, and when it happened.
-        lost: how many were lost before it.
+        lost: how many facts were lost before it.
     """
     fact = told.fact
     key = fact.keys.get(fact.app) if fact.app is not None else None
@@ -83,7 +84,7 @@ def event(told: Told, lost: int) -> inspection_pb2.Event:
 def _concerned(
     state: State, request: inspection_pb2.WatchEventsRequest
 ) -> Callable[[Fact], bool] | None:
-    """Return what tells whether a fact is of what is watched; None if that is everything."""
+    """Return a function that tells whether a fact is watched; None if all facts are."""
     if request.app:
         guid = find_app(state, request.app, request.org, request.space).guid
         return lambda fact: guid in (fact.app, fact.source)

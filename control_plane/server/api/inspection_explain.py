@@ -1,6 +1,6 @@
 """Explain: what is known of instances, and what follows from it, as messages.
 
-The rule of this module: it looks, and ``planner.explain`` concludes.
+The rule of this module: this module looks, and ``planner.explain`` concludes.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _VERDICTS = {
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Answers questions about the State of the moment.
+    """Answers questions about the current State.
 
     Attributes:
-        published: which routes of an app may be resolved by now.
-        uncertified: to which instances they do not lead yet.
-        domains: below which of them names are answered.
+        published: the routes of an app that may be resolved by now.
+        uncertified: the instances to which these routes do not lead yet.
+        domains: the domains below which names are answered.
     """
 
     inspected: Inspected
@@ -114,7 +114,7 @@ class Explainer:
         return chain
 
     def _seen(self, state: State, instance: Instance, caller: App | None) -> Seen:
-        """Say what is known of an instance besides the State, as far as it concerns a caller."""
+        """Return what is known of an instance besides the State, as far as it concerns a caller."""
         attestation = self.inspected.attestation
         found = statuses(self.inspected, instance.guid)
         names = found.get(NAME_TABLE_TYPE)
@@ -135,11 +135,12 @@ class Explainer:
     def _certificate_problems(self, instance: InstanceGuid) -> tuple[str, str]:
         """Return why an instance cannot serve what it should, and why it does not although it can.
 
-        Of the two one is "", or both are.
+        At least one of the two is "".
         """
         entry = self.inspected.ledger.get(instance, C2C_SECRET)
         reason = certificate_reason(self.inspected, instance, entry)
-        # If no other could be issued, the certificate that it has and serves is an old one.
+        # If no other certificate could be issued, the one that the instance has and serves is an
+        # old one.
         if entry is None or self.inspected.custody.failure(instance):
             return reason, ""
         if not self.inspected.nodes.streams(instance):
@@ -156,7 +157,7 @@ class Explainer:
 
 
 def _port_problem(found: Iterable[TypeStatus], app: App, caller: App | None) -> str:
-    """Return why the way through Envoy from 61443 to the app is not as it should be, or ""."""
+    """Return what is wrong with the way through Envoy from 61443 to the app; "" if nothing is."""
     if app.c2c_port is None:
         return ""
     needed = {service_cluster_name(app.c2c_port), listener_name(app.c2c_port, C2C_PORT)}

@@ -1,7 +1,7 @@
-"""GetStatus: how far each instance is.
+"""GetStatus: how far each instance has got.
 
 The rule of this module: an answer has every type of resource that instances have, so that a table
-has the same columns for everybody; a type that no client asked for is shown as not asked for.
+has the same columns for every instance; a type that no client asked for is shown as not asked for.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NEVER_CONNECTED = (
 
 
 def statuses(inspected: Inspected, instance: InstanceGuid) -> dict[TypeUrl, TypeStatus]:
-    """Return how far each type is that a client of an instance asked for."""
+    """Return the status of each type that a client of an instance asked for."""
     snapshot = inspected.nodes.snapshot(instance) or Snapshot()
     found: dict[TypeUrl, list[TypeStatus]] = {}
     for live in inspected.nodes.streams(instance):
@@ -61,9 +61,10 @@ def certificate_reason(inspected: Inspected, instance: InstanceGuid, entry: Entr
 
 
 def not_ready_reason(inspected: Inspected, instance: Instance, app: App) -> str:
-    """Return why an instance is not ready: its app, or its Envoy; "" if that is not its status.
+    """Return why an instance is not ready: its app, or its Envoy; "" if it has another status.
 
-    One that was registered and has no identity may be there to call only, and need no Envoy.
+    An instance that was registered and has no identity may be there to call only, and need no
+    Envoy.
     """
     if instance.status is InstanceStatus.REGISTERED:
         is_due = inspected.has_identity(instance.guid)
@@ -89,7 +90,7 @@ class StatusMessages:
     """Makes the messages of one answer."""
 
     def __init__(self, inspected: Inspected, state: State, *, resources: bool) -> None:
-        """Show each resource too, if resources are asked for."""
+        """Show each resource too if ``resources`` is set."""
         self._inspected = inspected
         self._state = state
         self._resources = resources
@@ -98,12 +99,12 @@ class StatusMessages:
         )
 
     def of(self, instance: Instance) -> inspection_pb2.InstanceStatus:
-        """Return the status of one instance, whose app the State has."""
+        """Return the status of one instance, whose app must be in the State."""
         app = self._state.apps[instance.app_guid]
         key = app.key
         streams = self._inspected.nodes.streams(instance.guid)
         attestation = self._inspected.attestation
-        # Its sidecar has stopped the app, or nobody knows what became of that.
+        # Its sidecar has stopped the app, or it is not known what became of the app.
         is_gone = instance.status is InstanceStatus.GONE
         message = inspection_pb2.InstanceStatus(
             instance_guid=instance.guid,

@@ -1,7 +1,7 @@
-"""How inspection shows what is the same in several of its answers.
+"""How inspection shows values that several of its answers have.
 
-The rule of this module: moments are in UTC, serial numbers in hexadecimal, states in the words of
-the API; what is not known is absent.
+The rule of this module: times are in UTC, serial numbers in hexadecimal, states in the words of the
+API; what is not known is absent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from control_plane.reconciler.served.proof import Proof
 from control_plane.xds.delivery import ConfigStatus
 
 AT_ONCE = 50
-"""How many instances are looked at before others have a turn; one takes some 50 microseconds."""
+"""How many instances are looked at before other tasks get a turn; one takes some 50
+microseconds."""
 
 STATUS = {
     ConfigStatus.SYNCED: inspection_pb2.CONFIG_STATUS_SYNCED,
@@ -50,12 +51,12 @@ class Inspected:
 
     Attributes:
         state: returns the newest State.
-        revision: returns its revision.
-        plan_failure: says why an instance goes on with an old plan; "" if it does not.
-        behind: says why what an instance should have is not on its way to it; "" if that is not so.
-        word: returns what a sidecar said last of its instance; None if it said nothing.
+        revision: returns the revision of the newest State.
+        plan_failure: says why an instance keeps an old plan; "" if it does not.
+        behind: says why what an instance should have is not on its way to it; "" if it is.
+        word: returns what a sidecar said last about its instance; None if it said nothing.
         has_identity: tells whether an instance was given an identity.
-        absence: says what it means that nobody is connected; "" if it means nothing.
+        absence: says what it means that no instance is connected; "" if it means nothing.
         ca_rotation: says what a CA rotation waits for; "" if none is under way.
     """
 
@@ -76,7 +77,7 @@ class Inspected:
     clock: Clock
 
     def moment(self, monotonic: float | None) -> Timestamp | None:
-        """Return a moment of the server's monotonic clock as the API has it."""
+        """Return a time of the server's monotonic clock as a timestamp of the API."""
         if monotonic is None:
             return None
         ago = timedelta(seconds=self.clock.monotonic() - monotonic)
@@ -86,19 +87,19 @@ class Inspected:
 def certificate_state(
     instance: Instance, state: CertificateState
 ) -> inspection_pb2.CertificateState.ValueType:
-    """Return how far a certificate is; of an instance that is gone nobody knows what it serves."""
+    """Return how far a certificate has got; what a gone instance serves is not known."""
     if instance.status is InstanceStatus.GONE:
         return inspection_pb2.CERTIFICATE_STATE_NONE
     return _CERTIFICATE[state]
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """Return a moment as the API has it."""
+    """Return a time as a timestamp of the API."""
     made = Timestamp()
     made.FromDatetime(moment)
     return made
 
 
 def hexadecimal(serial: int | None) -> str:
-    """Return a serial number as certificates are compared by it; "" for none."""
+    """Return a serial number in the form in which certificates are compared by it; "" for none."""
     return "" if serial is None else f"{serial:x}"

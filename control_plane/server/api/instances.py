@@ -1,7 +1,7 @@
 """InstanceService: the running copies of apps (protos/c2c/v1/instance.proto).
 
-The rule of this module: what is registered comes from the registry, who is there from the streams;
-neither is guessed from the other.
+The rule of this module: which instances are registered comes from the registry, and which are
+connected from the streams; neither is guessed from the other.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
         Args:
             registry: the one writer.
             is_connected: tells whether an instance has a stream now.
-            budget: refuses an instance whose certificate no client would take.
-            new_guid: makes the GUID of an instance that comes without one.
+            budget: refuses an instance whose certificate no client would accept.
+            new_guid: makes the GUID of an instance that is registered without one.
         """
         self._registry = registry
         self._is_connected = is_connected
@@ -50,7 +50,7 @@ class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
     async def RegisterInstance(
         self, request: instance_pb2.RegisterInstanceRequest, context: Context
     ) -> instance_pb2.RegisterInstanceResponse:
-        """Make an instance known, or find that it is."""
+        """Register an instance, or find that it is registered already."""
         guid = request.guid or self._new_guid()
         committed = await self._registry.execute(lambda state: self._register(state, request, guid))
         return instance_pb2.RegisterInstanceResponse(
@@ -62,7 +62,7 @@ class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
     async def ListInstances(
         self, request: instance_pb2.ListInstancesRequest, context: Context
     ) -> instance_pb2.ListInstancesResponse:
-        """Show every instance, or those of a space or an app."""
+        """Show every instance, or the instances of a space or an app."""
         state = self._registry.state
         found = unhurried(asked_instances(state, request), AT_ONCE)
         return instance_pb2.ListInstancesResponse(
@@ -72,7 +72,7 @@ class InstanceService(instance_pb2_grpc.InstanceServiceServicer):
     async def RemoveInstance(
         self, request: instance_pb2.RemoveInstanceRequest, context: Context
     ) -> instance_pb2.RemoveInstanceResponse:
-        """Forget an instance for good, or find that there is none."""
+        """Remove an instance for good, or find that there is none."""
         guid = InstanceGuid(parse_guid(request.guid, field="guid"))
         committed = await self._registry.execute(lambda state: remove_instance(state, guid))
         return instance_pb2.RemoveInstanceResponse(

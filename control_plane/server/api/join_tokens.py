@@ -1,8 +1,8 @@
-"""JoinTokenService: leave to enrol (protos/c2c/v1/join_token.proto).
+"""JoinTokenService: tokens that allow an instance to enrol (protos/c2c/v1/join_token.proto).
 
-The rule of this module: a token leaves in one answer, and only its hash is kept, which leaves in
-none: a token is called by a GUID that has nothing to do with it. The address and fingerprint beside
-it let a sidecar recognise the server before it sends the token.
+The rule of this module: a token is sent in one answer only. Only its hash is kept, and that is
+never sent: a token is called by a GUID that has nothing to do with it. The address and fingerprint
+in the same answer let a sidecar recognise the server before it sends the token.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from control_plane.server.durations import parse_duration
 from control_plane.server.turns import unhurried
 
 DEFAULT_TTL = timedelta(minutes=10)
-"""Long enough to start a container with it, short for whoever finds it in a log of the platform."""
+"""Long enough to start a container with the token, and short for anybody who finds it in a log of
+the platform."""
 
 MIN_TTL = timedelta(seconds=1)
 
@@ -45,11 +46,12 @@ MAX_TTL = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentServer:
-    """Where a sidecar enrols, and how it knows that it is there.
+    """Where a sidecar enrols, and how it verifies that it has reached that server.
 
     Attributes:
         address: host and port.
-        fingerprint: SHA-256 of the CA's certificate, by which the server's is verified.
+        fingerprint: the SHA-256 of the CA's certificate, by which the server's certificate is
+            verified.
     """
 
     address: str
@@ -59,14 +61,14 @@ class EnrollmentServer:
 def token_digest(token: str) -> str:
     """Return what is kept of a join token: its SHA-256 in hexadecimal.
 
-    A token is random and long, so nobody finds it by trying, and it needs neither salt nor a slow
+    A token is random and long, so nobody finds it by trial, and it needs neither a salt nor a slow
     hash.
     """
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
-    """Makes join tokens, shows which there are, and takes them back."""
+    """Creates join tokens, shows them, and revokes them."""
 
     def __init__(
         self,
@@ -81,9 +83,9 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
         Args:
             registry: the one writer.
             clock: tells when a token expires.
-            new_token: makes a token; at least 128 bits of chance.
-            new_guid: makes the GUID that a token is called by.
-            server: tells where to enrol, at the moment of the call.
+            new_token: makes a token, with at least 128 bits of randomness.
+            new_guid: makes the GUID by which a token is called.
+            server: returns where to enrol, at the moment of the call.
         """
         self._registry = registry
         self._clock = clock
@@ -94,7 +96,7 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
     async def CreateJoinToken(
         self, request: join_token_pb2.CreateJoinTokenRequest, context: Context
     ) -> join_token_pb2.CreateJoinTokenResponse:
-        """Make a token for one app; those that expired are forgotten on the way."""
+        """Create a token for one app; expired tokens are dropped on this occasion."""
         now = self._clock.now()
         expires_at = now + _parse_ttl(request.ttl if request.HasField("ttl") else None)
         token, guid = self._new_token(), self._new_guid()
@@ -128,7 +130,7 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
     async def ListJoinTokens(
         self, request: join_token_pb2.ListJoinTokensRequest, context: Context
     ) -> join_token_pb2.ListJoinTokensResponse:
-        """Show the tokens that are still good: all of them, or those of a space or an app."""
+        """Show the tokens that are still good: all, or those of a space or an app."""
         state = self._registry.state
         found = good_tokens(state, asked_apps(state, request), self._clock.now())
         return join_token_pb2.ListJoinTokensResponse(
@@ -138,7 +140,7 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
     async def RevokeJoinTokens(
         self, request: join_token_pb2.RevokeJoinTokensRequest, context: Context
     ) -> join_token_pb2.RevokeJoinTokensResponse:
-        """Make tokens of an app worthless; all of them, if nobody knows which one it was."""
+        """Revoke one token of an app, or all of them if it is not known which one it was."""
         now = self._clock.now()
         guid = parse_guid(request.guid, field="guid") if request.guid else ""
 

@@ -1,7 +1,7 @@
 """Entities as the API shows them.
 
-The rule of this module: a message is flat and complete. Whoever prints one needs no second call: an
-app is named by its name, its GUID, its space and its org wherever it is mentioned.
+The rule of this module: a message is flat and complete, so that nobody who prints one needs a
+second call: wherever an app is mentioned, its name, its GUID, its space and its org are given.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from control_plane.model.entities import (
 from control_plane.model.state import State
 
 AT_ONCE = 200
-"""Messages in a slice of a list (``control_plane.server.turns``)."""
+"""How many messages of a list are in a slice (``control_plane.server.turns``)."""
 
 
 def app_message(state: State, app: App) -> app_pb2.App:
-    """Return an app with its routes and the number of its instances."""
+    """Return the message of an app, with its routes and the number of its instances."""
     there = [
         each.status
         for each in state.instances_of(app.guid)
@@ -52,7 +52,7 @@ def app_message(state: State, app: App) -> app_pb2.App:
 
 
 def instance_message(state: State, instance: Instance, *, connected: bool) -> instance_pb2.Instance:
-    """Return an instance, whose app the State has."""
+    """Return the message of an instance, whose app must be in the State."""
     key = state.apps[instance.app_guid].key
     return instance_pb2.Instance(
         guid=instance.guid,
@@ -69,7 +69,7 @@ def instance_message(state: State, instance: Instance, *, connected: bool) -> in
 
 
 def route_message(state: State, mapping: RouteMapping) -> route_pb2.Route:
-    """Return a route mapping, whose app the State has."""
+    """Return the message of a route mapping, whose app must be in the State."""
     key = state.apps[mapping.app_guid].key
     hostname, _, domain = mapping.hostname.partition(".")
     return route_pb2.Route(
@@ -84,7 +84,7 @@ def route_message(state: State, mapping: RouteMapping) -> route_pb2.Route:
 
 
 def token_message(state: State, token: JoinToken) -> join_token_pb2.JoinToken:
-    """Return what may be known of a join token, whose app the State has."""
+    """Return what may be known of a join token, whose app must be in the State."""
     key = state.apps[token.app_guid].key
     message = join_token_pb2.JoinToken(
         guid=token.guid,
@@ -103,7 +103,7 @@ def token_message(state: State, token: JoinToken) -> join_token_pb2.JoinToken:
 
 
 def policy_message(state: State, policy: NetworkPolicy) -> network_policy_pb2.NetworkPolicy:
-    """Return a network policy, whose apps the State has."""
+    """Return the message of a network policy, whose apps must be in the State."""
     source = state.apps[policy.source].key
     destination = state.apps[policy.destination].key
     return network_policy_pb2.NetworkPolicy(

@@ -1,7 +1,7 @@
-"""NetworkPolicyService: who may talk to whom (protos/c2c/v1/network_policy.proto).
+"""NetworkPolicyService: which app may connect to which (protos/c2c/v1/network_policy.proto).
 
-The rule of this module: a request is taken whole or refused whole, and a policy that opens nothing
-is accepted with a note that says so.
+The rule of this module: a request is accepted as a whole or refused as a whole, and a policy that
+opens nothing is accepted with a note that says so.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer)
     async def AddNetworkPolicies(
         self, request: network_policy_pb2.AddNetworkPoliciesRequest, context: Context
     ) -> network_policy_pb2.AddNetworkPoliciesResponse:
-        """Let apps connect to apps, or find that they may."""
+        """Allow apps to connect to apps, or find that they already may."""
         wait = parse_wait(request.wait, request.timeout if request.HasField("timeout") else None)
         specs = [_spec(each) for each in request.policies]
         committed = await self._registry.execute(
@@ -75,7 +75,7 @@ class NetworkPolicyService(network_policy_pb2_grpc.NetworkPolicyServiceServicer)
     async def RemoveNetworkPolicies(
         self, request: network_policy_pb2.RemoveNetworkPoliciesRequest, context: Context
     ) -> network_policy_pb2.RemoveNetworkPoliciesResponse:
-        """Take back the leave to connect, or find that there is none."""
+        """Withdraw the permission to connect, or find that there is none."""
         wait = parse_wait(request.wait, request.timeout if request.HasField("timeout") else None)
         specs = [_spec(each) for each in request.policies]
         committed = await self._registry.execute(lambda state: remove_policies(state, specs))
@@ -144,7 +144,7 @@ def _outcome(
 
 
 def _ends(outcomes: Iterable[PolicyOutcome]) -> frozenset[AppGuid]:
-    """Return whom policies concern: who may connect, and who may be connected to."""
+    """Return the apps that policies concern: those that may connect, and those they connect to."""
     return frozenset(
         app for each in outcomes for app in (each.policy.source, each.policy.destination)
     )

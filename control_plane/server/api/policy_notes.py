@@ -1,7 +1,7 @@
-"""What a network policy does not do, which its author might expect it to.
+"""What a network policy does not do although its author might expect it to.
 
-The rule of this module: a policy may name any port, as in Cloud Foundry, also one that nobody
-listens on; then the answer says so at once, before somebody looks for the reason elsewhere.
+The rule of this module: as in Cloud Foundry, a policy may name any port, even one that nothing
+listens on. In that case the answer says so at once, before somebody looks for the reason elsewhere.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from control_plane.names import C2C_PORT
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What of an app a policy can open, as the operator decided.
+    """What a policy can open of an app, as the operator decided.
 
     Attributes:
         unproxied: whether Envoy listens on the app's own ports too.
-        by_certificate: whether the ports from 61001 admit routers, by their certificates.
+        by_certificate: whether the ports from 61001 up admit routers, by their certificates.
     """
 
     unproxied: bool = False
@@ -28,10 +28,10 @@ class Opening:
 
 
 def policy_note(policy: NetworkPolicy, destination: App, opening: Opening) -> str:
-    """Return what to tell the author of a policy, or "" if it opens something.
+    """Return what to tell the author of a policy, or "" if the policy opens something.
 
     Args:
-        destination: the app that it opens ports of.
+        destination: the app whose ports the policy opens.
         opening: what can be opened.
     """
     mappings = port_mappings(destination) if policy.transport is Transport.TCP else ()

@@ -1,8 +1,8 @@
 """RouteService: which internal routes lead to which apps (protos/c2c/v1/route.proto).
 
-The rule of this module: a call is answered when the change is durable, and says then how far the
-data plane has followed. A wait that was asked for takes place also where nothing had to be changed:
-an earlier caller may not have waited.
+The rule of this module: a call is answered when the change is durable, and the answer says how far
+the data plane has followed. If the caller asked to wait, the call waits even if nothing had to be
+changed, because an earlier caller may not have waited.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class RouteService(route_pb2_grpc.RouteServiceServicer):
         Args:
             registry: the one writer.
             progress: knows how far a change got.
-            budget: refuses the route that would make a certificate too large.
-            internal_domains: where routes may be; the first is meant where a request names none.
+            budget: refuses a route that would make a certificate too large.
+            internal_domains: the domains in which routes may be; a request that names none means
+                the first.
         """
         self._registry = registry
         self._progress = progress
@@ -51,7 +52,7 @@ class RouteService(route_pb2_grpc.RouteServiceServicer):
     async def MapRoute(
         self, request: route_pb2.MapRouteRequest, context: Context
     ) -> route_pb2.MapRouteResponse:
-        """Map a route to an app, or find that it is."""
+        """Map a route to an app, or find that it is mapped already."""
         wait = parse_wait(request.wait, request.timeout if request.HasField("timeout") else None)
         committed = await self._registry.execute(lambda state: self._map(state, request))
         state, mapping = committed.state, committed.result.mapping
@@ -83,7 +84,7 @@ class RouteService(route_pb2_grpc.RouteServiceServicer):
     async def ListRoutes(
         self, request: route_pb2.ListRoutesRequest, context: Context
     ) -> route_pb2.ListRoutesResponse:
-        """Show every route mapping, or those to the apps of a space or to an app."""
+        """Show every route mapping, or the mappings to an app or to the apps of a space."""
         state = self._registry.state
         mappings = sorted(
             RouteMapping(hostname, app.guid)

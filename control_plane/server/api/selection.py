@@ -1,6 +1,6 @@
-"""Which apps a request is about: one, those of a space, or every one.
+"""Which apps a request is about: one app, the apps of a space, or all.
 
-The rule of this module: the requests that may be about several apps all say it in the same way.
+The rule of this module: all requests that may be about several apps select them in the same way.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class Selecting(Protocol):
 
     @property
     def org(self) -> str:
-        """Where the app is, or the space."""
+        """The org of the app, or of the space."""
 
     @property
     def space(self) -> str:
-        """Where the app is, or which space it is."""
+        """The space of the app, or the selected space."""
 
     @property
     def in_space(self) -> bool:
-        """Whether it is about no other space, where it names no app."""
+        """Whether a request that names no app is about this space only."""
 
 
 def asked_apps(state: State, request: Selecting) -> tuple[App, ...]:
-    """Return the apps that a request is about, by org, space and name.
+    """Return the apps that a request is about, sorted by org, space and name.
 
     Raises:
         NotFound: there is no such app.
@@ -46,7 +46,7 @@ def asked_apps(state: State, request: Selecting) -> tuple[App, ...]:
 
 
 def asked_instances(state: State, request: Selecting) -> tuple[Instance, ...]:
-    """Return their instances, those of an app together and by index.
+    """Return the instances of these apps, grouped by app and sorted by index.
 
     Raises:
         NotFound: there is no such app.

@@ -1,7 +1,7 @@
 """TrustService: what a client needs to verify certificates (protos/c2c/v1/trust.proto).
 
-The rule of this module: it shows what is trusted now, so a bundle that is fetched again during a CA
-rotation has the new root before anybody serves a certificate below it.
+The rule of this module: it shows the CAs that are trusted now. A client that fetches the bundle
+again during a CA rotation has the new root before anybody serves a certificate below it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class TrustService(trust_pb2_grpc.TrustServiceServicer):
         """Show what these return at the moment of the call.
 
         Args:
-            trust_bundle: certificates in PEM.
-            trust_domain: of the SPIFFE ids below them.
-            xds_server: where Envoys find the control plane, host and port.
+            trust_bundle: returns the CA certificates in PEM.
+            trust_domain: the trust domain of the SPIFFE ids in certificates below them.
+            xds_server: returns where Envoys find the control plane, as host and port.
         """
         self._trust_bundle = trust_bundle
         self._trust_domain = trust_domain

@@ -1,9 +1,9 @@
-"""A change is made as it was meant, or not at all.
+"""A change is made as its caller meant it, or not at all.
 
-The rule of this module: a request for a change that has a field that this release does not know is
-refused. Protobuf passes over such a field, so a newer ``c2c`` that asks to revoke one join token
-would have all of them revoked, and be told that this was done. What only reads is answered: who
-asks for less than all can look through the rest.
+The rule of this module: a request for a change is refused if it has a field that this release does
+not know. Protobuf ignores such a field; so if a newer ``c2c`` asked to revoke one join token, all
+of them would be revoked, and it would be told that this was done. Calls that only read are
+answered: a caller that asked for less than everything can search what it gets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from control_plane.server.observability.audit import changes_something
 
 
 class UnderstoodInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses changes of which this release does not know a part; stands inside the audit log."""
+    """Refuses changes that this release does not fully understand; stands inside the audit log."""
 
     async def intercept_service(
         self,
@@ -53,7 +53,7 @@ class UnderstoodInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _unknown_in(message: Message) -> Iterator[str]:
-    """Yield each field that is unknown, also of the messages in a message."""
+    """Yield each unknown field of a message, including those of nested messages."""
     unknown = UnknownFieldSet(message)
     for index in range(len(unknown)):
         yield f"field {unknown[index].field_number} of {message.DESCRIPTOR.name}"

@@ -1,8 +1,8 @@
 """Waiting for the data plane, as far as a caller asks for it.
 
-The rule of this module: what is waited for is committed already, so a wait never fails. When its
-time is over the answer is OK and names the instances that are behind; a caller that took it for a
-failure and tried again would change nothing.
+The rule of this module: a change is already committed when a wait for it begins, so a wait never
+fails. When its time is over, the answer is OK and names the instances that are behind; a caller
+that took that for a failure and tried again would change nothing.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from control_plane.server.access.admission import Context
 from control_plane.server.durations import parse_duration
 
 DEFAULT_TIMEOUT = timedelta(seconds=30)
-"""Long for a rotation, which takes milliseconds; short for somebody who sits and waits."""
+"""Long for a rotation, which takes milliseconds; short for an operator who sits and waits."""
 
 MAX_TIMEOUT = timedelta(hours=1)
 
 _ANSWER_SECONDS = 0.5
-"""How long before the deadline of the call the answer leaves."""
+"""How long before the deadline of the call the answer is sent."""
 
 _ROUNDING = 0.01
-"""gRPC rounds a timeout up on its way here, by a hundredth of it at the most, to save bytes."""
+"""gRPC rounds the caller's timeout up, by a hundredth at most, to save bytes."""
 
 _STAGES = {
     progress_pb2.WAIT_COMMITTED: Stage.COMMITTED,
@@ -55,12 +55,12 @@ class Progress(Protocol):
         """Wait until every connected instance of some apps has reached a stage.
 
         Args:
-            apps: whose instances to wait for.
-            stage: how far they have to get with all that was committed before this call.
-            timeout: seconds to wait at the most.
+            apps: the apps whose instances to wait for.
+            stage: how far these have to get with everything that was committed before this call.
+            timeout: how many seconds to wait at most.
 
         Returns:
-            those that had not got so far when the time was up.
+            the instances that had not got so far when the time was up.
         """
 
 
@@ -76,7 +76,7 @@ def parse_wait(wait: int, timeout: Duration | None) -> Wait:
     """Return what a request says about waiting.
 
     Args:
-        wait: a number of the enum ``c2c.v1.Wait``; it may come from a newer client.
+        wait: a value of the enum ``c2c.v1.Wait``; it may come from a newer client.
         timeout: None if the request has none.
 
     Raises:
@@ -102,8 +102,8 @@ async def laggards(
     """Wait, and return the instances that are behind when the time is over, by app and index.
 
     Args:
-        state: names the apps.
-        apps: whose instances to wait for.
+        state: has the names of the apps.
+        apps: the apps whose instances to wait for.
         context: the call, whose own deadline may come first.
     """
     if wait.stage is Stage.COMMITTED:
@@ -123,7 +123,8 @@ def _seconds(wait: Wait, context: Context) -> float:
 
 
 def _message(state: State, behind: Behind) -> progress_pb2.Behind:
-    # An app that was created during the wait is called by its GUID, as commands take it too.
+    # An app that is not in this State, because it was created during the wait, is called by its
+    # GUID, which commands accept too.
     app = state.app(behind.app_guid)
     return progress_pb2.Behind(
         instance_guid=behind.instance_guid,
