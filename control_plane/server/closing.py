@@ -1,9 +1,10 @@
-"""How a grpc.aio server is closed: it lets calls end for as long as they may, then cuts them.
+"""How a grpc.aio server is closed: its calls may go on for a while, and then are cut.
 
-The rule of this module: only one stop of a server has a grace period, which never runs out by
-itself; a stop without any ends it. grpc.aio allows a second stop with less grace, but if the grace
-of one ends at the moment at which another has finished, it cancels the calls of a server that is
-destroyed, and the process with it (grpcio 1.85, `AioServer.shutdown`).
+The rule of this module: only one stop of a server has a grace period, and that period never runs
+out by itself; a stop without a grace period ends it. grpc.aio allows a second stop with a shorter
+grace period. But if one grace period ends at the moment at which another stop has finished,
+grpc.aio cancels the calls of a destroyed server, which kills the process (grpcio 1.85,
+`AioServer.shutdown`).
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import asyncio
 import grpc
 
 _UNTIL_CUT = 1e9
-"""Seconds that are never over."""
+"""A grace period that is never over, in seconds."""
 
 
 class Closing:
-    """A server that lets nobody in any more, while calls go on."""
+    """A server that accepts no new connections, while its calls go on."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
-        """Close the ports of a server; connections that are open get a GOAWAY."""
+        """Close the ports of a server; clients get a GOAWAY on open connections."""
         self._server = server
         self._over = asyncio.create_task(server.stop(_UNTIL_CUT))
 
     async def cut(self, seconds: float) -> None:
-        """Cut the calls that have not ended in some seconds; after that nothing is left."""
+        """Cut the calls that have not ended after this many seconds; after that nothing is left."""
         await asyncio.wait([self._over], timeout=seconds)
         await self._server.stop(None)
         await self._over

@@ -1,7 +1,7 @@
 """Definitions of messages by their full names, as far as an installed package has them.
 
-The rule of this module: the modules of Envoy's types (six hundred, 0.4 s to import) are imported as
-they are asked for; a name that a client makes up imports nothing.
+The rule of this module: the modules of Envoy's types (six hundred, 0.4 s to import) are imported
+only when they are asked for; a name that a client makes up imports nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 _FOREIGN = re.compile(r"((?:envoy|google|udpa|validate|xds)(?:\.[a-z][a-z0-9_]*)*)\.[A-Z]")
-"""A type that protobuf, googleapis-common-protos or xds-protos brings; group 1 is its package."""
+"""A type of protobuf, googleapis-common-protos or xds-protos; group 1 is its package."""
 
 _Found = TypeVar("_Found")
 
 
 def found(find: Callable[[str], _Found], symbol: str) -> _Found:
-    """Look a symbol up, and once more after importing the package that would define it.
+    """Look up a symbol; if it is missing, import the package that would define it and try again.
 
     Raises:
-        KeyError: nobody defines it.
+        KeyError: no package defines it.
     """
     try:
         return find(symbol)
@@ -39,19 +39,19 @@ def found(find: Callable[[str], _Found], symbol: str) -> _Found:
 
 
 class ImportingPool:
-    """Definitions of messages, imported as they are asked for, as protobuf's JSON looks them up."""
+    """Definitions of messages, imported when protobuf's JSON looks them up."""
 
     def FindMessageTypeByName(self, name: str) -> Descriptor:
         """Return a definition.
 
         Raises:
-            KeyError: nobody defines it.
+            KeyError: no package defines it.
         """
         return found(descriptor_pool.Default().FindMessageTypeByName, name)
 
 
 def message_class(type_url: str) -> type[Message] | None:
-    """Return what reads messages of a type; None if nobody defines it."""
+    """Return the class for messages of a type; None if no package defines the type."""
     try:
         descriptor = ImportingPool().FindMessageTypeByName(type_url.rpartition("/")[2])
     except KeyError:

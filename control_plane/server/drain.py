@@ -1,13 +1,14 @@
-"""How a server that stops lets go of those who are connected.
+"""How a server that stops lets go of its clients.
 
 The rules of this module:
 
-- Who balances load is told first, then the ports close: who comes again finds another server, or
-  none, and is not let in here once more. A GOAWAY says so on connections that are open, and ends no
-  stream (RFC 9113, section 6.8).
+- Load balancers are told first; then the ports close. A client that reconnects finds another
+  server, or none, and is not let in here once more. Clients learn this on open connections by a
+  GOAWAY, which ends no stream (RFC 9113, section 6.8).
 - Streams end in slices over a part of the time, so that a fleet does not come back as one crowd.
-- The time is a bound: what has not ended by then is cut, counted and logged. A process that is busy
-  with those that end makes no pauses, and thousands are cut a little earlier, as that takes time.
+- The time is a bound: streams that have not ended by then are cut, counted and logged. A process
+  that is busy with ending streams makes no pauses. Thousands of streams are cut a little earlier,
+  because cutting them takes time.
 """
 
 from __future__ import annotations
@@ -25,30 +26,31 @@ from control_plane.server.closing import Closing
 from control_plane.server.discovery.services import DiscoveryService
 
 SLICES = 20
-"""Into how many parts the streams are divided at the most."""
+"""The largest number of slices that the streams are divided into."""
 
 SPREAD = 0.5
-"""The part of the time over which streams end at the most; the rest is for those that are slow."""
+"""The largest part of the time over which streams are ended; the rest is for slow clients."""
 
 STREAMS_PER_SECOND = 100.0
-"""Fewer streams than fill that time end at this rate. Each that comes back costs the next server a
-handshake of 2-3 ms, so a few of them are no crowd, and nobody waits for them."""
+"""If there are too few streams to fill that part of the time, they end at this rate. Each stream
+that comes back costs the next server a handshake of 2-3 ms; so a few of them are no crowd, and need
+no waiting."""
 
 CUTS_PER_SECOND, CUTTING = 2000.0, 0.25
-"""How many calls are cut in a second, and the part of the time that is kept for that at the most.
-It is reckoned by the streams that there were: a fleet has about as many other calls, and of its
-streams most have ended by then."""
+"""How many calls are cut in a second, and the largest part of the time that is kept for that. The
+time is computed from the number of streams at the start: a fleet has about as many other calls, and
+most of its streams have ended by then."""
 
 LAST_CALLS_SECONDS = 1.0
-"""How long other calls may go on once the streams are over: those that do wait for news (reports of
-sidecars, watchers of health), of which there will be none."""
+"""How long other calls may go on after the streams are over. Calls that do go on wait for news
+(reports of sidecars, health watches), and there will be none."""
 
 
 class Drain:
-    """The end of the discovery streams of one server."""
+    """Ends the discovery streams of one server."""
 
     def __init__(self, discovery: DiscoveryService, clock: Clock) -> None:
-        """Have nothing end yet."""
+        """Start with nothing ending."""
         self._discovery = discovery
         self._clock = clock
         self._log = structlog.get_logger(__name__)
@@ -56,12 +58,12 @@ class Drain:
     async def run(
         self, public: Sequence[grpc.aio.Server], private: Sequence[grpc.aio.Server], seconds: float
     ) -> None:
-        """Stop servers; after that nothing of them is left.
+        """Stop servers; after that, nothing of them is left.
 
         Args:
-            public: the servers to which clients connect; those of discovery are among them.
-            private: the servers for operators, who may look on until the others have stopped.
-            seconds: how long all of it may take.
+            public: the servers that clients connect to; the discovery servers are among them.
+            private: the servers for operators, who can watch until the other servers have stopped.
+            seconds: how long all of this may take.
         """
         began = self._clock.monotonic()
         self._discovery.turn_away()
@@ -79,13 +81,13 @@ class Drain:
         await self._cut([Closing(server) for server in private], end)
 
     async def _end_streams(self, seconds: float, cut_at: float) -> None:
-        """End them over some seconds; those whose turn has not come at a moment are cut then."""
+        """End the streams over some seconds; those not ended by ``cut_at`` are cut then."""
         streams = self._discovery.open_streams()
         size = max(1, math.ceil(len(streams) / SLICES))
         pause = seconds / max(1, math.ceil(len(streams) / size))
         began = self._clock.monotonic()
         for number, first in enumerate(range(0, len(streams), size)):
-            # What ends keeps the process busy, and a pause takes longer than it should have.
+            # Ending streams keeps the process busy, so a pause takes longer than it should.
             left = self._left(began + number * pause)
             await (self._clock.sleep(left) if left else asyncio.sleep(0))
             if number and not self._left(cut_at):

@@ -1,7 +1,7 @@
-"""Durations as callers send them, parsed or refused.
+"""Durations as callers send them: parsed, or refused.
 
-The rule of this module: a duration that comes out is one that a timer can be set to, unlike the
-10,000 years that a message can hold.
+The rule of this module: every duration that is returned is one that a timer can be set to, unlike
+the 10,000 years that a message can hold.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from control_plane.errors import InvalidArgument
 
 
 def parse_duration(value: Duration, *, field: str, least: timedelta, most: timedelta) -> timedelta:
-    """Return a duration within bounds.
+    """Return a duration, which must be within bounds.
 
     Raises:
         InvalidArgument: it is shorter or longer, or no duration at all.

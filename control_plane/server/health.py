@@ -1,8 +1,8 @@
 """Whether the server takes calls, by the gRPC health checking protocol (grpc.health.v1).
 
-The rule of this module: draining is announced at once and waits for nobody. A watcher that does not
-read holds up its own stream and no other (grpcio's own servicer keeps a lock while it writes, so
-that one slow watcher would hold up the shutdown).
+The rule of this module: draining is announced at once and waits for no watcher. A watcher that does
+not read holds up its own stream and no other. (grpcio's own servicer keeps a lock while it writes,
+so one slow watcher would hold up the shutdown.)
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _Status = health_pb2.HealthCheckResponse
 _Statuses: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]  # its stubs are older
 
 WHOLE_SERVER = ""
-"""The service name that stands for all of them."""
+"""The service name that stands for the server as a whole."""
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """Tells of each service of one server whether it takes calls."""
+    """Tells for each service of one server whether it takes calls."""
 
     def __init__(self, services: Iterable[str]) -> None:
-        """Say that these are served, and the server as a whole."""
+        """Report these services, and the server as a whole, as serving."""
         self._services = frozenset({WHOLE_SERVER, *services})
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """Say from now on that nothing is served: whoever balances load looks elsewhere."""
+        """Report everything as not serving from now on, so that load balancers look elsewhere."""
         self._draining.set()
 
     async def Check(
@@ -55,16 +55,16 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Yield the status of a service, and again when it changes."""
+        """Yield the status of a service now, and again when it changes."""
         if request.service not in self._services:
-            # Says the protocol: the service may be added later, so the stream stays open.
+            # The protocol says that the service may be added later, so the stream stays open.
             yield _Status(status=_Status.SERVICE_UNKNOWN)
             await asyncio.Event().wait()
         if not self._draining.is_set():
             yield _Status(status=_Status.SERVING)
             await self._draining.wait()
         yield _Status(status=_Status.NOT_SERVING)
-        # After the last word the stream is left to the client, or to the end of the server.
+        # After the last status, the stream is left to the client, or to the end of the server.
         await asyncio.Event().wait()
 
     def _now(self) -> health_pb2.HealthCheckResponse:

@@ -1,9 +1,10 @@
-"""How a server begins to listen, and ends: with an address that it can have, whole or not at all.
+"""How a server starts to listen, and stops: either with an address that it can have, or not at all.
 
-The rule of this module: who cannot listen says why in the words of the operating system, and what
-to do. gRPC tells neither, and asyncio not all since Python 3.13, so that the address is tried once
-more, with a socket of ours. Neither a start nor a stop is ever interrupted: if its caller is
-cancelled it is waited for all the same, and what was started by then is stopped.
+The rule of this module: a server that cannot listen says why, in the words of the operating system,
+and what to do about it. gRPC tells neither, and asyncio no longer all of it since Python 3.13, so
+the address is tried once more with a socket of ours. Neither a start nor a stop is ever
+interrupted: if its caller is cancelled, it is completed all the same, and what was started is
+stopped.
 """
 
 from __future__ import annotations
@@ -29,16 +30,13 @@ async def listen(
     *,
     setting: str,
 ) -> int:
-    """Start a server that listens on an address, and return the port.
+    """Start a server that listens on an address, and return its port.
 
     Args:
-        server: it was not started yet.
+        server: a server that was not started yet.
         address: ``host:port``, or ``unix:path``.
         credentials: its TLS; None for plaintext.
-        setting: what to change where the address cannot be had.
-
-    Raises:
-        ConfigurationError: the address cannot be listened on.
+        setting: the setting to change if the address cannot be listened on.
     """
     try:
         if credentials is None:
@@ -56,10 +54,11 @@ async def listen_at(
 ) -> str:
     """Start a server, and return its address with the port that it got.
 
-    gRPC takes 443 where there is no port, and of one that is too large what is left of 65,536.
+    Without the checks here, gRPC would take port 443 if the address has no port, and for a port
+    that is too large the remainder modulo 65,536.
 
     Raises:
-        ConfigurationError: the address is none, or cannot be listened on.
+        ConfigurationError: the address is malformed, or cannot be listened on.
     """
     found = _HOST_AND_PORT.fullmatch(address)
     if not (address.startswith("unix:") or (found and int(found[1]) < 65_536)):
@@ -70,10 +69,11 @@ async def listen_at(
 
 
 async def start(server: grpc.aio.Server) -> None:
-    """Start a server; one whose start is cancelled is stopped.
+    """Start a server; if the start is cancelled, the server is stopped.
 
-    What grpc.aio starts is a task of its own. It tells a future that it runs, and if that future is
-    cancelled by then, it dies of it where nobody can catch it (grpcio 1.85, `_server_main_loop`).
+    grpc.aio starts the server in a task of its own, which sets the result of a future once the
+    server runs. If that future has been cancelled by then, the task dies where nobody can catch the
+    exception (grpcio 1.85, `_server_main_loop`).
     """
     try:
         await undisturbed(server.start())
@@ -83,20 +83,21 @@ async def start(server: grpc.aio.Server) -> None:
 
 
 async def stop(server: grpc.aio.Server, seconds: float) -> None:
-    """Stop a server; its calls have so many seconds to end, also if this is cancelled meanwhile.
+    """Stop a server; its calls have this many seconds to end, even if this is cancelled meanwhile.
 
-    Else they would never be cut: they would go on, and be answered, with nobody left to end them.
+    Otherwise they would never be cut: they would go on, and be answered, with nothing left to end
+    them.
     """
     await undisturbed(server.stop(seconds))
 
 
 def cannot_listen(address: str, number: int | None, setting: str) -> ConfigurationError:
-    """Return what to say where an address cannot be listened on.
+    """Return the error for an address that cannot be listened on.
 
     Args:
-        address: what was asked for.
+        address: the address that was asked for.
         number: the ``errno`` that says why; None to find out.
-        setting: what to change.
+        setting: the setting to change.
     """
     number = number or _errno(address)
     match number:
@@ -117,7 +118,7 @@ def cannot_listen(address: str, number: int | None, setting: str) -> Configurati
 
 
 def _errno(address: str) -> int | None:
-    """Return what the operating system has against an address."""
+    """Return the error that the operating system has for an address."""
     if address.startswith("unix"):
         return None  # a socket of ours would be left there
     host, _, port = address.rpartition(":")
@@ -127,7 +128,7 @@ def _errno(address: str) -> int | None:
             host, port, type=socket.SOCK_STREAM
         ):
             with socket.socket(family, kind, protocol) as probe:
-                # As gRPC does it: what has ended holds no address.
+                # As gRPC does: a socket that was closed does not hold the address.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(place)
     except socket.gaierror:

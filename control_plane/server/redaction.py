@@ -1,8 +1,8 @@
-"""Resources as they may be shown.
+"""Resources in a form that may be shown.
 
-The rule of this module: what Envoy's definitions mark as sensitive is hidden, at any depth, as in
-Envoy's own config dump; so is what nobody here can look into. So no kind of secret is named here,
-and those that Envoy adds are hidden too.
+The rule of this module: fields that Envoy's definitions mark as sensitive are hidden, at any depth,
+as in Envoy's own config dump; so is content that cannot be examined here. Therefore this module
+names no kind of secret, and the kinds that Envoy adds later are hidden too.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from udpa.annotations import sensitive_pb2
 from control_plane.server.descriptors import message_class
 
 REDACTED = "[redacted]"
-"""What Envoy's own config dump writes in the place of a key."""
+"""What Envoy's own config dump has in place of a key."""
 
 _TYPED_STRUCTS = frozenset({"udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"})
-"""A message of any type in the form of JSON, whose fields tell nothing of themselves."""
+"""Messages that hold a message of any type as JSON, without its field annotations."""
 
 
 def redacted(type_url: str, body: bytes) -> bytes | None:
-    """Return a serialised message without what must stay secret.
+    """Return a serialised message without the parts that must stay secret.
 
-    None if that cannot be told, since nobody defines its type or it is no message of it.
+    None if these cannot be told, because the type is not defined here or the bytes are not of that
+    type.
     """
     kind = message_class(type_url)
     if kind is None:
@@ -71,7 +72,7 @@ def _messages_of(field: FieldDescriptor, value: Any) -> Sequence[Message]:  # no
 
 
 def _hide(message: Message) -> None:
-    """Hide a DataSource, or the content of an Any, which keeps its type, or all of another."""
+    """Hide a DataSource; or the content of an Any, which keeps its type; or any other message."""
     if isinstance(message, any_pb2.Any):
         message.ClearField("value")
         return

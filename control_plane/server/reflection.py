@@ -1,6 +1,6 @@
 """gRPC reflection: what ``grpcurl list`` and ``describe`` show, and how grpcurl prints an Any.
 
-The rule of this module: whatever type a message of ours may carry in an Any can be asked for, and
+The rule of this module: every type that a message of ours may carry in an Any can be asked for, and
 our own files come with their comments, which are the documentation of the API.
 """
 
@@ -21,7 +21,7 @@ _OUR_PACKAGE = "control_plane.api.v1"
 _OUR_FILES = "c2c.v1.binpb"
 
 _V1 = "grpc.reflection.v1.ServerReflection"
-"""As v1alpha to the byte, under another name; newer tools ask for this first."""
+"""The same as v1alpha, byte for byte, under another name; newer tools ask for this one first."""
 
 
 def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
@@ -49,7 +49,7 @@ def _documented_files() -> Mapping[str, descriptor_pb2.FileDescriptorProto]:
 
 
 class _File:
-    """A file as the reflection servicer looks at it, with comments where there are any."""
+    """A file as the reflection servicer reads it, with comments if there are any."""
 
     def __init__(
         self, file: FileDescriptor, documented: Mapping[str, descriptor_pb2.FileDescriptorProto]
@@ -71,7 +71,7 @@ class _File:
 
 
 class _Pool(ImportingPool):
-    """The descriptor pool as the reflection servicer looks at it: complete, and with comments."""
+    """The descriptor pool as the reflection servicer reads it: complete, and with comments."""
 
     def __init__(self, documented: Mapping[str, descriptor_pb2.FileDescriptorProto]) -> None:
         self._pool = descriptor_pool.Default()
@@ -87,7 +87,8 @@ class _Pool(ImportingPool):
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
-            # The pool does not know methods by themselves, which `grpcurl describe` asks for.
+            # The pool does not know methods as symbols of their own, but `grpcurl describe` asks
+            # for them.
             service, _, method = symbol.rpartition(".")
             defined = self._pool.FindServiceByName(service)
             if method not in defined.methods_by_name:

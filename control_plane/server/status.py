@@ -1,9 +1,9 @@
-"""Errors as gRPC status: the one place where whose fault it is becomes a status code.
+"""Errors as gRPC status: the one place that turns "whose fault" into a status code.
 
-The rule of this module: what was raised on purpose (``control_plane.errors``) is told to the
-caller, with the request field at fault as a ``google.rpc.BadRequest``, so that a program need not
-read the sentence. Anything else is a defect of ours: the caller learns that there was one, and the
-log which.
+The rule of this module: an error that was raised on purpose (``control_plane.errors``) is told to
+the caller, with the request field at fault as a ``google.rpc.BadRequest``, so that a program need
+not read the sentence. Any other exception is a defect of ours: the caller learns that there was
+one, and the log says which.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _CODES: tuple[tuple[type[ControlPlaneError], grpc.StatusCode], ...] = (
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (ControlPlaneError, grpc.StatusCode.INTERNAL),
 )
-"""The first that fits counts, so what is special stands before what is general."""
+"""The first class that matches counts, so special classes come before general ones."""
 
 
 def code_of(error: Exception) -> grpc.StatusCode:
@@ -65,11 +65,12 @@ def code_of(error: Exception) -> grpc.StatusCode:
 
 
 def status_of(error: Exception) -> status_pb2.Status:
-    """Return what a caller is told of an error: nothing but the code for a defect of ours."""
+    """Return what a caller is told of an error; for a defect of ours, that is only the code."""
     number: int = code_of(error).value[0]
     if not isinstance(error, ControlPlaneError):
         return status_pb2.Status(code=number, message="internal error")
-    # It is metadata of the answer twice, of which gRPC takes some 16 KB and says nothing otherwise.
+    # The text is twice in the metadata of the answer, for which gRPC has some 16 KB, and without a
+    # word drops what exceeds that.
     status = status_pb2.Status(code=number, message=abridged(str(error)))
     if isinstance(error, InvalidRequest) and error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
@@ -82,7 +83,7 @@ def status_of(error: Exception) -> status_pb2.Status:
 async def end_call(
     context: grpc.aio.ServicerContext[_Request, _Response], method: str, error: Exception
 ) -> NoReturn:
-    """End a call with the status of what was raised in it; the log is told of a defect."""
+    """End a call with the status of the error raised in it; a defect of ours is logged."""
     if code_of(error) is grpc.StatusCode.INTERNAL:
         log = structlog.get_logger(__name__)
         log.error(log_events.CALL_FAILED, method=method, exc_info=error)
@@ -90,9 +91,10 @@ async def end_call(
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Answers every call whose method raised, so that no method has to.
+    """Answers every call whose method raised an exception, so that no method has to.
 
-    A streaming method that writes by itself, and is no generator, has to end its calls by itself.
+    A streaming method that writes to its stream itself, and is no generator, has to end its calls
+    itself.
     """
 
     async def intercept_service(
@@ -119,7 +121,8 @@ def _answered(
 ) -> grpc.RpcMethodHandler[_Request, _Response]:
     # The stubs of grpc give the synchronous API's type; in grpc.aio a method is awaited.
     method = cast("Callable[..., Awaitable[_Response]]", handler.unary_unary)
-    # grpc itself would call bytes that are no message UNKNOWN, which is a defect of ours.
+    # gRPC itself would answer bytes that are no message with UNKNOWN, as if that were a defect of
+    # ours.
     parse = handler.request_deserializer
 
     async def answered(

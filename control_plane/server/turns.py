@@ -1,6 +1,7 @@
 """Long answers, which are made in slices.
 
-The rule of this module: whoever asks about a whole fleet holds up nobody who asks for less.
+The rule of this module: a caller that asks about a whole fleet does not hold up callers that ask
+for less.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ _Item = TypeVar("_Item")
 
 
 async def unhurried(items: Iterable[_Item], at_once: int) -> AsyncIterator[_Item]:
-    """Yield each item, and give way to others before each slice.
+    """Yield each item, and give other tasks a turn before each slice.
 
     Args:
-        items: each makes a part of an answer; they must not change meanwhile.
-        at_once: how many are in a slice, some milliseconds of work.
+        items: what the parts of an answer are made of; they must not change meanwhile.
+        at_once: how many items are in a slice, some milliseconds of work.
     """
     for number, item in enumerate(items):
         if number % at_once == 0:
