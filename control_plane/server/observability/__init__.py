@@ -1,1 +1,1 @@
-"""What happens, for the log, the audit log and whoever watches."""
+"""What happens, for the log, the audit log and watchers of events."""

@@ -1,8 +1,8 @@
-"""What is wrong with an instance and does not mend itself, so that somebody has to look at it.
+"""What is wrong with an instance and does not mend itself, so that an operator has to look at it.
 
-The rule of this module: it records nothing. The status of an instance tells the sentence and the
-metrics count the kind, and both come from here, so neither can know of an alarm that the other
-does not.
+The rule of this module: it records nothing. The status of an instance shows the sentence of an
+alarm, and the metrics count alarms by kind. Both come from here, so neither can know of an alarm
+that the other does not.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ class AlarmKind(Enum):
     """What an alarm of an instance is about."""
 
     PLAN_FAILED = "plan_failed"
-    """What it should have cannot be made."""
+    """The resources that the instance should have cannot be made."""
 
     SIDECAR_SILENT = "sidecar_silent"
-    """Its Envoy serves on without its sidecar."""
+    """The instance's Envoy goes on serving without its sidecar."""
 
     ENVOY_AWAY = "envoy_away"
-    """Its sidecar reports, and its Envoy is not connected."""
+    """The instance's sidecar reports, but its Envoy is not connected."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceAlarms:
-    """Tells the alarms of an instance, but for certificates that end, which ``Expiry`` has.
+    """Tells the alarms of an instance, except those on expiring certificates (see ``Expiry``).
 
     Attributes:
-        plan_failure: says why an instance goes on with an old plan; "" if it does not.
-        word: returns what a sidecar said last of its instance; None if it said nothing.
+        plan_failure: says why an instance keeps an old plan; "" if it does not.
+        word: returns what a sidecar said last about its instance; None if it said nothing.
     """
 
     plan_failure: Callable[[InstanceGuid], str]
@@ -53,7 +53,7 @@ class InstanceAlarms:
     attestation: Attestation
 
     def of(self, instance: Instance) -> Iterator[tuple[AlarmKind, str]]:
-        """Yield each alarm of an instance, and the sentence that tells it."""
+        """Yield each alarm of an instance, with the sentence that describes it."""
         if failure := self.plan_failure(instance.guid):
             yield AlarmKind.PLAN_FAILED, f"it goes on with what it had: {failure}"
         is_here = instance.status.is_there and self.nodes.streams(instance.guid)
@@ -63,7 +63,7 @@ class InstanceAlarms:
             yield AlarmKind.ENVOY_AWAY, _ENVOYLESS
 
     def _speaks(self, instance: InstanceGuid) -> bool:
-        """Tell whether a sidecar reports that does not leave."""
+        """Tell whether a sidecar reports and is not about to leave."""
         word = self.word(instance)
         is_leaving = word is not None and word.leaving
         return self.attestation.witnessed(instance) and not is_leaving

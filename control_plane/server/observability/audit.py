@@ -1,8 +1,8 @@
-"""Who asked for what change, and how it ended: a line in the audit log for each.
+"""Who asked for which change, and how that ended: one line in the audit log for each.
 
-The rule of this module: each call that changes something has a line, whether it was done, was
+The rule of this module: each call that may change something has a line, whether it was done, was
 refused, or its caller left before the end; a call that only reads has none. Requests of the
-operator's API carry no secrets, and what they carry is logged.
+operator's API carry no secrets, so their content is logged.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from control_plane.server.access.peers import identities_in
 
 _READING = ("Get", "List", "Check", "Fetch", "Explain")
 CALLER_LEFT = "the caller left before it was answered"
-"""Whether a change was made that was asked for, or was dropped, is in the log of changes."""
+"""The log of changes tells whether the change was made or dropped."""
 
 LOCAL_OPERATOR = "local"
-"""Who uses the Unix socket: somebody with the server's own user id, or root."""
+"""The user of the Unix socket: a process with the server's own user id, or root."""
 
 
 def changes_something(method: str) -> bool:
-    """Tell whether a method of the operator's API, by its name, may change anything."""
+    """Tell by its name whether a method of the operator's API may change anything."""
     return not method.startswith(_READING)
 
 
 class AuditInterceptor(grpc.aio.ServerInterceptor):
-    """Tells of every call that changes something; stands inside those that refuse callers."""
+    """Logs every call that may change something; stands inside those that refuse callers."""
 
     def __init__(self) -> None:
         """Write to the audit log."""
@@ -95,7 +95,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _said(request: Message) -> dict[str, Any]:
-    """Return what a request says, without a CSR: its certificate is logged when it is issued."""
+    """Return a request's content without a CSR, whose certificate is logged when it is issued."""
     try:
         said = MessageToDict(request, preserving_proto_field_name=True)
     except (json_format.Error, ValueError):  # such as a Duration that is no length of time
@@ -105,5 +105,5 @@ def _said(request: Message) -> dict[str, Any]:
 
 
 def _operator(context: Context) -> str:
-    """Return the SPIFFE id of whoever calls; on the Unix socket nobody has one."""
+    """Return the SPIFFE id of the caller; on the Unix socket no caller has one."""
     return ", ".join(identities_in(context)) or LOCAL_OPERATOR

@@ -1,9 +1,9 @@
-"""Certificates in the log: which are not served although they were ACKed, and which are after all.
+"""Certificates in the log: those that are not served although they were ACKed, until they are.
 
-The rule of this module: a certificate that is not served is a warning, since somebody has to act;
-and whoever sees a warning also sees its end. That all others are served is in the line of the
-change, so the line for a single one is for debugging. What a sidecar reports may change without
-end; then it is counted.
+The rule of this module: a certificate that is not served is a warning, since an operator has to
+act; and every such warning is followed by a line about its end. That all other certificates are
+served is in the line of the change, so the line for a single one is for debugging. What a sidecar
+reports may change without end; in that case it is only counted.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from control_plane.server.observability.stream_log import shortened
 
 
 class CertificateLog:
-    """Writes what handshakes show to the log; observes the ledger."""
+    """Logs which certificates handshakes show; observes the ledger."""
 
     def __init__(self, refusals: RefusalTally) -> None:
         """Log under this module's name.
 
         Args:
-            refusals: is told of what is too much of one instance for a line each.
+            refusals: told of what is too much for a line each of one instance.
         """
         self._refusals = refusals
         self._log = structlog.get_logger(__name__)
 
     def certified(self, entry: Entry, before: Entry | None) -> None:
-        """Log that a certificate is served, or is not."""
+        """Log that a certificate is served, or that it is not."""
         fields = {
             "instance": entry.record.instance_guid,
             "secret": entry.record.secret,

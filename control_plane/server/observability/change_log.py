@@ -1,8 +1,8 @@
 """What operators and platforms changed: a line in the log and a fact in the feed for each.
 
-The rule of this module: what was committed is told, entity by entity, with the revision that the
-call was answered with. The comings and goings of instances go to the feed only: whoever notices
-them logs them.
+The rule of this module: what was committed is reported entity by entity, with the revision that the
+caller was told. That instances come and go is reported to the feed only, because the code that
+notices it logs it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _STATUS_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One thing that changed: for the feed, and for the log unless the event is ""."""
+    """One thing that changed: for the feed, and for the log too unless the event is ""."""
 
     fact: Fact
     event: str = ""
@@ -50,13 +50,13 @@ class _Line:
 
 
 class ChangeLog:
-    """Tells of every change; a subscriber of the registry."""
+    """Reports every change; a subscriber of the registry."""
 
     def __init__(self, state: State, revision: Callable[[], int], feed: Feed) -> None:
-        """Tell of whatever is committed after this State.
+        """Report everything that is committed after this State.
 
         Args:
-            revision: tells that of the newest State.
+            revision: returns the revision of the newest State.
         """
         self._state = state
         self._revision = revision
@@ -64,7 +64,7 @@ class ChangeLog:
         self._log = structlog.get_logger(__name__)
 
     def committed(self, state: State, change: Change) -> None:
-        """Tell of a change."""
+        """Report a change."""
         before, self._state = self._state, state
         lines = [_dropped(entity, before, self._revision()) for entity in change.drops]
         lines += [_put(entity, before, state, self._revision()) for entity in change.puts]
@@ -76,7 +76,7 @@ class ChangeLog:
                 self._log.info(line.event, revision=line.fact.revision, **(line.fields or {}))
 
     def reached(self, stage: Stage, revision: int, seconds: float, behind: int) -> None:
-        """Tell that a change is everywhere, or where it ended."""
+        """Report that a change has arrived everywhere, or where it has not."""
         if behind:
             late = "1 instance has" if behind == 1 else f"{behind} instances have"
             sentence = f"{late} not {stage.value} revision {revision} in time"
@@ -88,7 +88,7 @@ class ChangeLog:
 
 
 def _with_keys(fact: Fact, before: State, state: State) -> Fact:
-    """Return a fact with how people name its apps, or named them until now."""
+    """Return a fact with the names of its apps, as they are or were until now."""
     guids = [each for each in (fact.app, fact.source) if each is not None]
     apps = [state.app(guid) or before.app(guid) for guid in guids]
     return replace(fact, keys={app.guid: app.key for app in apps if app is not None})

@@ -1,8 +1,8 @@
-"""What happens, for whoever watches: facts go to every watcher, and wait for none.
+"""What happens, for watchers: each fact goes to every watcher, and waits for none.
 
-The rule of this module: a watcher has a queue of its own that is bounded. One that reads too slowly
-loses the oldest of what it has not read, and is told how many; nobody else notices. While nobody
-watches, a fact costs one comparison.
+The rule of this module: each watcher has a bounded queue of its own. A watcher that reads too
+slowly loses the oldest facts that it has not read, and is told how many; nobody else notices. While
+nobody watches, a fact costs one comparison.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from control_plane.model.entities import AppKey
 from control_plane.names import AppGuid, InstanceGuid
 
 QUEUE = 10_000
-"""Facts that a watcher may be behind; some megabytes."""
+"""How many facts a watcher may be behind; that takes some megabytes."""
 
 
 class Kind(StrEnum):
-    """What kinds of facts there are."""
+    """The kinds of facts."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -57,12 +57,12 @@ class Fact:
     """Something that happened.
 
     Attributes:
-        sentence: what, for people.
-        app: the one that it is of.
-        source: the one that a network policy lets connect to it.
-        keys: how people name these, who may be gone by the time it is read.
-        revision: of the State, where a change led to it.
-        serial: of the certificate that it is about.
+        sentence: what happened, for people.
+        app: the app that the fact is about.
+        source: the app that a network policy lets connect to it.
+        keys: the names of these apps, which may be gone by the time the fact is read.
+        revision: the revision of the State, if a change led to the fact.
+        serial: the serial of the certificate that the fact is about.
     """
 
     kind: Kind
@@ -80,11 +80,11 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A fact as one watcher hears it.
+    """A fact as one watcher gets it.
 
     Attributes:
         at: when it happened, in UTC.
-        lost: how many facts before it the watcher was too slow for.
+        lost: how many facts before it the watcher lost because it was too slow.
     """
 
     fact: Fact
@@ -93,10 +93,10 @@ class Told:
 
 
 class Watcher:
-    """One queue of facts."""
+    """The queue of facts of one watcher."""
 
     def __init__(self, size: int) -> None:
-        """Start with nothing heard."""
+        """Start with an empty queue."""
         self._size = size
         self._queue: deque[tuple[Fact, datetime]] = deque()
         self._any = asyncio.Event()
@@ -104,7 +104,7 @@ class Watcher:
         self._lost = 0
 
     def put(self, fact: Fact, at: datetime) -> bool:
-        """Queue a fact; return whether there was room for it."""
+        """Queue a fact; return whether there was room without dropping another."""
         has_room = len(self._queue) < self._size
         if not has_room:
             self._queue.popleft()
@@ -114,7 +114,7 @@ class Watcher:
         return has_room
 
     def close(self) -> None:
-        """Hear no more."""
+        """Take no more facts."""
         self._closed = True
         self._any.set()
 
@@ -131,14 +131,14 @@ class Watcher:
 
 
 class Feed:
-    """Where facts are told.
+    """Sends facts to all watchers.
 
     Attributes:
-        lost: how many facts watchers were too slow for, all of them together.
+        lost: how many facts all watchers together lost because they were too slow.
     """
 
     def __init__(self, clock: Clock) -> None:
-        """Start with nobody who watches."""
+        """Start without watchers."""
         self._clock = clock
         self._watchers: set[Watcher] = set()
         self._closed = False
@@ -146,22 +146,22 @@ class Feed:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing will be told any more."""
+        """Whether no more facts will be reported."""
         return self._closed
 
     @property
     def watchers(self) -> int:
-        """How many watch."""
+        """How many watchers there are."""
         return len(self._watchers)
 
     def tell(self, fact: Fact) -> None:
-        """Tell everybody who watches."""
+        """Report a fact to all watchers."""
         for watcher in self._watchers:
             if not watcher.put(fact, self._clock.now()):
                 self.lost += 1
 
     def close(self) -> None:
-        """Have everybody who watches come to an end, also who comes later."""
+        """End all watchers, including those that come later."""
         self._closed = True
         for watcher in self._watchers:
             watcher.close()

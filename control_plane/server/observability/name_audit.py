@@ -1,8 +1,9 @@
-"""Names that a client asked for and may not see: told to the audit log, and not to the client.
+"""Names that a client asked for and may not see: reported in the audit log, not to the client.
 
-The rule of this module: on the wire a name that belongs to somebody else looks like one that does
-not exist, so nobody can find out names by asking. That somebody asked is written down; but an
-instance that was removed asks for what it had, and that it came is written down already.
+The rule of this module: on the wire a name that belongs to another node looks like a name that does
+not exist, so nobody can find out names by asking for them. That a client asked is recorded. An
+exception is an instance that was removed and asks for what it had: its connection is recorded
+already.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from control_plane.xds.resource import WILDCARD, TypeUrl
 from control_plane.xds.snapshot import Snapshot
 
 MOST_EARLY = 4096
-"""How many names are remembered of a stream that asked before there was a plan."""
+"""How many names are remembered for a stream that asked before there was a plan."""
 
 _SHOWN = 10
-"""How many names one line has at the most."""
+"""How many names one line has at most."""
 
 
 Observer = Callable[[LiveStream, TypeUrl, Sequence[str]], None]
-"""Is told who asked for which names of which type in vain."""
+"""Is told which client asked in vain for which names of which type."""
 
 
 def _nobody(_live: LiveStream, _type_url: TypeUrl, _names: Sequence[str]) -> None:
@@ -46,9 +47,9 @@ class NameAudit(StreamObserver):
         """Watch these nodes.
 
         Args:
-            nodes: have the streams.
-            refusals: is told of those that are too many for a line each.
-            observer: is told of all, besides the audit log.
+            nodes: the nodes that have the streams.
+            refusals: told of denials that are too many for a line each.
+            observer: told of all denials, besides the audit log.
         """
         self._nodes = nodes
         self._refusals = refusals
@@ -58,9 +59,10 @@ class NameAudit(StreamObserver):
         self.denied = 0
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Look at what a request asks for anew.
+        """Examine the names that a request newly asks for.
 
-        In a crowd it may come before there is a plan to hold it against, and waits for that.
+        In a crowd a request may come before there is a plan to compare it with; then its names wait
+        for that.
         """
         asked = [event for event in events if isinstance(event, Subscribed)]
         if not asked:
@@ -73,11 +75,11 @@ class NameAudit(StreamObserver):
             self._look(live, event.type_url, event.names)
 
     def sent(self, live: LiveStream, _reply: Reply) -> None:
-        """What is sent is the node's own, and shows that there is a plan."""
+        """Examine names that came early: a response shows that there is a plan."""
         self._look_back(live)
 
     def closed(self, live: LiveStream) -> None:
-        """A stream that is gone asks for nothing more."""
+        """Examine names that came early, because the stream asks for nothing more."""
         self._look_back(live)
 
     def _remember(self, live: LiveStream, asked: Sequence[Subscribed]) -> None:
@@ -115,5 +117,5 @@ class NameAudit(StreamObserver):
 
 
 def _is_empty(snapshot: Snapshot) -> bool:
-    """Tell whether a node should have nothing at all, which is so once it was removed."""
+    """Tell whether a node should have nothing at all, as is so after it was removed."""
     return not any(each.resources or each.recorded for each in snapshot.types.values())

@@ -1,7 +1,7 @@
 """What happens to instances, as facts for the feed: streams, responses, and certificates.
 
-The rule of this module: it only tells. While nobody watches it does nothing at all, since on a busy
-server most of what happens is a response or its ACK.
+The rule of this module: it only reports. While nobody watches it does nothing at all, because on a
+busy server most of what happens is a response or its ACK.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from control_plane.xds.messages import Reply
 from control_plane.xds.resource import TypeUrl
 
 _MAX_NAMES = 20
-"""Names in one fact; a response may have thousands."""
+"""How many names one fact has at most; a response may have thousands."""
 
 
 _VERBS = {
@@ -41,20 +41,20 @@ _VERBS = {
 
 
 class StreamFacts(StreamObserver):
-    """Tells the feed; observes streams and the ledger."""
+    """Reports to the feed; observes streams and the ledger."""
 
     def __init__(self, state: Callable[[], State], feed: Feed) -> None:
-        """Name instances as this State has them."""
+        """Name instances as they are named in this State."""
         self._state = state
         self._feed = feed
 
     def opened(self, live: LiveStream) -> None:
-        """Tell who came."""
+        """Report a client that connected."""
         sentence = f"opened a {live.variant.value} stream from {live.peer}"
         self._tell(live.node_id, Kind.CONNECTED, sentence)
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Tell what a client accepted or refused."""
+        """Report what a client accepted or refused."""
         if not self._feed.watchers:
             return
         for event in events:
@@ -70,10 +70,10 @@ class StreamFacts(StreamObserver):
                     assert_never(event)
 
     def sent(self, live: LiveStream, reply: Reply) -> None:
-        """Tell what a client is sent."""
+        """Report what a client is sent."""
         if not self._feed.watchers:
             return
-        # What is gone may have its reason among the errors.
+        # A name that is gone may also be among the errors, with its reason.
         sent = (each.name for each in reply.resources)
         names = tuple(dict.fromkeys((*sent, *reply.gone(), *reply.unresolved, *reply.errors)))
         self._tell(
@@ -86,12 +86,12 @@ class StreamFacts(StreamObserver):
         )
 
     def closed(self, live: LiveStream) -> None:
-        """Tell who went."""
+        """Report a client whose stream ended."""
         reason = f": {live.ended_by}" if live.ended_by is not None else ""
         self._tell(live.node_id, Kind.DISCONNECTED, f"closed a stream{reason}")
 
     def denied(self, live: LiveStream, type_url: TypeUrl, names: Sequence[str]) -> None:
-        """Tell of names that a client asked for and may not see."""
+        """Report names that a client asked for and may not see."""
         self._tell(
             live.node_id,
             Kind.DENIED,
@@ -101,7 +101,7 @@ class StreamFacts(StreamObserver):
         )
 
     def certified(self, entry: Entry, before: Entry | None) -> None:
-        """Tell how far a certificate is."""
+        """Report how far a certificate has got."""
         if not self._feed.watchers:
             return
         record = entry.record

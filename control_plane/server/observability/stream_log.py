@@ -1,8 +1,8 @@
-"""Streams in the log: who came and went, what was sent, and what was refused.
+"""Streams in the log: which clients came and went, what was sent, and what was refused.
 
-The rule of this module: one line for each fact, with the fields by which it can be followed from
-the plan to the ACK. What happens all the time is for debugging; a NACK is a warning, since somebody
-has to act. What a client wrote is escaped and cut before it gets into a line.
+The rule of this module: there is one line for each fact, with the fields by which it can be
+followed from the plan to the ACK. What happens all the time is for debugging; a NACK is a warning,
+since an operator has to act. Text from a client is escaped and cut before it gets into a line.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Version
 
 _MAX_TEXT = 1000
-"""Characters of a client's error message: Envoy's name the resource in a few hundred."""
+"""How many characters of a client's error message are logged; Envoy's messages name the resource
+within a few hundred."""
 
 _MAX_NAMES = 20
-"""Resources in one line; a response may have thousands."""
+"""How many resources one line has at most; a response may have thousands."""
 
 
 class StreamLog(StreamObserver):
@@ -43,13 +44,13 @@ class StreamLog(StreamObserver):
         """Log under this module's name.
 
         Args:
-            refusals: is told of NACKs that are too many for a line each; without it each has one.
+            refusals: told of NACKs that are too many for a line each; without it, each has a line.
         """
         self._refusals = refusals
         self._log = structlog.get_logger(__name__)
 
     def opened(self, live: LiveStream) -> None:
-        """Log who came."""
+        """Log a client that connected."""
         node = live.stream.node
         self._log.info(
             log_events.STREAM_OPENED,
@@ -87,7 +88,7 @@ class StreamLog(StreamObserver):
                     assert_never(event)
 
     def _is_verbose(self) -> bool:
-        """Tell whether what happens all the time is written, so that it pays to put it in words."""
+        """Tell whether debug lines are written, so that it is worth composing them."""
         is_written: bool = self._log.is_enabled_for(logging.DEBUG)
         return is_written
 
@@ -121,14 +122,14 @@ class StreamLog(StreamObserver):
         )
 
     def closed(self, live: LiveStream) -> None:
-        """Log who went, and whether it broke the protocol."""
+        """Log a stream that ended, and whether the client broke the protocol."""
         reason = str(live.ended_by) if live.ended_by is not None else ""
         log = self._log.warning if isinstance(live.ended_by, PeerProtocolError) else self._log.info
         log(log_events.STREAM_CLOSED, **_where(live), reason=reason)
 
 
 def shortened(text: str) -> str:
-    """Return what a client wrote as a log may have it: printable, in one line, not too long."""
+    """Return text from a client in a form fit for a log: printable, one line, not too long."""
     printable = repr(text)[1:-1]
     if len(printable) <= _MAX_TEXT:
         return printable

@@ -28,7 +28,7 @@ PLANNED_TYPES = {
     "ECDS": EXTENSION_CONFIG,
     "NAMES": NAME_TABLE_TYPE,
 }
-"""The types of which instances have resources, in the order in which they are shown."""
+"""The types of the resources that instances have, in the order in which they are shown."""
 
 OTHER = "other"
 
