@@ -1,6 +1,7 @@
 """What the HTTP port answers: health, readiness and metrics.
 
-The rule of this module: it says yes or no and what is measured, and nothing of any app.
+The rule of this module: the port says yes or no, and what is measured; it reveals nothing about any
+app.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def http_server(metrics: Metrics, not_ready: Callable[[], str]) -> HttpServer:
     """Make the server of ``/healthz``, ``/readyz`` and ``/metrics``.
 
     Args:
-        not_ready: returns why nobody should be sent here now, or "".
+        not_ready: returns why no client should be sent here now, or "".
     """
 
     def healthz(_: Mapping[str, str]) -> Answer:

@@ -1,7 +1,7 @@
-"""The connections of an asyncio server that ends with them.
+"""The connections of an asyncio server, which end with the server.
 
-The rule of this module: their number is bounded, each is served by a task of its own, and none
-outlives the server. Nor does the server outlive a start that is cancelled.
+The rule of this module: the number of connections is bounded, each is served by a task of its own,
+and none outlives the server. Nor does a server outlive a start that is cancelled.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 CLOSE_SECONDS = 10.0
-"""How long a client may take to read the last of what it was sent; then its connection is cut."""
+"""How long a client may take to read the last of what it was sent; after that its connection is
+cut."""
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""Serves one connection; it is closed when that returns, and cut where it raises OSError."""
+"""Serves one connection, which is closed when the function returns, and cut if it raises
+OSError."""
 
 
 class Connections:
-    """All that are open."""
+    """All open connections of a server."""
 
     def __init__(self, serve: Serve, *, most: int, oldest_gives_way: bool = False) -> None:
         """Have each of them served.
@@ -37,7 +39,7 @@ class Connections:
         self._server: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int, **options: Any) -> int:  # noqa: ANN401 - asyncio's
-        """Serve what connects to an address; return the port. Whatever comes of it, ``end`` it.
+        """Serve clients that connect to an address; return the port. ``end`` must always follow.
 
         Args:
             host: an IP address.
@@ -53,17 +55,17 @@ class Connections:
         return bound
 
     async def listen_at(self, path: str, **options: Any) -> None:  # noqa: ANN401 - asyncio's
-        """Do so at a Unix socket."""
+        """Do the same at a Unix socket."""
         server = await asyncio.start_unix_server(self.accept, path, start_serving=False, **options)
         await self._start(server)
 
     async def _start(self, server: asyncio.Server) -> None:
-        # Had asyncio started it at once, nobody could close it if this is cancelled.
+        # If asyncio had started the server at once, nobody could close it if this is cancelled.
         self._server = server
         await server.start_serving()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection: what asyncio calls for each."""
+        """Serve a connection; asyncio calls this for each."""
         task = asyncio.current_task()
         if task is None or self._has_ended or not self._has_room():
             writer.transport.abort()
@@ -90,7 +92,7 @@ class Connections:
         return self._oldest_gives_way
 
     async def end(self) -> None:
-        """Listen no more, end what is under way, and cut what comes of a handshake under way."""
+        """Stop listening, end the open connections, and cut those whose handshake is under way."""
         self._has_ended = True
         if self._server is not None:
             self._server.close()

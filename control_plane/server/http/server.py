@@ -1,8 +1,8 @@
 """The HTTP port: whether the process lives, whether it serves, and what it measures.
 
-The rule of this module: it answers GET and HEAD of a few paths to anybody who can connect, so it
-reads little, waits briefly, and closes each connection after its answer (RFC 9112). Answers are
-made on the event loop, where what they count does not change meanwhile.
+The rule of this module: the port answers GET and HEAD for a few paths to anybody who can connect.
+Therefore it reads little, waits briefly, and closes each connection after its answer (RFC 9112).
+Answers are made on the event loop, where the values that they count do not change meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from control_plane.server.http.connections import Connections
 from control_plane.server.listening import cannot_listen
 
 REQUEST_SECONDS = 5.0
-"""How long a request may take on its way."""
+"""How long a request may take to arrive."""
 
 MAX_HEAD_OCTETS = 16_384
 MAX_CONNECTIONS = 64
@@ -27,12 +27,12 @@ a platform believe that this process is dead."""
 TEXT = "text/plain; charset=utf-8"
 
 _ABSOLUTE = re.compile(r"https?://[^/?]+", re.IGNORECASE)
-"""What stands before the path in the absolute form: a scheme, and a host, which is not empty."""
+"""The part before the path in the absolute form: a scheme, and a host that is not empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a path is answered with."""
+    """The answer for a path."""
 
     status: HTTPStatus
     body: bytes
@@ -40,14 +40,15 @@ class Answer:
 
 
 Route = Callable[[Mapping[str, str]], Answer]
-"""Answers a path, given the headers of the request by their names in lower case."""
+"""Answers a request for a path, given its headers by their names in lower case."""
 
 
 def path_of(target: str) -> str:
-    """Return the path of a request's target: it begins with a slash, unless the target has none.
+    """Return the path of a request's target; it begins with a slash, unless the target has none.
 
     Clients send the absolute form to proxies, and "a server MUST accept the absolute-form in
-    requests" (RFC 9112, section 3.2.2). Which host it names does not matter, as with ``Host``.
+    requests" (RFC 9112, section 3.2.2). Which host it names does not matter, and neither does
+    ``Host``.
     """
     absolute = _ABSOLUTE.match(target)
     if absolute is None:
@@ -59,7 +60,7 @@ class HttpServer:
     """Serves some paths."""
 
     def __init__(self, routes: Mapping[str, Route]) -> None:
-        """Know the paths; nothing listens yet."""
+        """Take the paths; nothing listens yet."""
         self._routes = routes
         self._connections = Connections(self._serve, most=MAX_CONNECTIONS, oldest_gives_way=True)
 
@@ -80,7 +81,7 @@ class HttpServer:
             raise cannot_listen(f"{shown}:{port}", error.errno, "http_address") from error
 
     async def stop(self) -> None:
-        """Listen no more, and end what is under way."""
+        """Stop listening, and end the open connections."""
         await self._connections.end()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,8 +1,8 @@
-"""How many instances somebody has to look at, as long as that is so.
+"""How many instances an operator has to look at, for as long as that is so.
 
-The rule of this module: these are no counters. A counter tells that something happened, and is
-silent about whether it still is so; these go back once all is well, so an alert on them ends then
-and not before.
+The rule of this module: these metrics are no counters. A counter tells that something happened, but
+not whether it is still so. These go back once all is well, so an alert on them ends then and not
+before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from control_plane.server.observability.alarms import AlarmKind, InstanceAlarms
 
 @dataclass(frozen=True, slots=True)
 class AlarmCollector(Collector):
-    """Counts instances with an alarm, those that are behind, and those that are exposed.
+    """Counts instances that have an alarm, that are behind, or that are exposed.
 
     Attributes:
         is_current: tells whether an instance ACKed all that it should have, or is not connected.
@@ -36,7 +36,7 @@ class AlarmCollector(Collector):
     is_exposed: Callable[[InstanceGuid], bool]
 
     def collect(self) -> Iterable[Metric]:
-        """Yield what there is."""
+        """Yield the current numbers."""
         counts: Counter[AlarmKind] = Counter()
         behind = exposed = 0
         for instance in self.state().instances.values():

@@ -1,4 +1,4 @@
-"""The CAs as metrics: when they end, and how far a rotation is.
+"""The CAs as metrics: when they expire, and how far a rotation has got.
 
 The rule of this module: roles are the only labels, and there are three of them.
 """
@@ -18,12 +18,12 @@ from control_plane.server.ca_rotation.steps import CaRotation
 
 @dataclass(frozen=True, slots=True)
 class AuthorityCollector(Collector):
-    """Tells the ends of the CAs that there are, and who is waited for."""
+    """Tells when each CA expires, and for how many instances a rotation waits."""
 
     rotation: CaRotation
 
     def collect(self) -> Iterable[Metric]:
-        """Yield what there is."""
+        """Yield the current values."""
         rotation = self.rotation.rotation
         ends = GaugeMetricFamily(
             "c2c_ca_expiry_timestamp_seconds", "When each CA ends, by its role.", labels=["role"]

@@ -1,7 +1,7 @@
-"""What is counted only when somebody asks: how much there is of everything at the moment.
+"""What is counted only on a scrape: how much there is of everything at that moment.
 
-The rule of this module: a scrape costs the same whatever the fleet is doing: one pass over the
-instances, some microseconds for each.
+The rule of this module: a scrape costs the same whatever the fleet is doing, namely one pass over
+the instances, with some microseconds for each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CODES = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.INTERNAL,
 )
-"""How streams end."""
+"""The status codes with which streams end."""
 
 _REFUSALS = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -46,7 +46,7 @@ _REFUSALS = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.INTERNAL,
 )
-"""How enrolments are refused."""
+"""The status codes with which enrolments are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class FleetCollector(Collector):
     name_audit: NameAudit
 
     def collect(self) -> Iterable[Metric]:
-        """Yield what there is."""
+        """Yield the current numbers."""
         state = self.state()
         instances = tuple(state.instances.values())
         yield from _of_state(state, instances)
@@ -174,7 +174,7 @@ def _of_state(state: State, instances: Iterable[Instance]) -> Iterable[Metric]:
 def _by_code(
     counts: Mapping[grpc.StatusCode, int], known: Iterable[grpc.StatusCode] = _CODES
 ) -> dict[str, int]:
-    """Return counts by name, those that are zero included."""
+    """Return counts by the name of the code, including those that are zero."""
     return {code.name: counts.get(code, 0) for code in (*known, *counts)}
 
 

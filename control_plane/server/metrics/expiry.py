@@ -1,6 +1,6 @@
-"""How many certificates end soon, for whoever wakes people up.
+"""How many certificates expire soon, for alerts.
 
-The rule of this module: each kind is there from the start, so that an alert can be written on it.
+The rule of this module: each kind is there from the start, so that an alert can be written for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from control_plane.reconciler.certificates.expiry import Expiry, Kind
 
 @dataclass(frozen=True, slots=True)
 class ExpiryCollector(Collector):
-    """Counts alarms, as they were when everything was looked at last."""
+    """Counts the alarms that the last look at all certificates found."""
 
     expiry: Expiry
 

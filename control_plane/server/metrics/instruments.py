@@ -1,9 +1,9 @@
-"""What is measured: every instrument with its name, its unit and what it means.
+"""What is measured: every instrument with its name, its unit and its meaning.
 
 The rule of this module: names and units are those that Prometheus recommends (base units, counters
-end in ``_total``), each series whose labels are known is there from the start, and no label grows
-with what operators create: what is so of one instance, app or route is told by the API. A control
-plane has a registry of its own, so that two in one process do not count for each other.
+end in ``_total``). Each series whose labels are known exists from the start. No label grows with
+what operators create: facts about one instance, app or route are in the API. Each control plane has
+a registry of its own, so that two in one process do not count for each other.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ LATENCIES = tuple(
     each * _MILLISECOND
     for each in (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
 )
-"""Upper bounds, in seconds, of what takes milliseconds when all is well, and half a minute when
-somebody is away."""
+"""Upper bounds, in seconds, for what takes milliseconds when all is well, and half a minute when a
+client is away."""
 
 ISSUE_LATENCIES = tuple(each * _MILLISECOND for each in (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 100, 1000))
-"""The same of issuing a certificate, which takes a fraction of a millisecond."""
+"""The same for issuing a certificate, which takes a fraction of a millisecond."""
 
 ISSUE_REASONS = ("first", "changed", "renewed")
 """Why certificates are issued."""
@@ -50,7 +50,7 @@ ISSUE_REASONS = ("first", "changed", "renewed")
 
 @dataclass(frozen=True, slots=True)
 class OfType:
-    """What is measured of responses of one type."""
+    """The series for responses of one type."""
 
     pushes: Counter
     pushed_bytes: Counter
@@ -60,10 +60,10 @@ class OfType:
 
 
 class StreamInstruments:
-    """What is measured of xDS streams."""
+    """What is measured about xDS streams."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Start with nothing measured, each known label included."""
+        """Start with nothing measured; the series of all known labels exist."""
         self.opened = Counter(
             "c2c_xds_streams_opened_total",
             "Streams whose client was let in, by protocol variant.",
@@ -90,7 +90,7 @@ class StreamInstruments:
             self.opened.labels(variant.value)
 
     def of_type(self, type_url: str) -> OfType:
-        """Return the series of a type, which are looked up by their labels once."""
+        """Return the series of a type, which are looked up by their labels only once."""
         short = short_name(type_url)
         found = self._of_type.get(short)
         if found is None:
@@ -105,10 +105,10 @@ class StreamInstruments:
 
 
 class ChangeInstruments:
-    """What is measured of changes on their way to everybody."""
+    """What is measured about changes on their way to all instances."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Start with nothing measured, each known label included."""
+        """Start with nothing measured; the series of all known labels exist."""
         self.to_ack = _latency(
             registry,
             "c2c_change_to_ack_seconds",
@@ -133,10 +133,10 @@ class ChangeInstruments:
 
 
 class CertificateInstruments:
-    """What is measured of issuing certificates."""
+    """What is measured about issuing certificates."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Start with nothing measured, each known label included."""
+        """Start with nothing measured; the series of all known labels exist."""
         self.issued = Counter(
             "c2c_certificates_issued_total",
             "Certificates issued, by reason: first of an instance, changed names, or renewed.",
@@ -159,7 +159,7 @@ class CertificateInstruments:
 
     @contextmanager
     def issuing(self) -> Iterator[None]:
-        """Measure one certificate being issued."""
+        """Measure the issuing of one certificate."""
         try:
             with self.issue_duration.time():
                 yield
@@ -197,13 +197,13 @@ class Metrics:
         )
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return everything in the format that an ``Accept`` header prefers, and its media type."""
+        """Return all metrics, in the format that an ``Accept`` header prefers, and its type."""
         encode, media_type = choose_encoder(accept)
         return encode(_Scraped(self.registry)), media_type
 
 
 class _Scraped(Collector):
-    """What is exposed: without a series beside each counter that says when it was created."""
+    """The metrics that are exposed, without the series that tell when each counter was created."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

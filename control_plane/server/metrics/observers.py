@@ -1,7 +1,7 @@
-"""Those who measure what happens, when it happens.
+"""Observers that measure events when they happen.
 
-The rule of this module: an observer only counts. Types of resources are labels by their short
-names, of which there are few; a client that asks for types of its own making cannot add one.
+The rule of this module: an observer only counts. The labels for resource types are their short
+names, of which there are few; a client that asks for made-up types cannot add one.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from control_plane.xds.events import Acked, Event, Nacked
 from control_plane.xds.messages import Reply
 
 LAG_SECONDS = 0.1
-"""How often the event loop is looked at."""
+"""How often the lag of the event loop is measured."""
 
 LAG_WARNING_SECONDS = 1.0
-"""From when on it is worth a line in the log."""
+"""The lag from which on it is worth a line in the log."""
 
 
 class StreamMetrics(StreamObserver):
     """Measures streams."""
 
     def __init__(self, instruments: StreamInstruments, clock: Clock) -> None:
-        """Count here."""
+        """Count with these instruments."""
         self._streams = instruments
         self._clock = clock
 
@@ -43,7 +43,7 @@ class StreamMetrics(StreamObserver):
         self._streams.opened.labels(live.variant.value).inc()
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Count answers, and how long they took."""
+        """Count ACKs and NACKs, and how long they took."""
         for event in events:
             if isinstance(event, Acked | Nacked):
                 of_type = self._streams.of_type(event.type_url)
@@ -59,14 +59,14 @@ class StreamMetrics(StreamObserver):
         of_type.pushed_bytes.inc(sum([each.octets for each in reply.resources]))
 
     def closed(self, _live: LiveStream) -> None:
-        """How many are open is counted when somebody asks."""
+        """Do nothing: open streams are counted on a scrape."""
 
 
 class TimedStore:
-    """A store that is measured; everything else is the other's."""
+    """Measures another store, which does the work."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
-        """Pass everything on to this one."""
+        """Pass everything on to this store."""
         self._store = store
         self._metrics = metrics
 
@@ -80,7 +80,7 @@ class TimedStore:
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
-        """Measure a transaction, and count a failure, be it the disk's or a defect."""
+        """Measure a transaction; count it if it fails, be it by the disk or by a defect."""
         try:
             with self._metrics.commit_duration.time():
                 await self._store.commit(changes, meanwhile, records)
@@ -106,14 +106,14 @@ class TimedStore:
 
 
 class ChangeMetrics:
-    """Measures how long changes take; an observer of the trace of changes and of the ledger."""
+    """Measures how long changes take; observes the trace of changes and the ledger."""
 
     def __init__(self, metrics: Metrics) -> None:
-        """Count here."""
+        """Count with these instruments."""
         self._metrics = metrics
 
     def reached(self, stage: Stage, _revision: int, seconds: float, behind: int) -> None:
-        """Count a change that reached a stage, or did not in time."""
+        """Count a change that has reached a stage, or has not reached it in time."""
         if behind:
             self._metrics.changes.behind.labels(stage.value).inc()
         elif stage is Stage.SERVED:
@@ -130,7 +130,7 @@ class ChangeMetrics:
 
 
 async def measure_lag(metrics: Metrics) -> None:
-    """Look again and again how late the event loop is, until cancelled."""
+    """Measure again and again how late the event loop is, until cancelled."""
     log, loop = structlog.get_logger(__name__), asyncio.get_running_loop()
     while True:
         due = loop.time() + LAG_SECONDS
