@@ -1,10 +1,11 @@
 """CSDS: what each client has, and what it refused and why, in Envoy's own messages.
 
-The rule of this module: it says what the control plane knows for certain. SYNCED is "the client
-ACKed it", STALE "sent, and not answered yet", ERROR "refused", NOT_SENT "not sent, or its turn has
-not come" (``envoy.service.status.v3.ConfigStatus``). Private keys are never shown, nor is what
-cannot be looked into. A long answer gives way to streams and commands while it is made. One that is
-so long that it would hold them up when it becomes bytes is refused.
+The rule of this module: it says what the control plane knows for certain. SYNCED means that the
+client ACKed the resource, STALE that it was sent and not answered yet, ERROR that it was refused,
+NOT_SENT that it was not sent, or that its turn has not come
+(``envoy.service.status.v3.ConfigStatus``). Private keys are never shown, nor is content that cannot
+be examined. A long answer lets streams and commands go ahead while it is made. An answer so long
+that it would hold them up while it is serialised is refused.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from control_plane.xds.snapshot import Snapshot
 SERVICE = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
 AT_ONCE = 20
-"""How many clients are looked at before others have a turn; one takes some 200 microseconds."""
+"""How many clients are looked at before other tasks get a turn; one takes some 200 microseconds."""
 
 MOST_OCTETS = 32 * 2**20
-"""How long an answer may be. It becomes bytes at one go, in which nobody else has a turn: those of
-90 MB took half a second and more. Whoever asks has to allow more than gRPC's 4 MiB anyway."""
+"""How long an answer may be. It is serialised in one go, during which no other task gets a turn: 90
+MB took half a second and more. A caller has to allow more than gRPC's 4 MiB anyway."""
 
 _STATUS = {
     ConfigStatus.SYNCED: csds_pb2.SYNCED,
@@ -55,7 +56,7 @@ _CLIENT_STATUS = {
 class ClientStatusService(
     csds_pb2_grpc.ClientStatusDiscoveryServiceServicer  # type: ignore[misc]  # it has no stubs
 ):
-    """Answers what the connected clients have."""
+    """Shows what the connected clients have."""
 
     def __init__(
         self, nodes: Nodes, clock: Clock, *, open_types: AbstractSet[TypeUrl] = frozenset()
@@ -63,9 +64,10 @@ class ClientStatusService(
         """Show the streams of these nodes.
 
         Args:
-            nodes: whose streams.
+            nodes: the nodes whose streams are shown.
             clock: the time.
-            open_types: those whose resources have nothing to hide, so that none is looked into.
+            open_types: the types whose resources have nothing to hide, so that they are not
+                examined.
         """
         self._nodes = nodes
         self._clock = clock
@@ -74,13 +76,13 @@ class ClientStatusService(
     async def FetchClientStatus(
         self, request: csds_pb2.ClientStatusRequest, context: Context
     ) -> csds_pb2.ClientStatusResponse:
-        """Show every client that a matcher names, or all."""
+        """Show every client that a matcher selects; all clients if there is no matcher."""
         return await self._response(request)
 
     async def StreamClientStatus(
         self, requests: AsyncIterator[csds_pb2.ClientStatusRequest], context: Context
     ) -> AsyncIterator[csds_pb2.ClientStatusResponse]:
-        """Answer each request of the stream with the state of its moment."""
+        """Answer each request of the stream with the state at that moment."""
         async for request in requests:
             yield await self._response(request)
 

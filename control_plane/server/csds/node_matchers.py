@@ -1,7 +1,7 @@
 """Which nodes a CSDS request is about.
 
-The rule of this module: "the match follows AND semantics" (``envoy/type/matcher/v3/node.proto``):
-of the id, and of the metadata with each matcher of it.
+The rule of this module: "the match follows AND semantics" (``envoy/type/matcher/v3/node.proto``): a
+node must match by its id, and by its metadata with each of the metadata matchers.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from control_plane.server.csds.value_matcher import struct_matcher
 FIELD = "node_matchers"
 
 NodeMatcher = Callable[[base_pb2.Node], bool]
-"""Tells whether a node is one that is asked for."""
+"""Tells whether a node is one of those asked for."""
 
 
 def node_matcher(matcher: node_pb2.NodeMatcher) -> NodeMatcher:
-    """Return what a matcher says of nodes.
+    """Return a function that tests nodes as a matcher says.
 
     Raises:
-        InvalidArgument: it asks for something that cannot be told.
-        FailedPrecondition: it takes RE2, which is not installed.
+        InvalidArgument: the matcher asks for something that cannot be tested.
+        FailedPrecondition: the matcher needs RE2, which is not installed.
     """
     ids = [matcher.node_id] if matcher.HasField("node_id") else []
     id_tests = [string_matcher(each, what="node_id", field=FIELD) for each in ids]

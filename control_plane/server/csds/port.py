@@ -1,7 +1,8 @@
 """CSDS on a port of its own.
 
-The rule of this module: who asks is an operator and no client, so nothing but this is served there,
-with reflection, by which grpcurl finds it; and within the bounds of the server that is asked about.
+The rule of this module: its caller is an operator, not an xDS client. So nothing is served there
+but CSDS, and reflection, by which grpcurl finds it; and the limits are those of the server that is
+asked about.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from control_plane.server.reflection import add_reflection
 from control_plane.server.status import StatusInterceptor
 
 _STOP_SECONDS = 1.0
-"""How long an answer that is under way may take once the port closes."""
+"""How long an answer that is being sent may take when the port closes."""
 
 
 @asynccontextmanager
@@ -29,16 +30,13 @@ async def client_status_port(
     credentials: grpc.ServerCredentials | None,
     limits: ServerLimits,
 ) -> AsyncIterator[str]:
-    """Serve it as long as the block runs; what that gets is the address.
+    """Serve CSDS as long as the block runs; the block gets the address.
 
     Args:
-        service: the answers.
+        service: makes the answers.
         address: ``host:port``, or ``unix:path``.
-        credentials: its TLS; None for plaintext.
-        limits: how much one may ask for.
-
-    Raises:
-        ConfigurationError: the address cannot be listened on.
+        credentials: the TLS of the port; None for plaintext.
+        limits: how much a caller may ask for.
     """
     options = limits.channel_options()
     server = grpc.aio.server(interceptors=[StatusInterceptor()], options=options)

@@ -1,10 +1,12 @@
 """Envoy's ``StringMatcher``, as a test of texts.
 
-The rule of this module: a text is matched as Envoy would match it, a regular expression with RE2
-and as a whole. What cannot be matched is refused, and never taken for a match of all.
+The rule of this module: a text is matched as Envoy would match it; a regular expression is matched
+with RE2 and against the whole text. A matcher that cannot be applied is refused, and never taken to
+match everything.
 
-Python's own ``re`` goes back and tries again, for hours if a pattern asks for it; RE2 takes as long
-as the text is long. It has no wheels for musl, where sidecars are installed too, hence an extra.
+Python's own ``re`` backtracks, for hours if a pattern makes it; the time that RE2 takes is linear
+in the length of the text. RE2 has no wheels for musl, where sidecars are installed too; therefore
+it is an extra.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from control_plane.names import shown
 MAX_PATTERN_OCTETS = 1024
 
 _MAX_MEMORY = 1 << 20
-"""Octets for a pattern; ``re2`` keeps the last 128 of them."""
+"""How many octets one pattern may take; ``re2`` keeps the last 128 patterns."""
 
 TextTest = Callable[[str], bool]
 """Tells whether a text matches."""
@@ -33,16 +35,16 @@ _COMPARISONS: dict[str, Callable[[str, str], bool]] = {
 
 
 def string_matcher(matcher: string_pb2.StringMatcher, *, what: str, field: str) -> TextTest:
-    """Return what a matcher says of texts.
+    """Return a function that tests texts as a matcher says.
 
     Args:
-        matcher: of which kind, and with what.
-        what: the name of what is matched, for refusals.
-        field: which field of the request asks for it.
+        matcher: the matcher.
+        what: the name of what is matched, for error messages.
+        field: the field of the request that has the matcher.
 
     Raises:
-        InvalidArgument: it is of no kind that is known, or its regular expression is none.
-        FailedPrecondition: it takes RE2, which is not installed.
+        InvalidArgument: the kind of the matcher is not known, or its regular expression is invalid.
+        FailedPrecondition: the matcher needs RE2, which is not installed.
     """
     kind = matcher.WhichOneof("match_pattern")
     if kind == "safe_regex":

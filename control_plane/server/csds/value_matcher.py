@@ -1,7 +1,8 @@
-"""Envoy's ``StructMatcher``: whether a value somewhere in metadata is one that is asked for.
+"""Envoy's ``StructMatcher``: whether a value at a path in metadata is the one that is asked for.
 
-The rule of this module: what ``envoy/type/matcher/v3/struct.proto`` and ``value.proto`` say. A
-path that leads nowhere, or a value of another kind, is no match; what is no matcher is refused.
+The rule of this module: matching follows ``envoy/type/matcher/v3/struct.proto`` and
+``value.proto``. A path that leads nowhere, or a value of another kind, does not match; an
+incomplete matcher is refused.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ _Test = Callable[[Value], bool]
 
 
 def struct_matcher(matcher: struct_pb2.StructMatcher, *, field: str) -> Callable[[Struct], bool]:
-    """Return what a matcher says of metadata.
+    """Return a function that tests metadata as a matcher says.
 
     Raises:
-        InvalidArgument: it does not say where to look, or for what.
-        FailedPrecondition: it takes RE2, which is not installed.
+        InvalidArgument: the matcher does not say where to look, or for what.
+        FailedPrecondition: the matcher needs RE2, which is not installed.
     """
     path = [each.key for each in matcher.path]
     if not all(path) or not path:

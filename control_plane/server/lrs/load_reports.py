@@ -1,10 +1,10 @@
-"""Load reporting (LRS): clients tell how many requests each of their clusters had.
+"""Load reporting (LRS): clients report how many requests each of their clusters had.
 
-The rule of this module: a client that reports is let in and bounded as one that asks for resources,
-by the same rules, but its streams are counted apart. Its first message is answered with what it
-should report: the clusters that ``LoadReports`` names, or else all. A client that does not support
-``send_all_clusters`` is given the names of all the clusters that it should have. With each report
-the server looks whether these have changed, and if so asks anew.
+The rule of this module: a client that reports is let in and bounded by the same rules as a client
+that asks for resources, but its streams are counted separately. Its first message is answered with
+what it should report: the clusters that ``LoadReports`` names, or else all. A client that does not
+support ``send_all_clusters`` is given the names of all the clusters that it should have. With each
+report the server checks whether these have changed, and if so asks anew.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
 
 SHORTEST_INTERVAL = 0.001
-"""Seconds; clients count them in milliseconds, and would report without a pause."""
+"""The shortest interval in seconds. Clients count in milliseconds, and with less would report
+without a pause."""
 
 LONGEST_INTERVAL = 315_576_000_000.0
-"""Seconds that a ``google.protobuf.Duration`` may have."""
+"""How many seconds a ``google.protobuf.Duration`` may have."""
 
 SERVICE = "envoy.service.load_stats.v3.LoadReportingService"
 METHOD = "StreamLoadStats"
@@ -56,13 +57,13 @@ ClusterStats = Any
 
 @dataclass(frozen=True, slots=True)
 class LoadReports:
-    """What clients are to report, and to whom that is told.
+    """What clients are to report, and who is told of their reports.
 
     Attributes:
-        told: is called with the node id of a client and the ``ClusterStats`` of one report. It must
-            return at once; what it raises ends that client's stream.
-        interval: seconds from one report to the next, a millisecond at the least.
-        clusters: of which clusters; empty for all.
+        told: called with the node id of a client and the ``ClusterStats`` of one report. It must
+            return at once; an exception that it raises ends that client's stream.
+        interval: seconds from one report to the next, at least a millisecond.
+        clusters: the clusters to report; empty for all.
         by_endpoint: whether each endpoint is reported by itself too.
     """
 
@@ -72,10 +73,10 @@ class LoadReports:
     by_endpoint: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no client could do.
+        """Refuse an interval that no client could follow.
 
         Raises:
-            InvalidArgument: the interval is too short, or too long to be told.
+            InvalidArgument: the interval is too short, or too long for the message.
         """
         if not SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL:
             raise InvalidArgument(
@@ -108,10 +109,10 @@ class LoadReportingService:
 
         Args:
             reports: what is asked for, and who is told.
-            nodes: have the clusters.
-            clock: the time for limits, and for the ends of certificates.
+            nodes: the nodes that have the clusters.
+            clock: the time for limits, and for when certificates expire.
             admission: who may report; everybody by default.
-            limits: how much clients may do; what they report counts by itself.
+            limits: how much clients may do; streams of reports are counted separately.
         """
         self._reports = reports
         self._nodes = nodes
@@ -152,7 +153,7 @@ class LoadReportingService:
             await end_call(context, f"/{SERVICE}/{METHOD}", error)
 
     async def _read(self, stream: Stream, context: Context) -> None:
-        """Take reports until the client is gone, or done."""
+        """Take reports until the client is gone or done."""
         try:
             raw = await self._first(context)
             if raw is grpc.aio.EOF:
@@ -168,7 +169,7 @@ class LoadReportingService:
     async def _take(
         self, stream: Stream, node: Node, stats: Sequence[ClusterStats], context: Context
     ) -> None:
-        """Take the reports of a client that was let in, of which it sent the first one already."""
+        """Take the reports of a client that was let in, starting with the first, already read."""
         asked: Question | None = None
         while True:
             if stats:
@@ -195,7 +196,7 @@ class LoadReportingService:
 
     @contextmanager
     def _admitted(self, node: Node, context: Context) -> Iterator[Credential | None]:
-        """Let a client in as long as the block lasts, by a certificate if any was asked for."""
+        """Let a client in as long as the block lasts; yield its credential, if one was required."""
         credential = admitted(self._admission, node, context)
         most = self._limits.streams_per_node
         if self._by_node[node.id] >= most:
@@ -210,7 +211,7 @@ class LoadReportingService:
                 del self._by_node[node.id]
 
     def _question(self, node: Node) -> Question:
-        """Return what a client is to report as things are."""
+        """Return what a client is to report as things are now."""
         if self._reports.clusters:
             return Question(self._reports.clusters, all_clusters=False)
         if _SENDS_ALL_CLUSTERS in node.client_features:
@@ -230,10 +231,10 @@ class LoadReportingService:
 
 
 def _identified(stream: Stream, said: Node | None) -> Node:
-    """Return who a client is; it tells that as in a request for resources, and by the same rules.
+    """Return the node of a client, which names it by the same rules as in a request for resources.
 
     Raises:
-        PeerProtocolError: it does not tell it at first, or somebody else later.
+        PeerProtocolError: the client does not name its node at first, or names another one later.
     """
     connected = stream.identify(SotwRequest(TypeUrl(""), node=said))
     return connected.node if connected is not None else cast("Node", stream.node)

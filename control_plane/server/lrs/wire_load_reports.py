@@ -1,7 +1,6 @@
-"""Load reports as bytes: the reports of clients, and what they are asked for.
+"""Load reports as bytes: the reports of clients, and what clients are asked for.
 
-The rule of this module: whatever a client sends, what comes out is a report or a
-``PeerProtocolError``.
+The rule of this module: whatever a client sends, the result is a report or a ``PeerProtocolError``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from control_plane.xds.messages import Node
 
 
 def parse_load_report(raw: bytes) -> tuple[Node | None, Sequence[Any]]:
-    """Read a ``LoadStatsRequest``: who says it, if it tells, and its ``ClusterStats``.
+    """Parse a ``LoadStatsRequest``: its node, if it has one, and its ``ClusterStats``.
 
     Raises:
         PeerProtocolError: the bytes are no such message, or name no cluster.
@@ -33,13 +32,13 @@ def parse_load_report(raw: bytes) -> tuple[Node | None, Sequence[Any]]:
 def encode_load_question(
     clusters: Sequence[str], *, all_clusters: bool, interval: float, by_endpoint: bool
 ) -> bytes:
-    """Write a ``LoadStatsResponse``, which asks for load reports.
+    """Encode a ``LoadStatsResponse``, which asks for load reports.
 
     Args:
-        clusters: of which clusters.
-        all_clusters: whether of all.
+        clusters: the clusters to report.
+        all_clusters: whether to report all clusters.
         interval: seconds from one report to the next.
-        by_endpoint: whether of each endpoint too.
+        by_endpoint: whether to report each endpoint too.
     """
     question = lrs_pb2.LoadStatsResponse(
         clusters=clusters,

@@ -1,8 +1,9 @@
-"""One connection of an HTTP/1.1 server that answers POST: h11, and bounds.
+"""One connection of an HTTP/1.1 server that answers POST: h11, with bounds.
 
-The rule of this module: h11 knows HTTP, and this module bounds what a client may cost. A request
-has to be short and to come in time. A connection is kept for the next request, but not for ever. A
-client that breaks a bound is told which, and its connection is closed; one that is too slow is cut.
+The rule of this module: h11 implements HTTP, and this module bounds what a client may cost. A
+request must be short and arrive in time. A connection is kept for further requests, but not for
+ever. A client that breaks a bound is told which, and its connection is closed; the connection of a
+client that is too slow is cut.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ import h11
 from control_plane.server.http.server import Answer, path_of
 
 IDLE_SECONDS = 300.0
-"""How long a connection may wait for its next request. Clients that poll come every few seconds;
-one that vanished without a word is given up then."""
+"""How long a connection may wait for its next request. Clients that poll send one every few
+seconds; a client that vanished without a word is given up then."""
 
 _CHUNK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """A request, read to its end."""
+    """A request that was read to its end."""
 
     path: str
     body: bytes
 
 
 class Refused(Exception):
-    """A request that is not looked at, and after which the connection is closed."""
+    """A request that is not processed, and after which the connection is closed."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
-        """Say why."""
+        """Say why it is refused."""
         super().__init__(reason)
         self.status = status
 
 
 class HttpConnection:
-    """A connection."""
+    """One connection."""
 
     def __init__(
         self,
@@ -52,14 +53,14 @@ class HttpConnection:
         most_octets: int,
         seconds: float,
     ) -> None:
-        """Have requests answered by somebody.
+        """Answer requests with ``handle``.
 
         Args:
             reader: what comes from the client.
-            writer: what goes to it.
+            writer: what goes to the client.
             handle: answers a request.
             most_octets: how long the body of a request may be.
-            seconds: how long a request may take on its way, and then its answer.
+            seconds: how long a request may take to arrive, and then its answer to be sent.
         """
         self._reader = reader
         self._writer = writer
@@ -70,7 +71,7 @@ class HttpConnection:
         self._is_head = False
 
     async def run(self) -> None:
-        """Answer requests until the client has no more, or makes one that is refused.
+        """Answer requests until the client has no more, or sends one that is refused.
 
         Raises:
             OSError: the connection broke, or the client was too slow.
@@ -92,7 +93,7 @@ class HttpConnection:
         """Return the next request; None if there is none.
 
         Args:
-            patience: for how many seconds it is waited for its first octet.
+            patience: how many seconds to wait for its first octet.
         """
         async with asyncio.timeout(patience) as limit:
             if not self._http.trailing_data[0]:

@@ -1,6 +1,6 @@
-"""Who makes a request of REST-JSON, told as gRPC tells it.
+"""The client of a REST-JSON request, described as gRPC describes its peers.
 
-The rule of this module: an admission need not know by which protocol a client came.
+The rule of this module: an admission need not know which protocol a client uses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 _ADDRESS = "IP Address"
 _NAMES = frozenset({"DNS", "URI", "email", _ADDRESS})
-"""What kinds of names say who somebody is; of the others gRPC tells no more than that they are."""
+"""The kinds of names that identify a peer; of other names gRPC tells no more than that they
+exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class RestPeer:
     """The other end of a connection; a ``PeerContext``.
 
     Attributes:
-        address: where it is, as gRPC writes it.
+        address: the address of the peer, as gRPC writes it.
         proven: what the handshake proved.
     """
 
@@ -31,20 +32,20 @@ class RestPeer:
 
     @classmethod
     def of(cls, writer: asyncio.StreamWriter) -> RestPeer:
-        """Return who is at the other end of a connection."""
+        """Return the peer of a connection."""
         return cls(_shown(writer.get_extra_info("peername")), _proven(writer))
 
     def peer(self) -> str:
-        """Return where it comes from."""
+        """Return the address that the request comes from."""
         return self.address
 
     def peer_identities(self) -> Iterable[bytes] | None:
-        """Return the names in its certificate, or the common name if it has none of those."""
+        """Return the names in the peer's certificate, or its common name if it has no others."""
         names = self.proven.get("x509_subject_alternative_name")
         return names or self.proven.get("x509_common_name")
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Return what the handshake proved; ``x509_pem_cert`` is its certificate."""
+        """Return what the handshake proved; ``x509_pem_cert`` is the peer's certificate."""
         return self.proven
 
 
@@ -63,7 +64,7 @@ def _proven(writer: asyncio.StreamWriter) -> dict[str, tuple[bytes, ...]]:
     fields: Any = tls.getpeercert() or {}
     common = [value for each in fields["subject"] for key, value in each if key == "commonName"]
     names = [
-        # Which Python writes in eight groups, and gRPC as everybody does.
+        # Python writes an IPv6 address in eight groups, and gRPC in the usual compressed form.
         ip_address(name).compressed if kind == _ADDRESS else name
         for kind, name in fields.get("subjectAltName", ())
         if kind in _NAMES

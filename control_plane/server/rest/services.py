@@ -2,9 +2,9 @@
 
 The rule of this module: "the JSON canonical transform of proto3 is used to encode DiscoveryRequest
 and DiscoveryResponse messages. ADS is not available for REST-JSON polling" (xDS protocol). The path
-of a method is the one in its ``google.api.http`` option. A poll is a stream of its node as any
-other is (``control_plane.server.discovery.polling``); if there is nothing new it is answered with
-304 at once, since a client that polls comes again by itself, and Envoy waits for one second only.
+of a method is the one in its ``google.api.http`` option. A poll is a stream of its node like any
+other (``control_plane.server.discovery.polling``). If there is nothing new, it is answered with 304
+at once: a client that polls comes again by itself, and Envoy waits for one second only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import structlog
 
-# Their registration: the paths are in them.
+# These modules register the services, which have the paths.
 from envoy.service.cluster.v3 import cds_pb2  # noqa: F401
 from envoy.service.endpoint.v3 import eds_pb2  # noqa: F401
 from envoy.service.extension.v3 import config_discovery_pb2  # noqa: F401
@@ -44,7 +44,7 @@ from control_plane.server.status import code_of, status_of
 from control_plane.xds.resource import TypeUrl
 
 MOST_CONNECTIONS = 10_000
-"""How many may be open: as many as streams may wait for gRPC to look at them."""
+"""How many connections may be open: as many as streams may wait for gRPC to look at them."""
 
 JSON = "application/json"
 
@@ -59,7 +59,7 @@ _STATUS = {
 
 
 def paths() -> dict[str, TypeUrl]:
-    """Return what is polled at which path."""
+    """Return the paths, and the type that is polled at each."""
     return {_path(each): each.only for each in SERVICES if each.polled and each.only}
 
 
@@ -71,7 +71,7 @@ def _path(methods: DiscoveryMethods) -> str:
 
 
 class RestServer:
-    """Serves what a discovery service has."""
+    """Serves the resources of a discovery service."""
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ class RestServer:
         identifier: str,
         tls: ssl.SSLContext | None,
     ) -> None:
-        """Know what to answer; nothing listens yet.
+        """Take what is needed to answer; nothing listens yet.
 
         Args:
             service: lets clients in, and knows what they should have.
-            limits: how much they may ask for.
+            limits: how much clients may ask for.
             identifier: the server's name for itself, in every response.
-            tls: its certificate, and whose certificates it takes; None for plaintext.
+            tls: the server's certificate, and the CAs whose clients it accepts; None for plaintext.
 
         Raises:
-            InvalidArgument: the TLS does not ask for certificates.
+            InvalidArgument: the TLS does not ask for client certificates.
         """
         if tls is not None and tls.verify_mode is not ssl.CERT_REQUIRED:
             raise InvalidArgument("the TLS of REST-JSON needs verify_mode CERT_REQUIRED")
@@ -103,7 +103,7 @@ class RestServer:
         self._log = structlog.get_logger(__name__)
 
     async def start(self, address: str) -> str:
-        """Listen; return the address, with the port that it got. Whatever comes of it, stop it.
+        """Listen; return the address with the port that it got. ``stop`` must always follow.
 
         Args:
             address: an IP address and a port, 0 for any that is free; or ``unix:path``.
@@ -125,7 +125,7 @@ class RestServer:
             raise cannot_listen(address, number, "address of REST-JSON") from error
 
     async def stop(self) -> None:
-        """Listen no more, and end what is under way."""
+        """Stop listening, and end the open connections."""
         await self._connections.end()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

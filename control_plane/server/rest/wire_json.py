@@ -1,8 +1,8 @@
 """Requests and responses of the protocol as JSON, in protobuf's own mapping.
 
-The rule of this module: what comes out of a request is what comes out of its bytes
-(``control_plane.server.discovery.wire``), and whatever a client sends is a request or a
-``PeerProtocolError``. Fields that are not known here are ignored, as protobuf does with bytes.
+The rule of this module: a request in JSON gives the same result as the same request in bytes
+(``control_plane.server.discovery.wire``): whatever a client sends, the result is a request or a
+``PeerProtocolError``. Unknown fields are ignored, as protobuf does with bytes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _POOL = cast("descriptor_pool.DescriptorPool", ImportingPool())
 
 
 def parse_json(raw: bytes, limits: StreamLimits = DEFAULT_LIMITS) -> SotwRequest:
-    """Read a ``DiscoveryRequest``.
+    """Parse a ``DiscoveryRequest``.
 
     Raises:
         PeerProtocolError: the text is no such message.
-        PeerLimitExceeded: it names more than the limits allow.
+        PeerLimitExceeded: the request names more than the limits allow.
     """
     try:
         fields = json.loads(raw)
@@ -49,15 +49,15 @@ def parse_json(raw: bytes, limits: StreamLimits = DEFAULT_LIMITS) -> SotwRequest
 
 
 def encode_json(reply: Reply, identifier: str) -> bytes:
-    """Write a ``DiscoveryResponse``.
+    """Encode a ``DiscoveryResponse``.
 
     Args:
-        reply: what to say.
-        identifier: which server says it.
+        reply: the response.
+        identifier: the server's name for itself.
 
     Raises:
         MessageError: a resource, or what it carries in an ``Any``, is of a type that is not known
-            here, or is no message of its type, or has a value that JSON has not.
+            here, or is no message of its type, or has a value that JSON cannot express.
     """
     response: dict[str, Any] = MessageToDict(empty_sotw(reply, identifier))
     if reply.resources:
@@ -80,7 +80,7 @@ def _resource(resource: Resource, reply: Reply) -> dict[str, Any]:
 
 
 def _drop_extensions(fields: dict[str, Any]) -> None:
-    """Drop what takes 25 ms of each of Envoy's requests, and tells nothing that is acted on."""
+    """Drop fields that take 25 ms in each of Envoy's requests and say nothing that is acted on."""
     node = fields.get("node")
     if isinstance(node, dict):
         node.pop("extensions", None)
