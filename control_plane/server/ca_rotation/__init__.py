@@ -1,1 +1,1 @@
-"""One CA takes the place of another, step by step."""
+"""Replacing one CA by another, step by step."""

@@ -1,8 +1,8 @@
-"""When identities are renewed before their time, to lead to the CA that signs now.
+"""When identities are renewed ahead of their time, so that they lead to the CA that signs now.
 
-The rule of this module: each has its turn after a CA began to sign, so that a fleet does not come
-back at once. All that an instance may show counts: the identity that it shows, and those that it
-was given since.
+The rule of this module: after a CA has begun to sign, each instance has its turn, so that a fleet
+does not come back at once. Everything that an instance may show counts: the identity that it shows,
+and those that it was given since.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from control_plane.server.authorities import Authorities
 
 @dataclass(frozen=True, slots=True)
 class IdentityTurns:
-    """Knows whose turn it is."""
+    """Knows when each instance has its turn."""
 
     state: Callable[[], State]
     authorities: Authorities
@@ -30,7 +30,7 @@ class IdentityTurns:
     def renew_in(self, identity: InstanceIdentity) -> float | None:
         """Return in how many seconds it is the turn of the instance that shows an identity.
 
-        None if all that it may show leads to the CA that signs now.
+        None if everything that the instance may show leads to the CA that signs now.
         """
         signing = self.authorities.current()
         given = {

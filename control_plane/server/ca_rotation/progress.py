@@ -1,8 +1,8 @@
-"""Who is ready for the next step of a CA rotation, and why the others are not.
+"""Which instances are ready for the next step of a CA rotation, and why the others are not.
 
-The rule of this module: it is asked and looks once; it remembers nothing, so that its answer is
-true at that moment, also after a restart. Who only shows what it finds lets others have their turn
-while it looks at a fleet; a step is decided on in one moment.
+The rule of this module: it looks once when it is asked, and remembers nothing, so its answer is
+true at that moment, even after a restart. A caller that only shows the result lets other tasks have
+their turn during the look at a fleet; a step is decided on in one moment.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from control_plane.reconciler.served.attestation import Attestation
 from control_plane.server.turns import unhurried
 
 AT_ONCE = 200
-"""How many instances are looked at before others have a turn; one takes some 10 microseconds."""
+"""How many instances are looked at before other tasks get a turn; one takes some 10
+microseconds."""
 
 _SETTLING_SECONDS = 30.0
-"""How long it may take besides the wait for its turn until a sidecar's new identity was seen."""
+"""How long it may take, after the wait for its turn, until a sidecar's new identity has been
+seen."""
 
 _GONE_FOR_GOOD = "remove it if it will not be back"
 
@@ -47,8 +49,8 @@ class Readiness:
     """How many instances the next step depends on, and which of them are not ready for it.
 
     Attributes:
-        state: has them, and their apps.
-        done: what those that are ready have done, for sentences.
+        state: the State that has these instances and their apps.
+        done: what the ready instances have done, for sentences.
     """
 
     state: State
@@ -58,7 +60,7 @@ class Readiness:
 
     @property
     def ready(self) -> int:
-        """How many are ready."""
+        """How many instances are ready."""
         return self.wanted - len(self.waiting)
 
 
@@ -67,10 +69,10 @@ class Look:
     """A look at the instances that the next step depends on.
 
     Attributes:
-        state: has them, and their apps.
-        instances: all of them.
-        why_not: returns why one is not ready by then, or "".
-        done: what those that are ready have done, for sentences.
+        state: the State that has these instances and their apps.
+        instances: all of these instances.
+        why_not: returns why an instance is not ready at that moment, or "".
+        done: what the ready instances have done, for sentences.
     """
 
     state: State
@@ -79,11 +81,11 @@ class Look:
     done: str
 
     def at_once(self) -> Readiness:
-        """Return how it is at this moment."""
+        """Return the readiness at this moment."""
         return self._readiness([self.why_not(each) for each in self.instances])
 
     async def in_turns(self) -> Readiness:
-        """Return how it is, while others have their turn."""
+        """Return the readiness, and let other tasks have their turn meanwhile."""
         looked_at = unhurried(self.instances, AT_ONCE)
         return self._readiness([self.why_not(each) async for each in looked_at])
 
@@ -98,8 +100,8 @@ class Leaving:
     """A CA that is to leave.
 
     Attributes:
-        called: how a sentence names it.
-        since: when everybody began to get certificates of another.
+        called: the name for it in sentences.
+        since: when the instances began to get certificates of another CA.
     """
 
     authority: Authority
@@ -109,7 +111,7 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class RotationProgress:
-    """Looks at instances."""
+    """Looks at the instances."""
 
     state: Callable[[], State]
     nodes: Nodes
@@ -119,21 +121,21 @@ class RotationProgress:
     clock: Clock
 
     def trusting(self, authority: Authority) -> Look:
-        """Look which live instances trust a CA, as their sidecars said."""
+        """Look which live instances trust a CA, as reported by their sidecars."""
         state = self.state()
         live = [each for each in state.all_instances() if self._is_live(each)]
         done = "sidecars have the new trust bundle"
         return Look(state, live, lambda each: self._distrust(each, authority), done)
 
     def leaving(self, leaving: Leaving) -> Look:
-        """Look which instances, of those that have any, may be using a certificate of a CA."""
+        """Look which of the instances that have certificates may still use one of a CA."""
         state = self.state()
         have_any = [each for each in state.all_instances() if self.holdings.has_any(each.guid)]
         done = "instances have left it"
         return Look(state, have_any, lambda each: self._use(each, leaving), done)
 
     async def live_certificates(self, authority: Authority) -> int:
-        """Count the certificates of a CA that may be in use, while others have their turn."""
+        """Count the certificates of a CA that may be in use, while other tasks have their turn."""
         looked_at = unhurried(self.state().all_instances(), AT_ONCE)
         return sum([len(set(self._serials(each.guid, authority))) async for each in looked_at])
 
@@ -152,7 +154,7 @@ class RotationProgress:
         return ""
 
     def _use(self, instance: Instance, leaving: Leaving) -> str:
-        """Return what of a CA an instance may be using, or ""."""
+        """Return which certificate of a CA an instance may be using, or ""."""
         now, guid = self.clock.now(), instance.guid
         identity = self._identity(guid, leaving.authority)
         if identity is not None:
@@ -188,7 +190,7 @@ class RotationProgress:
         return f"{signed}{self._outlook(ends, leaving)}"
 
     def _outlook(self, ends: datetime, leaving: Leaving) -> str:
-        """Return how soon something is replaced that its instance gets by itself."""
+        """Return how soon a certificate is replaced that its instance renews by itself."""
         turns = len(self.state().instances) / IDENTITIES_PER_SECOND
         due = timedelta(seconds=turns + self.attestation.report_seconds + _SETTLING_SECONDS)
         if self.clock.now() >= leaving.since + due:
@@ -206,7 +208,7 @@ class RotationProgress:
             yield identity.serial
 
     def _identity(self, instance: InstanceGuid, authority: Authority) -> InstanceIdentity | None:
-        """Return the identity that an instance uses, if it is of a CA and has not ended."""
+        """Return the identity that an instance uses, if a CA signed it and it has not expired."""
         identity = self.holdings.identity(instance)
         if identity is None or identity.issuer != authority.subject:
             return None

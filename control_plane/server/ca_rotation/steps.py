@@ -1,8 +1,8 @@
-"""The steps of a CA rotation, each taken when everybody is ready for it.
+"""The steps of a CA rotation, each of which is taken when all instances are ready for it.
 
-The rule of this module: a step is refused with the names of those who are not ready and why, and
-changes nothing then; with ``force`` it is taken all the same. What is taken is on the disk before
-anybody is told.
+The rule of this module: if instances are not ready, a step is refused with their names and the
+reasons, and changes nothing; with ``force`` it is taken all the same. A step is on disk before
+anybody is told of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from control_plane.server.ca_rotation.progress import Leaving, Look, Readiness, 
 _DEFAULT_PLACE = (DEFAULT_ORG, DEFAULT_SPACE)
 
 SHOWN = 5
-"""How many of those who are not ready a sentence names."""
+"""How many of the instances that are not ready a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Sources:
     """Where CAs come from.
 
     Attributes:
-        create: makes a new one.
-        read: reads an operator's from the files of its certificate and its key; raises
+        create: makes a new CA.
+        read: reads an operator's CA from the files of its certificate and its key; raises
             ConfigurationError.
         new_serial: gives the serial number of a certificate.
     """
@@ -46,7 +46,7 @@ class Sources:
 
 
 class CaRotation:
-    """Takes the steps."""
+    """Takes the steps of a rotation."""
 
     def __init__(
         self,
@@ -67,20 +67,21 @@ class CaRotation:
 
     @property
     def rotation(self) -> Rotation:
-        """The CAs and the stage as they are now."""
+        """The CAs, and the stage of the rotation, as they are now."""
         return self._authorities.rotation
 
     def prepare(self, certificate: str = "", key: str = "", *, uncrossed: bool = False) -> None:
-        """Have another CA trusted.
+        """Make another CA trusted.
 
         Args:
-            certificate: the file of an operator's, and of all above it; "" makes a new CA.
+            certificate: the file of an operator's CA certificate and all certificates above it; ""
+                makes a new CA.
             key: the file of its private key.
-            uncrossed: whether it may be one that the active CA cannot cross-sign.
+            uncrossed: whether the CA may be one that the active CA cannot cross-sign.
 
         Raises:
-            InvalidArgument: the files do not make a CA that clients would believe.
-            FailedPrecondition: another rotation is under way, or it cannot be cross-signed.
+            InvalidArgument: the files do not make a CA that clients would accept.
+            FailedPrecondition: another rotation is under way, or the CA cannot be cross-signed.
             StorageError: the step could not be written.
         """
         steps.require_steady(self.rotation)  # before a CA is made or read for nothing
@@ -95,18 +96,18 @@ class CaRotation:
         """Forget the prepared CA.
 
         Raises:
-            FailedPrecondition: there is none, or certificates of it may be in use.
+            FailedPrecondition: there is no prepared CA, or certificates of it may be in use.
             StorageError: the step could not be written.
         """
         after = steps.undo_prepare(self.rotation, self._clock.now())
         self._leave(after, log_events.CA_PREPARE_UNDONE, force=force)
 
     def activate(self, *, force: bool = False) -> None:
-        """Have the prepared CA sign.
+        """Make the prepared CA sign.
 
         Raises:
-            FailedPrecondition: there is none, somebody does not trust it yet, or an app's
-                certificates would be too large with what is sent from then on.
+            FailedPrecondition: there is no prepared CA; or an instance does not trust it yet; or an
+                app's certificates would be too large with what is sent along from then on.
             StorageError: the step could not be written.
         """
         after = steps.activate(self.rotation, self._clock.now(), self._sources.new_serial())
@@ -117,11 +118,11 @@ class CaRotation:
         self._log.info(log_events.CA_ACTIVATED, **_named(after))
 
     def undo_activate(self, *, force: bool = False) -> None:
-        """Have the CA sign that signed before.
+        """Make the CA sign that signed before.
 
         Raises:
-            FailedPrecondition: there is none, it cannot be cross-signed, or an app's certificates
-                would be too large.
+            FailedPrecondition: there is no such CA, it cannot be cross-signed, or an app's
+                certificates would be too large.
             StorageError: the step could not be written.
         """
         now, serial = self._clock.now(), self._sources.new_serial()
@@ -134,14 +135,14 @@ class CaRotation:
         """Forget the CA that signed before.
 
         Raises:
-            FailedPrecondition: there is none, or certificates of it may be in use.
+            FailedPrecondition: there is no such CA, or certificates of it may be in use.
             StorageError: the step could not be written.
         """
         after = steps.retire(self.rotation, self._clock.now())
         self._leave(after, log_events.CA_RETIRED, force=force)
 
     def look(self) -> Look | None:
-        """Look who is ready for the next step; None if no rotation is under way."""
+        """Look which instances are ready for the next step; None if no rotation is under way."""
         rotation = self.rotation
         if rotation.other is None:
             return None
@@ -150,7 +151,7 @@ class CaRotation:
         return self.progress.leaving(self._leaving(rotation.other))
 
     async def summary(self) -> str:
-        """Say that a rotation is under way and what it waits for, or return ""."""
+        """Say that a rotation is under way, and what it waits for; "" if none is."""
         look = self.look()
         if look is None:
             return ""
