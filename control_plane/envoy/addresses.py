@@ -1,7 +1,7 @@
 """IP addresses and ports as Envoy writes them.
 
-The rule of this module: an address was parsed before (``control_plane.names``), so it is never
-resolved by name, neither here nor by Envoy.
+The rule of this module: an address has been parsed before (``control_plane.names``), so it is never
+resolved as a name, neither here nor by Envoy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
 
 _IPV6 = 6
 _FIRST_COMPATIBLE = 1 << 16
-"""Below are ``::``, ``::1`` and others that are written as any IPv6 address."""
+"""Below this are ``::``, ``::1`` and others that are written like any IPv6 address."""
 
 
 def socket_address(address: str, port: int) -> Address:
@@ -23,14 +23,14 @@ def socket_address(address: str, port: int) -> Address:
 
 
 def host_prefix_len(address: str) -> int:
-    """Return the prefix length that has exactly this address in it: 32, or 128 for IPv6."""
+    """Return the prefix length that covers exactly this address: 32, or 128 for IPv6."""
     return _parsed(address).max_prefixlen
 
 
 def as_envoy_writes(address: str) -> str:
-    """Return an address in the words by which Envoy's matchers know it, those of ``inet_ntop``.
+    """Return an address in the form in which Envoy's matchers know it, that of ``inet_ntop``.
 
-    They are Python's but for IPv4-compatible addresses (RFC 4291, section 2.5.5.1).
+    It is Python's form too, except for IPv4-compatible addresses (RFC 4291, section 2.5.5.1).
     """
     ip = _parsed(address)
     if ip.version == _IPV6 and _FIRST_COMPATIBLE <= int(ip) < 1 << 32:
@@ -41,12 +41,12 @@ def as_envoy_writes(address: str) -> str:
 def in_order(addresses: Iterable[str]) -> tuple[str, ...]:
     """Return the addresses without repetition in numerical order, IPv4 first.
 
-    The caller's order must not reach the bytes: the same set of sources is the same message.
+    The caller's order must not show in the bytes: the same set of sources gives the same message.
     """
     return _in_order(tuple(addresses))
 
 
-# The same sources are in the listeners of all instances of an app.
+# The listeners of all instances of an app have the same sources.
 @lru_cache(maxsize=1024)
 def _in_order(addresses: tuple[str, ...]) -> tuple[str, ...]:
     parsed = set(map(_parsed, addresses))

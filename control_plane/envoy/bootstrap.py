@@ -1,7 +1,7 @@
-"""What Envoy starts with: where the control plane is, and who it is there.
+"""What Envoy starts with: where the control plane is, and as which node Envoy connects to it.
 
 The rule of this module: the template is text for people, in ``envoy/`` at the top of the
-repository, and each value reaches it as one double-quoted scalar (YAML 1.2, section 7.3.1).
+repository, and each value is put into it as one double-quoted scalar (YAML 1.2, section 7.3.1).
 Whatever a value contains, it stays that value and adds no line to the bootstrap.
 """
 
@@ -17,20 +17,20 @@ from pathlib import Path
 from string import Template
 
 DEFAULT_MAX_MEMORY = 512 << 20
-"""Octets; Envoy takes 7 MiB of them at rest, and 15 KiB and more for each connection."""
+"""In octets. Envoy takes 7 MiB of them at rest, and 15 KiB or more for each connection."""
 
 DEFAULT_MAX_FILES = 1 << 16
-"""Open files; connections that take as many take more memory than that."""
+"""How many files may be open; connections that take as many take more memory than that."""
 
 NODE_CLUSTER = "c2c"
-"""The node's cluster: all sidecars of one installation."""
+"""The node's cluster, which is the same for all sidecars of one installation."""
 
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 a type URL
 
 
 class AdsVariant(StrEnum):
-    """How Envoy speaks ADS; the value is Envoy's name for it."""
+    """The variant of ADS that Envoy uses; the value is Envoy's name for it."""
 
     DELTA = "DELTA_GRPC"
     SOTW = "GRPC"
@@ -38,12 +38,12 @@ class AdsVariant(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class XdsIdentity:
-    """What an Envoy shows to the control plane, and what it asks to be shown.
+    """What an Envoy shows to the control plane, and what it requires of it.
 
     Attributes:
-        identity_file: a file with the text of ``identity_file``; a new one renamed into its place
-            is used for the next connection.
-        trust_file: likewise with the text of ``trust_file``.
+        identity_file: a file with the text that the function ``identity_file`` returns; a new file
+            that is renamed into its place is used for the next connection.
+        trust_file: likewise, with the text that ``trust_file`` returns.
         server_uri: the URI SAN (SPIFFE ID) that the control plane's certificate must have.
     """
 
@@ -57,8 +57,8 @@ class Limits:
     """How much an Envoy may hold.
 
     Attributes:
-        memory: in octets.
-        files: how many it may have open, which is for whoever starts it to see to.
+        memory: how much memory, in octets.
+        files: how many files it may have open; the process that starts Envoy has to see to that.
     """
 
     memory: int = DEFAULT_MAX_MEMORY
@@ -66,7 +66,7 @@ class Limits:
 
     @property
     def connections(self) -> int:
-        """How many clients may be connected; each takes two files, and Envoy needs some itself."""
+        """How many clients may be connected; each takes two files, and Envoy itself needs some."""
         return max(self.files * 7 // 16, 1)
 
 
@@ -91,8 +91,8 @@ def render(
         xds_port: its xDS port.
         admin_socket: where Envoy puts its admin interface; Linux allows 107 octets.
         tls: None for plaintext, which the control plane offers on loopback only.
-        ads: delta unless it is SotW that is wanted.
-        limits: how much it may hold before it turns clients away.
+        ads: the variant of ADS.
+        limits: how much Envoy may hold before it turns clients away.
     """
     values: dict[str, str | int] = {
         "node_id": node_id,
@@ -117,7 +117,7 @@ def render(
 def identity_file(chain_pem: str, key_pem: str) -> str:
     """Return the content of the identity file; it has the private key in it, so its mode is 0600.
 
-    Certificate and key are in one file, so that Envoy never sees the one without the other.
+    Certificate and key are in one file, so that Envoy never sees one without the other.
     """
     certificate = {
         "certificate_chain": {"inline_string": chain_pem},

@@ -1,11 +1,11 @@
 """The cluster through which Envoy reaches the app.
 
-The rule of this module: Envoy adds no limit and no failure of its own between a client and the
-app, and no client feels another. Hence no circuit breaker that trips, no connection to the app that
-two clients share, no HTTP/1.1 connection that is used twice, and none of HTTP/2 that is kept while
-nobody needs it: an app that closes an idle connection just as Envoy reuses it costs the client a
-503, whatever the retry policy, and on loopback a new connection is cheap. Only the sessions of UDP
-are bounded, since nothing else bounds them: one datagram makes one, and it is there for a minute.
+The rule of this module: Envoy adds no limit and no failure of its own between a client and the app,
+and no client affects another. Hence no circuit breaker trips, and two clients never share a
+connection to the app. No HTTP/1.1 connection is used twice, and no HTTP/2 connection is kept while
+no request needs it: if an app closes an idle connection just as Envoy reuses it, the client gets a
+503, whatever the retry policy; and on loopback a new connection is cheap. Only UDP sessions are
+bounded, since nothing else bounds them: a single datagram creates one, and it lasts for a minute.
 """
 
 from __future__ import annotations
@@ -46,35 +46,36 @@ from control_plane.model.entities import AppProtocol
 CONNECT_TIMEOUT = timedelta(seconds=30)
 """How long a busy app may take to accept a connection.
 
-While its queue of connections is full, Linux drops what comes and tries again after 1, 3, 7 and 15
-seconds. A port on which nothing listens is refused at once, so it is not waited for.
+While the app's accept queue is full, Linux drops connection attempts and repeats them after 1, 3, 7
+and 15 seconds. If nothing listens on the port, a connection is refused at once, so there is no
+wait.
 """
 
 IDLE_TIMEOUT = timedelta(seconds=1)
 """How long an HTTP/2 connection to the app is kept without a request; apps keep theirs longer."""
 
 BUFFER_OCTETS = 1 << 18
-"""How much Envoy takes from one side before the other has taken it, for each connection.
+"""How much Envoy takes from one side before the other side has taken it, for each connection.
 
-So much is held by a client that asks for much and does not read. Envoy's default is 1 MiB;
-with 64 KiB a large response takes a third more of its time.
+A client that requests much and does not read makes Envoy hold this much. Envoy's default is 1 MiB;
+with 64 KiB, a large response takes a third more time.
 """
 
 UNLIMITED = 2**32 - 1
 """The largest limit that Envoy's circuit breakers can express."""
 
 MAX_SESSIONS = 8192
-"""How many senders of datagrams a port has at once.
+"""How many senders of datagrams a port serves at once.
 
-Each takes 5 KiB of Envoy's memory and an open file. No bound on memory turns senders away, and an
-Envoy that has no file left for one crashes.
+Each takes 5 KiB of Envoy's memory and an open file. No memory limit turns senders away, and an
+Envoy that has no file left for a session crashes.
 """
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def service_cluster_name(app_port: int) -> str:
-    """Return the name of the cluster for an app's port, as Cloud Foundry has it."""
+    """Return the name of the cluster for an app's port, as in Cloud Foundry."""
     return f"service-cluster-{app_port}"
 
 
@@ -92,23 +93,24 @@ def service_cluster(app_port: int, app_address: str, protocol: AppProtocol) -> b
         connect_timeout=CONNECT_TIMEOUT,
         per_connection_buffer_limit_bytes=BUFFER_OCTETS,
         load_assignment=_only(name, app_address, app_port),
-        # Envoy reads one entry for each priority: an entry for each limit, as Cloud Foundry sends,
-        # leaves all limits but the first at 1024.
+        # Envoy reads one entry for each priority. With one entry for each limit, as Cloud Foundry
+        # sends, all limits but the first would stay at 1024.
         circuit_breakers=CircuitBreakers(
             thresholds=[_no_limit(RoutingPriority.DEFAULT), _no_limit(RoutingPriority.HIGH)]
         ),
         typed_extension_protocol_options=_protocol_options(protocol),
-        # An app has one window for all requests of a connection, and one limit of their number. If
-        # clients shared it, an upload that the app does not read would hold up those of all others.
+        # An app has one flow-control window for all requests of a connection, and one limit on
+        # their number. If clients shared a connection, an upload that the app does not read would
+        # hold up the uploads of all others.
         connection_pool_per_downstream_connection=protocol is AppProtocol.HTTP2,
     )
     return check_cluster(bytes(cluster))
 
 
 def datagram_cluster(app_port: int, app_address: str, *, sessions: int = MAX_SESSIONS) -> bytes:
-    """Build the cluster for datagrams to an app's port, which bounds how many send them at once.
+    """Build the cluster for datagrams to an app's port, which bounds how many send at once.
 
-    It is not the one of the port's connections: those would count against the bound.
+    It is separate from the cluster for the port's connections, which would count against the bound.
     """
     name = datagram_cluster_name(app_port)
     bound = CircuitBreakersThresholds(priority=RoutingPriority.DEFAULT, max_connections=sessions)
@@ -144,8 +146,9 @@ def _protocol_options(protocol: AppProtocol) -> dict[str, Any]:
             http1 = Http1ProtocolOptions(
                 enable_trailers=True,
                 header_key_format=preserve_case(),
-                # Beside Content-Length it is Transfer-Encoding that counts (RFC 9112, section 6.3).
-                # To refuse that protects who reads another response after it, and there is none.
+                # If a message has Content-Length and Transfer-Encoding, the latter counts (RFC
+                # 9112, section 6.3). To refuse such a message protects a peer that reads another
+                # response after it, but here there is none.
                 allow_chunked_length=True,
             )
             explicit = ExplicitHttpConfig(http_protocol_options=http1)

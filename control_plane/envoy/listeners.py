@@ -1,14 +1,15 @@
-"""The listener that other containers connect to: TLS, then the app, for those who may.
+"""The listener that other containers connect to: TLS, then the app, for callers that are allowed.
 
-The rule of this module: who may connect is decided when a connection is accepted, before TLS and
-before the app hears of it. Each app that may connect has a filter chain of its own, and a matcher
-leads the addresses of its instances there. Envoy drains exactly the chains that changed, and for a
-changed matcher none: an instance that comes or goes disturbs nobody's connections and costs Envoy
-no chain (1 to 3 ms each), and a policy that goes ends those that it allowed and no others.
+The rule of this module: whether a caller may connect is decided when its connection is accepted,
+before TLS and before the app hears of it. Each app that may connect has a filter chain of its own,
+and a matcher maps the addresses of its instances to that chain. Envoy drains exactly the chains
+that changed, and none for a changed matcher. So an instance that comes or goes disturbs nobody's
+connections and costs Envoy no chain (1 to 3 ms each), and a policy that is removed ends the
+connections that it allowed and no others.
 
-A listener has the instance's address in it, so there are as many as instances. What they share, the
-filters, is authored once; an instance's own part is stamped on a copy with protobuf's own classes,
-which takes microseconds instead of milliseconds.
+A listener contains the instance's address, so there are as many listeners as instances. The
+filters, which they share, are built once; an instance's own part is put into a copy with protobuf's
+own classes, which takes microseconds instead of milliseconds.
 """
 
 from __future__ import annotations
@@ -46,17 +47,17 @@ HANDSHAKE_TIMEOUT = timedelta(seconds=15)
 """How long a client may take from connecting to the end of its TLS handshake."""
 
 _PROBED = "only the certificate may be looked at from here\n"
-"""What a prober is told that sends a request, which none of ours does."""
+"""The answer to a prober that sends a request, which none of ours does."""
 
 _ITS_OWN = "allowed-sources"
-"""What stands for the name of the filter that each app's chain has of its own."""
+"""A placeholder for the name of the filter that is different in each app's chain."""
 
 _NOBODY = "255.255.255.255"
 """An address that no connection comes from (RFC 1122, section 3.2.1.3)."""
 
 
 def listener_name(app_port: int, proxy_port: int) -> str:
-    """Return the name of the listener on a proxy port, as Cloud Foundry has it."""
+    """Return the name of the listener on a proxy port, as in Cloud Foundry."""
     return f"listener-{app_port}-{proxy_port}"
 
 
@@ -65,11 +66,12 @@ class ListenerSpec:
     """What the listeners of all instances of an app have in common on one port.
 
     Attributes:
-        app_port: the port whose cluster it forwards to.
+        app_port: the port to whose cluster the listener forwards.
         proxy_port: the port to listen on.
         protocol: what the app speaks there.
         secret: the SDS secret to serve TLS with; "" for plaintext.
-        validation: the SDS secret that says whose client certificates count; "" to ask for none.
+        validation: the SDS secret that says which client certificates are accepted; "" to ask for
+            none.
     """
 
     app_port: int
@@ -80,7 +82,7 @@ class ListenerSpec:
 
     @property
     def name(self) -> str:
-        """The resource's name, as Cloud Foundry has it."""
+        """The resource's name, as in Cloud Foundry."""
         return listener_name(self.app_port, self.proxy_port)
 
 
@@ -94,11 +96,12 @@ def tcp_listener(
     """Build the listener on an instance's address that forwards to one of its app's ports.
 
     Args:
-        spec: what it has in common with those of the other instances.
+        spec: what the listener has in common with those of the other instances.
         listen_address: the address of the instance.
         sources: the apps that may connect. None opens the port to everybody. An empty
             collection opens it to nobody: the port is bound and closes every connection at once.
-        probers: addresses that may look at the certificate: a handshake, and no byte of the app.
+        probers: addresses that may look at the certificate: they get a handshake, and no byte of
+            the app.
     """
     shape = _shape(spec, restricted=sources is not None)
     listener = listener_pb2.Listener.FromString(shape)
@@ -124,13 +127,14 @@ def tcp_listener(
 
 
 def _admit(listener: listener_pb2.Listener, body: bytes, addresses: Iterable[str]) -> None:
-    """Add a chain, and lead these addresses there; Envoy closes what is led nowhere."""
+    """Add a chain, and map these addresses to it; Envoy closes connections that are not mapped."""
     chain = listener.filter_chains.add()
     chain.MergeFromString(body)
     there = matcher_pb2.Matcher.OnMatch()
     there.action.name = "filter-chain"
     there.action.typed_config.Pack(StringValue(value=chain.name), deterministic=True)
-    # Addresses in a map are found at once. Of ranges of them Envoy warns as work in progress.
+    # Addresses in a map are found at once. For ranges of addresses, Envoy warns of work in
+    # progress.
     admitted = listener.filter_chain_matcher.matcher_tree.exact_match_map.map
     for address in addresses:
         admitted[as_envoy_writes(address)].CopyFrom(there)
@@ -162,7 +166,7 @@ def _probed(spec: ListenerSpec, name: str) -> bytes:
     host.routes[0].direct_response.body.inline_string = _PROBED
     router = manager.http_filters.add(name="envoy.filters.http.router")
     router.typed_config.Pack(router_pb2.Router(), deterministic=True)
-    # Not the direct_response filter of the network: it closes before TLS is established.
+    # Not the direct_response network filter: it closes the connection before TLS is established.
     each = chain.filters.add(name="envoy.filters.network.http_connection_manager")
     each.typed_config.Pack(manager, deterministic=True)
     return bytes(chain.SerializeToString(deterministic=True))
@@ -170,7 +174,7 @@ def _probed(spec: ListenerSpec, name: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _shape(spec: ListenerSpec, *, restricted: bool) -> bytes:
-    """Return what the listeners of all instances share, with one chain that matches everybody."""
+    """Return what the listeners of all instances share, with one chain that matches all callers."""
     alpn = () if spec.protocol is AppProtocol.TCP else HTTP_ALPN
     tls = downstream_tls(spec.secret, alpn=alpn, validation=spec.validation)
     chain = FilterChain(
@@ -186,7 +190,7 @@ def _shape(spec: ListenerSpec, *, restricted: bool) -> bytes:
         per_connection_buffer_limit_bytes=BUFFER_OCTETS,
         # A second Envoy must fail to bind, not silently take half of the connections.
         enable_reuse_port=False,
-        # Finds clients that are gone without a word, since no idle timeout does.
+        # This finds clients that are gone without a word, since there is no idle timeout.
         tcp_keepalive=TcpKeepalive(keepalive_time=300, keepalive_interval=30, keepalive_probes=3),
     )
     return bytes(listener)
@@ -205,8 +209,8 @@ def _forward(spec: ListenerSpec, *, restricted: bool) -> Filter:
                 stat_prefix=stat_prefix,
                 cluster=cluster,
                 idle_timeout=NEVER,
-                # Else the app hears of clients that never finish the handshake, and while the app
-                # is down the handshake of the others is cut short.
+                # Otherwise the app hears of clients that never finish the handshake, and while the
+                # app is down, the handshake of other clients is cut short.
                 upstream_connect_mode=UpstreamConnectMode.ON_DOWNSTREAM_TLS_HANDSHAKE,
                 max_early_data_bytes=0,
             )

@@ -1,11 +1,12 @@
-"""Who may send requests on a connection that is open already: an HTTP RBAC filter, over ECDS.
+"""Which callers may send requests on connections that are open already: HTTP RBAC, over ECDS.
 
 The rule of this module: deny unless named. A listener has a filter chain for each app that may
-connect, so a stranger does not get this far; but a chain that goes away lets its connections live
-until the drain time ends, and an instance that goes away may have some; this filter refuses their
-next request. It looks at the address of the peer itself (``direct_remote_ip``): ``remote_ip``
-believes X-Forwarded-For, which the client writes. Each chain has a filter of its own, with the
-addresses of its app: Envoy makes one for each chain, of all that it says.
+connect, so a stranger does not get as far as this filter. But connections of a chain that is
+removed live until the drain time ends, and an instance that is removed may still have connections;
+this filter refuses their next request. It compares the address of the peer itself
+(``direct_remote_ip``), because ``remote_ip`` trusts X-Forwarded-For, which the client writes. Each
+chain has a filter of its own, with the addresses of its app only, since Envoy builds a copy of
+everything in a filter for each chain.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def http_rbac(name: str, sources: Iterable[str]) -> bytes:
 def discovered_filter(name: str) -> HttpFilter:
     """Return the place in a listener that the ECDS resource fills; empty, it denies everything.
 
-    A listener waits for the resource, 15 s at the most; else clients that may connect would be told
-    403 for as long as it is on its way.
+    A listener waits for the resource, for 15 s at most; otherwise clients that may connect would
+    get 403 until it arrives.
     """
     return HttpFilter(
         name=name,
@@ -59,7 +60,7 @@ def discovered_filter(name: str) -> HttpFilter:
 
 
 def _allow(sources: tuple[str, ...]) -> rbac_pb2.RBAC:
-    """Return the filter; ALLOW without a policy denies all, but no rules at all would allow all."""
+    """Return the filter; ALLOW without policies denies all, but no rules at all would allow all."""
     config = rbac_pb2.RBAC()
     config.rules.action = rules_pb2.RBAC.ALLOW
     if sources:

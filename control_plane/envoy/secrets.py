@@ -1,8 +1,8 @@
-"""Secrets for SDS: a certificate with its key, or what to verify a peer by.
+"""Secrets for SDS: a certificate with its key, or what to verify a peer with.
 
-The rule of this module: this is the rotation path, a message for each instance and each renewal, so
-it is built with protobuf's own classes (4 us, where the other builders take a hundred times that)
-and the PEM travels inline. Nothing here shows, logs or keeps a key.
+The rule of this module: this is the rotation path, with a message for each instance and each
+renewal. So messages are built with protobuf's own classes (4 us, where the other builders take a
+hundred times that), and the PEM is inline. Nothing here shows, logs or keeps a key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 C2C_SECRET = "c2c-cert-and-key"  # noqa: S105 the name of a resource
-"""The SDS secret of 61443, as Cloud Foundry names it."""
+"""The SDS secret of 61443, named as in Cloud Foundry."""
 
 
 def tls_secret(name: str, chain_pem: bytes, key_pem: bytes) -> bytes:
@@ -27,9 +27,10 @@ def validation_secret(name: str, ca_pem: bytes, dns_names: Iterable[str] = ()) -
     """Build a secret that verifies clients: signed by these CAs, and with one of these DNS names.
 
     Args:
-        name: the name that listeners know it by.
+        name: the name by which listeners refer to it.
         ca_pem: one or more certificates.
-        dns_names: any one of them must be in the certificate; none given, any certificate will do.
+        dns_names: the certificate must have at least one of these names; if there are none, any
+            certificate will do.
     """
     secret = secret_pb2.Secret(name=name)
     context = secret.validation_context

@@ -1,10 +1,10 @@
 """The listener for UDP to an app's own port, for sources that a policy names.
 
-The rule of this module: a datagram of a source that is not named is dropped, and so is the first of
-a sender for which there is no room (``clusters.MAX_SESSIONS``). The matcher of Envoy's
-udp_proxy by which that is done is marked work in progress in its API; it enforces (as tests with
-the real Envoy show), a changed listener is replaced and its sessions start anew, and the app sees
-Envoy's loopback address as its peer.
+The rule of this module: a datagram from a source that is not named is dropped, and so is the first
+datagram of a sender for which there is no room (``clusters.MAX_SESSIONS``). Envoy's API marks the
+matcher of udp_proxy that does this as work in progress; but it does enforce, as tests with the real
+Envoy show. A changed listener is replaced, and its sessions start anew. The app sees Envoy's
+loopback address as its peer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from control_plane.envoy.clusters import datagram_cluster_name
 from control_plane.envoy.validation import check_udp_listener
 
 MAX_DATAGRAM = (1 << 16) - 1
-"""More than any datagram has; Envoy would drop those of more than 1500 bytes."""
+"""More than any datagram has; by default Envoy would drop those of more than 1500 bytes."""
 
 
 def udp_listener_name(port: int) -> str:

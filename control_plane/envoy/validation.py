@@ -1,9 +1,9 @@
 """What a message has to be like before it is sent.
 
-The rule of this module: Envoy goes on with what it had when it refuses a message, an old allow
-included, and it takes an empty match for everybody. So what the builders made is looked at once
-more, as Envoy will read it, and a message that breaks a rule is an error here and never sent. It
-costs microseconds for each message that is built, and nothing for those that are kept.
+The rule of this module: when Envoy refuses a message, it keeps what it had, even if that allows too
+much; and to Envoy an empty match means everybody. So what the builders made is checked once more,
+as Envoy will read it, and a message that breaks a rule is an error here and never sent. The check
+costs microseconds for each message that is built, and nothing for messages that are kept.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def check_listener(listener: listener_pb2.Listener, *, is_open: bool) -> None:
     """Check a TCP listener.
 
     Args:
-        is_open: whether it is meant for everybody, and not for sources that it names.
+        is_open: whether the listener is meant for everybody, rather than for sources that it names.
 
     Raises:
-        MessageError: it breaks a rule.
+        MessageError: the listener breaks a rule.
     """
     what = _named("listener", listener.name)
     _check_place(listener.address.socket_address, what)
@@ -51,7 +51,7 @@ def check_listener(listener: listener_pb2.Listener, *, is_open: bool) -> None:
 
 
 def _check_sources(listener: listener_pb2.Listener, what: str) -> None:
-    """Check that single addresses are led to the chains, and nobody else."""
+    """Check that only single addresses are mapped to the chains, and every chain has one."""
     matcher = listener.filter_chain_matcher
     admitted = matcher.matcher_tree.exact_match_map.map
     if not admitted or matcher.HasField("on_no_match") or listener.HasField("default_filter_chain"):
@@ -72,7 +72,7 @@ def check_udp_listener(listener: listener_pb2.Listener) -> None:
     """Check a UDP listener.
 
     Raises:
-        MessageError: it breaks a rule.
+        MessageError: the listener breaks a rule.
     """
     what = _named("listener", listener.name)
     place = listener.address.socket_address
@@ -100,7 +100,7 @@ def check_filter(body: bytes) -> bytes:
     """Check an RBAC filter that comes over ECDS, and return it.
 
     Raises:
-        MessageError: it breaks a rule.
+        MessageError: the filter breaks a rule.
     """
     config = extension_pb2.TypedExtensionConfig.FromString(body)
     what = _named("filter", config.name)
@@ -124,7 +124,7 @@ def check_cluster(body: bytes) -> bytes:
     """Check a cluster, and return it.
 
     Raises:
-        MessageError: it breaks a rule.
+        MessageError: the cluster breaks a rule.
     """
     cluster = cluster_pb2.Cluster.FromString(body)
     what = _named("cluster", cluster.name)
@@ -160,7 +160,7 @@ def _check_place(place: address_pb2.SocketAddress, what: str) -> None:
 
 
 def _check_ranges(ranges: Collection[address_pb2.CidrRange], what: str) -> None:
-    """Check that each is one address, and none is there twice."""
+    """Check that each range is a single address, and that none occurs twice."""
     for each in ranges:
         address, length = each.address_prefix, each.prefix_len.value
         bits = _bits(address)
@@ -184,7 +184,7 @@ def _check_distinct(names: Iterable[str], what: str) -> None:
 
 @lru_cache(maxsize=16384)  # the same sources are in the listeners of all instances
 def _bits(address: str) -> int | None:
-    """Return how many bits an address has; None for what is none."""
+    """Return how many bits an address has; None if it is no address."""
     try:
         return ipaddress.ip_address(address).max_prefixlen
     except ValueError:
@@ -192,6 +192,6 @@ def _bits(address: str) -> int | None:
 
 
 def _unpack(packed: Any, into: Message, what: str) -> None:
-    """Read what is packed in a message; it has to be of that type."""
+    """Read the message that is packed in another; it has to be of that type."""
     if not packed.Unpack(into):
         raise MessageError(f"{what} has something else than {into.DESCRIPTOR.full_name}")
