@@ -1,1 +1,1 @@
-"""State on disk: what was answered is there after a crash."""
+"""State on disk: what a caller was told is done is there after a crash."""

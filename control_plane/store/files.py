@@ -1,11 +1,11 @@
 """Files that only their owner may read, written so that a crash never leaves half of one.
 
-The rule of this module: a private file has mode 0600 or 0400 and belongs to whoever runs this
-process, or it is not read; whoever is told so is told the command that mends it. It is written
-whole beside its place and then renamed into it, so under its name there is at any moment nothing,
-the old content or the new; what a crash leaves beside it goes with the next write, and with the
-file. What belongs together, such as a key and its certificate, goes into one file; then no crash
-can part the two.
+The rule of this module: a private file is read only if it has mode 0600 or 0400 and belongs to the
+user who runs this process; otherwise the error names the command that mends it. A file is written
+whole beside its place and then renamed into it. So under its name there is, at any moment, either
+nothing, the old content, or the new content; what a crash leaves beside it is removed with the next
+write, and with the file. Content that belongs together, such as a key and its certificate, goes
+into one file, so that no crash can separate it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _OPEN_TO_OTHERS = 0o077
 _OURS = (LOCK_FILE, "c2c.db", "ca.pem")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOTHING_RESERVED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-"""What a file system says that reserves no room, and may have it all the same."""
+"""The errors of a file system that cannot reserve room, although it may have enough."""
 
 
 def read_file(path: Path) -> bytes:
-    """Return the content of a file of which nothing is secret; symbolic links are followed.
+    """Return the content of a file that has no secrets; symbolic links are followed.
 
     Raises:
         ConfigurationError: there is no such file, or it cannot be read.
@@ -53,7 +53,7 @@ def read_private(path: Path) -> bytes:
 
 
 def check_private(path: Path) -> None:
-    """Return if a file is private.
+    """Check that a file is private.
 
     Raises:
         ConfigurationError: there is no such file, or others own it or may read it.
@@ -62,20 +62,20 @@ def check_private(path: Path) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Put a private file in its place, whole, and instead of what was there.
+    """Put a private file in its place, as a whole, and replace what was there.
 
-    When this returns the content survives a crash of the machine.
+    When this returns, the content survives a crash of the machine.
 
     Raises:
-        StorageError: it was not written; what was there is still there. A disk that is full is no
-            reason if that is the same.
-        NotDurable: it was written, and may be gone after a crash of the machine.
+        StorageError: the file was not written, and what was there is still there. A full disk is no
+            reason for this error if the content is the same.
+        NotDurable: the file was written, but that may be lost if the machine crashes.
     """
     _write(path, data, 0o600)
 
 
 def write_public(path: Path, data: bytes) -> None:
-    """Do so with a file that whoever gets into its directory may read.
+    """Do the same with a file that everybody who can enter its directory may read.
 
     Raises:
         StorageError: likewise.
@@ -84,11 +84,11 @@ def write_public(path: Path, data: bytes) -> None:
 
 
 def remove_private(path: Path) -> None:
-    """Remove a file; when this returns it stays removed after a crash of the machine.
+    """Remove a file; when this returns, it stays removed even if the machine crashes.
 
     Raises:
-        StorageError: it was not removed.
-        NotDurable: it was, and may be back after a crash of the machine.
+        StorageError: the file was not removed.
+        NotDurable: the file was removed, but may be back after a crash of the machine.
     """
     try:
         _beside(path).unlink(missing_ok=True)  # it may have the same secrets
@@ -104,7 +104,7 @@ def remove_private(path: Path) -> None:
 def load_or_create(path: Path, create: Callable[[], bytes]) -> bytes:
     """Return the content of a private file, which is created first if there is none.
 
-    Whoever creates the same file in two processes at once has to hold the lock of its directory.
+    If two processes may create the same file at once, they have to hold the lock of its directory.
 
     Raises:
         ConfigurationError: there is a file, but it may not be read.
@@ -116,7 +116,7 @@ def load_or_create(path: Path, create: Callable[[], bytes]) -> bytes:
 
 
 def private_directory(path: Path) -> None:
-    """Make sure of a directory of which nobody else can use anything.
+    """Make sure of a directory of which no other user can use anything.
 
     Raises:
         ConfigurationError: others own it or may enter it, or it cannot be made.
@@ -127,7 +127,7 @@ def private_directory(path: Path) -> None:
 
 
 def guarded_directory(path: Path) -> None:
-    """Make sure of a directory in which nobody else can put or replace files, but may read them.
+    """Make sure of a directory that other users may read, but not put or replace files in.
 
     Raises:
         ConfigurationError: others own it or may write to it, or it cannot be made.
@@ -138,9 +138,9 @@ def guarded_directory(path: Path) -> None:
 
 
 def why_unwritable(directory: Path, octets: int) -> str:
-    """Return how the system says that so much cannot be written in a directory; "" if it can be.
+    """Return the system's reason why so much cannot be written in a directory; "" if it can.
 
-    That is a lack of room, or of anything else, as on a file system that became read-only.
+    The reason may be a lack of room, or anything else, as on a file system that became read-only.
     """
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
@@ -152,7 +152,7 @@ def why_unwritable(directory: Path, octets: int) -> str:
 
 
 def _beside(path: Path) -> Path:
-    """Return where the content of a file is written before it has its name."""
+    """Return the path at which the content of a file is written before it is renamed."""
     return path.with_name(f"{path.name}.new")
 
 
@@ -180,14 +180,14 @@ def _write(path: Path, data: bytes, mode: int) -> None:
 
 
 def _is_there(path: Path, data: bytes, mode: int) -> bool:
-    """Tell whether a file is as it should be, so that a disk that is full may keep it."""
+    """Tell whether a file has this content already, so that a full disk does not matter."""
     with suppress(OSError):
         return path.read_bytes() == data and stat.S_IMODE(path.stat().st_mode) == mode
     return False
 
 
 def _own_directory(path: Path, mode: int) -> int:
-    """Return the mode of a directory of ours, which is made with that mode if there is none."""
+    """Return the mode of a directory of ours; if there is none, it is made with the given mode."""
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
         found = path.stat()
@@ -223,9 +223,10 @@ def _open_file(path: Path) -> BinaryIO:
 
 
 def _of_others(path: Path, error: OSError) -> str:
-    """Return that a file is closed to us since it is somebody else's, or "" if not for that.
+    """Return that a file cannot be opened since another user owns it; "" if that is not why.
 
-    Root copies a backup, and the service that is to start on it runs as another user.
+    This happens if root copies a backup, and the service that is to start on it runs as another
+    user.
     """
     with suppress(OSError):
         if error.errno == errno.EACCES and (owner := path.stat().st_uid) != os.geteuid():
@@ -264,7 +265,7 @@ def _not_durable(path: Path, what: str, error: OSError) -> NotDurable:
 def _open_directory(path: Path, mode: int, what: str, change: str) -> ConfigurationError:
     mend = f"run chmod {change} {shlex.quote(str(path))}"
     if not _is_for_us(path):
-        # Who runs that on /etc or /tmp is in trouble.
+        # To run that command on /etc or /tmp would do harm.
         mend = f"it has other things in it, so name one of its own, such as {str(path / 'c2c')!r}"
     return _unusable(path, f"others {what} (mode {mode:04o}): {mend}", kind="directory")
 

@@ -1,7 +1,7 @@
-"""One process at a time in a directory, that of a control plane or of a sidecar.
+"""One process at a time in the directory of a control plane or of a sidecar.
 
-The rule of this module: the lock is the kernel's, on an open file, so it ends with the process that
-holds it however that ends, and nobody ever has to remove it by hand.
+The rule of this module: the lock is the kernel's, on an open file. It ends with the process that
+holds it, however that ends, so nobody ever has to remove it by hand.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from control_plane.errors import ConfigurationError
 
 LOCK_FILE = "lock"
-"""By it a directory is known to be a control plane's or a sidecar's."""
+"""This file identifies a directory as that of a control plane or a sidecar."""
 
 
 class DirectoryLock:
     """The right to write in a directory, held until ``release`` or the end of the process."""
 
     def __init__(self, directory: Path) -> None:
-        """Take the right, and note who has it for whoever comes next.
+        """Take the right, and note this process's id for the next process that tries.
 
         Raises:
             ConfigurationError: another process has it, or the directory cannot be written to.
@@ -52,6 +52,6 @@ class DirectoryLock:
             )
             raise ConfigurationError([problem]) from None
         line = f"{os.getpid()}\n".encode()
-        # In this order a disk that is full has room for it where an earlier process had.
+        # In this order, a full disk has room for the line where an earlier process had written one.
         os.pwrite(self._file, line, 0)
         os.ftruncate(self._file, len(line))

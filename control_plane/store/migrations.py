@@ -1,6 +1,6 @@
-"""How a database of an older release, or an empty one, gets to the tables of this one.
+"""How an empty database, or that of an older release, gets the tables of this release.
 
-The rule of this module: a step is never changed once it was released, only followed by another.
+The rule of this module: a step is never changed after it was released; another step follows it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ STEPS: tuple[Step, ...] = (
         "ALTER TABLE join_tokens ADD COLUMN guid TEXT DEFAULT '' NOT NULL",
         "ALTER TABLE join_tokens ADD COLUMN created_at TEXT",
         "ALTER TABLE join_tokens ADD COLUMN uses INTEGER",
-        # Random ones, in the form of those that this program makes (RFC 9562, version 4).
+        # Random GUIDs, in the form of those that this program makes (RFC 9562, version 4).
         """UPDATE join_tokens SET guid = lower(
             hex(randomblob(4)) || '-' || hex(randomblob(2))
             || '-4' || substr(hex(randomblob(2)), 2)
@@ -125,8 +125,8 @@ def migrate(connection: Connection, path: str, steps: Sequence[Step] = STEPS) ->
     """Bring the database to the newest version, in the transaction that is open.
 
     Raises:
-        ConfigurationError: it is of a newer release, or not one of ours.
-        ValueError: it has no version.
+        ConfigurationError: the database is of a newer release, or is not one of ours.
+        ValueError: the database has no version.
     """
     version = _version_of(connection, path)
     if version > len(steps):
@@ -142,7 +142,7 @@ def migrate(connection: Connection, path: str, steps: Sequence[Step] = STEPS) ->
 
 
 def _version_of(connection: Connection, path: str) -> int:
-    """Return the version of the schema, after making an empty database one of version 0."""
+    """Return the version of the schema; an empty database becomes one of version 0 first."""
     rows = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")
     tables = set(rows.scalars())
     if not tables:

@@ -1,6 +1,6 @@
 """What a store does, so that another one, or a faulty one in a test, can stand in for SQLite.
 
-The rule of this module: a store keeps rows and knows nothing of what they mean. When ``commit`` or
+The rule of this module: a store keeps rows and knows nothing of their meaning. When ``commit`` or
 ``record_issued`` returns, the rows survive a crash of the process and of the machine.
 """
 
@@ -18,18 +18,19 @@ from control_plane.names import InstanceGuid
 
 @dataclass(frozen=True, slots=True)
 class IssuedRecord:
-    """What is remembered of a certificate: enough to tell after a restart who holds it.
+    """What is remembered of a certificate: enough to tell after a restart which instance holds it.
 
-    The private key is not, so the certificate itself would be of no use.
+    The private key is not remembered, so the certificate itself would be of no use.
 
     Attributes:
         secret: the name of the xDS resource that carried it, such as ``c2c-cert-and-key``.
         version: the version of that resource.
         serial: the certificate's serial number.
         names: its subject alternative names, in order.
-        issuer: fingerprint of the CA certificate that it was signed with.
-        sent_digest: SHA-256 of what is sent after it; "" where an older release wrote the record.
-        unacked: those of its names that the instance may have no certificate with, since it ACKed
+        issuer: the fingerprint of the CA certificate that it was signed with.
+        sent_digest: the SHA-256 of the certificates sent after it; "" if an older release wrote the
+            record.
+        unacked: those of its names that may be in no certificate of the instance, because it ACKed
             none that has them.
     """
 
@@ -46,7 +47,7 @@ class IssuedRecord:
 
     @property
     def acked(self) -> tuple[str, ...]:
-        """The names that every certificate has which the instance may have."""
+        """The names that are in every certificate that the instance may have."""
         if not self.unacked:
             return self.names
         unacked = frozenset(self.unacked)
@@ -57,7 +58,7 @@ class Store(Protocol):
     """Keeps what has to outlive the process."""
 
     async def load(self) -> list[Entity]:
-        """Return every entity, those that others refer to first.
+        """Return every entity; an entity that others refer to comes before them.
 
         Raises:
             ConfigurationError: what is on disk cannot be read.
@@ -69,20 +70,20 @@ class Store(Protocol):
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
-        """Write successive changes as one: after a crash all of them are there, or none.
+        """Write successive changes as one: after a crash, either all of them are there, or none.
 
         Args:
             changes: what to write.
-            meanwhile: is called once, in the event loop, when nothing but the disk is waited for;
-                it may yet fail. A store may leave that out.
-            records: certificates of before to remember with them, as ``record_issued`` does.
+            meanwhile: called once, in the event loop, when only the disk is still awaited; the
+                write may yet fail. A store may leave the call out.
+            records: earlier certificates to remember with the changes, as ``record_issued`` does.
 
         Raises:
-            StorageError: they were not written.
+            StorageError: the changes were not written.
         """
 
     async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
-        """Remember certificates, each instead of the one before of its instance and secret.
+        """Remember certificates; each replaces the one before it of the same instance and secret.
 
         Raises:
             StorageError: they were not written.

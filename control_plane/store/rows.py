@@ -1,7 +1,8 @@
-"""Which row of which table an entity is.
+"""Which row of which table stands for an entity.
 
-The rule of this module: ``entity_of(table, row_of(entity))`` is the entity again. What a row cannot
-be (a protocol that nobody speaks) is a ValueError here; the store says whose database it is.
+The rule of this module: ``entity_of(table, row_of(entity))`` is the entity again. A row with a
+value that is impossible (such as an unknown protocol) is a ValueError here; the store adds which
+database it is in.
 """
 
 from __future__ import annotations
@@ -221,11 +222,12 @@ READERS: tuple[tuple[Table, Callable[[Row], Entity]], ...] = (
     (schema.DRAINING_PORTS, _draining_port),
     (schema.DRAINING_CALLERS, _draining_caller),
 )
-"""Each table and what its rows are; apps first, since all else refers to them."""
+"""Each table, and the function that reads its rows; apps come first, since everything else refers
+to them."""
 
 
 def issued_row(record: IssuedRecord) -> Row:
-    """Return the row of a record of a certificate."""
+    """Return the row for the record of a certificate."""
     return {
         "instance_guid": record.instance_guid,
         "secret": record.secret,
@@ -241,7 +243,7 @@ def issued_row(record: IssuedRecord) -> Row:
 
 
 def issued_record(row: Row) -> IssuedRecord:
-    """Return the record of a certificate that a row is."""
+    """Return the record of a certificate that a row stands for."""
     return IssuedRecord(
         instance_guid=InstanceGuid(row["instance_guid"]),
         secret=row["secret"],

@@ -1,7 +1,7 @@
 """The tables.
 
-The rule of this module: they are what all steps of ``store.migrations`` together come to; a test
-compares the two.
+The rule of this module: the tables here are what all steps of ``store.migrations`` together result
+in; a test compares the two.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _METADATA = MetaData()
 def _app_guid(name: str, *, primary_key: bool = False) -> Column[str]:
     """Return a column that refers to an app.
 
-    It is checked when the transaction ends, so rows may be written in any order.
+    The reference is checked when the transaction ends, so rows may be written in any order.
     """
     reference = ForeignKey("apps.guid", deferrable=True, initially="DEFERRED")
     return Column(name, Text, reference, primary_key=primary_key, nullable=False)
@@ -96,7 +96,7 @@ JOIN_TOKENS = Table(
     Index("join_tokens_by_app", "app_guid"),
 )
 
-# Without references: neither the instance nor, perhaps, its app is there any more.
+# Without references, because neither the instance nor, perhaps, its app exists any more.
 TOMBSTONES = Table(
     "tombstones",
     _METADATA,
@@ -105,7 +105,7 @@ TOMBSTONES = Table(
     Column("ends_at", Text, nullable=False),
 )
 
-# Without references: their apps may be gone before them.
+# Without references, because their apps may be gone before them.
 DRAINING_PORTS = Table(
     "draining_ports",
     _METADATA,
@@ -124,7 +124,7 @@ DRAINING_CALLERS = Table(
     Column("ends_at", Text, nullable=False),
 )
 
-# Without a reference to its instance, which is deleted and inserted again when it changes.
+# Without a reference to the instance, whose row is deleted and inserted again when it changes.
 ISSUED = Table(
     "issued_certificates",
     _METADATA,
@@ -136,7 +136,7 @@ ISSUED = Table(
     Column("not_before", Text, nullable=False),
     Column("not_after", Text, nullable=False),
     Column("issuer", Text, nullable=False),
-    # It has IssuedRecord.sent_digest: a digest of what is sent after the leaf, and no chain.
+    # This is IssuedRecord.sent_digest: a digest of what is sent after the leaf, and no chain.
     Column("chain", Text, nullable=False, server_default=""),
     Column("unacked", JSON, nullable=False, server_default="[]"),
 )

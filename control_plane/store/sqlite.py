@@ -1,12 +1,12 @@
-"""The store that is used unless somebody brings another: one SQLite file in the data directory.
+"""The default store: one SQLite file in the data directory.
 
-The rule of this module: one transaction for each call, and it is on the disk when the call returns
+The rule of this module: each call is one transaction, which is on disk when the call returns
 (write-ahead log, synchronous=FULL). Rows that change are deleted first and then inserted, and
-references are checked at the end, so that it does not matter in which order a batch of commands
-passed an address from one instance to another.
+references are checked at the end. So it does not matter in which order a batch of commands passed
+an address from one instance to another.
 
-The database is worked on in a thread of its own, by one transaction after another; the event loop
-hands each over as a whole, and is woken once, by its end.
+The database is used in a thread of its own, by one transaction after another. The event loop hands
+over each transaction as a whole, and is woken once, at its end.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from control_plane.store.unusable import ROOM, damaged, reason_of, unusable
 T = TypeVar("T")
 
 _WITHOUT_INSTANCE = delete(ISSUED).where(ISSUED.c.instance_guid.not_in(select(INSTANCES.c.guid)))
-"""Records that were written after their instances were removed; nothing else would delete them."""
+"""Deletes records that were written after their instances were removed; nothing else would."""
 
 _TURN_SECONDS = 30.0
 """How long a transaction waits for those before it: as long as ``c2c`` waits for an answer."""
@@ -55,7 +55,7 @@ class SqliteStore:
     """Keeps State in an SQLite database of mode 0600, in a directory that no other process uses."""
 
     def __init__(self, path: Path, engine: Engine, lock: DirectoryLock) -> None:
-        """Use ``open`` instead, which makes sure of what is there."""
+        """Use ``open`` instead, which checks what is there."""
         self._path = path
         self._engine = engine
         self._lock = lock
@@ -63,16 +63,12 @@ class SqliteStore:
 
     @classmethod
     async def open(cls, path: Path, *, was_used: bool = False) -> SqliteStore:
-        """Open the database, after making it if there is none, or bringing it to our schema.
+        """Open the database; make it if there is none, or bring it to our schema.
 
         Args:
-            path: the file; who moved it away wants to start with nothing.
-            was_used: whether there is something that was made after a database once was. Then one
-                that is empty was lost, as in a copy without ``-wal``.
-
-        Raises:
-            ConfigurationError: another process uses the directory, others may read the file or
-                enter the directory, or the database is damaged or of a newer release.
+            path: the file; an operator who moved it away wants to start with nothing.
+            was_used: whether there is something that was made after a database existed. In that
+                case a database that is empty was lost, as in a copy without ``-wal``.
         """
         private_directory(path.parent)
         lock = DirectoryLock(path.parent)
@@ -108,7 +104,7 @@ class SqliteStore:
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
-        """Write successive changes as one; ``meanwhile`` comes just before SQLite's COMMIT."""
+        """Write successive changes as one; ``meanwhile`` is called just before SQLite's COMMIT."""
         net, loop = merged(changes), asyncio.get_running_loop()
 
         def work(connection: Connection) -> None:
@@ -122,7 +118,7 @@ class SqliteStore:
         await self._writing(work)
 
     async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
-        """Remember certificates, each instead of the one before of its instance and secret."""
+        """Remember certificates; each replaces the one before of the same instance and secret."""
         if records:
             await self._writing(lambda connection: _record(connection, records))
 
@@ -138,7 +134,7 @@ class SqliteStore:
         return await self._reading(work)
 
     async def close(self) -> None:
-        """Let go of the database and of the directory, after the transactions that wait."""
+        """Let go of the database and the directory, after the transactions that wait."""
         try:
             await asyncio.wrap_future(self._thread.submit(self._engine.dispose))
         finally:
@@ -174,12 +170,12 @@ class SqliteStore:
             raise StorageError(f"the change was not written: {reason_of(error)}") from error
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
-        """Have something done in one transaction, after those before it.
+        """Do this work in one transaction, after the transactions before it.
 
-        One that was handed over is done, whether anybody still waits for it or not.
+        Work that was handed over is done, whether its caller still waits for it or not.
 
         Raises:
-            StorageError: its turn did not come.
+            StorageError: the turn of this work did not come in time.
         """
 
         def transaction() -> T:
@@ -208,8 +204,8 @@ def _engine_for(path: Path, *, share: bool) -> Engine:
 
     Args:
         path: the database.
-        share: whether other programs may read it meanwhile, to make a backup. That takes a file of
-            shared memory, for which a disk that is full has no room.
+        share: whether other programs may read the database meanwhile, to make a backup. That takes
+            a file of shared memory, for which a full disk has no room.
     """
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
@@ -227,7 +223,7 @@ def _have_alone(connection: DBAPIConnection, _record: object) -> None:
 
 
 def _set_up_connection(connection: DBAPIConnection, _record: object) -> None:
-    # The driver would begin transactions by itself, and not before a CREATE TABLE.
+    # The driver would begin transactions by itself, and would not do so before a CREATE TABLE.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -245,7 +241,7 @@ def _has_tables(connection: Connection) -> bool:
 
 
 def _make_private(path: Path) -> bool:
-    """Make an empty file, and tell so, if there is none; those that SQLite adds have its mode."""
+    """Create an empty file if there is none, and tell so; files that SQLite adds get its mode."""
     is_missing = not os.path.lexists(path)
     if is_missing:
         write_private(path, b"")
