@@ -51,7 +51,7 @@ class Groups(StreamObserver):
         """Put a node into the group that ``group_of`` returns for it now."""
         node_id = live.node_id
         group: object = self._group_of(node_message(live.stream.node))
-        if not isinstance(group, str):  # a number of the metadata, or what an `async def` returns
+        if not isinstance(group, str):  # such as a number from the metadata, or a coroutine
             kind = type(group).__qualname__
             raise TypeError(f"group_of() returns the group of a node at once, a str, not a {kind}")
         if self._group.get(node_id) == group:

@@ -37,6 +37,9 @@ async def listen(
         address: ``host:port``, or ``unix:path``.
         credentials: its TLS; None for plaintext.
         setting: the setting to change if the address cannot be listened on.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
     """
     try:
         if credentials is None:
@@ -120,7 +123,7 @@ def cannot_listen(address: str, number: int | None, setting: str) -> Configurati
 def _errno(address: str) -> int | None:
     """Return the error that the operating system has for an address."""
     if address.startswith("unix"):
-        return None  # a socket of ours would be left there
+        return None  # a probe would leave its socket there
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:

@@ -69,8 +69,8 @@ def status_of(error: Exception) -> status_pb2.Status:
     number: int = code_of(error).value[0]
     if not isinstance(error, ControlPlaneError):
         return status_pb2.Status(code=number, message="internal error")
-    # The text is twice in the metadata of the answer, for which gRPC has some 16 KB, and without a
-    # word drops what exceeds that.
+    # The text is in the answer's metadata twice. gRPC takes some 16 KB of metadata; if there is
+    # more, the caller learns only that there is too much.
     status = status_pb2.Status(code=number, message=abridged(str(error)))
     if isinstance(error, InvalidRequest) and error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(

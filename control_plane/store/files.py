@@ -159,7 +159,7 @@ def _beside(path: Path) -> Path:
 def _write(path: Path, data: bytes, mode: int) -> None:
     beside = _beside(path)
     try:
-        beside.unlink(missing_ok=True)  # of a process that crashed
+        beside.unlink(missing_ok=True)  # a process that crashed may have left it
         file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(file, "wb") as stream:
             os.fchmod(file, mode)
@@ -169,7 +169,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         beside.rename(path)
     except OSError as error:
         with suppress(OSError):
-            beside.unlink()  # a disk that is full has room for an empty one
+            beside.unlink()  # even a full disk has room for an empty file
         if error.errno in _FULL and _is_there(path, data, mode):
             return
         raise StorageError(f"file {str(path)!r} was not written: {error.strerror}") from error

@@ -69,6 +69,10 @@ class SqliteStore:
             path: the file; an operator who moved it away wants to start with nothing.
             was_used: whether there is something that was made after a database existed. In that
                 case a database that is empty was lost, as in a copy without ``-wal``.
+
+        Raises:
+            ConfigurationError: another process uses the directory; or others may read the file or
+                enter the directory; or the database is damaged or of a newer release.
         """
         private_directory(path.parent)
         lock = DirectoryLock(path.parent)

@@ -28,10 +28,10 @@ def seconds_left(shown: Credential, clock: Clock) -> float:
 
 @asynccontextmanager
 async def while_valid(shown: Credential | None, clock: Clock) -> AsyncIterator[None]:
-    """End a block when the client's certificate expires, if the client showed one.
+    """End a block a moment before the client's certificate expires, if the client showed one.
 
     Raises:
-        Unavailable: the certificate expires.
+        Unavailable: the certificate is about to expire.
     """
     until = asyncio.timeout(None if shown is None else seconds_left(shown, clock))
     try:
@@ -44,7 +44,7 @@ async def while_valid(shown: Credential | None, clock: Clock) -> AsyncIterator[N
 
 
 class CertificateEnds(StreamObserver):
-    """Observes streams, and ends each of them when its client's certificate expires.
+    """Observes streams, and ends each of them a moment before its client's certificate expires.
 
     A stream for which an end is set never gets a later one.
     """

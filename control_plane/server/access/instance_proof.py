@@ -49,7 +49,7 @@ class InstanceProof:
         refusals: RefusalTally,
         seen: Callable[[InstanceIdentity], None],
     ) -> None:
-        """Use this State, and these sources that tell which certificates count.
+        """Ask these for the current State, and for which certificates count.
 
         Args:
             state: returns the newest State.

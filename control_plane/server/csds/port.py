@@ -37,6 +37,9 @@ async def client_status_port(
         address: ``host:port``, or ``unix:path``.
         credentials: the TLS of the port; None for plaintext.
         limits: how much a caller may ask for.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
     """
     options = limits.channel_options()
     server = grpc.aio.server(interceptors=[StatusInterceptor()], options=options)

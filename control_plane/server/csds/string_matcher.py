@@ -74,7 +74,7 @@ def _regex(pattern: str, field: str) -> TextTest:
             field=field,
         ) from error
     options = re2.Options()
-    options.log_errors = False  # to standard error
+    options.log_errors = False  # they would go to standard error
     options.max_mem = _MAX_MEMORY
     try:
         compiled = re2.compile(pattern, options)

@@ -46,7 +46,7 @@ def _found(metadata: Struct, path: Sequence[str]) -> Value | None:
         found = inside.fields.get(key)
         if found is None:
             return None
-        inside = found.struct_value  # which is empty if it is no struct
+        inside = found.struct_value  # empty if the value is no struct
     return inside.fields.get(last)
 
 

@@ -91,7 +91,7 @@ class HttpServer:
             writer.write(self._response(head))
         except asyncio.LimitOverrunError:
             writer.write(_message(_told(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)))
-        except asyncio.IncompleteReadError:  # it has nothing more to ask
+        except asyncio.IncompleteReadError:  # the client has nothing more to ask
             writer.transport.abort()
 
     def _response(self, head: bytes) -> bytes:

@@ -49,7 +49,7 @@ class StreamMetrics(StreamObserver):
                 of_type = self._streams.of_type(event.type_url)
                 (of_type.acks if isinstance(event, Acked) else of_type.nacks).inc()
                 exchange = live.stream.machines[event.type_url].exchange
-                if exchange.last_nonce:  # none where a poll refuses what an earlier one was sent
+                if exchange.last_nonce:  # none if a poll NACKs what an earlier poll was sent
                     of_type.push_to_ack.observe(self._clock.monotonic() - exchange.sent_at)
 
     def sent(self, _live: LiveStream, reply: Reply) -> None:

@@ -23,7 +23,7 @@ class CertificateLog:
         """Log under this module's name.
 
         Args:
-            refusals: told of what is too much for a line each of one instance.
+            refusals: told of an instance's reports that are too many for a line each.
         """
         self._refusals = refusals
         self._log = structlog.get_logger(__name__)

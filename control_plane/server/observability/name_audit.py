@@ -33,7 +33,7 @@ Observer = Callable[[LiveStream, TypeUrl, Sequence[str]], None]
 
 
 def _nobody(_live: LiveStream, _type_url: TypeUrl, _names: Sequence[str]) -> None:
-    """Tell nobody."""
+    """Ignore the names; the default for ``observer``."""
 
 
 class NameAudit(StreamObserver):

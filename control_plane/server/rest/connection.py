@@ -136,7 +136,7 @@ class HttpConnection:
         self._write(
             h11.Response(status_code=answer.status, headers=head, reason=answer.status.phrase)
         )
-        if not self._is_head:  # whose answer ends with its headers
+        if not self._is_head:  # the answer to a HEAD request ends with its headers
             self._write(h11.Data(data=answer.body))
         self._write(h11.EndOfMessage())
         async with asyncio.timeout(self._seconds):

@@ -120,7 +120,7 @@ class RestServer:
                 return address
             bare = host.removeprefix("[").removesuffix("]")
             return f"{host}:{await self._connections.listen(bare, int(port), **tls)}"
-        except (OSError, ValueError, OverflowError) as error:  # the last is for no port at all
+        except (OSError, ValueError, OverflowError) as error:  # the last: it is no port number
             number = error.errno if isinstance(error, OSError) else None
             raise cannot_listen(address, number, "address of REST-JSON") from error
 

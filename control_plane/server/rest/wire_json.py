@@ -43,7 +43,7 @@ def parse_json(raw: bytes, limits: StreamLimits = DEFAULT_LIMITS) -> SotwRequest
     _drop_extensions(fields)
     try:
         request = ParseDict(fields, discovery_pb2.DiscoveryRequest(), ignore_unknown_fields=True)
-    except Exception as error:  # protobuf has a SystemError for text that is no Unicode, and more
+    except Exception as error:  # such as protobuf's SystemError for text that is no Unicode
         raise PeerProtocolError(f"the body is no DiscoveryRequest: {_reason(error)}") from error
     return sotw_request(request, limits)
 

@@ -84,7 +84,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             committed = await self._registry.execute(
                 lambda state: self._renew(state, instance.guid, request, source)
             )
-            if self._registry.state.instance(instance.guid) is None:  # in the same transaction
+            if self._registry.state.instance(instance.guid) is None:  # gone in the same commit
                 raise removed(instance.guid)
         except ControlPlaneError as error:
             self._tell_refusal(instance, context, str(error))

@@ -108,7 +108,7 @@ class Reporting:
             # There may be nothing to say for long, and this tells the sidecar that it was let in.
             await context.send_initial_metadata(())
         except grpc.aio.BaseError:
-            return  # it is gone
+            return  # the sidecar is gone
         tasks = [asyncio.create_task(each(context)) for each in (self._read, self._write)]
         try:
             await self._over.wait()
