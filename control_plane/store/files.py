@@ -69,7 +69,7 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the file was not written, and what was there is still there. A full disk is no
             reason for this error if the content is the same.
-        NotDurable: the file was written, but that may be lost if the machine crashes.
+        NotDurable: the file was written, but may be gone after a crash of the machine.
     """
     _write(path, data, 0o600)
 
@@ -116,7 +116,7 @@ def load_or_create(path: Path, create: Callable[[], bytes]) -> bytes:
 
 
 def private_directory(path: Path) -> None:
-    """Make sure of a directory of which no other user can use anything.
+    """Make sure of a directory that is closed to all other users.
 
     Raises:
         ConfigurationError: others own it or may enter it, or it cannot be made.

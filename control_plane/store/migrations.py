@@ -1,6 +1,7 @@
 """How an empty database, or that of an older release, gets the tables of this release.
 
-The rule of this module: a step is never changed after it was released; another step follows it.
+The rule of this module: once a step was released it is never changed; a change to the schema takes
+another step.
 """
 
 from __future__ import annotations
