@@ -1,7 +1,8 @@
-"""Who is there, who is away, and who has left for good.
+"""Which instances are there, which are away, and which have left for good.
 
-- ``presence`` keeps the ``status`` of each instance, by what its sidecar says and by whether its
-  Envoy has what it needs for ``serving``; ``absences`` gives those that are away time to come back.
-- ``departures`` removes those that left for good, ``tombstones`` remembers those that were removed,
-  and ``farewells`` tells them.
+- ``presence`` keeps the ``status`` of each instance, from what its sidecar says and from whether
+  its Envoy has what it needs for ``serving``. ``absences`` gives instances that are away time to
+  come back.
+- ``departures`` removes instances that left for good, ``tombstones`` remembers removed instances,
+  and ``farewells`` tells them that they were removed.
 """

@@ -1,12 +1,15 @@
-"""Who is away, and how long each is given to come back.
+"""Which instances are away, and how long each is given to come back.
 
-The rule of this module: an instance whose streams broke is gone once its time is up, unless nobody
-at all is there while several are waited for. Then it is rather the control plane that is cut off,
-which is as if it were down: nobody counts as gone before somebody is back, and from then on
-everybody has as long as after a start. Otherwise those that are back first would refuse the others,
-and not know their names. Everybody is given that time once in each absence, so that one Envoy that
-comes and goes keeps nobody else alive. An instance whose sidecar speaks meanwhile is given time
-once more, since its Envoy may just be waiting for its next attempt.
+The rule of this module: an instance whose streams broke is gone once its time is up, unless no
+instance at all is connected while several are waited for. Then it is more likely that the control
+plane is cut off, which is as if it were down: no instance counts as gone before one is back, and
+from then on each has as much time as after a start. Otherwise the first instances that are back
+would refuse the others' connections and would not know their names.
+
+The time of an instance is extended like that only once while it runs, so one Envoy that comes and
+goes does not keep the others from counting as gone. If the sidecar of an instance reports
+meanwhile, the instance is given time once more, since its Envoy may just be waiting for its next
+attempt.
 """
 
 from __future__ import annotations
@@ -20,21 +23,21 @@ from control_plane import log_events
 from control_plane.names import InstanceGuid
 
 GRACE_SECONDS = 30.0
-"""How long an instance whose streams broke may stay away; Envoy's longest back-off."""
+"""How long an instance whose streams broke may stay away: the longest back-off of Envoy."""
 
 GRACE_AFTER_START_SECONDS = 60.0
-"""The same from the start of the control plane, or from when somebody is back."""
+"""The same after a start of the control plane, or once the first instance is back."""
 
 
 class Absences:
-    """Keeps the clocks of those that are away."""
+    """Keeps a timer for each instance that is away."""
 
     def __init__(self, anybody: Callable[[], bool], gone: Callable[[InstanceGuid], None]) -> None:
-        """Start with nobody away.
+        """Start with no instance away.
 
         Args:
-            anybody: tells whether the Envoy of any instance is there.
-            gone: called when the time of an instance is up.
+            anybody: tells whether the Envoy of any instance is connected.
+            gone: is called with an instance whose time is up.
         """
         self._anybody = anybody
         self._gone = gone
@@ -47,21 +50,21 @@ class Absences:
         self._log = structlog.get_logger(__name__)
 
     def left(self, instance: InstanceGuid) -> None:
-        """Start the clock of an instance whose last stream broke."""
+        """Start the timer of an instance whose last stream broke."""
         self._wait(instance, GRACE_SECONDS)
 
     def expected(self, instance: InstanceGuid) -> None:
-        """Start the clock of an instance that was there before the control plane started."""
+        """Start the timer of an instance that was there before the control plane started."""
         self._wait(instance, GRACE_AFTER_START_SECONDS)
 
     def came(self, instance: InstanceGuid) -> None:
-        """Wait for an instance no longer: it is there. To be called before anybody knows that."""
+        """Stop waiting for an instance that is there; to be called before ``anybody`` counts it."""
         if not self._anybody():
             self._heard_of_somebody()
         self.forget(instance)
 
     def spoke(self, instance: InstanceGuid) -> None:
-        """Give an instance that is away time once more, since its sidecar spoke."""
+        """Give an instance that is away time once more, since its sidecar reported."""
         timer = self._timers.get(instance)
         if timer is None or instance in self._heard:
             return
@@ -70,16 +73,16 @@ class Absences:
             self._wait(instance, GRACE_SECONDS)
 
     def is_overdue(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance has been away for too long."""
+        """Tell whether the time of an instance is up."""
         return instance in self._overdue
 
     def keeps_place(self, instance: InstanceGuid) -> bool:
-        """Tell whether the address of an instance is still its own, should another ask for it."""
+        """Tell whether an instance still owns its address if another instance asks for it."""
         return instance not in self._overdue and instance not in self._unheard
 
     @property
     def alarm(self) -> str:
-        """Say that nobody is there, and how many are waited for; "" where that is not so."""
+        """That no Envoy is connected, and how many instances are waited for; "" otherwise."""
         if not self._unheard:
             return ""
         waited_for = len(self._unheard) + len(self._timers)
@@ -89,7 +92,7 @@ class Absences:
         )
 
     def hold(self) -> None:
-        """Have nobody's time be up from now on."""
+        """From now on, let no instance's time be up."""
         self._holds = True
         for timer in self._timers.values():
             timer.cancel()
@@ -104,7 +107,7 @@ class Absences:
             those.discard(instance)
 
     def _wait(self, instance: InstanceGuid, seconds: float) -> None:
-        """Start the clock of an instance, or set it anew."""
+        """Start the timer of an instance, or restart it."""
         if self._holds:
             return
         if instance in self._timers:

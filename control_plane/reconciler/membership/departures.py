@@ -1,11 +1,13 @@
-"""Instances that left for good, or never came: nobody can connect as one of them any more.
+"""Removes instances that left for good, or never came: no client can connect as one any more.
 
-The rule of this module: an instance is forgotten once its last identity has ended and it has been
-absent for as long as an identity lives; until then it may come back as who it was. Otherwise
-absent instances would pile up where each container has an address of its own, and keep the indexes
-from those that follow them; and whoever has the address next of one that enrolled and never
-connected could call in its name. How long one is absent is counted by a clock that nobody sets: a
-wall clock that is ahead for a while costs nobody its place.
+The rule of this module: an instance is removed once its last identity has ended and it has been
+absent for as long as an identity lives; until then it may come back as itself. Otherwise absent
+instances would pile up where each container has an address of its own, and would keep their indexes
+from the instances that follow them. And a container that gets the address of an instance that
+enrolled but never connected could call in its name.
+
+Absence is measured by the monotonic clock, so a wall clock that is ahead for a while costs no
+instance its place.
 """
 
 from __future__ import annotations
@@ -23,19 +25,19 @@ from control_plane.reconciler.certificates.holdings import Holdings
 from control_plane.registry import Registry
 
 PERIOD_SECONDS = 60.0
-"""How often those who left for good are looked for; nobody waits for that."""
+"""How often instances that left for good are looked for; nobody waits for that."""
 
 
 class Departures:
-    """Who is absent, and since when, as far as this process knows."""
+    """Which instances are absent, and since when, as far as this process knows."""
 
     def __init__(self, holdings: Holdings, lifetime: timedelta, clock: Clock) -> None:
-        """Start with nobody who is absent.
+        """Start with no instance absent.
 
         Args:
             holdings: knows the identities that instances have.
-            lifetime: of the identities that are issued now.
-            clock: tells which have ended, and for how long somebody is absent.
+            lifetime: the lifetime of identities that are issued now.
+            clock: tells which identities have ended, and how long an instance has been absent.
         """
         self._holdings = holdings
         self._lifetime = lifetime
@@ -44,7 +46,7 @@ class Departures:
         self._log = structlog.get_logger(__name__)
 
     async def run(self, registry: Registry) -> None:
-        """Forget who left for good, until cancelled."""
+        """Remove instances that left for good, until cancelled."""
         while True:
             await self._forget(registry)
             await self._clock.sleep(PERIOD_SECONDS)
@@ -66,6 +68,9 @@ class Departures:
             self._log.warning(log_events.STORE_FAILED, reason=str(error))
 
     def _has_ended(self, instance: InstanceGuid) -> bool:
-        """Tell whether the last identity of an instance ended; one without any needs none."""
+        """Tell whether the last identity of an instance has ended; False if it has none.
+
+        An instance that has no identity needs none to connect.
+        """
         ends = self._holdings.identity_ends(instance)
         return ends is not None and ends <= self._clock.now()

@@ -1,12 +1,12 @@
-"""How an instance that was removed hears that it has nothing any more, and is sent away.
+"""How a removed instance is told that it has nothing any more, and is then disconnected.
 
-The rule of this module: Envoy serves what it has until it is told otherwise, so an instance that
-was removed is told: on the streams that it has, or on one that it opens later, even after a restart
-of the control plane. It is told nothing else; it has some seconds to answer, and then its stream
-ends.
+The rule of this module: Envoy serves what it has until it is told otherwise, so a removed instance
+is told: on the streams that it has, or on one that it opens later, even after a restart of the
+control plane. It is told nothing else. It has some seconds to answer, and then its stream ends.
 
-Its Envoy and its resolver are told once each, and after that sent away without a word: a client
-that was answered comes back at once, and one that was not waits longer each time.
+Its Envoy and its resolver are told once each. After that their streams are ended without a
+response: a client that got a response reconnects at once, and one that got none waits longer each
+time.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ from control_plane.xds.resource_type import CLUSTER, LISTENER
 from control_plane.xds.snapshot import Snapshot
 
 BOUND_SECONDS = 10.0
-"""How long a stream has to ACK that nothing is left, before it ends."""
+"""How long a client has to ACK that nothing is left, before its stream ends."""
 
 LATE_SECONDS = 60.0
-"""How long after its Envoy was told a resolver may come to be told too; then the door is shut."""
+"""For how long after the Envoy of an instance was told its resolver may connect to be told too;
+after that both are refused."""
 
 _WITHDRAWN = (CLUSTER, LISTENER, NAME_TABLE_TYPE)
 
 
 class Farewells:
-    """The streams of instances that were removed, and who of them was told."""
+    """The streams of removed instances, and which of these instances were told."""
 
     def __init__(self, nodes: Nodes, planner: Planner, clock: Clock) -> None:
-        """Start with nobody who was removed.
+        """Start with no instance removed.
 
         Args:
-            nodes: have the streams, and what is said on them.
-            planner: knows what is left of a plan.
-            clock: tells how long ago somebody was told.
+            nodes: have the streams, and the snapshots that are sent on them.
+            planner: makes the plan that takes everything away.
+            clock: tells how long ago an instance was told.
         """
         self._nodes = nodes
         self._planner = planner
@@ -50,7 +51,7 @@ class Farewells:
         self._told: dict[InstanceGuid, dict[TypeUrl, float]] = {}
 
     def awaits(self, instance: InstanceGuid) -> bool:
-        """Tell whether a removed instance's Envoy or resolver may not have been told yet."""
+        """Tell whether the Envoy or the resolver of a removed instance may have yet to be told."""
         at = self._told.get(instance, {}).get(LISTENER)
         return at is None or self._clock.monotonic() - at < LATE_SECONDS
 
@@ -70,13 +71,13 @@ class Farewells:
                 self._look(live)
 
     def opened(self, live: LiveStream) -> None:
-        """Tell an instance that was removed before it came."""
+        """Tell an instance that was removed before it opened this stream."""
         if len(self._nodes.streams(live.node_id)) == 1:
             self._nodes.set(live.node_id, self._planner.farewell(Snapshot()))
         self._begin(live)
 
     def told(self, live: LiveStream) -> None:
-        """Send away who has nothing any more, or was told before."""
+        """End a removed instance's stream if its client has nothing any more or was told before."""
         if live not in self._timers:
             return
         if _subjects(live) <= self._told.get(InstanceGuid(live.node_id), {}).keys():
@@ -85,7 +86,7 @@ class Farewells:
             self._look(live)
 
     def closed(self, live: LiveStream) -> None:
-        """Forget a stream that is gone, and with the last of them what was said."""
+        """Forget a closed stream, and after the last one of an instance its snapshot."""
         timer = self._timers.pop(live, None)
         if timer is None:
             return
@@ -94,11 +95,12 @@ class Farewells:
             self._nodes.forget(live.node_id)
 
     def forget(self, left: Tombstone, again: Instance | None) -> None:
-        """Tell an instance no more: it is there again, or nobody can come back as it.
+        """Stop telling an instance: it was registered again, or nobody can connect as it any more.
 
         Args:
-            left: what was left of it.
-            again: what it is now; one of another app is not the one that the streams are of.
+            left: its tombstone.
+            again: the instance as it is registered now, None if it is not; if its app is another
+                one, the present streams are not those of the new instance.
         """
         self._told.pop(left.instance_guid, None)
         for live in self._nodes.streams(left.instance_guid):
@@ -116,12 +118,12 @@ class Farewells:
         self._timers[live] = loop.call_later(BOUND_SECONDS, self._time_is_up, live)
 
     def _time_is_up(self, live: LiveStream) -> None:
-        # A client that says that it has nothing is told nothing, and so has nothing to ACK.
+        # A client that says that it has nothing is sent nothing, and so has nothing to ACK.
         self._look(live)
         _end(live)
 
     def _look(self, live: LiveStream) -> None:
-        """Send a stream away if its client gave back all that it had."""
+        """End a stream if its client has given up everything that it had."""
         snapshot = self._nodes.snapshot(live.node_id) or Snapshot()
         machines, subjects = live.stream.machines, _subjects(live)
         if not subjects <= machines.keys():
@@ -134,7 +136,7 @@ class Farewells:
 
 
 def _subjects(live: LiveStream) -> set[TypeUrl]:
-    """Return what a client has to hear of: a resolver of its names, an Envoy of its listeners."""
+    """Return what a client has to be told about: a resolver its names, an Envoy its listeners."""
     asked = live.stream.machines
     return {NAME_TABLE_TYPE if url == NAME_TABLE_TYPE else LISTENER for url in asked}
 

@@ -1,13 +1,14 @@
-"""Who is there: what streams and sidecars tell, as the status of each instance.
+"""Which instances are there: keeps the status of each, from its streams and its sidecar's word.
 
 The rule of this module: an instance that says that it leaves is gone at once; one whose Envoy's
-streams just break is given time to come back (``absences``). A resolver's stream says nothing of
-the Envoy beside it; that there is a resolver is remembered.
+streams just break is given time to come back (``absences``). The stream of a resolver says nothing
+about the Envoy beside it; only the fact that the instance has a resolver is remembered.
 
-A sidecar's word holds until its next one, whatever the Envoy does meanwhile: one that drains opens
-new streams too. The status is part of the State, and so is whether there is a sidecar; thus a word
-outlives a restart, and names lead to nobody who left, or does not listen, before the sidecar says
-otherwise (``status``). If a word changes without end, the newest is written now and then.
+A sidecar's word holds until its next one, whatever the Envoy does meanwhile: an Envoy that drains
+opens new streams too. The status is part of the State, and so is whether there is a sidecar. Thus a
+word outlives a restart: after it, names do not lead to an instance that left, or whose app does not
+listen, before its sidecar says otherwise (``status``). If the word of a sidecar changes all the
+time, only the newest is written, now and then.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ RETRY_SECONDS = 1.0
 """How long after a status could not be written, or changed too often, the next attempt is made."""
 
 WORDS_PER_SECOND = 1.0
-"""How often the word of one sidecar may change in the long run: each time, all its neighbours hear
-of it once it is on the disk."""
+"""How often the word of one sidecar may change in the long run: each change, once on disk, is sent
+to all neighbours of the instance."""
 
 WORDS_AT_ONCE = 10
-"""How often it may change at once: an app may start, fail and be started again."""
+"""How often it may change in quick succession: an app may start, fail and be started again."""
 
 
 class Presence(StreamObserver):
-    """Keeps each instance's status; observes streams."""
+    """Keeps the status of each instance; observes streams."""
 
     def __init__(
         self,
@@ -54,13 +55,13 @@ class Presence(StreamObserver):
         has_turn: Callable[[InstanceGuid], bool] = lambda _: True,
         awaits_plan: Callable[[InstanceGuid], bool] = lambda _: False,
     ) -> None:
-        """Keep the status of this registry's instances.
+        """Keep the status of the instances in this registry.
 
         Args:
-            has_turn: tells whether the changed word of an instance may be written at once, which
-                is counted; if not, the newest is written later.
-            awaits_plan: tells whether the plan of an instance is outdated, so that who has all of
-                it may lack what it should have.
+            has_turn: tells whether the changed word of an instance may be written at once, and
+                counts the call; if not, the newest word is written later.
+            awaits_plan: tells whether the plan of an instance is outdated; its Envoy may then have
+                all of the plan and still lack what it should have.
         """
         self._registry = registry
         self._has_turn = has_turn
@@ -89,7 +90,7 @@ class Presence(StreamObserver):
             await asyncio.gather(*(self._write(instance) for instance in changed))
 
     def told(self, live: LiveStream, _events: Sequence[Event]) -> None:
-        """Note an Envoy that came, or came back, and when it has all that it needs to serve."""
+        """Note that an Envoy came, or came back, and when it has all that it needs to serve."""
         instance = InstanceGuid(live.node_id)
         if NAME_TABLE_TYPE in live.stream.machines:
             known = self._registry.state.instance(instance)
@@ -103,21 +104,21 @@ class Presence(StreamObserver):
         self._look(instance)
 
     def planned(self, instance: InstanceGuid) -> None:
-        """Look at an instance whose plan is the newest: its Envoy may have all of it already."""
+        """Look at an instance that has a new plan: its Envoy may have all of it already."""
         self._look(instance)
 
     def closed(self, live: LiveStream) -> None:
-        """Give an instance time to come back."""
+        """Give an instance whose last Envoy stream closed time to come back."""
         self._serving.discard(live)
         if live not in self._envoys:
             return
         self._envoys.discard(live)
         instance = InstanceGuid(live.node_id)
-        self._look(instance)  # a stream that was dead for long kept those beside it waiting
+        self._look(instance)  # a dead stream may have kept the others from counting as serving
         self._miss(instance)
 
     def reported(self, instance: InstanceGuid, word: Word) -> None:
-        """Take what a sidecar says of its instance."""
+        """Take what a sidecar says about its instance."""
         known = self._registry.state.instance(instance)
         if word.leaving:
             self._absences.forget(instance)
@@ -131,7 +132,7 @@ class Presence(StreamObserver):
                 self._write_later(instance)
 
     def is_awaited(self, guid: InstanceGuid) -> bool:
-        """Tell whether an instance is there, or has not been away for long enough to be gone."""
+        """Tell whether an instance is there, or is away but not for long enough to be gone."""
         word = self._words.get(guid)
         if not self._absences.keeps_place(guid) or (word is not None and word.leaving):
             return False
@@ -139,15 +140,15 @@ class Presence(StreamObserver):
         return instance is not None and instance.status.is_there
 
     def word(self, guid: InstanceGuid) -> Word | None:
-        """Return what the sidecar of an instance said last; None if it said nothing."""
+        """Return what the sidecar of an instance said last; None if it has said nothing."""
         return self._words.get(guid)
 
     def alarm(self) -> str:
-        """Return what everybody's absence means, or "" where somebody is there."""
+        """Return what the absence of all instances means; "" if one is there."""
         return self._absences.alarm
 
     def hold(self) -> None:
-        """Have nobody count as gone from now on: streams end since the control plane stops."""
+        """Let no instance count as gone any more: streams end because the control plane stops."""
         self._absences.hold()
 
     def _envoys_of(self, instance: InstanceGuid) -> tuple[LiveStream, ...]:
@@ -155,7 +156,7 @@ class Presence(StreamObserver):
         return tuple(live for live in streams if live in self._envoys)
 
     def _miss(self, guid: InstanceGuid) -> None:
-        """Wait for an instance whose Envoy is away, unless it left or was removed."""
+        """Wait for an instance whose Envoy is away, unless the instance left or was removed."""
         instance, word = self._registry.state.instance(guid), self._words.get(guid)
         if instance is None or not instance.status.is_there or self._envoys_of(guid):
             return
@@ -170,7 +171,7 @@ class Presence(StreamObserver):
             self._changed.put_nowait(instance)
 
     def _can_serve(self, instance: InstanceGuid) -> bool:
-        """Tell whether an Envoy has its certificate, and what else other containers need of it."""
+        """Tell whether an Envoy has its certificate and all else that callers need of it."""
         if self._awaits_plan(instance):
             return False
         snapshot, known = self._nodes.snapshot(instance), self._registry.state.instance(instance)
@@ -190,18 +191,18 @@ class Presence(StreamObserver):
                 continue
             old = before.instance(entity.guid)
             if old is not None and old.address != entity.address:
-                # What its Envoy ACKed was meant for the old address.
+                # What its Envoy ACKed was made for the old address.
                 self._serving.difference_update(self._nodes.streams(entity.guid))
             if old is not None and not old.status.is_there:
-                # Its streams may have broken while it was written that it is there.
+                # Its streams may have broken while the status was being written.
                 self._miss(entity.guid)
             if entity.status is InstanceStatus.REGISTERED:
-                # One that was removed and registered anew may still be connected, so no stream
-                # opens.
+                # An instance that was removed and registered again may still be connected; then no
+                # stream opens.
                 self._changed.put_nowait(entity.guid)
 
     def _app_changed(self, before: App | None, app: App) -> None:
-        """Look at instances anew where something else makes them healthy from now on."""
+        """Look again at the instances of an app whose health check changed."""
         if before is not None and before.health_check_type is not app.health_check_type:
             for instance in self._state.instances_of(app.guid):
                 self._changed.put_nowait(instance.guid)
@@ -227,7 +228,7 @@ class Presence(StreamObserver):
             self._log.error(log_events.STORE_FAILED, instance=guid, reason=str(error))
             self._write_later(guid)
             return
-        # What was removed while this waited for its turn was not written.
+        # Nothing was written if the instance was removed while this waited for its turn.
         if status is instance.status or not written.change:
             return
         event = {
@@ -237,14 +238,14 @@ class Presence(StreamObserver):
         self._log.info(event, instance=guid, app=instance.app_guid, status=status.value)
 
     def _write_later(self, guid: InstanceGuid) -> None:
-        """Have the status written then, once for whatever happens until then."""
+        """Have the status written after a pause, once for all changes until then."""
         if guid not in self._retries:
             loop = asyncio.get_running_loop()
             self._retries[guid] = loop.call_later(RETRY_SECONDS, self._write_again, guid)
 
     def _write_again(self, guid: InstanceGuid) -> None:
         del self._retries[guid]
-        self._has_turn(guid)  # this was one
+        self._has_turn(guid)  # counts this turn
         self._changed.put_nowait(guid)
 
     def _status(self, instance: Instance) -> InstanceStatus:

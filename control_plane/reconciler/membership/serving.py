@@ -1,7 +1,8 @@
 """Whether an Envoy has what it needs to serve other containers.
 
-The rule of this module: what it refused of its other ports (one may be taken) keeps nobody away who
-comes to the C2C port. Whatever is on its way is waited for, so that an instance is ready once.
+The rule of this module: if an Envoy refused something for its other ports (one may be taken), that
+does not keep callers away from its C2C port. Everything that has yet to be answered is waited for,
+so an instance becomes ready only once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from control_plane.xds.stream import Stream
 def can_serve(streams: Iterable[Stream], snapshot: Snapshot, app: App) -> bool:
     """Tell whether an Envoy ACKed all that the C2C port needs, and answered for the rest.
 
-    It asks for its certificate once it has a listener that names it, over one stream or another.
+    An Envoy asks for its certificate, on one of its streams, once it has a listener that names it.
     """
     streams = tuple(streams)
     if not any(SECRET in stream.machines for stream in streams):
@@ -45,7 +46,7 @@ def can_serve(streams: Iterable[Stream], snapshot: Snapshot, app: App) -> bool:
 
 
 def _is_needed(delivery: Delivery, app: App) -> bool:
-    """Tell whether something belongs to the C2C port."""
+    """Tell whether the C2C port needs a resource."""
     port = app.c2c_port
     if delivery.type_url == EXTENSION_CONFIG:
         return delivery.name.startswith(sources_filter_name(C2C_PORT, ""))

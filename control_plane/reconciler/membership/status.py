@@ -1,10 +1,10 @@
-"""Which status an instance has, by what is known of it.
+"""Which status an instance has, given what is known about it.
 
 The rule of this module: an instance that says that it leaves is gone, whatever else is known. If no
-sidecar ever reported for an instance, its status follows from what its Envoy ACKed. Where the
-health check of an app is its process, it does not matter whether the app listens. If the sidecar
-says that its Envoy no longer serves, the instance is not ready at once; it gets no time to come
-back, as an instance does whose streams just broke.
+sidecar ever reported for an instance, its status follows from what its Envoy ACKed. If the health
+check of an app is its process, it does not matter whether the app listens. If the sidecar says that
+its Envoy no longer serves, the instance is not ready at once; it gets no time to come back, unlike
+an instance whose streams just broke.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from control_plane.model.entities import App, HealthCheckType, Instance, Instanc
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a sidecar said last of its instance.
+    """What a sidecar last said about its instance.
 
     Attributes:
         listening: the app accepts connections.
         leaving: the instance is about to stop.
-        not_serving: its Envoy has shown no certificate for a while, and did before.
+        not_serving: its Envoy showed certificates before, but none for a while.
     """
 
     listening: bool
@@ -36,11 +36,11 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What is seen of the Envoy of an instance.
+    """What the control plane sees of an instance's Envoy.
 
     Attributes:
         connected: it has a stream.
-        can_serve: it ACKed, on one that it still has, all that it needs to serve.
+        can_serve: on a stream that it still has, it ACKed all that it needs to serve.
         overdue: it has been away for too long.
     """
 
@@ -65,7 +65,8 @@ def status_of(instance: Instance, app: App, word: Word | None, sight: Sight) -> 
     if not sight.connected:
         return now
     if word is None and instance.has_sidecar:
-        # What it said before the start, which led to this status, holds until it speaks again.
+        # What the sidecar said before the start led to this status, which holds until it speaks
+        # again.
         return InstanceStatus.NOT_READY if now is InstanceStatus.REGISTERED else now
     if word is not None and not word.says_healthy(app):
         return InstanceStatus.NOT_READY

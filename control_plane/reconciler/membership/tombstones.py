@@ -1,10 +1,13 @@
-"""How long it is remembered that an instance was removed: as long as it can prove to have been one.
+"""How long a removed instance is remembered: as long as a client can prove to be that instance.
 
-The rule of this module: nobody comes back without an identity certificate, so a tombstone ends with
-the last one that its instance may have. One that stays too long does no harm; one that goes too
-early would leave an Envoy serving. So it stays for as long as an identity lives by a clock that
-nobody sets, too: a wall clock that is ahead for a while ends none. What has drained is forgotten
-along with them; another clock says when that is, while the process runs.
+The rule of this module: no client can come back as an instance without an identity certificate, so
+a tombstone ends with the last one that the instance may have. A tombstone that stays too long does
+no harm; one that goes too early would leave an Envoy serving. So a tombstone also stays for as long
+as an identity lives by the monotonic clock: a wall clock that is ahead for a while ends no
+tombstone.
+
+Ports and callers that have drained are forgotten along with the tombstones. Until when they drain
+while the process runs, another clock says (``reconciler.draining``).
 """
 
 from __future__ import annotations
@@ -28,21 +31,21 @@ from control_plane.reconciler.certificates.holdings import Holdings
 from control_plane.registry import Registry
 
 PERIOD_SECONDS = 60.0
-"""How often those that are over are looked for; nobody waits for that."""
+"""How often tombstones that are over are looked for; nobody waits for that."""
 
 Result = TypeVar("Result")
 
 
 class Tombstones:
-    """Adds a tombstone to each removal, and forgets those that are over."""
+    """Adds a tombstone to each removal, and forgets tombstones that are over."""
 
     def __init__(self, holdings: Holdings, lifetime: timedelta, clock: Clock) -> None:
-        """Start with those that are in the State.
+        """Start with the tombstones in the State.
 
         Args:
             holdings: knows the identities that instances have.
-            lifetime: of the identities that are issued now.
-            clock: tells which have ended.
+            lifetime: the lifetime of identities that are issued now.
+            clock: tells which identities have ended.
         """
         self._holdings = holdings
         self._lifetime = lifetime
@@ -52,14 +55,15 @@ class Tombstones:
         self._log = structlog.get_logger(__name__)
 
     def amend(self, decision: Decision[Result]) -> Decision[Result]:
-        """Return what a command did, with the tombstones that follow from it."""
+        """Return the result of a command with the tombstones that follow from it."""
         return leave_tombstones(decision, self._ends_at)
 
     @contextmanager
     def unneeded(self, instance: InstanceGuid) -> Iterator[None]:
-        """Leave none if an instance is removed within the block: nobody can prove to have been it.
+        """Leave no tombstone if an instance is removed within this context.
 
-        That is so where it was registered and its identity was then given to nobody.
+        Nobody can prove to be that instance if it was registered but its identity was never handed
+        out.
         """
         self._unneeded.add(instance)
         try:
@@ -77,7 +81,7 @@ class Tombstones:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         guids = (each.instance_guid for each in registry.state.all_tombstones())
         self._since = {guid: self._since.get(guid, monotonic) for guid in guids}
-        # It may have been there for a period when it was seen first.
+        # A tombstone may be a period old when it is first seen.
         long_ago = monotonic - self._lifetime.total_seconds() + PERIOD_SECONDS
         young = frozenset(guid for guid, at in self._since.items() if at > long_ago)
 
@@ -93,10 +97,10 @@ class Tombstones:
             self._log.warning(log_events.STORE_FAILED, reason=str(error))
 
     def _ends_at(self, instance: InstanceGuid) -> datetime | None:
-        """Return when the last identity of an instance ends; None if nobody was given any.
+        """Return when the last identity of an instance ends; None if none was handed out.
 
-        One whose record is not written yet, or was lost, was issued with the present lifetime; one
-        of an earlier run may have had a longer one.
+        An identity whose record is not written yet, or was lost, was issued with the present
+        lifetime. An identity of an earlier run may have had a longer one.
         """
         if instance in self._unneeded:
             return None
