@@ -1,7 +1,7 @@
 """What sidecars saw their own Envoy serve.
 
-The rule of this module: the best witness is next door. A sidecar's report counts while it keeps
-reporting; an instance without one is looked at from here.
+The rule of this module: the sidecar beside an Envoy is the best witness. Its report counts while it
+keeps reporting. The control plane itself looks at an instance that has no such sidecar.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from control_plane.clock import Clock
 from control_plane.names import InstanceGuid
 
 REPORT_SECONDS = (10.0, 30.0)
-"""How often a sidecar reports at the least: the first in a small fleet, up to the second in a big
-one. A sidecar of ours waits 40 s for the answer to a report."""
+"""The longest time between two reports of a sidecar: the first in a small fleet, up to the second
+in a large one. Our sidecar waits 40 s for the answer to a report."""
 
 REPORTS_PER_SECOND = 200.0
-"""How many reports of those that bring nothing new are made at the most, up to 6,000 sidecars."""
+"""How many reports without news arrive at most, up to 6,000 sidecars."""
 
 NOBODY_LOOKS = "no sidecar reports, and the control plane has no address that Envoy lets in"
 
 FELL_SILENT = "its sidecar saw no handshake with it yet, and reports no more: restart it"
-"""Why nobody knows better of a certificate that its sidecar did not see served."""
+"""Why nothing newer is known about a certificate that its sidecar did not see served."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What a sidecar saw, and when it said so by the server's monotonic clock."""
+    """What a sidecar saw, and when it said so on the server's monotonic clock."""
 
     serial: int | None
     at: float
@@ -42,19 +42,19 @@ class Attestation:
     """The last report of each sidecar."""
 
     def __init__(self, clock: Clock) -> None:
-        """Start with no witness."""
+        """Start without reports."""
         self._clock = clock
         self._reports: dict[InstanceGuid, _Report] = {}
         self._news: dict[InstanceGuid, asyncio.Event] = {}
         self._observers: list[Callable[[InstanceGuid], None]] = []
 
     def observe(self, observer: Callable[[InstanceGuid], None]) -> None:
-        """Tell somebody of each instance that was reported on; it returns at once."""
+        """Call an observer with each instance that is reported on; it has to return at once."""
         self._observers.append(observer)
 
     @property
     def report_seconds(self) -> float:
-        """How often a sidecar reports at the least."""
+        """The longest time between two reports of a sidecar."""
         least, most = REPORT_SECONDS
         return min(most, max(least, len(self._reports) / REPORTS_PER_SECOND))
 
@@ -64,28 +64,28 @@ class Attestation:
         return report is not None and self._clock.monotonic() - report.at < 3 * self.report_seconds
 
     def fell_silent(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance has a sidecar that reported to this process, and ceased to."""
+        """Tell whether an instance's sidecar has reported to this process but no longer does."""
         return instance in self._reports and not self.witnessed(instance)
 
     def served(self, instance: InstanceGuid) -> int | None:
-        """Return the serial that was seen last; None if there was none."""
+        """Return the serial that the sidecar saw last; None if it saw none."""
         report = self._reports.get(instance)
         return report.serial if report is not None else None
 
     def exposed(self, instance: InstanceGuid) -> tuple[int, ...]:
-        """Return the ports of the app that were found open past Envoy."""
+        """Return the ports of the app that the sidecar found open past Envoy."""
         report = self._reports.get(instance)
         return report.exposed if report is not None else ()
 
     def app_ports(self, instance: InstanceGuid) -> Mapping[int, bool] | None:
-        """Return for each port of the app whether it accepts connections; None if nobody tells."""
+        """Return for each port of the app whether it accepts connections; None if unknown."""
         report = self._reports.get(instance)
         if report is None or not self.witnessed(instance):
             return None
         return report.app_ports or None
 
     def trusted(self, instance: InstanceGuid) -> frozenset[str]:
-        """Return the fingerprints of the roots that a sidecar trusts; none if it does not tell."""
+        """Return the fingerprints of the roots that a sidecar trusts; none if it has not said."""
         report = self._reports.get(instance)
         return report.trusted if report is not None else frozenset()
 
@@ -100,10 +100,11 @@ class Attestation:
         """Take what a sidecar saw.
 
         Args:
-            instance: of which instance.
-            serial: of the certificate that its Envoy serves; None if it serves none.
+            instance: the instance of the sidecar.
+            serial: the serial of the certificate that its Envoy serves; None if it serves none.
             exposed: the ports of the app that are open past Envoy.
-            app_ports: for each port of the app whether it accepts connections; None if untold.
+            app_ports: for each port of the app whether it accepts connections; None if the sidecar
+                has not said.
             trusted: the fingerprints of the roots that the sidecar trusts.
         """
         now = self._clock.monotonic()
@@ -115,7 +116,7 @@ class Attestation:
             observer(instance)
 
     async def news(self, instance: InstanceGuid, timeout: float) -> None:
-        """Return when the sidecar reports again, or after that many seconds."""
+        """Return when the sidecar reports again, or after this many seconds."""
         event = self._news.setdefault(instance, asyncio.Event())
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):

@@ -1,8 +1,8 @@
 """Proof of serving: which certificate an instance really shows.
 
-The rule of this module: an ACK means accepted, not applied (Envoy's pull request 39891), so
-"served" is said only after a TLS handshake with the instance showed the serial. Nothing is sent or
-trusted: the handshake is looked at and the connection closed.
+The rule of this module: an ACK means accepted, not applied (Envoy's pull request 39891), so a
+certificate counts as served only after a TLS handshake with the instance showed its serial. The
+handshake sends nothing and trusts nothing: the certificate is read and the connection closed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AT_ONCE = 32
 
 
 class Prober:
-    """Looks at certificates, a few at a time."""
+    """Reads certificates by TLS handshakes, a few at a time."""
 
     def __init__(self) -> None:
         """Start with no handshake under way."""
@@ -33,11 +33,11 @@ class Prober:
     async def served_serial(
         self, address: str, port: int, *, source: str | None = None
     ) -> int | str:
-        """Return the serial of the certificate that is shown there, or why none is.
+        """Return the serial of the certificate that an instance shows, or why it shows none.
 
         Args:
-            address: the instance's.
-            port: the one that serves TLS.
+            address: the address of the instance.
+            port: the port that serves TLS.
             source: the address to connect from.
         """
         where = at_ports(address, port)

@@ -1,10 +1,11 @@
-"""Proof of serving: what an instance ACKed is looked at until it is served.
+"""Proof of serving: an instance that ACKed a certificate is looked at until it serves it.
 
 The rule of this module: an ACK means accepted, not applied, so a certificate counts as served only
-after a TLS handshake showed its serial. The sidecar next door is the better witness; the control
-plane connects itself only where none reports, and to a few at a time. What is not served a second
-after its ACK is said to be so, and is looked at further, less and less often. Where a crowd
-connects, those who come are served first, and looked at when it is over.
+after a TLS handshake showed its serial. The sidecar beside the Envoy is the better witness. The
+control plane connects itself only where no sidecar reports, and to a few instances at a time. A
+certificate that is not served a second after its ACK is reported as not served, and is looked at
+further, less and less often. While a crowd connects, its instances are sent their resources first;
+the control plane looks at them when the crowd is over.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ GRACE_SECONDS = 1.0
 """How long after its ACK a certificate may take to be served; Envoy takes some milliseconds."""
 
 CROWD_SECONDS = 60.0
-"""How much longer it may take until somebody looks, while more and more connect."""
+"""For how much longer the look is put off while more and more instances connect."""
 
 _FIRST_PAUSE = 0.002
 _GROWTH = 5
 _LONGEST_PAUSE = 60.0
-"""How often an instance is looked at that does not serve; there may be thousands of them."""
+"""The longest pause between two looks at an instance that does not serve; there may be thousands of
+them."""
 
 
 class Proof(StreamObserver):
@@ -76,47 +78,48 @@ class Proof(StreamObserver):
         return entry.state is CertificateState.SERVED
 
     def is_seen(self, instance: InstanceGuid) -> bool | None:
-        """Tell whether a handshake showed its newest certificate; None if nobody can look."""
+        """Tell whether a handshake showed the newest certificate; None if nobody can look."""
         if not self._sight.is_possible(instance):
             return None
         entry = self._ledger.get(instance, C2C_SECRET)
         return entry is not None and entry.state is CertificateState.SERVED
 
     def shown_serial(self, instance: InstanceGuid) -> int | None:
-        """Return the serial that was seen last, by the sidecar or from here; None if none was."""
+        """Return the serial last seen, by the sidecar or the control plane; None if none was."""
         return self._sight.last(instance)
 
     async def served(
         self, instances: Iterable[InstanceGuid], timeout: float
     ) -> frozenset[InstanceGuid]:
-        """Wait until all serve their newest certificates; return those that do not in the end.
+        """Wait until all serve their newest certificates; return those that still do not.
 
         Args:
-            instances: whom to wait for, but for who is not connected or cannot be looked at.
-            timeout: seconds to wait at the most.
+            instances: the instances to wait for; those that are not connected or cannot be looked
+                at are left out.
+            timeout: the longest wait in seconds.
         """
         connected = filter(self._nodes.streams, instances)
         return await self._waiters.wait(filter(self._sight.is_possible, connected), timeout)
 
     def opened(self, _live: LiveStream) -> None:
-        """A stream that was opened has not said yet what its client has; there may be many."""
+        """Count a stream; what its client has is not known yet, and many more streams may open."""
         self._rush.note(self._clock.monotonic())
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Look whether a client has its certificates now, or has lost them."""
+        """Look whether a client now has its certificates, or has lost them."""
         instance = InstanceGuid(live.node_id)
         if SECRET in live.stream.machines:
             for entry in self._ledger.of(instance):
                 if entry.state is CertificateState.NOT_SERVED and _listens(events):
-                    self._looking.stop(instance)  # its port was taken, perhaps, and is free by now
+                    self._looking.stop(instance)  # its port may have been taken, and be free now
                 self._compare(entry)
 
     def closed(self, live: LiveStream) -> None:
-        """Wait no more for an instance that will not be back."""
+        """Stop waiting for an instance if it will not be back."""
         self._waiters.note(InstanceGuid(live.node_id))
 
     def reported(self, instance: InstanceGuid) -> None:
-        """Take what a sidecar reported to have seen."""
+        """Take what a sidecar has reported as served."""
         entry = self._ledger.get(instance, C2C_SECRET)
         if entry is None or entry.state is CertificateState.ISSUED:
             return
@@ -127,7 +130,7 @@ class Proof(StreamObserver):
             self._look(entry)
 
     def gone(self, instance: InstanceGuid) -> None:
-        """Wait no more for an instance that is gone."""
+        """Stop waiting for an instance that is gone."""
         self._waiters.note(instance)
 
     def forget(self, instance: InstanceGuid) -> None:
@@ -135,7 +138,7 @@ class Proof(StreamObserver):
         self._sight.forget(instance)
 
     async def close(self) -> None:
-        """Look no further."""
+        """Stop looking."""
         if self._awaiting is not None:
             self._awaiting.cancel()
             await asyncio.gather(self._awaiting, return_exceptions=True)
@@ -148,7 +151,7 @@ class Proof(StreamObserver):
             for live in self._nodes.streams(instance)
         )
         if not has_it:
-            # Also where it had it before: a client that restarted begins with nothing.
+            # Even if it had it before: a client that restarted begins with nothing.
             self._move(entry, CertificateState.ISSUED)
             return
         is_acked_now = entry.state is CertificateState.ISSUED
@@ -156,14 +159,15 @@ class Proof(StreamObserver):
             self._move(entry, CertificateState.ACKED)
         if entry.record.secret == C2C_SECRET:
             if is_acked_now:
-                # What was not served before is looked at too rarely by now.
+                # If the previous one was not served, the pauses between looks have grown too long
+                # by now.
                 self._looking.stop(instance)
             self._look(entry)
 
     def _look(self, entry: Entry) -> None:
-        """Have it looked at until the instance serves its newest certificate.
+        """Have an instance looked at until it serves its newest certificate.
 
-        A sidecar reports by itself; it is asked only about what it has not reported in time.
+        A sidecar reports by itself; only if it has not reported in time is the instance looked at.
         """
         instance, now = entry.record.instance_guid, self._clock.monotonic()
         if instance in self._looking or self.is_served(instance):
@@ -180,7 +184,7 @@ class Proof(StreamObserver):
             self._awaiting = asyncio.get_running_loop().create_task(self._await_reports())
 
     async def _await_reports(self) -> None:
-        """Look at those of which no report has come in time; one task is enough for all."""
+        """Look at instances whose report has not come in time; one task is enough for all."""
         while self._awaited:
             at, entry = self._awaited[0]
             now = self._clock.monotonic()
@@ -193,7 +197,7 @@ class Proof(StreamObserver):
             self._awaited.popleft()
             instance = entry.record.instance_guid
             newest = self._ledger.get(instance, C2C_SECRET)
-            # If it was replaced by now, the new one is awaited by itself.
+            # If it has been replaced by now, the new one is awaited on its own.
             if newest is not None and newest.record is entry.record:
                 self._start(instance, at)
         self._awaiting = None
@@ -214,7 +218,7 @@ class Proof(StreamObserver):
             looked_for = entry.record
             seen = await self._sight.look(instance)
             if self._ledger.get(instance, C2C_SECRET) is not entry:
-                continue  # something happened meanwhile, and may have made this look worthless
+                continue  # the entry changed meanwhile, which may have made this look worthless
             if seen == entry.record.serial:
                 self._move(entry, CertificateState.SERVED)
                 continue
@@ -223,13 +227,13 @@ class Proof(StreamObserver):
             pause = min(_GROWTH * pause, _LONGEST_PAUSE)
 
     def _judge(self, entry: Entry, seen: int | str | None, *, is_overdue: bool) -> None:
-        """Say why a certificate is not seen, once it should have been."""
+        """Record why a certificate is not seen, once it should have been."""
         if seen is None:
             was_refuted = entry.state is CertificateState.NOT_SERVED
             self._move(entry, entry.state, FELL_SILENT if was_refuted else NOBODY_LOOKS)
         elif is_overdue:
             if isinstance(seen, int):
-                # The sidecar may not have looked since, and nobody else looks meanwhile.
+                # The sidecar may not have looked since, and nobody else looks while it reports.
                 seen = f"the last TLS handshake with port {C2C_PORT} showed serial {seen:x}"
             self._move(entry, CertificateState.NOT_SERVED, seen)
 
@@ -246,5 +250,5 @@ class Proof(StreamObserver):
 
 
 def _listens(events: Sequence[Event]) -> bool:
-    """Tell whether a client took listeners."""
+    """Tell whether a client ACKed listeners."""
     return any(isinstance(each, Acked) and each.type_url == LISTENER for each in events)

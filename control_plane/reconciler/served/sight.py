@@ -1,8 +1,8 @@
 """Which certificate an instance shows, by the best witness that there is.
 
-The rule of this module: that is the sidecar next door. The control plane connects itself only where
-no sidecar reports, and only from an address that Envoy lets in: any other handshake would fail, and
-say nothing of the certificate.
+The rule of this module: the best witness is the sidecar beside the Envoy. The control plane
+connects itself only where no sidecar reports, and only from an address that Envoy lets in: any
+other handshake would fail and say nothing about the certificate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from control_plane.reconciler.served.probe import Prober
 
 
 class Sight:
-    """Looks at the instances of a State that changes."""
+    """Looks at the instances of the newest State."""
 
     def __init__(
         self,
@@ -31,7 +31,8 @@ class Sight:
         """Look through these.
 
         Args:
-            source: the address from which Envoys let the control plane look; None if there is none.
+            source: the address from which Envoys let the control plane connect; None if there is
+                none.
         """
         self._state = state
         self._attestation = attestation
@@ -45,13 +46,13 @@ class Sight:
         return self._attestation.witnessed(instance) or self._is_from_here(instance)
 
     def last(self, instance: InstanceGuid) -> int | None:
-        """Return the serial that was seen last, by the sidecar or from here; None if none was."""
+        """Return the serial last seen, by the sidecar or the control plane; None if none was."""
         if self._attestation.witnessed(instance):
             return self._attestation.served(instance)
         return self._shown.get(instance)
 
     async def look(self, instance: InstanceGuid) -> int | str | None:
-        """Return the serial that is shown, or why none is; None if nobody can look."""
+        """Return the serial that is shown, or why there is none; None if nobody can look."""
         if self._attestation.witnessed(instance):
             served = self._attestation.served(instance)
             nothing = f"its sidecar has no TLS handshake with port {C2C_PORT}"
@@ -68,9 +69,9 @@ class Sight:
         """Return when another look may be worth it.
 
         Args:
-            instance: which one.
+            instance: the instance.
             seconds: how long to wait if the control plane looks itself.
-            unheard: how long to wait, if it does not, for the next report at the most.
+            unheard: how long to wait at most for the sidecar's next report, if it does not.
         """
         if self._attestation.witnessed(instance) or not self._is_from_here(instance):
             await self._attestation.news(instance, unheard)
@@ -82,7 +83,7 @@ class Sight:
         self._shown.pop(instance, None)
 
     def _is_from_here(self, instance: InstanceGuid) -> bool:
-        """Tell whether the control plane can look itself: both addresses are of one family."""
+        """Tell whether the control plane can look itself: both addresses are of the same family."""
         known = self._state().instance(instance)
         if self._source is None or known is None:
             return False
