@@ -1,11 +1,11 @@
 """Make before break between names and certificates.
 
-The rule of this module: nobody is ever led by a name to a certificate that lacks it. A new route is
-resolved only once every connected instance of its app ACKed the certificate that has it, and leads
-to no instance that was away, or late, before that instance has it too. A route that was unmapped
-stays in the certificates until every resolver ACKed that it is gone, and those who asked just
-before have connected. Both waits have a bound, and passing it is reported. A restart, even after a
-kill, does not change that (``recovery``).
+The rule of this module: a name never leads to a certificate that lacks it. A new route is resolved
+only once every connected instance of its app has ACKed the certificate that has it. It does not
+lead to an instance that was away, or late, before that instance has ACKed it too. An unmapped route
+stays in the certificates until every resolver has ACKed its removal, and clients that resolved it
+just before have connected. Both waits have a bound, and exceeding it is logged. A restart, even
+after a kill, does not change any of this (``recovery``).
 """
 
 from __future__ import annotations
@@ -31,28 +31,30 @@ from control_plane.reconciler.tasks import Tasks
 from control_plane.store.protocol import IssuedRecord
 
 PUBLISH_BOUND = 10.0
-"""Seconds that a new name waits for the certificates at the most."""
+"""How many seconds a new name waits for the certificates at most."""
 
 WITHDRAW_BOUND = 5.0
-"""Seconds that an unmapped name waits for the resolvers at the most."""
+"""How many seconds an unmapped name waits for the resolvers at most."""
 
 LINGER_SECONDS = 1.0
-"""How long after a name is gone those who just resolved it may take to connect (its TTL is 0)."""
+"""How long clients that resolved a name just before its removal have to connect (its TTL is 0)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:
-    """What publishing asks about instances.
+    """What publishing has to know about instances, and has to have done with them.
 
     Attributes:
-        connected_of: tells which of an app's instances have a stream.
+        connected_of: returns the instances of an app that have a stream.
         streams: returns the streams on which an instance asked for certificates.
-        certified: tells whether an instance is connected and ACKed the certificate that it should
-            have; what else it has or refused does not matter, here and with names.
+        certified: tells whether an instance is connected and has ACKed the certificate that it
+            should have; what else it has or refused does not matter, neither here nor for
+            ``has_names``.
         resolves: tells whether an instance has a resolver that follows its name table.
-        has_names: tells whether that ACKed the names that it should have, or is not connected.
-        mark: has the instances of some apps looked at again.
-        mark_resolvers: the same with those that have a resolver.
+        has_names: tells whether that resolver has ACKed the names that it should have, or is not
+            connected.
+        mark: has the instances of some apps planned for again.
+        mark_resolvers: does the same for those of them that have a resolver.
     """
 
     connected_of: Callable[[AppGuid], Iterable[InstanceGuid]]
@@ -74,10 +76,10 @@ class Publication:
         clock: Clock,
         records: Iterable[IssuedRecord] = (),
     ) -> None:
-        """Take mapped routes as published, but not to instances without a certificate for them.
+        """Start with the mapped routes published, though not to instances that may lack them.
 
         Args:
-            records: what an earlier run remembered of certificates.
+            records: the records of certificates of an earlier run.
         """
         records = tuple(records)
         self._state = state
@@ -99,35 +101,35 @@ class Publication:
         return tuple(name for name in self._state.hostnames_of(app) if name not in held_back)
 
     def lingering(self, instance: Instance) -> tuple[Hostname, ...]:
-        """Return the routes that an app lost and an instance's certificate still must have."""
+        """Return the routes that the app lost but an instance's certificate must still have."""
         of_app = self._lingering.get(instance.app_guid, ())
         return tuple(sorted({*of_app, *self._kept.get(instance.guid, ())}))
 
     def uncertified(self, app: AppGuid) -> Lacking:
-        """Return which published routes must not lead to which of an app's instances yet."""
+        """Return which published routes must not yet lead to which instances of an app."""
         return self._uncertified.of(app)
 
     def certified(self, app: AppGuid, instance: InstanceGuid) -> None:
-        """Let every route lead to an instance, which has the certificate."""
+        """Let every route lead to this instance, which has the certificate."""
         self._uncertified.certified(app, instance)
 
     def told(self, instance: InstanceGuid) -> None:
-        """Look again at an instance that was planned for, answered, or lost a stream."""
+        """Look again at an instance that got a plan, answered, or lost a stream."""
         self._certifying.note(instance)
         self._withdrawing.note(instance)
 
     def left(self, instance: InstanceGuid) -> None:
-        """Note that the resolver of an instance lost its stream, and may be back."""
+        """Note that an instance's resolver lost its stream; it may come back."""
         known = self._state.instance(instance)
         if known is not None and known.status is not InstanceStatus.GONE:
             self._returning.left(instance)
 
     def returned(self, instance: InstanceGuid) -> None:
-        """Note that the resolver of an instance asks for its names."""
+        """Note that an instance's resolver asks for its names."""
         self._returning.came(instance)
 
     def resume(self) -> None:
-        """Go on with the names that were unmapped when the control plane ended."""
+        """Go on with names whose removal was under way when the control plane ended."""
         for guid, names in self._kept.items():
             app = self._state.instances[guid].app_guid
             for mapping in (RouteMapping(name, app) for name in names):
@@ -135,7 +137,7 @@ class Publication:
                     self._tasks.start(mapping, self._withdraw(mapping))
 
     def awaited(self, apps: Iterable[AppGuid]) -> tuple[Instance, ...]:
-        """Return the instances whose resolvers keep unmapped names in certificates of some apps."""
+        """Return the instances whose resolvers, being away, keep unmapped names in certificates."""
         wanted = frozenset(apps)
         losing = {
             of.app_guid
@@ -145,12 +147,12 @@ class Publication:
         return tuple(each for app in losing for each in self._returning.missing(self._led(app)))
 
     def under_way(self, apps: Iterable[AppGuid]) -> tuple[asyncio.Task[None], ...]:
-        """Return what has still to happen to the names of some apps."""
+        """Return the tasks that publish or remove names of some apps."""
         wanted = frozenset(apps)
         return tuple(task for of, task in self._tasks.items() if of.app_guid in wanted)
 
     def committed(self, state: State, change: Change) -> None:
-        """Look at the routes that a change maps and unmaps."""
+        """Look at the routes that a change maps or unmaps."""
         self._state = state
         for entity in change.drops:
             if isinstance(entity, RouteMapping):
@@ -166,7 +168,7 @@ class Publication:
                 self._returning.came(entity.guid)
 
     async def close(self) -> None:
-        """Stop whatever is under way."""
+        """Stop everything that is under way."""
         await self._tasks.close()
         await self._uncertified.close()
 
@@ -190,9 +192,9 @@ class Publication:
         around = self._around
         there = {each: frozenset(around.streams(each)) for each in around.connected_of(app)}
         late = await self._certifying.wait(there, PUBLISH_BOUND)
-        # Meanwhile one that was there may have left without an ACK, and one that was away may be
-        # back and have ACKed. One that is not ready counts too: if no certificate can be issued, it
-        # may become ready with its old one. One that never was there has none.
+        # Meanwhile a connected instance may have left without an ACK, and an absent one may have
+        # come back and ACKed. An instance that is not ready counts too: if no certificate can be
+        # issued, it may become ready with its old one. An instance that never connected has none.
         stayed = {
             each
             for each, streams in there.items()
@@ -224,7 +226,8 @@ class Publication:
         ]
         if resolvers:
             late = await self._withdrawing.wait(resolvers, WITHDRAW_BOUND)
-            # That wait leaves out who lost its stream meanwhile, and still answers the name.
+            # That wait leaves out resolvers that lost their stream meanwhile and still answer the
+            # name.
             if left := [each.guid for each in self._returning.missing(self._led(app))]:
                 await self._returning.wait(self._led(app))
                 late |= await self._withdrawing.wait(left, WITHDRAW_BOUND)
@@ -237,7 +240,7 @@ class Publication:
         self._around.mark([app])
 
     def _led(self, app: AppGuid) -> Iterator[Instance]:
-        """Yield the instances that the names of an app may be answered to."""
+        """Yield the instances whose resolvers may answer the names of an app."""
         for caller in callers(self._state, app):
             yield from self._state.instances_of(caller)
 

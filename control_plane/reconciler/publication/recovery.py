@@ -1,7 +1,7 @@
 """What was about to happen to names when the control plane ended.
 
-The rule of this module: it follows from what is on the disk alone, so that it is the same after a
-kill. What was published and certified goes on as it was; what was not waits as it did.
+The rule of this module: it follows from the disk alone, so it is the same after a kill. A name that
+was published and certified goes on as before; a name that was not yet waits as before.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from control_plane.names import MAX_HOSTNAME_OCTETS, AppGuid, Hostname, Instance
 from control_plane.store.protocol import IssuedRecord
 
 Lacking: TypeAlias = "HashTrieMap[InstanceGuid, frozenset[Hostname]]"
-"""Of an app: which of its routes an instance may have no certificate with. To add or drop one costs
-the same however many there are, and whoever remembers an older map goes on reading that."""
+"""For the instances of one app: the routes that an instance may have no certificate for. Adding or
+dropping an instance costs the same however many there are, and a reader that keeps an older map
+goes on reading that one."""
 
 
 def uncertified(state: State, records: Iterable[IssuedRecord]) -> dict[AppGuid, Lacking]:
-    """Return which routes of each app its instances may have no certificate with.
+    """Return the routes of each app for which its instances may have no certificate.
 
-    An instance that has been there counts, ready or not: if no certificate can be issued when it is
-    back, it is ready with its old one. One that never was there has none.
+    An instance that has ever connected counts, ready or not: if no certificate can be issued when
+    it is back, it becomes ready with its old one. An instance that never connected has none.
     """
     acked = {each.instance_guid: each.acked for each in records if each.secret == C2C_SECRET}
     found: dict[AppGuid, dict[InstanceGuid, frozenset[Hostname]]] = {}
@@ -42,9 +43,9 @@ def uncertified(state: State, records: Iterable[IssuedRecord]) -> dict[AppGuid, 
 def unmapped(
     state: State, records: Iterable[IssuedRecord]
 ) -> dict[InstanceGuid, frozenset[Hostname]]:
-    """Return the routes that the certificate of each ready instance has, and its app no more.
+    """Return the routes that each ready instance's certificate has but its app no longer has.
 
-    They were unmapped shortly before, and some resolver may lead there by them.
+    They were unmapped shortly before, and some resolver may still lead clients there by them.
     """
     found: dict[InstanceGuid, frozenset[Hostname]] = {}
     for record in records:
@@ -61,7 +62,7 @@ def unmapped(
 def _routes_besides(
     hostnames: Iterable[Hostname], instance: Instance, record: IssuedRecord
 ) -> frozenset[Hostname]:
-    """Return the routes in a certificate, besides these; each is there per index too."""
+    """Return the other routes in a certificate; each is in it with its per-index name too."""
     known, per_index = frozenset(hostnames), f"{instance.index}."
     others = {
         name

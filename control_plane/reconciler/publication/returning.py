@@ -1,7 +1,7 @@
 """Resolvers that are away: since the control plane started, or since they lost their stream.
 
-The rule of this module: who is away goes on answering by the names that it had. It has as long to
-come back as the instances themselves have; after that nobody waits for it.
+The rule of this module: a resolver that is away goes on answering with the names that it had. It
+has as long to come back as instances have; after that nobody waits for it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from control_plane.reconciler.progress import Waiters
 
 
 class Returning:
-    """Knows whose resolver has not come back yet."""
+    """Knows which instances' resolvers have not come back yet."""
 
     def __init__(self, state: State, clock: Clock) -> None:
-        """Expect those of a State that was read from disk just now."""
+        """Expect the resolvers in a State that was just read from disk."""
         self._clock = clock
         until = clock.monotonic() + GRACE_AFTER_START_SECONDS
         self._away = {
@@ -31,23 +31,23 @@ class Returning:
         self._waiters = Waiters(lambda instance: instance not in self._away)
 
     def left(self, instance: InstanceGuid) -> None:
-        """Expect an instance back whose resolver is not connected any more."""
+        """Expect the resolver of an instance back, which lost its connection."""
         self._away[instance] = self._clock.monotonic() + GRACE_SECONDS
 
     def came(self, instance: InstanceGuid) -> None:
-        """Wait no longer for an instance: its resolver asked for its names, or it is no more."""
+        """Stop waiting for an instance: its resolver asked for its names, or it is gone."""
         if self._away.pop(instance, None) is not None:
             self._waiters.note(instance)
 
     def missing(self, instances: Iterable[Instance]) -> tuple[Instance, ...]:
-        """Return those of some instances whose resolvers are still waited for."""
+        """Return those of these instances whose resolvers are still waited for."""
         if not self._away:
             return ()
         now = self._clock.monotonic()
         return tuple(each for each in instances if self._away.get(each.guid, now) > now)
 
     async def wait(self, instances: Iterable[Instance]) -> None:
-        """Return once the resolvers of some instances are back, or the time is up."""
+        """Return once the resolvers of these instances are back, or their time is up."""
         missing = [each.guid for each in self.missing(instances)]
         if missing:
             until = max(self._away[each] for each in missing)

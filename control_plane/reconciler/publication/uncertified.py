@@ -1,8 +1,9 @@
-"""Which names must not lead to which instances yet, as those have no certificate with them.
+"""Which names must not lead to which instances yet, because their certificates may lack them.
 
-The rule of this module: a name leads to such an instance once it ACKed its certificate. Each time
-that one does, every resolver of a caller gets another name table, and of a big app hundreds come
-back in a second; so those of an app that come soon after another one are let in together.
+The rule of this module: a name leads to such an instance once it has ACKed its certificate. Each
+time an instance has, the resolver of every caller gets another name table. Of a large app, hundreds
+of instances come back within a second, so instances of an app that follow soon after another one
+are let in together.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from control_plane.reconciler.tasks import Tasks
 from control_plane.store.protocol import IssuedRecord
 
 TOGETHER_SECONDS = 1.0
-"""How long an instance that has its certificate may wait for others of its app."""
+"""How long an instance that has its certificate may wait for other instances of its app."""
 
 _NOBODY: Lacking = HashTrieMap()
 
 
 class Uncertified:
-    """The instances of each app to which not all of its names lead."""
+    """The instances of each app to which not all names of the app lead."""
 
     def __init__(
         self,
@@ -38,8 +39,8 @@ class Uncertified:
         """Start with what follows from the disk.
 
         Args:
-            records: what an earlier run remembered of certificates.
-            changed: is told of an app whose names lead to more instances now.
+            records: the records of certificates of an earlier run.
+            changed: is called with an app whose names now lead to more instances.
         """
         self._by_app = uncertified(state, records)
         self._changed = changed
@@ -48,19 +49,19 @@ class Uncertified:
         self._gathering: Tasks[AppGuid] = Tasks()
 
     def of(self, app: AppGuid) -> Lacking:
-        """Return which of an app's names must not lead to which of its instances."""
+        """Return which names of an app must not lead to which of its instances yet."""
         return self._by_app.get(app, _NOBODY)
 
     def add(self, app: AppGuid, name: Hostname, instances: Iterable[InstanceGuid]) -> None:
-        """Let a name lead to none of these before they have their certificates."""
+        """Let a name lead to none of these instances before they have their certificates."""
         lacking, came = self.of(app), self._came.get(app, set())
         for each in instances:
             lacking = lacking.insert(each, lacking.get(each, frozenset()) | {name})
-            came.discard(each)  # its certificate had not this one
+            came.discard(each)  # the certificate that it has lacks this name
         self._set(app, lacking)
 
     def certified(self, app: AppGuid, instance: InstanceGuid) -> None:
-        """Let every name lead to an instance, which has its certificate, now or in a moment."""
+        """Let every name lead to this instance, which has its certificate, now or in a moment."""
         if instance not in self.of(app):
             return
         if app in self._came:
@@ -80,11 +81,11 @@ class Uncertified:
         self._set(app, lacking)
 
     def discard(self, app: AppGuid, instances: Iterable[InstanceGuid]) -> None:
-        """Forget instances, to which every name leads now, or which are gone for good."""
+        """Forget instances to which every name leads now, or which were removed."""
         self._set(app, reduce(HashTrieMap.discard, instances, self.of(app)))
 
     async def close(self) -> None:
-        """Wait for nobody any more."""
+        """Stop waiting for further instances."""
         await self._gathering.close()
 
     def _set(self, app: AppGuid, lacking: Lacking) -> None:
@@ -98,7 +99,7 @@ class Uncertified:
         self._changed(app)
 
     async def _gather(self, app: AppGuid, came: set[InstanceGuid]) -> None:
-        """Let in together those that come meanwhile, until a while goes by in which none does."""
+        """Let in together the instances that come within a pause, until none comes in one."""
         try:
             await self._clock.sleep(TOGETHER_SECONDS)
             while came:
