@@ -1,9 +1,9 @@
-"""Who waits for a plan, in the order in which they began to wait.
+"""Which instances wait for a plan, in the order in which they began to wait.
 
-The rule of this module: an instance waits once, however often it is marked. Where many wait, or
-many come in a short time, it is a crowd; then a second process makes certificates too, and an
-instance whose certificates are being made there waits for them and not in the queue. One that
-cannot be given to it is planned for here, in its turn.
+The rule of this module: an instance waits once, however often it is marked. If many wait, or many
+connect in a short time, they are a crowd. Then a second process issues certificates too, and an
+instance whose certificates are being issued there waits for them instead of in the queue. An
+instance that cannot be given to the second process is planned for here, when its turn comes.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ from control_plane.reconciler.certificates.issuers import Issued, Issuers, Retur
 from control_plane.reconciler.pace import Rush
 
 _SLICE_SECONDS = 0.005
-"""How long plans are made before others (streams, commands) have a turn."""
+"""For how long plans are made before others (streams, commands) have a turn."""
 
 CROWD = 32
-"""How many have to wait until the second process is asked: before that it is faster to begin."""
+"""How many instances have to wait before the second process is asked; with fewer it is faster to
+begin here."""
 
 RUSH_SECONDS = 3.0
-"""As many that connect in this time are a crowd too, though none of them waits for long."""
+"""The same number that connect within this time are a crowd too, even if none of them waits
+long."""
 
 
 class Backlog:
     """The instances that wait."""
 
     def __init__(self, clock: Clock, issuers: Issuers | None, returned: Returned) -> None:
-        """Start with nobody who waits.
+        """Start with no instance waiting.
 
         Args:
-            clock: times the turns.
+            clock: times the slices.
             issuers: the second process, if there is one.
-            returned: makes a plan with what is taken back from there.
+            returned: makes a plan for an instance that the second process returned.
         """
         self._clock = clock
         self._issuers = issuers
@@ -55,13 +57,13 @@ class Backlog:
         return instance in self._waiting or instance in self._given
 
     def add(self, instance: InstanceGuid) -> None:
-        """Let an instance wait, if it does not already."""
+        """Let an instance wait, if it does not wait already."""
         if instance not in self._given:
             self._waiting[instance] = None
             self._wake.set()
 
     def drop(self, instance: InstanceGuid) -> None:
-        """Let an instance wait no more: its plan is made just now, or it was removed."""
+        """Let an instance wait no longer: its plan is being made, or it was removed."""
         self._waiting.pop(instance, None)
 
     def came(self) -> None:
@@ -69,7 +71,7 @@ class Backlog:
         self._rush.note(self._clock.monotonic())
 
     def is_crowd(self) -> bool:
-        """Tell whether there are so many that each has to wait for its turn."""
+        """Tell whether there are so many instances that each has to wait its turn."""
         return len(self._waiting) >= CROWD or self._rush.is_on(self._clock.monotonic())
 
     async def work(
@@ -77,12 +79,12 @@ class Backlog:
         due: Callable[[InstanceGuid], Mapping[str, Request]],
         plan: Callable[[InstanceGuid], None],
     ) -> None:
-        """Make the plans of those who wait, in slices, until cancelled.
+        """Make the plans of the waiting instances, in slices, until cancelled.
 
         Args:
-            due: returns the certificates that an instance needs first, by name; what it raises,
-                its plan raises too.
-            plan: makes its plan; it raises nothing.
+            due: returns the certificates that an instance needs first, by name; if it raises,
+                making the plan raises the same.
+            plan: makes the plan of an instance; it raises nothing.
         """
         while True:
             await self._wake.wait()
@@ -90,7 +92,7 @@ class Backlog:
             while self._waiting and self._clock.monotonic() < until:
                 instance = next(iter(self._waiting))
                 is_given = self._give(instance, due)
-                self.drop(instance)  # before its plan, in which it may be marked again
+                self.drop(instance)  # before it is planned for, which may mark it again
                 if not is_given:
                     plan(instance)
             if not self._waiting:
@@ -100,24 +102,24 @@ class Backlog:
     def _give(
         self, instance: InstanceGuid, due: Callable[[InstanceGuid], Mapping[str, Request]]
     ) -> bool:
-        """Have the second process make the certificates of one of a crowd; tell whether it does."""
+        """In a crowd, give an instance to the second process; tell whether that took it."""
         if self._issuers is None or not self.is_crowd() or not self._issuers.has_room():
             return False
         try:
             requests = due(instance)
-        except Exception:  # noqa: BLE001 - its plan fails by it too, and that is told and retried
+        except Exception:  # noqa: BLE001 - its plan fails too, which is reported and retried
             return False
         if not requests:
             return False
         try:
             self._issuers.give(instance, requests, self._clock.now())
-        except Exception as error:  # noqa: BLE001 - whatever it is, they are made here
+        except Exception as error:  # noqa: BLE001 - whatever it is, they are issued here
             self._log.warning(log_events.ISSUER_FAILED, instance=instance, exc_info=error)
             return False
         self._given.add(instance)
         return True
 
     def take_back(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
-        """Take an instance back from the second process, with what was issued for it."""
+        """Take an instance back from the second process, with the certificates issued for it."""
         self._given.discard(instance)
         self._returned(instance, issued)

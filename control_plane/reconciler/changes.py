@@ -1,10 +1,11 @@
-"""How long changes take until everybody has them.
+"""How long changes take to reach all instances.
 
 The rule of this module: a change is followed from its commit until every connected instance that it
-concerns ACKed what follows from it, and then until every one of them serves its certificate. It is
-known by its revision, which is in the answer to its call, so that one number leads from the call to
-the last ACK. What is not known when the control plane stops is not told. The comings and goings of
-instances are no changes, and neither is what is forgotten of those that were removed.
+concerns has ACKed what follows from it, and then until each of these instances serves its
+certificate. The change is identified by its revision, which is in the response to its call, so one
+number leads from the call to the last ACK. What is not known when the control plane stops is not
+logged. Instances that come and go are not changes, and neither is forgetting what was kept of
+removed ones.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.progress import Behind, Stage
 
 BOUND_SECONDS = 60.0
-"""How long a change is followed at the most."""
+"""How long a change is followed at most."""
 
 NAMED_AT_MOST = 10
-"""How many of those that have not followed are named in the log."""
+"""How many of the instances that are behind are named in the log."""
 
 
 class Progress(Protocol):
-    """Knows how far a change got."""
+    """Knows how far a change has got."""
 
     async def wait(
         self, apps: frozenset[AppGuid], stage: Stage, timeout: float
@@ -40,21 +41,21 @@ class Progress(Protocol):
 
 
 class Serving(Protocol):
-    """Knows who serves its newest certificate."""
+    """Knows which instances serve their newest certificates."""
 
     async def served(
         self, instances: frozenset[InstanceGuid], timeout: float
     ) -> frozenset[InstanceGuid]:
-        """Wait until they do, as ``Proof`` does."""
+        """Wait until all of these do, as ``Proof`` does."""
 
 
 Observer = Callable[[Stage, int, float, int], None]
-"""Is told the stage that a change reached, its revision, after how many seconds, and how many
-instances were still behind when the time was up."""
+"""Called with the stage that a change reached, its revision, the seconds since its commit, and how
+many instances were still behind when the time was up."""
 
 
 class ChangeTrace:
-    """Follows changes; a subscriber of the registry."""
+    """Follows changes; subscribes to the registry."""
 
     def __init__(
         self,
@@ -64,10 +65,10 @@ class ChangeTrace:
         serving: Serving,
         clock: Clock,
     ) -> None:
-        """Follow whatever is committed after this State.
+        """Follow everything that is committed after this State.
 
         Args:
-            revision: tells that of the newest State.
+            revision: returns the revision of the newest State.
         """
         self._state = state
         self._revision = revision
@@ -80,11 +81,11 @@ class ChangeTrace:
         self._log = structlog.get_logger(__name__)
 
     def observe(self, observer: Observer) -> None:
-        """Tell somebody of each stage that a change reaches, or does not reach in time."""
+        """Call an observer for each stage that a change reaches, or does not reach in time."""
         self._observers.append(observer)
 
     def committed(self, state: State, change: Change) -> None:
-        """Follow a change; to be told after the reconciler was."""
+        """Follow a change; has to be called after the reconciler was told of it."""
         before, self._state = self._state, state
         dropped = [each for each in change.drops if not isinstance(each, Tombstone | Draining)]
         if self._is_over:
@@ -93,7 +94,7 @@ class ChangeTrace:
             self._start(self._follow(change.apps, self._revision(), self._clock.monotonic()))
 
     async def close(self) -> None:
-        """Follow no further, and nothing that is yet to come; to be called before streams end."""
+        """Stop following, and follow no further changes; to be called before streams end."""
         self._is_over = True
         tasks = tuple(self._tasks)
         for task in tasks:
@@ -119,7 +120,7 @@ class ChangeTrace:
         seconds = self._clock.monotonic() - since
         event = log_events.CHANGE_SERVED if stage is Stage.SERVED else log_events.CHANGE_ACKED
         log = self._log.warning if behind else self._log.info
-        # Whoever reads that later cannot ask any more who it was.
+        # It will be too late to ask which instances these were when the log is read.
         named = {"instances": sorted(behind)[:NAMED_AT_MOST]} if behind else {}
         log(event, revision=revision, seconds=round(seconds, 6), behind=len(behind), **named)
         for observer in self._observers:
@@ -127,7 +128,7 @@ class ChangeTrace:
 
 
 def _is_status_only(entity: Entity, before: State) -> bool:
-    """Tell whether an instance came or went, and is otherwise as it was."""
+    """Tell whether an instance only came or went, and is otherwise unchanged."""
     if not isinstance(entity, Instance):
         return False
     old = before.instance(entity.guid)

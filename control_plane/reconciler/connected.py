@@ -1,7 +1,7 @@
-"""Who is connected, as the others of this package ask for it.
+"""Which instances are connected, as the other modules of this package ask for it.
 
-The rule of this module: it keeps nothing; streams are those of the nodes, and who is of which app
-is in the State of the moment.
+The rule of this module: it stores nothing. The nodes have the streams, and the newest State says
+which instance belongs to which app.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from control_plane.xds.resource_type import SECRET
 
 
 class ConnectedInstances:
-    """Answers for the instances of a State that changes."""
+    """Answers for the instances of the newest State."""
 
     def __init__(self, nodes: Nodes, state: Callable[[], State]) -> None:
         """Look them up in these."""

@@ -1,9 +1,10 @@
-"""Waiting until a change has reached everybody whom it concerns.
+"""Waits until a change has reached all instances that it concerns.
 
 The rule of this module: the answer names the instances that the change has not reached, and why, in
-words that an operator can act on. An instance that is away when a wait begins is not waited for;
-one that loses its stream meanwhile is, until it is back, counts as gone, or left. When the control
-plane stops, an instance whose answer has not come is taken to have no change.
+words that an operator can act on. An instance that is away when a wait begins is not waited for. An
+instance that loses its stream during the wait is waited for until it is back, counts as gone, or
+has left. When the control plane stops, an instance that has not answered counts as not having the
+change.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
 
 _LAST_LOOK_SECONDS = 0.25
-"""What a handshake may take when the time is up; one with an instance that is well takes 3 ms."""
+"""How long a handshake may take once the time is up; with a healthy instance it takes 3 ms."""
 
 _NOT_BACK = (
     "its resolver is away and answers by the names that it had, so certificates keep what was "
@@ -43,11 +44,11 @@ _NAMES = "what was sent is ACKed, but a name is not in every name table yet, or 
 _STOPPING = "the control plane is stopping"
 
 _Asked = Mapping[InstanceGuid, frozenset[TypeUrl]]
-"""What each instance asked for when a wait for it began."""
+"""The types that each instance asked for when the wait for it began."""
 
 
 class Convergence:
-    """Answers who has a change and who has not."""
+    """Answers which instances have a change and which have not."""
 
     def __init__(
         self,
@@ -66,9 +67,10 @@ class Convergence:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Answer all who wait, and who will: those they wait for are behind from now on.
+        """Answer all present and future waits: the instances that they wait for count as behind.
 
-        To be called before streams are ended, which says nothing of who has a change.
+        To be called before streams are ended, since the end of a stream says nothing about who has
+        a change.
         """
         self._stopping.set()
 
@@ -78,9 +80,9 @@ class Convergence:
         """Wait until every connected instance of some apps has reached a stage.
 
         Args:
-            apps: whose instances to wait for.
+            apps: the apps whose instances to wait for.
             stage: how far the change has to get.
-            timeout: seconds to wait at the most.
+            timeout: the longest wait in seconds.
 
         Returns:
             those that had not reached it when the time was up, or the control plane stopped.
@@ -105,7 +107,7 @@ class Convergence:
         )
 
     def _waited_for(self, app: AppGuid) -> Iterator[Instance]:
-        """Yield the instances of an app that are connected, or were when streams were ended."""
+        """Yield the instances of an app that are connected, or were until streams were ended."""
         of = self._reconciler
         for each in of.state.instances_of(app):
             if of.is_connected(each.guid) or (self._stopping.is_set() and of.may_return(each.guid)):
@@ -117,7 +119,7 @@ class Convergence:
         return Stage.ACKED if has_it else Stage.COMMITTED
 
     def _is_back(self, instance: InstanceGuid, asked: _Asked) -> bool:
-        """Tell whether an instance lost no stream, or is back, or is not waited for any more."""
+        """Tell whether an instance lost no stream, is back, or is no longer waited for."""
         away = self._reconciler.standing.away(instance, asked[instance])
         return not away or not self._reconciler.may_return(instance)
 
@@ -151,7 +153,8 @@ class Convergence:
     ) -> frozenset[InstanceGuid]:
         """Wait for the instances, and for what names and certificates wait for in each other."""
         while True:
-            # What ends during the wait below changes what those should have who arrived before.
+            # A task that ends during the wait below changes what instances should have, including
+            # those that arrived before.
             under_way = self._reconciler.publication.under_way(apps)
             left = max(0.0, deadline - self._clock.monotonic())
             late = await self._reconciler.waiters.wait(
@@ -183,7 +186,7 @@ class Convergence:
             for each in missing
             if each.status is ConfigStatus.ERROR and each.refusal is not None
         }
-        # Of resources that were refused together, Envoy's words name the bad one.
+        # If several resources were refused together, Envoy's message names the bad one.
         if refused:
             name = min(refused, key=lambda name: name not in refused[name])
             return f"it refused {name}: {refused[name]}"
@@ -192,7 +195,7 @@ class Convergence:
         return "it has not withdrawn everything yet"
 
     async def _unserved(self, known: Instance, deadline: float) -> Behind | None:
-        """Look until an instance serves its certificate, wherever it is by then."""
+        """Look until an instance serves its certificate, whatever its address is by then."""
         guid, pause = known.guid, _FIRST_PAUSE
         while True:
             instance = self._reconciler.state.instance(guid)

@@ -1,11 +1,13 @@
-"""What the ports of apps were, and who might call, for as long as connections of then may be open.
+"""What an app's ports were, and who might call, for as long as connections from then may be open.
 
 The rule of this module: a filter chain that was replaced or withdrawn serves its connections until
-Envoy has drained them, and needs the cluster and the filter that it had. Without the cluster the
-next request on each of them would be answered 503, and without the filter 403. And the filter of an
-app that may call no more has to say so, since not every client is told that a resource is gone. How
-long that is, a clock says that nobody sets; after a restart it is the one of the wall, and never
-more than it was at first.
+Envoy has drained them, and needs the cluster and the filter that it had. Without the cluster, the
+next request on each connection would be answered with 503; without the filter, with 403. Moreover,
+the filter of an app that may no longer call has to say so, since not every client is told that a
+resource is gone.
+
+The monotonic clock measures how long that is. After a restart the wall clock gives the remaining
+time, which is never more than the time at the beginning.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from control_plane.names import AppGuid
 from control_plane.planner import NOTHING_GONE, Gone
 
 DRAIN_SECONDS = 60.0
-"""How long connections may drain; those of a sidecar have ``--drain-time``, by default 10 s."""
+"""How long connections may drain; under a sidecar they have ``--drain-time``, by default 10 s."""
 
 
 class _Recent:
-    """What is gone of one app, and until when it may drain."""
+    """What is gone from one app, and until when it may drain."""
 
     def __init__(self) -> None:
         self.ports: dict[PortMapping, tuple[AppProtocol, float]] = {}
@@ -39,10 +41,10 @@ class _Recent:
 
 
 class Draining:
-    """Knows which port mappings and policies are gone, and were there a moment ago."""
+    """Knows which port mappings and policies are gone but were there a moment ago."""
 
     def __init__(self, left: Iterable[DrainingPort | DrainingCaller], clock: Clock) -> None:
-        """Start with those that an earlier run left."""
+        """Start with what an earlier run left draining."""
         self._clock = clock
         self._gone: dict[AppGuid, _Recent] = {}
         now = clock.now()
@@ -68,7 +70,7 @@ class Draining:
                 self._gone.setdefault(destination, _Recent()).callers[source] = until
 
     def of(self, app: App) -> Gone:
-        """Return what the ports of an app were a moment ago and are no more, and who might call."""
+        """Return what an app's ports were until a moment ago, and who might call until then."""
         recent = self._gone.get(app.guid)
         if recent is None:
             return NOTHING_GONE
@@ -81,7 +83,7 @@ class Draining:
         return Gone(ports, frozenset(a for a, until in recent.callers.items() if until > now))
 
     def left(self, app: AppGuid) -> timedelta | None:
-        """Return how soon something will be drained; None if nothing is draining."""
+        """Return how soon something will have drained; None if nothing is draining."""
         recent = self._gone.get(app)
         now = self._clock.monotonic()
         ends = [until - now for until in recent.ends() if until > now] if recent else []

@@ -1,7 +1,7 @@
-"""When which instance's turn is, where something has to happen to all of them.
+"""When it is each instance's turn, if something has to happen to all instances.
 
-The rule of this module: turns are spread evenly, and follow from the instance and the moment at
-which all began. So they are the same after a restart, and nobody has to keep a list.
+The rule of this module: turns are spread evenly, and follow from the instance and from the moment
+at which the whole thing began. So they are the same after a restart, and nobody has to keep a list.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from control_plane.ca import draw
 from control_plane.names import InstanceGuid
 
 CERTIFICATES_PER_SECOND = 100.0
-"""Certificates of a CA that leaves are replaced at this rate: 5,000 instances take 50 s, and it
-is a tenth of what one process can do."""
+"""The rate at which the certificates of a CA that leaves are replaced: 5,000 instances take 50 s.
+It is a tenth of what one process can do."""
 
 IDENTITIES_PER_SECOND = 20.0
-"""Identities likewise. Each costs some handshakes: the sidecar, its Envoy and its resolver come
-back with it."""
+"""The same for identities. Each one costs some handshakes: the sidecar, its Envoy and its resolver
+reconnect with it."""
 
 
 def turn(instance: InstanceGuid, since: datetime, instances: int, *, per_second: float) -> datetime:
     """Return when it is an instance's turn.
 
     Args:
-        instance: whose.
-        since: when all began.
-        instances: how many have a turn.
-        per_second: how many turns there are in a second, on average.
+        instance: the instance.
+        since: when the whole thing began.
+        instances: how many instances have a turn.
+        per_second: how many turns there are per second, on average.
     """
     return since + timedelta(seconds=draw(f"turn:{instance}") * instances / per_second)
 
 
 class Rush:
-    """Tells whether things come so fast that it pays to spread them."""
+    """Tells whether things arrive so fast that it pays to spread them."""
 
     def __init__(self, many: int, seconds: float) -> None:
-        """Call it a rush when so many came in so many seconds."""
+        """Call it a rush when this many arrive within this many seconds."""
         self._moments: deque[float] = deque(maxlen=many)
         self._seconds = seconds
 
     def note(self, now: float) -> None:
-        """Take note that one more came, at a moment of a monotonic clock."""
+        """Take note that one more arrived, at a moment of a monotonic clock."""
         self._moments.append(now)
 
     def is_on(self, now: float) -> bool:

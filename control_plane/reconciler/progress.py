@@ -1,7 +1,7 @@
-"""How far a change got: who has it, who does not, and why.
+"""How far a change has got: which instances have it, which do not, and why.
 
-The rule of this module: nobody polls the fleet. A waiter names the instances it waits for, and is
-looked at again only when one of them told something.
+The rule of this module: nobody polls the fleet. A waiter names the instances that it waits for, and
+is looked at again only when something happened to one of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Stage(Enum):
     """Every connected instance that it concerns ACKed all of its resources."""
 
     SERVED = "served"
-    """A TLS handshake with each of them shows the new certificate."""
+    """A TLS handshake with each of these instances shows the new certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Behind:
     """An instance that a change has not reached yet, and why not.
 
     Attributes:
-        stopping: whether nothing is known but that the control plane stops.
+        stopping: whether nothing else is known because the control plane stops.
     """
 
     instance_guid: InstanceGuid
@@ -51,19 +51,19 @@ class _Waiter:
 
 
 class Waiters:
-    """Those who wait until instances are where they should be."""
+    """The waits for instances to be where they should be."""
 
     def __init__(self, arrived: Callable[[InstanceGuid], bool]) -> None:
-        """Start with nobody waiting.
+        """Start without waits.
 
         Args:
-            arrived: tells whether an instance is where it should be, or gone.
+            arrived: tells whether an instance is where it should be, or is gone.
         """
         self._arrived = arrived
         self._by_instance: dict[InstanceGuid, set[_Waiter]] = {}
 
     def note(self, instance: InstanceGuid) -> None:
-        """Look again at those who wait for this instance."""
+        """Look again at the waits for this instance."""
         waiters = self._by_instance.get(instance)
         if not waiters or not self._arrived(instance):
             return
@@ -85,9 +85,9 @@ class Waiters:
         """Wait until all have arrived; return those that had not when the time was up.
 
         Args:
-            instances: whom to wait for.
-            timeout: seconds to wait at the most.
-            also: what has to be true of an instance besides, for this wait.
+            instances: the instances to wait for.
+            timeout: the longest wait in seconds.
+            also: a further condition that an instance has to fulfil for this wait.
         """
         pending = {each for each in instances if not (self._arrived(each) and also(each))}
         if not pending:

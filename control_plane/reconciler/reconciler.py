@@ -1,9 +1,9 @@
 """The loop that brings every connected node to its plan.
 
-The rule of this module: it is level-triggered. A change only marks the instances that it concerns;
-what each of them should have is worked out from the State as it is when its turn comes, so changes
-that come faster than that merge by themselves. Whoever is not connected costs nothing, and whoever
-cannot be planned for is tried again and keeps nobody else waiting.
+The rule of this module: it is level-triggered. A change only marks the instances that it concerns.
+What each of them should have is worked out from the State at the moment when its turn comes, so
+changes that come faster than that merge by themselves. An instance that is not connected costs
+nothing. An instance that cannot be planned for is retried, and does not keep others waiting.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Reconciler(StreamObserver):
 
     Attributes:
         state: the newest State; plans follow from it.
-        standing: how each instance stands against its plan.
-        waiters: who waits for instances to have what they should.
-        farewells: tells instances that were removed.
+        standing: how far each instance is behind its plan, and why.
+        waiters: the waits for instances to have what they should.
+        farewells: tells removed instances that they were removed.
         publication: which names may be resolved, and which are still in certificates.
-        foresight: issues certificates ahead for what the registry is writing.
+        foresight: issues certificates ahead for changes that the registry is writing.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Reconciler(StreamObserver):
         clock: Clock,
         issuers: Issuers | None = None,
     ) -> None:
-        """Take the State as it was read from disk; nobody is connected yet.
+        """Start from the State as it was read from disk, with no instance connected.
 
         Args:
-            issuers: another process that issues certificates where many are due.
+            issuers: the second process, which issues certificates too when many are due.
         """
         self._nodes = nodes
         self._planner = planner
@@ -101,7 +101,7 @@ class Reconciler(StreamObserver):
         )
 
     def committed(self, state: State, change: Change) -> None:
-        """Mark the instances that a change concerns, and see off those that it removed."""
+        """Mark the instances that a change concerns, and take leave of those that it removed."""
         self._draining.committed(change.puts)
         self.state = state
         for entity in change.drops:
@@ -117,18 +117,18 @@ class Reconciler(StreamObserver):
         self.publication.committed(state, change)
 
     def on_clock_jump(self, callback: Callable[[], None]) -> None:
-        """Call this whenever the clock was set."""
+        """Call this whenever the clock is set."""
         self._on_clock_jump.append(callback)
 
     def on_plan(self, callback: Callable[[InstanceGuid], None]) -> None:
-        """Call this whenever an instance was planned for."""
+        """Call this whenever an instance has been planned for."""
         self._on_plan.append(callback)
 
     def authority_changed(self, since: datetime) -> None:
         """Have every instance's certificates looked at, each at its own turn.
 
         Args:
-            since: when the CA, or what is sent of it, became another one.
+            since: when the CA, or what is sent of it, changed.
         """
         known = len(self.state.instances)
         for each in self._connected.everybody():
@@ -136,7 +136,7 @@ class Reconciler(StreamObserver):
             self._renewals.add(each, at)
 
     def may_return(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance that has no stream may be back before it counts as gone."""
+        """Tell whether an instance without a stream may come back before it counts as gone."""
         known = self.state.instance(instance)
         return known is not None and known.status.is_there
 
@@ -145,10 +145,11 @@ class Reconciler(StreamObserver):
         return self._connected.has(instance)
 
     def opened(self, live: LiveStream) -> None:
-        """Plan for a node as soon as it is connected, so that its first request finds an answer.
+        """Plan for a node as soon as it connects, so that its first request finds an answer.
 
-        In a crowd it waits for its turn. Until there is a plan nothing is sent: whoever was away
-        was not planned for, so what it had may admit a source, or show a certificate, of the past.
+        In a crowd it waits for its turn. Nothing is sent before there is a plan: an instance that
+        was away was not planned for, so its old snapshot may admit a caller, or show a certificate,
+        of the past.
         """
         instance = InstanceGuid(live.node_id)
         if self.state.tombstone(instance) is not None:
@@ -163,21 +164,21 @@ class Reconciler(StreamObserver):
             self._try(instance)
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Have made anew what a client lacks, and wake whoever waits for what it told."""
+        """Have made anew what a client lacks, and wake the waits that its request concerns."""
         instance = InstanceGuid(live.node_id)
         self.farewells.told(live)
         if any(
             isinstance(each, Subscribed) and each.type_url == NAME_TABLE_TYPE for each in events
         ):
-            # A plan has names only where there is a resolver. Even in a crowd it has its turn now,
-            # since certificates keep what was unmapped until resolvers are back.
+            # A plan has names only if the instance has a resolver. Even in a crowd the instance has
+            # its turn now, since certificates keep unmapped names until resolvers are back.
             self._try(instance)
             self.publication.returned(instance)
         self._make_anew(live)
         self._note(instance)
 
     def closed(self, live: LiveStream) -> None:
-        """Let nobody wait for a node that is gone, except for a resolver that may be back."""
+        """Stop waiting for a node that is gone, except for a resolver that may come back."""
         instance = InstanceGuid(live.node_id)
         self.farewells.closed(live)
         if NAME_TABLE_TYPE in live.stream.machines and not self._connected.resolves(instance):
@@ -228,7 +229,7 @@ class Reconciler(StreamObserver):
         return {} if instance is None else self._certificates.due(self.state, instance)
 
     def _returned(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> None:
-        """Plan for an instance with what was issued for it, or without."""
+        """Plan for an instance with the certificates that were issued for it, or without any."""
         with self._custody.ready(instance, issued):
             self._try(instance)
 
@@ -248,7 +249,7 @@ class Reconciler(StreamObserver):
             callback(instance)
 
     def _note(self, guid: InstanceGuid) -> None:
-        """Tell those who wait for an instance; names lead to it if it has its certificate."""
+        """Wake the waits for an instance, and let names lead to it if it has its certificate."""
         self.waiters.note(guid)
         self.publication.told(guid)
         instance = self.state.instance(guid)
@@ -263,7 +264,7 @@ class Reconciler(StreamObserver):
         if instance is None:
             return
         secrets = self._certificates.of(self.state, instance)
-        # The name table of a big app is big, and changes whenever one of its instances comes.
+        # The name table of a large app is large, and changes whenever one of its instances comes.
         published = self.publication.published if self._connected.resolves(guid) else None
         app = self.state.apps[instance.app_guid]
         gone = self._draining.of(app)
@@ -277,7 +278,7 @@ class Reconciler(StreamObserver):
             self._make_anew(live)  # it may have asked before there was a plan
 
     def _make_anew(self, live: LiveStream) -> None:
-        """Have that made anew which a client wants and of which only the record is left."""
+        """Have secrets issued again that a client wants and of which only the record is left."""
         instance = InstanceGuid(live.node_id)
         snapshot = self._nodes.snapshot(instance)
         for _, name in live.stream.missing(snapshot) if snapshot is not None else ():

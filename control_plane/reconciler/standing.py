@@ -1,7 +1,7 @@
-"""How far each instance is: whether it has all that it should have, and why not.
+"""How far each instance is: whether it has everything that it should have, and if not, why.
 
-The rule of this module: it remembers only whose plan failed. The rest it looks up where it is kept,
-so that there is no second account that could differ.
+The rule of this module: it remembers only which plans failed. Everything else it looks up where it
+is kept, so there is no second account that could differ.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Standing:
         self._failures: dict[InstanceGuid, str] = {}
 
     def is_current(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance ACKed all that it should have, or is not connected."""
+        """Tell whether an instance has ACKed all that it should have, or is not connected."""
         streams = self._nodes.streams(instance)
         if not streams:
             return True
@@ -56,12 +56,12 @@ class Standing:
     def away(self, instance: InstanceGuid, asked: frozenset[TypeUrl]) -> str:
         """Return which client of an instance lost its stream and is not back; "" if none did.
 
-        One that is back asks again for the types that it asked for before, except for those of
+        A client that is back asks again for the types that it asked for before, except for those of
         which it should have nothing any more.
 
         Args:
-            instance: which one.
-            asked: the types that it asked for when it was there.
+            instance: the instance.
+            asked: the types that it asked for while it was connected.
         """
         now, snapshot = self.asked(instance), self._nodes.snapshot(instance) or Snapshot()
         missing = {url for url in asked - now if snapshot.of_type(url) != EMPTY}
@@ -72,8 +72,8 @@ class Standing:
     def is_certified(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance is connected and has the certificate that it should have.
 
-        Whatever else it refused, or has yet to answer for, does not matter, nor does a stream on
-        which it did not ask for the certificate, or not yet.
+        It does not matter what else the instance refused or has yet to answer, nor does a stream on
+        which it has not asked for the certificate.
         """
         held = self._custody.get(instance, C2C_SECRET)
         if held is None or self.awaits_plan(instance):
@@ -89,7 +89,7 @@ class Standing:
         return any(there) and all(there)
 
     def has_names(self, instance: InstanceGuid) -> bool:
-        """Tell whether the resolver of an instance ACKed the names that it should have, if any."""
+        """Tell whether an instance's resolver, if any, ACKed the names that it should have."""
         streams = [live.stream for live in self._nodes.streams(instance)]
         asked = [each for each in streams if NAME_TABLE_TYPE in each.machines]
         if not asked:
@@ -107,13 +107,13 @@ class Standing:
         return self._failures.get(instance, "")
 
     def plan_failed(self, instance: InstanceGuid, reason: str) -> None:
-        """Remember why there is no plan for an instance."""
+        """Remember why a plan could not be made for an instance."""
         self._failures[instance] = reason
 
     def forget_failure(self, instance: InstanceGuid) -> None:
-        """Forget that its plan failed: there is one now, or nobody to plan for."""
+        """Forget that a plan failed: there is one now, or the instance was removed."""
         self._failures.pop(instance, None)
 
     def awaits_plan(self, instance: InstanceGuid) -> bool:
-        """Tell whether the plan of an instance is yet to be made, or could not be."""
+        """Tell whether the plan of an instance has yet to be made, or could not be made."""
         return instance in self._backlog or instance in self._failures

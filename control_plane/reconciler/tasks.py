@@ -1,7 +1,7 @@
-"""Work that goes on beside the loop: one task at the most for each subject.
+"""Work that goes on beside the loop: at most one task for each subject.
 
-The rule of this module: to start work on a subject is to stop what was under way for it, and what
-is done is forgotten.
+The rule of this module: starting work on a subject stops what was under way for it. Finished work
+is forgotten.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Tasks(Generic[K]):
-    """What is under way, by its subject."""
+    """The work under way, by its subject."""
 
     def __init__(self) -> None:
         """Start with nothing under way."""
@@ -30,7 +30,7 @@ class Tasks(Generic[K]):
         return self._by_subject.items()
 
     def start(self, subject: K, work: Coroutine[Any, Any, None]) -> None:
-        """Start this work on a subject, instead of whatever was under way for it."""
+        """Start this work on a subject, in place of any that was under way for it."""
         self.stop(subject)
         task = asyncio.get_running_loop().create_task(work)
         self._by_subject[subject] = task
@@ -43,7 +43,7 @@ class Tasks(Generic[K]):
             task.cancel()
 
     async def close(self) -> None:
-        """Stop everything, and return when it has ended."""
+        """Stop all work, and return when it has ended."""
         tasks = tuple(self._by_subject.values())
         for task in tasks:
             task.cancel()
