@@ -1,11 +1,12 @@
-"""Which resources one instance should have, given all that was ever committed.
+"""Which resources one instance should have, given everything that was ever committed.
 
 - ``plan`` puts a plan together: ``ports`` (clusters, listeners, filters, with the ``sources`` that
-  may connect), ``names`` (the name table) and the secrets. ``requests`` says what these must say;
-  ``options`` is what all plans have in common, ``shared`` what is built once for many.
+  may connect), ``names`` (the name table) and the secrets. ``requests`` says what the certificates
+  must say. ``options`` holds what all plans have in common, ``shared`` what is built once for many
+  plans.
 - ``explain`` tells why an app reaches another or does not, as a ``chain`` of links, with
-  ``destination`` (who is meant), ``resolution`` and ``families`` (two of the links) and ``advice``
-  (what helps).
+  ``destination`` (which app is meant), ``resolution`` and ``families`` (two of the links) and
+  ``advice`` (what helps).
 """
 
 from control_plane.planner.names import (

@@ -1,7 +1,7 @@
-"""Which command of ``c2c`` helps: its arguments, as they are pasted into a shell.
+"""Which ``c2c`` command helps: its arguments, ready to be pasted into a shell.
 
 The rule of this module: what is printed works as it stands. An app outside the default space is
-named together with its space, and what only the operator knows is a word in capitals.
+named together with its space, and a word in capitals stands for what only the operator knows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from control_plane.names import C2C_PORT, Domain, Port
 
 
 def map_route(app: App | None, domain: Domain, host: str = "") -> str:
-    """Return the command that maps a route to an app; None and "" for ones of one's choice."""
+    """Return the command that maps a route to an app.
+
+    Without a host, the name of the app is suggested. Without an app, the words in capitals are left
+    to the operator.
+    """
     chosen = app.key.name.lower().replace(".", "-") if app is not None else "HOST"
     return _command("map-route", app, *_name(app), domain, "--hostname", host or chosen)
 
@@ -30,7 +34,7 @@ def add_policy(source: App | None, destination: App) -> str:
 
 
 def join_token(app: App) -> str:
-    """Return the command that makes what a new instance needs."""
+    """Return the command that makes the join token for a new instance."""
     return _command("join-token", app, app.key.name)
 
 
@@ -42,12 +46,12 @@ def update_port(app: App, port: Port) -> str:
 
 
 def other_port(app: App) -> str:
-    """Return the command that tells of the port that an app listens on, which is not known."""
+    """Return the command that declares the port, not known here, that an app listens on."""
     return _command("update-app", app, app.key.name, "--port", "PORT")
 
 
 def wait(app: App) -> str:
-    """Return the command that waits until an app's instances are all there and served."""
+    """Return the command that waits until all instances of an app are there and served."""
     return _command("wait", app, app.key.name)
 
 
@@ -57,7 +61,7 @@ def status(app: App) -> str:
 
 
 def instances(app: App | None = None) -> str:
-    """Return the command that lists the instances of an app, or all that there are."""
+    """Return the command that lists the instances of an app, or all instances."""
     return _command("instances", app, *(_name(app) if app else ["--all"]))
 
 

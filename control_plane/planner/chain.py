@@ -1,7 +1,7 @@
 """What has to be there for one app to reach another by name, as values.
 
-The rule of this module: it only says what a question and an answer are made of; ``explain`` and
-``resolution`` have the conclusions.
+The rule of this module: it only defines what questions and answers consist of. ``explain`` and
+``resolution`` draw the conclusions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from control_plane.names import Address, Domain, Hostname, InstanceGuid, Port
 from control_plane.planner.names import PublishedNames, UncertifiedNames, none_uncertified
 
 MOST_LISTED = 10
-"""Names in one sentence: an app may have thousands of instances, and callers."""
+"""How many names one sentence lists: an app may have thousands of instances, and of callers."""
 
 
 class LinkKind(StrEnum):
@@ -42,18 +42,18 @@ class LinkKind(StrEnum):
     """The app accepts connections."""
 
     ISOLATION = "isolation"
-    """There is no way to the app by TCP but this one; nobody looks at UDP."""
+    """Nothing reaches the app by TCP except through this port; UDP is not checked."""
 
 
 class Verdict(StrEnum):
-    """What is so."""
+    """What is known about a link."""
 
     UNKNOWN = "unknown"
     """Nobody can tell."""
 
     HOLDS = "holds"
     WAITS = "waits"
-    """It follows by itself once the links are there that are missing."""
+    """It follows by itself once the missing links are there."""
 
     MISSING = "missing"
 
@@ -63,9 +63,10 @@ class Link:
     """One link of the chain.
 
     Attributes:
-        sentence: what is so.
-        command: the arguments of ``c2c`` that help; "" if there are none.
-        advice: what to do besides, or instead where no command does it; "" if the command says it.
+        sentence: what is the case.
+        command: the ``c2c`` arguments that help; "" if there are none.
+        advice: what to do besides the command, or instead where no command helps; "" if the command
+            is enough.
     """
 
     kind: LinkKind
@@ -77,18 +78,20 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of one instance besides the State; of one that nobody knows, nothing.
+    """What is known of one instance besides the State; the defaults say that nothing is.
 
     Attributes:
         is_connected: whether its Envoy has a stream.
-        plan_problem: why it goes on with what it had; "" if it has what it should.
+        plan_problem: why the instance goes on with an old plan; "" if it has the newest one.
         port_problem: why its Envoy has not opened 61443 as it should; "" if it has.
-        certificate_problem: why it cannot serve the certificate that it should; "" if it can.
-        serving_problem: why it does not serve that although it can; "" if it does, or nobody knows.
+        certificate_problem: why the instance cannot serve the certificate that it should; "" if it
+            can.
+        serving_problem: why it does not serve that certificate although it could; "" if it does, or
+            if that is unknown.
         is_served: whether a handshake showed that certificate; None if nobody can look.
-        names_problem: why its resolver does not have the newest names; "" if it has, or there is
-            none.
-        app_ports: for each port of the app that was tried whether it accepts connections; None if
+        names_problem: why its resolver does not have the newest names; "" if it has them, or if the
+            instance has no resolver.
+        app_ports: for each port of the app that was tried, whether it accepts connections; None if
             nobody tries.
         exposed_ports: the TCP ports of the app that are open past Envoy.
     """
@@ -109,18 +112,18 @@ _UNSEEN = Seen()
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who wants to reach whom.
+    """Which app wants to reach which.
 
     Attributes:
-        source: who connects; None if it is not about anybody in particular.
-        destination: to whom; None if no app has the route or the address.
-        route: the name that is used; "" where the app has none, or an address is used.
-        published: which routes may be resolved by now.
-        domains: below which of them names are answered at all.
-        seen: what is known of instances.
-        uncertified: to which instances routes do not lead yet.
-        index: the only instance that it is about; None if it is about all of the app.
-        address: what is used instead of a name.
+        source: the app that connects; None if the question is about no app in particular.
+        destination: the app to reach; None if no app has the route or the address.
+        route: the name that is used; "" if the app has none, or an address is used.
+        published: returns which routes may be resolved by now.
+        domains: the domains below which names are answered at all.
+        seen: what is known of instances besides the State.
+        uncertified: returns to which instances routes do not lead yet.
+        index: the only instance that the question is about; None if it is about the whole app.
+        address: the address that is used instead of a name.
     """
 
     state: State
@@ -142,29 +145,29 @@ class Question:
         return f"{self.index}.{self.route}" if self.route and self.index is not None else self.route
 
     def instances_of(self, app: App) -> tuple[Instance, ...]:
-        """Return the instances of an app that it is about."""
+        """Return the instances of an app that the question is about."""
         every = self.state.instances_of(app.guid)
         return tuple(each for each in every if self.index in (None, each.index))
 
     def of(self, instance: Instance) -> Seen:
-        """Return what is known of an instance."""
+        """Return what is known of an instance besides the State."""
         return self.seen.get(instance.guid, _UNSEEN)
 
 
 def remaining(instances: Iterable[Instance]) -> tuple[Instance, ...]:
-    """Return the instances that did not leave."""
+    """Return the instances that have not left."""
     return tuple(each for each in instances if each.status is not InstanceStatus.GONE)
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names for a sentence: the first of them, and how many more there are."""
+    """Return names for a sentence: the first ones, and how many more there are."""
     every = tuple(names)
     shown, rest = every[:MOST_LISTED], len(every) - MOST_LISTED
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def label(app: App, instance: Instance) -> str:
-    """Return how people call an instance."""
+    """Return the name by which people refer to an instance."""
     return f"{app.key.name}/{instance.index}"
 
 

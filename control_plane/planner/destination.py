@@ -1,7 +1,7 @@
 """What people mean by a destination: a URL, a route, one instance, an address, or an app.
 
-The rule of this module: a name means whoever answers to it, so routes come first, whatever else
-could be called like that; and of what is pasted from a browser only the host counts.
+The rule of this module: a name means the app that answers to it, so routes come first, whatever
+else might have that name. Of a text pasted from a browser only the host counts.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _INDEX_AND_ROUTE = re.compile(r"(0|[1-9]\d{0,8})\.(.+)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Who is meant.
+    """The app, instance or address that is meant.
 
     Attributes:
-        app: None if nobody has the route or the address.
-        route: None if it is for the app's routes to say which; "" for an address.
-        index: the one instance that is meant, if it is one.
-        address: by which it is called, if it is.
+        app: None if no app has the route or the address.
+        route: None if the app's routes decide which is meant; "" for an address.
+        index: the instance that is meant, if it is a single one.
+        address: the address that is meant, if one is.
     """
 
     app: App | None
@@ -41,7 +41,7 @@ class Destination:
 
 
 def destinations(state: State, text: str, org: str, space: str) -> tuple[Destination, ...]:
-    """Return each app that is meant; of a route, all that have it.
+    """Return each app that is meant; for a route, all apps that have it.
 
     Raises:
         InvalidArgument: no destination is given, or an address that no instance can have.
@@ -93,14 +93,14 @@ def _app_and_index(state: State, text: str, org: str, space: str) -> Destination
 
 
 def _host(text: str) -> str:
-    """Return the host of what may be a URL, or have a port or a path."""
+    """Return the host in a text that may be a URL, or have a port or a path."""
     if _address(text) is not None:
         return text
     try:
         place = urlsplit(text if "://" in text else f"//{text}").netloc.rpartition("@")[2]
     except ValueError:
         return text
-    # Not what urlsplit calls the host, which is in lower case: an app's name has a case.
+    # Not urlsplit's ``hostname``, which is in lower case: the case of an app's name matters.
     return place.partition("]")[0].removeprefix("[") if "]" in place else place.partition(":")[0]
 
 

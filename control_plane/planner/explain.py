@@ -1,8 +1,8 @@
-"""Why an app reaches another by name, or why it does not: each thing that has to be there, in turn.
+"""Why an app reaches another by name, or does not: each thing that has to be there, in turn.
 
-The rule of this module: it concludes and does not look. What the State says it reads itself; what
-is known of instances besides is handed in. A link that is missing is a cause: whatever only follows
-from it is said to wait, so that the first link that is missing is the one to do something about.
+The rule of this module: it draws conclusions and looks at nothing. It reads the State itself; what
+else is known of instances is handed in. A link that is missing is a cause. A link that only follows
+from missing ones is said to wait, so the first missing link is the one to do something about.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from control_plane.planner.families import other_families
 from control_plane.planner.resolution import departed, resolved, unresolved
 
 _TAKEN = "Address already in use"
-"""What Envoy quotes of Linux where another program has a port (EADDRINUSE)."""
+"""How Envoy quotes Linux when another program has a port (EADDRINUSE)."""
 
 _SPOKEN = {
     AppProtocol.HTTP1: "which speaks http1 to it",
@@ -64,7 +64,7 @@ def explain(question: Question) -> tuple[Link, ...]:
 
 
 def first_missing(links: Iterable[Link]) -> Link | None:
-    """Return the link to do something about, or else to wait for; None if there is neither."""
+    """Return the link to act on, or else the one to wait for; None if there is neither."""
     links = tuple(links)
     for verdict in (Verdict.MISSING, Verdict.WAITS):
         for link in links:
@@ -74,7 +74,7 @@ def first_missing(links: Iterable[Link]) -> Link | None:
 
 
 class _Chain:
-    """The links to one app."""
+    """The links that lead to one app."""
 
     def __init__(self, question: Question, app: App) -> None:
         self._q = question
@@ -165,7 +165,7 @@ class _Chain:
         return self._unproven() or found
 
     def _unproven(self) -> Link | None:
-        """Return what nobody has seen yet, or can see: an ACK means accepted, not applied."""
+        """Return what has not been seen yet, or cannot be: an ACK means accepted, not applied."""
         by_sight = {self._q.of(each).is_served: each for each in self._there}
         if False in by_sight:
             who = label(self._app, by_sight[False])
@@ -188,14 +188,14 @@ class _Chain:
                 return unknown(LinkKind.APP, sentence)
             leads_to = ports.get(self._app.c2c_port) if self._app.c2c_port else None
             if each.status is InstanceStatus.READY and leads_to:
-                continue  # whatever is closed besides, 61443 does not lead there
+                continue  # other ports may be closed, but 61443 does not lead there
             if closed := tuple(port for port, accepts in ports.items() if not accepts):
                 where = at_ports(each.app_address, *closed)
                 sentence = f"{who} does not accept connections on {where}"
                 return missing(
                     LinkKind.APP, sentence, advice=_how_to_start(self._app, where, closed)
                 )
-        # Whether the app speaks it nobody looks at, so who reads it has to.
+        # Nobody checks whether the app speaks this protocol, so the sentence says which one it is.
         how = _SPOKEN[self._app.protocol]
         return holds(LinkKind.APP, f"{self._everybody()} accepts connections from its Envoy, {how}")
 
@@ -215,13 +215,13 @@ class _Chain:
         return holds(LinkKind.ISOLATION, "the app cannot be reached by TCP past Envoy")
 
     def _policies(self) -> tuple[NetworkPolicy, ...]:
-        """Return what lets the source connect to the app at all."""
+        """Return the policies that let the source connect to the app at all."""
         source = self._q.source
         policies = self._q.state.policies_to(self._app.guid)
         return tuple(each for each in policies if source and each.source == source.guid)
 
     def _by_connected(self, kind: LinkKind, sentence: str) -> Link:
-        """Conclude that something holds, as far as the instances are there to tell."""
+        """Conclude that something holds, provided that all instances are connected."""
         if not self._there:
             return self._nobody_to_ask(kind)
         for each in self._there:
@@ -251,16 +251,16 @@ def _other_port(seen: Seen, c2c_port: Port) -> Port | None:
 
 
 def _how_to_start(app: App, where: str, closed: tuple[Port, ...]) -> str:
-    """Return what has an app listen where it is called, or be called where it listens."""
+    """Return how to have the app listen where 61443 leads, or 61443 lead where the app listens."""
     start = f"start the app on {where}"
-    # Of several ports it cannot be told which one is meant.
+    # If there are several ports, it is unknown which one the app should listen on.
     if app.ports != closed:
         return start
     return f"{start}, or say on which port it listens: {advice.other_port(app)}"
 
 
 def _how_to_free(instance: Instance) -> str:
-    """Return what gets an Envoy its port, of which the status says no more than is said here."""
+    """Return how to give an Envoy its port; the status would say no more than this."""
     return (
         f"end what listens on {C2C_PORT} of {instance.address} there ('ss -lntp' shows it); within "
         "a minute its Envoy tries again by itself"
@@ -268,7 +268,7 @@ def _how_to_free(instance: Instance) -> str:
 
 
 def _how_to_serve(instance: Instance) -> str:
-    """Return what has an Envoy serve what it has: it hangs, or what is sent to it is dropped."""
+    """Return how to have an Envoy serve its certificate: it hangs, or a firewall is in the way."""
     what = "its sidecar, and Envoy with it" if instance.has_sidecar else "its Envoy"
     return (
         f"if that lasts, restart {what}; if that does not help, see whether a firewall there drops "
@@ -277,7 +277,7 @@ def _how_to_serve(instance: Instance) -> str:
 
 
 def _how_to_hide(instance: Instance) -> str:
-    """Return what keeps an app from being reached past its Envoy."""
+    """Return how to keep an app from being reached past its Envoy."""
     if instance.app_address == instance.address:
         return (
             "have the app listen on a loopback address only, and its sidecar find it there "

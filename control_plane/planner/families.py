@@ -1,7 +1,8 @@
-"""Whether a caller has an address by which it can be let in.
+"""Whether a caller has an address of the family by which it can be let in.
 
-The rule of this module: a policy lets in the addresses of instances. An instance with an address of
-IPv6 is called from one, so a caller that is known by an address of IPv4 is a stranger there.
+The rule of this module: a policy lets in the addresses of instances. An instance with an IPv6
+address is called from an IPv6 address, so a caller that is known by an IPv4 address is a stranger
+there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from control_plane.planner.chain import Link, LinkKind, Question, label, missing
 
 
 def other_families(question: Question, source: App, app: App) -> Link | None:
-    """Return what is missing where one of a caller's instances cannot be let in; else None."""
+    """Return the missing link if an instance of the caller cannot be let in; None otherwise."""
     there = remaining(question.state.instances_of(source.guid))
     callers = {_family(each): each for each in there}
     for called in remaining(question.instances_of(app)):

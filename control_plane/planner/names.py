@@ -1,9 +1,9 @@
 """Which names an instance's resolver answers, and with which addresses.
 
-The rule of this module: an app sees the routes of the apps that its policies let it reach, and its
-own, so a change concerns nobody else; a name leads only to instances that are ready and whose
-certificate has it; and every name is below one of the domains that the table is for, since a
-resolver refuses any other table.
+The rule of this module: an app sees its own routes and those of the apps that its policies let it
+reach, so a change concerns no other app. A name leads only to instances that are ready and whose
+certificate has the name. And every name is below one of the table's domains, since a resolver
+refuses a table with any other name.
 """
 
 from __future__ import annotations
@@ -26,39 +26,40 @@ NAME_TABLE = "name-table"
 """The name of the one resource of this type that each instance has."""
 
 UNRESOLVED = TypeSnapshot.of(pending=[NAME_TABLE])
-"""What an instance has that has no resolver: a table that is made once somebody asks for it."""
+"""What an instance without a resolver has: a table that is made once a resolver asks for it."""
 
 PublishedNames = Callable[[AppGuid], Collection[Hostname]]
-"""Tells which of an app's routes may be resolved by now."""
+"""Returns which routes of an app may be resolved by now."""
 
 NotLed = Mapping[InstanceGuid, AbstractSet[Hostname]]
-"""Which routes must not lead to some of an app's instances yet. It is remembered, so it never
-changes."""
+"""Which routes must not lead to some of an app's instances yet. It is remembered, so it must never
+change."""
 
 UncertifiedNames = Callable[[AppGuid], NotLed]
-"""Tells which of an app's routes must not lead to which of its instances yet."""
+"""Returns which routes of an app must not lead to which of its instances yet."""
 
 
 def none_uncertified(_: AppGuid) -> NotLed:
-    """Every instance serves a certificate with every route."""
+    """Say that every instance has a certificate with every route."""
     return NOTHING
 
 
 _Facts = tuple[tuple[tuple[Hostname, ...], tuple[Instance, ...], NotLed], ...]
-"""All that a table follows from: of each app within reach the routes, the instances, and which of
-the routes do not lead to which of the instances."""
+"""Everything that a table follows from: for each app within reach its routes, its instances, and
+which of the routes do not lead to which of the instances."""
 
 _Names = tuple[tuple[str, tuple[str, ...]], ...]
 
 _REMEMBERED = 4096
-"""How many apps' tables are remembered; without, each instance's plan would make it anew."""
+"""The tables of how many apps are remembered; otherwise each instance's plan would make its table
+anew."""
 
 
 class NameTables:
-    """Makes name tables; the instances of an app share theirs."""
+    """Makes name tables; the instances of an app share one."""
 
     def __init__(self, domains: tuple[Domain, ...]) -> None:
-        """Take the domains that are answered from the table alone."""
+        """Take the domains whose names are answered from the table alone."""
         self._domains = domains
         self._below = tuple(f".{domain}" for domain in domains)
         self._table = Shared(self._build)
@@ -73,7 +74,7 @@ class NameTables:
     ) -> TypeSnapshot:
         """Return the name table of an app's instances."""
         facts = self._facts(state, app, published, uncertified)
-        # Equal facts are nearly always the same objects, so that comparing them costs nothing.
+        # Equal facts are nearly always the same objects, so comparing them costs nothing.
         made = self._remembered.get(app)
         if made is not None and made[0] == facts:
             return made[1]
@@ -135,6 +136,6 @@ def _addresses(instances: Iterable[Instance]) -> tuple[str, ...]:
 
 
 def _add(found: dict[str, tuple[str, ...]], name: str, addresses: tuple[str, ...]) -> None:
-    """Let a name lead to addresses, besides those of other apps that share it."""
+    """Let a name lead to these addresses, besides those of other apps that share the name."""
     others = found.get(name)
     found[name] = addresses if others is None else tuple(sorted({*others, *addresses}))

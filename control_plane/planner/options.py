@@ -1,4 +1,4 @@
-"""What the operator decided that shows in plans."""
+"""The operator's decisions that show in plans."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ class PlanOptions:
     Attributes:
         internal_domains: the domains whose names are answered from the name table.
         router_ca_pem: CAs whose clients may connect to ports 61001 and up; b"" if there are no
-            routers, so that these ports are opened by policies like any other.
-        router_sans: DNS names of which such a client has to show one; none given, any will do.
-        unproxied: whether the apps' own ports can be reached too, without TLS.
-        probers: addresses from which the control plane looks which certificate is served.
+            routers, so policies open these ports like any other.
+        router_sans: DNS names of which such a client has to show one; empty if any client of these
+            CAs will do.
+        unproxied: whether the apps' own ports can also be reached, without TLS.
+        probers: addresses from which the control plane checks which certificate is served.
     """
 
     internal_domains: tuple[Domain, ...] = (Domain("apps.internal"),)

@@ -1,8 +1,8 @@
 """One instance's plan.
 
 The rule of this module: a plan is a function of the State, the instance, its secrets and the names
-that may be resolved. It is made anew for every change and never patched; the same facts give the
-same bytes, thus the same versions, and nothing is sent. What instances share is built once.
+that may be resolved. It is made anew for every change and never patched. The same facts give the
+same bytes and thus the same versions, so nothing is sent. What instances share is built once.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER,
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 
 SecretContent = Resource | Version | None
-"""A secret as it is at hand: its content, only the version that the instance has, or neither."""
+"""A secret as far as it is available: its content, only the version that the instance has, or
+neither."""
 
 
 class Planner:
-    """Makes plans, and keeps the messages that plans share."""
+    """Makes plans, and keeps the messages that several plans share."""
 
     def __init__(self, options: PlanOptions) -> None:
         """Start with nothing built."""
@@ -53,12 +54,12 @@ class Planner:
         """Return everything that an instance should have.
 
         Args:
-            state: all that was committed; it has the instance and its app.
-            instance: whose plan it is.
+            state: everything that was committed; has the instance and its app.
+            instance: the instance whose plan it is.
             secrets: the instance's secrets by name.
-            published: which routes may be resolved; None where the instance has no resolver.
-            uncertified: to which instances they must not lead yet.
-            gone: what there was of the app's ports, where connections of then may be open.
+            published: returns which routes may be resolved; None if the instance has no resolver.
+            uncertified: returns to which instances they must not lead yet.
+            gone: what the app's ports were, as far as connections from then may be open.
         """
         app, names = state.apps[instance.app_guid], UNRESOLVED
         if published is not None:
@@ -72,7 +73,7 @@ class Planner:
         )
 
     def warm_up(self) -> None:
-        """Build a message of each kind, which takes long the first time, before anybody waits."""
+        """Build a message of each kind before anybody waits, since the first one takes long."""
         self._ports.warm_up()
 
     def forget(self, instance: InstanceGuid) -> None:
@@ -85,13 +86,13 @@ class Planner:
         self._names.forget(app)
 
     def farewell(self, snapshot: Snapshot) -> Snapshot:
-        """Return what an instance that was removed should have: no way in, and no secret.
+        """Return what a removed instance should have: no way in, and no secret.
 
         Secrets and filters are neither sent nor withdrawn: an Envoy that has them keeps them, since
-        a listener that drains needs them, and one that comes back without them is given none.
+        a listener that drains needs them. An Envoy that comes back without them is given none.
 
         Args:
-            snapshot: what it had so far, if that is known.
+            snapshot: what the instance had so far, if that is known.
         """
         secrets = {C2C_SECRET, ID_SECRET, VALIDATION_SECRET}
         types: dict[TypeUrl, TypeSnapshot] = {

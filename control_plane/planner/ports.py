@@ -1,8 +1,9 @@
-"""What an instance's ports need: clusters, listeners, and the filters of who may connect.
+"""What an instance's ports need: clusters, listeners, and the filters that say who may connect.
 
-The rule of this module: it follows from the app, the instance, and the policies and instances that
-may call it. It is remembered with these, which are the same objects in a State that changed
-elsewhere: most plans are made since a certificate or a name changed, and find it as it was.
+The rule of this module: this follows from the app, the instance, and the policies and instances
+that may call it. It is remembered together with these, which a State that changed elsewhere has as
+the same objects. Most plans are made because a certificate or a name changed, and find it
+unchanged.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ VALIDATION_SECRET = "id-validation-context"  # noqa: S105 - likewise
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """What there was of an app's ports, where connections of then may be open.
+    """What an app's ports were, as far as connections from then may still be open.
 
     Attributes:
-        ports: where they led.
-        callers: the apps that might connect to one of them.
+        ports: the port mappings, and the protocol of each.
+        callers: the apps that were allowed to connect to one of the ports.
     """
 
     ports: Mapping[PortMapping, AppProtocol]
@@ -63,12 +64,12 @@ _Facts = tuple[
     tuple[NetworkPolicy, ...],
     tuple[tuple[Instance, ...], ...],
 ]
-"""All that it follows from: who it is, what is gone, which policies let somebody connect
-to the app, and the instances of these."""
+"""Everything that the result follows from: the app, the instance, what is gone, the policies that
+let an app connect, and the instances of these apps."""
 
 
 class Ports:
-    """Makes what ports need, and keeps the messages that instances share."""
+    """Makes what ports need, and keeps the messages that several instances share."""
 
     def __init__(self, options: PlanOptions) -> None:
         """Start with nothing built."""
@@ -85,18 +86,19 @@ class Ports:
         """Return the clusters, listeners and filters of an instance.
 
         Args:
-            gone: what there was, where connections of then may be open.
+            gone: what the ports were, as far as connections from then may be open.
         """
         policies = state.policies_to(app.guid)
         callers = tuple([state.instances_of(each.source) for each in policies])
         facts = app, instance, gone, policies, callers
         known = self._remembered.get(instance.guid)
-        # Equal facts are nearly always the same objects, so that comparing them costs nothing.
+        # Equal facts are nearly always the same objects, so comparing them costs nothing.
         if known is not None and known[0] == facts:
             return known[1]
         types = self._made(state, app, instance, gone)
         if known is not None:
-            # Others keep what did not change, and would keep it a second time.
+            # Others hold on to the objects that did not change; new ones would be kept a second
+            # time.
             before = known[1]
             types = {url: before[url] if before[url] == now else now for url, now in types.items()}
         self._remembered[instance.guid] = facts, types
@@ -105,8 +107,8 @@ class Ports:
     def warm_up(self) -> None:
         """Build a message of each kind, and forget it.
 
-        envoy-data-plane makes its validators when they are used first, which takes 0.5 s in all.
-        The server calls this before it listens, so that no client has to wait for it.
+        envoy-data-plane makes its validators when they are first used, which takes 0.5 s in all.
+        The server calls this before it listens, so that no client has to wait for that.
         """
         anybody = (Source(AppGuid("app"), (_SAMPLE,)),)
         for protocol in AppProtocol:
@@ -137,7 +139,7 @@ class Ports:
         return {
             CLUSTER: TypeSnapshot.of(services),
             LISTENER: TypeSnapshot.of(listeners),
-            # A tcp app has no use for them, but connections of when it spoke HTTP have.
+            # A tcp app has no use for filters, but connections from when it spoke HTTP have.
             EXTENSION_CONFIG: TypeSnapshot.of(
                 self._filter(rbac.sources_filter_name(port, caller), addresses)
                 for port, of in sources.items()
@@ -148,10 +150,11 @@ class Ports:
     def _clusters(
         self, instance: Instance, *mappings: Mapping[PortMapping, AppProtocol]
     ) -> list[Resource]:
-        """Return a cluster for each port of the app; of several mappings the last one decides."""
+        """Return a cluster for each port of the app; if mappings disagree, the last one decides."""
         ports: dict[Port, AppProtocol] = {}
         for mapping, protocol in itertools.chain(*(each.items() for each in mappings)):
-            # But TCP does not replace HTTP: that passes bytes too, and requests that drain need it.
+            # But TCP does not replace HTTP: an HTTP cluster passes bytes too, and requests that
+            # drain need it.
             if protocol is not AppProtocol.TCP or mapping.app_port not in ports:
                 ports[mapping.app_port] = protocol
         return [
@@ -161,7 +164,7 @@ class Ports:
     def _sources_by_port(
         self, state: State, app: App, mappings: Iterable[PortMapping]
     ) -> dict[Port, tuple[Source, ...]]:
-        """Return who may connect, but for the ports that admit by certificate."""
+        """Return who may connect to each port, except for ports that admit by certificate."""
         by_certificate = bool(self._options.router_ca_pem)
         ports = (each.proxy_port for each in mappings if each.is_c2c or not by_certificate)
         return {port: self._sources.of(state, app.guid, Transport.TCP, port) for port in ports}
@@ -178,7 +181,7 @@ class Ports:
             validation = VALIDATION_SECRET if admitted is None else ""
             ports = mapping.app_port, mapping.proxy_port
             spec = ListenerSpec(*ports, protocol, secret, validation)
-            # The instance itself may look too: its sidecar proves what is served.
+            # The instance itself may connect too: its sidecar proves what is served.
             probers = (*self._options.probers, instance.address) if mapping.is_c2c else ()
             yield self._listener(spec, instance.address, admitted, probers)
 
@@ -190,7 +193,7 @@ class Ports:
             yield self._listener(spec, instance.address, sources, ())
 
     def _datagrams(self, state: State, app: App) -> Iterator[tuple[Port, tuple[Address, ...]]]:
-        """Yield the app's ports to which a policy lets somebody send datagrams, and these."""
+        """Yield the app's ports to which policies let apps send datagrams, with their addresses."""
         for port in app.ports:
             if sources := _addresses(self._sources.of(state, app.guid, Transport.UDP, port)):
                 yield port, sources
@@ -202,7 +205,7 @@ def _has_room(app: App, instance: Instance) -> bool:
 
 
 def _callers(sources: Iterable[Source], gone: Gone) -> dict[AppGuid, tuple[Address, ...]]:
-    """Return who may send requests, and with no address who might until a moment ago."""
+    """Return who may send requests; callers that could until a moment ago have no addresses."""
     allowed = {each.app: each.addresses for each in sources}
     return {**dict.fromkeys(gone.callers, ()), **allowed}
 
@@ -228,8 +231,8 @@ def _listener(
     probers: tuple[str, ...],
 ) -> Resource:
     body = tcp_listener(spec, address, sources=sources, probers=probers)
-    # With filter chains for ten apps it has 11 KiB, and compressed 1 KiB; each instance has one of
-    # its own, which is sent once in its life.
+    # With filter chains for ten apps a listener has 11 KiB, and compressed 1 KiB. Each instance has
+    # one of its own, which is sent once in its life.
     return Resource.of(LISTENER, spec.name, body, pack=True)
 
 

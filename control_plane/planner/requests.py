@@ -20,7 +20,7 @@ def c2c_request(
     """Return what a C2C certificate must say: the GUID, every internal route, the address.
 
     Args:
-        lingering: routes that were unmapped, while some resolver may still lead clients here.
+        lingering: routes that were unmapped while some resolver may still lead clients here.
     """
     return C2CRequest(
         instance_guid=instance.guid,

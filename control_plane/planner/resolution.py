@@ -1,7 +1,7 @@
 """Whether a name leads to instances: the link that the others follow from.
 
-The rule of this module: a name that nobody may have is told apart from one that nobody has yet, and
-an instance that left from one that never was; what helps is another thing each time.
+The rule of this module: a name that no app can have is distinguished from one that no app has yet,
+and an instance that left from one that never existed, since the remedy differs each time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAME = LinkKind.NAME
 
 
 def resolved(question: Question, app: App) -> Link:
-    """Say whether what is called leads to an app."""
+    """Say whether the name or address that is called leads to an app."""
     route, called, name = question.route, question.called, app.key.name
     if not called:
         command = advice.map_route(app, question.domains[0])
@@ -51,7 +51,7 @@ def resolved(question: Question, app: App) -> Link:
 
 
 def preferred_route(question: Question, app: App, routes: Sequence[Hostname]) -> Hostname:
-    """Return the route by which an app is best called: the first that leads to it, if one does."""
+    """Return the best route to call an app by: the first that leads to it, if one does."""
     for route in routes:
         if resolved(replace(question, route=route), app).verdict is Verdict.HOLDS:
             return route
@@ -60,7 +60,7 @@ def preferred_route(question: Question, app: App, routes: Sequence[Hostname]) ->
 
 
 def unresolved(question: Question) -> Link:
-    """Say what is to be done about a name, or an address, that no app has."""
+    """Say what to do about a name, or an address, that no app has."""
     called, route, domains = question.called, question.route, question.domains
     if not route:
         sentence = f"{called} is an address, and no instance has it"
@@ -80,7 +80,7 @@ def unresolved(question: Question) -> Link:
             advice=f"a route has one word before its domain, as in HOST.{domain}",
         )
     wanted = f"{host}.{domain}" if host else route
-    # All names below one domain look alike, so that only what stands before it is compared.
+    # All names below one domain look alike, so only what stands before the domain is compared.
     routes = question.state.apps_by_hostname
     hosts = [each.removesuffix(f".{domain}") for each in routes if each.endswith(f".{domain}")]
     near = " or ".join(f"{each}.{domain}" for each in nearest(host, hosts))
@@ -90,7 +90,7 @@ def unresolved(question: Question) -> Link:
 
 
 def departed(kind: LinkKind, sentence: str, app: App) -> Link:
-    """Return what is missing where instances left, which come back as whom they were."""
+    """Return the missing link where instances left, which can come back as themselves."""
     return missing(
         kind,
         sentence,
@@ -112,7 +112,7 @@ def _leads_nowhere(question: Question, app: App) -> Link:
 
 
 def _answered(question: Question, app: App, there: Sequence[Instance]) -> Link:
-    """Say whether resolvers answer a route, and with which instances."""
+    """Say whether resolvers answer a route, and with the addresses of which instances."""
     route, called, name = question.route, question.called, app.key.name
     ready = [each for each in there if each.status is InstanceStatus.READY]
     if route not in question.published(app.guid):
@@ -127,7 +127,7 @@ def _answered(question: Question, app: App, there: Sequence[Instance]) -> Link:
 
 
 def _answered_to(question: Question, app: App, addresses: str) -> Link:
-    """Say whether the caller's resolvers answer, as far as there is a caller."""
+    """Say whether the caller's resolvers answer, if there is a caller."""
     source, called = question.source, question.called
     if source is None:
         return _leads_to(question, app, addresses)
@@ -146,7 +146,7 @@ def _answered_to(question: Question, app: App, addresses: str) -> Link:
 
 
 def _leads_to(question: Question, app: App, addresses: str) -> Link:
-    """Say where a route leads, and who else has it: some of the requests may go there."""
+    """Say where a route leads, and which other apps have it: some of the requests may go there."""
     route, called, apps = question.route, question.called, question.state.apps
     others = [apps[each].key for each in question.state.apps_of(route) if each != app.guid]
     who = listed(each.named_in(app.key.place) for each in others)

@@ -1,8 +1,8 @@
-"""Who may connect to a port, worked out once for all instances of an app.
+"""Which apps may connect to a port, worked out once for all instances of an app.
 
-The rule of this module: the answer is the State's own. It is remembered with the policies and the
-instances that it follows from, which a State that changed elsewhere has as the same objects, so
-that asking again costs the same whether a caller has one instance or a thousand.
+The rule of this module: the answer is the State's own. It is remembered together with the policies
+and the instances that it follows from, which a State that changed elsewhere has as the same
+objects. So asking again costs the same whether a caller has one instance or a thousand.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from control_plane.names import AppGuid
 _Facts = tuple[tuple[NetworkPolicy, ...], tuple[tuple[Instance, ...], ...]]
 
 _REMEMBERED = 16384
-"""How many ports' sources are remembered; without, each instance's plan would sort them anew."""
+"""The sources of how many ports are remembered; otherwise each instance's plan would sort them
+anew."""
 
 
 class Sources:
-    """``State.sources_by_app`` for those who ask the same for many instances."""
+    """``State.sources_by_app``, remembered for callers that ask the same for many instances."""
 
     def __init__(self) -> None:
         """Start with nothing remembered."""
@@ -27,7 +28,7 @@ class Sources:
         ] = {}
 
     def of(self, state: State, app: AppGuid, transport: Transport, port: int) -> tuple[Source, ...]:
-        """Return the apps that a policy lets connect to this port, and their addresses, sorted."""
+        """Return the apps that a policy lets connect to this port, with their addresses, sorted."""
         policies = state.policies_to(app)
         facts = policies, tuple(state.instances_of(each.source) for each in policies)
         known = self._remembered.get((app, transport, port))
