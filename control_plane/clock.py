@@ -1,10 +1,10 @@
-"""Time as a value: only the shell asks what time it is, and it asks one of these.
+"""Time as a value: only the shell asks for the time, and it asks a ``Clock``.
 
-The rule of this module: in the control plane and in the sidecar nothing else calls ``datetime.now``
-or ``time.monotonic``. Pure code takes ``now`` as an argument; tests pass a clock that they move
-themselves. What ``cli`` and ``demo`` do once for a person asks the machine. Timers that need only
-go off, and bounds of how long something may take, are the event loop's own (``call_later``,
-``asyncio.timeout``), and do not move with a test's clock.
+The rule of this module: in the control plane and in the sidecar, nothing else calls
+``datetime.now`` or ``time.monotonic``. Pure code takes ``now`` as an argument; tests pass a clock
+that they move themselves. What ``cli`` and ``demo`` do once for a person reads the machine's clock.
+Timers that only have to fire, and bounds on how long something may take, use the event loop
+(``call_later``, ``asyncio.timeout``) and do not move with a test's clock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Clock(Protocol):
         """Return seconds from an arbitrary start that never go backwards."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that many seconds of monotonic time."""
+        """Return after this many seconds of monotonic time."""
 
 
 class SystemClock:

@@ -1,12 +1,13 @@
-"""Every error this project raises on purpose, sorted by whose fault it is.
+"""Every error that this project raises on purpose, sorted by whose fault it is.
 
-The rule of this module: an error says who has to act. The caller of the API (``InvalidRequest``),
+The rule of this module: an error says who has to act: the caller of the API (``InvalidRequest``),
 the xDS client at the other end of a stream (``PeerProtocolError``), the operator
 (``ConfigurationError``), or ourselves (``IssuanceError``, ``MessageError``, ``StorageError``).
-Exactly one function, ``server.status.status_of``, maps them to gRPC status codes, so nothing below
-the server knows about gRPC.
+Exactly one function, ``server.status.status_of``, maps errors to gRPC status codes, so nothing
+below the server knows about gRPC.
 
-Messages start in lower case, have no final period, and name the value and the rule that it breaks.
+A message starts in lower case, has no final period, and names the value and the rule that it
+breaks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class InvalidRequest(ControlPlaneError):
     """The caller asked for something that a rule forbids; nothing was changed.
 
     Attributes:
-        field: the request field at fault, in the API's snake_case (empty if no single field is).
+        field: the request field at fault, in the API's snake_case; empty if no single field is.
         rule: the sentence that names the value and the rule.
     """
 
@@ -42,7 +43,7 @@ class NotFound(InvalidRequest):
 
 
 class AlreadyExists(InvalidRequest):
-    """What the request would create exists with other properties (gRPC ALREADY_EXISTS)."""
+    """What the request would create exists already, with other properties (gRPC ALREADY_EXISTS)."""
 
 
 class FailedPrecondition(InvalidRequest):
@@ -50,7 +51,7 @@ class FailedPrecondition(InvalidRequest):
 
 
 class LimitExceeded(InvalidRequest):
-    """The request would pass a configured limit (gRPC RESOURCE_EXHAUSTED)."""
+    """The request would exceed a configured limit (gRPC RESOURCE_EXHAUSTED)."""
 
 
 class Unauthenticated(InvalidRequest):
@@ -58,7 +59,7 @@ class Unauthenticated(InvalidRequest):
 
 
 class PermissionDenied(InvalidRequest):
-    """The caller proved who it is, and may not do this (gRPC PERMISSION_DENIED)."""
+    """The caller proved who it is, but may not do this (gRPC PERMISSION_DENIED)."""
 
 
 class PeerProtocolError(ControlPlaneError):
@@ -66,11 +67,11 @@ class PeerProtocolError(ControlPlaneError):
 
 
 class PeerLimitExceeded(PeerProtocolError):
-    """An xDS client passed a limit; its stream ends, no other does (gRPC RESOURCE_EXHAUSTED)."""
+    """An xDS client exceeded a limit; its stream ends, no other does (gRPC RESOURCE_EXHAUSTED)."""
 
 
 class Unavailable(ControlPlaneError):
-    """The server cannot serve this now, and will later or elsewhere (gRPC UNAVAILABLE)."""
+    """The server cannot serve this now, but will later or elsewhere (gRPC UNAVAILABLE)."""
 
 
 class ConfigurationError(ControlPlaneError):
@@ -83,7 +84,7 @@ class ConfigurationError(ControlPlaneError):
 
 
 class IssuanceError(ControlPlaneError):
-    """A certificate could not be issued or did not pass the lint; the old one stays in use."""
+    """A certificate could not be issued or did not pass the linter; the old one stays in use."""
 
 
 class MessageError(ControlPlaneError):
@@ -95,4 +96,4 @@ class StorageError(ControlPlaneError):
 
 
 class NotDurable(StorageError):
-    """The change was made all the same, but a crash of the machine may undo it."""
+    """The change was made nevertheless, but a crash of the machine may undo it."""

@@ -1,7 +1,7 @@
-"""What systemd's journal is told of a line besides its text: how bad it is.
+"""What systemd's journal is told about a line besides its text: how severe it is.
 
-The rule of this module: a line is marked only where the journal itself reads the stream, since it
-takes the mark off; whoever else reads has the lines as they are.
+The rule of this module: a line is marked only if the journal itself reads the stream, since the
+journal takes the mark off. Any other reader gets the lines as they are.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import os
 from typing import TextIO
 
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-"""The levels as syslog counts them."""
+"""The levels as syslog numbers them."""
 
 
 def journal_mark(output: TextIO, level: str) -> str:
-    """Return what stands before a line of a level (sd-daemon(3)), "" if the journal does not read.
+    """Return the mark before a line of this level (sd-daemon(3)); "" if the journal does not read.
 
-    It says in JOURNAL_STREAM which stream it reads (systemd.exec(5)).
+    The journal says in JOURNAL_STREAM which stream it reads (systemd.exec(5)).
     """
     try:
         file = os.fstat(output.fileno())

@@ -1,8 +1,8 @@
-"""What happens here, by name: the one list of events that the log can have.
+"""The names of all events that the log can have: the one list.
 
-The rule of this module: an event is a fact that is over, named ``subject.past_participle``, and its
+The rule of this module: an event is a fact that is over, named ``subject.past_participle``. Its
 name never changes with the data, which goes into fields. So one name finds every such fact, and
-whoever reads a log can read here what may be in it. Fields that several events share have one name:
+readers of a log can look up here what may be in it. Fields that several events share have one name:
 ``app`` and ``instance`` are GUIDs, ``type_url``, ``version`` and ``nonce`` are those of xDS,
 ``revision`` is that of the State, ``peer`` is the other end's address, ``reason`` says why.
 """
@@ -10,11 +10,12 @@ whoever reads a log can read here what may be in it. Fields that several events 
 from __future__ import annotations
 
 AUDIT_LOGGER = "control_plane.audit"
-"""The logger of who did what, and who was not let: ``structlog.get_logger(AUDIT_LOGGER)``."""
+"""The logger for who did what, and who was refused: ``structlog.get_logger(AUDIT_LOGGER)``."""
 
 JOIN_TOKEN_PREFIX = "c2cjt_"  # noqa: S105 - what tokens begin with, so that the log can spot one
-"""How every join token begins. A text with it is never logged, be it a name that somebody gave: no
-reader of a log can tell one from the other, and a token that is logged can be used."""
+"""How every join token begins. A text that contains it is never logged, even if it is a name that
+somebody chose: no reader of a log can tell such a name from a token, and a logged token can be
+used."""
 
 # The server.
 SERVER_STARTED = "server.started"
@@ -121,7 +122,7 @@ UPSTREAMS_LOST = "upstreams.lost"
 UPSTREAMS_RECOVERED = "upstreams.recovered"
 UPSTREAM_SKIPPED = "upstream.skipped"
 
-# For AUDIT_LOGGER: who did what, and who was not let.
+# For AUDIT_LOGGER: who did what, and who was refused.
 AUDIT_COMMAND = "audit.command"
 AUDIT_ENROLLED = "audit.enrolled"
 AUDIT_ENROLLMENT_REFUSED = "audit.enrollment_refused"

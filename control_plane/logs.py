@@ -1,11 +1,14 @@
 """How facts become log lines: one line each, safe to show and safe to parse.
 
-The rule of this module: whatever somebody passes to a logger, a private key or a join token never
-leaves it, text from elsewhere (the text of a NACK, a name that a client asked for) can neither
-forge a line nor steer a terminal nor flood a disk, and a value that cannot be logged never costs
-the event. JSON unless somebody reads along on a terminal. What libraries log by the standard
-``logging`` module goes the same way. No level keeps the audit log back: who did what is written
-where a reader of errors only wants to know nothing else.
+The rule of this module: whatever is passed to a logger,
+- a private key or a join token never reaches the log;
+- text from elsewhere (the text of a NACK, a name that a client asked for) can neither forge a line
+  nor control a terminal nor fill a disk;
+- a value that cannot be logged never loses the event.
+
+Lines are JSON unless the stream is a terminal. Events that libraries log through the standard
+``logging`` module take the same path. No level suppresses the audit log: it is written even where
+the level is error.
 """
 
 from __future__ import annotations
@@ -29,13 +32,13 @@ from control_plane.settings.values import LogFormat, LogLevel
 REDACTED = "[redacted]"
 
 MAX_TEXT = 4096
-"""Characters of one text in a line: more than any message of ours or of Envoy needs."""
+"""Characters of one text in a line: more than any message of ours or of Envoy's needs."""
 
 MAX_ITEMS = 100
 """Members of one collection in a line."""
 
 MAX_DEPTH = 5
-"""How deep collections are followed; what is below is written as text."""
+"""How deep collections are followed; anything deeper is written as text."""
 
 _SECRETS = ("PRIVATE KEY", JOIN_TOKEN_PREFIX)
 
@@ -64,10 +67,10 @@ def configure_logging(
     """Send every event of this process, ours and those of libraries, to one stream.
 
     Args:
-        level: the least important events that are written, but for those of the audit log, which
-            all are.
+        level: the least important events that are written; events of the audit log are always
+            written.
         form: what a line looks like.
-        stream: where it goes; standard error if None.
+        stream: where the lines go; standard error if None.
         colors: whether lines for people on a terminal may have colors.
     """
     output = sys.stderr if stream is None else stream
@@ -98,7 +101,7 @@ def configure_logging(
 
 
 def _kind_of_logger(level: LogLevel) -> type[FilteringBoundLogger]:
-    """Return what makes a logger that writes events from this level on, or audits and so all."""
+    """Return a factory of loggers: from this level on, or of every level for the audit log."""
     filtering = structlog.make_filtering_bound_logger(level.value)
     auditing = structlog.make_filtering_bound_logger(logging.NOTSET)
 
@@ -106,15 +109,15 @@ def _kind_of_logger(level: LogLevel) -> type[FilteringBoundLogger]:
         kind: Any = auditing if getattr(logger, "name", "") == AUDIT_LOGGER else filtering
         return cast("FilteringBoundLogger", kind(logger, **how))
 
-    # structlog asks for a class, and only ever calls it.
+    # structlog asks for a class, but only ever calls it.
     return cast("type[FilteringBoundLogger]", make)
 
 
 class LineLogger:
-    """Writes finished lines; knows its name so that it can stand in each of them.
+    """Writes finished lines; knows its name so that each line can contain it.
 
-    A line is handed over in one write, so that those of several tasks never mix, and a stream that
-    is gone (a closed terminal, a full disk) never stops the server.
+    A line is written in one call, so lines of several tasks never mix. A stream that is gone (a
+    closed terminal, a full disk) never stops the server.
     """
 
     def __init__(self, stream: TextIO, name: str = "") -> None:
@@ -136,7 +139,7 @@ class LineLogger:
 def sanitise(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Make every value safe to write: secrets replaced, controls escaped, lengths bounded.
 
-    This is the last line of defence. The first is that nobody passes a secret to a logger.
+    This is the last line of defence. The first is that no code passes a secret to a logger.
     """
     traceback = event.pop("exception", None)
     safe: EventDict = {_safe_text(str(key)): _safe(value, 0) for key, value in event.items()}
@@ -190,7 +193,7 @@ def _safe_text(text: str, escapes: Mapping[int, str] = _ESCAPES, most: int = MAX
     shown = text[:most] if hidden > 0 else text
     if hidden <= 0 and shown.isascii() and shown.isprintable():
         return shown
-    # A lone surrogate is no character, and no stream could encode it.
+    # A lone surrogate is no character, and no stream can encode it.
     shown = shown.encode("utf-8", "backslashreplace").decode().translate(escapes)
     return f"{shown}... {hidden} more characters" if hidden > 0 else shown
 

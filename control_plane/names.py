@@ -1,10 +1,10 @@
-"""Names and numbers of the domain, parsed or refused with the exact rule.
+"""Names and numbers of the domain, parsed, or refused with the exact rule.
 
-The rule of this module: what somebody says carries one of these types once it was checked here; the
-disk, and gRPC where it says who is connected, are taken at their word. Host and domain names keep
-the rules of Cloud Foundry's API (RFC 1035 lengths, letters in any case, underscore allowed in the
-host of a route); they are compared and stored in lower case, since DNS is case-insensitive (RFC
-4343).
+The rule of this module: a value from outside has one of these types once it was checked here.
+Values from disk, and what gRPC says about who is connected, are trusted without a check. Host and
+domain names follow the rules of Cloud Foundry's API (RFC 1035 lengths, letters in any case,
+underscore allowed in the host of a route). They are compared and stored in lower case, since DNS is
+case-insensitive (RFC 4343).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ C2C_PORT = Port(61443)
 """The port on which every instance serves HTTPS to other containers."""
 
 DEFAULT_APP_PORT = Port(8080)
-"""The port that an app listens on unless it says otherwise."""
+"""The port that an app listens on unless its definition says otherwise."""
 
 SERVER_NAME = "c2c-control-plane.internal"
-"""A name in every control plane's certificate, so that clients verify it wherever it runs. No route
-of an app can have it: a route is a host in a domain of two labels at least."""
+"""A name in every control plane's certificate, by which clients verify it wherever it runs. No
+route of an app can have this name: a route is a host in a domain of at least two labels."""
 
 MAX_LABEL_OCTETS = 63
 """RFC 1035, section 2.3.4."""
@@ -49,18 +49,18 @@ _LONGEST = 2000
 
 
 def shown(value: object) -> str:
-    """Return a value as an error message may quote it: escaped, and cut if it would flood it."""
+    """Return a value as an error message may quote it: escaped, and cut if it is too long."""
     return _cut(repr(value), _SHOWN)
 
 
 def abridged(sentence: str, most: int = _LONGEST) -> str:
-    """Return an error message that nothing floods that was not cut before, such as a path.
+    """Return an error message in which what was not cut before, such as a path, floods nothing.
 
-    A path as people have them is whole in it.
+    A path of usual length stays whole.
 
     Args:
         sentence: the message.
-        most: how many characters of all of it are left.
+        most: how many characters of the whole message are left.
     """
     words = _OVERLONG_WORD.sub(lambda word: _cut(word[0], _SHOWN), sentence)
     return _cut(words, most)
@@ -73,7 +73,7 @@ def _cut(text: str, most: int) -> str:
 def is_text(value: str) -> bool:
     """Tell whether a string can be written as UTF-8.
 
-    Arguments, variables and paths of the system are bytes. Where these are no UTF-8, Python puts
+    The system's arguments, variables and paths are bytes. Where these are not UTF-8, Python puts
     lone surrogates into the string (PEP 383).
     """
     try:
@@ -87,8 +87,8 @@ def parse_host(text: str, *, field: str = "hostname") -> str:
     """Return the first label of an internal route in lower case.
 
     Raises:
-        InvalidArgument: it is empty, a wildcard, more than one label, too long, or has other
-            characters than letters, digits, ``-`` and ``_``.
+        InvalidArgument: it is empty, a wildcard, more than one label, too long, or has characters
+            other than letters, digits, ``-`` and ``_``.
     """
     if not text:
         raise InvalidArgument("hostname missing: an internal route needs a host", field=field)
@@ -160,8 +160,8 @@ def parse_app_name(text: str, *, field: str = "name") -> AppName:
     """Return the name of an app.
 
     Raises:
-        InvalidArgument: it is empty, longer than 63 characters, or has other characters than
-            letters, digits, ``-``, ``_`` and ``.``, the first a letter or digit.
+        InvalidArgument: it is empty, longer than 63 characters, has characters other than letters,
+            digits, ``-``, ``_`` and ``.``, or does not start with a letter or digit.
     """
     if not text:
         raise InvalidArgument("app name missing", field=field)
@@ -182,7 +182,7 @@ def parse_guid(text: str, *, field: str) -> str:
     """Return a GUID that can be a DNS label and a certificate's common name.
 
     Raises:
-        InvalidArgument: it is empty, longer than 63 characters, has other characters than letters,
+        InvalidArgument: it is empty, longer than 63 characters, has characters other than letters,
             digits and ``-``, or starts or ends with ``-``.
     """
     if not text:
@@ -214,10 +214,10 @@ def at_ports(address: str, *ports: int) -> str:
 
 
 def parse_address(text: str, *, field: str = "address") -> Address:
-    """Return an IPv4 or IPv6 address in its canonical form, an IPv4-mapped one as IPv4.
+    """Return an IPv4 or IPv6 address in its canonical form; an IPv4-mapped one becomes IPv4.
 
     Raises:
-        InvalidArgument: it is no IP address, or one that no instance can have (unspecified,
+        InvalidArgument: it is not an IP address, or is one that no instance can have (unspecified,
             multicast, broadcast, or an IPv6 address that is link-local or has a scope).
     """
     if not text:
@@ -232,7 +232,7 @@ def parse_address(text: str, *, field: str = "address") -> Address:
         address.is_unspecified
         or address.is_multicast
         or address == _BROADCAST
-        # Nobody can listen on it, or call it, without the interface (RFC 4007, section 6).
+        # Without the interface nobody can listen on it or call it (RFC 4007, section 6).
         or (address.version == 6 and address.is_link_local)
         or getattr(parsed, "scope_id", None)
     ):

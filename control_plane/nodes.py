@@ -1,9 +1,9 @@
-"""The nodes that a server knows: what each should have, and the streams on which it is told.
+"""The nodes that a server knows: what each should have, and the streams that deliver it.
 
-The rule of this module: it decides nothing and waits for nothing. Whoever plans sets snapshots,
-whoever serves registers streams, and a stream is only ever woken, never handed a change: it
-compares what its client has with the snapshot as it is by then. So no update can be lost between
-two wake-ups, and a slow client holds up nobody.
+The rule of this module: it decides nothing and waits for nothing. The planning side sets snapshots,
+the serving side registers streams. A stream is only ever woken, never handed a change: it compares
+what its client has with the snapshot at that moment. So no update can be lost between two wake-ups,
+and a slow client delays no other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _Told = TypeVarTuple("_Told")
 
 
 class Variant(Enum):
-    """Which of the two kinds of messages a stream carries."""
+    """The two variants of the xDS protocol that a stream can use."""
 
     SOTW = "sotw"
     DELTA = "delta"
@@ -36,7 +36,7 @@ class Variant(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """The certificate by which a client was let in: which one, and until when it counts."""
+    """The certificate by which a client was admitted: which one, and until when it is valid."""
 
     serial: int
     not_after: datetime
@@ -44,18 +44,19 @@ class Credential:
 
 @dataclass(eq=False, slots=True)
 class LiveStream:
-    """One open stream: who is at the other end, its protocol state, and how to wake or end it.
+    """One open stream: its client, its protocol state, and how to wake or end it.
 
     Attributes:
-        number: tells the streams of one server apart, also two of the same node.
+        number: distinguishes the streams of one server, even two of the same node.
         peer: the client's address as gRPC writes it, such as ``ipv4:127.0.0.1:40000``.
         identities: the subject alternative names of the client's certificate; empty without
             mutual TLS.
-        credential: by what the client was let in; None where nothing was asked for.
+        credential: the certificate by which the client was admitted; None if no certificate was
+            required.
         opened_at: when the client opened it, in UTC.
-        admitted: whether its client was let in, so that observers were told of it.
-        ended_by: why it ended; None while it has not, and if the client was done.
-        half_closed: whether the client said that it has no more requests.
+        admitted: whether its client was admitted, so that observers were told of the stream.
+        ended_by: why it ended; None before it has ended, and if the client had finished.
+        half_closed: whether the client said that it will send no more requests.
     """
 
     number: int
@@ -83,21 +84,21 @@ class LiveStream:
 
     @property
     def has_ended(self) -> bool:
-        """Whether somebody ended it, so that its client is told nothing more."""
+        """Whether it was ended, so that its client is sent nothing more."""
         return self._ended.is_set()
 
     def wake(self) -> None:
-        """Have it look whether its client is owed something."""
+        """Have the stream check whether its client is owed something."""
         self._woken.set()
 
     def end(self, reason: Exception | None) -> None:
-        """Close it with the status of an error, or OK for none; only the first reason counts."""
+        """Close it with the status of an error, or OK for None; only the first reason counts."""
         if not self.has_ended:
             self.ended_by = reason
             self._ended.set()
 
     async def woken(self, timeout: float | None) -> None:
-        """Return once it was woken since the last call, or after that many seconds."""
+        """Return once it is woken, or was since the last call, or after this many seconds."""
         if timeout is None:
             await self._woken.wait()
         else:
@@ -107,22 +108,22 @@ class LiveStream:
         self._woken.clear()
 
     async def ended(self) -> None:
-        """Return once somebody ended it."""
+        """Return once it was ended."""
         await self._ended.wait()
 
 
 class StreamObserver(Protocol):
-    """Somebody who is told what happens on streams; a subclass overrides what it wants to hear.
+    """Is told what happens on streams; a subclass overrides the methods that it needs.
 
-    Its methods return at once, and may set snapshots.
+    The methods return at once, and may set snapshots.
     """
 
     def opened(self, _live: LiveStream, /) -> None:
-        """A client told who it is and was let in; what it asks for has not been looked at yet."""
+        """A client identified itself and was admitted; its request has not been looked at yet."""
         return
 
     def told(self, _live: LiveStream, _events: Sequence[Event], /) -> None:
-        """A request came in, and told this."""
+        """A request came in and led to these events."""
         return
 
     def sent(self, _live: LiveStream, _reply: Reply, /) -> None:
@@ -130,7 +131,7 @@ class StreamObserver(Protocol):
         return
 
     def closed(self, _live: LiveStream, /) -> None:
-        """A stream that was opened is gone, and is no longer among those of its node."""
+        """A stream that was opened is gone, and its node no longer lists it."""
         return
 
 
@@ -143,10 +144,10 @@ class _Node:
 
 
 class Nodes(StreamObserver):
-    """Every node by its id; the observer that the server tells, and that tells others."""
+    """Every node by its id; observes the server's streams, and passes on what happens on them."""
 
     def __init__(self) -> None:
-        """Start with no node and nobody who watches."""
+        """Start without nodes and observers."""
         self._by_id: dict[str, _Node] = {}
         self._default: Snapshot | None = None
         self._opened: list[Callable[[LiveStream], None]] = []
@@ -155,20 +156,20 @@ class Nodes(StreamObserver):
         self._closed: list[Callable[[LiveStream], None]] = []
 
     def set(self, node_id: str, snapshot: Snapshot) -> None:
-        """Say what a node should have; wake its streams that ask for a type that this changes."""
+        """Say what a node should have; wake its streams that ask for a type that changes."""
         node = self._by_id.setdefault(node_id, _Node())
         node.snapshot, changed = _successor(node.snapshot or self._default, snapshot)
         was_withheld, node.is_withheld = node.is_withheld, False
         _wake(node, None if was_withheld else changed)
 
     def withhold(self, node_id: str) -> None:
-        """Send a node nothing before its snapshot is set again: the one that it has is old."""
+        """Send a node nothing before its snapshot is set again: the present one is outdated."""
         node = self._by_id.get(node_id)
         if node is not None:
             node.is_withheld = True
 
     def set_default(self, snapshot: Snapshot | None) -> None:
-        """Say what a node should have for which nothing else was set."""
+        """Say what nodes should have for which no snapshot was set."""
         before, changed = self._default, None
         if snapshot is not None:
             snapshot, changed = _successor(before, snapshot)
@@ -179,21 +180,21 @@ class Nodes(StreamObserver):
                     _wake(node, changed)
 
     def sendable(self, node_id: str) -> Snapshot | None:
-        """Return what a node may be sent; None if its snapshot is withheld, or nobody knows it."""
+        """Return what a node may be sent; None if its snapshot is withheld or unknown."""
         node = self._by_id.get(node_id)
         return None if node is not None and node.is_withheld else self.snapshot(node_id)
 
     def snapshot(self, node_id: str) -> Snapshot | None:
-        """Return what a node should have; None if nobody knows yet, so that nothing is sent."""
+        """Return what a node should have; None if that is unknown yet, so that nothing is sent."""
         node = self._by_id.get(node_id)
         if node is None or node.snapshot is None:
             return self._default
         return node.snapshot
 
     def forget(self, node_id: str) -> None:
-        """Drop what a node should have; what it refused goes with its last stream.
+        """Drop what a node should have; what it refused is dropped with its last stream.
 
-        Streams that it still has stay open, and are sent nothing, or what is set for everybody.
+        Streams that it still has stay open, and are sent nothing, or the default snapshot.
         """
         node = self._by_id.pop(node_id, None)
         if node is not None and node.streams:
@@ -201,9 +202,9 @@ class Nodes(StreamObserver):
             _wake(node)
 
     def refusals(self, node_id: str, program: str = "") -> NodeRefusals:
-        """Return what a program refused as a node, on this stream or an earlier one.
+        """Return what a program refused as this node, on this stream or an earlier one.
 
-        They are kept as long as a snapshot is set for the node, or it has a stream.
+        Refusals are kept as long as a snapshot is set for the node, or the node has a stream.
         """
         node = self._by_id.get(node_id)
         return node.refusals.get(program) if node is not None else NodeRefusals()
@@ -218,14 +219,14 @@ class Nodes(StreamObserver):
         return tuple(live for node in self._by_id.values() for live in node.streams)
 
     def observe(self, observer: StreamObserver) -> None:
-        """Tell somebody of everything that happens from now on."""
+        """Tell an observer of everything that happens from now on."""
         self._opened.append(observer.opened)
         self._told.append(observer.told)
         self._sent.append(observer.sent)
         self._closed.append(observer.closed)
 
     def opened(self, live: LiveStream) -> None:
-        """Register a stream, with what the same program of its node refused on earlier ones."""
+        """Register a stream, with what the same program refused on the node's earlier streams."""
         node = self._by_id.setdefault(live.node_id, _Node())
         node.streams[live] = None
         live.admitted = True
@@ -234,7 +235,7 @@ class Nodes(StreamObserver):
         _tell(self._opened, live)
 
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
-        """Pass on what a request told."""
+        """Pass on the events of a request."""
         _tell(self._told, live, events)
 
     def sent(self, live: LiveStream, reply: Reply) -> None:
@@ -253,7 +254,7 @@ class Nodes(StreamObserver):
 
 
 def _tell(observers: Iterable[Callable[[*_Told], None]], *told: *_Told) -> None:
-    """Tell every observer, also after one has failed: each keeps books that have to balance."""
+    """Tell every observer, even after one has failed: each keeps books that have to balance."""
     failures: list[Exception] = []
     for observer in observers:
         try:
@@ -267,9 +268,10 @@ def _tell(observers: Iterable[Callable[[*_Told], None]], *told: *_Told) -> None:
 def _successor(
     before: Snapshot | None, snapshot: Snapshot
 ) -> tuple[Snapshot, AbstractSet[TypeUrl] | None]:
-    """Return a snapshot, and the types that it changes; None for all, where there was none before.
+    """Return a snapshot and the types that it changes: None for all, if there was none before.
 
-    Streams know what they compared before by its being the same object.
+    The returned snapshot keeps the objects of unchanged types, by which streams recognise what they
+    have compared before.
     """
     if before is None:
         return snapshot, None
@@ -278,7 +280,7 @@ def _successor(
 
 
 def _wake(node: _Node, changed: AbstractSet[TypeUrl] | None = None) -> None:
-    """Wake the streams of a node; only those that ask for one of some types, if these are given."""
+    """Wake the streams of a node: all, or those that ask for one of the changed types."""
     for live in node.streams:
         if changed is None or not changed.isdisjoint(live.stream.machines):
             live.wake()

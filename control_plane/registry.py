@@ -1,11 +1,12 @@
-"""The one writer of State: it does commands, makes them durable, and then tells everybody.
+"""The one writer of State: it executes commands, makes them durable, and then tells everybody.
 
-The rule of this module: nothing is sent or answered by a State that is not on the disk. Commands
-that wait are taken together, each decided on what the one before it led to, and written in one
-transaction (group commit); only then is the new State published and are the callers answered. If
-the write fails, so does each command whose answer rests on a change in it: its caller gets a
-StorageError, and may simply ask again, since commands are idempotent. ``foresee`` shows a State
-before, while the disk is waited for: to work ahead, and to keep the result until it is published.
+The rule of this module: nothing is sent or answered based on a State that is not on disk. Waiting
+commands are taken together: each is decided on the State that the previous one led to, and all are
+written in one transaction (group commit). Only then is the new State published and are the callers
+answered. If the write fails, each command whose answer depends on a change in it fails too. Its
+caller gets a StorageError and may simply ask again, since commands are idempotent. ``foresee``
+shows a State while it is being written, so that subscribers can work ahead and keep the result
+until the State is published.
 """
 
 from __future__ import annotations
@@ -29,45 +30,43 @@ from control_plane.undisturbed import undisturbed
 Result = TypeVar("Result")
 
 Command = Callable[[State], Decision[Result]]
-"""Decides what becomes of a State; raises InvalidRequest where it refuses.
-
-What it decides may be thrown away, since the disk may fail. So it never awaits, and it changes
-nothing but by its Decision; nearly all are pure functions of the State. Enrolment and renewal have
-to read the clock and sign here, so that a certificate says what the same transaction writes; it is
-given to nobody before that is on the disk. Enrolment also notes that its instance is starting, for
-the commands behind it, and takes that back if it fails.
-"""
+"""Decides what becomes of a State; raises InvalidRequest if it refuses.  Its decision may be thrown
+away, since the disk may fail. So a command never awaits, and changes nothing except through its
+Decision; nearly all commands are pure functions of the State. Enrolment and renewal have to read
+the clock and sign here, so that a certificate says what the same transaction writes; it is given to
+nobody before that is on disk. Enrolment also notes that its instance is starting, for the commands
+behind it, and takes that back if it fails."""
 
 Amendment = Callable[[State, Decision[Any]], Decision[Any]]
-"""Adds to what a command did to a State what follows from that, whichever command it was.
-
-It may read a clock; otherwise the same holds for it as for a command.
-"""
+"""Adds to the effect of a command on a State what follows from it, whichever command it was.  It
+may read a clock; otherwise the same holds for it as for a command."""
 
 Subscriber = Callable[[State, Change], None]
-"""Is told of each transaction, in order: the State, and all that changed; returns at once."""
+"""Called for each transaction, in order, with the State and with all that changed; returns at
+once."""
 
 LARGEST_BATCH = 256
-"""Commands in one transaction; between two of them the event loop has to get a turn."""
+"""How many commands one transaction has at most; between two transactions the event loop has to get
+a turn."""
 
 GATHER_SECONDS = 0.001
-"""How long others are waited for where several commands wait; as long again if some came."""
+"""How long the writer waits for more commands when several wait; as long again if some came."""
 
 LONGEST_GATHERING = 20
-"""How often that is done at the most."""
+"""How often it does so at most."""
 
 _STOPPING = "the server is stopping and takes no more changes"
 
 
 @dataclass(frozen=True, slots=True)
 class Committed(Generic[Result]):
-    """The answer to a command: what it led to is on the disk.
+    """The answer to a command whose effect is on disk.
 
     Attributes:
-        state: what the command led to; later ones may have changed it further by now.
+        state: the State that the command led to; later commands may have changed it further by now.
         change: what this command changed.
-        revision: of the published State that has the change in it; grows with each transaction
-            since the process started.
+        revision: the revision of the published State that includes the change; grows with each
+            transaction since the process started.
     """
 
     result: Result
@@ -97,7 +96,7 @@ class _Request:
 
 
 class Registry:
-    """Owns State; the one place where it changes."""
+    """Owns the State; the only place where it changes."""
 
     def __init__(
         self,
@@ -105,12 +104,12 @@ class Registry:
         store: Store,
         amend: Amendment | None = None,
     ) -> None:
-        """Go on from the State that the store has.
+        """Start from the State in the store.
 
         Args:
-            state: what was read from the store.
+            state: the State that was read from the store.
             store: where changes are written.
-            amend: adds to each Decision what follows from it; None for nothing.
+            amend: adds to each Decision what follows from it; None if nothing does.
         """
         self._state = state
         self._store = store
@@ -125,26 +124,26 @@ class Registry:
 
     @property
     def state(self) -> State:
-        """The newest State that is on the disk."""
+        """The newest State that is on disk."""
         return self._state
 
     @property
     def revision(self) -> int:
-        """How many transactions led to it since the process started."""
+        """How many transactions led to that State since the process started."""
         return self._revision
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Tell somebody of every transaction from here on."""
+        """Call a subscriber for every transaction from now on."""
         self._subscribers.append(subscriber)
 
     def foresee(self, subscriber: Subscriber) -> None:
-        """Show somebody each State while it is being written, which may yet fail."""
+        """Show a subscriber each State while it is being written, which may still fail."""
         self._foreseeing.append(subscriber)
 
     async def execute(self, command: Command[Result]) -> Committed[Result]:
-        """Have a command done, and return when what it changed is on the disk.
+        """Have a command executed, and return once its change is on disk.
 
-        A caller that is cancelled does not undo a command that was begun.
+        Cancelling the caller does not undo a command that was begun.
 
         Raises:
             InvalidRequest: the command refuses; nothing changed.
@@ -159,10 +158,10 @@ class Registry:
         return await request.answer
 
     async def run(self) -> None:
-        """Do commands until cancelled; exactly one task has to run this.
+        """Execute commands until cancelled; exactly one task has to run this.
 
-        A transaction that was begun is finished, and its callers are answered; those who wait
-        behind it, or ask later, are told that it is over.
+        A transaction that was begun is finished, and its callers are answered. Callers that wait
+        behind it, or ask later, are told that the server is stopping.
         """
         try:
             while True:
@@ -178,10 +177,10 @@ class Registry:
                 self._waiting.popleft().settle(Unavailable(_STOPPING), self._revision)
 
     async def _gather(self) -> None:
-        """Where several commands wait, let those come that are on their way.
+        """If several commands wait, give those that are on their way time to arrive.
 
-        A transaction takes longer than they do, and all that has to be sent after it longer still.
-        One command alone waits for nobody. (PostgreSQL has ``commit_delay`` and
+        A transaction takes longer than they do, and sending what follows from it takes longer
+        still. A single command does not wait. (PostgreSQL has ``commit_delay`` and
         ``commit_siblings`` for this.)
         """
         before = 1
@@ -192,16 +191,16 @@ class Registry:
             await asyncio.sleep(GATHER_SECONDS)
 
     def _next_batch(self) -> list[_Request]:
-        """Return the requests that waited longest, but for those whose callers have left."""
+        """Return the requests that waited longest, except those whose callers have left."""
         size = min(len(self._waiting), LARGEST_BATCH)
         requests = [self._waiting.popleft() for _ in range(size)]
         return [request for request in requests if not request.answer.done()]
 
     async def _do(self, requests: Sequence[_Request]) -> None:
-        """Decide, write, publish, answer; in this order, so that each may rely on the one before.
+        """Decide, write, publish, answer, in this order: each step relies on the previous one.
 
-        What is decided on the published State, and changes nothing, needs no disk: it is answered
-        at once, whatever becomes of the others.
+        A command that is decided on the published State and changes nothing needs no disk. It is
+        answered at once, whatever becomes of the others.
         """
         state = self._state
         unwritten: list[tuple[_Request, _Verdict]] = []
@@ -223,7 +222,7 @@ class Registry:
             self._state = state
             self._revision += 1
             self._tell(self._subscribers, state, change)
-            await asyncio.sleep(0)  # who sends the change has a turn before who asked for it
+            await asyncio.sleep(0)  # senders of the change have a turn before its callers
         for request, verdict in unwritten:
             request.settle(StorageError(failure) if failure else verdict, self._revision)
 
@@ -234,7 +233,7 @@ class Registry:
             return error
 
     async def _write(self, changes: Sequence[Change], meanwhile: Callable[[], None]) -> str | None:
-        """Put the changes on the disk; return why they are not there if they are not."""
+        """Write the changes to disk; if that fails, return why."""
         try:
             await self._store.commit(changes, meanwhile)
         except StorageError as error:
@@ -249,7 +248,7 @@ class Registry:
         for subscriber in subscribers:
             try:
                 subscriber(state, change)
-            except Exception as error:  # noqa: BLE001 - the change is made, whoever fails to hear it
+            except Exception as error:  # noqa: BLE001 - the change is made all the same
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "a subscriber of the registry failed", "exception": error}
                 )

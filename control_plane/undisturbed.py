@@ -1,6 +1,6 @@
-"""Work that is not left half done because whoever waits for it is cancelled.
+"""Work that is not left half done if the task that waits for it is cancelled.
 
-The rule of this module: it is done to its end, and only then is the cancellation passed on.
+The rule of this module: the work is finished first, and only then is the cancellation passed on.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ _Result = TypeVar("_Result")
 
 
 async def undisturbed(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return what some work returns; if the waiting is cancelled, pass that on once it is done.
+    """Return the result of some work; if cancelled meanwhile, finish the work, then pass it on.
 
-    What it raises is raised here; nobody hears of it where the waiting was cancelled.
+    An exception of the work is raised here; if the waiting was cancelled, it is dropped.
     """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])  # which leaves it alone if this is cancelled too
+        await asyncio.wait([task])  # does not cancel the task if this is cancelled too
         if not task.cancelled():
-            task.exception()  # or asyncio would complain that nobody asked for it
+            task.exception()  # otherwise asyncio would log that it was never retrieved
         raise
