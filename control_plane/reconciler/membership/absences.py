@@ -4,10 +4,10 @@ The rule of this module: an instance whose streams broke is gone once its time i
 instance at all is connected while several are waited for. Then it is more likely that the control
 plane is cut off, which is as if it were down: no instance counts as gone before one is back, and
 from then on each has as much time as after a start. Otherwise the first instances that are back
-would refuse the others' connections and would not know their names.
+would refuse the others' connections and would not resolve their names.
 
-The time of an instance is extended like that only once while it runs, so one Envoy that comes and
-goes does not keep the others from counting as gone. If the sidecar of an instance reports
+The running time of an instance is extended like that only once in each absence, so one Envoy that
+comes and goes does not keep the others from counting as gone. If the sidecar of an instance reports
 meanwhile, the instance is given time once more, since its Envoy may just be waiting for its next
 attempt.
 """
