@@ -1,4 +1,4 @@
-"""The loop that brings every connected node to its plan, and what it needs to know.
+"""The loop that brings every connected node to its plan, and tells which nodes have reached it.
 
 - ``reconciler`` is the loop. Instances that a change concerns wait in the ``backlog``. Each plan is
   made from the State, from what is ``draining``, and from what the packages ``certificates`` and

@@ -6,8 +6,8 @@ next request on each connection would be answered with 503; without the filter, 
 the filter of an app that may no longer call has to say so, since not every client is told that a
 resource is gone.
 
-The monotonic clock measures how long that is. After a restart the wall clock gives the remaining
-time, which is never more than the time at the beginning.
+The monotonic clock measures the drain time. After a restart the wall clock gives what is left of
+it, which never exceeds the full drain time.
 """
 
 from __future__ import annotations

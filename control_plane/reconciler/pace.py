@@ -1,7 +1,7 @@
 """When it is each instance's turn, if something has to happen to all instances.
 
 The rule of this module: turns are spread evenly, and follow from the instance and from the moment
-at which the whole thing began. So they are the same after a restart, and nobody has to keep a list.
+at which the operation began. So they are the same after a restart, and nobody has to keep a list.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def turn(instance: InstanceGuid, since: datetime, instances: int, *, per_second:
 
     Args:
         instance: the instance.
-        since: when the whole thing began.
+        since: when the operation began.
         instances: how many instances have a turn.
         per_second: how many turns there are per second, on average.
     """

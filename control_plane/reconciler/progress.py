@@ -51,7 +51,7 @@ class _Waiter:
 
 
 class Waiters:
-    """The waits for instances to be where they should be."""
+    """Waits until instances are where they should be."""
 
     def __init__(self, arrived: Callable[[InstanceGuid], bool]) -> None:
         """Start without waits.

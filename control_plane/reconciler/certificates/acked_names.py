@@ -18,7 +18,7 @@ from control_plane.store.protocol import IssuedRecord
 
 
 class AckedNames:
-    """Passes on the record of each issued certificate, and once more when an ACK makes it sure."""
+    """Passes on the record of each issued certificate, and again once an ACK makes it sure."""
 
     def __init__(
         self,

@@ -99,7 +99,7 @@ class Custody:
 
     @contextmanager
     def ready(self, instance: InstanceGuid, issued: Mapping[str, Issued]) -> Iterator[None]:
-        """Within this context, use certificates from elsewhere, as far as they are still right."""
+        """Within this context, use certificates issued elsewhere, if they are still right."""
         self._ready[instance] = dict(issued)
         try:
             yield
@@ -215,7 +215,7 @@ class Custody:
     def _made_ready(
         self, instance: InstanceGuid, name: str, request: Request, authority: Authority
     ) -> Leaf | None:
-        """Return a certificate from elsewhere, if it is as requested and by the current CA."""
+        """Return a certificate issued elsewhere, if it is as requested and by the current CA."""
         ready = self._ready.get(instance, {}).pop(name, None)
         if ready is None or ready.request != request or ready.sent_digest != authority.sent_digest:
             return None

@@ -205,6 +205,6 @@ def _ends(end: datetime, now: datetime) -> str:
 
 
 def _without(alarms: tuple[Alarm, ...], others: tuple[Alarm, ...]) -> list[Alarm]:
-    """Return the alarms whose certificates none of the others concerns."""
+    """Return the alarms about certificates that none of the others is about."""
     known = {(each.kind, each.instance) for each in others}
     return [each for each in alarms if (each.kind, each.instance) not in known]

@@ -1,9 +1,9 @@
 """Issues certificates for routes that are being mapped, before the disk confirms the change.
 
-The rule of this module: it only makes things faster. Nobody gets a certificate that it had issued
-before the change is on disk, and certificates that are not wanted then are forgotten. It takes
-about as long as the disk does. Certificates of instances that it does not get to are issued
-afterwards, as they are for all instances when a crowd waits.
+The rule of this module: it only makes things faster. A certificate that it had issued is given to
+nobody before the change is on disk, and is forgotten if it is not wanted then. It takes about as
+long as the disk does. Certificates of instances that it does not get to are issued afterwards, as
+they are for all instances when a crowd waits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which certificates may be in use, so that no CA is removed that one of them leads to.
+"""Which certificates may be in use, so that no CA is removed while one of them leads to it.
 
 The rule of this module: when in doubt, a certificate is in use. An issued certificate counts until
 its instance has ACKed, or shown, one that was issued later: if no answer came, only the answer may
@@ -28,8 +28,9 @@ IDENTITY = "identity"
 """The name under which an identity certificate is recorded; no xDS resource has that name."""
 
 MAX_UNSEEN = 8
-"""How many certificates of one secret, or identities, are kept that were issued since one was ACKed
-or shown. Of older ones only the newest of each CA is kept, since it ends last."""
+"""How many certificates of a secret, issued after the one that was ACKed, are kept, and likewise
+how many identities, issued after the one that was shown. Of older ones only the newest of each CA
+is kept, since it ends last."""
 
 _ACCEPTED = (CertificateState.ACKED, CertificateState.SERVED)
 
@@ -97,7 +98,7 @@ class Holdings:
         return self._last_ends.get(instance)
 
     def of(self, instance: InstanceGuid) -> Iterator[IssuedRecord]:
-        """Return the certificates that an instance uses, as far as known: one of each secret.
+        """Return the certificates that an instance is known to use: at most one of each secret.
 
         An identity is included only if the instance has not shown one.
         """

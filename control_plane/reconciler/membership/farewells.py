@@ -27,8 +27,8 @@ BOUND_SECONDS = 10.0
 """How long a client has to ACK that nothing is left, before its stream ends."""
 
 LATE_SECONDS = 60.0
-"""For how long after the Envoy of an instance was told its resolver may connect to be told too;
-after that both are refused."""
+"""If the resolver of an instance connects within this time after its Envoy was told, it is told
+too; after that both are refused."""
 
 _WITHDRAWN = (CLUSTER, LISTENER, NAME_TABLE_TYPE)
 

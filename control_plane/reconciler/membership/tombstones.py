@@ -6,8 +6,8 @@ no harm; one that goes too early would leave an Envoy serving. So a tombstone al
 as an identity lives by the monotonic clock: a wall clock that is ahead for a while ends no
 tombstone.
 
-Ports and callers that have drained are forgotten along with the tombstones. Until when they drain
-while the process runs, another clock says (``reconciler.draining``).
+Ports and callers that have drained are forgotten along with the tombstones. While the process runs,
+``reconciler.draining`` decides by the monotonic clock until when they drain.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Tombstones:
     def unneeded(self, instance: InstanceGuid) -> Iterator[None]:
         """Leave no tombstone if an instance is removed within this context.
 
-        Nobody can prove to be that instance if it was registered but its identity was never handed
-        out.
+        This is for an instance that was registered but whose identity was never handed out: no
+        client can prove to be that instance.
         """
         self._unneeded.add(instance)
         try:

@@ -31,7 +31,7 @@ class Returning:
         self._waiters = Waiters(lambda instance: instance not in self._away)
 
     def left(self, instance: InstanceGuid) -> None:
-        """Expect the resolver of an instance back, which lost its connection."""
+        """Expect back an instance's resolver that lost its connection."""
         self._away[instance] = self._clock.monotonic() + GRACE_SECONDS
 
     def came(self, instance: InstanceGuid) -> None:

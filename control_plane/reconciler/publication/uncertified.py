@@ -1,9 +1,9 @@
 """Which names must not lead to which instances yet, because their certificates may lack them.
 
 The rule of this module: a name leads to such an instance once it has ACKed its certificate. Each
-time an instance has, the resolver of every caller gets another name table. Of a large app, hundreds
-of instances come back within a second, so instances of an app that follow soon after another one
-are let in together.
+time that happens, the resolver of every caller gets another name table. Of a large app, hundreds of
+instances come back within a second, so instances of an app that follow soon after another one are
+let in together.
 """
 
 from __future__ import annotations
