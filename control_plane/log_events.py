@@ -1,4 +1,4 @@
-"""The names of all events that the log can have: the one list.
+"""The one list of the events that the log can have, by name.
 
 The rule of this module: an event is a fact that is over, named ``subject.past_participle``. Its
 name never changes with the data, which goes into fields. So one name finds every such fact, and

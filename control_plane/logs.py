@@ -3,10 +3,10 @@
 The rule of this module: whatever is passed to a logger,
 - a private key or a join token never reaches the log;
 - text from elsewhere (the text of a NACK, a name that a client asked for) can neither forge a line
-  nor control a terminal nor fill a disk;
+  nor control a terminal nor flood a disk;
 - a value that cannot be logged never loses the event.
 
-Lines are JSON unless the stream is a terminal. Events that libraries log through the standard
+By default lines are JSON, except on a terminal. Events that libraries log through the standard
 ``logging`` module take the same path. No level suppresses the audit log: it is written even where
 the level is error.
 """

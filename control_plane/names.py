@@ -54,7 +54,7 @@ def shown(value: object) -> str:
 
 
 def abridged(sentence: str, most: int = _LONGEST) -> str:
-    """Return an error message in which what was not cut before, such as a path, floods nothing.
+    """Return an error message in which overlong words, such as a very long path, are cut.
 
     A path of usual length stays whole.
 

@@ -30,16 +30,20 @@ from control_plane.undisturbed import undisturbed
 Result = TypeVar("Result")
 
 Command = Callable[[State], Decision[Result]]
-"""Decides what becomes of a State; raises InvalidRequest if it refuses.  Its decision may be thrown
-away, since the disk may fail. So a command never awaits, and changes nothing except through its
-Decision; nearly all commands are pure functions of the State. Enrolment and renewal have to read
-the clock and sign here, so that a certificate says what the same transaction writes; it is given to
-nobody before that is on disk. Enrolment also notes that its instance is starting, for the commands
-behind it, and takes that back if it fails."""
+"""Decides what becomes of a State; raises InvalidRequest if it refuses.
+
+Its decision may be thrown away, since the disk may fail. So a command never awaits, and changes
+nothing except through its Decision; nearly all commands are pure functions of the State. Enrolment
+and renewal have to read the clock and sign here, so that a certificate says what the same
+transaction writes; it is given to nobody before that is on disk. Enrolment also notes that its
+instance is starting, for the commands behind it, and takes that back if it fails.
+"""
 
 Amendment = Callable[[State, Decision[Any]], Decision[Any]]
-"""Adds to the effect of a command on a State what follows from it, whichever command it was.  It
-may read a clock; otherwise the same holds for it as for a command."""
+"""Adds to the effect of a command on a State what follows from it, whichever command it was.
+
+It may read a clock; otherwise the same holds for it as for a command.
+"""
 
 Subscriber = Callable[[State, Change], None]
 """Called for each transaction, in order, with the State and with all that changed; returns at

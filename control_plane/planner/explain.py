@@ -37,7 +37,7 @@ from control_plane.planner.families import other_families
 from control_plane.planner.resolution import departed, resolved, unresolved
 
 _TAKEN = "Address already in use"
-"""How Envoy quotes Linux when another program has a port (EADDRINUSE)."""
+"""What Envoy quotes from Linux when another program has a port (EADDRINUSE)."""
 
 _SPOKEN = {
     AppProtocol.HTTP1: "which speaks http1 to it",
