@@ -85,7 +85,7 @@ class Convergence:
             timeout: the longest wait in seconds.
 
         Returns:
-            those that had not reached it when the time was up, or the control plane stopped.
+            the instances that are behind when the time is up, or the control plane stops.
         """
         if stage is Stage.COMMITTED:
             return ()

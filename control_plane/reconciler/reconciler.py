@@ -112,7 +112,7 @@ class Reconciler(StreamObserver):
         for instance in removed_instances(state, change):
             self._see_off(instance.guid)
         for guid in departed(state, change):
-            self.waiters.note(guid)  # nobody waits any longer for it to be back
+            self.waiters.note(guid)  # so that no wait goes on for it to be back
         self._mark_apps(change.apps)
         self.publication.committed(state, change)
 

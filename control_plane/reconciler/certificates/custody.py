@@ -1,10 +1,10 @@
 """The certificates of the instances, private keys included: in memory, and nowhere else.
 
 The rule of this module: an instance's certificate is replaced when it no longer says what it must
-say, when the current CA did not issue it, when half of its life is over, or when its life has not
-begun (the clock was set back). Only a certificate that passed the linter replaces it. If issuing
-fails, the old certificate stays in use. A certificate that a change needs may be issued before the
-change is made, and is given to nobody until then.
+say, when it does not lead to the current CA, when half of its life is over, or when its life has
+not begun (the clock was set back). Only a certificate that passed the linter replaces it. If
+issuing fails, the old certificate stays in use. A certificate that a change needs may be issued
+before the change is made, and is given to nobody until then.
 """
 
 from __future__ import annotations

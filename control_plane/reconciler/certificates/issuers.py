@@ -92,7 +92,7 @@ class Issuers:
             authority: returns the current CA.
             profile: the profile of the certificates.
             new_serial: returns a serial number that was never used.
-            clock: gives the time for validity periods and pauses.
+            clock: times the pause after a failure.
         """
         self._program = program
         self._authority = authority
