@@ -1,1 +1,1 @@
-"""How the instance comes to its identity, and keeps it."""
+"""How the instance gets its identity, and keeps it."""

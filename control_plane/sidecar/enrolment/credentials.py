@@ -1,8 +1,8 @@
 """The credentials of this instance as they are now.
 
-The rule of this module: what is current is on disk. Whoever opens a connection asks for the
-credentials then, and what depends on them is told when they change. A disk that is slow holds up
-nobody but who has something to keep: this process answers DNS queries, too.
+The rule of this module: the current credentials are on disk. Code that opens a connection asks for
+the credentials at that moment, and code that depends on them is told when they change. A slow disk
+holds up only the task that stores something, because this process answers DNS queries, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LiveCredentials:
     """Holds the credentials, and replaces them.
 
     Attributes:
-        renewal_wanted: set when the identity is to be renewed before its time.
+        renewal_wanted: set when the identity is to be renewed early.
     """
 
     def __init__(self, directory: SidecarDirectory, credentials: Credentials) -> None:
@@ -38,7 +38,7 @@ class LiveCredentials:
 
     @property
     def current(self) -> Credentials:
-        """What to show and whom to trust in a handshake now."""
+        """What to show, and which CA certificates to trust, in a handshake now."""
         return self._current
 
     @property
@@ -47,7 +47,7 @@ class LiveCredentials:
         return self._trusted
 
     def check_room(self) -> None:
-        """Return if other credentials could be kept.
+        """Return if the disk has room for other credentials.
 
         Raises:
             StorageError: the disk is full, or cannot be written to for another reason.
@@ -55,31 +55,32 @@ class LiveCredentials:
         self._directory.check_room()
 
     def watch(self, watcher: Callable[[Credentials], None]) -> None:
-        """Tell somebody of each change, after it is on disk; it returns at once."""
+        """Have a function called after each change is on disk; it must return at once."""
         self._watchers.append(watcher)
 
     async def renewed(
         self, identity: HeldIdentity, trust_bundle: bytes, *, asked: Credentials
     ) -> None:
-        """Take an identity that was issued for the same instance.
+        """Take over an identity that was issued for the same instance.
 
         Args:
             identity: the new one.
-            trust_bundle: what came with it.
-            asked: what was current when it was asked for. If CA certificates were told since then,
-                those stay: the answer may be older, and the next report brings the newest.
+            trust_bundle: the CA certificates that came with it.
+            asked: the credentials that were current when it was requested. If a report brought CA
+                certificates since then, those stay: the ones given here may be older, and the next
+                report brings the newest.
 
         Raises:
-            StorageError: it could not be written; the old one stays.
+            StorageError: the new identity could not be written; the old one stays.
         """
         await undisturbed(self._renewed(identity, trust_bundle, asked))
 
     async def trust(self, trust_bundle: bytes) -> None:
-        """Take the CA certificates to trust from now on, if they are others than before.
+        """Take over the CA certificates to trust from now on, if they have changed.
 
         Raises:
-            InvalidArgument: they cannot be read; the old ones stay.
-            StorageError: they could not be written; likewise.
+            InvalidArgument: they cannot be parsed; the old ones stay.
+            StorageError: they could not be written; the old ones stay.
         """
         if trust_bundle == self._current.trust_bundle:
             return
@@ -101,7 +102,7 @@ class LiveCredentials:
         self._log.info(log_events.TRUST_REPLACED, roots=self._trusted)
 
     async def _replace(self, change: Callable[[Credentials], Credentials]) -> None:
-        """Keep what a change makes of the credentials, one change after the other."""
+        """Apply a change to the credentials and store the result, one change after the other."""
         async with self._keeping:
             credentials = change(self._current)
             await asyncio.to_thread(self._directory.write_credentials, credentials)

@@ -1,9 +1,9 @@
-"""How the instance comes to its first identity: by a join token.
+"""How the instance gets its first identity: by a join token.
 
-The rule of this module: the private key is made here and never leaves, and the token leaves only
-for a server that proved to be the control plane. While that is down, this waits. A token that has
-left may be spent, and the same request alone is answered again: so all attempts have one key, and
-an answer is waited for, for a moment even by who is told to stop.
+The rule of this module: the private key is made here and never leaves, and the token is sent only
+to a server that proved to be the control plane. While the control plane is down, the sidecar waits.
+A token that was sent may be spent, and then only a repetition of the same request is answered. So
+all attempts use one key, and even a sidecar that is told to stop waits a moment for an answer.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ ENROL_SECONDS = 30.0
 """How long the call may take."""
 
 LAST_SECONDS = 3.0
-"""How long an answer is waited for by who is told to stop; it takes milliseconds."""
+"""How long a sidecar that is told to stop waits for an answer; the answer takes milliseconds."""
 
 
 def check_enrolment(options: SidecarOptions) -> None:
-    """Return if the options suffice to enrol; nobody is asked.
+    """Return if the options suffice to enrol; nothing is sent.
 
     Raises:
-        ConfigurationError: there is no token, or nothing to know the server by.
+        ConfigurationError: there is no token, or nothing to verify the server by.
     """
     problems = []
     if not options.token:
@@ -55,10 +55,10 @@ def check_enrolment(options: SidecarOptions) -> None:
 
 
 async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -> Membership:
-    """Return what the control plane makes of a join token.
+    """Return the membership that the control plane grants for a join token.
 
     Raises:
-        ConfigurationError: there is no token, or the server is not the one to give it to.
+        ConfigurationError: there is no token, or the server is not the control plane to give it to.
         InvalidRequest: the control plane refused for good.
     """
     check_enrolment(options)
@@ -75,7 +75,8 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
         request = enrollment_pb2.EnrollRequest(
             token=options.token, csr=csr, address=address, app_address=options.app_address
         )
-        # gRPC may prefer another address of the server, to which there is another way from here.
+        # gRPC may prefer another address of the server, to which the route from here is another
+        # one.
         async with anonymous_channel(proven.server, proven.roots) as channel:
             stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
             try:
@@ -83,7 +84,8 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or is_said_by_the_server(error):
                     raise
-                # It proved itself a moment ago and hangs up now, so perhaps the port is wrong.
+                # The server proved itself a moment ago and hangs up now, so perhaps the port is
+                # wrong.
                 raise ConnectionError(f"{reason(error)} ({WRONG_PORT})") from error
 
     response = await retry.until_done("enrol", attempt)
@@ -103,7 +105,7 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
 
 
 def trust_anchor(options: SidecarOptions) -> str:
-    """Return by what the options know the control plane, as a text to compare; "" if by nothing.
+    """Return by what the options verify the control plane, as a text to compare; "" if by nothing.
 
     Raises:
         ConfigurationError: the CA file cannot be used.
@@ -114,7 +116,7 @@ def trust_anchor(options: SidecarOptions) -> str:
 
 
 def name_ca_of(options: SidecarOptions, trust_bundle: bytes) -> bool:
-    """Tell whether the options know the control plane by one of these CA certificates.
+    """Tell whether the options verify the control plane by one of these CA certificates.
 
     Raises:
         ConfigurationError: the CA file cannot be used.
@@ -126,15 +128,15 @@ def name_ca_of(options: SidecarOptions, trust_bundle: bytes) -> bool:
 
 
 async def address_towards(server: SocketAddress, held: Address | None = None) -> Address:
-    """Return the address from which this machine reaches the server; nothing is sent.
+    """Return the source address of this machine's route to the server; nothing is sent.
 
     Args:
-        server: which may have several addresses, to which different ways lead.
-        held: the address that is to be kept if one of the ways begins there.
+        server: the server; it may have several addresses, with different routes to them.
+        held: the address to keep if it is the source address of one of these routes.
 
     Raises:
-        OSError: there is no route to it, or its name is not known.
-        InvalidArgument: it is an address that no instance can have.
+        OSError: there is no route to it, or its name cannot be resolved.
+        InvalidArgument: the source address is one that no instance can have.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)
@@ -152,7 +154,7 @@ async def address_towards(server: SocketAddress, held: Address | None = None) ->
 
 
 def is_of_this_machine(address: Address) -> bool:
-    """Tell whether this machine has an address."""
+    """Tell whether an address is one of this machine."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -163,7 +165,7 @@ def is_of_this_machine(address: Address) -> bool:
 
 
 async def _answer(call: Awaitable[enrollment_pb2.EnrollResponse]) -> enrollment_pb2.EnrollResponse:
-    """Return the answer to a token, also to who is cancelled once if it comes soon."""
+    """Return the answer to a token; if cancelled once, wait a moment for it all the same."""
     answering = asyncio.ensure_future(call)
     try:
         return await asyncio.shield(answering)

@@ -22,7 +22,7 @@ class FirstKey:
     """Keeps the key of an enrolment in a file of mode 0600."""
 
     def __init__(self, directory: Path, new_key: KeyFactory) -> None:
-        """Use a directory of the sidecar's own; nothing is written before the first call."""
+        """Use the sidecar's directory; nothing is written before the first call."""
         self._path = directory / FILE
         self._new_key = new_key
 

@@ -1,9 +1,9 @@
 """How the instance becomes a member, once at each start.
 
-The rule of this module: an identity of an earlier start is kept for as long as the control plane
-accepts it, also at a new address, so that a restart needs no new token. It is renewed at once,
-which is how a removed instance hears of it; if the control plane is down, or the disk cannot keep
-another, it is used as it is.
+The rule of this module: the identity of an earlier start is kept for as long as the control plane
+accepts it, even if the instance has another address now, so that a restart needs no new token. It
+is renewed at once, which is how a removed instance learns that it was removed. If the control plane
+is down, or the disk cannot store another identity, the old one is used as it is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from control_plane.sidecar.retry import Retry, why_not
 
 
 class Joining:
-    """Finds or gets the identity of this instance."""
+    """Finds the identity of this instance, or gets one."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Joining:
         retry: Retry,
         new_key: KeyFactory,
     ) -> None:
-        """Join as the options say, and keep the outcome in the directory."""
+        """Join as the options say, and store the outcome in the directory."""
         self._options = options
         self._directory = directory
         self._retry = retry
@@ -62,7 +62,7 @@ class Joining:
 
         Raises:
             InvalidRequest: the control plane refused for good.
-            ConfigurationError: the options do not suffice, or the server is somebody else.
+            ConfigurationError: the options do not suffice, or the server is not the control plane.
             StorageError: the identity could not be written.
         """
         earlier = self._earlier()
@@ -84,7 +84,7 @@ class Joining:
         return member
 
     def _earlier(self) -> Membership | None:
-        """Return what an earlier start left, if it may still count."""
+        """Return the membership that an earlier start left, if it may still count."""
         try:
             member = self._directory.read()
             objection = "" if member is None else self._objection(member)
@@ -105,29 +105,30 @@ class Joining:
         )
 
     def _objection(self, member: Membership) -> str:
-        """Return why the membership of an earlier start does not count, or nothing."""
+        """Return why the membership of an earlier start does not count, or "" if it may count."""
         identity, now = member.credentials.identity, self._retry.clock.now()
         here = f"and the clock of this machine says {now:%Y-%m-%dT%H:%M:%SZ}"
         if now < identity.not_before:
             return f"it begins at {identity.not_before:%Y-%m-%dT%H:%M:%SZ}, {here}: set the clock"
         if not identity.is_valid(now):
             return f"it ended at {identity.not_after:%Y-%m-%dT%H:%M:%SZ}, {here}"
-        # With a token there is a way to another identity; without, this is the only one.
+        # With a token the sidecar can get another identity; without one, this is its only one.
         if self._options.token and not self._is_known(member):
             return "it is of a control plane that was known by another CA"
         return ""
 
     def _is_known(self, member: Membership) -> bool:
-        """Tell whether the options mean the control plane of a membership, maybe by a newer CA.
+        """Tell whether the options mean the control plane of a membership, perhaps by a newer CA.
 
-        Those that say nothing of a CA mean no other: a token may stay in the environment for long.
+        Options that name no CA mean the same control plane: a token may stay in the environment
+        long after the enrolment.
         """
         if trust_anchor(self._options) in ("", member.enrollment.trusted_by):
             return True
         return name_ca_of(self._options, member.credentials.trust_bundle)
 
     async def _resumed(self, earlier: Membership) -> Membership | None:
-        """Return a membership with a fresh identity; None to try a token instead."""
+        """Return the membership with a fresh identity; None to try a token instead."""
         try:
             return await self._renewed(earlier)
         except InvalidRequest as error:
@@ -142,7 +143,7 @@ class Joining:
         place = (await self._address(held.identity.address), options.app_address)
         has_moved = place != (held.identity.address, earlier.enrollment.app_address)
         try:
-            # Once another identity is issued, the control plane soon refuses this one.
+            # Once another identity is issued, the control plane soon refuses the present one.
             self._directory.check_room()
         except StorageError as error:
             if has_moved:
@@ -159,13 +160,14 @@ class Joining:
             credentials = await self._once(attempt) or held
         enrollment = replace(earlier.enrollment, app_address=options.app_address)
         if options.token:
-            # By the time of the next CA, the one that was enrolled by may long be forgotten.
+            # Store which CA the options name now: by the next rotation, the CA of the enrolment may
+            # be long gone.
             trusted_by = trust_anchor(options) or enrollment.trusted_by
             enrollment = replace(enrollment, trusted_by=trusted_by)
         return Membership(enrollment, credentials)
 
     async def _address(self, held: Address) -> Address:
-        """Return where the instance is reached; where it was, if only the route is not known."""
+        """Return the instance's address; the old one if only the route cannot be found."""
         if self._options.address is not None:
             return self._options.address
 
@@ -173,7 +175,8 @@ class Joining:
             try:
                 return await address_towards(self._options.server, held)
             except OSError:
-                # A server that is down may have no name either, such as a stopped container.
+                # The name of a server that is down, such as a stopped container, may not resolve
+                # either.
                 if is_of_this_machine(held):
                     return held
                 raise
@@ -181,7 +184,7 @@ class Joining:
         return await self._retry.until_done("find the own address", attempt)
 
     async def _once(self, attempt: Callable[[], Awaitable[Credentials]]) -> Credentials | None:
-        """Renew if the control plane is there; nothing depends on it."""
+        """Try to renew, but only once, because nothing depends on it."""
         try:
             return await attempt()
         except (OSError, grpc.aio.AioRpcError) as error:

@@ -1,9 +1,10 @@
-"""Whom to believe to be the control plane, before anything secret is sent.
+"""Which server to accept as the control plane, before anything secret is sent.
 
-The rule of this module: trust is never taken on faith. With a fingerprint, the server shows its
-certificates on a connection that sends it nothing, the one with the fingerprint becomes the only
-root, and only a chain that ends there and has the control plane's name passes. A public
-certificate that somebody else shows along with a chain of its own gains nothing.
+The rule of this module: trust is never taken on faith. With a fingerprint, the server first shows
+its certificates on a connection on which nothing is sent to it. The certificate with the
+fingerprint then becomes the only root, and only a chain that ends there and has the control plane's
+name passes. An impostor that presents a genuine, public CA certificate beside a chain of its own
+gains nothing.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ from control_plane.settings.values import format_duration
 HANDSHAKE_SECONDS = 10.0
 
 NEXT_ADDRESS_SECONDS = 0.25
-"""After how long another address of the server is tried as well (RFC 8305, section 5)."""
+"""After how long the next address of the server is tried as well (RFC 8305, section 5)."""
 
 WRONG_PORT = "is that the port of --enroll-address, by default 18001? 18000 is the one of xDS"
-"""Both ports show the same certificate, and the other one hangs up on who has none yet. Those of
-metrics and of the operator's commands show none, or hang up sooner."""
+"""Both ports show the same certificate, and the port of xDS hangs up on a client without one. The
+ports of metrics and of the operator's commands show no certificate, or hang up sooner."""
 
 _NOT_VALID_NOW = (9, 10)
-"""``X509_V_ERR_CERT_NOT_YET_VALID`` and ``X509_V_ERR_CERT_HAS_EXPIRED`` of OpenSSL."""
+"""OpenSSL's ``X509_V_ERR_CERT_NOT_YET_VALID`` and ``X509_V_ERR_CERT_HAS_EXPIRED``."""
 
 
 class Proven(NamedTuple):
     """A server that proved who it is.
 
     Attributes:
-        roots: the CA certificates by which it did, PEM.
-        server: the one of its addresses that answered.
-        source: the address of this machine from which that was reached.
+        roots: the CA certificates under which it did, PEM.
+        server: the address at which it answered.
+        source: the address of this machine from which it was reached.
     """
 
     roots: bytes
@@ -52,14 +53,14 @@ class Proven(NamedTuple):
 
 
 async def pinned(server: SocketAddress, fingerprint: str) -> Proven:
-    """Return the server once it proved to be under the CA certificate with a fingerprint.
+    """Return the server once it proved to be under the CA certificate with this fingerprint.
 
     Args:
         fingerprint: as ``parse_fingerprint`` returns it.
 
     Raises:
         OSError: the server cannot be reached, or does not speak TLS.
-        ConfigurationError: it is somebody else.
+        ConfigurationError: it is another server.
     """
     for der in await _shown_chain(server):
         if hmac.compare_digest(fingerprint_of(der), fingerprint):
@@ -75,7 +76,7 @@ def roots_from_file(path: Path) -> bytes:
     """Return the certificates of a PEM file.
 
     Raises:
-        ConfigurationError: it cannot be read, or has none.
+        ConfigurationError: the file cannot be read, or contains none.
     """
     try:
         pem = path.read_bytes()
@@ -91,15 +92,15 @@ def roots_from_file(path: Path) -> bytes:
 async def verify(server: SocketAddress, roots: bytes) -> Proven:
     """Return the server once it proved in a handshake to be a control plane under these roots.
 
-    gRPC reports a failed handshake like a server that is down; here it is told apart.
+    gRPC reports a failed handshake like a server that is down; here the two are told apart.
 
     Raises:
         OSError: the server cannot be reached, or does not speak TLS.
-        ConfigurationError: it is somebody else.
+        ConfigurationError: it is another server.
     """
     context = _context()
     context.load_verify_locations(cadata=roots.decode("ascii", "replace"))
-    # The root that was pinned may be an intermediate of the operator's own PKI.
+    # The pinned root may be an intermediate CA of the operator's own PKI.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         met = await _handshake(server, context)
@@ -115,13 +116,13 @@ async def verify(server: SocketAddress, roots: bytes) -> Proven:
 
 
 async def _clock_problem(server: SocketAddress) -> str:
-    """Return by how much the clock here is outside the validity of the server's certificate.
+    """Return how far the clock here is outside the validity of the server's certificate.
 
-    The control plane renews that in time, so one of the two clocks is wrong. Nothing if the
-    certificate is valid here: then it is one above it that is not.
+    The control plane renews its certificate in time, so one of the two clocks is wrong. The result
+    is "" if the certificate is valid by this clock: then a CA certificate above it is not.
     """
     leaf = read_certificate((await _shown_chain(server))[0])
-    # Whatever else takes a clock as an argument, OpenSSL asks the machine's.
+    # Other code takes a clock as an argument, but OpenSSL uses the clock of the machine.
     now = SystemClock().now()
     if now < leaf.not_before:
         distance, side = leaf.not_before - now, "before the begin"
@@ -152,12 +153,12 @@ async def _shown_chain(server: SocketAddress) -> list[bytes]:
 def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])  # gRPC's servers hang up without
+    context.set_alpn_protocols(["h2"])  # without ALPN, gRPC's servers hang up
     return context
 
 
 class _Handshake(NamedTuple):
-    """What a server showed, DER, at which of its addresses, and from which of ours it was seen."""
+    """The chain that a server showed (DER), the address of the server, and our own address."""
 
     chain: list[bytes]
     server: SocketAddress
@@ -165,7 +166,7 @@ class _Handshake(NamedTuple):
 
 
 async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> _Handshake:
-    """Shake hands with a server, and hang up."""
+    """Complete a handshake with a server, and hang up."""
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             _, writer = await asyncio.open_connection(
@@ -176,7 +177,7 @@ async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> _Handsha
                 happy_eyeballs_delay=NEXT_ADDRESS_SECONDS,
             )
     except TimeoutError as error:
-        # asyncio's own has no text at all.
+        # The TimeoutError that asyncio raises has no text at all.
         silent = f"no answer from {server} within {HANDSHAKE_SECONDS:g} s"
         raise TimeoutError(str(error) or silent) from error
     except ssl.SSLCertVerificationError:
@@ -196,6 +197,6 @@ async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> _Handsha
 def _presented(tls: ssl.SSLObject) -> list[bytes]:
     if sys.version_info >= (3, 13):
         return tls.get_unverified_chain()
-    # Public since Python 3.13 only; there since 3.10.
+    # Public only since Python 3.13, but there since 3.10.
     chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain]

@@ -1,10 +1,10 @@
 """How the instance keeps its identity.
 
-The rule of this module: renewal starts at half life, so a control plane that is away has as long
-again to come back, or earlier if the control plane asks for it; each renewal has a new key. One
-that fails is repeated until it succeeds; nothing that runs is ever stopped for it. Where the clock
-is ahead, so that the new identity is due for renewal at once, it counts as failed: else identities
-would be renewed without a pause.
+The rule of this module: renewal starts at half life, or earlier if the control plane asks for it.
+So a control plane that is down has the other half to come back. Each renewal uses a new key. A
+renewal that fails is repeated until it succeeds, and nothing that runs is ever stopped because of
+it. If the clock here is ahead, so that the new identity is due for renewal at once, the renewal
+counts as failed; otherwise identities would be renewed without a pause.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RENEW_SECONDS = 10.0
 """How long a call may take."""
 
 MOST_SECONDS_BETWEEN = 60.0
-"""Bound between attempts; a twentieth of a life that is so short that this would be too long."""
+"""The longest pause between attempts; a twentieth of the identity's life if that is shorter."""
 
 _ENDED = (
     "by the clock here the identity has ended: if that is right, the control plane lets this "
@@ -53,11 +53,11 @@ _BEHIND = (
 )
 
 MOVED_SECONDS = 5.0
-"""How often to look whether the machine still has the address of the instance. One that DHCP takes
-away and gives again is not missed."""
+"""How often to check whether the machine still has the address of the instance. That is seldom
+enough to ignore an address that DHCP takes away and gives again."""
 
 _LOOK_AGAIN_SECONDS = 60.0
-"""A machine that slept, or whose clock was set, notices within this time that renewal is due."""
+"""A machine that slept, or whose clock was set, notices within this time that a renewal is due."""
 
 
 async def renew(
@@ -67,17 +67,17 @@ async def renew(
     new_key: KeyFactory,
     place: tuple[str, str] = ("", ""),
 ) -> Credentials:
-    """Return new credentials for the instance that has these.
+    """Return new credentials for the instance of the given ones.
 
     Args:
         server: the port of discovery and renewal.
         new_key: makes the key of the new identity.
-        place: where the instance is reached, and where its Envoy reaches the app, in case that
-            either has changed; empty for what was registered before.
+        place: where the instance is reached, and where its Envoy reaches the app, in case either
+            has changed; an empty text keeps what is registered.
 
     Raises:
         grpc.aio.AioRpcError: the call failed.
-        InvalidArgument: what came back is not an identity of this instance.
+        InvalidArgument: the answer does not contain an identity of this instance.
     """
     key = new_key()
     address, app_address = place
@@ -106,7 +106,7 @@ class _Failure:
 
 
 class Renewal:
-    """Renews the identity for as long as it runs."""
+    """Renews the identity, for as long as it runs."""
 
     name = "renewal"
 
@@ -124,8 +124,8 @@ class Renewal:
 
         Args:
             draw: returns a number from 0 up to 1, another one each time.
-            may_move: whether the instance has the address of the route to the server, whichever
-                that is.
+            may_move: whether the instance takes the source address of the route to the server, and
+                so may move with it.
         """
         self._server = server
         self._live = live
@@ -137,14 +137,14 @@ class Renewal:
         self._log = structlog.get_logger(__name__)
 
     async def run(self) -> None:
-        """Renew whenever it is time, without end."""
+        """Renew whenever it is time, until cancelled."""
         while True:
             at = self._live.current.identity.renew_at
             await first_of(self._until(at), self._live.renewal_wanted.wait(), self._moved())
             await self._renew()
 
     async def _moved(self) -> None:
-        """Return once the instance has to be at another address."""
+        """Return once the machine no longer has the address of the instance."""
         await self._clock.sleep(MOVED_SECONDS)
         while not self._has_moved():
             await self._clock.sleep(MOVED_SECONDS)
@@ -153,11 +153,11 @@ class Renewal:
         return self._may_move and not is_of_this_machine(self._live.current.identity.address)
 
     async def _place(self) -> tuple[str, str]:
-        """Return where the instance is by now; nothing if it is where it was.
+        """Return where the instance is now; empty texts if it has not moved.
 
         Raises:
             OSError: there is no route to the server.
-            InvalidArgument: no instance can have the address of that.
+            InvalidArgument: the source address of the route is one that no instance can have.
         """
         return (await address_towards(self._server), "") if self._has_moved() else ("", "")
 
@@ -167,7 +167,7 @@ class Renewal:
             await self._clock.sleep(min(left, _LOOK_AGAIN_SECONDS))
 
     def _look_at_clock(self) -> None:
-        """Say that it is far behind, since nothing else of it shows before a connection breaks."""
+        """Log that the clock is far behind; otherwise that shows only once a connection breaks."""
         identity = self._live.current.identity
         if self._clock.now() < identity.not_before and self._seldom.is_news(_BEHIND):
             self._log.error(
@@ -189,10 +189,10 @@ class Renewal:
             await self._clock.sleep(delay)
 
     async def _attempt(self) -> _Failure | None:
-        """Renew once; return why that failed if it did."""
+        """Renew once; return why the attempt failed, or None if it succeeded."""
         try:
             asked = self._live.current
-            # Once another is issued, the control plane ends streams that show this one.
+            # Once another identity is issued, the control plane ends streams that show this one.
             self._live.check_room()
             place = await self._place()
             new = await renew(self._server, asked, new_key=self._new_key, place=place)
@@ -215,12 +215,12 @@ class Renewal:
         return None
 
     def _alarm(self, failure: _Failure, delay: float) -> None:
-        """Say it, and louder if time will not help or is running out."""
+        """Log a failure, as an error if time will not help or is running out."""
         identity = self._live.current.identity
         left = identity.not_after - self._clock.now()
         is_urgent = left < (identity.not_after - identity.not_before) / 4 or failure.is_final
         log = self._log.error if is_urgent else self._log.warning
-        # The handshake fails by then, and what gRPC says of that does not help.
+        # An ended identity makes the handshake fail, and what gRPC says of that does not help.
         why = failure.why if left > timedelta() else f"{failure.why} ({_ENDED})"
         log(
             log_events.IDENTITY_RENEWAL_FAILED,
