@@ -1,1 +1,1 @@
-"""Envoy and the app as processes, and what is left of those of an earlier sidecar."""
+"""Envoy and the app as processes, and the processes that an earlier sidecar left."""

@@ -1,8 +1,8 @@
-"""A process that the sidecar started and is answerable for.
+"""A process that the sidecar started and is responsible for.
 
 The rule of this module: a child leads a process group of its own, so that Ctrl-C on a terminal
-reaches the sidecar alone, and nothing in its group outlives ``stop``; what made itself a group or
-session of its own may. Its exit code is what a shell would report.
+reaches only the sidecar. Nothing in this group outlives ``stop``; a process that moved to a group
+or session of its own may. The exit code of a child is what a shell would report.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from control_plane.sidecar.processes.group import running
 from control_plane.sidecar.race import within
 
 _SIGNALLED = 128
-"""A shell adds the number of the signal that ended a process to this."""
+"""To the number of the signal that ended a process, a shell adds this."""
 
 _STDIN = 0
 
 _POLL_SECONDS = 0.05
-"""How often to look whether a group still runs whose leader has ended: nobody tells of that."""
+"""How often to check whether a group whose leader has ended still runs; no event reports its
+end."""
 
 
 def check_program(program: str) -> None:
-    """Return if a program is there and may be run; whether it starts is seen when it is started.
+    """Return if a program exists and may be run; only starting it shows whether it works.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: it does not exist, or may not be run.
     """
     if shutil.which(program) is None:
         number = errno.EACCES if os.path.lexists(program) else errno.ENOENT
@@ -43,14 +44,14 @@ def check_program(program: str) -> None:
 
 
 class Child:
-    """A process that runs, or has ended.
+    """A process that runs or has ended.
 
     Attributes:
-        is_told: whether it was told to end.
+        is_told: whether ``stop`` was called.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        """Answer for a process that leads its own group."""
+        """Take responsibility for a process that leads its own group."""
         self.is_told = False
         self._process = process
         self._is_over = False
@@ -68,10 +69,10 @@ class Child:
 
         Args:
             command: program and arguments.
-            environment: all of its variables.
-            is_read: whether its output goes to ``output`` instead of where ours goes, and it has no
-                input.
-            inherited: open files that it has too, by the same numbers.
+            environment: the complete environment of the process.
+            is_read: whether its output goes to ``output`` instead of where ours goes; it has no
+                input then.
+            inherited: file descriptors that it inherits, with the same numbers.
 
         Raises:
             ConfigurationError: there is no such program, or it cannot be run.
@@ -82,8 +83,9 @@ class Child:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env=environment,
-                # In a group of its own it is in the background of a terminal, which stops for ever
-                # whoever reads it there: it finds the end of its input instead.
+                # In a group of its own the child is a background process of a terminal. If it read
+                # the terminal, it would be stopped for ever; so its standard input is empty
+                # instead.
                 stdin=asyncio.subprocess.DEVNULL if is_read or os.isatty(_STDIN) else None,
                 stdout=pipe,
                 stderr=merged,
@@ -96,12 +98,12 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process, and its process group."""
+        """The number of the process and of its process group."""
         return self._process.pid
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is gone."""
+        """Whether the process has ended."""
         return self._process.returncode is not None
 
     @property
@@ -116,41 +118,42 @@ class Child:
         return self._process.stdout
 
     async def ended(self) -> int:
-        """Return its exit code once it is gone; 128 and the number for one that a signal ended."""
+        """Return its exit code once it has ended; for a signal, 128 plus its number."""
         code = await self._process.wait()
         return code if code >= 0 else _SIGNALLED - code
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process itself; one that is gone gets none."""
+        """Send a signal to the process itself, unless it has ended."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     async def stop(self, seconds: float, hurry: asyncio.Event) -> int:
         """End the process and its group, and return its exit code.
 
-        The whole group is told, as a terminal would tell it: a script that waits for its server
-        does not pass SIGTERM on. And it may end before that server does, which then has its time
-        all the same. What is left of a process that ended by itself has none. A group is told
-        once, however often this is called.
+        The whole group gets SIGTERM, as it would get a signal from a terminal, because a script
+        that waits for its server does not pass SIGTERM on. The script may also end before that
+        server does; the server then has its time all the same. If the process ended by itself, the
+        rest of its group is killed at once. The group gets SIGTERM only once, however often this is
+        called.
 
         Args:
             seconds: how long the group may take to end by itself.
-            hurry: ends this time early once it is set.
+            hurry: cuts this time short once it is set.
         """
         is_told, self.is_told = self.is_told, True
         if not self.has_ended:
-            if not is_told:  # else it ends already, and may be cut off by a second one
+            if not is_told:  # else it is already ending, and a second SIGTERM may cut that off
                 self._send_group(signal.SIGTERM)
             await within(seconds, hurry, self._group_ended())
         if not self._is_over:
-            # Once only: by the next time the number may be that of a group of somebody else.
+            # Only once: by the next call, the number may belong to a group of another program.
             self._send_group(signal.SIGKILL)
             self._is_over = True
         return await self.ended()
 
     async def _group_ended(self) -> None:
         await self.ended()
-        while running(self.pid):  # noqa: ASYNC110 - it is about other processes
+        while running(self.pid):  # noqa: ASYNC110 - no event tells of other processes
             await asyncio.sleep(_POLL_SECONDS)
 
     def _send_group(self, number: signal.Signals) -> None:

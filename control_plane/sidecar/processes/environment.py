@@ -1,7 +1,7 @@
-"""The variables that Envoy and the app are started with.
+"""The environment variables that Envoy and the app are started with.
 
-The rule of this module: both get what the sidecar got, less the join token. The app also learns
-where it is, in the words of Cloud Foundry, and whom to trust.
+The rule of this module: both get the variables of the sidecar, without the join token. The app also
+gets variables that say where it is, named as in Cloud Foundry, and whom to trust.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from control_plane.names import Port
 from control_plane.sidecar.directory import Membership
 
 INSTANCE_VARIABLE = "CF_INSTANCE_GUID"
-"""Tells the app which instance it is of, and whatever it starts as a rule."""
+"""Tells the app its instance; the processes that the app starts usually inherit it."""
 
 _ITS_VARIABLE = "C2C_SIDECAR_TOKEN"
 
 
 def without_token(inherited: Mapping[str, str], token: str) -> dict[str, str]:
-    """Return the variables in which the token is not, whatever they are called.
+    """Return the variables that do not contain the token, whatever their names are.
 
-    The sidecar may have been given another one by an option; its own variable goes all the same.
+    The token may have been given by an option, and the sidecar's variable may contain another one;
+    that variable is removed all the same.
     """
     return {
         name: value
@@ -39,8 +40,8 @@ def app_environment(
 
     Args:
         inherited: as ``without_token`` returns them.
-        membership: which instance this is.
-        port: where it should listen.
+        membership: the membership of this instance.
+        port: the port on which the app should listen.
         trust: as ``AppTrust.write`` returns them.
     """
     identity = membership.credentials.identity
@@ -49,5 +50,5 @@ def app_environment(
         "CF_INSTANCE_INDEX": str(membership.enrollment.index),
         "CF_INSTANCE_INTERNAL_IP": identity.address,
     }
-    # Where a twelve-factor app listens; whoever set it already knows better.
+    # The port on which a twelve-factor app listens; a value that is already set takes precedence.
     return {"PORT": str(port), **inherited, **facts, **trust}

@@ -1,8 +1,8 @@
-"""Envoy's admin interface on its Unix socket: what it listens on, and how to let it go.
+"""Envoy's admin interface on its Unix socket: what Envoy listens on, and how to drain and end it.
 
-The rule of this module: nothing that it answers is taken for more than a hint. An Envoy that is not
-there has no listener, no request in flight and nothing to drain. Silence says nothing of one that
-is: it is busy, and does what it was told when it gets to it.
+The rule of this module: an answer is never taken for more than a hint. An Envoy that is not running
+has no listener, no request in flight and nothing to drain. Silence of an Envoy that is running
+means nothing: it is busy, and does what it was told when it gets to it.
 """
 
 from __future__ import annotations
@@ -18,47 +18,48 @@ from control_plane.names import shown
 ANSWER_SECONDS = 2.0
 
 _LARGEST_ANSWER = 1 << 24
-"""Octets; thousands of listeners take less."""
+"""In octets; the answer about thousands of listeners is smaller."""
 
 _UCRED = struct.Struct("3i")
-"""unix(7): process, user and group of whoever is at the other end."""
+"""unix(7): process, user and group of the peer."""
 
 _IN_FLIGHT = (
     r"^(http\.stats-.*\.downstream_rq_active|cluster\.service-cluster-.*\.upstream_rq_active)$"
 )
-"""Requests of HTTP listeners; connections to the app, of which a plain TCP listener makes one for
-each of its own."""
+"""Requests of HTTP listeners, and connections to the app: a plain TCP listener opens one of these
+for each connection that it accepts."""
 
 _UDP = "listener-udp-"
-"""How ``envoy.udp`` names listeners; Envoy itself does not say which protocol they are of."""
+"""The prefix that ``envoy.udp`` gives to the names of its listeners; Envoy itself does not say
+which protocol a listener is for."""
 
 
 class EnvoyAdmin:
-    """Asks one Envoy."""
+    """The admin interface of one Envoy."""
 
     def __init__(self, socket: Path) -> None:
-        """Ask on this socket."""
+        """Use this socket."""
         self._socket = socket
 
     async def drain(self) -> None:
-        """Have it send clients away: it closes connections as requests end, and HTTP/2 by GOAWAY.
+        """Have Envoy send clients away: by closing connections after a request, or by GOAWAY.
 
         Raises:
-            TimeoutError: it was told, and has not answered yet.
-            OSError: it does not answer.
+            TimeoutError: Envoy was told, and has not answered yet.
+            OSError: Envoy does not answer.
         """
         await self._ask("POST", "/drain_listeners?graceful")
 
     async def refuse(self) -> None:
-        """Have it take no new connection; those that are open go on.
+        """Have Envoy accept no new connections; open ones go on.
 
         Raises:
-            OSError: it does not answer, or not yet.
+            OSError: Envoy does not answer, or not yet.
         """
         await self._ask("POST", "/drain_listeners")
 
     async def in_flight(self) -> int | None:
-        """Return how much is going on between clients and the app; None if Envoy is slow to say."""
+        """Return how much is in flight between clients and the app; None if Envoy is slow."""
         try:
             answer = await self._ask("GET", f"/stats?filter={_IN_FLIGHT}")
             return sum(int(line.rpartition(": ")[2]) for line in answer.splitlines())
@@ -88,16 +89,16 @@ class EnvoyAdmin:
         """Return how often this Envoy was replaced by hot restart.
 
         Raises:
-            OSError: it does not answer.
+            OSError: Envoy does not answer.
         """
         info = json.loads(await self._ask("GET", "/server_info"))
         return int(info["command_line_options"]["restart_epoch"])
 
     def pid(self) -> int:
-        """Return the process of this Envoy, which need not answer.
+        """Return the process number of this Envoy, which need not answer for that.
 
         Raises:
-            OSError: nobody is there, or the kernel can tell of nobody now.
+            OSError: no process listens, or the kernel cannot name it now.
         """
         with socket.socket(socket.AF_UNIX) as admin:
             admin.settimeout(0)
@@ -106,7 +107,7 @@ class EnvoyAdmin:
         return int(_UCRED.unpack(peer)[0])
 
     async def quit(self) -> bool:
-        """Have it end at once; false if there is nobody to tell, which silence does not mean."""
+        """Have Envoy end at once; return False if none is running, which silence does not prove."""
         try:
             await self._ask("POST", "/quitquitquit")
         except (FileNotFoundError, ConnectionRefusedError):
@@ -119,7 +120,7 @@ class EnvoyAdmin:
         """Return the body of an answer.
 
         Raises:
-            OSError: there is none, or one that says no or too much.
+            OSError: there is no answer, or the answer is an error or too large.
         """
         async with asyncio.timeout(ANSWER_SECONDS):
             reader, writer = await asyncio.open_unix_connection(self._socket)
@@ -138,10 +139,10 @@ class EnvoyAdmin:
 
 
 async def _whole(reader: asyncio.StreamReader) -> bytes:
-    """Return what comes until the end.
+    """Return what arrives until the end of the connection.
 
     Raises:
-        OSError: it is more than any answer.
+        OSError: it is larger than any answer.
     """
     answer = bytearray()
     while piece := await reader.read(1 << 16):

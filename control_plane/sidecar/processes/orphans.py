@@ -1,9 +1,9 @@
-"""Processes that nobody waits for.
+"""Orphaned processes.
 
-The rule of this module: as the first process of a container the sidecar inherits every process
-whose parent ended, and each of them stays a zombie until it is waited for. That is at once, since
-zombies count against the processes that a container may have. The sidecar's own children are left
-to those parts of it that started them.
+The rule of this module: as the first process of a container, the sidecar inherits every process
+whose parent has ended. When such a process ends, it stays a zombie until the sidecar waits for it.
+The sidecar does so at once, because zombies count towards the limit on processes of a container.
+The sidecar's own children are left to the code that started them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from control_plane.clock import Clock
 from control_plane.sidecar.race import first_of
 
 LOOK_SECONDS = 5.0
-"""When to look again for those that were behind one of our own at the last look."""
+"""After how long to look again, because a child of our own hid orphans at the last look."""
 
 FIRST_PROCESS = 1
 
 
 class OrphanReaper:
-    """Waits for what others left behind."""
+    """Waits for the orphans that have ended."""
 
     name = "orphans"
 
     def __init__(self, own: Collection[int], clock: Clock) -> None:
-        """Leave these processes to others."""
+        """Take the processes that are left to the code that started them."""
         self._own = frozenset(own)
         self._clock = clock
 
     async def run(self) -> None:
-        """Look whenever a child has ended, and now and then, without end."""
+        """Look whenever a child has ended, and every few seconds, until cancelled."""
         told, loop = asyncio.Event(), asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, told.set)
         try:
@@ -47,10 +47,10 @@ class OrphanReaper:
 
 
 def reap(own: Collection[int]) -> int:
-    """Wait for children that have ended, and return how many that were.
+    """Wait for the orphans that have ended, and return how many there were.
 
-    It stops at one of our own, for which somebody else waits this very moment; what is behind it
-    has its turn at the next look.
+    This stops at a child of our own, for which other code is just waiting. The orphans behind it
+    get their turn at the next look.
     """
     reaped = 0
     with suppress(ChildProcessError):
