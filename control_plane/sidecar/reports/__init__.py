@@ -1,1 +1,1 @@
-"""What the control plane is told of this instance."""
+"""The reports of this instance to the control plane."""

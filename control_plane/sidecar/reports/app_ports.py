@@ -1,8 +1,8 @@
-"""Which ports of the app are looked at.
+"""Which ports of the app are observed.
 
-The rule of this module: the control plane knows them. What it tells is followed while the app runs,
-and remembered for the next start, when it may be away. Ports that people name themselves stay,
-whatever it tells.
+The rule of this module: the control plane knows the ports. What it tells is followed while the app
+runs, and stored for the next start, when the control plane may be down. Ports that the operator
+names stay, whatever the control plane tells.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class AppPorts:
 
     Attributes:
         every: all of them.
-        c2c: the one that 61443 leads to; None if people named the ports, and so mean each.
+        c2c: the port that 61443 leads to; None if the operator named the ports, and so means each.
     """
 
     every: tuple[Port, ...]
@@ -33,12 +33,12 @@ class AppPorts:
 
     @property
     def needed(self) -> tuple[Port, ...]:
-        """Those on which an app has to listen before it is called."""
+        """The ports on which an app has to listen before it is called."""
         return self.every if self.c2c is None else (self.c2c,)
 
     @property
     def first(self) -> Port:
-        """The one that an app is told to listen on."""
+        """The port that an app is told to listen on."""
         return self.needed[0]
 
 
@@ -48,12 +48,12 @@ class LivePorts:
     def __init__(
         self, directory: SidecarDirectory, enrollment: Enrollment, named: Sequence[Port] = ()
     ) -> None:
-        """Start with those that were known last.
+        """Start with the ports that were known last.
 
         Args:
-            directory: where they are kept.
-            enrollment: what is known from there.
-            named: those that people named; empty to follow the control plane.
+            directory: where they are stored.
+            enrollment: what is stored there.
+            named: the ports that the operator named; empty to follow the control plane.
         """
         self._directory = directory
         self._enrollment = enrollment
@@ -62,15 +62,15 @@ class LivePorts:
 
     @property
     def current(self) -> AppPorts:
-        """What to look at now."""
+        """The ports to observe now."""
         return self._current
 
     async def follow(self, c2c_port: int, app_ports: Sequence[int]) -> None:
-        """Look at these from now on; a control plane that tells of none is an older one.
+        """Observe these ports from now on; a control plane that tells of none is an older one.
 
         Raises:
-            InvalidArgument: what came is no port; nothing changed.
-            StorageError: they could not be kept for the next start.
+            InvalidArgument: one of them is not a port; nothing changed.
+            StorageError: they could not be stored for the next start.
         """
         if self._is_named or not app_ports:
             return
@@ -83,12 +83,12 @@ class LivePorts:
             structlog.get_logger(__name__).info(
                 log_events.APP_PORTS_LEARNED, ports=told.every, c2c_port=told.c2c
             )
-        # In a thread: a disk that is slow would hold up DNS queries.
+        # In a thread, because a slow disk would hold up DNS queries.
         await undisturbed(asyncio.to_thread(self._directory.write_enrollment, enrollment))
         self._enrollment = enrollment
 
 
 def _told(enrollment: Enrollment) -> AppPorts:
-    """Return what the control plane told; the default of apps if that was nothing yet."""
+    """Return the ports that the control plane told, or the default of apps if it told none yet."""
     every = tuple(map(parse_port, enrollment.app_ports)) or (DEFAULT_APP_PORT,)
     return AppPorts(every, parse_port(enrollment.c2c_port) if enrollment.c2c_port else every[0])

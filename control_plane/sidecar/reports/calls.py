@@ -1,8 +1,7 @@
 """The calls by which an instance reports.
 
-The rule of this module: one connection for all of them, and it shows the identity of the moment.
-Reports go over one stream, since a call for each would cost either side ten times what a message
-does.
+The rule of this module: all calls share one connection, which shows the current identity. Reports
+go over one stream, because a call for each would cost either side ten times what a message does.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from control_plane.sidecar.enrolment.credentials import LiveCredentials
 
 
 class ReportCalls(Protocol):
-    """Where reports go."""
+    """Where reports are sent."""
 
     async def report(
         self, request: sidecar_pb2.ReportRequest, seconds: float
@@ -31,7 +30,7 @@ class ReportCalls(Protocol):
         """Report once, and return the answer, which comes at once.
 
         Raises:
-            grpc.aio.AioRpcError: there was none within so many seconds.
+            grpc.aio.AioRpcError: there was no answer within so many seconds.
         """
 
     async def keep_reporting(
@@ -39,30 +38,30 @@ class ReportCalls(Protocol):
     ) -> sidecar_pb2.ReportResponse:
         """Report, and return what the control plane says as soon as it has something to say.
 
-        Who gives up waiting may report again.
+        If this is cancelled, the caller may report again.
 
         Raises:
-            grpc.aio.AioRpcError: it said nothing within so many seconds, or is gone.
+            grpc.aio.AioRpcError: the control plane said nothing within so many seconds, or is gone.
         """
 
     async def hear(self) -> sidecar_pb2.ReportResponse:
         """Return what the control plane says besides the answer to a report.
 
-        Once it cannot be heard any more, this never returns.
+        Once the control plane can no longer be heard, this never returns.
         """
 
     async def reconnected(self) -> None:
-        """Return once there is a connection that was not there when this was called."""
+        """Return once there is a connection that did not exist when this was called."""
 
     async def close(self) -> None:
-        """Report no more."""
+        """Send no more reports."""
 
 
 class ControlPlaneCalls:
-    """Calls over mTLS, which must not overlap."""
+    """Calls over mTLS; they must not overlap."""
 
     def __init__(self, server: SocketAddress, live: LiveCredentials) -> None:
-        """Call this port with the credentials of the moment."""
+        """Call this port with the credentials that are current at each call."""
         self._server = server
         self._live = live
         self._shown: Credentials | None = None
@@ -73,10 +72,10 @@ class ControlPlaneCalls:
     async def report(
         self, request: sidecar_pb2.ReportRequest, seconds: float
     ) -> sidecar_pb2.ReportResponse:
-        """Report once, and return the answer; what is on its way on a stream is not heard after it.
+        """Report once, and return the answer; this ends the stream, with what is on its way there.
 
         Raises:
-            grpc.aio.AioRpcError: there was none within so many seconds.
+            grpc.aio.AioRpcError: there was no answer within so many seconds.
         """
         self._hang_up()
         stub = sidecar_pb2_grpc.SidecarServiceStub(await self._open())
@@ -91,7 +90,7 @@ class ControlPlaneCalls:
         """Report, and return what the control plane says as soon as it has something to say.
 
         Raises:
-            grpc.aio.AioRpcError: it said nothing within so many seconds, or is gone.
+            grpc.aio.AioRpcError: the control plane said nothing within so many seconds, or is gone.
         """
         channel = await self._open()
         if self._exchange is None or self._exchange.is_over:
@@ -108,7 +107,8 @@ class ControlPlaneCalls:
     async def hear(self) -> sidecar_pb2.ReportResponse:
         """Return what the control plane says on the stream of reports besides the last answer.
 
-        Once there is no stream, this never returns: the next report opens another.
+        Without a stream, or once it has ended, this never returns: the next report opens another
+        one.
         """
         if self._exchange is not None:
             return await self._exchange.hear()
@@ -117,9 +117,9 @@ class ControlPlaneCalls:
         return await never
 
     async def reconnected(self) -> None:
-        """Return once there is a connection that was not there when this was called.
+        """Return once there is a connection that did not exist when this was called.
 
-        It is tried for meanwhile, as often as the channel's own back-off allows.
+        Meanwhile the channel tries to connect, as often as its own back-off allows.
         """
         channel, ready = await self._open(), grpc.ChannelConnectivity.READY
         while channel.get_state() is ready:
@@ -140,10 +140,10 @@ class ControlPlaneCalls:
             self._exchange = None
 
     def _drop_replaced(self) -> None:
-        """End connections that show an identity of before, once this one is used.
+        """Close connections that show an earlier identity, once the current one is in use.
 
-        What gRPC leaves of calls is in cycles, and keeps connections open at both ends: a process
-        that makes no more than these meets Python's own collector once in weeks.
+        gRPC leaves calls in reference cycles, which keep connections open at both ends. A process
+        that makes only these calls triggers Python's own collector once in weeks.
         """
         if self._has_replaced:
             self._has_replaced = False
@@ -162,8 +162,8 @@ class ControlPlaneCalls:
 class _Exchange:
     """One stream of reports.
 
-    It is read and written by tasks of its own, since gRPC ends a stream of which a read or a write
-    is cancelled.
+    Tasks of its own read and write it, because gRPC ends a stream if a read or a write is
+    cancelled.
     """
 
     def __init__(self, stub: sidecar_pb2_grpc.SidecarServiceAsyncStub) -> None:
@@ -176,17 +176,17 @@ class _Exchange:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether nothing more will arrive."""
         return self._reading.done()
 
     async def tell(self, request: sidecar_pb2.ReportRequest) -> sidecar_pb2.ReportResponse:
-        """Report, and return the first that is said after it.
+        """Report, and return the first response after it.
 
         Raises:
             AioRpcError: the stream ended.
         """
         while not self._said.empty():
-            self._said.get_nowait()  # before this report, and so of one before it
+            self._said.get_nowait()  # it came before this report, so it answers an earlier one
         self._reports.put_nowait(request)
         saying = asyncio.ensure_future(self._said.get())
         try:
@@ -196,7 +196,7 @@ class _Exchange:
             saying.cancel()
 
     async def hear(self) -> sidecar_pb2.ReportResponse:
-        """Return the next that is said; never, once the stream has ended."""
+        """Return the next response; once the stream has ended, never return."""
         return await self._said.get()
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ class _Exchange:
         raise self._reading.result()
 
     async def _write(self) -> None:
-        with suppress(AioRpcError, asyncio.InvalidStateError):  # it ended, as the reader says
+        with suppress(AioRpcError, asyncio.InvalidStateError):  # it ended; the reader says why
             while True:
                 await self._call.write(await self._reports.get())
 

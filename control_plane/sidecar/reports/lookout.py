@@ -1,7 +1,7 @@
-"""How often the instance is looked at, and what the log is told of it.
+"""How often the instance is observed, and what of that is logged.
 
-The rule of this module: what has just changed, or should, is looked at again soon, and what stays
-as it is less and less often. The log is told of a change once, and that an app never listened.
+The rule of this module: after a change, or when a change is expected, the sidecar looks again soon,
+and then less and less often. Each change is logged once, and so is an app that never listened.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from control_plane.clock import Clock
 from control_plane.sidecar.reports.readiness import UNSEEN, Observation, Observer
 
 LOOK_SECONDS = (0.05, 2.0)
-"""How soon to look again when something has just changed, or should, and how often otherwise."""
+"""How soon to look again after a change, or when one is expected, and how often otherwise."""
 
 CLOSELY_SECONDS = 0.5
-"""How often to look while another certificate should be served: a second after an Envoy ACKed it,
-the control plane takes it for not served."""
+"""How often to look while another certificate should be served. One second after an Envoy ACKed it,
+the control plane counts it as not served."""
 
 AWAITED_SECONDS = 10.0
-"""After how long the log is told that the app does not listen, which may just be starting."""
+"""After how long it is logged that the app does not listen; until then it may just be starting."""
 
 
 class Lookout:
-    """Looks at an instance.
+    """Observes an instance repeatedly.
 
     Attributes:
-        seen: how it was when it was looked at last.
+        seen: the last observation.
     """
 
     def __init__(self, observer: Observer, clock: Clock) -> None:
-        """Start with an instance that nobody has looked at."""
+        """Start before the first observation."""
         self.seen = UNSEEN
         self._observer = observer
         self._clock = clock
@@ -41,17 +41,17 @@ class Lookout:
         self._log = structlog.get_logger(__name__)
 
     def expect(self, serial: str) -> None:
-        """Look closely until this certificate is served; "" if nobody knows which it should be."""
+        """Look closely until this certificate is served; "" if no particular one is expected."""
         if serial != self._expected:
             self._expected = serial
             self.hasten()
 
     def hasten(self) -> None:
-        """Look again soon, since something should change."""
+        """Look again soon, because a change is expected."""
         self._pause = LOOK_SECONDS[0]
 
     async def changed_from(self, seen: Observation) -> None:
-        """Return once the instance is not as it was; look less and less often until then."""
+        """Return once the observation is another one; until then, look less and less often."""
         while self.seen == seen:
             await self._clock.sleep(self._pause)
             awaits = self._expected not in ("", self.seen.served_serial)
@@ -77,7 +77,7 @@ class Lookout:
         return seen
 
     def _await_app(self, seen: Observation) -> None:
-        """Say once that the app has not listened since the start: nothing else of it shows here."""
+        """Log once that the app has not listened since the start: nothing else here shows that."""
         if self._awaited_at is None or self._clock.monotonic() < self._awaited_at:
             return
         self._awaited_at = None

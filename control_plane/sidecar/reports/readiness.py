@@ -1,9 +1,10 @@
-"""How the instance is, seen from beside it.
+"""How the instance is, as seen from beside it.
 
-The rule of this module: what is told was tried just now, by connecting as others would. A
-connection that proves something is closed at once; nothing is sent on it. Whether it was Envoy who
-accepted it is for Envoy to say; where it does not, what it said last holds. An app that is too busy
-to accept listens: to say otherwise would leave its callers without a name just then.
+The rule of this module: what is reported was tried just now, by connecting as a client would. A
+connection that proves something is closed at once, and nothing is sent on it. Whether Envoy
+accepted it is for Envoy to say; if Envoy does not say, its last answer holds. An app that is too
+busy to accept a connection counts as listening; otherwise its callers would lose its name at that
+very moment.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from control_plane.sidecar.reports.app_ports import AppPorts
 CONNECT_SECONDS = 1.0
 
 NOT_SERVING_SECONDS = 10.0
-"""How long port 61443 may show no certificate before it is said. On a machine that is busy one
-handshake may fail, and names that go and come again cost all who resolve them."""
+"""How long port 61443 may show no certificate before that is reported. On a busy machine one
+handshake may fail, and a name that is withdrawn and published again costs every client that
+resolves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,14 @@ class Observation:
 
     Attributes:
         listening: whether the app accepts connections on each port that it is called on.
-        exposed_ports: those of them at which it can be reached by TCP past Envoy and its policies;
-            a UDP port answers nobody who only looks.
-        served_serial: what port 61443 shows, in hexadecimal; "" if it shows nothing.
-        open_ports: where the app accepts connections.
-        closed_ports: where it does not, and should.
-        not_serving: whether port 61443 has shown nothing for a while, and did before.
-        c2c_port: the port that 61443 leads to; None if people named the ports.
+        exposed_ports: the ports of the app that can be reached by TCP past Envoy and its policies;
+            for UDP ports this cannot be observed, because they do not answer a mere probe.
+        served_serial: the serial of the certificate that port 61443 shows, in hexadecimal; "" if it
+            shows none.
+        open_ports: the ports on which the app accepts connections.
+        closed_ports: the ports on which it should, but does not.
+        not_serving: whether port 61443 showed a certificate before, but has shown none for a while.
+        c2c_port: the port that 61443 leads to; None if the operator named the ports.
     """
 
     listening: bool
@@ -53,18 +56,18 @@ class Observation:
 
 
 UNSEEN = Observation(listening=False, exposed_ports=(), served_serial="")
-"""What can be told of an instance that nobody has looked at."""
+"""What is known of an instance before the first observation."""
 
 
 class Observer(Protocol):
-    """Looks at an instance."""
+    """Observes an instance."""
 
     async def observe(self) -> Observation:
         """Return how the instance is now."""
 
 
 class InstanceObserver:
-    """Looks at the instance beside which this runs."""
+    """Observes the instance beside which this sidecar runs."""
 
     def __init__(
         self,
@@ -74,13 +77,13 @@ class InstanceObserver:
         admin: EnvoyAdmin,
         clock: Clock,
     ) -> None:
-        """Look at an instance, and at its app.
+        """Observe an instance and its app.
 
         Args:
-            address: returns that of the instance.
-            app_address: of its app.
-            ports: returns those of the app.
-            admin: of its Envoy.
+            address: returns the address of the instance.
+            app_address: the address of its app.
+            ports: returns the ports of the app.
+            admin: the admin interface of its Envoy.
             clock: tells for how long port 61443 has shown nothing.
         """
         self._address = address
@@ -112,7 +115,7 @@ class InstanceObserver:
         )
 
     def _has_ceased(self, serial: str) -> bool:
-        """Tell whether port 61443 has shown nothing for a while; one that never did may not be."""
+        """Tell whether port 61443 has stopped showing a certificate, and for a while already."""
         now = self._clock.monotonic()
         if serial:
             self._served_at = now
@@ -121,30 +124,32 @@ class InstanceObserver:
     async def _is_exposed(self, address: Address, port: Port) -> bool:
         if not await _accepts(address, port):
             return False
-        # An app's own port may be Envoy's too, where the operator allows unproxied mappings.
+        # A port of the app may be a listener of Envoy too, where the operator allows unproxied
+        # mappings.
         is_envoys = await self._admin.listens_on(address, port)
         if is_envoys is not None:
             self._exposed[address, port] = not is_envoys
         return self._exposed.get((address, port), False)
 
     async def _served_serial(self, address: Address) -> str:
-        # From the instance's own address: a network policy may let nobody else in.
+        # Connect from the instance's own address, as a network policy may admit no other.
         found = await self._prober.served_serial(address, C2C_PORT, source=address)
         return f"{found:x}" if isinstance(found, int) else ""
 
 
 async def _accepts(address: Address, port: Port) -> bool:
-    """Tell whether somebody accepts TCP connections there, or will."""
+    """Tell whether a process accepts TCP connections there, or will."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(address, port)
     except TimeoutError:
-        # Of its own ports a machine refuses those that nobody has. One that says nothing has a
-        # queue that is full; Envoy tries again for 30 s.
+        # A machine refuses connections to those of its own ports on which nothing listens. A port
+        # that stays silent has a full accept queue; Envoy retries for 30 s.
         return is_of_this_machine(address)
     except OSError:
         return False
     ours, theirs = (writer.get_extra_info(each) for each in ("sockname", "peername"))
     writer.transport.abort()
-    # To a port that nobody has, the system may connect from that very port, and so to itself.
+    # If nothing listens on the port, the kernel may choose that very port as the source, and so
+    # connect the socket to itself.
     return bool(ours != theirs)

@@ -1,10 +1,11 @@
-"""Telling the control plane how the instance is.
+"""Reports of the instance's state to the control plane.
 
-The rule of this module: every change is told at once, and that of the identity soon, so that no
-stream of reports outlives the identity that it shows. While nothing changes, nothing is told until
-the control plane has something to say, such as that another certificate should be served by now.
-What it says is heard at any time. The control plane may be away, or take no reports at all: nothing
-else here depends on them. After ``leave`` nothing is told that could bring the instance back.
+The rule of this module: every change is reported at once, and a change of the identity soon, so
+that no stream of reports outlives the identity that it shows. While nothing changes, nothing is
+reported until the control plane has something to say, for example that another certificate should
+be served by now. The sidecar hears the control plane at any time. The control plane may be down, or
+support no reports at all; nothing else in the sidecar depends on them. After ``leave``, nothing is
+reported that could bring the instance back.
 """
 
 from __future__ import annotations
@@ -33,29 +34,29 @@ from control_plane.sidecar.retry import delays
 from control_plane.sidecar.seldom import Seldom
 
 ANSWER_SECONDS = 40.0
-"""How long the control plane may have nothing to say."""
+"""How long the control plane may stay silent."""
 
 GREETING_SECONDS = 3.0
-"""How long a report may take that something else waits for: the first, and the last."""
+"""How long a report may take for which something else waits: the first one, and the last one."""
 
 AGAIN_SECONDS = (1.0, 3600.0)
-"""Bounds of the time after which the control plane may ask for the next report."""
+"""Bounds of the pause that the control plane may ask for before the next report."""
 
 UNASKED_SECONDS = 30.0
-"""When to report again if the control plane did not say."""
+"""After how long to report again if the control plane did not say."""
 
 UNSUPPORTED_SECONDS = 600.0
-"""When to try again at a control plane that takes no reports: it may be updated."""
+"""After how long to try again at a control plane that supports no reports: it may be upgraded."""
 
 SETTLE_SECONDS = 5.0
-"""How long Envoy has to come back with a new identity before a report shows it: from the first
-report that does, the identity before is worth nothing."""
+"""How long Envoy has to come back with a new identity before a report shows it: from the first such
+report on, the control plane accepts the earlier identity no more."""
 
 _Call = Callable[[sidecar_pb2.ReportRequest, float], Awaitable[sidecar_pb2.ReportResponse]]
 
 
 class Reporter:
-    """Looks at the instance, and tells."""
+    """Observes the instance, and reports."""
 
     name = "report"
 
@@ -69,14 +70,14 @@ class Reporter:
         clock: Clock,
         draw: Callable[[], float],
     ) -> None:
-        """Tell by these calls; nothing was told yet.
+        """Report by these calls; nothing was reported yet.
 
         Args:
-            calls: where to.
-            live: takes the CA certificates that come back.
-            ports: takes the ports of the app that do.
-            observer: looks at the instance.
-            clock: times the next look and the next report.
+            calls: where reports are sent.
+            live: takes the CA certificates in the answers.
+            ports: takes the ports of the app in the answers.
+            observer: observes the instance.
+            clock: times the next observation and the next report.
             draw: returns a number from 0 up to 1, another one each time.
         """
         self._calls = calls
@@ -96,16 +97,16 @@ class Reporter:
         self._log = structlog.get_logger(__name__)
 
     async def first(self) -> None:
-        """Tell that the instance starts; it may be that nobody hears it."""
+        """Report that the instance starts; the control plane may be down."""
         await self._tell(await self._lookout.look(), self._calls.report, GREETING_SECONDS)
 
     async def run(self) -> None:
-        """Look and tell, without end; after ``leave``, do neither."""
+        """Observe and report until cancelled; after ``leave``, do neither."""
         await first_of(self._leaving.wait(), self._keep_telling())
         await asyncio.get_running_loop().create_future()
 
     async def leave(self) -> None:
-        """Tell that the instance stops."""
+        """Report that the instance stops."""
         self._leaving.set()
         await self._tell(self._lookout.seen, self._calls.report, GREETING_SECONDS)
         await self._calls.close()
@@ -116,8 +117,9 @@ class Reporter:
             telling = self._tell(seen, self._calls.keep_reporting, ANSWER_SECONDS)
             await first_of(telling, self._lookout.changed_from(seen), self._other_than(identity))
             if self._delays is not None:
-                # Nobody listens, so a change is no reason to report early. That the control plane
-                # is back is one: until it hears otherwise, an instance that left before is gone.
+                # The control plane is away, so a change is no reason to report early. Its return is
+                # a reason: until it hears otherwise, it takes an instance that reported its leave
+                # for gone.
                 left = self._next - self._clock.monotonic()
                 await first_of(
                     self._clock.sleep(left), self._calls.reconnected(), self._keep_looking()
@@ -138,14 +140,14 @@ class Reporter:
         self._replaced.set()
 
     def _is_settled(self, identity: HeldIdentity) -> bool:
-        """Tell whether the instance has had another identity for long enough to show it here."""
+        """Tell whether the instance has had another identity for long enough to show that now."""
         now, replaced_at = self._clock.monotonic(), self._replaced_at
         return self._live.current.identity is not identity and now >= replaced_at + SETTLE_SECONDS
 
     async def _other_than(self, identity: HeldIdentity) -> None:
         """Return once the instance has had another identity for long enough.
 
-        The control plane ends what shows the one before.
+        The control plane ends streams that show the earlier one.
         """
         while not self._is_settled(identity):
             if self._live.current.identity is identity:
@@ -156,9 +158,9 @@ class Reporter:
                 await self._clock.sleep(left)
 
     async def _hear(self) -> None:
-        """Take what is said between two reports, of which the next may be due by it, never later.
+        """Take what is said between two reports; it may bring the next one forward, never delay it.
 
-        The control plane speaks when a report is due, and goes on speaking until one comes.
+        The control plane speaks when a report is due, and goes on speaking until one arrives.
         """
         shown, due = self._live.current.identity, self._next
         response = await self._calls.hear()
@@ -209,7 +211,7 @@ class Reporter:
         await self._follow(response)
         if response.trust_bundle:
             await self._trust(response.trust_bundle.encode())
-        # An answer to the identity before says nothing of this one.
+        # An answer to the earlier identity says nothing about this one.
         if response.renew_identity and self._live.current.identity is shown:
             self._live.renewal_wanted.set()
 
@@ -229,11 +231,11 @@ class Reporter:
         except ControlPlaneError as error:
             self._cannot_use(f"trust bundle: {error}")
         if self._live.trusted_roots != before:
-            # The control plane waits for this before it signs with another CA.
+            # Report at once: the control plane waits for this before it signs with another CA.
             self._next = self._clock.monotonic()
 
     def _cannot_use(self, why: str) -> None:
-        """Say what became of an answer; with the next it may be the same again."""
+        """Log that an answer could not be used; the next answer may be the same."""
         log = self._log.error if self._seldom.is_news(why) else self._log.debug
         log(log_events.REPORT_FAILED, reason=why)
 
@@ -243,6 +245,6 @@ class Reporter:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             wait = UNSUPPORTED_SECONDS
         self._next = self._clock.monotonic() + wait
-        # The same again and again says nothing new; the first success after it does.
+        # The same failure again is no news; the first success after it is.
         log = self._log.warning if is_first else self._log.debug
         log(log_events.REPORT_FAILED, reason=reason(error), again_in=round(wait, 1))
