@@ -42,7 +42,7 @@ class EnvoyAdmin:
         self._socket = socket
 
     async def drain(self) -> None:
-        """Have Envoy send clients away: by closing connections after a request, or by GOAWAY.
+        """Have Envoy send clients away: it closes connections after a request, HTTP/2 by GOAWAY.
 
         Raises:
             TimeoutError: Envoy was told, and has not answered yet.
