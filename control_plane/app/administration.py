@@ -1,6 +1,6 @@
 """The operator's API, put together.
 
-The rule of this module: it is wiring.
+The rule of this module: it is only wiring.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ ADMIN_SERVICES = (
     _API + "CertificateAuthorityService",
     client_status.SERVICE,
 )
-"""What an operator may call."""
+"""The services that an operator may call."""
 
 _HEALTH_SERVICE = "grpc.health.v1.Health"
 
 _TOKEN_OCTETS = 32
 
 _OPEN_TYPES = frozenset(PLANNED_TYPES.values()) - {SECRET}
-"""What is planned has secrets in Secrets only."""
+"""The planned types except Secret, because only Secrets contain secrets."""
 
 
 def add_administration(
@@ -67,14 +67,14 @@ def add_administration(
     enrollment_server: Callable[[], EnrollmentServer],
     xds_server: Callable[[], str],
 ) -> None:
-    """Have a server do what operators ask for.
+    """Add the services of the operator's API to a server.
 
     Args:
-        server: any of those that only operators reach.
-        core: what there is to administrate.
-        health: tells how the services are.
-        enrollment_server: returns where to enrol, by now.
-        xds_server: returns where Envoys connect, likewise.
+        server: a server that only operators can reach.
+        core: the part of the control plane that the services work on.
+        health: tells the health of the services.
+        enrollment_server: returns where to enrol, at the time of the call.
+        xds_server: returns where Envoys connect, at the time of the call.
     """
     settings, registry = core.settings, core.registry
     budget = CertificateBudget(core.authorities.current, core.profile)

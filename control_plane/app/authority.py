@@ -1,14 +1,14 @@
-"""The CAs of this control plane on the disk: which there are after a start, whatever happened.
+"""The CAs of this control plane on disk: which CAs there are after a start, whatever happened.
 
 The rules of this module:
 
-- A CA that clients would not believe stops the start instead of the apps.
-- Key and certificate are in one private file, and while a CA is rotated all keys, certificates and
-  the stage are in one private file. Each step replaces one file, so no crash parts what belongs
+- A CA that clients would not believe stops the start, rather than the apps.
+- Key and certificate are in one private file. While a CA is rotated, all keys, certificates and the
+  stage are in one private file. Each step replaces one file, so no crash separates what belongs
   together.
-- While there is the file of a rotation it is right, and every other one may be out of date.
-- A CA that was retired never comes back, also where a setting still names it. Its key is in none of
-  these files: when a rotation ends, ``ca.pem`` is the CA that stays, or is gone.
+- As long as the file of a rotation exists, it is right, and every other file may be out of date.
+- A CA that was retired never comes back, even if a setting still names it. Its key is in none of
+  these files: after a rotation, ``ca.pem`` contains the CA that stays, or does not exist.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def open_authorities(
 ) -> Authorities:
     """Return the CAs as the last rotation left them.
 
-    If there was none it is the CA that the settings name, or the embedded one, which is made if it
-    is missing. If it is none of those that signed what was issued, there is a warning.
+    If there was no rotation, it is the CA that the settings name, or else the embedded one, which
+    is made if it is missing. If none of these CAs signed the certificates that were issued, a
+    warning is logged.
 
     Raises:
         ConfigurationError: a file cannot be used; every problem is named.
@@ -73,10 +74,10 @@ def open_authorities(
 def _warn_if_others_signed(
     rotation: Rotation, issued: Iterable[IssuedRecord], settings: Settings, now: datetime
 ) -> None:
-    """Warn if no certificate that may be in use is of a CA that is here.
+    """Warn if no certificate that may be in use was signed by a CA that is here.
 
-    Then the database was restored without the CA, or the settings name another: nobody whom the
-    one before let in is let in now.
+    In that case the database was restored without the CA, or the settings name another one. No
+    instance that the former CA let in is let in now.
     """
     signed_by = {each.issuer for each in issued if each.not_after > now}
     both = (rotation.active, rotation.other)
@@ -92,7 +93,7 @@ def _warn_if_others_signed(
 
 
 def new_authority(clock: Clock, serial: int) -> Authority:
-    """Make a CA to replace another: its name is its own, since clients look for it by name."""
+    """Make a CA to replace another one; its name is unique, because clients look up CAs by name."""
     name = f"{_COMMON_NAME} {serial % 16**8:08x}"
     return create_authority(
         name, now=clock.now(), lifetime=CA_LIFETIME, key=new_key(), serial=serial
@@ -115,7 +116,7 @@ class _Files:
             self._log.warning(log_events.SETTING_WARNED, setting="ca_cert", reason=reason)
 
     def read(self) -> Rotation | None:
-        """Return the rotation that is under way, if one is."""
+        """Return the rotation that is under way, or None."""
         if not self._rotation.exists():
             return None
         data = read_private(self._rotation)
@@ -141,7 +142,7 @@ class _Files:
         return rotation
 
     def single(self, new_serial: Callable[[], int]) -> Authority:
-        """Return the one CA that there is."""
+        """Return the only CA, when no rotation is under way."""
         named = self._named
         if named is not None:
             self._log.info(log_events.CA_LOADED, fingerprint=named.fingerprint)
@@ -161,11 +162,12 @@ class _Files:
         return self._unretired(self._read_embedded(load_or_create(self._embedded, create)))
 
     def keep(self, before: Rotation, after: Rotation) -> None:
-        """Put a step of a rotation on the disk.
+        """Store a step of a rotation on disk.
 
         Raises:
-            StorageError: it is not there, and after a restart the rotation is as before; or the
-                disk failed once it was there, and after a restart it may be as either.
+            StorageError: the step is not on disk, and after a restart the rotation is as before; or
+                the disk failed after it was written, and after a restart the rotation may be as
+                before or after the step.
         """
         if after.stage is not Stage.STEADY:
             write_private(self._rotation, write_rotation(after))
@@ -174,13 +176,15 @@ class _Files:
         if named is None or named.fingerprint != after.active.fingerprint:
             write_private(self._embedded, authority_pem(after.active))
         else:
-            # It is the CA that left, or what a retirement wrote that did not come to its end.
+            # The file contains the CA that left, or was written by a retirement that did not
+            # finish.
             remove_private(self._embedded)
         retired = retired_fingerprints(self._data_dir) - {after.active.fingerprint}
         if before.stage is Stage.ACTIVATED and before.other is not None:
             retired.add(before.other.fingerprint)
         write_private(self._retired, "".join(f"{each}\n" for each in sorted(retired)).encode())
-        # From here on the other files count; with this one the last copy of the old key goes.
+        # From here on the other files count; with this file, the last copy of the old key is
+        # removed.
         remove_private(self._rotation)
 
     def _warn_if_not_strict(self, named: Authority) -> None:
@@ -193,7 +197,7 @@ class _Files:
         return read_authority(pem, self._clock.now(), f"file {str(self._embedded)!r}")
 
     def _unretired(self, embedded: Authority) -> Authority:
-        """Return the embedded CA; one that was retired may be there from a backup.
+        """Return the embedded CA; a retired one may be there because of a restored backup.
 
         Raises:
             ConfigurationError: it was retired.

@@ -1,7 +1,7 @@
 """A control plane from start to stop.
 
-The rule of this module: starting is all or nothing, and stopping goes the other way round: say so,
-let calls and streams go, take no more changes, then close the store.
+The rule of this module: starting is all or nothing. Stopping goes the other way round: announce it,
+let calls and streams end, accept no more changes, then close the store.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ DATABASE_FILE = "c2c.db"
 
 
 class ControlPlane:
-    """Use it as an asynchronous context manager; inside, it runs.
+    """A control plane; use it as an asynchronous context manager, inside which it runs.
 
     Attributes:
         http_address: where health and metrics are served.
     """
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        """Take the settings; nothing is opened before it is entered."""
+        """Take the settings; nothing is opened before the context is entered."""
         self._settings = settings
         self._clock = clock or SystemClock()
         self.http_address = settings.http_address
@@ -52,7 +52,7 @@ class ControlPlane:
 
     @property
     def admin_socket(self) -> Path:
-        """The socket on which operators of this machine are answered."""
+        """The socket for operators on this machine."""
         return admin_socket(self._settings.data_dir)
 
     @property
@@ -101,11 +101,11 @@ class ControlPlane:
 
     @property
     def _was_started(self) -> bool:
-        """Whether there was a start before: the first one makes the CA, after the database."""
+        """Whether there was a start before: the first start makes the CA, after the database."""
         return os.path.lexists(self._settings.data_dir / CA_FILE)
 
     def _start_tasks(self, starting: AsyncExitStack) -> None:
-        """Start what works in the background; what writes records ends last."""
+        """Start the background tasks; the one that writes records ends last."""
         core = self.core
         self._tasks = tasks = Lifelong(self.ports.announce_end)
         records = tasks.start("records", core.records.run())
@@ -125,14 +125,14 @@ class ControlPlane:
             starting.push_async_callback(tasks.stop, tasks.start(name, work))
 
     async def death(self) -> str:
-        """Return once a task has died without which nothing works: its name; then stop.
+        """Return the name of an essential task once it has died; the control plane must stop then.
 
-        The log has what was raised, and health says NOT_SERVING already.
+        The log has the exception, and health says NOT_SERVING already.
         """
         return await self._tasks.death()
 
     def _http_server(self) -> HttpServer:
-        """Make what stops last, since it says that all the rest is stopping."""
+        """Make the HTTP server, which stops last, because it reports that the rest is stopping."""
         metrics, ports = self.core.observed.metrics, self.ports
         metrics.registry.register(DiscoveryCollector(ports.discovery))
         metrics.registry.register(EnrollmentCollector(ports.applicants))
@@ -146,7 +146,7 @@ class ControlPlane:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop, in the opposite order."""
+        """Stop, in the reverse order of the start."""
         self._log.info(log_events.SERVER_STOPPING)
         await self._exit.aclose()
         self._log.info(log_events.SERVER_STOPPED)

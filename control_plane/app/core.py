@@ -1,4 +1,4 @@
-"""The object graph without its ports: everything that knows, decides and plans.
+"""The object graph without its ports: everything that stores, decides and plans.
 
 The rule of this module: it is wiring and nothing else. Tests that need no socket use it as it is.
 """
@@ -67,7 +67,7 @@ from control_plane.store.protocol import IssuedRecord, Store
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What the ports serve."""
+    """The objects that the ports serve."""
 
     settings: Settings
     clock: Clock
@@ -97,7 +97,7 @@ class Core:
 
     @property
     def validity(self) -> Validity:
-        """What makes a certificate of ours worth nothing before it ends."""
+        """What makes a certificate of ours invalid before its end."""
         authorities = self.authorities
         return Validity(
             self.settings.trust_domain, self.clock, authorities.issuers, authorities.is_gone
@@ -115,7 +115,7 @@ def new_guid() -> str:
 
 
 def _amendment(tombstones: Tombstones, clock: Clock) -> Amendment:
-    """Return what adds to a change what is left of that which is gone by it."""
+    """Return a function that adds to a change what remains of the things that it removes."""
 
     def amend(before: State, decision: Decision[Any]) -> Decision[Any]:
         drained = clock.now() + timedelta(seconds=DRAIN_SECONDS)
@@ -186,8 +186,8 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     reconciler.on_clock_jump(watch.clock_jumped)
     attestation = Attestation(clock)
     sight = partial(_sight, registry, attestation, planner.options, clock)
-    # Each has a prober of its own: who waits has little time, and must not stand in line behind
-    # instances that are looked at in the background and do not answer.
+    # Each has a prober of its own: a caller of ``wait`` has little time, and must not queue behind
+    # background probes of instances that do not answer.
     convergence = Convergence(reconciler, nodes, custody, sight(), clock)
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, refusals, clock)
     observed = observe(watched, sight())
@@ -243,7 +243,7 @@ def _sight(
 
 
 def _with_uri(secrets: Iterable[IssuedRecord]) -> frozenset[int]:
-    """Return the serials of secrets that say to be an instance: an older release sent such."""
+    """Return the serials of secrets with a SPIFFE id, which an older release issued."""
     return frozenset(
         each.serial for each in secrets if any(name.startswith("spiffe:") for name in each.names)
     )

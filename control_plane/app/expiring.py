@@ -1,7 +1,7 @@
 """The certificates whose end is watched, put together.
 
-The rule of this module: it is wiring. Every certificate that this control plane issued or shows has
-somebody here who looks at its end.
+The rule of this module: it is only wiring. For every certificate that this control plane issued or
+shows, something here watches its end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from control_plane.server.credentials import ServerCertificate
 
 
 def signing_ca(current: Callable[[], Authority], lifetime: timedelta) -> Own:
-    """Return what is watched of the CA that signs."""
+    """Return what to watch about the CA that signs."""
 
     def window() -> tuple[datetime, datetime]:
         authority = current()
@@ -27,9 +27,9 @@ def signing_ca(current: Callable[[], Authority], lifetime: timedelta) -> Own:
 
 
 def shown(certificate: ServerCertificate) -> Own:
-    """Return what is watched of the certificate of this control plane's ports.
+    """Return what to watch about the certificate of this control plane's ports.
 
-    To look at it renews it, if its time has come and nobody connected.
+    Reading it renews it if that is due, even if no client connected.
     """
 
     def window() -> tuple[datetime, datetime]:

@@ -1,6 +1,6 @@
-"""InspectionService over everything that was put together.
+"""InspectionService over the objects of the core.
 
-The rule of this module: it is wiring.
+The rule of this module: it is only wiring.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from control_plane.server.api.inspection_values import Inspected
 
 
 def add_inspection(server: grpc.aio.Server, core: Core) -> None:
-    """Have a server show how everything is, and tell what happens."""
+    """Have a server show the state of everything, and stream events."""
     inspected = Inspected(
         state=lambda: core.registry.state,
         revision=lambda: core.registry.revision,

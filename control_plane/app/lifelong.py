@@ -1,9 +1,9 @@
 """Tasks that run as long as the control plane does.
 
 The rule of this module: a control plane of which a part is dead looks alive and does nothing, so
-that is what it may not do. A task that ends before it is told to, in whichever way, is a defect: it
-is logged with its name and what was raised, and everything ends. Whoever started the process starts
-it again, and Envoy serves on meanwhile.
+this must not happen. A task that ends without being told to, in whichever way, is a defect: it is
+logged with its name and its exception, and the whole process ends. Whatever started the process
+starts it again, and Envoy serves on meanwhile.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from control_plane import log_events
 
 
 class Lifelong:
-    """Tasks by their names, and the first of them that died."""
+    """Tasks by name, and the names of those that died."""
 
     def __init__(self, on_death: Callable[[], None]) -> None:
-        """Start with none.
+        """Start without tasks.
 
         Args:
-            on_death: is called at once when a task dies, before anything else is done about it.
+            on_death: called at once when a task dies, before anything else is done about it.
         """
         self._on_death = on_death
         self._told_to_end: set[asyncio.Task[None]] = set()
@@ -38,17 +38,17 @@ class Lifelong:
         return task
 
     async def stop(self, task: asyncio.Task[None]) -> None:
-        """End a task."""
+        """Cancel a task, and wait for its end."""
         self._told_to_end.add(task)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     async def finish(self, task: asyncio.Task[None], close: Callable[[], None]) -> None:
-        """Let a task end by itself, after it was told how.
+        """Let a task end by itself, after it was told to.
 
         Args:
-            task: what ends.
-            close: tells it.
+            task: the task.
+            close: tells the task to end.
         """
         self._told_to_end.add(task)
         close()

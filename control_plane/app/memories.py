@@ -1,9 +1,9 @@
 """What is remembered of instances, and has to be forgotten with them.
 
-The rule of this module: whoever keeps something of each instance, and is told of no commit by
-itself, is one of the memories; then nothing piles up of instances that are gone. Who follows
-commits (the reconciler with its publication, and presence) forgets as a step of its own, in the
-order that it needs.
+The rule of this module: an object that keeps something for each instance, and is not itself told of
+commits, is one of the memories; so nothing piles up for instances that are gone. An object that
+follows commits (the reconciler with its publication, and presence) forgets instances as a step of
+its own, in the order that it needs.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from control_plane.registry import Subscriber
 
 
 class Memory(Protocol):
-    """Keeps something of each instance."""
+    """An object that keeps something for each instance."""
 
     def forget(self, instance: InstanceGuid) -> None:
         """Forget an instance that was removed."""
 
 
 def forgetting(*memories: Memory) -> Subscriber:
-    """Return who tells all of these which instances a change removed."""
+    """Return a subscriber that tells all of these memories which instances a change removed."""
 
     def forget(state: State, change: Change) -> None:
         for instance in removed_instances(state, change):

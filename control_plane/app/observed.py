@@ -1,7 +1,7 @@
-"""Those who watch the rest: the ledger of certificates, the proof of serving, feed and metrics.
+"""The observers: the ledger of certificates, the proof of serving, the feed and the metrics.
 
-The rule of this module: it is wiring. Whoever is here is told and looks, and takes no part in what
-an instance gets; without all of it every Envoy would be served the same.
+The rule of this module: it is only wiring. The observers are notified, and look, and have no part
+in what an instance gets. Without all of them, every Envoy would be served the same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from control_plane.server.observability.stream_facts import StreamFacts
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What is watched."""
+    """The objects that are observed."""
 
     registry: Registry
     nodes: Nodes
@@ -46,7 +46,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Who watches."""
+    """The observers."""
 
     ledger: Ledger
     proof: Proof
@@ -56,7 +56,7 @@ class Observed:
     metrics: Metrics
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Observe until cancelled."""
         try:
             await measure_lag(self.metrics)
         finally:
@@ -64,16 +64,16 @@ class Observed:
             await self.proof.close()
 
     def committed(self, state: State, change: Change) -> None:
-        """Wait for none that is gone; a subscriber of the registry."""
+        """Stop waiting for instances that are gone; a subscriber of the registry."""
         for guid in departed(state, change):
             self.proof.gone(guid)
 
 
 def observe(watched: Watched, sight: Sight) -> Observed:
-    """Have everything watched; the reconciler has to be subscribed to the registry before.
+    """Set up all observers; the reconciler has to be subscribed to the registry before.
 
     Args:
-        watched: what is watched.
+        watched: what is observed.
         sight: looks at certificates in the background.
     """
     registry, nodes, clock = watched.registry, watched.nodes, watched.clock

@@ -1,8 +1,9 @@
 """How much the clients of each port may ask for.
 
-The rule of this module: no port can take what another needs. Each connection is an open file, so
-the files that this process may open are shared out before anybody connects: whoever fills one port,
-as a stranger can, leaves the others, the disk and the operator on the machine theirs.
+The rule of this module: no port can take what another one needs. Each connection is an open file,
+so the files that this process may open are shared out among the ports before any client connects. A
+client that fills one port, as any stranger can, does not affect the other ports, the disk, or the
+operator on the machine.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from control_plane.settings import Settings
 from control_plane.xds.limits import StreamLimits
 
 FEWEST_FILES = 64
-"""With no client at all some 30 are open."""
+"""Without any client, some 30 files are open."""
 
 _FEWEST_SHARED = 32
 _MOST_FILES = 1 << 30
-"""What is shared out where the system has no limit."""
+"""How many files are shared out where the system has no limit."""
 
 _OTHER_CALLS = 8
-"""Of a sidecar, which reports and renews, and of streams that end while others begin."""
+"""The calls of a sidecar, which reports and renews, and streams that end while others begin."""
 
 _OCTETS_PER_SECOND = 256 * 1024
-"""Four new streams a second with all that Envoy says of itself, which is more than may open."""
+"""Four new streams a second with everything that Envoy says about itself, which is more than may
+open."""
 
 _MOST_ENROLLING, _MOST_OPERATORS, _MOST_OTHERS = 2048, 128, 256
 
@@ -36,9 +38,10 @@ class Shares:
     """How many connections each port may have.
 
     Attributes:
-        enrollment: with nothing shown; each is over after a minute at the most.
-        operators: over TCP.
-        xds: all that is left, but for some: the socket and the HTTP port need few.
+        enrollment: clients show no certificate here; each connection is over after a minute at
+            most.
+        operators: connections over TCP.
+        xds: nearly everything that is left; the socket and the HTTP port need only a few.
     """
 
     enrollment: int
@@ -47,13 +50,13 @@ class Shares:
 
 
 def open_files() -> float:
-    """Return how many files this process may open by now."""
+    """Return how many files this process may open at present."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
 def shares(files: float) -> Shares:
-    """Share out so many files."""
+    """Share out this number of files."""
     spare = max(_FEWEST_SHARED, int(min(files, _MOST_FILES)) - FEWEST_FILES)
     enrollment = min(spare // 8, _MOST_ENROLLING)
     operators = min(spare // 16, _MOST_OPERATORS)
@@ -62,7 +65,7 @@ def shares(files: float) -> Shares:
 
 
 def limits_of(settings: Settings) -> ServerLimits:
-    """Return the bounds that the settings set, and that all ports have in common."""
+    """Return the limits from the settings, which all ports have in common."""
     return ServerLimits(
         stream=StreamLimits(names=settings.max_names_per_stream),
         streams_per_node=settings.max_streams_per_node,

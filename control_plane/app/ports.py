@@ -1,9 +1,9 @@
 """The ports of a control plane: xDS, enrolment, and the operator's API.
 
-The rule of this module: in grpc.aio services belong to a server and not to a port, so each port is
-a server of its own with exactly the services that its clients may call. Nothing is shown or changed
-without proof of who asks: mTLS on xDS and on the operator's TCP port, a join token for enrolment,
-the mode of the file for the operator's socket.
+The rule of this module: in grpc.aio a service belongs to a server and not to a port, so each port
+is a server of its own, with exactly the services that its clients may call. Nothing is shown or
+changed without proof of who asks: mTLS on the xDS port and on the operator's TCP port, a join token
+for enrolment, and the file mode for the operator's socket.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from control_plane.settings import (
 
 
 class Ports:
-    """The servers of one control plane, made and not yet started."""
+    """The servers of one control plane, made but not yet started."""
 
     def __init__(self, core: Core) -> None:
         """Make every server; nothing listens yet."""
@@ -102,7 +102,7 @@ class Ports:
         self.admin_address: SocketAddress | None = None
 
     async def start(self) -> None:
-        """Listen everywhere; what listens already stops if something else cannot.
+        """Listen on every port; if one cannot listen, stop the others again.
 
         Raises:
             ConfigurationError: an address cannot be listened on.
@@ -119,20 +119,20 @@ class Ports:
             raise
 
     def announce_end(self) -> None:
-        """Say from now on that nothing is served: whoever balances load looks elsewhere."""
+        """Report from now on that nothing is served, so that load balancers look elsewhere."""
         self.is_draining = True
         self.health.drain()
 
     async def stop(self, grace: float) -> None:
-        """Say so, let calls and streams end for a while, then cut them.
+        """Announce the end, let calls and streams end for a while, then cut them.
 
         Args:
-            grace: seconds that all of it may take.
+            grace: how many seconds all of this may take.
         """
         self.announce_end()
         self._core.presence.hold()
         self._core.observed.feed.close()
-        # Before streams end: that says nothing of who has a change.
+        # Before streams end, because an ended stream says nothing about who has a change.
         await self._core.observed.changes.close()
         self._core.convergence.stop()
         drain = Drain(self.discovery, self._core.clock)
@@ -218,7 +218,7 @@ class Ports:
         )
 
     def _is_alive(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance is there, or may be: a broken stream is no sign of an end."""
+        """Tell whether an instance is there, or may be: a broken stream does not prove its end."""
         core = self._core
         return (
             core.reconciler.is_connected(instance)
@@ -240,7 +240,7 @@ class Ports:
         return EnrollmentServer(str(address), self._core.authority.fingerprint)
 
     def _xds_server(self) -> str:
-        """Return where others find xDS: by the first name of the server, if any."""
+        """Return where clients find xDS: by the first name of the server, if it has one."""
         names = self._core.settings.server_names
         address = self.xds_address
         return str(SocketAddress(names[0] if names else address.host, address.port))
@@ -254,7 +254,7 @@ class Ports:
     ) -> grpc.aio.Server:
         limits = replace(self._limits, connections=connections)
         return grpc.aio.server(
-            # The first is the outermost: a guard sees no more of a request than its bytes, and
+            # The first interceptor is the outermost: a guard sees only the bytes of a request, and
             # errors become a status after all others have seen them.
             interceptors=[*guards, StatusInterceptor(), *interceptors],
             options=limits.stranger_options() if to_strangers else limits.channel_options(),
@@ -268,15 +268,15 @@ class Ports:
         setting: str,
         by_certificate: bool = True,
     ) -> SocketAddress:
-        """Start a server by TLS, in which clients show a certificate or are strangers."""
+        """Start a server with TLS; its clients show a certificate, or are strangers."""
         credentials = self._certificate.credentials(client_certificates=by_certificate)
         port = await listen(server, str(address), credentials, setting=setting)
         return SocketAddress(address.host, port)
 
 
 def _bind_private(server: grpc.aio.Server, path: Path) -> None:
-    """Bind a Unix socket that only its owner may connect to, from its first moment."""
-    path.unlink(missing_ok=True)  # of a process that was killed; the lock says that it is gone
+    """Bind a Unix socket that only its owner may connect to, from the very start."""
+    path.unlink(missing_ok=True)  # left by a killed process; the lock says that it is gone
     before = os.umask(0o177)
     try:
         server.add_insecure_port(socket_target(path))

@@ -1,7 +1,7 @@
-"""What this process may do, whatever the settings say.
+"""The limits of this process, whatever the settings say.
 
-The rule of this module: how many may connect is not decided by a default of the shell, nor how
-often memory is searched by a default for small programs.
+The rule of this module: a default of the shell does not decide how many clients may connect, and a
+default for small programs does not decide how often the garbage collector runs.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from control_plane.app.port_limits import FEWEST_FILES, open_files, shares
 from control_plane.errors import ConfigurationError
 
 CLIENTS_OF_INSTANCE = 3
-"""What connects for one: its Envoy, its resolver, and its sidecar, which reports."""
+"""The connections of one instance: its Envoy, its resolver, and its sidecar, which reports."""
 
 _SHARE_OF_CLIENTS = 3 / 4
-"""How much of the files their port has at the least; of many files it has more."""
+"""The smallest share of the files that the xDS port gets; out of many files, it gets more."""
 
 _USUAL_FILES = 1024
 _RAISE = "raise the limit ('ulimit -Hn', LimitNOFILE= of systemd, --ulimit nofile= of Docker)"
 
 
 def allow_connections() -> float:
-    """Raise the limit of open files as far as this user may; shells start with 1,024.
+    """Raise the limit on open files as far as this user may; shells start with 1,024.
 
     Returns:
         how many files, and so connections, this process may have open.
@@ -45,7 +45,7 @@ def allow_connections() -> float:
 
 
 def why_too_few(files: float, instances: int) -> str:
-    """Return why so many files are hardly enough for a fleet that is known; "" if they are."""
+    """Return why these files may not suffice for the fleet that is known; "" if they do."""
     clients = CLIENTS_OF_INSTANCE * instances
     if files >= _USUAL_FILES and shares(files).xds >= clients:
         return ""
@@ -58,9 +58,9 @@ def why_too_few(files: float, instances: int) -> str:
 
 
 def search_memory_less() -> None:
-    """Have the garbage collector leave alone what stays, and look at the rest less often.
+    """Have the garbage collector ignore what stays, and look at the rest less often.
 
-    All that a big fleet holds is reachable. Looking through it after every 700 new objects, which
+    Everything that a big fleet holds is reachable. Scanning it after every 700 new objects, which
     is Python's default, took an eighth of the time of a rotation.
     """
     gc.collect()

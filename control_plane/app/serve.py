@@ -1,4 +1,4 @@
-"""``c2c serve``: a control plane until somebody says stop."""
+"""``c2c serve``: a control plane that runs until it is told to stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from control_plane.settings import Settings
 
 
 class ControlPlaneDied(ControlPlaneError):
-    """A part of the control plane died, without which nothing works."""
+    """An essential part of the control plane died."""
 
     def __init__(self, task: str) -> None:
         """Name the part."""
@@ -28,7 +28,7 @@ async def serve(settings: Settings) -> None:
     """Run a control plane until SIGTERM or SIGINT, or SIGHUP where that is not ignored.
 
     Raises:
-        ControlPlaneDied: a part of it died, so that it was stopped.
+        ControlPlaneDied: a part of it died, so it was stopped.
         ConfigurationError: something that the settings name cannot be used, or the system allows
             too few open files.
         StorageError: the data directory cannot be written.
@@ -39,7 +39,7 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
-    # So a terminal that is closed ends what runs on it, unless that was started with nohup.
+    # So closing a terminal ends the server that runs on it, unless it was started with nohup.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     async with ControlPlane(settings) as plane:
@@ -55,7 +55,7 @@ async def serve(settings: Settings) -> None:
 
 
 async def _first_of(stop: asyncio.Event, plane: ControlPlane) -> str:
-    """Return the name of a task that died, or "" if somebody said stop."""
+    """Return the name of a task that died, or "" if a signal asked for the end."""
     death = asyncio.create_task(plane.death())
     asked = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({death, asked}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
-"""What systemd is told by a service of ``Type=notify`` (sd_notify(3)): that it serves, or stops.
+"""What a service of ``Type=notify`` tells systemd (sd_notify(3)): that it serves, or stops.
 
-The rule of this module: whoever started this process may be systemd or not, and may be gone. To
-tell it something changes nothing else and fails for nobody.
+The rule of this module: this process may have been started by systemd or not, and systemd may not
+listen any more. Telling it something changes nothing else, and never fails.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import socket
 from contextlib import suppress
 
 READY = "READY=1"
-"""A start that was asked for is over: without this ``systemctl start`` says done at once, also of a
-server that ends a moment later since its settings are wrong."""
+"""The start is complete. Without this, ``systemctl start`` would report success at once, even for a
+server that ends a moment later because its settings are wrong."""
 
 STOPPING = "STOPPING=1"
-"""It stops, be it of its own accord."""
+"""The server stops, perhaps by itself."""
 
 _PATIENCE_SECONDS = 1.0
-"""Nothing else is done while systemd does not read."""
+"""While systemd does not read, the server waits for so long, and does nothing else."""
 
 
 def tell_supervisor(state: str) -> None:
-    """Tell systemd, if that started this process and wants to know."""
+    """Tell systemd, if it started this process and wants to know."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

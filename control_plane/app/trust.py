@@ -1,6 +1,6 @@
-"""The services about who signs and who is trusted, over what was put together.
+"""The services about signing and trust, over the objects of the core.
 
-The rule of this module: it is wiring.
+The rule of this module: it is only wiring.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def add_trust(server: grpc.aio.Server, core: Core, xds_server: Callable[[], str]
     """Have a server show the CAs, rotate them, and issue operators' certificates.
 
     Args:
-        server: any of those that only operators reach.
-        core: what has the CAs.
-        xds_server: returns where Envoys find the control plane, by now.
+        server: a server that only operators can reach.
+        core: the part of the control plane that has the CAs.
+        xds_server: returns where Envoys find the control plane, at the time of the call.
     """
     authorities, trust_domain = core.authorities, core.settings.trust_domain
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(
