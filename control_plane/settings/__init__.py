@@ -1,4 +1,4 @@
-"""What the operator decides, read once at start."""
+"""The operator's settings, read once at the start."""
 
 from control_plane.settings.cautions import UNKNOWN_HOST, Caution, cautions, enroll_host
 from control_plane.settings.conflicts import admin_socket, socket_target

@@ -1,7 +1,7 @@
-"""What settings allow although it is hardly ever meant.
+"""Values of settings that are allowed, although they are hardly ever meant.
 
-The rule of this module: whoever checks settings reads it before it counts, and whoever starts a
-server with them finds it in the log. Nothing is refused for it.
+The rule of this module: an operator who checks settings reads the caution before it matters, and
+one who starts a server with them finds it in the log. No setting is refused because of it.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from typing import NamedTuple
 from control_plane.settings.fields import Settings
 
 UNKNOWN_HOST = "HOST"
-"""Stands for where sidecars reach the server if nobody said so; names of hosts are read into lower
-case, so that none is called that."""
+"""Stands for the address at which sidecars reach the server, if no setting names one. Host names
+are read into lower case, so no host can have this name."""
 
 _UNPROXIED = (
     "every container exposes an application port, and it becomes the responsibility of the "
     "application developer to terminate the SSL traffic"
 )
-"""Why Cloud Foundry's announcement calls this a security risk, in its words."""
+"""Why this is a security risk, in the words of Cloud Foundry's announcement."""
 
 
 class Caution(NamedTuple):
-    """A setting, and what is to be known of its value."""
+    """A setting, and what the operator should know about its value."""
 
     setting: str
     reason: str
 
 
 def enroll_host(settings: Settings) -> str:
-    """Return where sidecars reach the server to enrol, as far as it is known."""
+    """Return the host at which sidecars reach the server to enrol, as far as it is known."""
     address = settings.enroll_address
     default = UNKNOWN_HOST if address.is_every else address.host
     return next(iter(settings.server_names), default)
 
 
 def cautions(settings: Settings) -> Iterator[Caution]:
-    """Name everything that is hardly ever meant."""
+    """Yield a caution for every value that is hardly ever meant."""
     if settings.unproxied_port_mappings:
         yield Caution("unproxied_port_mappings", _UNPROXIED)
     if enroll_host(settings) == UNKNOWN_HOST:

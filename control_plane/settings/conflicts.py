@@ -1,7 +1,7 @@
-"""Rules that single settings keep and several break together.
+"""Rules that single settings keep but several break together.
 
-The rule of this module: each rule says which settings it is about, so that it is not checked where
-one of them could not be read at all.
+The rule of this module: each rule says which settings it is about, so that it is not checked if one
+of them could not be read at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_SOCKET_PATH_OCTETS = 107
 """unix(7): ``sun_path`` has 108 octets, the last of them NUL."""
 
 MAX_TRUSTED_CA_OCTETS = 512 * 1024
-"""Cloud Foundry's bound on the CA certificates that an Envoy is told to trust."""
+"""Cloud Foundry's limit on the CA certificates that an Envoy is told to trust."""
 
 _LISTENERS = ("xds_address", "enroll_address", "http_address", "admin_address")
 
@@ -39,12 +39,12 @@ def admin_socket(data_dir: Path) -> Path:
 
 
 def socket_target(path: Path) -> str:
-    """Return what gRPC finds a Unix socket by: a URI, in which a path cannot stand as it is."""
+    """Return the URI by which gRPC finds a Unix socket; the path has to be quoted in it."""
     return f"unix:{quote(str(path))}"
 
 
 def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
-    """Name every rule that these settings break.
+    """Yield every rule that these settings break.
 
     Args:
         values: every setting by its name.
@@ -70,7 +70,7 @@ def _half_given(values: Mapping[str, Any], one: str, other: str, why: str) -> It
 
 
 def _missing_key(certificate: Path | None, key: Path | None, data_dir: Path) -> Iterator[Conflict]:
-    """Name a key that is gone, unless that is as it should be, since its CA was retired."""
+    """Report a missing key, unless that is as it should be because its CA was retired."""
     if certificate is None or key is None or key.is_file():
         return
     try:
@@ -134,7 +134,7 @@ def _long_socket_path(data_dir: Path) -> Iterator[Conflict]:
 
 
 def _split_socket_path(data_dir: Path) -> Iterator[Conflict]:
-    # It does so after it has read the URI, so nothing that could be written there helps.
+    # gRPC splits the path after it has unquoted the URI, so quoting the comma does not help.
     if "," in str(data_dir):
         yield Conflict(
             frozenset({"data_dir"}),

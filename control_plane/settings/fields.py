@@ -1,8 +1,8 @@
-"""Every setting: its name, what it means, how it is read, and what it is by default.
+"""Every setting: its name, its meaning, its reader, and its default.
 
-The rule of this module: a field of ``Settings`` is the one place that knows a setting. The flag,
+The rule of this module: a field of ``Settings`` is the only place that knows a setting. The flag,
 the C2C_ variable, the TOML key and the help text are derived from it. Settings that exist fit
-together: what contradicts itself is refused at construction, everything at once.
+together: settings that contradict each other are refused at construction, all problems at once.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from control_plane.settings.values import (
 
 
 class Setting(NamedTuple):
-    """What there is to know of one setting besides its value.
+    """What is known of one setting besides its value.
 
     Attributes:
         name: the field of ``Settings`` and the key in TOML.
-        flag: the option of ``c2c serve``; a list's takes one value each time.
+        flag: the option of ``c2c serve``; the flag of a list takes one value each time.
         variable: the environment variable.
         help: one sentence for the help text.
-        read: from text or a TOML value to the field's type.
-        default: the value where nobody says anything.
+        read: converts a text or a TOML value to the type of the field.
+        default: the value if no source sets it.
         is_list: whether the flag may be given several times.
         is_switch: whether the flag takes no value.
     """
@@ -62,13 +62,13 @@ class Setting(NamedTuple):
 
 
 def _about(text: str, read: Reader[Any], *, flag: str = "") -> Mapping[str, object]:
-    """Return what a field knows of its setting; the flag only where it is not the field's name."""
+    """Return the metadata of a field; the flag only if it does not follow from the name."""
     return {"help": text, "read": read, "flag": flag}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the operator decided.
+    """The operator's settings.
 
     Raises:
         ConfigurationError: settings contradict each other; every contradiction is named.

@@ -1,7 +1,7 @@
 """Where settings come from: flags first, then C2C_* variables, then one TOML file, then defaults.
 
-The rule of this module: whatever is wrong is reported at once, each problem with the source that it
-stands in, and nothing is ever half loaded. An empty variable counts as not set, since that is what
+The rule of this module: all problems are reported at once, each with the source that it is in, and
+settings are never loaded in part. An empty variable counts as not set, because that is what
 ``${NAME:-}`` in a compose file leaves.
 """
 
@@ -31,14 +31,14 @@ class Loaded(NamedTuple):
 
 
 class _Raw(NamedTuple):
-    """A value as its source has it."""
+    """A value as it is in its source."""
 
     value: object
     origin: str
 
 
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Loaded:
-    """Read every setting from the first source that has it.
+    """Read every setting from the first source that sets it.
 
     Args:
         flags: values by the name of the setting, and ``config``, the TOML file; None or an empty
@@ -50,7 +50,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Lo
     """
     table, problems = _read_config(flags.get("config"), environ)
     values = {setting.name: setting.default for setting in all_settings()}
-    values["data_dir"] = Path("/")  # the one without a default that holds everywhere
+    values["data_dir"] = Path("/")  # the only setting without a default that holds everywhere
     origins = dict.fromkeys(values, DEFAULT_ORIGIN)
     refused: set[str] = set()
     for setting in all_settings():
@@ -64,7 +64,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Lo
         except InvalidArgument as error:
             problems.append(f"{raw.origin}: {error}" if raw else str(error))
             refused.add(setting.name)
-    # A value that was refused is missing here, which is no contradiction of its own.
+    # A refused value is missing here, which must not be reported as another contradiction.
     problems += [each.sentence for each in conflicts(values) if not each.names & refused]
     if problems:
         raise ConfigurationError(problems)
@@ -74,11 +74,11 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Lo
 def find_data_dir(flag: str | None, config: str | None, environ: Mapping[str, str]) -> Path:
     """Return the data directory of the server that a command talks to.
 
-    Only this setting is read, and the TOML file only if it was named by a flag, or neither flag nor
-    variable says the directory, so that a command works while something else is wrong.
+    Only this setting is read. The TOML file is read only if a flag names it, or if neither flag nor
+    variable sets the directory, so that a command works while some other setting is wrong.
 
     Raises:
-        ConfigurationError: the TOML file is needed and cannot be read, or the path is none.
+        ConfigurationError: the TOML file is needed and cannot be read, or the path is not valid.
     """
     setting = next(each for each in all_settings() if each.name == "data_dir")
     raw = _find(setting, {"data_dir": flag}, environ, _NO_TABLE)
@@ -94,7 +94,7 @@ def find_data_dir(flag: str | None, config: str | None, environ: Mapping[str, st
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> Path:
-    """XDG base directory specification: state that outlives a restart, and is no configuration."""
+    """XDG base directory specification: state that outlives a restart, and is not configuration."""
     state = environ.get("XDG_STATE_HOME", "")
     base = Path(state) if state.startswith("/") else Path("~/.local/state")
     try:
@@ -120,7 +120,7 @@ def _find(
 
 
 class _Table(NamedTuple):
-    """What the TOML file says; no path where there is no file."""
+    """The content of the TOML file; without a path if there is no file."""
 
     values: Mapping[str, object]
     path: Path | None
@@ -137,13 +137,13 @@ def _read_config(
         return _NO_TABLE, []
     try:
         path = read_path(given.value)
-        # Some editors begin a file with a byte order mark, which TOML has no place for.
+        # Some editors begin a file with a byte order mark, which TOML does not allow.
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         return _NO_TABLE, [f"{given.origin}: cannot read {shown(given.value)}: {error.strerror}"]
     except InvalidArgument as error:
         return _NO_TABLE, [f"{given.origin}: {error}"]
-    except ValueError as error:  # no UTF-8, no TOML, or an integer that Python does not read
+    except ValueError as error:  # not UTF-8, not TOML, or an integer too long for Python to read
         return _NO_TABLE, [f"{given.origin}: {shown(given.value)} is not a TOML file: {error}"]
     unknown = [_unknown(name, path) for name in values] if check_names else []
     return _Table(values, path), [problem for problem in unknown if problem]

@@ -1,8 +1,7 @@
-"""The CA that the settings name: whether it counts, and reading it.
+"""The CA that the settings name: whether it is used, and how it is read.
 
-The rule of this module: files that are needed no more are not asked for. A CA that was retired is
-not used, so its key may be destroyed; and of one that takes part in a rotation it does not matter
-that it has ended.
+The rule of this module: files that are no longer needed are not required. A CA that was retired is
+not used, so its key may be destroyed. A CA that takes part in a rotation may have expired.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from control_plane.settings.retired import why_not_used
 from control_plane.store.files import read_file, read_private
 
 ROTATION_FILE = "ca-rotation.json"
-"""Both CAs, keys included, while one is replaced by the other."""
+"""Both CAs, keys included, while one replaces the other."""
 
 
 def read_named(settings: Settings, now: datetime) -> Authority | None:
     """Return the CA that the settings name; None if they name none, or one that is not used.
 
     Raises:
-        ConfigurationError: the files do not make an authority that clients would believe.
+        ConfigurationError: the files do not make a CA that clients would believe.
     """
     certificate, key = settings.ca_cert, settings.ca_key
     if certificate is None or key is None or why_not_used(certificate, settings.data_dir):
@@ -38,13 +37,13 @@ def read_named(settings: Settings, now: datetime) -> Authority | None:
 def read_authority_files(
     certificate: Path, key: Path, now: datetime, domains: Collection[str]
 ) -> Authority:
-    """Read an operator's CA; nobody else may read the file of its key.
+    """Read an operator's CA; no other user may be able to read the file of its key.
 
     Args:
-        domains: where routes may be, which it must not exclude.
+        domains: the domains of routes, which the CA must not exclude.
 
     Raises:
-        ConfigurationError: the files do not make an authority that clients would believe.
+        ConfigurationError: the files do not make a CA that clients would believe.
     """
     return _load(certificate, key, now, domains)
 

@@ -1,7 +1,7 @@
 """How a setting that is a path is read.
 
 The rule of this module: a path that is returned is absolute and text, so that it is the same
-wherever it is used, and can stand in whatever is written of it.
+wherever it is used, and can be written into any output.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from control_plane.settings.values import read_text
 
 
 def read_path(value: object) -> Path:
-    """Return an absolute path; a relative one is below the working directory, ``~`` is the home."""
+    """Return an absolute path; relative paths start at the working directory, ``~`` is the home."""
     text = read_text(value)
     try:
         path = Path(text).expanduser().absolute()
@@ -27,16 +27,16 @@ def read_path(value: object) -> Path:
         raise InvalidArgument(
             f"path has no working directory to begin at, name it from / on: {shown(text)}"
         ) from None
-    # Certificates, configurations and gRPC, which are told of paths, take nothing else.
+    # Certificates, configurations and gRPC, to which paths are passed, accept nothing else.
     if not is_text(str(path)) or "\0" in text:
         raise InvalidArgument(f"path must be UTF-8 text without NUL: {shown(str(path))}")
     return path
 
 
 def read_directory(value: object) -> Path:
-    """Return the path of a directory, or of one that may be made."""
+    """Return the path of a directory, or of one that can be made."""
     path = read_path(value)
-    with suppress(OSError):  # nobody may look: then it is for who uses it to find out
+    with suppress(OSError):  # no permission to look: the code that uses it will find out
         if path.exists() and not path.is_dir():
             raise InvalidArgument(f"not a directory: {shown(str(path))}")
     return path
@@ -46,7 +46,7 @@ def read_file_path(value: object) -> Path:
     """Return the path of a file that exists."""
     path = read_path(value)
     if not path.is_file():
-        # It may be read more than once, so the pipe of <(command) will not do.
+        # The file may be read more than once, so the pipe of <(command) will not do.
         what = "no regular file" if path.exists() else "file not found"
         raise InvalidArgument(f"{what}: {shown(str(path))}")
     return path

@@ -1,7 +1,7 @@
-"""Which CAs were retired here, and so are used no more although the settings name them.
+"""Which CAs were retired here, and so are no longer used although the settings name them.
 
-The rule of this module: it knows no settings but those that it is given, since the rules of the
-settings ask it.
+The rule of this module: it knows only the settings that are passed to it, because the rules of the
+settings call it.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ CA_FILE = "ca.pem"
 """The embedded CA in the data directory: its private key, then its certificates."""
 
 RETIRED_FILE = "ca-retired.txt"
-"""The fingerprints of the CAs that were retired; nothing secret."""
+"""The fingerprints of the CAs that were retired; nothing in it is secret."""
 
 
 def retired_fingerprints(data_dir: Path) -> set[str]:
-    """Return which CAs were retired here.
+    """Return the fingerprints of the CAs that were retired here.
 
     Raises:
-        ConfigurationError: the file that says so cannot be read.
+        ConfigurationError: the file with the fingerprints cannot be read.
     """
     path = data_dir / RETIRED_FILE
-    # Whoever may not look into the directory does not learn of it, and cannot run a server there.
+    # A user without access to the directory gets an empty answer, and cannot run a server there.
     if not os.path.lexists(path):
         return set()
     return set(read_private(path).decode("ascii", "replace").split())
 
 
 def why_not_used(certificate: Path | None, data_dir: Path) -> str:
-    """Return why the CA that the settings name is not used: it was retired; "" if it was not.
+    """Return why the CA that the settings name is not used, which is that it was retired; else "".
 
     Raises:
         ConfigurationError: a file cannot be read.
@@ -44,7 +44,7 @@ def why_not_used(certificate: Path | None, data_dir: Path) -> str:
     try:
         named = read_certificate(read_file(certificate)).fingerprint
     except InvalidArgument:
-        return ""  # who reads both files says all that is wrong with them
+        return ""  # the code that reads both files reports everything that is wrong with them
     if named not in retired_fingerprints(data_dir):
         return ""
     return (

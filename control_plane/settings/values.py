@@ -1,7 +1,7 @@
-"""How one setting is read: from text (a flag, a variable) or from a value of TOML.
+"""How one setting is read: from text (a flag or a variable) or from a TOML value.
 
-The rule of this module: a reader returns the value or refuses it in one sentence that names the
-value and the rule. A reader knows nothing of where the value came from.
+The rule of this module: a reader returns the value, or refuses it in one sentence that names the
+value and the rule. A reader does not know where the value came from.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ class LogFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SocketAddress:
-    """Where a server listens or is reached: an IP address or host name, and a port (0: any)."""
+    """Where a server listens or can be reached: an IP address or host name, and a port (0: any)."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        """Return the form that it is read from, IPv6 in brackets (RFC 3986, section 3.2.2)."""
+        """Return the notation that is read, with IPv6 in brackets (RFC 3986, section 3.2.2)."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def is_every(self) -> bool:
-        """Tell whether it means every address of a machine, so that nobody can connect to it."""
+        """Tell whether it means every address of a machine, so that no client can connect to it."""
         return self.host in {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
 
 
@@ -91,8 +91,9 @@ def read_bool(value: object) -> bool:
 def read_listen_address(value: object) -> SocketAddress:
     """Return where to listen: an IP address and a port; a name could mean several addresses.
 
-    The address is in its canonical form, an IPv4-mapped one is IPv4: certificates name it, Envoys
-    let in who comes from it, and the one that means every address is recognised by it.
+    The address is in its canonical form, and an IPv4-mapped address becomes IPv4: certificates name
+    the address, Envoys admit clients that come from it, and the address that means every address is
+    recognised by it.
     """
     address = _split_address(value, first_port=0)
     try:
@@ -121,7 +122,7 @@ def read_host(value: object) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         labels = text.split(".")
-    # Four numbers are an address that went wrong, and no host is called that (RFC 1123, 2.1).
+    # Four numbers are a malformed address, and no host has such a name (RFC 1123, 2.1).
     if (
         len(text) > MAX_HOSTNAME_OCTETS
         or labels[-1].isdigit()
@@ -157,7 +158,7 @@ def duration_between(least: timedelta, most: timedelta) -> Reader[timedelta]:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Return a duration as it would be written: 1h30m, 250ms; 0s for none."""
+    """Return a duration as it is written in a setting: 1h30m, 250ms; 0s for none."""
     rest, text = duration, ""
     for unit in ("d", "h", "m", "s", "ms"):
         number, rest = divmod(rest, _UNITS[unit])
@@ -211,9 +212,9 @@ def choice_of(kind: type[_Choice]) -> Reader[_Choice]:
 
 
 def list_of(read_one: Reader[T]) -> Reader[tuple[T, ...]]:
-    """Return a reader of lists: a list in TOML, values with commas between them elsewhere.
+    """Return a reader of lists: a list in TOML, values separated by commas elsewhere.
 
-    A value that is there twice counts once, where it is first.
+    A value that occurs twice counts once, at its first position.
     """
 
     def read(value: object) -> tuple[T, ...]:
