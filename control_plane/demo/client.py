@@ -1,7 +1,8 @@
-"""What an app in the container of app-a does: resolve a name, connect, verify, ask.
+"""What an app in the container of app-a does: resolve a name, connect, verify, send a request.
 
-The rule of this module: nothing is skipped. The name is asked of the sidecar's DNS, the certificate
-is verified with the CA and the full host name, and each connection comes from the address of app-a.
+The rule of this module: nothing is skipped. The name is resolved by the sidecar's DNS server, the
+certificate is verified against the CA and the full host name, and each connection comes from the
+address of app-a.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ class Answer:
 
 
 async def resolve(name: str, source: str = CALLER.address) -> tuple[str, ...]:
-    """Return the addresses of a name, by the resolver beside an app (app-a's own)."""
+    """Return the addresses of a name, from the resolver beside an app (by default app-a's)."""
     query = dns.message.make_query(name, "A")
-    # dnspython's own timeout loses a cancellation that comes with the answer (Python 3.11).
+    # dnspython's own timeout loses a cancellation that arrives together with the answer (Python
+    # 3.11).
     async with asyncio.timeout(_SECONDS):
         response = await dns.asyncquery.udp(query, source, port=DNS_PORT)
     return tuple(
@@ -48,7 +50,7 @@ async def resolve(name: str, source: str = CALLER.address) -> tuple[str, ...]:
 
 
 class Connection:
-    """A verified connection from app-a, over which requests go one after the other."""
+    """A verified connection from app-a, for requests one after the other."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Use this connection."""
@@ -59,11 +61,11 @@ class Connection:
     async def open(
         cls, name: str, trust: ssl.SSLContext, address: str = "", source: str = CALLER.address
     ) -> Connection:
-        """Connect to whoever has a name.
+        """Connect to an instance that a name leads to.
 
         Raises:
-            OSError: nobody has the name, the connection was refused or closed, or the certificate
-                is not for the name (``ssl.SSLCertVerificationError``).
+            OSError: the name leads nowhere, the connection was refused or closed, or the
+                certificate is not for the name (``ssl.SSLCertVerificationError``).
         """
         addresses = [address] if address else await resolve(name, source)
         if not addresses:
@@ -102,7 +104,7 @@ class Connection:
         )
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._writer.transport.abort()
 
 
@@ -122,7 +124,7 @@ class RequestLoop:
     """Requests, one after the other, each over a new and fully verified connection.
 
     Attributes:
-        names: whom to ask; may be changed while it runs.
+        names: the names to ask; may be changed while the loop runs.
         source: the address to connect from.
     """
 
@@ -141,7 +143,7 @@ class RequestLoop:
         """Stop after the request that is under way."""
         if self._task is not None:
             self._task.cancel()
-            # Not awaited itself: its being cancelled would look like ours, as by Ctrl-C.
+            # Not awaited directly: its cancellation would look like ours, as by Ctrl-C.
             await asyncio.wait([self._task])
             if not self._task.cancelled():
                 self._task.result()

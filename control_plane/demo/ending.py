@@ -1,7 +1,7 @@
-"""How the demo is told to end: by Ctrl-C, by SIGTERM, or by its terminal, which was closed.
+"""What ends the demo: Ctrl-C, SIGTERM, or closing its terminal.
 
-The rule of this module: each of them ends everything that was started, in order, and only the first
-counts. What comes while the end is under way would leave sidecars, Envoys and apps behind.
+The rule of this module: each of these ends everything that was started, in order, and only the
+first one counts. If a later one cut the end short, sidecars, Envoys and apps would be left behind.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any, Self
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _SIGNALLED = 128
-"""A shell adds the number of the signal that ended a process to this."""
+"""A shell adds this to the number of the signal that ended a program."""
 
 
 class Ending:
-    """Cancels the task that entered it when somebody asks for the end."""
+    """Cancels the task that entered it when a signal asks for the end."""
 
     def __init__(self) -> None:
-        """Start without having been asked."""
+        """Start before any signal."""
         self._number: signal.Signals | None = None
         self._task: asyncio.Task[Any] | None = None
 
     @property
     def code(self) -> int | None:
-        """The exit code of a program that such a signal ended; None if nobody asked."""
+        """The exit code of a program that was ended by that signal; None if there was no signal."""
         return None if self._number is None else _SIGNALLED + self._number
 
     def __enter__(self) -> Self:
-        """Take the signals from here on."""
+        """Handle the signals from here on."""
         self._task = asyncio.current_task()
         for number in ASKING:
             asyncio.get_running_loop().add_signal_handler(number, self._asked, number)
@@ -43,7 +43,7 @@ class Ending:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give them back."""
+        """Restore the default handling."""
         for number in ASKING:
             asyncio.get_running_loop().remove_signal_handler(number)
 

@@ -1,9 +1,9 @@
-"""A small HTTP app that knows nothing of TLS: it says who answers.
+"""A small HTTP app that knows nothing of TLS: it answers with its name.
 
-The rule of this module: it is what an ordinary app is, so it has nothing to do with Envoy, with
+The rule of this module: it is an ordinary app, so it has nothing to do with Envoy, with
 certificates or with this project.
 
-    python -m control_plane.demo.hello --listen 127.0.0.1:8080 --name app-b
+python -m control_plane.demo.hello --listen 127.0.0.1:8080 --name app-b
 """
 
 from __future__ import annotations

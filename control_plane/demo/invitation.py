@@ -1,7 +1,7 @@
 """What to try while the demo is kept running.
 
-The rule of this module: every line works when it is pasted into another terminal, so a program that
-is not found there is led to first, and one that this machine does not have is not mentioned.
+The rule of this module: every line works when it is pasted into another terminal. So a program that
+is not on PATH there is printed with its path, and one that this machine lacks is not mentioned.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def invitation(directory: Path) -> Iterator[str]:
     """Yield the lines to print.
 
     Args:
-        directory: of the demo.
+        directory: the directory of the demo.
     """
     data = shlex.quote(str(directory / "control-plane"))
     ca = shlex.quote(str(directory / CALLER.directory / "ca.pem"))

@@ -1,7 +1,7 @@
-"""Where things are in the demo, on addresses of this machine only.
+"""The addresses and directories of the demo, on this machine only.
 
-The rule of this module: every instance has an address of its own out of 127.0.0.0/8, as a container
-would have, and its app hides on another one, as it would on the container's loopback.
+The rule of this module: every instance has an address of its own in 127.0.0.0/8, as a container
+would have. Its app listens on a hidden one, as it would on the loopback address of the container.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Place:
 
     @property
     def directory(self) -> str:
-        """The name of its directory."""
+        """The name of the instance's directory."""
         return self.label.replace("/", "-")
 
 

@@ -39,10 +39,10 @@ _LOAD_SECONDS = 1.0
 
 
 async def tell(*, keep: bool) -> int:
-    """Tell the story; return 0 if all of it was true.
+    """Tell the story; return 0 if every claim of it held.
 
     Raises:
-        ConfigurationError: there is no room for it, as beside another demo.
+        ConfigurationError: its addresses are taken, for example by another demo.
     """
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     check_vacant(EVERYBODY)
@@ -213,7 +213,7 @@ async def _forbidden(world: World, telling: Telling, trust: ssl.SSLContext) -> N
 
 
 async def _closed(name: str, trust: ssl.SSLContext, address: str) -> bool:
-    """Tell whether somebody accepts a connection and closes it; a dead Envoy does neither."""
+    """Tell whether the connection is accepted and closed at once; a dead Envoy does neither."""
     try:
         await get(name, trust, address)
     except (ConnectionResetError, BrokenPipeError):
@@ -236,7 +236,7 @@ def _conclude(telling: Telling, console: Console) -> None:
 
 
 async def _kept(world: World, console: Console) -> None:
-    """Leave it running until somebody asks for the end."""
+    """Leave the demo running until a signal asks for the end."""
     if not await world.is_up(EVERYBODY):
         console.print("It is not kept running: not all of its instances are up.")
         return

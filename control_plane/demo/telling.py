@@ -1,7 +1,7 @@
-"""How the story looks: a line for each thing that was done, and how long it took.
+"""How the story is printed: a line for each thing that was done, and how long it took.
 
-The rule of this module: it prints what it is given. Whether that is as it should be is decided by
-the story, and a line that is not says so.
+The rule of this module: it prints what it is given. The story decides whether a claim holds, and
+the line of one that does not says so.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from rich.table import Table
 
 
 class Telling:
-    """Tells the story to a console.
+    """Prints the story to a console.
 
     Attributes:
-        wrong: what was not as it should be.
+        wrong: the claims that did not hold.
     """
 
     def __init__(self, console: Console) -> None:
-        """Tell it here."""
+        """Print to this console."""
         self._console = console
         self._step = 0
         self.wrong: list[str] = []
@@ -33,18 +33,18 @@ class Telling:
         self._console.print(f"\n[bold]{self._step}. {title}[/bold]")
 
     def fact(self, text: str) -> None:
-        """Tell something that happened."""
+        """Print something that happened."""
         self._console.print(f"   {text}", highlight=False, soft_wrap=True)
 
     def check(self, *, holds: bool, text: str) -> None:
-        """Tell something that has to be true."""
+        """Print something that has to be true."""
         mark = "[green]ok[/green]  " if holds else "[red]WRONG[/red]"
         self._console.print(f"   {mark} {text}", highlight=False, soft_wrap=True)
         if not holds:
             self.wrong.append(text)
 
     def table(self, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-        """Show some rows."""
+        """Print some rows."""
         table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
         for heading in headings:
             table.add_column(heading, overflow="fold")
@@ -63,9 +63,9 @@ class Stopwatch:
     """Milliseconds since it was made."""
 
     def __init__(self) -> None:
-        """Start."""
+        """Start the watch."""
         self._started = time.perf_counter()
 
     def __str__(self) -> str:
-        """Return them as people read them."""
+        """Return the time as people read it."""
         return f"{(time.perf_counter() - self._started) * 1000:.0f} ms"

@@ -1,7 +1,7 @@
-"""Whether there is room for the demo.
+"""Whether the demo's addresses are free.
 
-The rule of this module: its addresses are always the same, so that they can be read about, and are
-looked at before anything starts. What holds one of them is most often another demo.
+The rule of this module: the addresses are always the same, so that documents can name them, and are
+checked before anything starts. If one of them is taken, then most often by another demo.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from control_plane.names import C2C_PORT
 
 
 def check_vacant(places: Iterable[Place]) -> None:
-    """Make sure that instances can listen at their places.
+    """Check that instances can listen at their places.
 
     Raises:
-        ConfigurationError: somebody else listens there.
+        ConfigurationError: another program listens there.
     """
     for place in places:
         for address, port in (
@@ -31,7 +31,7 @@ def check_vacant(places: Iterable[Place]) -> None:
 
 def _check(address: str, port: int) -> None:
     with socket.socket() as probe:
-        # Connections of a demo that has ended hold no address.
+        # Connections that are left from a demo that has ended do not occupy an address.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))

@@ -54,7 +54,7 @@ _STOP_SECONDS = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A sidecar that was started, with its Envoy and its app below it."""
+    """A sidecar that was started, whose child processes are its Envoy and its app."""
 
     place: Place
     process: asyncio.subprocess.Process
@@ -62,13 +62,13 @@ class Sidecar:
 
 
 class World:
-    """Everything that runs; an asynchronous context manager that ends what it started."""
+    """All processes; an asynchronous context manager that ends what it started."""
 
     def __init__(self, directory: Path) -> None:
         """Put every file below this directory.
 
         Args:
-            directory: an empty one.
+            directory: an empty directory.
         """
         self.directory = directory
         self.sidecars: dict[str, Sidecar] = {}
@@ -132,7 +132,7 @@ class World:
         self.sidecars[place.label] = Sidecar(place, process, directory)
 
     async def kill_sidecar(self, place: Place) -> None:
-        """Kill a sidecar, and whatever it started, without a word of warning."""
+        """Kill a sidecar, and whatever it started, without any warning."""
         process = self.sidecars.pop(place.label).process
         _kill(process.pid)
         await process.wait()
@@ -141,12 +141,12 @@ class World:
         """Return once every instance is ready.
 
         Raises:
-            RuntimeError: a sidecar ended, or the time is up; the end of its log says why.
+            RuntimeError: a sidecar ended, or the time is up; the error has the end of its log.
         """
         await self._until(self._all_ready, timeout, "not all instances are ready in time")
 
     async def is_up(self, places: Iterable[Place]) -> bool:
-        """Tell whether these instances are all that were started, and ready."""
+        """Tell whether exactly these instances were started, and all of them are ready."""
         try:
             are_started = set(self.sidecars) == {each.label for each in places}
             return are_started and await self._all_ready()
@@ -154,10 +154,10 @@ class World:
             return False
 
     async def registered(self, place: Place, timeout: float) -> None:
-        """Return once an instance has enrolled, and so has its number.
+        """Return once an instance has enrolled, and so has its index.
 
         Raises:
-            RuntimeError: a sidecar ended, or the time is up; the end of its log says why.
+            RuntimeError: a sidecar ended, or the time is up; the error has the end of its log.
         """
 
         async def is_known() -> bool:
@@ -192,14 +192,14 @@ class World:
         app: str = SERVER_APP,
         wait: progress_pb2.Wait.ValueType = progress_pb2.WAIT_SERVED,
     ) -> route_pb2.UnmapRouteResponse:
-        """Unmap a route from an app, and wait until no certificate has it."""
+        """Unmap a route from an app, and wait until no certificate has it any more."""
         stub = route_pb2_grpc.RouteServiceStub(self._channel)
         return await stub.UnmapRoute(
             route_pb2.UnmapRouteRequest(app=app, hostname=host, domain=DOMAIN, wait=wait)
         )
 
     async def allow(self, destination: str = SERVER_APP, source: str = CALLER.app) -> None:
-        """Let an app (app-a) connect to another on 61443."""
+        """Allow app-a to connect to another app on 61443."""
         await network_policy_pb2_grpc.NetworkPolicyServiceStub(self._channel).AddNetworkPolicies(
             network_policy_pb2.AddNetworkPoliciesRequest(
                 policies=[_policy(source, destination)], wait=progress_pb2.WAIT_ACKED
@@ -207,7 +207,7 @@ class World:
         )
 
     async def forbid(self, destination: str = SERVER_APP, source: str = CALLER.app) -> None:
-        """Take that leave away again."""
+        """Forbid that again."""
         await network_policy_pb2_grpc.NetworkPolicyServiceStub(self._channel).RemoveNetworkPolicies(
             network_policy_pb2.RemoveNetworkPoliciesRequest(
                 policies=[_policy(source, destination)], wait=progress_pb2.WAIT_ACKED
@@ -215,14 +215,14 @@ class World:
         )
 
     async def trust_bundle(self) -> str:
-        """Return the CA certificates to trust."""
+        """Return the CA certificates that clients have to trust."""
         answer = await trust_pb2_grpc.TrustServiceStub(self._channel).GetTrustBundle(
             trust_pb2.GetTrustBundleRequest()
         )
         return str(answer.trust_bundle)
 
     async def envoy(self, label: str) -> tuple[int, int]:
-        """Return the process id and the restart epoch of an instance's Envoy."""
+        """Return the process number and the restart epoch of an instance's Envoy."""
         admin = EnvoyAdmin(self.sidecars[label].directory / ADMIN_SOCKET)
         return admin.pid(), await admin.restart_epoch()
 
@@ -281,5 +281,5 @@ def _policy(source: str, destination: str) -> network_policy_pb2.NetworkPolicy:
 
 
 def _c2c() -> tuple[str, ...]:
-    """Return the command of the same installation as this process, in whatever directory."""
+    """Return the command of this process's installation, whatever the working directory is."""
     return sys.executable, "-P", "-c", "from control_plane.cli.main import main; main()"
