@@ -1,6 +1,6 @@
 """A control plane with a whole fleet of simulated sidecars connected to it.
 
-The rule of this module: nobody is measured before the control plane has no more to do.
+The rule of this module: no measurement begins before the control plane has settled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from processes import Server, Talker, control_plane, talker
 from control_plane.api.v1 import progress_pb2, route_pb2, route_pb2_grpc
 
 UNLIMITED = ("--max-new-streams-per-second", "100000")
-"""Where it is not the admission that is measured."""
+"""For measurements that are not about the admission of streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Connected:
     crowd: Talker
 
     async def report(self) -> None:
-        """Have everybody report what it serves from now on."""
+        """Have every sidecar report what it serves from now on."""
         self.crowd.tell("report")
         await self.crowd.hear("reporting")
         await quiet(self.server)
@@ -41,7 +41,7 @@ class Connected:
 async def connected(
     directory: Path, number: int, *, size: int = USUAL_SIZE
 ) -> AsyncIterator[Connected]:
-    """Run a control plane and a fleet, which does not report yet, until the block ends."""
+    """Run a control plane and a fleet, which sends no reports yet, until the block ends."""
     fleet = await prepare(directory, number, size=size)
     async with (
         control_plane(fleet.data_dir, *UNLIMITED) as server,
@@ -73,7 +73,7 @@ async def map_everywhere(server: Server, apps: Iterable[str], host: str) -> None
 
 
 async def quiet(server: Server) -> None:
-    """Return once the server has no more to do than it has all the time."""
+    """Return once the server's CPU use no longer falls, so that only its constant work is left."""
     busy = math.inf
     while True:
         before = server.usage().cpu_seconds

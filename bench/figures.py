@@ -1,4 +1,4 @@
-"""How figures are summed up and shown.
+"""How figures are summarised and shown.
 
 The rule of this module: a figure has its unit in its name, and a measurement says what it compares.
 """
@@ -14,7 +14,7 @@ Figures = dict[str, float | int | str]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest value that so many percent do not exceed."""
+    """Return the smallest value that is not exceeded by this percentage of the values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
@@ -36,5 +36,5 @@ def show(figures: Figures) -> None:
 
 
 def write(path: Path, measurements: Sequence[Figures]) -> None:
-    """Write one JSON object a line."""
+    """Write the measurements, one JSON object per line."""
     path.write_text("".join(json.dumps(each) + "\n" for each in measurements))

@@ -1,7 +1,7 @@
 """A data directory with a fleet in it: apps, instances, routes, policies, and who may connect.
 
-The rule of this module: what is measured is the control plane as it runs, so this only writes what
-would be on its disk after the fleet had enrolled, and the identities that it would have got.
+The rule of this module: the control plane is measured as it runs. So this module only writes what
+would be on its disk after the fleet had enrolled, and the identities that the fleet would have got.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ USUAL_SIZE = 10
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An instance, the filter of those that may call it, and the certificate that proves it."""
+    """An instance, the filter for its callers, and the certificate that proves its identity."""
 
     guid: str
     app: str
@@ -71,11 +71,11 @@ class Fleet:
     """A fleet on disk.
 
     Attributes:
-        data_dir: of the control plane.
+        data_dir: the data directory of the control plane.
         authority: its CA.
-        key: the private key of every member, which takes nothing from the server.
-        file: the same for the processes that play sidecars.
-        apps: names of the apps, in a ring of which each may call the next.
+        key: the private key of every member; sharing it makes no difference to the server.
+        file: the fleet as a file for the processes that play sidecars.
+        apps: the names of the apps, in a ring in which each may call the next.
     """
 
     data_dir: Path
@@ -103,7 +103,7 @@ async def prepare(
     size: int = USUAL_SIZE,
     status: InstanceStatus = InstanceStatus.REGISTERED,
 ) -> Fleet:
-    """Write a fleet of so many instances, in apps of a size, and with a status."""
+    """Write a fleet of this many instances, in apps of this size, and with this status."""
     settings = Settings(data_dir=directory / "data")
     directory.mkdir(exist_ok=True)  # noqa: ASYNC240 - nobody else runs yet
     store = await SqliteStore.open(settings.data_dir / DATABASE_FILE)
@@ -149,7 +149,7 @@ async def _fill(registry: Registry, apps: list[str], places: list[str], *, has_a
 
     def register(number: int) -> Command[Any]:
         guid, app, place = str(uuid.uuid4()), guids[number % len(guids)], places[number]
-        # An app that is there listens where its instance is; usually it would on 127.0.0.1.
+        # A real app listens where its instance is; usually that would be 127.0.0.1.
         behind = place if has_apps else ""
         return lambda state: register_instance(state, guid, app, place, behind)
 
@@ -167,7 +167,7 @@ def _status(guid: InstanceGuid, status: InstanceStatus) -> Command[Any]:
 
 
 def _address(number: int) -> str:
-    """Give each instance a loopback address; the control plane may try to look at it there."""
+    """Give each instance a loopback address; the control plane may try to probe it there."""
     return f"127.{100 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
 
 
@@ -190,7 +190,7 @@ def _members(state: State, authority: Authority, key: KeyPair) -> Iterator[Membe
 
 
 def write_floor(directory: Path, fleet: Fleet, member: Member, versions: int) -> None:
-    """Write what ``floor.py`` serves: the plan of a member, and new certificates for it, ready."""
+    """Write what ``floor.py`` serves: the plan of a member, and new certificates for later."""
     instance = fleet.state.instances[InstanceGuid(member.guid)]
     app = fleet.state.apps[instance.app_guid]
     requests: dict[str, Request] = {

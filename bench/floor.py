@@ -1,11 +1,11 @@
-"""The floor: a bare grpc.aio server that pushes bytes which are ready, with mTLS, and does no more.
+"""The floor: a bare grpc.aio server with mTLS that pushes prepared bytes, and does nothing else.
 
-The rule of this module: it is what is left when State, store, issuing, planning and the protocol's
-rules are taken away, so that the rest is the price of those. Whatever asks for a type gets what the
+The rule of this module: it is what is left without State, store, issuing, planning and the rules of
+the protocol, so the difference is what those cost. A client that asks for a type gets what the
 directory has of it, ``TYPE/NAME``; a name with a number after a comma is a version to push later.
 
-Lines in: ``push`` (the next version of the secret, to everybody). Lines out: ``ready PORT``,
-``first FILE`` (the first request, as it came), ``done T`` once everybody has ACKed a push.
+Lines in: ``push`` (the next version of the secret, to every client). Lines out: ``ready PORT``,
+``first FILE`` (the first request, as it arrived), ``done T`` once every client has ACKed a push.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Floor(grpc.GenericRpcHandler):
-    """Serves what is in a directory."""
+    """Serves the content of a directory."""
 
     def __init__(self, directory: Path) -> None:
-        """Read everything into responses, ready to be sent."""
+        """Read everything into responses that are ready to be sent."""
         self._directory = directory
         self._first: dict[str, bytes] = {}
         self._next: list[bytes] = []
@@ -47,11 +47,11 @@ class Floor(grpc.GenericRpcHandler):
         self._owed = 0
 
     def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
-        """Serve delta ADS, whatever the method is called."""
+        """Serve delta ADS, whichever method is called."""
         return grpc.stream_stream_rpc_method_handler(self._serve)
 
     async def push(self) -> None:
-        """Send everybody the next version."""
+        """Send the next version to every client."""
         response = self._next.pop(0)
         self._next.append(response)
         self._owed = len(self._streams)
@@ -93,7 +93,7 @@ def _response(url: str, bodies: dict[str, bytes], nonce: str) -> bytes:
 
 
 def say(*words: object) -> None:
-    """Print a line at once."""
+    """Print a line, and flush it."""
     print(*words, flush=True)
 
 

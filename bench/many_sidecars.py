@@ -1,7 +1,7 @@
 """Measurements with many simulated sidecars: rotation, one change, a storm of reconnects, memory.
 
-The rule of this module: a sidecar that counts has a connection, mutual TLS and every resource of
-its own, and what a server used is what the kernel says of its process.
+The rule of this module: a sidecar counts only if it has a connection, mutual TLS and every resource
+of its own. What a server used is what the kernel reports of its process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FINE = (inspection_pb2.CONFIG_STATUS_SYNCED, inspection_pb2.CONFIG_STATUS_NOT_A
 
 
 async def fleet_rotation(directory: Path, *, quick: bool) -> Figures:
-    """Rotate every certificate of a fleet until all are ACKed, beside the floor."""
+    """Rotate every certificate of a fleet until all are ACKed, and compare that with the floor."""
     small, big, rounds = (100, 200, 1) if quick else (1000, 5000, 3)
     figures = {
         number: await _rotation(directory / str(number), number, rounds) for number in (small, big)
@@ -41,7 +41,7 @@ async def fleet_rotation(directory: Path, *, quick: bool) -> Figures:
 
 
 async def _rotation(directory: Path, number: int, rounds: int) -> Figures:
-    # Big apps, so that it is certificates that are measured and not commands.
+    # Big apps, so that certificates are measured and not commands.
     async with connected(directory, number, size=100) as here:
         alone = await _rotations(here, "a", rounds)
         await here.report()
@@ -55,7 +55,7 @@ async def _rotation(directory: Path, number: int, rounds: int) -> Figures:
 
 
 async def _rotations(here: Connected, name: str, rounds: int) -> Figures:
-    """Rotate every certificate so many times, with this at the beginning of each route."""
+    """Rotate every certificate this many times, by routes whose hosts begin with this name."""
     number = len(here.fleet.members)
     seconds, used = [], []
     for turn in range(rounds):
@@ -73,7 +73,7 @@ async def _rotations(here: Connected, name: str, rounds: int) -> Figures:
 
 
 async def _floor(directory: Path, fleet: Fleet, rounds: int) -> list[float]:
-    """Return the seconds that pushes of ready bytes to as many take, all ACKed."""
+    """Return the seconds that pushes of prepared bytes to as many clients take, all ACKed."""
     write_floor(directory / "floor", fleet, fleet.members[0], rounds)
     async with talker("floor.py", directory / "floor") as floor:
         (port,) = await floor.hear("ready")
@@ -91,7 +91,8 @@ async def _floor(directory: Path, fleet: Fleet, rounds: int) -> list[float]:
 async def one_change(directory: Path, *, quick: bool) -> Figures:
     """Map the same route in a small and in a big fleet, in turns.
 
-    A fleet uses CPU all the time, for its reports; ``cpu_ratio`` has it, the other ratio has not.
+    A fleet uses CPU all the time, for its reports; ``cpu_ratio`` includes that, the other ratio
+    does not.
     """
     small, big, rounds = (20, 200, 10) if quick else (100, 5000, 60)
     async with AsyncExitStack() as stack:
@@ -128,7 +129,7 @@ async def one_change(directory: Path, *, quick: bool) -> Figures:
 
 
 async def _idle(servers: Sequence[Server], seconds: int) -> list[float]:
-    """Return how much of a core each server uses while nothing changes, over so many seconds."""
+    """Return which part of a core each server uses while nothing changes, for some seconds."""
     before = [each.usage().cpu_seconds for each in servers]
     await asyncio.sleep(seconds)
     after = [each.usage().cpu_seconds for each in servers]
@@ -141,10 +142,10 @@ def _ratio(big: float, small: float) -> float:
 
 
 async def storm(directory: Path, *, quick: bool) -> Figures:
-    """Let a whole fleet connect at once, with Envoy's own first request and usual admission.
+    """Let a whole fleet connect at once, with Envoy's own first request and the usual admission.
 
-    First as Envoys that have nothing yet, as after a power cut; then once more, as Envoys that went
-    on serving while the control plane was started anew.
+    First they connect like Envoys that have nothing yet, as after a power cut; then once more, like
+    Envoys that went on serving while the control plane restarted.
     """
     number = 200 if quick else 5000
     fleet = await prepare(directory, number, status=InstanceStatus.READY)
@@ -185,7 +186,7 @@ async def _rush(server: Server, crowd: Talker, number: int) -> Figures:
 
 
 async def _all_synced(server: Server, fleet: Fleet) -> None:
-    """Raise unless the control plane says of every instance that it has all that it should have."""
+    """Raise unless the control plane says that every instance has everything it should have."""
     stub = inspection_pb2_grpc.InspectionServiceStub(server.operator)
     for app in fleet.apps:
         status = await stub.GetStatus(inspection_pb2.GetStatusRequest(app=app))
@@ -206,7 +207,7 @@ async def _first_request(directory: Path, fleet: Fleet) -> Path:
 
 
 async def memory(directory: Path, *, quick: bool) -> Figures:
-    """Weigh the control plane before and after a fleet connected, and after it reported."""
+    """Measure the control plane's memory before a fleet connects, after it, and after reports."""
     number = 200 if quick else 5000
     fleet = await prepare(directory, number)
     async with (
@@ -236,9 +237,9 @@ async def memory(directory: Path, *, quick: bool) -> Figures:
 
 
 async def _alone(server: Server) -> None:
-    """Return once the second process has ended, which issues for a crowd, a minute after it.
+    """Return once the second process, which issues for a crowd, has ended a minute after that.
 
-    It takes as much for a hundred sidecars as for all of them.
+    It takes as much memory for a hundred sidecars as for all of them.
     """
     while True:
         if not children(server.process.pid):

@@ -1,8 +1,8 @@
-"""Measurements with a real Envoy: from a change to the moment at which others see it.
+"""Measurements with a real Envoy: from a change to the moment at which other containers see it.
 
 The rule of this module: what is timed is what another container sees, a fresh TLS handshake with
-full verification from its own address. The floor is the same Envoy, the same handshake and a server
-that pushes a certificate which was issued before.
+full verification from its own address. The floor is the same Envoy, the same handshake, and a
+server that pushes a certificate which was issued in advance.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ DEADLINE = 30.0
 
 
 class Caller:
-    """Another container: connects from its own address, and verifies in full."""
+    """Another container, which connects from its own address and verifies in full."""
 
     def __init__(self, fleet: Fleet, member: Member, to: Member) -> None:
-        """Connect as one member to another."""
+        """Connect as one member to another one."""
         self._context = ssl.create_default_context(cadata=fleet.authority.trust_bundle_pem.decode())
         self._from, self._to = member, to
         self._name = f"{to.app}.apps.internal"
@@ -86,13 +86,13 @@ class Caller:
 
 
 async def until(probe: Callable[[], Awaitable[bool]]) -> float:
-    """Return the moment at which a probe first ended with true."""
+    """Return the moment at which a probe that first succeeded had ended."""
     async with asyncio.timeout(DEADLINE):
         while True:
             with suppress(OSError, asyncio.IncompleteReadError):
                 if await probe():
                     return time.monotonic()
-            await asyncio.sleep(0.001)  # whoever looks all the time keeps the others from working
+            await asyncio.sleep(0.001)  # constant probing would keep the others from working
 
 
 def _write_bootstrap(directory: Path, fleet: Fleet, member: Member, xds_port: int) -> Path:
@@ -121,7 +121,7 @@ def _write_bootstrap(directory: Path, fleet: Fleet, member: Member, xds_port: in
 async def envoy(
     directory: Path, fleet: Fleet, member: Member, xds_port: int
 ) -> AsyncIterator[None]:
-    """Run an Envoy as a member's, against some xDS server, until the block ends."""
+    """Run an Envoy as that of a member, with some xDS server, until the block ends."""
     config = _write_bootstrap(directory, fleet, member, xds_port)
     with (directory / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -170,9 +170,9 @@ async def change_to_served(directory: Path, *, quick: bool) -> Figures:
 
 
 async def policy(directory: Path, *, quick: bool) -> Figures:
-    """Time a policy until the first request that it allows, and one that goes until the last.
+    """Time a policy until the first request that it allows, and its removal until the last one.
 
-    The app that it lets in has ten instances, and then many.
+    The app that it admits has ten instances, and then many.
     """
     rounds, big = (10, 20) if quick else (100, 200)
     few = await _policy(directory / "few", USUAL_SIZE, rounds)
@@ -265,7 +265,7 @@ async def _app(address: str) -> AsyncIterator[None]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "control_plane.demo.hello"),
         *listen,
-        stderr=asyncio.subprocess.DEVNULL,  # it complains of clients that reset connections
+        stderr=asyncio.subprocess.DEVNULL,  # it complains about clients that reset connections
     )
     try:
         yield

@@ -1,7 +1,7 @@
-"""The processes of a measurement: the control plane, its sidecars, and what they use.
+"""The processes of a measurement: the control plane, its sidecars, and the resources that they use.
 
-The rule of this module: everything that is measured is a process of its own, started as users
-start it, and its CPU time and memory are what the kernel says.
+The rule of this module: everything that is measured is a process of its own, started as users start
+it. Its CPU time and memory are what the kernel reports.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    """Return what the kernel says of a process, all of its threads and children included."""
+    """Return what the kernel reports of a process, including all its threads and children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     status = Path(f"/proc/{pid}/status").read_text()
     rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    # Its own, and of children that have ended.
+    # The CPU time of the process itself, and of its children that have ended.
     cpu_seconds, rss_kib = sum(map(int, fields[11:15])) / _TICKS, int(rss.split()[1])
     for child in children(pid):
         used = usage(child)
@@ -53,7 +53,7 @@ def children(pid: int) -> list[int]:
 
 
 def free_ports(number: int) -> list[int]:
-    """Return ports that nobody has."""
+    """Return ports that are free."""
     with ExitStack() as probes:
         sockets = [probes.enter_context(socket.socket()) for _ in range(number)]
         for each in sockets:
@@ -63,7 +63,7 @@ def free_ports(number: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A control plane that runs, and a channel of its operator."""
+    """A running control plane, and an operator's channel to it."""
 
     process: asyncio.subprocess.Process
     xds: SocketAddress
@@ -71,7 +71,7 @@ class Server:
     operator: grpc.aio.Channel
 
     def usage(self) -> Usage:
-        """Return what it has used so far."""
+        """Return what the control plane has used so far."""
         return usage(self.process.pid)
 
 
@@ -109,7 +109,7 @@ async def _answers(channel: grpc.aio.Channel) -> None:
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """Ask a process to end, insist after some seconds, and wait until it is gone."""
+    """Ask a process to end, kill it after some seconds, and wait until it is gone."""
     with suppress(ProcessLookupError):
         process.terminate()
     try:
@@ -122,18 +122,18 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Talker:
-    """A process that is told things by lines, and tells things by lines."""
+    """A process that takes commands and answers, both by lines of text."""
 
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     def tell(self, *words: object) -> None:
-        """Send it a line."""
+        """Send a line to the process."""
         self.writer.write((" ".join(map(str, words)) + "\n").encode())
 
     async def hear(self, word: str) -> list[str]:
-        """Return what follows this word, as soon as it says so."""
+        """Return what follows this word, as soon as the process prints it."""
         async with asyncio.timeout(PATIENCE):
             while line := await self.reader.readline():
                 said, *rest = line.decode().split()

@@ -1,17 +1,17 @@
 """Simulated sidecars: a process with many xDS clients, each with a connection of its own.
 
-The rule of this module: what it sends is what Envoy 1.40 sends over delta ADS with mutual TLS, in
-Envoy's order: all clusters, all listeners, then the secrets and filters that those name; the node
-in the first request only; an ACK for everything. It has none of the project's code in it but the
-names of types.
+The rule of this module: a client sends what Envoy 1.40 sends over delta ADS with mutual TLS, in
+Envoy's order: it asks for all clusters, all listeners, then the secrets and filters that those
+name; it sends the node in the first request only; and it ACKs everything. The module uses nothing
+of the project's code but the names of types.
 
-A client that comes back says what it has, as Envoy does, and has everything once each type that it
-asks for was answered; secrets are not, as long as it has the right ones.
+A client that reconnects says what it has, as Envoy does, and has everything once each type that it
+asks for was answered. Secrets are not answered, as long as it has the right ones.
 
-Lines in: ``connect N`` (so many more clients), ``leave`` (all close their connections, and keep
-what they have), ``report`` (each tells what it serves as well, on a connection of its own, as the
-sidecar beside an Envoy does), ``watch`` (count from zero). Lines out: ``synced T N`` once all that
-were asked for have everything, N streams having been refused; ``left`` once nobody is connected;
+Lines in: ``connect N`` (N more clients), ``leave`` (all close their connections, and keep what they
+have), ``report`` (each also reports what it serves, on a connection of its own, as the sidecar
+beside an Envoy does), ``watch`` (count from zero). Lines out: ``synced T N`` once all clients that
+were asked for have everything, N streams having been refused; ``left`` once no client is connected;
 ``reporting`` once all have reported; ``pushed N T`` as soon as N secrets were ACKed since
 ``watch``, N being the number of clients. T is the kernel's monotonic clock, which all processes
 share.
@@ -50,10 +50,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 @dataclass(eq=False, slots=True)
 class Member:
-    """An instance, by whose certificate a client connects.
+    """An instance, with whose certificate a client connects.
 
     Attributes:
-        filter: the name of the filter that its listener names.
+        filter: the name of the filter that its listener refers to.
         held: what its client has: the version of each resource, by type and name.
     """
 
@@ -67,7 +67,7 @@ class Crowd:
     """All clients of this process."""
 
     def __init__(self, address: str, members: Path, first_request: bytes, at_once: int) -> None:
-        """Remember who they are; nobody connects yet."""
+        """Remember the members; no client connects yet."""
         known = json.loads(members.read_text())
         self._address = address
         self._ca, self._key = known["ca"].encode(), known["key"].encode()
@@ -82,14 +82,14 @@ class Crowd:
         self._pushed = self._reporting = self.refused = 0
 
     def connect(self, number: int) -> None:
-        """Start so many more clients."""
+        """Start this many more clients."""
         for _ in range(number):
             member = self._away.popleft()
             self._connected.append(member)
             self._tasks.add(asyncio.create_task(self._live(member)))
 
     async def leave(self) -> None:
-        """Have every client close its connections; who left is the first to connect again."""
+        """Have every client close its connections; the next ``connect`` begins with these."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -137,7 +137,7 @@ class Crowd:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _report(self, member: Member) -> None:
-        """Say that the newest certificate is served, hear of another, and say so again."""
+        """Report the expected certificate as served, and do so again whenever it changes."""
         async with self._channel(member) as channel:
             stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
             async with self._slots:
@@ -178,7 +178,7 @@ class Crowd:
 
 
 class Client:
-    """One stream: answers whatever comes, and asks for what Envoy would ask for next."""
+    """One stream: it answers each response, and asks for what Envoy would ask for next."""
 
     __slots__ = ("_call", "_crowd", "_filter", "_held", "_missing", "is_complete")
 
@@ -194,7 +194,7 @@ class Client:
         self.is_complete = False
 
     async def begin(self, node: base_pb2.Node) -> None:
-        """Say who this is, and ask for what it knows by name already."""
+        """Send the first requests: the node, and everything that it knows by name already."""
         await self._ask(CLUSTER, node=node)
         if self._held:
             await self._ask(LISTENER)
@@ -240,12 +240,12 @@ class Client:
 
 
 def say(*words: object) -> None:
-    """Print a line at once."""
+    """Print a line, and flush it."""
     print(*words, flush=True)
 
 
 async def main() -> None:
-    """Do what the lines on standard input say."""
+    """Do what the lines on standard input ask for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("address")
     parser.add_argument("members", type=Path)
